@@ -755,6 +755,7 @@ class TaskOrchestrator:
         remote={"reason": "cancelled over HTTP"},
         command="cancel TASK...: call tasks off",
         is_final=True,
+        preview="cancel_of_task",
     )
     def cancel_task(
         self, task_id: str, *, reason: str = "cancelled by the user"
@@ -882,6 +883,7 @@ class TaskOrchestrator:
         refuses=(404, 409, 422),
         command="decide TASK VERDICT: decide on a task that waits for that",
         is_final=True,
+        preview="decision",
     )
     def decide(
         self,
@@ -1041,6 +1043,7 @@ class TaskOrchestrator:
         forms={"by": PERSON, "note": NOTE, "changes": {"type": ["object", "null"]}},
         command="answer TASK CHOICE: answer a question",
         is_final=True,
+        preview="answer_of_question",
     )
     def answer(
         self,
@@ -1237,6 +1240,7 @@ class TaskOrchestrator:
         refuses=(404, 409, 422),
         forms={"downstream": {"type": ["boolean", "null"]}},
         command="rerun TASK...: run tasks again that have ended",
+        preview="rerun_of_task",
     )
     def rerun_task(
         self, task_id: str, *, downstream: bool | None = None
@@ -1286,6 +1290,7 @@ class TaskOrchestrator:
         },
         command="change ACTION: do the same to all tasks of a kind",
         is_final=True,
+        preview="change_of_tasks",
     )
     def change_tasks(
         self,
@@ -1350,6 +1355,7 @@ class TaskOrchestrator:
         refuses=(422,),
         command="expire SECONDS: fail what has been queued for longer",
         is_final=True,
+        preview="expiry_of_tasks",
     )
     def expire_tasks(self, older_than: float | timedelta) -> list[str]:
         """
@@ -2066,6 +2072,7 @@ class TaskOrchestrator:
         lacks=lacks(command="`prune` has it"),
         is_final=True,
         needs="administer",
+        preview="pruning",
     )
     def prune(
         self,

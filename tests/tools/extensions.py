@@ -66,11 +66,7 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "recovery": ("recovery",),
     "retention": ("journal/_forgetting.py", "runtime/_pruning.py"),
     "schedules": ("schedules", "_managers/_schedules.py"),
-    "service": (
-        "frontends/service",
-        "frontends/_incoming.py",
-        "_managers/_foreseen.py",
-    ),
+    "service": ("frontends/service", "frontends/_incoming.py"),
     "simulation": ("simulation",),
     "suites": ("frontends/suite",),
     "task_files": ("frontends/workspace",),

@@ -15,8 +15,8 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 - `_limits`: how many tasks of a phase run at once.
 - `_inside`, `_mapping`, `_meeting`: what a task may do to its run; maps over results;
   barriers.
+- `_foreseen`: what a verb would touch, for who asks a person first.
 - `_bulk`: one change to many tasks.
-- `_foreseen`: what an act would touch, for who asks a person first.
 - `_agents`: `orch.agents`: those that live elsewhere, their leases and what they are
   given.
 - `_fleet`, `_line_program`: workers that are spawned; one that is a long-lived program.

@@ -258,6 +258,7 @@ class AgentManager:
         lacks=_OF_AGENTS,
         is_final=True,
         needs="administer",
+        preview="end_of_worker",
     )
     def terminate(self, agent_id: str, grace: float = 30.0) -> None:
         """

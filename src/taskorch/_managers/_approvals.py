@@ -15,7 +15,33 @@ from taskorch.runtime import check, question_in, vote, why_unsure
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
 if TYPE_CHECKING:
+    from taskorch._handles import TaskHandle
     from taskorch._managers._run import WorkflowRun
+
+
+def approval(run: WorkflowRun, gate: str) -> TaskHandle[Any]:
+    """
+    What asks for the approval of a phase, as it is now.
+
+    Raises:
+        UnknownTaskError: The phase asks for none.
+    """
+    phase = phase_of(stem_of(str(gate)))
+    work = run.handles.get(approval_of(phase))
+    if work is None:
+        msg = f"no phase {phase!r} of workflow {run.workflow_id} asks for an approval"
+        phases = dict.fromkeys(map(phase_of, run.handles))
+        asking = [each for each in phases if approval_of(each) in run.handles]
+        hint = (
+            f"it is asked for: {some(asking)}"
+            if asking
+            else "wf.phase(name, gate=Approval())"
+        )
+        raise UnknownTaskError(msg, hint=hint)
+    if question_in(work) is None:
+        msg = f"{work._row.id} is no approval any more"
+        raise UnknownTaskError(msg)
+    return work
 
 
 def decide(
@@ -39,21 +65,7 @@ def decide(
     """
     check(by, note, changes)
     phase = phase_of(stem_of(str(gate)))
-    work = run.handles.get(approval_of(phase))
-    if work is None:
-        msg = f"no phase {phase!r} of workflow {run.workflow_id} asks for an approval"
-        phases = dict.fromkeys(map(phase_of, run.handles))
-        asking = [each for each in phases if approval_of(each) in run.handles]
-        hint = (
-            f"it is asked for: {some(asking)}"
-            if asking
-            else "wf.phase(name, gate=Approval())"
-        )
-        raise UnknownTaskError(msg, hint=hint)
-    latest = work._row
-    if question_in(work) is None:
-        msg = f"{latest.id} is no approval any more"
-        raise UnknownTaskError(msg)
+    latest = approval(run, gate)._row
     named = f"{stem_of(latest.id)}{tail_of(str(gate))}"
     _, on_failure = run._gates.get(gate_of(phase), (None, "stop"))
     choice = "approve" if passed else "reject"

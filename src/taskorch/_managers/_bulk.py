@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import partial
@@ -37,20 +37,8 @@ def change_tasks(
     Raises:
         InvalidTaskError: *ids* or *type* is no text.
     """
-    for name, value in (("ids", ids), ("type", type or "")):
-        if not isinstance(value, str):
-            msg = f"{name}: a text is needed, not {show(value)}"
-            raise InvalidTaskError(msg)
     kernel = runtime.kernel
-
-    def is_meant(row: TaskRow, now: int) -> bool:
-        return (
-            (state is None or row.state is state)
-            and (type is None or row.bucket.spec.type == type)
-            and fnmatchcase(row.id, ids)
-            and (older_than is None or (now - since_when(row)) / 1e9 > older_than)
-        )
-
+    is_meant = _condition(ids=ids, type=type, state=state, older_than=older_than)
     act = _actions(runtime, priority)[action]
 
     def change(rows: Sequence[TaskRow], now: int) -> list[str]:
@@ -63,10 +51,7 @@ def change_tasks(
                         changed.append(row.id)
         return changed
 
-    runtime.look_up()
-    with runtime.lock:
-        now = runtime.now()
-        meant = [row for row in kernel.tasks.values() if is_meant(row, now)]
+    meant = _rows(runtime, is_meant)
     if action != "rerun":
         # Dependents come before their parents: mostly they were submitted later.
         meant.reverse()
@@ -74,6 +59,75 @@ def change_tasks(
     for part in slices(meant):
         changed += runtime.step(partial(change, part), keep=True)
     return changed
+
+
+def touched(
+    runtime: Runtime,
+    action: str,
+    *,
+    ids: str,
+    type: str | None,  # noqa: A002 - the facade's name
+    state: TaskState | None,
+    older_than: float | None,
+) -> list[str]:
+    """
+    The ids of the tasks whose states let `change_tasks` change them, as things stand.
+
+    Raises:
+        InvalidTaskError: *ids* or *type* is no text.
+    """
+    is_meant = _condition(ids=ids, type=type, state=state, older_than=older_than)
+    rows = _rows(runtime, lambda row, now: is_meant(row, now) and _ALLOWED[action](row))
+    return [row.id for row in rows if not runtime.is_left(row)]
+
+
+#: Whether the state of a task lets an action change it.
+_ALLOWED: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "cancel": lambda row: row.state not in TERMINAL,
+    "suspend": lambda row: row.state not in {*TERMINAL, TaskState.SUSPENDED},
+    "resume": lambda row: row.state is TaskState.SUSPENDED or _is_suspending(row),
+    "rerun": lambda row: row.state in TERMINAL and _again(row) is None,
+    "set_priority": lambda row: row.state not in TERMINAL,
+}
+
+
+def _is_suspending(row: TaskRow) -> bool:
+    return row.extra is not None and row.extra.suspending
+
+
+def _again(row: TaskRow) -> str | None:
+    """The id of its later run."""
+    return None if row.extra is None else row.extra.rerun_id
+
+
+def _condition(
+    *,
+    ids: str,
+    type: str | None,  # noqa: A002 - the facade's name
+    state: TaskState | None,
+    older_than: float | None,
+) -> Callable[[TaskRow, int], bool]:
+    for name, value in (("ids", ids), ("type", type or "")):
+        if not isinstance(value, str):
+            msg = f"{name}: a text is needed, not {show(value)}"
+            raise InvalidTaskError(msg)
+
+    def is_meant(row: TaskRow, now: int) -> bool:
+        return (
+            (state is None or row.state is state)
+            and (type is None or row.bucket.spec.type == type)
+            and fnmatchcase(row.id, ids)
+            and (older_than is None or (now - since_when(row)) / 1e9 > older_than)
+        )
+
+    return is_meant
+
+
+def _rows(runtime: Runtime, is_meant: Callable[[TaskRow, int], bool]) -> list[TaskRow]:
+    runtime.look_up()
+    with runtime.lock:
+        now = runtime.now()
+        return [row for row in runtime.kernel.tasks.values() if is_meant(row, now)]
 
 
 def _actions(
@@ -86,8 +140,7 @@ def _actions(
 
     def rerun(row: TaskRow, now: int) -> bool:
         runtime.refuse_submission()
-        again = None if row.extra is None else row.extra.rerun_id
-        if row.state not in TERMINAL or again is not None:
+        if not _ALLOWED["rerun"](row):
             return False
         runtime.submission.rerun(row.id, now, anew=True)
         return True

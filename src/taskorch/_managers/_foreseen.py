@@ -1,27 +1,34 @@
 """
-What an act would touch, without doing it: for whoever asks a person first.
+What a verb would touch, without doing it: for whoever asks a person first.
 
-It is true at the moment of the question, and binds nothing.
+The verb names its function here: `@verb(…, preview="cancel_of_task")`. The function
+takes an orchestrator and those arguments of the verb that matter for it, by their
+names; the first is what the verb is about. A preview is true at the moment of the
+question, and binds nothing.
 
-Decision: 0213.
+Decisions: 0213, 0261.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._managers import _bulk
 from taskorch._managers._manager import (
     WorkflowManager,
     _asks_too_early,
     _backwards,
     _is_undone,
 )
-from taskorch.kernel import hangs_on
+from taskorch.kernel import LOCAL, hangs_on
+from taskorch.kit.checks import check_seconds
+from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
-from taskorch.model import TERMINAL, TaskState
+from taskorch.kit.words import in_words
+from taskorch.model import TERMINAL, TaskFilter, TaskState
 from taskorch.model.ids import name_of, stem_of
 from taskorch.runtime import added_by, may_run_without, runs_above
 
@@ -30,6 +37,10 @@ if TYPE_CHECKING:
 
     from taskorch._managers._run import WorkflowRun
     from taskorch.runtime import Work
+
+
+#: Ids that a document names.
+_SHOWN: Final = 50
 
 
 @attrs.frozen
@@ -50,6 +61,16 @@ class Foreseen:
     does_something: bool = True
     parameters: Sequence[Mapping[str, Any]] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """The document that a service answers, with the first of the ids."""
+        return {
+            "text": self.text,
+            "tasks": [*self.task_ids[:_SHOWN]],
+            "count": len(self.task_ids),
+            "does_something": self.does_something,
+            "parameters": [*self.parameters],
+        }
+
 
 def restarted(manager: WorkflowManager, run_id: str) -> list[str]:
     """
@@ -66,32 +87,32 @@ def many_tasks(ids: Collection[str], one: str, many: str) -> str:
     return f"{counted(len(ids), 'task')} {one if len(ids) == 1 else many}"
 
 
-def restart_of_run(manager: WorkflowManager, run_id: str) -> Foreseen:
+def restart_of_run(orch: Any, run_id: str) -> Foreseen:
     """
-    What `manager.restart` would touch.
+    What `orch.workflows.restart` would touch.
 
     Raises:
         UnknownTaskError: There is no such run.
     """
-    ids = restarted(manager, run_id)
+    ids = restarted(orch.workflows, run_id)
     if not ids:
         text = "Nothing of it failed or was cancelled."
         return Foreseen((), text, does_something=False)
-    opened = {*open_of(manager.get(run_id))}.difference(ids)
+    opened = {*open_of(orch.workflows.get(run_id))}.difference(ids)
     text = f"Runs {counted(len(ids), 'task')} again."
     if opened:
         text += f" {many_tasks(opened, 'that waited goes', 'that waited go')} on."
     return Foreseen(tuple(ids), text)
 
 
-def cancel_of_run(manager: WorkflowManager, run_id: str) -> Foreseen:
+def cancel_of_run(orch: Any, run_id: str) -> Foreseen:
     """
-    What `manager.cancel` would touch.
+    What `orch.workflows.cancel` would touch.
 
     Raises:
         UnknownTaskError: There is no such run.
     """
-    ids = open_of(manager.get(run_id))
+    ids = open_of(orch.workflows.get(run_id))
     if not ids:
         return Foreseen((), "All its tasks have ended.", does_something=False)
     return Foreseen(tuple(ids), f"Cancels {counted(len(ids), 'task')}.")
@@ -115,7 +136,9 @@ def cancel_of_task(orch: Any, task_id: str) -> Foreseen:
     return Foreseen((status.task_id,), text)
 
 
-def rerun_of_task(orch: Any, task_id: str) -> Foreseen:
+def rerun_of_task(
+    orch: Any, task_id: str, *, downstream: bool | None = None
+) -> Foreseen:
     """
     What `orch.rerun_task` would touch.
 
@@ -126,14 +149,224 @@ def rerun_of_task(orch: Any, task_id: str) -> Foreseen:
     if status.state not in TERMINAL:
         text = f"It has not ended: it is {status.state}."
         return Foreseen((), text, does_something=False)
-    ids = rerun(orch, task_id)
+    ids = [status.task_id] if downstream is False else rerun(orch, task_id)
     text = f"Runs {counted(len(ids), 'task')} again."
     if len(ids) > 1:
         text += " The others had its earlier result."
+    if downstream:
+        text += " What depends on it elsewhere, of the tasks in memory, is run again."
     waiting = [i for i in waiting_for(orch, task_id) if i not in ids]
     if waiting:
         text += f" {many_tasks(waiting, 'waits', 'wait')} for what it comes to."
     return Foreseen(tuple(ids), text)
+
+
+def decision(orch: Any, task_id: str) -> Foreseen:
+    """
+    What `orch.decide` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such task.
+    """
+    status = orch.get_task_status(task_id)
+    if status.state in TERMINAL:
+        text = f"It has ended already: it is {status.state}."
+        return Foreseen((), text, does_something=False)
+    waiting = waiting_for(orch, task_id)
+    text = f"Decides on {task_id}; {many_tasks(waiting, 'waits', 'wait')} for it."
+    return Foreseen((task_id, *waiting), text)
+
+
+def answer_of_question(orch: Any, task_id: str) -> Foreseen:
+    """
+    What `orch.answer` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such question.
+    """
+    for asked in (*orch.questions(), *orch.escalations()):
+        if asked.id == task_id:
+            waiting = asked.blocking_tasks
+            text = f"Answers {task_id}; {many_tasks(waiting, 'waits', 'wait')} for it."
+            return Foreseen((*asked.tasks, *waiting), text)
+    text = f"No answer is waited for: it is {orch.get_task_status(task_id).state}."
+    return Foreseen((), text, does_something=False)
+
+
+def verdict_on_phase(orch: Any, run_id: str, gate: str) -> Foreseen:
+    """
+    What `orch.workflows.approve` and `reject` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such run, or no such approval in it.
+    """
+    work = orch.workflows._approval(run_id, gate)
+    return answer_of_question(orch, work.task_id)
+
+
+def change_of_tasks(
+    orch: Any,
+    action: str,
+    ids: str = "*",
+    type: str | None = None,  # noqa: A002 - as the verb has it
+    state: TaskState | str | None = None,
+    older_than: float | None = None,
+) -> Foreseen:
+    """What `orch.change_tasks` would touch."""
+    task_ids = _bulk.touched(
+        orch._rt,
+        action,
+        ids=ids,
+        type=type,
+        state=TaskFilter(state).state,
+        older_than=older_than,
+    )
+    words = _ACTIONS[action].format(counted(len(task_ids), "task"))
+    return Foreseen(tuple(task_ids), words, does_something=bool(task_ids))
+
+
+_ACTIONS: Final[Mapping[str, str]] = {
+    "cancel": "Cancels {}.",
+    "suspend": "Suspends {}.",
+    "resume": "Resumes {}.",
+    "rerun": "Runs {} again.",
+    "set_priority": "Moves {} in the queue.",
+}
+
+
+def expiry_of_tasks(orch: Any, older_than: float) -> Foreseen:
+    """What `orch.expire_tasks` would touch."""
+    rt = orch._rt
+    rt.look_up()
+    with rt.lock:
+        limit = rt.now() - int(check_seconds("older_than", older_than) * NS)
+        ids = [
+            row.id
+            for row in rt.kernel.tasks.values()
+            if row.state is TaskState.QUEUED and row.ready_ns < limit
+        ]
+    text = f"Fails {counted(len(ids), 'task')}."
+    return Foreseen(tuple(ids), text, does_something=bool(ids))
+
+
+def clearing_of_memo(
+    orch: Any,
+    task: str | None = None,
+    type: str | None = None,  # noqa: A002 - as the verb has it
+) -> Foreseen:
+    """What `orch.memo.clear` would touch."""
+    rt = orch._rt
+    rt.look_up()
+    with rt.lock:
+        many = len(rt.memo.keys(type, task))
+    text = f"Forgets {counted(many, 'result')}."
+    return Foreseen((), text, does_something=bool(many))
+
+
+def end_of_worker(orch: Any, agent_id: str, grace: float = 30.0) -> Foreseen:
+    """
+    What `orch.agents.terminate` would touch.
+
+    Raises:
+        UnknownAgentError: There is none of this id.
+    """
+    ids = orch.agents.get(agent_id).tasks
+    if agent_id == LOCAL:
+        return Foreseen((), "It is built in, and stays.", does_something=False)
+    text = f"Ends {agent_id}, which gets no new work."
+    if ids:
+        runs = many_tasks(ids, "that it runs has", "that it runs have")
+        text += f" {runs} {in_words(grace)} to end; then they begin anew elsewhere."
+    return Foreseen(ids, text)
+
+
+def pruning(
+    orch: Any,
+    schedule: str = "",
+    older_than: float | None = None,
+    keep_latest: int | None = None,
+) -> Foreseen:
+    """What `orch.prune` would touch."""
+    pruned = orch.prune(
+        schedule=schedule,
+        older_than=older_than,
+        keep_latest=keep_latest,
+        dry_run=True,
+    )
+    return Foreseen((), f"{pruned}", does_something=bool(pruned.tasks))
+
+
+# -- schedules -------------------------------------------------------------------------
+
+
+def trigger_of_schedule(orch: Any, name: str) -> Foreseen:
+    """
+    What `orch.schedules.trigger` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such schedule.
+    """
+    status = orch.schedules.status(name)
+    text = f"Starts {status.makes} once, now, besides its times."
+    if status.running:
+        text += f" {', '.join(status.running[:3])} has not ended, and goes on."
+    return Foreseen((), text, parameters=orch.schedules._parameters(name))
+
+
+def backfill_of_schedule(
+    orch: Any, name: str, since: str, until: str, *, again: bool = False
+) -> Foreseen:
+    """
+    What `orch.schedules.backfill` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such schedule.
+    """
+    ids, existing = orch.schedules._foreseen(name, since, until)
+    new = [each for each in ids if again or each not in existing]
+    text = f"Makes {len(new):,} of {counted(len(ids), 'tick')}."
+    if existing:
+        verb = "has" if len(existing) == 1 else "have"
+        fate = "are made again" if again else "stay as they are"
+        text += f" {len(existing):,} {verb} been made already, and {fate}."
+    return Foreseen(tuple(new), text, does_something=bool(new))
+
+
+def cancel_of_backfill(
+    orch: Any, backfill_id: str, *, running: bool = False
+) -> Foreseen:
+    """
+    What `orch.schedules.cancel_backfill` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such backfill.
+    """
+    status = orch.schedules.backfill_status(backfill_id)
+    if not (status.left or (running and status.running)):
+        text = f"It is {status.state}, and nothing is to come."
+        return Foreseen((), text, does_something=False)
+    text = f"Leaves out {counted(status.left, 'tick')}, which then never run."
+    if status.running:
+        fate = "are cancelled" if running else "go on"
+        text += f" {len(status.running):,} that run {fate}."
+    return Foreseen((), text)
+
+
+def removal_of_schedule(orch: Any, name: str) -> Foreseen:
+    """
+    What `orch.schedules.remove` would touch.
+
+    Raises:
+        UnknownTaskError: There is no such schedule.
+    """
+    running = orch.schedules.status(name).running
+    text = "Removes the schedule: nothing comes of it any more."
+    if running:
+        text += f" What it has made goes on: {', '.join(running[:3])}."
+    return Foreseen((), text)
+
+
+# -- how that is found -----------------------------------------------------------------
 
 
 def rerun(orch: Any, task_id: str) -> list[str]:

@@ -530,6 +530,7 @@ class WorkflowManager:
         remote={"reason": "it was cancelled over HTTP"},
         command="cancel-run RUN...: cancel runs of workflows",
         is_final=True,
+        preview="cancel_of_run",
     )
     def cancel(self, run_id: str, *, reason: str | None = None) -> bool:
         """
@@ -644,6 +645,7 @@ class WorkflowManager:
         refuses=(404, 409),
         keys={"run_id": "workflow_id"},
         command="restart RUN...: run again what failed in runs of workflows",
+        preview="restart_of_run",
     )
     def restart(self, run_id: str) -> WorkflowRun:
         """
@@ -762,6 +764,7 @@ class WorkflowManager:
         forms=_VERDICT,
         command="approve RUN+PHASE: approve a phase of a workflow",
         is_final=True,
+        preview="verdict_on_phase",
     )
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """
@@ -784,6 +787,9 @@ class WorkflowManager:
         """
         return _approvals.decide(self.get(run_id), gate, by, note, passed=True)
 
+    def _approval(self, run_id: str, gate: str) -> TaskHandle[Any]:
+        return _approvals.approval(self.get(run_id), gate)
+
     @verb(
         "Reject a gate.",
         "journal",
@@ -795,6 +801,7 @@ class WorkflowManager:
         forms=_VERDICT,
         command="reject RUN+PHASE: reject a phase of a workflow",
         is_final=True,
+        preview="verdict_on_phase",
     )
     def reject(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """

@@ -34,6 +34,7 @@ class MemoManager:
         gives="count",
         command="forget: clear cached results",
         is_final=True,
+        preview="clearing_of_memo",
     )
     def clear(self, *, type: str | None = None, task: str | None = None) -> int:  # noqa: A002 - as Task calls it
         """

@@ -677,6 +677,7 @@ class ScheduleManager:
         refuses=(404,),
         lacks=_OF_SCHEDULES,
         is_final=True,
+        preview="removal_of_schedule",
     )
     def remove(self, name: str) -> bool:
         """
@@ -785,6 +786,7 @@ class ScheduleManager:
         status=202,
         refuses=(404, 422),
         lacks=_OF_SCHEDULES,
+        preview="trigger_of_schedule",
     )
     def trigger(self, name: str, parameters: Mapping[str, Any] | None = None) -> str:
         """
@@ -833,6 +835,7 @@ class ScheduleManager:
         refuses=(404, 422),
         forms={"since": TEXT, "until": TEXT, "order": {"enum": [*ORDERS]}},
         lacks=_OF_SCHEDULES,
+        preview="backfill_of_schedule",
     )
     def backfill(
         self,
@@ -989,6 +992,7 @@ class ScheduleManager:
         remote={"reason": "cancelled over HTTP"},
         lacks=_OF_SCHEDULES,
         is_final=True,
+        preview="cancel_of_backfill",
     )
     def cancel_backfill(
         self,

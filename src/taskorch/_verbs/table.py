@@ -18,6 +18,7 @@ from taskorch._managers import (
     ScheduleManager,
     WorkflowManager,
     WorkflowRun,
+    _foreseen,
 )
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.governance._audit import Audits
@@ -27,6 +28,9 @@ from taskorch.model import AgentInstance, AgentMatch, Health, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from taskorch._managers._foreseen import Foreseen
+    from taskorch.kit.verbs import Argument
 
 #: Their documents are their fields.
 _FIELDS: Final = (Health, Stats)
@@ -80,6 +84,25 @@ def commands() -> dict[str, tuple[str, Verb]]:
     return {
         verb.command_name: (call, verb) for call, verb in VERBS.items() if verb.command
     }
+
+
+def previewed(call: str) -> list[Argument]:
+    """
+    What the preview of a verb is told: those of the verb's arguments that it takes.
+
+    The first is what the verb is about. Without a preview there are none.
+    """
+    name = VERBS[call].preview
+    arguments = {each.name: each for each in VERBS[call].arguments}
+    names = [*signature(getattr(_foreseen, name)).parameters][1:] if name else []
+    return [arguments[each] for each in names]
+
+
+def foreseen(orch: Any, call: str, arguments: Mapping[str, Any]) -> Foreseen:
+    """What a verb would touch now, told what the verb itself is told."""
+    preview: Callable[..., Foreseen] = getattr(_foreseen, VERBS[call].preview)
+    names = {each.name for each in previewed(call)} & arguments.keys()
+    return preview(orch, **{name: arguments[name] for name in names})
 
 
 def as_json(value: Any) -> Any:

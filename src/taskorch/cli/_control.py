@@ -23,7 +23,7 @@ from typing import Any, Final
 from taskorch._managers._members import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import TOKEN_VARIABLE, read_configuration
-from taskorch._verbs.table import VERBS, as_json, bound, commands
+from taskorch._verbs.table import VERBS, as_json, bound, commands, foreseen, previewed
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,
@@ -82,6 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _add_word(parser, word, argument)
     for argument in arguments:
         _add_option(parser, argument)
+    if verb.preview:
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only say what it would touch"
+        )
     add_json(parser)
 
 
@@ -156,6 +160,9 @@ def _run(args: argparse.Namespace) -> int:
     with at(args.journal) as orch:
         if verb.command_words[:1] in (["TASK..."], ["TASK"], ["RUN..."], ["RUN+PHASE"]):
             return _change(args, verb, orch)
+        if verb.preview and args.dry_run:
+            _tell_foreseen(args, {}, touched(orch, args.call, _said(args, verb)))
+            return OK
         result = _call(args, verb, orch)
         show = _SHOWN.get(args.call)
         document = {verb.gives: result}
@@ -168,15 +175,40 @@ def _run(args: argparse.Namespace) -> int:
     return FAILED if result is False else OK
 
 
+def _said(args: argparse.Namespace, verb: Verb, **instead: Any) -> dict[str, Any]:
+    """What was said to *verb*, by the names of its arguments."""
+    values = {each.name: getattr(args, each.name, None) for each in verb.arguments}
+    # What was not said is as the method has it.
+    return {k: each for k, each in (values | instead).items() if each is not None}
+
+
 def _call(args: argparse.Namespace, verb: Verb, orch: Any, **instead: Any) -> Any:
     """Do what *verb* does, with what was said: the answer, as JSON has it."""
-    arguments = {each.name: getattr(args, each.name, None) for each in verb.arguments}
-    arguments |= instead
-    # What was not said is as the method has it.
-    arguments = {name: each for name, each in arguments.items() if each is not None}
+    return as_json(call(orch, args.call, **_said(args, verb, **instead)))
+
+
+def call(orch: Any, name: str, /, *words: Any, **said: Any) -> Any:
+    """Do what the verb of a *name* does, here or at a service."""
     if isinstance(orch, Client):
-        return as_json(getattr(orch, verb.operation)(**arguments))
-    return as_json(bound(orch, args.call)(**arguments))
+        return getattr(orch, VERBS[name].operation)(*words, **said)
+    return bound(orch, name)(*words, **said)
+
+
+def touched(orch: Any, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What the verb of a *name* would touch, here or at a service: its document."""
+    if not isinstance(orch, Client):
+        return foreseen(orch, name, said).to_dict()
+    first, *others = previewed(name)
+    query = {"operation": VERBS[name].operation, "subject": said.get(first.name, "*")}
+    query |= {each.key: said[each.name] for each in others if each.name in said}
+    return orch._ask("GET", "/previews", query=_as_query(query))  # noqa: SLF001 - no verb
+
+
+def _as_query(said: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: each if isinstance(each, str) else json.dumps(each)
+        for name, each in said.items()
+    }
 
 
 def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
@@ -187,6 +219,11 @@ def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
     # Neither a phase nor a run nor an escalation is a task.
     are_tasks = name_of == "task_id"
     for name in _named(args, name_of, orch):
+        if verb.preview and args.dry_run:
+            arguments = _said(args, verb, **_subject(args, verb, name))
+            document = touched(orch, args.call, arguments)
+            _tell_foreseen(args, {"task": name}, document)
+            continue
         task_id, changed = _changed(args, verb, orch, name)
         is_task = are_tasks and not task_of_escalation(name)[0]
         state = _state(orch, task_id) if is_task else None
@@ -200,6 +237,22 @@ def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
     if not is_url(args.journal) and code == OK and not args.json and goes_on:
         print(f"It runs when the program is run again that has {line(args.journal)}.")
     return code
+
+
+def _tell_foreseen(
+    args: argparse.Namespace, about: dict[str, str], document: dict[str, Any]
+) -> None:
+    """Say what a verb would touch."""
+    if args.json:
+        print_json({**about, **document})
+        return
+    print(": ".join([*map(line, about.values()), line(document["text"])]))
+    others = [each for each in document["tasks"] if each not in about.values()]
+    for each in others:
+        print(f"  {line(each)}")
+    more = document["count"] - len(document["tasks"])
+    if more:
+        print(f"  and {more:,} more")
 
 
 def _tell(args: argparse.Namespace, document: dict[str, Any], words: str) -> None:
@@ -236,22 +289,31 @@ def _changed(
     args: argparse.Namespace, verb: Verb, orch: Any, name: str
 ) -> tuple[str, bool]:
     """The id of the task that there is then, and whether anything has changed."""
+    subject = _subject(args, verb, name)
     if verb.name == "rerun_task":
-        # Of a pattern, each is run again that is meant, and nothing else.
-        is_one = name in args.task_id
-        downstream = args.downstream if is_one else False
-        return orch.rerun_task(name, downstream=downstream).task_id, True
+        return call(orch, args.call, **_said(args, verb, **subject)).task_id, True
+    return name, bool(_call(args, verb, orch, **subject))
+
+
+def _subject(args: argparse.Namespace, verb: Verb, name: str) -> dict[str, Any]:
+    """
+    What is said to *verb* about one of the tasks, or runs, that are named.
+
+    Raises:
+        InvalidTaskError: It takes a phase of a run, and *name* is none.
+    """
     subject, *others = verb.arguments
-    if verb.command_words == ["RUN+PHASE"]:
-        # The phase may have slashes, a run has none.
-        run_id, phase = split_first(name)
-        if not phase:
-            msg = f"{name!r} names no phase of a run"
-            raise InvalidTaskError(msg, hint="write RUN/PHASE")
-        both = {subject.name: run_id, others[0].name: phase}
-        return name, bool(_call(args, verb, orch, **both))
-    changed = _call(args, verb, orch, **{subject.name: name})
-    return name, bool(changed)
+    if verb.name == "rerun_task" and name not in args.task_id:
+        # Of a pattern, each is run again that is meant, and nothing else.
+        return {subject.name: name, "downstream": False}
+    if verb.command_words != ["RUN+PHASE"]:
+        return {subject.name: name}
+    # The phase may have slashes, a run has none.
+    run_id, phase = split_first(name)
+    if not phase:
+        msg = f"{name!r} names no phase of a run"
+        raise InvalidTaskError(msg, hint="write RUN/PHASE")
+    return {subject.name: run_id, others[0].name: phase}
 
 
 def _named(args: argparse.Namespace, name_of: str, orch: Any) -> list[str]:

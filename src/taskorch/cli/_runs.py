@@ -15,13 +15,12 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from taskorch._managers import _foreseen
 from taskorch._managers._members import WILD
 from taskorch._verbs.remedies import in_commands
-from taskorch._verbs.table import VERBS, bound
+from taskorch._verbs.table import VERBS, previewed
 from taskorch.cli import FAILED, OK
-from taskorch.cli._control import at
-from taskorch.cli._source import Reader, RunsSource, ask_dashboard, reader_of, runs_of
+from taskorch.cli._control import at, call, touched
+from taskorch.cli._source import Reader, RunsSource, reader_of, runs_of
 from taskorch.cli._terminal import (
     add_journal,
     add_json,
@@ -35,7 +34,6 @@ from taskorch.cli._terminal import (
     since,
     table,
 )
-from taskorch.client import Client
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.visible import counted, show
@@ -93,17 +91,6 @@ ACTS: Final[Mapping[str, RunAct]] = {
     ),
     "pause": RunAct("workflows.pause", "suspend_task", "open", "is paused"),
     "resume": RunAct("workflows.resume", "resume_task", "open", "goes on"),
-}
-#: What says beforehand what a verb would touch.
-_FORESEEN: Final[Mapping[str, Any]] = {
-    "workflows.restart": lambda orch, name: _foreseen.restart_of_run(
-        orch.workflows, name
-    ),
-    "workflows.cancel": lambda orch, name: _foreseen.cancel_of_run(
-        orch.workflows, name
-    ),
-    "rerun_task": _foreseen.rerun_of_task,
-    "cancel_task": _foreseen.cancel_of_task,
 }
 
 
@@ -479,33 +466,21 @@ def foreseen(orch: Any, act: RunAct, name: str) -> tuple[str, str, bool]:
 
 
 def _preview(orch: Any, verb: str, name: str) -> tuple[str, bool]:
-    if verb not in _FORESEEN:
-        # It can be undone: it is enough that there is one.
-        if verb.startswith("workflows."):
-            _call(orch, "workflows.status", name)
-        else:
-            orch.get_task_status(name)
-        return "", True
-    if isinstance(orch, Client):
-        query = {"operation": VERBS[verb].operation, "subject": name}
-        answer = ask_dashboard(orch, "/previews", query)
-        return answer["text"], answer["does_something"]
-    preview = _FORESEEN[verb](orch, name)
-    return preview.text, preview.does_something
+    if VERBS[verb].preview:
+        about = previewed(verb)[0].name
+        document = touched(orch, verb, {about: name})
+        return document["text"], document["does_something"]
+    # It can be undone: it is enough that there is one.
+    is_run = verb.startswith("workflows.")
+    call(orch, "workflows.status" if is_run else "get_task_status", name)
+    return "", True
 
 
 def do(orch: Any, verb: str, name: str, *, reason: str | None = None) -> bool:
     """Do it: whether anything has changed."""
     is_cancel = verb in ("workflows.cancel", "cancel_task")
     more = {"reason": reason} if reason is not None and is_cancel else {}
-    result = _call(orch, verb, name, **more)
-    return result is not False
-
-
-def _call(orch: Any, verb: str, name: str, **more: Any) -> Any:
-    if isinstance(orch, Client):
-        return getattr(orch, VERBS[verb].operation)(name, **more)
-    return bound(orch, verb)(name, **more)
+    return call(orch, verb, name, **more) is not False
 
 
 def _agrees(args: argparse.Namespace, texts: Mapping[str, str]) -> bool:

@@ -152,6 +152,8 @@ class Verb:
         is_final: Whether it ends what nobody can bring back.
         needs: The role of who may do it over HTTP; "": `look`, and `operate` if it
             changes anything.
+        preview: The function of `taskorch._managers._foreseen` that says what it would
+            touch. Its first argument is what the verb is about. "": there is none.
     """
 
     function: Callable[..., Any] = attrs.field(repr=False)
@@ -170,6 +172,7 @@ class Verb:
     lacks: Mapping[Face, str] = attrs.field(factory=dict)
     is_final: bool = False
     needs: str = ""
+    preview: str = ""
 
     @property
     def role(self) -> str:
@@ -278,6 +281,7 @@ def verb(
     lacks: Mapping[Face, str] = _ALL_FACES,
     is_final: bool = False,
     needs: str = "",
+    preview: str = "",
 ) -> Callable[[F], F]:
     """Mark a method as a verb: see `Verb`."""
 
@@ -300,6 +304,7 @@ def verb(
             lacks,
             is_final,
             needs,
+            preview,
         )
         return function
 

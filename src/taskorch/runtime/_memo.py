@@ -1221,17 +1221,23 @@ class Memo:
         """How many results are remembered."""
         return len(self._rt.kernel.kept.get(_MEMO, {}))
 
+    def keys(self, kind: str | None = None, task_id: str | None = None) -> list[str]:
+        """Keys of cached results: of all, of those of a type, or of that of a task."""
+        keys: list[str] = []
+        for key, text in self._rt.kernel.kept.get(_MEMO, {}).items():
+            entry = _read(text)
+            if entry is None or (
+                kind in (None, entry.kind) and task_id in (None, entry.task_id)
+            ):
+                keys.append(key)
+        return keys
+
     def clear(self, kind: str | None = None, task_id: str | None = None) -> int:
         """Forget results: all, those of a type, or that of a task; how many."""
         gone: list[str] = []
 
         def change(kernel: Kernel, now: int) -> None:
-            for key, text in kernel.kept.get(_MEMO, {}).items():
-                entry = _read(text)
-                if entry is None or (
-                    kind in (None, entry.kind) and task_id in (None, entry.task_id)
-                ):
-                    gone.append(key)
+            gone.extend(self.keys(kind, task_id))
             if gone:
                 kernel.note(ResultsForgotten, now, tuple(gone))
             for key in gone:

@@ -62,6 +62,7 @@ from taskorch.frontends.service._people import (
     refuse_role,
 )
 from taskorch.frontends.service._plans import Commands, Plans
+from taskorch.frontends.service._previews import preview
 from taskorch.frontends.service._run_operations import follow_from
 from taskorch.frontends.service._submissions import Submissions, work_schemas
 from taskorch.frontends.service._tasks import Tasks
@@ -216,6 +217,7 @@ def existing(
     """The operations on what an orchestrator has, by its verbs, and on its events."""
     return [
         *verbs(orch, tenancy, apart=("schedule_status",), table=table),
+        preview(orch, tenancy),
         *Overviews(orch).operations(),
         *Tasks(orch, tenancy).operations(),
         *Events(orch, feed, tenancy).operations(),

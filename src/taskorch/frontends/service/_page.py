@@ -30,7 +30,7 @@ from taskorch.frontends.service._operations import (
     seconds,
     told,
 )
-from taskorch.frontends.service._previews import Previews
+from taskorch.frontends.service._previews import edit_schedule
 from taskorch.frontends.service._run_operations import RunOperations
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.kit.verbs import TEXT, listed
@@ -170,7 +170,7 @@ class PageOperations:
             *RunOperations(self._orch, self._board, live=self._live).operations(),
             *(
                 [
-                    *Previews(self._orch, self._tenancy).operations(),
+                    edit_schedule(self._orch),
                     Operation(
                         *("GET", "/api/v1/workflows/{workflow_id}/picture", "picture"),
                         "The graph of a run, drawn with the states of its tasks.",

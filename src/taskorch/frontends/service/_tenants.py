@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._managers import _foreseen
+from taskorch._verbs.table import foreseen
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.frontends.service._bodies import HttpProblem
 from taskorch.frontends.service._operations import Current, Operation, named
@@ -113,7 +113,7 @@ class Tenancy:
         if not is_theirs:
             raise unknown(subject, is_task=is_task)
         # A restart runs tasks of its run alone, of which none is another's.
-        again = _foreseen.rerun(orch, subject) if operation == "rerun_task" else ()
+        again = _run_again(orch, subject) if operation == "rerun_task" else ()
         if not all(self.has_task(who, each) for each in again):
             raise HttpProblem(
                 *(403, "not_for_tenants", "that would run tasks of others again")
@@ -224,3 +224,8 @@ def unknown(subject: str, *, is_task: bool) -> HttpProblem:
         else f"there is no run {show(subject)}"
     )
     return HttpProblem(404, error.code, error.message)
+
+
+def _run_again(orch: Any, task_id: str) -> tuple[str, ...]:
+    """What `rerun_task` would run again, if the task has ended."""
+    return foreseen(orch, "rerun_task", {"task_id": task_id}).task_ids

@@ -9,7 +9,7 @@ Decisions: 0190, 0240.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -163,7 +163,9 @@ async def _carry_out(
         is_needed = bool(form["required"])
         body = await read_object(request, form, is_needed=is_needed)
     else:
-        body = _queried(verb, request)
+        values = queried(verb.fields, request.query_params)
+        keys = {each.name: each.key for each in verb.fields}
+        body = {keys[name]: value for name, value in values.items()}
     if who.tenants is not None:
         for path, text in ARGUMENTS.faults(Bound(who, orch()), body, ""):
             refuse(path, text)
@@ -265,16 +267,16 @@ def _in_path(verb: Verb) -> list[Argument]:
     return [each for each in verb.arguments if each.in_path]
 
 
-def _queried(verb: Verb, request: Request) -> Mapping[str, Any]:
+def queried(fields: Iterable[Argument], query: Mapping[str, str]) -> dict[str, Any]:
     """
-    What the query says, by name: texts as they are, other values as JSON has them.
+    What a query says of *fields*, by their names: texts, or else as JSON has them.
 
     Raises:
         HttpProblem: A value is not what the verb takes.
     """
     values: dict[str, Any] = {}
-    for each in verb.fields:
-        value: Any = request.query_params.get(each.key)
+    for each in fields:
+        value: Any = query.get(each.key)
         if value is None:
             continue
         if each.form.get("type") != "string":
@@ -283,7 +285,7 @@ def _queried(verb: Verb, request: Request) -> Mapping[str, Any]:
                 value = json.loads(value)
         for _, fault in findings_of(each.form, value, {}):
             raise bad_query(each.key, fault)
-        values[each.key] = value
+        values[each.name] = value
     return values
 
 
