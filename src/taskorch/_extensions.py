@@ -27,7 +27,7 @@ import attrs
 from taskorch._handles import TaskHandle
 from taskorch.errors import ComponentError, InvalidTaskError, TaskorchError
 from taskorch.kit.extension import Extension
-from taskorch.kit.fence import log_of
+from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.raised import told_of
 from taskorch.kit.verbs import Verb, Waits, verbs_of
@@ -116,9 +116,11 @@ class Extensions(Mapping[str, Extension]):
                 each.orch = orch
                 attached.append(each)
                 each.attach(orch)
-            except Exception as error:
+            except BaseException as error:
                 for other in attached:
                     del other.orch
+                if not is_values(error):
+                    raise
                 msg = f"{_called(each)} raised as it was attached: {_of(error)}"
                 hint = getattr(error, "hint", None)
                 hint = hint or "mend its attach(), or leave it out of extensions="
@@ -150,7 +152,9 @@ class Extensions(Mapping[str, Extension]):
                 return plain(taken_apart(result))
             except TaskorchError:
                 raise
-            except Exception as error:
+            except BaseException as error:
+                if not is_values(error):
+                    raise
                 _LOG.exception("%s raised in %s", _called(extension), verb)
                 msg = f"{_called(extension)} raised in {verb}: {_of(error)}"
                 hint = "the log of the program has where; its author mends it"
@@ -273,7 +277,9 @@ def _checked(extension: Extension) -> HealthCheck:
     """The health of an extension: what its check says, or why that says nothing."""
     try:
         text: Any = extension.check()
-    except Exception as error:  # noqa: BLE001 - the extension's, of which health tells
+    except BaseException as error:
+        if not is_values(error):
+            raise
         text = f"its check raised {_of(error)}"
     if not is_text(text):
         text = f"its check returned {show(text)}, and no text"
@@ -284,5 +290,5 @@ def _called(extension: Extension) -> str:
     return f"extension {extension.name}"
 
 
-def _of(error: Exception) -> str:
+def _of(error: BaseException) -> str:
     return ": ".join(filter(None, told_of(error)))

@@ -31,9 +31,12 @@ from tests.integration.tools import PATIENCE, Hold, eventually, part
 
 import taskorch
 from taskorch import RetryPolicy, Task, TaskHandle, TaskOrchestrator, workflow
+from taskorch._verbs.table import bound
 from taskorch.errors import InternalError, InvalidTaskError
 from taskorch.frontends.jobs import JobSystem
+from taskorch.kit.extension import Extension
 from taskorch.kit.fence import log_of
+from taskorch.kit.verbs import verb
 from taskorch.policies import QuotaRetryHandler, SourceRegistry, TenacityRetryHandler
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.recovery import Alerts, RecoveryHandler, Rule
@@ -166,6 +169,20 @@ def acted(orch: TaskOrchestrator, fault: Fault) -> None:
     until_called(orch, fault)
     fault.error = None
     eventually(lambda: part(orch, "alerts").status == "ok")
+
+
+class Hostile(Extension):
+    name = "hostile"
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+
+    def check(self) -> str:
+        return str(self.fault() or "")
+
+    @verb("Act.", "not", "POST /act")
+    def act(self) -> int:
+        return int(self.fault() or 0)
 
 
 class Controller:
@@ -396,6 +413,14 @@ PLACES: dict[str, Place] = {
         begin=alerts(
             when=lambda _: lambda _: True, until=lambda fault: lambda _: bool(fault())
         ),
+    ),
+    "a health check of an extension": Place(
+        lambda orch, _: orch.health(),
+        lambda fault: {"extensions": [Hostile(fault)]},
+    ),
+    "a verb of an extension": Place(
+        lambda orch, _: bound(orch, "hostile.act")(),
+        lambda fault: {"extensions": [Hostile(fault)]},
     ),
     "a controller": Place(controlled(Controller)),
     "a command of a controller": Place(controlled(Command)),
