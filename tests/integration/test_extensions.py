@@ -322,7 +322,7 @@ def test_a_room_is_reached_the_same_way_on_every_face(room, licences):
     assert room not in ROOMS or isinstance(place, ROOMS[room])
     app = create_app(orch, token=None)
     operations = {each.name: each for each in app.state.operations}
-    with orch, serve(app) as server:
+    with orch, serve(app, port=0) as server:
         client = Client(server.url)
         listed = {
             each["operation"]: each for each in client._ask("GET", "/verbs")["verbs"]
