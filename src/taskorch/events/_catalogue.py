@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, ClassVar, Final, NoReturn, Self, TypeAlias
 
 import attrs
@@ -1730,6 +1731,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
 CAUSED: Final = frozenset(cls for cls in CATALOGUE if "caller" in cls.__match_args__)
 
 
+@cache
 def signal_name(cls: type[Event]) -> str:
     """The name of the signal of *cls*: its own in snake case."""
     name = cls.__name__

@@ -21,7 +21,7 @@ import attrs
 
 from taskorch._verbs.remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
-from taskorch.events import fields_of, signal_name
+from taskorch.events import Event, fields_of, signal_name
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.people import person as person_key
 from taskorch.kit.plain import plain, taken_apart
@@ -150,7 +150,7 @@ def events(place: Any) -> dict[str, Any]:
     return {"events": [_event(each) for each in place.latest_events(_EVENTS)]}
 
 
-def _event(event: Any) -> dict[str, Any]:
+def _event(event: Event) -> dict[str, Any]:
     at = event.timestamp.isoformat()
     fields = _shortened(_document(fields_of(event)), _MOST_IN_ROWS)
     return {"event": signal_name(type(event)), "at": at, **fields}
