@@ -150,7 +150,7 @@ class TaskExecutor(Executor):
             WouldDeadlockError: The caller is one of the calls that it would wait for.
             WouldBlockError: The caller is on the loop that does them; nothing changed.
         """
-        if wait and (self._orchestrator._is_on_loop() or self._owns):
+        if wait and (self._orchestrator._door.is_on_loop() or self._owns):
             self._refuse_to_block()
         with self._lock:
             self._closed = True
@@ -159,7 +159,7 @@ class TaskExecutor(Executor):
             cancel_all(unended)
         if self._caretaker is not None:
             _tell(self._caretaker)
-        if not wait or self._orchestrator._is_telling():
+        if not wait or self._orchestrator._door.is_telling():
             return
         for future in unended:
             future.join()
@@ -175,7 +175,7 @@ class TaskExecutor(Executor):
             WouldDeadlockError: The caller is a call of an orchestrator of its own.
         """
         unended = sum(not future.done() for future in list(self._futures))
-        if self._orchestrator._is_on_loop() and (unended or self._owns):
+        if self._orchestrator._door.is_on_loop() and (unended or self._owns):
             calls = "1 call" if unended == 1 else f"{unended} calls"
             msg = (
                 f"the executor's shutdown would block the event loop, with {calls} left"
@@ -186,7 +186,7 @@ class TaskExecutor(Executor):
             )
             raise WouldBlockError(msg, hint=hint)
         if self._owns:
-            self._orchestrator._refuse_within("shutdown(wait=True)")
+            self._orchestrator._door.refuse_within("shutdown(wait=True)")
 
     def __repr__(self) -> str:
         state = " shut down" if self._closed else ""
@@ -253,7 +253,7 @@ def _start(executor: TaskExecutor, orchestrator: TaskOrchestrator) -> threading.
     """Start *orchestrator*, and the thread that will stop it."""
     orchestrator.start()
     # At the exit, CPython 3.12.0 and 3.12.1 begin no threads any more.
-    orchestrator._begin_telling()
+    orchestrator._door.begin_telling()
     bell: SimpleQueue[None] = SimpleQueue()
     caretaker = threading.Thread(
         target=_stop_when_collected,

@@ -189,6 +189,11 @@ class Extensions(Mapping[str, Extension]):
                 raise InvalidTaskError(msg, hint=f"def {method}(self, …)")
 
 
+def none(rt: Runtime, orch: object) -> Extensions:
+    """The extensions of an orchestrator that was given none."""
+    return Extensions(rt, type(orch))
+
+
 # -- verbs -----------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Final,
+    Generic,
     Literal,
     ParamSpec,
     Self,
@@ -134,6 +135,7 @@ if TYPE_CHECKING:
 
     from taskorch._aio import AsyncOrchestrator
     from taskorch._decorators import TaskDecorator, TaskFunction
+    from taskorch._door import Door
     from taskorch._extensions import Extensions
     from taskorch._managers import (
         AgentManager,
@@ -146,7 +148,6 @@ if TYPE_CHECKING:
         WorkflowRun,
     )
     from taskorch._settings.fields import SettingsOptions
-    from taskorch._telling.failed import FailedTasks
     from taskorch._telling.following import EventStream
     from taskorch._telling.notifying import Notifier
     from taskorch._telling.show_progress import Progress
@@ -155,7 +156,6 @@ if TYPE_CHECKING:
     from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
     from taskorch.governance import ConstitutionalRuntime
-    from taskorch.kit.extension import Extension
     from taskorch.model import Breaker, FilterFields, TaskOptions
     from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
@@ -181,8 +181,6 @@ _OPTIONS_OF_SCHEDULES: Final = (
 )
 F = TypeVar("F", bound="Callable[..., Any]")
 
-#: Seconds between two looks whether a backfill came further.
-_LOOK: Final = 0.25
 #: `max_concurrency` was not given: it depends on the kind of handler.
 _BY_KIND: Final[Any] = object()
 
@@ -194,6 +192,68 @@ class SpelledOut:
         from taskorch._settings.fields import signature_of  # noqa: PLC0415 - asked for by few
 
         return signature_of(owner)
+
+
+class Part(property, Generic[T]):
+    """
+    A part of an orchestrator that is made when it is asked for: a line of the facade.
+
+    Args:
+        place: What makes it, as `module:name`: of the runtime.
+        text: What it is for.
+        given: Whether the orchestrator is given to what makes it, too.
+        once: Whether one serves for ever, since it joins others as it is made.
+    """
+
+    def __init__(
+        self, place: str, text: str, *, given: bool = False, once: bool = False
+    ) -> None:
+        def ask(orch: Any) -> Any:
+            return self.__get__(orch)
+
+        # A property, for whoever looks for these: help, and pages of a reference.
+        super().__init__(ask, doc=text)
+        self._ask, self._place, self._given, self._once = ask, place, given, once
+        self._name = ""
+        self._make: Callable[..., T] | None = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        kind = str(owner.__annotations__[name])
+        self._ask.__annotations__["return"] = kind.removeprefix("Part[")[:-1]
+
+    @overload
+    def __get__(self, orch: None, owner: type, /) -> Self: ...
+
+    @overload
+    def __get__(self, orch: TaskOrchestrator, owner: type | None = None, /) -> T: ...
+
+    def __get__(
+        self, orch: TaskOrchestrator | None, owner: type | None = None, /
+    ) -> Self | T:
+        if orch is None:
+            return self
+        if self._once:
+            return self._kept(orch)
+        make = self._make or self._loaded()
+        return make(orch._rt, orch) if self._given else make(orch._rt)
+
+    def _kept(self, orch: TaskOrchestrator) -> T:
+        parts = vars(orch)
+        if self._name not in parts:
+            with orch._once():
+                if self._name not in parts:
+                    make = self._loaded()
+                    sources = (orch._rt, orch) if self._given else (orch._rt,)
+                    parts[self._name] = make(*sources)
+        part: T = parts[self._name]
+        return part
+
+    def _loaded(self) -> Callable[..., T]:
+        module, _, name = self._place.partition(":")
+        make: Callable[..., T] = getattr(import_module(module), name)
+        self._make = make
+        return make
 
 
 class TaskOrchestrator:
@@ -269,6 +329,64 @@ class TaskOrchestrator:
 
     __signature__: Any = SpelledOut()
 
+    # What stands beside the core, each made when it is asked for.
+    agents: Part[AgentManager] = Part(
+        "taskorch._managers:AgentManager",
+        "Spawns workers, says how they do, and lets those elsewhere join.",
+        given=True,
+    )
+    alerts: Part[Alerts] = Part(
+        "taskorch.recovery._alerts:watched",
+        "Rules over what is measured, with actions that are undone.\n\n"
+        "With its first use the four of `taskorch.recovery.default_rules` are watched.",
+        given=True,
+        once=True,
+    )
+    drivers: Part[DriverManager] = Part(
+        "taskorch._managers._drivers:drivers_of",
+        "Parts that are asked by time what is to be done: `protocols.Driver`.",
+        given=True,
+    )
+    extensions: Part[Extensions] = Part(
+        "taskorch._extensions:none",
+        'Its extensions, by their names: `orch.extensions["licences"]`; or classes.',
+        given=True,
+        once=True,
+    )
+    governance: Part[ConstitutionalRuntime] = Part(
+        "taskorch.runtime._governor:constitution_of",
+        "What judges by policies.\n\n"
+        "Raises:\n    InvalidTaskError: There are no policies: give `governance=`.",
+    )
+    memo: Part[MemoManager] = Part(
+        "taskorch._managers:MemoManager",
+        "Forgets the results that like tasks would have: see `Cache`.",
+    )
+    planner: Part[Planner] = Part(
+        "taskorch.planning:Planner",
+        "Makes plans of requests: estimated, and in a good order.",
+        once=True,
+    )
+    recovery: Part[RecoveryHandler] = Part(
+        "taskorch.recovery._handler:handler_of",
+        "The recovery handler that it was given as its retry handler.\n\n"
+        "Raises:\n    InvalidTaskError: It was given another one.",
+    )
+    resources: Part[ResourceManager] = Part(
+        "taskorch._managers:ResourceManager",
+        "Changes the pools, says who has what, and takes from them by hand.",
+    )
+    schedules: Part[ScheduleManager] = Part(
+        "taskorch._managers._schedules:schedules_of_orch",
+        "What is made again and again, at times of cron or at distances.",
+        given=True,
+        once=True,
+    )
+    workflows: Part[WorkflowManager] = Part(
+        "taskorch._managers:manager_of", "Starts workflows and controls their runs."
+    )
+    _door: Part[Door] = Part("taskorch._door:Door", "For front ends.")
+
     def __init__(self, **settings: Unpack[SettingsOptions]) -> None:
         said = Settings.of(TaskOrchestrator, settings, SETTINGS)
         self._stop_timeout = said.stop_timeout
@@ -294,7 +412,10 @@ class TaskOrchestrator:
         )
         #: Held by who makes a part that joins others: see `_once`.
         self._making = threading.RLock()
-        self._govern(said.governance)
+        if said.governance is not None:
+            from taskorch.runtime._governor import govern  # noqa: PLC0415 - few have it
+
+            govern(self._rt, self, said.governance)
         self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
         self._rt.signals.begins = partial(_follow, self._rt)
@@ -305,12 +426,14 @@ class TaskOrchestrator:
         self._aio: AsyncOrchestrator | None = None
         #: Documents of schedules that are added at the start.
         self._configured: Mapping[str, Any] | None = None
-        self._planner: Planner | None = None
         self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
-        self._extensions: Extensions | None = None
         if said.extensions:
-            self._extend(said.extensions)
+            from taskorch._extensions import Extensions  # noqa: PLC0415 - few have some
+
+            extensions = Extensions(self._rt, type(self), said.extensions)
+            vars(self)["extensions"] = extensions
+            self._rt.health_checks += extensions.attach(self)
 
     @classmethod
     def from_config(
@@ -346,53 +469,10 @@ class TaskOrchestrator:
         orch._configured = found.schedules
         return orch
 
-    def _govern(self, governance: Any) -> None:
-        """Have policies asked, if there are some."""
-        if governance is None:
-            return
-        from taskorch.governance import ConstitutionalRuntime  # noqa: PLC0415 - few have it
-        from taskorch.runtime._governor import PolicyGovernor  # noqa: PLC0415 - likewise
-
-        if isinstance(governance, str | os.PathLike):
-            governance = ConstitutionalRuntime.from_yaml(governance)
-        PolicyGovernor(self._rt, governance).begin()
-        governance.serve(self)
-        self._teller()
-
-    @property
-    def governance(self) -> ConstitutionalRuntime:
-        """
-        What judges by policies.
-
-        Raises:
-            InvalidTaskError: There are no policies: give `governance=`.
-        """
-        governor = self._rt.governor
-        if governor is None:
-            msg = "this orchestrator has no policies"
-            raise InvalidTaskError(msg, hint="TaskOrchestrator(governance=…)")
-        return governor.constitution
-
-    def _extend(self, extensions: tuple[Extension, ...]) -> None:
-        """Have *extensions* join."""
-        from taskorch._extensions import Extensions  # noqa: PLC0415 - few have some
-
-        self._extensions = Extensions(self._rt, type(self), extensions)
-        self._rt.health_checks += self._extensions.attach(self)
-
-    @property
-    def extensions(self) -> Extensions:
-        """Its extensions, by their names: `orch.extensions["licences"]`; or classes."""
-        if self._extensions is None:
-            from taskorch._extensions import Extensions  # noqa: PLC0415 - when asked
-
-            self._extensions = Extensions(self._rt, type(self))
-        return self._extensions
-
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            extensions = vars(self).get("_extensions")
+            extensions = vars(self).get("extensions")
             if extensions and name in extensions:
                 return extensions[name]
             return other_attribute(self, name)
@@ -726,23 +806,6 @@ class TaskOrchestrator:
             return strategy
 
         return add
-
-    @property
-    def recovery(self) -> RecoveryHandler:
-        """
-        The recovery handler that it was given as its retry handler.
-
-        Raises:
-            InvalidTaskError: It was given another one.
-        """
-        from taskorch.recovery import RecoveryHandler  # noqa: PLC0415 - when needed
-
-        handler = self._rt.deciders.parts.retry_handler
-        if not isinstance(handler, RecoveryHandler):
-            msg = f"its retry handler is {show(handler)}, which has no matrix"
-            hint = "TaskOrchestrator(retry_handler=RecoveryHandler())"
-            raise InvalidTaskError(msg, hint=hint)
-        return handler
 
     # -- control -------------------------------------------------------------------
 
@@ -1704,20 +1767,6 @@ class TaskOrchestrator:
             self._aio = cast("AsyncOrchestrator", face)
         return self._aio
 
-    @property
-    def workflows(self) -> WorkflowManager:
-        """Starts workflows and controls their runs."""
-        from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
-
-        return manager_of(self._rt)
-
-    @property
-    def resources(self) -> ResourceManager:
-        """Changes the pools, says who has what, and takes from them by hand."""
-        from taskorch._managers import ResourceManager  # noqa: PLC0415 - when needed
-
-        return ResourceManager(self._rt)
-
     def budget(
         self, name: str, /, *, parent: str | None = None, **amounts: float
     ) -> Budget:
@@ -1750,28 +1799,6 @@ class TaskOrchestrator:
         self._teller()
         return budget
 
-    @property
-    def agents(self) -> AgentManager:
-        """Spawns workers, says how they do, and lets those elsewhere join."""
-        from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
-
-        return AgentManager(self._rt, self)
-
-    @property
-    def alerts(self) -> Alerts:
-        """
-        Rules over what is measured, with actions that are undone.
-
-        With its first use the four of `taskorch.recovery.default_rules` are watched.
-        """
-        if self._rt.alerts is None:
-            from taskorch.recovery import Alerts  # noqa: PLC0415 - when needed
-
-            with self._once():
-                if self._rt.alerts is None:
-                    self.watch_alerts(Alerts(machine=True))
-        return cast("Alerts", self._rt.alerts)
-
     def watch_alerts(self, alerts: Alerts) -> None:
         """
         Watch *alerts* from now on: they are `orch.alerts`.
@@ -1782,7 +1809,7 @@ class TaskOrchestrator:
         with self._once():
             alerts.real = self
             self.drivers.add(alerts)
-            self._rt.alerts = alerts
+            vars(self)["alerts"] = alerts
             self._rt.health_checks.append(alerts.check)
             self._teller()
 
@@ -1840,23 +1867,6 @@ class TaskOrchestrator:
         """How many attempts may run at once."""
         return self._rt.kernel.concurrency
 
-    @property
-    def drivers(self) -> DriverManager:
-        """Parts that are asked by time what is to be done: `protocols.Driver`."""
-        if self._rt.driven is None:
-            from taskorch._managers import DriverManager  # noqa: PLC0415 - when needed
-
-            manager = DriverManager(self._rt, self)
-            self._rt.driven = self._rt.first_made.setdefault("drivers", manager)
-        return cast("DriverManager", self._rt.driven)
-
-    @property
-    def memo(self) -> MemoManager:
-        """Forgets the results that like tasks would have: see `Cache`."""
-        from taskorch._managers import MemoManager  # noqa: PLC0415 - when needed
-
-        return MemoManager(self._rt)
-
     def kept(self, extension: str) -> MutableMapping[str, Any]:
         """
         The documents that an extension keeps: a mapping from keys to JSON documents.
@@ -1877,19 +1887,6 @@ class TaskOrchestrator:
         from taskorch.kit.kept import kept_by  # noqa: PLC0415 - when needed
 
         return kept_by(self._rt, extension)
-
-    @property
-    def schedules(self) -> ScheduleManager:
-        """What is made again and again, at times of cron or at distances."""
-        if self._rt.schedules is None:
-            from taskorch._managers import _schedules  # noqa: PLC0415 - when needed
-
-            with self._once():
-                if self._rt.schedules is None:
-                    self._teller()
-                    host = _schedules.RuntimeHost(self._rt, self)
-                    self._rt.schedules = _schedules.schedules_of(host)
-        return cast("ScheduleManager", self._rt.schedules)
 
     @called_as(
         "orch.schedules.add('nightly', '0 3 * * *', f); or @orch.schedule('0 3 * * *') "
@@ -1938,18 +1935,6 @@ class TaskOrchestrator:
             return fn
 
         return add
-
-    @property
-    def planner(self) -> Planner:
-        """Makes plans of requests: estimated, and in a good order."""
-        if self._planner is None:
-            from taskorch.planning import Planner  # noqa: PLC0415 - when needed
-
-            # It hears of events from now on.
-            with self._once():
-                if self._planner is None:
-                    self._planner = Planner(self._rt)
-        return self._planner
 
     # -- life ----------------------------------------------------------------------
 
@@ -2047,20 +2032,12 @@ class TaskOrchestrator:
         self._rt.submit_rest()
         if not self._rt.waiting.until_quiet(patience):
             return False
-        return self._rt.schedules is None or self._wait_for_backfills(patience)
+        schedules = vars(self).get("schedules")
+        if schedules is None:
+            return True
+        from taskorch._managers._schedules import wait_for_backfills  # noqa: PLC0415 - there
 
-    def _wait_for_backfills(self, patience: float | None) -> bool:
-        """All is quiet: wait until that is so with no backfill that goes on."""
-        rt = self._rt
-        end = None if patience is None else monotonic() + patience
-        while rt.begins and rt.started and not (rt.draining or rt.closed):
-            pause = _LOOK if end is None else min(max(end - monotonic(), 0.0), _LOOK)
-            if not self.schedules._wait_for_backfills(pause):
-                return True
-            rest = None if end is None else max(end - monotonic(), 0.0)
-            if not rt.waiting.until_quiet(rest) or rest == 0.0:
-                return False
-        return True
+        return wait_for_backfills(self._rt, schedules, patience)
 
     @verb(
         "Let what ended long ago leave the journal and memory, with its logs.",
@@ -2260,64 +2237,9 @@ class TaskOrchestrator:
 
     # -- what other rooms ask, and no user ---------------------------------------------
 
-    def _failed_tasks(self) -> FailedTasks:
-        """What is known of tasks that have failed."""
-        from taskorch._telling.failed import FailedTasks  # noqa: PLC0415 - when needed
-
-        return FailedTasks(self._rt)
-
-    def _add_check(self, check: Callable[[], HealthCheck]) -> None:
-        """Make *check* a part of `health()`."""
-        self._rt.health_checks.append(check)
-
     def _latest_seq(self) -> int:
         """The number of the latest fact, which may not have been told yet."""
         return self._rt.kernel.seq
-
-    def _wait_kept(self) -> None:
-        """Wait until all is in the journal that has happened, if there is one."""
-        if self._rt.committer is not None and self._rt.opened:
-            self._rt.step(lambda _: None, keep=True)
-
-    def _refuse_within(self, call: str) -> None:
-        """
-        Refuse *call*, which waits for all work, where some of it would never end.
-
-        Raises:
-            WouldBlockError: The caller is on the loop that must do the work.
-            WouldDeadlockError: The caller is a task, which would wait for itself.
-        """
-        self._rt.waiting.refuse_within(call)
-
-    def _is_on_loop(self) -> bool:
-        """Whether the caller is on the loop that does the work of coroutines."""
-        return self._rt.loops.is_mine()
-
-    def _is_telling(self) -> bool:
-        """Whether the caller is on the thread of receivers and callbacks."""
-        return self._rt.publisher.is_mine()
-
-    def _begin_telling(self) -> None:
-        """Begin the thread of receivers and callbacks before it has anything to do."""
-        self._rt.publisher.begin()
-
-    def _start_no_more(self) -> None:
-        """As at the begin of a stop: what runs goes on, and the queue stands."""
-        self._rt.step(lambda _: self._rt.kernel.pause())
-
-    def _only_command(self) -> None:
-        """Leave what is in the journal as it is, but for what is commanded."""
-        self._rt.takes_up = False
-
-    def _set_apart(self, glue: tuple[str, ...], stand_ins: frozenset[str]) -> None:
-        """
-        Say of which types and workers `get_stats` tells apart from the others.
-
-        Args:
-            glue: Types of tasks that only hold the others together.
-            stand_ins: Workers that do nothing while others can do all that they can.
-        """
-        self._rt.glue, self._rt.stand_ins = glue, stand_ins
 
     def __enter__(self) -> Self:
         try:
@@ -2343,8 +2265,9 @@ class TaskOrchestrator:
 
     def _say_unused(self, error: BaseException | None) -> None:
         """Say which schedules end with the block, that have made nothing in it."""
-        if error is None and self._rt.schedules is not None:
-            self.schedules._say_unused()
+        schedules = vars(self).get("schedules")
+        if error is None and schedules is not None:
+            schedules._say_unused()
 
     async def __aenter__(self) -> Self:
         loop = asyncio_loop("the start of an orchestrator", "orch.start")

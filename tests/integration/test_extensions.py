@@ -97,6 +97,10 @@ class Licences(Extension):
     def seats(self, least: int = 0) -> list[str]:
         return [seat for seat in self.kept if self.kept[seat]["count"] >= least]
 
+    @verb("Whether a task has one.", "not", "GET /tasks/{task_id}")
+    def has(self, task_id: str) -> bool:
+        return task_id in self.kept
+
     @verb("Refuse.", "thread", "POST /refuse", needs="administer", is_final=True)
     def refuse(self, why: str) -> None:
         raise InvalidTaskError(f"refused: {why}", hint="ask for another")
@@ -254,8 +258,15 @@ def test_roles_are_those_that_its_verbs_need(orch, tmp_path):
             with pytest.raises(taskorch.TaskorchError, match="may not do") as refused:
                 Client(server.url, token=token).call(call, seat="ben")
             assert role in str(refused.value.hint)
-        with pytest.raises(taskorch.TaskorchError, match="tells of all tenants"):
-            Client(server.url, token=bound).call("licences.seats")
+        orch.submit_task(Task.call(len, "abc", id="hers", owner="eve")).result(PATIENCE)
+        hers = Client(server.url, token=bound)
+        assert hers.get_task_status("hers")["state"] == "completed"
+        for call, more in (
+            ("licences.seats", {}),
+            ("licences.has", {"task_id": "hers"}),
+        ):
+            with pytest.raises(taskorch.TaskorchError, match="tells of all tenants"):
+                hers.call(call, **more)
 
 
 def test_policies_judge_its_verbs(licences):

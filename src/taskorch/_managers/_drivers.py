@@ -509,3 +509,11 @@ class SimulatedDrivers:
         if life is not None:
             fault = PolicyFault(component, error)
             life.kernel.note_fault(None, fault, life.now())
+
+
+def drivers_of(rt: Any, orch: Any) -> DriverManager:
+    """The drivers of an orchestrator; of several who ask first, all get the same."""
+    if rt.driven is None:
+        rt.driven = rt.first_made.setdefault("drivers", DriverManager(rt, orch))
+    manager: DriverManager = rt.driven
+    return manager

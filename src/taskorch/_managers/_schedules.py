@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import islice, takewhile
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -113,6 +114,8 @@ _TO_DECLARE: Final = 2 * NS
 _NOT_IN_FILE: Final = "the configuration does not say it any more"
 #: What a document says of what is made.
 _MADE: Final = ("task", "workflow")
+#: Seconds between two looks whether a backfill came further.
+_BETWEEN_LOOKS: Final = 0.25
 #: Slots in one backfill.
 _BACKFILL: Final = 100_000
 #: Backfills that are kept, if more have not ended: the latest of those that have.
@@ -2658,6 +2661,41 @@ def schedules_of(host: ScheduleHost) -> ScheduleManager:
         host.add_check(manager.check)
     host.orch.drivers.add(ScheduleDriver(manager))
     return manager
+
+
+def schedules_of_orch(rt: Any, orch: Any) -> ScheduleManager:
+    """The schedules of an orchestrator: what they miss is told to people."""
+    orch._teller()
+    return schedules_of(RuntimeHost(rt, orch))
+
+
+def wait_for_backfills(
+    rt: Any, schedules: ScheduleManager, patience: float | None
+) -> bool:
+    """
+    Wait, where all is quiet, until that is so with no backfill that goes on.
+
+    Args:
+        rt: The runtime.
+        schedules: Its schedules.
+        patience: Seconds to wait; None is for ever.
+
+    Returns:
+        Whether it came to that in time.
+    """
+    end = None if patience is None else monotonic() + patience
+    while rt.begins and rt.started and not (rt.draining or rt.closed):
+        pause = (
+            _BETWEEN_LOOKS
+            if end is None
+            else min(max(end - monotonic(), 0.0), _BETWEEN_LOOKS)
+        )
+        if not schedules._wait_for_backfills(pause):
+            return True
+        rest = None if end is None else max(end - monotonic(), 0.0)
+        if not rt.waiting.until_quiet(rest) or rest == 0.0:
+            return False
+    return True
 
 
 __all__ = ("ScheduleManager", "ScheduleStatus", "slot_name")

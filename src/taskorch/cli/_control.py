@@ -498,7 +498,7 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
         unknown_capability="wait",
         governance=None if named is None else named.value,
     )
-    orch._only_command()  # noqa: SLF001 - only a command leaves all as it is
+    orch._door.only_command()  # noqa: SLF001 - only a command leaves all as it is
     try:
         yield orch
     except JournalTakenError as error:

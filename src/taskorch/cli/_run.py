@@ -220,7 +220,7 @@ def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:
 
 def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
     """Stop the run: wait for what runs until a second Ctrl-C."""
-    orch._start_no_more()  # noqa: SLF001 - nobody but a command drains without starting
+    orch._door.start_no_more()  # noqa: SLF001 - nobody but a command drains without starting
     if len(presses) == 1:
         _say(1)
     pause = threading.Event()

@@ -872,3 +872,10 @@ def bottlenecks(stats: Stats) -> str:
     oldest = stats.queue.oldest or 0.0
     lines.append(f"{stats.queue.queued:,} wait, the oldest for {oldest:.3g} s")
     return "\n".join(lines)
+
+
+def watched(_rt: Any, orch: Any) -> Alerts:
+    """The usual alerts, which *orch* watches from now on."""
+    alerts = Alerts(machine=True)
+    orch.watch_alerts(alerts)
+    return alerts

@@ -30,6 +30,7 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.kit.located import Located, with_names_once
+from taskorch.kit.visible import show
 from taskorch.model import LOCAL, NO_RETRY, Task, is_able
 from taskorch.policies import BackoffRetryHandler
 from taskorch.policies._retry import is_permanent
@@ -405,3 +406,18 @@ def _said_in(
                 if before != value:
                     faults.disagree(word, place, section.node(word))
     return entries
+
+
+def handler_of(rt: Any) -> RecoveryHandler:
+    """
+    The recovery handler of the runtime *rt*.
+
+    Raises:
+        InvalidTaskError: Its retry handler is another one.
+    """
+    handler = rt.deciders.parts.retry_handler
+    if not isinstance(handler, RecoveryHandler):
+        msg = f"its retry handler is {show(handler)}, which has no matrix"
+        hint = "TaskOrchestrator(retry_handler=RecoveryHandler())"
+        raise InvalidTaskError(msg, hint=hint)
+    return handler

@@ -10,13 +10,18 @@ Decisions: 0223, 0243.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import attrs
 
-from taskorch.errors import InvalidTransitionError, PolicyDeniedError
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    PolicyDeniedError,
+)
 from taskorch.events import (
     Event,
     ExtensionKept,
@@ -821,3 +826,27 @@ def _first_after(journal: DurableJournal, last: int, at_ns: int) -> int:
         else:
             low = middle + 1
     return max(0, low - 1)
+
+
+def govern(rt: Runtime, orch: Any, governance: Any) -> None:
+    """Have the policies *governance*, or those of the file of that path, asked."""
+    from taskorch.governance import ConstitutionalRuntime  # noqa: PLC0415 - by its user
+
+    if isinstance(governance, str | os.PathLike):
+        governance = ConstitutionalRuntime.from_yaml(governance)
+    PolicyGovernor(rt, governance).begin()
+    governance.serve(orch)
+    orch._teller()
+
+
+def constitution_of(rt: Runtime) -> ConstitutionalRuntime:
+    """
+    What judges by the policies of an orchestrator.
+
+    Raises:
+        InvalidTaskError: It has none.
+    """
+    if rt.governor is None:
+        msg = "this orchestrator has no policies"
+        raise InvalidTaskError(msg, hint="TaskOrchestrator(governance=…)")
+    return rt.governor.constitution

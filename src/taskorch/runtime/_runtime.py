@@ -208,7 +208,6 @@ class Runtime:
         "_random",
         "_report",
         "_seed",
-        "alerts",
         "attempts",
         "begins",
         "closed",
@@ -253,7 +252,6 @@ class Runtime:
         "run_id",
         "runners",
         "saturation",
-        "schedules",
         "signals",
         "spans",
         "stand_ins",
@@ -390,14 +388,12 @@ class Runtime:
         #: Maps that have an end, and may have more to submit, by their `id()`.
         self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         #: What is made again and again, once it was asked for.
-        self.schedules: Any = None
         #: What asks drivers, once there are some.
         self.driven: Any = None
         #: Parts that are made when they are needed: of two threads that need one first,
         #: both have that which is first in here.
         self.first_made: dict[str, Any] = {}
         #: The rules over what is measured, once they are watched.
-        self.alerts: Any = None
         #: Has what comes in and starts judged, if there are policies as data.
         self.governor: PolicyGovernor | None = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.

@@ -60,7 +60,7 @@ class SuiteWebhook:
         url = watch.human_notification_webhook
         assert url is not None  # noqa: S101 - else nobody is told
         self._orchestrator, self._suite, self._folder = orchestrator, suite, folder
-        self._failed_tasks = orchestrator._failed_tasks()  # noqa: SLF001 - to tell of them
+        self._failed_tasks = orchestrator._door.failed_tasks()  # noqa: SLF001 - to tell of them
         self._names = frozenset(part.id for part in parts_of(suite))
         self._run_id = run_id
         self._taken = JsonLines(folder.told, 1 << 40, 1e6)
@@ -77,7 +77,7 @@ class SuiteWebhook:
         self.notifier: Notifier = Notifier(
             orchestrator, name, self._deliver, _ATTEMPTS, ("failure",)
         )
-        orchestrator._add_check(self.notifier.check)  # noqa: SLF001 - it is ours
+        orchestrator._door.add_check(self.notifier.check)  # noqa: SLF001 - it is ours
         self._troubles = Notifier(
             orchestrator, name, self._deliver_trouble, _ATTEMPTS, _TROUBLES
         )

@@ -196,7 +196,7 @@ class SuiteTeller:
         #: When tasks were given out, and when they ended.
         self.lines: JsonLines = JsonLines(folder.events, *limits)
         self._orchestrator = orchestrator
-        self._failed_tasks = orchestrator._failed_tasks()  # noqa: SLF001 - to tell of them
+        self._failed_tasks = orchestrator._door.failed_tasks()  # noqa: SLF001 - to tell of them
         self._suite = suite
         self._folder = folder
         #: Who did what when.

@@ -248,7 +248,7 @@ def orchestrator_of(
     )
     stand_ins = {LOCAL, *own} if elsewhere else {LOCAL}
     # Who writes the workflow, and the registry, knows it.
-    orch._set_apart(GLUE, frozenset(stand_ins))  # noqa: SLF001 - said to nobody else
+    orch._door.set_apart(GLUE, frozenset(stand_ins))  # noqa: SLF001 - said to nobody else
     return orch
 
 

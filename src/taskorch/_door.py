@@ -1,0 +1,77 @@
+"""
+What front ends of taskorch ask of an orchestrator, and no user: `orch._door`.
+
+Decision: 0260.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskorch._telling.failed import FailedTasks
+    from taskorch.model import HealthCheck
+    from taskorch.runtime import Runtime
+
+
+class Door:
+    """
+    The inside of one orchestrator, as far as front ends need it.
+
+    Args:
+        rt: Its runtime.
+    """
+
+    def __init__(self, rt: Runtime) -> None:
+        self._runtime = rt
+
+    def failed_tasks(self) -> FailedTasks:
+        """What is known of tasks that have failed."""
+        from taskorch._telling.failed import FailedTasks  # noqa: PLC0415 - when needed
+
+        return FailedTasks(self._runtime)
+
+    def add_check(self, check: Callable[[], HealthCheck]) -> None:
+        """Make *check* a part of `health()`."""
+        self._runtime.health_checks.append(check)
+
+    def refuse_within(self, call: str) -> None:
+        """
+        Refuse *call*, which waits for all work, where some of it would never end.
+
+        Raises:
+            WouldBlockError: The caller is on the loop that must do the work.
+            WouldDeadlockError: The caller is a task, which would wait for itself.
+        """
+        self._runtime.waiting.refuse_within(call)
+
+    def is_on_loop(self) -> bool:
+        """Whether the caller is on the loop that does the work of coroutines."""
+        return self._runtime.loops.is_mine()
+
+    def is_telling(self) -> bool:
+        """Whether the caller is on the thread of receivers and callbacks."""
+        return self._runtime.publisher.is_mine()
+
+    def begin_telling(self) -> None:
+        """Begin the thread of receivers and callbacks before it has anything to do."""
+        self._runtime.publisher.begin()
+
+    def start_no_more(self) -> None:
+        """As at the begin of a stop: what runs goes on, and the queue stands."""
+        self._runtime.step(lambda _: self._runtime.kernel.pause())
+
+    def only_command(self) -> None:
+        """Leave what is in the journal as it is, but for what is commanded."""
+        self._runtime.takes_up = False
+
+    def set_apart(self, glue: tuple[str, ...], stand_ins: frozenset[str]) -> None:
+        """
+        Say of which types and workers `get_stats` tells apart from the others.
+
+        Args:
+            glue: Types of tasks that only hold the others together.
+            stand_ins: Workers that do nothing while others can do all that they can.
+        """
+        self._runtime.glue, self._runtime.stand_ins = glue, stand_ins
