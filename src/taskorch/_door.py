@@ -36,6 +36,10 @@ class Door:
         """Make *check* a part of `health()`."""
         self._runtime.health_checks.append(check)
 
+    def latest_seq(self) -> int:
+        """The number of the latest fact, which may not have been told yet."""
+        return self._runtime.kernel.seq
+
     def refuse_within(self, call: str) -> None:
         """
         Refuse *call*, which waits for all work, where some of it would never end.

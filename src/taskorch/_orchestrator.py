@@ -2235,12 +2235,6 @@ class TaskOrchestrator:
             drain=self._rt.committer is None if drain is None else drain,
         )
 
-    # -- what other rooms ask, and no user ---------------------------------------------
-
-    def _latest_seq(self) -> int:
-        """The number of the latest fact, which may not have been told yet."""
-        return self._rt.kernel.seq
-
     def __enter__(self) -> Self:
         try:
             self.start()

@@ -181,6 +181,7 @@ def test_each_argument_that_is_no_part_is_a_setting():
         "allocator",
         "tracer_provider",
         "meter_provider",
+        "extensions",
     }
     assert SETTINGS.keys() | parts == signature(TaskOrchestrator).parameters.keys()
 

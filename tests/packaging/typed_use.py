@@ -24,7 +24,10 @@ from taskorch import (
     as_completed,
     task,
 )
+from taskorch._managers import ScheduleManager, ScheduleStatus
 from taskorch.adaptive import Learned
+from taskorch.kit.extension import Extension
+from taskorch.kit.verbs import verb
 from taskorch.model import TaskOptions
 from taskorch.policies import (
     FairShareQueue,
@@ -199,3 +202,27 @@ def what_a_policy_may_have(router: TaskRouter) -> None:
     of_an_allocator(ProportionalAllocator())
     TaskOrchestrator(router=Learning())
     TaskOrchestrator(router=PriorityQueue())  # type: ignore[arg-type]
+
+
+class Mine(Extension):
+    name = "mine"
+    orch: TaskOrchestrator
+
+    def attach(self, orch: TaskOrchestrator) -> None: ...
+
+    @verb("Count.", "not", "GET /count")
+    def count(self, least: int = 0) -> int:
+        return least
+
+
+def what_stands_beside_the_core(orch: TaskOrchestrator) -> None:
+    assert_type(orch.schedules, ScheduleManager)
+    assert_type(orch.schedules.list(), list[ScheduleStatus])
+    assert_type(orch.recovery, RecoveryHandler)
+    assert_type(orch.extensions[Mine], Mine)
+    assert_type(orch.extensions[Mine].count(1), int)
+    assert_type(orch.extensions["mine"], Extension)
+    assert_type(Mine().orch, TaskOrchestrator)
+    TaskOrchestrator(extensions=[Mine()])
+    TaskOrchestrator(extensions=[Mine])  # type: ignore[list-item]
+    print(orch.mine)  # type: ignore[attr-defined]

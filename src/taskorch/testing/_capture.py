@@ -113,7 +113,7 @@ class Capture:
         for signal in self._signals():
             signal.connect(self._receive)
         # Facts from before may not have been published yet.
-        self._before = self._orch._latest_seq()  # noqa: SLF001 - no other way to know
+        self._before = self._orch._door.latest_seq()  # noqa: SLF001 - no other way to know
 
     def _disconnect(self) -> None:
         for signal in self._signals():

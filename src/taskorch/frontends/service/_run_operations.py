@@ -111,7 +111,7 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
             if line and made_for.schedule and made_for.slot and not line.schedule:
                 slot_ns = int(made_for.slot.timestamp()) * _NS
                 index.assign(line, made_for.schedule, slot_ns, "schedule")
-        return orch._latest_seq()  # noqa: SLF001 - see above
+        return orch._door.latest_seq()  # noqa: SLF001 - see above
 
 
 # -- the operations --------------------------------------------------------------------
