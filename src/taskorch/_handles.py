@@ -38,7 +38,6 @@ from taskorch.runtime import (
     is_settled,
     note_given,
     size_of,
-    status_of,
     takes_interrupts,
     unfinished,
     unresolvable_root,
@@ -95,6 +94,9 @@ class TaskHandle(Work, Generic[T]):
     @property
     def status(self) -> TaskStatus:
         """How the task is now: see `TaskOrchestrator.get_task_status`."""
+        # Not while the lock is held: it takes a while.
+        from taskorch.runtime import status_of  # noqa: PLC0415 - for those who ask
+
         rt = self._rt
         rt.deciders.refuse_reentry()
         with rt.lock:

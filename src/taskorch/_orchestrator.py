@@ -33,21 +33,7 @@ from typing import (
     overload,
 )
 
-from taskorch._contexts import TaskContext
-from taskorch._decorators import decorated
-from taskorch._handles import (
-    DoneAndNotDone,
-    TaskHandle,
-    as_completed,
-    map_calls,
-    wait_for,
-)
-from taskorch._settings.fields import SETTINGS, Settings
-from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
-from taskorch.events import TaskRewarded
-from taskorch.journal import MemoryJournal
-from taskorch.kit.building import as_workflow
 from taskorch.kit.checks import (
     called_as,
     check_count,
@@ -56,6 +42,7 @@ from taskorch.kit.checks import (
     check_word,
     to_patience,
 )
+from taskorch.kit.interrupts import INTERRUPTS, defers_interrupts
 from taskorch.kit.limits import (
     FOLLOWED_EVENTS,
     KEEP_EVENTS,
@@ -63,7 +50,6 @@ from taskorch.kit.limits import (
     NS,
     SIGNAL_SECONDS,
 )
-from taskorch.kit.members import has
 from taskorch.kit.verbs import (
     COUNT,
     FOR_PROGRAMS,
@@ -80,53 +66,16 @@ from taskorch.kit.vocabulary import meant, other_attribute
 from taskorch.model import (
     Agent,
     Escalation,
-    Explanation,
-    FailureCause,
-    Health,
     HealthCheck,
-    OpenQuestion,
     Resources,
     Retention,
-    Stats,
-    StopReport,
-    Stuck,
-    Task,
     TaskFilter,
-    TaskLog,
     TaskState,
-    TaskStatus,
     check_breaker,
     check_capabilities,
     check_emitted,
 )
 from taskorch.model.ids import check_id, has_segments
-from taskorch.protocols import Journal, Learns, Projection, Recalls
-from taskorch.runtime import (
-    INTERRUPTS,
-    MEASURED,
-    NO_KWARGS,
-    AgentRunner,
-    Lifecycle,
-    Pruned,
-    Runtime,
-    _lifecycle,
-    _reports,
-    answer,
-    approval_of,
-    asyncio,
-    asyncio_loop,
-    capture,
-    defers_interrupts,
-    executor_for,
-    is_coroutine_function,
-    look_for_meters,
-    look_for_sdk,
-    machine_labels,
-    machine_resources,
-    open_questions,
-    refuse_arguments,
-    refuse_bypass,
-)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -137,6 +86,7 @@ if TYPE_CHECKING:
     from taskorch._decorators import TaskDecorator, TaskFunction
     from taskorch._door import Door
     from taskorch._extensions import Extensions
+    from taskorch._handles import DoneAndNotDone, TaskHandle
     from taskorch._managers import (
         AgentManager,
         Budget,
@@ -147,19 +97,37 @@ if TYPE_CHECKING:
         WorkflowManager,
         WorkflowRun,
     )
-    from taskorch._settings.fields import SettingsOptions
+    from taskorch._settings.fields import Settings, SettingsOptions
     from taskorch._telling.following import EventStream
     from taskorch._telling.notifying import Notifier
     from taskorch._telling.show_progress import Progress
     from taskorch._telling.troubles import TroubleTeller
+    from taskorch._with_options import WithOptions
     from taskorch.events import Event
     from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
     from taskorch.governance import ConstitutionalRuntime
-    from taskorch.model import Breaker, FilterFields, TaskOptions
+    from taskorch.journal import MemoryJournal
+    from taskorch.model import (
+        Breaker,
+        Explanation,
+        FailureCause,
+        FilterFields,
+        Health,
+        OpenQuestion,
+        Stats,
+        StopReport,
+        Stuck,
+        Task,
+        TaskLog,
+        TaskOptions,
+        TaskStatus,
+    )
     from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
+    from taskorch.protocols import Journal, Learns, Projection
     from taskorch.recovery import Alerts, RecoveryHandler
+    from taskorch.runtime import AgentRunner, Pruned, Runtime
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -388,6 +356,19 @@ class TaskOrchestrator:
     _door: Part[Door] = Part("taskorch._door:Door", "For front ends.")
 
     def __init__(self, **settings: Unpack[SettingsOptions]) -> None:
+        # Many who import the class make none: a command, an annotation, a test that
+        # is collected.
+        from taskorch._contexts import TaskContext  # noqa: PLC0415 - see above
+        from taskorch._handles import TaskHandle  # noqa: PLC0415 - see above
+        from taskorch._settings.fields import SETTINGS, Settings  # noqa: PLC0415 - see above
+        from taskorch.protocols import Learns  # noqa: PLC0415 - see above
+        from taskorch.runtime import (  # noqa: PLC0415 - see above
+            MEASURED,
+            Lifecycle,
+            Runtime,
+            machine_resources,
+        )
+
         said = Settings.of(TaskOrchestrator, settings, SETTINGS)
         self._stop_timeout = said.stop_timeout
         unknown: tuple[str, ...] = ()
@@ -405,7 +386,7 @@ class TaskOrchestrator:
             monitor_interval=said.monitor_interval,
             work_class=TaskHandle,
             context_class=TaskContext,
-            report=_reports.report,
+            report=_report,
             rerun_failed=said.rerun_failed,
             keep_finished_mb=said.keep_finished_mb,
             keep_logs_mb=said.keep_logs_mb,
@@ -508,10 +489,11 @@ class TaskOrchestrator:
             UsageError: The task was refused.
         """
         if kwargs:
+            from taskorch._with_options import refuse_options  # noqa: PLC0415 - if need be
+
             refuse_options(fn, kwargs)
         # Not by `cast`, which is called.
-        rt = self._rt
-        handle: Any = rt.submit_calls(fn, ((args, kwargs),), capture(rt.spans))[0]
+        handle: Any = self._rt.submit_calls(fn, ((args, kwargs),))[0]
         return handle  # type: ignore[no-any-return]
 
     def submit_task(self, task: Task[T], *, replace: bool = False) -> TaskHandle[T]:
@@ -600,6 +582,9 @@ class TaskOrchestrator:
         Raises:
             TimeoutError: While iterating: *timeout* is over.
         """
+        from taskorch._handles import map_calls  # noqa: PLC0415 - is there
+        from taskorch.runtime import NO_KWARGS, capture  # noqa: PLC0415 - is there
+
         ctx = capture(self._rt.spans)
 
         def submit(calls: list[tuple[Any, ...]]) -> Any:
@@ -621,6 +606,8 @@ class TaskOrchestrator:
         Raises:
             TypeError: There is no such option.
         """
+        from taskorch._with_options import CallOptions, WithOptions  # noqa: PLC0415 - when needed
+
         return WithOptions(self._rt, CallOptions(executor, task_options))
 
     @overload
@@ -658,6 +645,8 @@ class TaskOrchestrator:
         Raises:
             TypeError, InvalidTaskError: As for `taskorch.task`.
         """
+        from taskorch._decorators import decorated  # noqa: PLC0415 - when needed
+
         return decorated(fn, self._rt, executor, task_options)
 
     @called_as("orch.as_completed(handles, timeout=5)")
@@ -672,6 +661,8 @@ class TaskOrchestrator:
         Raises:
             TimeoutError: Some have not ended within *timeout*.
         """
+        from taskorch._handles import as_completed  # noqa: PLC0415 - when needed
+
         return as_completed(handles, timeout)
 
     @called_as("orch.gather(handles, timeout=5)")
@@ -744,6 +735,12 @@ class TaskOrchestrator:
             check_count("max_concurrency", max_concurrency, least=1)
 
         def add(handler: F) -> F:
+            from taskorch.runtime import (  # noqa: PLC0415 - when needed
+                is_coroutine_function,
+                machine_labels,
+                refuse_arguments,
+            )
+
             if not callable(handler):
                 msg = f"an agent is a function of (task, context), not {show(handler)}"
                 raise InvalidTaskError(msg)
@@ -763,6 +760,8 @@ class TaskOrchestrator:
     def _runner(
         self, name: str, handler: Callable[..., Any], executor: str
     ) -> AgentRunner:
+        from taskorch.runtime import AgentRunner, executor_for, is_coroutine_function  # noqa: PLC0415 - when needed
+
         if executor == "program":
             if is_coroutine_function(handler):
                 msg = f"agent {name!r}: a handler that returns a Program is a plain def"
@@ -972,6 +971,8 @@ class TaskOrchestrator:
                 not say which run is meant.
             InvalidTaskError: There is no such verdict, or the reason is no text.
         """
+        from taskorch.runtime import refuse_bypass  # noqa: PLC0415 - when needed
+
         _check_reason(reason)
         check_word("a verdict", verdict, ("retry", "fail", "complete"))
 
@@ -1018,6 +1019,8 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: *most* is no whole number from 0.
         """
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         check_count("most", most, least=0)
         who, why = str(by), str(reason).rstrip(".") or "no reason given"
         _reports.hold(self._rt, who, most, why, lasts=bool(lasts))
@@ -1042,6 +1045,8 @@ class TaskOrchestrator:
         Args:
             by: Who held it.
         """
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         return _reports.release(self._rt, str(by))
 
     @verb(
@@ -1058,6 +1063,8 @@ class TaskOrchestrator:
         See `Task.question`. An approval of a phase is one, too, and so is each of the
         `escalations`.
         """
+        from taskorch.runtime import open_questions  # noqa: PLC0415 - when needed
+
         return open_questions(self._rt, self.answer)
 
     @verb(
@@ -1142,6 +1149,8 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
         """
+        from taskorch.runtime import answer, approval_of  # noqa: PLC0415 - when needed
+
         asked = approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):
             from taskorch._managers import _approvals  # noqa: PLC0415 - when needed
@@ -1239,6 +1248,8 @@ class TaskOrchestrator:
             InvalidTaskError: *value* is no number from -1 to 1; *attempt* is none from
                 1; or *source* is no text.
         """
+        from taskorch.events import TaskRewarded  # noqa: PLC0415 - when needed
+
         check_reward(value, source)
         if attempt is not None:
             check_count("attempt", attempt, least=1)
@@ -1479,6 +1490,8 @@ class TaskOrchestrator:
         Raises:
             UnknownTaskError: No task has this id.
         """
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         self._rt.look_up(task_id)
         return _reports.status(self._rt, task_id)
 
@@ -1538,11 +1551,15 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or there is no such state.
             JournalUnavailableError: While iterating: the journal cannot be read.
         """
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         self._rt.look_up()
         return _reports.listed(self._rt, TaskFilter.of(state, fields))
 
     def _newest_tasks(self, which: TaskFilter, after: str) -> Iterator[TaskStatus]:
         """The same, the last submitted first; only those behind the task *after*."""
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         self._rt.look_up()
         return _reports.newest(self._rt, which, after)
 
@@ -1554,6 +1571,8 @@ class TaskOrchestrator:
     )
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         self._rt.look_up()
         return _reports.stats(self._rt)
 
@@ -1617,6 +1636,8 @@ class TaskOrchestrator:
             UnknownTaskError: No task has this id in memory.
             ComponentError: A policy failed that was asked.
         """
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         return _reports.explain(self._rt, task_id, estimates=bool(estimates))
 
     @verb(
@@ -1637,6 +1658,8 @@ class TaskOrchestrator:
         Raises:
             ComponentError: The registry failed.
         """
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         return _reports.stuck(self._rt)
 
     @verb(
@@ -1682,6 +1705,7 @@ class TaskOrchestrator:
             UsageError: The plan is not well formed.
             ComponentError: A policy failed.
         """
+        from taskorch.kit.building import as_workflow  # noqa: PLC0415 - when needed
         from taskorch.simulation._plans._report import simulate  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
@@ -1728,6 +1752,8 @@ class TaskOrchestrator:
     )
     def health(self) -> Health:
         """Whether the orchestrator is fit for work; never blocks."""
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         self._rt.deciders.refuse_forked()
         return _reports.health(self._rt)
 
@@ -1854,6 +1880,8 @@ class TaskOrchestrator:
 
     def _latest_coverage(self) -> dict[str, float]:
         """The coverage that the latest results tell of, in percent, by type of task."""
+        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
         return _reports.coverage(self._rt)
 
     @property
@@ -1951,13 +1979,25 @@ class TaskOrchestrator:
             teller.begin()
 
     def _look_for_sdk(self) -> None:
+        from taskorch.runtime import find_meters, look_for_sdk  # noqa: PLC0415 - is there
+
         tracer_provider, meter_provider = self._providers
         look_for_sdk(self._rt, tracer_provider)
-        look_for_meters(self._rt, meter_provider)
+        meters = find_meters(self._rt, meter_provider)
+        if meters is not None:
+            from taskorch.runtime import measure  # noqa: PLC0415 - when needed
+
+            measure(self._rt, meters)
 
     def _restore_limits(self) -> None:
         """Restore what earlier incarnations left, before anything begins."""
-        _reports.tell_of_earlier(self._rt)
+        from taskorch.kit.members import has  # noqa: PLC0415 - when needed
+        from taskorch.protocols import Recalls  # noqa: PLC0415 - when needed
+
+        if self._rt.kernel.holds:
+            from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+
+            _reports.tell_of_earlier(self._rt)
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
         if self._rt.kernel.budgets:
@@ -2026,6 +2066,8 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
+        from taskorch._handles import wait_for  # noqa: PLC0415 - when needed
+
         if isinstance(handles, Iterable):
             return wait_for(_handles_of(handles, "wait"), timeout)
         patience = to_patience(timeout if handles is None else handles)
@@ -2224,6 +2266,8 @@ class TaskOrchestrator:
                 *timeout* is no number of seconds, or *drain* not True, False or None.
             NotRunningError: The orchestrator has stopped.
         """
+        from taskorch.runtime import _lifecycle  # noqa: PLC0415 - when needed
+
         self._rt.deciders.refuse_forked()
         if not isinstance(drain, bool | None):
             msg = f"drain is True, False or None, not {show(drain)}"
@@ -2251,6 +2295,8 @@ class TaskOrchestrator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        from taskorch.runtime import _lifecycle  # noqa: PLC0415 - when needed
+
         # After an exception in the block, what is queued does not begin any more. Who
         # has stopped it in the block has the report.
         if not self._rt.closed:
@@ -2264,6 +2310,8 @@ class TaskOrchestrator:
             schedules._say_unused()
 
     async def __aenter__(self) -> Self:
+        from taskorch.runtime import asyncio, asyncio_loop  # noqa: PLC0415 - when needed
+
         loop = asyncio_loop("the start of an orchestrator", "orch.start")
         self._rt.loops.adopt(loop)
         if self._rt.committer is not None:
@@ -2279,6 +2327,8 @@ class TaskOrchestrator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        from taskorch.runtime import _lifecycle  # noqa: PLC0415 - when needed
+
         if not self._rt.closed:
             self._say_unused(error)
             await _lifecycle.end_block_of_coroutine(
@@ -2309,6 +2359,8 @@ def _handles_of(handles: Any, method: str) -> list[TaskHandle[Any]]:
     Raises:
         InvalidTaskError: Something is no handle.
     """
+    from taskorch._handles import TaskHandle  # noqa: PLC0415 - when needed
+
     those: list[Any] = list(handles) if isinstance(handles, Iterable) else [None]
     if not all(isinstance(each, TaskHandle) for each in those):
         msg = f"orch.{method} takes handles, in a list or another iterable"
@@ -2332,6 +2384,8 @@ def _journal(settings: Settings) -> MemoryJournal | Journal:
     Raises:
         InvalidTaskError: It belongs to another orchestrator.
     """
+    from taskorch.journal import MemoryJournal  # noqa: PLC0415 - when needed
+
     journal = settings.journal
     if journal is None:
         return MemoryJournal()
@@ -2349,3 +2403,9 @@ def _check_reason(reason: object) -> None:
     if not is_text(reason):
         msg = f"a reason is a text, not {show(reason)}"
         raise InvalidTaskError(msg)
+
+
+def _report(rt: Runtime) -> None:
+    from taskorch.runtime import _reports  # noqa: PLC0415 - once somebody listens
+
+    _reports.report(rt)

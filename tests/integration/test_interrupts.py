@@ -20,12 +20,12 @@ from tests.integration.tools import PATIENCE, Hold, eventually
 
 from taskorch import Task, TaskOrchestrator, _handles, as_completed
 from taskorch.errors import ComponentError, InternalError
+from taskorch.kit import interrupts
 from taskorch.policies import PerformanceRouter
 from taskorch.protocols import Admission, Order, Verdict
-from taskorch.runtime import _interrupts
 from taskorch.runtime._opening import Recovery
 
-OURS = _interrupts._on_interrupt
+OURS = interrupts._on_interrupt
 
 
 @pytest.fixture(autouse=True)
@@ -462,7 +462,7 @@ def test_a_step_that_hangs_is_cut_short_by_the_next(monkeypatch):
             if threading.current_thread() is threading.main_thread():
                 interrupt()
                 # Much later, the second.
-                monkeypatch.setattr(_interrupts, "_PATIENCE", -1.0)
+                monkeypatch.setattr(interrupts, "_PATIENCE", -1.0)
                 while True:
                     interrupt()
             return super().route(task, candidates, context)
@@ -628,7 +628,7 @@ def test_one_while_a_journal_is_opened_ends_only_the_wait(tmp_path, monkeypatch)
         keep(seq)
 
     monkeypatch.setattr(
-        orch._rt.committer, "wait_kept", _interrupts.takes_interrupts(slow)
+        orch._rt.committer, "wait_kept", interrupts.takes_interrupts(slow)
     )
     with pytest.raises(KeyboardInterrupt):
         orch.start()
@@ -694,7 +694,7 @@ def test_the_handler_is_there_from_the_first_start_to_the_last_stop(first):
 def test_one_that_was_let_go_needs_no_handler(recwarn):
     """Nobody can stop it any more."""
     with TaskOrchestrator():
-        _interrupts.guard(type("Gone", (), {})())
+        interrupts.guard(type("Gone", (), {})())
     assert handler() is signal.default_int_handler
 
 
@@ -929,7 +929,7 @@ def test_an_import_is_not_cut_short_if_it_is_ours(
 ):
     """What was loaded by half cannot be loaded again; a user's may take its time."""
     name = f"imported_by_{importer.partition('.')[0]}"
-    text = "import sys\nfrom taskorch.runtime._interrupts import _is_deferred_in\n"
+    text = "import sys\nfrom taskorch.kit.interrupts import _is_deferred_in\n"
     text += "found = _is_deferred_in(sys._getframe())\n"
     (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)

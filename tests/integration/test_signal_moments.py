@@ -20,8 +20,8 @@ from taskorch import (
     TaskOrchestrator,
 )
 from taskorch.errors import JournalError, UsageError
+from taskorch.kit import interrupts
 from taskorch.policies import PerformanceRouter
-from taskorch.runtime import _interrupts
 
 
 def in_child(act: Callable[[], bool]) -> bool:
@@ -77,7 +77,7 @@ def test_one_stops_at_the_signal_at_which_another_has_stopped(
 @pytest.mark.usefixtures("default_handler")
 def test_the_handler_stays_while_somebody_lives_or_is_to_stop_at_it() -> None:
     """Whichever of the two has ended first."""
-    ours = _interrupts._on_interrupt
+    ours = interrupts._on_interrupt
     with TaskOrchestrator():
         with TaskOrchestrator() as other:
             other.stop_on(signal.SIGINT)
@@ -252,7 +252,7 @@ def test_in_the_child_of_a_fork_no_signal_of_the_parents_is_deferred() -> None:
         with TaskOrchestrator() as orch:
             return (
                 orch.submit(int).result(PATIENCE) == 0
-                and not _interrupts._Deferral.since
+                and not interrupts._Deferral.since
             )
 
     with TaskOrchestrator(router=Router()) as orch:

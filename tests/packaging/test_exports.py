@@ -58,6 +58,34 @@ def test_dir_shows_every_public_name(name):
     assert names <= set(dir(package))
 
 
+def doors() -> list[str]:
+    """The packages that load parts of theirs when these are asked for."""
+    return sorted(
+        ".".join(("taskorch", *path.parent.relative_to(SOURCE).parts))
+        for path in SOURCE.rglob("__init__.py")
+        if "\n_LATE = {" in path.read_text(encoding="utf-8")
+    )
+
+
+@pytest.mark.parametrize("door", doors())
+def test_checkers_see_the_names_that_a_door_loads_late(door):
+    package = importlib.import_module(door)
+    text = Path(package.__file__).read_text(encoding="utf-8")
+    imports = re.compile(
+        rf"^    from {door}\.(\w+) import (?:\(\n +)?(\w+) as \2\b", re.MULTILINE
+    )
+
+    of_checkers = {name: module for module, name in imports.findall(text)}
+
+    assert of_checkers == package._LATE
+    assert of_checkers.keys() <= set(dir(package))
+    for name, module in of_checkers.items():
+        there = importlib.import_module(f"{door}.{module}")
+        assert getattr(package, name) is getattr(there, name)
+    with pytest.raises(AttributeError, match=f"'{door}' has no attribute 'nothing'"):
+        _ = package.nothing
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = taskorch.no_such_name

@@ -76,6 +76,10 @@ def test_the_core_touches_nothing_outside_itself(path):
     if path.name == "_arguments.py":
         # It knows again by it what is there twice; no result depends on the number.
         found = [fault for fault in found if not fault.endswith(" id()")]
+    if path.name == "__init__.py":
+        # A door loads parts of its own room when they are asked for.
+        of_doors = (" from importlib import …", " globals()")
+        found = [fault for fault in found if not fault.endswith(of_doors)]
     assert found == []
 
 

@@ -104,6 +104,55 @@ def test_the_import_leaves_heavy_modules_alone(loaded, module):
     assert module not in loaded
 
 
+#: Modules of ours that the facade may load, and with a plain program after it.
+MOST_OF_FACADE, MOST_OF_PLAIN = 40, 135
+
+
+def ours(names: set[str]) -> set[str]:
+    return {name for name in names if f"{name}.".startswith("taskorch.")}
+
+
+def test_the_facade_and_a_plain_program_load_few_modules():
+    """The golden of ways has the exact numbers."""
+    facade = ours(modules_after("from taskorch import TaskOrchestrator"))
+    plain = ours(modules_after(f"exec({FIRST_RESULT!r})"))
+
+    assert len(facade) <= MOST_OF_FACADE
+    assert len(plain) <= MOST_OF_PLAIN
+
+
+#: The rooms of what few programs do, by the rooms that know them.
+NOT_FOR_PLAIN = (
+    "taskorch.kernel._explain",
+    "taskorch.kernel._invariants",
+    "taskorch.policies._measured",
+    "taskorch.recovery",
+    "taskorch.runtime._pruning",
+    "taskorch.runtime._questions",
+    "taskorch.runtime._reports",
+    "taskorch.schedules",
+    "taskorch.workflows",
+    "taskorch._managers",
+)
+
+
+def test_a_plain_program_loads_nothing_once_it_has_an_orchestrator():
+    """So no task waits for a module; and nothing is loaded that only others need."""
+    code = f"""if True:
+        import sys
+        from taskorch import TaskOrchestrator
+        orch = TaskOrchestrator()
+        before = set(sys.modules)
+        with orch:
+            assert orch.submit(pow, 2, 10).result() == 1024
+            assert sum(orch.map(abs, [1, 2])) == 3
+        print(sorted(set(sys.modules) - before))
+        print([name for name in {NOT_FOR_PLAIN} if name in sys.modules])
+    """
+
+    assert run(code).stdout.splitlines() == ["[]", "[]"]
+
+
 def test_the_import_starts_no_thread_and_configures_no_logging():
     code = """if True:
         import logging, threading, taskorch

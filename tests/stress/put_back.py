@@ -22,7 +22,8 @@ from taskorch.executors._programs import _guardian, _temporary
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.journal import _lock, _repair
 from taskorch.journal._sqlite import SqliteJournal
-from taskorch.runtime import _attempts, _interrupts, _passage
+from taskorch.kit import interrupts
+from taskorch.runtime import _attempts, _passage
 from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._lifecycle import Lifecycle
@@ -64,7 +65,7 @@ def slots_after_the_lock(patch):
 
 
 def cut_short(patch):
-    patch.setattr(_interrupts, "_is_deferred_in", lambda frame: False)
+    patch.setattr(interrupts, "_is_deferred_in", lambda frame: False)
 
 
 def clock_of_tasks_in_memory(patch):

@@ -5,7 +5,7 @@ Counted are the calls of functions of ours, the changes from a file to another o
 call or a return, and the files. They are the same on every machine: there is one worker;
 a thread keeps the interpreter until it waits; and only the caller and the worker are
 counted, not the threads that wait for times or tell receivers of events. It prints a line
-for each way, and the number of our modules that the facade loads.
+for each way, and the numbers of our modules that the facade and a plain program load.
 """
 
 from __future__ import annotations
@@ -265,10 +265,18 @@ def _usual(lines: list[str]) -> str:
     return Counter(lines[WARM:]).most_common(1)[0][0]
 
 
-def modules() -> int:
-    """How many modules of ours a program loads that asks for the facade alone."""
+FACADE: Final = "from taskorch import TaskOrchestrator"
+PLAIN: Final = f"""{FACADE}
+with TaskOrchestrator() as orch:
+    orch.submit(pow, 2, 10).result()
+    assert sum(orch.map(abs, [1, 2])) == 3
+"""
+
+
+def modules(program: str) -> int:
+    """How many modules of ours *program* loads."""
     code = (
-        "import sys; from taskorch import TaskOrchestrator; "
+        f"import sys\n{program}\n"
         "print(sum(f'{name}.'.startswith('taskorch.') for name in sys.modules))"
     )
     words = [sys.executable, "-c", code]
@@ -283,7 +291,8 @@ def main() -> None:
     for name in WAYS:
         print(f"{name}: {counted(name)}")
     print(f"result() of a task that is not done: {counted_waiting()}")
-    print(f"from taskorch import TaskOrchestrator: {modules()} modules")
+    print(f"{FACADE}: {modules(FACADE)} modules")
+    print(f"a program of a submit and a map: {modules(PLAIN)} modules")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ It is no place for threads, for what users hold, or for words to them: those are
 - `_invariants`, `_table`, `_explain`: what is always true; all moves; why tasks wait.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from taskorch.kernel._admission import Change as Change
 from taskorch.kernel._admission import assumed as assumed
 from taskorch.kernel._admission import latest_finish_first as latest_finish_first
@@ -63,19 +66,6 @@ from taskorch.kernel._dependencies import is_broken as is_broken
 from taskorch.kernel._dependencies import is_waiting as is_waiting
 from taskorch.kernel._dependencies import may_wait_for as may_wait_for
 from taskorch.kernel._ends import describe as describe
-from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
-from taskorch.kernel._explain import Search as Search
-from taskorch.kernel._explain import Waits as Waits
-from taskorch.kernel._explain import asked_by_rules as asked_by_rules
-from taskorch.kernel._explain import call_of_answer as call_of_answer
-from taskorch.kernel._explain import escalation_of as escalation_of
-from taskorch.kernel._explain import explain as explain
-from taskorch.kernel._explain import hold_of_starts as hold_of_starts
-from taskorch.kernel._explain import holders_of as holders_of
-from taskorch.kernel._explain import passed_over as passed_over
-from taskorch.kernel._explain import times_asked as times_asked
-from taskorch.kernel._explain import words_of_hold as words_of_hold
-from taskorch.kernel._explain import words_of_holds as words_of_holds
 from taskorch.kernel._fold import Restoration as Restoration
 from taskorch.kernel._fold import differences as differences
 from taskorch.kernel._fold import fold as fold
@@ -94,7 +84,6 @@ from taskorch.kernel._history import past_of as past_of
 from taskorch.kernel._history import remember as remember
 from taskorch.kernel._history import row_extra as row_extra
 from taskorch.kernel._history import typical_ns as typical_ns
-from taskorch.kernel._invariants import check_invariants as check_invariants
 from taskorch.kernel._kernel import Kernel as Kernel
 from taskorch.kernel._limits import exceeded as exceeded
 from taskorch.kernel._limits import pool_shortage as pool_shortage
@@ -143,3 +132,50 @@ from taskorch.kernel._state import diagram as diagram
 from taskorch.kernel._units import declared as declared
 from taskorch.kernel._units import names_of as names_of
 from taskorch.kernel._units import would_fit as would_fit
+
+if TYPE_CHECKING:
+    from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
+    from taskorch.kernel._explain import Search as Search
+    from taskorch.kernel._explain import Waits as Waits
+    from taskorch.kernel._explain import asked_by_rules as asked_by_rules
+    from taskorch.kernel._explain import call_of_answer as call_of_answer
+    from taskorch.kernel._explain import escalation_of as escalation_of
+    from taskorch.kernel._explain import explain as explain
+    from taskorch.kernel._explain import hold_of_starts as hold_of_starts
+    from taskorch.kernel._explain import holders_of as holders_of
+    from taskorch.kernel._explain import passed_over as passed_over
+    from taskorch.kernel._explain import times_asked as times_asked
+    from taskorch.kernel._explain import words_of_hold as words_of_hold
+    from taskorch.kernel._explain import words_of_holds as words_of_holds
+    from taskorch.kernel._invariants import check_invariants as check_invariants
+
+#: What is loaded when it is first asked for, and the module that has it.
+_LATE = {
+    "NOT_STARTED": "_explain",
+    "Search": "_explain",
+    "Waits": "_explain",
+    "asked_by_rules": "_explain",
+    "call_of_answer": "_explain",
+    "check_invariants": "_invariants",
+    "escalation_of": "_explain",
+    "explain": "_explain",
+    "hold_of_starts": "_explain",
+    "holders_of": "_explain",
+    "passed_over": "_explain",
+    "times_asked": "_explain",
+    "words_of_hold": "_explain",
+    "words_of_holds": "_explain",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATE:
+        member = getattr(import_module(f"taskorch.kernel.{_LATE[name]}"), name)
+        globals()[name] = member
+        return member
+    msg = f"module 'taskorch.kernel' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

@@ -24,6 +24,7 @@ This file imports nothing, so that each costs only who needs it.
 - `described`: how options are described, each once, where they are declared.
 - `building`: the workflow that is being written down, and calls that add tasks to it.
 - `verbs`: what can be done with an orchestrator, said at the methods that do it.
+- `interrupts`: signals on the main thread that wait for the end of a step.
 - `people`: who asks: a caller whose name was proved; when two names are one person's.
 - `read_only`: mappings that nobody changes.
 - `staged`: files that are there as a whole, or not at all.

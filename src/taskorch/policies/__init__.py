@@ -30,12 +30,8 @@ The policies that come with the library: a default for each protocol, and a seco
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from taskorch.policies._agent_pool import AgentPool as AgentPool
-from taskorch.policies._agent_pool import PoolSample as PoolSample
 from taskorch.policies._allocator import PoolAllocator as PoolAllocator
 from taskorch.policies._allocator import ProportionalAllocator as ProportionalAllocator
-from taskorch.policies._foreseeing import ForeseeingAllocator as ForeseeingAllocator
-from taskorch.policies._measured import Measured as Measured
 from taskorch.policies._queue import DeadlineQueue as DeadlineQueue
 from taskorch.policies._queue import FairShareQueue as FairShareQueue
 from taskorch.policies._queue import FifoQueue as FifoQueue
@@ -56,15 +52,27 @@ from taskorch.policies._validator import StructuralValidator as StructuralValida
 from taskorch.policies._validator import ValidatorChain as ValidatorChain
 
 if TYPE_CHECKING:
+    from taskorch.policies._agent_pool import AgentPool as AgentPool
+    from taskorch.policies._agent_pool import PoolSample as PoolSample
+    from taskorch.policies._foreseeing import ForeseeingAllocator as ForeseeingAllocator
     from taskorch.policies._json_schema import (
         JsonSchemaValidator as JsonSchemaValidator,
     )
+    from taskorch.policies._measured import Measured as Measured
+
+#: What is loaded when it is first asked for, and the module that has it.
+_LATE = {
+    "AgentPool": "_agent_pool",
+    "ForeseeingAllocator": "_foreseeing",
+    "JsonSchemaValidator": "_json_schema",
+    "Measured": "_measured",
+    "PoolSample": "_agent_pool",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name == "JsonSchemaValidator":
-        # Few use it, and it loads more than the others.
-        member = import_module("taskorch.policies._json_schema").JsonSchemaValidator
+    if name in _LATE:
+        member = getattr(import_module(f"taskorch.policies.{_LATE[name]}"), name)
         globals()[name] = member
         return member
     msg = f"module 'taskorch.policies' has no attribute {name!r}"
@@ -72,4 +80,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), "JsonSchemaValidator"]
+    return sorted({*globals(), *_LATE})

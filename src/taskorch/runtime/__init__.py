@@ -12,7 +12,7 @@ It decides nothing, and says nothing to users but errors. A task comes in by `_p
 and `_batch`, and ends in `_passage`: see docs/explanation/way-of-a-task.md. From the
 bottom up:
 
-- `_interrupts`, `_asyncio`, `_loops`: signals, event loops.
+- `_asyncio`, `_loops`: event loops.
 - `_written`, `_output`: what is printed and logged; what is kept of it.
 - `_reruns`, `_deciders`, `_work`: ids of runs, the policies guarded, a task here.
 - `_documents`, `_translation`, `_memo`: what is kept, what options mean, old results.
@@ -29,6 +29,14 @@ bottom up:
 - `_lifecycle`, `_questions`, `_reports`: start and stop, people, how things stand.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from taskorch.kit.interrupts import INTERRUPTS as INTERRUPTS
+from taskorch.kit.interrupts import SLICE as SLICE
+from taskorch.kit.interrupts import defers_interrupts as defers_interrupts
+from taskorch.kit.interrupts import restore_handlers as restore_handlers
+from taskorch.kit.interrupts import takes_interrupts as takes_interrupts
 from taskorch.runtime._asyncio import asyncio as asyncio
 from taskorch.runtime._asyncio import asyncio_loop as asyncio_loop
 from taskorch.runtime._asyncio import resolve_on as resolve_on
@@ -51,6 +59,7 @@ from taskorch.runtime._context import AttemptContext as AttemptContext
 from taskorch.runtime._context import context_of as context_of
 from taskorch.runtime._context import current_context as current_context
 from taskorch.runtime._context import current_or_none as current_or_none
+from taskorch.runtime._context import find_meters as find_meters
 from taskorch.runtime._context import look_for_sdk as look_for_sdk
 from taskorch.runtime._context import resolved as resolved
 from taskorch.runtime._context import result_of as result_of
@@ -63,11 +72,6 @@ from taskorch.runtime._documents import document_of_end as document_of_end
 from taskorch.runtime._documents import keep_earlier as keep_earlier
 from taskorch.runtime._documents import keep_late as keep_late
 from taskorch.runtime._documents import told_trace as told_trace
-from taskorch.runtime._interrupts import INTERRUPTS as INTERRUPTS
-from taskorch.runtime._interrupts import SLICE as SLICE
-from taskorch.runtime._interrupts import defers_interrupts as defers_interrupts
-from taskorch.runtime._interrupts import restore_handlers as restore_handlers
-from taskorch.runtime._interrupts import takes_interrupts as takes_interrupts
 from taskorch.runtime._lifecycle import Lifecycle as Lifecycle
 from taskorch.runtime._lifecycle import open_runtime as open_runtime
 from taskorch.runtime._loops import Coroutines as Coroutines
@@ -79,26 +83,6 @@ from taskorch.runtime._notices import schedule_of as schedule_of
 from taskorch.runtime._opening import Folding as Folding
 from taskorch.runtime._opening import Rereading as Rereading
 from taskorch.runtime._opening import apply_in_order as apply_in_order
-from taskorch.runtime._pruning import Pruned as Pruned
-from taskorch.runtime._pruning import foreseen as foreseen
-from taskorch.runtime._pruning import forgettable as forgettable
-from taskorch.runtime._pruning import prune as prune
-from taskorch.runtime._questions import answer as answer
-from taskorch.runtime._questions import approval_of as approval_of
-from taskorch.runtime._questions import by_cause as by_cause
-from taskorch.runtime._questions import cause_of as cause_of
-from taskorch.runtime._questions import check as check
-from taskorch.runtime._questions import failure_of as failure_of
-from taskorch.runtime._questions import open_questions as open_questions
-from taskorch.runtime._questions import opened_questions as opened_questions
-from taskorch.runtime._questions import refuse_bypass as refuse_bypass
-from taskorch.runtime._questions import vote as vote
-from taskorch.runtime._questions import why_unsure as why_unsure
-from taskorch.runtime._reports import look_for_meters as look_for_meters
-from taskorch.runtime._reports import since_when as since_when
-from taskorch.runtime._reports import spent_by as spent_by
-from taskorch.runtime._reports import status_of as status_of
-from taskorch.runtime._reports import totals as totals
 from taskorch.runtime._runtime import Runtime as Runtime
 from taskorch.runtime._stale import Cause as Cause
 from taskorch.runtime._stale import Kept as Kept
@@ -158,3 +142,62 @@ from taskorch.runtime._work import task_of as task_of
 from taskorch.runtime._work import unfinished as unfinished
 from taskorch.runtime._work import whom as whom
 from taskorch.runtime._work import works_above as works_above
+
+if TYPE_CHECKING:
+    from taskorch.runtime._pruning import Pruned as Pruned
+    from taskorch.runtime._pruning import foreseen as foreseen
+    from taskorch.runtime._pruning import forgettable as forgettable
+    from taskorch.runtime._pruning import prune as prune
+    from taskorch.runtime._questions import answer as answer
+    from taskorch.runtime._questions import approval_of as approval_of
+    from taskorch.runtime._questions import by_cause as by_cause
+    from taskorch.runtime._questions import cause_of as cause_of
+    from taskorch.runtime._questions import check as check
+    from taskorch.runtime._questions import failure_of as failure_of
+    from taskorch.runtime._questions import open_questions as open_questions
+    from taskorch.runtime._questions import opened_questions as opened_questions
+    from taskorch.runtime._questions import refuse_bypass as refuse_bypass
+    from taskorch.runtime._questions import vote as vote
+    from taskorch.runtime._questions import why_unsure as why_unsure
+    from taskorch.runtime._reports import measure as measure
+    from taskorch.runtime._reports import since_when as since_when
+    from taskorch.runtime._reports import spent_by as spent_by
+    from taskorch.runtime._reports import status_of as status_of
+    from taskorch.runtime._reports import totals as totals
+
+#: What is loaded when it is first asked for, and the module that has it.
+_LATE = {
+    "Pruned": "_pruning",
+    "answer": "_questions",
+    "approval_of": "_questions",
+    "by_cause": "_questions",
+    "cause_of": "_questions",
+    "check": "_questions",
+    "failure_of": "_questions",
+    "foreseen": "_pruning",
+    "forgettable": "_pruning",
+    "measure": "_reports",
+    "open_questions": "_questions",
+    "opened_questions": "_questions",
+    "prune": "_pruning",
+    "refuse_bypass": "_questions",
+    "since_when": "_reports",
+    "spent_by": "_reports",
+    "status_of": "_reports",
+    "totals": "_reports",
+    "vote": "_questions",
+    "why_unsure": "_questions",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LATE:
+        member = getattr(import_module(f"taskorch.runtime.{_LATE[name]}"), name)
+        globals()[name] = member
+        return member
+    msg = f"module 'taskorch.runtime' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

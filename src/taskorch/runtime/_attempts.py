@@ -51,6 +51,7 @@ from taskorch.kernel import (
 from taskorch.kit.ends import is_no_room, unawaited
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.gpus import gpus, may_have_gpus
+from taskorch.kit.interrupts import INTERRUPTS
 from taskorch.kit.visible import said, show
 from taskorch.kit.words import stamp
 from taskorch.model import (
@@ -79,7 +80,6 @@ from taskorch.runtime._context import (
     variables_of,
     variables_of_units,
 )
-from taskorch.runtime._interrupts import INTERRUPTS
 from taskorch.runtime._loops import Coroutines
 from taskorch.runtime._work import (
     Control,

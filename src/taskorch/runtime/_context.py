@@ -61,6 +61,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
     from taskorch.model import Units
@@ -68,10 +69,32 @@ if TYPE_CHECKING:
     from taskorch.telemetry._spans import Spans
 
 
-# -- what the runtime does for traces, if there is an SDK of OpenTelemetry -------------
+# -- what the runtime does for traces and meters, with an SDK of OpenTelemetry ---------
 
 # `Runtime.spans` is None until an OpenTelemetry SDK is found, or given; until then
 # nothing of OpenTelemetry is imported, and nothing is made.
+
+
+def find_meters(rt: Runtime, given: MeterProvider | None) -> MeterProvider | None:
+    """
+    *given*, or the provider of this process, if it measures and is not used yet.
+
+    Raises:
+        InvalidTaskError: What is given is no MeterProvider.
+    """
+    if given is not None and not callable(getattr(given, "get_meter", None)):
+        msg = f"meter_provider is a MeterProvider of OpenTelemetry, not {show(given)}"
+        raise InvalidTaskError(msg, hint="opentelemetry.sdk.metrics.MeterProvider()")
+    api: Any = sys.modules.get("opentelemetry.metrics")
+    if rt.metrics is not None or api is None:
+        return None
+    found: MeterProvider = api.get_meter_provider() if given is None else given
+    # The API has no public name for what stands for a provider until one is set.
+    if type(found).__name__ == "_ProxyMeterProvider" or isinstance(
+        found.get_meter("taskorch"), api.NoOpMeter
+    ):
+        return None
+    return found
 
 
 def look_for_sdk(rt: Runtime, given: TracerProvider | None) -> None:

@@ -47,6 +47,13 @@ from taskorch.kernel import (
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.fence import is_values
 from taskorch.kit.frozen import draft_of
+from taskorch.kit.interrupts import (
+    INTERRUPTS,
+    defer_error,
+    defers_interrupts,
+    is_of_handler,
+    takes_interrupts,
+)
 from taskorch.kit.limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch.kit.members import answer_of, has, methods_of
 from taskorch.kit.read_only import ReadOnly
@@ -89,13 +96,6 @@ from taskorch.protocols import (
     Verdict,
 )
 from taskorch.protocols._policies import Reuse, said_of, trusted
-from taskorch.runtime._interrupts import (
-    INTERRUPTS,
-    defer_error,
-    defers_interrupts,
-    is_of_handler,
-    takes_interrupts,
-)
 
 # -- what policies of the user's are given to look at: what they change is their own ---
 

@@ -58,6 +58,7 @@ from taskorch.kernel import (
     remember,
     row_extra,
 )
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.visible import show
 from taskorch.model import (
     TERMINAL,
@@ -74,7 +75,6 @@ from taskorch.protocols import AttemptExecutor, DurableJournal, Entry
 from taskorch.runtime._attempts import GONE
 from taskorch.runtime._documents import error_of_document, recall_earlier, recall_late
 from taskorch.runtime._identity import changed_task
-from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._reruns import Reruns, refuse_itself
 from taskorch.runtime._translation import executor_for
 from taskorch.runtime._work import (

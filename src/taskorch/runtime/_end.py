@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from taskorch.errors import InternalError, JournalError, NotRunningError
 from taskorch.kernel import StopAttempt, TaskRow, describe, is_under_way
 from taskorch.kit.fence import log_of
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.visible import visible
 from taskorch.model import TERMINAL
 from taskorch.runtime._context import current_or_none
-from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._work import ALL_KEPT, Work
 
 if TYPE_CHECKING:

@@ -23,17 +23,16 @@ from taskorch.errors import (
 )
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
 from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
-from taskorch.kernel import explain as explain_row
+from taskorch.kit import interrupts
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
+from taskorch.kit.interrupts import INTERRUPTS, StopSignal
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, show, visible
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
-from taskorch.runtime import _interrupts
 from taskorch.runtime._asyncio import asyncio
 from taskorch.runtime._context import AttemptContext, current_or_none
-from taskorch.runtime._interrupts import INTERRUPTS, StopSignal
 from taskorch.runtime._loops import Latch, release_if_mine, wait_for_lock
 from taskorch.runtime._runtime import Runtime
 
@@ -78,7 +77,7 @@ def _after_fork() -> None:
         runtime.lock = threading.Lock()
         runtime.deciders.asking = runtime.deciders.forked = -1
         _OPEN.discard(runtime)
-    _interrupts.forget()
+    interrupts.forget()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -173,7 +172,7 @@ class Lifecycle:
         #: What came while it waited: after the drain, or in a second one.
         self._interrupt: BaseException | None = None
         #: The signal that says that it is to end, if one came: see `stop_on`.
-        self.stop_signal: _interrupts.StopSignal | None = None
+        self.stop_signal: interrupts.StopSignal | None = None
         #: Seconds that such an end may take, and whether it drains the queue, too.
         self.signal_timeout: float = 0.0
         self.signal_drains = True
@@ -188,7 +187,7 @@ class Lifecycle:
         came = monotonic() if self.stop_signal is None else self.stop_signal.at
         return max(0.0, came + self.signal_timeout - monotonic())
 
-    @_interrupts.defers_interrupts
+    @interrupts.defers_interrupts
     def start(self, restore: Callable[[], object]) -> None:
         """
         Begin work; what was submitted before starts now.
@@ -201,7 +200,7 @@ class Lifecycle:
                 return
             rt.lifecycle = self
             _OPEN.add(rt)
-            _interrupts.guard(rt)
+            interrupts.guard(rt)
             try:
                 if rt.committer is not None and not rt.opened:
                     rt.open()
@@ -214,7 +213,7 @@ class Lifecycle:
                         rt.output.begin()
             except BaseException:
                 _OPEN.discard(rt)
-                _interrupts.unguard(rt)
+                interrupts.unguard(rt)
                 raise
             rt.begin_work()
 
@@ -267,7 +266,7 @@ class Lifecycle:
         """Whether a signal has come at which only what runs is waited for."""
         return self.stop_signal is not None and not self.signal_drains
 
-    @_interrupts.defers_interrupts
+    @interrupts.defers_interrupts
     def leave_queue(self) -> None:
         """Begin no attempt any more: the drain ends with those that run."""
         rt = self._rt
@@ -306,7 +305,7 @@ class Lifecycle:
         """
         try:
             return _interruptibly(wait, max(self._left(most), least))
-        except _interrupts.INTERRUPTS as interrupt:
+        except interrupts.INTERRUPTS as interrupt:
             self._interrupt = interrupt
             self._end = monotonic()
             return None
@@ -320,7 +319,7 @@ class Lifecycle:
                 self.leave_queue()
             try:
                 drained = self._drain()
-            except _interrupts.INTERRUPTS as interrupt:
+            except interrupts.INTERRUPTS as interrupt:
                 self._rt.draining = False
                 if not self._was_interrupted:
                     self._was_interrupted = True
@@ -330,7 +329,7 @@ class Lifecycle:
         if self._report is None:
             self._finish(drained)
 
-    @_interrupts.defers_interrupts
+    @interrupts.defers_interrupts
     def _finish(self, drained: bool) -> None:
         rt = self._rt
         if not rt.opened:
@@ -339,9 +338,15 @@ class Lifecycle:
                 # A server of tools runs from when it joins.
                 self._wait(rt.fleet.close, 2 * _PROGRAM_MARGIN)
             self._wait(_raise_deferred, 0.0)
-            _interrupts.no_more(self)
+            interrupts.no_more(self)
             self._report = StopReport(0, 0, 0, (), (), drained)
             return
+        with rt.lock:
+            has_left = any(
+                row.state not in TERMINAL for row in rt.kernel.tasks.values()
+            )
+        if has_left:
+            _load_reasons()
         left: list[_Left] = rt.step(self._close)
         grace = rt.kernel.config.grace_ns / 1e9
         rt.attempts.end_all(self._left(grace))
@@ -361,8 +366,8 @@ class Lifecycle:
         _OPEN.discard(rt)
         # Sent again after this, a signal that was deferred would do what it did before.
         self._wait(_raise_deferred, 0.0)
-        _interrupts.unguard(rt)
-        _interrupts.no_more(self)
+        interrupts.unguard(rt)
+        interrupts.no_more(self)
         rt.notices.close()
 
     def _close(self, now: int) -> list[_Left]:
@@ -417,7 +422,7 @@ class Lifecycle:
             drained,
         )
 
-    @_interrupts.takes_interrupts
+    @interrupts.takes_interrupts
     def _drain(self) -> bool:
         """Wait until nothing can proceed; whether that came in time."""
         rt, committer = self._rt, self._rt.committer
@@ -471,6 +476,7 @@ class Lifecycle:
                     awaited.append(f"{row.id} ({row.state.value}): {why}")
             return len(rows)
 
+        _load_reasons()
         count: int = rt.step(look)
         names = "".join(f"\n  {each}" for each in awaited) + _and_more(count, "\n ")
         what = "receivers of events" if not count else counted(count, "task")
@@ -561,7 +567,7 @@ class Lifecycle:
         served = self._wait(rt.publisher.flush, _MARGIN)
         if served and publisher not in (None, threading.current_thread()):
             with suppress(RuntimeError):  # an interrupt came before it began
-                self._wait(partial(_interrupts.join, publisher), _MARGIN)
+                self._wait(partial(interrupts.join, publisher), _MARGIN)
         # Not in the wait, which an interrupt may end before it began.
         rt.timer.end()
         self._wait(rt.timer.join, _TIMER_MARGIN)
@@ -579,7 +585,7 @@ class Lifecycle:
                 )
         end = monotonic() + _MARGIN
         for thread in rt.threads.ending():
-            self._wait(partial(_interrupts.join, thread), end - monotonic())
+            self._wait(partial(interrupts.join, thread), end - monotonic())
         self._wait(rt.loops.close, _MARGIN)
 
 
@@ -600,25 +606,32 @@ class _Left:
         )
 
 
-@_interrupts.takes_interrupts
+@interrupts.takes_interrupts
 def _take_lock(lock: Any, end: float | None) -> bool:
     return wait_for_lock(lock, end)
 
 
-@_interrupts.takes_interrupts
+@interrupts.takes_interrupts
 def _interruptibly(wait: Callable[[float], T], seconds: float) -> T:
     return wait(seconds)
 
 
 def _raise_deferred(_seconds: float) -> None:
-    if _interrupts.DEFERRED:
-        _interrupts.raise_deferred()
+    if interrupts.DEFERRED:
+        interrupts.raise_deferred()
+
+
+def _load_reasons() -> None:
+    """Load what says why tasks have not ended: it would take long under the lock."""
+    from taskorch.kernel import explain  # noqa: F401, PLC0415 - when needed
 
 
 def _why_not(rt: Runtime, row: TaskRow, now: int) -> str:
-    """Under the lock: why *row* has not ended yet."""
+    """Under the lock: why *row* has not ended yet; see `_load_reasons`."""
+    from taskorch.kernel import explain  # noqa: PLC0415 - is there
+
     try:
-        blockers = explain_row(rt.kernel, row, now).blockers
+        blockers = explain(rt.kernel, row, now).blockers
     except PolicyFault as fault:
         return f"Nobody knows: {fault.component} failed."
     if row.state is TaskState.RUNNING and not blockers:
@@ -694,7 +707,7 @@ def stop_on(
     lifecycle.signal_timeout, lifecycle.signal_drains = timeout, drain
     for number in wanted:
         try:
-            _interrupts.stop_on(lifecycle, number)
+            interrupts.stop_on(lifecycle, number)
         except (OSError, ValueError) as error:
             msg = f"nothing can be done at {number.name}: {error}"
             raise InvalidTaskError(msg, hint="orch.stop_on(signal.SIGTERM)") from error

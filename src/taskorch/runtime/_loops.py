@@ -15,9 +15,9 @@ from time import monotonic, sleep
 from typing import Any, Final
 
 from taskorch.errors import AttemptInterrupted, TaskFailedError
+from taskorch.kit.interrupts import SLICE, defers_interrupts, join
 from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.runtime._asyncio import asyncio, running_loop
-from taskorch.runtime._interrupts import SLICE, defers_interrupts, join
 
 # -- how threads of one process leave a lock to each other -----------------------------
 

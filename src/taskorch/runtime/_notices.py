@@ -35,12 +35,12 @@ from taskorch.events import (
 from taskorch.kernel import Kernel, PoolRow, meaning_of, moves_of
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.fence import log_of
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.limits import ASIDE_NS, NS
 from taskorch.kit.visible import counted, said, visible
 from taskorch.model import TERMINAL, Call, HealthCheck
 from taskorch.model.ids import PHASE_LIMIT, makers_of
 from taskorch.runtime._documents import trace_of
-from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._publisher import Receiver
 from taskorch.runtime._work import (
     NEVER,

@@ -25,9 +25,15 @@ from taskorch.events import (
     TaskRetrying,
     TaskSubmitted,
 )
-from taskorch.executors._programs._sweep import sweep
 from taskorch.kernel import Restoration, TaskRow, fold, recover
 from taskorch.kit.clock import MonotonicClock
+from taskorch.kit.interrupts import (
+    INTERRUPTS,
+    defers_interrupts,
+    guard,
+    takes_interrupts,
+    unguard,
+)
 from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime._committer import Committer
@@ -39,14 +45,6 @@ from taskorch.runtime._directory import (
 )
 from taskorch.runtime._documents import error_of_document, recall_earlier, recall_late
 from taskorch.runtime._identity import changed_task
-from taskorch.runtime._interrupts import (
-    INTERRUPTS,
-    defers_interrupts,
-    guard,
-    takes_interrupts,
-    unguard,
-)
-from taskorch.runtime._pruning import Pruner, prune
 from taskorch.runtime._work import (
     NEVER,
     Emitted,
@@ -333,6 +331,8 @@ class Recovery:
         Raises:
             JournalError: It cannot be used.
         """
+        from taskorch.runtime._pruning import Pruner, prune  # noqa: PLC0415 - with a journal
+
         rt, journal = self._rt, self._journal
         rt.epoch = journal.claim()
         rt.name_life()
@@ -397,6 +397,8 @@ class Recovery:
         identity, logs = journal.identity(), journal.logs_folder()
         if identity:
             if rt.epoch > 1:
+                from taskorch.executors._programs._sweep import sweep  # noqa: PLC0415 - not in the first
+
                 sweep(f"{identity}.")
             rt.run_id = f"{identity}.{rt.epoch}"
         if logs is not None:

@@ -27,6 +27,7 @@ from taskorch.executors._threads import Worker
 from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
 from taskorch.kit.described import declared
 from taskorch.kit.ends import strip, unawaited
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.visible import show
 from taskorch.model import (
     NO_RETRY,
@@ -58,7 +59,6 @@ from taskorch.runtime._documents import (
     keep_earlier,
     keep_late,
 )
-from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._loops import PAUSES, yield_gil
 from taskorch.runtime._stale import dependents, is_earlier, parents_of, used_by
 from taskorch.runtime._translation import executor_for
@@ -69,6 +69,7 @@ from taskorch.runtime._work import (
     Launch,
     Work,
     add_above,
+    capture,
     detach_control,
     error_of,
     is_to_be_redone,
@@ -476,7 +477,7 @@ def submit_calls(
     rt: Runtime,
     fn: Callable[..., Any],
     calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
-    ctx: Context,
+    ctx: Context | None = None,
 ) -> list[Work]:
     """
     Submit calls of *fn*, in slices: between two, others have their turn.
@@ -485,11 +486,12 @@ def submit_calls(
         rt: The runtime.
         fn: The function.
         calls: The arguments of each call, and those by names.
-        ctx: The context in which they run.
+        ctx: The context in which they run; None is that of the caller.
 
     Raises:
         UsageError: One was refused; those of the slices before it are accepted.
     """
+    ctx = capture(rt.spans) if ctx is None else ctx
     known = rt.known_calls.get(fn.__qualname__) if type(fn) is FunctionType else None
     if known is None or known.code is not fn.__code__ or fn.__dict__:
         known = None

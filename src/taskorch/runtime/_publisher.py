@@ -29,6 +29,11 @@ from taskorch.events import (
     signal_name,
     view_of,
 )
+from taskorch.kit.interrupts import (
+    DEFERRED,
+    defers_interrupts,
+    raise_deferred,
+)
 from taskorch.kit.limits import (
     GRACE_SECONDS,
     RECEIVER_BACKLOG,
@@ -36,11 +41,6 @@ from taskorch.kit.limits import (
 )
 from taskorch.kit.visible import show
 from taskorch.runtime._asyncio import asyncio
-from taskorch.runtime._interrupts import (
-    DEFERRED,
-    defers_interrupts,
-    raise_deferred,
-)
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime

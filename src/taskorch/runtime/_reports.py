@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
-from taskorch.errors import InvalidTaskError, ProgramFailedError, UnknownTaskError
+from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import (
     GOING,
@@ -44,7 +44,7 @@ from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
 from taskorch.kit.raised import place_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted, show, visible
+from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import in_words, ns_of, some
 from taskorch.model import (
     FILTERS,
@@ -862,28 +862,11 @@ def _add(
 # -- what the runtime does for metrics, if there is an SDK of OpenTelemetry ------------
 
 
-def look_for_meters(rt: Runtime, given: MeterProvider | None) -> None:
-    """
-    Measure from now on, if an SDK is configured for this process, or *given*.
-
-    Raises:
-        InvalidTaskError: What is given is no MeterProvider.
-    """
-    if given is not None and not callable(getattr(given, "get_meter", None)):
-        msg = f"meter_provider is a MeterProvider of OpenTelemetry, not {show(given)}"
-        raise InvalidTaskError(msg, hint="opentelemetry.sdk.metrics.MeterProvider()")
-    api: Any = sys.modules.get("opentelemetry.metrics")
-    if rt.metrics is not None or api is None:
-        return
-    found = api.get_meter_provider() if given is None else given
-    # The API has no public name for what stands for a provider until one is set.
-    if type(found).__name__ == "_ProxyMeterProvider" or isinstance(
-        found.get_meter("taskorch"), api.NoOpMeter
-    ):
-        return
+def measure(rt: Runtime, provider: MeterProvider) -> None:
+    """Measure from now on, with the meters of *provider*."""
     from taskorch.telemetry._metrics import Metrics  # noqa: PLC0415 - where it is used
 
-    rt.metrics = Metrics(found, partial(stats, rt), partial(_type_of, rt))
+    rt.metrics = Metrics(provider, partial(stats, rt), partial(_type_of, rt))
     rt.metrics.connect(rt.signals)
 
 

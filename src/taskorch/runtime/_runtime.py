@@ -40,6 +40,7 @@ from taskorch.kernel import (
     describe,
 )
 from taskorch.kit.clock import MonotonicClock
+from taskorch.kit.interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.kit.limits import BLOCKING_SECONDS
 from taskorch.kit.people import CALLING, caller_name
 from taskorch.kit.visible import said
@@ -72,7 +73,6 @@ from taskorch.runtime._directory import (
     hold_orphans,
     release_if_back,
 )
-from taskorch.runtime._interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.runtime._loops import LoopHost, yield_gil
 from taskorch.runtime._notices import Notices, ResourceExhaustion, Saturation
 from taskorch.runtime._publisher import Publisher

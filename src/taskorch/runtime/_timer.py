@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from taskorch.kit.interrupts import defers_interrupts, join
 from taskorch.kit.limits import NS
-from taskorch.runtime._interrupts import defers_interrupts, join
 from taskorch.runtime._work import NEVER, load_failures
 
 if TYPE_CHECKING:

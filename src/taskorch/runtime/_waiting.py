@@ -32,6 +32,7 @@ from taskorch.kernel import (
     would_fit,
 )
 from taskorch.kit.fence import log_of
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
@@ -41,7 +42,6 @@ from taskorch.runtime._context import (
     AttemptContext,
     current_or_none,
 )
-from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._loops import Latch, seconds_until, wait_for_lock
 from taskorch.runtime._work import (
     NOTHING_USED,

@@ -101,7 +101,7 @@ _DEAD: Final = _FINALIZE.co_varnames[1]
 _WAIT: Final = threading.Condition.wait.__code__
 _LET_GO: Final = "gotit"
 #: What loads a module.
-_IMPORT: Final = cast("Any", importlib)._bootstrap._find_and_load.__code__
+_IMPORT: Final = cast("Any", importlib)._bootstrap._find_and_load.__code__  # noqa: SLF001 - it has no public name
 #: From CPython 3.14 on, `with` looks up `__enter__` by this instruction and calls it by
 #: the next. An interrupt after that call comes before the block begins: what it took,
 #: such as a lock, would never be given back.
@@ -371,7 +371,7 @@ def raise_deferred() -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    frame = sys._getframe(1).f_back
+    frame = sys._getframe(1).f_back  # noqa: SLF001 - as `inspect` does
     if not _is_deferred_in(frame):
         with suppress(IndexError):
             deferred = DEFERRED.pop()
