@@ -173,7 +173,7 @@ def test_a_command_begins_lists_and_changes_them(tmp_path, capsys):
     assert (code, told.out) == (0, "n-backfill-1 is cancelled\n")
     code, told = said(capsys, journal, "cancel-backfill")
     assert code == 2
-    assert "which backfill?" in told.err
+    assert "cancel-backfill: BACKFILL must be said" in told.err
 
 
 def test_a_service_has_them_and_says_what_a_cancel_leaves_out(capsys, monkeypatch):

@@ -459,7 +459,8 @@ def verbs_page() -> str:
             client = f", client `{verb.operation}`" * (verb.operation != call)
             faces.append(f"`{verb.request}`" + f" (`{fields}`)" * bool(fields) + client)
         if verb.command:
-            words = " ".join([verb.command_name, *verb.command_words])
+            act = filter(None, [verb.command_act])
+            words = " ".join([verb.command_name, *act, *verb.command_words])
             faces.append(f"`taskorch {words.replace('+', '/')}`")
         lacks: dict[str, list[str]] = {}
         for face, why in verb.lacks.items():

@@ -20,7 +20,7 @@ from taskorch.errors import (
 from taskorch.events import LateResultIgnored
 from taskorch.kernel import GOING, awaits_end, past_of
 from taskorch.kit.checks import check_count, check_seconds
-from taskorch.kit.verbs import NAME, OBJECT, lacks, verb
+from taskorch.kit.verbs import NAME, OBJECT, verb
 from taskorch.kit.visible import said, show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
@@ -64,9 +64,6 @@ __all__ = ("AgentManager",)
 _Attempts: TypeAlias = list[tuple[str, int]]
 #: Stands for a breaker that was not given.
 _DEFAULT_BREAKER: Final = Breaker()
-
-
-_OF_AGENTS: Final = lacks(command="`agents` has it")
 
 
 class AgentManager:
@@ -222,7 +219,7 @@ class AgentManager:
         status=201,
         refuses=(422,),
         forms={"type": NAME, "config": OBJECT},
-        lacks=_OF_AGENTS,
+        command="agents spawn TEMPLATE: start a worker of a template",
         needs="administer",
     )
     def spawn(
@@ -255,7 +252,7 @@ class AgentManager:
         status=202,
         refuses=(404, 409, 422),
         forms={"grace": {"type": "number", "minimum": 0}},
-        lacks=_OF_AGENTS,
+        command="agents terminate AGENT: let a worker go, for good",
         is_final=True,
         needs="administer",
         preview="end_of_worker",
@@ -266,6 +263,10 @@ class AgentManager:
 
         After *grace* seconds it leaves in any case: what it has not ended begins anew
         elsewhere, unless it must not run twice.
+
+        Args:
+            agent_id: Its id.
+            grace: Seconds that it has to end its work.
 
         Raises:
             UnknownAgentError: There is none of this id.
@@ -281,7 +282,7 @@ class AgentManager:
         gives="changed",
         refuses=(404, 409),
         remote={"reason": "drained over HTTP"},
-        lacks=_OF_AGENTS,
+        command="agents drain AGENT: give a worker nothing new",
     )
     def drain(
         self, agent_id: str, reason: str = "it is drained", *, on: bool = True
@@ -321,7 +322,7 @@ class AgentManager:
         "GET /agents",
         operation="agents",
         gives="agents",
-        lacks=_OF_AGENTS,
+        command="agents list: show all workers",
     )
     def list(self) -> Sequence[AgentInstance]:
         """Return all workers, in the order in which they came."""
@@ -333,7 +334,7 @@ class AgentManager:
         "GET /agents/{agent_id}",
         operation="agent",
         refuses=(404,),
-        lacks=_OF_AGENTS,
+        command="agents show AGENT: show all about a worker",
     )
     def get(self, agent_id: str) -> AgentInstance:
         """
@@ -371,7 +372,7 @@ class AgentManager:
         gives="matches",
         refuses=(422,),
         forms={"type": NAME},
-        lacks=_OF_AGENTS,
+        command="agents match CAPABILITY...: show which workers have all of these",
         needs="look",
     )
     def match(
@@ -551,7 +552,7 @@ class AgentManager:
         gives="decisions",
         refuses=(422,),
         forms={"type": NAME},
-        lacks=_OF_AGENTS,
+        command="agents scaling TEMPLATE: show what worker pools decided, and why",
     )
     def explain_scaling(
         self,

@@ -449,9 +449,6 @@ _Values: TypeAlias = list[dict[str, Any]]
 _Heap: TypeAlias = list[tuple[int, int, str]]
 
 
-_OF_SCHEDULES: Final = lacks(command="`schedules` has it")
-
-
 class ScheduleManager:
     """
     `orch.schedules`: what is made again and again, at times of cron or at distances.
@@ -678,7 +675,7 @@ class ScheduleManager:
         operation="remove_schedule",
         gives="changed",
         refuses=(404,),
-        lacks=_OF_SCHEDULES,
+        command="schedules remove SCHEDULE: let nothing come of it any more",
         is_final=True,
         preview="removal_of_schedule",
     )
@@ -728,7 +725,7 @@ class ScheduleManager:
         refuses=(404, 422),
         forms={"reason": {"type": "string", "minLength": 1}},
         remote={"reason": "paused over HTTP"},
-        lacks=_OF_SCHEDULES,
+        command="schedules pause SCHEDULE: make nothing for its ticks until `resume`",
     )
     def pause(self, name: str, reason: str = "paused by the user") -> bool:
         """
@@ -757,7 +754,7 @@ class ScheduleManager:
         operation="resume_schedule",
         gives="changed",
         refuses=(404,),
-        lacks=_OF_SCHEDULES,
+        command="schedules resume SCHEDULE: let it go on",
     )
     def resume(self, name: str) -> bool:
         """
@@ -788,7 +785,7 @@ class ScheduleManager:
         gives="ids",
         status=202,
         refuses=(404, 422),
-        lacks=_OF_SCHEDULES,
+        command="schedules trigger SCHEDULE: run it once, now",
         preview="trigger_of_schedule",
     )
     def trigger(self, name: str, parameters: Mapping[str, Any] | None = None) -> str:
@@ -837,7 +834,7 @@ class ScheduleManager:
         status=202,
         refuses=(404, 422),
         forms={"since": TEXT, "until": TEXT, "order": {"enum": [*ORDERS]}},
-        lacks=_OF_SCHEDULES,
+        command="schedules backfill SCHEDULE: run it for ticks of the past",
         preview="backfill_of_schedule",
     )
     def backfill(
@@ -953,7 +950,7 @@ class ScheduleManager:
         "GET /backfills",
         operation="find_backfills",
         gives="backfills",
-        lacks=_OF_SCHEDULES,
+        command="schedules backfills SCHEDULE: show backfills",
     )
     def backfills(self, name: str = "") -> _Backfills:
         """
@@ -973,7 +970,7 @@ class ScheduleManager:
         "GET /backfills/{backfill_id}",
         operation="backfill_status",
         refuses=(404,),
-        lacks=_OF_SCHEDULES,
+        lacks=lacks(command="`schedules` shows it"),
     )
     def backfill_status(self, backfill_id: str) -> BackfillStatus:
         """
@@ -993,7 +990,7 @@ class ScheduleManager:
         gives="changed",
         refuses=(404,),
         remote={"reason": "cancelled over HTTP"},
-        lacks=_OF_SCHEDULES,
+        command="schedules cancel-backfill BACKFILL: let the rest of it never run",
         is_final=True,
         preview="cancel_of_backfill",
     )
@@ -1042,7 +1039,7 @@ class ScheduleManager:
         refuses=(404, 422),
         forms={"reason": {"type": "string", "minLength": 1}},
         remote={"reason": "paused over HTTP"},
-        lacks=_OF_SCHEDULES,
+        command="schedules pause-backfill BACKFILL: begin nothing more of it",
     )
     def pause_backfill(
         self, backfill_id: str, reason: str = "paused by the user"
@@ -1073,7 +1070,7 @@ class ScheduleManager:
         operation="resume_backfill",
         gives="changed",
         refuses=(404,),
-        lacks=_OF_SCHEDULES,
+        command="schedules resume-backfill BACKFILL: let it go on",
     )
     def resume_backfill(self, backfill_id: str) -> bool:
         """
@@ -1510,7 +1507,7 @@ class ScheduleManager:
         "GET /schedules/{name}",
         operation="schedule_status",
         refuses=(404,),
-        lacks=_OF_SCHEDULES,
+        command="schedules show SCHEDULE: show one, with its next ticks",
     )
     def status(self, name: str) -> ScheduleStatus:
         """
@@ -1626,7 +1623,7 @@ class ScheduleManager:
         "GET /schedules",
         operation="find_schedules",
         gives="schedules",
-        lacks=_OF_SCHEDULES,
+        command="schedules list: show all",
     )
     def list(self) -> _Statuses:
         """Return all schedules, in the order of their names."""

@@ -34,6 +34,8 @@ _CALL: Final = re.compile(
     re.MULTILINE,
 )
 _ARGUMENT: Final = re.compile(r"'([^']*)'")
+#: What a call says with yes or no.
+_FLAG: Final = re.compile(r"(\w+)=(True|False)")
 #: What is no verb, or is told in other words: the command, and the request.
 _OTHERS: Final[Mapping[str, tuple[str, str]]] = {
     "explain": ("explain {journal} {first}", "GET /tasks/{first}/explanation"),
@@ -60,6 +62,10 @@ _TOOLS: Final[Mapping[str, tuple[str, Mapping[str, str], tuple[str, ...]]]] = {
     "tasks": ("find", {}, ("state",)),
     "workflows.start": ("submit", {"workflow": "…"}, ()),
 }
+#: Commands that ask a service, and no journal.
+_OF_SERVICES: Final = frozenset({"agents", "waivers"})
+#: The act that is meant where a verb is told not to do what it does.
+_UNDOING: Final = {"agents.drain": "undrain"}
 #: What a workflow may have, in Python, and as a resource of MCP.
 _SCHEMA: Final = (
     "document_schema() in taskorch.workflows",
@@ -115,8 +121,12 @@ def _in_all(say: Callable[[str], str], value: Any) -> Any:
     return value
 
 
-def _replaced(say: Callable[[str, list[Any]], str | None], call: re.Match[str]) -> str:
-    request = say(call[1], _arguments(call[2]))
+def _replaced(
+    say: Callable[[str, list[Any], Mapping[str, bool]], str | None],
+    call: re.Match[str],
+) -> str:
+    flags = {name: value == "True" for name, value in _FLAG.findall(call[2])}
+    request = say(call[1], _arguments(call[2]), flags)
     return call[0] if request is None else request
 
 
@@ -128,7 +138,9 @@ def _arguments(text: str) -> list[Any]:
     return _ARGUMENT.findall(text)
 
 
-def _command(journal: str, call: str, args: list[str]) -> str | None:
+def _command(
+    journal: str, call: str, args: list[str], flags: Mapping[str, bool]
+) -> str | None:
     place, first = shlex.quote(journal), args[0] if args else "TASK"
     if call == "tasks":
         which = f"--state {first}" if args else "--tasks"
@@ -139,7 +151,10 @@ def _command(journal: str, call: str, args: list[str]) -> str | None:
         return f"taskorch {command}" if command else None
     if verb is None or not verb.command:
         return None
-    words = [place]
+    if verb.command_name in _OF_SERVICES and not journal.startswith("http"):
+        return None
+    act = _UNDOING.get(call) if False in flags.values() else None
+    words = [place, *filter(None, [act or verb.command_act])]
     rest = list(args)
     for word in verb.command_words:
         if "+" in word and rest:
@@ -154,10 +169,12 @@ def _command(journal: str, call: str, args: list[str]) -> str | None:
         if rest or option.is_needed:
             value = _quoted(rest.pop(0)) if rest else "NAME"
             words.append(f"--{option.name} {value}")
+    if act is None:
+        words += [f"--{'' if flags[name] else 'no-'}{name}" for name in flags]
     return f"taskorch {verb.command_name} {' '.join(words)}"
 
 
-def _request(call: str, args: list[Any]) -> str | None:
+def _request(call: str, args: list[Any], flags: Mapping[str, bool]) -> str | None:
     path, first = "/api/v1", quote(str(args[0]), safe="") if args else "TASK"
     if call == "tasks":
         return f"GET {path}/tasks{f'?state={first}' if args else ''}"
@@ -179,17 +196,20 @@ def _request(call: str, args: list[Any]) -> str | None:
             value = "|".join(rest) if is_choice else next(iter(rest), "")
             rest = [] if is_choice else rest[1:]
             body[each.key] = value or _sample(verb, name)
+    body |= {
+        each.key: flags[each.name] for each in verb.arguments if each.name in flags
+    }
     text = f" {json.dumps(body)}" if body else ""
     return f"{verb.method} {path}{below}{text}"
 
 
-def _tool(verb: str, args: list[str]) -> str | None:
+def _tool(verb: str, args: list[str], flags: Mapping[str, bool]) -> str | None:
     if verb not in _TOOLS:
         return None
     tool, always, names = _TOOLS[verb]
     needs_task = names == ("task",) and not args
     values = ["TASK"] if needs_task else args
-    fields = {**dict(zip(names, values, strict=False)), **always}
+    fields = {**dict(zip(names, values, strict=False)), **always, **flags}
     return f"{tool} {json.dumps(fields, ensure_ascii=False)}" if fields else tool
 
 

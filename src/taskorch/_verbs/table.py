@@ -82,7 +82,18 @@ def bound(orch: Any, call: str) -> Callable[..., Any]:
 def commands() -> dict[str, tuple[str, Verb]]:
     """The verbs that are commands, and how a program calls them, by their names."""
     return {
-        verb.command_name: (call, verb) for call, verb in VERBS.items() if verb.command
+        verb.command_name: (call, verb)
+        for call, verb in VERBS.items()
+        if verb.command and not verb.command_act
+    }
+
+
+def acts_of(command: str) -> dict[str, str]:
+    """How a program calls the verbs that are acts of a command, by the acts."""
+    return {
+        verb.command_act: call
+        for call, verb in VERBS.items()
+        if verb.command_name == command
     }
 
 

@@ -142,7 +142,11 @@ def _all_commands() -> dict[str, tuple[str, str]]:
     module = "taskorch.cli._control"
     own = dict(_OWN)
     first = {name: own.pop(name) for name in _FIRST}
-    derived = {name: (verb.purpose, module) for name, (_, verb) in commands().items()}
+    derived = {
+        name: (verb.purpose, module)
+        for name, (_, verb) in commands().items()
+        if name not in own
+    }
     return {**first, **derived, **own}
 
 
@@ -226,6 +230,8 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     # argparse takes an argument that may be left out only before the options.
     if rest and not rest[0].startswith("-") and getattr(args, "task", "") is None:
         args.task = rest.pop(0)
+    while rest and not rest[0].startswith("-") and hasattr(args, "more"):
+        args.more.append(rest.pop(0))
     if rest:
         text = f"unrecognized arguments: {' '.join(rest)}"
         options = [word.partition("=")[0] for word in rest if word.startswith("--")]

@@ -31,6 +31,7 @@ from taskorch.cli._terminal import (
     is_url,
     line,
     print_json,
+    seconds,
     token_of_environment,
 )
 from taskorch.client import Client, ServiceError
@@ -40,7 +41,7 @@ from taskorch.errors import (
     TaskorchError,
     UnknownTaskError,
 )
-from taskorch.kit.verbs import Argument, Verb
+from taskorch.kit.verbs import SECONDS, Argument, Verb
 from taskorch.kit.visible import counted
 from taskorch.kit.words import some
 from taskorch.model import TERMINAL, TaskState
@@ -59,7 +60,6 @@ _WORDS: Final = {
 _UNAUTHORIZED: Final = 401
 #: How what is said by name is shown, by its type.
 _METAVARS: Final = {"string": "TEXT", "integer": "N", "number": "NUMBER"}
-_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"integer": int, "number": float}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,13 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rpartition(" ")[2]
     call, verb = commands()[command]
     parser.set_defaults(run=_run, call=call)
-    parser.add_argument(
-        "journal",
-        metavar="JOURNAL|URL",
-        help="the file or address, while nobody uses it: runs.db, postgresql://…; or "
-        "a service: "
-        f"http://127.0.0.1:8080, whose token is in {TOKEN_VARIABLE}",
-    )
+    add_place(parser)
     arguments = iter(verb.arguments)
     for word in verb.command_words:
         argument = next(arguments)
@@ -89,9 +83,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add the journal or the service in which something is changed."""
+    parser.add_argument(
+        "journal",
+        metavar="JOURNAL|URL",
+        help="the file or address, while nobody uses it: runs.db, postgresql://…; or "
+        "a service: "
+        f"http://127.0.0.1:8080, whose token is in {TOKEN_VARIABLE}",
+    )
+
+
 def _add_word(parser: argparse.ArgumentParser, word: str, argument: Argument) -> None:
     several = word.endswith("...")
-    words = _WORDS.get(word) or _in_help(argument)
+    words = _WORDS.get(word) or in_help(argument)
     if argument.name == "task_id" and parser.prog.endswith(" rerun"):
         words += ", or patterns: 'tuesday/scale/*' is what has ended of these"
     parser.add_argument(
@@ -101,7 +106,7 @@ def _add_word(parser: argparse.ArgumentParser, word: str, argument: Argument) ->
         else word.removesuffix("...").replace("+", "/"),
         nargs="+" if several else None,
         help=words,
-        **_kind_of(argument),
+        **kind_of(argument),
     )
 
 
@@ -112,34 +117,33 @@ def _add_option(parser: argparse.ArgumentParser, argument: Argument) -> None:
             name,
             action=argparse.BooleanOptionalAction,
             default=None,
-            help=_in_help(argument),
+            help=in_help(argument),
         )
         return
-    kind = _kind_of(argument)
-    metavar = "JSON" if kind.get("type") is _json else None
-    if "choices" not in kind and metavar is None:
-        metavar = "NAME" if argument.name == "by" else None
-        metavar = metavar or _METAVARS[argument.form["type"]]
+    kind = kind_of(argument)
+    if "choices" not in kind:
+        metavar = (
+            "NAME"
+            if argument.name == "by"
+            else _METAVARS.get(str(argument.form.get("type")), "JSON")
+        )
+        kind["metavar"] = metavar
     parser.add_argument(
-        name,
-        metavar=metavar,
-        required=argument.is_needed,
-        help=_in_help(argument),
-        **kind,
+        name, required=argument.is_needed, help=in_help(argument), **kind
     )
 
 
-def _kind_of(argument: Argument) -> dict[str, Any]:
+def kind_of(argument: Argument) -> dict[str, Any]:
     """How argparse reads *argument*."""
     if "enum" in argument.form:
         return {"choices": argument.form["enum"]}
-    name = argument.form.get("type")
-    if name == "string":
-        return {}
-    return {"type": _TYPES.get(name, _json) if isinstance(name, str) else _json}
+    if argument.form == SECONDS:
+        return {"type": seconds}
+    name = str(argument.form.get("type"))
+    return {} if name == "string" else {"type": _TYPES.get(name, _json)}
 
 
-def _in_help(argument: Argument) -> str:
+def in_help(argument: Argument) -> str:
     """What is said of *argument*, as the line of a help."""
     text = argument.text.partition(". ")[0].partition("; None")[0].removesuffix(".")
     text = re.sub(r"\*(\w+)\*", r"\1", text.replace("%", "%%").replace("`", ""))
@@ -161,7 +165,7 @@ def _run(args: argparse.Namespace) -> int:
         if verb.command_words[:1] in (["TASK..."], ["TASK"], ["RUN..."], ["RUN+PHASE"]):
             return _change(args, verb, orch)
         if verb.preview and args.dry_run:
-            _tell_foreseen(args, {}, touched(orch, args.call, _said(args, verb)))
+            tell_foreseen(args, {}, touched(orch, args.call, _said(args, verb)))
             return OK
         result = _call(args, verb, orch)
         show = _SHOWN.get(args.call)
@@ -222,7 +226,7 @@ def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
         if verb.preview and args.dry_run:
             arguments = _said(args, verb, **_subject(args, verb, name))
             document = touched(orch, args.call, arguments)
-            _tell_foreseen(args, {"task": name}, document)
+            tell_foreseen(args, {"task": name}, document)
             continue
         task_id, changed = _changed(args, verb, orch, name)
         is_task = are_tasks and not task_of_escalation(name)[0]
@@ -239,7 +243,7 @@ def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
     return code
 
 
-def _tell_foreseen(
+def tell_foreseen(
     args: argparse.Namespace, about: dict[str, str], document: dict[str, Any]
 ) -> None:
     """Say what a verb would touch."""
@@ -471,6 +475,7 @@ _DOCUMENTS: Final[
     "emit": lambda args, document: {"event": args.name, **document},
     "hold_starts": lambda _, __: {"held": True},
 }
+_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"integer": int, "number": float}
 #: What was done to a task, where its state does not say it.
 _DONE: Final = {"priority": "was moved", "reward": "was rewarded"}
 _OF_RUNS: Final = {

@@ -3,217 +3,146 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from taskorch.cli import OK
-from taskorch.cli._control import service
-from taskorch.cli._terminal import (
-    add_journal,
-    add_json,
-    is_url,
-    line,
-    print_json,
-    seconds,
-)
+from taskorch.cli import _groups
+from taskorch.cli._control import call, service
+from taskorch.cli._groups import Act, Group, shown
+from taskorch.cli._terminal import add_journal, is_url, line
 from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTaskError
 from taskorch.governance import ConstitutionalRuntime, read_waivers
-from taskorch.governance._waivers import STATES
 from taskorch.kit.canonical import canonical
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
-from taskorch.kit.words import some
 from taskorch.reading import JournalReader
 
 _SERVICE: Final = "http://127.0.0.1:8080"
-#: What is said to verbs, as it stands at the command line.
-_OPTIONS: Final = {
-    "name": "POLICY or WAIVER",
-    "reason": "--reason TEXT",
-    "expires": "--expires TIME",
-    "pattern": "--pattern PATTERN",
-    "types": "--type PATTERN",
-    "approvals": "--approvals N",
-    "who": "--who NAME",
-    "by": "--by NAME",
-    "state": "--state STATE",
-}
-#: What each verb takes, and how many of these, the first ones, must be said.
-_TAKES: Final[Mapping[str, tuple[tuple[str, ...], int]]] = {
-    "list": (("state",), 0),
-    "request": (tuple(name for name in _OPTIONS if name != "state"), 3),
-    "revoke": (("name", "reason", "by"), 2),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
-    command = parser.prog.rpartition(" ")[2]
+    """Add those of the command that *parser* is for."""
+    _groups.add_arguments(parser, _GROUPS[parser.prog.rpartition(" ")[2]])
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
     add_journal(parser, services=True)
-    if command == "waivers":
-        _add_of_waivers(parser)
-        add_json(parser)
-        return
-    parser.add_argument(
-        "task", metavar="TASK", help="its id; of several runs the latest"
-    )
-    is_audit = command == "audit"
-    parser.set_defaults(run=_audit if is_audit else _receipt)
-    parser.add_argument(
-        "--policies",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="of a journal: a file of policies, or a folder of such"
-        if is_audit
-        else "of a journal: a file of policies, which say how much is at risk",
-    )
-    if is_audit:
-        add_json(parser)
 
 
-def _add_of_waivers(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=_waivers)
-    parser.add_argument(
-        "verb",
-        choices=_TAKES,
-        nargs="?",
-        default="list",
-        help="what to do (list); the others need a service. `answer` approves one",
-    )
-    parser.add_argument(
-        "name",
-        nargs="?",
-        metavar="POLICY|WAIVER",
-        help="of `request`, the policy; of `revoke`, the id of the waiver",
-    )
-    parser.add_argument("--state", choices=STATES, help="of `list`: only those")
-    parser.add_argument(
-        "--pattern", metavar="PATTERN", help="of `request`: for which ids of tasks (*)"
-    )
-    parser.add_argument(
-        "--type",
-        dest="types",
-        action="append",
-        metavar="PATTERN",
-        help="of `request`: for which types of tasks (all); may be repeated",
-    )
-    parser.add_argument(
-        "--expires", type=seconds, metavar="TIME", help="of `request`: in 8h, 7d"
-    )
-    parser.add_argument(
-        "--approvals",
-        type=int,
-        metavar="N",
-        help="of `request`: how many people must approve it (1)",
-    )
-    parser.add_argument(
-        "--who",
-        action="append",
-        metavar="NAME",
-        help="of `request`: who may approve it (anybody else); may be repeated",
-    )
-    parser.add_argument("--reason", metavar="TEXT", help="what it is for, or why not")
-    parser.add_argument(
-        "--by", metavar="NAME", help="who asks, or revokes, if no token says it"
-    )
-
-
-def _waivers(args: argparse.Namespace) -> int:
-    names, needed = _TAKES[args.verb]
-    options = [name for name in _OPTIONS if getattr(args, name) is not None]
-    for name in options:
-        if name not in names:
-            msg = f"waivers {args.verb} takes no {_OPTIONS[name]}"
-            raise InvalidTaskError(msg, hint="taskorch waivers --help")
-    missing = [_OPTIONS[name] for name in names[:needed] if name not in options]
-    if missing:
-        msg = f"waivers {args.verb}: {some(missing)} must be said"
-        raise InvalidTaskError(msg, hint="taskorch waivers --help")
-    return _list(args) if args.verb == "list" else _change(args, options)
-
-
-def _change(args: argparse.Namespace, options: list[str]) -> int:
-    if not is_url(args.journal):
-        msg = f"waivers {args.verb}: a journal has no policies, {args.journal} is one"
+def _at(args: argparse.Namespace) -> AbstractContextManager[Client | None]:
+    """A service; None: a journal is read."""
+    is_service = is_url(args.journal)
+    if is_service and getattr(args, "policies", None):
+        msg = "--policies: a service judges by its own"
+        raise InvalidTaskError(msg, hint="leave it out, or name a journal")
+    if not is_service and args.act not in ("", "list"):
+        msg = f"waivers {args.act}: a journal has no policies, {args.journal} is one"
         raise InvalidTaskError(msg, hint=f"name the service that has it: {_SERVICE}")
-    values = {
-        name: getattr(args, name) for name in options if name not in ("name", "by")
-    }
-    is_request = args.verb == "request"
-    # Whoever has a token with a name need not say it.
-    values["requested_by" if is_request else "by"] = args.by
-    with service(args.journal) as client:
-        ask: Any = client.request_waiver if is_request else client.revoke_waiver
-        try:
-            waiver = ask(args.name, **values)
-        except ServiceError as error:
-            if args.by is not None or "by: it is missing" not in error.message:
-                raise
-            msg = f"waivers {args.verb}: the token does not say who asks"
-            raise InvalidTaskError(msg, hint="--by NAME") from error
-    if args.json:
-        print_json(waiver)
-        return OK
-    print(line(waiver["text"]))
-    if waiver["state"] == "asked":
-        print(f"taskorch answer {args.journal} {waiver['id']} approve --by NAME")
-    return OK
+    return service(args.journal) if is_service else nullcontext(None)
 
 
-def _list(args: argparse.Namespace) -> int:
-    if is_url(args.journal):
-        with service(args.journal) as client:
-            waivers = client.waivers(args.state)
+def _list(args: argparse.Namespace, client: Client | None, said: dict[str, Any]) -> Any:
+    if client is not None:
+        waivers = call(client, "governance.waivers", **said)
     else:
         now = MonotonicClock().now_ns() / NS
         every = read_waivers(JournalReader(args.journal), now)
         waivers = [each.to_dict() for each in every if args.state in (None, each.state)]
-    if args.json:
-        print_json(waivers)
-        return OK
+    # JSON has them in one list.
+    return [waivers] if args.json else waivers
+
+
+def _tell_all(args: argparse.Namespace, waivers: list[dict[str, Any]]) -> None:
     for each in waivers:
         print(line(each["text"]))
     if not waivers:
         print(f"No waiver is {args.state}." if args.state else "There are no waivers.")
-    return OK
 
 
-def _audit(args: argparse.Namespace) -> int:
-    if is_url(args.journal):
-        with _judging(args) as client:
-            audit = client.audit(args.task)
-    else:
-        if not args.policies:
-            msg = "audit: a journal has no policies"
-            raise InvalidTaskError(msg, hint="--policies FILE")
-        constitution = ConstitutionalRuntime.from_yaml(*args.policies)
-        reader = JournalReader(args.journal)
-        audit = constitution.audit_operation(args.task, reader).to_dict()
-    if args.json:
-        print_json(audit)
-    else:
-        print("\n".join(map(line, audit["text"].split("\n"))))
-    return OK
+def _change(args: argparse.Namespace, client: Client, said: dict[str, Any]) -> Any:
+    try:
+        return call(client, args.acts[args.act].path, **said)
+    except ServiceError as error:
+        if args.by is not None or "by: it is missing" not in error.message:
+            raise
+        msg = f"waivers {args.act}: the token does not say who asks"
+        raise InvalidTaskError(msg, hint="--by NAME") from error
 
 
-def _receipt(args: argparse.Namespace) -> int:
-    if is_url(args.journal):
-        with _judging(args) as client:
-            receipts = client.receipts(args.task)
-    else:
-        constitution = ConstitutionalRuntime.from_yaml(*args.policies)
-        receipts = constitution.receipts(args.task, JournalReader(args.journal))
-    for receipt in receipts:
-        print(canonical(receipt).decode())
-    return OK
+def _tell_one(args: argparse.Namespace, waiver: dict[str, Any]) -> None:
+    print(line(waiver["text"]))
+    if waiver["state"] == "asked":
+        print(f"taskorch answer {args.journal} {waiver['id']} approve --by NAME")
 
 
-def _judging(args: argparse.Namespace) -> AbstractContextManager[Client]:
-    """A service, which judges by its own policies."""
-    if args.policies:
-        msg = "--policies: a service judges by its own"
-        raise InvalidTaskError(msg, hint="leave it out, or name a journal")
-    return service(args.journal)
+def _judge(
+    args: argparse.Namespace, client: Client | None, said: dict[str, Any]
+) -> Any:
+    """What policies say of a task, those of the service or of files."""
+    path = args.acts[""].path
+    if client is not None:
+        return call(client, path, **said)
+    if args.command == "audit" and not args.policies:
+        msg = "audit: a journal has no policies"
+        raise InvalidTaskError(msg, hint="--policies FILE")
+    constitution = ConstitutionalRuntime.from_yaml(*(args.policies or ()))
+    judge = getattr(constitution, path.removeprefix("governance."))
+    return judge(journal=JournalReader(args.journal), **said)
+
+
+def _of_task(show: Callable[[argparse.Namespace, Any], None], policies: str) -> Group:
+    """A command about the policies of one task."""
+    return Group(
+        acts={"": Act(call=_judge, show=show, takes=("policies",))},
+        options={},
+        place=_add_place,
+        names=("TASK", None, "its id; of several runs the latest"),
+        begin=lambda parser: parser.add_argument(
+            "--policies", metavar="FILE", action="append", help=policies
+        ),
+        at=_at,
+    )
+
+
+_GROUPS: Final = {
+    "audit": _of_task(
+        shown(lambda audit: map(line, audit["text"].split("\n"))),
+        "of a journal: a file of policies, or a folder of such",
+    ),
+    "receipt": _of_task(
+        shown(lambda receipts: (canonical(each).decode() for each in receipts)),
+        "of a journal: a file of policies, which say how much is at risk",
+    ),
+    "waivers": Group(
+        acts={
+            "list": Act(call=_list, show=_tell_all),
+            "request": Act(call=_change, show=_tell_one),
+            "revoke": Act(call=_change, show=_tell_one),
+        },
+        options={
+            "state": (None, "of `list`: only those"),
+            "pattern": ("PATTERN", "of `request`: for which ids of tasks (*)"),
+            "types": (
+                "PATTERN",
+                "of `request`: for which types of tasks (all); may be repeated",
+            ),
+            "expires": ("TIME", "of `request`: in 8h, 7d"),
+            "approvals": ("N", "of `request`: how many people must approve it (1)"),
+            "who": (
+                "NAME",
+                "of `request`: who may approve it (anybody else); may be repeated",
+            ),
+            "reason": ("TEXT", "what it is for, or why not"),
+            "by": ("NAME", "who asks, or revokes, if no token says it"),
+        },
+        place=_add_place,
+        names=(
+            *("POLICY|WAIVER", "?"),
+            "of `request`, the policy; of `revoke`, the id of the waiver",
+        ),
+        what="what to do (list); the others need a service. `answer` approves one",
+        at=_at,
+    ),
+}

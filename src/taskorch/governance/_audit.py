@@ -54,7 +54,7 @@ from taskorch.kit.canonical import canonical
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import plain
-from taskorch.kit.verbs import lacks, verb
+from taskorch.kit.verbs import verb
 from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some, stamp
@@ -709,7 +709,7 @@ class Audits(Waivers):
         operation="audit",
         refuses=(404, 422),
         apart=("journal",),
-        lacks=lacks(command="`audit` has it"),
+        command="audit TASK: say how well a task has kept to policies",
     )
     def audit_operation(self, task_id: str, journal: Source = None) -> Audit:
         """
@@ -735,7 +735,7 @@ class Audits(Waivers):
         gives="receipts",
         refuses=(404, 422),
         apart=("journal",),
-        lacks=lacks(command="`receipt` has it"),
+        command="receipt TASK: say what allowed each start of a task",
     )
     def receipts(self, task_id: str, journal: Source = None) -> list[dict[str, Any]]:
         """

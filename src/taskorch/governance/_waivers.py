@@ -48,7 +48,7 @@ from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.people import SPEAK_FOR, caller, person
 from taskorch.kit.plain import plain
-from taskorch.kit.verbs import NAME, SECONDS, lacks, listed, verb
+from taskorch.kit.verbs import NAME, SECONDS, listed, verb
 from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import stamp
@@ -81,7 +81,6 @@ _WILD: Final = re.compile(r"[*?\[\]]")
 #: The name of the documents that put waivers in force, by their ids, and revoke them.
 WAIVERS: Final = "waivers"
 _REVOKED: Final = " revoked"
-_IN_WAIVERS: Final = lacks(command="`waivers` has it")
 #: The states in which a question ends without an approval, by the event.
 _ENDED: Final[Mapping[type, TaskState]] = {
     TaskFailed: TaskState.FAILED,
@@ -557,7 +556,7 @@ class Waivers:
         status=202,
         refuses=(422,),
         forms={"expires": SECONDS, "types": listed(NAME)},
-        lacks=_IN_WAIVERS,
+        command="waivers request POLICY: ask people for one",
         needs="submit",
     )
     def request_waiver(
@@ -668,7 +667,7 @@ class Waivers:
         "thread",
         "POST /waivers/{waiver_id}/revoke",
         refuses=(404, 409, 422),
-        lacks=_IN_WAIVERS,
+        command="waivers revoke WAIVER: end one",
     )
     def revoke_waiver(self, waiver_id: str, *, by: str, reason: str) -> Waiver:
         """
@@ -718,7 +717,7 @@ class Waivers:
         gives="waivers",
         refuses=(422,),
         forms={"state": {"enum": [*STATES]}},
-        lacks=_IN_WAIVERS,
+        command="waivers list: show those of all policies",
     )
     def waivers(self, state: WaiverState | None = None) -> list[Waiver]:
         """

@@ -147,7 +147,8 @@ class Verb:
         remote: Arguments that have another default over HTTP.
         command: The command of the command line, with its arguments, and what it is
             for: `"cancel TASK...: call tasks off"`; "": it has none. Of a word with
-            dots there may be several; one with a plus is two arguments.
+            dots there may be several; one with a plus is two arguments. A second word
+            in small letters is an act of that command: `"agents drain AGENT: …"`.
         lacks: Why it has no request, or no command.
         is_final: Whether it ends what nobody can bring back.
         needs: The role of who may do it over HTTP; "": `look`, and `operate` if it
@@ -205,9 +206,16 @@ class Verb:
         return self.command.partition(":")[0].partition(" ")[0]
 
     @property
+    def command_act(self) -> str:
+        """Which act of that it is; "": it is the only one."""
+        words = self.command.partition(":")[0].split()[1:2]
+        return words[0] if words and words[0].islower() else ""
+
+    @property
     def command_words(self) -> list[str]:
         """What stands behind that: `["TASK...", "CHOICE"]`."""
-        return self.command.partition(":")[0].split()[1:]
+        words = self.command.partition(":")[0].split()[1:]
+        return words[1:] if self.command_act else words
 
     @property
     def purpose(self) -> str:

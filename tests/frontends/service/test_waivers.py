@@ -176,10 +176,10 @@ def test_what_makes_no_sense_is_refused_and_says_what_to_do(house, capsys):
             refused("none")
     for words, text in (
         (("request", "no-danger"), "--reason TEXT and --expires TIME must be said"),
-        (("revoke",), "POLICY or WAIVER and --reason TEXT must be said"),
+        (("revoke",), "WAIVER and --reason TEXT must be said"),
         (("revoke", waiver, "--reason", "x", "--pattern", "a"), "takes no --pattern"),
         (("request", "p", "--state", "active"), "takes no --state"),
-        (("list", "no-danger"), "takes no POLICY"),
+        (("list", "no-danger"), "one name too many"),
         (("revoke", waiver, "--reason", "x"), f"taskorch answer {url} {waiver} reject"),
     ):
         assert text in told(capsys, "waivers", url, *words, code=2)

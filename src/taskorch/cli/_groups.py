@@ -1,0 +1,277 @@
+"""
+Commands with several acts, as `taskorch schedules JOURNAL|URL pause NAME`.
+
+An act is a verb whose `command=` names it. What it takes, which options are its, what
+it would touch, and how it is done here or at a service, the table of verbs says. A
+`Group` has what no verb says: how options are spelt, and what is shown of an answer.
+
+Decision: 0261.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import attrs
+
+from taskorch._verbs.table import VERBS, acts_of, as_json
+from taskorch.cli import FAILED, OK
+from taskorch.cli._control import at, call, in_help, kind_of, tell_foreseen, touched
+from taskorch.cli._terminal import add_json, line, parameters_of, print_json
+from taskorch.errors import InvalidTaskError
+from taskorch.kit.verbs import Argument, Verb
+from taskorch.kit.words import some
+
+#: Arguments that a token may say, and where they are read to.
+_WHO: Final = {"by": "by", "requested_by": "by"}
+
+
+def shown(
+    lines: Callable[[Any], Iterable[str]], none: str = ""
+) -> Callable[[argparse.Namespace, Any], None]:
+    """What prints the lines of an answer, or says that there are none."""
+
+    def show(_: argparse.Namespace, answer: Any) -> None:
+        text = "\n".join(lines(answer)) or none
+        if text:
+            print(text)
+
+    return show
+
+
+def texts(answer: Any) -> list[str]:
+    """The text of an answer, or those of all that it lists."""
+    documents = answer if isinstance(answer, list) else [answer]
+    return [line(each["text"]) for each in documents]
+
+
+_TEXTS: Final = shown(texts)
+
+
+@attrs.frozen
+class Act:
+    """What an act is beside what its verb says."""
+
+    #: What is said once it is done, and what more if it was so before.
+    done: tuple[str, str] = ("", "")
+    show: Callable[[argparse.Namespace, Any], None] = _TEXTS
+    #: Does it, with what was said to the verb, which is called otherwise.
+    call: Callable[[argparse.Namespace, Any, dict[str, Any]], Any] | None = None
+    #: What it says to the verb by itself.
+    says: Mapping[str, Any] = attrs.field(factory=dict)
+    #: How a program calls its verb, if the verb has another command.
+    path: str = ""
+    #: Options of its own.
+    takes: tuple[str, ...] = ()
+    code: Callable[[Any], int] = lambda answer: FAILED if answer is False else OK
+    verb: Verb | None = None
+    #: The arguments that are options, by where they are read to.
+    options: Mapping[str, Argument] = attrs.field(factory=dict)
+
+    def subject(self, names: list[str]) -> dict[str, str]:
+        """What it is about, as JSON says it."""
+        words = () if self.verb is None else map(str.lower, self.verb.command_words)
+        return dict(zip(words, names, strict=False))
+
+
+@attrs.frozen
+class Group:
+    """A command, and its acts: what they are beside their verbs."""
+
+    acts: Mapping[str, Act]
+    #: Of options, the metavar and the help, in the order of the help.
+    options: Mapping[str, tuple[str | None, str]]
+    place: Callable[[argparse.ArgumentParser], None]
+    #: What stands behind an act: its metavar, how many there are, and the help.
+    names: tuple[str, str | None, str]
+    #: Add options of its own, before and behind the others.
+    begin: Callable[[argparse.ArgumentParser], object] = lambda _: None
+    end: Callable[[argparse.ArgumentParser], object] = lambda _: None
+    at: Callable[[argparse.Namespace], AbstractContextManager[Any]] = lambda args: at(
+        args.journal
+    )
+    what: str = "what to do (list)"
+
+    def acts_of(self, command: str) -> dict[str, Act]:
+        """All acts: those that are said here, and any other verb of the command."""
+        paths = acts_of(command)
+        named = {**dict.fromkeys(paths, Act()), **self.acts}
+        acts = {}
+        for name in dict.fromkeys((*self.acts, *paths)):
+            act = named[name]
+            path = act.path or paths.get(name, "")
+            verb = VERBS[path] if path else None
+            options = {
+                _WHO.get(each.name, each.name): each
+                for each in (() if verb is None else verb.options)
+                if each.name not in act.says or each.name in self.options
+            }
+            acts[name] = attrs.evolve(act, path=path, verb=verb, options=options)
+        return acts
+
+
+def add_arguments(parser: argparse.ArgumentParser, group: Group) -> None:
+    """Add those of the command that *parser* is for, which is a group."""
+    command = parser.prog.rpartition(" ")[2]
+    acts = group.acts_of(command)
+    group.place(parser)
+    if [*acts] != [""]:
+        parser.add_argument("act", choices=acts, nargs="?", help=group.what)
+    metavar, count, text = group.names
+    parser.add_argument("names", metavar=metavar, nargs=count, help=text)
+    group.begin(parser)
+    options = {
+        place: each for act in acts.values() for place, each in act.options.items()
+    }
+    for place in sorted(options, key=[*group.options, *options].index):
+        of = ", ".join(f"`{name}`" for name in acts if place in acts[name].options)
+        default = None, f"of {of}: {in_help(options[place])}"
+        _add_option(parser, place, options[place], *group.options.get(place, default))
+    group.end(parser)
+    previews = [f"`{name}`" for name in acts if _has_preview(acts[name])]
+    if previews:
+        text = f"of {', '.join(previews)}: only say what it would touch"
+        parser.add_argument("--dry-run", action="store_const", const=True, help=text)
+    flags = {
+        each.dest: f"{each.option_strings[0]} {each.metavar or ''}".rstrip()
+        for each in parser._actions  # noqa: SLF001 - argparse shows them nowhere else
+        if each.option_strings and each.dest != "help"
+    }
+    parser.set_defaults(
+        run=_run, group=group, acts=acts, command=command, flags=flags, more=[]
+    )
+    add_json(parser)
+
+
+def _has_preview(act: Act) -> bool:
+    return act.verb is not None and bool(act.verb.preview)
+
+
+def _add_option(
+    parser: argparse.ArgumentParser,
+    place: str,
+    argument: Argument,
+    metavar: str | None,
+    text: str,
+) -> None:
+    form, flag = argument.form.get("type"), place.replace("_", "-")
+    kind: dict[str, Any] = {"metavar": metavar, **kind_of(argument)}
+    if form == "boolean":
+        kind = {"action": "store_const", "const": True}
+    elif form == "array" or place == "parameters":
+        kind = {"metavar": metavar, "action": "append"}
+        # It may be given again: each time, it says one.
+        flag = flag.removesuffix("s")
+    elif form == "object":
+        kind = {"metavar": metavar}
+    parser.add_argument(f"--{flag}", dest=place, help=text, **kind)
+
+
+def _run(args: argparse.Namespace) -> int:
+    names = [args.names] if isinstance(args.names, str) else [*(args.names or ())]
+    # argparse takes words that may be left out only before the options.
+    args.names = [*names, *args.more]
+    args.act = getattr(args, "act", "")
+    if args.act is None:
+        is_act = bool(args.names) and args.names[0] in args.acts
+        args.act = args.names.pop(0) if is_act else "list"
+    act: Act = args.acts[args.act]
+    arguments = _said(args, act)
+    with args.group.at(args) as orch:
+        if getattr(args, "dry_run", None):
+            document = touched(orch, act.path, arguments)
+            tell_foreseen(args, act.subject(args.names), document)
+            return OK
+        if act.call is not None:
+            answer = act.call(args, orch, arguments)
+        else:
+            answer = call(orch, act.path, **arguments)
+        _tell(args, act, answer)
+    return act.code(answer)
+
+
+def _said(args: argparse.Namespace, act: Act) -> dict[str, Any]:
+    """
+    What was said to the verb, by the names of its arguments.
+
+    Raises:
+        InvalidTaskError: Something is missing, or is not for this act.
+    """
+    title = f"{args.command} {args.act}".rstrip()
+    hint = f"taskorch {args.command} --help"
+    known = {*act.options, *act.takes, *(["dry_run"] if _has_preview(act) else [])}
+    for place, flag in args.flags.items():
+        if getattr(args, place) is not None and place not in known:
+            msg = f"{title} takes no {flag}"
+            raise InvalidTaskError(msg, hint=hint)
+    if act.verb is None:
+        return {}
+    arguments = {k: v() if callable(v) else v for k, v in act.says.items()}
+    missing = [*_named(args.names, act.verb, arguments)]
+    for place, argument in act.options.items():
+        value = getattr(args, place)
+        if value is not None or argument.name in _WHO:
+            arguments[argument.name] = _read(args.flags[place], argument, value)
+        elif argument.is_needed:
+            missing.append(args.flags[place])
+    if missing:
+        msg = f"{title}: {some(missing)} must be said"
+        raise InvalidTaskError(msg, hint=hint)
+    several = act.verb.command.partition(":")[0].endswith("...")
+    if len(args.names) > len(act.verb.command_words) and not several:
+        msg = f"{title}: {args.names[-1]!r} is one name too many"
+        raise InvalidTaskError(msg, hint=hint)
+    return arguments
+
+
+def _read(flag: str, argument: Argument, value: Any) -> Any:
+    """
+    The value of an option, as the verb takes it.
+
+    Raises:
+        InvalidTaskError: It is no JSON, and no object.
+    """
+    if argument.form.get("type") != "object":
+        return value
+    if argument.name == "parameters":
+        return parameters_of(value)
+    try:
+        document = json.loads(value)
+    except ValueError as error:
+        msg = f"{flag}: {value!r} is no JSON: {error}"
+        raise InvalidTaskError(msg) from None
+    if not isinstance(document, dict):
+        msg = f"{flag}: {value!r} is no object"
+        raise InvalidTaskError(msg, hint="as '{\"max_concurrency\": 2}'")
+    return document
+
+
+def _named(names: list[str], verb: Verb, arguments: dict[str, Any]) -> Iterator[str]:
+    """Enter what stands behind an act, and name what is missing there."""
+    rest = iter(names)
+    for word, argument in zip(verb.command_words, verb.arguments, strict=False):
+        value = [*rest] if word.endswith("...") else next(rest, None)
+        if value:
+            arguments[argument.name] = value
+        elif argument.is_needed:
+            yield word.removesuffix("...")
+
+
+def _tell(args: argparse.Namespace, act: Act, answer: Any) -> None:
+    """Show an answer: a change in the words of its act, all else as the act does it."""
+    is_change = answer is None or isinstance(answer, bool)
+    if getattr(args, "json", False):
+        changed = {} if answer is None else {"changed": answer}
+        subject = act.subject(args.names)
+        document = {**subject, **changed} if is_change else as_json(answer)
+        for each in document if isinstance(document, list) else [document]:
+            print_json(each)
+    elif is_change:
+        words, before = act.done
+        print(f"{line(args.names[0])} {words}{before if answer is False else ''}")
+    else:
+        act.show(args, as_json(answer))
