@@ -63,7 +63,7 @@ _TOOLS: Final[Mapping[str, tuple[str, Mapping[str, str], tuple[str, ...]]]] = {
     "workflows.start": ("submit", {"workflow": "…"}, ()),
 }
 #: Commands that ask a service, and no journal.
-_OF_SERVICES: Final = frozenset({"agents", "waivers"})
+_OF_SERVICES: Final = ("agents", "waivers")
 #: The act that is meant where a verb is told not to do what it does.
 _UNDOING: Final = {"agents.drain": "undrain"}
 #: What a workflow may have, in Python, and as a resource of MCP.
@@ -146,12 +146,11 @@ def _command(
         which = f"--state {first}" if args else "--tasks"
         return f"taskorch inspect {place} {which}"
     verb = _verb(call)
+    is_at_service = journal.startswith("http")
     if call in _OTHERS:
         command = _OTHERS[call][0].format(journal=place, first=first)
         return f"taskorch {command}" if command else None
-    if verb is None or not verb.command:
-        return None
-    if verb.command_name in _OF_SERVICES and not journal.startswith("http"):
+    if verb is None or verb.command_name in ("", *_OF_SERVICES * (not is_at_service)):
         return None
     act = _UNDOING.get(call) if False in flags.values() else None
     words = [place, *filter(None, [act or verb.command_act])]

@@ -19,6 +19,7 @@ the user's can do too.
 - `_inspect`, `_explain`, `_logs`: what a journal or a service says of tasks; why one
   does not run; what it logs and prints.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
+- `_groups`: what commands with several acts have in common, from the table of verbs.
 - `_waivers`: waivers: which there are, to ask for one, to revoke one; audits; receipts.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
 - `_schedules`, `_runs`: what is made again and again; runs of workflows and schedules.

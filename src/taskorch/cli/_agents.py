@@ -12,7 +12,7 @@ from typing import Any, Final
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK, _groups
 from taskorch.cli._control import call, service
-from taskorch.cli._groups import Act, Group, shown
+from taskorch.cli._groups import ActGroup, ActView, shown
 from taskorch.cli._terminal import add_json, is_url, line, print_json, table
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
@@ -137,27 +137,27 @@ def _alert(one: Mapping[str, Any]) -> str:
 
 _NONE: Final = "There is no agent."
 _DRAINED: Final = "drained by hand"
-_GROUP: Final = Group(
+_GROUP: Final = ActGroup(
     acts={
-        "list": Act(show=shown(_listed, _NONE)),
-        "show": Act(show=shown(_fields)),
-        "spawn": Act(
+        "list": ActView(show=shown(_listed, _NONE)),
+        "show": ActView(show=shown(_fields)),
+        "spawn": ActView(
             call=_spawn,
             show=shown(lambda one: [f"{line(one['id'])} is {one['status']}"]),
             takes=("id",),
         ),
-        "drain": Act(
+        "drain": ActView(
             ("gets no new work", ", as before"), says={"on": True, "reason": _DRAINED}
         ),
-        "undrain": Act(
+        "undrain": ActView(
             ("gets work again", ", as before"), path="agents.drain", says={"on": False}
         ),
-        "terminate": Act(("goes", "")),
-        "match": Act(
+        "terminate": ActView(("goes", "")),
+        "match": ActView(
             show=shown(_matched, _NONE),
             code=lambda matches: OK if any(m["matches"] for m in matches) else FAILED,
         ),
-        "scaling": Act(
+        "scaling": ActView(
             show=shown(
                 lambda decisions: map(_decision, decisions),
                 "No pool has decided anything.",

@@ -3,7 +3,7 @@ Commands with several acts, as `taskorch schedules JOURNAL|URL pause NAME`.
 
 An act is a verb whose `command=` names it. What it takes, which options are its, what
 it would touch, and how it is done here or at a service, the table of verbs says. A
-`Group` has what no verb says: how options are spelt, and what is shown of an answer.
+`ActGroup` has what no verb says: how options are spelt, and what is shown of an answer.
 
 Decision: 0261.
 """
@@ -53,7 +53,7 @@ _TEXTS: Final = shown(texts)
 
 
 @attrs.frozen
-class Act:
+class ActView:
     """What an act is beside what its verb says."""
 
     #: What is said once it is done, and what more if it was so before.
@@ -79,10 +79,10 @@ class Act:
 
 
 @attrs.frozen
-class Group:
+class ActGroup:
     """A command, and its acts: what they are beside their verbs."""
 
-    acts: Mapping[str, Act]
+    acts: Mapping[str, ActView]
     #: Of options, the metavar and the help, in the order of the help.
     options: Mapping[str, tuple[str | None, str]]
     place: Callable[[argparse.ArgumentParser], None]
@@ -96,10 +96,10 @@ class Group:
     )
     what: str = "what to do (list)"
 
-    def acts_of(self, command: str) -> dict[str, Act]:
+    def acts_of(self, command: str) -> dict[str, ActView]:
         """All acts: those that are said here, and any other verb of the command."""
         paths = acts_of(command)
-        named = {**dict.fromkeys(paths, Act()), **self.acts}
+        named = {**dict.fromkeys(paths, ActView()), **self.acts}
         acts = {}
         for name in dict.fromkeys((*self.acts, *paths)):
             act = named[name]
@@ -114,7 +114,7 @@ class Group:
         return acts
 
 
-def add_arguments(parser: argparse.ArgumentParser, group: Group) -> None:
+def add_arguments(parser: argparse.ArgumentParser, group: ActGroup) -> None:
     """Add those of the command that *parser* is for, which is a group."""
     command = parser.prog.rpartition(" ")[2]
     acts = group.acts_of(command)
@@ -136,10 +136,14 @@ def add_arguments(parser: argparse.ArgumentParser, group: Group) -> None:
     if previews:
         text = f"of {', '.join(previews)}: only say what it would touch"
         parser.add_argument("--dry-run", action="store_const", const=True, help=text)
-    flags = {
-        each.dest: f"{each.option_strings[0]} {each.metavar or ''}".rstrip()
-        for each in parser._actions  # noqa: SLF001 - argparse shows them nowhere else
-        if each.option_strings and each.dest != "help"
+    own = [place for act in acts.values() for place in act.takes]
+    own += ["dry_run"] if previews else []
+    flags = {**dict.fromkeys(own), **options}
+    flags = {place: _flag(place, each) for place, each in flags.items()}
+    flags |= {
+        place: f"{flags[place]} {metavar}"
+        for place, (metavar, _) in group.options.items()
+        if metavar
     }
     parser.set_defaults(
         run=_run, group=group, acts=acts, command=command, flags=flags, more=[]
@@ -147,7 +151,7 @@ def add_arguments(parser: argparse.ArgumentParser, group: Group) -> None:
     add_json(parser)
 
 
-def _has_preview(act: Act) -> bool:
+def _has_preview(act: ActView) -> bool:
     return act.verb is not None and bool(act.verb.preview)
 
 
@@ -158,17 +162,29 @@ def _add_option(
     metavar: str | None,
     text: str,
 ) -> None:
-    form, flag = argument.form.get("type"), place.replace("_", "-")
+    form = argument.form.get("type")
     kind: dict[str, Any] = {"metavar": metavar, **kind_of(argument)}
     if form == "boolean":
         kind = {"action": "store_const", "const": True}
-    elif form == "array" or place == "parameters":
+    elif _has_several(argument):
         kind = {"metavar": metavar, "action": "append"}
-        # It may be given again: each time, it says one.
-        flag = flag.removesuffix("s")
     elif form == "object":
         kind = {"metavar": metavar}
-    parser.add_argument(f"--{flag}", dest=place, help=text, **kind)
+    parser.add_argument(_flag(place, argument), dest=place, help=text, **kind)
+
+
+def _has_several(argument: Argument) -> bool:
+    """Whether an option may be given again."""
+    return argument.form.get("type") == "array" or argument.name == "parameters"
+
+
+def _flag(place: str, argument: Argument | None) -> str:
+    """How an option is called."""
+    name = place.replace("_", "-")
+    if argument is not None and _has_several(argument):
+        # Each time, it says one.
+        name = name.removesuffix("s")
+    return f"-{name}" if len(name) == 1 else f"--{name}"
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -179,7 +195,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.act is None:
         is_act = bool(args.names) and args.names[0] in args.acts
         args.act = args.names.pop(0) if is_act else "list"
-    act: Act = args.acts[args.act]
+    act: ActView = args.acts[args.act]
     arguments = _said(args, act)
     with args.group.at(args) as orch:
         if getattr(args, "dry_run", None):
@@ -194,7 +210,7 @@ def _run(args: argparse.Namespace) -> int:
     return act.code(answer)
 
 
-def _said(args: argparse.Namespace, act: Act) -> dict[str, Any]:
+def _said(args: argparse.Namespace, act: ActView) -> dict[str, Any]:
     """
     What was said to the verb, by the names of its arguments.
 
@@ -203,9 +219,9 @@ def _said(args: argparse.Namespace, act: Act) -> dict[str, Any]:
     """
     title = f"{args.command} {args.act}".rstrip()
     hint = f"taskorch {args.command} --help"
-    known = {*act.options, *act.takes, *(["dry_run"] if _has_preview(act) else [])}
+    allowed = {*act.options, *act.takes, *(["dry_run"] if _has_preview(act) else [])}
     for place, flag in args.flags.items():
-        if getattr(args, place) is not None and place not in known:
+        if getattr(args, place, None) is not None and place not in allowed:
             msg = f"{title} takes no {flag}"
             raise InvalidTaskError(msg, hint=hint)
     if act.verb is None:
@@ -261,7 +277,7 @@ def _named(names: list[str], verb: Verb, arguments: dict[str, Any]) -> Iterator[
             yield word.removesuffix("...")
 
 
-def _tell(args: argparse.Namespace, act: Act, answer: Any) -> None:
+def _tell(args: argparse.Namespace, act: ActView, answer: Any) -> None:
     """Show an answer: a change in the words of its act, all else as the act does it."""
     is_change = answer is None or isinstance(answer, bool)
     if getattr(args, "json", False):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from taskorch._verbs.table import as_json
 from taskorch.cli import _groups
 from taskorch.cli._control import add_place, call
-from taskorch.cli._groups import Act, Group, shown, texts
+from taskorch.cli._groups import ActGroup, ActView, shown, texts
 from taskorch.cli._target import read_document
 from taskorch.cli._terminal import line, parameters_of
 from taskorch.client import Client
@@ -128,27 +128,27 @@ def _tell_added(_: argparse.Namespace, status: Any) -> None:
 _PARAMETER: Final = (
     "of `add`, `trigger` and `backfill`: the value of a parameter; may be repeated"
 )
-_PAUSED: Final = Act(("is paused", " already"))
-_RESUMED: Final = Act(("is going on", " already"))
+_PAUSED: Final = ActView(("is paused", " already"))
+_RESUMED: Final = ActView(("is going on", " already"))
 _WHEN: Final = ("when", "zone", "catch_up", "overlap", "jitter")
-_GROUP: Final = Group(
+_GROUP: Final = ActGroup(
     acts={
-        "list": Act(show=shown(texts, "There is no schedule.")),
-        "show": Act(call=_show, show=_tell_one, takes=("n",)),
-        "add": Act(
+        "list": ActView(show=shown(texts, "There is no schedule.")),
+        "show": ActView(call=_show, show=_tell_one, takes=("n",)),
+        "add": ActView(
             call=_add,
             show=_tell_added,
             takes=(*_WHEN, "workflow", "program", "parameters"),
         ),
         "pause": _PAUSED,
         "resume": _RESUMED,
-        "trigger": Act(call=_make, show=_tell_made),
-        "backfill": Act(call=_make, show=_tell_made, says={"by": _user}),
-        "remove": Act(("is gone", " already")),
-        "backfills": Act(),
+        "trigger": ActView(call=_make, show=_tell_made),
+        "backfill": ActView(call=_make, show=_tell_made, says={"by": _user}),
+        "remove": ActView(("is gone", " already")),
+        "backfills": ActView(),
         "pause-backfill": _PAUSED,
         "resume-backfill": _RESUMED,
-        "cancel-backfill": Act(("is cancelled", " already")),
+        "cancel-backfill": ActView(("is cancelled", " already")),
     },
     options={
         "reason": ("TEXT", "why it is paused"),

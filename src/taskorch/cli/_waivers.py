@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from taskorch.cli import _groups
 from taskorch.cli._control import call, service
-from taskorch.cli._groups import Act, Group, shown
+from taskorch.cli._groups import ActGroup, ActView, shown
 from taskorch.cli._terminal import add_journal, is_url, line
 from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTaskError
@@ -92,10 +92,12 @@ def _judge(
     return judge(journal=JournalReader(args.journal), **said)
 
 
-def _of_task(show: Callable[[argparse.Namespace, Any], None], policies: str) -> Group:
+def _of_task(
+    show: Callable[[argparse.Namespace, Any], None], policies: str
+) -> ActGroup:
     """A command about the policies of one task."""
-    return Group(
-        acts={"": Act(call=_judge, show=show, takes=("policies",))},
+    return ActGroup(
+        acts={"": ActView(call=_judge, show=show, takes=("policies",))},
         options={},
         place=_add_place,
         names=("TASK", None, "its id; of several runs the latest"),
@@ -115,11 +117,11 @@ _GROUPS: Final = {
         shown(lambda receipts: (canonical(each).decode() for each in receipts)),
         "of a journal: a file of policies, which say how much is at risk",
     ),
-    "waivers": Group(
+    "waivers": ActGroup(
         acts={
-            "list": Act(call=_list, show=_tell_all),
-            "request": Act(call=_change, show=_tell_one),
-            "revoke": Act(call=_change, show=_tell_one),
+            "list": ActView(call=_list, show=_tell_all),
+            "request": ActView(call=_change, show=_tell_one),
+            "revoke": ActView(call=_change, show=_tell_one),
         },
         options={
             "state": (None, "of `list`: only those"),
