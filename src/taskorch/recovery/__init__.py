@@ -5,7 +5,8 @@ A failure gets a class; a matrix says what follows for each; alerts look at what
 measured, and act. What is done is said to the kernel by the answers of a RetryHandler,
 or with the public names of the orchestrator: nothing here touches a task by itself.
 
-- `_classes`, `_words`: the class of a failure; what a program's last words say of it.
+- `_classes`, `_codes`, `_words`: the class of a failure; by codes of databases and
+  services; by what a program's last words say of it.
 - `_matrix`, `_handler`: what follows each class, as data; the RetryHandler that looks
   it up.
 - `_aside`: functions of the user's beside the drivers: one that hangs holds up nothing.

@@ -2,8 +2,12 @@
 What kind of failure it was, from what was raised, how a program ended, what it said.
 
 Strong evidence comes first: a user's rules, our own stop, a kill for want of memory,
-the class of what was raised; the words of a program's output come before its exit
-status, which mostly is 1 whatever went wrong. What nothing speaks for is `unknown`.
+a code or a number of what was raised, its class. Where that is a guess, what it was
+raised from is asked, and then its words. The words of a program's output come before
+its exit status, which mostly is 1 whatever went wrong. What nothing speaks for is
+`unknown`.
+
+Decision: 0264.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import builtins
 import errno
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from threading import current_thread, main_thread
 from types import MappingProxyType
@@ -32,6 +37,7 @@ from taskorch.kit.forms import Each, Number, Text, may_be
 from taskorch.kit.patterns import searcher
 from taskorch.kit.vocabulary import meant, suggesting
 from taskorch.model import ProgramResult
+from taskorch.recovery._codes import ByCode, by_code, by_told_code
 from taskorch.recovery._words import CAUSE, ERROR, HINT, SUMMARY, lines_of, strongest
 
 #: Whether the same once more may succeed, for each class of failures.
@@ -66,8 +72,16 @@ _MOST_TEXT: Final = 10_000
 _MOST_OUTPUT: Final = 64 * 2**10
 #: An exit code; one that is negative is a signal.
 _CODE: Final = Number(least=-64, most=2**32, is_whole=True)
-#: Exceptions that are looked at behind another.
-_MOST_CAUSES: Final = 5
+#: Exceptions that are looked at, with those behind one.
+_MOST_CAUSES: Final = 12
+#: Arguments of an exception that may be exceptions themselves.
+_MOST_ARGUMENTS: Final = 3
+#: Where libraries keep what went wrong below: urllib3, SQLAlchemy, aiohttp.
+_WORDS_BELOW: Final = ("reason", "orig", "os_error", "original_error")
+#: Characters of a line in which a code is looked for.
+_MOST_LINE: Final = 1_000
+#: Lines of a traceback between a frame and its error.
+_FRAME: Final = 4
 
 
 def class_of(word: str) -> str:
@@ -232,72 +246,148 @@ def _of_error(error: BaseException, output: str) -> FailureClass | None:
         return FailureClass("system_error", "its worker died")
     if isinstance(error, ProgramFailedError):
         return _of_program(error, output)
-    if isinstance(error, BaseExceptionGroup):
-        return _of_group(error, output)
     if isinstance(error, TaskFailedError):
-        text = f"{error.traceback}\n{error.type}: {error.message}\n{output}"
-        named = getattr(builtins, error.type.rpartition(".")[2], None)
-        if isinstance(named, type) and issubclass(named, OSError):
-            return _of_errno(_errno_in(error.message)) or _of_type(named, text)
-        failure_class = _of_names([error.type])
-        if failure_class is None and isinstance(named, type):
-            failure_class = _of_type(named, text)
-        return failure_class or _of_text(text)
-    failure_class = None
+        return _of_told(error, output)
+    guess, messages = None, [output]
     for link in _chain(error):
-        failure_class = _of_one(link)
-        if failure_class is not None:
-            break
-    return failure_class or _of_text(f"{_message_of(error)}\n{output}")
+        found = _of_one(link)
+        if found is not None and found.sure:
+            return found
+        guess = guess or found
+        messages.insert(0, _message_of(link))
+    # The last that speaks counts: that of the error itself.
+    spoken = _of_text("\n".join(messages)) if guess is None else None
+    return guess or spoken or _of_parts(type(error).__name__)
+
+
+def _of_told(error: TaskFailedError, output: str) -> FailureClass | None:
+    """Of an error that was raised elsewhere: all there is are texts."""
+    name, message = error.type.rpartition(".")[2], error.message[-_MOST_TEXT:]
+    said = f"{error.type}: {message}" if error.type else message
+    text = f"{error.traceback}\n{said}\n{output}"
+    found = None
+    if _RUNS_PROGRAMS.search(error.traceback[-_MOST_TEXT:]):
+        found = _of_no_program(name)
+    if message == "timed out":
+        # In the words of a socket.
+        found = FailureClass("network_error", "a timeout of a connection")
+    found = found or _by_told_number(error.type, message) or _of_names([name])
+    if found is not None and found.sure:
+        return found
+    cls = getattr(builtins, name, None)
+    guess = _of_type(cls, message) if isinstance(cls, type) else None
+    if guess is not None and guess.sure:
+        return guess
+    return _of_text(text) or found or guess or _of_parts(name)
+
+
+def _by_told_number(name: str, message: str) -> FailureClass | None:
+    """What a code or a number of the system in *message* says, of a class *name*."""
+    return _of_code(by_told_code(name, message)) or _of_errno(_errno_in(message))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """*error*, and what it was raised from."""
-    link: BaseException | None = error
-    for _ in range(_MOST_CAUSES):
-        if link is None:
-            return
+    """*error*, what it was made of, and what it was raised from or after."""
+    waiting, seen = [error], set[int]()
+    while waiting and len(seen) < _MOST_CAUSES:
+        link = waiting.pop(0)
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
         yield link
-        link = link.__cause__
+        below = [getattr(link, word, None) for word in _WORDS_BELOW]
+        below.extend((*link.args[:_MOST_ARGUMENTS], link.__cause__))
+        if link.__cause__ is None and not link.__suppress_context__:
+            below.append(link.__context__)
+        waiting.extend(one for one in below if isinstance(one, BaseException))
 
 
-def _of_group(
-    error: BaseExceptionGroup[BaseException], output: str
-) -> FailureClass | None:
-    classes = {one.name: one for one in map(classify, leaves(error))}
-    if len(classes) == 1:
-        return next(iter(classes.values()))
-    return None if output == "" else _of_text(output)
+def _of_group(error: BaseExceptionGroup[BaseException]) -> FailureClass | None:
+    """
+    What a group of failures is: what most surely is not mended by another attempt.
+
+    Where one of them fails again, so does the whole.
+    """
+    found = [one for one in map(classify, leaves(error)) if one.name != "unknown"]
+    found.sort(key=lambda one: (not one.sure, one.transient))
+    if not found:
+        return None
+    is_one = len({one.name for one in found}) == 1
+    return attrs.evolve(found[0], sure=found[0].sure and is_one)
 
 
 def _of_one(error: BaseException) -> FailureClass | None:
-    message = _message_of(error)
-    status = _status_of(error)
-    if status is not None:
-        failure_class = _of_status(status)
-        if failure_class is not None:
-            return failure_class
-    reason = getattr(error, "reason", None)
-    if isinstance(reason, BaseException) and reason is not error:
-        # As `urllib` raises what went wrong below it.
-        failure_class = _of_one(reason)
-        if failure_class is not None and failure_class.name != "system_error":
-            return failure_class
-    names = list(_names_of(error))
+    """What *error* itself says, whatever it was raised from."""
+    if isinstance(error, BaseExceptionGroup):
+        return _of_group(error)
+    if isinstance(error, subprocess.CalledProcessError):
+        return _of_called(error)
+    if _is_remote(error):
+        return _of_text(_message_of(error))
+    found = _said_by(error) or _of_code(by_code(error))
+    if found is not None:
+        return found
+    message, names = _message_of(error), list(_names_of(error))
+    status = None if _NO_STATUS.intersection(names) else _status_of(error)
+    found = None if status is None else _of_status(status)
+    if status == _FORBIDDEN and _PACED.search(f"{names[0]} {message}"):
+        return FailureClass("network_error", "a rate that is limited")
     # The numbers of these are none of the system's.
     is_own = type(error).__module__ == "urllib.error" or _OWN_NUMBERS.intersection(
         names
     )
-    if isinstance(error, OSError) and not is_own:
-        failure_class = _of_errno(error.errno)
-        if failure_class is not None:
-            return failure_class
+    if found is None and isinstance(error, OSError) and not is_own:
+        found = _of_no_program(names[0]) if _is_of_program(error) else None
+        number = _errno_in(message) if error.errno is None else error.errno
+        found = found or _of_errno(number)
+    if found is not None:
+        return found
     if isinstance(error, TimeoutError) and (
         message == "timed out" or _is_of_network(error)
     ):
         # In the words of a socket.
         return FailureClass("network_error", "a timeout of a connection")
-    return _of_names(names) or _of_type(type(error), message)
+    found = _of_code(by_told_code(names[0], message)) or _of_names(names)
+    found = found or _of_type(type(error), message)
+    if found is not None and not found.sure and not _SAYS_LITTLE.isdisjoint(names):
+        found = _of_words(message) or found
+    return found
+
+
+def _of_code(by: ByCode | None) -> FailureClass | None:
+    return None if by is None else FailureClass(*by)
+
+
+def _of_called(error: subprocess.CalledProcessError) -> FailureClass | None:
+    """Of a program that the work started itself."""
+    told = [error.stderr, error.stdout]
+    texts = [
+        one.decode("utf-8", "replace") if isinstance(one, bytes) else one
+        for one in told
+    ]
+    tails = [text[-_MOST_OUTPUT:] if isinstance(text, str) else "" for text in texts]
+    return _of_ended(error.returncode, tails)
+
+
+def _is_of_program(error: OSError) -> bool:
+    """Whether *error* was raised as a program was to start."""
+    told = error.__cause__
+    return _last_module(error) == "subprocess" or (
+        told is not None
+        and _is_remote(told)
+        and _RUNS_PROGRAMS.search(_message_of(told)) is not None
+    )
+
+
+def _is_remote(error: BaseException) -> bool:
+    """Whether *error* is the traceback, as text, of one from another process."""
+    return type(error).__name__.endswith("RemoteTraceback")
+
+
+def _of_no_program(name: str) -> FailureClass | None:
+    if name != "FileNotFoundError":
+        return None
+    return FailureClass("import_error", "there is no such program")
 
 
 def _of_parts(name: str) -> FailureClass | None:
@@ -310,9 +400,10 @@ def _of_parts(name: str) -> FailureClass | None:
 
 def _of_names(names: Iterable[str]) -> FailureClass | None:
     for name in names:
-        class_name = _BY_NAME.get(name.rpartition(".")[2])
+        word = name.rpartition(".")[2]
+        class_name = _BY_NAME.get(word)
         if class_name is not None:
-            return FailureClass(class_name, name)
+            return FailureClass(class_name, name, sure=word not in _SAYS_LITTLE)
     return None
 
 
@@ -333,9 +424,9 @@ def _of_type(cls: type, message: str) -> FailureClass | None:
 
 
 def _of_errno(number: int | None) -> FailureClass | None:
-    class_name = None if number is None else _BY_ERRNO.get(number)
-    if class_name is None or number is None:
+    if number is None or number not in errno.errorcode:
         return None
+    class_name = _BY_ERRNO.get(number, "system_error")
     return FailureClass(class_name, errno.errorcode[number])
 
 
@@ -352,22 +443,27 @@ def _of_status(status: int) -> FailureClass | None:
 
 
 def _status_of(error: BaseException) -> int | None:
-    for holder in (error, getattr(error, "response", None)):
-        for name in ("status_code", "status", "code"):
+    for holder in (error, *(getattr(error, word, None) for word in _REPLIES)):
+        for name in ("status_code", "status", "http_status", "code"):
             value = getattr(holder, name, None)
-            if type(value) is int and _STATUSES[0] <= value <= _STATUSES[1]:
-                return value
+            if isinstance(value, int) and _STATUSES[0] <= value <= _STATUSES[1]:
+                return int(value)
     return None
 
 
 def _is_of_network(error: BaseException) -> bool:
     """Whether *error* was raised by a module that talks over a network."""
+    return _last_module(error) in _NETWORKING
+
+
+def _last_module(error: BaseException) -> str:
+    """The room of the module that raised *error*."""
     trace = error.__traceback__
     last = ""
     while trace is not None:
         last = trace.tb_frame.f_globals.get("__name__", "") or ""
         trace = trace.tb_next
-    return last.partition(".")[0] in _NETWORKING
+    return last.partition(".")[0]
 
 
 def _names_of(error: BaseException) -> Iterator[str]:
@@ -442,11 +538,15 @@ def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
         return FailureClass(name, f"it passed its limit, {result.exceeded}")
     if result.oom_killed:
         return FailureClass("memory_error", "Linux killed it for want of memory")
-    code = result.exit_code
+    texts = (result.stderr_tail, result.stdout_tail, output)
+    return _of_ended(result.exit_code, texts)
+
+
+def _of_ended(code: int, texts: Iterable[str]) -> FailureClass | None:
+    """Of a program that ended with *code*, and wrote *texts*."""
     number = -code if code < 0 else code - 128 if code > 128 else 0  # noqa: PLR2004
     if (code < 0 and number in _CERTAIN_SIGNALS) or code in _CERTAIN_CODES:
         return _of_exit(code, number)
-    texts = (result.stderr_tail, result.stdout_tail, output)
     spoken = [each for each in map(_spoken_in, texts) if each is not None]
     ended = _of_exit(code, number)
     best = max(spoken, key=lambda each: each.level, default=None)
@@ -506,24 +606,53 @@ def _spoken_at(lines: list[str]) -> _Spoken | None:
 
 
 def _raised_in(lines: list[str]) -> tuple[FailureClass | None, int]:
-    """What was raised last in *lines*, if its name or number says it, and where."""
+    """
+    What was raised last in *lines*, if its name or number says it, and where.
+
+    Where that is a guess, what it was raised from is asked before.
+    """
+    guess, where = None, -1
+    is_link = True
     for place in range(len(lines) - 1, -1, -1):
-        raised = _RAISED.match(lines[place])
-        if raised is None:
+        line = _IN_GROUP.sub("", lines[place])
+        is_link = is_link or _LINK.match(line) is not None
+        if not is_link:
             continue
-        name, message = raised[1].rpartition(".")[2], raised[2] or ""
-        failure = _of_errno(_errno_in(message))
-        if failure is None and name in _SAYS_LITTLE:
-            failure = _of_words(message)
-        failure = failure or _of_names([name])
-        cls = getattr(builtins, name, None)
-        if failure is None and isinstance(cls, type) and issubclass(cls, BaseException):
-            failure = _of_type(cls, message)
-        if failure is None and cls is None:
-            failure = _of_words(message) or _of_parts(name)
-        if failure is not None:
-            return attrs.evolve(failure, evidence=f"{name} in the output"), place
-    return None, -1
+        raised = _RAISED.match(line)
+        if raised is None:
+            coded = _of_code(by_told_code("", line[:_MOST_LINE]))
+            if coded is None:
+                continue
+            return coded, place
+        name, message = raised[1], raised[2] or ""
+        found = _of_line(name, message)
+        word = name.rpartition(".")[2]
+        if any(map(_RUNS_PROGRAMS.search, lines[max(0, place - _FRAME) : place])):
+            found = _of_no_program(word) or found
+        if found is None:
+            continue
+        found = attrs.evolve(found, evidence=f"{word} in the output")
+        if found.sure:
+            return found, place
+        if guess is None:
+            guess, where = found, place
+        is_link = False
+    return guess, where
+
+
+def _of_line(name: str, message: str) -> FailureClass | None:
+    """What the line says with which a traceback ends: a class's *name*, a message."""
+    found = _by_told_number(name, message)
+    word = name.rpartition(".")[2]
+    cls = getattr(builtins, word, None)
+    if found is None and word in _SAYS_LITTLE:
+        found = _of_words(message)
+    found = found or _of_names([word])
+    if found is None and isinstance(cls, type) and issubclass(cls, BaseException):
+        found = _of_type(cls, message)
+    if found is None and cls is None:
+        found = _of_words(message) or _of_parts(word)
+    return found
 
 
 def _of_words(message: str) -> FailureClass | None:
@@ -553,6 +682,24 @@ _TWO_NUMBERS: Final = re.compile(
     re.IGNORECASE,
 )
 _STATUSES: Final = (400, 599)
+#: Where clients keep the reply.
+_REPLIES: Final = ("response", "meta", "resp")
+#: So some services answer who asks too often.
+_FORBIDDEN: Final = 403
+_PACED: Final = re.compile(r"rate.?limit|throttl|too.?many.?requests", re.IGNORECASE)
+#: Their `code` is that of a reply which they would have sent.
+_NO_STATUS: Final = frozenset(
+    {"HttpProcessingError", "PayloadEncodingError", "ContentEncodingError"}
+    | {"ContentLengthError", "TransferEncodingError", "SystemExit"}
+)
+#: Where Python starts a program, in a traceback.
+_RUNS_PROGRAMS: Final = re.compile(r"in _execute_child$", re.MULTILINE)
+#: What Python writes before the lines of a group of errors.
+_IN_GROUP: Final = re.compile(r"^ {2,40}\| (?=[A-Z])")
+#: What Python writes between an error and the one that came of it.
+_LINK: Final = re.compile(
+    r"The above exception was the direct cause|During handling of the above exception"
+)
 _OWN_NUMBERS: Final = frozenset({"SSLError", "gaierror", "herror"})
 _NETWORKING: Final = frozenset(
     {"socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "httpcore"}
@@ -602,10 +749,54 @@ _BY_NAME: Final[Mapping[str, str]] = {
     "BrokenExecutor": "system_error",
     "BrokenThreadPool": "system_error",
     "AttemptLostError": "system_error",
+    # PEP 249 says little more of them; see `_SAYS_LITTLE`.
     "OperationalError": "system_error",
+    "InterfaceError": "system_error",
+    "InternalError": "system_error",
+    "ProgrammingError": "logic_error",
+    "IntegrityError": "logic_error",
+    "DataError": "logic_error",
+    "NotSupportedError": "logic_error",
     "CriteriaNotMetError": "logic_error",
     "UnwantedResultError": "logic_error",
     "ComponentError": "logic_error",
+    **dict.fromkeys(
+        (
+            *("ConnectionError", "ConnectionTimeout", "ProxyError", "ReadError"),
+            *("ChunkedEncodingError", "ContentLengthError", "TransferEncodingError"),
+            *("ClientPayloadError", "ClientConnectionError", "ClientConnectorError"),
+            *("ServerDisconnectedError", "ConnectionClosedError", "StreamLostError"),
+            *("StreamClosedError", "AMQPConnectionError", "NoValidConnectionsError"),
+            *("AutoReconnect", "NetworkTimeout", "ServerSelectionTimeoutError"),
+            *("EndpointConnectionError", "ConnectionClosedByBroker", "WriteTimeout"),
+            *("APIConnectionError", "APITimeoutError", "RateLimitError"),
+            *("SSHException", "TransientError"),
+            *("SMTPServerDisconnected", "SMTPConnectError", "ServiceUnavailable"),
+            *("TooManyRequests", "BadGateway", "GatewayTimeout", "WriteError"),
+        ),
+        "network_error",
+    ),
+    **dict.fromkeys(
+        (
+            *("NoCredentialsError", "PartialCredentialsError", "RefreshError"),
+            *("DefaultCredentialsError", "AuthenticationException", "Unauthorized"),
+            *("AuthenticationFailed", "SMTPAuthenticationError", "NotAuthenticated"),
+            *("PermissionDeniedError", "UnauthorizedError", "ForbiddenError"),
+        ),
+        "permission_error",
+    ),
+    **dict.fromkeys(
+        (
+            *("MissingSchema", "InvalidSchema", "InvalidURL", "TooManyRedirects"),
+            *("ParamValidationError", "DuplicateKeyError", "BadRequestError"),
+            *("BadRequest", "NotFoundError", "UnprocessableEntityError"),
+        ),
+        "logic_error",
+    ),
+    "Timeout": "timeout_error",
+    "QueryCanceled": "timeout_error",
+    "ExecutionTimeout": "timeout_error",
+    "TimeLimitExceeded": "timeout_error",
     # Of other languages and libraries.
     "PackagesNotFoundError": "import_error",
     "ClassNotFoundException": "import_error",
@@ -645,24 +836,37 @@ _BY_PART: Final = tuple(
     (name, re.compile(parts))
     for name, parts in (
         ("memory_error", r"Memory"),
-        ("permission_error", r"Permission|Forbidden|Unauthori[sz]ed|Auth(?!or)|Denied"),
+        (
+            "permission_error",
+            r"Permission|Forbidden|Unauthori[sz]ed|Auth(?!or)|Denied|NotAllowed|Credential",
+        ),
         (
             "network_error",
-            r"Connect|Network|Socket|Unavailable|Throttl|TooMany|RateLimit|DNS|Brokers",
+            (
+                r"Temporar|Transient|Retryable|Overload|Connect|Network|Socket|DNS|Brokers"
+                r"|Unavailable|Throttl|TooMany|RateLimit"
+            ),
         ),
         ("timeout_error", r"Time(?:d)?Out|Timeout|DeadlineExceeded"),
         (
             "calculation_error",
             r"Overflow|DivideByZero|Convergence|Singular|Numeric|Precision",
         ),
-        ("system_error", r"Deadlock|WorkerLost|Executor|Lock(?:ed|Timeout)|Crash|Disk"),
+        (
+            "system_error",
+            r"Deadlock|WorkerLost|QueueFull|Busy|Capacity|Executor|Lock(?:ed|Timeout)|Crash|Disk",
+        ),
         (
             "import_error",
             r"Import|(?:Module|Package|Gem|Class|Plugin|Library)NotFound|DependencyN",
         ),
         (
             "logic_error",
-            r"Syntax|Pars[ei]|Type|Value|Valid|Assert|Argument|Config|NotFound|Schema",
+            (
+                r"Syntax|Pars[ei]|Type|Value|[Vv]alid|Assert|Argument|Config|NotFound|Schema"
+                r"|Bad|Decod|Undefined|Unsupported|Malformed|Missing|Duplicate|Violation"
+                r"|Exists|Mismatch|Unknown"
+            ),
         ),
     )
 )
@@ -673,6 +877,8 @@ _SAYS_LITTLE: Final = frozenset(
     | {"SystemError", "SystemExit", "Forbidden", "ProgrammingError", "InternalError"}
     | {"RuntimeError", "Exception", "ArgumentError", "IllegalStateException"}
     | {"AttributeError", "WebDriverException", "CalledProcessError"}
+    | {"IntegrityError", "DataError", "InterfaceError", "NotSupportedError"}
+    | {"DatabaseError", "ResponseError"}
 )
 #: By the class of what was raised, the narrower first.
 _BY_TYPE: Final[tuple[tuple[type, str], ...]] = (
@@ -681,6 +887,10 @@ _BY_TYPE: Final[tuple[tuple[type, str], ...]] = (
     (MemoryError, "memory_error"),
     (ConnectionError, "network_error"),
     (TimeoutError, "timeout_error"),
+    (FileNotFoundError, "logic_error"),
+    (FileExistsError, "logic_error"),
+    (IsADirectoryError, "logic_error"),
+    (NotADirectoryError, "logic_error"),
     (ArithmeticError, "calculation_error"),
     (RecursionError, "logic_error"),
     (NotImplementedError, "logic_error"),
@@ -712,18 +922,29 @@ def _errnos(name: str, words: str) -> Iterator[tuple[int, str]]:
 
 _BY_ERRNO: Final[Mapping[int, str]] = dict(
     [
-        *_errnos("permission_error", "EACCES EPERM EROFS"),
+        *_errnos("permission_error", "EACCES EPERM EROFS EKEYEXPIRED EKEYREJECTED"),
         *_errnos("memory_error", "ENOMEM"),
+        *_errnos("timeout_error", "ETIME"),
+        *_errnos("calculation_error", "EDOM ERANGE"),
+        *_errnos("import_error", "ENOEXEC ELIBACC ELIBBAD"),
+        *_errnos(
+            "logic_error",
+            "ENOENT EISDIR ENOTDIR EEXIST EINVAL ENAMETOOLONG ELOOP ENOTEMPTY EXDEV "
+            "EBADF ENOTTY E2BIG EMLINK ESPIPE EILSEQ ENOSYS EOPNOTSUPP ENOTSOCK "
+            "EDESTADDRREQ EPROTONOSUPPORT EPROTOTYPE EAFNOSUPPORT EISCONN EOVERFLOW",
+        ),
         *_errnos(
             "network_error",
             "ECONNREFUSED ECONNRESET ECONNABORTED ENETUNREACH ENETDOWN ENETRESET "
             "EHOSTUNREACH EHOSTDOWN ETIMEDOUT EADDRNOTAVAIL EADDRINUSE ENOTCONN "
-            "ESHUTDOWN EPROTO",
+            "ESHUTDOWN EPROTO EPIPE EALREADY EINPROGRESS ENONET ENOLINK "
+            "ECOMM ENOBUFS",
         ),
         *_errnos(
             "system_error",
             "ENOSPC EDQUOT EMFILE ENFILE EIO EAGAIN EBUSY ETXTBSY EDEADLK ENXIO "
-            "ENODEV ESTALE ENOLCK ECHILD ESRCH",
+            "ENODEV ESTALE ENOLCK ECHILD ESRCH EINTR EFBIG ECANCELED EUCLEAN "
+            "EOWNERDEAD ENOTRECOVERABLE EBADMSG EREMOTEIO",
         ),
     ]
 )

@@ -215,6 +215,12 @@ _EXITED: Final = (
     r"(?:exit(?:ed)?(?: with)?|failed with|returned)(?: (?:an )?(?:error )?"
     r"(?:exit )?(?:code|status))?:? "
 )
+#: What stands before the number of a reply of HTTP; any number may stand elsewhere.
+_NUMBERED: Final = (
+    r"(?:\b|http_?)(?:error|status|code|https?|returned|responded|exception)"
+    r"(?:[-_: /=(]{0,3}\b(?:an?|code|status|error|http|with|is|was|of|response|server"
+    r"|from|the|unexpected|received|[12]\.\d))*[-_: /=(\[]{1,3}\b"
+)
 #: Words of commands that test and check: where nothing says more, they have found what
 #: they look for.
 _CHECKS: Final = (
@@ -312,6 +318,76 @@ TABLE: Final[tuple[Words, ...]] = (
         r"spot instance .{0,40}(?:terminat|interrupt|reclaim)",
         r"node .{0,60}(?:was preempted|shutting down)",
         r"due to (?:preemption|node failure)",
+    ),
+    # -- databases that number what happened ----------------------------------------
+    _row(
+        "permission_error",
+        ERROR,
+        "Oracle, Redis",
+        "https://docs.oracle.com/error-help/db/",
+        r"\bORA-(?:01017|01031|01035|28000|28001|28009)\b",
+        r"\b(?:NOAUTH|NOPERM|WRONGPASS) ",
+        r"logon denied|login (?:incorrect|failed)",
+    ),
+    _row(
+        "network_error",
+        ERROR,
+        "Oracle, Redis",
+        "https://docs.oracle.com/error-help/db/",
+        r"\bORA-(?:0311[34]|03135|12170|125(?:1[14]|37|4[135]|47|60|71))\b",
+        r"\bDPY-(?:1001|4011|60(?:0\d|1[0-3]))\b",
+        r"\b(?:CLUSTERDOWN|MASTERDOWN|TRYAGAIN|LOADING) ",
+        r"server has gone away|(?:mysql|database) connection not available",
+        r"\bconnection (?:is|was|has been) (?:already )?(?:lost|closed|dead)\b",
+        r"connection (?:already|was|is) closed|ssl syscall error",
+        r"connection to server .{0,120} failed: (?!fatal)",
+        r"time-?out (?:reading|writing|connecting) (?:from|to) ",
+        r"failed to resolve '[\w.-]+'(?! from)|getaddrinfo failed",
+    ),
+    _row(
+        "system_error",
+        ERROR,
+        "Oracle, Redis",
+        "https://docs.oracle.com/error-help/db/",
+        r"\bORA-(?:000(?:18|20|54|60)|00257|010(?:33|34|89|90)|01555|0165[2-4]|08177"
+        r"|12516|12519|12520|30006)\b",
+        r"\b(?:BUSY Redis|READONLY You|MISCONF Redis|NOREPLICAS Not) ",
+        r"lock .{0,200}could not be acquired|could not set lock|conflicting lock",
+        r"the database system is (?:starting up|shutting down|in recovery)",
+        r"terminating connection due to|not (?:yet )?accepting connections",
+    ),
+    _row(
+        "memory_error",
+        ERROR,
+        "Oracle",
+        "https://docs.oracle.com/error-help/db/",
+        r"\bORA-040(?:30|31)\b",
+    ),
+    _row(
+        "timeout_error",
+        ERROR,
+        "Oracle, pools",
+        "https://docs.oracle.com/error-help/db/",
+        r"\bORA-(?:01013|02049)\b|\bDPY-4024\b",
+        r"queuepool limit of size",
+        r"canceling statement due to|query execution was interrupted",
+    ),
+    _row(
+        "calculation_error",
+        ERROR,
+        "Oracle",
+        "https://docs.oracle.com/error-help/db/",
+        r"\bORA-(?:01426|01438|01476)\b",
+    ),
+    _row(
+        "logic_error",
+        ERROR,
+        "Oracle, Redis",
+        "https://docs.oracle.com/error-help/db/",
+        r"\bORA-(?:00001|009\d\d|01400|01403|01722|01843|02291|02292|06502|06550"
+        r"|12899|12505)\b",
+        r"\b(?:WRONGTYPE Operation|CROSSSLOT Keys|NOSCRIPT No) ",
+        r"\bfatal: +(?:database|role) \S.{0,80} does not exist",
     ),
     # -- what is missing -----------------------------------------------------------
     _row(
@@ -522,7 +598,7 @@ TABLE: Final[tuple[Words, ...]] = (
         "https://www.rfc-editor.org/rfc/rfc9110",
         r"\b401 unauthorized\b",
         r"\b403 forbidden\b",
-        r"(?:error|status|code|http|returned|responded)[: /\w]{0,24}\b40[13]\b",
+        _NUMBERED + r"40[13]\b(?! \w+s\b)|client error '40[137]\b",
         r"\(forbidden\)",
         r"\b(?:forbidden|unauthorized): ",
         r"\bPERMISSION_DENIED\b",
@@ -581,8 +657,9 @@ TABLE: Final[tuple[Words, ...]] = (
         "https://curl.se/libcurl/c/libcurl-errors.html",
         r"\b50[0234]\b[ :-]{1,3}(?:bad gateway|service (?:temporarily )?unavailable"
         r"|gateway time-?out|internal server error|upstream)",
-        r"(?:error|status|code|http|returned"
-        r"|responded)[: /\w]{0,24}\b(?:429|50[0234])\b",
+        _NUMBERED + r"(?:429|50[0234])\b(?! \w+s\b)",
+        r"(?:client error '429|server error '5\d\d)\b|\bratelimited\b",
+        r"\b(?:currently|temporarily) unavailable\b",
         r"\btoo many requests\b|\btoomanyrequests\b|rate limit|rate exceeded"
         r"|throttl(?:ed|ing)|secondary rate",
         r"service unavailable",
@@ -936,7 +1013,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"|input required and not supplied",
         r"are (?:not )?in sync\b|frozen-lockfile|lock ?file .{0,60}(?:out of date"
         r"|outdated|not up to date|needs to be updated)",
-        r"(?:relation|table|column|function|database|schema) .{0,60}does not exist"
+        r"(?:relation|table|column|function|database|schema) .{0,60}"
+        r"does(?: not|n't) exist|\(notfound\)|\bis undefined\b"
         r"|no such (?:table|column)|unknown column|duplicate key|violates ",
         r"merge conflict|\[rejected\]|non-fast-forward|automatic merge failed"
         r"|not possible to fast-forward|pathspec '",
@@ -950,6 +1028,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"updates to go\.mod needed|go mod tidy",
         r"checksum mismatch|migrations? .{0,40}(?:failed|mismatch)",
         r"(?:4(?:0[04-9]|1\d|22)) client error|http 422|validation fail",
+        r"client error '4\d\d\b|cursor (?:is |was )?(?:already )?closed",
+        _NUMBERED + r"4(?:0[04-69]|1[0-8]|22)\b(?! \w+s\b)",
         r"sql syntax|cannot resolve (?:column|table)|unresolved_column",
         r"error validating|is invalid\b|invalid (?:compose|configuration|config|yaml)",
         r"file already exists|build finished with problems",

@@ -140,6 +140,8 @@ RAISED = {
         lambda _: 10**400 * 1.0,
     ],
     "logic_error": [
+        lambda path: (path / "is missing").read_text(),
+        lambda path: path.read_text(),
         lambda _: {}["k"],
         lambda _: [][1],  # noqa: PLE0643
         lambda _: None.attribute,
@@ -156,8 +158,6 @@ RAISED = {
     ],
     "system_error": [
         _too_large,
-        lambda path: (path / "is missing").read_text(),
-        lambda path: path.read_text(),
         lambda _: os.kill(2**22 + 5, 0),
         lambda _: _errno(OSError, 28),
         lambda _: _locked(),
