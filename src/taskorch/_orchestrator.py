@@ -50,6 +50,7 @@ from taskorch.kit.limits import (
     NS,
     SIGNAL_SECONDS,
 )
+from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.verbs import (
     COUNT,
     FOR_PROGRAMS,
@@ -1998,7 +1999,7 @@ class TaskOrchestrator:
             from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
 
             _reports.tell_of_earlier(self._rt)
-        if self._rt.kernel.schedules or self._configured:
+        if SCHEDULES in self._rt.kernel.kept or self._configured:
             self.schedules.restore(self._configured)
         if self._rt.kernel.budgets:
             from taskorch._managers import attend  # noqa: PLC0415 - when needed

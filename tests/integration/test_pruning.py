@@ -28,6 +28,7 @@ from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTaskError, JournalError, UnknownTaskError
 from taskorch.events import (
     AT_NS,
+    ExtensionKept,
     ScheduleChanged,
     ScheduleFired,
     ScheduleQueued,
@@ -340,22 +341,23 @@ def test_so_does_that_of_a_thousand_nights(tmp_path, clock):
 
 SLOTS = st.integers(1, 12)
 FACTS = st.one_of(
-    st.tuples(st.just("change"), SLOTS),
-    st.tuples(st.just("remove"), SLOTS),
+    st.tuples(st.sampled_from(["what", "drop"]), SLOTS),
     st.tuples(st.sampled_from(["clock", "backfill", "trigger"]), SLOTS),
     st.tuples(st.sampled_from(["queue", "skip"]), SLOTS),
 )
 
 
 @settings(deadline=None)
-@given(st.lists(FACTS, max_size=30), st.integers(0, 30))
-@example([("change", 1), ("queue", 2), ("clock", 2), ("clock", 3)], 30)
-def test_what_is_superseded_changes_nothing_of_a_schedule(steps, until):
+@given(st.lists(FACTS, max_size=30), st.integers(0, 30), st.sets(SLOTS))
+@example([("what", 1), ("queue", 2), ("clock", 2), ("clock", 3)], 30, {3})
+def test_what_is_superseded_changes_nothing_of_a_schedule(steps, until, staying):
+    """Its documents stay, and what says which schedule has made what is there."""
     facts = []
-    for number, (kind, slot) in enumerate(steps, 1):
-        at = number, number
-        if kind in ("change", "remove"):
-            document = '{"when": "1"}' if kind == "change" else ""
+    for number, (kind, slot) in enumerate(steps):
+        at = 2 * number + 1, number + 1
+        key, document = "s/ticks", f'{{"done":{slot}}}'
+        if kind in ("what", "drop"):
+            key, document = "s", f'{{"when":"{slot}"}}' * (kind == "what")
             facts.append(ScheduleChanged(*at, "s", document, slot))
         elif kind == "queue":
             facts.append(ScheduleQueued(*at, "s", slot))
@@ -363,22 +365,31 @@ def test_what_is_superseded_changes_nothing_of_a_schedule(steps, until):
             facts.append(ScheduleSkipped(*at, "s", slot, 1, "why"))
         else:
             facts.append(ScheduleFired(*at, "s", slot, f"s/{slot}", kind))
+        after = 2 * number + 2, number + 1
+        facts.append(ExtensionKept(*after, "schedules", key, document))
 
     def state(some):
         kernel = Machine().kernel
         for fact in some:
             fold(kernel, fact)
-        return kernel.schedules, kernel.waiting_slots, kernel.filled_slots
+        return [*kernel.kept.get("schedules", {}).items()]
 
     past = EndedTasks()
     past.take(facts)
-    names = tuple(f"s/{slot}" for slot in range(13))
+    names = tuple(f"s/{slot}" for slot in range(13) if slot not in staying)
     gone = {*past.superseded([Bundle(names, names, ("s",), until)])}
     assert all(fact[AT_NS] <= until for fact in facts if fact.seq in gone)
-    if until >= len(facts):
-        # Where all is old, little is left.
-        assert len(facts) - len(gone) <= 4 + 2 * 12
-    assert state(fact for fact in facts if fact.seq not in gone) == state(facts)
+    left = [fact for fact in facts if fact.seq not in gone]
+    assert state(left) == state(facts)
+    made = [
+        fact
+        for fact in facts
+        if isinstance(fact, ScheduleFired) and fact.slot_ns in staying
+    ]
+    assert all(fact in left for fact in made)
+    if until >= len(steps):
+        # Where all is old, nothing else is left.
+        assert len(left) == len(made) + len(state(facts))
 
 
 # -- trouble on the way ----------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import math
 import sys
@@ -10,24 +9,24 @@ import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.integration.tools import eventually, part
+from tests.integration.tools import PATIENCE, eventually, part
 
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleFired, ScheduleSkipped
+from taskorch.kit.ticks import TickProgress, read_progress
+from taskorch.model import note_of
 from taskorch.reading import JournalReader
+from taskorch.reading._runs import RunIndex
 
 HOUR = 3_600.0
 IS_NO_MOMENT = r"is a (moment|datetime)"
 #: All that a calendar has; without a zone, as it is in that of a schedule.
 FIRST, LAST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
-#: Of a version that read whole ms as some ns less, and kept what is between them.
-BETWEEN_MS = Path(__file__).parent / "data" / "journal-with-starts-between-ms.db.gz"
 
 
 @pytest.fixture
@@ -135,7 +134,9 @@ def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
         orch.schedules.add("s", "every 12h", tick, **options)
         slots = orch.schedules.next("s", 2)
         names = [f"s/{slot:%Y-%m-%dT%H%MZ}" for slot in slots]
-        orch.submit_tasks([Task.wait_for("go", id=name) for name in names])
+        for slot, name in zip(slots, names, strict=True):
+            noted = note_of("s", slot, {})
+            orch.submit_task(Task.wait_for("go", id=name, metadata=noted))
         orch.stop(drain=False)
     clock(24 * HOUR)
     with TaskOrchestrator(journal=journal) as orch:
@@ -596,31 +597,103 @@ def test_what_is_said_as_before_is_the_same_after_a_restart(tmp_path, clock):
     assert [ns for ns in slots if ns % 1_000_000] == []
 
 
-def test_a_slot_of_a_version_before_is_not_made_again(tmp_path, clock):
-    """Its starts were some ns beside those of now: so were the slots it has made."""
-    journal = tmp_path / "j.db"
-    journal.write_bytes(gzip.decompress(BETWEEN_MS.read_bytes()))
-    begin, now = datetime(2026, 11, 1, tzinfo=UTC), time.time()
-    skipped = [e for e in events_of(journal) if isinstance(e, ScheduleSkipped)]
-    for hours in (2, 3):
-        clock(begin.timestamp() + (hours + 0.5) * HOUR - now)
-        with TaskOrchestrator(journal=str(journal)) as orch:
-            for name, ms in (("hourly", 123), ("exact", 124)):
-                slot = begin + timedelta(hours=hours, milliseconds=ms)
-                eventually(
-                    lambda n=name, s=slot: (
-                        orch.schedules.status(n).done >= s - timedelta(milliseconds=1)
-                    )
-                )
-                assert orch.schedules.next(name) == [slot + timedelta(hours=1)]
-    events = events_of(journal)
-    assert sorted(e.task_id for e in events if isinstance(e, ScheduleFired)) == [
-        "exact/2026-11-01T020000.123756Z",
-        "exact/2026-11-01T030000.124000Z",
-        "hourly/2026-11-01T020000.122999Z",
-        "hourly/2026-11-01T030000.123000Z",
-    ]
-    assert [e for e in events if isinstance(e, ScheduleSkipped)] == skipped
+# -- what is kept of them --------------------------------------------------------------
+
+TICKS = {"done": 10**18}
+#: By names, the two documents of a schedule that nobody has written here.
+NO_SCHEDULES = {
+    "nothing": (1, TICKS),
+    "a-list": ([], TICKS),
+    "without-times": ({"code": "tick"}, TICKS),
+    "without-work": ({"when": "every 1h"}, TICKS),
+    "another-zone": ({"when": "every 1h", "code": "t", "zone": "Mars"}, TICKS),
+    "keeps-nothing": ({"keep_for": -1, "keep_latest": "x"}, TICKS),
+    "number-of-run": ({"when": "every 1h", "code": "t", "run": 1}, TICKS),
+    "text-before": ({"when": "every 1h", "code": "t", "before": "x"}, TICKS),
+    "late-before": ({"when": "every 1h", "code": "t", "before": 10**30}, TICKS),
+    "no name": ({"when": "every 1h", "code": "t"}, TICKS),
+    "a/b": ({"when": "every 1h", "code": "t"}, TICKS),
+    "alone": ({"when": "every 1h", "code": "t"}, None),
+    "only-ticks": (None, TICKS),
+} | {
+    f"ticks-{number}": ({"when": "every 1h", "code": "t"}, ticks)
+    for number, ticks in enumerate(
+        (
+            *(
+                1,
+                [],
+                {},
+                {"done": "x"},
+                {"done": 1.5},
+                {"done": True},
+                {"done": 10**30},
+            ),
+            *({"done": 1, "waiting": each} for each in (1, [1], [[1, 2]], {"a": 1})),
+            *({"done": 1, "filled": [each]} for each in ([0, 1, 10**15], [0, 1, -1])),
+            *({"done": 1, "filled": [each]} for each in ([0, 10**25, 2], ["", 1, 1])),
+            {"done": 1, "else": 2},
+        )
+    )
+}
+
+
+def test_documents_that_are_no_schedules_are_left_out_and_others_go_on(
+    tmp_path, clock, caplog
+):
+    """Whatever a program writes under the name of schedules; `add` replaces it."""
+    journal = str(tmp_path / "j.db")
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("good", "every 1h", tick, catch_up="all")
+        for name, documents in NO_SCHEDULES.items():
+            keys = name, f"{name}/ticks"
+            orch.kept("schedules").update(zip(keys, documents, strict=True))
+        orch.submit_task(Task.call(tick, id="alone/2026-11-25T0300Z")).result(PATIENCE)
+    clock(3 * HOUR)
+    with TaskOrchestrator(journal=journal) as orch:
+        eventually(lambda: len(made(orch, "good")) == 3)
+        assert [status.name for status in orch.schedules.list()] == ["good"]
+        assert part(orch, "schedules").status == "ok"
+        assert not orch.prune(older_than=100 * 24 * HOUR).tasks
+        for name in NO_SCHEDULES:
+            key = "only-ticks/ticks" if name == "only-ticks" else name
+            assert f"the document {key} of schedules is left out: " in caplog.text
+        assert orch.schedules.add("alone", "every 1h", tick)
+    caplog.clear()
+    index = RunIndex()
+    with TaskOrchestrator(journal=journal) as orch:
+        assert len(orch.schedules.list()) == 2
+        assert "the document alone " not in caplog.text
+        for event in JournalReader(journal).happened():
+            index.take(event)
+    assert len(index.schedules["good"].runs) == 3
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(0, 40)),
+    st.sets(st.integers(-5, 40)),
+    st.integers(-5, 40),
+    st.sampled_from([1, 60 * 10**9]),
+)
+def test_how_far_a_schedule_came_is_read_as_it_was_written(waiting, filled, done, each):
+    """Whatever distances are between the ticks, and in whatever order they came."""
+    came = TickProgress(done * each)
+    came.waiting = dict.fromkeys(tick * each for tick in waiting)
+    came.filled = dict.fromkeys(tick * each for tick in sorted(filled))
+    found = read_progress(came.text())
+    assert found == came
+    assert [*found.waiting] == [*came.waiting]
+
+
+def test_ticks_that_wait_long_are_few_words():
+    """A tick a second, for a day: each of them writes the document anew."""
+    came = TickProgress(0)
+    for second in range(86_400):
+        came.queued(second * 10**9)
+    came.fired(0, "clock")
+    assert came.text() == (
+        '{"done":86399000000000,"waiting":[[1000000000,1000000000,86399]]}'
+    )
 
 
 def events_of(journal):

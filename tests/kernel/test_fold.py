@@ -38,10 +38,6 @@ from taskorch.events import (
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
-    ScheduleChanged,
-    ScheduleFired,
-    ScheduleQueued,
-    ScheduleSkipped,
     SlotLeaked,
     SlotRecovered,
     StartsHeld,
@@ -473,28 +469,6 @@ def given_back(m):
     m.end("t")
 
 
-def scheduled(m):
-    kernel = m.kernel
-    kernel.change_schedule("nightly", "{}", 5, m.now)
-    kernel.fire_schedule("nightly", 10, "nightly/1", "clock", m.now)
-    kernel.fire_schedule("nightly", 40, "nightly/2", "trigger", m.now)
-    kernel.queue_schedule("nightly", 12, m.now)
-    kernel.queue_schedule("nightly", 14, m.now)
-    assert kernel.schedules == {"nightly": ("{}", 14)}
-    kernel.skip_schedule("nightly", 20, 2, "it was paused", m.now)
-    kernel.fire_schedule("nightly", 12, "nightly/3", "clock", m.now)
-    for slot in (16, 30):
-        kernel.fire_schedule("nightly", slot, f"nightly/{slot}", "backfill", m.now)
-    kernel.skip_schedule("gone", 20, 2, "it was paused", m.now)
-    kernel.queue_schedule("gone", 20, m.now)
-    kernel.fire_schedule("gone", 20, "gone/20", "backfill", m.now)
-    kernel.change_schedule("weekly", "{}", 5, m.now)
-    kernel.change_schedule("weekly", "", 5, m.now)
-    assert kernel.schedules == {"nightly": ("{}", 20)}
-    assert kernel.waiting_slots == {"nightly": {14: None}}
-    assert kernel.filled_slots == {"nightly": {30: None}}
-
-
 def documented(m):
     """Two extensions keep documents; one has dropped its only one."""
     kernel = m.kernel
@@ -618,10 +592,6 @@ STORIES = {
     BudgetLow: [spent],
     BudgetExhausted: [spent],
     ExtensionKept: [documented],
-    ScheduleChanged: [scheduled],
-    ScheduleFired: [scheduled],
-    ScheduleQueued: [scheduled],
-    ScheduleSkipped: [scheduled],
     StartsHeld: [starts_held],
     StartsReleased: [starts_released],
     PoolsChanged: [less_than_is_held, other_pools],

@@ -226,17 +226,6 @@ BESIDE = {
         lambda m: m.kernel.kept.update(mine={}),
         "of mine there are empty documents: []",
     ),
-    "slots of a schedule": (
-        lambda m: m.kernel.waiting_slots.update({"nightly": {}}),
-        "not of all schedules are there slots: []",
-    ),
-    "slots that wait": (
-        lambda m: (
-            m.kernel.change_schedule("nightly", "{}", 5, m.now),
-            m.kernel.waiting_slots["nightly"].update({9: None}),
-        ),
-        "nightly is done up to 5, and [9] wait",
-    ),
 }
 
 

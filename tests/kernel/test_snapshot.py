@@ -18,7 +18,6 @@ from tests.kernel.test_fold import (
     documented,
     mended,
     probed,
-    scheduled,
     tripped,
 )
 from tests.tools.explore import explore
@@ -302,7 +301,7 @@ def with_snapshot(before, after=lambda machine: None, **config):
     return machine, state, facts
 
 
-@pytest.mark.parametrize("story", [tripped, probed, mended, scheduled, documented])
+@pytest.mark.parametrize("story", [tripped, probed, mended, documented])
 def test_what_an_agent_may_get_and_what_is_kept_is_in_a_snapshot(story):
     machine, state, facts = with_snapshot(story)
     short = restored(machine, state, facts)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from taskorch import Task, Workflow
 from taskorch.errors import NotRunningError, UnknownTaskError
 from taskorch.events import ExtensionKept, ScheduleFired, ScheduleSkipped
+from taskorch.kit.ticks import read_progress
 from taskorch.schedules import slot_name
 from taskorch.testing import Simulation
 
@@ -242,9 +243,11 @@ class Ledger:
     def __init__(self):
         self.seen, self.is_calm = 0, True
         self.ids = set()
+        self.kept = {}
         self.forget()
 
     def forget(self):
+        self.text = ""
         self.said, self.done, self.waiting, self.filled = None, 0, [], set()
         self.claims = {}
 
@@ -260,9 +263,26 @@ class Ledger:
         events, self.seen = sim.events[self.seen :], len(sim.events)
         for event in events:
             if isinstance(event, ExtensionKept):
-                self.claim(event)
+                if event.extension == "schedules":
+                    # None says what was said before.
+                    assert self.kept.get(event.key, "") != event.document
+                    self.kept[event.key] = event.document
+                else:
+                    self.claim(event)
             elif getattr(event, "name", "") == "h":
                 getattr(self, type(event).__name__)(event, sim, wall)
+        self.is_kept()
+
+    def is_kept(self):
+        """What was told, and no less and no more, is what another life will know."""
+        assert self.kept.get("h", "") == self.text
+        ticks = self.kept.get("h/ticks", "")
+        assert bool(ticks) == (self.said is not None)
+        if ticks:
+            came = read_progress(ticks)
+            assert came.done_ns == self.done
+            assert [*came.waiting] == self.waiting
+            assert {*came.filled} == self.filled
 
     def ScheduleChanged(self, event, _, wall):
         if not event.document:
@@ -279,7 +299,7 @@ class Ledger:
         elif event.done_ns != self.done:
             # The clock was set back far: what it shows comes again.
             assert event.done_ns < self.done - 3 * HOUR * SECOND
-        self.said, self.done = said, event.done_ns
+        self.text, self.said, self.done = event.document, said, event.done_ns
         self.filled = {slot for slot in self.filled if slot > self.done}
 
     def claim(self, event):

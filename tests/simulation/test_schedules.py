@@ -15,7 +15,7 @@ from taskorch.errors import (
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.events import ScheduleFired, ScheduleSkipped
+from taskorch.events import ExtensionKept, ScheduleFired, ScheduleSkipped
 from taskorch.testing import Simulation
 
 HOUR = 3_600.0
@@ -682,3 +682,20 @@ def test_a_program_that_adds_a_paused_schedule_again_does_not_resume_it(when):
     assert status.paused == "the disk is full"
     sim.run(until=4 * HOUR)
     assert made(sim) == []
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue", "cancel"])
+def test_a_tick_keeps_how_far_it_came_and_not_what_the_schedule_is(overlap):
+    """One fact more than the event that tells of it, at the most, and a short one."""
+    sim = simulation(1.5 * HOUR)
+    flow = Workflow("flow")
+    flow.add(Task("job", id="a"))
+    sim.schedules.add("h", "0 * * * *", flow, overlap=overlap)
+    sim.run(until=24.5 * HOUR)
+    events = sim.events
+    kept = [e for e in events if isinstance(e, ExtensionKept)]
+    ticks = [e for e in kept if e.key == "h/ticks"]
+    assert [e.key for e in kept if e not in ticks] == ["h"]
+    told = [e for e in events if type(e).__name__.startswith("Schedule")]
+    assert 24 < len(ticks) <= len(told)
+    assert max(len(e.document) for e in ticks) < 100

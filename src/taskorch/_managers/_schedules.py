@@ -1,7 +1,7 @@
 """
 What is made again and again: `orch.schedules`, and that of a simulation.
 
-Decisions: 0085, 0096, 0126, 0127, 0217, 0219.
+Decisions: 0085, 0096, 0126, 0127, 0143, 0217, 0219, 0255.
 """
 
 from __future__ import annotations
@@ -26,11 +26,19 @@ from taskorch.errors import (
     UnknownTaskError,
     UsageError,
 )
+from taskorch.events import (
+    ScheduleChanged,
+    ScheduleFired,
+    ScheduleQueued,
+    ScheduleSkipped,
+)
 from taskorch.kit.checks import called_as, check_count, check_word
 from taskorch.kit.clock import wall
 from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
+from taskorch.kit.plain import BACKFILLS, SCHEDULES
+from taskorch.kit.ticks import TickProgress, read_progress, ticks_of
 from taskorch.kit.verbs import TEXT, lacks, verb
 from taskorch.kit.visible import said, show
 from taskorch.kit.vocabulary import meant, other_attribute
@@ -38,11 +46,9 @@ from taskorch.kit.words import some
 from taskorch.model import TERMINAL, HealthCheck, Task, TaskState, note_of
 from taskorch.model._made_for import MadeFor
 from taskorch.model.ids import (
-    BACKFILLS,
     first_of,
     has_segments,
     in_run,
-    makers_of,
     run_of,
     stem_of,
 )
@@ -61,12 +67,10 @@ from taskorch.schedules import (
     Work,
     define,
     moment_ns,
-    of_earlier,
     of_workflow,
     read_backfill,
     read_definition,
     slot_name,
-    slot_of_name,
 )
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._functions import checked, declared_by, written
@@ -128,6 +132,12 @@ _TAKEN: Final = 3_600
 _SHOWN: Final = 5
 _NO_SUCH_VALUES: Final = (
     "the parameters of a backfill are texts, numbers, flags and times"
+)
+_TWO: Final = "a schedule has two documents, the objects NAME and NAME/ticks"
+#: What reading a document raises that somebody else has written.
+_NONE_OF_OURS: Final = (
+    *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError),
+    UsageError,
 )
 _LOG: Final = log_of(__name__)
 
@@ -287,21 +297,15 @@ class ScheduleHost(ABC):
             return noted
         return MadeFor(self.orch.get_task_status(made_id).metadata).parameters
 
-    def is_made_by(self, made_id: str, schedule: str, since_ns: int) -> bool:
-        """
-        Whether a schedule has made a task or a run, which may be another's.
-
-        A version before this one noted nothing: its tasks are from before *since_ns*.
-        """
+    def is_made_by(self, made_id: str, schedule: str) -> bool:
+        """Whether a schedule has made a task or a run, which may be another's."""
         try:
             names = self.orch.workflows.status(made_id).tasks if is_run(made_id) else ()
             task_id = next((in_run(made_id, each) for each in names), made_id)
             status = self.orch.get_task_status(task_id)
         except UnknownTaskError:
             return False
-        maker, submitted = MadeFor(status.metadata).schedule, status.submitted
-        is_older = submitted is None or submitted < _as_status_says(since_ns)
-        return maker == schedule or (maker is None and is_older)
+        return MadeFor(status.metadata).schedule == schedule
 
     def had_ended(self, made_id: str, at_ns: int) -> bool:
         """Whether a task, or a run, that has ended had done so by a time, in ns."""
@@ -354,16 +358,13 @@ class _Entry:
     #: None: nobody has said yet what it makes, or it cannot be read.
     work: Work | None
     times: SlotTimes
-    done_ns: int
+    #: How far its ticks came. It is replaced, once that is kept.
+    progress: TickProgress
     #: The slot that comes next, and when it is due; None: none comes.
     slot_ns: int | None = None
     due_ns: int = 0
     #: What it made that may not have ended, the latest last.
     made: dict[str, None] = attrs.field(factory=dict[str, None])
-    #: Slots that have come, whose runs wait for the one before to end, in their order.
-    waiting: dict[int, None] = attrs.field(factory=dict[int, None])
-    #: Slots that are not decided about, and were made by a backfill.
-    filled: dict[int, None] = attrs.field(factory=dict[int, None])
     #: Slots that are not decided about, and are a backfill's to make.
     claimed: frozenset[int] = frozenset()
     #: When it made something last, in ns.
@@ -393,21 +394,15 @@ class _Entry:
         """Up to when slots may have been made before the clock was set back."""
         return max(self.definition.before_ns, self.older_ns)
 
-    def has_made(self, slot_ns: int, *, by_clock: bool) -> None:
-        """A slot has what it is for: since it came, or before that by a backfill."""
-        if slot_ns in self.waiting:
-            # It was decided about when it came.
-            del self.waiting[slot_ns]
-        elif by_clock:
-            self.decided(slot_ns)
-        elif slot_ns > self.done_ns:
-            self.filled[slot_ns] = None
+    @property
+    def done_ns(self) -> int:
+        """Up to when each of its slots is made, skipped or waits."""
+        return self.progress.done_ns
 
-    def decided(self, slot_ns: int) -> None:
-        """Each slot up to this one is made, skipped or waits."""
-        self.done_ns = max(self.done_ns, slot_ns)
-        while self.filled and (first := next(iter(self.filled))) <= self.done_ns:
-            del self.filled[first]
+    @property
+    def waiting(self) -> dict[int, None]:
+        """Slots that have come, and wait for the run before to end, in their order."""
+        return self.progress.waiting
 
 
 @attrs.frozen(eq=False)
@@ -461,8 +456,6 @@ class ScheduleManager:
 
     def __init__(self, host: ScheduleHost) -> None:
         self._host = host
-        #: What was submitted before that is of an earlier life.
-        self._since_ns: int = host.now()
         self._entries: dict[str, _Entry] | None = None
         #: Of this life's code: what each makes.
         self._works: dict[str, Work] = {}
@@ -626,7 +619,7 @@ class ScheduleManager:
             )
             old = None if entry is None else entry.definition
             if entry is None:
-                entry = _Entry(definition, work, definition.times(), now)
+                entry = _Entry(definition, work, definition.times(), TickProgress(now))
                 entry.older_ns = host.now()
             else:
                 definition = self._changed(entry, definition, now)
@@ -650,7 +643,8 @@ class ScheduleManager:
             why = "its times were changed before"
             self._pass_over(entry, now, why, put_off=False)
             with self._lock:
-                entry.decided(now)
+                # Kept with what it is from now on.
+                entry.progress.decided(now)
         paused = new.paused or old.paused
         return attrs.evolve(new, paused=paused, before_ns=old.before_ns)
 
@@ -662,7 +656,7 @@ class ScheduleManager:
         """
         for name, entry in self._known().items():
             old = entry.definition
-            if name in self._works or old.source not in ("", "code"):
+            if name in self._works or old.source != "code":
                 continue
             is_same = old.work == new.work and old.parameters == new.parameters
             if is_same and old.timing() == new.timing():
@@ -703,10 +697,12 @@ class ScheduleManager:
 
             def change(kernel: Kernel, now: int) -> None:
                 if count:
-                    kernel.skip_schedule(name, last, count, why, now)
+                    kernel.note(ScheduleSkipped, now, name, last, count, why)
                 for each in backfills:
                     kernel.keep_document(BACKFILLS, each.backfill_id, each.text(), now)
-                kernel.change_schedule(name, "", 0, now)
+                kernel.note(ScheduleChanged, now, name, "", 0)
+                for key in (name, ticks_of(name)):
+                    _keep_text(kernel, SCHEDULES, key, "", now)
 
             with self._lock:
                 self._host.step(change, keep=True)
@@ -1103,7 +1099,7 @@ class ScheduleManager:
             msg = "backfill goes from a moment to a later one"
             raise InvalidTaskError(msg)
         # With times of its own: those of the schedule are asked meanwhile.
-        bare = _Entry(definition, None, definition.times(), first - 1)
+        bare = _Entry(definition, None, definition.times(), TickProgress(first - 1))
         coming = _slots(bare, first - 1, min(last, self._host.wall()))
         slots = [*islice(coming, _BACKFILL + 1)]
         if len(slots) > _BACKFILL:
@@ -1413,7 +1409,7 @@ class ScheduleManager:
         if slots is None:
             definition = backfill.definition()
             first = backfill.since_ns - 1
-            bare = _Entry(definition, None, definition.times(), first)
+            bare = _Entry(definition, None, definition.times(), TickProgress(first))
             slots = [*islice(_slots(bare, first, backfill.until_ns), backfill.ticks)]
             if backfill.order == "newest":
                 slots.reverse()
@@ -1678,17 +1674,15 @@ class ScheduleManager:
             self._heap.clear()
             self._backfill_slots.clear()
             with self._host.kernel() as kernel:
-                schedules = dict(kernel.schedules)
+                schedules = dict(kernel.kept.get(SCHEDULES, {}))
                 texts = dict(kernel.kept.get(BACKFILLS, {}))
-                waiting = {n: dict(slots) for n, slots in kernel.waiting_slots.items()}
-                filled = {n: dict(slots) for n, slots in kernel.filled_slots.items()}
             backfills = sorted(_readable(texts), key=lambda each: each.number)
             self._backfills = {each.backfill_id: each for each in backfills}
-            for name, (text, done_ns) in schedules.items():
-                entry = self._read(name, json.loads(text), done_ns)
-                entry.waiting, entry.filled = waiting[name], filled[name]
-                self._entries[name] = entry
-            if schedules:
+            for key in schedules:
+                name = first_of(key)
+                if name not in schedules or key != ticks_of(name):
+                    self._read_kept(self._entries, key, schedules)
+            if self._entries:
                 self._find_unfinished()
             for entry in self._entries.values():
                 entry.is_unsure = True
@@ -1696,13 +1690,32 @@ class ScheduleManager:
                 self._plan(entry)
         return self._entries
 
-    def _read(self, name: str, document: dict[str, Any], done_ns: int) -> _Entry:
+    def _read_kept(
+        self, entries: dict[str, _Entry], name: str, texts: Mapping[str, str]
+    ) -> None:
+        """Add a schedule, unless its two documents are none of ours."""
+        try:
+            document, ticks = json.loads(texts[name]), texts.get(ticks_of(name))
+            if type(document) is not dict or ticks is None:
+                raise ValueError(_TWO)
+            entries[name] = self._read(name, document, read_progress(ticks))
+        except _NONE_OF_OURS as error:
+            _LOG.warning(
+                "the document %s of schedules is left out: %s. "
+                "del orch.kept('schedules')[%r] drops it",
+                *(name, ": ".join(said(error)), name),
+            )
+
+    def _read(
+        self, name: str, document: dict[str, Any], progress: TickProgress
+    ) -> _Entry:
         work: Work | None = None
         origin = {key: document.pop(key) for key in ORIGIN if key in document}
-        document, done_ns = of_earlier(document, done_ns)
         try:
             definition, work = read_definition(name, document, Importable())
         except (UsageError, ValueError):
+            if document.keys().isdisjoint((*_MADE, "code")):
+                raise
             # What it calls is not here. It is known all the same.
             called = {
                 "code": str(next(iter(document.get("task", document).values()), "?"))
@@ -1716,7 +1729,7 @@ class ScheduleManager:
         definition = definition.with_origin(origin)
         if work is None:
             work = self._works.get(name)
-        return _Entry(definition, work, definition.times(), done_ns)
+        return _Entry(definition, work, definition.times(), progress)
 
     def _ensure_work(self, entry: _Entry) -> None:
         """
@@ -1744,30 +1757,11 @@ class ScheduleManager:
         apart = {name for each in self._backfills.values() for name in each.runs}
         for task_id, metadata in self._host.unfinished():
             name, made_id = MadeFor(metadata).schedule, stem_of(task_id)
-            if name is None:
-                name, made_id = self._by_its_id(made_id)
-            elif run_of(made_id) != name:
+            if run_of(made_id) != name:
                 made_id = first_of(made_id)
-            entry = self._entries.get(name)
+            entry = self._entries.get(name or "")
             if entry is not None and made_id not in apart:
                 entry.made[made_id] = None
-
-    def _by_its_id(self, task_id: str) -> tuple[str, str]:
-        """
-        The schedule and the id of what a version before this one has made.
-
-        It noted nothing with it: its id is that of a slot, exactly.
-        """
-        assert self._entries is not None  # noqa: S101 - see above
-        for name, slot_text, made_id in makers_of(task_id):
-            entry = self._entries.get(name)
-            slot = None if entry is None else slot_of_name(slot_text)
-            if entry is None or slot is None:
-                continue
-            is_slot = entry.times.after(slot - 1) == slot
-            if is_slot and entry.definition.slot_id(slot) == made_id:
-                return name, made_id
-        return "", ""
 
     def _entry(self, name: str) -> _Entry:
         entry = self._known().get(name)
@@ -1779,11 +1773,15 @@ class ScheduleManager:
         return entry
 
     def _keep(self, *entries: _Entry) -> None:
-        states = [(e.definition.name, e.definition.text(), e.done_ns) for e in entries]
+        """Keep what schedules are, and how far they came."""
+        states = [(e.definition, e.definition.text(), e.progress) for e in entries]
 
         def change(kernel: Kernel, now: int) -> None:
-            for state in states:
-                kernel.change_schedule(*state, now)
+            for definition, text, progress in states:
+                name = definition.name
+                kernel.note(ScheduleChanged, now, name, text, progress.done_ns)
+                _keep_text(kernel, SCHEDULES, name, text, now)
+                _keep_text(kernel, SCHEDULES, ticks_of(name), progress.text(), now)
 
         if states:
             self._host.step(change, keep=True)
@@ -1819,13 +1817,42 @@ class ScheduleManager:
             self._skip(entry, last, count, why)
 
     def _skip(self, entry: _Entry, slot: int, count: int, why: str) -> None:
-        name = entry.definition.name
-        self._host.step(
-            lambda kernel, now: kernel.skip_schedule(name, slot, count, why, now),
-            keep=False,
-        )
+        progress = entry.progress.copy()
+        progress.decided(slot)
+        event = ScheduleSkipped, entry.definition.name, slot, count, why
+        self._advance([event], [(entry, progress)])
+
+    def _advance(
+        self,
+        events: Iterable[tuple[Any, ...]],
+        moved: Iterable[tuple[_Entry, TickProgress]],
+        backfill: Backfill | None = None,
+    ) -> None:
+        """
+        Keep how far schedules came, and a backfill, and tell why, in one step.
+
+        Args:
+            events: The class and the fields of each event.
+            moved: The schedules, and how far each is now.
+            backfill: It as it is now.
+        """
+        texts = [
+            (SCHEDULES, ticks_of(entry.definition.name), progress.text())
+            for entry, progress in moved
+        ]
+        if backfill is not None:
+            texts.append((BACKFILLS, backfill.backfill_id, backfill.text()))
+
+        def change(kernel: Kernel, now: int) -> None:
+            for cls, *values in events:
+                kernel.note(cls, now, *values)
+            for text in texts:
+                _keep_text(kernel, *text, now)
+
+        self._host.step(change, keep=False)
         with self._lock:
-            entry.decided(slot)
+            for entry, progress in moved:
+                entry.progress = progress
 
     def _forget_ended(self, entry: _Entry) -> None:
         """Under the lock: note which of what it made have ended."""
@@ -1974,7 +2001,7 @@ class ScheduleManager:
         def is_made(slot: int) -> bool:
             made_id = definition.slot_id(slot)
             return bool(self._host.known([made_id])) and self._host.is_made_by(
-                made_id, definition.name, self._since_ns
+                made_id, definition.name
             )
 
         # Mostly the first has nothing yet: the others are not looked for.
@@ -2001,18 +2028,14 @@ class ScheduleManager:
 
     def _queue(self, entry: _Entry, slots: _Slots) -> None:
         """Let *slots* wait, as runs begin one at a time."""
+        if not slots:
+            return
+        progress = entry.progress.copy()
+        for slot in slots:
+            progress.queued(slot)
         name = entry.definition.name
-
-        def change(kernel: Kernel, now: int) -> None:
-            for slot in slots:
-                kernel.queue_schedule(name, slot, now)
-
-        if slots:
-            self._host.step(change, keep=False)
-        with self._lock:
-            for slot in slots:
-                entry.waiting[slot] = None
-                entry.decided(slot)
+        events = [(ScheduleQueued, name, slot) for slot in slots]
+        self._advance(events, [(entry, progress)])
 
     def _caught_up(self, entry: _Entry, now: int) -> _Slots:
         """The slots that are due and are to be made; the others are skipped."""
@@ -2088,7 +2111,7 @@ class ScheduleManager:
             DuplicateTaskError: It is, and somebody asked for the slot, and hears it.
         """
         name = order.entry.definition.name
-        if self._host.is_made_by(order.made_id, name, self._since_ns):
+        if self._host.is_made_by(order.made_id, name):
             return
         if order.by != "clock":
             raise  # noqa: PLE0704 - see above
@@ -2107,20 +2130,22 @@ class ScheduleManager:
         if not orders:
             return
         self._has_made = True
-        text = "" if backfill is None else backfill.text()
-
-        def change(kernel: Kernel, now: int) -> None:
-            for order in orders:
-                name = order.entry.definition.name
-                kernel.fire_schedule(name, order.slot_ns, order.made_id, order.by, now)
-            if backfill is not None:
-                kernel.keep_document(BACKFILLS, backfill.backfill_id, text, now)
-
-        self._host.step(change, keep=False)
+        moved = dict[int, tuple[_Entry, TickProgress]]()
+        events: list[tuple[Any, ...]] = []
+        for order in orders:
+            entry, slot = order.entry, order.slot_ns
+            name, made_id, by = entry.definition.name, order.made_id, order.by
+            events.append((ScheduleFired, name, slot, made_id, by))
+            if by != "trigger":
+                _, progress = moved.setdefault(
+                    id(entry), (entry, entry.progress.copy())
+                )
+                progress.fired(slot, by)
+        self._advance(events, moved.values(), backfill)
         now = self._host.wall()
         with self._lock:
             for order in orders:
-                entry, slot = order.entry, order.slot_ns
+                entry = order.entry
                 stem = stem_of(order.made_id)
                 entry.made.pop(stem, None)
                 if backfill is None:
@@ -2128,8 +2153,6 @@ class ScheduleManager:
                     entry.made[stem] = None
                 if order.by == "clock":
                     entry.made_ns, entry.trouble = now, ""
-                if order.by != "trigger":
-                    entry.has_made(slot, by_clock=order.by == "clock")
 
     def _submit(self, orders: _Orders, now: int) -> None:
         """Submit what is due of many schedules, at once as far as it can be."""
@@ -2180,7 +2203,7 @@ class ScheduleManager:
             for entry in ahead:
                 before_ns = max(entry.definition.before_ns, entry.done_ns)
                 entry.definition = attrs.evolve(entry.definition, before_ns=before_ns)
-                entry.done_ns = now
+                entry.progress.done_ns = now
             self._keep(*ahead)
             for entry in self._known().values():
                 self._plan(entry)
@@ -2207,7 +2230,7 @@ class ScheduleManager:
                 definition = entry.definition
                 if entry.work is None:
                     _LOG.warning("schedule %s: %s", name, _nobody_said(definition))
-                if name in self._works or definition.source not in ("", "code"):
+                if name in self._works or definition.source != "code":
                     continue
                 if not definition.undeclared_ns:
                     entry.definition = attrs.evolve(definition, undeclared_ns=now)
@@ -2285,8 +2308,8 @@ class ScheduleDriver:
 
 def _slots(entry: _Entry, after_ns: int, until_ns: int | None) -> Iterator[int]:
     """The slots after a time, up to another, that are not decided about."""
-    definition, filled, waiting = entry.definition, entry.filled, entry.waiting
-    claimed = entry.claimed
+    definition, claimed = entry.definition, entry.claimed
+    filled, waiting = entry.progress.filled, entry.waiting
     if definition.start_ns is not None:
         after_ns = max(after_ns, definition.start_ns - 1)
     slot = entry.times.after(after_ns)
@@ -2325,7 +2348,7 @@ def _missed(
     first, (count, since) = since, entry.times.pass_over(since, until, _MOST)
     before, last, limit = since, list[int](), count + _MOST
     if count:
-        decided = {*entry.filled, *entry.waiting, *entry.claimed}
+        decided = {*entry.progress.filled, *entry.waiting, *entry.claimed}
         count -= sum(first < slot <= since for slot in decided)
     for slot in _slots(entry, since, now):
         moment = slot + definition.put_off_ns(slot) if put_off else slot
@@ -2703,5 +2726,11 @@ def _readable(documents: Mapping[str, str]) -> Iterator[Backfill]:
     for key, text in documents.items():
         try:
             yield read_backfill(text)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except _NONE_OF_OURS as error:
             _LOG.warning("the document %s of backfills is left out: %r", key, error)
+
+
+def _keep_text(kernel: Kernel, extension: str, key: str, text: str, now: int) -> None:
+    """In a step, keep a document, or drop it if it is empty, if that is new."""
+    if kernel.kept.get(extension, {}).get(key, "") != text:
+        kernel.keep_document(extension, key, text, now)

@@ -372,7 +372,7 @@ class TroubleTeller:
 
     def _schedule_of(self, task_id: str) -> tuple[str, str]:
         """The schedule that made a task, and the slot; "" if none did."""
-        return schedule_of(self._rt.kernel.schedules, task_id)
+        return schedule_of(self._rt.kernel.kept, task_id)
 
     def _put(self, take: Callable[..., object], subject: Any) -> None:
         self._queue.put((take, subject))

@@ -35,6 +35,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import DuplicateTaskError, UnknownTaskError
 from taskorch.frontends._whose import TASK, WORKFLOW, Bound, Keys
 from taskorch.kit.people import Caller, caller
+from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import PARAMETERS, SCHEDULE, SLOT, Task
@@ -258,7 +259,8 @@ def refuse_ours(
     makers = [schedule for schedule, _, _ in makers_of(name)]
     if not of and makers:
         with rt.lock:
-            of = next((f"ticks of {s}" for s in makers if s in rt.kernel.schedules), "")
+            names = rt.kernel.kept.get(SCHEDULES, {})
+            of = next((f"ticks of {s}" for s in makers if s in names), "")
     if not of and rt.id_parts[0] in name:
         of = "tasks without an id"
     if not of and not run_id and has_segments(name) and _is_run(orch, run_of(name)):

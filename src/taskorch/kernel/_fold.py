@@ -36,10 +36,6 @@ from taskorch.events import (
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
-    ScheduleChanged,
-    ScheduleFired,
-    ScheduleQueued,
-    ScheduleSkipped,
     SlotRecovered,
     StartsHeld,
     StartsReleased,
@@ -346,10 +342,6 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     BudgetLow: _budgets.low,
     BudgetExhausted: _budgets.exhausted,
     ExtensionKept: _standing.kept,
-    ScheduleChanged: _standing.schedule_changed,
-    ScheduleFired: _standing.fired,
-    ScheduleQueued: _standing.queued,
-    ScheduleSkipped: _standing.skipped,
     StartsHeld: _standing.held,
     StartsReleased: _standing.released,
     ResourcesAllocated: _limits.allocated,
@@ -515,10 +507,6 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             f"pool {name}": (pool.used, pool.total)
             for name, pool in kernel.pools.items()
         }
-        for name, told in kernel.schedules.items():
-            said[f"schedule {name}"] = told
-            said[f"waiting slots of {name}"] = list(kernel.waiting_slots[name])
-            said[f"filled slots of {name}"] = list(kernel.filled_slots[name])
         said |= _beside_of(kernel)
         for name, documents in kernel.kept.items():
             said[f"documents of {name}"] = list(documents.items())
@@ -574,7 +562,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
 
 
 #: Rises when what a snapshot consists of changes.
-_SCHEMA: Final = 5
+_SCHEMA: Final = 6
 #: Counters of what has happened. The others count what is in memory: there the facts
 #: that are folded must come to the same.
 _SUMS: Final = (
@@ -656,10 +644,6 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             for name, row in kernel.budgets.items()
         ],
         "holds": [[who, *hold] for who, hold in kernel.holds.items()],
-        "schedules": [
-            [name, *told, [*kernel.waiting_slots[name]], [*kernel.filled_slots[name]]]
-            for name, told in kernel.schedules.items()
-        ],
         # As lists: not every journal keeps the order of an object.
         "kept": [
             [name, [[*kept] for kept in documents.items()]]
@@ -799,11 +783,6 @@ class Restoration:
         for name, parent, totals, declared, flags, _ in state.get("budgets", ()):
             amounts = _units_in(totals), _units_in(declared)
             _budgets.restore(kernel, name, parent, amounts, flags)
-        for name, document, done_ns, *slots in state.get("schedules", ()):
-            # Those of earlier versions know nothing of single slots.
-            _standing.restore_schedule(
-                kernel, name, (document, done_ns), slots or ((), ())
-            )
         kernel.kept = {name: dict(documents) for name, documents in state["kept"]}
         for who, most, reason, lasts in state.get("holds", ()):
             _standing.restore_hold(kernel, who, (most, reason, lasts))

@@ -58,7 +58,6 @@ def check_invariants(kernel: KernelState) -> None:
         check_shares(kernel, faults)
     check_leases(kernel, faults)
     check_queues(kernel, faults)
-    check_schedules(kernel, faults)
     check_kept(kernel, faults)
     check_scopes(kernel, faults)
     check_budgets(kernel, faults)
@@ -317,18 +316,6 @@ def _groups_of(kernel: KernelState) -> list[tuple[UnitGroup, int]]:
         for agent in kernel.agents.values()
         for group in agent.units.values()
     ]
-
-
-def check_schedules(kernel: KernelState, faults: list[str]) -> None:
-    """Each schedule has its slots, and what waits has come."""
-    names = kernel.schedules.keys()
-    if names != kernel.waiting_slots.keys() or names != kernel.filled_slots.keys():
-        faults.append(f"not of all schedules are there slots: {[*names]}")
-        return
-    for name, (_, done_ns) in kernel.schedules.items():
-        late = [slot for slot in kernel.waiting_slots[name] if slot > done_ns]
-        if late:
-            faults.append(f"{name} is done up to {done_ns}, and {late} wait")
 
 
 def check_kept(kernel: KernelState, faults: list[str]) -> None:

@@ -112,10 +112,6 @@ class Kernel(KernelState):
     keep_document: Final = _standing.keep
 
     # Schedules.
-    change_schedule: Final = _standing.change_schedule
-    fire_schedule: Final = _standing.fire
-    queue_schedule: Final = _standing.queue
-    skip_schedule: Final = _standing.skip
 
     # The state of the runtime itself.
     act_for: Final = _standing.act_for

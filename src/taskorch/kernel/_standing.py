@@ -1,7 +1,7 @@
 """
-What holds until somebody changes it: schedules, documents, quotas, holds.
+What holds until somebody changes it: documents, quotas, holds.
 
-Decisions: 0048, 0085, 0120, 0143.
+Decisions: 0048, 0120, 0255.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from taskorch.events import (
     ExtensionKept,
     Fact,
     QuotasChanged,
-    ScheduleChanged,
-    ScheduleFired,
-    ScheduleQueued,
-    ScheduleSkipped,
     StartsHeld,
     StartsReleased,
 )
@@ -40,118 +36,6 @@ from taskorch.kernel._rows import (
 from taskorch.kernel._state import KernelState
 from taskorch.kit.limits import ASIDE_NS
 from taskorch.model import BURST, SOFT, STARTS, TASKS, TaskState, Units
-
-# -- schedules, as far as the next life must know them: what they are, how far they
-# came
-
-# Up to a time, all slots are decided about: each was made or skipped. Besides, single
-# slots wait, though they are before that time, or were filled, though they are after
-# it. When a slot comes is for whoever drives the kernel; that it runs once is by the
-# id of its task. Here nothing decides.
-
-
-def change_schedule(
-    kernel: KernelState, name: str, document: str, done_ns: int, now: int
-) -> None:
-    """Set a schedule, done up to *done_ns*; without one, remove it."""
-    kernel.note(ScheduleChanged, now, name, document, done_ns)
-    _set_schedule(kernel, name, document, done_ns)
-
-
-def fire(
-    kernel: KernelState, name: str, slot_ns: int, task_id: str, by: str, now: int
-) -> None:
-    """A tick has its task."""
-    kernel.note(ScheduleFired, now, name, slot_ns, task_id, by)
-    _made(kernel, name, slot_ns, by)
-
-
-def queue(kernel: KernelState, name: str, slot_ns: int, now: int) -> None:
-    """A tick waits for the run before."""
-    kernel.note(ScheduleQueued, now, name, slot_ns)
-    _wait(kernel, name, slot_ns)
-
-
-def skip(
-    kernel: KernelState, name: str, slot_ns: int, count: int, why: str, now: int
-) -> None:
-    """Ticks up to *slot_ns* get no task; waiting ones stay."""
-    kernel.note(ScheduleSkipped, now, name, slot_ns, count, why)
-    _advance(kernel, name, slot_ns)
-
-
-def schedule_changed(kernel: KernelState, event: ScheduleChanged, _now: int) -> None:
-    """What the fact does to the state."""
-    _set_schedule(kernel, event.name, event.document, event.done_ns)
-
-
-def fired(kernel: KernelState, event: ScheduleFired, _now: int) -> None:
-    """What the fact does to the state."""
-    _made(kernel, event.name, event.slot_ns, event.by)
-
-
-def queued(kernel: KernelState, event: ScheduleQueued, _now: int) -> None:
-    """What the fact does to the state."""
-    _wait(kernel, event.name, event.slot_ns)
-
-
-def skipped(kernel: KernelState, event: ScheduleSkipped, _now: int) -> None:
-    """What the fact does to the state."""
-    _advance(kernel, event.name, event.slot_ns)
-
-
-def restore_schedule(
-    kernel: KernelState,
-    name: str,
-    state: tuple[str, int],
-    slots: Iterable[Iterable[int]],
-) -> None:
-    """A schedule as a snapshot has it, with the slots that wait and were filled."""
-    waiting, filled = slots
-    kernel.schedules[name] = state
-    kernel.waiting_slots[name] = dict.fromkeys(waiting)
-    kernel.filled_slots[name] = dict.fromkeys(filled)
-
-
-def _set_schedule(kernel: KernelState, name: str, document: str, done_ns: int) -> None:
-    if document:
-        kernel.schedules[name] = document, done_ns
-        kernel.waiting_slots.setdefault(name, {})
-        kernel.filled_slots.setdefault(name, {})
-    else:
-        for kept in (kernel.schedules, kernel.waiting_slots, kernel.filled_slots):
-            kept.pop(name, None)
-
-
-def _made(kernel: KernelState, name: str, slot_ns: int, by: str) -> None:
-    if name not in kernel.schedules or by == "trigger":
-        return
-    waiting = kernel.waiting_slots[name]
-    if slot_ns in waiting:
-        # It was decided about when it came, before the clock was set back perhaps.
-        del waiting[slot_ns]
-    elif by == "clock":
-        _advance(kernel, name, slot_ns)
-    elif slot_ns > kernel.schedules[name][1]:
-        kernel.filled_slots[name][slot_ns] = None
-
-
-def _wait(kernel: KernelState, name: str, slot_ns: int) -> None:
-    if name in kernel.schedules:
-        kernel.waiting_slots[name][slot_ns] = None
-        _advance(kernel, name, slot_ns)
-
-
-def _advance(kernel: KernelState, name: str, slot_ns: int) -> None:
-    if name not in kernel.schedules:
-        return
-    document, done_ns = kernel.schedules[name]
-    done_ns = max(done_ns, slot_ns)
-    kernel.schedules[name] = document, done_ns
-    filled = kernel.filled_slots[name]
-    while filled and (first := next(iter(filled))) <= done_ns:
-        del filled[first]
-
 
 # -- documents of extensions: what stands inside is for the extensions alone
 

@@ -529,7 +529,6 @@ class KernelState:
         "evicted",
         "failed",
         "faults",
-        "filled_slots",
         "finished",
         "first",
         "first_after",
@@ -579,7 +578,6 @@ class KernelState:
         "ruling",
         "running",
         "runs",
-        "schedules",
         "seq",
         "served",
         "share_no",
@@ -604,7 +602,6 @@ class KernelState:
         "undecided",
         "under_way",
         "vetoed",
-        "waiting_slots",
         "watched",
         "whom",
         "workflows",
@@ -737,15 +734,6 @@ class KernelState:
         self.writers: dict[tuple[str, int], Bucket] = {}
         #: Buckets that have no turn, since one of these keeps them waiting.
         self.ineligible: dict[Bucket, None] = {}
-        #: The schedules: of each its document, and up to when its slots are decided
-        #: about, in ns. Checked: `check_schedules`.
-        self.schedules: dict[str, tuple[str, int]] = {}
-        #: Of each schedule, slots that have come and wait, in their order; none is
-        #: after the time up to which it is decided. Checked: `check_schedules`.
-        self.waiting_slots: dict[str, dict[int, None]] = {}
-        #: Of each schedule, slots that are not decided about, and have their task
-        #: already. Checked: `check_schedules`.
-        self.filled_slots: dict[str, dict[int, None]] = {}
         #: Documents of extensions, as texts, by the names of the extensions and their
         #: keys; in the order of their latest facts. Checked: `check_kept`.
         self.kept: dict[str, dict[str, str]] = {}

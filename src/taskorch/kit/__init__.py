@@ -34,10 +34,10 @@ This file imports nothing, so that each costs only who needs it.
 - `deadline`: until when a peer is waited for, whatever it says meanwhile.
 - `located`: values that know where they stand in a file.
 - `yaml_text`: YAML 1.2, the part of it that is JSON in other letters.
-- `forms`: what a value of a document may be: how it is read, its schema, its line on
-  the page of keys.
+- `forms`: what a value of a document may be: how it is read, its schema, its page.
 - `kept`: documents of extensions, by their keys.
 - `extension`: the base of an extension: verbs, a state, and a health check of its own.
+- `ticks`: the document that says how far the ticks of a schedule came.
 - `patterns`: regular expressions of users, in bounded time.
 
 Decisions: 0076, 0129, 0165, 0196, 0203, 0254, 0260.

@@ -18,6 +18,11 @@ _NUMBERS: Final = frozenset({"number", "bool", "bool_"})
 _DURATION: Final = "timedelta64"
 
 
+#: Names of documents of extensions, see `orch.kept`, that others read, too.
+BACKFILLS: Final = "backfills"
+SCHEDULES: Final = "schedules"
+
+
 def is_numpys(cls: type) -> bool:
     """Whether *cls* is a class of numbers of NumPy's, which need not be loaded."""
     if cls.__module__ != "numpy":

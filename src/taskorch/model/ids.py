@@ -63,8 +63,6 @@ __all__ = (
 _SEGMENT: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._\-]*[A-Za-z0-9_\-])?"
 _ID: Final = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
-#: The name of the documents that say how far backfills came, by the ids of these.
-BACKFILLS: Final = "backfills"
 #: The name of a pool that limits a phase of a run, with how many run at once.
 PHASE_LIMIT: Final = re.compile(r"[^/:]+/(?P<phase>[^:]+):[1-9][0-9]*")
 #: How the ids of escalations begin; then comes that of the first task.

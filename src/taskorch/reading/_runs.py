@@ -16,6 +16,7 @@ import json
 from bisect import insort
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import dropwhile, islice
@@ -26,13 +27,13 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from taskorch.errors import UsageError
 from taskorch.events import (
     AttemptReturned,
     Event,
     EventsLost,
-    ScheduleChanged,
+    ExtensionKept,
     ScheduleFired,
-    ScheduleQueued,
     ScheduleSkipped,
     TaskBlocked,
     TaskCancelled,
@@ -47,9 +48,18 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
 )
+from taskorch.kit.checks import zone_of
+from taskorch.kit.plain import SCHEDULES
+from taskorch.kit.ticks import read_progress, ticks_of
 from taskorch.kit.visible import masked
 from taskorch.model import TaskState
-from taskorch.model.ids import first_of, makers_of, number_of, run_by, stem_of
+from taskorch.model.ids import (
+    first_of,
+    makers_of,
+    number_of,
+    run_by,
+    stem_of,
+)
 from taskorch.workflows._status import state_of
 
 _S: Final = TaskState
@@ -275,8 +285,7 @@ class RunIndex:
             TaskCancelled: self._cancelled,
             ScheduleFired: self._fired,
             ScheduleSkipped: self._was_skipped,
-            ScheduleQueued: self._queued,
-            ScheduleChanged: self._changed,
+            ExtensionKept: self._kept,
             EventsLost: self._were_lost,
             **dict.fromkeys(_STATES, self._moved),
         }
@@ -452,8 +461,6 @@ class RunIndex:
             line.error = broken
 
     def _fired(self, event: ScheduleFired) -> None:
-        schedule = self._schedule(event.name)
-        schedule.waiting.pop(event.slot_ns, None)
         line = self.lines.get(stem_of(event.task_id))
         if line is not None and not line.schedule:
             self.assign(line, event.name, event.slot_ns, event.by)
@@ -466,23 +473,25 @@ class RunIndex:
         insort(of_schedule.runs, line, key=attrgetter("slot_ns"))
 
     def _was_skipped(self, event: ScheduleSkipped) -> None:
-        schedule = self._schedule(event.name)
-        for slot_ns in [each for each in schedule.waiting if each <= event.slot_ns]:
-            del schedule.waiting[slot_ns]
-        schedule.skips.append(Skip(event.slot_ns, event.slots, event.reason))
+        skip = Skip(event.slot_ns, event.slots, event.reason)
+        self._schedule(event.name).skips.append(skip)
 
-    def _queued(self, event: ScheduleQueued) -> None:
-        self._schedule(event.name).waiting[event.slot_ns] = None
+    def _kept(self, event: ExtensionKept) -> None:
+        if event.extension == SCHEDULES:
+            self.declare(event.key, event.document)
 
-    def _changed(self, event: ScheduleChanged) -> None:
-        if event.document:
-            self.declare(event.name, event.document)
-
-    def declare(self, name: str, document: str, waiting: Iterable[int] = ()) -> None:
-        """A schedule is there, as its *document* says, and these ticks wait."""
-        schedule = self._schedule(name)
-        schedule.zone = str(json.loads(document).get("zone", "UTC"))
-        schedule.waiting.update(dict.fromkeys(waiting))
+    def declare(self, key: str, document: str) -> None:
+        """Take a document of schedules: what one is, or which of its ticks wait."""
+        name = first_of(key)
+        # What is none of theirs they say themselves.
+        with suppress(AttributeError, TypeError, ValueError, UsageError):
+            if key == name:
+                zone = json.loads(document).get("zone", "UTC")
+                zone_of(zone)
+                self._schedule(name).zone = zone
+            elif key == ticks_of(name):
+                waiting = read_progress(document).waiting if document else {}
+                self._schedule(name).waiting = waiting
 
     def _were_lost(self, event: EventsLost) -> None:
         if "Board" in event.receiver:

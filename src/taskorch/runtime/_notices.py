@@ -37,6 +37,7 @@ from taskorch.kit.backoff import Backoff
 from taskorch.kit.fence import log_of
 from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.limits import ASIDE_NS, NS
+from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import counted, said, visible
 from taskorch.model import TERMINAL, Call, HealthCheck
 from taskorch.model.ids import PHASE_LIMIT, makers_of
@@ -238,7 +239,7 @@ class Notices:
         if not self._failed:
             self._look_at = self._rt.now() + _PACE
             self._rt.timer.wake_by(self._look_at)
-        schedule, _ = schedule_of(self._rt.kernel.schedules, row.id)
+        schedule, _ = schedule_of(self._rt.kernel.kept, row.id)
         self._enter(_Failed(row, work, schedule, is_heard=is_heard))
 
     def _enter(self, found: _Failed) -> None:
@@ -519,12 +520,13 @@ def is_accounted_for(row: TaskRow) -> bool:
     return cause in _KNOWN or _is_dealt_with(row)
 
 
-def schedule_of(schedules: Collection[str], task_id: str) -> tuple[str, str]:
+def schedule_of(kept: Mapping[str, Mapping[str, str]], task_id: str) -> tuple[str, str]:
     """
     The schedule that made a task, or the run that it is of, and the slot.
 
-    Both are "" if none of *schedules* made it.
+    Both are "" if none of those made it that are among the documents *kept*.
     """
+    schedules = kept.get(SCHEDULES)
     if schedules:
         for name, slot, _ in makers_of(task_id):
             if name in schedules:

@@ -33,10 +33,7 @@ from taskorch.errors import (
 from taskorch.events import (
     ExtensionKept,
     Fact,
-    ScheduleChanged,
     ScheduleFired,
-    ScheduleQueued,
-    ScheduleSkipped,
     TaskCancelled,
     TaskCompleted,
     TaskEvent,
@@ -49,9 +46,10 @@ from taskorch.kernel import has_effect, without_tasks
 from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
+from taskorch.kit.plain import BACKFILLS, SCHEDULES
 from taskorch.kit.visible import counted
 from taskorch.model import TERMINAL, Retention
-from taskorch.model.ids import BACKFILLS, run_by, stem_of
+from taskorch.model.ids import run_by, stem_of
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._timer import begin_thread
 
@@ -134,7 +132,10 @@ class EndedTasks:
         self._runs: dict[str, str] = {}
         #: By what they have made: a task, without the number of a re-run, or a run.
         self._schedule_of: dict[str, str] = {}
-        self._ticks: dict[str, _Ticks] = {}
+        #: By schedules, what each is, as its document says.
+        self._schedules: dict[str, str] = {}
+        #: The ticks that have their task: number, time, what was made.
+        self._fired: list[tuple[int, int, str]] = []
         #: By the ids of backfills, how far each came, as its document says.
         self._backfills: dict[str, str] = {}
         #: By extensions and keys: the number and the time of what wrote the document.
@@ -149,8 +150,10 @@ class EndedTasks:
             self.count += 1
             if isinstance(fact, TaskEvent):
                 self._take_of_task(fact)
-            elif isinstance(fact, _OF_SCHEDULES):
-                self._take_of_schedule(fact)
+            elif isinstance(fact, ScheduleFired):
+                stem = stem_of(fact.task_id)
+                self._schedule_of[stem] = fact.name
+                self._fired.append((fact.seq, fact.at_ns, stem))
             elif isinstance(fact, ExtensionKept):
                 self._take_of_extension(fact)
             elif not has_effect(type(fact)):
@@ -175,6 +178,8 @@ class EndedTasks:
         name, this = (fact.extension, fact.key), (fact.seq, fact.at_ns)
         if fact.extension == BACKFILLS:
             self._backfills[fact.key] = fact.document
+        elif fact.extension == SCHEDULES:
+            self._schedules[fact.key] = fact.document
         before = self._kept.pop(name, None)
         if before is not None:
             self._told.append(before)
@@ -183,20 +188,13 @@ class EndedTasks:
         else:
             self._told.append(this)
 
-    def _take_of_schedule(self, fact: Any) -> None:
-        self._ticks.setdefault(fact.name, _Ticks()).take(fact)
-        if type(fact) is ScheduleFired:
-            self._schedule_of[stem_of(fact.task_id)] = fact.name
-
     @property
     def retentions(self) -> dict[str, Retention]:
         """How long what a schedule has made is kept, of those that say it."""
-        retentions: dict[str, Retention] = {}
-        for name, ticks in self._ticks.items():
-            retention = retention_of(ticks.document)
-            if retention != Retention():
-                retentions[name] = retention
-        return retentions
+        retentions = {
+            name: retention_of(document) for name, document in self._schedules.items()
+        }
+        return {name: each for name, each in retentions.items() if each != Retention()}
 
     def over(self) -> Bundles:
         """All that has ended, but for what a backfill waits for; the latest first."""
@@ -236,103 +234,26 @@ class EndedTasks:
         ids.update(map(stem_of, [*ids]))
         staying = self._schedule_of.keys() - ids
         numbers = [seq for seq, at_ns in self._told if at_ns <= until_ns]
-        for ticks in self._ticks.values():
-            numbers += ticks.superseded(until_ns, staying)
-        return sorted(numbers)
-
-
-class _Ticks:
-    """The facts about one schedule."""
-
-    def __init__(self) -> None:
-        self.document = ""
-        self._facts: list[Any] = []
-        self._done_ns = 0
-        #: By slots that wait, or were filled, the fact that says so.
-        self._waiting: dict[int, Any] = {}
-        self._filled: dict[int, Any] = {}
-
-    def take(self, fact: Any) -> None:
-        self._facts.append(fact)
-        if type(fact) is ScheduleChanged:
-            self.document, self._done_ns = fact.document, fact.done_ns
-            if not fact.document:
-                self._waiting, self._filled = {}, {}
-            return
-        if not self.document or getattr(fact, "by", "") == "trigger":
-            return
-        slot_ns = fact.slot_ns
-        if type(fact) is ScheduleFired and slot_ns in self._waiting:
-            del self._waiting[slot_ns]
-            return
-        if type(fact) is ScheduleFired and fact.by != "clock":
-            if slot_ns > self._done_ns:
-                self._filled[slot_ns] = fact
-            return
-        if type(fact) is ScheduleQueued:
-            self._waiting[slot_ns] = fact
-        self._done_ns = max(self._done_ns, slot_ns)
-        self._filled = {
-            slot: each for slot, each in self._filled.items() if slot > self._done_ns
-        }
-
-    def superseded(self, until_ns: int, staying: Collection[str]) -> list[int]:
-        """Numbers of old facts without which the others come to the same."""
-        needed, others, numbers = self._needed(), _Ticks(), list[int]()
-        for fact in self._facts:
-            # One says which schedule has made what is there still.
-            stays = type(fact) is ScheduleFired and stem_of(fact.task_id) in staying
-            if stays or fact.at_ns > until_ns or fact.seq in needed:
-                others.take(fact)
-            else:
-                numbers.append(fact.seq)
-        # What is old and what is not may belong together: then all of it stays.
-        return numbers if others.state == self.state else []
-
-    @property
-    def state(self) -> tuple[object, ...]:
-        """What the facts lead to."""
-        if not self.document:
-            return ("",)
-        return self.document, self._done_ns, [*self._waiting], [*self._filled]
-
-    def _needed(self) -> set[int]:
-        if not self.document:
-            return set()
-        needed = {
-            each.seq for each in (*self._waiting.values(), *self._filled.values())
-        }
-        changes = [each for each in self._facts if type(each) is ScheduleChanged]
-        since = changes[-1].seq
-        # Slots wait, or are filled, of a schedule that there is.
-        first = min(needed, default=since)
-        needed.add(since)
-        needed.add(max((c.seq for c in changes if c.seq < first), default=since))
-        ticks = [
-            each
-            for each in self._facts
-            if each.seq > since
-            and type(each) is not ScheduleChanged
-            and getattr(each, "by", "clock") == "clock"
+        # One says which schedule has made what is there still.
+        numbers += [
+            seq
+            for seq, at_ns, stem in self._fired
+            if at_ns <= until_ns and stem not in staying
         ]
-        if ticks:
-            # So far its ticks are decided about; if it had to wait, it came, too.
-            last = max(each.slot_ns for each in ticks)
-            needed.update(
-                each.seq
-                for each in self._facts
-                if type(each) is not ScheduleChanged and each.slot_ns == last
-            )
-        return needed
-
-
-_OF_SCHEDULES: Final = (ScheduleChanged, ScheduleFired, ScheduleQueued, ScheduleSkipped)
+        return sorted(numbers)
 
 
 def retention_of(document: str) -> Retention:
     """How long what a schedule makes is kept, as its document says."""
     fields = json.loads(document) if document else {}
-    return Retention(fields.get("keep_for"), fields.get("keep_latest"))
+    if type(fields) is not dict:
+        return Retention()
+    # Somebody else may have written it: what says no number says nothing.
+    age, most = fields.get("keep_for"), fields.get("keep_latest")
+    return Retention(
+        age if isinstance(age, int | float) and age >= 0 else None,
+        most if isinstance(most, int) and most >= 0 else None,
+    )
 
 
 def going(
@@ -496,7 +417,7 @@ class Pruner:
     def settings(self) -> bool:
         """Whether the journal, or a schedule, says how long something is kept."""
         with self._rt.lock:
-            documents = [each for each, _ in self._rt.kernel.schedules.values()]
+            documents = [*self._rt.kernel.kept.get(SCHEDULES, {}).values()]
         kept = [self.journal_retention, *map(retention_of, documents)]
         return any(each != Retention() for each in kept)
 

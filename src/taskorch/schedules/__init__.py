@@ -27,6 +27,4 @@ from taskorch.schedules._definition import of_workflow as of_workflow
 from taskorch.schedules._definition import read_definition as read_definition
 from taskorch.schedules._times import SlotTimes as SlotTimes
 from taskorch.schedules._times import moment_ns as moment_ns
-from taskorch.schedules._times import of_earlier as of_earlier
 from taskorch.schedules._times import slot_name as slot_name
-from taskorch.schedules._times import slot_of_name as slot_of_name

@@ -332,10 +332,9 @@ def read_backfill(text: str) -> Backfill:
     runs = {name: TickRun(*run) for name, run in document.pop("runs").items()}
     when, zone, start_ns, end_ns = document.pop("times")
     for name in ("failures", "blocked"):
-        # Versions before this one have not kept which runs wait.
-        document[name] = tuple(document.get(name, ()))
+        document[name] = tuple(document[name])
     # A later version may keep more.
-    fields = {name: document[name] for name in _KEPT if name in document}
+    fields = {name: document[name] for name in _KEPT if name != "times"}
     return Backfill(**fields, times=(when, zone, start_ns, end_ns), runs=runs)
 
 

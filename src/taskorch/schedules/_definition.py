@@ -25,6 +25,7 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.limits import NS
 from taskorch.kit.located import located
+from taskorch.kit.ticks import moment
 from taskorch.kit.visible import show
 from taskorch.model import Call, Task
 from taskorch.model.ids import has_segments, id_problem, made_id
@@ -39,7 +40,13 @@ from taskorch.workflows._writing import write_task
 #: What a schedule makes.
 Work: TypeAlias = Task | Workflow | WorkflowFunction[...]
 #: What the journal keeps besides: where a schedule comes from, and the like.
-ORIGIN: Final[tuple[str, ...]] = ("run", "source", "undeclared", "before")
+_ORIGIN: Final[Mapping[str, tuple[str, type]]] = {
+    "run": ("is_run", bool),
+    "source": ("source", str),
+    "undeclared": ("undeclared_ns", int),
+    "before": ("before_ns", int),
+}
+ORIGIN: Final = (*_ORIGIN,)
 
 
 @attrs.frozen
@@ -85,7 +92,7 @@ class Definition:
     work: Mapping[str, Any] = attrs.Factory(dict)
     #: Whether only code can say what is made, and that is a workflow.
     is_run: bool = False
-    #: Who says it: `code`, `file`, `command`; "": an earlier version kept it.
+    #: Who says it: `code`, `file` or `command`.
     source: str = ""
     #: Since when no program has said it, though one did before, in ns; 0: one does.
     undeclared_ns: int = 0
@@ -150,14 +157,21 @@ class Definition:
         return json.dumps(document, ensure_ascii=False, sort_keys=True)
 
     def with_origin(self, document: Mapping[str, Any]) -> Definition:
-        """It with where it comes from, as its text says."""
-        return attrs.evolve(
-            self,
-            is_run=document.get("run", False),
-            source=document.get("source", ""),
-            undeclared_ns=document.get("undeclared", 0),
-            before_ns=document.get("before", 0),
-        )
+        """
+        It with where it comes from, as its text says.
+
+        Raises:
+            TypeError: That is another text.
+            ValueError: Likewise.
+        """
+        origin: dict[str, Any] = {}
+        for key, (name, kind) in _ORIGIN.items():
+            value = document.get(key, kind())
+            if type(value) is not kind:
+                msg = f"{key} is {show(value)}, and no {kind.__name__}"
+                raise TypeError(msg)
+            origin[name] = moment(value) if kind is int else value
+        return attrs.evolve(self, **origin)
 
 
 def define(

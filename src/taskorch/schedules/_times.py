@@ -12,6 +12,7 @@ from typing import Any, Final
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import zone_of
 from taskorch.kit.limits import NS
+from taskorch.kit.ticks import FIRST, FIRST_SLOT, LAST, LAST_SLOT
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 
@@ -26,7 +27,6 @@ ALIASES: Final = {
     "@annually": "0 0 1 1 *",
 }
 _EVERY: Final = re.compile(r"every\s+(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_NAME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d{4})(\d\d)?(?:\.(\d{6}))?Z")
 #: A zone where cron of Kubernetes and others has it.
 _ZONE: Final = re.compile(r"(?:CRON_)?TZ=(\S+)\s+")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -42,12 +42,6 @@ _MS: Final = NS // 1_000
 _WEEK: Final = 7 * 86_400
 #: How far back the last slot is looked for, in s.
 _BACK: Final = (3_600, 86_400, 40 * 86_400, 366 * 86_400, 9 * 366 * 86_400)
-#: Between these are all that datetimes can say, in any zone, in s.
-_FIRST: Final = -62_135_683_200
-_LAST: Final = 253_402_387_200
-#: Between these are all slots, in ns: clocks of all zones can show them.
-_FIRST_SLOT: Final = (_FIRST + 2 * 86_400) * NS
-_LAST_SLOT: Final = (_LAST - 2 * 86_400) * NS
 _FIELDS: Final = "minute hour day-of-month month day-of-week"
 
 
@@ -133,11 +127,11 @@ class SlotTimes:
 
     def after(self, ns: int) -> int | None:
         """The first slot after *ns*; None: there is none."""
-        ns = max(ns, _FIRST_SLOT)
+        ns = max(ns, FIRST_SLOT)
         if self._every:
             steps = (ns - self._start_ns) // self._every + 1
             nearest = self._start_ns + max(steps, 0) * self._every
-            return nearest if nearest <= _LAST_SLOT else None
+            return nearest if nearest <= LAST_SLOT else None
         asked, coming = self._found
         if ns == asked:
             return coming
@@ -145,8 +139,8 @@ class SlotTimes:
         second = None
         # The calendar may end before the next one.
         with suppress(OverflowError):
-            second = after(ns // NS) if ns < _LAST_SLOT else None
-        slot = None if second is None or second * NS > _LAST_SLOT else second * NS
+            second = after(ns // NS) if ns < LAST_SLOT else None
+        slot = None if second is None or second * NS > LAST_SLOT else second * NS
         # What is due is asked for when it is planned, and again when it has come.
         self._found = ns, slot
         return slot
@@ -313,29 +307,11 @@ def moment_ns(name: str, value: object, zone: tzinfo) -> int | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         msg = f"{name} is a datetime, an ISO text or seconds, not {show(value)}"
         raise InvalidTaskError(msg)
-    if not _FIRST <= value <= _LAST:  # NaN is neither
+    if not FIRST <= value <= LAST:  # NaN is neither
         msg = f"{name} is a moment of the years 1 to 9999, not {show(value)} s"
         raise InvalidTaskError(msg, hint="seconds since 1970, and not milliseconds")
     # Documents have it in seconds: whole ms are the same when they are read again.
     return round(value * 1_000) * _MS
-
-
-def of_earlier(document: dict[str, Any], done_ns: int) -> tuple[dict[str, Any], int]:
-    """
-    A document that a journal has kept, and up to where its slots are decided, in ns.
-
-    Earlier versions took moments that no calendar has, and cut off others where a float
-    ends: equal distances from such a start were up to half a ms beside those of now.
-    """
-    moments: dict[str, Any] = {
-        key: min(max(document[key], _FIRST), _LAST)
-        for key in ("start", "end")
-        if key in document
-    }
-    start = moments.get("start")
-    if start is not None and done_ns % _MS and _EVERY.fullmatch(document["when"]):
-        done_ns += round(start * 1_000) * _MS - int(start * NS)
-    return {**document, **moments}, done_ns
 
 
 def slot_name(ns: int) -> str:
@@ -344,21 +320,6 @@ def slot_name(ns: int) -> str:
     if ns % NS:
         return at.strftime("%Y-%m-%dT%H%M%S") + f".{ns % NS // 1000:06d}Z"
     return at.strftime("%Y-%m-%dT%H%M%SZ" if at.second else "%Y-%m-%dT%H%MZ")
-
-
-def slot_of_name(name: str) -> int | None:
-    """The slot of a name that `slot_name` has made, in ns; None: it is none."""
-    match = _NAME.fullmatch(name)
-    if match is None:
-        return None
-    try:
-        text = f"{match[1]}{match[2] or '00'}+0000"
-        at = datetime.strptime(text, "%Y-%m-%dT%H%M%S%z")
-    except ValueError:
-        return None
-    second = int(at.timestamp())
-    ns = second * NS + int(match[3] or 0) * 1_000
-    return ns if slot_name(ns) == name else None
 
 
 def _error() -> type[Exception]:

@@ -29,6 +29,7 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.kit.fence import log_of
+from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.verbs import OBJECT, TEXT, listed
 from taskorch.kit.visible import show
 from taskorch.model import TaskState
@@ -89,8 +90,8 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
     """Enter the tasks in memory as they are; the number of the latest event."""
     rt = orch._rt  # noqa: SLF001 - all of it is of one moment
     with rt.lock:
-        for name, (document, _) in rt.kernel.schedules.items():
-            index.declare(name, document, rt.kernel.waiting_slots[name])
+        for key, document in rt.kernel.kept.get(SCHEDULES, {}).items():
+            index.declare(key, document)
         for row in list(rt.kernel.tasks.values()):
             extra, state = row.extra, str(row.state)
             reason = "" if extra is None else extra.stop_reason

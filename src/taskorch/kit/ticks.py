@@ -1,0 +1,161 @@
+"""
+The document that says how far the ticks of a schedule came.
+
+It stands beside the one that says what the schedule is: that may be long, and each tick
+changes this one.
+
+Decision: 0255.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import show
+
+#: Between these are all that datetimes can say, in any zone, in s.
+FIRST: Final = -62_135_683_200
+LAST: Final = 253_402_387_200
+#: Between these are all ticks, in ns: clocks of all zones can show them.
+FIRST_SLOT: Final = (FIRST + 2 * 86_400) * NS
+LAST_SLOT: Final = (LAST - 2 * 86_400) * NS
+#: Ticks that one document can list, at the most.
+_MOST: Final = 10_000_000
+
+_FIELDS: Final = {"done", "waiting", "filled"}
+
+_Series: TypeAlias = list[list[int]]
+
+
+def ticks_of(schedule: str) -> str:
+    """The key of this document of a schedule; the other one has its name."""
+    return f"{schedule}/ticks"
+
+
+@attrs.define
+class TickProgress:
+    """
+    How far the ticks of a schedule are decided about.
+
+    Attributes:
+        done_ns: Up to this time, each of them is made, skipped or waits.
+        waiting: Those that have come, and wait for the run before, in their order.
+        filled: Those after that time that a backfill has made.
+    """
+
+    done_ns: int
+    waiting: dict[int, None] = attrs.Factory(dict)
+    filled: dict[int, None] = attrs.Factory(dict)
+
+    def copy(self) -> TickProgress:
+        """Return another one that is the same."""
+        return TickProgress(self.done_ns, {**self.waiting}, {**self.filled})
+
+    def fired(self, slot_ns: int, by: str) -> None:
+        """Note that a tick has its task: by its time, by hand or by a backfill."""
+        if by == "trigger":
+            return
+        if slot_ns in self.waiting:
+            # It was decided about when it came, before the clock was set back perhaps.
+            del self.waiting[slot_ns]
+        elif by == "clock":
+            self.decided(slot_ns)
+        elif slot_ns > self.done_ns:
+            self.filled[slot_ns] = None
+
+    def queued(self, slot_ns: int) -> None:
+        """Note that a tick has come, and waits."""
+        self.waiting[slot_ns] = None
+        self.decided(slot_ns)
+
+    def decided(self, slot_ns: int) -> None:
+        """Note that each tick up to this one is made, skipped or waits."""
+        self.done_ns = max(self.done_ns, slot_ns)
+        if self.filled:
+            done_ns = self.done_ns
+            self.filled = {each: None for each in self.filled if each > done_ns}
+
+    def text(self) -> str:
+        """It as JSON."""
+        document: dict[str, Any] = {"done": self.done_ns}
+        if self.waiting:
+            document["waiting"] = _packed(self.waiting)
+        if self.filled:
+            document["filled"] = _packed(sorted(self.filled))
+        return json.dumps(document, separators=(",", ":"))
+
+
+def read_progress(text: str) -> TickProgress:
+    """
+    Read how far the ticks of a schedule came, as `TickProgress.text` says it.
+
+    Raises:
+        ValueError: It says something else.
+    """
+    document = json.loads(text)
+    if type(document) is not dict or not document.keys() <= _FIELDS:
+        msg = f"{show(document)} does not say how far a schedule came"
+        raise ValueError(msg)
+    waiting, filled = (
+        dict.fromkeys(_unpacked(document.get(name, [])))
+        for name in ("waiting", "filled")
+    )
+    return TickProgress(moment(document.get("done")), waiting, filled)
+
+
+def _packed(slots: Iterable[int]) -> _Series:
+    """
+    Write ticks as series of equal distances: the first, the distance, how many.
+
+    So a long time that is waited for has few of them.
+    """
+    series: _Series = []
+    for slot in slots:
+        if series:
+            first, distance, count = last = series[-1]
+            if count == 1:
+                last[1:] = slot - first, 2
+                continue
+            if slot == first + distance * count:
+                last[2] = count + 1
+                continue
+        series.append([slot, 0, 1])
+    return series
+
+
+def _unpacked(series: object) -> Iterator[int]:
+    """
+    Read ticks as `_packed` writes them.
+
+    Raises:
+        ValueError: They are not written so, or are too many.
+    """
+    room = _MOST
+    for each in series if type(series) is list else [None]:
+        match each:
+            case [int(first), int(distance), int(count)] if 0 < count <= room:
+                room -= count
+            case _:
+                msg = f"ticks are lists of three numbers, and not {show(each)}"
+                raise ValueError(msg)
+        for place in {0, count - 1}:
+            moment(first + distance * place)
+        yield from (first + distance * place for place in range(count))
+
+
+def moment(value: object) -> int:
+    """
+    Return *value* if it is a time in ns that a calendar has.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if type(value) is not int or not FIRST_SLOT <= value <= LAST_SLOT:
+        msg = f"a moment is a number of ns in the calendar, and not {show(value)}"
+        raise ValueError(msg)
+    return value
