@@ -169,8 +169,8 @@ def decision(orch: Any, task_id: str) -> Foreseen:
         UnknownTaskError: There is no such task.
     """
     status = orch.get_task_status(task_id)
-    if status.state in TERMINAL:
-        text = f"It has ended already: it is {status.state}."
+    if status.state is not TaskState.BLOCKED:
+        text = f"It is {status.state}: there is nothing to decide."
         return Foreseen((), text, does_something=False)
     waiting = waiting_for(orch, task_id)
     text = f"Decides on {task_id}; {many_tasks(waiting, 'waits', 'wait')} for it."

@@ -12,7 +12,7 @@ from typing import Any, Final
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK, _groups
 from taskorch.cli._control import call, service
-from taskorch.cli._groups import ActGroup, ActView, shown
+from taskorch.cli._groups import ActGroup, ActView
 from taskorch.cli._terminal import add_json, is_url, line, print_json, table
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
@@ -68,7 +68,7 @@ def _spawn(args: argparse.Namespace, client: Client, said: dict[str, Any]) -> An
     return call(client, "agents.spawn", **said)
 
 
-def _fields(agent: Mapping[str, Any]) -> list[str]:
+def _fields(_: argparse.Namespace, agent: Mapping[str, Any]) -> list[str]:
     return [
         f"{name}: {line(value if isinstance(value, str) else json.dumps(value))}"
         for name, value in agent.items()
@@ -76,7 +76,7 @@ def _fields(agent: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _matched(matches: Iterable[Mapping[str, Any]]) -> list[str]:
+def _matched(_: argparse.Namespace, matches: Iterable[Mapping[str, Any]]) -> list[str]:
     return [
         f"{'yes' if one['matches'] else 'no':4} {line(one['agent']['id'])}: "
         f"{line(one['reason'])}"
@@ -84,7 +84,7 @@ def _matched(matches: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _listed(agents: Iterable[Mapping[str, Any]]) -> list[str]:
+def _listed(_: argparse.Namespace, agents: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = [
         (
             line(one["id"]),
@@ -139,11 +139,11 @@ _NONE: Final = "There is no agent."
 _DRAINED: Final = "drained by hand"
 _GROUP: Final = ActGroup(
     acts={
-        "list": ActView(show=shown(_listed, _NONE)),
-        "show": ActView(show=shown(_fields)),
+        "list": ActView(lines=_listed, none=_NONE),
+        "show": ActView(lines=_fields),
         "spawn": ActView(
             call=_spawn,
-            show=shown(lambda one: [f"{line(one['id'])} is {one['status']}"]),
+            lines=lambda _, one: [f"{line(one['id'])} is {one['status']}"],
             takes=("id",),
         ),
         "drain": ActView(
@@ -154,14 +154,13 @@ _GROUP: Final = ActGroup(
         ),
         "terminate": ActView(("goes", "")),
         "match": ActView(
-            show=shown(_matched, _NONE),
+            lines=_matched,
+            none=_NONE,
             code=lambda matches: OK if any(m["matches"] for m in matches) else FAILED,
         ),
         "scaling": ActView(
-            show=shown(
-                lambda decisions: map(_decision, decisions),
-                "No pool has decided anything.",
-            )
+            lines=lambda _, decisions: map(_decision, decisions),
+            none="No pool has decided anything.",
         ),
     },
     options={

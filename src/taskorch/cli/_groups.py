@@ -30,26 +30,10 @@ from taskorch.kit.words import some
 _WHO: Final = {"by": "by", "requested_by": "by"}
 
 
-def shown(
-    lines: Callable[[Any], Iterable[str]], none: str = ""
-) -> Callable[[argparse.Namespace, Any], None]:
-    """What prints the lines of an answer, or says that there are none."""
-
-    def show(_: argparse.Namespace, answer: Any) -> None:
-        text = "\n".join(lines(answer)) or none
-        if text:
-            print(text)
-
-    return show
-
-
-def texts(answer: Any) -> list[str]:
+def _texts(_: argparse.Namespace, answer: Any) -> list[str]:
     """The text of an answer, or those of all that it lists."""
     documents = answer if isinstance(answer, list) else [answer]
     return [line(each["text"]) for each in documents]
-
-
-_TEXTS: Final = shown(texts)
 
 
 @attrs.frozen
@@ -58,7 +42,9 @@ class ActView:
 
     #: What is said once it is done, and what more if it was so before.
     done: tuple[str, str] = ("", "")
-    show: Callable[[argparse.Namespace, Any], None] = _TEXTS
+    lines: Callable[[argparse.Namespace, Any], Iterable[str]] = _texts
+    #: What is said in the place of no line.
+    none: str = ""
     #: Does it, with what was said to the verb, which is called otherwise.
     call: Callable[[argparse.Namespace, Any, dict[str, Any]], Any] | None = None
     #: What it says to the verb by itself.
@@ -257,11 +243,10 @@ def _read(flag: str, argument: Argument, value: Any) -> Any:
         return parameters_of(value)
     try:
         document = json.loads(value)
-    except ValueError as error:
-        msg = f"{flag}: {value!r} is no JSON: {error}"
-        raise InvalidTaskError(msg) from None
+    except ValueError:
+        document = None
     if not isinstance(document, dict):
-        msg = f"{flag}: {value!r} is no object"
+        msg = f"{flag}: {value!r} is no JSON, or is no object"
         raise InvalidTaskError(msg, hint="as '{\"max_concurrency\": 2}'")
     return document
 
@@ -290,4 +275,6 @@ def _tell(args: argparse.Namespace, act: ActView, answer: Any) -> None:
         words, before = act.done
         print(f"{line(args.names[0])} {words}{before if answer is False else ''}")
     else:
-        act.show(args, as_json(answer))
+        text = "\n".join(act.lines(args, as_json(answer))) or act.none
+        if text:
+            print(text)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from taskorch._verbs.table import as_json
 from taskorch.cli import _groups
 from taskorch.cli._control import add_place, call
-from taskorch.cli._groups import ActGroup, ActView, shown, texts
+from taskorch.cli._groups import ActGroup, ActView
 from taskorch.cli._target import read_document
 from taskorch.cli._terminal import line, parameters_of
 from taskorch.client import Client
@@ -59,10 +59,8 @@ def _show(args: argparse.Namespace, orch: Any, said: dict[str, Any]) -> dict[str
     return {**call(orch, "schedules.status", name).to_dict(), "coming": coming}
 
 
-def _tell_one(_: argparse.Namespace, status: dict[str, Any]) -> None:
-    print(line(status["text"]))
-    for moment in status["coming"]:
-        print(f"  {moment}")
+def _coming(_: argparse.Namespace, status: dict[str, Any]) -> list[str]:
+    return [line(status["text"]), *(f"  {moment}" for moment in status["coming"])]
 
 
 def _make(args: argparse.Namespace, orch: Any, said: dict[str, Any]) -> dict[str, Any]:
@@ -79,12 +77,10 @@ def _make(args: argparse.Namespace, orch: Any, said: dict[str, Any]) -> dict[str
     return {**report, "already": already, "backfill_id": backfill_id}
 
 
-def _tell_made(_: argparse.Namespace, made: dict[str, Any]) -> None:
+def _made(_: argparse.Namespace, made: dict[str, Any]) -> list[str]:
     done = "  already done (--again makes it again)"
-    for run_id in made["ids"]:
-        print(line(run_id) + (done if run_id in made["already"] else ""))
-    if not made["ids"]:
-        print(f"{line(made['schedule'])} has no slot there")
+    lines = [line(each) + done * (each in made["already"]) for each in made["ids"]]
+    return lines or [f"{line(made['schedule'])} has no slot there"]
 
 
 def _user() -> str:
@@ -120,9 +116,9 @@ def _add(args: argparse.Namespace, orch: Any, _: dict[str, Any]) -> Any:
     return orch.schedules.add_document(name, {**fields, "task": task})
 
 
-def _tell_added(_: argparse.Namespace, status: Any) -> None:
-    print(line(str(status)))
-    print("It runs while a program has this journal: taskorch serve FILE.py")
+def _added(_: argparse.Namespace, status: dict[str, Any]) -> list[str]:
+    when = "It runs while a program has this journal: taskorch serve FILE.py"
+    return [line(status["text"]), when]
 
 
 _PARAMETER: Final = (
@@ -133,17 +129,17 @@ _RESUMED: Final = ActView(("is going on", " already"))
 _WHEN: Final = ("when", "zone", "catch_up", "overlap", "jitter")
 _GROUP: Final = ActGroup(
     acts={
-        "list": ActView(show=shown(texts, "There is no schedule.")),
-        "show": ActView(call=_show, show=_tell_one, takes=("n",)),
+        "list": ActView(none="There is no schedule."),
+        "show": ActView(call=_show, lines=_coming, takes=("n",)),
         "add": ActView(
             call=_add,
-            show=_tell_added,
+            lines=_added,
             takes=(*_WHEN, "workflow", "program", "parameters"),
         ),
         "pause": _PAUSED,
         "resume": _RESUMED,
-        "trigger": ActView(call=_make, show=_tell_made),
-        "backfill": ActView(call=_make, show=_tell_made, says={"by": _user}),
+        "trigger": ActView(call=_make, lines=_made),
+        "backfill": ActView(call=_make, lines=_made, says={"by": _user}),
         "remove": ActView(("is gone", " already")),
         "backfills": ActView(),
         "pause-backfill": _PAUSED,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from taskorch.cli import _groups
 from taskorch.cli._control import call, service
-from taskorch.cli._groups import ActGroup, ActView, shown
+from taskorch.cli._groups import ActGroup, ActView
 from taskorch.cli._terminal import add_journal, is_url, line
 from taskorch.client import Client, ServiceError
 from taskorch.errors import InvalidTaskError
@@ -54,11 +54,9 @@ def _list(args: argparse.Namespace, client: Client | None, said: dict[str, Any])
     return [waivers] if args.json else waivers
 
 
-def _tell_all(args: argparse.Namespace, waivers: list[dict[str, Any]]) -> None:
-    for each in waivers:
-        print(line(each["text"]))
-    if not waivers:
-        print(f"No waiver is {args.state}." if args.state else "There are no waivers.")
+def _listed(args: argparse.Namespace, waivers: list[dict[str, Any]]) -> list[str]:
+    none = f"No waiver is {args.state}." if args.state else "There are no waivers."
+    return [line(each["text"]) for each in waivers] or [none]
 
 
 def _change(args: argparse.Namespace, client: Client, said: dict[str, Any]) -> Any:
@@ -71,10 +69,9 @@ def _change(args: argparse.Namespace, client: Client, said: dict[str, Any]) -> A
         raise InvalidTaskError(msg, hint="--by NAME") from error
 
 
-def _tell_one(args: argparse.Namespace, waiver: dict[str, Any]) -> None:
-    print(line(waiver["text"]))
-    if waiver["state"] == "asked":
-        print(f"taskorch answer {args.journal} {waiver['id']} approve --by NAME")
+def _changed(args: argparse.Namespace, waiver: dict[str, Any]) -> list[str]:
+    answer = f"taskorch answer {args.journal} {waiver['id']} approve --by NAME"
+    return [line(waiver["text"]), *([answer] if waiver["state"] == "asked" else [])]
 
 
 def _judge(
@@ -93,11 +90,11 @@ def _judge(
 
 
 def _of_task(
-    show: Callable[[argparse.Namespace, Any], None], policies: str
+    lines: Callable[[argparse.Namespace, Any], Iterable[str]], policies: str
 ) -> ActGroup:
     """A command about the policies of one task."""
     return ActGroup(
-        acts={"": ActView(call=_judge, show=show, takes=("policies",))},
+        acts={"": ActView(call=_judge, lines=lines, takes=("policies",))},
         options={},
         place=_add_place,
         names=("TASK", None, "its id; of several runs the latest"),
@@ -110,18 +107,18 @@ def _of_task(
 
 _GROUPS: Final = {
     "audit": _of_task(
-        shown(lambda audit: map(line, audit["text"].split("\n"))),
+        lambda _, audit: map(line, audit["text"].split("\n")),
         "of a journal: a file of policies, or a folder of such",
     ),
     "receipt": _of_task(
-        shown(lambda receipts: (canonical(each).decode() for each in receipts)),
+        lambda _, receipts: (canonical(each).decode() for each in receipts),
         "of a journal: a file of policies, which say how much is at risk",
     ),
     "waivers": ActGroup(
         acts={
-            "list": ActView(call=_list, show=_tell_all),
-            "request": ActView(call=_change, show=_tell_one),
-            "revoke": ActView(call=_change, show=_tell_one),
+            "list": ActView(call=_list, lines=_listed),
+            "request": ActView(call=_change, lines=_changed),
+            "revoke": ActView(call=_change, lines=_changed),
         },
         options={
             "state": (None, "of `list`: only those"),
