@@ -70,7 +70,6 @@ from taskorch.model import (
     HealthCheck,
     Resources,
     Retention,
-    TaskFilter,
     TaskState,
     check_breaker,
     check_capabilities,
@@ -120,6 +119,7 @@ if TYPE_CHECKING:
         StopReport,
         Stuck,
         Task,
+        TaskFilter,
         TaskLog,
         TaskOptions,
         TaskStatus,
@@ -1399,6 +1399,7 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed.
         """
         from taskorch._managers import _bulk  # noqa: PLC0415 - when needed
+        from taskorch.model import TaskFilter  # noqa: PLC0415 - when needed
 
         if action not in _bulk.ACTIONS:
             names = ", ".join(map(repr, _bulk.ACTIONS))
@@ -1552,6 +1553,7 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or there is no such state.
             JournalUnavailableError: While iterating: the journal cannot be read.
         """
+        from taskorch.model import TaskFilter  # noqa: PLC0415 - when needed
         from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
 
         self._rt.look_up()

@@ -22,6 +22,7 @@ NOT_LOADED = (
     "difflib",
     "hashlib",
     "http.server",
+    "json",
     "multiprocessing",
     "networkx",
     "opentelemetry",
@@ -94,9 +95,8 @@ def modules_after(statement: str) -> set[str]:
 
 @pytest.fixture(scope="module", params=IMPORTS)
 def loaded(request) -> set[str]:
-    # The facade has signals; and a traceback of Python 3.14 is printed by dataclasses.
-    names = modules_after(request.param) - modules_after("import traceback")
-    return names - {"blinker"} if request.param == IMPORTS[1] else names
+    # A traceback of Python 3.14 is printed by dataclasses.
+    return modules_after(request.param) - modules_after("import traceback")
 
 
 @pytest.mark.parametrize("module", NOT_LOADED)

@@ -5,34 +5,35 @@ from __future__ import annotations
 import re
 from typing import Final
 
+# Patterns are texts, compiled where they are first used: few programs have addresses.
+
 #: How an address of a server begins, and the class of the journals that are there.
 KINDS: Final = {
     "postgresql": "taskorch.journal._postgres:PostgresJournal",
     "postgres": "taskorch.journal._postgres:PostgresJournal",
 }
-_SCHEME: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):")
+_SCHEME: Final = r"\s*([A-Za-z][A-Za-z0-9+.-]+):"
 #: Words with which text of `name=value` begins, as the client library has it.
-_NAMED: Final = re.compile(
+_NAMED: Final = (
     r"\s*(host|hostaddr|port|dbname|user|password|passfile|service|sslmode|options"
     r"|connect_timeout|application_name|target_session_attrs)\s*="
 )
 #: An address as it is to be: what has another meaning in a part of it is escaped.
-_WELL_FORMED: Final = re.compile(
+_WELL_FORMED: Final = (
     r"postgres(?:ql)?://(?:[^/?#@\s]*@)?"
     r"(?P<hosts>(?:(?:\[[^\]/?#@\s]*\]|[^:,/?#@\s\[\]]*)(?::[0-9]*)?,?)*)"
     r"(?:/[^/?#@\s]*)?(?:\?(?P<query>[^#\s]*))?"
 )
-_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_BAD_ESCAPE: Final = r"%(?![0-9A-Fa-f]{2})|%00"
 #: What stands before a password, and after it: to the last @, since one that is not
 #: escaped may have any letter; and in text of `name=value`, to the next name.
-_BEFORE_HOST: Final = re.compile(
-    r"(?P<user>postgres(?:ql)?:/*(?!/)[^\s:/?#@]*)[:/?#][^\s\"'<>]*(?=@)", re.IGNORECASE
+_BEFORE_HOST: Final = (
+    r"(?i)(?P<user>postgres(?:ql)?:/*(?!/)[^\s:/?#@]*)[:/?#][^\s\"'<>]*(?=@)"
 )
-_PARAMETER: Final = re.compile(r"(?P<name>[?&](?:ssl)?pass(?:word|wd)?=)[^&#\s\"'<>]*")
-_VALUE: Final = re.compile(
-    r"(?P<name>(?:^|(?<=\s))(?:ssl)?password\s*=\s*)"
-    r"(?:'(?:[^'\\]|\\.)*'|.*?)(?=\s+[a-z_]+\s*=|\s*$)",
-    re.DOTALL,
+_PARAMETER: Final = r"(?P<name>[?&](?:ssl)?pass(?:word|wd)?=)[^&#\s\"'<>]*"
+_VALUE: Final = (
+    r"(?s)(?P<name>(?:^|(?<=\s))(?:ssl)?password\s*=\s*)"
+    r"(?:'(?:[^'\\]|\\.)*'|.*?)(?=\s+[a-z_]+\s*=|\s*$)"
 )
 
 
@@ -40,10 +41,10 @@ def kind_of(path: object) -> str | None:
     """What of `KINDS` *path* is the address of, well formed or not; None: of none."""
     if not isinstance(path, str):
         return None
-    scheme = _SCHEME.match(path)
+    scheme = re.match(_SCHEME, path)
     if scheme is not None and scheme[1].lower() in KINDS:
         return scheme[1].lower()
-    return "postgresql" if _NAMED.match(path) else None
+    return "postgresql" if re.match(_NAMED, path) else None
 
 
 def is_address(path: object) -> bool:
@@ -53,13 +54,13 @@ def is_address(path: object) -> bool:
 
 def is_url(address: str) -> bool:
     """Whether an address is written as a URL, not as `name=value`."""
-    return is_address(address) and not _NAMED.match(address)
+    return is_address(address) and not re.match(_NAMED, address)
 
 
 def normal(address: str) -> str:
     """An address with its scheme in small letters, and nothing around it."""
     address = address.strip()
-    return _SCHEME.sub(lambda scheme: f"{scheme[1].lower()}:", address, count=1)
+    return re.sub(_SCHEME, lambda scheme: f"{scheme[1].lower()}:", address, count=1)
 
 
 def fault_of(address: str) -> str:
@@ -69,9 +70,9 @@ def fault_of(address: str) -> str:
     It is stricter than the client library, which takes the rest of a password that has
     a slash for the name of the database.
     """
-    if _BAD_ESCAPE.search(address):
+    if re.search(_BAD_ESCAPE, address):
         return "a % in it is not followed by two hexadecimal digits"
-    parts = _WELL_FORMED.fullmatch(address)
+    parts = re.fullmatch(_WELL_FORMED, address)
     if parts is None or ("@" in (parts["query"] or "").partition("=")[0]):
         return (
             "a character in it has to be escaped, such as / ? # @ : of a password, or "
@@ -82,6 +83,6 @@ def fault_of(address: str) -> str:
 
 def without_password(text: str) -> str:
     """*text* without the passwords of addresses in it."""
-    text = _BEFORE_HOST.sub(lambda match: match["user"], text)
-    text = _PARAMETER.sub(lambda match: f"{match['name']}…", text)
-    return _VALUE.sub(lambda match: f"{match['name']}…", text)
+    text = re.sub(_BEFORE_HOST, lambda match: match["user"], text)
+    text = re.sub(_PARAMETER, lambda match: f"{match['name']}…", text)
+    return re.sub(_VALUE, lambda match: f"{match['name']}…", text)

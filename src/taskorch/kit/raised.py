@@ -13,9 +13,9 @@ from taskorch.kit.visible import said
 #: A file, a line, and the function in it.
 Frame: TypeAlias = tuple[str, int, str]
 
-_LINE: Final = re.compile(r'^[\s|+-]*File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_LINE: Final = r'(?m)^[\s|+-]*File "(.+)", line (\d+), in (.+)$'
 #: Code of Python itself and of what is installed.
-_INSTALLED: Final = re.compile(
+_INSTALLED: Final = (
     r"^<frozen|[/\\]lib\d*[/\\]python[\d.]+t?[/\\]|[/\\](?:site|dist)-packages[/\\]"
 )
 #: Where this library is: no line of it is one of the user's.
@@ -71,10 +71,10 @@ def place_of(error: BaseException | None) -> str:
     frames = [frame for frame in frames if not frame[0].startswith(_OURS)]
     if not frames:
         return ""
-    own = (each for each in reversed(frames) if _INSTALLED.search(each[0]) is None)
+    own = (each for each in reversed(frames) if re.search(_INSTALLED, each[0]) is None)
     file, number, name = next(own, frames[-1])
     return f"{file}:{number} in {name}"
 
 
 def _in_text(text: str) -> list[Frame]:
-    return [(file, int(number), name) for file, number, name in _LINE.findall(text)]
+    return [(file, int(number), name) for file, number, name in re.findall(_LINE, text)]

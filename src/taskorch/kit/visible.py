@@ -23,8 +23,8 @@ _MAX_MESSAGE: Final = 10_000
 #: Characters of a value that a message shows.
 _MAX_SHOWN: Final = 200
 #: Credentials in a URL: user, password or token; before the host, or as a parameter.
-_USERINFO: Final = re.compile(r"""//[^\s/?#"'<>]*@""")
-_PARAMETER: Final = re.compile(r"""([?&]password=)[^\s&#"'<>]+""")
+_USERINFO: Final = r"""//[^\s/?#"'<>]*@"""
+_PARAMETER: Final = r"""([?&]password=)[^\s&#"'<>]+"""
 
 
 #: What finds a text among others, and takes it apart.
@@ -63,7 +63,7 @@ def masked(text: str) -> str:
         text = without_password(text)
     if "//" not in text:
         return text
-    return _PARAMETER.sub(r"\1…", _USERINFO.sub("//…@", text))
+    return re.sub(_PARAMETER, r"\1…", re.sub(_USERINFO, "//…@", text))
 
 
 def counted(number: int, noun: str) -> str:

@@ -22,7 +22,7 @@ _SOME: Final = 5
 _LONG: Final = 1_000
 #: How many of these are at its end, which often says what follows.
 _END: Final = 100
-_BREAK: Final = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_BREAK: Final = r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -88,7 +88,7 @@ def some(names: Sequence[str]) -> str:
 
 def in_a_line(text: str) -> str:
     """*text* as one line that can be read: errors may have any number of them."""
-    line = _BREAK.sub(" ", text)
+    line = re.sub(_BREAK, " ", text)
     if len(line) <= _LONG:
         return line
     return f"{line[: _LONG - _END]} … {line[-_END:]}"

@@ -22,6 +22,9 @@ Frozen values: what users write down and what they are told.
 - `forms`: what documents may say of tasks.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from taskorch.model._agent import AGENT_KINDS as AGENT_KINDS
 from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import AgentHealth as AgentHealth
@@ -48,14 +51,6 @@ from taskorch.model._arguments import refuse_in as refuse_in
 from taskorch.model._arguments import replaced as replaced
 from taskorch.model._cache import Cache as Cache
 from taskorch.model._cache import Retention as Retention
-from taskorch.model._explanation import Blocker as Blocker
-from taskorch.model._explanation import Estimate as Estimate
-from taskorch.model._explanation import Explanation as Explanation
-from taskorch.model._explanation import Remedy as Remedy
-from taskorch.model._explanation import Stuck as Stuck
-from taskorch.model._filter import FILTERS as FILTERS
-from taskorch.model._filter import TaskFilter as TaskFilter
-from taskorch.model._log import TaskLog as TaskLog
 from taskorch.model._made_for import PARAMETERS as PARAMETERS
 from taskorch.model._made_for import SCHEDULE as SCHEDULE
 from taskorch.model._made_for import SLOT as SLOT
@@ -168,6 +163,28 @@ from taskorch.model._task import named as named
 from taskorch.model._task import plain_but as plain_but
 from taskorch.model._task import task_of_call as task_of_call
 
+if TYPE_CHECKING:
+    from taskorch.model._explanation import Blocker as Blocker
+    from taskorch.model._explanation import Estimate as Estimate
+    from taskorch.model._explanation import Explanation as Explanation
+    from taskorch.model._explanation import Remedy as Remedy
+    from taskorch.model._explanation import Stuck as Stuck
+    from taskorch.model._filter import FILTERS as FILTERS
+    from taskorch.model._filter import TaskFilter as TaskFilter
+    from taskorch.model._log import TaskLog as TaskLog
+
+#: What is loaded when it is first asked for, and the module that has it.
+_LATE = {
+    "Blocker": "_explanation",
+    "Estimate": "_explanation",
+    "Explanation": "_explanation",
+    "FILTERS": "_filter",
+    "Remedy": "_explanation",
+    "Stuck": "_explanation",
+    "TaskFilter": "_filter",
+    "TaskLog": "_log",
+}
+
 __all__ = (
     "NO_RESOURCES",
     "TERMINAL",
@@ -240,3 +257,18 @@ __all__ = (
     "UntimedOptions",
     "Wait",
 )
+
+if not TYPE_CHECKING:
+    # Checkers have the names from the imports above, and no others.
+
+    def __getattr__(name: str) -> object:
+        if name in _LATE:
+            member = getattr(import_module(f"taskorch.model.{_LATE[name]}"), name)
+            globals()[name] = member
+            return member
+        msg = f"module 'taskorch.model' has no attribute {name!r}"
+        raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

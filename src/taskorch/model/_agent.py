@@ -165,12 +165,12 @@ class Performance:
 AGENT_KINDS: Final = ("code", "test", "review", "document", "utility", "hybrid")
 #: The highest level of a capability: each level below it is a name of its own.
 MAX_LEVEL: Final = 100
-_LEVEL: Final = re.compile(r"[0-9]{1,9}")
+_LEVEL: Final = r"[0-9]{1,9}"
 #: What a label of a worker says of its machine, and the form of it.
 _LABELS: Final = {
-    "machine": re.compile(r"[a-z0-9_.-]{1,100}"),
-    "platform": re.compile(r"[a-z]{1,50}[0-9]{0,9}"),
-    "python": re.compile(r"[0-9]{1,3}\.[0-9]{1,3}"),
+    "machine": r"[a-z0-9_.-]{1,100}",
+    "platform": r"[a-z]{1,50}[0-9]{0,9}",
+    "python": r"[0-9]{1,3}\.[0-9]{1,3}",
 }
 #: What others call some of them.
 _OTHER_LABELS: Final = {
@@ -180,7 +180,7 @@ _OTHER_LABELS: Final = {
     **dict.fromkeys(("machine:aarch64", "machine:armv8"), "arm64"),
 }
 #: What a capability of a level above the first is called.
-_WITH_LEVEL: Final = re.compile(r"([^:]+):([2-9]|[1-9][0-9]|100)")
+_WITH_LEVEL: Final = r"([^:]+):([2-9]|[1-9][0-9]|100)"
 
 AgentState: TypeAlias = Literal[
     "starting", "idle", "busy", "draining", "quarantined", "lost", "failed"
@@ -247,7 +247,7 @@ def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
 def is_label(name: str) -> bool:
     """Whether *name* is about the machine of a worker: `platform:linux`."""
     key, _, value = name.partition(":")
-    return key in _LABELS and bool(value) and _LEVEL.fullmatch(value) is None
+    return key in _LABELS and bool(value) and re.fullmatch(_LEVEL, value) is None
 
 
 def check_label(name: str) -> str:
@@ -260,13 +260,13 @@ def check_label(name: str) -> str:
     key, _, value = name.partition(":")
     form = _LABELS.get(key)
     right = _OTHER_LABELS.get(name.lower(), value.lower())
-    if form is not None and form.fullmatch(value) and right == value:
+    if form is not None and re.fullmatch(form, value) and right == value:
         return name
     if key == "python":
         right = ".".join(value.split(".")[:2])
     msg = f"label {show(name)}: no machine says that of itself"
     hint = "machine:x86_64, platform:linux, python:3.12"
-    if form is not None and right != value and form.fullmatch(right):
+    if form is not None and right != value and re.fullmatch(form, right):
         hint = f"{key}:{right}"
     raise InvalidTaskError(msg, hint=hint)
 
@@ -335,7 +335,7 @@ def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
             name, level = text if text in whole else Capability(text), "1"
         elif is_label(text):
             name, level = check_label(text), "1"
-        elif not _LEVEL.fullmatch(level):
+        elif not re.fullmatch(_LEVEL, level):
             msg = f"capability {show(text)}: its level is a number from 1 to "
             msg += f"{MAX_LEVEL}, not {show(level)}"
             hint = meant(text, whole, f"'{name}:2' is level 2 of {name}")
@@ -354,7 +354,7 @@ def levels_had(names: Iterable[str]) -> dict[str, int]:
     """
     levels: dict[str, int] = {}
     for each in names:
-        match = _WITH_LEVEL.fullmatch(each)
+        match = re.fullmatch(_WITH_LEVEL, each)
         name, level = (match[1], int(match[2])) if match else (each, 1)
         levels[name] = max(levels.get(name, 1), level)
     return levels

@@ -7,7 +7,6 @@ one cpu, and when they have ended it is exactly free again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
@@ -453,6 +452,8 @@ def units_spent(amounts: Mapping[str, float]) -> Units:
 
 def units_in(line: bytes) -> Units | None:
     """What a line of JSON says was spent, as `units_spent`; None: that is no amount."""
+    import json  # noqa: PLC0415 - few programs say what they spend
+
     try:
         pairs = json.loads(line, object_pairs_hook=list)
         amounts = dict(pairs)

@@ -70,17 +70,17 @@ _ESCALATION: Final = "escalation/"
 
 #: The forms of ids by which people are asked, and what such an id is of.
 _ASKED: Final = (
-    (re.compile(r"escalation/.+"), "escalations"),
-    (re.compile(r"waiver/.+"), "waivers"),
-    (re.compile(r"budget-[^/]+/\d[^/]*"), "questions about budgets"),
+    (r"escalation/.+", "escalations"),
+    (r"waiver/.+", "waivers"),
+    (r"budget-[^/]+/\d[^/]*", "questions about budgets"),
 )
 
 _SLASH: Final = "/"
 _TILDE: Final = "~"
 _FIRST: Final = "1"
 # What a slot is called in ids; see `slot_name`.
-_SLOT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d{4}(?:\d\d(?:\.\d{6})?)?Z")
-_MADE_RUN: Final = re.compile(rf"(.+)-({_SLOT.pattern})")
+_SLOT: Final = r"\d{4}-\d\d-\d\dT\d{4}(?:\d\d(?:\.\d{6})?)?Z"
+_MADE_RUN: Final = rf"(.+)-({_SLOT})"
 
 
 # -- what is an id ---------------------------------------------------------------------
@@ -174,7 +174,7 @@ def budget_question_id(budget: str, number: int, again: int = 0) -> str:
 
 def asked_form(name: str) -> str:
     """What the orchestrator asks people about by ids such as *name*; "": nothing."""
-    return next((of for form, of in _ASKED if form.fullmatch(name)), "")
+    return next((of for form, of in _ASKED if re.fullmatch(form, name)), "")
 
 
 def file_name(task_id: str) -> str:
@@ -324,8 +324,8 @@ def makers_of(task_id: str) -> list[tuple[str, str, str]]:
     """
     task = stem_of(task_id)
     run_id, name = split_first(task)
-    makers = [(run_id, name, task)] if _SLOT.fullmatch(name) else []
-    of_run = _MADE_RUN.fullmatch(run_id) if has_segments(task) else None
+    makers = [(run_id, name, task)] if re.fullmatch(_SLOT, name) else []
+    of_run = re.fullmatch(_MADE_RUN, run_id) if has_segments(task) else None
     return makers if of_run is None else [*makers, (of_run[1], of_run[2], run_id)]
 
 

@@ -46,7 +46,7 @@ _MAX_KEY: Final = MAX_ID_LENGTH
 #: Characters of a value that a message shows.
 _MAX_SHOWN: Final = 80
 #: What a re-run has at the end of its id.
-_RERUN: Final = re.compile(r"~[1-9][0-9]*\Z")
+_RERUN: Final = r"~[1-9][0-9]*\Z"
 
 Moment: TypeAlias = float | datetime
 
@@ -344,7 +344,7 @@ def _list_findings(
 
 def _dependency_problem(value: object) -> str | None:
     if is_text(value):
-        return id_problem(_RERUN.sub("", value))
+        return id_problem(re.sub(_RERUN, "", value))
     if isinstance(value, str):
         return id_problem(value)
     if value is None or isinstance(value, bytes | int | float):

@@ -189,14 +189,16 @@ _LATE = {
     "why_unsure": "_questions",
 }
 
+if not TYPE_CHECKING:
+    # Checkers have the names from the imports above, and no others.
 
-def __getattr__(name: str) -> object:
-    if name in _LATE:
-        member = getattr(import_module(f"taskorch.runtime.{_LATE[name]}"), name)
-        globals()[name] = member
-        return member
-    msg = f"module 'taskorch.runtime' has no attribute {name!r}"
-    raise AttributeError(msg)
+    def __getattr__(name: str) -> object:
+        if name in _LATE:
+            member = getattr(import_module(f"taskorch.runtime.{_LATE[name]}"), name)
+            globals()[name] = member
+            return member
+        msg = f"module 'taskorch.runtime' has no attribute {name!r}"
+        raise AttributeError(msg)
 
 
 def __dir__() -> list[str]:

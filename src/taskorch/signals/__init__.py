@@ -5,8 +5,32 @@ Here belongs how an event finds its receivers; never when it is published, nor w
 in it. The runtime publishes, on a thread of its own, what is committed: a receiver that
 is slow holds up nothing. Who follows from another process asks the service.
 
-- `_bus`: one blinker signal for every event class, ordered and strong.
+- `_bus`: the signals of an orchestrator, by the names of its events.
+- `_signal`: one blinker signal for every event class, ordered and strong.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from taskorch.signals._bus import Signals as Signals
-from taskorch.signals._bus import TaskSignal as TaskSignal
+
+if TYPE_CHECKING:
+    from taskorch.signals._signal import TaskSignal as TaskSignal
+
+#: What is loaded when it is first asked for, and the module that has it.
+_LATE = {"TaskSignal": "_signal"}
+
+if not TYPE_CHECKING:
+    # Checkers have the names from the imports above, and no others.
+
+    def __getattr__(name: str) -> object:
+        if name in _LATE:
+            member = getattr(import_module(f"taskorch.signals.{_LATE[name]}"), name)
+            globals()[name] = member
+            return member
+        msg = f"module 'taskorch.signals' has no attribute {name!r}"
+        raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
