@@ -86,7 +86,7 @@ def frozen(cls: T) -> T:
     if not others:
         body["__slots__"] = ()
     body["__match_args__"] = (*above, *own)
-    body["__new__"] = _constructor(
+    body["__new__"] = _Unwritten(
         (*above, *own),
         (
             *defaults_of(base).values(),
@@ -98,6 +98,27 @@ def frozen(cls: T) -> T:
     body |= dict.fromkeys(others)
     fact_class: Any = type(cls)(cls.__name__, cls.__bases__, body)
     return fact_class  # type: ignore[no-any-return]
+
+
+class _Unwritten:
+    """
+    Stands for the `__new__` of a class, and writes it when it is first looked at.
+
+    There are more than eighty classes, and most programs make objects of few. Two
+    threads may write it at the same moment: both write the same.
+    """
+
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._class = owner
+
+    def __get__(self, _: object, cls: type) -> Any:
+        """The `__new__`, which is in its place from now on."""
+        constructor = _constructor(*self._parts)
+        self._class.__new__ = staticmethod(constructor)  # type: ignore[method-assign]
+        return constructor
 
 
 def _constructor(

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import BuiltinFunctionType
 from typing import Any, Final, Protocol
 
-import attrs
-
 from taskorch.kernel._rows import (
     UNLIMITED,
     AgentRow,
@@ -22,6 +20,7 @@ from taskorch.kernel._rows import (
     Spec,
     TaskRow,
 )
+from taskorch.kit.frozen import frozen
 from taskorch.model import TASKS, Elasticity, Resources, TaskState, Units
 from taskorch.protocols import Contender
 
@@ -167,7 +166,7 @@ class PolicyGone(PolicyFault):
     """What the answer needs was there in an earlier life only."""
 
 
-@attrs.frozen
+@frozen
 class Again:
     """What follows a failed attempt."""
 
@@ -186,7 +185,7 @@ class Again:
     blameless: str = ""
 
 
-@attrs.frozen
+@frozen
 class Ruling:
     """
     What rules say of a start.

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 
+from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 from taskorch.model import (
     Agent,
@@ -1134,7 +1135,7 @@ class Leak:
 ResourceKey: TypeAlias = tuple[str, str]
 
 
-@attrs.frozen(eq=False)
+@frozen(eq=False)
 class Reservation:
     """What is kept for the first task that cannot start: see `_backfill`."""
 
