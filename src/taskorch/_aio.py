@@ -30,7 +30,9 @@ from typing import (
 )
 
 from taskorch._handles import Ahead, TaskHandle
-from taskorch._managers import AgentManager, ResourceManager, WorkflowManager
+from taskorch._managers._agents import AgentManager
+from taskorch._managers._manager import WorkflowManager
+from taskorch._managers._resources import ResourceManager
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._with_options import CallOptions
 from taskorch.kit.checks import called_as, to_patience

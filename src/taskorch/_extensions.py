@@ -233,12 +233,6 @@ def _check_verb(extension: Extension, name: str, verb: Verb) -> None:
     if verb.waits not in _WAITS:
         words = ", ".join(map(repr, _WAITS))
         _refuse(extension, name, f"it waits {show(verb.waits)}", f"say one of {words}")
-    if verb.command:
-        text = "it has command=, and there are no commands of extensions"
-        _refuse(extension, name, text, "leave it out: client.call has it, too")
-    if verb.operation not in (name, verb.function.__name__):
-        text = f"it is called {extension.name}.{name}, and not as operation= says"
-        _refuse(extension, name, text, "leave operation= out")
     if verb.needs and verb.needs not in _ROLES:
         text = f"there is no role {show(verb.needs)}"
         _refuse(extension, name, text, f"say one of {', '.join(_ROLES)}")
@@ -246,7 +240,21 @@ def _check_verb(extension: Extension, name: str, verb: Verb) -> None:
         text = f"{show(verb.request)} is no request"
         hint = 'say GET or POST and a path: "POST /take/{seat}"'
         _refuse(extension, name, text, hint)
+    _refuse_of_house(extension, name, verb)
     _check_arguments(extension, name, verb)
+
+
+def _refuse_of_house(extension: Extension, name: str, verb: Verb) -> None:
+    """Refuse what verbs of the house may say, and would not act here."""
+    if verb.command:
+        text = "it has command=, and there are no commands of extensions"
+        _refuse(extension, name, text, "leave it out: client.call has it, too")
+    if verb.preview:
+        text = "it has preview=, which names a function of taskorch itself"
+        _refuse(extension, name, text, "leave it out: another verb can say it")
+    if verb.operation not in (name, verb.function.__name__):
+        text = f"it is called {extension.name}.{name}, and not as operation= says"
+        _refuse(extension, name, text, "leave operation= out")
 
 
 def _check_arguments(extension: Extension, name: str, verb: Verb) -> None:

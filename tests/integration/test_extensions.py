@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -410,6 +410,7 @@ def test_what_cannot_join_is_refused_with_a_remedy(extensions, fault, hint):
         (with_verb("Act.", "not", "POST x"), "'POST x' is no request"),
         (with_verb("Act.", "not", "POST /{other}"), "{other} in its path"),
         (with_verb("Act.", "not", command="act: act"), "no commands of extensions"),
+        (with_verb("Act.", "not", preview="cancel_of_task"), "has preview="),
         (with_verb("Act.", "not", operation="do"), "it is called mine.act"),
         (with_verb("Act.", "not", needs="king"), "no role 'king'"),
         (with_verb("Act.", "not", method=lambda self, x: x), "give forms="),
@@ -429,6 +430,54 @@ def test_a_verb_that_cannot_be_called_is_refused(extension, fault):
     with pytest.raises(InvalidTaskError, match="verb act of extension mine") as refused:
         TaskOrchestrator(extensions=[extension])
     assert refused.match(fault)
+
+
+def test_each_option_of_a_verb_acts_for_an_extension_or_is_refused():
+    acts = {"text", "waits", "request", "gives", "status", "refuses", "keys", "forms"}
+    acts |= {"apart", "remote", "is_final", "needs"}
+    refused = {"command", "operation", "preview"}
+    # Why it has no request is said to whoever reads the code.
+    assert {*signature(verb).parameters} == acts | refused | {"lacks"}
+
+    described = {"status": 202, "refuses": (409,), "keys": {"seat": "chair"}}
+    described |= {"apart": ("by",), "remote": {"kind": "new"}, "gives": "kind"}
+
+    def act(self: Any, seat: str, by: str = "me", *, kind: str = "old") -> str:
+        return f"{seat} {by} {kind}"
+
+    extension = with_verb("Act.", "not", "POST /{chair}", method=act, **described)
+    app = create_app(TaskOrchestrator(extensions=[extension]), token=None)
+    [operation] = [each for each in app.state.operations if each.name == "mine.act"]
+    assert operation.path == "/api/v1/extensions/mine/{chair}"
+    assert (operation.status, operation.refuses) == (202, (409,))
+    assert set(operation.body["properties"]) == {"kind"}
+    with serve(app) as server:
+        client = Client(server.url)
+        assert client.call("mine.act", chair="a") == "a me new"
+        assert client.call("mine.act", chair="a", kind="odd") == "a me odd"
+
+
+def test_annotations_may_be_classes_as_well_as_texts():
+    def act(self, seat, count=1, by=None, kind="new", names=()): ...
+
+    act.__annotations__ = {
+        "seat": str,
+        "count": int,
+        "by": str | None,
+        "kind": Literal["new", "old"],
+        "names": list[str],
+    }
+    orch = TaskOrchestrator(extensions=[with_verb("Act.", "not", method=act)])
+    forms = {
+        each.name: each.form for each in orch.extensions.verbs["mine.act"].arguments
+    }
+    assert forms == {
+        "seat": {"type": "string"},
+        "count": {"type": "integer"},
+        "by": {"type": "string"},
+        "kind": {"enum": ["new", "old"]},
+        "names": {"type": "array", "items": {"type": "string"}},
+    }
 
 
 def test_a_verb_is_a_plain_method_with_a_request_of_its_own():

@@ -2,7 +2,7 @@
 The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 
 1. A run is its tasks: their ids are that of the run, a slash, and their ids in the
-   workflow. What is kept of a run beside them is convenience, and can be found again.
+   workflow. What is kept of a run beside them is convenience, and can be manager again.
 2. Many tasks are controlled in slices, so that the lock is held for milliseconds.
 3. Here belongs what does something to runs; what a workflow is, and how it is read and
    drawn, is in `workflows`. There are two packages since these managers need the
@@ -30,20 +30,57 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 - `_memo`: `orch.memo`: results that are remembered.
 """
 
-from taskorch._managers._agents import AgentManager as AgentManager
-from taskorch._managers._budgets import Budget as Budget
-from taskorch._managers._budgets import attend as attend
-from taskorch._managers._budgets import declare as declare
-from taskorch._managers._coding import RUNNERS as RUNNERS
-from taskorch._managers._drivers import DriverManager as DriverManager
-from taskorch._managers._drivers import SimulatedDrivers as SimulatedDrivers
-from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
-from taskorch._managers._inside import WorkflowContext as WorkflowContext
-from taskorch._managers._manager import WorkflowManager as WorkflowManager
-from taskorch._managers._manager import manager_of as manager_of
-from taskorch._managers._memo import MemoManager as MemoManager
-from taskorch._managers._resources import HeldResources as HeldResources
-from taskorch._managers._resources import ResourceManager as ResourceManager
-from taskorch._managers._run import WorkflowRun as WorkflowRun
-from taskorch._managers._schedules import ScheduleManager as ScheduleManager
-from taskorch._managers._schedules import ScheduleStatus as ScheduleStatus
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from taskorch._managers._agents import AgentManager as AgentManager
+    from taskorch._managers._budgets import Budget as Budget
+    from taskorch._managers._budgets import attend as attend
+    from taskorch._managers._budgets import declare as declare
+    from taskorch._managers._coding import RUNNERS as RUNNERS
+    from taskorch._managers._drivers import DriverManager as DriverManager
+    from taskorch._managers._drivers import SimulatedDrivers as SimulatedDrivers
+    from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
+    from taskorch._managers._inside import WorkflowContext as WorkflowContext
+    from taskorch._managers._manager import WorkflowManager as WorkflowManager
+    from taskorch._managers._manager import manager_of as manager_of
+    from taskorch._managers._memo import MemoManager as MemoManager
+    from taskorch._managers._resources import HeldResources as HeldResources
+    from taskorch._managers._resources import ResourceManager as ResourceManager
+    from taskorch._managers._run import WorkflowRun as WorkflowRun
+    from taskorch._managers._schedules import ScheduleManager as ScheduleManager
+    from taskorch._managers._schedules import ScheduleStatus as ScheduleStatus
+
+#: Where each name is: a manager is loaded when somebody asks for it.
+_WHERE: Final = {
+    "AgentManager": "_agents",
+    "Budget": "_budgets",
+    "attend": "_budgets",
+    "declare": "_budgets",
+    "RUNNERS": "_coding",
+    "DriverManager": "_drivers",
+    "SimulatedDrivers": "_drivers",
+    "AsyncWorkflowContext": "_inside",
+    "WorkflowContext": "_inside",
+    "WorkflowManager": "_manager",
+    "manager_of": "_manager",
+    "MemoManager": "_memo",
+    "HeldResources": "_resources",
+    "ResourceManager": "_resources",
+    "WorkflowRun": "_run",
+    "ScheduleManager": "_schedules",
+    "ScheduleStatus": "_schedules",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _WHERE:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg, name=name)
+        manager = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+        globals()[name] = manager
+        return manager
