@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.planning import Problem, SearchOptimizer, TaskRequest, _solver
 from taskorch.planning._job_shop import best_order
-from taskorch.planning._problems import order_edges
 from taskorch.planning._scheduling import (
     heft,
     improve,
@@ -22,6 +21,7 @@ from taskorch.planning._scheduling import (
     parallel,
     serial,
 )
+from taskorch.planning._waits import order_edges
 
 
 @st.composite

@@ -139,7 +139,7 @@ def test_the_order_that_keeps_a_deadline_is_shared_too(
     rows: Any, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a busy machine, too, the search has the time that it needs.
-    monkeypatch.setattr("taskorch.planning._planner._IN_TIME", 30.0)
+    monkeypatch.setattr("taskorch.planning._feasibility.IN_TIME", 30.0)
     orch = of_three(slots=2 if rows is SLOTS else 3)
     names, others = "ABCDEF"[: len(rows)], "uvwxyz"[: len(rows)]
     limits = (Deadline(seconds),)

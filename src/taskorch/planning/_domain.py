@@ -298,6 +298,7 @@ class Domain:
         max_seconds: float = MAX_SECONDS,
         prefer: Callable[[str, Sequence[str]], str | None] | None = None,
         without: Sequence[Step] = (),
+        bounds: Any = None,
     ) -> Iterator[Decomposition]:
         """
         The ways in which *task* can be done, by the order of the methods.
@@ -309,13 +310,15 @@ class Domain:
             max_seconds: Seconds before it is given up.
             prefer: Says which of the methods of a task is tried first.
             without: Steps that are taken for such as cannot be done.
+            bounds: Whose `after(spent, step)` says what the steps so far come to, or
+                None if that is too much: then no way that begins so is looked at.
 
         Raises:
             PlanningError: There is none, or the search has been given up: `trace` says
                 where.
         """
         search = _DomainSearch(
-            self, prefer, max_steps, monotonic() + max_seconds, without
+            self, prefer, max_steps, monotonic() + max_seconds, without, bounds
         )
         is_done = False
         for each in search.run(task, State(state)):
@@ -323,7 +326,7 @@ class Domain:
             for choice in each.choices:
                 self.used[choice.chosen] += 1
             yield each
-        if not is_done:
+        if not is_done and (bounds is None or not bounds.has_cut):
             msg = f"{said(task)} cannot be done: {search.last or 'nothing was tried'}"
             raise PlanningError(
                 msg, trace=search.trace(), hint="see error.trace: what was tried"
@@ -367,7 +370,9 @@ class _DomainSearch:
         most: int,
         end: float,
         without: Sequence[Step] = (),
+        bounds: Any = None,
     ) -> None:
+        self._bounds = bounds
         self._domain = domain
         self._without = [key_of(step) for step in without]
         self._prefer = prefer
@@ -405,9 +410,9 @@ class _DomainSearch:
                 operator = self.operator(task)
                 if operator is not None:
                     step = self.apply(operator, task, marked)
-                    if step is not None:
-                        after, planned = step
-                        stack.append((after, rest, (planned, path), None))
+                    link = None if step is None else self._link(step[1], path)
+                    if step is not None and link is not None:
+                        stack.append((step[0], rest, link, None))
                     continue
                 if self._is_again(marked[1], key):
                     continue
@@ -443,6 +448,9 @@ class _DomainSearch:
 
     def _is_again(self, mark: int, key: int) -> bool:
         """Whether the same was to be done in the same state before: it ends alike."""
+        if self._bounds is not None:
+            # It may have come there by less.
+            return False
         count = len(self._seen)
         if self._domain.is_distinct:
             self._seen.add((mark, key))
@@ -584,7 +592,17 @@ class _DomainSearch:
         for each in reversed(tasks):
             key = hash((each, rest and rest[3])) if self._domain.is_distinct else 0
             rest = (each, rest, tried, key)
-        stack.append((marked, rest, (tried, path), None))
+        stack.append((marked, rest, (tried, path, path and path[2]), None))
+
+    def _link(self, step: PlannedStep, path: Any) -> Any:
+        """The path with one more step, and what it comes to; None: that is too much."""
+        if self._bounds is None:
+            return step, path, None
+        spent = self._bounds.after(path and path[2], step)
+        if spent is None:
+            self.last = f"its constraints do not hold with {step.operator.name}"
+            return None
+        return step, path, spent
 
     def _given_up(self, steps: int, todo: Any) -> PlanningError:
         ahead = said(todo[0]) if todo is not None else "the end"
@@ -655,7 +673,7 @@ def _decomposition(path: Any) -> Decomposition:
     steps: list[PlannedStep] = []
     choices: list[Choice] = []
     while path is not None:
-        entry, path = path
+        entry, path, _spent = path
         if isinstance(entry, PlannedStep):
             steps.append(entry)
             continue
@@ -742,3 +760,28 @@ def cost_of(operator: str, value: Any) -> float:
         msg += f"not {show(value)}"
         raise InvalidTaskError(msg)
     return float(value)
+
+
+def step_seconds(operator: Operator, args: tuple[Any, ...]) -> float | None:
+    """The seconds that a step with these arguments takes, if its operator says them."""
+    return duration_of(operator.name, _amount(operator.duration, args, operator.name))
+
+
+def step_cost(operator: Operator, args: tuple[Any, ...]) -> float:
+    """What a step with these arguments costs."""
+    cost = _amount(operator.cost, args, operator.name)
+    return 0.0 if cost is None else cost_of(operator.name, cost)
+
+
+def _amount(amount: Any, args: tuple[Any, ...], who: str) -> Any:
+    """
+    What is said, or what a function of the user's says of these arguments.
+
+    Raises:
+        PlanningError: It raised.
+    """
+    try:
+        return amount(*args) if callable(amount) else amount
+    except Exception as error:
+        msg = f"operator {who!r}: its duration or cost failed: {error}"
+        raise PlanningError(msg, hint="mend the function") from error

@@ -47,8 +47,19 @@ from taskorch.planning._domain import (
     cost_of,
 )
 from taskorch.planning._estimates import Estimator, Measurements
+from taskorch.planning._feasibility import (
+    DEFAULT_RULE,
+    fits,
+    in_time,
+    limit_of,
+    named_by,
+    need_of,
+    rounded,
+    seconds_of,
+    soonest,
+    ticks,
+)
 from taskorch.planning._gtpyhop import GtpyhopDomain
-from taskorch.planning._job_shop import best_order
 from taskorch.planning._learning import (
     MARK,
     Bandit,
@@ -63,16 +74,11 @@ from taskorch.planning._problems import (
     critical_path,
     dependencies_of,
     factors_of,
-    failing,
     like,
-    named_by,
-    need_of,
     needs_of,
-    order_edges,
     problem_of,
     requirements_of,
     shape_of,
-    smallest_conflict,
 )
 from taskorch.planning._replanning import (
     Begun,
@@ -87,7 +93,6 @@ from taskorch.planning._scheduling import (
     Problem,
     Schedule,
     aims_of,
-    heft,
     improve_agents,
     in_order,
     parallel,
@@ -112,7 +117,6 @@ from taskorch.planning._values import (
     COST,
     Before,
     BudgetLeft,
-    Choice,
     Constraint,
     Deadline,
     ExecutionPlan,
@@ -127,6 +131,8 @@ from taskorch.planning._values import (
     budget_of,
     rates_of,
 )
+from taskorch.planning._waits import few_waits, peaks_to_keep, waits_that_keep
+from taskorch.planning._ways import Ways
 from taskorch.policies._router import PINNED
 from taskorch.runtime import _reports, after_of
 from taskorch.runtime._memo import UndescribedError, digest_of
@@ -139,19 +145,12 @@ if TYPE_CHECKING:
 
 #: Plans that are kept.
 _KEPT: Final = 256
-#: Decompositions of which one must meet the constraints.
-_TRIED: Final = 64
 #: Of a normal distribution, how far the P90 is from the median.
 _Z90: Final = 1.2816
-#: Seconds for which an order is looked for that keeps a deadline.
-_IN_TIME: Final = 0.1
-#: Ways of which it is looked how soon they can end, if none is in time.
-_LOOKED: Final = 3
 #: Tasks from which on a plan stays as it was if there is no time to look for another.
 _LARGE: Final = 500
 #: When a limit is near: this share of it is taken.
 _NEAR: Final = 0.8
-_DEFAULT_RULE: Final = next(iter(RULES))
 
 
 D = TypeVar("D", Domain, GtpyhopDomain)
@@ -301,8 +300,8 @@ class Planner:
                 return plan_of_before
         # Nobody waits for a search: it may take long, and calls what is the user's.
         with self._chooser.choosing(learn=learn) as chosen:
-            is_kept = key is not None
-            plan = self._made(asked, means, max_seconds, max_steps, cache=is_kept)
+            limits = {"max_steps": max_steps, "max_seconds": max_seconds}
+            plan = Ways(self, asked, means, limits, cache=key is not None).plan()
             plan = self._marked(plan, chosen or ())
         if plan.cache != "hit":
             plan = attrs.evolve(plan, cache=why)
@@ -356,9 +355,9 @@ class Planner:
         failure: PlanningError | None = None
         for ways, rest in self._ways_on(request, plan, begun, limits):
             try:
-                new_plan = self._made(
-                    request, means, max_seconds, max_steps, ways=ways, rest=rest
-                )
+                new_plan = Ways(
+                    self, request, means, limits, ways=ways, rest=rest
+                ).plan()
                 return attrs.evolve(new_plan, cache="not asked")
             except PlanningError as error:
                 failure = failure if failure and failure.conflict else error
@@ -418,71 +417,7 @@ class Planner:
             yield onward(state), beside
             yield from_here(begun, domain, state, onward), after
 
-    def _made(  # noqa: C901 - one loop, in order
-        self,
-        request: TaskRequest,
-        means: Means,
-        max_seconds: float,
-        max_steps: int,
-        *,
-        cache: bool = False,
-        ways: Iterable[Any] | None = None,
-        rest: Callable[[Draft], Draft | None] | None = None,
-    ) -> ExecutionPlan:
-        constraints = self._constraints(request)
-        end = monotonic() + max_seconds
-        conflict: tuple[tuple[Constraint, ...], str] | None = None
-        rejected: list[str] = []
-        soonest = math.inf
-        limits: dict[str, Any] = {"max_steps": max_steps, "max_seconds": max_seconds}
-        if not isinstance(self.decomposer, LibraryDecomposer):
-            # It has bounds of its own.
-            limits = {}
-        if ways is None:
-            ways = self.decomposer.decompose(request, **limits)
-        if not isinstance(ways, Iterable):
-            msg = f"the decomposer gave {show(ways)}: ways in which it can be done"
-            raise PlanningError(msg, hint="mend the decomposer")
-        for number, each in enumerate(ways):
-            if number >= _TRIED or (number and monotonic() > end):
-                break
-            draft = self._with_request(self.resolver.resolve(each, request), request)
-            tasks = self._tasks(draft)
-            ordered = _ordered(draft, constraints, tasks)
-            remaining = ordered if rest is None else rest(ordered)
-            if remaining is None:
-                rejected.append("it is no way to go on from what the run has done")
-                continue
-            if remaining is not draft:
-                draft, tasks = remaining, self._tasks(remaining)
-            whole = problem_of(tasks, draft.workflow, means)
-            self._refuse_strange(request, tasks, means)
-            why = failing(constraints, tasks, whole)
-            if why is None:
-                plan = self._in_order(request, draft, tasks, means, constraints, cache)
-                late = _late(plan, constraints)
-                if late is None:
-                    return _chosen_after(plan, rejected)
-                soonest = min(soonest, float(plan.estimated_duration))
-                why = f"it takes {float(plan.estimated_duration):g} s"
-                one: Any = (late,), why
-            else:
-                soonest = min(soonest, _end_of(whole, looks=number < _LOOKED))
-                # What conflicts whatever there is comes first.
-                bare = attrs.evolve(
-                    whole, demands=[()] * len(tasks), capacities=(), resources=()
-                )
-                one = smallest_conflict(constraints, tasks, bare)
-                one = one or smallest_conflict(constraints, tasks, whole)
-            rejected.append(why)
-            if one is not None and (conflict is None or len(one[0]) < len(conflict[0])):
-                conflict = one
-        if conflict is None:
-            msg = f"the decomposer found no way to do {request.type!r}"
-            raise PlanningError(msg, trace=tuple(dict.fromkeys(rejected)))
-        raise _refusal(request, conflict, rejected, soonest)
-
-    def _in_order(
+    def in_order(
         self,
         request: TaskRequest,
         draft: Draft,
@@ -490,46 +425,63 @@ class Planner:
         means: Means,
         constraints: Sequence[Constraint],
         cache: bool,
-    ) -> ExecutionPlan:
-        """The plan of a draft, or of one of its shape; it may be late."""
+    ) -> tuple[ExecutionPlan | None, str, bool]:
+        """
+        The plan of a draft that keeps its *constraints*, or of one of its shape.
+
+        None if there is none; then why, and whether that is sure.
+        """
         shape = self._shape(request, draft, tasks, constraints) if cache else None
         with self._lock:
             of_shape = self._shapes.get(shape)
         if of_shape is not None:
-            return like(*of_shape, draft, request)
+            return like(*of_shape, draft, request), "", True
         problem = problem_of(tasks, draft.workflow, means, constraints=constraints)
         plan = self._plan_of(request, draft, tasks, problem, constraints)
-        plan = self._in_time(plan, constraints, problem)
-        if shape is not None and _late(plan, constraints) is None:
+        kept, why, is_sure = self._keeping(plan, constraints, means)
+        if shape is not None and kept is not None:
             with self._lock:
-                _remember(self._shapes, shape, (draft, plan))
-        return plan
+                _remember(self._shapes, shape, (draft, kept))
+        return kept, why, is_sure
 
-    def _in_time(
-        self,
-        plan: ExecutionPlan,
-        constraints: Sequence[Constraint],
-        problem: Problem,
-    ) -> ExecutionPlan:
-        """*plan*, or if that is late an order of it that keeps its deadline."""
-        if not any(isinstance(each, Deadline) for each in constraints):
-            return plan
-        if problem.lengths is None:
-            if _late(plan, constraints) is None or not _fits(problem):
-                return plan
-            order, _ = best_order(problem, _IN_TIME)
-        else:
-            # Who does what decides how long it takes.
-            order = heft(problem)
-            if order.makespan > _limit_of(constraints) * 1000:
-                order, _ = improve_agents(problem, _IN_TIME)
-        in_time = self._made_of(plan, problem, order, waits=True, is_narrow=False)
+    def _keeping(
+        self, plan: ExecutionPlan, constraints: Sequence[Constraint], means: Means
+    ) -> tuple[ExecutionPlan | None, str, bool]:
+        """*plan* in an order that keeps *constraints*; None: why not, and if sure."""
+        tasks = plan.tasks
+        problem = problem_of(tasks, plan.workflow, means, constraints=constraints)
+        limit = limit_of(constraints)
         aim = Aim({"makespan": 1.0}, problem, plan)
-        in_time = self._timed(in_time, constraints, aim, problem, order).plan
-        is_sooner = in_time.estimated_duration <= plan.estimated_duration
-        return in_time if is_sooner or problem.lengths is not None else plan
+        peaks = peaks_to_keep(constraints, tasks, dict(means.pools))
+        is_paced = problem.lengths is not None and limit < math.inf
+        was = self._timed(plan, constraints, aim, problem)
+        if not (was.breaks or peaks or is_paced):
+            return plan, "", True
+        most = ticks(limit) if limit < math.inf else limit
+        found = in_time(problem, most, rounded(tasks))
+        schedule = found.schedule
+        if schedule is None and limit == math.inf:
+            # It never runs here: whoever validates it is told so.
+            return plan, "", True
+        if schedule is None:
+            seconds = seconds_of(soonest(problem, math.inf, looks=False))
+            return None, f"it takes {seconds:g} s", found.is_sure
+        why = ""
+        for waits in waits_that_keep(
+            problem, schedule, peaks, self._loose(plan, means)
+        ):
+            ordered = self._made_of(plan, problem, schedule, waits)
+            timed = self._timed(ordered, constraints, aim, problem, schedule)
+            if not timed.breaks:
+                return timed.plan, "", True
+            why = f"{timed.breaks[0]} does not hold in virtual time"
+        return None, why, False
 
-    def _constraints(self, request: TaskRequest) -> tuple[Constraint, ...]:
+    def _loose(self, plan: ExecutionPlan, means: Means) -> Problem:
+        """The problem of a plan as the orchestrator has it, whatever may be used."""
+        return problem_of(plan.tasks, plan.workflow, means)
+
+    def constraints_of(self, request: TaskRequest) -> tuple[Constraint, ...]:
         """
         Those of a request, with its deadline, and what is left of its budget.
 
@@ -601,7 +553,7 @@ class Planner:
                 hint=f"agents have {', '.join(capabilities)}",
             )
 
-    def _refuse_strange(
+    def refuse_strange(
         self, request: TaskRequest, tasks: Sequence[PlannedTask], means: Means
     ) -> None:
         """
@@ -641,7 +593,7 @@ class Planner:
                 hint=f"there are {', '.join(sorted(known)) or 'none'}",
             )
 
-    def _with_request(self, draft: Any, request: TaskRequest) -> Draft:
+    def with_request(self, draft: Any, request: TaskRequest) -> Draft:
         """What a request says of all its tasks."""
         if not isinstance(draft, Draft) or not isinstance(draft.workflow, Workflow):
             msg = f"the resolver gave {show(draft)}: a Draft of a workflow is needed"
@@ -666,7 +618,8 @@ class Planner:
             return draft
         return attrs.evolve(draft, workflow=changed(draft.workflow, options))
 
-    def _tasks(self, draft: Draft) -> list[PlannedTask]:
+    def tasks_of(self, draft: Draft) -> list[PlannedTask]:
+        """What is known of the tasks of a draft."""
         # What is known may be added to meanwhile.
         with self._lock:
             return self._tasks_of(draft)
@@ -705,7 +658,7 @@ class Planner:
         problem: Problem,
         constraints: Sequence[Constraint],
     ) -> ExecutionPlan:
-        order = topological(problem.parents, RULES[_DEFAULT_RULE](problem))
+        order = topological(problem.parents, RULES[DEFAULT_RULE](problem))
         starts, ends = parallel(problem, order)
         options: dict[str, dict[str, Any]] = {
             task.id: {"expected": float(task.duration)}
@@ -751,14 +704,14 @@ class Planner:
         cost = math.fsum(task.cost for task in plan.tasks)
         peak = 1.0
         peaks: Mapping[str, float] = {}
-        broken = 1
+        has_ended = False
         with suppress(TaskorchError):
             report = self._simulated(plan)
             if not report.never and not report.failed:
                 seconds = report.makespan
                 peaks = report.peak.resources
                 peak = aim.peak_of(report.peak.slots, peaks)
-                broken = 0
+                has_ended = True
         value = aim.worth(seconds * 1000, 0.0, peak)
         if schedule is not None and problem.lengths is not None:
             seconds, source = schedule.makespan / 1000, "scheduled"
@@ -776,9 +729,9 @@ class Planner:
             estimated_cost=round(cost, 9),
         )
         limits = _limits(constraints, plan.tasks, seconds, cost, peaks)
-        broken += sum(used > limit + 1e-6 for _, used, limit in limits)
+        breaks = tuple(each for each, used, limit in limits if used > limit + 1e-6)
         plan = attrs.evolve(plan, binding=_binding(plan, constraints))
-        return _Timed(plan, broken, value)
+        return _Timed(plan, breaks, len(breaks) + (not has_ended), value)
 
     def _simulated(self, plan: ExecutionPlan) -> Any:
         return simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
@@ -809,7 +762,7 @@ class Planner:
             findings.append(PlanFinding("deadline_past", error.message, "the request"))
         constraints: Sequence[Constraint] = ()
         try:
-            constraints = self._constraints(plan.request)
+            constraints = self.constraints_of(plan.request)
         except PlanningError as error:
             findings.append(PlanFinding("no_budget", error.message, error.hint or ""))
         names = {agent.name for agent in means_of(self._rt).agents}
@@ -938,17 +891,17 @@ class Planner:
         if seconds > 3600:  # noqa: PLR2004 - an hour
             msg = f"seconds is at most 3,600, not {seconds:g}"
             raise InvalidTaskError(msg)
-        speeds = rates_of("speed", speeds, least=1e-9)
-        prices = rates_of("price", prices, least=0.0)
-        speeds = plan.speeds if speeds is None else speeds
-        prices = plan.prices if prices is None else prices
+        speeds = rates_of(
+            "speed", plan.speeds if speeds is None else speeds, least=1e-9
+        )
+        prices = plan.prices if prices is None else rates_of("price", prices, least=0.0)
         weights = aims_of(aims)
         if not plan.tasks:
             return plan
         now = monotonic()
         end = now + seconds
         means = means_of(self._rt)
-        constraints = self._constraints(plan.request)
+        constraints = self.constraints_of(plan.request)
         problem = problem_of(
             plan.tasks,
             plan.workflow,
@@ -957,14 +910,15 @@ class Planner:
             speeds=speeds,
             prices=prices,
         )
-        if failing((), plan.tasks, problem) is not None or not _fits(problem):
+        if not fits(problem):
             return attrs.evolve(plan, optimizer="as it was: it does not fit here")
-        aim = Aim(weights, problem, plan, _limit_of(constraints) * 1000)
+        aim = Aim(weights, problem, plan, limit_of(constraints) * 1000)
         own = [task.agent for task in plan.tasks]
         begin = None if problem.lengths is None else in_order(problem, own)
         was = self._timed(plan, constraints, aim, problem, begin)
         best: _Timed | None = None
         searched = aim.problems()
+        loose = self._loose(plan, means)
         # What is found is looked at once more, which takes about as long.
         end -= (monotonic() - now) * len(searched)
         is_said = problem.lengths is None or all(own)
@@ -983,12 +937,9 @@ class Planner:
                 chosen if self.learns and learn else None,
                 begin,
             )
-            is_narrow = each is not problem or any(
-                isinstance(one, MaxPeak) for one in constraints
-            )
-            ordered = self._made_of(
-                plan, each, schedule, waits=waits, is_narrow=is_narrow
-            )
+            is_asked = waits and each.lengths is None
+            edges = few_waits(each, schedule, loose) if is_asked else ()
+            ordered = self._made_of(plan, each, schedule, edges)
             timed = self._timed(ordered, constraints, aim, each, schedule)
             timed.plan = attrs.evolve(timed.plan, lower_bound=bound / 1000)
             if best is None or timed.is_better_than(best):
@@ -1050,24 +1001,12 @@ class Planner:
         plan: ExecutionPlan,
         problem: Problem,
         best: Schedule,
-        *,
-        waits: bool,
-        is_narrow: bool,
+        waits: Iterable[tuple[int, int]],
     ) -> ExecutionPlan:
-        """*plan* with the order of a schedule, and its workers."""
+        """*plan* with the order of a schedule, and its workers and *waits*."""
         tasks = plan.tasks
         order = best.order()
-        edges = []
-        if waits and problem.lengths is None:
-            loose = None
-            if is_narrow:
-                loose = problem_of(tasks, plan.workflow, means_of(self._rt))
-                if len(loose.capacities) != len(problem.capacities):
-                    loose = None
-            edges = [
-                (tasks[first].id, tasks[then].id)
-                for first, then in order_edges(problem, best, loose)
-            ]
+        edges = [(tasks[first].id, tasks[then].id) for first, then in waits]
         base = plan.request.priority
         options: dict[str, dict[str, Any]] = {}
         planned = []
@@ -1360,11 +1299,12 @@ class _Timed:
     """
     A plan, and what the simulator says of it.
 
-    The number of constraints that it breaks, and what it is worth by an aim: the less,
-    the better.
+    The constraints that it breaks, how much is wrong with it, and what it is worth by
+    an aim: the less, the better.
     """
 
     plan: ExecutionPlan
+    breaks: tuple[Constraint, ...]
     broken: int
     worth: float
 
@@ -1375,61 +1315,12 @@ class _Timed:
         return self.worth < other.worth - 1e-9
 
 
-def _limit_of(constraints: Iterable[Constraint]) -> float:
-    """Seconds that a plan may take."""
-    limits = [each.seconds for each in constraints if isinstance(each, Deadline)]
-    return min(limits, default=math.inf)
-
-
-def _late(plan: ExecutionPlan, constraints: Iterable[Constraint]) -> Deadline | None:
-    """The deadline that *plan* misses."""
-    seconds = float(plan.estimated_duration)
-    deadlines = [each for each in constraints if isinstance(each, Deadline)]
-    return next((each for each in deadlines if seconds > each.seconds + 1e-6), None)
-
-
-def _end_of(problem: Problem, *, looks: bool) -> float:
-    """When all has ended in a good order, in seconds; with *looks* in a better one."""
-    order = topological(problem.parents, RULES[_DEFAULT_RULE](problem))
-    if len(order) < len(problem) or not _fits(problem):
-        return math.inf
-    if problem.lengths is not None:
-        return heft(problem).makespan / 1000
-    return best_order(problem, _IN_TIME if looks else 0.0)[0].makespan / 1000
-
-
 def _remember(table: OrderedDict[Any, Any], key: str, value: Any) -> None:
     """Put a value into a table, from which the one longest unused leaves."""
     table[key] = value
     table.move_to_end(key)
     while len(table) > _KEPT:
         table.popitem(last=False)
-
-
-def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan:
-    """*plan*, which says why ways before it were not taken."""
-    if not rejected:
-        return plan
-    first = tuple((f"way {n}", why) for n, why in enumerate(rejected, 1))
-    way = Choice(plan.request.type, f"way {len(rejected) + 1}", first)
-    return attrs.evolve(plan, choices=(way, *plan.choices))
-
-
-def _refusal(
-    request: TaskRequest,
-    conflict: tuple[tuple[Constraint, ...], str],
-    rejected: Sequence[str],
-    soonest: float,
-) -> PlanningError:
-    """The error that no way meets a request."""
-    constraints, why = conflict
-    names = tuple(map(str, constraints))
-    who = " and ".join(names) or "what it needs"
-    verb = "cannot hold together" if len(names) > 1 else "cannot hold"
-    msg = f"request {request.id!r}: {who} {verb}: {why}"
-    if soonest < math.inf and any(isinstance(one, Deadline) for one in constraints):
-        msg += f"; the earliest end that was found is {soonest:g} s after it begins"
-    return PlanningError(msg, conflict=names, trace=tuple(rejected[:8]))
 
 
 def _marked(plan: ExecutionPlan, choice: tuple[str, float]) -> ExecutionPlan:
@@ -1486,35 +1377,6 @@ def _with_cost(resources: Resources, cost: float) -> Resources:
     return Resources(**dict(resources), cost=cost)
 
 
-def _ordered(
-    draft: Draft, constraints: Sequence[Constraint], tasks: Sequence[PlannedTask]
-) -> Draft:
-    """The draft in which what must come first does, unless that is a ring."""
-    edges = []
-    reasons = dict(draft.reasons)
-    for each in constraints:
-        if isinstance(each, Before):
-            firsts, thens = named_by(tasks, each.first), named_by(tasks, each.then)
-            for name, matches in ((each.first, firsts), (each.then, thens)):
-                if not matches:
-                    ids = [task.id for task in tasks]
-                    msg = f"{each}: the plan has no task {name!r}{guess(name, ids)}"
-                    raise PlanningError(msg, conflict=(str(each),))
-            for first in firsts:
-                for then in thens:
-                    if first != then:
-                        edges.append((first, then))
-                        reasons.setdefault((then, first), f"the constraint {each}")
-    if not edges:
-        return draft
-    try:
-        workflow = changed(draft.workflow, {}, edges)
-    except TaskorchError:
-        # What conflicts is named later.
-        return draft
-    return attrs.evolve(draft, workflow=workflow, reasons=reasons)
-
-
 def _limits(
     constraints: Iterable[Constraint],
     tasks: Sequence[PlannedTask],
@@ -1562,15 +1424,6 @@ def _binding(plan: ExecutionPlan, constraints: Sequence[Constraint]) -> str | No
     ]
     share, text = max(shares, default=(0.0, ""))
     return text if share >= _NEAR else None
-
-
-def _fits(problem: Problem) -> bool:
-    """Whether each task can run alone."""
-    return all(
-        amount <= capacity
-        for need in problem.demands
-        for amount, capacity in zip(need, problem.capacities, strict=True)
-    )
 
 
 def _context_of(problem: Problem) -> str:

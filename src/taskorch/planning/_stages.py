@@ -27,9 +27,9 @@ from taskorch.planning._domain import (
     MAX_STEPS,
     Decomposition,
     Domain,
-    cost_of,
-    duration_of,
     interference,
+    step_cost,
+    step_seconds,
 )
 from taskorch.planning._gtpyhop import GtpyhopDomain
 from taskorch.planning._job_shop import best_order
@@ -316,6 +316,7 @@ class LibraryDecomposer:
         max_steps: int = MAX_STEPS,
         max_seconds: float = MAX_SECONDS,
         without: Sequence[tuple[Any, ...]] = (),
+        bounds: Any = None,
     ) -> Iterator[Decomposition | Workflow | Draft]:
         """
         What a request of this type is done by.
@@ -325,6 +326,7 @@ class LibraryDecomposer:
             max_steps: Steps of a search before it is given up.
             max_seconds: Seconds before it is given up.
             without: Steps of a domain that are taken for such as cannot be done.
+            bounds: The `PathBounds` of ways, beyond which none is looked at.
 
         Raises:
             PlanningError: Nobody knows how to do it.
@@ -332,12 +334,14 @@ class LibraryDecomposer:
         library = self._library
         domain = self.domain_of(request)
         if domain is not None:
+            more = {"bounds": bounds} if isinstance(domain, Domain) else {}
             yield from domain.decompositions(
                 *task_of(domain, request),
                 max_steps=max_steps,
                 max_seconds=max_seconds,
                 prefer=library.prefer,
                 without=without,
+                **more,
             )
             return
         template = library.templates.get(request.type)
@@ -471,9 +475,7 @@ class InterferenceResolver:
                 "after": [ids[other] for other in needs],
                 "resources": operator.resources,
                 "requires": operator.requires,
-                "expected": duration_of(
-                    operator.name, _amount(operator.duration, step.args, operator.name)
-                ),
+                "expected": step_seconds(operator, step.args),
             }
             if operator.run is None:
                 workflow.add(Task(payload=_thawed(step.args), **options))
@@ -481,22 +483,13 @@ class InterferenceResolver:
                 del options["requires"]
                 workflow.add(Task.call(operator.run, *_thawed(step.args), **options))
             reasons |= {(name, ids[other]): why for other, why in needs.items()}
-            cost = _amount(operator.cost, step.args, operator.name)
-            costs[name] = 0.0 if cost is None else cost_of(operator.name, cost)
+            costs[name] = step_cost(operator, step.args)
             ids.append(name)
         return Draft(workflow, reasons, costs, found.choices)
 
 
 def _words(args: Iterable[Any]) -> list[str]:
     return [str(a) for a in args if isinstance(a, str | int) and str(a)]
-
-
-def _amount(amount: Any, args: tuple[Any, ...], who: str) -> Any:
-    try:
-        return amount(*args) if callable(amount) else amount
-    except Exception as error:
-        msg = f"operator {who!r}: its duration or cost failed: {error}"
-        raise PlanningError(msg, hint="mend the function") from error
 
 
 # -- putting in order --------------------------------------------------------------

@@ -1,0 +1,338 @@
+"""
+The ways in which a request can be done, and which of its constraints each can keep.
+
+The first that keeps all of them becomes the plan. If there is none, and that is sure,
+the fewest constraints that conflict are looked for, over all ways. If it is not sure,
+the request was given up, which is another word.
+
+Decision: 0263.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
+
+from taskorch.errors import PlanningError, TaskorchError
+from taskorch.kit.visible import counted, show
+from taskorch.planning._feasibility import (
+    Held,
+    PathBounds,
+    befores,
+    failing,
+    in_time,
+    least_seconds,
+    limit_of,
+    rounded,
+    seconds_of,
+    smallest_conflict,
+    soonest,
+    ticks,
+)
+from taskorch.planning._problems import changed, factors_of, problem_of
+from taskorch.planning._stages import Draft, InterferenceResolver, LibraryDecomposer
+from taskorch.planning._values import (
+    BudgetLeft,
+    Choice,
+    Constraint,
+    Deadline,
+    ExecutionPlan,
+    MaxCost,
+    PlannedTask,
+    TaskRequest,
+)
+from taskorch.simulation._plans._plan import Means
+
+if TYPE_CHECKING:
+    from taskorch.planning._planner import Planner
+
+#: Ways of which it is looked longer how soon they can end, if none is in time.
+_LOOKED: Final = 3
+#: Ways that are looked at as a whole, so that it is known what is wrong with each.
+_WHOLE: Final = 64
+#: Reasons that an error tells.
+_TOLD: Final = 3
+
+
+class Ways:
+    """
+    The ways in which a request can be done.
+
+    Args:
+        planner: Who knows what tasks take, and makes plans.
+        request: The request.
+        means: What there is.
+        limits: `max_seconds` and `max_steps` of a search.
+        cache: Whether plans of the same shape may be given again.
+        ways: The ways, if the decomposer is not to be asked.
+        rest: What is left of each, if a part is done; it gives None if it is no way on.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        request: TaskRequest,
+        means: Means,
+        limits: dict[str, Any],
+        *,
+        cache: bool = False,
+        ways: Iterable[Any] | None = None,
+        rest: Callable[[Draft], Draft | None] | None = None,
+    ) -> None:
+        self._planner = planner
+        self._request = request
+        self._means = means
+        self._limits = limits
+        self._cache = cache
+        self._rest = rest
+        self._end = monotonic() + limits["max_seconds"]
+        self._constraints = planner.constraints_of(request)
+        decomposer = planner.decomposer
+        self._is_ours = ways is None and isinstance(decomposer, LibraryDecomposer)
+        if ways is None and not self._is_ours:
+            # It has bounds of its own.
+            ways = decomposer.decompose(request)
+            if not isinstance(ways, Iterable):
+                msg = f"the decomposer gave {show(ways)}: ways in which it can be done"
+                raise PlanningError(msg, hint="mend the decomposer")
+        self._given = None if ways is None else iter(ways)
+        #: Those that were given so far.
+        self._kept: list[Any] = []
+        #: Why it is not sure that there is no way.
+        self._unsure: list[str] = []
+
+    def plan(self) -> ExecutionPlan:
+        """
+        The plan by the first way that keeps all constraints.
+
+        Raises:
+            PlanningError: There is none, or none was found in time.
+        """
+        rejected: list[str] = []
+        for each in self._each(self._constraints):
+            draft = self._drawn(each, self._constraints)
+            if draft is None:
+                rejected.append("it is no way to go on from what the run has done")
+                continue
+            plan, why = self._planned(draft)
+            if plan is not None:
+                return _chosen_after(plan, rejected)
+            rejected.append(why)
+        if self._unsure:
+            raise self._given_up(rejected)
+        raise self._refused(rejected)
+
+    def _each(self, wanted: Sequence[Constraint]) -> Iterator[Any]:
+        """The ways; after some, no more whose beginning breaks what is *wanted*."""
+        bounds = self._bounds(wanted) if wanted else None
+        for number, each in enumerate(self._source(bounds)):
+            if number and monotonic() > self._end:
+                most = f"{self._limits['max_seconds']:g} s"
+                self._unsure.append(f"after {counted(number, 'way')} and {most}")
+                return
+            if bounds is not None and number >= _WHOLE:
+                bounds.cuts = True
+            yield each
+
+    def _source(self, bounds: PathBounds | None) -> Iterator[Any]:
+        if self._given is None:
+            yield from self._decomposed(bounds)
+            return
+        yield from self._kept
+        for each in self._given:
+            self._kept.append(each)
+            yield each
+
+    def _decomposed(self, bounds: PathBounds | None) -> Iterable[Any]:
+        decomposer: Any = self._planner.decomposer
+        ways = decomposer.decompose(self._request, **self._limits, bounds=bounds)
+        return cast("Iterable[Any]", ways)
+
+    def _bounds(self, wanted: Sequence[Constraint]) -> PathBounds | None:
+        """What cuts off ways; None: who resolves them may make others of them."""
+        planner, means = self._planner, self._means
+        if type(planner.resolver) is not InterferenceResolver:
+            return None
+        capacities = {name: units / 1e6 for name, units in means.pools}
+
+        def fastest(kind: str) -> float:
+            return min([1.0, *factors_of(kind, means.agents, means, None).values()])
+
+        stated = planner.estimator.stated
+        return PathBounds(wanted, capacities, least_seconds(stated, fastest))
+
+    def _drawn(self, each: Any, wanted: Sequence[Constraint]) -> Draft | None:
+        """The draft of a way in which what is *wanted* to be before others is."""
+        planner, request = self._planner, self._request
+        draft = planner.with_request(planner.resolver.resolve(each, request), request)
+        draft = _ordered(draft, wanted, planner.tasks_of(draft))
+        return draft if self._rest is None else self._rest(draft)
+
+    def _planned(self, draft: Draft) -> tuple[ExecutionPlan | None, str]:
+        """The plan of a draft that keeps all constraints, or why there is none."""
+        planner, constraints = self._planner, self._constraints
+        tasks = planner.tasks_of(draft)
+        planner.refuse_strange(self._request, tasks, self._means)
+        whole = problem_of(tasks, draft.workflow, self._means)
+        why = failing(constraints, tasks, whole)
+        if why is not None:
+            return None, why
+        plan, why, is_sure = planner.in_order(
+            self._request, draft, tasks, self._means, constraints, self._cache
+        )
+        if plan is None and not is_sure:
+            self._unsure.append(why)
+        return plan, why
+
+    # -- if there is none --------------------------------------------------------------
+
+    def _given_up(self, rejected: Sequence[str]) -> PlanningError:
+        why = self._unsure[-1]
+        ways = counted(len(rejected), "way")
+        msg = f"request {self._request.id!r} was given up after {ways}: whether it can "
+        msg += f"be done is not known ({why})"
+        hint = "allow more: max_seconds=, max_steps=; or loosen a constraint"
+        return PlanningError(msg, trace=tuple(rejected[:8]), hint=hint)
+
+    def _refused(self, rejected: Sequence[str]) -> PlanningError:
+        """The error that no way meets the request."""
+        whole = Held(why=_words(rejected))
+        constraints, why, is_smallest = smallest_conflict(
+            self._constraints, self._held, whole, self._end
+        )
+        if not constraints:
+            msg = f"the decomposer found no way to do {self._request.type!r}"
+            return PlanningError(msg, trace=tuple(dict.fromkeys(rejected)))
+        names = tuple(map(str, constraints))
+        verb = "cannot hold together" if len(names) > 1 else "cannot hold"
+        msg = f"request {self._request.id!r}: {' and '.join(names)} {verb}: {why}"
+        if not is_smallest:
+            msg += " (fewer may conflict: that is not known)"
+        if any(isinstance(one, Deadline) for one in constraints):
+            msg += self._earliest(constraints)
+        return PlanningError(msg, conflict=names, trace=tuple(rejected[:8]))
+
+    def _held(self, wanted: tuple[Constraint, ...]) -> Held:
+        """Whether what is *wanted* can hold together, by any way."""
+        reasons: list[str] = []
+        was_unsure = len(self._unsure)
+        is_sure = True
+        try:
+            for each in self._each(wanted):
+                draft = self._drawn(each, wanted)
+                if draft is None:
+                    continue
+                held = self._held_by(draft, wanted)
+                if held.why is None:
+                    return held
+                reasons.append(held.why)
+                is_sure = is_sure and held.is_sure
+        except PlanningError:
+            is_sure = False
+        is_sure = is_sure and len(self._unsure) == was_unsure
+        del self._unsure[was_unsure:]
+        return Held(why=_words(reasons), is_sure=is_sure)
+
+    def _held_by(self, draft: Draft, wanted: tuple[Constraint, ...]) -> Held:
+        """Whether what is *wanted* can hold of this way."""
+        tasks = self._planner.tasks_of(draft)
+        whole = problem_of(tasks, draft.workflow, self._means)
+        why = failing(wanted, tasks, whole)
+        if why is not None:
+            return Held(why=why)
+        # What has no deadline may wait for as long as it wants.
+        limit = limit_of(wanted)
+        if limit < math.inf:
+            problem = problem_of(tasks, draft.workflow, self._means, constraints=wanted)
+            found = in_time(problem, ticks(limit), rounded(tasks))
+            if found.schedule is None:
+                end = seconds_of(soonest(problem, math.inf, looks=False))
+                return Held(why=f"it takes {end:g} s", is_sure=found.is_sure)
+        cheap = [
+            each
+            for each in self._constraints
+            if isinstance(each, MaxCost | BudgetLeft)
+            and failing((each,), tasks, whole) is None
+        ]
+        return Held(frozenset(cheap))
+
+    def _earliest(self, conflict: tuple[Constraint, ...]) -> str:
+        """How soon it can end, in words: at all, and with the others that conflict."""
+        end = self._soonest(())
+        if end == math.inf:
+            return ""
+        text = f"; the earliest end that was found is {end:g} s after it begins"
+        others = tuple(one for one in conflict if not isinstance(one, Deadline))
+        if others:
+            end = self._soonest(others)
+            if end < math.inf:
+                text += f", and {end:g} s with {' and '.join(map(str, others))}"
+        return text
+
+    def _soonest(self, wanted: tuple[Constraint, ...]) -> float:
+        """The earliest end of all ways by which what is *wanted* holds, in seconds."""
+        best = math.inf
+        ways = 0
+        bounds = self._bounds(wanted)
+        if bounds is not None:
+            bounds.cuts = True
+        try:
+            for each in self._source(bounds):
+                ways += 1
+                draft = self._drawn(each, wanted)
+                if draft is None:
+                    continue
+                tasks = self._planner.tasks_of(draft)
+                problem = problem_of(
+                    tasks, draft.workflow, self._means, constraints=wanted
+                )
+                if failing(wanted, tasks, problem) is None:
+                    end = soonest(problem, best * 1000, looks=ways <= _LOOKED)
+                    best = min(best, seconds_of(end))
+                    if bounds is not None:
+                        # Sooner by less than what is rounded is no sooner.
+                        bounds.limit = best - seconds_of(len(tasks) + 2)
+                if monotonic() > self._end:
+                    break
+        except PlanningError:
+            pass
+        return best
+
+
+def _words(reasons: Iterable[str]) -> str:
+    """Why ways cannot be: the first reasons."""
+    words = [*dict.fromkeys(reasons)]
+    return ", or ".join(words[:_TOLD]) or "there is no way"
+
+
+def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan:
+    """*plan*, which says why ways before it were not taken."""
+    if not rejected:
+        return plan
+    first = tuple((f"way {n}", why) for n, why in enumerate(rejected[:_WHOLE], 1))
+    way = Choice(plan.request.type, f"way {len(rejected) + 1}", first)
+    return attrs.evolve(plan, choices=(way, *plan.choices))
+
+
+def _ordered(
+    draft: Draft, constraints: Sequence[Constraint], tasks: Sequence[PlannedTask]
+) -> Draft:
+    """The draft in which what must come first does, unless that is a ring."""
+    edges: list[tuple[str, str]] = []
+    reasons = dict(draft.reasons)
+    for each in constraints:
+        for first, then in befores((each,), tasks):
+            edges.append((first, then))
+            reasons.setdefault((then, first), f"the constraint {each}")
+    if not edges:
+        return draft
+    try:
+        workflow = changed(draft.workflow, {}, edges)
+    except TaskorchError:
+        # What conflicts is named later.
+        return draft
+    return attrs.evolve(draft, workflow=workflow, reasons=reasons)

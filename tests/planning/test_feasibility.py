@@ -1,0 +1,197 @@
+"""What is planned keeps its constraints; what is refused cannot be; or it was given up."""
+
+from __future__ import annotations
+
+import pytest
+from tests.planning.feasible import faults_of
+from tests.planning.tools import do
+
+from taskorch import Resources, Task, TaskOrchestrator, Workflow
+from taskorch.errors import PlanningError
+from taskorch.planning import (
+    Before,
+    Deadline,
+    MaxCost,
+    MaxPeak,
+    TaskRequest,
+)
+
+
+def test_what_is_said_of_small_requests_is_so():
+    faults = {seed: faults_of(seed) for seed in range(30)}
+    assert not {seed: each for seed, each in faults.items() if each}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(20))
+def test_what_is_said_of_two_thousand_small_requests_is_so(block):
+    seeds = range(100 * block, 100 * block + 100)
+    faults = {seed: faults_of(seed) for seed in seeds}
+    assert not {seed: each for seed, each in faults.items() if each}
+
+
+def chain(parts, *, slow=(10, 1), quick=(1, 5)):
+    """One part after the other, each in a slow or in a quick way."""
+    orch = TaskOrchestrator()
+    domain = orch.planner.domain("d")
+    for name, (seconds, cost) in {"slow": slow, "quick": quick}.items():
+
+        def apply(state, part):
+            return state.set(part, True) if not part or state.get(part - 1) else None
+
+        domain.operator(apply, name=name, duration=seconds, cost=cost, run=do)
+        domain.method("part", name=f"by {name}")(
+            lambda _state, part, name=name: [(name, part)]
+        )
+    domain.method("go", name="all")(
+        lambda _state: [("part", part) for part in range(parts)]
+    )
+    return orch
+
+
+def asked(*constraints, kind="go", **fields):
+    return TaskRequest("r", kind, constraints=constraints, **fields)
+
+
+def refused(orch, *constraints, **options):
+    with pytest.raises(PlanningError) as caught:
+        orch.planner.plan(asked(*constraints), **options)
+    return caught.value
+
+
+@pytest.mark.parametrize("parts", [8, 30])
+def test_the_only_way_of_many_is_found(parts):
+    plan = chain(parts).planner.plan(asked(Deadline(parts)))
+    assert [task.type for task in plan.tasks] == ["quick"] * parts
+
+
+def test_of_many_ways_the_earliest_end_is_said():
+    refusal = refused(chain(10), Deadline(9))
+    assert refusal.conflict == ("the deadline of 9 s",)
+    assert "the earliest end that was found is 10 s" in str(refusal)
+
+
+def test_limits_that_conflict_only_together_are_named_together():
+    refusal = refused(chain(6), MaxPeak("cpu", 1), Deadline(20), MaxCost(10))
+    assert refusal.conflict == ("the deadline of 20 s", "the cost of at most 10")
+    assert "is 6 s after it begins, and 51 s with the cost of at most 10" in str(
+        refusal
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_seconds": 0.2}, {"max_steps": 2_000, "max_seconds": 60}]
+)
+def test_a_search_that_is_cut_short_is_no_proof(options):
+    # Half of the parts quick is too dear, and too slow by one second.
+    refusal = refused(chain(40), Deadline(219), MaxCost(120), **options)
+    assert refusal.conflict == ()
+    assert "given up" in str(refusal)
+    assert "cannot" not in str(refusal)
+    assert "max_seconds=" in str(refusal)
+
+
+def shared(*rows, cpu=6, **options):
+    """Tasks that share processors: seconds and cpu of each."""
+    orch = TaskOrchestrator(resources={"cpu": cpu}, concurrency=8, **options)
+
+    @orch.planner.template("go")
+    def go():
+        flow = Workflow("w")
+        for number, (seconds, need, *after) in enumerate(rows):
+            flow.task(
+                do,
+                1,
+                id=f"t{number}",
+                expected=seconds,
+                resources={"cpu": need},
+                after=after,
+            )
+        return flow
+
+    return orch
+
+
+def test_a_peak_is_kept_however_long_tasks_take():
+    orch = shared((10, 3), (10, 2), (10, 2), (5, 1), (7, 2, "t3"), (3, 1, "t1"))
+    plan = orch.planner.plan(asked(MaxPeak("cpu", 3)))
+    for number in range(6):
+        durations = {task.id: 5.0 for task in plan.tasks} | {f"t{number}": 40.0}
+        assert orch.simulate(plan, durations=durations).peak.resources["cpu"] <= 3
+
+
+def test_a_deadline_and_a_peak_hold_together_or_are_named_together():
+    orch = shared((10, 3), (10, 2), (10, 2))
+    for limit in (Deadline(25), MaxPeak("cpu", 3)):
+        assert orch.planner.validate(orch.planner.plan(asked(limit))).ok
+    plan = orch.planner.plan(asked(Deadline(30), MaxPeak("cpu", 3)))
+    assert orch.simulate(plan).makespan == 30
+    refusal = refused(orch, Deadline(25), MaxPeak("cpu", 3))
+    assert refusal.conflict == ("the deadline of 25 s", "at most 3 cpu at once")
+    assert "30 s with at most 3 cpu at once" in str(refusal)
+
+
+def test_an_order_that_no_rule_finds_is_found_or_it_is_sure_that_there_is_none():
+    orch = shared(*((seconds, 1) for seconds in (3, 3, 2, 2, 2)), cpu=2)
+    assert orch.simulate(orch.planner.plan(asked(Deadline(6)))).makespan == 6
+    assert refused(orch, Deadline(5.9)).conflict == ("the deadline of 5.9 s",)
+    orch = shared(*((3 - number % 2 / 10, 1) for number in range(7)), cpu=2)
+    assert refused(orch, Deadline(11.5)).conflict == ("the deadline of 11.5 s",)
+
+
+def test_a_way_without_the_task_that_must_come_first_is_left_for_another():
+    orch = TaskOrchestrator()
+    domain = orch.planner.domain("d")
+    for name in ("write", "check", "send"):
+        domain.operator(
+            lambda state, name=name: state.set(name, True), name=name, run=do
+        )
+    domain.method("go", name="at once")(lambda _state: [("write",), ("send",)])
+    domain.method("go", name="with care")(
+        lambda _state: [("write",), ("check",), ("send",)]
+    )
+    plan = orch.planner.plan(asked(Before("check", "send")))
+    assert len(plan.tasks) == 3
+    assert "not way 1: it has no task 'check'" in plan.explain()
+
+
+def test_nobody_is_at_work_while_something_is_waited_for():
+    orch = TaskOrchestrator(concurrency=1)
+
+    @orch.planner.template("go")
+    def go():
+        flow = Workflow("w")
+        flow.add(Task.wait_for("news", id="wait", expected=10))
+        flow.task(do, 1, id="work", expected=10)
+        return flow
+
+    assert float(orch.planner.plan(asked(Deadline(15))).estimated_duration) == 10
+
+
+def test_times_below_a_unit_add_up_to_no_refusal():
+    orch = TaskOrchestrator()
+    domain = orch.planner.domain("d")
+    domain.operator(
+        lambda state, part: state.set("x", part), name="step", duration=0.0006, run=do
+    )
+    domain.method("go", name="all")(lambda _state: [("step", n) for n in range(50)])
+    plan = orch.planner.plan(asked(Deadline(0.035)))
+    assert float(plan.estimated_duration) == pytest.approx(0.03)
+
+
+def test_a_plan_of_the_same_shape_keeps_its_own_deadline():
+    orch = TaskOrchestrator()
+    domain = orch.planner.domain("d")
+    domain.operator(
+        lambda state, seconds: state.set("x", seconds),
+        name="step",
+        duration=lambda seconds: seconds,
+        resources=Resources(),
+        run=do,
+    )
+    limit = Deadline(100)
+    first = asked(limit, kind="step", context={"args": [99.6]})
+    then = asked(limit, kind="step", context={"args": [100.4]})
+    assert float(orch.planner.plan(first, cache=True).estimated_duration) == 99.6
+    with pytest.raises(PlanningError, match=r"takes 100\.4 s"):
+        orch.planner.plan(then, cache=True)
