@@ -18,6 +18,8 @@ Planning: from a request to a workflow that is estimated and in a good order.
 - `_patterns`: templates, and parts of recorded runs that come back.
 - `_estimates`: how long tasks take, what they need and cost.
 - `_learning`: choices that are learnt.
+- `_ways`, `_feasibility`, `_waits`: which way keeps all constraints; whether they can
+  hold together; waits that keep them.
 - `_problems`: from tasks to a problem of order, and back; plans of the same shape.
 - `_scheduling`, `_job_shop`, `_solver`: orders, and what is to be small: in general, on
   machines, by CP-SAT.

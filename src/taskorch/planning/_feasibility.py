@@ -193,7 +193,7 @@ def _use(task: PlannedTask, resource: str) -> float:
 
 
 @attrs.frozen(eq=False)
-class Found:
+class TimelyOrder:
     """
     A schedule that ends in time, if there is one.
 
@@ -206,14 +206,14 @@ class Found:
     is_sure: bool = False
 
 
-def in_time(problem: Problem, limit: float, slack: int = 0) -> Found:
+def in_time(problem: Problem, limit: float, slack: int = 0) -> TimelyOrder:
     """
     A schedule of all tasks that ends by *limit*, in time units.
 
     By so many units as *slack* tasks may be shorter than it is reckoned here.
     """
     if not fits(problem):
-        return Found(None, is_sure=True)
+        return TimelyOrder(None, is_sure=True)
     if problem.lengths is not None:
         # Who does what decides how long it takes.
         schedule, bound = heft(problem), 0
@@ -223,14 +223,14 @@ def in_time(problem: Problem, limit: float, slack: int = 0) -> Found:
     order = topological(problem.parents, RULES[DEFAULT_RULE](problem))
     schedule = _schedule(*parallel(problem, order))
     if schedule.makespan <= limit:
-        return Found(schedule)
+        return TimelyOrder(schedule)
     if lower_bound(problem) > limit + slack:
-        return Found(None, is_sure=True)
+        return TimelyOrder(None, is_sure=True)
     is_complete = len(problem) <= _FEW
     if is_complete:
         tried = _Orders(problem, limit)
         if tried.best is not None:
-            return Found(tried.best)
+            return TimelyOrder(tried.best)
         is_complete = tried.is_complete and not slack
     if not is_complete:
         schedule, bound = best_order(problem, IN_TIME)
@@ -238,9 +238,9 @@ def in_time(problem: Problem, limit: float, slack: int = 0) -> Found:
     return _within(schedule, limit, is_complete)
 
 
-def _within(schedule: Schedule, limit: float, is_sure: bool) -> Found:
+def _within(schedule: Schedule, limit: float, is_sure: bool) -> TimelyOrder:
     is_in_time = schedule.makespan <= limit
-    return Found(schedule if is_in_time else None, is_sure and not is_in_time)
+    return TimelyOrder(schedule if is_in_time else None, is_sure and not is_in_time)
 
 
 def soonest(problem: Problem, limit: float, *, looks: bool) -> float:
@@ -490,11 +490,11 @@ def least_seconds(
 
     def seconds(step: PlannedStep) -> float:
         operator = step.operator
-        said = step_seconds(operator, step.args)
-        if said is None:
+        expected = step_seconds(operator, step.args)
+        if expected is None:
             return 0.0
         factor = fastest(operator.name) if operator.run is None else 1.0
-        return stated(operator.name, said) * factor
+        return stated(operator.name, expected) * factor
 
     return seconds
 
@@ -503,7 +503,7 @@ def least_seconds(
 
 
 @attrs.frozen(eq=False)
-class Held:
+class Possibility:
     """
     Whether constraints can hold together.
 
@@ -520,8 +520,8 @@ class Held:
 
 def smallest_conflict(
     constraints: Sequence[Constraint],
-    held: Callable[[tuple[Constraint, ...]], Held],
-    whole: Held,
+    held: Callable[[tuple[Constraint, ...]], Possibility],
+    whole: Possibility,
     end: float,
 ) -> tuple[tuple[Constraint, ...], str, bool]:
     """
@@ -544,7 +544,7 @@ def smallest_conflict(
     is_smallest = True
     for size in range(len(unique)):
         for subset in combinations(unique, size):
-            if any(known.issuperset(subset) for known in possible):
+            if any(together.issuperset(subset) for together in possible):
                 continue
             if monotonic() > end:
                 return unique, whole.why or "", False

@@ -458,14 +458,14 @@ class Planner:
         if not (was.breaks or peaks or is_paced):
             return plan, "", True
         most = ticks(limit) if limit < math.inf else limit
-        found = in_time(problem, most, rounded(tasks))
-        schedule = found.schedule
+        timely = in_time(problem, most, rounded(tasks))
+        schedule = timely.schedule
         if schedule is None and limit == math.inf:
             # It never runs here: whoever validates it is told so.
             return plan, "", True
         if schedule is None:
             seconds = seconds_of(soonest(problem, math.inf, looks=False))
-            return None, f"it takes {seconds:g} s", found.is_sure
+            return None, f"it takes {seconds:g} s", timely.is_sure
         why = ""
         for waits in waits_that_keep(
             problem, schedule, peaks, self._loose(plan, means)

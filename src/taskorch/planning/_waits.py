@@ -86,8 +86,8 @@ def waits_for_peak(
     free = {-1: most}
     edges: list[tuple[int, int]] = []
     for number in order:
-        left = needs[number]
-        if not left:
+        missing = needs[number]
+        if not missing:
             continue
         givers = [
             n for n in free if n < 0 or schedule.ends[n] <= schedule.starts[number]
@@ -99,15 +99,15 @@ def waits_for_peak(
             )
         )
         for giver in givers:
-            taken = min(left, free[giver])
-            left -= taken
-            free[giver] -= taken
+            amount = min(missing, free[giver])
+            missing -= amount
+            free[giver] -= amount
             if not free[giver]:
                 del free[giver]
-            if taken and giver >= 0 and not above[number] >> giver & 1:
+            if amount and giver >= 0 and not above[number] >> giver & 1:
                 edges.append((giver, number))
                 above[number] |= above[giver] | 1 << giver
-            if not left:
+            if not missing:
                 break
         free[number] = needs[number]
     return edges
@@ -121,8 +121,8 @@ def all_waits(problem: Problem, schedule: Schedule) -> list[tuple[int, int]]:
     by_end: list[tuple[int, int, int]] = []
     for place, number in enumerate(order):
         start = schedule.starts[number]
-        known = bisect_right(by_end, (start, len(order), 0))
-        for _, _, other in reversed(by_end[:known]):
+        count = bisect_right(by_end, (start, len(order), 0))
+        for _, _, other in reversed(by_end[:count]):
             if not above[number] >> other & 1:
                 edges.append((other, number))
                 above[number] |= above[other] | 1 << other

@@ -13,15 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import attrs
 
 from taskorch.errors import PlanningError, TaskorchError
 from taskorch.kit.visible import counted, show
 from taskorch.planning._feasibility import (
-    Held,
     PathBounds,
+    Possibility,
     befores,
     failing,
     in_time,
@@ -47,9 +47,6 @@ from taskorch.planning._values import (
 )
 from taskorch.simulation._plans._plan import Means
 
-if TYPE_CHECKING:
-    from taskorch.planning._planner import Planner
-
 #: Ways of which it is looked longer how soon they can end, if none is in time.
 _LOOKED: Final = 3
 #: Ways that are looked at as a whole, so that it is known what is wrong with each.
@@ -74,7 +71,8 @@ class Ways:
 
     def __init__(
         self,
-        planner: Planner,
+        # Any: a planner knows its ways, and they do not name its class.
+        planner: Any,
         request: TaskRequest,
         means: Means,
         limits: dict[str, Any],
@@ -200,7 +198,7 @@ class Ways:
 
     def _refused(self, rejected: Sequence[str]) -> PlanningError:
         """The error that no way meets the request."""
-        whole = Held(why=_words(rejected))
+        whole = Possibility(why=_words(rejected))
         constraints, why, is_smallest = smallest_conflict(
             self._constraints, self._held, whole, self._end
         )
@@ -216,7 +214,7 @@ class Ways:
             msg += self._earliest(constraints)
         return PlanningError(msg, conflict=names, trace=tuple(rejected[:8]))
 
-    def _held(self, wanted: tuple[Constraint, ...]) -> Held:
+    def _held(self, wanted: tuple[Constraint, ...]) -> Possibility:
         """Whether what is *wanted* can hold together, by any way."""
         reasons: list[str] = []
         was_unsure = len(self._unsure)
@@ -235,30 +233,30 @@ class Ways:
             is_sure = False
         is_sure = is_sure and len(self._unsure) == was_unsure
         del self._unsure[was_unsure:]
-        return Held(why=_words(reasons), is_sure=is_sure)
+        return Possibility(why=_words(reasons), is_sure=is_sure)
 
-    def _held_by(self, draft: Draft, wanted: tuple[Constraint, ...]) -> Held:
+    def _held_by(self, draft: Draft, wanted: tuple[Constraint, ...]) -> Possibility:
         """Whether what is *wanted* can hold of this way."""
         tasks = self._planner.tasks_of(draft)
         whole = problem_of(tasks, draft.workflow, self._means)
         why = failing(wanted, tasks, whole)
         if why is not None:
-            return Held(why=why)
+            return Possibility(why=why)
         # What has no deadline may wait for as long as it wants.
         limit = limit_of(wanted)
         if limit < math.inf:
             problem = problem_of(tasks, draft.workflow, self._means, constraints=wanted)
-            found = in_time(problem, ticks(limit), rounded(tasks))
-            if found.schedule is None:
+            timely = in_time(problem, ticks(limit), rounded(tasks))
+            if timely.schedule is None:
                 end = seconds_of(soonest(problem, math.inf, looks=False))
-                return Held(why=f"it takes {end:g} s", is_sure=found.is_sure)
+                return Possibility(why=f"it takes {end:g} s", is_sure=timely.is_sure)
         cheap = [
             each
             for each in self._constraints
             if isinstance(each, MaxCost | BudgetLeft)
             and failing((each,), tasks, whole) is None
         ]
-        return Held(frozenset(cheap))
+        return Possibility(frozenset(cheap))
 
     def _earliest(self, conflict: tuple[Constraint, ...]) -> str:
         """How soon it can end, in words: at all, and with the others that conflict."""
