@@ -25,6 +25,8 @@ from taskorch.events import (
 
 #: Standard deviations within which 95 of 100 cases are.
 _SURE: Final = 1.96
+#: How many attempts of all or nothing are added to those that have said something.
+_DOUBT: Final = 0.6
 #: How much the latest latency counts in the usual latency of a type.
 _LATEST: Final = 0.05
 #: Causes of a failure for which the choice may be to blame.
@@ -152,7 +154,20 @@ def _weighted_mean(pairs: Iterable[tuple[float, float]]) -> float | None:
 
 
 def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
-    """An estimate, with Wilson's interval, from pairs of a weight and a reward."""
+    """
+    An estimate, with an interval, from pairs of a weight and a reward.
+
+    The interval is Wilson's, for as many attempts of all or nothing as these say as
+    much as. His is near its level for small means, too, where one about the mean is not
+    (Brown, Cai and DasGupta, *Interval Estimation for a Binomial Proportion*, 2001).
+    Jeffreys', Clopper and Pearson's and the mid-p one are for counts alone; that of
+    empirical Bernstein bounds (Maurer and Pontil, 2009) is several times as wide, and
+    covers all but always. An effective count is what surveys use (Korn and Graubard,
+    *Confidence Intervals for Proportions With Small Expected Number of Positive
+    Counts*, 1998). Where few rewards say nearly all of a small mean, their spread seems
+    smaller than it is. So it is believed by the number of attempts that have said
+    something, beside a share of one of all or nothing, `_DOUBT`.
+    """
     weights = sum(weight for weight, _ in pairs)
     # Sums of fractions may come to a little more than there is.
     mean = min(1.0, max(-1.0, _weighted_mean(pairs) or 0.0))
@@ -161,10 +176,11 @@ def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
     part = (mean + 1) / 2
     spread = sum(w * ((value + 1) / 2 - part) ** 2 for w, value in pairs) / weights
     widest = part * (1 - part)
-    # Wilson's interval is for rewards of all or nothing. Those that vary less say more;
-    # that they do is believed as if one of all or nothing had come besides.
     if widest:
-        count *= widest / ((count * spread + widest) / (count + 1))
+        # Rewards that vary less than all or nothing say more.
+        said = count * min(part, 1 - part)
+        ratio = max(spread / widest, 1 / count)
+        count *= (said / ratio + _DOUBT) / (said + _DOUBT)
     square = _SURE**2 / count
     middle = (part + square / 2) / (1 + square)
     wide = sqrt(square * widest + square**2 / 4) / (1 + square)

@@ -460,6 +460,46 @@ def test_an_interval_covers_the_mean_as_often_as_it_says(mean):
     assert covered >= 0.88 * 150
 
 
+def _covered(concentration, mean, times):
+    """How many of 100 intervals cover the mean of 300 rewards between 0 and 1."""
+    shape = concentration * mean, concentration * (1 - mean)
+    chance = random.Random(7)
+    covered = 0
+    for _ in range(times):
+        value = estimate(
+            [(1.0, 2 * chance.betavariate(*shape) - 1) for _ in range(300)]
+        )
+        covered += value.low <= 2 * mean - 1 <= value.high
+    return 100 * covered / times
+
+
+@pytest.mark.parametrize("concentration", [2, 10])
+@pytest.mark.parametrize("mean", [0.005, 0.02, 0.5])
+def test_an_interval_covers_a_small_mean_of_rewards_between(concentration, mean):
+    """Few of them say nearly all of it; so their spread is not simply believed."""
+    assert 91 <= _covered(concentration, mean, 300) <= 99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("concentration", [2, 5, 10])
+def test_intervals_cover_means_of_all_sizes(concentration):
+    """From 93 to 97 of 100 cases, and what chance makes of 1,500: 0.6."""
+    means = (0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 0.5)
+    covered = [_covered(concentration, mean, 1_500) for mean in means]
+    assert min(covered) >= 93 - 0.6, covered
+    assert max(covered) <= 97 + 0.6, covered
+
+
+def test_an_interval_is_not_wider_than_it_must_be():
+    """Rewards that vary little say more than as many of all or nothing."""
+    chance = random.Random(3)
+    alike = estimate([(1.0, chance.uniform(-0.1, 0.1)) for _ in range(300)])
+    rough = estimate([(1.0, chance.choice([-1.0, 1.0])) for _ in range(300)])
+    assert alike.high - alike.low < (rough.high - rough.low) / 10
+    same = estimate([(1.0, 0.0)] * 300)
+    assert 0 < same.high - same.low < alike.high - alike.low
+
+
 def test_rewards_that_are_all_alike_leave_a_doubt():
     sure = estimate([(1.0, -1.0)] * 20)
     assert sure.mean == sure.low == -1
