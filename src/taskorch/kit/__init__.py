@@ -40,5 +40,5 @@ This file imports nothing, so that each costs only who needs it.
 - `ticks`: the document that says how far the ticks of a schedule came.
 - `patterns`: regular expressions of users, in bounded time.
 
-Decisions: 0076, 0129, 0165, 0196, 0203, 0254, 0260.
+Decisions: 0076, 0129, 0165, 0196, 0203, 0254, 0260, 0262.
 """
