@@ -422,3 +422,31 @@ def test_answers_keep_whose_token_they_are_of_in_the_next_life(tmp_path):
             assert ask(app, "POST", path, bob, said).status == status
             app.state.close()
             orch.stop(drain=False)
+
+
+# -- what would be touched -------------------------------------------------------------
+
+
+def test_a_preview_says_of_others_nothing(house):
+    asked, orch = house
+    orch.submit_task(Task.wait_for("never", id="a", owner="acme"))
+    orch.submit_task(Task.call(double, 1, id="b", after=["a"], owner="globex"))
+    query = "operation=cancel_task&subject=a"
+    assert "1 task waits" in asked("root", "GET", "/previews", query=query)[1]["text"]
+    status, said = asked("ann", "GET", "/previews", query=query)
+    assert status == 200
+    assert said == {
+        "text": "",
+        "tasks": [],
+        "count": 0,
+        "parameters": [],
+        "does_something": True,
+    }
+
+
+@pytest.mark.parametrize("call", [c for c, verb in VERBS.items() if verb.preview])
+def test_a_preview_of_what_is_not_theirs_is_refused(house, call):
+    asked, orch = house
+    orch.submit_task(Task.wait_for("never", id="b", owner="globex"))
+    query = f"operation={VERBS[call].operation}&subject=b"
+    assert asked("ann", "GET", "/previews", query=query)[0] in (403, 404)
