@@ -155,6 +155,48 @@ def test_a_way_without_the_task_that_must_come_first_is_left_for_another():
     assert "not way 1: it has no task 'check'" in plan.explain()
 
 
+def test_what_is_held_by_hand_is_not_there():
+    with shared((10, 2), (10, 2), (10, 2), (10, 2), cpu=8) as orch:
+        assert float(orch.planner.plan(asked()).estimated_duration) == 10
+        six = orch.resources.allocate({"cpu": 6}, owner="ada")
+        plan = orch.planner.plan(asked(Deadline(40)))
+        assert float(plan.estimated_duration) == 40
+        assert orch.planner.validate(plan).makespan == 40
+        assert refused(orch, Deadline(39)).conflict == ("the deadline of 39 s",)
+        orch.resources.allocate({"cpu": 1}, owner="ada")
+        refusal = refused(orch, Deadline(1000))
+        assert "alone needs 2 cpu, and there is no more than 1" in str(refusal)
+        assert not orch.planner.validate(plan).ok
+        six.release()
+        assert orch.planner.validate(plan).ok
+
+
+def test_a_pool_of_workers_has_as_many_as_it_may_have():
+    orch = TaskOrchestrator(concurrency=8, unknown_capability="wait")
+    orch.agents.template("w", capabilities=["w"], handler=lambda task, context: None)
+    orch.agents.pool("w", min_agents=0, max_agents=2, interval=0.2)
+
+    @orch.planner.template("go")
+    def go():
+        flow = Workflow("w")
+        for number in range(10):
+            flow.add(Task("w", id=f"t{number}", requires=["w"], expected=10))
+        return flow
+
+    def told():
+        assert refused(orch, Deadline(49)).conflict == ("the deadline of 49 s",)
+        plan = orch.planner.plan(asked(Deadline(50)))
+        assert float(plan.estimated_duration) == 50
+        assert orch.planner.validate(plan).makespan == 50
+
+    told()
+    with orch:
+        told()
+        for _ in (1, 2):
+            orch.agents.spawn("w")
+            told()
+
+
 def test_nobody_is_at_work_while_something_is_waited_for():
     orch = TaskOrchestrator(concurrency=1)
 

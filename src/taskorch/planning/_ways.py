@@ -175,8 +175,7 @@ class Ways:
         planner, constraints = self._planner, self._constraints
         tasks = planner.tasks_of(draft)
         planner.refuse_strange(self._request, tasks, self._means)
-        whole = problem_of(tasks, draft.workflow, self._means)
-        why = failing(constraints, tasks, whole)
+        why = self._failing(constraints, draft, tasks)
         if why is not None:
             return None, why
         plan, why, is_sure = planner.in_order(
@@ -185,6 +184,22 @@ class Ways:
         if plan is None and not is_sure:
             self._unsure.append(why)
         return plan, why
+
+    def _failing(
+        self, wanted: Sequence[Constraint], draft: Draft, tasks: Sequence[PlannedTask]
+    ) -> str | None:
+        """Why what is *wanted* cannot hold of these tasks, if that is sure."""
+        why = failing(wanted, tasks, problem_of(tasks, draft.workflow, self._means))
+        if why is not None or limit_of(wanted) == math.inf:
+            return why
+        pools = dict(self._means.pools)
+        for task in tasks:
+            units = () if task.resources.is_elastic else task.resources.units
+            for name, much in units:
+                if much > pools.get(name, much):
+                    why = f"{task.id} alone needs {much / 1e6:g} {name}, and there "
+                    return f"{why}is no more than {pools[name] / 1e6:g}"
+        return None
 
     # -- if there is none --------------------------------------------------------------
 
@@ -238,8 +253,7 @@ class Ways:
     def _held_by(self, draft: Draft, wanted: tuple[Constraint, ...]) -> Possibility:
         """Whether what is *wanted* can hold of this way."""
         tasks = self._planner.tasks_of(draft)
-        whole = problem_of(tasks, draft.workflow, self._means)
-        why = failing(wanted, tasks, whole)
+        why = self._failing(wanted, draft, tasks)
         if why is not None:
             return Possibility(why=why)
         # What has no deadline may wait for as long as it wants.
@@ -254,7 +268,7 @@ class Ways:
             each
             for each in self._constraints
             if isinstance(each, MaxCost | BudgetLeft)
-            and failing((each,), tasks, whole) is None
+            and self._failing((each,), draft, tasks) is None
         ]
         return Possibility(frozenset(cheap))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from copy import deepcopy
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
@@ -14,7 +16,14 @@ from taskorch.errors import (
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.kernel import KernelConfig, Spec, Terms, declared, limits_of
+from taskorch.kernel import (
+    KernelConfig,
+    Spec,
+    Terms,
+    declared,
+    limits_of,
+    names_of,
+)
 from taskorch.kit.visible import show
 from taskorch.kit.words import some
 from taskorch.model import (
@@ -186,8 +195,14 @@ def _multiplied(agent: Agent, times: int) -> Agent:
 
 
 def means_of(runtime: Runtime) -> Means:
-    """What an orchestrator has, as if it were idle; nothing of it changes."""
+    """
+    What an orchestrator has, as if it were idle; nothing of it changes.
+
+    Without what is held by hand: tasks end, and nobody knows when that is given back.
+    With all workers that its pools of workers may have.
+    """
     kernel = runtime.kernel
+    joining = _pooled(runtime)
     with runtime.lock:
         rows = [row for row in kernel.agents.values() if not row.lost]
         infos = {row.name: row.info for row in rows}
@@ -198,14 +213,23 @@ def means_of(runtime: Runtime) -> Means:
             }
             for row in rows
         }
-        infos.update((info.name, info) for info in runtime.joining)
+        infos.update((info.name, info) for info in (*runtime.joining, *joining))
+        held: Counter[str] = Counter()
+        names_held: set[tuple[str, str]] = set()
+        for taken in kernel.allocations.values():
+            held.update(dict(taken.units))
+            for name, units in names_of(kernel, taken.alloc).items():
+                names_held.update((name, unit) for unit in units)
         pools = tuple(
-            (pool.name, declared(pool)[0])
+            (pool.name, max(0, declared(pool)[0] - held[pool.name]))
             for pool in kernel.pools.values()
             if not pool.is_quota
         )
         named = tuple(
-            (pool.name, tuple(pool.units.units))
+            (
+                pool.name,
+                tuple(u for u in pool.units.units if (pool.name, u) not in names_held),
+            )
             for pool in kernel.pools.values()
             if pool.units is not None
         )
@@ -227,6 +251,25 @@ def means_of(runtime: Runtime) -> Means:
         begins_ns=runtime.now(),
         quotas=quotas,
     )
+
+
+def _pooled(runtime: Runtime) -> list[Agent]:
+    """The workers that pools of workers may have besides those that there are."""
+    if runtime.fleet is None:
+        return []
+    agents: list[Agent] = []
+    for name, pool in runtime.fleet.pooled().items():
+        template = pool.template
+        if name in runtime.fleet.given_up:
+            continue
+        with runtime.lock:
+            known = {row.name for row in runtime.kernel.agents.values() if not row.lost}
+            known.update(info.name for info in runtime.joining)
+        mine = sum(1 for each in known if template.has_named(each))
+        free = (n for n in count(1) if template.id_of(n) not in known)
+        numbers = islice(free, max(0, pool.max_agents - mine))
+        agents += [template.agent(template.id_of(number)) for number in numbers]
+    return agents
 
 
 # -- reading -----------------------------------------------------------------------
