@@ -52,7 +52,7 @@ TIMES = {
 }
 COSTS = {
     5: "for at most 5|at most 5|at most 5 euros|for 5 eur at most|max cost 5|at most $5|up to €5"
-    "|5 usd max|cost at most 5|costs at most 5 eur|at a cost of at most 5 eur|cost <= 5"
+    "|5 usd max|at most EUR 5|up to usd 5|at most 5 pounds|no more than 5 bucks|costing at most 5|cost at most 5|costs at most 5 eur|at a cost of at most 5 eur|cost <= 5"
     "|for no more than 5 dollars|for up to 5|at most five euros|without exceeding 5 eur",
     1500: "for at most 1,500 eur|at most 1500.0 cost",
 }
@@ -65,6 +65,7 @@ PEAKS = {
         4096,
     ): "with at most 4 GB of memory|max 4 GiB RAM|at most 4096 memory_mb",
     ("disk-io", 0.5): "at most 0.5 disk-io",
+    ("memory_mb", 2 * 1024**2): "at most 2 TB of memory|max 2 TiB RAM",
 }
 MOMENTS = {
     "17:00:00+00:00": "by 17:00|before 17:00|until 5 pm|no later than 5pm|by 5 p.m.|due by 17:00"
@@ -76,8 +77,9 @@ MOMENTS = {
 }
 PRIORITIES = {
     10: "urgently|urgent|asap|as soon as possible|high priority|with high priority|immediately"
-    "|priority=high|priority: high",
-    7: "priority 7|priority=7|priority: 7|prio 7|with priority 7|priority of 7",
+    "|priority=high|priority: high|a.s.a.p.|a.s.a.p. please|as fast as you can|right now"
+    "|instantly|straight away|as quickly as possible",
+    7: "prio=7|priority 7|priority=7|priority: 7|prio 7|with priority 7|priority of 7",
     -3: "priority -3",
     -10: "low priority|no hurry|no rush|not urgent|priority low",
 }
@@ -94,6 +96,21 @@ REFUSED = (
     "|at most 5 of them|priority 7.5|top priority|priority 7 urgently|priority|deadline=abc"
     "|no deadline|urgency|timeout 10|with 3 retries|every 2 hours|budget 5|from the budget release"
     "|half an hour|50%|priority 1000001"
+    "|within 1h 30|within 10 min 30|within 2 hours 15|within 1h30|within 1:30 h|within 01:30:00"
+    "|ideally within 2 hours|preferably by 17:00|within 2 hours if you can|hopefully by noon"
+    "|maybe within 2 hours|at most 3 in parallel|at most 3 at once|at most 20 cents"
+    "|by half past five|by quarter to six|by ten to five|P1|P0|very important|it is critical"
+    "|important, for the team|whenever you can|when you have time|when there is time|as cheap as possible"
+    "|cheaply|quickly|fast, please|later|overnight|over the weekend|twice|retry twice|once"
+    "|daily|each hour|nightly|cpu: 2|memory: 512|in 5'|within 5\"|in the next 10 minutes|within 1½ hours"
+    "|within ½ hour|within a couple of hours|within PT2H|within 1_000 s|within a hundred seconds"
+    "|deadline in 2 hours|2 hours from now|done in 2 hours|by 5 o'clock|by 17h|by 17.30|by 1730|by EOD"
+    "|by next friday 17:00|by the 1st|by 01/12/2026|between 16:00 and 17:00|medium priority"
+    "|priority five|priority 5/10|budget of 20 eur|at most 20k eur|at most 1,5 eur|limited to 2 cpu"
+    "|max cpu 2|one at a time|with 4 threads|every 5 minutes|within 2-3 hours|within 2 to 3 hours"
+    "|within 2 hours or 3 hours|never use more than 2 cpus|must not cost more than 20 eur"
+    "|should not exceed 20 eur|time limit: 1 hour|due tomorrow|in an hour|within the hour|within 24/7"
+    "|within zero seconds"
 )
 
 

@@ -207,8 +207,10 @@ class RuleParser:
         )
 
 
-#: An argument; `priority=` and `deadline=` are those of the request.
-_NAME: Final = re.compile(r"(?<![\w.])(?!(?:priority|deadline)=)([A-Za-z_]\w*)=(?!=)")
+#: An argument; `priority=`, `prio=` and `deadline=` are those of the request.
+_NAME: Final = re.compile(
+    r"(?<![\w.])(?!(?:priority|prio|deadline)=)([A-Za-z_]\w*)=(?!=)"
+)
 _JSON: Final = json.JSONDecoder()
 #: What may follow a value and a comma: it is no more of the value.
 _NEXT: Final = re.compile(

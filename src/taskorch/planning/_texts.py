@@ -201,17 +201,23 @@ _MOST: Final = (
 )
 _LESS: Final = r"(?:under|below|less\s+than|shorter\s+than|<)"
 _AFTER: Final = r"(?:at\s+(?:the\s+)?most|max(?:imum)?|or\s+less|tops)"
-_MONEY: Final = (
-    r"(?:dollars?|euros?|eur|usd|gbp|chf|units\s+of\s+cost|cost|€|\$|£)(?!\w)"
-)
+_MONEY: Final = r"(?:dollars?|euros?|pounds?|francs?|yen|bucks?|eur|usd|gbp|chf|units\s+of\s+cost|cost|€|\$|£)(?!\w)"
 _SIGN: Final = r"[$€£]"
-_COST: Final = rf"(?:{_SIGN}\s*{_NUMBER}|{_NUMBER}\s*{_MONEY})"
+_CODE: Final = r"(?:eur|usd|gbp|chf)\b"
+_COST: Final = rf"(?:(?:{_SIGN}|{_CODE})\s*{_NUMBER}|{_NUMBER}\s*{_MONEY})"
 #: What a resource is called besides its name.
 _ALSO: Final = {
     **dict.fromkeys(["cpus", "core", "cores", "processor", "processors"], "cpu"),
     "gpus": "gpu",
 }
-_SIZES: Final = {"mb": 1, "mib": 1, "gb": 1024, "gib": 1024}
+_SIZES: Final = {
+    "mb": 1,
+    "mib": 1,
+    "gb": 1024,
+    "gib": 1024,
+    "tb": 1024**2,
+    "tib": 1024**2,
+}
 _END: Final = r"(?=\s*(?:$|[,;!)\0]|\.(?!\d)))"
 
 _PATTERNS: Final[Sequence[tuple[str, str]]] = tuple(
@@ -239,7 +245,7 @@ _PATTERNS: Final[Sequence[tuple[str, str]]] = tuple(
         ("cost", rf"\b(?:for )?(?P<cost>{_COST}),? {_AFTER}\b"),
         (
             "cost",
-            rf"(?<!\w)(?:{_MOST} costs?(?: of)?\s*[:=]?|costs?(?: of)? {_MOST}"
+            rf"(?<!\w)(?:{_MOST} costs?(?: of)?\s*[:=]?|cost(?:s|ing)?(?: of)? {_MOST}"
             rf"|costs?\s*(?:<=|≤))\s*(?P<cost>{_NUMBER}){_END}",
         ),
         ("cost", rf"\bfor {_MOST}\s*(?P<cost>{_NUMBER}){_END}"),
@@ -247,7 +253,7 @@ _PATTERNS: Final[Sequence[tuple[str, str]]] = tuple(
         (
             "amount",
             rf"(?:\b(?:with|using|on) )?(?<!\w){_MOST}\s*(?P<amount>{_NUMBER})\s*"
-            r"(?P<what>(?!of\b|and\b|or\b|e\d)[A-Za-z_][\w.-]*\w)"
+            r"(?P<what>(?!(?:of|and|or|in|at|cents?)\b|e\d)[A-Za-z_][\w.-]*\w)"
             r"(?: (?:of )?(?:memory|ram))?"
             r"(?: (?:at once|at a time|in parallel|at the same time|concurrently))?",
         ),
@@ -260,7 +266,7 @@ _PATTERNS: Final[Sequence[tuple[str, str]]] = tuple(
         ),
         (
             "amount",
-            rf"(?:\b(?:with|using|on) )?\b(?!it\b)(?P<what>[A-Za-z_][\w.-]*\w)\s*"
+            rf"(?:\b(?:with|using|on) )?\b(?!it\b|costing\b|spend)(?P<what>[A-Za-z_][\w.-]*\w)\s*"
             rf"{_MOST}\s*(?P<amount>{_NUMBER}){_END}",
         ),
         (
@@ -276,8 +282,8 @@ _PATTERNS: Final[Sequence[tuple[str, str]]] = tuple(
         (
             "high",
             r"\b(?:with )?(?:a )?(?:high prio(?:rity)?|prio(?:rity)?(?: is)?\s*[:=]?\s*high"
-            r"|urgent(?:ly)?|asap|a\.s\.a\.p\.|as (?:soon|quickly|fast) as possible"
-            r"|immediately|right away)\b",
+            r"|urgent(?:ly)?|asap|a\.s\.a\.p|as (?:soon|quickly|fast) as (?:possible|you can)"
+            r"|immediately|instantly|(?:right|straight) away|right now)\b",
         ),
     )
 )
@@ -294,6 +300,12 @@ _DAY: Final = (
     r"|morning|evening|afternoon|night|lunch|dawn|christmas|easter|new year|now"
     r"|q[1-4]"
     r"|end|start|beginning|close|next|this|week|month|year|then|later)\b"
+)
+#: What may be a limit where it stands alone: elsewhere it describes something.
+_ALONE: Final = (
+    r"(?:(?:this|it)(?:\s+is|\'s)\s+)?(?:(?:and|but|very|really|quite|so|do|run)\s+)*"
+    r"(?:important|critical|quick(?:ly)?|fast|later|overnight|cheap(?:ly)?|once"
+    r"|over\s+the\s+weekend|daily|hourly|nightly|weekly|monthly|at\s+once|slowly)"
 )
 #: What may be a limit, and was understood as none.
 _LEFT: Final = re.compile(
@@ -330,6 +342,14 @@ _LEFT: Final = re.compile(
             r"|business)|by\s+then)\b",
             r"\bevery\s+(?:\S+\s+)?(?:second|minute|hour|day|night|morning|week|month)s?\b",
             r"\b(?:urgen\w+|hurry|rush)\b",
+            r"\b(?:half|quarter|five|ten|twenty)\s+(?:past|to)\s+\w+|\b\d+\s+past\s+\w+",
+            r"\bas\s+\w+\s+as\s+(?:possible|you\s+can)\b",
+            r"\b(?:whenever|when)\s+(?:you|there|it|we)\b(?:\s+\w+){0,2}",
+            r"\b(?:twice|thrice)\b|\beach\s+(?:second|minute|hour|day|night|morning|week)\b",
+            r"\b(?:cpus?|gpus?|cores?|memory|ram|workers?|agents?|threads?)\s*[:=]\s*\d\S*",
+            r"\b\d+\s*[\'\"](?!\w)",
+            r"(?-i:\bP[0-5]\b)",
+            rf"(?:^|[\0,;.!(])\s*{_ALONE}\s*(?=$|[\0,;.!)])",
         )
     ),
     re.IGNORECASE,
@@ -338,11 +358,13 @@ _LEFT: Final = re.compile(
 #: What turns a limit into another one, before it and after it.
 _TURNED: Final = re.compile(
     r"(?:\b(?:not|never|don't|doesn't|unless|except|about|around|roughly|almost|nearly"
+    r"|ideally|preferably|hopefully|maybe|perhaps|possibly|normally|usually"
     r"|approximately|approx\.?|more\s+than|at\s+least)|~)\s*$",
     re.IGNORECASE,
 )
 _QUALIFIED: Final = re.compile(
-    r"\s*,?\s*(?:each|apiece|per|or\s+(?:so|more|longer|later)|if\s+possible"
+    r"\s*,?\s*(?:each|apiece|per|or\s+(?:so|more|longer|later)|if\s+(?:possible|you\s+can)"
+    r"|(?:and\s+)?\d+(?![\w.,:]*\w|\s*(?:[$€£%]|[A-Za-z]))"
     r"|(?:an?|every|the\s+(?:next|following)|on|in\s+the|next)\s+\w+)\b|\s*/|-?ish\b",
     re.IGNORECASE,
 )
