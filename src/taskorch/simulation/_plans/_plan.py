@@ -22,7 +22,6 @@ from taskorch.kernel import (
     Terms,
     declared,
     limits_of,
-    names_of,
 )
 from taskorch.kit.visible import show
 from taskorch.kit.words import some
@@ -58,6 +57,8 @@ if TYPE_CHECKING:
 
 #: The beginning of the name of the pool of a phase.
 PHASE: Final = "phase "
+#: One unit, as pools count.
+_WHOLE: Final = 1_000_000
 #: How often a part is copied that changes while it is.
 _TRIES: Final = 3
 
@@ -215,24 +216,20 @@ def means_of(runtime: Runtime) -> Means:
         }
         infos.update((info.name, info) for info in (*runtime.joining, *joining))
         held: Counter[str] = Counter()
-        names_held: set[tuple[str, str]] = set()
-        for taken in kernel.allocations.values():
-            held.update(dict(taken.units))
-            for name, units in names_of(kernel, taken.alloc).items():
-                names_held.update((name, unit) for unit in units)
-        pools = tuple(
-            (pool.name, max(0, declared(pool)[0] - held[pool.name]))
+        for allocation in kernel.allocations.values():
+            held.update(dict(allocation.units))
+        remaining = {
+            pool.name: max(0, declared(pool)[0] - held[pool.name])
             for pool in kernel.pools.values()
             if not pool.is_quota
-        )
+        }
         named = tuple(
-            (
-                pool.name,
-                tuple(u for u in pool.units.units if (pool.name, u) not in names_held),
-            )
+            (pool.name, tuple(pool.units.units)[: remaining[pool.name] // _WHOLE])
             for pool in kernel.pools.values()
             if pool.units is not None
         )
+        # Of units with names, one of which a part is held is not there.
+        remaining |= {name: _WHOLE * len(units) for name, units in named}
         # Those of runs are left out: no task of a plan is of a run.
         quotas = tuple(
             (*whose, limits_of(kernel, whose))
@@ -243,7 +240,7 @@ def means_of(runtime: Runtime) -> Means:
     return Means(
         parts=runtime.deciders.parts,
         config=attrs.evolve(kernel.config, concurrency=concurrency),
-        pools=pools,
+        pools=tuple(remaining.items()),
         named=named,
         # A lease is for agents that may be lost, and in a plan none is.
         agents=tuple(attrs.evolve(info, lease=None) for info in infos.values()),
@@ -263,10 +260,10 @@ def _pooled(runtime: Runtime) -> list[Agent]:
         if name in runtime.fleet.given_up:
             continue
         with runtime.lock:
-            known = {row.name for row in runtime.kernel.agents.values() if not row.lost}
-            known.update(info.name for info in runtime.joining)
-        mine = sum(1 for each in known if template.has_named(each))
-        free = (n for n in count(1) if template.id_of(n) not in known)
+            here = {row.name for row in runtime.kernel.agents.values() if not row.lost}
+            here.update(info.name for info in runtime.joining)
+        mine = sum(1 for each in here if template.has_named(each))
+        free = (n for n in count(1) if template.id_of(n) not in here)
         numbers = islice(free, max(0, pool.max_agents - mine))
         agents += [template.agent(template.id_of(number)) for number in numbers]
     return agents
