@@ -83,7 +83,7 @@ def test_a_new_kernel_knows_of_nothing():
     counters = state.pop("counters")
     assert counters.pop("epoch") == 1
     assert set(counters.values()) == {0}
-    assert (state.pop("schema"), state.pop("at_ns")) == (5, 5)
+    assert (state.pop("schema"), state.pop("at_ns")) == (6, 5)
     assert state.pop("pools") == [["cpu", 4_000_000]]
     assert not any(state.values())
     numbers = ("bucket_no", "timer_no", "admitting", "stale_entries")

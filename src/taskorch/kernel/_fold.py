@@ -686,8 +686,7 @@ def _agent_out(agent: AgentRow) -> dict[str, Any]:
 def _agent_in(told: dict[str, Any]) -> Agent:
     capacity = told["capacity"]
     if capacity is not None:
-        # There were no names before this.
-        names = tuple((name, tuple(of)) for name, of in told.get("units", {}).items())
+        names = tuple((name, tuple(of)) for name, of in told["units"].items())
         capacity = Resources.from_units(_units_in(capacity), names)
     return Agent(
         told["name"],
@@ -696,9 +695,8 @@ def _agent_in(told: dict[str, Any]) -> Agent:
         capacity=capacity,
         request=Resources.from_units(_units_in(told["request"])),
         lease=told["lease"],
-        # There were none before this.
-        breaker=Breaker(**told["breaker"]) if told.get("breaker") else None,
-        labels=tuple(told.get("labels", ())),
+        breaker=Breaker(**told["breaker"]) if told["breaker"] else None,
+        labels=tuple(told["labels"]),
     )
 
 
@@ -769,26 +767,24 @@ class Restoration:
         for told in state["agents"]:
             agent = kernel.agents[told["name"]] = AgentRow(_agent_in(told))
             agent.lost = told["lost"]
-            agent.draining = told.get("draining", "")
+            agent.draining = told["draining"]
             _units.of_agent(kernel, agent)
             kernel.agents_version += 1
         for name in state["types"]:
             kernel.types[name] = TypeRow()
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
-        for name, names in state.get("units", ()):
+        for name, names in state["units"]:
             _units.of_pools(kernel, ((name, 0),), ((name, tuple(names)),))
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _standing.apply(kernel, quotas, state["at_ns"])
-        # Older snapshots know nothing of these three.
-        for name, parent, totals, declared, flags, _ in state.get("budgets", ()):
+        for name, parent, totals, declared, flags, _ in state["budgets"]:
             amounts = _units_in(totals), _units_in(declared)
             _budgets.restore(kernel, name, parent, amounts, flags)
         kernel.kept = {name: dict(documents) for name, documents in state["kept"]}
-        for who, most, reason, lasts in state.get("holds", ()):
+        for who, most, reason, lasts in state["holds"]:
             _standing.restore_hold(kernel, who, (most, reason, lasts))
-        for name, owner, units, since_ns, *named in state["allocations"]:
-            # There were no units with names before this.
-            of = tuple([tuple(unit) for unit in named[0]]) if named else ()
+        for name, owner, units, since_ns, named in state["allocations"]:
+            of = tuple([tuple(unit) for unit in named])
             _limits.grant(kernel, name, owner, _units_in(units), since_ns, of)
 
     @property
@@ -902,17 +898,16 @@ class Restoration:
         for told in state["agents"]:
             agent = kernel.agents[told["name"]]
             _count_agent(agent, told)
-            _breakers.restore(kernel, agent, told.get("breakers", ()))
+            _breakers.restore(kernel, agent, told["breakers"])
         for name, told in state["types"].items():
             _count_type(kernel.types[name], told)
         # Of what began before there was a quota, no fact that was folded says that.
         _standing.recharge(kernel)
         _budgets.restore_spent(
             kernel,
-            {name: _units_in(spent) for name, *_, spent in state.get("budgets", ())},
+            {name: _units_in(spent) for name, *_, spent in state["budgets"]},
         )
-        # There were none before this.
-        for kind, subject, spent, at_ns in state.get("rates", ()):
+        for kind, subject, spent, at_ns in state["rates"]:
             rate = kernel.rates[kind, subject]
             rate.spent, rate.at_ns = spent, at_ns
         for pool in kernel.pools.values():
