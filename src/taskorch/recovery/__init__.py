@@ -7,6 +7,7 @@ or with the public names of the orchestrator: nothing here touches a task by its
 
 - `_classes`, `_codes`, `_words`: the class of a failure; by codes of databases and
   services; by what a program's last words say of it.
+- `_corrections`: an extension by which people say of what class failures were.
 - `_matrix`, `_handler`: what follows each class, as data; the RetryHandler that looks
   it up.
 - `_aside`: functions of the user's beside the drivers: one that hangs holds up nothing.
@@ -25,6 +26,7 @@ from taskorch.recovery._classes import FailureClass as FailureClass
 from taskorch.recovery._classes import Rule as Rule
 from taskorch.recovery._classes import class_of as class_of
 from taskorch.recovery._classes import classify as classify
+from taskorch.recovery._corrections import Corrections as Corrections
 from taskorch.recovery._handler import RecoveryHandler as RecoveryHandler
 from taskorch.recovery._matrix import Avoid as Avoid
 from taskorch.recovery._matrix import Grow as Grow

@@ -250,10 +250,10 @@ def _of_error(error: BaseException, output: str) -> FailureClass | None:
         return _of_told(error, output)
     guess, messages = None, [output]
     for link in _chain(error):
-        found = _of_one(link)
-        if found is not None and found.sure:
-            return found
-        guess = guess or found
+        judged = _of_one(link)
+        if judged is not None and judged.sure:
+            return judged
+        guess = guess or judged
         messages.insert(0, _message_of(link))
     # The last that speaks counts: that of the error itself.
     spoken = _of_text("\n".join(messages)) if guess is None else None
@@ -265,20 +265,20 @@ def _of_told(error: TaskFailedError, output: str) -> FailureClass | None:
     name, message = error.type.rpartition(".")[2], error.message[-_MOST_TEXT:]
     said = f"{error.type}: {message}" if error.type else message
     text = f"{error.traceback}\n{said}\n{output}"
-    found = None
+    judged = None
     if _RUNS_PROGRAMS.search(error.traceback[-_MOST_TEXT:]):
-        found = _of_no_program(name)
+        judged = _of_no_program(name)
     if message == "timed out":
         # In the words of a socket.
-        found = FailureClass("network_error", "a timeout of a connection")
-    found = found or _by_told_number(error.type, message) or _of_names([name])
-    if found is not None and found.sure:
-        return found
+        judged = FailureClass("network_error", "a timeout of a connection")
+    judged = judged or _by_told_number(error.type, message) or _of_names([name])
+    if judged is not None and judged.sure:
+        return judged
     cls = getattr(builtins, name, None)
     guess = _of_type(cls, message) if isinstance(cls, type) else None
     if guess is not None and guess.sure:
         return guess
-    return _of_text(text) or found or guess or _of_parts(name)
+    return _of_text(text) or judged or guess or _of_parts(name)
 
 
 def _by_told_number(name: str, message: str) -> FailureClass | None:
@@ -308,12 +308,12 @@ def _of_group(error: BaseExceptionGroup[BaseException]) -> FailureClass | None:
 
     Where one of them fails again, so does the whole.
     """
-    found = [one for one in map(classify, leaves(error)) if one.name != "unknown"]
-    found.sort(key=lambda one: (not one.sure, one.transient))
+    judged = [one for one in map(classify, leaves(error)) if one.name != "unknown"]
+    judged.sort(key=lambda one: (not one.sure, one.transient))
     if not found:
         return None
-    is_one = len({one.name for one in found}) == 1
-    return attrs.evolve(found[0], sure=found[0].sure and is_one)
+    is_one = len({one.name for one in judged}) == 1
+    return attrs.evolve(judged[0], sure=judged[0].sure and is_one)
 
 
 def _of_one(error: BaseException) -> FailureClass | None:
@@ -324,34 +324,34 @@ def _of_one(error: BaseException) -> FailureClass | None:
         return _of_called(error)
     if _is_remote(error):
         return _of_text(_message_of(error))
-    found = _said_by(error) or _of_code(by_code(error))
-    if found is not None:
-        return found
+    judged = _said_by(error) or _of_code(by_code(error))
+    if judged is not None:
+        return judged
     message, names = _message_of(error), list(_names_of(error))
     status = None if _NO_STATUS.intersection(names) else _status_of(error)
-    found = None if status is None else _of_status(status)
+    judged = None if status is None else _of_status(status)
     if status == _FORBIDDEN and _PACED.search(f"{names[0]} {message}"):
         return FailureClass("network_error", "a rate that is limited")
     # The numbers of these are none of the system's.
     is_own = type(error).__module__ == "urllib.error" or _OWN_NUMBERS.intersection(
         names
     )
-    if found is None and isinstance(error, OSError) and not is_own:
-        found = _of_no_program(names[0]) if _is_of_program(error) else None
+    if judged is None and isinstance(error, OSError) and not is_own:
+        judged = _of_no_program(names[0]) if _is_of_program(error) else None
         number = _errno_in(message) if error.errno is None else error.errno
-        found = found or _of_errno(number)
-    if found is not None:
-        return found
+        judged = judged or _of_errno(number)
+    if judged is not None:
+        return judged
     if isinstance(error, TimeoutError) and (
         message == "timed out" or _is_of_network(error)
     ):
         # In the words of a socket.
         return FailureClass("network_error", "a timeout of a connection")
-    found = _of_code(by_told_code(names[0], message)) or _of_names(names)
-    found = found or _of_type(type(error), message)
-    if found is not None and not found.sure and not _SAYS_LITTLE.isdisjoint(names):
-        found = _of_words(message) or found
-    return found
+    judged = _of_code(by_told_code(names[0], message)) or _of_names(names)
+    judged = judged or _of_type(type(error), message)
+    if judged is not None and not found.sure and not _SAYS_LITTLE.isdisjoint(names):
+        judged = _of_words(message) or judged
+    return judged
 
 
 def _of_code(by: ByCode | None) -> FailureClass | None:
@@ -360,10 +360,10 @@ def _of_code(by: ByCode | None) -> FailureClass | None:
 
 def _of_called(error: subprocess.CalledProcessError) -> FailureClass | None:
     """Of a program that the work started itself."""
-    told = [error.stderr, error.stdout]
+    written = [error.stderr, error.stdout]
     texts = [
         one.decode("utf-8", "replace") if isinstance(one, bytes) else one
-        for one in told
+        for one in written
     ]
     tails = [text[-_MOST_OUTPUT:] if isinstance(text, str) else "" for text in texts]
     return _of_ended(error.returncode, tails)
@@ -371,11 +371,11 @@ def _of_called(error: subprocess.CalledProcessError) -> FailureClass | None:
 
 def _is_of_program(error: OSError) -> bool:
     """Whether *error* was raised as a program was to start."""
-    told = error.__cause__
+    trace = error.__cause__
     return _last_module(error) == "subprocess" or (
-        told is not None
-        and _is_remote(told)
-        and _RUNS_PROGRAMS.search(_message_of(told)) is not None
+        trace is not None
+        and _is_remote(trace)
+        and _RUNS_PROGRAMS.search(_message_of(trace)) is not None
     )
 
 
@@ -625,34 +625,34 @@ def _raised_in(lines: list[str]) -> tuple[FailureClass | None, int]:
                 continue
             return coded, place
         name, message = raised[1], raised[2] or ""
-        found = _of_line(name, message)
+        judged = _of_line(name, message)
         word = name.rpartition(".")[2]
         if any(map(_RUNS_PROGRAMS.search, lines[max(0, place - _FRAME) : place])):
-            found = _of_no_program(word) or found
-        if found is None:
+            judged = _of_no_program(word) or judged
+        if judged is None:
             continue
-        found = attrs.evolve(found, evidence=f"{word} in the output")
-        if found.sure:
-            return found, place
+        judged = attrs.evolve(judged, evidence=f"{word} in the output")
+        if judged.sure:
+            return judged, place
         if guess is None:
-            guess, where = found, place
+            guess, where = judged, place
         is_link = False
     return guess, where
 
 
 def _of_line(name: str, message: str) -> FailureClass | None:
     """What the line says with which a traceback ends: a class's *name*, a message."""
-    found = _by_told_number(name, message)
+    judged = _by_told_number(name, message)
     word = name.rpartition(".")[2]
     cls = getattr(builtins, word, None)
-    if found is None and word in _SAYS_LITTLE:
-        found = _of_words(message)
-    found = found or _of_names([word])
-    if found is None and isinstance(cls, type) and issubclass(cls, BaseException):
-        found = _of_type(cls, message)
-    if found is None and cls is None:
-        found = _of_words(message) or _of_parts(word)
-    return found
+    if judged is None and word in _SAYS_LITTLE:
+        judged = _of_words(message)
+    judged = judged or _of_names([word])
+    if judged is None and isinstance(cls, type) and issubclass(cls, BaseException):
+        judged = _of_type(cls, message)
+    if judged is None and cls is None:
+        judged = _of_words(message) or _of_parts(word)
+    return judged
 
 
 def _of_words(message: str) -> FailureClass | None:

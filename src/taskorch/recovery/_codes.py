@@ -22,9 +22,9 @@ Meaning: TypeAlias = Callable[[str], ByCode | None]
 def by_code(error: BaseException) -> ByCode | None:
     """The class that a code of *error* speaks for; None: it has none that says."""
     for reader in _READERS:
-        found = reader(error, type(error).__module__.partition(".")[0])
-        if found is not None:
-            return found
+        judged = reader(error, type(error).__module__.partition(".")[0])
+        if judged is not None:
+            return judged
     return None
 
 
@@ -62,9 +62,9 @@ def _of_reply(reply: int | str) -> ByCode:
 def _read_state(error: BaseException, _: str) -> ByCode | None:
     for word in ("sqlstate", "pgcode"):
         state = getattr(error, word, None)
-        found = _of_state(state) if isinstance(state, str) else None
-        if found is not None:
-            return found
+        judged = _of_state(state) if isinstance(state, str) else None
+        if judged is not None:
+            return judged
     # As ODBC has it: the state, and a text that begins with it.
     first = _argument(error)
     if isinstance(first, str) and _STATE.fullmatch(first):
@@ -92,8 +92,8 @@ def _read_mysql(error: BaseException, room: str) -> ByCode | None:
 
 def _read_aws(error: BaseException, _: str) -> ByCode | None:
     response = getattr(error, "response", None)
-    told = response.get("Error") if isinstance(response, dict) else None
-    code = told.get("Code") if isinstance(told, dict) else None
+    body = response.get("Error") if isinstance(response, dict) else None
+    code = body.get("Code") if isinstance(body, dict) else None
     return _of_aws(code) if isinstance(code, str) else None
 
 

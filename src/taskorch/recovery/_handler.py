@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,7 +167,7 @@ class RecoveryHandler:
         self.escalate = escalate
         #: What follows, by class of failures: it may be changed at any time.
         self.matrix: Matrix = matrix_with(matrix or {})
-        self.classes: tuple[Rule, ...] = tuple(classes)
+        self.classes: Collection[Rule] = tuple(classes)
         #: Sections of a configuration that are for others.
         self.not_read: tuple[str, ...] = ()
         self._own = BackoffRetryHandler()
