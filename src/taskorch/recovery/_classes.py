@@ -263,8 +263,8 @@ def _of_error(error: BaseException, output: str) -> FailureClass | None:
 def _of_told(error: TaskFailedError, output: str) -> FailureClass | None:
     """Of an error that was raised elsewhere: all there is are texts."""
     name, message = error.type.rpartition(".")[2], error.message[-_MOST_TEXT:]
-    said = f"{error.type}: {message}" if error.type else message
-    text = f"{error.traceback}\n{said}\n{output}"
+    line = f"{error.type}: {message}" if error.type else message
+    text = f"{error.traceback}\n{line}\n{output}"
     judged = None
     if _RUNS_PROGRAMS.search(error.traceback[-_MOST_TEXT:]):
         judged = _of_no_program(name)
@@ -310,7 +310,7 @@ def _of_group(error: BaseExceptionGroup[BaseException]) -> FailureClass | None:
     """
     judged = [one for one in map(classify, leaves(error)) if one.name != "unknown"]
     judged.sort(key=lambda one: (not one.sure, one.transient))
-    if not found:
+    if not judged:
         return None
     is_one = len({one.name for one in judged}) == 1
     return attrs.evolve(judged[0], sure=judged[0].sure and is_one)
@@ -349,7 +349,7 @@ def _of_one(error: BaseException) -> FailureClass | None:
         return FailureClass("network_error", "a timeout of a connection")
     judged = _of_code(by_told_code(names[0], message)) or _of_names(names)
     judged = judged or _of_type(type(error), message)
-    if judged is not None and not found.sure and not _SAYS_LITTLE.isdisjoint(names):
+    if judged is not None and not judged.sure and not _SAYS_LITTLE.isdisjoint(names):
         judged = _of_words(message) or judged
     return judged
 
