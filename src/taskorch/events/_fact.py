@@ -86,7 +86,7 @@ def frozen(cls: T) -> T:
     if not others:
         body["__slots__"] = ()
     body["__match_args__"] = (*above, *own)
-    body["__new__"] = _Unwritten(
+    body["__new__"] = _UnwrittenInit(
         (*above, *own),
         (
             *defaults_of(base).values(),
@@ -100,7 +100,7 @@ def frozen(cls: T) -> T:
     return fact_class  # type: ignore[no-any-return]
 
 
-class _Unwritten:
+class _UnwrittenInit:
     """
     Stands for the `__new__` of a class, and writes it when it is first looked at.
 
