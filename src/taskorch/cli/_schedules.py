@@ -33,14 +33,15 @@ def _add_of_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_of_add(parser: argparse.ArgumentParser) -> None:
-    for name, text, kind in (
+    own: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("when", "'0 3 * * *', or 'every 15m'", {"metavar": "TIMES"}),
         ("zone", "Europe/Berlin (UTC)", {"metavar": "ZONE"}),
         ("catch-up", "(last)", {"choices": ("last", "all", "none")}),
         ("overlap", "(skip)", {"choices": ("skip", "queue", "cancel")}),
         ("jitter", "random delay of ticks", {"type": float, "metavar": "SECONDS"}),
         ("workflow", _WORKFLOW, {"type": Path, "metavar": "FILE"}),
-    ):
+    )
+    for name, text, kind in own:
         colon = "" if text.startswith("(") else ":"
         parser.add_argument(f"--{name}", help=f"of `add`{colon} {text}", **kind)
     parser.add_argument(
