@@ -203,6 +203,11 @@ CASES = {
             "503 x",
             code=http.HTTPStatus.SERVICE_UNAVAILABLE,
         ),
+        "google by status": lambda: made(
+            "google.api_core.exceptions.GoogleAPICallError",
+            "x",
+            code=http.HTTPStatus.BAD_GATEWAY,
+        ),
         "azure": lambda: made(
             "azure.core.exceptions.HttpResponseError", "x", status_code=503
         ),
@@ -378,6 +383,7 @@ CASES = {
             "ORA-01017: invalid credential or not authorized; logon denied",
         ),
         "sqlite": lambda: of_sqlite(8, "attempt to write a readonly database"),
+        "sqlite extended": lambda: of_sqlite(264, "x"),
         "mongo": lambda: made(
             "pymongo.errors.OperationFailure", "Authentication failed.", code=18
         ),
