@@ -451,7 +451,7 @@ def test_each_option_of_a_verb_acts_for_an_extension_or_is_refused():
     assert operation.path == "/api/v1/extensions/mine/{chair}"
     assert (operation.status, operation.refuses) == (202, (409,))
     assert set(operation.body["properties"]) == {"kind"}
-    with serve(app) as server:
+    with serve(app, port=0) as server:
         client = Client(server.url)
         assert client.call("mine.act", chair="a") == "a me new"
         assert client.call("mine.act", chair="a", kind="odd") == "a me odd"

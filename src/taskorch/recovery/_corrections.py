@@ -6,19 +6,19 @@ Decision: 0264.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from taskorch.errors import InvalidTaskError, ProgramFailedError
 from taskorch.kit.extension import Extension
+from taskorch.kit.fence import log_of
 from taskorch.kit.raised import told_of
 from taskorch.kit.verbs import verb
 from taskorch.model import ProgramResult
 from taskorch.recovery._classes import Rule, class_of
 
-_LOG: Final = logging.getLogger("taskorch.recovery")
+_LOG: Final = log_of(__name__)
 #: Characters of what an error says by which it is known again.
 _MOST: Final = 200
 #: What differs from one failure of a cause to the next.
