@@ -363,10 +363,13 @@ class TaskOrchestrator:
         from taskorch._handles import TaskHandle  # noqa: PLC0415 - see above
         from taskorch._settings.fields import SETTINGS, Settings  # noqa: PLC0415 - see above
         from taskorch.protocols import Learns  # noqa: PLC0415 - see above
+
+        # What says how things stand is there when no file can be opened any more.
         from taskorch.runtime import (  # noqa: PLC0415 - see above
             MEASURED,
             Lifecycle,
             Runtime,
+            _reports,  # noqa: F401 - see above
             machine_resources,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, Unpack
@@ -214,8 +213,10 @@ _CHECKED: Final[dict[How, Callable[[str, Any], Any]]] = {
 
 def _written(value: Any) -> str:
     if isinstance(value, bool):
-        return json.dumps(value)
+        return str(value).lower()
     if isinstance(value, Mapping):
+        import json  # noqa: PLC0415 - few filters have one
+
         return json.dumps(dict(value))
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
@@ -240,6 +241,8 @@ def _date_or_number(name: str, text: str) -> datetime | float:
 
 
 def _object(name: str, text: str) -> Any:
+    import json  # noqa: PLC0415 - few filters have one
+
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

@@ -30,6 +30,7 @@ from taskorch.errors import (
     MemoryLimitError,
     ProgramFailedError,
     TaskFailedError,
+    TaskorchError,
     TaskTimeoutError,
     leaves,
 )
@@ -297,7 +298,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield link
         below = [getattr(link, word, None) for word in _WORDS_BELOW]
         below.extend((*link.args[:_MOST_ARGUMENTS], link.__cause__))
-        if link.__cause__ is None and not link.__suppress_context__:
+        # What an error of ours was raised after is an affair of ours.
+        is_after = link.__cause__ is None and not link.__suppress_context__
+        if is_after and not isinstance(link, TaskorchError):
             below.append(link.__context__)
         waiting.extend(one for one in below if isinstance(one, BaseException))
 

@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import subprocess
 import types
+from contextlib import closing
 
 import psycopg
 import psycopg.errors
@@ -87,7 +88,7 @@ def of_sqlite(code, text):
 
 
 def on_sqlite(*orders):
-    with sqlite3.connect(":memory:") as base:
+    with closing(sqlite3.connect(":memory:")) as base:
         for order in orders:
             base.execute(order)
 
