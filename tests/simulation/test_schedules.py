@@ -16,6 +16,7 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.events import ExtensionKept, ScheduleFired, ScheduleSkipped
+from taskorch.reading._runs import RunIndex
 from taskorch.testing import Simulation
 
 HOUR = 3_600.0
@@ -699,3 +700,24 @@ def test_a_tick_keeps_how_far_it_came_and_not_what_the_schedule_is(overlap):
     told = [e for e in events if type(e).__name__.startswith("Schedule")]
     assert 24 < len(ticks) <= len(told)
     assert max(len(e.document) for e in ticks) < 100
+
+
+def test_a_page_knows_which_ticks_wait_from_what_is_kept():
+    """Also if what told of them has left the journal; and a schedule that is gone."""
+    sim = simulation(2.5 * HOUR)
+    flow = Workflow("flow")
+    flow.add(Task("job", id="a"))
+    sim.schedules.add("h", "0 * * * *", flow, overlap="queue", zone="Europe/Berlin")
+    sim.run(until=3.25 * HOUR)
+    index = RunIndex()
+    for event in sim.events:
+        if isinstance(event, ExtensionKept):
+            index.take(event)
+    line = index.schedules["h"]
+    hours = [datetime.fromtimestamp(tick / 1e9, UTC).hour for tick in line.waiting]
+    assert (hours, line.zone) == ([2, 3], "Europe/Berlin")
+    heard = len(sim.events)
+    sim.schedules.remove("h")
+    for event in sim.events[heard:]:
+        index.take(event)
+    assert not index.schedules["h"].waiting

@@ -57,9 +57,7 @@ class TickProgress:
         return TickProgress(self.done_ns, {**self.waiting}, {**self.filled})
 
     def fired(self, slot_ns: int, by: str) -> None:
-        """Note that a tick has its task: by its time, by hand or by a backfill."""
-        if by == "trigger":
-            return
+        """Note that a tick has its task: by its time, or by a backfill."""
         if slot_ns in self.waiting:
             # It was decided about when it came, before the clock was set back perhaps.
             del self.waiting[slot_ns]
