@@ -23,7 +23,7 @@ from taskorch.errors import JournalError
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Entry
 
-#: They take seconds: for `make ci`.
+#: They take seconds: for `make at-length`.
 pytestmark = pytest.mark.slow
 
 #: As many tasks of each kind.

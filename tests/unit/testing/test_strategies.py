@@ -29,7 +29,7 @@ from taskorch.testing.strategies import (
     tasks,
 )
 
-#: They take seconds: for `make ci`.
+#: They take seconds: for `make at-length`.
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]

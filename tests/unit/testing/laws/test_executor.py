@@ -19,7 +19,7 @@ from taskorch.testing.laws import check_executor
 from taskorch.testing.laws._case import laws_of
 from taskorch.testing.laws._home import Home, call_home
 
-#: They take seconds: for `make ci`.
+#: They take seconds: for `make at-length`.
 pytestmark = pytest.mark.slow
 
 

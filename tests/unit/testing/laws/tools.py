@@ -9,7 +9,7 @@ import pytest
 
 from taskorch.testing.laws import LawViolation
 
-#: How many cases one that keeps the laws passes: some every day, all for `make ci`.
+#: How many cases one that keeps the laws passes: some every day, all for `make at-length`.
 EXAMPLES = pytest.mark.parametrize(
     "examples", [40, pytest.param(100, marks=pytest.mark.slow)]
 )
