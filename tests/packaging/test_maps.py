@@ -29,6 +29,7 @@ OF_NO_MODULE = {
     "0210": "texts for users, and the search of the site: STYLE.md, docs/conf.py",
     "0211": "programs on pages, and the tutorial: tests/packaging",
     "0259": "what keeps the core and its extensions apart: tests/tools/fences.py",
+    "0265": "what a change waits for: the Makefile, .ci/twice",
 }
 
 

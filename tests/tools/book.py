@@ -72,7 +72,14 @@ from taskorch.events import (
     TaskSuspended,
 )
 from taskorch.model import Breaker, Question
-from taskorch.model.ids import has_number, next_id, run_of, stem_of, without_last
+from taskorch.model.ids import (
+    has_number,
+    next_id,
+    run_by,
+    run_of,
+    stem_of,
+    without_last,
+)
 from taskorch.testing import Breach
 
 _NS: Final = 1_000_000_000
@@ -562,7 +569,7 @@ class Book:
         for stem, end in latest.items():
             if not isinstance(end, TaskFailed) or end.cause in _KNOWN:
                 continue
-            whose = run_of(stem)
+            whose = run_by(stem, self.submitted[end.task_id].run)
             if whose in self.fired and self._is_well_since(whose, stem, latest):
                 continue
             was_told = (whose, *_cause(end)) in causes
