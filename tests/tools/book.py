@@ -569,8 +569,10 @@ class Book:
         for stem, end in latest.items():
             if not isinstance(end, TaskFailed) or end.cause in _KNOWN:
                 continue
-            whose = run_by(stem, self.submitted[end.task_id].run)
-            if whose in self.fired and self._is_well_since(whose, stem, latest):
+            whose = run_of(stem)
+            if whose not in self.fired:
+                whose = run_by(stem, self.submitted[end.task_id].run)
+            elif self._is_well_since(whose, stem, latest):
                 continue
             was_told = (whose, *_cause(end)) in causes
             self._expect(was_told, "told", f"nobody was told: {end}")
