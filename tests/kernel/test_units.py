@@ -719,14 +719,6 @@ def test_a_snapshot_has_names_and_holders():
     row = kernel.tasks["gone"]
     assert names_of(kernel, row.alloc) == {"gpu": ("0",)}
     assert kernel.pools["gpu"].total == 3_000_000
-    # And before there were names, snapshots had none.
-    state = take_snapshot(Machine(pools=Resources(gpu=2)).kernel, SEC)
-    del state["units"]
-    for agent in state["agents"]:
-        del agent["units"]
-    old = Kernel(m.kernel.config, Policies(), Random(0))
-    Restoration(old, state).finish()
-    assert old.pools["gpu"].units is None
 
 
 def test_facts_without_names_are_read():
