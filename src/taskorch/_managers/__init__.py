@@ -32,8 +32,9 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
     from taskorch._managers._agents import AgentManager as AgentManager
@@ -77,10 +78,5 @@ _WHERE: Final = {
 
 if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any:
-        if name not in _WHERE:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg, name=name)
-        manager = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
-        globals()[name] = manager
-        return manager
+    def __getattr__(name: str) -> object:
+        return _load_late(__name__, _WHERE, name)

@@ -28,10 +28,10 @@ facts mean, and what a new incarnation makes of them, is in `kernel` and `runtim
 - `_points`: where a test may strike while a journal is written.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from taskorch.journal._memory import MemoryJournal as MemoryJournal
+from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
     from taskorch.journal._beside import register as register
@@ -63,12 +63,7 @@ if not TYPE_CHECKING:
     # Checkers have the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
-        if name in _LATE:
-            member = getattr(import_module(f"taskorch.journal.{_LATE[name]}"), name)
-            globals()[name] = member
-            return member
-        msg = f"module 'taskorch.journal' has no attribute {name!r}"
-        raise AttributeError(msg)
+        return _load_late(__name__, _LATE, name)
 
 
 def __dir__() -> list[str]:

@@ -34,7 +34,6 @@ It is no place for threads, for what users hold, or for words to them: those are
 - `_invariants`, `_table`, `_explain`: what is always true; all moves; why tasks wait.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from taskorch.kernel._admission import Change as Change
@@ -132,6 +131,7 @@ from taskorch.kernel._state import diagram as diagram
 from taskorch.kernel._units import declared as declared
 from taskorch.kernel._units import names_of as names_of
 from taskorch.kernel._units import would_fit as would_fit
+from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
     from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
@@ -171,12 +171,7 @@ if not TYPE_CHECKING:
     # Checkers have the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
-        if name in _LATE:
-            member = getattr(import_module(f"taskorch.kernel.{_LATE[name]}"), name)
-            globals()[name] = member
-            return member
-        msg = f"module 'taskorch.kernel' has no attribute {name!r}"
-        raise AttributeError(msg)
+        return _load_late(__name__, _LATE, name)
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,7 @@
 The tool kit: what any room may need, and what an extension takes, that is no task.
 
 It imports nothing else of ours, but for the errors, which the lower half of it serves.
-This file imports nothing, so that each costs only who needs it.
+This file imports nothing of ours, so that each costs only who needs it.
 
 - `limits`: every default number of the library, each with its reason.
 - `vocabulary`: other words for what there is, and slips of the pen: what was meant.
@@ -42,3 +42,31 @@ This file imports nothing, so that each costs only who needs it.
 
 Decisions: 0076, 0129, 0165, 0196, 0203, 0254, 0260, 0262.
 """
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+
+def load_late(room: str, places: dict[str, str], name: str) -> object:
+    """
+    Load the member *name* of *room* from the file that has it, and keep it in the room.
+
+    A room whose `__getattr__` calls it loads a file when somebody first asks for one of
+    its names.
+
+    Args:
+        room: The name of the package.
+        places: The file of each name that is loaded late, without the package.
+        name: What was asked for.
+
+    Raises:
+        AttributeError: The room has no such name.
+    """
+    if name not in places:
+        msg = f"module {room!r} has no attribute {name!r}"
+        raise AttributeError(msg, name=name)
+    member: object = getattr(import_module(f"{room}.{places[name]}"), name)
+    setattr(sys.modules[room], name, member)
+    return member

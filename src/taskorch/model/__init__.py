@@ -22,9 +22,9 @@ Frozen values: what users write down and what they are told.
 - `forms`: what documents may say of tasks.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from taskorch.kit import load_late as _load_late
 from taskorch.model._agent import AGENT_KINDS as AGENT_KINDS
 from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import AgentHealth as AgentHealth
@@ -262,12 +262,7 @@ if not TYPE_CHECKING:
     # Checkers have the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
-        if name in _LATE:
-            member = getattr(import_module(f"taskorch.model.{_LATE[name]}"), name)
-            globals()[name] = member
-            return member
-        msg = f"module 'taskorch.model' has no attribute {name!r}"
-        raise AttributeError(msg)
+        return _load_late(__name__, _LATE, name)
 
 
 def __dir__() -> list[str]:

@@ -27,9 +27,9 @@ The policies that come with the library: a default for each protocol, and a seco
 - `_words`: how numbers stand in a reason.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from taskorch.kit import load_late as _load_late
 from taskorch.policies._allocator import PoolAllocator as PoolAllocator
 from taskorch.policies._allocator import ProportionalAllocator as ProportionalAllocator
 from taskorch.policies._queue import DeadlineQueue as DeadlineQueue
@@ -73,12 +73,7 @@ if not TYPE_CHECKING:
     # Checkers have the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
-        if name in _LATE:
-            member = getattr(import_module(f"taskorch.policies.{_LATE[name]}"), name)
-            globals()[name] = member
-            return member
-        msg = f"module 'taskorch.policies' has no attribute {name!r}"
-        raise AttributeError(msg)
+        return _load_late(__name__, _LATE, name)
 
 
 def __dir__() -> list[str]:

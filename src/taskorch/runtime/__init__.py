@@ -29,9 +29,9 @@ bottom up:
 - `_lifecycle`, `_questions`, `_reports`: start and stop, people, how things stand.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from taskorch.kit import load_late as _load_late
 from taskorch.kit.interrupts import INTERRUPTS as INTERRUPTS
 from taskorch.kit.interrupts import SLICE as SLICE
 from taskorch.kit.interrupts import defers_interrupts as defers_interrupts
@@ -193,12 +193,7 @@ if not TYPE_CHECKING:
     # Checkers have the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
-        if name in _LATE:
-            member = getattr(import_module(f"taskorch.runtime.{_LATE[name]}"), name)
-            globals()[name] = member
-            return member
-        msg = f"module 'taskorch.runtime' has no attribute {name!r}"
-        raise AttributeError(msg)
+        return _load_late(__name__, _LATE, name)
 
 
 def __dir__() -> list[str]:

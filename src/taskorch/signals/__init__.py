@@ -9,9 +9,9 @@ is slow holds up nothing. Who follows from another process asks the service.
 - `_signal`: one blinker signal for every event class, ordered and strong.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from taskorch.kit import load_late as _load_late
 from taskorch.signals._bus import Signals as Signals
 
 if TYPE_CHECKING:
@@ -24,12 +24,7 @@ if not TYPE_CHECKING:
     # Checkers have the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
-        if name in _LATE:
-            member = getattr(import_module(f"taskorch.signals.{_LATE[name]}"), name)
-            globals()[name] = member
-            return member
-        msg = f"module 'taskorch.signals' has no attribute {name!r}"
-        raise AttributeError(msg)
+        return _load_late(__name__, _LATE, name)
 
 
 def __dir__() -> list[str]:
