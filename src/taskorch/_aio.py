@@ -204,7 +204,7 @@ def _class_of_face(of: type) -> type[_Face]:
 
 
 def _face_of(orch: TaskOrchestrator, of: Any) -> _Face:
-    """The verbs of *of*, an extension of *orch*, for coroutines."""
+    """Return the coroutines for the verbs of *of*, an extension of *orch*."""
     cls: Any = type(of)
     face = _class_of_face(cls)()
     face._orch, face._of = orch, of

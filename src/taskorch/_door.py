@@ -27,7 +27,7 @@ class Door:
         self._runtime = rt
 
     def failed_tasks(self) -> FailedTasks:
-        """What is known of tasks that have failed."""
+        """Return what is known of the tasks that have failed."""
         from taskorch._telling.failed import FailedTasks  # noqa: PLC0415 - when needed
 
         return FailedTasks(self._runtime)
@@ -63,7 +63,7 @@ class Door:
         self._runtime.publisher.begin()
 
     def start_no_more(self) -> None:
-        """As at the begin of a stop: what runs goes on, and the queue stands."""
+        """Start no more tasks, as at the beginning of a stop; those that run go on."""
         self._runtime.step(lambda _: self._runtime.kernel.pause())
 
     def only_command(self) -> None:

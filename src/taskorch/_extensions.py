@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Extension)
 
 _LOG: Final = log_of(__name__)
-#: What an extension may be called, and the longest of it.
+#: The names that an extension may have, and how many characters at the most.
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _LONGEST: Final = 40
 #: Under these names parts of the house keep documents, beside what the facade has.
@@ -49,7 +49,7 @@ _REQUEST: Final = re.compile(r"(GET|POST) (/(?:[\w-]+|\{\w+\}))+", re.ASCII)
 #: The roles that a verb may need, and how it may be waited for.
 _ROLES: Final = ("look", "submit", "operate", "administer", "worker")
 _WAITS: Final = get_args(Waits)
-#: Where its answer has what a verb returned that says nothing else.
+#: The key of the answer that has what a verb returned, unless the verb says another.
 _RESULT: Final = "result"
 
 

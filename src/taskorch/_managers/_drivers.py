@@ -512,7 +512,7 @@ class SimulatedDrivers:
 
 
 def drivers_of(rt: Any, orch: Any) -> DriverManager:
-    """The drivers of an orchestrator; of several who ask first, all get the same."""
+    """Return the drivers of an orchestrator, which the first call makes for all."""
     if rt.driven is None:
         rt.driven = rt.first_made.setdefault("drivers", DriverManager(rt, orch))
     manager: DriverManager = rt.driven

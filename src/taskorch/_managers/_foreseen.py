@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from taskorch.runtime import Work
 
 
-#: Ids that a document names.
+#: The most ids that a document names.
 _SHOWN: Final = 50
 
 

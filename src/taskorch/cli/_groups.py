@@ -160,7 +160,7 @@ def _add_option(
 
 
 def _has_several(argument: Argument) -> bool:
-    """Whether an option may be given again."""
+    """Whether an option may be given several times."""
     return argument.form.get("type") == "array" or argument.name == "parameters"
 
 

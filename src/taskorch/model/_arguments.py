@@ -424,7 +424,7 @@ def refuse_in(fn: Callable[..., Any]) -> None:
 def may_refer(values: Iterable[Any]) -> bool:
     """Whether one of *values* may be a reference, or have one in it."""
     kinds = KINDS
-    # No generator: this is asked of every call.
+    # A generator would cost more, and this is asked about every call.
     for cls in set(map(type, values)):  # noqa: SIM110
         if kinds.get(cls, kinds) is not None:
             return True

@@ -291,7 +291,7 @@ class _Orders:
         self.is_complete = self._left > 0
 
     def _search(self, count: int, now: int, last: int) -> bool:
-        """Begin one more task, at *now* or later; whether that is enough."""
+        """Begin one more task, at *now* or later; return whether the search is over."""
         problem, starts = self._problem, self._starts
         durations = problem.durations
         if count == len(problem):

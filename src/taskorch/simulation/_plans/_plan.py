@@ -228,7 +228,7 @@ def means_of(runtime: Runtime) -> Means:
             for pool in kernel.pools.values()
             if pool.units is not None
         )
-        # Of units with names, one of which a part is held is not there.
+        # A unit with a name that is held in part cannot be given to a task of a plan.
         remaining |= {name: _WHOLE * len(units) for name, units in named}
         # Those of runs are left out: no task of a plan is of a run.
         quotas = tuple(
