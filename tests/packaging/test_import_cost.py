@@ -149,6 +149,31 @@ def test_a_plain_program_loads_nothing_once_it_has_an_orchestrator():
     assert run(code).stdout.splitlines() == ["[]", "[]"]
 
 
+SECOND_LIFE = """
+import sys
+from taskorch import Task, TaskOrchestrator
+
+def fail():
+    raise ValueError("no")
+
+def live():
+    with TaskOrchestrator(journal=sys.argv[1]) as orch:
+        orch.submit_task(Task.call(len, "x")).result(60)
+        orch.submit_task(Task.call(fail)).exception(60)
+
+live()
+known = {*sys.modules}
+live()
+print(*sorted({*sys.modules} - known))
+"""
+
+
+def test_a_later_life_of_a_process_loads_nothing_that_its_first_did_not(tmp_path):
+    """So it begins where files cannot be read any more: other rights, another root."""
+    code = SECOND_LIFE.replace("sys.argv[1]", repr(str(tmp_path / "journal.db")))
+    assert run(code).stdout.split() == []
+
+
 def test_the_import_starts_no_thread_and_configures_no_logging():
     code = """if True:
         import logging, threading, taskorch

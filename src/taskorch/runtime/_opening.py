@@ -396,9 +396,11 @@ class Recovery:
         rt, journal = self._rt, self._journal
         identity, logs = journal.identity(), journal.logs_folder()
         if identity:
-            if rt.epoch > 1:
-                from taskorch.executors._programs._sweep import sweep  # noqa: PLC0415 - not in the first
+            # In the first life, too: a process may have given up the right to read it
+            # before its next one.
+            from taskorch.executors._programs._sweep import sweep  # noqa: PLC0415 - of a journal
 
+            if rt.epoch > 1:
                 sweep(f"{identity}.")
             rt.run_id = f"{identity}.{rt.epoch}"
         if logs is not None:
