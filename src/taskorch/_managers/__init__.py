@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from taskorch._managers._budgets import Budget as Budget
     from taskorch._managers._budgets import attend as attend
     from taskorch._managers._budgets import declare as declare
-    from taskorch._managers._coding import RUNNERS as RUNNERS
     from taskorch._managers._drivers import DriverManager as DriverManager
     from taskorch._managers._drivers import SimulatedDrivers as SimulatedDrivers
     from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
@@ -61,7 +60,6 @@ _WHERE: Final = {
     "Budget": "_budgets",
     "attend": "_budgets",
     "declare": "_budgets",
-    "RUNNERS": "_coding",
     "DriverManager": "_drivers",
     "SimulatedDrivers": "_drivers",
     "AsyncWorkflowContext": "_inside",

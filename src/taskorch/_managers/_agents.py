@@ -11,7 +11,6 @@ from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
-from taskorch._managers._coding import CODING_TYPES, coding_templates
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -24,6 +23,7 @@ from taskorch.kit.verbs import NAME, OBJECT, verb
 from taskorch.kit.visible import said, show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
+    CODING_TYPES,
     TERMINAL,
     Agent,
     AgentHealth,
@@ -162,7 +162,7 @@ class AgentManager:
         runner: str | Iterable[str] | None = None,
         *,
         folder: str | PathLike[str] = ".",
-        types: Iterable[str] = tuple(CODING_TYPES),
+        types: Iterable[str] = CODING_TYPES,
         instructions: Mapping[str, str] | None = None,
         arguments: Iterable[str] = (),
         reuse: bool = False,
@@ -199,6 +199,8 @@ class AgentManager:
             InvalidTaskError: The runner is not installed, or cannot be kept; or an
                 argument is not what it says.
         """
+        from taskorch._managers._coding import coding_templates  # noqa: PLC0415 - when needed
+
         templates = coding_templates(
             runner,
             folder=folder,

@@ -213,8 +213,8 @@ _ALONE: Final = (
     "Nobody answers questions: decide, and say what you assumed. Commit nothing. "
     "At the end, say in a few sentences"
 )
-#: The types of coding agents, and what each is told.
-CODING_TYPES: Final[Mapping[str, str]] = {
+#: What a coding agent of each type is told.
+INSTRUCTIONS: Final[Mapping[str, str]] = {
     "code": "You change the code of the project in this folder. Do what is asked and "
     f"nothing else, in the style of the code around it. {_ALONE} what you changed.",
     "test": "You write tests for the project in this folder, in the style of its "
@@ -346,7 +346,7 @@ def coding_templates(
     runner: str | Iterable[str] | None,
     *,
     folder: str | os.PathLike[str] = ".",
-    types: Iterable[str] = tuple(CODING_TYPES),
+    types: Iterable[str],
     instructions: Mapping[str, str] | None = None,
     arguments: Iterable[str] = (),
     reuse: bool = False,
@@ -363,12 +363,12 @@ def coding_templates(
     if not place.is_dir():
         msg = f"there is no folder {os.fspath(folder)!r} for coding agents"
         raise InvalidTaskError(msg, hint="folder= is that of the project")
-    texts = {**CODING_TYPES, **(instructions or {})}
+    texts = {**INSTRUCTIONS, **(instructions or {})}
     names = [types] if isinstance(types, str) else [*types]
     for name in (*names, *(instructions or {})):
-        if name not in CODING_TYPES:
+        if name not in INSTRUCTIONS:
             msg = f"there is no type {show(name)} of coding agents"
-            raise InvalidTaskError(msg, hint=meant(name, CODING_TYPES, _listed()))
+            raise InvalidTaskError(msg, hint=meant(name, INSTRUCTIONS, _listed()))
     if isinstance(arguments, str):
         msg = "arguments are a list, not one text"
         raise InvalidTaskError(msg, hint=f"arguments={arguments.split()}")
@@ -414,7 +414,7 @@ def coding_templates(
 
 
 def _listed() -> str:
-    return ", ".join(CODING_TYPES)
+    return ", ".join(INSTRUCTIONS)
 
 
 def _runner(runner: str | Iterable[str] | None) -> CodingRunner:

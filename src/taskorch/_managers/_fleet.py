@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch._managers._coding import CODING_TYPES, coding_templates
 from taskorch._managers._line_program import LineProgram
 from taskorch.errors import (
     InvalidTaskError,
@@ -41,6 +40,7 @@ from taskorch.kit.visible import show, visible
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     AGENT_KINDS,
+    CODING_TYPES,
     Agent,
     AgentHealth,
     AgentInstance,
@@ -166,7 +166,8 @@ class SpawnedAgents:
         hint = "orch.agents.template(name, …) makes one"
         if isinstance(named, str):
             if name in CODING_TYPES:
-                return self.template(*coding_templates(None, types=[name]))
+                [made] = self._orch.agents.coding(types=[name])
+                return self.template(made)
             hint = meant(name, {*self.templates, *CODING_TYPES}, hint)
         msg = f"there is no template of agents {show(named)}"
         raise InvalidTaskError(msg, hint=hint)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from taskorch.kit import load_late as _load_late
 from taskorch.model._agent import AGENT_KINDS as AGENT_KINDS
+from taskorch.model._agent import CODING_TYPES as CODING_TYPES
 from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import AgentHealth as AgentHealth
 from taskorch.model._agent import AgentInstance as AgentInstance

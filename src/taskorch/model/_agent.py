@@ -161,8 +161,10 @@ class Performance:
         return (self.completed + 1) / (self.completed + self.failed + 2)
 
 
+#: The types of coding agents: of each there is a template at once.
+CODING_TYPES: Final = ("code", "test", "review", "document")
 #: The kinds of agents: labels that say what they are for.
-AGENT_KINDS: Final = ("code", "test", "review", "document", "utility", "hybrid")
+AGENT_KINDS: Final = (*CODING_TYPES, "utility", "hybrid")
 #: The highest level of a capability: each level below it is a name of its own.
 MAX_LEVEL: Final = 100
 _LEVEL: Final = r"[0-9]{1,9}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._managers import RUNNERS
+from taskorch._managers._coding import RUNNERS
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends._budgets import BUDGET, BUDGETS, BudgetEntry, DeclaredBudgets
 from taskorch.frontends.workspace._fields import (
