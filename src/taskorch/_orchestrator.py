@@ -128,7 +128,8 @@ if TYPE_CHECKING:
     from taskorch.planning import ExecutionPlan, Planner
     from taskorch.protocols import Journal, Learns, Projection
     from taskorch.recovery import Alerts, RecoveryHandler
-    from taskorch.runtime import AgentRunner, Pruned, Runtime
+    from taskorch.runtime import AgentRunner, Runtime
+    from taskorch.runtime._pruning import Pruned
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -2134,6 +2135,9 @@ class TaskOrchestrator:
         if not isinstance(schedule, str):
             msg = f"a schedule is said by its name, not {show(schedule)}"
             raise InvalidTaskError(msg)
+        from taskorch.kit.extension import check_there  # noqa: PLC0415 - when needed
+
+        check_there("taskorch.runtime._pruning", "prune()")
         rt.look_up()
         if rt.pruner is None:
             msg = "nothing is kept that could be pruned: there is no durable journal"

@@ -17,7 +17,7 @@ from tests.faults import ledger
 
 from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator, current_context
 from taskorch.events import TaskCancelled, TaskCompleted, TaskFailed, TaskSubmitted
-from taskorch.journal import _forgetting
+from taskorch.journal import _file
 from taskorch.reading import JournalReader
 from taskorch.runtime import _committer
 
@@ -155,8 +155,8 @@ def run_with_snapshots(journal: Path) -> None:
 
 def run_with_retention(journal: Path) -> None:
     """Some lives, each of which begins by leaving out what the lives before have done."""
-    _forgetting._FREE_PAGES = 1
-    _forgetting._FREE_SHARE = 0
+    _file._FREE_PAGES = 1
+    _file._FREE_SHARE = 0
     for life in range(2):
         kept = SqliteJournal(journal, durability="process", keep_latest=2)
         orch = TaskOrchestrator(journal=kept, unknown_capability="wait")

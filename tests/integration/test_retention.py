@@ -20,7 +20,7 @@ from taskorch.errors import (
     JournalTakenError,
 )
 from taskorch.events import AT_NS, CLS, TASK_ID, TaskCompleted
-from taskorch.journal import MemoryJournal, _forgetting, _layout, _points
+from taskorch.journal import MemoryJournal, _file, _forgetting, _layout, _points
 from taskorch.model import Retention
 from taskorch.reading import JournalReader
 from taskorch.runtime._passage import add_parents
@@ -153,8 +153,8 @@ def test_a_file_is_written_anew_if_much_of_it_and_many_pages_are_free(
 ):
     path = tmp_path / "runs.db"
     many(path, 100)
-    monkeypatch.setattr(_forgetting, "_FREE_PAGES", pages)
-    monkeypatch.setattr(_forgetting, "_FREE_SHARE", part)
+    monkeypatch.setattr(_file, "_FREE_PAGES", pages)
+    monkeypatch.setattr(_file, "_FREE_SHARE", part)
     assert pruned(path, Retention(most=50)) == 50
     assert (free_pages(path) == 0) == is_smaller
 
@@ -480,8 +480,8 @@ def test_all_that_stays_is_as_it_was(plan, most, tmp_path_factory):
 def test_what_fails_on_the_way_leaves_all_or_nothing(point, tmp_path, monkeypatch):
     path = tmp_path / "runs.db"
     many(path, 50)
-    monkeypatch.setattr(_forgetting, "_FREE_PAGES", 0)
-    monkeypatch.setattr(_forgetting, "_FREE_SHARE", 0)
+    monkeypatch.setattr(_file, "_FREE_PAGES", 0)
+    monkeypatch.setattr(_file, "_FREE_SHARE", 0)
 
     def strike(reached):
         if reached == point:

@@ -62,6 +62,40 @@ def test_the_core_works_without_all_that_can_be_deleted(tmp_path):
     assert faults_of_acts(copy_without(unbound(), tmp_path)) == {}
 
 
+KEEPING = "TaskOrchestrator(journal=SqliteJournal('runs.db', keep_for=60)).start()"
+#: What asks for an extension, and the file that its error names.
+ASKED = {
+    "retention": {
+        KEEPING: "taskorch.runtime._pruning",
+        "TaskOrchestrator(journal='runs.db').prune()": "taskorch.runtime._pruning",
+        "TaskOrchestrator().schedules.add('a', 60, Task('a'), keep_latest=1)": (
+            "taskorch.runtime._pruning"
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_call_that_needs_what_was_deleted_is_refused(name, tmp_path):
+    package = copy_without([name], tmp_path)
+    script = "from taskorch import *\n" + "".join(
+        f"try: {call}\nexcept UsageError as error: print(error)\nelse: print('done')\n"
+        for call in ASKED[name]
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"from taskorch.errors import *\n{script}"],
+        cwd=tmp_path,
+        env=environment(package),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    told = done.stdout.splitlines()
+    for line, (call, module) in zip(told, ASKED[name].items(), strict=True):
+        assert f"{module}, and its file was deleted" in line, call
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXTENSIONS)
 def test_the_core_works_without_an_extension(name):

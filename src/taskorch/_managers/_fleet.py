@@ -166,8 +166,8 @@ class SpawnedAgents:
         hint = "orch.agents.template(name, …) makes one"
         if isinstance(named, str):
             if name in CODING_TYPES:
-                [made] = self._orch.agents.coding(types=[name])
-                return self.template(made)
+                made: AgentTemplate = self._orch.agents.coding(types=[name])[0]
+                return made
             hint = meant(name, {*self.templates, *CODING_TYPES}, hint)
         msg = f"there is no template of agents {show(named)}"
         raise InvalidTaskError(msg, hint=hint)

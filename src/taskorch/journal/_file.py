@@ -63,6 +63,10 @@ _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 #: raised as a MemoryError.
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeError, MemoryError)
 
+#: The part of the pages of a file that must be free for it to be written anew, and how
+#: many there must be.
+_FREE_SHARE: Final = 0.25
+_FREE_PAGES: Final = 64
 #: What the system says where nothing can be written.
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -243,6 +247,13 @@ def move_log(db: sqlite3.Connection, *, whole: bool) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
         db.execute(f"PRAGMA busy_timeout = {round(_PATIENCE * 1000)}")
+
+
+def has_room(db: sqlite3.Connection) -> bool:
+    """Whether a file would become a good deal smaller if it was written anew."""
+    ((free,),) = db.execute("PRAGMA freelist_count").fetchall()
+    ((pages,),) = db.execute("PRAGMA page_count").fetchall()
+    return bool(free >= _FREE_PAGES and free >= pages * _FREE_SHARE)
 
 
 def create(path: Path) -> None:

@@ -14,7 +14,6 @@ Decisions: 0051, 0220, 0227.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
@@ -34,10 +33,6 @@ from taskorch.journal._reader import (
 
 #: A rest has no more facts than this, if the groups that it is made of allow it.
 _MANY: Final = 1_000
-#: The part of the pages of a file that must be free for it to be written anew, and how
-#: many there must be.
-_FREE_SHARE: Final = 0.25
-_FREE_PAGES: Final = 64
 
 _DROP: Final = "DELETE FROM {groups} WHERE {mine}last > :after AND last <= :last"
 _DROP_FACTS: Final = """
@@ -262,10 +257,3 @@ def _rest(pieces: list[_Piece]) -> tuple[int, GroupRow]:
         gone = joined(subtree for piece in pieces for subtree in piece.gone)
         rest = rest._replace(gone=rest.gone_text(gone, rows))
     return after, rest
-
-
-def has_room(db: sqlite3.Connection) -> bool:
-    """Whether a file would become a good deal smaller if it was written anew."""
-    ((free,),) = db.execute("PRAGMA freelist_count").fetchall()
-    ((pages,),) = db.execute("PRAGMA page_count").fetchall()
-    return bool(free >= _FREE_PAGES and free >= pages * _FREE_SHARE)

@@ -33,7 +33,6 @@ from taskorch.errors import (
     JournalUnavailableError,
 )
 from taskorch.events import Fact
-from taskorch.journal import _forgetting
 from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._encoding import EncodingJournal
@@ -662,6 +661,8 @@ class SqlJournal(SqlReading):
             JournalUnavailableError: It cannot be written now; nothing was left out.
             JournalError: The journal is damaged; nothing was left out.
         """
+        from taskorch.journal import _forgetting  # noqa: PLC0415 - when something goes
+
         self._check_owner(epoch)
         with self._writing(epoch) as session:
             with self._owning(session):
@@ -681,6 +682,8 @@ class SqlJournal(SqlReading):
             JournalUnavailableError: It cannot be read or written now.
             JournalError: The journal is damaged.
         """
+        from taskorch.journal import _forgetting  # noqa: PLC0415 - when something goes
+
         self._check_owner(epoch)
         with self._reading() as reader:
             for group, rests in () if reader is None else _forgetting.parts(reader):
@@ -696,6 +699,8 @@ class SqlJournal(SqlReading):
             JournalUnavailableError: It cannot be written now; nothing was left out.
             JournalError: The journal is damaged; nothing was left out.
         """
+        from taskorch.journal import _forgetting  # noqa: PLC0415 - when something goes
+
         self._check_owner(epoch)
         with self._writing(epoch) as session, self._owning(session):
             return _forgetting.forget(Reader(session), (), numbers)

@@ -29,7 +29,7 @@ from taskorch.errors import (
     JournalUnavailableError,
 )
 from taskorch.events import SEQ
-from taskorch.journal import _beside, _file, _forgetting, _repair
+from taskorch.journal import _beside, _file, _repair
 from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._descriptors import check_names, close_unneeded
@@ -505,7 +505,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         """Make the file smaller, if it is worth it."""
         db = session.db
         _beside.clean(db, self.path)
-        if _forgetting.has_room(db):
+        if _file.has_room(db):
             db.execute("VACUUM")
             reach("smaller")
         _file.move_log(db, whole=True)

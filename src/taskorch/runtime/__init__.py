@@ -144,10 +144,6 @@ from taskorch.runtime._work import whom as whom
 from taskorch.runtime._work import works_above as works_above
 
 if TYPE_CHECKING:
-    from taskorch.runtime._pruning import Pruned as Pruned
-    from taskorch.runtime._pruning import foreseen as foreseen
-    from taskorch.runtime._pruning import forgettable as forgettable
-    from taskorch.runtime._pruning import prune as prune
     from taskorch.runtime._questions import answer as answer
     from taskorch.runtime._questions import approval_of as approval_of
     from taskorch.runtime._questions import by_cause as by_cause
@@ -167,19 +163,15 @@ if TYPE_CHECKING:
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
-    "Pruned": "_pruning",
     "answer": "_questions",
     "approval_of": "_questions",
     "by_cause": "_questions",
     "cause_of": "_questions",
     "check": "_questions",
     "failure_of": "_questions",
-    "foreseen": "_pruning",
-    "forgettable": "_pruning",
     "measure": "_reports",
     "open_questions": "_questions",
     "opened_questions": "_questions",
-    "prune": "_pruning",
     "refuse_bypass": "_questions",
     "since_when": "_reports",
     "spent_by": "_reports",

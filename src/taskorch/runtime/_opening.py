@@ -34,7 +34,7 @@ from taskorch.kit.interrupts import (
     takes_interrupts,
     unguard,
 )
-from taskorch.model import TERMINAL, Task, TaskState
+from taskorch.model import TERMINAL, Retention, Task, TaskState
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._directory import (
@@ -309,6 +309,7 @@ def apply_in_order(
 
 
 _ALL: Final = frozenset(CATALOGUE)
+_PRUNING: Final = "taskorch.runtime._pruning"
 #: States of which those who wait are told.
 _SETTLED: Final = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED}
@@ -331,15 +332,12 @@ class Recovery:
         Raises:
             JournalError: It cannot be used.
         """
-        from taskorch.runtime._pruning import Pruner, prune  # noqa: PLC0415 - with a journal
-
         rt, journal = self._rt, self._journal
         rt.epoch = journal.claim()
         rt.name_life()
-        prune(journal, rt.epoch, journal.retention(), rt.now())
+        self._prune()
         if self._committer.can_be_asked:
             rt.directory.recovered = Recollection(rt, journal)
-            rt.pruner = Pruner(rt, self._committer)
         past = Rereading(rt, journal)
         past.run()
         kernel = rt.kernel
@@ -369,6 +367,27 @@ class Recovery:
         recover(kernel, rt.epoch, now_ns())
         if rt.takes_up:
             self._take_up(now_ns)
+
+    def _prune(self) -> None:
+        """
+        Let go what is not kept, now and later.
+
+        Raises:
+            InvalidTaskError: The journal says how long things are kept, and what does
+                that was deleted.
+        """
+        from taskorch.kit.extension import check_there, is_there  # noqa: PLC0415 - with a journal
+
+        rt, journal = self._rt, self._journal
+        retention = journal.retention()
+        if retention != Retention():
+            check_there(_PRUNING, "keep_for= or keep_latest= of a journal")
+        if is_there(_PRUNING):
+            from taskorch.runtime._pruning import Pruner, prune  # noqa: PLC0415 - with a journal
+
+            prune(journal, rt.epoch, retention, rt.now())
+            if self._committer.can_be_asked:
+                rt.pruner = Pruner(rt, self._committer)
 
     def _take_up(self, now_ns: Callable[[], int]) -> None:
         """Pools and agents of this life; and what has lost what it needs."""

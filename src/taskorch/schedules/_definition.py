@@ -14,6 +14,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.kit.checks import check_count, check_seconds, check_word, zone_of
+from taskorch.kit.extension import check_there
 from taskorch.kit.forms import (
     AnyNames,
     Anything,
@@ -210,6 +211,8 @@ def define(
     if start_ns is not None and end_ns is not None and end_ns < start_ns:
         msg = f"schedule {name!r} ends before it starts"
         raise InvalidTaskError(msg)
+    if keep_for is not None or keep_latest is not None:
+        check_there("taskorch.runtime._pruning", "keep_for= or keep_latest=")
     if keep_for is not None:
         keep_for = check_seconds("keep_for", keep_for)
     if keep_latest is not None:
