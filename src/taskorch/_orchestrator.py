@@ -39,6 +39,7 @@ from taskorch.kit.checks import (
     check_count,
     check_reward,
     check_seconds,
+    check_there,
     check_word,
     to_patience,
 )
@@ -795,6 +796,7 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: There is no such class or level, or there is one already.
         """
+        check_there("taskorch.recovery", "recover()")
         from taskorch.recovery import class_of  # noqa: PLC0415 - when needed
         from taskorch.runtime import Strategies  # noqa: PLC0415 - as above
 
@@ -1881,6 +1883,7 @@ class TaskOrchestrator:
         Each name is in `taskorch.recovery.METRICS`, with its unit. What nobody has
         measured is None.
         """
+        check_there("taskorch.recovery", "metrics()")
         from taskorch.recovery import metrics_of  # noqa: PLC0415 - when needed
 
         return metrics_of(self)
@@ -2135,8 +2138,6 @@ class TaskOrchestrator:
         if not isinstance(schedule, str):
             msg = f"a schedule is said by its name, not {show(schedule)}"
             raise InvalidTaskError(msg)
-        from taskorch.kit.extension import check_there  # noqa: PLC0415 - when needed
-
         check_there("taskorch.runtime._pruning", "prune()")
         rt.look_up()
         if rt.pruner is None:

@@ -63,37 +63,81 @@ def test_the_core_works_without_all_that_can_be_deleted(tmp_path):
 
 
 KEEPING = "TaskOrchestrator(journal=SqliteJournal('runs.db', keep_for=60)).start()"
-#: What asks for an extension, and the file that its error names.
+#: By extensions, the file that the error names, and what asks for it.
 ASKED = {
-    "retention": {
-        KEEPING: "taskorch.runtime._pruning",
-        "TaskOrchestrator(journal='runs.db').prune()": "taskorch.runtime._pruning",
-        "TaskOrchestrator().schedules.add('a', 60, Task('a'), keep_latest=1)": (
-            "taskorch.runtime._pruning"
-        ),
-    },
+    "recovery": (
+        "taskorch.recovery",
+        "TaskOrchestrator().metrics()",
+        "TaskOrchestrator().recover('unknown')",
+    ),
+    "retention": (
+        "taskorch.runtime._pruning",
+        KEEPING,
+        "TaskOrchestrator(journal='runs.db').prune()",
+        "TaskOrchestrator().schedules.add('a', 60, Task('a'), keep_latest=1)",
+    ),
 }
 
 
-@pytest.mark.parametrize("name", ASKED)
-def test_a_call_that_needs_what_was_deleted_is_refused(name, tmp_path):
-    package = copy_without([name], tmp_path)
-    script = "from taskorch import *\n" + "".join(
-        f"try: {call}\nexcept UsageError as error: print(error)\nelse: print('done')\n"
-        for call in ASKED[name]
-    )
+PUBLIC = "".join(
+    f"from {room} import *\n"
+    for room in ("taskorch", "taskorch.errors", "taskorch.protocols")
+)
+
+
+def printed(code: str, package: Path) -> list[str]:
+    """The lines that *code* prints, with the copy *package* and its public names."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"from taskorch.errors import *\n{script}"],
-        cwd=tmp_path,
+        [
+            *(sys.executable, "-P", "-c"),
+            f"{PUBLIC}{code}",
+        ],
+        cwd=package.parent,
         env=environment(package),
         stdout=subprocess.PIPE,
         text=True,
         timeout=PATIENCE,
         check=True,
     )
-    told = done.stdout.splitlines()
-    for line, (call, module) in zip(told, ASKED[name].items(), strict=True):
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_call_that_needs_what_was_deleted_is_refused(name, tmp_path):
+    module, *calls = ASKED[name]
+    script = "".join(
+        f"try: {call}\nexcept UsageError as error: print(error)\nelse: print('done')\n"
+        for call in calls
+    )
+    told = printed(script, copy_without([name], tmp_path))
+    for line, call in zip(told, calls, strict=True):
         assert f"{module}, and its file was deleted" in line, call
+
+
+FAILING = """
+class Handler:
+    def decide(self, failure, context):
+        print(failure.kind)
+        return RetryDecision(failure.attempts < 3, 0)
+def fail(): raise TimeoutError
+retry = RetryPolicy(max_attempts=3, base=0.001)
+for handler in ({}, {"retry_handler": Handler()}):
+    with TaskOrchestrator(**handler) as orch:
+        done = orch.submit_task(Task.call(fail, retry=retry))
+        print(repr(done.exception()), done.status.attempts)
+"""
+
+
+def test_without_recovery_a_task_ends_by_its_own_options(tmp_path):
+    """Nobody knows of what class its failures are."""
+    told = printed(FAILING, copy_without(["recovery"], tmp_path))
+    assert told == [
+        "TimeoutError() 3",
+        "unknown",
+        "unknown",
+        "unknown",
+        "TimeoutError() 3",
+    ]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from datetime import UTC, timedelta, tzinfo
+from importlib.util import find_spec
 from typing import Any, SupportsFloat, TypeGuard, TypeVar, cast
 
 from taskorch.errors import InvalidTaskError
@@ -196,3 +197,20 @@ def zone_of(name: object) -> tzinfo:
         hint = meant(name, sorted(available_timezones()), "such as 'Europe/Berlin'")
         msg = f"there is no zone {show(name)}"
         raise InvalidTaskError(msg, hint=hint) from None
+
+
+def is_there(module: str) -> bool:
+    """Whether *module*, a file of an extension of the house, was not deleted."""
+    return find_spec(module) is not None
+
+
+def check_there(module: str, call: str) -> None:
+    """
+    Refuse *call*, which needs *module*, if that file of an extension was deleted.
+
+    Raises:
+        InvalidTaskError: It was.
+    """
+    if not is_there(module):
+        msg = f"{call} needs {module}, and its file was deleted"
+        raise InvalidTaskError(msg, hint=f"install taskorch whole, or omit {call}")

@@ -10,7 +10,6 @@ Decision: 0260.
 from __future__ import annotations
 
 from collections.abc import Iterable, MutableMapping
-from importlib.util import find_spec
 from typing import Any, cast
 
 from taskorch.errors import InvalidTaskError
@@ -90,20 +89,3 @@ def check_extensions(name: str, value: object) -> tuple[Extension, ...]:
             hint = "let its class inherit from taskorch.kit.extension.Extension"
             raise InvalidTaskError(msg, hint=hint)
     return cast("tuple[Extension, ...]", extensions)
-
-
-def is_there(module: str) -> bool:
-    """Whether *module*, a file of an extension of the house, was not deleted."""
-    return find_spec(module) is not None
-
-
-def check_there(module: str, call: str) -> None:
-    """
-    Refuse *call*, which needs *module*, if that file of an extension was deleted.
-
-    Raises:
-        InvalidTaskError: It was.
-    """
-    if not is_there(module):
-        msg = f"{call} needs {module}, and its file was deleted"
-        raise InvalidTaskError(msg, hint=f"install taskorch whole, or omit {call}")

@@ -44,7 +44,7 @@ from taskorch.kernel import (
     row_extra,
     shortage,
 )
-from taskorch.kit.checks import check_seconds
+from taskorch.kit.checks import check_seconds, is_there
 from taskorch.kit.fence import is_values
 from taskorch.kit.frozen import draft_of
 from taskorch.kit.interrupts import (
@@ -768,8 +768,14 @@ class PolicyDeciders:
         return Again(answer.retry, delay, answer.reason, kind, spec, ask, changed)
 
     def kind_of(self, error: BaseException) -> str:
-        """What kind of failure *error* is, by rules of the retry handler's first."""
+        """
+        Return what kind of failure *error* is, by rules of the retry handler's first.
+
+        Without the extension that knows kinds, each is `unknown`.
+        """
         # Loaded before: see `load_failures`.
+        if not is_there("taskorch.recovery"):
+            return "unknown"
         from taskorch.recovery import classify  # noqa: PLC0415
 
         handler = self.parts.retry_handler

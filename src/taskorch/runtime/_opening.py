@@ -26,6 +26,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import Restoration, TaskRow, fold, recover
+from taskorch.kit.checks import check_there, is_there
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.interrupts import (
     INTERRUPTS,
@@ -376,8 +377,6 @@ class Recovery:
             InvalidTaskError: The journal says how long things are kept, and what does
                 that was deleted.
         """
-        from taskorch.kit.extension import check_there, is_there  # noqa: PLC0415 - with a journal
-
         rt, journal = self._rt, self._journal
         retention = journal.retention()
         if retention != Retention():

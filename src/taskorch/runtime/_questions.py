@@ -37,6 +37,7 @@ from taskorch.kernel import (
     rules_ask,
     times_asked,
 )
+from taskorch.kit.checks import is_there
 from taskorch.kit.members import has
 from taskorch.kit.people import person
 from taskorch.kit.plain import plain
@@ -284,13 +285,14 @@ def _clean(text: str) -> str:
 
 def _actions(rt: Runtime, issue: str) -> tuple[str, ...]:
     """What the matrix recommends about failures of the class *issue*."""
-    from taskorch.recovery._matrix import default_matrix  # noqa: PLC0415 - seldom needed
-
     handler = rt.deciders.parts.retry_handler
-    own: Any = handler.matrix if has(handler, Recommends) else None
-    matrix = own or default_matrix()
+    matrix: Any = handler.matrix if has(handler, Recommends) else None
+    if not matrix and is_there("taskorch.recovery"):
+        from taskorch.recovery._matrix import default_matrix  # noqa: PLC0415 - seldom needed
+
+        matrix = default_matrix()
     try:
-        actions: tuple[str, ...] = matrix[issue].actions
+        actions: tuple[str, ...] = matrix[issue].actions if matrix else ()
     except (InvalidTaskError, LookupError):
         # A handler of the user's has classes of its own.
         actions = ()

@@ -39,6 +39,7 @@ from taskorch.events import (
 )
 from taskorch.executors._threads import Worker
 from taskorch.kernel import SKIPPED, Effect, Stop, TaskRow, is_waiting
+from taskorch.kit.checks import is_there
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import NS
@@ -609,7 +610,8 @@ def load_failures() -> None:
 
     That takes a tenth of a second, and a program without failures needs none of it.
     """
-    import taskorch.recovery  # noqa: F401, PLC0415
+    if is_there("taskorch.recovery"):
+        import taskorch.recovery  # noqa: F401, PLC0415
 
 
 def ended_earlier(work: Work) -> bool:

@@ -13,8 +13,13 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
-from taskorch.kit.checks import check_count, check_seconds, check_word, zone_of
-from taskorch.kit.extension import check_there
+from taskorch.kit.checks import (
+    check_count,
+    check_seconds,
+    check_there,
+    check_word,
+    zone_of,
+)
 from taskorch.kit.forms import (
     AnyNames,
     Anything,
