@@ -41,6 +41,7 @@ from taskorch.kit.checks import (
     check_seconds,
     check_there,
     check_word,
+    is_there,
     to_patience,
 )
 from taskorch.kit.interrupts import INTERRUPTS, defers_interrupts
@@ -138,6 +139,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+#: The file by which people are asked.
+_QUESTIONS: Final = "taskorch.runtime._questions"
 #: What `orch.schedule` hands on to `orch.schedules.add`.
 _OPTIONS_OF_SCHEDULES: Final = (
     "zone",
@@ -978,7 +982,11 @@ class TaskOrchestrator:
                 not say which run is meant.
             InvalidTaskError: There is no such verdict, or the reason is no text.
         """
-        from taskorch.runtime import refuse_bypass  # noqa: PLC0415 - when needed
+        from taskorch.runtime import question_in  # noqa: PLC0415 - when needed
+
+        if is_there(_QUESTIONS):
+            # Nobody loads it under the lock.
+            import_module(_QUESTIONS)
 
         _check_reason(reason)
         check_word("a verdict", verdict, ("retry", "fail", "complete"))
@@ -989,7 +997,11 @@ class TaskOrchestrator:
             document = committer.journal.document(result)
 
         def act(row: Any, now: int) -> bool:
-            refuse_bypass(self._rt, task_id, row, verdict)
+            if question_in(row.cargo) is not None:
+                check_there(_QUESTIONS, "decide() of a question")
+                from taskorch.runtime._questions import refuse_bypass  # noqa: PLC0415 - as above
+
+                refuse_bypass(self._rt, task_id, row, verdict)
             if verdict == "complete" and row.state is TaskState.BLOCKED:
                 row.cargo._value = result
                 row.cargo._error = None
@@ -1070,7 +1082,8 @@ class TaskOrchestrator:
         See `Task.question`. An approval of a phase is one, too, and so is each of the
         `escalations`.
         """
-        from taskorch.runtime import open_questions  # noqa: PLC0415 - when needed
+        check_there(_QUESTIONS, "questions()")
+        from taskorch.runtime._questions import open_questions  # noqa: PLC0415 - when needed
 
         return open_questions(self._rt, self.answer)
 
@@ -1088,9 +1101,9 @@ class TaskOrchestrator:
         Causes are told apart as those of `escalations` are: by the class of the error,
         and by what it says, numbers and the id of the task aside.
         """
-        from taskorch.runtime import by_cause  # noqa: PLC0415 - when asked
+        from taskorch.model import FailureCause  # noqa: PLC0415 - when asked
 
-        return by_cause(self.tasks("failed", mended=False))
+        return FailureCause.of(self.tasks("failed", mended=False))
 
     @verb(
         "The failures about which a person is asked.",
@@ -1156,7 +1169,8 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
         """
-        from taskorch.runtime import answer, approval_of  # noqa: PLC0415 - when needed
+        check_there(_QUESTIONS, "answer()")
+        from taskorch.runtime._questions import answer, approval_of  # noqa: PLC0415 - when needed
 
         asked = approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):

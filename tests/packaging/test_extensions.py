@@ -63,8 +63,18 @@ def test_the_core_works_without_all_that_can_be_deleted(tmp_path):
 
 
 KEEPING = "TaskOrchestrator(journal=SqliteJournal('runs.db', keep_for=60)).start()"
+DECIDING = (
+    "o = TaskOrchestrator(); o.submit_task(Task.question('?', id='a')); "
+    "o.decide('a', 'complete')"
+)
 #: By extensions, the file that the error names, and what asks for it.
 ASKED = {
+    "questions": (
+        "taskorch.runtime._questions",
+        "TaskOrchestrator().questions()",
+        "TaskOrchestrator().answer('a', 'yes', by='ada')",
+        DECIDING,
+    ),
     "recovery": (
         "taskorch.recovery",
         "TaskOrchestrator().metrics()",

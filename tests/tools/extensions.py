@@ -59,7 +59,6 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "proofs": ("proofs",),
     "questions": (
         "_managers/_approvals.py",
-        "kernel/_explain/_people.py",
         "runtime/_questions.py",
     ),
     "reading": ("reading",),

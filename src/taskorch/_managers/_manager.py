@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 
 from taskorch._handles import TaskHandle
-from taskorch._managers import _approvals, _limits, _members, _progress
+from taskorch._managers import _limits, _members, _progress
 from taskorch._managers._gates import gate, is_gate
 from taskorch._managers._inside import WorkflowContext
 from taskorch._managers._mapping import mapped
@@ -28,7 +28,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownTaskError,
 )
-from taskorch.kit.checks import check_count
+from taskorch.kit.checks import check_count, check_there
 from taskorch.kit.verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
@@ -79,6 +79,8 @@ _GOING_ON: Final = frozenset(
 
 
 #: What is said about a gate.
+#: The file by which people approve phases.
+_APPROVALS: Final = "taskorch._managers._approvals"
 _VERDICT: Final = {"gate": NAME, "by": {**NAME, **PERSON}, "note": NOTE}
 
 
@@ -785,9 +787,20 @@ class WorkflowManager:
             InvalidTransitionError: The phase has not come to it yet.
             InvalidTaskError: *by* or *note* is not well formed.
         """
-        return _approvals.decide(self.get(run_id), gate, by, note, passed=True)
+        return self._decide(run_id, gate, by, note, passed=True)
+
+    def _decide(
+        self, run_id: str, gate: str, by: str, note: str, *, passed: bool
+    ) -> bool:
+        check_there(_APPROVALS, "a verdict on a phase")
+        from taskorch._managers import _approvals  # noqa: PLC0415 - when needed
+
+        return _approvals.decide(self.get(run_id), gate, by, note, passed=passed)
 
     def _approval(self, run_id: str, gate: str) -> TaskHandle[Any]:
+        check_there(_APPROVALS, "a verdict on a phase")
+        from taskorch._managers import _approvals  # noqa: PLC0415 - when needed
+
         return _approvals.approval(self.get(run_id), gate)
 
     @verb(
@@ -821,7 +834,7 @@ class WorkflowManager:
         Raises:
             UsageError: As for `approve`.
         """
-        return _approvals.decide(self.get(run_id), gate, by, note, passed=False)
+        return self._decide(run_id, gate, by, note, passed=False)
 
     def _targets(self, pattern: str) -> list[tuple[WorkflowRun, str]]:
         """

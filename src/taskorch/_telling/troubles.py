@@ -49,15 +49,14 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import stamp
-from taskorch.model import HealthCheck, TaskState
+from taskorch.model import FailureCause, HealthCheck, TaskState
 from taskorch.model.ids import has_number, in_run, number_of, stem_of
 from taskorch.runtime import (
     begin_thread,
-    cause_of,
-    failure_of,
     is_accounted_for,
     schedule_of,
 )
+from taskorch.runtime._questions import failure_of
 
 if TYPE_CHECKING:
     from taskorch._telling.notifying import Notifier
@@ -430,7 +429,7 @@ class TroubleTeller:
             key = "schedule", schedule
         elif run:
             key = "run", run
-        cause = cause_of(task_id, *error)
+        cause = FailureCause.common(task_id, *error)
         trouble = self._troubles.failed(key, stem, slot, cause, at_ns, error[1])
         if trouble is not None and is_told:
             self._tell_failure(trouble, cause, task_id, error)
@@ -572,7 +571,7 @@ class TroubleTeller:
     ) -> None:
         """A schedule has not made what was due: once a *reason* and hour."""
         # Which task has not ended makes no other reason of it.
-        kind = schedule, cause_of(schedule, "", reason)[1]
+        kind = schedule, FailureCause.common(schedule, "", reason)[1]
         since = self._reasons.get(kind)
         if since is not None and at_ns - since < _AGAIN * NS:
             return
@@ -734,7 +733,7 @@ class TroubleTeller:
         in_trouble = self._troubles.of(*_KINDS, now_ns=self._rt.now())
         for trouble, row in news:
             assert row.error is not None  # noqa: S101 - it is one that failed
-            cause = cause_of(row.task_id, *row.error)
+            cause = FailureCause.common(row.task_id, *row.error)
             if trouble in in_trouble and not trouble.messages.get(cause):
                 self._tell_failure(trouble, cause, row.task_id, row.error)
 

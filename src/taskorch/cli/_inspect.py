@@ -50,7 +50,6 @@ from taskorch.model import (
     TaskStatus,
 )
 from taskorch.reading import JournalOwner, JournalReader
-from taskorch.runtime import by_cause
 
 #: Tasks that are listed, unless it is said how many.
 _MANY: Final = 50
@@ -331,7 +330,7 @@ def _show_all(args: argparse.Namespace, reader: Reader) -> None:
 def _still(reader: Reader, place: str) -> str:
     """How much of what failed is broken still, by cause, and what shows it."""
     broken = reader.tasks(TaskFilter("failed", mended=False))
-    causes = by_cause(islice(broken, _MOST))
+    causes = FailureCause.of(islice(broken, _MOST))
     many = sum(cause.count for cause in causes)
     if not many:
         return "Nothing that is kept is still broken: what failed was run again."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -17,10 +19,15 @@ from taskorch.kit.visible import counted, visible
 from taskorch.model._agent import Performance
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
-from taskorch.model.ids import has_number, numbered
+from taskorch.model.ids import has_number, last_of, numbered
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+#: Ids that are named of each cause of failures.
+_NAMED: Final = 100
+#: What differs between failures for one cause.
+_VARYING: Final = r"(?i)0x[0-9a-f]+|\d+"
 
 
 def quantile(ordered: Sequence[int], percent: int) -> int:
@@ -311,6 +318,46 @@ class FailureCause:
     message: str
     count: int
     tasks: tuple[str, ...]
+
+    @staticmethod
+    def common(task_id: str, error_type: str, message: str) -> tuple[str, str]:
+        """
+        Return what failures for one cause have in common: a class, and a pattern.
+
+        Args:
+            task_id: The id of the task that failed.
+            error_type: The class of its error.
+            message: What its error says.
+        """
+        pattern = message.replace(task_id, "TASK")
+        # In a workflow, messages mostly have the id that it has there.
+        name = last_of(task_id)
+        if re.fullmatch(r"\w+", name) is None:
+            pattern = pattern.replace(name, "TASK")
+        else:
+            pattern = re.sub(rf"(?<!\w){name}(?!\w)", "TASK", pattern)
+        return error_type, re.sub(_VARYING, "#", pattern)
+
+    @classmethod
+    def of(cls, statuses: Iterable[TaskStatus]) -> tuple[FailureCause, ...]:
+        """Return the causes of the failures of *statuses*, the commonest first."""
+        messages: dict[tuple[str, str], str] = {}
+        ids: dict[tuple[str, str], list[str]] = {}
+        counts: Counter[tuple[str, str]] = Counter()
+        for status in statuses:
+            if status.error is None:
+                continue
+            error_type, message = told_of(status.error)
+            cause = cls.common(status.task_id, error_type, message)
+            counts[cause] += 1
+            messages.setdefault(cause, message)
+            named = ids.setdefault(cause, [])
+            if len(named) < _NAMED:
+                named.append(status.run_id)
+        return tuple(
+            cls(*cause, messages[cause], count, tuple(ids[cause]))
+            for cause, count in counts.most_common()
+        )
 
 
 @frozen

@@ -79,9 +79,8 @@ from taskorch.runtime import (
     Work,
     _reports,
     apply_in_order,
-    by_cause,
-    opened_questions,
 )
+from taskorch.runtime._questions import opened_questions
 
 _RUN_IT: Final = Remedy("start", "Run the program again that has this journal.")
 #: Why nothing starts.
@@ -438,7 +437,7 @@ class JournalReader:
         Raises:
             JournalError: See `JournalReader`.
         """
-        return by_cause(self.tasks("failed", mended=False))
+        return FailureCause.of(self.tasks("failed", mended=False))
 
     def get_stats(self) -> Stats:
         """

@@ -144,17 +144,6 @@ from taskorch.runtime._work import whom as whom
 from taskorch.runtime._work import works_above as works_above
 
 if TYPE_CHECKING:
-    from taskorch.runtime._questions import answer as answer
-    from taskorch.runtime._questions import approval_of as approval_of
-    from taskorch.runtime._questions import by_cause as by_cause
-    from taskorch.runtime._questions import cause_of as cause_of
-    from taskorch.runtime._questions import check as check
-    from taskorch.runtime._questions import failure_of as failure_of
-    from taskorch.runtime._questions import open_questions as open_questions
-    from taskorch.runtime._questions import opened_questions as opened_questions
-    from taskorch.runtime._questions import refuse_bypass as refuse_bypass
-    from taskorch.runtime._questions import vote as vote
-    from taskorch.runtime._questions import why_unsure as why_unsure
     from taskorch.runtime._reports import measure as measure
     from taskorch.runtime._reports import since_when as since_when
     from taskorch.runtime._reports import spent_by as spent_by
@@ -163,22 +152,11 @@ if TYPE_CHECKING:
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
-    "answer": "_questions",
-    "approval_of": "_questions",
-    "by_cause": "_questions",
-    "cause_of": "_questions",
-    "check": "_questions",
-    "failure_of": "_questions",
     "measure": "_reports",
-    "open_questions": "_questions",
-    "opened_questions": "_questions",
-    "refuse_bypass": "_questions",
     "since_when": "_reports",
     "spent_by": "_reports",
     "status_of": "_reports",
     "totals": "_reports",
-    "vote": "_questions",
-    "why_unsure": "_questions",
 }
 
 if not TYPE_CHECKING:

@@ -11,8 +11,6 @@ Decisions: 0078, 0079, 0146, 0197.
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -41,7 +39,6 @@ from taskorch.kit.checks import is_there
 from taskorch.kit.members import has
 from taskorch.kit.people import person
 from taskorch.kit.plain import plain
-from taskorch.kit.raised import told_of
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some, stamp
@@ -58,14 +55,12 @@ from taskorch.model import (
     Resources,
     Task,
     TaskState,
-    TaskStatus,
     asked_of,
     check_answerer,
 )
 from taskorch.model.ids import (
     escalation_id,
     has_number,
-    last_of,
     number_of,
     numbered,
     stem_of,
@@ -736,52 +731,10 @@ def _others(
     return others
 
 
-# -- failures by their causes: what many tasks have in common that failed --------------
-
-
-#: Ids that are named of each cause.
-_NAMED: Final = 100
-_WORD: Final = re.compile(r"\w+")
-_VARYING: Final = re.compile(r"0x[0-9a-f]+|\d+", re.IGNORECASE)
-
-
-def cause_of(task_id: str, kind: str, message: str) -> tuple[str, str]:
-    """What tasks have in common that failed for one cause, to be compared."""
-    said = message.replace(task_id, "TASK")
-    # In a workflow, messages mostly have the id that it has there.
-    name = last_of(task_id)
-    if _WORD.fullmatch(name) is None:
-        said = said.replace(name, "TASK")
-    else:
-        said = _WORD.sub(lambda word: "TASK" if word[0] == name else word[0], said)
-    return kind, _VARYING.sub("#", said)
-
-
 def _cause(row: TaskRow) -> tuple[str, str]:
     extra = row.extra
     kind, message, _ = ("", "", "") if extra is None else extra.error or _NO_ERROR
     if rules_ask(row):
         # Values that rules look at are no detail: each is a question of its own.
         return kind, asked_by_rules(row)
-    return cause_of(row.id, kind, message)
-
-
-def by_cause(statuses: Iterable[TaskStatus]) -> tuple[FailureCause, ...]:
-    """The causes of the failures that *statuses* tell of; the commonest first."""
-    messages: dict[tuple[str, str], str] = {}
-    ids: dict[tuple[str, str], list[str]] = {}
-    counts: Counter[tuple[str, str]] = Counter()
-    for status in statuses:
-        if status.error is None:
-            continue
-        kind, message = told_of(status.error)
-        cause = cause_of(status.task_id, kind, message)
-        counts[cause] += 1
-        messages.setdefault(cause, message)
-        named = ids.setdefault(cause, [])
-        if len(named) < _NAMED:
-            named.append(status.run_id)
-    return tuple(
-        FailureCause(*cause, messages[cause], count, tuple(ids[cause]))
-        for cause, count in counts.most_common()
-    )
+    return FailureCause.common(row.id, kind, message)

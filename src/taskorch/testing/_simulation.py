@@ -72,10 +72,9 @@ from taskorch.runtime import (
     PolicyDeciders,
     Work,
     _reports,
-    open_questions,
     task_of,
-    vote,
 )
+from taskorch.runtime._questions import open_questions, vote
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._life import Life

@@ -20,7 +20,7 @@ from taskorch.frontends.suite._attempt import name_of
 from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.kit.fence import log_of
-from taskorch.runtime import cause_of
+from taskorch.model import FailureCause
 
 #: What it is told of besides failures: what holds the run up, or waits for a person.
 _TROUBLES: Final = ("alert", "blocked", "question", "escalation", "reminder")
@@ -99,7 +99,7 @@ class SuiteWebhook:
         if error_type == _OUT_OF_TIME:
             cause = [error_type, task_id]
         else:
-            cause = [*cause_of(task_id, error_type, message)]
+            cause = [*FailureCause.common(task_id, error_type, message)]
         about = self._failed_tasks.about(task_id)
         if about is not None:
             context = {**about["context"], "error_message": details}
