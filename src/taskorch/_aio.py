@@ -42,6 +42,7 @@ from taskorch.kit.vocabulary import other_attribute
 from taskorch.runtime import NO_KWARGS, asyncio_loop, capture, restore_handlers
 
 if TYPE_CHECKING:
+    from taskorch._allowed import MapFailures
     from taskorch._managers import (
         DriverManager,
         HeldResources,
@@ -300,6 +301,7 @@ class AsyncOrchestrator(_Face):
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> AsyncIterator[T]: ...
 
     @overload
@@ -310,6 +312,7 @@ class AsyncOrchestrator(_Face):
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> AsyncIterator[T]: ...
 
     @called_as("options of tasks go before it: orch.aio.options(retry=3).map(f, items)")
@@ -320,6 +323,7 @@ class AsyncOrchestrator(_Face):
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> AsyncIterator[Any]:
         """
         See `TaskOrchestrator.map`: `async for result in orch.aio.map(…)`.
@@ -329,6 +333,15 @@ class AsyncOrchestrator(_Face):
         """
         rt = self._orch._rt
         ctx = capture(rt.spans)
+
+        if allow_failures is not None:
+            return self.options().map(
+                fn,
+                *iterables,
+                timeout=timeout,
+                buffersize=buffersize,
+                allow_failures=allow_failures,
+            )
 
         def submit(calls: list[tuple[Any, ...]]) -> Any:
             return rt.submit_calls(fn, [(args, NO_KWARGS) for args in calls], ctx)
@@ -488,6 +501,7 @@ class AsyncWithOptions:
         id: str | None = None,
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> AsyncIterator[T]: ...
 
     @overload
@@ -499,6 +513,7 @@ class AsyncWithOptions:
         id: str | None = None,
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> AsyncIterator[T]: ...
 
     def map(
@@ -509,14 +524,18 @@ class AsyncWithOptions:
         id: str | None = None,  # noqa: A002 - as that of a task
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> AsyncIterator[Any]:
         """See `WithOptions.map`, and `AsyncOrchestrator.map`."""
-        rt, make = self._orch._rt, self._options.tasks_of(fn, id)
+        rt = self._orch._rt
+        options, failures = self._options.allowing(allow_failures, iterables)
+        make = options.tasks_of(fn, id)
 
         def submit(calls: list[tuple[Any, ...]]) -> Any:
-            return rt.submit_tasks(make(calls))
+            handles = rt.submit_tasks(make(calls))
+            return handles if failures is None else failures.watch(handles)
 
-        return _map_calls(rt, submit, iterables, timeout, buffersize)
+        return _map_calls(rt, submit, iterables, timeout, buffersize, failures)
 
 
 class AsyncPlanner:
@@ -682,6 +701,7 @@ async def _map_calls(
     iterables: tuple[Iterable[Any], ...],
     timeout: float | timedelta | None,  # noqa: ASYNC109 - as that of `map`
     buffersize: int | None,
+    failures: MapFailures | None = None,
 ) -> AsyncIterator[T]:
     seconds = to_patience(timeout)
     end = None if seconds is None else monotonic() + seconds
@@ -690,9 +710,14 @@ async def _map_calls(
     try:
         while ahead.handles:
             # Not kept in a variable: of a long map, no result stays in memory.
-            yield await _next_within(ahead, end)
+            if failures is None:
+                yield await _next_within(ahead, end)
+            else:
+                yield await failures.next_result(ahead, end)
             if ahead.wants_more():
                 await _on_thread(ahead.fill)
+        if failures is not None:
+            failures.check(ahead)
     finally:
         ahead.leave()
 

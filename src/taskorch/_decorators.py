@@ -160,6 +160,7 @@ class SubmitsCalls(FunctionWithOptions, Generic[T]):
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> Iterator[T]:
         """
         Submit a call for each item: see `TaskOrchestrator.map`.
@@ -170,9 +171,14 @@ class SubmitsCalls(FunctionWithOptions, Generic[T]):
         """
         workflow = workflow_in_building()
         if workflow is not None:
-            return cast("Iterator[T]", _map_in(workflow, self, iterables))
+            node = _map_in(workflow, self, iterables, allow_failures)
+            return cast("Iterator[T]", node)
         return self._calls().map(
-            self.fn, *iterables, timeout=timeout, buffersize=buffersize
+            self.fn,
+            *iterables,
+            timeout=timeout,
+            buffersize=buffersize,
+            allow_failures=allow_failures,
         )
 
     def options(
@@ -194,7 +200,12 @@ class SubmitsCalls(FunctionWithOptions, Generic[T]):
         return SubmitsCalls(self.fn, options, self._rt)
 
 
-def _map_in(workflow: Any, fn: Any, iterables: tuple[Iterable[Any], ...]) -> Any:
+def _map_in(
+    workflow: Any,
+    fn: Any,
+    iterables: tuple[Iterable[Any], ...],
+    allow_failures: int | str | None,
+) -> Any:
     """
     The node of a map in a workflow that is being written down.
 
@@ -205,7 +216,7 @@ def _map_in(workflow: Any, fn: Any, iterables: tuple[Iterable[Any], ...]) -> Any
         msg = f"in a workflow, {call_type(fn.fn)}.map takes one list, or one node"
         hint = "map over pairs, or call the function in a loop"
         raise InvalidTaskError(msg, hint=hint)
-    return workflow.map(fn, *iterables)
+    return workflow.map(fn, *iterables, allow_failures=allow_failures)
 
 
 class TaskFunction(Protocol[P, R_co, T]):
@@ -234,6 +245,7 @@ class TaskFunction(Protocol[P, R_co, T]):
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> Iterator[T]:
         """Submit a call for each item: see `TaskOrchestrator.map`."""
         raise NotImplementedError

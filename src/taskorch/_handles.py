@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     # Checkers know it without its being installed; Python has it from 3.13 on.
     from typing_extensions import TypeVar
 
+    from taskorch._allowed import MapFailures
     from taskorch.model import TaskStatus
     from taskorch.runtime import Runtime
 
@@ -518,9 +519,12 @@ def map_calls(
     iterables: tuple[Iterable[Any], ...],
     timeout: float | timedelta | None,
     buffersize: int | None,
+    failures: MapFailures | None = None,
 ) -> MapResults[T]:
     """
     The results of calls that *submit* submits, some at a time; see `Ahead`.
+
+    Where some may fail, *failures* counts these.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -529,7 +533,7 @@ def map_calls(
     end = None if seconds is None else monotonic() + seconds
     ahead = Ahead(runtime, submit, iterables, buffersize)
     ahead.fill(whole=ahead.is_accepted_at_once)
-    return MapResults(ahead, end)
+    return MapResults(ahead, end) if failures is None else failures.results(ahead, end)
 
 
 def _submit_after_step(ahead: Ahead[Any]) -> None:

@@ -550,6 +550,7 @@ class TaskOrchestrator:
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> Iterator[T]: ...
 
     @overload
@@ -560,6 +561,7 @@ class TaskOrchestrator:
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> Iterator[T]: ...
 
     @called_as("options of tasks go before it: orch.options(retry=3).map(f, items)")
@@ -570,6 +572,7 @@ class TaskOrchestrator:
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> Iterator[Any]:
         """
         Call *fn* with the items of *iterables*, and yield the results in order.
@@ -588,10 +591,24 @@ class TaskOrchestrator:
             timeout: Seconds, or a timedelta, for all of it, from now.
             buffersize: Calls that are submitted before their results are taken, and no
                 more, whatever the iterables are.
+            allow_failures: How many calls may fail: a number, or a share such as
+                `"5%"`. The result of such a call is its `TaskFailedError`. None: the
+                first failure that is come to ends the map.
 
         Raises:
             TimeoutError: While iterating: *timeout* is over.
+            TooManyFailuresError: While iterating, as soon as it is so: more calls have
+                failed than may. A share of iterables without a length is judged at
+                their end.
         """
+        if allow_failures is not None:
+            return self.options().map(
+                fn,
+                *iterables,
+                timeout=timeout,
+                buffersize=buffersize,
+                allow_failures=allow_failures,
+            )
         from taskorch._handles import map_calls  # noqa: PLC0415 - is there
         from taskorch.runtime import NO_KWARGS, capture  # noqa: PLC0415 - is there
 

@@ -17,6 +17,7 @@ from taskorch.model import OPTIONS, Task, TaskOptions, call_type
 from taskorch.model.ids import id_problem
 
 if TYPE_CHECKING:
+    from taskorch._allowed import MapFailures
     from taskorch._handles import TaskHandle
     from taskorch.runtime import Runtime
 
@@ -85,6 +86,28 @@ class CallOptions:
         executor = self._executor if other._executor is None else other._executor
         both: Any = {**self._options, **other._options}
         return CallOptions(executor, both)
+
+    def allowing(
+        self, value: int | str | None, iterables: tuple[Iterable[Any], ...]
+    ) -> tuple[CallOptions, MapFailures | None]:
+        """
+        The options of the calls of a map, and what counts their failures.
+
+        Args:
+            value: How many may be: see `Allowance`; None: nobody has said.
+            iterables: What they are made of.
+
+        Raises:
+            InvalidTaskError: *value* says no number.
+        """
+        if value is None:
+            return self, None
+        from taskorch._allowed import MapFailures  # noqa: PLC0415 - seldom needed
+
+        failures = MapFailures(value, iterables)
+        if failures.allowance.is_none:
+            return self, failures
+        return self.changed(CallOptions(None, {"allow_failure": True})), failures
 
     def task(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -188,6 +211,7 @@ class WithOptions:
         id: str | None = None,
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> Iterator[T]: ...
 
     @overload
@@ -199,6 +223,7 @@ class WithOptions:
         id: str | None = None,
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> Iterator[T]: ...
 
     def map(
@@ -209,6 +234,7 @@ class WithOptions:
         id: str | None = None,  # noqa: A002 - as that of a task
         timeout: float | timedelta | None = None,
         buffersize: int | None = None,
+        allow_failures: int | str | None = None,
     ) -> Iterator[Any]:
         """
         Call *fn* with the items of *iterables*: see `TaskOrchestrator.map`.
@@ -222,14 +248,17 @@ class WithOptions:
             timeout: Seconds, or a timedelta, for all of it, from now. That of
                 `options` is for each attempt.
             buffersize: Calls that are submitted before their results are taken.
+            allow_failures: How many calls may fail: a number, or a share.
 
         Raises:
-            InvalidTaskError: An id cannot be made so.
+            InvalidTaskError: An id cannot be made so; or *allow_failures* is no number.
             UsageError: A task was refused.
         """
-        make = self._options.tasks_of(fn, id)
+        options, failures = self._options.allowing(allow_failures, iterables)
+        make = options.tasks_of(fn, id)
 
         def submit(calls: list[tuple[Any, ...]]) -> Any:
-            return self._rt.submit_tasks(make(calls))
+            handles = self._rt.submit_tasks(make(calls))
+            return handles if failures is None else failures.watch(handles)
 
-        return map_calls(self._rt, submit, iterables, timeout, buffersize)
+        return map_calls(self._rt, submit, iterables, timeout, buffersize, failures)

@@ -28,6 +28,7 @@ Every error that taskorch raises, in one tree.
     │   ├── TaskExpiredError          it waited longer than it may
     │   ├── TaskCancelledError        it was cancelled; .reason
     │   ├── DependencyFailedError     what it needs has failed; .root_causes
+    │   ├── TooManyFailuresError      more calls failed than a map allows; .failed
     │   ├── ProgramFailedError        a program ended badly; .result
     │   │   ├── MemoryLimitError      it passed its limit; .peak, .limit, .how
     │   │   └── UnenforceableError    what it declares cannot be held here
@@ -95,6 +96,7 @@ __all__ = (
     "TaskFailure",
     "TaskTimeoutError",
     "TaskorchError",
+    "TooManyFailuresError",
     "ToolCallError",
     "ToolError",
     "UnenforceableError",
@@ -571,6 +573,22 @@ class DependencyFailedError(TaskFailure):
     default_hint = "orch.rerun_task(id) of a root cause unblocks what depends on it"
 
     root_causes: tuple[str, ...] = ()
+
+
+class TooManyFailuresError(TaskFailure):
+    """
+    More calls of a map failed than its `allow_failures` allows.
+
+    Its `__cause__` is the error of the first.
+
+    Attributes:
+        failed: The ids of the calls that failed.
+    """
+
+    code = "too_many_failures"
+    default_hint = "allow more of them, or mend what failed and run the map again"
+
+    failed: tuple[str, ...] = ()
 
 
 class ProgramFailedError(TaskFailure):

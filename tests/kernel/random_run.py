@@ -175,6 +175,7 @@ class Run:
                     requires=dice.choice(NEEDS),
                     timeout_ns=dice.choice([None, None, SEC, 10 * SEC]),
                     idempotent=dice.random() < 0.8,
+                    allow_failure=self.count % 5 == 0,
                     owner=dice.choice(OWNERS),
                     not_before=dice.choice([None] * 5 + [machine.now + 9 * SEC]),
                     deadline=dice.choice(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from taskorch._futures import cancel_pending
 from taskorch._managers._members import newest, slices, with_error
 from taskorch.errors import (
     DependencyFailedError,
     InvalidTaskError,
     NotRunningError,
 )
+from taskorch.kernel import is_forgiven
+from taskorch.kit.allowance import Allowance
 from taskorch.kit.visible import show
-from taskorch.model import Call, Task, TaskState
+from taskorch.model import TERMINAL, Call, Task, TaskState
 from taskorch.model.ids import name_of, run_of
-from taskorch.runtime import current_context, error_of, result_of
+from taskorch.runtime import current_context, error_of, is_hopeless, result_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
@@ -30,13 +35,17 @@ async def mapped(
     items: Iterable[Any],
     options: Mapping[str, Any],
     max_parallel: int | None,
+    allow_failures: int | str | None = None,
 ) -> list[Any]:
     """
     Add a task that calls *call* for each of *items*; their results, in order.
 
+    Of a call that failed, and may, it is the error.
+
     Raises:
         InvalidTaskError: *items* are none.
         DependencyFailedError: Some did not complete; all have ended.
+        TooManyFailuresError: More have failed than may; others may run on.
         NotRunningError: It is not part of a run.
     """
     context = current_context()
@@ -48,31 +57,123 @@ async def mapped(
         msg = f"map needs what can be iterated over, not {show(items)}"
         raise InvalidTaskError(msg, task_id=context.task_id)
     name = name_of(context.task_id)
+    allowance = None if allow_failures is None else Allowance(allow_failures)
+    if allowance is not None and not allowance.is_none:
+        options = {**options, "allow_failure": True}
     tasks = [
         Task.call(call.fn, item, id=f"{name}/{number}", **options)
         for number, item in enumerate(items)
     ]
+    limit = None if allowance is None else _Limit(context, allowance, len(tasks))
     if max_parallel is None:
-        handles = await _all(context, run.add_all, tasks)
+        handles = await _all(context, run.add_all, tasks, limit)
     else:
-        handles = await _some(context, run.add_all, tasks, max_parallel)
+        handles = await _some(context, run.add_all, tasks, max_parallel, limit)
     handles = await _latest(context, handles)
     context._rt.waiting.note_used(context, handles)
-    bad = [h for h in handles if h._row.state is not TaskState.COMPLETED]
+    if limit is not None:
+        limit.check(handles)
+    bad = [
+        handle
+        for handle in handles
+        if handle._row.state is not TaskState.COMPLETED and not is_forgiven(handle._row)
+    ]
     if bad:
         raise _failed(context, bad, len(tasks))
     return [result_of(handle) for handle in handles]
+
+
+class _Limit:
+    """
+    How many calls of a map may fail.
+
+    Args:
+        context: Of the map.
+        allowance: What was said.
+        total: How many calls there are.
+    """
+
+    def __init__(
+        self, context: AttemptContext, allowance: Allowance, total: int
+    ) -> None:
+        self._context = context
+        self._allowance = allowance
+        self._total = total
+        self._failed = 0
+        self._passed: asyncio.Event = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def watch(self, handles: Iterable[TaskHandle[Any]]) -> None:
+        """Count those of *handles* that fail, from now on."""
+        for handle in handles:
+            handle._rt.waiting.when(handle, is_hopeless, partial(self._tell, handle))
+
+    def _tell(self, handle: TaskHandle[Any]) -> None:
+        if handle._row.state is not TaskState.FAILED:
+            return
+        self._failed += 1
+        if self._failed > (self._allowance.most(self._total) or 0):
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._passed.set)
+
+    def check(self, added: Iterable[TaskHandle[Any] | None]) -> None:
+        """
+        Look whether more of the calls that were *added* have failed than may.
+
+        Raises:
+            TooManyFailuresError: It is so; those that have not begun are cancelled.
+        """
+        handles = [handle for handle in added if handle is not None]
+        failed = [h for h in handles if h._row.state is TaskState.FAILED]
+        if len(failed) <= (self._allowance.most(self._total) or 0):
+            return
+        open_calls = [h for h in handles if h._row.state not in TERMINAL]
+        cancel_pending(open_calls, keep=False)
+        rest = "calls that have not begun are cancelled, and those that run go on"
+        if not open_calls and len(handles) == self._total:
+            rest = "all others have ended"
+        task_id = self._context.task_id
+        errors = [(handle.task_id, error_of(handle)) for handle in failed]
+        whose = f"task {task_id}"
+        raise self._allowance.error(whose, errors, self._total, rest, task_id)
+
+    async def until(
+        self,
+        ended: Coroutine[Any, Any, None],
+        handles: Sequence[TaskHandle[Any] | None],
+    ) -> None:
+        """
+        Wait until *ended* is over, or more calls have failed than may.
+
+        Raises:
+            TooManyFailuresError: More have.
+        """
+        whole = asyncio.ensure_future(ended)
+        passed = asyncio.ensure_future(self._passed.wait())
+        try:
+            await asyncio.wait((whole, passed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            whole.cancel()
+            passed.cancel()
+            await asyncio.gather(whole, passed, return_exceptions=True)
+        self.check(handles)
+        await whole
 
 
 async def _all(
     context: AttemptContext,
     add_all: Callable[[Iterable[Task]], list[TaskHandle[Any]]],
     tasks: list[Task],
+    limit: _Limit | None,
 ) -> list[TaskHandle[Any]]:
     handles: list[TaskHandle[Any]] = []
     for part in slices(tasks):
         handles += await asyncio.to_thread(add_all, part)
-    await _ends(context, handles)
+    if limit is None:
+        await _ends(context, handles)
+    else:
+        limit.watch(handles)
+        await limit.until(_ends(context, handles), handles)
     return handles
 
 
@@ -105,6 +206,7 @@ async def _some(
     add_all: Callable[[Iterable[Task]], list[TaskHandle[Any]]],
     tasks: list[Task],
     at_once: int,
+    limit: _Limit | None,
 ) -> list[TaskHandle[Any]]:
     """Add *tasks*, at most *at_once* unfinished; their handles, when all have ended."""
     waiting = context._rt.waiting
@@ -112,16 +214,30 @@ async def _some(
 
     async def lane(todo: Iterator[tuple[int, Task]]) -> None:
         for number, task in todo:
-            (handle,) = await asyncio.to_thread(add_all, [task])
-            handles[number] = handle
+            adding = asyncio.ensure_future(asyncio.to_thread(add_all, [task]))
+            try:
+                await asyncio.shield(adding)
+            finally:
+                # Though this lane is left: the call is there.
+                (handle,) = await adding
+                handles[number] = handle
+            if limit is not None:
+                limit.watch([handle])
             await waiting._until_settled(handle)
 
     todo = iter(enumerate(tasks))
-    waiting.enter(context, ())
-    try:
+
+    async def all_lanes() -> None:
         async with asyncio.TaskGroup() as lanes:
             for _ in range(min(at_once, len(tasks))):
                 lanes.create_task(lane(todo))
+
+    waiting.enter(context, ())
+    try:
+        if limit is None:
+            await all_lanes()
+        else:
+            await limit.until(all_lanes(), handles)
     finally:
         await waiting._leave_async(context, ())
     return [handle for handle in handles if handle is not None]

@@ -12,7 +12,7 @@ import attrs
 
 from taskorch._managers._members import blockers
 from taskorch.errors import DependencyFailedError, GateFailedError
-from taskorch.kernel import LEFT_RUNNING, past_of
+from taskorch.kernel import LEFT_RUNNING, is_forgiven, past_of
 from taskorch.kit.limits import NS
 from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
@@ -102,7 +102,12 @@ def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
     state, counts = _sum(rows, states, states)
     running = sum(map(under_way, rows.values()))
     over = all(state in TERMINAL for state in counts)
-    remaining = {name for name in states if states[name] is not _S.COMPLETED}
+    allowed = tuple(name for name, row in rows.items() if is_forgiven(row))
+    remaining = {
+        name
+        for name in states
+        if states[name] is not _S.COMPLETED and name not in allowed
+    }
     return WorkflowStatus(
         run.workflow_id,
         state,
@@ -122,6 +127,7 @@ def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
         ),
         stale=stale,
         parameters=ReadOnly(parameters_of(run)),
+        allowed=allowed,
     )
 
 
@@ -164,8 +170,10 @@ def _sum(
     counts = {state: count[state] for state in TaskState if count[state]}
     stuck = sum(blockers(rows[name]) != () for name in among)
     skipped = sum(is_skipped(rows[name]) for name in among)
+    allowed = sum(is_forgiven(rows[name]) for name in among)
     # Where every task was skipped, the state is not COMPLETED.
-    return state_of(counts, stuck, skipped * (skipped < len(among))), counts
+    skipped *= skipped < len(among)
+    return state_of(counts, stuck, skipped, allowed), counts
 
 
 def under_way(row: TaskRow) -> bool:
@@ -233,7 +241,7 @@ def _estimate(
             duration = max(0.0, duration - (now - row.started_ns) / NS)
         remaining[name] = duration
     if not remaining:
-        done = all(row.state is _S.COMPLETED for row in rows.values())
+        done = all(r.state is _S.COMPLETED or is_forgiven(r) for r in rows.values())
         return (0.0, "") if done else (None, "nothing more runs by itself")
     ends: dict[str, float] = {}
     for name in order(parents):
@@ -374,6 +382,7 @@ def _task(
         tuple((without_run(i) if run_of(i) == run_id else i) for i in roots_of(work)),
         place_of(error),
         spent=spent_by(rows),
+        allowed=is_forgiven(row),
     )
 
 

@@ -32,6 +32,7 @@ from taskorch.runtime import (
     current_or_none,
     error_of,
     failed_earlier,
+    has_result,
     is_left_out,
     is_outdated,
     is_skipped,
@@ -164,7 +165,8 @@ class WorkflowRun:
         """
         Wait until all tasks have ended, and return their results by id.
 
-        A task that fails does not end this wait while others can still proceed. A
+        Of a task whose failure is allowed, the result is its `TaskFailedError`. Another
+        that fails does not end this wait while others can still proceed. A
         task that was skipped has no result, and is left out.
 
         Args:
@@ -383,7 +385,7 @@ class WorkflowRun:
             for name, work in self._works.items():
                 row = work._row
                 is_visible = work._visible_after <= rt.committed
-                if is_visible and row.state is TaskState.COMPLETED:
+                if is_visible and has_result(work):
                     results[name] = result_of(work)
                 elif is_visible and row.state in TERMINAL:
                     if is_skipped(row):

@@ -44,11 +44,11 @@ from taskorch.events import (
     TaskUnblocked,
     signal_name,
 )
-from taskorch.kernel import DENIED, moves_of, totals_of
+from taskorch.kernel import DENIED, is_forgiven, moves_of, totals_of
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, visible
-from taskorch.kit.words import stamp
+from taskorch.kit.words import outcome, stamp
 from taskorch.model import FailureCause, HealthCheck, TaskState
 from taskorch.model.ids import has_number, in_run, number_of, stem_of
 from taskorch.runtime import (
@@ -477,24 +477,26 @@ class TroubleTeller:
         for run in [run for run, at in self._runs.items() if at <= now]:
             del self._runs[run]
             with suppress(UnknownTaskError):
-                state = self._orch.workflows.status(run).state
+                status = self._orch.workflows.status(run)
+                state = status.state
                 if not state.is_terminal:
                     continue
                 schedule, slot = self._schedule_of(in_run(run))
                 level = logging.WARNING if state == "failed" else logging.INFO
-                _LOG.log(
-                    level, "schedule %s: run %s has %s", schedule, run, _been(state)
-                )
+                words = outcome(_been(state), len(status.allowed))
+                _LOG.log(level, "schedule %s: run %s has %s", schedule, run, words)
                 if state == "completed":
-                    self._mended(self._troubles.completed(schedule, slot), run)
+                    self._mended(self._troubles.completed(schedule, slot), run, words)
 
-    def _mended(self, trouble: Trouble | None, by: str) -> None:
-        """Tell that a trouble is over, to whom it was told."""
+    def _mended(
+        self, trouble: Trouble | None, by: str, words: str = "completed"
+    ) -> None:
+        """Tell that a trouble is over, to whom it was told; *words* say how."""
         if trouble is None:
             return
         many = counted(max(1, trouble.count), "failure")
         subject = f"{trouble.kind} {trouble.name}"
-        text = visible(f"{subject} is well again after {many}: {by} has completed")
+        text = visible(f"{subject} is well again after {many}: {by} has {words}")
         _LOG.info("%s", text)
         if any(trouble.messages.values()):
             schedule = trouble.name if trouble.slot else None
@@ -871,7 +873,8 @@ def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
         elif row.state is TaskState.BLOCKED and cause:
             is_told = telling_of("blocked", cause).message == "blocked"
             reason = (detail or message) if is_told else ""
-        yield _Before(row.id, row.run, row.state, at_ns, failure, cause, reason)
+        state = TaskState.COMPLETED if is_forgiven(row) else row.state
+        yield _Before(row.id, row.run, state, at_ns, failure, cause, reason)
 
 
 def _low(rows: Iterable[BudgetRow], now: int) -> Iterator[BudgetLow]:

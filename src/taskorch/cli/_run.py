@@ -41,7 +41,7 @@ from taskorch.kit.address import without_password
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
-from taskorch.kit.words import in_words, some
+from taskorch.kit.words import in_words, outcome, some
 from taskorch.model import StopReport, TaskState, TaskStatus
 from taskorch.model.ids import without_run
 from taskorch.workflows._functions import written
@@ -335,7 +335,7 @@ class _Progress:
 
 
 def _all_well(statuses: Mapping[str, TaskStatus]) -> bool:
-    return all(status.state is _S.COMPLETED for status in statuses.values())
+    return all(s.state is _S.COMPLETED or s.allowed for s in statuses.values())
 
 
 def _tell_end(
@@ -389,11 +389,17 @@ def _tell_end(
             )
         blocks.append("\n".join(["not done:", *reasons]))
     if failed:
-        failures = [_failure(args, name, status) for name, status in failed.items()]
-        blocks.append("\n".join(["failed:", *failures]))
+        for title, is_allowed in (("failed:", False), ("failed, and may:", True)):
+            failures = [
+                _failure(args, name, status)
+                for name, status in failed.items()
+                if status.allowed is is_allowed
+            ]
+            blocks += ["\n".join([title, *failures])] if failures else []
     parts = [f"{count:,} {word}" for word, count in counts.items() if count]
     word = "completed" if _all_well(statuses) else "failed"
-    head = {"completed": "completed", "failed": "FAILED"}[word]
+    allowed = sum(status.allowed for status in statuses.values())
+    head = outcome(word, allowed) if word == "completed" else "FAILED"
     sums = ", ".join(parts) or "there was nothing to do"
     print("\n\n".join([*blocks, f"{coloured(word, head)}: {sums}"]).removeprefix("\n"))
 

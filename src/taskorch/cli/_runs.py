@@ -236,7 +236,7 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
     error = row["error"]
     return (
         line(row["id"]),
-        row["state"],
+        row["outcome"],
         utc(row["started"] or row["submitted"], zone=""),
         took(row),
         line(began_by(row)),
@@ -296,7 +296,7 @@ def in_lines(reader: Reader, whole: Mapping[str, Any]) -> list[str]:
         # A service may have forgotten the line of an old run, and knows its tasks.
         counts = ", ".join(f"{n:,} {state}" for state, n in whole["states"].items())
         return [f"{line(run['id'])}: {counts}"]
-    first = f"{line(run['id'])} is {run['state']}"
+    first = f"{line(run['id'])} is {run['outcome']}"
     if isinstance(reader, JournalReader) and not run["ended"]:
         gone = reader.owner.lives is False
         first += ", as far as is kept: its orchestrator is gone" * gone
@@ -328,6 +328,8 @@ def _local(at: float | None, zone: str) -> str:
 def _counts(run: Mapping[str, Any]) -> str:
     words = [f"{run['completed']:,} of {run['total']:,} completed"]
     words += [f"{run[name]:,} {name}" for name in ("failed", "stuck") if run[name]]
+    if run["allowed"]:
+        words.append(f"{counted(run['allowed'], 'failure')} allowed")
     if run["reruns"]:
         words.append(f"{counted(run['reruns'], 'task')} run again")
     return ", ".join(words)

@@ -140,6 +140,7 @@ class TaskSubmitted(TaskEvent):
         budget: The budget that it draws on; "" is none.
         spends: How much of it each attempt reserves, in millionths.
         caller: Who asked for it; "": nobody whose name was proved.
+        allow_failure: Whether its failure is allowed: see `TaskFailed.allowed`.
     """
 
     type: str
@@ -166,6 +167,7 @@ class TaskSubmitted(TaskEvent):
     budget: str = ""
     spends: Units = ()
     caller: str = ""
+    allow_failure: bool = False
 
 
 @frozen
@@ -315,6 +317,7 @@ class TaskFailed(TaskEvent):
         failure_class: What kind of failure it was, such as `memory_error`; "" where
             no attempt of its own failed.
         caller: Who asked for it; "": nobody whose name was proved.
+        allowed: Whether its failure is allowed: the tasks that wait for it go on.
     """
 
     attempt: int
@@ -328,6 +331,7 @@ class TaskFailed(TaskEvent):
     usage: Units = ()
     failure_class: str = ""
     caller: str = ""
+    allowed: bool = False
 
 
 @frozen

@@ -43,7 +43,7 @@ from typing import (
 
 import attrs
 
-from taskorch.errors import InvalidTaskError, JournalError
+from taskorch.errors import InvalidTaskError, JournalError, TaskFailedError
 from taskorch.journal._scripts import (
     HERE,
     OtherScriptError,
@@ -482,6 +482,18 @@ def _to_elastic(parts: Any) -> Any:
     return requested(pairs[0], (pairs[1], weight, fallback))
 
 
+def _failure(value: TaskFailedError, array: type) -> Any:
+    if value.__cause__ is not None or type(value.task_id) is not str:
+        why = "it has a cause, or no task"
+        raise RefusedError(why, "keep its text")
+    return array([value.message, value.type, value.task_id, value.traceback])
+
+
+def _to_failure(kept: Any) -> TaskFailedError:
+    message, kind, task_id, traceback = kept
+    return TaskFailedError(message, type=kind, task_id=task_id, traceback=traceback)
+
+
 # -- functions and classes, by their import paths
 
 
@@ -800,6 +812,8 @@ KINDS: Final[dict[type, ValueKind]] = {
     ImportPath: _text("import", _to_function),
     Resources: ValueKind("Resources", _resources, _to_resources),
     Elastic: ValueKind("Elastic", _elastic, _to_elastic),
+    # What stands for the result of a task whose failure was allowed.
+    TaskFailedError: ValueKind("TaskFailedError", _failure, _to_failure),
 }
 #: Likewise, by import path: what takes a while to import.
 LATE_KINDS: Final = {

@@ -220,9 +220,15 @@ def _first_state(
 ) -> TaskState:
     if not parents and not_before_ns is None:
         return _QUEUED
-    if any(_dependencies.is_broken(parent) for parent in parents):
+    if any(
+        _dependencies.is_broken(parent) and not _dependencies.is_forgiven(parent)
+        for parent in parents
+    ):
         return _BLOCKED
-    waits = any(parent.state is not _COMPLETED for parent in parents)
+    waits = any(
+        parent.state is not _COMPLETED and not _dependencies.is_forgiven(parent)
+        for parent in parents
+    )
     early = not_before_ns is not None and not_before_ns > now
     return _PENDING if waits or early else _QUEUED
 
@@ -305,6 +311,7 @@ def tell_of_submission(
         spec.budget,
         spec.spends,
         kernel.caller,
+        spec.allow_failure,
     )
     assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
     kernel.sink.append((fact, row.cargo))

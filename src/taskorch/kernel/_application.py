@@ -105,10 +105,19 @@ _STRENGTH: Final[dict[Stop, int]] = {
 
 
 def tell(
-    kernel: KernelState, cls: type[Event], row: TaskRow, now: int, *fields: Any
+    kernel: KernelState,
+    cls: type[Event],
+    row: TaskRow,
+    now: int,
+    *fields: Any,
+    **others: Any,
 ) -> None:
-    """Record a fact about *row*, and let the state follow it."""
-    kernel.note(cls, now, row.id, *fields, cargo=row.cargo)
+    """
+    Record a fact about *row*, and let the state follow it.
+
+    *others* are fields for those who listen.
+    """
+    kernel.note(cls, now, row.id, *fields, cargo=row.cargo, **others)
     APPLY[cls](kernel, row, make((cls, kernel.seq, now, row.id, *fields)))
 
 
@@ -511,7 +520,7 @@ def _end_badly(
     _end_waits(kernel, row)
     row.ended_ns = now
     kernel.move(row, state, now, detail)
-    _dependencies.broke(kernel, row)
+    _dependencies.broke(kernel, row, now)
     _finish(kernel, row)
 
 
@@ -586,7 +595,7 @@ def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
         extra.first_roots = event.root_causes
         by = ", ".join(event.blocked_by)
         kernel.move(row, _S.BLOCKED, now, f"{by} did not complete")
-        _dependencies.broke(kernel, row)
+        _dependencies.broke(kernel, row, now)
         return
     if cause == EVENT:
         _await(kernel, row, reason, now)
@@ -851,6 +860,7 @@ def options_changed(
         writes=row.bucket.spec.writes,
         budget=row.bucket.spec.budget,
         spends=event.spends,
+        allow_failure=row.bucket.spec.allow_failure,
     )
     extra.priority = event.priority
     replace(kernel, row, event.key, _queue.bucket_of(kernel, spec))

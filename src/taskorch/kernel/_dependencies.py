@@ -19,6 +19,7 @@ _PENDING: Final = TaskState.PENDING
 _QUEUED: Final = TaskState.QUEUED
 _BLOCKED: Final = TaskState.BLOCKED
 _COMPLETED: Final = TaskState.COMPLETED
+_FAILED: Final = TaskState.FAILED
 #: The states of a task whose join holds, and that has not begun.
 _EARLY: Final = (TaskState.PENDING, TaskState.QUEUED, TaskState.SUSPENDED)
 
@@ -37,6 +38,18 @@ def is_broken(parent: TaskRow) -> bool:
         # One that waits for a person's decision may complete after all.
         return parent.extra is not None and not parent.extra.decision
     return state in TERMINAL and state is not _COMPLETED
+
+
+def is_forgiven(parent: TaskRow, links: Links | None = None) -> bool:
+    """
+    Whether the failure of *parent* is allowed to those that need all of their parents.
+
+    Where a child's *links* say how many must complete, or that all must end, it counts
+    as any other failure.
+    """
+    if parent.state is not _FAILED or not parent.bucket.spec.allow_failure:
+        return False
+    return links is None or links.terms is None or links.terms.join == "all"
 
 
 def is_waiting(row: TaskRow) -> bool:
@@ -114,7 +127,7 @@ def blame(row: TaskRow, parent: TaskRow) -> None:
 def blame_anew(row: TaskRow) -> None:
     """*row* was held, and is not any more: see what has become of its parents."""
     for parent in () if row.links is None else row.links.parents:
-        if is_broken(parent):
+        if is_broken(parent) and not is_forgiven(parent, row.links):
             blame(row, parent)
 
 
@@ -175,7 +188,7 @@ def attach(row: TaskRow, parents: Sequence[TaskRow]) -> None:
     links.parents = (*links.parents, *fresh) if links.parents else fresh
     for parent in fresh:
         state = parent.state
-        if state is _COMPLETED:
+        if state is _COMPLETED or (state is _FAILED and is_forgiven(parent, links)):
             continue
         links.waiting += 1
         above = parent.links
@@ -275,8 +288,13 @@ def roots_of(extra: RowExtra) -> tuple[str, ...]:
     return tuple(roots)
 
 
-def broke(kernel: KernelState, row: TaskRow) -> None:
+def broke(kernel: KernelState, row: TaskRow, now: int) -> None:
     """*row* will not complete: that is to be decided about, for each dependent."""
+    if row.links is not None and is_forgiven(row):
+        children = row.links.dependents
+        row.links.dependents = [c for c in children if is_forgiven(row, c.links)]
+        release(kernel, row, now)
+        row.links.dependents = [c for c in children if not is_forgiven(row, c.links)]
     for child in () if row.links is None else row.links.dependents:
         if child.state in TERMINAL:
             continue

@@ -177,6 +177,7 @@ def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
         writes=fact.writes,
         budget=fact.budget,
         spends=fact.spends,
+        allow_failure=fact.allow_failure,
     )
     bucket = _queue.bucket_of(kernel, spec)
     run = _admission.shared_run(kernel, run_by(task_id, fact.run))
@@ -974,7 +975,7 @@ def _blocked(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
         return
     row.state = TaskState.BLOCKED
     row_extra(row)
-    _dependencies.broke(kernel, row)
+    _dependencies.broke(kernel, row, fact.at_ns)
 
 
 def _unblocked(kernel: KernelState, row: TaskRow, _fact: Fact) -> None:
@@ -995,12 +996,15 @@ def _ended_badly(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     extra = row_extra(row)
     if type(fact) is TaskFailed:
         row.state = TaskState.FAILED
+        if event.allowed:
+            # The tasks that wait for it ask what it is like.
+            row.bucket = Bucket(Spec("", allow_failure=True), TypeRow())
         extra.error = (event.error_type, event.message, event.cause)
     else:
         row.state = TaskState.CANCELLED
         extra.stop_reason = event.reason
     _application.pass_on(extra, event.root_causes)
-    _dependencies.broke(kernel, row)
+    _dependencies.broke(kernel, row, fact.at_ns)
 
 
 _SEEN_BELOW: Final[dict[Any, Callable[[KernelState, TaskRow, Fact], None]]] = {

@@ -10,7 +10,13 @@ from __future__ import annotations
 from collections import Counter
 
 from taskorch.errors import InternalError
-from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
+from taskorch.kernel._dependencies import (
+    awaits,
+    is_broken,
+    is_forgiven,
+    is_lost,
+    is_waiting,
+)
 from taskorch.kernel._limits import short_on
 from taskorch.kernel._rows import (
     BLOCKED_BY,
@@ -485,6 +491,7 @@ def check_links(row: TaskRow, links: Links, faults: list[str]) -> None:
     terms = links.terms
     # After the join has held, the fate of the parents does not count.
     parents = [] if terms is not None and terms.joined else links.parents
+    parents = [p for p in parents if not is_forgiven(p, links)]
     waiting = sum(p.state is not TaskState.COMPLETED for p in parents)
     if waiting != links.waiting:
         faults.append(f"{row.id} waits for {waiting}, not {links.waiting}")

@@ -104,6 +104,8 @@ class Spec:
     #: The budget that they draw on, or ""; and how much of it each reserves.
     budget: str = ""
     spends: Units = ()
+    #: What waits for one of them goes on if it fails.
+    allow_failure: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -86,6 +86,17 @@ def some(names: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
+def outcome(state: str, allowed: int) -> str:
+    """
+    The *state* of a run for people, with how many failures in it are *allowed*.
+
+    Of one that failed or was cancelled it is the state alone: there is worse to see.
+    """
+    if not allowed or state in ("failed", "cancelled"):
+        return state
+    return f"{state}, {allowed:,} {'failure' if allowed == 1 else 'failures'} allowed"
+
+
 def in_a_line(text: str) -> str:
     """*text* as one line that can be read: errors may have any number of them."""
     line = re.sub(_BREAK, " ", text)

@@ -47,7 +47,11 @@ def _filters() -> dict[str, Filter]:
         Filter("agent", "equal", "The worker that runs them, or ran them last."),
         Filter("since", "since", "Submitted since then, or not longer ago."),
         Filter("older_than", "longer", "Seconds that they have been in their state."),
-        Filter("mended", "whether", "Whether a later run of them has completed."),
+        Filter(
+            "mended",
+            "whether",
+            "Whether a later run of them has completed, or their failure is allowed.",
+        ),
     ]
     return {each.name: each for each in filters}
 
@@ -70,8 +74,8 @@ class TaskFilter:
             `since`: they were submitted since then: an aware datetime, or how long ago,
             in seconds or as a timedelta. `older_than`: they have been in their state
             for longer, in seconds or as a timedelta. `mended`: whether they were run
-            again and a later run has completed: `TaskFilter("failed", mended=False)` is
-            what is still broken.
+            again and a later run has completed, or their failure is allowed:
+            `TaskFilter("failed", mended=False)` is what is still broken.
 
     Raises:
         TypeError: Tasks are not looked for by such a name.

@@ -122,6 +122,7 @@ class TaskStatus:
             the capacity of that names units, and else of the pool.
         spent: What its attempts count as having spent of its budget, by resource; None:
             none has drawn on one, or nobody knows any more.
+        allowed: Whether it failed, and its failure is allowed.
     """
 
     task_id: str
@@ -152,6 +153,7 @@ class TaskStatus:
     mended_by: str = ""
     units: Mapping[str, tuple[str, ...]] = ReadOnly({})
     spent: Mapping[str, float] | None = None
+    allowed: bool = False
 
     __repr__ = shown
 

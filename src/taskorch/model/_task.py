@@ -159,6 +159,7 @@ class _Shared(TypedDict, total=False):
     retry: RetryPolicy | int
     retries: int
     idempotent: bool
+    allow_failure: bool
     metadata: Mapping[str, Any] | None
     owner: str | None
     cache: Cache | bool | None
@@ -239,6 +240,8 @@ class Task(Generic[T]):
         retry: What follows a failed attempt; a number is that of attempts.
         idempotency_key: Submitting the same key again returns the first task's handle.
         idempotent: False: after an attempt whose end nobody knows, a person decides.
+        allow_failure: True: tasks that wait for it go on if it fails, with a
+            `TaskFailedError` for its result, and a run of it completes.
         metadata: Your labels, to find it again; a router may read them.
         owner: Its tenant: a person or a team. With `FairShareQueue`, tenants share the
             machine.
@@ -340,6 +343,11 @@ class Task(Generic[T]):
     )
     budget: str | None = attrs.field(
         default=None, kw_only=True, metadata=option("name", identity=True, kind=True)
+    )
+    allow_failure: bool = attrs.field(
+        default=False,
+        kw_only=True,
+        metadata=option("flag", identity=True, kind=True),
     )
     # The id under which this object was last submitted, so that `after=[task]` finds
     # a task that was given no id.

@@ -52,6 +52,7 @@ from taskorch.kit.checks import zone_of
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.ticks import read_progress, ticks_of
 from taskorch.kit.visible import masked
+from taskorch.kit.words import outcome
 from taskorch.model import TaskState
 from taskorch.model.ids import (
     first_of,
@@ -76,8 +77,10 @@ _MESSAGE: Final = 300
 #: it was cancelled since what it needs did not complete.
 STUCK: Final = "stuck"
 SKIPPED: Final = "skipped"
+#: It failed, and its failure is allowed.
+ALLOWED: Final = "allowed"
 _WAITS: Final = frozenset({_S.QUEUED, _S.BLOCKED, STUCK})
-_ENDED: Final = frozenset({_S.FAILED, _S.CANCELLED, STUCK, SKIPPED})
+_ENDED: Final = frozenset({_S.FAILED, _S.CANCELLED, STUCK, SKIPPED, ALLOWED})
 #: Errors of tasks that failed since others did.
 _OF_OTHERS: Final = frozenset({"DependencyFailedError"})
 #: What a person looks at first, of several runs that share a place.
@@ -227,6 +230,8 @@ class RunLine:
             "total": self.total,
             "completed": self.completed,
             "failed": self.counts[_S.FAILED],
+            "allowed": self.counts[ALLOWED],
+            "outcome": outcome(self.state, self.counts[ALLOWED]),
             "stuck": self.counts[STUCK],
             "reruns": self.reruns,
             "error": None if error is None else error.to_dict(),
@@ -395,12 +400,13 @@ class RunIndex:
             self._note_end(line, event.at_ns)
 
     def _moved(self, event: Any) -> None:
-        if type(event) is TaskFailed:
+        is_allowed = type(event) is TaskFailed and event.allowed
+        if type(event) is TaskFailed and not is_allowed:
             self._failed(event)
         line = self._line_of(event.task_id)
         if line is None:
             return
-        state = _STATES[type(event)]
+        state = ALLOWED if is_allowed else _STATES[type(event)]
         stem = stem_of(event.task_id)
         if type(event) is TaskStarted and not line.started_ns:
             line.started_ns = event.at_ns

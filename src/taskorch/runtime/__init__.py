@@ -60,6 +60,7 @@ from taskorch.runtime._context import context_of as context_of
 from taskorch.runtime._context import current_context as current_context
 from taskorch.runtime._context import current_or_none as current_or_none
 from taskorch.runtime._context import find_meters as find_meters
+from taskorch.runtime._context import has_result as has_result
 from taskorch.runtime._context import look_for_sdk as look_for_sdk
 from taskorch.runtime._context import resolved as resolved
 from taskorch.runtime._context import result_of as result_of
@@ -121,6 +122,7 @@ from taskorch.runtime._work import add_above as add_above
 from taskorch.runtime._work import added_by as added_by
 from taskorch.runtime._work import adder_of as adder_of
 from taskorch.runtime._work import after_of as after_of
+from taskorch.runtime._work import allowed_error as allowed_error
 from taskorch.runtime._work import capture as capture
 from taskorch.runtime._work import ended_earlier as ended_earlier
 from taskorch.runtime._work import error_of as error_of

@@ -52,6 +52,7 @@ from taskorch.runtime._work import (
     NO_VARIABLES,
     Control,
     Work,
+    allowed_error,
     control_of,
     extra_of,
     gone_result,
@@ -316,20 +317,30 @@ def result_of(parent: Work) -> Any:
     """
     The result of a dependency; None if it has not completed.
 
+    Of one that failed, and may, it is the error.
+
     Raises:
         ResultGoneError: It has left memory, and was named by its id.
     """
     if parent._row.state is not TaskState.COMPLETED:
-        return None
+        return allowed_error(parent)
     gone = gone_result(parent)
     if gone is not None:
         raise gone
     return parent._value
 
 
+def has_result(parent: Work) -> bool:
+    """Whether there is a result of *parent*, or an error in its place."""
+    is_completed = parent._row.state is TaskState.COMPLETED
+    return is_completed or allowed_error(parent) is not None
+
+
 class Results(Mapping[str, Any]):
     """
     The results of the tasks that this one depends on, by id: of what completed.
+
+    Of a failure that was allowed, it is the error.
 
     It goes by the ids that were given, whichever run of a task it was.
     """
@@ -344,13 +355,13 @@ class Results(Mapping[str, Any]):
 
     def __getitem__(self, task_id: str) -> Any:
         parent = parent_named(task_id, self._parents)
-        if parent is None or parent._row.state is not TaskState.COMPLETED:
+        if parent is None or not has_result(parent):
             raise KeyError(task_id)
         return result_of(parent)
 
     def __iter__(self) -> Iterator[str]:
         for task_id, parent in list(self._parents.items()):
-            if parent._row.state is TaskState.COMPLETED:
+            if has_result(parent):
                 yield task_id
 
     def __len__(self) -> int:

@@ -32,7 +32,7 @@ from taskorch.events import (
     TaskFailed,
     TaskReady,
 )
-from taskorch.kernel import Kernel, PoolRow, meaning_of, moves_of
+from taskorch.kernel import Kernel, PoolRow, is_forgiven, meaning_of, moves_of
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.fence import log_of
 from taskorch.kit.interrupts import defers_interrupts
@@ -515,7 +515,9 @@ def _is_somebody(receiver: Receiver) -> bool:
 
 
 def is_accounted_for(row: TaskRow) -> bool:
-    """Whether a failed *row* needs no word: a person said so, or others say it."""
+    """Whether a failed *row* needs no word: it may fail, or others say it."""
+    if is_forgiven(row):
+        return True
     cause = "" if row.extra is None or row.extra.error is None else row.extra.error[2]
     return cause in _KNOWN or _is_dealt_with(row)
 

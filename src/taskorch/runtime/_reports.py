@@ -76,7 +76,14 @@ from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness
 from taskorch.runtime._waiting import blockade
-from taskorch.runtime._work import Work, give_error, is_cached, note_given, task_of
+from taskorch.runtime._work import (
+    Work,
+    allowed_error,
+    give_error,
+    is_cached,
+    note_given,
+    task_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -275,6 +282,7 @@ def status_of(
         mended_by=mended_by,
         units=ReadOnly(dict(names_of(runtime.kernel, row.alloc))),
         spent=spent_by([row]),
+        allowed=state is TaskState.FAILED and allowed_error(work) is not None,
     )
 
 
@@ -854,7 +862,7 @@ def _add(
         return
     if which.has(row):
         status = status_of(runtime, row, work, staleness)
-        is_mended = bool(status.mended_by)
+        is_mended = bool(status.mended_by) or status.allowed
         if state in (None, status.state) and which.mended in (None, is_mended):
             found[row.id] = status
 

@@ -260,6 +260,7 @@ def spec_of(task: Task) -> Spec:
         task.owner,
         elasticity_of(task.resources),
         writes=prefixes_of(task.writes, _folder_of(task)) if task.writes else (),
+        allow_failure=task.allow_failure,
     )
 
 

@@ -659,6 +659,20 @@ def give_error(work: Work) -> BaseException | None:
     return error
 
 
+def allowed_error(work: Work) -> TaskFailedError | None:
+    """The error that is the result of *work*, whose failure was allowed; or None."""
+    row = work._row
+    if row.state.value != "failed" or row.extra is None or row.extra.error is None:
+        return None
+    task = work._task
+    if not (row.bucket.spec.allow_failure or (task is not None and task.allow_failure)):
+        return None
+    kind, message, _ = row.extra.error
+    message = message.removeprefix(f"task {row.id}: ")
+    text = f"task {row.id} raised {kind}: {message}".removesuffix(": ")
+    return TaskFailedError(text, type=kind, task_id=row.id)
+
+
 def error_of(work: Work) -> BaseException | None:
     """What is raised for who waits for *work*, whose task did not complete."""
     error = raised_by(work)

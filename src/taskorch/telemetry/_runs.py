@@ -199,7 +199,8 @@ class Runs:
         self._over(run, event)
 
     def _failed(self, run: _OpenRun, event: TaskFailed) -> None:
-        self._over(run, event, event.error_type or event.cause)
+        error = "" if event.allowed else event.error_type or event.cause
+        self._over(run, event, error)
 
     def _cancelled(self, run: _OpenRun, event: TaskCancelled) -> None:
         run.cancelled = run.cancelled or not event.root_causes

@@ -167,6 +167,7 @@ class _Seen:
     __slots__ = (
         "agent",
         "alloc",
+        "allow_failure",
         "attempt",
         "blocked",
         "deadline",
@@ -218,6 +219,7 @@ class _Seen:
         self.blocked: bool = False
         self.timeout: int | None = event.timeout_ns
         self.idempotent: bool = event.idempotent
+        self.allow_failure: bool = event.allow_failure
         self.place: tuple[Any, ...] = ()
         #: What it has in common with tasks that are like it.
         self.like: tuple[Any, ...] = _like(event)
@@ -454,7 +456,10 @@ class _Books:
         if seen.parents and (seen.join, seen.on_failure) != ("all", "block"):
             _breach("dependencies", f"{task_id} begins, and was not released")
         for parent in seen.parents:
-            state = self.tasks[parent].ended
+            above = self.tasks[parent]
+            state = above.ended
+            if state is _S.FAILED and above.allow_failure:
+                continue
             if state is not _S.COMPLETED:
                 _breach("dependencies", f"{task_id} begins, and {parent} is {state}")
 
@@ -465,9 +470,10 @@ class _Books:
         states = [self.tasks[name] for name in seen.parents if name in self.tasks]
         done = sum(parent.ended is _S.COMPLETED for parent in states)
         ended = sum(parent.ended is not None or parent.blocked for parent in states)
+        forgiven = sum(p.ended is _S.FAILED and p.allow_failure for p in states)
         over = ended == total
         holds = {
-            "all": done == total,
+            "all": done + forgiven == total,
             "finished": over,
             "any": done > 0,
             "asked": ended > 0,

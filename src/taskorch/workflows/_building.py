@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, Unpack, cast
 
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.allowance import Allowance
 from taskorch.kit.building import begin_building, end_building
 from taskorch.kit.checks import check_count
 from taskorch.kit.described import Declared, FunctionWithOptions, declared
@@ -174,6 +175,7 @@ class Builder(Generic[NodeT]):
         over: Any,
         *,
         max_parallel: int | None = None,
+        allow_failures: int | str | None = None,
         **task_options: Unpack[TaskOptions],
     ) -> NodeT:
         """
@@ -187,6 +189,10 @@ class Builder(Generic[NodeT]):
             fn: What to call, with one item.
             over: A node whose result can be iterated over, or a list.
             max_parallel: How many of them run at once; None is without limit.
+            allow_failures: How many of them may fail: a number, or a share such as
+                `"5%"`. In the list stands the `TaskFailedError` of each. As soon as
+                more have failed, the map fails, and calls that have not begun are
+                cancelled.
             task_options: The keyword arguments of `Task`: `id`, `after`, `join` and
                 `on_parent_failure` are for the map, all others for each call.
 
@@ -207,7 +213,10 @@ class Builder(Generic[NodeT]):
         names = {**({} if noted is None else noted.options), **ours}
         options = {name: getattr(each, name) for name in names}
         own = {name: options.pop(name) for name in _OWN if name in options}
-        args = (Call(each.payload.fn), over, options, max_parallel)
+        args: tuple[Any, ...] = (Call(each.payload.fn), over, options, max_parallel)
+        if allow_failures is not None:
+            Allowance(allow_failures)
+            args = (*args, allow_failures)
         return self.task(
             _steps.mapped, *args, **cast("TaskOptions", {**own, "type": "map"})
         )

@@ -197,11 +197,24 @@ class MapEntry:
         map: The function.
         over: The items.
         max_parallel: Calls at once.
+        allow_failures: Calls that may fail: a number, or a share such as "5%".
     """
 
     map: Any = field(_FUNCTION, is_needed=True)
     over: Any = field(_ARGUMENT, is_needed=True)
     max_parallel: Any = field(Maybe(_COUNT))
+    allow_failures: Any = field(
+        Anything(
+            'a number of calls, or a share such as "5%"',
+            {
+                "anyOf": [
+                    {"type": "integer", "minimum": 0},
+                    {"type": "string", "pattern": r"^\d{1,3}(\.\d{1,9})? ?%$"},
+                    {"type": "null"},
+                ]
+            },
+        )
+    )
 
 
 @attrs.frozen

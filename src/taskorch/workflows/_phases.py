@@ -339,11 +339,11 @@ def limited(task: Task, run_id: str, phase: str, max_parallel: int) -> Task:
     pool = Resources(**{f"{in_run(run_id, phase)}:{max_parallel}": 1})
     payload = task.payload
     if isinstance(payload, Call) and payload.fn is _steps.mapped:
-        call, over, options, at_once = payload.args
+        call, over, options, *rest = payload.args
         options = {
             **options,
             "resources": options.get("resources", NO_RESOURCES) + pool,
         }
-        payload = attrs.evolve(payload, args=(call, over, options, at_once))
+        payload = attrs.evolve(payload, args=(call, over, options, *rest))
         return attrs.evolve(task, payload=payload)
     return attrs.evolve(task, resources=task.resources + pool)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
 
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
+from taskorch.kit.allowance import Allowance
 from taskorch.kit.described import Declared, Form, declared, texts_of
 from taskorch.kit.forms import (
     WRONG,
@@ -354,7 +355,15 @@ class DocumentReader:
         joining = ("after", "join", "on_parent_failure")
         names = [name for name in joining if name in options]
         own: dict[str, Any] = {name: options.pop(name) for name in names}
-        call = Call(mapped, (Call(fn), over, options, most))
+        args: tuple[Any, ...] = (Call(fn), over, options, most)
+        allowed = document.get("allow_failures")
+        if allowed is not None:
+            try:
+                Allowance(allowed)
+            except InvalidTaskError as error:
+                self._fault(f"{path}.allow_failures", error.message)
+            args = (*args, allowed)
+        call = Call(mapped, args)
         return {"type": "map", "payload": call, **own}
 
     def _reduce(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.kit.visible import counted, visible
-from taskorch.kit.words import amounts_in_words, duration, moment, sum_of
+from taskorch.kit.words import amounts_in_words, duration, moment, outcome, sum_of
 from taskorch.model import TaskState
 from taskorch.workflows._status import listed
 
@@ -90,6 +90,7 @@ class TaskReport:
             run again: see `TaskStatus.stale`.
         spent: What the attempts of all its runs count as having spent of its budget, by
             resource; None: none has drawn on one, or nobody knows any more.
+        allowed: Whether it failed, and its failure is allowed.
     """
 
     name: str
@@ -107,6 +108,7 @@ class TaskReport:
     where: str = ""
     stale: bool = False
     spent: Mapping[str, float] | None = None
+    allowed: bool = False
 
 
 @attrs.frozen
@@ -135,14 +137,24 @@ class WorkflowReport:
 
     @property
     def failures(self) -> tuple[TaskReport, ...]:
-        """The tasks where failures began."""
+        """The tasks where failures began that are not allowed."""
         bad = (TaskState.FAILED, TaskState.CANCELLED)
-        return tuple(t for t in self.tasks if t.state in bad and not t.root_causes)
+        own = (t for t in self.tasks if t.state in bad and not t.root_causes)
+        return tuple(t for t in own if not t.allowed)
+
+    @property
+    def allowed(self) -> tuple[TaskReport, ...]:
+        """The tasks that failed, and whose failure is allowed."""
+        return tuple(task for task in self.tasks if task.allowed)
+
+    @property
+    def _outcome(self) -> str:
+        return outcome(self.state, len(self.allowed))
 
     @property
     def held_up(self) -> tuple[TaskReport, ...]:
         """The tasks that did not run, or failed, because of these."""
-        return tuple(task for task in self.tasks if task.root_causes)
+        return tuple(t for t in self.tasks if t.root_causes and not t.allowed)
 
     @property
     def stale(self) -> tuple[TaskReport, ...]:
@@ -160,7 +172,12 @@ class WorkflowReport:
 
     def to_markdown(self) -> str:
         """The report as Markdown."""
-        lines = [f"# {self.workflow_id}: {self.state}", "", f"{self._summary()}.", ""]
+        lines = [
+            f"# {self.workflow_id}: {self._outcome}",
+            "",
+            f"{self._summary()}.",
+            "",
+        ]
         if self.phases:
             lines += [
                 "| phase | state | tasks | time | gate |",
@@ -184,7 +201,7 @@ class WorkflowReport:
         return visible("\n".join(lines)) + "\n"
 
     def __str__(self) -> str:
-        lines = [f"{self.workflow_id} is {self.state}: {self._summary()}"]
+        lines = [f"{self.workflow_id} is {self._outcome}: {self._summary()}"]
         for phase in self.phases:
             line = f"  phase {phase.name} is {phase.state}: {phase.completed} of "
             line += counted(phase.total, "task")
@@ -201,6 +218,8 @@ class WorkflowReport:
             yield "What failed", self.failures
         if self.held_up:
             yield "What that held up", self.held_up
+        if self.allowed:
+            yield "What failed, and may", self.allowed
         if self.stale:
             yield "What is stale: a restart runs it again", self.stale
 

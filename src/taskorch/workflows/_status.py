@@ -9,7 +9,7 @@ import attrs
 
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted
-from taskorch.kit.words import duration
+from taskorch.kit.words import duration, outcome
 from taskorch.model import TaskState
 
 _S: Final = TaskState
@@ -94,6 +94,7 @@ class WorkflowStatus:
         stale: The tasks that have, or work with, what one that they depend on had come
             to before it was run again: see `TaskStatus.stale`.
         parameters: The values of its parameters, by name.
+        allowed: The tasks that failed, and whose failure is allowed.
     """
 
     workflow_id: str
@@ -113,6 +114,7 @@ class WorkflowStatus:
     parameters: Mapping[str, Any] = attrs.field(
         factory=lambda: ReadOnly(dict[str, Any]())
     )
+    allowed: tuple[str, ...] = ()
 
     @property
     def percent(self) -> float:
@@ -140,11 +142,12 @@ class WorkflowStatus:
                 for each in self.phases.values()
             ],
             "parameters": dict(self.parameters),
+            "allowed": [*self.allowed],
         }
 
     def __str__(self) -> str:
         done = self.counts.get(_S.COMPLETED, 0)
-        state = self.pause or self.state
+        state = self.pause or outcome(self.state, len(self.allowed))
         if self.pause == "pausing":
             state = f"pausing, {self.running} still running"
         text = f"{self.workflow_id} is {state}: {done} of "
@@ -190,13 +193,13 @@ def listed(counts: Mapping[Any, int], but: TaskState | None = None) -> list[str]
 
 
 def state_of(
-    counts: Mapping[TaskState, int], stuck: int, skipped: int = 0
+    counts: Mapping[TaskState, int], stuck: int, skipped: int = 0, allowed: int = 0
 ) -> TaskState:
     """
     What the states of tasks come to.
 
     Of the BLOCKED ones, *stuck* wait for what has failed; of the CANCELLED ones, so
-    many were *skipped*.
+    many were *skipped*; of the FAILED ones, so many failures are *allowed*.
     """
     if any(counts.get(state) for state in (_S.RUNNING, _S.QUEUED, _S.RETRYING)):
         return _S.RUNNING
@@ -206,7 +209,7 @@ def state_of(
         return _S.BLOCKED
     if counts.get(_S.PENDING):
         return _S.PENDING
-    if counts.get(_S.FAILED):
+    if counts.get(_S.FAILED, 0) > allowed:
         return _S.FAILED
     if counts.get(_S.CANCELLED, 0) > skipped:
         return _S.CANCELLED

@@ -31,9 +31,10 @@ def mapped(
     items: Iterable[Any],
     options: Mapping[str, Any],
     max_parallel: int | None,
+    allow_failures: int | str | None = None,
 ) -> NoReturn:
     """Run *call* for each item, as tasks of their own: see `Workflow.map`."""
-    del call, items, options, max_parallel
+    del call, items, options, max_parallel, allow_failures
     _alone("a map")
 
 

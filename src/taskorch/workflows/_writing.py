@@ -391,13 +391,15 @@ def _written_call(
 
 
 def _written_map(call: Call, functions: Functions, implied: set[str]) -> dict[str, Any]:
-    each, over, options, max_parallel = call.args
+    each, over, options, max_parallel, *allowed = call.args
     document = {
         "map": _name_of(each.fn, functions),
         "over": _argument("over", over, implied),
     }
     if max_parallel is not None:
         document["max_parallel"] = max_parallel
+    if allowed:
+        document["allow_failures"] = allowed[0]
     if "type" in options:
         document["type"] = options["type"]
     task = Task(**{"type": "", **options})

@@ -36,7 +36,7 @@ from taskorch.model import TaskState
 from taskorch.model._made_for import MadeFor
 from taskorch.protocols import DurableJournal
 from taskorch.reading._nights import DAYS, PAGE, RunViews
-from taskorch.reading._runs import SKIPPED, STUCK
+from taskorch.reading._runs import ALLOWED, SKIPPED, STUCK
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -99,11 +99,13 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
                 state = STUCK
             elif row.state is TaskState.CANCELLED and reason.startswith(SKIPPED):
                 state = SKIPPED
+            elif row.state is TaskState.FAILED and row.bucket.spec.allow_failure:
+                state = ALLOWED
             times = row.submitted_ns, row.started_ns, row.ended_ns
             line = index.enter(row.id, row.run, state, times)
             if line is not None:
                 line.tenants.add(row.bucket.spec.owner)
-            if row.state is TaskState.FAILED and extra is not None:
+            if state == TaskState.FAILED and extra is not None:
                 error = ("", "") if extra.error is None else extra.error[:2]
                 is_own = not extra.first_roots
                 index.fail(row.id, row.ended_ns, error, is_own=is_own)

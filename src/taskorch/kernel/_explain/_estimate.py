@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from taskorch.kernel._backfill import reservation
-from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
+from taskorch.kernel._dependencies import (
+    awaits,
+    is_broken,
+    is_forgiven,
+    is_lost,
+    is_waiting,
+    least,
+)
 from taskorch.kernel._explain._holders import Holders, ahead, shares_by_hand
 from taskorch.kernel._explain._parents import how
 from taskorch.kernel._explain._people import wait_of
@@ -273,7 +280,9 @@ def _open_parents(row: TaskRow) -> list[TaskRow]:
     return [
         parent
         for parent in dict.fromkeys(parents)
-        if parent.state is not _S.COMPLETED and (mends or not is_broken(parent))
+        if parent.state is not _S.COMPLETED
+        and not is_forgiven(parent, row.links)
+        and (mends or not is_broken(parent))
     ]
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from taskorch.kernel import _breakers
-from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
+from taskorch.kernel._dependencies import (
+    awaits,
+    is_broken,
+    is_forgiven,
+    is_lost,
+    is_waiting,
+    least,
+)
 from taskorch.kernel._ends import holds
 from taskorch.kernel._explain._holders import NAMED
 from taskorch.kernel._explain._people import asks, call_of_answer, is_open, sentence
@@ -18,7 +25,7 @@ from taskorch.kit.words import some
 from taskorch.model import TERMINAL, Blocker, Remedy, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from taskorch.kernel._state import KernelState
 
@@ -56,7 +63,7 @@ def waits_for(
     many = len(links.parents) > NAMED
     # Parents that will not complete come first where there are too many to examine.
     first = broken.values() if many else ()
-    others = islice(filter(_open, islice(links.parents, _REACH)), NAMED)
+    others = islice(_open(links), NAMED)
     parents = islice(dict.fromkeys(chain(first, others)), NAMED)
     blockers = [_need(kernel, parent, height) for parent in parents]
     rest = links.waiting - len(blockers)
@@ -73,8 +80,11 @@ def waits_for(
     return blockers
 
 
-def _open(parent: TaskRow) -> bool:
-    return parent.state is not _S.COMPLETED
+def _open(links: Links) -> Iterator[TaskRow]:
+    """The parents that are waited for, of so many of the first."""
+    for parent in islice(links.parents, _REACH):
+        if parent.state is not _S.COMPLETED and not is_forgiven(parent, links):
+            yield parent
 
 
 def how(kernel: KernelState, row: TaskRow) -> str:
@@ -108,7 +118,7 @@ def _join(
     total = len(links.parents)
     done = total - links.waiting
     broken = {} if row.extra is None else row.extra.blocked_by
-    live = [p for p in islice(links.parents, _REACH) if _open(p) and p.id not in broken]
+    live = [parent for parent in _open(links) if parent.id not in broken]
     ids = _ids(live)
     need = total
     remedies: tuple[Remedy, ...]

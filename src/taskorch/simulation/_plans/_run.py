@@ -32,6 +32,7 @@ from taskorch.kernel import (
     describe,
     explain,
     is_alive,
+    is_forgiven,
     latest_finish_first,
 )
 from taskorch.model import TERMINAL, Task, TaskState, Units
@@ -438,7 +439,12 @@ def _needs(row: TaskRow) -> str:
         by = next(iter(extra.blocked_by.values()))
         root = next(iter(extra.first_roots), "")
     elif links is not None:
-        waits = (p for p in links.parents if p.state is not TaskState.COMPLETED)
+        waits = (
+            parent
+            for parent in links.parents
+            if parent.state is not TaskState.COMPLETED
+            and not is_forgiven(parent, links)
+        )
         by = next(waits, None)
     if by is None:
         return ""

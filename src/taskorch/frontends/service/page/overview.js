@@ -230,7 +230,7 @@ export async function overviewPage(route) {
     keep.cards([said.broken, said.questions, said.slow, said.schedules.map((each) => [each.late, each.trouble, each.waiting, each.paused]), holds, live], () =>
       [brokenCard(said, load, live), peopleCard(said), lateCard(said, board)]);
     keep.latest(said.runs.slice(0, 8).map((each) => [each.id, each.state, each.completed, each.ended]), () => said.runs.length ? card("Latest runs", table(
-      ["Run", "State", "Started", "#Took", "#Completed", "Begun by"], said.runs.slice(0, 8).map((each) => [runLink(each.id), state(each.state),
+      ["Run", "State", "Started", "#Took", "#Completed", "Begun by"], said.runs.slice(0, 8).map((each) => [runLink(each.id), state(each.state, each.outcome),
         when(each.started ?? each.submitted), lasting(each.seconds), `${count(each.completed)} of ${count(each.total)}`, BY[each.by]]), ""),
     el("p", {}, el("a", { href: href("runs") }, "All runs"))) : []);
   };

@@ -66,7 +66,7 @@ export const errorLine = (error) => error
 // -- states: by colour, by shape and by word ----------------------------------------
 
 export const mark = (which) => el("span", { class: `mark ${which}`, "aria-hidden": "true" });
-export const state = (which) => el("span", { class: `state ${which}` }, mark(which), which);
+export const state = (which, words = which) => el("span", { class: `state ${which}` }, mark(which), words);
 export const BY = { clock: "its schedule", trigger: "a person, by hand", backfill: "a backfill", schedule: "its schedule", "": "a program" };
 
 // -- links --------------------------------------------------------------------------

@@ -148,13 +148,13 @@ export async function runPage(route) {
     const live = Boolean(board?.live && board.health.live) && run.workflow !== false;
     const isOver = Boolean(run.ended);
     keep.facts([run, said.attempts, said.last_good, words], () => [el("dl", { class: "facts" }, [
-      ["State", state(run.state)], ["Schedule", run.schedule ? link("schedules", run.schedule) : "–"], ["Tick", when(run.slot, run.zone)],
+      ["State", state(run.state, run.outcome)], ["Schedule", run.schedule ? link("schedules", run.schedule) : "–"], ["Tick", when(run.slot, run.zone)],
       ["Begun by", BY[run.by] || "–"], ["Started", when(run.started)], ["Ended", when(run.ended)], ["Took", lasting(run.seconds)],
       ["Tasks", `${count(run.completed)} of ${count(run.total)} completed`], ["Attempts", count(said.attempts)],
       ["Runs again", count(run.reruns)]].map(([word, value]) => el("div", {}, el("dt", {}, word), el("dd", {}, value)))),
     words ? el("p", { class: "quiet" }, words) : null]);
     keep.buttons([live, run.state, isOver, said.last_good, other], () => [
-      live && (run.state === "failed" || run.state === "cancelled" || run.failed) ? actAfterAsking("Run what failed again", "restart", { operation: "restart_workflow", subject: id }, load) : null,
+      live && (run.state === "failed" || run.state === "cancelled" || run.failed || run.allowed) ? actAfterAsking("Run what failed again", "restart", { operation: "restart_workflow", subject: id }, load) : null,
       live && !isOver && run.state !== "suspended" ? button("Pause", "pause") : null,
       live && !isOver ? button("Resume", "resume") : null,
       live && !isOver ? actAfterAsking("Cancel", "cancel", { operation: "cancel_workflow", subject: id, danger: true, wantsReason: true }, load) : null,

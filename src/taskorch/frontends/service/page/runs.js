@@ -25,7 +25,7 @@ export async function runsPage(route) {
     keep(said, () => [
       said.is_reading ? el("p", { role: "status" }, "The journal is still being read: earlier runs are to come.") : null,
       table(["Run", "State", "Begun by", "Started", "#Took", "!Error"], said.runs.map((each) => [
-        runLink(each.id), [state(each.state), below(`${count(each.completed)} of ${count(each.total)}`)],
+        runLink(each.id), [state(each.state, each.outcome), below(`${count(each.completed)} of ${count(each.total)}`)],
         // The tick of a schedule stands with it: beside it, there is no room for long errors.
         [each.schedule ? [link("schedules", each.schedule), el("br")] : "", el("span", { class: "quiet" }, BY[each.by]),
           each.slot === null ? "" : el("div", { class: "quiet" }, "of ", when(each.slot, each.zone))],
