@@ -1,4 +1,8 @@
-"""The results of a `map` of which some calls may fail: errors stand in their places."""
+"""
+The results of a `map` of which some calls may fail: errors stand in their places.
+
+Decision: 0269.
+"""
 
 from __future__ import annotations
 
@@ -84,11 +88,11 @@ class MapFailures:
             TooManyFailuresError: More calls have failed than may.
             TimeoutError: It is not there by *end*.
         """
-        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(told.set)
+                loop.call_soon_threadsafe(woken.set)
 
         async def ended() -> None:
             with suppress(Exception):
@@ -96,13 +100,13 @@ class MapFailures:
 
         self.wake = wake
         waiting = asyncio.ensure_future(ended())
-        waiting.add_done_callback(lambda _: told.set())
+        waiting.add_done_callback(lambda _: woken.set())
         try:
             async with asyncio.timeout(None if end is None else end - monotonic()):
                 self.check(ahead)
                 while not waiting.done():
-                    await told.wait()
-                    told.clear()
+                    await woken.wait()
+                    woken.clear()
                     self.check(ahead)
         finally:
             waiting.cancel()

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     # Checkers know it without its being installed; Python has it from 3.13 on.
     from typing_extensions import TypeVar
 
-    from taskorch._allowed import MapFailures
     from taskorch.model import TaskStatus
     from taskorch.runtime import Runtime
 
@@ -519,12 +518,12 @@ def map_calls(
     iterables: tuple[Iterable[Any], ...],
     timeout: float | timedelta | None,
     buffersize: int | None,
-    failures: MapFailures | None = None,
+    results_of: Callable[[Ahead[T], float | None], MapResults[T]] = MapResults,
 ) -> MapResults[T]:
     """
     The results of calls that *submit* submits, some at a time; see `Ahead`.
 
-    Where some may fail, *failures* counts these.
+    *results_of* makes the iterator.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -533,7 +532,7 @@ def map_calls(
     end = None if seconds is None else monotonic() + seconds
     ahead = Ahead(runtime, submit, iterables, buffersize)
     ahead.fill(whole=ahead.is_accepted_at_once)
-    return MapResults(ahead, end) if failures is None else failures.results(ahead, end)
+    return results_of(ahead, end)
 
 
 def _submit_after_step(ahead: Ahead[Any]) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from taskorch._handles import map_calls
+from taskorch._handles import MapResults, map_calls
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.described import Declared
 from taskorch.kit.visible import show
@@ -261,4 +261,5 @@ class WithOptions:
             handles = self._rt.submit_tasks(make(calls))
             return handles if failures is None else failures.watch(handles)
 
-        return map_calls(self._rt, submit, iterables, timeout, buffersize, failures)
+        results_of = MapResults if failures is None else failures.results
+        return map_calls(self._rt, submit, iterables, timeout, buffersize, results_of)

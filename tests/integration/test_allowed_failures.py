@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -240,13 +241,11 @@ def test_all_faces_say_it_alike(
 
 
 def server_run(server: Any) -> Any:
-    import urllib.request  # noqa: PLC0415 - where it is used
-
-    request = urllib.request.Request(  # noqa: S310 - ours
+    request = urllib.request.Request(
         f"{server.url}/api/v1/runs",
         headers={"Authorization": f"Bearer {server.token}"},
     )
-    with urllib.request.urlopen(request) as answer:  # noqa: S310 - ours
+    with urllib.request.urlopen(request) as answer:
         return json.load(answer)["runs"][0]
 
 
@@ -415,7 +414,7 @@ def test_a_number_holds_for_what_has_no_end(orch: TaskOrchestrator) -> None:
             number += 1
 
     results = orch.map(halves, endless(), allow_failures=2, buffersize=4)
-    with pytest.raises(TooManyFailuresError, match="[3-6] failed, and 2 may"):
+    with pytest.raises(TooManyFailuresError, match=r"[3-6] failed, and 2 may"):
         list(results)
 
 
@@ -468,5 +467,5 @@ def test_documents_say_it(orch: TaskOrchestrator) -> None:
     results = orch.workflows.start(back).result(PATIENCE)
     assert shape(results["many"]) == ["0", "ValueError"]
     document["tasks"]["many"]["allow_failures"] = "101%"
-    with pytest.raises(Exception, match="many.allow_failures"):
+    with pytest.raises(Exception, match=r"many\.allow_failures"):
         Workflow.from_dict(document, functions)

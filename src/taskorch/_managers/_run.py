@@ -385,15 +385,10 @@ class WorkflowRun:
             for name, work in self._works.items():
                 row = work._row
                 is_visible = work._visible_after <= rt.committed
-                if is_visible and has_result(work):
+                if is_visible and row.state is TaskState.COMPLETED:
                     results[name] = result_of(work)
                 elif is_visible and row.state in TERMINAL:
-                    if is_skipped(row):
-                        del results[name]
-                        continue
-                    error = error_of(work) or work._error
-                    assert error is not None  # noqa: S101 - it did not complete
-                    failures[name] = error
+                    _note_end(work, name, results, failures)
                 elif held_by := _held_by(work):
                     blocked[name] = row, held_by
                 elif rt.halted:
@@ -456,6 +451,23 @@ class WorkflowRun:
                 "rerun_failed=True) all of it when the workflow is started again"
             )
         return WorkflowFailedError(msg, failures=failures, hint=hint)
+
+
+def _note_end(
+    work: TaskHandle[Any],
+    name: str,
+    results: dict[str, Any],
+    failures: dict[str, BaseException],
+) -> None:
+    """Enter how the task of *work*, which did not complete, ended."""
+    if is_skipped(work._row):
+        del results[name]
+    elif has_result(work):
+        results[name] = result_of(work)
+    else:
+        error = error_of(work) or work._error
+        assert error is not None  # noqa: S101 - it did not complete
+        failures[name] = error
 
 
 def _held_by(work: TaskHandle[Any]) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ from taskorch.events import (
     TaskUnblocked,
     signal_name,
 )
-from taskorch.kernel import DENIED, is_forgiven, moves_of, totals_of
+from taskorch.kernel import DENIED, moves_of, totals_of
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, visible
@@ -873,7 +873,9 @@ def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
         elif row.state is TaskState.BLOCKED and cause:
             is_told = telling_of("blocked", cause).message == "blocked"
             reason = (detail or message) if is_told else ""
-        state = TaskState.COMPLETED if is_forgiven(row) else row.state
+        state = row.state
+        if state is TaskState.FAILED and row.bucket.spec.allow_failure:
+            state = TaskState.COMPLETED
         yield _Before(row.id, row.run, state, at_ns, failure, cause, reason)
 
 

@@ -122,8 +122,8 @@ def fail(
     """
     agent = None if row.agent is None else row.agent.name
     fields = row.attempt, agent, *error, reason, charged, roots, *measured
-    told = {"allowed": True} if row.bucket.spec.allow_failure else {}
-    tell(kernel, TaskFailed, row, now, *fields, **told)
+    others = {"allowed": True} if row.bucket.spec.allow_failure else {}
+    tell(kernel, TaskFailed, row, now, *fields, **others)
 
 
 def cancel(

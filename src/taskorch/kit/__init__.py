@@ -9,9 +9,9 @@ This file imports nothing of ours, so that each costs only who needs it.
 - `visible`: texts for people that hold what tasks or users have supplied.
 - `plain`: values as JSON can say them.
 - `raised`: what is told of an error: its class, its message, and where it was raised.
+- `allowance`: how many of some calls may fail.
 - `checks`: whether an argument is what it says, refused at once and in words.
-- `fence`: errors of values that are looked at, and of handlers of the log: they may
-  raise anything.
+- `fence`: errors of values that are looked at, and of handlers of the log: any.
 - `words`: how numbers, times and lists stand in what people read.
 - `clock`: the time: the only place that reads a clock.
 - `drawing`: what all pictures share: texts that fit, a frame, a legend.

@@ -32,7 +32,6 @@ from taskorch.kernel import (
     describe,
     explain,
     is_alive,
-    is_forgiven,
     latest_finish_first,
 )
 from taskorch.model import TERMINAL, Task, TaskState, Units
@@ -443,7 +442,9 @@ def _needs(row: TaskRow) -> str:
             parent
             for parent in links.parents
             if parent.state is not TaskState.COMPLETED
-            and not is_forgiven(parent, links)
+            and not (
+                parent.state is TaskState.FAILED and parent.bucket.spec.allow_failure
+            )
         )
         by = next(waits, None)
     if by is None:
