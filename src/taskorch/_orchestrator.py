@@ -1858,7 +1858,8 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: A name or an amount is none, or there is no such parent.
         """
-        from taskorch._managers import declare  # noqa: PLC0415 - when needed
+        check_there("taskorch._managers._budgets", "budget()")
+        from taskorch._managers._budgets import declare  # noqa: PLC0415 - when needed
 
         budget = declare(self._rt, name, parent, amounts)
         # That little is left of it, somebody is told.
@@ -2042,7 +2043,7 @@ class TaskOrchestrator:
         if SCHEDULES in self._rt.kernel.kept or self._configured:
             self.schedules.restore(self._configured)
         if self._rt.kernel.budgets:
-            from taskorch._managers import attend  # noqa: PLC0415 - when needed
+            from taskorch._managers._budgets import attend  # noqa: PLC0415 - when needed
 
             attend(self._rt)
             self._teller()

@@ -13,6 +13,7 @@ import pytest
 from tests.kernel.harness import SEC, Policies, Twin
 
 from taskorch.kernel import Restoration, is_under_way, take_snapshot
+from taskorch.kernel._budgets import change_budget, declare_budget
 from taskorch.model import Resources, TaskState
 
 S = TaskState
@@ -43,7 +44,7 @@ class World:
         for name in NAMES:
             parent = "all" if name == "part" else ""
             units = Resources(tokens=self.draw.randint(20, 300)).units
-            self.kernel.declare_budget(name, units, parent, self.machine.now)
+            declare_budget(self.kernel, name, units, parent, self.machine.now)
         self.machine.settle()
 
     @property
@@ -143,8 +144,8 @@ class World:
         name = self.draw.choice(NAMES)
         what = self.draw.choice(["tokens", "tokens", "eur"])
         units = ((what, self.draw.randint(1, 400) * 1_000_000),)
-        self.kernel.change_budget(
-            name, units, self.machine.now, is_open=self.draw.random() < 0.2
+        change_budget(
+            self.kernel, name, units, self.machine.now, is_open=self.draw.random() < 0.2
         )
         self.resources[name].add(what)
         self.machine.settle()

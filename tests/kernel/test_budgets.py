@@ -18,6 +18,7 @@ from taskorch.kernel import (
     row_extra,
     take_snapshot,
 )
+from taskorch.kernel._budgets import change_budget, declare_budget
 from taskorch.model import Resources, TaskState
 
 S = TaskState
@@ -34,9 +35,9 @@ def machine():
 def budget(machine, name, *, parent="", is_open=False, **amounts):
     units, kernel = Resources(**amounts).units, machine.kernel
     if name in kernel.budgets:
-        kernel.change_budget(name, units, machine.now, is_open=is_open)
+        change_budget(kernel, name, units, machine.now, is_open=is_open)
     else:
-        kernel.declare_budget(name, units, parent, machine.now)
+        declare_budget(kernel, name, units, parent, machine.now)
     return machine.settle()
 
 
@@ -224,7 +225,7 @@ def test_a_part_draws_on_the_whole(machine):
     assert state(machine) == (10, 80)
     # The parent stays, whatever is said later.
     units = Resources(tokens=60).units
-    machine.kernel.declare_budget("agents", units, "", machine.now)
+    declare_budget(machine.kernel, "agents", units, "", machine.now)
     assert machine.kernel.budgets["agents"].parent == "release"
     assert machine.settle() == []
 
@@ -232,11 +233,11 @@ def test_a_part_draws_on_the_whole(machine):
 def test_what_was_raised_stays_raised_when_it_is_declared_again(machine):
     budget(machine, "release", tokens=150)
     units = Resources(tokens=100).units
-    machine.kernel.declare_budget("release", units, "", machine.now)
+    declare_budget(machine.kernel, "release", units, "", machine.now)
     assert draw(machine, "a", 150) == ["a"]
-    machine.kernel.declare_budget("release", units[:0], "", machine.now)
+    declare_budget(machine.kernel, "release", units[:0], "", machine.now)
     units = Resources(tokens=90).units
-    machine.kernel.declare_budget("release", units, "", machine.now)
+    declare_budget(machine.kernel, "release", units, "", machine.now)
     assert draw(machine, "b", 1) == []
 
 

@@ -62,6 +62,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import Spec, TaskRow, check_invariants, differences, fold
 from taskorch.kernel._application import APPLY
+from taskorch.kernel._budgets import change_budget, declare_budget
 from taskorch.model import Breaker, Elastic, Quota, Resources
 
 GRACE = 10 * SEC
@@ -534,8 +535,8 @@ def drained(m):
 def spent(machine):
     """A budget with a part is used up, and raised."""
     kernel, units = machine.kernel, Resources(tokens=100).units
-    kernel.declare_budget("whole", units, "", machine.now)
-    kernel.declare_budget("part", units, "whole", machine.now)
+    declare_budget(kernel, "whole", units, "", machine.now)
+    declare_budget(kernel, "part", units, "whole", machine.now)
     for name in ("s1", "s2", "s3"):
         spends = Resources(tokens=45).units
         machine.submit(name, budget="part", spends=spends)
@@ -544,8 +545,8 @@ def spent(machine):
     machine.end("s2", "lost")
     machine.settle()
     units = Resources(tokens=300).units
-    kernel.change_budget("whole", units, machine.now)
-    kernel.change_budget("part", units, machine.now, is_open=True)
+    change_budget(kernel, "whole", units, machine.now)
+    change_budget(kernel, "part", units, machine.now, is_open=True)
     machine.settle()
 
 

@@ -25,6 +25,8 @@ from tests.tools.extensions import (
 )
 from tests.tools.fences import ADVICE, COMMAND, broken_by, unbound
 
+from taskorch import TaskOrchestrator
+
 ROOT = Path(__file__).parents[2]
 #: The tests of the core, and how many of them pass at least.
 OF_CORE = {
@@ -69,6 +71,11 @@ DECIDING = (
 )
 #: By extensions, the file that the error names, and what asks for it.
 ASKED = {
+    "budgets": (
+        "taskorch._managers._budgets",
+        "TaskOrchestrator().budget('a', tokens=1)",
+        "TaskOrchestrator().resources.raise_budget('a', {'tokens': 1})",
+    ),
     "questions": (
         "taskorch.runtime._questions",
         "TaskOrchestrator().questions()",
@@ -122,6 +129,24 @@ def test_a_call_that_needs_what_was_deleted_is_refused(name, tmp_path):
     told = printed(script, copy_without([name], tmp_path))
     for line, call in zip(told, calls, strict=True):
         assert f"{module}, and its file was deleted" in line, call
+
+
+OPENING = """
+try:
+    with TaskOrchestrator(journal={journal!r}): pass
+except UsageError as error: print(error)
+"""
+
+
+def test_without_budgets_a_journal_that_has_some_is_refused(tmp_path):
+    journal = str(tmp_path / "runs.db")
+    opening = OPENING.format(journal=journal)
+    package = copy_without(["budgets"], tmp_path)
+    assert printed(opening, package) == []
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.budget("a", tokens=1)
+    [error] = printed(opening, package)
+    assert "a journal with budgets needs taskorch.kernel._budgets" in error
 
 
 FAILING = """

@@ -39,8 +39,6 @@ from taskorch.kit import load_late as _load_late
 if TYPE_CHECKING:
     from taskorch._managers._agents import AgentManager as AgentManager
     from taskorch._managers._budgets import Budget as Budget
-    from taskorch._managers._budgets import attend as attend
-    from taskorch._managers._budgets import declare as declare
     from taskorch._managers._drivers import DriverManager as DriverManager
     from taskorch._managers._drivers import SimulatedDrivers as SimulatedDrivers
     from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
@@ -58,8 +56,6 @@ if TYPE_CHECKING:
 _WHERE: Final = {
     "AgentManager": "_agents",
     "Budget": "_budgets",
-    "attend": "_budgets",
-    "declare": "_budgets",
     "DriverManager": "_drivers",
     "SimulatedDrivers": "_drivers",
     "AsyncWorkflowContext": "_inside",

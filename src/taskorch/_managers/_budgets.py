@@ -25,7 +25,8 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.events import BudgetExhausted
-from taskorch.kernel import BudgetRow, Kernel, PolicyFault, TaskRow, totals_of
+from taskorch.kernel import BudgetRow, Kernel, PolicyFault, TaskRow
+from taskorch.kernel._budgets import change_budget, declare_budget
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import is_text, show
 from taskorch.model import TERMINAL, Answer, BudgetUsage, Resources, Task, Units
@@ -105,7 +106,7 @@ def declare(
         if above and above not in kernel.budgets:
             msg = f"there is no budget {show(above)}"
             raise InvalidTaskError(msg, hint="declare the whole before its parts")
-        kernel.declare_budget(name, totals, "" if above == name else above, now)
+        declare_budget(kernel, name, totals, "" if above == name else above, now)
         _withdraw(kernel, name, now)
 
     rt.step(set_up, keep=True)
@@ -147,7 +148,7 @@ def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> BudgetUsag
             names = ", ".join(rt.kernel.budgets) or "none"
             hint = f"there are {names}; orch.budget(…) declares one"
             raise InvalidTaskError(msg, hint=hint)
-        rt.kernel.change_budget(name, totals, now, is_open=is_open)
+        change_budget(rt.kernel, name, totals, now, is_open=is_open)
         _withdraw(rt.kernel, name, now)
         return usage_of(rt.kernel, rt.kernel.budgets[name])
 
@@ -178,7 +179,7 @@ def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
     asked = _question_of(kernel, row.name, row.asked)
     if asked is not None and asked.state in TERMINAL:
         asked = None
-    names = [name for name, _ in totals_of(row)]
+    names = [name for name, _ in row.totals]
     spent = {name: row.spent[name] for name in names}
     used = {name: row.pools[name].used for name in names}
     return BudgetUsage(
@@ -280,7 +281,7 @@ def _act(rt: Runtime, name: str, number: int, handle: Any) -> None:
     """Do what people have said, unless somebody has raised the budget meanwhile."""
     with rt.lock:
         row = rt.kernel.budgets[name]
-        is_due, totals = row.asked == number, totals_of(row)
+        is_due, totals = row.asked == number, row.totals
     if not is_due or handle.cancelled() or handle.exception() is not None:
         return
     answer: Answer = handle.result()

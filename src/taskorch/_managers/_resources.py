@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from taskorch._managers._budgets import change as change_budget
-from taskorch._managers._budgets import usage_of
 from taskorch.errors import (
     AllocationError,
     InvalidTaskError,
@@ -25,7 +23,12 @@ from taskorch.kernel import (
     limits_of,
     pool_shortage,
 )
-from taskorch.kit.checks import check_fraction, check_seconds, to_seconds
+from taskorch.kit.checks import (
+    check_fraction,
+    check_seconds,
+    check_there,
+    to_seconds,
+)
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.verbs import (
@@ -322,6 +325,10 @@ class ResourceManager:
         """The budgets, with what is spent and reserved, all of one instant."""
         rt = self._rt
         rt.look_up()
+        if not rt.kernel.budgets:
+            return []
+        from taskorch._managers._budgets import usage_of  # noqa: PLC0415 - when there are any
+
         with rt.lock:
             kernel = rt.kernel
             return [usage_of(kernel, row) for row in kernel.budgets.values()]
@@ -353,7 +360,10 @@ class ResourceManager:
         Raises:
             InvalidTaskError: There is no such budget, or an amount is none.
         """
-        return change_budget(self._rt, name, totals)
+        check_there("taskorch._managers._budgets", "raise_budget()")
+        from taskorch._managers._budgets import change  # noqa: PLC0415 - when needed
+
+        return change(self._rt, name, totals)
 
     @verb(
         "Set the share of a pool above which it counts as saturated.",

@@ -44,7 +44,7 @@ from taskorch.events import (
     TaskUnblocked,
     signal_name,
 )
-from taskorch.kernel import DENIED, moves_of, totals_of
+from taskorch.kernel import DENIED, moves_of
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, visible
@@ -883,7 +883,7 @@ def _low(rows: Iterable[BudgetRow], now: int) -> Iterator[BudgetLow]:
     """What is to be told of the budgets that are low: no fact, so it has no number."""
     for row in rows:
         if row.is_low and not row.is_open:
-            amounts = [(n, row.spent[n], total) for n, total in totals_of(row)]
+            amounts = [(n, row.spent[n], total) for n, total in row.totals]
             least = max(amounts, key=lambda each: each[1] / each[2])
             yield BudgetLow(0, now, row.name, *least)
 

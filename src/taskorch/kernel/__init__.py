@@ -44,12 +44,6 @@ from taskorch.kernel._application import is_under_way as is_under_way
 from taskorch.kernel._application import rules_ask as rules_ask
 from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._breakers import shut_out as shut_out
-from taskorch.kernel._budgets import drawn_from as drawn_from
-from taskorch.kernel._budgets import is_kept_out as is_kept_out
-from taskorch.kernel._budgets import questions_of as questions_of
-from taskorch.kernel._budgets import recall_spent as recall_spent
-from taskorch.kernel._budgets import reserved_of as reserved_of
-from taskorch.kernel._budgets import totals_of as totals_of
 from taskorch.kernel._control import can_wait as can_wait
 from taskorch.kernel._control import is_unresolvable as is_unresolvable
 from taskorch.kernel._control import refuse_rerun as refuse_rerun
@@ -135,6 +129,11 @@ from taskorch.kernel._units import would_fit as would_fit
 from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
+    from taskorch.kernel._budgets import drawn_from as drawn_from
+    from taskorch.kernel._budgets import is_kept_out as is_kept_out
+    from taskorch.kernel._budgets import questions_of as questions_of
+    from taskorch.kernel._budgets import recall_spent as recall_spent
+    from taskorch.kernel._budgets import reserved_of as reserved_of
     from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
     from taskorch.kernel._explain import Search as Search
     from taskorch.kernel._explain import Waits as Waits
@@ -152,6 +151,11 @@ if TYPE_CHECKING:
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
+    "reserved_of": "_budgets",
+    "recall_spent": "_budgets",
+    "questions_of": "_budgets",
+    "is_kept_out": "_budgets",
+    "drawn_from": "_budgets",
     "NOT_STARTED": "_explain",
     "Search": "_explain",
     "Waits": "_explain",

@@ -46,7 +46,6 @@ from taskorch.events import (
 )
 from taskorch.kernel import (
     _breakers,
-    _budgets,
     _dependencies,
     _limits,
     _queue,
@@ -164,6 +163,8 @@ def begin(
     if row.bucket.spec.writes:
         alloc = (*alloc, *_scopes.held_by(kernel, row.bucket))
     if row.bucket.spec.budget:
+        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
+
         alloc = (*alloc, *_budgets.reserved_by(kernel, row))
     alloc += units
     if alloc:
@@ -232,6 +233,8 @@ def _free(kernel: KernelState, row: TaskRow, cause: str = "") -> None:
     alloc, slots, share = _take_away(kernel, row)
     row_extra(row).held = False
     if row.bucket.spec.budget:
+        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
+
         _budgets.settle(kernel, row, alloc, cause)
     _give_back(kernel, agent_of(row), alloc, slots, share)
 
@@ -385,6 +388,8 @@ def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> N
     """What would not stop has ended after all."""
     leak = kernel.leaked.pop((row.id, event.attempt))
     if row.bucket.spec.budget:
+        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
+
         _budgets.settle(kernel, row, leak.alloc, "leaked")
     _scopes.goes_on(kernel, row, event.attempt)
     leak.agent.leaked -= 1
@@ -893,6 +898,8 @@ def replace(
 
 def spent(kernel: KernelState, row: TaskRow, event: BudgetSpent) -> None:
     """The attempt of *row* says what it has spent."""
+    from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
+
     _budgets.count(kernel, row, event.spent)
 
 

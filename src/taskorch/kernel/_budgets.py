@@ -18,8 +18,8 @@ Decision: 0232.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from taskorch.events import (
     BudgetChanged,
@@ -52,7 +52,7 @@ _KNOWN: Final = ("", "error", "stopped")
 _UNBEGUN: Final = ("unstarted", "returned", "gone")
 
 
-def declare(
+def declare_budget(
     kernel: KernelState, name: str, totals: Units, parent: str, now: int
 ) -> None:
     """
@@ -66,12 +66,12 @@ def declare(
         _change(kernel, (name, totals, parent, False, totals), now)
 
 
-def change(
+def change_budget(
     kernel: KernelState, name: str, totals: Units, now: int, *, is_open: bool = False
 ) -> None:
     """Set how much there is of a budget, or let it keep nobody from starting."""
     row = kernel.budgets[name]
-    whole = tuple(sorted((dict(totals_of(row)) | dict(totals)).items()))
+    whole = tuple(sorted((dict(row.totals) | dict(totals)).items()))
     _change(kernel, (name, whole, row.parent, is_open, row.declared), now)
 
 
@@ -82,25 +82,17 @@ def _change(
     _apply(kernel, *fields)
 
 
-def changed(kernel: KernelState, event: BudgetChanged, _now: int) -> None:
-    """What the fact does to the state."""
+def _changed(kernel: KernelState, event: BudgetChanged, _now: int) -> None:
     flags = event.is_open, event.declared
     _apply(kernel, event.budget, event.totals, event.parent, *flags)
 
 
-def low(kernel: KernelState, event: BudgetLow, _now: int) -> None:
-    """What the fact does to the state."""
+def _low(kernel: KernelState, event: BudgetLow, _now: int) -> None:
     kernel.budgets[event.budget].is_low = True
 
 
-def exhausted(kernel: KernelState, event: BudgetExhausted, _now: int) -> None:
-    """What the fact does to the state."""
+def _exhausted(kernel: KernelState, event: BudgetExhausted, _now: int) -> None:
     kernel.budgets[event.budget].asked = event.number
-
-
-def totals_of(row: BudgetRow) -> Units:
-    """How much there is of each resource of a budget."""
-    return tuple(sorted((resource, pool.total) for resource, pool in row.pools.items()))
 
 
 def _apply(
@@ -113,7 +105,7 @@ def _apply(
 ) -> None:
     is_new = name not in kernel.budgets
     row = kernel.budgets.setdefault(name, BudgetRow(name, parent))
-    row.declared, is_same = declared, totals == totals_of(row)
+    row.declared, is_same = declared, totals == row.totals
     for resource, total in totals:
         pool = row.pools.get(resource)
         if pool is None:
@@ -390,10 +382,17 @@ def restore(
     row.is_low, row.asked = bool(is_low), asked
 
 
-def restore_spent(kernel: KernelState, spent: Mapping[str, Units]) -> None:
-    """What is *spent* of each budget, as a snapshot says; what is held, is held."""
-    for name, units in spent.items():
-        row = kernel.budgets[name]
-        for resource, many in units:
-            row.pools[resource].used += many - row.spent[resource]
-            row.spent[resource] = many
+def restore_spent(kernel: KernelState, name: str, spent: Units) -> None:
+    """What is *spent* of a budget, as a snapshot says; what is held, is held."""
+    row = kernel.budgets[name]
+    for resource, many in spent:
+        row.pools[resource].used += many - row.spent[resource]
+        row.spent[resource] = many
+
+
+#: What the facts do to the state.
+APPLIED: Final[Mapping[type, Callable[[KernelState, Any, int], None]]] = {
+    BudgetChanged: _changed,
+    BudgetLow: _low,
+    BudgetExhausted: _exhausted,
+}

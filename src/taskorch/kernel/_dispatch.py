@@ -13,7 +13,6 @@ from taskorch.events import AllocationChanged, PolicyViolated, TaskStarted
 from taskorch.kernel import (
     _backfill,
     _breakers,
-    _budgets,
     _ends,
     _limits,
     _queue,
@@ -129,10 +128,19 @@ def _tell_of_violations(
         kernel.note(PolicyViolated, now, row.id, *ruling.violated, cargo=row.cargo)
 
 
+def _has_too_little(
+    kernel: KernelState, bucket: Bucket, row: TaskRow, now: int
+) -> bool:
+    """Whether a budget has too little left for *row*: *bucket* is parked."""
+    from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
+
+    return _budgets.must_wait(kernel, bucket, row, now)
+
+
 def _must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bool:
     """Whether what *row* draws on, or may write, is not free: *bucket* is parked."""
     spec = bucket.spec
-    if spec.budget and _budgets.must_wait(kernel, bucket, row, now):
+    if spec.budget and _has_too_little(kernel, bucket, row, now):
         if kernel.first is row:
             _queue.let_go(kernel)
         return True

@@ -54,7 +54,6 @@ from taskorch.kernel import (
     _application,
     _attempts,
     _breakers,
-    _budgets,
     _control,
     _dependencies,
     _ends,
@@ -81,6 +80,7 @@ from taskorch.kernel._rows import (
     TypeRow,
 )
 from taskorch.kernel._state import KernelState
+from taskorch.kit.checks import check_there
 from taskorch.model import TERMINAL, Agent, Breaker, Resources, TaskState, Units
 from taskorch.model.ids import run_by
 
@@ -320,6 +320,16 @@ def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
     kernel.epoch = event.epoch
 
 
+def _of_budgets(kernel: KernelState, event: Fact, now: int) -> None:
+    check_there(_BUDGETS, _WITH_BUDGETS)
+    from taskorch.kernel import _budgets  # noqa: PLC0415 - few journals have any
+
+    _budgets.APPLIED[type(event)](kernel, event, now)
+
+
+#: What a state with budgets needs, and how that is called.
+_BUDGETS: Final = "taskorch.kernel._budgets"
+_WITH_BUDGETS: Final = "a journal with budgets"
 #: Those that come with a cargo, or need more of the state than the row of a task.
 _WITH_CARGO: Final[dict[Any, Callable[[KernelState, Any, Any], None]]] = {
     TaskSubmitted: _submitted,
@@ -339,9 +349,9 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentDraining: _draining,
     PoolsChanged: _limits.changed,
     QuotasChanged: _standing.quotas_changed,
-    BudgetChanged: _budgets.changed,
-    BudgetLow: _budgets.low,
-    BudgetExhausted: _budgets.exhausted,
+    BudgetChanged: _of_budgets,
+    BudgetLow: _of_budgets,
+    BudgetExhausted: _of_budgets,
     ExtensionKept: _standing.kept,
     StartsHeld: _standing.held,
     StartsReleased: _standing.released,
@@ -637,7 +647,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             [
                 name,
                 row.parent,
-                _units_out(_budgets.totals_of(row)),
+                _units_out(row.totals),
                 _units_out(row.declared),
                 [int(row.is_low), row.asked, int(row.is_open)],
                 _units_out(tuple(row.spent.items())),
@@ -780,6 +790,9 @@ class Restoration:
         _standing.apply(kernel, quotas, state["at_ns"])
         for name, parent, totals, declared, flags, _ in state["budgets"]:
             amounts = _units_in(totals), _units_in(declared)
+            check_there(_BUDGETS, _WITH_BUDGETS)
+            from taskorch.kernel import _budgets  # noqa: PLC0415 - few journals have any
+
             _budgets.restore(kernel, name, parent, amounts, flags)
         kernel.kept = {name: dict(documents) for name, documents in state["kept"]}
         for who, most, reason, lasts in state["holds"]:
@@ -904,10 +917,10 @@ class Restoration:
             _count_type(kernel.types[name], told)
         # Of what began before there was a quota, no fact that was folded says that.
         _standing.recharge(kernel)
-        _budgets.restore_spent(
-            kernel,
-            {name: _units_in(spent) for name, *_, spent in state["budgets"]},
-        )
+        for name, *_, spent in state["budgets"]:
+            from taskorch.kernel import _budgets  # noqa: PLC0415 - few journals have any
+
+            _budgets.restore_spent(kernel, name, _units_in(spent))
         for kind, subject, spent, at_ns in state["rates"]:
             rate = kernel.rates[kind, subject]
             rate.spent, rate.at_ns = spent, at_ns

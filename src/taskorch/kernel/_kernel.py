@@ -16,7 +16,6 @@ from taskorch.kernel import (
     _application,
     _attempts,
     _breakers,
-    _budgets,
     _control,
     _dispatch,
     _ends,
@@ -98,8 +97,6 @@ class Kernel(KernelState):
     # Resource pools, quotas, and allocations by hand.
     change_pools: Final = _limits.change_pools
     change_quotas: Final = _standing.change_quotas
-    declare_budget: Final = _budgets.declare
-    change_budget: Final = _budgets.change
     spend: Final = _attempts.spend
     claimed: Final = _limits.need_of
     allocate: Final = _limits.allocate

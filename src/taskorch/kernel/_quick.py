@@ -16,7 +16,6 @@ from taskorch.kernel import (
     _application,
     _attempts,
     _backfill,
-    _budgets,
     _dependencies,
     _dispatch,
     _ends,
@@ -416,6 +415,8 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
     if kernel.moved:
         _limits.forget_moves(kernel)
     if kernel.spent:
+        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
+
         _budgets.review(kernel, now)
     if kernel.shares is not None:
         dispatch_by_shares(kernel, now)

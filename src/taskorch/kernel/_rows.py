@@ -813,6 +813,12 @@ class BudgetRow:
         #: It keeps nobody from starting any more.
         self.is_open: bool = False
 
+    @property
+    def totals(self) -> Units:
+        """How much there is of each resource."""
+        totals = [(resource, pool.total) for resource, pool in self.pools.items()]
+        return tuple(sorted(totals))
+
 
 class RateRow:
     """

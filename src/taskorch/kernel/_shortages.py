@@ -17,7 +17,6 @@ from typing import Final
 from taskorch.kernel import (
     _backfill,
     _breakers,
-    _budgets,
     _limits,
     _scopes,
     _units,
@@ -180,6 +179,8 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
         shorts += [Shortage("rules", shown)] if ruling.denied else []
     shorts += _limits.of_rates(bucket, now)
     if bucket.spec.budget:
+        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
+
         shorts += _budgets.shortages(kernel, bucket)
     if bucket.spec.writes:
         shorts += _scopes.shortages(kernel, row)
@@ -219,6 +220,8 @@ def impossible(kernel: KernelState, row: TaskRow) -> list[Shortage]:
     shorts += _limits.of_pools(kernel, bucket.need, None, bucket.matching)
     shorts += _of_shared_quotas(kernel, bucket)
     if bucket.spec.budget:
+        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
+
         shorts += _budgets.shortages(kernel, bucket)
     return [short for short in shorts if short.is_hopeless]
 

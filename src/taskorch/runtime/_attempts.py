@@ -45,7 +45,6 @@ from taskorch.kernel import (
     StopAttempt,
     TaskRow,
     describe,
-    reserved_of,
     row_extra,
 )
 from taskorch.kit.ends import is_no_room, unawaited
@@ -441,8 +440,7 @@ class Attempt:
             context_of(self._work, self.number)._spend_units(value)
             return None
         if what == "reserved":
-            with self._rt.lock:
-                return reserved_of(self._row)
+            return context_of(self._work, self.number)._told(what, value)
         if what in ("printed", "logged"):
             output = self._rt.output
             if output is not None:

@@ -29,7 +29,6 @@ from taskorch.kernel import (
     Spec,
     TaskRow,
     Terms,
-    drawn_from,
 )
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_ID_LENGTH
@@ -471,6 +470,8 @@ class Preparation:
             msg = f"there is no budget {show(name)}"
             hint = f"orch.budget({show(name)}, tokens=…) makes it, before its tasks"
             raise InvalidTaskError(msg, hint=hint, task_id=task.id)
+        from taskorch.kernel import drawn_from  # noqa: PLC0415 - drawn on by few
+
         return drawing(spec, name, drawn_from(kernel, name))
 
     def _is_agreed(self, task: Task) -> bool:

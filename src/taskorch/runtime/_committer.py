@@ -56,7 +56,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import TaskRow, drawn_from, take_snapshot
+from taskorch.kernel import TaskRow, take_snapshot
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.interrupts import defers_interrupts, join, takes_interrupts
 from taskorch.kit.visible import show
@@ -1059,6 +1059,8 @@ def spend(rt: Runtime, work: Work, attempt: int, units: Units) -> None:
     row = work._row
     spec = row.bucket.spec
     if spec.budget:
+        from taskorch.kernel import drawn_from  # noqa: PLC0415 - drawn on by few
+
         with rt.lock:
             # It may have lost one that the task has reserved.
             resources = drawn_from(rt.kernel, spec.budget).union(dict(spec.spends))

@@ -30,7 +30,7 @@ from taskorch.errors import (
 from taskorch.events import Fact, TaskSubmitted
 from taskorch.executors._remote import HERE
 from taskorch.executors._threads import Worker
-from taskorch.kernel import TaskRow, names_of, reserved_of, without_quotas
+from taskorch.kernel import TaskRow, names_of, without_quotas
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
@@ -578,6 +578,10 @@ class AttemptContext:
         if what == "spending":
             self._spend_units(value)
             return None
+        if not self._row.bucket.spec.budget:
+            return None
+        from taskorch.kernel import reserved_of  # noqa: PLC0415 - drawn on by few
+
         with self._rt.lock:
             return reserved_of(self._row)
 

@@ -54,7 +54,6 @@ from taskorch.kernel import (
     TaskRow,
     TypeRow,
     is_unresolvable,
-    recall_spent,
     remember,
     row_extra,
 )
@@ -336,6 +335,8 @@ class Recollection:
                 extra.past = [(TaskState.QUEUED, event.at_ns, "")]
             elif (known := works.get(fact[TASK_ID])) is not None:
                 if known._row.bucket.spec.budget and type(fact) in _SPENDING:
+                    from taskorch.kernel import recall_spent  # noqa: PLC0415 - drawn on by few
+
                     recall_spent(known._row, fact)
                 _recollect(known, fact, document)
         return works

@@ -41,7 +41,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import ResultRemembered, ResultReused, ResultsForgotten
-from taskorch.kernel import Kernel, TaskRow, reserved_of
+from taskorch.kernel import Kernel, TaskRow
 from taskorch.kit.building import called_in
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_DOCUMENTS, NS
@@ -1108,6 +1108,8 @@ class Memo:
         """An attempt that has the result of another task has spent nothing."""
         if not row.bucket.spec.budget:
             return
+
+        from taskorch.kernel import reserved_of  # noqa: PLC0415 - drawn on by few
 
         def change(kernel: Kernel, now: int) -> None:
             nothing = tuple([(name, 0) for name, _ in reserved_of(row) or ()])

@@ -34,7 +34,6 @@ from taskorch.kernel import (
     moves_of,
     names_of,
     past_of,
-    questions_of,
     without_quotas,
     words_of_hold,
     words_of_holds,
@@ -1015,6 +1014,8 @@ def _with_answers(runtime: Runtime, row: TaskRow, blocked: _Waiting) -> _Waiting
     if blocked.kind == "capability" and runtime.fleet is not None:
         names = runtime.fleet.asked_for(spec.needs if spec.requires else ())
     elif blocked.kind == "budget":
+        from taskorch.kernel import questions_of  # noqa: PLC0415 - drawn on by few
+
         names = questions_of(kernel, spec.budget)
     elif blocked.kind in ("policy", "decision") and runtime.governor is not None:
         names = runtime.governor.waivers_asked_for(row)

@@ -26,7 +26,6 @@ from taskorch.kernel import (
     TaskRow,
     awaits,
     held_in,
-    is_kept_out,
     units_of,
     wanted,
     would_fit,
@@ -822,8 +821,11 @@ class _Free:
             for lock, much in units_of(self._kernel, bucket)
         ):
             return False
-        if bucket.spec.budget and is_kept_out(self._kernel, bucket, self._taken):
-            return False
+        if bucket.spec.budget:
+            from taskorch.kernel import is_kept_out  # noqa: PLC0415 - drawn on by few
+
+            if is_kept_out(self._kernel, bucket, self._taken):
+                return False
         agents = bucket.agents
         if 0 <= bucket.agents_version != self._kernel.agents_version:
             # One that has joined since may do.

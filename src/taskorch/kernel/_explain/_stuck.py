@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypeAlias
 
-from taskorch.kernel import _breakers, _budgets, _limits, _scopes
+from taskorch.kernel import _breakers, _limits, _scopes
 from taskorch.kernel._application import agent_of, is_under_way
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
@@ -450,6 +450,8 @@ class _Held:
 
 def _is_spent(kernel: KernelState, bucket: Bucket) -> bool:
     """Whether the budget of *bucket* has too little left, whoever ends."""
+    from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
+
     return any(short.is_hopeless for short in _budgets.shortages(kernel, bucket))
 
 

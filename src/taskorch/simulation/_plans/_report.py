@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kernel import LOCAL, drawn_from
+from taskorch.kernel import LOCAL
 from taskorch.kit.checks import check_count
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
@@ -476,10 +476,18 @@ def simulate(
         msg = f"seed is an integer, not {show(seed)}"
         raise InvalidTaskError(msg)
     kernel = runtime.kernel
+
+    def drawn(budget: str) -> frozenset[str]:
+        if budget not in kernel.budgets:
+            return frozenset()
+        from taskorch.kernel import drawn_from  # noqa: PLC0415 - drawn on by few
+
+        return drawn_from(kernel, budget)
+
     plan = plan_of(
         work,
         lambda name: name in kernel.tasks or name in kernel.evicted,
-        partial(drawn_from, kernel),
+        drawn,
     )
     with runtime.lock:
         plan.assumed += _beyond_budgets(kernel, plan.tasks)
