@@ -62,7 +62,6 @@ from taskorch.events import (
 )
 from taskorch.kernel import Spec, TaskRow, check_invariants, differences, fold
 from taskorch.kernel._application import APPLY
-from taskorch.kernel._budgets import change_budget, declare_budget
 from taskorch.model import Breaker, Elastic, Quota, Resources
 
 GRACE = 10 * SEC
@@ -534,6 +533,8 @@ def drained(m):
 
 def spent(machine):
     """A budget with a part is used up, and raised."""
+    from taskorch.kernel._budgets import change_budget, declare_budget
+
     kernel, units = machine.kernel, Resources(tokens=100).units
     declare_budget(kernel, "whole", units, "", machine.now)
     declare_budget(kernel, "part", units, "whole", machine.now)
