@@ -12,13 +12,16 @@ from taskorch.kernel import (
     Search,
     check_invariants,
     explain,
-    is_kept_out,
-    recall_spent,
-    reserved_of,
     row_extra,
     take_snapshot,
 )
-from taskorch.kernel._budgets import change_budget, declare_budget
+from taskorch.kernel._budgets import (
+    change_budget,
+    declare_budget,
+    is_kept_out,
+    recall_spent,
+    reserved_of,
+)
 from taskorch.model import Resources, TaskState
 
 S = TaskState

@@ -228,9 +228,17 @@ def test_the_tests_of_the_core_pass_without_all_that_can_be_deleted(tests, tmp_p
 
 
 def asks_for_an_extension(text: str) -> bool:
-    """Whether a module is missing that a file of the tests has imported."""
+    """Whether a file of the tests has imported what is missing, or was refused so."""
+    if re.search(
+        r"^E .* needs taskorch\.\S+, and its file was deleted", text, re.MULTILINE
+    ):
+        return True
     places = re.findall(r"^(\S+\.py):\d+: in ", text, re.MULTILINE)
-    missing = re.search(r"^E .*No module named 'taskorch\.", text, re.MULTILINE)
+    missing = re.search(
+        r"^E .*(No module named 'taskorch\.|cannot import name \S+ from 'taskorch)",
+        text,
+        re.MULTILINE,
+    )
     return bool(missing and places and Path(places[-1]).parts[0] == "tests")
 
 
@@ -238,6 +246,12 @@ def test_a_test_that_asks_for_an_extension_is_known_from_a_fault_of_the_core():
     missing = "E   ModuleNotFoundError: No module named 'taskorch.reading'\n"
     test, core = "tests/a.py:1: in <module>\n    x\n", "/t/taskorch/b.py:2: in f\n  y\n"
     assert asks_for_an_extension(test + missing)
+    assert asks_for_an_extension(
+        f"{test}{core}E   InvalidTaskError: a() needs taskorch.b, and its file was deleted"
+    )
+    assert asks_for_an_extension(
+        f"{test}E   ImportError: cannot import name '_b' from 'taskorch.a' (a.py)"
+    )
     assert not asks_for_an_extension(test + core + missing)
     assert not asks_for_an_extension(test + "E   AssertionError\n")
     assert not asks_for_an_extension(
