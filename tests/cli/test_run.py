@@ -9,6 +9,8 @@ import pytest
 from tests.cli.tools import FLOW, forget, started, taskorch, told
 from tests.integration.tools import PATIENCE, eventually
 
+from taskorch.cli import main
+
 SLOW = """
 import time
 from pathlib import Path
@@ -298,3 +300,42 @@ def test_a_part_of_a_workflow_is_a_run_to_which_its_tasks_add(here, capsys):
     ended = [one["task"] for one in told(out)[:-1] if one["event"] == "completed"]
     assert "x" in ended
     assert "y" not in ended
+
+
+# -- schedules -------------------------------------------------------------------------
+
+
+SCHEDULED = """
+from pathlib import Path
+from taskorch import TaskOrchestrator, Workflow
+import time
+
+def note():
+    with open("ticks", "a") as file:
+        file.write("tick\\n")
+
+orch = TaskOrchestrator()
+orch.schedules.add("often", 0.05, note)
+wf = Workflow("wf")
+
+def until_then():
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end and not Path("ticks").exists():
+        time.sleep(0.01)
+
+wf.task(until_then, id="wait")
+"""
+
+
+@pytest.mark.parametrize(("options", "seconds"), [([], 0.5), (["--schedules"], 60)])
+def test_a_run_fires_no_schedules_unless_it_is_asked(
+    tmp_path, monkeypatch, capsys, options, seconds
+):
+    monkeypatch.chdir(tmp_path)
+    # It is imported here, under its name.
+    name = f"scheduled_{len(options)}"
+    (tmp_path / f"{name}.py").write_text(SCHEDULED.replace("WAIT", str(seconds)))
+    assert main(["run", f"{name}.py:wf", *options]) == 0
+    assert (tmp_path / "ticks").exists() == bool(options)
+    told = "--schedules lets them" in capsys.readouterr().err
+    assert told != bool(options)

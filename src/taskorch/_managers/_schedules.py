@@ -455,6 +455,10 @@ class ScheduleManager:
     """
 
     def __init__(self, host: ScheduleHost) -> None:
+        #: Whether this program makes nothing for ticks, and nothing of backfills: what
+        #: is said here is kept, and `trigger` works. What comes meanwhile is caught up
+        #: with by the next life, as if nobody had been there.
+        self.rests: bool = False
         self._host = host
         self._entries: dict[str, _Entry] | None = None
         #: Of this life's code: what each makes.
@@ -562,6 +566,8 @@ class ScheduleManager:
 
     def _say_unused(self) -> None:
         """The block ends: say so of what has made nothing, and would have."""
+        if self.rests:
+            return
         with self._lock:
             for each in (self._backfills or {}).values():
                 if each.goes_on and not each.is_over:
@@ -2290,6 +2296,8 @@ class ScheduleDriver:
         self, view: DriverView, now: float
     ) -> tuple[list[_CarryOut], float | None]:
         """Look what is due by the system's clock."""
+        if self._schedules.rests:
+            return [], None
         wall_ns = round(view.wall * 1_000_000) * 1_000
         if not self._latest or wall_ns < self._latest - _AHEAD:
             self._schedules.set_back(wall_ns)

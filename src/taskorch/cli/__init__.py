@@ -40,9 +40,11 @@ import argparse
 import errno
 import io
 import logging
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, NoReturn
@@ -166,7 +168,67 @@ _WHAT_NOW: Final[Mapping[int | None, str]] = {
     errno.ENFILE: "raise the limit of open files: ulimit -n",
 }
 
+#: Commands that do work, which goes on though nobody reads what they say.
+_WORKING: Final = frozenset(
+    {"agent", "demo", "jobs", "mcp", "run", "serve", "suite", "workspace"}
+)
+#: The smallest extra that brings a module.
+EXTRAS: Final = {
+    **dict.fromkeys(("cloudpickle", "cronsim", "jsonschema", "yaml"), "cli"),
+    **dict.fromkeys(("apprise", "prometheus_client", "starlette", "uvicorn"), "serve"),
+    **dict.fromkeys(("gtpyhop", "ortools"), "planner"),
+    **dict.fromkeys(("hypothesis", "pytest"), "testing"),
+    "backports": "cli",
+    "cel": "policy",
+    "cryptography": "audit",
+    "distributed": "dask",
+    "mcp": "mcp",
+    "psycopg": "postgres",
+    "pynvml": "gpu",
+    "ray": "ray",
+    "textual": "tui",
+}
+
 _SILENT: Final = logging.NullHandler()
+
+
+class _NobodyReads(BaseException):
+    """Whoever read the output has closed the pipe: `taskorch … | head`."""
+
+
+class _Output(io.TextIOWrapper):
+    """
+    The output of a command.
+
+    What cannot be written is no error of whatever the command asks: a service, a file.
+    So it passes those who catch such errors, and ends the command, but for one that
+    works: that goes on. On another thread nothing follows at once.
+    """
+
+    #: Whether nobody reads; and whether the command is to go on, or ends already.
+    is_unread = goes_on = False
+
+    def write(self, text: str) -> int:
+        """Write *text*, if anybody reads."""
+        return self._tried(super().write, text) or 0
+
+    def flush(self) -> None:
+        """Hand over what was written, if anybody reads."""
+        self._tried(super().flush)
+
+    def _tried(self, act: Callable[..., Any], *args: Any) -> Any:
+        if not self.is_unread:
+            try:
+                return act(*args)
+            except BrokenPipeError:
+                self.is_unread = True
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+                # What was to be written goes there.
+                super().flush()
+        if not self.goes_on and threading.current_thread() is threading.main_thread():
+            self.goes_on = True
+            raise _NobodyReads
+        return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,22 +247,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Each command says in its own words what it leaves; a handler of somebody's own
     # hears of it all the same.
     logging.getLogger("taskorch.runtime._lifecycle").addHandler(_SILENT)
+    if argv is None and type(sys.stdout) is io.TextIOWrapper:
+        old = sys.stdout
+        sys.stdout = _Output(
+            os.fdopen(os.dup(old.fileno()), "wb"),
+            old.encoding,
+            line_buffering=old.line_buffering,
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What it has no letter for is shown as Python writes it.
             stream.reconfigure(errors="backslashreplace")
     try:
         # To load what a command needs takes a moment, which can be interrupted, too.
-        args = _parsed(words)
-        journal = getattr(args, "journal", None)
-        code: int = args.run(args)
-    except BrokenPipeError:
-        # The reader has closed the pipe: `taskorch … | head`. Nothing is written at the
-        # exit, either.
-        sys.stdout = None
+        try:
+            args = _parsed(words)
+            journal = getattr(args, "journal", None)
+            if isinstance(sys.stdout, _Output):
+                sys.stdout.goes_on = words[0] in _WORKING
+            code: int = args.run(args)
+        finally:
+            sys.stdout.flush()
+    except _NobodyReads:
         return FAILED
     except (TaskorchError, ImportError) as error:
         text = str(error)
+        extra = EXTRAS.get((getattr(error, "name", "") or "").partition(".")[0])
+        if extra is not None and "pip install" not in text:
+            text += f" (pip install 'taskorch[{extra}]')"
         if isinstance(journal, str):
             from taskorch._verbs.remedies import in_commands  # noqa: PLC0415 - few need it
 

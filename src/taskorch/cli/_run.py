@@ -81,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_limits(parser)
     parser.add_argument("--id", metavar="ID", help="of the run (default: its name)")
     parser.add_argument(
+        "--schedules",
+        action="store_true",
+        help="let the schedules of the file, or of the journal, make what is due, too",
+    )
+    parser.add_argument(
         "-q", "--quiet", action="store_true", help="say only how it ended"
     )
     add_traceback(parser)
@@ -97,12 +102,16 @@ def _run(args: argparse.Namespace) -> int:
         )
     only = needed_for(target.workflow, args.only) if args.only else None
     orch = _orchestrator(args, target)
+    orch.schedules.rests = not args.schedules
     args.is_durable = orch.journal is not None
     progress = _Progress(orch, args)
     with _interrupts() as presses:
         began = datetime.fromtimestamp(MonotonicClock().now_ns() / NS, UTC)
         orch.start()
         try:
+            if orch.schedules.rests and orch.schedules.list():
+                text = "Schedules make nothing meanwhile: --schedules lets them."
+                print(text, file=sys.stderr)
             names = _submit(args, orch, target, only)
             # Without a journal there was nothing before.
             before = _done_before(orch, names(), began) if args.is_durable else []
