@@ -247,17 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Each command says in its own words what it leaves; a handler of somebody's own
     # hears of it all the same.
     logging.getLogger("taskorch.runtime._lifecycle").addHandler(_SILENT)
-    if argv is None and type(sys.stdout) is io.TextIOWrapper:
-        old = sys.stdout
-        sys.stdout = _Output(
-            os.fdopen(os.dup(old.fileno()), "wb"),
-            old.encoding,
-            line_buffering=old.line_buffering,
-        )
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # What it has no letter for is shown as Python writes it.
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams(is_process=argv is None)
     try:
         # To load what a command needs takes a moment, which can be interrupted, too.
         try:
@@ -271,15 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _NobodyReads:
         return FAILED
     except (TaskorchError, ImportError) as error:
-        text = str(error)
-        extra = EXTRAS.get((getattr(error, "name", "") or "").partition(".")[0])
-        if extra is not None and "pip install" not in text:
-            text += f" (pip install 'taskorch[{extra}]')"
-        if isinstance(journal, str):
-            from taskorch._verbs.remedies import in_commands  # noqa: PLC0415 - few need it
-
-            text = in_commands(text, journal)
-        print(f"taskorch: {text}", file=sys.stderr)
+        print(f"taskorch: {_said(error, journal)}", file=sys.stderr)
         is_passing = isinstance(error, JournalTakenError | JournalUnavailableError)
         return NOT_NOW if is_passing else USAGE
     except OSError as error:
@@ -289,6 +271,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("taskorch: interrupted", file=sys.stderr)
         return INTERRUPTED
     return code
+
+
+def _prepare_streams(*, is_process: bool) -> None:
+    """Let the streams take any text; of a whole process, though nobody reads."""
+    if is_process and type(sys.stdout) is io.TextIOWrapper:
+        old = sys.stdout
+        sys.stdout = _Output(
+            os.fdopen(os.dup(old.fileno()), "wb"),
+            old.encoding,
+            line_buffering=old.line_buffering,
+        )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What it has no letter for is shown as Python writes it.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _said(error: Exception, journal: str | None) -> str:
+    """What *error* says, with the commands of a *journal*, and the extra that lacks."""
+    text = str(error)
+    extra = EXTRAS.get((getattr(error, "name", "") or "").partition(".")[0])
+    if extra is not None and "pip install" not in text:
+        text += f" (pip install 'taskorch[{extra}]')"
+    if isinstance(journal, str):
+        from taskorch._verbs.remedies import in_commands  # noqa: PLC0415 - few need it
+
+        text = in_commands(text, journal)
+    return text
 
 
 def _parsed(words: list[str]) -> argparse.Namespace:
