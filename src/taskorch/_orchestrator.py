@@ -1355,7 +1355,11 @@ class TaskOrchestrator:
         preview="rerun_of_task",
     )
     def rerun_task(
-        self, task_id: str, *, downstream: bool | None = None
+        self,
+        task_id: str,
+        *,
+        downstream: bool | None = None,
+        definition: Literal["as_deployed", "as_it_was"] | None = None,
     ) -> TaskHandle[Any]:
         """
         Run a finished task again, as the new task `id~2`, then `id~3`.
@@ -1370,13 +1374,18 @@ class TaskOrchestrator:
                 indirectly: what is of the same run of a workflow, and of all other
                 tasks those in memory. What has not ended of it is cancelled, and begins
                 anew. None: only what is of the same run.
+            definition: `"as_deployed"` runs it as it is deployed today; its run goes
+                over to today's definition, so what changed in that is run again too.
+                `"as_it_was"` keeps arguments and options. None: as deployed, if a
+                schedule or a `@workflow` function says what that is.
 
         Raises:
             UnknownTaskError: No task has this id, or it has left memory, and there is
                 no journal that has it.
             InvalidTransitionError: It has not ended; or *task_id* is that of a run
                 (`x~1`) after which there was another.
-            InvalidTaskError: *downstream* is none of these.
+            InvalidTaskError: *downstream* or *definition* is none of these; or the task
+                is deployed no more, or not alone, or it is not known what is deployed.
             CycleError: The new run would wait for a task that waits for this one. A
                 task may have run although one above it was blocked (`join="any"` and
                 the like), and that one may have been let wait for it since.
@@ -1384,6 +1393,10 @@ class TaskOrchestrator:
         if not isinstance(downstream, bool | None):
             msg = f"downstream is True, False or None, not {show(downstream)}"
             raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
+        if self.workflows._rerun_as(task_id, definition, downstream=downstream):
+            if downstream:
+                self._rt.rerun_below(task_id)
+            return self.handle(task_id)
         again = self._rt.rerun(task_id, downstream=bool(downstream))
         if again._row.run and downstream is not False:
             self.workflows._rerun_below(again)
@@ -2063,6 +2076,10 @@ class TaskOrchestrator:
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 
             _limits.restore(self._rt)
+        if "versions" in self._rt.kernel.kept:
+            from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+            _versions.taken_up(self._rt)
 
     @overload
     def wait(self, timeout: float | timedelta | None = None) -> bool: ...

@@ -8,14 +8,18 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from taskorch._managers._manager import manager_of
 from taskorch._managers._members import slices
 from taskorch.errors import CycleError, InvalidTaskError, InvalidTransitionError
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, TaskState
+from taskorch.model._made_for import MadeFor
+from taskorch.model.ids import stem_of
 from taskorch.runtime import since_when
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
+    from taskorch.model import Task
     from taskorch.runtime import Runtime
 
 ACTIONS: Final = ("cancel", "suspend", "resume", "rerun", "set_priority")
@@ -55,10 +59,38 @@ def change_tasks(
     if action != "rerun":
         # Dependents come before their parents: mostly they were submitted later.
         meant.reverse()
-    changed: list[str] = []
+    changed = _gone_over(runtime, meant) if action == "rerun" else []
     for part in slices(meant):
         changed += runtime.step(partial(change, part), keep=True)
     return changed
+
+
+def _gone_over(runtime: Runtime, meant: Sequence[TaskRow]) -> list[str]:
+    """
+    Run again what is meant of the runs that are deployed otherwise, as deployed.
+
+    Returns:
+        The ids of these; for the others nothing is done.
+    """
+    manager = manager_of(runtime)
+    rows = [row for row in meant if _ALLOWED["rerun"](row) and _is_defined(row)]
+    ids = {row.id for row in rows}
+    changed: list[str] = []
+    for made_id in dict.fromkeys(row.run or stem_of(row.id) for row in rows):
+        move = manager._move(made_id, None)
+        if move:
+            due = move.due(lambda work: work._row.id in ids)
+            move.carry_out(due)
+            changed += [each for each in due.values() if each in ids]
+    return changed
+
+
+def _is_defined(row: TaskRow) -> bool:
+    """Whether somebody may say what a task is today: a run has it, or a schedule."""
+    task: Task | None = row.cargo._task
+    return bool(row.run) or (
+        task is not None and MadeFor(task.metadata).schedule is not None
+    )
 
 
 def touched(

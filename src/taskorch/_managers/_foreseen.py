@@ -11,7 +11,7 @@ Decisions: 0213, 0261.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from taskorch._managers._run import WorkflowRun
+    from taskorch._managers._versions import Move
     from taskorch.runtime import Work
 
 
 #: The most ids that a document names.
 _SHOWN: Final = 50
+#: Ticks that a preview of a backfill compares with what is deployed, the latest.
+_COMPARED: Final = 20
 
 
 @attrs.frozen
@@ -87,14 +90,20 @@ def many_tasks(ids: Collection[str], one: str, many: str) -> str:
     return f"{counted(len(ids), 'task')} {one if len(ids) == 1 else many}"
 
 
-def restart_of_run(orch: Any, run_id: str) -> Foreseen:
+def restart_of_run(orch: Any, run_id: str, definition: str | None = None) -> Foreseen:
     """
     What `orch.workflows.restart` would touch.
 
     Raises:
         UnknownTaskError: There is no such run.
+        InvalidTaskError: What is deployed is not known, or *definition* is none.
     """
     ids = restarted(orch.workflows, run_id)
+    move = orch.workflows._move(run_id, definition)
+    if move:
+        due = move.due(_is_undone)
+        ids = [*dict.fromkeys([*due.values(), *_not_of(move, due, ids)])]
+        return Foreseen(tuple(ids), _over(move, ids))
     if not ids:
         text = "Nothing of it failed or was cancelled."
         return Foreseen((), text, does_something=False)
@@ -136,8 +145,31 @@ def cancel_of_task(orch: Any, task_id: str) -> Foreseen:
     return Foreseen((status.task_id,), text)
 
 
+def _not_of(move: Move, due: Mapping[str, str], ids: Iterable[str]) -> Iterator[str]:
+    """Those of *ids* that another task has added, and that is not made again."""
+    gone = {*move.gone}
+    for each in ids:
+        name = name_of(each)
+        adders = {n for n in due if name.startswith(f"{n}/")}
+        if name not in gone and not adders:
+            yield each
+
+
+def _over(move: Move, ids: Sequence[str]) -> str:
+    """What becomes of a run that goes over to today's definition."""
+    text = f"Runs {counted(len(ids), 'task')} again"
+    if move.new:
+        text += f", and {len(move.new):,} for the first time"
+    said_by = move.deployed.said_by
+    return f"{text}, as deployed ({said_by}). Today's definition differs: {move}."
+
+
 def rerun_of_task(
-    orch: Any, task_id: str, *, downstream: bool | None = None
+    orch: Any,
+    task_id: str,
+    *,
+    downstream: bool | None = None,
+    definition: str | None = None,
 ) -> Foreseen:
     """
     What `orch.rerun_task` would touch.
@@ -149,6 +181,10 @@ def rerun_of_task(
     if status.state not in TERMINAL:
         text = f"It has not ended: it is {status.state}."
         return Foreseen((), text, does_something=False)
+    move = orch.workflows._move(orch.workflows._moved_with(task_id), definition)
+    if move and name_of(status.task_id) not in move.gone:
+        ids = [*move.due(lambda work: work.task_id == status.task_id).values()]
+        return Foreseen(tuple(ids), _over(move, ids))
     ids = [status.task_id] if downstream is False else rerun(orch, task_id)
     text = f"Runs {counted(len(ids), 'task')} again."
     if len(ids) > 1:
@@ -314,7 +350,13 @@ def trigger_of_schedule(orch: Any, name: str) -> Foreseen:
 
 
 def backfill_of_schedule(
-    orch: Any, name: str, since: str, until: str, *, again: bool = False
+    orch: Any,
+    name: str,
+    since: str,
+    until: str,
+    *,
+    again: bool = False,
+    definition: str | None = None,
 ) -> Foreseen:
     """
     What `orch.schedules.backfill` would touch.
@@ -329,7 +371,29 @@ def backfill_of_schedule(
         verb = "has" if len(existing) == 1 else "have"
         fate = "are made again" if again else "stay as they are"
         text += f" {len(existing):,} {verb} been made already, and {fate}."
+    if existing and again:
+        text += _differences_of(orch, existing, definition)
     return Foreseen(tuple(new), text, does_something=bool(new))
+
+
+def _differences_of(orch: Any, made: Iterable[str], definition: str | None) -> str:
+    """In what today's definition differs from those of what was made, in sentences."""
+    different: dict[str, list[str]] = {}
+    for each in sorted(made)[-_COMPARED:]:
+        move = orch.workflows._move(each, definition)
+        if move:
+            different.setdefault(str(move), []).append(each)
+    if definition == "as_it_was":
+        return " They keep their own graph, arguments and options."
+    if not different:
+        return ""
+    said = [
+        f" For {each[-1]}"
+        + f" and {len(each) - 1} more" * (len(each) > 1)
+        + f": {text}."
+        for text, each in different.items()
+    ]
+    return f" Today's definition differs, and is taken.{''.join(said)}"
 
 
 def cancel_of_backfill(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import attrs
 
@@ -481,6 +481,11 @@ class _Renewing:
     makes anew what is from before `since`; from what came after, it makes again what
     did not complete, and is stale, and it asks again.
     """
+
+    decides: Final = False
+
+    def admitted(self, now: int) -> None:
+        """Nothing follows."""
 
     def __init__(self, runtime: Runtime, inside: AttemptContext) -> None:
         self._rt = runtime

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import attrs
 
@@ -43,9 +43,11 @@ from taskorch.model.ids import (
     stem_of,
 )
 from taskorch.runtime import (
+    GONE,
     added_by,
     ended_earlier,
     failed_earlier,
+    is_gone,
     is_outdated,
     named_above,
     names_above,
@@ -54,12 +56,14 @@ from taskorch.runtime import (
 from taskorch.workflows import Workflow, WorkflowFunction, WorkflowStatus, _steps
 from taskorch.workflows._functions import written
 from taskorch.workflows._graph import Parents, order
-from taskorch.workflows._parameters import by_names
+from taskorch.workflows._parameters import as_json, by_names, kept
 
 if TYPE_CHECKING:
+    from taskorch._managers._versions import Deployed, Move
     from taskorch.kernel import TaskRow
     from taskorch.planning import ExecutionPlan
     from taskorch.runtime import AttemptContext, Runtime, Work
+    from taskorch.runtime._submission import Renewing
 
 #: What does the work of those steps of a workflow that must know their run.
 _REAL: Final[dict[Any, Callable[..., Any]]] = {_steps.gate: gate, _steps.mapped: mapped}
@@ -112,6 +116,8 @@ class WorkflowManager:
         self._limited: dict[str, None] = {}
         #: Of tasks that add tasks, the attempt, and the names that it has made up.
         self._counts: dict[str, tuple[int, dict[str, int]]] = {}
+        #: What says what a run is today: the schedules.
+        self._deployed: list[Callable[[str], Deployed | None]] = []
 
     if not TYPE_CHECKING:
 
@@ -130,6 +136,7 @@ class WorkflowManager:
         *,
         max_added: int = MAX_ADDED,
         parameters: Mapping[str, Any] | None = None,
+        definition: Literal["as_deployed", "as_it_was"] | None = None,
     ) -> WorkflowRun:
         """
         Run a workflow: all its tasks are submitted, or none.
@@ -145,6 +152,9 @@ class WorkflowManager:
             max_added: How many tasks its tasks may add to it while it runs.
             parameters: Those of the workflow, by name; they are kept, and each task has
                 them in `current_context().parameters`.
+            definition: What becomes of a run that there is, if *workflow* is another
+                now: `"as_deployed"` lets it go over to *workflow*, as `restart` does.
+                None: it is refused.
 
         Raises:
             InvalidTaskError: It is no workflow, or *id* is no safe word; or a parameter
@@ -156,14 +166,22 @@ class WorkflowManager:
         """
         rt = self._rt
         values: dict[str, Any] = {}
+        more: dict[str, Any] = {}
         if isinstance(workflow, Workflow | WorkflowFunction):
+            more = _recipe(workflow, parameters)
             workflow, values = written(workflow, parameters)
         elif "taskorch.planning" in sys.modules:
             from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
 
             if isinstance(workflow, ExecutionPlan):
                 plan = workflow.workflow
-                run = self.start(plan, id, max_added=max_added, parameters=parameters)
+                run = self.start(
+                    plan,
+                    id,
+                    max_added=max_added,
+                    parameters=parameters,
+                    definition=definition,
+                )
                 run.plan = workflow
                 return run
         if not isinstance(workflow, Workflow):
@@ -176,15 +194,33 @@ class WorkflowManager:
         rt.look_up()
         if id is None:
             run_id = f"{workflow.name}-{rt.new_id()}"
-            return self._start(workflow, run_id, max_added, is_new=True, note=note)
+            return self._start(
+                workflow, run_id, max_added, is_new=True, note=note, more=more
+            )
+        if definition is not None and self._is_here(id, definition):
+            from taskorch._managers._versions import Deployed  # noqa: PLC0415 - few need it
+
+            return self._restart_as(id, Deployed("this program", None, workflow, note))
         with self._starting:
             is_new = self._check_known(workflow, id)
             if not is_new:
                 self._refuse_others(id, values, set(by_names(parameters)))
-            run = self._start(workflow, id, max_added, is_new=is_new, note=note)
+            run = self._start(
+                workflow, id, max_added, is_new=is_new, note=note, more=more
+            )
             if not is_new:
                 self._rerun_stale(run)
             return run
+
+    def _is_here(self, run_id: str, definition: object) -> bool:
+        """Whether a run is there, and is to go over to another definition."""
+        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+        _versions.check_which(definition)
+        with suppress(UnknownTaskError):
+            self.get(run_id)
+            return definition == _versions.AS_DEPLOYED
+        return False
 
     def _refuse_others(
         self, run_id: str, values: Mapping[str, Any], explicit: set[str]
@@ -207,13 +243,20 @@ class WorkflowManager:
             raise DuplicateTaskError(msg, hint="choose another id for the run")
 
     def _start_noted(
-        self, workflow: Workflow, run_id: str, note: Mapping[str, Any]
+        self,
+        workflow: Workflow,
+        run_id: str,
+        note: Mapping[str, Any],
+        given: Mapping[str, Any] | None = None,
     ) -> WorkflowRun:
-        """`start`, with *note* among the metadata of each task."""
+        """`start`, with *note* among the metadata of each task; *given* parameters."""
         self._rt.look_up()
+        more = {"given": as_json(kept(given))} if given else None
         with self._starting:
             is_new = self._check_known(workflow, run_id)
-            return self._start(workflow, run_id, MAX_ADDED, is_new=is_new, note=note)
+            return self._start(
+                workflow, run_id, MAX_ADDED, is_new=is_new, note=note, more=more
+            )
 
     def _start(
         self,
@@ -223,6 +266,8 @@ class WorkflowManager:
         *,
         is_new: bool,
         note: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
+        renewing: Renewing | None = None,
     ) -> WorkflowRun:
         rt = self._rt
         parents = workflow._share()
@@ -234,7 +279,10 @@ class WorkflowManager:
         record = RunRecord() if is_new else self._record(run_id)
         self._records[run_id] = record
         record.size, record.max_added = len(workflow), max_added
-        had_failed = not is_new and rt.rerun_failed and self._had_failed(run_id)
+        had_failed = (
+            not (is_new or renewing) and rt.rerun_failed and self._had_failed(run_id)
+        )
+        self._note_version(run_id, drafts.values(), more, is_new=is_new)
         begun = workflow_span(rt, workflow.name, run_id) if is_new else nullcontext()
         try:
             with begun:
@@ -244,7 +292,9 @@ class WorkflowManager:
                     del drafts
                     tasks = [real_task(task) for task in workflow.tasks(run_id)]
                     noted = _noted(dict(zip(workflow, tasks, strict=True)), note)
-                    handles = rt.submit_tasks([*noted.values()], run=run_id)
+                    handles = rt.submit_tasks(
+                        [*noted.values()], run=run_id, renewing=renewing
+                    )
                     works = dict(zip(noted, handles, strict=True))
         except BaseException as error:
             if is_new:
@@ -267,6 +317,29 @@ class WorkflowManager:
             # left are those that its tasks had added.
             self._restart(run, ended_earlier)
         return run
+
+    def _note_version(
+        self,
+        run_id: str,
+        tasks: Iterable[Task],
+        more: Mapping[str, Any] | None,
+        *,
+        is_new: bool,
+    ) -> None:
+        """Keep what code a run has from now on, if a later life could have another."""
+        if self._rt.committer is None and not more:
+            return
+        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+        how = _versions.BEGUN if is_new else _versions.WENT_ON
+        _versions.note(self._rt, run_id, tasks, how, more=more)
+
+    def _submittable(
+        self, workflow: Workflow, run_id: str, note: Mapping[str, Any] | None
+    ) -> dict[str, Task]:
+        """The tasks of a workflow by their ids, as they are submitted for a run."""
+        tasks = [real_task(task) for task in workflow.tasks(run_id)]
+        return dict(_noted(dict(zip(workflow, tasks, strict=True)), note))
 
     def _start_part(
         self, run_id: str, tasks: Iterable[Task], values: Mapping[str, Any]
@@ -329,7 +402,8 @@ class WorkflowManager:
         gone = [
             name
             for name, work in own.items()
-            if not _members.is_added(work) and in_run(run_id, name) not in names
+            if not (_members.is_added(work) or is_gone(work._row))
+            and in_run(run_id, name) not in names
         ]
         if gone:
             msg = (
@@ -649,7 +723,12 @@ class WorkflowManager:
         command="restart RUN...: run again what failed in runs of workflows",
         preview="restart_of_run",
     )
-    def restart(self, run_id: str) -> WorkflowRun:
+    def restart(
+        self,
+        run_id: str,
+        *,
+        definition: Literal["as_deployed", "as_it_was"] | None = None,
+    ) -> WorkflowRun:
         """
         Run again what failed, was cancelled or skipped, as `id~2`.
 
@@ -658,6 +737,14 @@ class WorkflowManager:
         for the new ones from then on; a gate that is asking about one of them is
         cancelled, and asks again once the new ones have ended.
 
+        Args:
+            run_id: The run.
+            definition: `"as_deployed"` lets it go over to today's definition: what is
+                new is added, what changed, or had the result of that, is run again, and
+                what is gone is left out. `"as_it_was"` keeps graph, arguments and
+                options. None: as deployed, if a schedule or a `@workflow` function says
+                what that is.
+
         Returns:
             The run, which is the same as before.
 
@@ -665,9 +752,117 @@ class WorkflowManager:
             UnknownTaskError: No workflow runs, or ran, under this id; or a task of it
                 that failed has left memory, and there is no journal that has it.
         """
-        run = self.get(run_id)
+        run, move = self.get(run_id), self._move(run_id, definition)
+        if move:
+            return self._restart_as(run_id, move.deployed)
         self._restart(run, lambda _work: True)
         return run
+
+    def _restart_as(self, run_id: str, deployed: Deployed) -> WorkflowRun:
+        """`restart`, after the run has gone over to what is *deployed*."""
+        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+        run = self.get(run_id)
+        undone = {work._row.id for work in run.handles.values() if _is_undone(work)}
+        move = _versions.Move(self, run_id, deployed)
+        move.carry_out(move.due(_is_undone))
+        self._restart(run, lambda work: work._row.id in undone)
+        return run
+
+    def _move(self, made_id: str, definition: str | None) -> Move | None:
+        """
+        The way of a run, or of a task, over to today's definition; None: as it was.
+
+        Raises:
+            InvalidTaskError: *definition* is none, or what is deployed is not known.
+        """
+        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+        _versions.check_which(definition)
+        if definition == _versions.AS_IT_WAS:
+            return None
+        deployed = None
+        for source in self._deployed:
+            deployed = deployed or source(made_id)
+        deployed = deployed or _versions.of_flow(self._rt, made_id)
+        return _versions.move_of(self, made_id, definition, deployed)
+
+    def _rerun_as(
+        self, task_id: str, definition: str | None, *, downstream: bool | None
+    ) -> bool:
+        """
+        Run a task again as it is deployed, if that is another than it was.
+
+        Returns:
+            Whether it was; else nothing is done.
+
+        Raises:
+            InvalidTaskError: It is not deployed any more, or there is more to do than
+                *downstream* allows; or *definition* is none, or it is not known.
+        """
+        rt = self._rt
+        rt.recall((task_id,))
+        latest = rt.directory.reruns.latest(task_id)
+        work = rt.directory.known(latest) if rt.directory.is_known(latest) else None
+        is_due = work is not None and work._row.state in TERMINAL
+        if work is None or not (is_due and rt.directory.reruns.is_latest(latest)):
+            # It is refused, and why.
+            return False
+        name = name_of(latest) if work._row.run else ""
+        move = self._move(self._moved_with(task_id), definition)
+        if not move:
+            return False
+        if name in move.gone:
+            msg = f"{task_id} is not deployed any more: its run has {move} today"
+            hint = "definition='as_it_was' runs it again"
+            raise InvalidTaskError(msg, hint=hint)
+        due = move.due(lambda each: each._row.id == latest)
+        if downstream is False and (move.new or move.gone or due.keys() - {name}):
+            msg = f"today's definition changes more than {task_id}: {move}"
+            hint = "leave downstream=False out; or say definition='as_it_was'"
+            raise InvalidTaskError(msg, hint=hint)
+        move.carry_out(due)
+        # What a task has added is in no definition.
+        return name in due
+
+    def _moved_with(self, task_id: str) -> str:
+        """The run that goes over if a task does; the bare id of one that is of none."""
+        work: Work = _members.newest(self._rt, task_id)
+        return work._row.run or stem_of(work._row.id)
+
+    def _go_over(
+        self,
+        run_id: str,
+        workflow: Workflow,
+        note: Mapping[str, Any] | None,
+        renewing: Renewing,
+        gone: Sequence[Work],
+    ) -> None:
+        """Submit the tasks of a run anew, as those of *workflow*: see `_versions`."""
+        rt, run = self._rt, self.get(run_id)
+        with self._starting:
+            most = self._record(run_id).max_added
+            self._start(
+                workflow, run_id, most, is_new=False, note=note, renewing=renewing
+            )
+
+        def leave(part: Sequence[Work], now: int) -> None:
+            # A run that never begins says of what has ended that it is gone.
+            rt.refuse_submission()
+            for work in part:
+                is_latest = rt.directory.reruns.is_latest(work._row.id)
+                if is_latest and work._row.state in TERMINAL and not is_gone(work._row):
+                    new = rt.submission.rerun(work._row.id, now)
+                    rt.kernel.cancel(new._row, now, GONE)
+
+        for part in slices(gone):
+            rt.step(partial(leave, part), keep=True)
+        handles = run.handles
+        with rt.lock:
+            run._parents, run._more = dict(workflow._share()), {}
+            for name, work in handles.items():
+                run._connect(name, tuple(names_in_run(run_id, names_above(work))))
+        self._rerun_stale(run)
 
     def _restart(
         self, run: WorkflowRun, is_meant: Callable[[TaskHandle[Any]], bool]
@@ -893,6 +1088,18 @@ def manager_of(runtime: Any) -> WorkflowManager:
                 runtime.manager = manager
     existing: WorkflowManager = runtime.manager
     return existing
+
+
+def _recipe(
+    flow: Workflow | WorkflowFunction[...], parameters: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What a run of *flow* can be made of again: its place, and what it was given."""
+    if isinstance(flow, Workflow):
+        return {}
+    from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+    given = as_json(kept(by_names(parameters)))
+    return {"flow": _versions.flow_name(flow), "given": given}
 
 
 def _some_of(names: Sequence[str]) -> str:

@@ -15,10 +15,17 @@ from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import islice, takewhile
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
+from taskorch._managers._versions import (
+    AS_IT_WAS,
+    VERSIONS,
+    Deployed,
+    Move,
+    check_which,
+)
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -245,7 +252,13 @@ class ScheduleHost(ABC):
         ...
 
     @abstractmethod
-    def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        workflow: Workflow,
+        run_id: str,
+        note: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> None:
         """Run a workflow, with *note* among the metadata of its tasks."""
         ...
 
@@ -331,6 +344,33 @@ class ScheduleHost(ABC):
             with suppress(UnknownTaskError):
                 states[run_id] = self.orch.workflows.status(run_id).state
         return states
+
+    def made_for(self, made_id: str) -> MadeFor:
+        """Which slot of which schedule a task, or a run, was made for."""
+        names = self.orch.workflows.status(made_id).tasks if is_run(made_id) else ()
+        task_id = next((in_run(made_id, each) for each in names), made_id)
+        return MadeFor(self.orch.get_task_status(task_id).metadata)
+
+    def given_to(self, made_id: str) -> Mapping[str, Any] | None:
+        """What it was given besides the schedule's parameters; None: nobody knows."""
+        with self.kernel() as kernel:
+            text = kernel.kept.get(VERSIONS, {}).get(made_id)
+        given: Mapping[str, Any] | None = None
+        if text is not None:
+            given = json.loads(text).get("given", {})
+        return given
+
+    def go_over(self, made_id: str, deployed: Deployed, since_ns: int) -> bool:
+        """
+        Run all of it again as it is deployed, but for what was since a time, in ns.
+
+        Returns:
+            Whether it was another definition; else nothing is done.
+        """
+        move = Move(self.orch.workflows, made_id, deployed)
+        if move:
+            move.carry_out(move.due(lambda work: work._row.submitted_ns < since_ns))
+        return bool(move)
 
     def run_again(self, run_id: str, since_ns: int) -> None:
         """Run all tasks of a run again, but for those that were since a time, in ns."""
@@ -851,6 +891,7 @@ class ScheduleManager:
         order: str = "oldest",
         stop_on_failure: bool = False,
         by: str = "",
+        definition: Literal["as_deployed", "as_it_was"] | None = None,
     ) -> Backfilled:
         """
         Make what would have been made from *since* to *until*, a few at a time.
@@ -872,6 +913,9 @@ class ScheduleManager:
             stop_on_failure: Pause it once a run of it has failed, or waits for a
                 person; else it goes on.
             by: Who begins it: `backfills()` says so.
+            definition: What is run *again*: `"as_deployed"`, whole workflows included:
+                what is new is added, what is gone is left out; or `"as_it_was"`, with
+                its own graph, arguments and options. None: as deployed.
 
         Returns:
             The ids of the tasks, or of the runs, of all slots; in its attribute
@@ -888,6 +932,7 @@ class ScheduleManager:
             msg = f"limit is at most {MOST_AT_ONCE:,}, not {limit:,}"
             raise InvalidTaskError(msg)
         check_word("order", order, ORDERS)
+        check_which(definition)
         if not isinstance(by, str):
             msg = f"by is the name of somebody, not {show(by)}"
             raise InvalidTaskError(msg)
@@ -910,11 +955,11 @@ class ScheduleManager:
                 already += [made_id for made_id in part if made_id in open_ids]
             if len(already) == len(ids):
                 return Backfilled(ids, already)
-            now, definition = self._host.wall(), entry.definition
+            now = self._host.wall()
             backfill = Backfill(
                 f"{name}-backfill-{self._next_number()}",
                 name,
-                definition.timing(),
+                entry.definition.timing(),
                 moment_ns("since", since, entry.times.zone) or 0,
                 min(moment_ns("until", until, entry.times.zone) or 0, now),
                 limit,
@@ -926,6 +971,7 @@ class ScheduleManager:
                 now,
                 self._host.now(),
                 len(slots),
+                which=definition or "",
             )
             self._add_backfill(backfill)
             with self._lock:
@@ -1452,12 +1498,24 @@ class ScheduleManager:
         by = "backfill" if is_own else "trigger"
         order = _SlotOrder(entry, run.slot_ns, made_id, by, (), backfill.parameters)
         if run.before:
+            deployed: Deployed | None = None
+            if backfill.which != AS_IT_WAS:
+                given = backfill.parameters
+                deployed = self._deployed_for(entry, run.slot_ns, made_id, given)
             if is_run(made_id):
-                self._host.run_again(made_id, run.asked_ns)
+                if deployed is None or not self._host.go_over(
+                    made_id, deployed, run.asked_ns
+                ):
+                    self._host.run_again(made_id, run.asked_ns)
                 return order
             latest = self._host.latest(made_id)
             if latest == run.before:
-                latest = self._host.again(made_id, downstream=False)
+                if deployed is not None and self._host.go_over(
+                    made_id, deployed, run.asked_ns
+                ):
+                    latest = self._host.latest(made_id)
+                else:
+                    latest = self._host.again(made_id, downstream=False)
             return attrs.evolve(order, made_id=latest)
         if not self._host.known([made_id]):
             self._make([order])
@@ -2092,11 +2150,14 @@ class ScheduleManager:
                 workflow, values = _workflow_for(work, order)
                 # It is there already, if it was made in an earlier life, and edited.
                 try:
-                    self._host.start(workflow, order.made_id, order.note(values))
+                    note, given = order.note(values), order.parameters or {}
+                    self._host.start(workflow, order.made_id, note, given)
                 except DuplicateTaskError:
                     self._refuse_taken(order, lost)
             elif work is not None:
                 tasks[id(order)] = _task_of(work, order)
+                if order.parameters:
+                    self._keep_given(order)
         if tasks:
             try:
                 self._host.submit([*tasks.values()])
@@ -2108,6 +2169,64 @@ class ScheduleManager:
                     except DuplicateTaskError:
                         self._refuse_taken(order, lost)
         return [order for order in orders if id(order) not in lost]
+
+    def _keep_given(self, order: _SlotOrder) -> None:
+        """Keep what a task was given besides the parameters of its schedule."""
+        given = as_json(kept(order.parameters or {}))
+        text, made_id = json.dumps({"given": given}), order.made_id
+
+        def change(kernel: Kernel, now: int) -> None:
+            kernel.keep_document(VERSIONS, made_id, text, now)
+
+        self._host.step(change, keep=False)
+
+    def _deployed(self, made_id: str) -> Deployed | None:
+        """
+        What a task, or a run, is today, if a schedule has made it that there is.
+
+        Raises:
+            InvalidTaskError: The schedule makes something else today, or its parameters
+                are not those of what it makes.
+        """
+        made = self._host.made_for(made_id)
+        if made.schedule is None or made.slot is None:
+            return None
+        with self._lock:
+            entry = self._known().get(made.schedule)
+            if entry is None:
+                return None
+            with suppress(InvalidTaskError):
+                self._ensure_work(entry)
+        if entry.work is None:
+            return None
+        slot = moment_ns("slot", made.slot, entry.times.zone) or 0
+        given = self._host.given_to(made_id)
+        if given is None:
+            is_own = made_id == entry.definition.slot_id(slot)
+            given = {} if is_own else made.parameters
+        return self._deployed_for(entry, slot, made_id, given)
+
+    def _deployed_for(
+        self, entry: _Entry, slot: int, made_id: str, given: Mapping[str, Any]
+    ) -> Deployed:
+        work, name = entry.work, entry.definition.name
+        if entry.is_run != is_run(made_id):
+            kinds = (
+                ("a workflow", "a task") if entry.is_run else ("a task", "a workflow")
+            )
+            msg = f"the schedule {name} makes {kinds[0]} today, and {made_id} is of "
+            msg += f"{kinds[1]}"
+            hint = "definition='as_it_was' runs it again; or remove it, and backfill"
+            raise InvalidTaskError(msg, hint=hint)
+        if not isinstance(work, Task) and work is not None and declared_by(work):
+            given = {key: given[key] for key in given if key in declared_by(work)}
+        order = _SlotOrder(entry, slot, made_id, "backfill", (), given)
+        said_by = f"schedule {name}"
+        if isinstance(work, Workflow | WorkflowFunction):
+            workflow, values = _workflow_for(work, order)
+            return Deployed(said_by, None, workflow, order.note(values))
+        assert work is not None  # noqa: S101 - its caller has it
+        return Deployed(said_by, _task_of(work, order))
 
     def _refuse_taken(self, order: _SlotOrder, lost: set[int]) -> None:
         """
@@ -2553,9 +2672,15 @@ class RuntimeHost(ScheduleHost):
         """Submit tasks: all, or none."""
         self.orch.submit_tasks(tasks)
 
-    def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        workflow: Workflow,
+        run_id: str,
+        note: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> None:
         """Run a workflow, with *note* among the metadata of its tasks."""
-        self.orch.workflows._start_noted(workflow, run_id, note)
+        self.orch.workflows._start_noted(workflow, run_id, note, given)
 
     @defers_interrupts
     def unfinished(self) -> list[tuple[str, Mapping[str, Any] | None]]:
@@ -2649,10 +2774,16 @@ class SimulationHost(ScheduleHost):
         # Not as a user's, who would submit them again after a crash.
         self.orch.world.do_apart(lambda: self._life().submit(tasks))
 
-    def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        workflow: Workflow,
+        run_id: str,
+        note: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> None:
         """Run a workflow, with *note* among the metadata of its tasks."""
-        workflows = self.orch.workflows
-        self.orch.world.do_apart(lambda: workflows._start_noted(workflow, run_id, note))
+        start = self.orch.workflows._start_noted
+        self.orch.world.do_apart(lambda: start(workflow, run_id, note, given))
 
     def unfinished(self) -> list[tuple[str, Mapping[str, Any] | None]]:
         """The ids of all tasks that have not ended, and their metadata."""
@@ -2687,6 +2818,7 @@ def schedules_of(host: ScheduleHost) -> ScheduleManager:
     manager = ScheduleManager(host)
     if isinstance(host, RuntimeHost):
         host.add_check(manager.check)
+        host.orch.workflows._deployed.append(manager._deployed)
     host.orch.drivers.add(ScheduleDriver(manager))
     return manager
 

@@ -113,6 +113,7 @@ from taskorch.runtime._waiting import is_hopeless as is_hopeless
 from taskorch.runtime._waiting import is_settled as is_settled
 from taskorch.runtime._waiting import unresolvable_root as unresolvable_root
 from taskorch.runtime._work import ADDED as ADDED
+from taskorch.runtime._work import GONE as GONE
 from taskorch.runtime._work import LOOKS as LOOKS
 from taskorch.runtime._work import NEVER as NEVER
 from taskorch.runtime._work import NO_KWARGS as NO_KWARGS
@@ -131,6 +132,7 @@ from taskorch.runtime._work import failed_earlier as failed_earlier
 from taskorch.runtime._work import give_error as give_error
 from taskorch.runtime._work import gone_result as gone_result
 from taskorch.runtime._work import is_cached as is_cached
+from taskorch.runtime._work import is_gone as is_gone
 from taskorch.runtime._work import is_skipped as is_skipped
 from taskorch.runtime._work import is_to_be_redone as is_to_be_redone
 from taskorch.runtime._work import moment as moment

@@ -144,6 +144,17 @@ def changed_options(
     return tuple(found)
 
 
+def options_between(
+    old: Task, new: Task, specs: tuple[Spec, Spec], are_alike: Alike
+) -> list[Difference]:
+    """The options that are others in *new*, but for its metadata: see above."""
+    return [
+        (name, _shown(getattr(old, name)), _shown(getattr(new, name)))
+        for name in changed_options(old, new, specs, are_alike)
+        if name != "metadata"
+    ]
+
+
 def with_options(task: Task, given: Task) -> Task:
     """*task* with the options of *given*."""
     return attrs.evolve(task, **{name: getattr(given, name) for name in _CHANGING})

@@ -83,6 +83,7 @@ from taskorch.runtime._work import (
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._submission import Renewing
 
 # -- an attempt whose function has returned the handle of another task: it ends as
 # that does
@@ -231,10 +232,17 @@ _RERUNS: Final = 500
 
 
 def submit_tasks(
-    rt: Runtime, tasks: Iterable[Task], *, replace: bool = False, run: str = ""
+    rt: Runtime,
+    tasks: Iterable[Task],
+    *,
+    replace: bool = False,
+    run: str = "",
+    renewing: Renewing | None = None,
 ) -> list[Work]:
     """
     Submit tasks, all or none; *run* is that of a workflow that they are of, or "".
+
+    What says which of those that are there are made again is *renewing*.
 
     Raises:
         UsageError: One was refused; none is accepted.
@@ -247,17 +255,19 @@ def submit_tasks(
     tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
     submission = rt.submission
     batch = submission.preparation.prepare(tasks, run)
-    renewing: _OfEarlierRuns | None = None
     if batch.needs_more or batch.ids or batch.refs or batch.have_keys:
         rt.recall(submission.names(batch))
-        inside = current_or_none()
+        inside = None if renewing is not None else current_or_none()
         if inside is not None and number_of(inside.task_id) > 1:
             rt.recall(earlier_ids(inside.task_id))
             renewing = _OfEarlierRuns(rt, inside)
 
     def change(now: int) -> list[Work]:
         rt.refuse_new()
-        return submission.admit(batch, now, replace=replace, renewing=renewing)
+        admitted = submission.admit(batch, now, replace=replace, renewing=renewing)
+        if renewing is not None:
+            renewing.admitted(now)
+        return admitted
 
     works: list[Work]
     try:
@@ -277,6 +287,11 @@ class _OfEarlierRuns:
     their results: all of them if it had completed, or had come after other runs; else
     those that did not complete, and questions.
     """
+
+    decides: Final = False
+
+    def admitted(self, now: int) -> None:
+        """Nothing follows."""
 
     def __init__(self, rt: Runtime, inside: AttemptContext) -> None:
         self._rt = rt
@@ -366,7 +381,19 @@ def rerun(rt: Runtime, task_id: str, *, downstream: bool = False) -> Work:
         return again
 
     result: Work = rt.step(change, keep=True)
+    _rerun_stale(rt, works)
+    return result
 
+
+def rerun_below(rt: Runtime, task_id: str) -> None:
+    """Run again what is in memory and had the result of an earlier run of a task."""
+    with rt.lock:
+        row = rt.kernel.tasks.get(rt.directory.reruns.latest(task_id))
+        rows = [] if row is None else dependents(rt, row)
+    _rerun_stale(rt, [row.cargo for row in rows])
+
+
+def _rerun_stale(rt: Runtime, works: Sequence[Work]) -> None:
     def go_on(part: Sequence[Work], now: int) -> None:
         rt.refuse_submission()
         for work in part:
@@ -374,7 +401,6 @@ def rerun(rt: Runtime, task_id: str, *, downstream: bool = False) -> Work:
 
     for start in range(0, len(works), _RERUNS):
         rt.step(partial(go_on, works[start : start + _RERUNS]), keep=True)
-    return result
 
 
 def add_parents(rt: Runtime, task_id: str, parent_ids: Iterable[str]) -> None:

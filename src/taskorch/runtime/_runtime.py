@@ -283,6 +283,7 @@ class Runtime:
     submit_tasks: Final = _passage.submit_tasks
     submit_run: Final = _passage.submit_run
     rerun: Final = _passage.rerun
+    rerun_below: Final = _passage.rerun_below
     add_parents: Final = _passage.add_parents
     emit: Final = _passage.emit
 

@@ -38,6 +38,7 @@ from taskorch.runtime._work import (
     ADDED,
     Work,
     added_by,
+    is_gone,
     is_skipped,
     names_above,
     since_of,
@@ -264,8 +265,10 @@ def is_left_out(rt: AnyRuntime, work: Work) -> bool:
     """
     Under the lock: whether what had added *work* has completed since without it.
 
-    Then it is no part of its run any more.
+    Or the definition of its run has it no more. Then it is no part of its run any more.
     """
+    if is_gone(work._row):
+        return True
     if not is_outdated(rt, work):
         return False
     latest = rt.directory.reruns.latest(stem_of(added_by(work)))

@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import suppress
 from itertools import repeat
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 
@@ -63,6 +63,7 @@ from taskorch.runtime._identity import (
     changed_options,
     differences,
     digest,
+    options_between,
     refusal,
     with_options,
 )
@@ -108,8 +109,22 @@ _OTHER_KEY: Final = (
 _SOME: Final = Reference("some-task")
 
 
+#: A task, what is there under its id (None: nothing), and in what it differs from that:
+#: what it is, and its options.
+Compared: TypeAlias = tuple[Task, "Work | None", list[Difference], list[Difference]]
+
+
 class Renewing(Protocol):
     """What says, of tasks that are added once more, which are made again."""
+
+    @property
+    def decides(self) -> bool:
+        """Whether nothing else is, such as what had failed in an earlier life."""
+        ...
+
+    def admitted(self, now: int) -> None:
+        """In the step that has taken them in: do what follows, which cannot fail."""
+        ...
 
     def is_due(self, work: Work, *, is_other: bool) -> bool:
         """Whether it is; *is_other*: it is not the same task as the one now added."""
@@ -336,7 +351,8 @@ class Submission:
         _refuse_others(entries)
         objects = {id(entry.given): entry for entry in entries}
         self._compare(entries, objects, replace=replace, renewing=renewing)
-        self._run_again(entries, now)
+        is_all = renewing is not None and renewing.decides
+        self._run_again(entries, now, of_earlier=self._rt.rerun_failed and not is_all)
         if self._rt.governor is not None:
             self._rt.governor.confirm(entries, now)
         self._connect(entries, objects)
@@ -435,11 +451,13 @@ class Submission:
             hint = "use the id that belongs to the key, or another key"
             raise DuplicateTaskError(msg, hint=hint, task_id=name)
 
-    def _run_again(self, entries: Sequence[Entry], now: int) -> None:
-        """Run again what is replaced, had failed in an earlier life, or is stale."""
+    def _run_again(
+        self, entries: Sequence[Entry], now: int, *, of_earlier: bool
+    ) -> None:
+        """Run again what is replaced; *of_earlier* lives, what failed, or is stale."""
         rt = self._rt
         begun: dict[Work, Entry] = {}
-        due = self._due(entries) if rt.rerun_failed else {}
+        due = self._due(entries) if of_earlier else {}
         for entry in entries:
             old = entry.existing
             if old is None or not (entry.is_other or old in due):
@@ -601,6 +619,46 @@ class Submission:
         new, old = news[0], _bare(old)
         both = given_parents(rt, work, above), above
         return differences(old, new, both, alike(rt.committer)) or None
+
+    def compared(self, tasks: Sequence[Task], run: str) -> list[Compared]:
+        """
+        What is there under the ids of *tasks*, and in what these differ from it.
+
+        Nothing changes; *run* is the run of a workflow that they are of, or "".
+
+        Raises:
+            UsageError: One is no task that could be submitted.
+        """
+        rt: Any = self._rt
+        batch = self.preparation.prepare(tasks, run)
+        rt.recall(self.names(batch))
+        entries = batch.entries()
+        objects = {id(entry.given): entry for entry in entries}
+        found: dict[str, Work] = {}
+        for entry in entries:
+            latest = rt.directory.reruns.latest(str(entry.task.id))
+            if rt.directory.is_known(latest):
+                found[str(entry.task.id)] = rt.directory.known(latest)
+        gone = [work._row.id for work in found.values() if work._task is None]
+        recovered = rt.directory.recovered
+        again = recovered.recollect_all(gone) if gone and recovered is not None else {}
+        are_alike, compared = alike(rt.committer), list[Compared]()
+        for entry in entries:
+            work = found.get(str(entry.task.id))
+            if work is None:
+                compared.append((entry.task, None, [], []))
+                continue
+            work = again.get(work._row.id, work)
+            with rt.lock:
+                parts = self._differences(entry, work, objects)
+            options = list[Difference]()
+            if work._task is not None:
+                specs = self.preparation.spec_of(work._task), entry.bucket.spec
+                options = options_between(work._task, entry.stated, specs, are_alike)
+            elif parts == []:
+                parts = [("", "what has left memory", "")]
+            compared.append((entry.task, work, parts or [], options))
+        return compared
 
     def _consider_changes(self, entries: Sequence[Entry], now: int) -> None:
         """

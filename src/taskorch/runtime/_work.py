@@ -636,6 +636,20 @@ def is_skipped(row: TaskRow) -> bool:
     )
 
 
+#: Why a task of a run was cancelled that its definition has no more.
+GONE: Final = f"{SKIPPED}: the deployed definition of its run has it no more"
+
+
+def is_gone(row: TaskRow) -> bool:
+    """Whether *row* stands for a task that the definition of its run has no more."""
+    extra = row.extra
+    return (
+        row.state is TaskState.CANCELLED
+        and extra is not None
+        and extra.stop_reason == GONE
+    )
+
+
 #: Whether whoever asks only looks, as a page does: an error is not given to them.
 LOOKS: Final[ContextVar[bool]] = ContextVar("taskorch-looks", default=False)
 

@@ -94,6 +94,8 @@ class Backfill:
         cancelled: Why it begins none any more; or "".
         ended_ns: When it ended; 0: it has not.
         blocked: Those runs that wait for a person, or for an event.
+        which: Which definition those that are run again take; "": as deployed, where
+            that is known.
     """
 
     backfill_id: str
@@ -120,6 +122,7 @@ class Backfill:
     cancelled: str = ""
     ended_ns: int = 0
     blocked: tuple[str, ...] = ()
+    which: str = ""
 
     # -- of this incarnation: not kept ----------------------------------------------
 
@@ -333,7 +336,8 @@ def read_backfill(text: str) -> Backfill:
     when, zone, start_ns, end_ns = document.pop("times")
     for name in ("failures", "blocked"):
         document[name] = tuple(document[name])
-    # A later version may keep more.
+    # A later version may keep more, and an earlier one has kept less.
+    document.setdefault("which", "")
     fields = {name: document[name] for name in _KEPT if name != "times"}
     return Backfill(**fields, times=(when, zone, start_ns, end_ns), runs=runs)
 

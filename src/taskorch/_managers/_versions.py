@@ -1,0 +1,585 @@
+"""
+Versions of a definition: what a run began with, what is deployed, the way over to that.
+
+The tasks of a run say its graph, arguments and options: their events have these. Of the
+code, a document says which functions had which digest from when on; it is written when
+a run begins, when it goes over, and when a later life goes on with other code. So what
+a result came of follows from the time at which its attempt began.
+
+A result holds while its task calls the same code with the same arguments after the same
+tasks, and these hold. Other retries, timeouts and the like do not change that.
+
+Decision: 0267.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from importlib import import_module
+from inspect import isroutine
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from taskorch.errors import InvalidTaskError, InvalidTransitionError
+from taskorch.kernel import hangs_on
+from taskorch.kit.checks import check_word
+from taskorch.kit.fence import is_values, log_of
+from taskorch.kit.visible import show
+from taskorch.model import TERMINAL, Call, Task, TaskState
+from taskorch.model._made_for import PARAMETERS, MadeFor
+from taskorch.model.ids import name_of, stem_of
+from taskorch.runtime import GONE, added_by, is_gone, names_above, replaced
+from taskorch.workflows import Workflow, WorkflowFunction
+from taskorch.workflows._functions import written
+from taskorch.workflows._graph import order
+from taskorch.workflows._parameters import as_json
+
+if TYPE_CHECKING:
+    from taskorch.runtime import Work
+
+_LOG: Final = log_of(__name__)
+#: Which definition an act on a run takes. None: as deployed, where that is known.
+AS_DEPLOYED: Final = "as_deployed"
+AS_IT_WAS: Final = "as_it_was"
+#: How a version of a run came, besides: see `RunVersion`.
+BEGUN: Final = "begun"
+WENT_ON: Final = "went on"
+_COMPLETED: Final = TaskState.COMPLETED
+#: The documents: of each run its versions, and of each digest the code.
+VERSIONS: Final = "versions"
+_CODE: Final = "code:"
+#: Runs whose versions are kept, the latest.
+_KEPT: Final = 10_000
+#: What a text says of one task, and of how many; names of one change.
+_SHOWN: Final = 4
+_MOST: Final = 12
+_OTHER_CODE: Final = "other code"
+_DIGESTS: Final[WeakKeyDictionary[Any, str]] = WeakKeyDictionary()
+
+#: The digest of each function by its name.
+Codes: TypeAlias = Mapping[str, str]
+
+
+@attrs.frozen
+class Deployed:
+    """
+    What is deployed today for a run, or for a task that a schedule has made.
+
+    Attributes:
+        said_by: Who says it, for people.
+        task: The task, if it is one.
+        workflow: The workflow, if it is a run.
+        note: What is noted with its tasks.
+    """
+
+    said_by: str
+    task: Task | None = None
+    workflow: Workflow | None = None
+    note: Mapping[str, Any] | None = None
+
+
+# -- code ------------------------------------------------------------------------------
+
+
+def codes_of(tasks: Iterable[Task], *, anew: bool = False) -> dict[str, str]:
+    """
+    The digests of the functions that *tasks* call, or hand on, by their names.
+
+    Those of taskorch itself are left out. A digest that was made in this process counts
+    unless it is made *anew*: what a function calls may have been replaced since.
+    """
+    found: dict[str, str] = {}
+    seen: dict[int, None] = {}
+    for task in tasks:
+        for fn in _functions(task):
+            if id(fn) not in seen:
+                seen[id(fn)] = None
+                name, digest = _called(fn), _digest(fn, anew=anew)
+                # Some have one name, such as those of lambda.
+                both = digest if name not in found else _short(found[name] + digest)
+                found[name] = both
+    return found
+
+
+def _functions(task: Task) -> Iterator[Any]:
+    """The functions among what a task calls and is given."""
+    if not isinstance(task.payload, Call):
+        return
+    todo: list[Any] = [task.payload]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Call):
+            todo += [value.fn, *value.args, *value.kwargs.values()]
+        elif isinstance(value, list | tuple):
+            todo += value
+        elif isinstance(value, dict):
+            todo += value.values()
+        elif isroutine(value) and not str(value.__module__).startswith("taskorch."):
+            yield value
+
+
+def _called(fn: Any) -> str:
+    return f"{fn.__module__}.{fn.__qualname__}"
+
+
+def _digest(fn: Any, *, anew: bool) -> str:
+    """The digest of a function's code; "" if no more than its name is known."""
+    from taskorch.runtime import described_function  # noqa: PLC0415 - when needed
+
+    with suppress(TypeError):
+        if not anew and fn in _DIGESTS:
+            return _DIGESTS[fn]
+    try:
+        digest = _short(described_function(fn))
+    except BaseException as error:
+        # It leads to a value of the user's that nobody can describe.
+        if not is_values(error):
+            raise
+        digest = ""
+    with suppress(TypeError):
+        _DIGESTS[fn] = digest
+    return digest
+
+
+def _short(text: bytes | str) -> str:
+    code = text.encode() if isinstance(text, str) else text
+    return blake2b(code, digest_size=8).hexdigest()
+
+
+# -- what is kept ----------------------------------------------------------------------
+
+
+@attrs.frozen
+class RunVersion:
+    """
+    A definition that a run had from a time on.
+
+    Attributes:
+        since_ns: From when on.
+        digest: That of its code.
+        how: `begun`, `as_deployed`, `as_it_was`, or `went on`: a later life has other
+            code of what had not ended.
+        text: In what it differs from the version before, in words.
+        codes: The digests of its functions, by their names.
+    """
+
+    since_ns: int
+    digest: str
+    how: str
+    text: str
+    codes: Codes = attrs.field(repr=False)
+
+
+def note(
+    rt: Any,
+    run_id: str,
+    tasks: Iterable[Task],
+    how: str,
+    *,
+    text: str = "",
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """
+    Keep what code the *tasks* of a run have from now on, unless that is known.
+
+    Args:
+        rt: The runtime.
+        run_id: The run.
+        tasks: All its tasks, or those that go on.
+        how: See `RunVersion`; `begun` begins a new history.
+        text: In what it differs, in words.
+        more: What its definition can be made of again: `flow`, and `given` parameters.
+    """
+    codes = codes_of(tasks)
+    history = [] if how == BEGUN else versions(rt, run_id)
+    if history and not text and how != AS_DEPLOYED:
+        before = history[-1].codes
+        if all(before.get(name) == digest for name, digest in codes.items()):
+            return
+    codes = {**(history[-1].codes if history else {}), **codes}
+    digest = _short(json.dumps(codes, sort_keys=True))
+
+    def keep(now: int) -> None:
+        kept = rt.kernel.kept.get(VERSIONS, {})
+        document: dict[str, Any] = {**(more or {})}
+        if how != BEGUN:
+            document = {**json.loads(kept.get(run_id, "{}")), **document}
+        document["versions"] = [
+            *document.get("versions", ()),
+            [now, digest, how, text],
+        ]
+        keep_text = rt.kernel.keep_document
+        if _CODE + digest not in kept:
+            keep_text(VERSIONS, _CODE + digest, json.dumps(codes), now)
+        keep_text(VERSIONS, run_id, json.dumps(document), now)
+        if len(kept) > _KEPT:
+            for key in [*kept][: _KEPT // 10]:
+                if not key.startswith(_CODE):
+                    keep_text(VERSIONS, key, "", now)
+
+    rt.step(keep, keep=False)
+
+
+def versions(rt: Any, run_id: str) -> list[RunVersion]:
+    """The versions that a run had, the first one first; none: nothing is known."""
+    return [
+        RunVersion(since, digest, how, text, _document(rt, _CODE + digest))
+        for since, digest, how, text in _document(rt, run_id).get("versions", ())
+    ]
+
+
+def _document(rt: Any, key: str) -> Mapping[str, Any]:
+    text = rt.kernel.kept.get(VERSIONS, {}).get(key)
+    document: Mapping[str, Any] = {} if text is None else json.loads(text)
+    return document
+
+
+def given_to(rt: Any, run_id: str) -> Mapping[str, Any] | None:
+    """The parameters that a run was given; None: it is not known."""
+    given: Mapping[str, Any] | None = _document(rt, run_id).get("given")
+    return given
+
+
+def taken_up(rt: Any) -> None:
+    """A life begins: note which runs go on with other code than they began with."""
+    unfinished: dict[str, list[Task]] = {}
+    for row in rt.kernel.tasks.values():
+        task = row.cargo._task
+        if row.run and row.state not in TERMINAL and task is not None:
+            unfinished.setdefault(row.run, []).append(task)
+    for run_id, tasks in unfinished.items():
+        history = versions(rt, run_id)
+        if not history:
+            continue
+        before, codes = history[-1].codes, codes_of(tasks)
+        others = [name for name in codes if before.get(name) != codes[name]]
+        if others:
+            text = f"{_OTHER_CODE} of {_named(others)}"
+            note(rt, run_id, tasks, WENT_ON, text=text)
+            _LOG.warning(
+                "run %s goes on with its own graph, and with %s (deployed since it "
+                "began); orch.workflows.restart(%r) goes over to today's definition",
+                *(run_id, text, run_id),
+            )
+
+
+# -- from the one to the other ---------------------------------------------------------
+
+
+class Move:
+    """
+    What differs today from the definition of a run, and the way over to it.
+
+    Args:
+        manager: The workflows.
+        made_id: The run; or the task, of what is no run.
+        deployed: What is deployed today.
+
+    Raises:
+        UsageError: It could not be submitted.
+    """
+
+    def __init__(
+        self,
+        # Any: it knows of this, and files know each other in one direction.
+        manager: Any,
+        made_id: str,
+        deployed: Deployed,
+    ) -> None:
+        self._manager, self.made_id, self.deployed = manager, made_id, deployed
+        self._rt: Any = manager._rt
+        workflow, task = deployed.workflow, deployed.task
+        #: The tasks by their ids in the run, as they would be submitted.
+        self._tasks: dict[str, Task] = {}
+        if task is not None:
+            self._tasks[""] = self._queued(task)
+        if workflow is not None:
+            self._tasks = manager._submittable(workflow, made_id, deployed.note)
+        self._works: dict[str, Work] = {}
+        self._going: dict[str, Work] = {}
+        #: Names of tasks that are new, and that are gone.
+        self.new: list[str] = []
+        self.gone: list[str] = []
+        #: In what each differs, in words; and those whose results do not hold for that.
+        self.changes: dict[str, list[str]] = {}
+        self.stale: set[str] = set()
+        self.parameters: list[str] = []
+        self._compare()
+
+    def _queued(self, task: Task) -> Task:
+        """*task*, after what this slot of its schedule waited for."""
+        directory = self._rt.directory
+        latest = directory.reruns.latest(self.made_id)
+        if not directory.is_known(latest):
+            return task
+        above = {*map(stem_of, names_above(directory.known(latest)))}
+        above -= {str(each) for each in task.after}
+        if not above:
+            return task
+        after = (*task.after, *sorted(above))
+        return attrs.evolve(task, after=after, join="finished", on_parent_failure="run")
+
+    def _compare(self) -> None:
+        rt, run_id = self._rt, "" if self.deployed.task else self.made_id
+        compared = rt.submission.compared([*self._tasks.values()], run_id)
+        history = versions(rt, self.made_id)
+        codes = codes_of(self._tasks.values(), anew=True)
+        for name, (task, work, parts, options) in zip(
+            self._tasks, compared, strict=True
+        ):
+            if work is None or is_gone(work._row):
+                self.new.append(name)
+                if work is not None:
+                    self._works[name] = work
+                continue
+            self._works[name] = work
+            changes = [f"{what} {was} → {now}" for what, was, now in (*parts, *options)]
+            if parts:
+                self.stale.add(name)
+            if self._has_other_code(task, work, codes, history):
+                changes.append(_OTHER_CODE)
+                self.stale.add(name)
+            if changes:
+                self.changes[name] = changes
+            if not self.parameters:
+                self.parameters = _between(work._task, task)
+        if self.parameters:
+            self.stale.update(self._works)
+        if run_id:
+            self._find_gone(self._manager.get(run_id))
+
+    def _has_other_code(
+        self, task: Task, work: Work, codes: Codes, history: Sequence[RunVersion]
+    ) -> bool:
+        """Whether what a task has come to, or is coming to, came of other code."""
+        row = work._row
+        if not row.attempt:
+            return False
+        names = [_called(fn) for fn in _functions(task)]
+        had = [each.codes for each in history if each.since_ns <= row.started_ns]
+        if not had:
+            was = codes_of([task]) if work._fn is None else _codes_of_call(work)
+            return any(was.get(name, codes[name]) != codes[name] for name in names)
+        return any(had[-1].get(name, codes[name]) != codes[name] for name in names)
+
+    def _find_gone(self, run: Any) -> None:
+        gone: dict[str, None] = {}
+        handles = run.handles
+        added = {name: name_of(added_by(work)) for name, work in handles.items()}
+        size = -1
+        while size < len(gone):
+            size = len(gone)
+            for name, adder in added.items():
+                if adder in gone or not (adder or name in self._tasks):
+                    gone[name] = None
+        self.gone = [*gone]
+        self._going = {name: handles[name] for name in gone}
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.gone or self.changes or self.parameters)
+
+    def __str__(self) -> str:
+        """In what today's definition differs, in a line."""
+        said = [f"+ {_named(self.new)}"] if self.new else []
+        said += [f"- {_named(self.gone)}"] if self.gone else []
+        said += [f"parameters: {', '.join(self.parameters)}"] if self.parameters else []
+        names: dict[str, list[str]] = {}
+        for name, changes in self.changes.items():
+            shown = changes[:_SHOWN]
+            if len(changes) > _SHOWN:
+                shown.append(f"and {len(changes) - _SHOWN} more")
+            names.setdefault(", ".join(shown), []).append(name)
+        said += [
+            f"{_named(each)}: {text}" if any(each) else text
+            for text, each in names.items()
+        ]
+        if len(said) > _MOST:
+            said[_MOST:] = [f"and {len(said) - _MOST} changes more"]
+        return "; ".join(said)
+
+    def due(self, is_meant: Callable[[Work], bool]) -> dict[str, str]:
+        """
+        What is run again if those are that are *meant*: names, and ids of latest runs.
+
+        It is what is meant, what does not hold, and what had the results of these.
+        """
+        rt = self._rt
+        workflow = self.deployed.workflow
+        parents: Mapping[str, Collection[str]] = (
+            dict.fromkeys(self._tasks, ()) if workflow is None else workflow._share()
+        )
+        due: dict[str, str] = {}
+        new = {*self.new}
+        with rt.lock:
+            for name in order(parents):
+                work = self._works.get(name)
+                if work is None:
+                    continue
+                row = work._row
+                begun = row.state in TERMINAL or not hangs_on(row)
+                above = any(each in due or each in new for each in parents[name])
+                if (
+                    name in new
+                    or name in self.stale
+                    or is_meant(work)
+                    or (begun and (above or replaced(rt, work)))
+                ):
+                    due[name] = row.id
+        return due
+
+    def carry_out(self, due: Mapping[str, str]) -> None:
+        """
+        Go over to what is deployed: *due* is run again, what is gone is left out.
+
+        Raises:
+            UsageError: It was refused: nothing has changed.
+        """
+        manager, rt, made_id = self._manager, self._rt, self.made_id
+        text = str(self)
+        anew = {
+            due[name]
+            for name in due
+            if name in self.stale or self._works[name]._row.state is _COMPLETED
+        }
+        going = [self._going[name] for name in self.gone]
+        renewing = _Due(rt, frozenset(due.values()), anew, going)
+        workflow = self.deployed.workflow
+        if workflow is None:
+            rt.submit_tasks([*self._tasks.values()], renewing=renewing)
+        else:
+            note(rt, made_id, self._tasks.values(), AS_DEPLOYED, text=text)
+            manager._go_over(made_id, workflow, self.deployed.note, renewing, going)
+        if text:
+            said_by = self.deployed.said_by
+            _LOG.info("%s goes on as deployed (%s): %s", made_id, said_by, text)
+
+
+@attrs.frozen
+class _Due:
+    """Which of the tasks of a run are made again: see `Renewing`."""
+
+    rt: Any
+    #: The ids of their latest runs; and of those that make all anew that they add.
+    ids: frozenset[str]
+    anew: Collection[str]
+    #: What is gone: if it has not ended, it does not begin any more.
+    gone: Sequence[Any]
+    decides: bool = True
+
+    def is_due(self, work: Work, *, is_other: bool) -> bool:
+        """Whether *work* is made again; *is_other*: another task is deployed now."""
+        return is_other or work._row.id in self.ids
+
+    def is_anew(self, work: Work) -> bool:
+        """Whether what it has added in its turn is made again, too."""
+        return work._row.id in self.anew
+
+    def admitted(self, now: int) -> None:
+        """Cancel what is gone, and has not ended."""
+        for work in self.gone:
+            # If the state machine forbids it, it goes on, and nobody listens.
+            with suppress(InvalidTransitionError):
+                self.rt.kernel.cancel(work._row, now, GONE)
+
+
+def move_of(
+    manager: Any, made_id: str, which: str | None, deployed: Deployed | None
+) -> Move | None:
+    """
+    The way over to today's definition; None: the act takes the definition as it was.
+
+    Raises:
+        InvalidTaskError: *which* is none, or what is deployed is not known.
+    """
+    check_which(which)
+    if which == AS_IT_WAS:
+        return None
+    if deployed is None:
+        if which is None:
+            return None
+        msg = f"nobody has said in this program what {made_id} is today"
+        hint = (
+            "declare its schedule before; or call orch.workflows."
+            f"start(workflow, id={made_id!r}, definition={AS_DEPLOYED!r})"
+        )
+        raise InvalidTaskError(msg, hint=hint)
+    return Move(manager, made_id, deployed)
+
+
+def check_which(which: object) -> None:
+    """
+    Check *which* definition an act is to take.
+
+    Raises:
+        InvalidTaskError: It is neither.
+    """
+    if which is not None:
+        check_word("definition", which, (AS_DEPLOYED, AS_IT_WAS))
+
+
+def of_flow(rt: Any, run_id: str) -> Deployed | None:
+    """What a run is today that a `@workflow` function has written down; or None."""
+    document = _document(rt, run_id)
+    flow = _found(document.get("flow", ""))
+    if not isinstance(flow, WorkflowFunction):
+        return None
+    given = {
+        name: value
+        for name, value in document.get("given", {}).items()
+        if name in flow.parameters
+    }
+    workflow, values = written(flow, given)
+    return Deployed(
+        flow_name(flow), None, workflow, {PARAMETERS: values} if values else None
+    )
+
+
+def flow_name(flow: WorkflowFunction[...]) -> str:
+    """Where a function that writes down workflows stands: `module:name`."""
+    return f"{flow.fn.__module__}:{flow.fn.__qualname__}"
+
+
+def _found(place: str) -> Any:
+    module, _, path = place.partition(":")
+    member: Any = sys.modules.get(module)
+    if member is None and module:
+        with suppress(ImportError):
+            member = import_module(module)
+    for part in path.split("."):
+        member = getattr(member, part, None)
+    return member
+
+
+def _codes_of_call(work: Work) -> dict[str, str]:
+    """The code that *work*, of this life, calls."""
+    task = work._task
+    if task is None:
+        return {}
+    return codes_of([task], anew=True)
+
+
+def _between(old: Task | None, new: Task) -> list[str]:
+    """In what parameters differ, in words."""
+    if old is None:
+        return []
+    before, now = (as_json(MadeFor(each.metadata).parameters) for each in (old, new))
+    return [
+        f"{name} {_value(before, name)} → {_value(now, name)}"
+        for name in {**before, **now}
+        if name not in before or name not in now or before[name] != now[name]
+    ]
+
+
+def _value(values: Mapping[str, Any], name: str) -> str:
+    return show(values[name]) if name in values else "missing"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
