@@ -583,6 +583,7 @@ class AsyncWorkflows(_Face):
     get: Final = awaited(WorkflowManager.get)
     find: Final = awaited(WorkflowManager.find)
     status: Final = awaited(WorkflowManager.status)
+    versions: Final = awaited(WorkflowManager.versions)
     cancel: Final = awaited(WorkflowManager.cancel)
     pause: Final = awaited(WorkflowManager.pause)
     resume: Final = awaited(WorkflowManager.resume)

@@ -52,7 +52,7 @@ from taskorch.kit.limits import (
     NS,
     SIGNAL_SECONDS,
 )
-from taskorch.kit.plain import SCHEDULES
+from taskorch.kit.plain import SCHEDULES, VERSIONS
 from taskorch.kit.verbs import (
     COUNT,
     FOR_PROGRAMS,
@@ -2076,7 +2076,7 @@ class TaskOrchestrator:
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 
             _limits.restore(self._rt)
-        if "versions" in self._rt.kernel.kept:
+        if VERSIONS in self._rt.kernel.kept:
             from taskorch._managers import _versions  # noqa: PLC0415 - when needed
 
             _versions.taken_up(self._rt)

@@ -610,11 +610,16 @@ class Client:
     # -- control -------------------------------------------------------------------
 
     def rerun_task(
-        self, task_id: str, *, downstream: bool | None = None
+        self,
+        task_id: str,
+        *,
+        downstream: bool | None = None,
+        definition: Literal["as_deployed", "as_it_was"] | None = None,
     ) -> RemoteHandle:
         """See `TaskOrchestrator.rerun_task`."""
-        asked = None if downstream is None else {"downstream": downstream}
-        answer = self._of_task("POST", task_id, "/rerun", asked)
+        asked: dict[str, Any] = {"downstream": downstream, "definition": definition}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        answer = self._of_task("POST", task_id, "/rerun", asked or None)
         return RemoteHandle(answer["task_id"], self)
 
     # -- what is made again and again ----------------------------------------------
@@ -641,6 +646,7 @@ class Client:
         order: str = "oldest",
         stop_on_failure: bool = False,
         by: str = "",
+        definition: Literal["as_deployed", "as_it_was"] | None = None,
     ) -> Backfilled:
         """See `orch.schedules.backfill`."""
         path = f"/schedules/{quote(name, safe='')}/backfill"
@@ -658,6 +664,8 @@ class Client:
             period["stop_on_failure"] = True
         if by:
             period["by"] = by
+        if definition is not None:
+            period["definition"] = definition
         answer = self._ask("POST", path, period)
         backfill_id = answer.get("backfill_id", "")
         return Backfilled(answer["ids"], answer["already"], backfill_id)
@@ -759,6 +767,7 @@ class Client:
     release_starts: Final = asking(TaskOrchestrator.release_starts, bool)
     find_workflows: Final = asking(WorkflowManager.find, texts)
     workflow_status: Final = asking(WorkflowManager.status, document)
+    workflow_versions: Final = asking(WorkflowManager.versions, documents)
     cancel_workflow: Final = asking(WorkflowManager.cancel, bool)
     pause_workflow: Final = asking(WorkflowManager.pause, bool)
     resume_workflow: Final = asking(WorkflowManager.resume, bool)
@@ -1013,10 +1022,19 @@ class AsyncClient:
         return self._handle(await _apart(partial(self._client.handle, task_id)))
 
     async def rerun_task(
-        self, task_id: str, *, downstream: bool | None = None
+        self,
+        task_id: str,
+        *,
+        downstream: bool | None = None,
+        definition: Literal["as_deployed", "as_it_was"] | None = None,
     ) -> AsyncRemoteHandle:
         """See `Client.rerun_task`."""
-        rerun = partial(self._client.rerun_task, task_id, downstream=downstream)
+        rerun = partial(
+            self._client.rerun_task,
+            task_id,
+            downstream=downstream,
+            definition=definition,
+        )
         return self._handle(await _apart(rerun))
 
     def _handle(self, handle: RemoteHandle) -> AsyncRemoteHandle:
@@ -1068,6 +1086,7 @@ class AsyncClient:
     release_starts: Final = on_thread(Client.release_starts)
     find_workflows: Final = on_thread(Client.find_workflows)
     workflow_status: Final = on_thread(Client.workflow_status)
+    workflow_versions: Final = on_thread(Client.workflow_versions)
     cancel_workflow: Final = on_thread(Client.cancel_workflow)
     pause_workflow: Final = on_thread(Client.pause_workflow)
     resume_workflow: Final = on_thread(Client.resume_workflow)

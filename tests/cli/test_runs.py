@@ -255,7 +255,8 @@ def test_what_cannot_be_undone_is_asked_and_nobody_is_no_yes(
     words = ("runs", journal, "restart", NIGHTS[0])
     code, out, err = taskorch(capsys, *words)
     assert (code, out) == (2, "")
-    assert f"{NIGHTS[0]}: Runs 2 tasks again. 1 task that waited goes on." in err
+    assert f"{NIGHTS[0]}: Runs 2 tasks again. As it was: nobody says here" in err
+    assert "1 task that waited goes on." in err
     assert "--yes" in err
     for answer in ("", "n\n", "maybe\n", "\n"):
         monkeypatch.setattr("sys.stdin", Terminal(answer))

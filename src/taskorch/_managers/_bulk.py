@@ -79,7 +79,7 @@ def _gone_over(runtime: Runtime, meant: Sequence[TaskRow]) -> list[str]:
     for made_id in dict.fromkeys(row.run or stem_of(row.id) for row in rows):
         move = manager._move(made_id, None)
         if move:
-            due = move.due(lambda work: work._row.id in ids)
+            due = move.due(lambda handle: handle.task_id in ids)
             move.carry_out(due)
             changed += [each for each in due.values() if each in ids]
     return changed

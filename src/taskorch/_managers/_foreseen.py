@@ -109,6 +109,8 @@ def restart_of_run(orch: Any, run_id: str, definition: str | None = None) -> For
         return Foreseen((), text, does_something=False)
     opened = {*open_of(orch.workflows.get(run_id))}.difference(ids)
     text = f"Runs {counted(len(ids), 'task')} again."
+    if definition is None and orch.workflows._is_of_earlier(run_id):
+        text += " As it was: nobody says here what it is today."
     if opened:
         text += f" {many_tasks(opened, 'that waited goes', 'that waited go')} on."
     return Foreseen(tuple(ids), text)
@@ -387,13 +389,13 @@ def _differences_of(orch: Any, made: Iterable[str], definition: str | None) -> s
         return " They keep their own graph, arguments and options."
     if not different:
         return ""
-    said = [
+    sentences = [
         f" For {each[-1]}"
         + f" and {len(each) - 1} more" * (len(each) > 1)
         + f": {text}."
         for text, each in different.items()
     ]
-    return f" Today's definition differs, and is taken.{''.join(said)}"
+    return f" Today's definition differs, and is taken.{''.join(sentences)}"
 
 
 def cancel_of_backfill(

@@ -29,6 +29,8 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.kit.checks import check_count, check_there
+from taskorch.kit.fence import log_of
+from taskorch.kit.plain import GONE
 from taskorch.kit.verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
@@ -43,7 +45,6 @@ from taskorch.model.ids import (
     stem_of,
 )
 from taskorch.runtime import (
-    GONE,
     added_by,
     ended_earlier,
     failed_earlier,
@@ -59,12 +60,13 @@ from taskorch.workflows._graph import Parents, order
 from taskorch.workflows._parameters import as_json, by_names, kept
 
 if TYPE_CHECKING:
-    from taskorch._managers._versions import Deployed, Move
+    from taskorch._managers._versions import Deployed, Move, RunVersion
     from taskorch.kernel import TaskRow
     from taskorch.planning import ExecutionPlan
     from taskorch.runtime import AttemptContext, Runtime, Work
     from taskorch.runtime._submission import Renewing
 
+_LOG: Final = log_of(__name__)
 #: What does the work of those steps of a workflow that must know their run.
 _REAL: Final[dict[Any, Callable[..., Any]]] = {_steps.gate: gate, _steps.mapped: mapped}
 #: Runs with limits, and attempts with names, before those that are over are forgotten.
@@ -165,28 +167,10 @@ class WorkflowManager:
             UsageError: A task was refused: see `submit_tasks`.
         """
         rt = self._rt
-        values: dict[str, Any] = {}
-        more: dict[str, Any] = {}
-        if isinstance(workflow, Workflow | WorkflowFunction):
-            more = _recipe(workflow, parameters)
-            workflow, values = written(workflow, parameters)
-        elif "taskorch.planning" in sys.modules:
-            from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
-
-            if isinstance(workflow, ExecutionPlan):
-                plan = workflow.workflow
-                run = self.start(
-                    plan,
-                    id,
-                    max_added=max_added,
-                    parameters=parameters,
-                    definition=definition,
-                )
-                run.plan = workflow
-                return run
-        if not isinstance(workflow, Workflow):
-            msg = f"a Workflow is started, not {show(workflow)}"
-            raise InvalidTaskError(msg, hint="orch.submit_tasks takes single tasks")
+        if not isinstance(workflow, Workflow | WorkflowFunction):
+            return self._start_plan(workflow, id, max_added, parameters, definition)
+        recipe = workflow
+        workflow, values = written(workflow, parameters)
         check_count("max_added", max_added, least=0)
         if id is not None:
             check_name("the id of a run", id)
@@ -194,9 +178,9 @@ class WorkflowManager:
         rt.look_up()
         if id is None:
             run_id = f"{workflow.name}-{rt.new_id()}"
-            return self._start(
-                workflow, run_id, max_added, is_new=True, note=note, more=more
-            )
+            if rt.committer is not None:
+                self._note_begun(workflow, run_id, _recipe(recipe, parameters))
+            return self._start(workflow, run_id, max_added, is_new=True, note=note)
         if definition is not None and self._is_here(id, definition):
             from taskorch._managers._versions import Deployed  # noqa: PLC0415 - few need it
 
@@ -205,12 +189,42 @@ class WorkflowManager:
             is_new = self._check_known(workflow, id)
             if not is_new:
                 self._refuse_others(id, values, set(by_names(parameters)))
-            run = self._start(
-                workflow, id, max_added, is_new=is_new, note=note, more=more
-            )
+            elif rt.committer is not None:
+                self._note_begun(workflow, id, _recipe(recipe, parameters))
+            run = self._start(workflow, id, max_added, is_new=is_new, note=note)
             if not is_new:
                 self._rerun_stale(run)
             return run
+
+    def _start_plan(
+        self,
+        plan: object,
+        run_id: str | None,
+        max_added: int,
+        parameters: Mapping[str, Any] | None,
+        definition: Literal["as_deployed", "as_it_was"] | None,
+    ) -> WorkflowRun:
+        """
+        `start`, of what is no workflow: a plan is.
+
+        Raises:
+            InvalidTaskError: It is none.
+        """
+        if "taskorch.planning" in sys.modules:
+            from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
+
+            if isinstance(plan, ExecutionPlan):
+                run = self.start(
+                    plan.workflow,
+                    run_id,
+                    max_added=max_added,
+                    parameters=parameters,
+                    definition=definition,
+                )
+                run.plan = plan
+                return run
+        msg = f"a Workflow is started, not {show(plan)}"
+        raise InvalidTaskError(msg, hint="orch.submit_tasks takes single tasks")
 
     def _is_here(self, run_id: str, definition: object) -> bool:
         """Whether a run is there, and is to go over to another definition."""
@@ -254,9 +268,9 @@ class WorkflowManager:
         more = {"given": as_json(kept(given))} if given else None
         with self._starting:
             is_new = self._check_known(workflow, run_id)
-            return self._start(
-                workflow, run_id, MAX_ADDED, is_new=is_new, note=note, more=more
-            )
+            if is_new and (more or self._rt.committer is not None):
+                self._note_begun(workflow, run_id, more)
+            return self._start(workflow, run_id, MAX_ADDED, is_new=is_new, note=note)
 
     def _start(
         self,
@@ -266,7 +280,6 @@ class WorkflowManager:
         *,
         is_new: bool,
         note: Mapping[str, Any] | None = None,
-        more: Mapping[str, Any] | None = None,
         renewing: Renewing | None = None,
     ) -> WorkflowRun:
         rt = self._rt
@@ -282,7 +295,6 @@ class WorkflowManager:
         had_failed = (
             not (is_new or renewing) and rt.rerun_failed and self._had_failed(run_id)
         )
-        self._note_version(run_id, drafts.values(), more, is_new=is_new)
         begun = workflow_span(rt, workflow.name, run_id) if is_new else nullcontext()
         try:
             with begun:
@@ -318,28 +330,22 @@ class WorkflowManager:
             self._restart(run, ended_earlier)
         return run
 
-    def _note_version(
-        self,
-        run_id: str,
-        tasks: Iterable[Task],
-        more: Mapping[str, Any] | None,
-        *,
-        is_new: bool,
+    def _note_begun(
+        self, workflow: Workflow, run_id: str, more: Mapping[str, Any] | None
     ) -> None:
-        """Keep what code a run has from now on, if a later life could have another."""
-        if self._rt.committer is None and not more:
-            return
+        """Keep what code a run begins with, and what it can be made of again."""
         from taskorch._managers import _versions  # noqa: PLC0415 - when needed
 
-        how = _versions.BEGUN if is_new else _versions.WENT_ON
-        _versions.note(self._rt, run_id, tasks, how, more=more)
+        tasks = workflow._drafts(run_id).values()
+        _versions.note(self._rt, run_id, tasks, _versions.BEGUN, more=more)
 
     def _submittable(
         self, workflow: Workflow, run_id: str, note: Mapping[str, Any] | None
-    ) -> dict[str, Task]:
-        """The tasks of a workflow by their ids, as they are submitted for a run."""
+    ) -> tuple[dict[str, Task], Parents]:
+        """The tasks of a workflow as submitted for a run, and their parents."""
         tasks = [real_task(task) for task in workflow.tasks(run_id)]
-        return dict(_noted(dict(zip(workflow, tasks, strict=True)), note))
+        by_name = dict(_noted(dict(zip(workflow, tasks, strict=True)), note))
+        return by_name, workflow._share()
 
     def _start_part(
         self, run_id: str, tasks: Iterable[Task], values: Mapping[str, Any]
@@ -596,6 +602,29 @@ class WorkflowManager:
         return self.get(run_id).status()
 
     @verb(
+        "Which definitions a run had.",
+        "journal",
+        "GET /workflows/{workflow_id}/versions",
+        operation="workflow_versions",
+        gives="versions",
+        refuses=(404,),
+        keys={"run_id": "workflow_id"},
+        lacks=lacks(command="`runs show` says it"),
+    )
+    def versions(self, run_id: str) -> list[RunVersion]:
+        """
+        Which definitions a run had, the first one first.
+
+        They are known with a journal, of the latest 10,000 runs.
+
+        Raises:
+            UnknownTaskError: No workflow runs, or ran, under this id.
+        """
+        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+        return _versions.versions(self._rt, self.get(run_id).workflow_id)
+
+    @verb(
         "Cancel a run.",
         "journal",
         "POST /workflows/{workflow_id}/cancel",
@@ -755,8 +784,26 @@ class WorkflowManager:
         run, move = self.get(run_id), self._move(run_id, definition)
         if move:
             return self._restart_as(run_id, move.deployed)
+        if definition is None and move is None and self._is_of_earlier(run_id):
+            _LOG.info("%s is restarted as it was: nobody says what it is today", run_id)
+        self._note_as_it_was(run)
         self._restart(run, lambda _work: True)
         return run
+
+    def _is_of_earlier(self, run_id: str) -> bool:
+        """Whether a run began in an earlier life, and nobody says what it is today."""
+        works = self.get(run_id).handles.values()
+        is_earlier = self._rt.committer is not None and any(map(ended_earlier, works))
+        return is_earlier and self._move(run_id, None) is None
+
+    def _note_as_it_was(self, run: WorkflowRun) -> None:
+        """Keep with what code a run goes on that keeps its definition."""
+        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+        tasks = [work._task for work in run.handles.values() if work._task is not None]
+        if _versions.versions(self._rt, run.workflow_id):
+            how = _versions.AS_IT_WAS
+            _versions.note(self._rt, run.workflow_id, tasks, how)
 
     def _restart_as(self, run_id: str, deployed: Deployed) -> WorkflowRun:
         """`restart`, after the run has gone over to what is *deployed*."""
@@ -811,6 +858,8 @@ class WorkflowManager:
         name = name_of(latest) if work._row.run else ""
         move = self._move(self._moved_with(task_id), definition)
         if not move:
+            if work._row.run:
+                self._note_as_it_was(self.get(work._row.run))
             return False
         if name in move.gone:
             msg = f"{task_id} is not deployed any more: its run has {move} today"
@@ -1098,8 +1147,8 @@ def _recipe(
         return {}
     from taskorch._managers import _versions  # noqa: PLC0415 - when needed
 
-    given = as_json(kept(by_names(parameters)))
-    return {"flow": _versions.flow_name(flow), "given": given}
+    values = as_json(kept(by_names(parameters)))
+    return {"flow": _versions.flow_name(flow), "given": values}
 
 
 def _some_of(names: Sequence[str]) -> str:

@@ -21,7 +21,6 @@ import attrs
 
 from taskorch._managers._versions import (
     AS_IT_WAS,
-    VERSIONS,
     Deployed,
     Move,
     check_which,
@@ -44,7 +43,7 @@ from taskorch.kit.clock import wall
 from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
-from taskorch.kit.plain import BACKFILLS, SCHEDULES
+from taskorch.kit.plain import BACKFILLS, SCHEDULES, VERSIONS
 from taskorch.kit.ticks import TickProgress, read_progress, ticks_of
 from taskorch.kit.verbs import TEXT, lacks, verb
 from taskorch.kit.visible import said, show
@@ -355,10 +354,10 @@ class ScheduleHost(ABC):
         """What it was given besides the schedule's parameters; None: nobody knows."""
         with self.kernel() as kernel:
             text = kernel.kept.get(VERSIONS, {}).get(made_id)
-        given: Mapping[str, Any] | None = None
+        values: Mapping[str, Any] | None = None
         if text is not None:
-            given = json.loads(text).get("given", {})
-        return given
+            values = json.loads(text).get("given", {})
+        return values
 
     def go_over(self, made_id: str, deployed: Deployed, since_ns: int) -> bool:
         """
@@ -1500,8 +1499,9 @@ class ScheduleManager:
         if run.before:
             deployed: Deployed | None = None
             if backfill.which != AS_IT_WAS:
-                given = backfill.parameters
-                deployed = self._deployed_for(entry, run.slot_ns, made_id, given)
+                deployed = self._deployed_for(
+                    entry, run.slot_ns, made_id, backfill.parameters
+                )
             if is_run(made_id):
                 if deployed is None or not self._host.go_over(
                     made_id, deployed, run.asked_ns
@@ -2150,8 +2150,8 @@ class ScheduleManager:
                 workflow, values = _workflow_for(work, order)
                 # It is there already, if it was made in an earlier life, and edited.
                 try:
-                    note, given = order.note(values), order.parameters or {}
-                    self._host.start(workflow, order.made_id, note, given)
+                    note, own = order.note(values), order.parameters or {}
+                    self._host.start(workflow, order.made_id, note, own)
                 except DuplicateTaskError:
                     self._refuse_taken(order, lost)
             elif work is not None:
@@ -2172,8 +2172,8 @@ class ScheduleManager:
 
     def _keep_given(self, order: _SlotOrder) -> None:
         """Keep what a task was given besides the parameters of its schedule."""
-        given = as_json(kept(order.parameters or {}))
-        text, made_id = json.dumps({"given": given}), order.made_id
+        values = as_json(kept(order.parameters or {}))
+        text, made_id = json.dumps({"given": values}), order.made_id
 
         def change(kernel: Kernel, now: int) -> None:
             kernel.keep_document(VERSIONS, made_id, text, now)
@@ -2182,32 +2182,32 @@ class ScheduleManager:
 
     def _deployed(self, made_id: str) -> Deployed | None:
         """
-        What a task, or a run, is today, if a schedule has made it that there is.
+        What a task, or a run, is today, if a schedule that there is has made it.
 
         Raises:
             InvalidTaskError: The schedule makes something else today, or its parameters
                 are not those of what it makes.
         """
-        made = self._host.made_for(made_id)
-        if made.schedule is None or made.slot is None:
+        source = self._host.made_for(made_id)
+        if source.schedule is None or source.slot is None:
             return None
         with self._lock:
-            entry = self._known().get(made.schedule)
+            entry = self._known().get(source.schedule)
             if entry is None:
                 return None
             with suppress(InvalidTaskError):
                 self._ensure_work(entry)
         if entry.work is None:
             return None
-        slot = moment_ns("slot", made.slot, entry.times.zone) or 0
-        given = self._host.given_to(made_id)
-        if given is None:
+        slot = moment_ns("slot", source.slot, entry.times.zone) or 0
+        values = self._host.given_to(made_id)
+        if values is None:
             is_own = made_id == entry.definition.slot_id(slot)
-            given = {} if is_own else made.parameters
-        return self._deployed_for(entry, slot, made_id, given)
+            values = {} if is_own else source.parameters
+        return self._deployed_for(entry, slot, made_id, values)
 
     def _deployed_for(
-        self, entry: _Entry, slot: int, made_id: str, given: Mapping[str, Any]
+        self, entry: _Entry, slot: int, made_id: str, values: Mapping[str, Any]
     ) -> Deployed:
         work, name = entry.work, entry.definition.name
         if entry.is_run != is_run(made_id):
@@ -2219,8 +2219,8 @@ class ScheduleManager:
             hint = "definition='as_it_was' runs it again; or remove it, and backfill"
             raise InvalidTaskError(msg, hint=hint)
         if not isinstance(work, Task) and work is not None and declared_by(work):
-            given = {key: given[key] for key in given if key in declared_by(work)}
-        order = _SlotOrder(entry, slot, made_id, "backfill", (), given)
+            values = {key: values[key] for key in values if key in declared_by(work)}
+        order = _SlotOrder(entry, slot, made_id, "backfill", (), values)
         said_by = f"schedule {name}"
         if isinstance(work, Workflow | WorkflowFunction):
             workflow, values = _workflow_for(work, order)

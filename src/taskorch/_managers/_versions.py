@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from importlib import import_module
 from inspect import isroutine
@@ -30,14 +31,15 @@ from taskorch.errors import InvalidTaskError, InvalidTransitionError
 from taskorch.kernel import hangs_on
 from taskorch.kit.checks import check_word
 from taskorch.kit.fence import is_values, log_of
+from taskorch.kit.plain import GONE, VERSIONS
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, Call, Task, TaskState
 from taskorch.model._made_for import PARAMETERS, MadeFor
-from taskorch.model.ids import name_of, stem_of
-from taskorch.runtime import GONE, added_by, is_gone, names_above, replaced
+from taskorch.model.ids import in_run, name_of, stem_of
+from taskorch.runtime import added_by, is_gone, names_above, replaced
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._functions import written
-from taskorch.workflows._graph import order
+from taskorch.workflows._graph import Parents, order
 from taskorch.workflows._parameters import as_json
 
 if TYPE_CHECKING:
@@ -51,8 +53,7 @@ AS_IT_WAS: Final = "as_it_was"
 BEGUN: Final = "begun"
 WENT_ON: Final = "went on"
 _COMPLETED: Final = TaskState.COMPLETED
-#: The documents: of each run its versions, and of each digest the code.
-VERSIONS: Final = "versions"
+#: Among the documents of runs, those that say the code of a digest.
 _CODE: Final = "code:"
 #: Runs whose versions are kept, the latest.
 _KEPT: Final = 10_000
@@ -94,7 +95,7 @@ def codes_of(tasks: Iterable[Task], *, anew: bool = False) -> dict[str, str]:
     Those of taskorch itself are left out. A digest that was made in this process counts
     unless it is made *anew*: what a function calls may have been replaced since.
     """
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     seen: dict[int, None] = {}
     for task in tasks:
         for fn in _functions(task):
@@ -102,9 +103,9 @@ def codes_of(tasks: Iterable[Task], *, anew: bool = False) -> dict[str, str]:
                 seen[id(fn)] = None
                 name, digest = _called(fn), _digest(fn, anew=anew)
                 # Some have one name, such as those of lambda.
-                both = digest if name not in found else _short(found[name] + digest)
-                found[name] = both
-    return found
+                both = digest if name not in digests else _short(digests[name] + digest)
+                digests[name] = both
+    return digests
 
 
 def _functions(task: Task) -> Iterator[Any]:
@@ -130,7 +131,7 @@ def _called(fn: Any) -> str:
 
 def _digest(fn: Any, *, anew: bool) -> str:
     """The digest of a function's code; "" if no more than its name is known."""
-    from taskorch.runtime import described_function  # noqa: PLC0415 - when needed
+    from taskorch.runtime._memo import described_function  # noqa: PLC0415 - when needed
 
     with suppress(TypeError):
         if not anew and fn in _DIGESTS:
@@ -161,19 +162,28 @@ class RunVersion:
     A definition that a run had from a time on.
 
     Attributes:
-        since_ns: From when on.
-        digest: That of its code.
-        how: `begun`, `as_deployed`, `as_it_was`, or `went on`: a later life has other
-            code of what had not ended.
-        text: In what it differs from the version before, in words.
+        since: From when on, in UTC.
+        digest: A word that stands for the code of its functions.
+        how: `begun`, `as_deployed`, `as_it_was`; or `went on`, where a later life has
+            other code of what had not ended.
+        text: In what it differs from the one before, in words.
         codes: The digests of its functions, by their names.
     """
 
-    since_ns: int
+    since: datetime
     digest: str
     how: str
     text: str
     codes: Codes = attrs.field(repr=False)
+
+    def __str__(self) -> str:
+        how = self.how.replace("_", " ")
+        return f"{how} ({self.digest})" + f": {self.text}" * bool(self.text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as a document."""
+        fields = {"since": self.since.isoformat(), "text": self.text}
+        return {**fields, "digest": self.digest, "how": self.how}
 
 
 def note(
@@ -229,9 +239,14 @@ def note(
 def versions(rt: Any, run_id: str) -> list[RunVersion]:
     """The versions that a run had, the first one first; none: nothing is known."""
     return [
-        RunVersion(since, digest, how, text, _document(rt, _CODE + digest))
+        RunVersion(_moment(since), digest, how, text, _document(rt, _CODE + digest))
         for since, digest, how, text in _document(rt, run_id).get("versions", ())
     ]
+
+
+def _moment(ns: int) -> datetime:
+    """A time of an event, in whole microseconds."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ns // 1_000)
 
 
 def _document(rt: Any, key: str) -> Mapping[str, Any]:
@@ -242,8 +257,8 @@ def _document(rt: Any, key: str) -> Mapping[str, Any]:
 
 def given_to(rt: Any, run_id: str) -> Mapping[str, Any] | None:
     """The parameters that a run was given; None: it is not known."""
-    given: Mapping[str, Any] | None = _document(rt, run_id).get("given")
-    return given
+    parameters: Mapping[str, Any] | None = _document(rt, run_id).get("given")
+    return parameters
 
 
 def taken_up(rt: Any) -> None:
@@ -297,10 +312,13 @@ class Move:
         workflow, task = deployed.workflow, deployed.task
         #: The tasks by their ids in the run, as they would be submitted.
         self._tasks: dict[str, Task] = {}
+        self._parents: Parents = {"": ()}
         if task is not None:
             self._tasks[""] = self._queued(task)
         if workflow is not None:
-            self._tasks = manager._submittable(workflow, made_id, deployed.note)
+            self._tasks, self._parents = manager._submittable(
+                workflow, made_id, deployed.note
+            )
         self._works: dict[str, Work] = {}
         self._going: dict[str, Work] = {}
         #: Names of tasks that are new, and that are gone.
@@ -339,7 +357,9 @@ class Move:
                     self._works[name] = work
                 continue
             self._works[name] = work
-            changes = [f"{what} {was} → {now}" for what, was, now in (*parts, *options)]
+            changes = [
+                f"{field} {was} → {now}" for field, was, now in (*parts, *options)
+            ]
             if parts:
                 self.stale.add(name)
             if self._has_other_code(task, work, codes, history):
@@ -361,10 +381,11 @@ class Move:
         row = work._row
         if not row.attempt:
             return False
+        began = _moment(row.started_ns)
         names = [_called(fn) for fn in _functions(task)]
-        had = [each.codes for each in history if each.since_ns <= row.started_ns]
+        had = [each.codes for each in history if each.since <= began]
         if not had:
-            was = codes_of([task]) if work._fn is None else _codes_of_call(work)
+            was = codes_of([] if work._task is None else [work._task], anew=True)
             return any(was.get(name, codes[name]) != codes[name] for name in names)
         return any(had[-1].get(name, codes[name]) != codes[name] for name in names)
 
@@ -386,44 +407,43 @@ class Move:
 
     def __str__(self) -> str:
         """In what today's definition differs, in a line."""
-        said = [f"+ {_named(self.new)}"] if self.new else []
-        said += [f"- {_named(self.gone)}"] if self.gone else []
-        said += [f"parameters: {', '.join(self.parameters)}"] if self.parameters else []
+        run = in_run(self.made_id, "")
+        parts = [f"+ {_named(self.new)}"] if self.new else []
+        parts += [f"- {_named(self.gone)}"] if self.gone else []
+        parts += (
+            [f"parameters: {', '.join(self.parameters)}"] if self.parameters else []
+        )
         names: dict[str, list[str]] = {}
         for name, changes in self.changes.items():
             shown = changes[:_SHOWN]
             if len(changes) > _SHOWN:
                 shown.append(f"and {len(changes) - _SHOWN} more")
             names.setdefault(", ".join(shown), []).append(name)
-        said += [
+        parts += [
             f"{_named(each)}: {text}" if any(each) else text
             for text, each in names.items()
         ]
-        if len(said) > _MOST:
-            said[_MOST:] = [f"and {len(said) - _MOST} changes more"]
-        return "; ".join(said)
+        if len(parts) > _MOST:
+            parts[_MOST:] = [f"and {len(parts) - _MOST} changes more"]
+        return "; ".join(parts).replace(run, "")
 
-    def due(self, is_meant: Callable[[Work], bool]) -> dict[str, str]:
+    def due(self, is_meant: Callable[[Any], bool]) -> dict[str, str]:
         """
         What is run again if those are that are *meant*: names, and ids of latest runs.
 
         It is what is meant, what does not hold, and what had the results of these.
         """
         rt = self._rt
-        workflow = self.deployed.workflow
-        parents: Mapping[str, Collection[str]] = (
-            dict.fromkeys(self._tasks, ()) if workflow is None else workflow._share()
-        )
         due: dict[str, str] = {}
         new = {*self.new}
         with rt.lock:
-            for name in order(parents):
+            for name in order(self._parents):
                 work = self._works.get(name)
                 if work is None:
                     continue
                 row = work._row
                 begun = row.state in TERMINAL or not hangs_on(row)
-                above = any(each in due or each in new for each in parents[name])
+                above = any(each in due or each in new for each in self._parents[name])
                 if (
                     name in new
                     or name in self.stale
@@ -529,12 +549,12 @@ def of_flow(rt: Any, run_id: str) -> Deployed | None:
     flow = _found(document.get("flow", ""))
     if not isinstance(flow, WorkflowFunction):
         return None
-    given = {
+    values_given = {
         name: value
         for name, value in document.get("given", {}).items()
         if name in flow.parameters
     }
-    workflow, values = written(flow, given)
+    workflow, values = written(flow, values_given)
     return Deployed(
         flow_name(flow), None, workflow, {PARAMETERS: values} if values else None
     )
@@ -556,27 +576,19 @@ def _found(place: str) -> Any:
     return member
 
 
-def _codes_of_call(work: Work) -> dict[str, str]:
-    """The code that *work*, of this life, calls."""
-    task = work._task
-    if task is None:
-        return {}
-    return codes_of([task], anew=True)
-
-
 def _between(old: Task | None, new: Task) -> list[str]:
     """In what parameters differ, in words."""
     if old is None:
         return []
     before, now = (as_json(MadeFor(each.metadata).parameters) for each in (old, new))
     return [
-        f"{name} {_value(before, name)} → {_value(now, name)}"
+        f"{name} {_shown_of(before, name)} → {_shown_of(now, name)}"
         for name in {**before, **now}
         if name not in before or name not in now or before[name] != now[name]
     ]
 
 
-def _value(values: Mapping[str, Any], name: str) -> str:
+def _shown_of(values: Mapping[str, Any], name: str) -> str:
     return show(values[name]) if name in values else "missing"
 
 

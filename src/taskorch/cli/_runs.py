@@ -140,6 +140,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--yes", action="store_true", help="of `restart` and `cancel`: do not ask"
     )
+    parser.add_argument(
+        "--definition",
+        choices=("as_deployed", "as_it_was"),
+        help="of `restart`: today's definition, where one is known, or that of the run",
+    )
     parser.add_argument("--reason", metavar="TEXT", help="of `cancel`: why")
     add_json(parser)
 
@@ -312,6 +317,7 @@ def in_lines(reader: Reader, whole: Mapping[str, Any]) -> list[str]:
         "ended": utc(run["ended"]),
         "took": took(run),
         "tasks": _counts(run),
+        "definition": run.get("definition", ""),
         "error": "" if error is None else f"{error['type']}: {error['message']}",
         "last good": whole["last_good"] or "",
     }
@@ -398,9 +404,12 @@ def explained(reader: Reader, whole: Mapping[str, Any]) -> Iterator[tuple[str, s
 
 
 def _change(args: argparse.Namespace, act: RunAct) -> int:
+    if args.definition is not None and args.verb != "restart":
+        msg = f"--definition is of restart, and {args.verb} makes nothing anew"
+        raise InvalidTaskError(msg, hint="leave it out")
     names = _named(args, act)
     with at(args.journal) as orch:
-        previews = {name: foreseen(orch, act, name) for name in names}
+        previews = {name: foreseen(orch, act, name, args.definition) for name in names}
         previews = {
             name: each
             for name, each in previews.items()
@@ -414,7 +423,9 @@ def _change(args: argparse.Namespace, act: RunAct) -> int:
                 return FAILED
         code = OK
         for name, (verb, text, does) in previews.items():
-            changed = does and do(orch, verb, name, reason=args.reason)
+            changed = does and do(
+                orch, verb, name, reason=args.reason, definition=args.definition
+            )
             code = code if changed else FAILED
             if args.json:
                 print_json({"run": name, "changed": changed, "text": text})
@@ -447,7 +458,9 @@ def _named(args: argparse.Namespace, act: RunAct) -> list[str]:
     return [*names]
 
 
-def foreseen(orch: Any, act: RunAct, name: str) -> tuple[str, str, bool]:
+def foreseen(
+    orch: Any, act: RunAct, name: str, definition: str | None = None
+) -> tuple[str, str, bool]:
     """
     The verb of a run, what it would touch in words, and whether it does anything.
 
@@ -455,22 +468,25 @@ def foreseen(orch: Any, act: RunAct, name: str) -> tuple[str, str, bool]:
         UnknownTaskError: There is no such run.
     """
     try:
-        text, does = _preview(orch, act.of_workflow, name)
+        text, does = _preview(orch, act.of_workflow, name, definition)
         return act.of_workflow, text, does
     except UnknownTaskError:
         # One task, that a schedule has made, is a run, too.
         try:
-            text, does = _preview(orch, act.of_task, name)
+            text, does = _preview(orch, act.of_task, name, definition)
             return act.of_task, text, does
         except UnknownTaskError:
             pass
         raise
 
 
-def _preview(orch: Any, verb: str, name: str) -> tuple[str, bool]:
+def _preview(
+    orch: Any, verb: str, name: str, definition: str | None
+) -> tuple[str, bool]:
     if VERBS[verb].preview:
         about = previewed(verb)[0].name
-        document = touched(orch, verb, {about: name})
+        which = {} if definition is None else {"definition": definition}
+        document = touched(orch, verb, {about: name, **which})
         return document["text"], document["does_something"]
     # It can be undone: it is enough that there is one.
     is_run = verb.startswith("workflows.")
@@ -478,10 +494,19 @@ def _preview(orch: Any, verb: str, name: str) -> tuple[str, bool]:
     return "", True
 
 
-def do(orch: Any, verb: str, name: str, *, reason: str | None = None) -> bool:
+def do(
+    orch: Any,
+    verb: str,
+    name: str,
+    *,
+    reason: str | None = None,
+    definition: str | None = None,
+) -> bool:
     """Do it: whether anything has changed."""
     is_cancel = verb in ("workflows.cancel", "cancel_task")
     more = {"reason": reason} if reason is not None and is_cancel else {}
+    if definition is not None:
+        more["definition"] = definition
     return call(orch, verb, name, **more) is not False
 
 

@@ -21,6 +21,9 @@ _DURATION: Final = "timedelta64"
 #: Names of documents of extensions, see `orch.kept`, that others read, too.
 BACKFILLS: Final = "backfills"
 SCHEDULES: Final = "schedules"
+VERSIONS: Final = "versions"
+#: Why a task of a run was cancelled that its definition has no more.
+GONE: Final = "skipped: the deployed definition of its run has it no more"
 
 
 def is_numpys(cls: type) -> bool:

@@ -49,7 +49,7 @@ from taskorch.events import (
     TaskUnblocked,
 )
 from taskorch.kit.checks import zone_of
-from taskorch.kit.plain import SCHEDULES
+from taskorch.kit.plain import GONE, SCHEDULES, VERSIONS
 from taskorch.kit.ticks import read_progress, ticks_of
 from taskorch.kit.visible import masked
 from taskorch.kit.words import outcome
@@ -154,6 +154,8 @@ class RunLine:
         held: Of the tasks that are suspended, the states in which they were.
         error: The latest failure in it that no other one caused.
         tenants: Those whom its tasks are done for; None: nobody in particular.
+        definition: Which definition it has, if that is not the one it began with, and
+            how this differs from the one before.
     """
 
     run_id: str
@@ -172,6 +174,7 @@ class RunLine:
     counts: Counter[str] = attrs.field(factory=Counter[str])
     error: Broken | None = None
     tenants: set[str | None] = attrs.field(factory=set[str | None])
+    definition: str = ""
 
     @property
     def state(self) -> str:
@@ -234,6 +237,7 @@ class RunLine:
             "outcome": outcome(self.state, self.counts[ALLOWED]),
             "stuck": self.counts[STUCK],
             "reruns": self.reruns,
+            "definition": self.definition,
             "error": None if error is None else error.to_dict(),
         }
 
@@ -426,9 +430,15 @@ class RunIndex:
 
     def _cancelled(self, event: TaskCancelled) -> None:
         line = self._line_of(event.task_id)
+        if event.reason == GONE:
+            self._mend(stem_of(event.task_id))
         if line is not None:
             is_skipped = event.reason.startswith(SKIPPED)
             self._put(line, event, SKIPPED if is_skipped else _S.CANCELLED)
+            if event.reason == GONE:
+                line.complete(stem_of(event.task_id))
+                line.total -= 1
+                self._note_end(line, event.at_ns)
 
     def _put(self, line: RunLine, event: Any, state: str) -> None:
         stem, number = stem_of(event.task_id), number_of(event.task_id)
@@ -485,6 +495,13 @@ class RunIndex:
     def _kept(self, event: ExtensionKept) -> None:
         if event.extension == SCHEDULES:
             self.declare(event.key, event.document)
+        line = self.lines.get(event.key)
+        if event.extension == VERSIONS and line is not None:
+            # Of what is none of ours nothing is said.
+            with suppress(AttributeError, LookupError, TypeError, ValueError):
+                *_, how, text = json.loads(event.document)["versions"][-1]
+                words = how.replace("_", " ")
+                line.definition = f"{words}: {text}" if text else words
 
     def declare(self, key: str, document: str) -> None:
         """Take a document of schedules: what one is, or which of its ticks wait."""

@@ -113,7 +113,6 @@ from taskorch.runtime._waiting import is_hopeless as is_hopeless
 from taskorch.runtime._waiting import is_settled as is_settled
 from taskorch.runtime._waiting import unresolvable_root as unresolvable_root
 from taskorch.runtime._work import ADDED as ADDED
-from taskorch.runtime._work import GONE as GONE
 from taskorch.runtime._work import LOOKS as LOOKS
 from taskorch.runtime._work import NEVER as NEVER
 from taskorch.runtime._work import NO_KWARGS as NO_KWARGS

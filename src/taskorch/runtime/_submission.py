@@ -634,17 +634,17 @@ class Submission:
         rt.recall(self.names(batch))
         entries = batch.entries()
         objects = {id(entry.given): entry for entry in entries}
-        found: dict[str, Work] = {}
+        works: dict[str, Work] = {}
         for entry in entries:
             latest = rt.directory.reruns.latest(str(entry.task.id))
             if rt.directory.is_known(latest):
-                found[str(entry.task.id)] = rt.directory.known(latest)
-        gone = [work._row.id for work in found.values() if work._task is None]
+                works[str(entry.task.id)] = rt.directory.known(latest)
+        gone = [work._row.id for work in works.values() if work._task is None]
         recovered = rt.directory.recovered
         again = recovered.recollect_all(gone) if gone and recovered is not None else {}
         are_alike, compared = alike(rt.committer), list[Compared]()
         for entry in entries:
-            work = found.get(str(entry.task.id))
+            work = works.get(str(entry.task.id))
             if work is None:
                 compared.append((entry.task, None, [], []))
                 continue

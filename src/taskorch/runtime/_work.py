@@ -44,6 +44,7 @@ from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import NS
 from taskorch.kit.people import act_alone, caller
+from taskorch.kit.plain import GONE
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
 from taskorch.model import (
@@ -634,10 +635,6 @@ def is_skipped(row: TaskRow) -> bool:
         and row.extra is not None
         and row.extra.stop_reason.startswith(SKIPPED)
     )
-
-
-#: Why a task of a run was cancelled that its definition has no more.
-GONE: Final = f"{SKIPPED}: the deployed definition of its run has it no more"
 
 
 def is_gone(row: TaskRow) -> bool:

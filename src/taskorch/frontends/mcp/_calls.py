@@ -532,8 +532,8 @@ def _state(place: Any, task: str) -> str:
 
 def rerun(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """Run a task again."""
-    downstream = values.get("downstream")
-    handle = place.rerun_task(values["task"], downstream=downstream)
+    chosen = {key: values[key] for key in ("downstream", "definition") if key in values}
+    handle = place.rerun_task(values["task"], **chosen)
     return {"task_id": handle.task_id}
 
 

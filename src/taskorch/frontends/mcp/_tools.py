@@ -464,6 +464,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         (
             _TASK,
             _of_verb("rerun_task", "downstream"),
+            _of_verb("rerun_task", "definition"),
         ),
         {"task_id": _TEXT},
         _calls.rerun,

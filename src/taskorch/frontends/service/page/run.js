@@ -151,7 +151,7 @@ export async function runPage(route) {
       ["State", state(run.state, run.outcome)], ["Schedule", run.schedule ? link("schedules", run.schedule) : "–"], ["Tick", when(run.slot, run.zone)],
       ["Begun by", BY[run.by] || "–"], ["Started", when(run.started)], ["Ended", when(run.ended)], ["Took", lasting(run.seconds)],
       ["Tasks", `${count(run.completed)} of ${count(run.total)} completed`], ["Attempts", count(said.attempts)],
-      ["Runs again", count(run.reruns)]].map(([word, value]) => el("div", {}, el("dt", {}, word), el("dd", {}, value)))),
+      ["Runs again", count(run.reruns)], ...(run.definition ? [["Definition", run.definition]] : [])].map(([word, value]) => el("div", {}, el("dt", {}, word), el("dd", {}, value)))),
     words ? el("p", { class: "quiet" }, words) : null]);
     keep.buttons([live, run.state, isOver, said.last_good, other], () => [
       live && (run.state === "failed" || run.state === "cancelled" || run.failed || run.allowed) ? actAfterAsking("Run what failed again", "restart", { operation: "restart_workflow", subject: id }, load) : null,
