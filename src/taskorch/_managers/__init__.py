@@ -12,6 +12,7 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 - `_run`, `_members`: a run as a value; its tasks; what is remembered beside them.
 - `_progress`: how far it is, how long the rest may take; how long tasks took.
 - `_gates`, `_approvals`: whether a phase has passed; a person says yes or no to it.
+- `_versions`: what a run was, what is deployed, and the way over to that.
 - `_limits`: how many tasks of a phase run at once.
 - `_inside`, `_mapping`, `_meeting`: what a task may do to its run; maps over results;
   barriers.
