@@ -101,8 +101,8 @@ def restart_of_run(orch: Any, run_id: str, definition: str | None = None) -> For
     ids = restarted(orch.workflows, run_id)
     move = orch.workflows._move(run_id, definition)
     if move:
-        due = move.due(_is_undone)
-        ids = [*dict.fromkeys([*due.values(), *_not_of(move, due, ids)])]
+        due, run = move.due(_is_undone), orch.workflows.get(run_id)
+        ids = [*dict.fromkeys([*due.values(), *_not_of(run, move, due, ids)])]
         return Foreseen(tuple(ids), _over(move, ids))
     if not ids:
         text = "Nothing of it failed or was cancelled."
@@ -147,13 +147,16 @@ def cancel_of_task(orch: Any, task_id: str) -> Foreseen:
     return Foreseen((status.task_id,), text)
 
 
-def _not_of(move: Move, due: Mapping[str, str], ids: Iterable[str]) -> Iterator[str]:
-    """Those of *ids* that another task has added, and that is not made again."""
-    gone = {*move.gone}
+def _not_of(
+    run: WorkflowRun, move: Move, due: Mapping[str, str], ids: Iterable[str]
+) -> Iterator[str]:
+    """Those of *ids* that stay in a run, and that nothing that is *due* adds again."""
+    handles = {
+        name: work for name, work in run.handles.items() if name not in move.gone
+    }
     for each in ids:
-        name = name_of(each)
-        adders = {n for n in due if name.startswith(f"{n}/")}
-        if name not in gone and not adders:
+        work = handles.get(name_of(each))
+        if work is not None and name_of(added_by(work)) not in due:
             yield each
 
 
