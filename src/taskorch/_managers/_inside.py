@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack, cast
 
 import attrs
 
@@ -50,11 +50,30 @@ from taskorch.workflows._phases import phase_of
 if TYPE_CHECKING:
     import os
 
-    from taskorch._managers._manager import WorkflowManager
+    from taskorch._managers._meeting import Meetings
     from taskorch._managers._members import RunRecord
     from taskorch._managers._run import WorkflowRun
     from taskorch.model import Enforce, InheritEnv
     from taskorch.runtime import AttemptContext, Entry, Runtime
+
+
+class HoldsRuns(Protocol):
+    """What a task that adds tasks asks of the manager of its run."""
+
+    _meetings: Meetings
+    _rt: Runtime
+
+    def _counts_of(self, inside: AttemptContext) -> dict[str, int]:
+        """How often an attempt has made up a name, by the word that it begins with."""
+        ...
+
+    def _held(self, run_id: str) -> WorkflowRun | None:
+        """The run, if its object is still in use."""
+        ...
+
+    def _record(self, run_id: str) -> RunRecord:
+        """A run as known; one of an earlier incarnation as the journal shows it."""
+        ...
 
 
 class WorkflowContext:
@@ -70,7 +89,7 @@ class WorkflowContext:
 
     def __init__(self, manager: Any, inside: Any) -> None:
         # Any: the public type does not drag the runtime along.
-        self._manager: WorkflowManager = manager
+        self._manager: HoldsRuns = manager
         self._inside: AttemptContext = inside
         #: The id of the run.
         self.workflow_id: str = inside._row.run

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 
@@ -34,7 +34,6 @@ from taskorch.workflows._status import PhaseStatus, WorkflowStatus, state_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
-    from taskorch._managers._run import WorkflowRun
     from taskorch.kernel import TaskRow
     from taskorch.runtime import Runtime
 
@@ -89,7 +88,27 @@ _QUICK: Final = frozenset({"gate", "gather", "reduce"})
 _SAMPLES: Final = 101
 
 
-def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
+class Run(Protocol):
+    """A run of a workflow, as far as it is looked at."""
+
+    workflow_id: str
+    _rt: Runtime
+
+    @property
+    def handles(self) -> Mapping[str, TaskHandle[Any]]:
+        """The handles of its tasks, by their ids in the workflow."""
+        ...
+
+    def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """The parents of each task in *among*, as far as they are in it."""
+        ...
+
+    def _phases(self) -> dict[str, list[str]]:
+        """The phases of the run, and the tasks of each, with its gate."""
+        ...
+
+
+def status(run: Run, is_paused: bool) -> WorkflowStatus:
     """How far *run* is, at one instant."""
     rt = run._rt
     handles = run.handles
@@ -131,7 +150,7 @@ def status(run: WorkflowRun, is_paused: bool) -> WorkflowStatus:
     )
 
 
-def parameters_of(run: WorkflowRun) -> dict[str, Any]:
+def parameters_of(run: Run) -> dict[str, Any]:
     """The parameters of *run*: each of its tasks has them."""
     tasks = (work._task for work in run.handles.values())
     noted = (task.metadata.get(PARAMETERS) for task in tasks if task and task.metadata)
@@ -152,7 +171,7 @@ def stale_names(
     )
 
 
-def _phases(run: WorkflowRun, among: Collection[str]) -> dict[str, list[str]]:
+def _phases(run: Run, among: Collection[str]) -> dict[str, list[str]]:
     """The phases of *run*, and of the tasks of each those *among* the ones known."""
     return {
         phase: [name for name in names if name in among]
@@ -187,7 +206,7 @@ def is_asked(row: TaskRow) -> bool:
 
 
 def _phase(
-    run: WorkflowRun,
+    run: Run,
     name: str,
     members: Collection[str],
     rows: Mapping[str, TaskRow],
@@ -267,7 +286,7 @@ def _duration(runtime: Runtime, kind: str) -> float | None:
 # -- reports -----------------------------------------------------------------------
 
 
-def report(run: WorkflowRun) -> WorkflowReport:
+def report(run: Run) -> WorkflowReport:
     """What became of *run*."""
     handles = run.handles
     phases = _phases(run, handles)
@@ -309,7 +328,7 @@ def report(run: WorkflowRun) -> WorkflowReport:
 
 
 def _phase_report(
-    run: WorkflowRun,
+    run: Run,
     name: str,
     tasks: list[TaskReport],
     rows: Mapping[str, TaskRow],
@@ -333,7 +352,7 @@ def _span(tasks: Iterable[TaskReport]) -> float | None:
     return max(0.0, max(ended) - min(begun)) if begun and ended else None
 
 
-def _rows_before(run: WorkflowRun, work: TaskHandle[Any]) -> list[TaskRow]:
+def _rows_before(run: Run, work: TaskHandle[Any]) -> list[TaskRow]:
     """The rows of the runs of a task before this one, as far as they are known."""
     rt = run._rt
     ids = earlier_ids(work.task_id)
@@ -400,7 +419,7 @@ def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
     return ()
 
 
-def _verdicts(run: WorkflowRun, phase: str) -> list[Verdict]:
+def _verdicts(run: Run, phase: str) -> list[Verdict]:
     """What the gate of a phase said, and who approved."""
     verdicts: list[Verdict] = []
     for name in (gate_of(phase), approval_of(phase)):

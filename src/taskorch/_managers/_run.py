@@ -7,7 +7,7 @@ from datetime import timedelta
 from itertools import islice
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
@@ -48,7 +48,6 @@ from taskorch.workflows._phases import approval_of, is_gate_id, is_same_end, pha
 from taskorch.workflows._pictures import drawing, page
 
 if TYPE_CHECKING:
-    from taskorch._managers._manager import WorkflowManager
     from taskorch.kernel import TaskRow
     from taskorch.planning import ExecutionPlan
     from taskorch.runtime import Runtime
@@ -69,6 +68,14 @@ _ENDS: Final = (
     "task_resumed",
     "attempt_waiting",
 )
+
+
+class Pauses(Protocol):
+    """What a run asks of the manager that has it."""
+
+    def _is_paused(self, run_id: str) -> bool:
+        """Whether all of a run was told to pause, and not to resume since."""
+        ...
 
 
 class WorkflowRun:
@@ -99,7 +106,7 @@ class WorkflowRun:
         works: dict[str, TaskHandle[Any]],
         parents: Parents,
     ) -> None:
-        self._manager: WorkflowManager = manager
+        self._manager: Pauses = manager
         self._rt: Runtime = manager._rt
         #: The id of the run; those of its tasks are this, a slash, and the id of the
         #: task in the workflow.
