@@ -53,6 +53,7 @@ PACKAGES = {
     "taskorch": "orchestrator, tasks, workflows, handles",
     "taskorch.model": "tasks and resources",
     "taskorch.model.ids": "what ids say",
+    "taskorch.model.scopes": "what tasks may write",
     "taskorch.model.forms": "ids and scopes in documents",
     "taskorch.protocols": "what policies, journals and executors have",
     "taskorch.policies": "queues, routers, validators, retries",

@@ -11,10 +11,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch.errors import InvalidTransitionError, TaskFailedError, TaskorchError
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.model import TaskState
 from taskorch.runtime import (
     ENDS_LOOPS,
-    defers_interrupts,
     is_settled,
     note_given,
     running_loop,

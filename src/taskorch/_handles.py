@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast
 from taskorch._futures import TaskFuture, cancel_pending, is_free
 from taskorch.errors import TaskorchError, UsageError
 from taskorch.kit.checks import check_count, to_patience
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.model import TERMINAL, TaskState
@@ -31,7 +32,6 @@ from taskorch.runtime import (
     Latch,
     Work,
     blockade,
-    defers_interrupts,
     error_of,
     gone_result,
     is_hopeless,

@@ -111,6 +111,7 @@ __all__ = (
     "WorkflowFailedError",
     "WouldBlockError",
     "WouldDeadlockError",
+    "leaves",
 )
 
 

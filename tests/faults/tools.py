@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.pids import is_alive
 
 from taskorch.executors._programs import _guardian
-from taskorch.model._program import RUN_VARIABLE
+from taskorch.model._program import ProgramVariables
 
 ROOT = Path(__file__).parents[2]
 #: Seconds after which something that should long have happened never will.
@@ -113,7 +113,7 @@ def programs(journal):
 
 def marked(run_id):
     """The living programs whose mark of their run begins with *run_id*."""
-    mark = f"{RUN_VARIABLE}={run_id}".encode()
+    mark = f"{ProgramVariables.RUN}={run_id}".encode()
 
     def belongs(pid):
         words = read_words(pid, "environ")

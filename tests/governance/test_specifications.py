@@ -20,7 +20,7 @@ from taskorch.governance import (
     Specification,
     SpecificationValidator,
 )
-from taskorch.model import scopes_overlap
+from taskorch.model.scopes import scopes_overlap
 from taskorch.policies import StructuralValidator, ValidatorChain
 
 WHOLE = {

@@ -11,7 +11,8 @@ from tests.kernel.harness import SEC, Machine, S, Twin
 
 from taskorch.errors import CycleError, InvalidTransitionError
 from taskorch.events import TaskBlocked, TaskParentsAdded, TaskUnblocked
-from taskorch.kernel import Spec, find_ring, is_waiting
+from taskorch.kernel import Spec, is_waiting
+from taskorch.kit.checks import find_ring
 from taskorch.model import TERMINAL
 
 

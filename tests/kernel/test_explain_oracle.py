@@ -32,7 +32,13 @@ from taskorch.kernel._explain._people import wait_of
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import SCOPE, TOKEN, PoolRow, RetainedEvent
 from taskorch.kernel._scopes import units_of
-from taskorch.model import EVERYTHING, Agent, Blocker, Explanation, Remedy
+from taskorch.model import (
+    Agent,
+    Blocker,
+    Explanation,
+    Remedy,
+)
+from taskorch.model.scopes import EVERYTHING
 
 WAITING = (S.PENDING, S.QUEUED, S.RETRYING, S.BLOCKED, S.SUSPENDED)
 

@@ -5,7 +5,7 @@ import networkx as nx
 import pytest
 from hypothesis import given
 
-from taskorch.kernel import find_ring
+from taskorch.kit.checks import find_ring
 
 NAMES = st.sampled_from("abcdefg")
 GRAPHS = st.dictionaries(NAMES, st.lists(NAMES, max_size=4))

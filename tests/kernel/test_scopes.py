@@ -11,7 +11,12 @@ from tests.kernel.harness import SEC, Machine, Policies
 from taskorch.errors import InternalError
 from taskorch.kernel import Search, check_invariants, explain, take_snapshot
 from taskorch.kernel._application import begin as begin_attempt
-from taskorch.model import Quota, Resources, TaskState, prefixes_of, scopes_overlap
+from taskorch.model import (
+    Quota,
+    Resources,
+    TaskState,
+)
+from taskorch.model.scopes import prefixes_of, scopes_overlap
 
 S = TaskState
 PARTS = ("a", "b", "c")

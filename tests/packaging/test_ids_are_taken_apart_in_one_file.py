@@ -13,7 +13,7 @@ OWN = "model/ids.py"
 #: Files that take other texts apart, and which.
 OTHER_TEXTS = {
     "governance/_audit.py": "rules of permits",
-    "model/_scopes.py": "paths of files",
+    "model/scopes.py": "paths of files",
     "runtime/_attempts.py": "paths of control groups",
     "executors/_programs/_governor.py": "paths of control groups",
     "executors/_programs/_isolation.py": "paths of files",

@@ -20,12 +20,13 @@ from taskorch.events import Event, TaskReady, signal_name
 from taskorch.kernel import PolicyFault
 from taskorch.kit.clock import wall
 from taskorch.kit.fence import is_values
+from taskorch.kit.interrupts import begin_thread, defers_interrupts
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.model.ids import check_id
 from taskorch.protocols import Driver, commands_of
-from taskorch.runtime import NEVER, begin_thread, defers_interrupts
+from taskorch.runtime import NEVER
 
 if TYPE_CHECKING:
     from taskorch.model import AgentTemplate, Explanation, Stats, TaskState, TaskStatus

@@ -15,11 +15,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import DependencyFailedError, GateFailedError
+from taskorch.kit.interrupts import begin_thread
 from taskorch.kit.visible import counted, said, show
 from taskorch.model import Call, TaskState
 from taskorch.model.ids import name_of
 from taskorch.runtime import (
-    begin_thread,
     copy_containers,
     current_context,
     result_of,

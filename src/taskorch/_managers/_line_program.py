@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from taskorch.errors import AgentProgramError, AttemptLostError
 from taskorch.executors._programs._spawn import exit_code_of, no_fork
-from taskorch.model import RUN_VARIABLE
+from taskorch.model import ProgramVariables
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._executor import ProgramExecutor
@@ -179,7 +179,7 @@ class LineProgram:
                 stdout=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
-                env={**os.environ, RUN_VARIABLE: self._run_id},
+                env={**os.environ, ProgramVariables.RUN: self._run_id},
             )
         self._keeper.watch_over(process.pid)
         for pipe in (process.stdin, process.stdout):

@@ -42,6 +42,7 @@ from taskorch.kit.checks import called_as, check_count, check_word
 from taskorch.kit.clock import wall
 from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import BACKFILLS, SCHEDULES, VERSIONS
 from taskorch.kit.ticks import TickProgress, read_progress, ticks_of
@@ -58,7 +59,6 @@ from taskorch.model.ids import (
     run_of,
     stem_of,
 )
-from taskorch.runtime import defers_interrupts
 from taskorch.schedules import (
     MOST_AT_ONCE,
     ORDERS,

@@ -40,7 +40,7 @@ from taskorch.errors import ToolCallError, ToolError, leaves
 from taskorch.executors._programs._spawn import no_fork
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import said, show, visible
-from taskorch.model import RUN_VARIABLE
+from taskorch.model import ProgramVariables
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._executor import ProgramExecutor
@@ -474,7 +474,7 @@ class _Pipes:
                 env={
                     **get_default_environment(),
                     **place.env,
-                    RUN_VARIABLE: server._run_id,
+                    ProgramVariables.RUN: server._run_id,
                 },
             )
         keeper.watch_over(process.pid)

@@ -26,7 +26,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.address import is_address
 from taskorch.kit.limits import MAX_AMOUNT
 from taskorch.kit.vocabulary import in_our_words, nearest
-from taskorch.model import CGROUP_VARIABLE, OUR_VARIABLES
+from taskorch.model import OUR_VARIABLES, ProgramVariables
 
 _FILE: Final = "taskorch.toml"
 _PROJECT: Final = "pyproject.toml"
@@ -40,7 +40,7 @@ _PROFILE: Final = "TASKORCH_PROFILE"
 TOKEN_VARIABLE: Final = "TASKORCH_TOKEN"  # noqa: S105 - the name of a variable
 #: What is no setting: what a program of ours is told, which may read settings of its
 #: own, what is for the service, and where limits are held.
-_OTHERS: Final = (TOKEN_VARIABLE, CGROUP_VARIABLE, *OUR_VARIABLES)
+_OTHERS: Final = (TOKEN_VARIABLE, ProgramVariables.CGROUP, *OUR_VARIABLES)
 #: What Kubernetes sets in every container, if there is a service with our name.
 _OF_A_SERVICE: Final = re.compile(
     r"TASKORCH_(\w+_)?(SERVICE_HOST|(SERVICE_)?PORT(_\w+)?)"

@@ -46,16 +46,13 @@ from taskorch.events import (
 )
 from taskorch.kernel import DENIED, moves_of
 from taskorch.kit.fence import log_of
+from taskorch.kit.interrupts import begin_thread
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import outcome, stamp
 from taskorch.model import FailureCause, HealthCheck, TaskState
 from taskorch.model.ids import has_number, in_run, number_of, stem_of
-from taskorch.runtime import (
-    begin_thread,
-    is_accounted_for,
-    schedule_of,
-)
+from taskorch.runtime import is_accounted_for, schedule_of
 from taskorch.runtime._questions import failure_of
 
 if TYPE_CHECKING:

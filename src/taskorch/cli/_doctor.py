@@ -33,7 +33,7 @@ from taskorch.journal._file import WAL_RESET, trouble_of_log
 from taskorch.kit.address import without_password
 from taskorch.kit.gpus import gpus
 from taskorch.kit.visible import counted, visible
-from taskorch.model import CGROUP_VARIABLE, LIMITS, RUN_VARIABLE
+from taskorch.model import LIMITS, ProgramVariables
 from taskorch.reading import JournalReader
 from taskorch.runtime import MEASURED, machine_labels, machine_resources
 
@@ -52,7 +52,7 @@ _LIBRARIES: Final = {
     "pyyaml": "yaml",
     "jsonschema": "jsonschema",
 }
-_MARK: Final = f"{RUN_VARIABLE}=".encode()
+_MARK: Final = f"{ProgramVariables.RUN}=".encode()
 
 
 class DoctorFinding(NamedTuple):
@@ -177,7 +177,7 @@ def _limits() -> DoctorFinding:
         return DoctorFinding("ok", "limits", text)
     advice = (
         "run it in a cgroup of its own (systemd-run --user --scope -p Delegate=yes …), "
-        f"or set {CGROUP_VARIABLE} to the folder of one"
+        f"or set {ProgramVariables.CGROUP} to the folder of one"
     )
     lacking = f"nothing holds {', '.join(missing)}"
     return DoctorFinding(

@@ -21,8 +21,8 @@ import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.kit.people import Caller
-from taskorch.model import prefix_of, scope_problem
 from taskorch.model.ids import PHASE_LIMIT, segments_of
+from taskorch.model.scopes import prefix_of, scope_problem
 
 #: Says what is wrong with a value for a caller who is bound to tenants; "": nothing.
 Rule: TypeAlias = "Callable[[Bound, Any], str]"

@@ -42,16 +42,15 @@ from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
 from taskorch.kit.words import some
-from taskorch.model import (
-    Resources,
-    Task,
+from taskorch.model import Resources, Task
+from taskorch.model.forms import ID, SCOPES
+from taskorch.model.scopes import (
     above_of,
     lock_of,
     prefix_of,
     prefixes_of,
     scopes_overlap,
 )
-from taskorch.model.forms import ID, SCOPES
 from taskorch.protocols import Context, Finding
 from taskorch.protocols import Verdict as Accepted
 

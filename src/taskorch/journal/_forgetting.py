@@ -6,7 +6,7 @@ the group that it was, from which the next group goes on, and has one of its own
 what is left. Rests beside each other become one. So what stays is checked as before,
 and no group behind is touched. A snapshot stays that names none of these tasks.
 
-Of the rows that go, a rest keeps hashes in the tree over all rows: see `_chain`.
+Of the rows that go, a rest keeps hashes in the tree over all rows: see `kit.tree`.
 
 Decisions: 0051, 0220, 0227.
 """
@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from taskorch.journal import _codec
-from taskorch.journal._chain import ChainStart, Subtree, gone_of, joined, spread
+from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row
 from taskorch.journal._points import reach
 from taskorch.journal._reader import (
@@ -30,6 +30,7 @@ from taskorch.journal._reader import (
     rest_checksum,
     snapshot_checksum,
 )
+from taskorch.kit.tree import Subtree, gone_of, joined, spread
 
 #: A rest has no more facts than this, if the groups that it is made of allow it.
 _MANY: Final = 1_000

@@ -18,11 +18,13 @@ from zlib import crc32
 from taskorch.errors import JournalError
 from taskorch.events import Fact, TaskCompleted, TaskSubmitted
 from taskorch.journal import _chain, _codec
-from taskorch.journal._chain import ChainStart, Subtree
+from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._scripts import Beside
 from taskorch.journal._session import IS_RARE, Session, damage
 from taskorch.journal._values import restored
+from taskorch.kit import tree
+from taskorch.kit.tree import Subtree
 from taskorch.protocols import Entry
 
 #: Groups, and rows, that are taken at once; between them the writer can checkpoint.
@@ -168,7 +170,7 @@ class GroupRow(NamedTuple):
     #: How many rows the chain has up to its last, and its hash; b"": it is in no chain.
     size: int = 0
     hash: bytes = b""
-    #: What is kept of the rows that are gone: see `_chain.gone_text`.
+    #: What is kept of the rows that are gone: see `tree.gone_text`.
     gone: str = ""
 
     def columns(self) -> dict[str, Any]:
@@ -200,7 +202,7 @@ class GroupRow(NamedTuple):
         """What is kept of the rows that are *gone*, if it is a rest that has *rows*."""
         columns = self.first, self.last, self.epoch, self.kept, self.size
         head = " ".join((*map(str, columns), self.hash.hex()))
-        return _chain.gone_text(gone, head, checked_texts(rows, self.epoch))
+        return tree.gone_text(gone, head, checked_texts(rows, self.epoch))
 
 
 #: The checksum before the first group.
@@ -536,7 +538,7 @@ class Reader:
 
     def _check_rest(self, group: GroupRow, before: GroupRow, rows: list[Row]) -> None:
         with contextlib.suppress(ValueError):
-            gone = _chain.gone_of(group.gone)
+            gone = tree.gone_of(group.gone)
             count = len(rows) + sum(1 << each.level for each in gone)
             if (
                 group.size == before.size + count

@@ -53,7 +53,6 @@ from taskorch.kernel._deciders import PolicyFault as PolicyFault
 from taskorch.kernel._deciders import PolicyGone as PolicyGone
 from taskorch.kernel._deciders import Ruling as Ruling
 from taskorch.kernel._dependencies import awaits as awaits
-from taskorch.kernel._dependencies import find_ring as find_ring
 from taskorch.kernel._dependencies import hangs_on as hangs_on
 from taskorch.kernel._dependencies import is_broken as is_broken
 from taskorch.kernel._dependencies import is_forgiven as is_forgiven

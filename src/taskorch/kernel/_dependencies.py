@@ -6,7 +6,7 @@ No graph is searched while work goes on, and nothing here recurses.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, cast
 
 from taskorch.kernel import _queue
@@ -129,39 +129,6 @@ def blame_anew(row: TaskRow) -> None:
     for parent in () if row.links is None else row.links.parents:
         if is_broken(parent) and not is_forgiven(parent, row.links):
             blame(row, parent)
-
-
-def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
-    """
-    Tasks that wait for each other in a cycle; empty if there is no cycle.
-
-    Args:
-        parents: Of each task, what it waits for; what is no key of this waits for
-            nothing.
-    """
-    waiting = {name: sum(p in parents for p in of) for name, of in parents.items()}
-    children: dict[str, list[str]] = {}
-    for name, of in parents.items():
-        for parent in of:
-            if parent in parents:
-                children.setdefault(parent, []).append(name)
-    # Kahn's algorithm: what is left when nobody is free any more hangs on a ring.
-    free = [name for name, count in waiting.items() if not count]
-    while free:
-        name = free.pop()
-        del waiting[name]
-        for child in children.get(name, ()):
-            waiting[child] -= 1
-            if not waiting[child]:
-                free.append(child)
-    if not waiting:
-        return ()
-    path: dict[str, int] = {}
-    name = next(iter(waiting))
-    while name not in path:
-        path[name] = len(path)
-        name = next(parent for parent in parents[name] if parent in waiting)
-    return tuple(path)[path[name] :]
 
 
 def hangs_on(row: TaskRow) -> bool:

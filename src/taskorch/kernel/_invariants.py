@@ -38,11 +38,9 @@ from taskorch.kernel._state import KernelState
 from taskorch.model import (
     TERMINAL,
     TaskState,
-    above_of,
     is_for_people,
-    lock_of,
-    scopes_overlap,
 )
+from taskorch.model.scopes import above_of, lock_of, scopes_overlap
 
 
 def check_invariants(kernel: KernelState) -> None:

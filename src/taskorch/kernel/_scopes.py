@@ -37,7 +37,8 @@ from taskorch.kernel._rows import (
     TaskRow,
 )
 from taskorch.kernel._state import MANY, KernelState
-from taskorch.model import Units, above_of, lock_of
+from taskorch.model import Units
+from taskorch.model.scopes import above_of, lock_of
 
 
 def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[LockRow, ...]:

@@ -1,8 +1,7 @@
 """
 The tool kit: what any room may need, and what an extension takes, that is no task.
 
-It imports nothing else of ours, but for the errors, which the lower half of it serves.
-This file imports nothing of ours, so that each costs only who needs it.
+It imports nothing else of ours but the errors. This file imports nothing of ours.
 
 - `limits`: every default number of the library, each with its reason.
 - `vocabulary`: other words for what there is, and slips of the pen: what was meant.
@@ -27,9 +26,9 @@ This file imports nothing of ours, so that each costs only who needs it.
 - `interrupts`: signals on the main thread that wait for the end of a step.
 - `people`: who asks: a caller whose name was proved; when two names are one person's.
 - `read_only`: mappings that nobody changes.
-- `staged`: files that are there as a whole, or not at all.
+- `staged`, `temporary`: files that are whole or not there; folders of one process.
 - `backoff`: pauses between tries, each longer than the one before.
-- `canonical`: JSON in its one canonical form, which is hashed and signed.
+- `canonical`, `tree`: JSON in its one canonical form; a tree of hashes over rows.
 - `connections`: connections over HTTP that are kept, and used again.
 - `deadline`: until when a peer is waited for, whatever it says meanwhile.
 - `located`: values that know where they stand in a file.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, timedelta, tzinfo
 from importlib.util import find_spec
 from typing import Any, SupportsFloat, TypeGuard, TypeVar, cast
@@ -197,6 +197,39 @@ def zone_of(name: object) -> tzinfo:
         hint = meant(name, sorted(available_timezones()), "such as 'Europe/Berlin'")
         msg = f"there is no zone {show(name)}"
         raise InvalidTaskError(msg, hint=hint) from None
+
+
+def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """
+    Return names that wait for each other in a cycle; empty if there is no cycle.
+
+    Args:
+        parents: Of each name, those that it waits for; one that is no key of this waits
+            for nothing.
+    """
+    waiting = {name: sum(p in parents for p in of) for name, of in parents.items()}
+    children: dict[str, list[str]] = {}
+    for name, of in parents.items():
+        for parent in of:
+            if parent in parents:
+                children.setdefault(parent, []).append(name)
+    # Kahn's algorithm: what is left when nobody is free any more hangs on a ring.
+    free = [name for name, count in waiting.items() if not count]
+    while free:
+        name = free.pop()
+        del waiting[name]
+        for child in children.get(name, ()):
+            waiting[child] -= 1
+            if not waiting[child]:
+                free.append(child)
+    if not waiting:
+        return ()
+    path: dict[str, int] = {}
+    name = next(iter(waiting))
+    while name not in path:
+        path[name] = len(path)
+        name = next(parent for parent in parents[name] if parent in waiting)
+    return tuple(path)[path[name] :]
 
 
 def is_there(module: str) -> bool:

@@ -459,3 +459,15 @@ def _code_of(handler: Any) -> Any:
         # A bound method has its function's; an object, that of its class.
         handler = vars(type(handler)).get("__call__")
     return getattr(handler, "__code__", None)
+
+
+def begin_thread(run: Callable[[], object], name: str) -> threading.Thread:
+    """
+    Begin a thread of ours, which ends with the process.
+
+    Raises:
+        RuntimeError: The system has none.
+    """
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread

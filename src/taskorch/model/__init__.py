@@ -10,7 +10,7 @@ Frozen values: what users write down and what they are told.
 - `_program`, `_question`: what a task may be beside a call.
 - `_retry_policy`, `_cache`: attempts; how long results and what has ended are kept.
 - `_resources`, `_quota`: amounts; how much one may have, and who has it.
-- `_scopes`: what a task may write, and how two overlap.
+- `scopes`: what a task may write, and how two overlap.
 - `_agent`: workers, and how they are spawned.
 - `_states`: the states of a task, and when its parents let it go.
 - `_status`: what the orchestrator says of one task, and of all.
@@ -58,23 +58,14 @@ from taskorch.model._made_for import SLOT as SLOT
 from taskorch.model._made_for import inherited as inherited
 from taskorch.model._made_for import note_of as note_of
 from taskorch.model._missing import Missing as Missing
-from taskorch.model._program import ALLOCATION_VARIABLE as ALLOCATION_VARIABLE
-from taskorch.model._program import ARTIFACTS_VARIABLE as ARTIFACTS_VARIABLE
-from taskorch.model._program import CGROUP_VARIABLE as CGROUP_VARIABLE
-from taskorch.model._program import CHECKPOINT_VARIABLE as CHECKPOINT_VARIABLE
 from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
-from taskorch.model._program import FENCE_VARIABLE as FENCE_VARIABLE
 from taskorch.model._program import LIMITS as LIMITS
 from taskorch.model._program import OUR_VARIABLES as OUR_VARIABLES
-from taskorch.model._program import PROGRAM_VARIABLE as PROGRAM_VARIABLE
-from taskorch.model._program import PROGRESS_VARIABLE as PROGRESS_VARIABLE
-from taskorch.model._program import RUN_VARIABLE as RUN_VARIABLE
-from taskorch.model._program import SPENT_VARIABLE as SPENT_VARIABLE
-from taskorch.model._program import TASK_VARIABLE as TASK_VARIABLE
 from taskorch.model._program import Enforce as Enforce
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult
+from taskorch.model._program import ProgramVariables as ProgramVariables
 from taskorch.model._program import of_attempt as of_attempt
 from taskorch.model._question import ANSWER_TO as ANSWER_TO
 from taskorch.model._question import APPROVAL_OF as APPROVAL_OF
@@ -115,13 +106,6 @@ from taskorch.model._resources import to_units as to_units
 from taskorch.model._resources import units_in as units_in
 from taskorch.model._resources import units_spent as units_spent
 from taskorch.model._retry_policy import RetryPolicy as RetryPolicy
-from taskorch.model._scopes import EVERYTHING as EVERYTHING
-from taskorch.model._scopes import above_of as above_of
-from taskorch.model._scopes import lock_of as lock_of
-from taskorch.model._scopes import prefix_of as prefix_of
-from taskorch.model._scopes import prefixes_of as prefixes_of
-from taskorch.model._scopes import scope_problem as scope_problem
-from taskorch.model._scopes import scopes_overlap as scopes_overlap
 from taskorch.model._states import JOINS as JOINS
 from taskorch.model._states import ON_PARENT_FAILURE as ON_PARENT_FAILURE
 from taskorch.model._states import TERMINAL as TERMINAL
@@ -163,6 +147,13 @@ from taskorch.model._task import kind_of as kind_of
 from taskorch.model._task import named as named
 from taskorch.model._task import plain_but as plain_but
 from taskorch.model._task import task_of_call as task_of_call
+from taskorch.model.scopes import EVERYTHING as EVERYTHING
+from taskorch.model.scopes import above_of as above_of
+from taskorch.model.scopes import lock_of as lock_of
+from taskorch.model.scopes import prefix_of as prefix_of
+from taskorch.model.scopes import prefixes_of as prefixes_of
+from taskorch.model.scopes import scope_problem as scope_problem
+from taskorch.model.scopes import scopes_overlap as scopes_overlap
 
 if TYPE_CHECKING:
     from taskorch.model._explanation import Blocker as Blocker

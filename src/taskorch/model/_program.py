@@ -32,38 +32,51 @@ DEFAULT_ENV: Final[frozenset[str]] = frozenset(
     }
 )
 
-#: The variable that tells every program, and whatever it starts, to which run it
-#: belongs; by it those are found that have outlived their orchestrator.
-RUN_VARIABLE: Final = "TASKORCH_RUN"
 
-#: The variable that tells a process to which program of the run it belongs.
-PROGRAM_VARIABLE: Final = "TASKORCH_PROGRAM"
-#: Of an elastic task: the file that says what it holds, and the pipe that it writes a
-#: line to when it is at a checkpoint.
-ALLOCATION_VARIABLE: Final = "TASKORCH_ALLOCATION"
-CHECKPOINT_VARIABLE: Final = "TASKORCH_CHECKPOINT"
-#: Of a task that draws on a budget: the pipe into which it writes what it has spent.
-SPENT_VARIABLE: Final = "TASKORCH_SPENT"
-#: The task of which it is an attempt, and the fence of that: `epoch.number`.
-TASK_VARIABLE: Final = "TASKORCH_TASK"
-FENCE_VARIABLE: Final = "TASKORCH_FENCE"
-#: Of an agent elsewhere: the folder for the files that it is to send, and the file in
-#: which the program says how far it is.
-ARTIFACTS_VARIABLE: Final = "TASKORCH_ARTIFACTS"
-PROGRESS_VARIABLE: Final = "TASKORCH_PROGRESS"
-#: What we are told: the folder in which groups for limits may be made, or `off`.
-CGROUP_VARIABLE: Final = "TASKORCH_CGROUP"
+class ProgramVariables:
+    """
+    Names of the environment variables by which programs and we tell each other things.
+
+    Attributes:
+        RUN: Of every program, and of all that it starts: the run to which it belongs.
+            By it those are found that have outlived their orchestrator.
+        PROGRAM: Of every program: which one of the run it is.
+        ALLOCATION: Of an elastic task: the file that says what it holds.
+        CHECKPOINT: Of an elastic task: the pipe to which it writes a line when it is at
+            a checkpoint.
+        SPENT: Of a task that draws on a budget: the pipe to which it writes what it has
+            spent.
+        TASK: The task of which the program is an attempt.
+        FENCE: The fence of that attempt: `epoch.number`.
+        ARTIFACTS: Of a worker elsewhere: the folder for the files that it is to send.
+        PROGRESS: Of a worker elsewhere: the file in which the program says how far it
+            is.
+        CGROUP: Ours: the folder in which groups for limits may be made, or `off`.
+    """
+
+    RUN: Final = "TASKORCH_RUN"
+    PROGRAM: Final = "TASKORCH_PROGRAM"
+    ALLOCATION: Final = "TASKORCH_ALLOCATION"
+    CHECKPOINT: Final = "TASKORCH_CHECKPOINT"
+    SPENT: Final = "TASKORCH_SPENT"
+    TASK: Final = "TASKORCH_TASK"
+    FENCE: Final = "TASKORCH_FENCE"
+    ARTIFACTS: Final = "TASKORCH_ARTIFACTS"
+    PROGRESS: Final = "TASKORCH_PROGRESS"
+    CGROUP: Final = "TASKORCH_CGROUP"
+
+
 #: All that programs are told in this way.
 OUR_VARIABLES: Final = (
-    RUN_VARIABLE,
-    PROGRAM_VARIABLE,
-    ALLOCATION_VARIABLE,
-    CHECKPOINT_VARIABLE,
-    SPENT_VARIABLE,
-    TASK_VARIABLE,
-    FENCE_VARIABLE,
-    ARTIFACTS_VARIABLE,
-    PROGRESS_VARIABLE,
+    ProgramVariables.RUN,
+    ProgramVariables.PROGRAM,
+    ProgramVariables.ALLOCATION,
+    ProgramVariables.CHECKPOINT,
+    ProgramVariables.SPENT,
+    ProgramVariables.TASK,
+    ProgramVariables.FENCE,
+    ProgramVariables.ARTIFACTS,
+    ProgramVariables.PROGRESS,
 )
 
 #: Names that a program gets besides `DEFAULT_ENV` (`*` at the end of a name stands
@@ -83,7 +96,7 @@ Enforce: TypeAlias = Literal["if possible"] | bool | None
 def of_attempt(task_id: str, fence: tuple[int, int]) -> dict[str, str]:
     """The variables that tell a program which attempt it is."""
     epoch, number = fence
-    return {TASK_VARIABLE: task_id, FENCE_VARIABLE: f"{epoch}.{number}"}
+    return {ProgramVariables.TASK: task_id, ProgramVariables.FENCE: f"{epoch}.{number}"}
 
 
 def _is_a(value: object, *kinds: type) -> bool:
@@ -157,7 +170,7 @@ def _to_env(env: Mapping[str, str]) -> dict[str, str]:
         raise TypeError(msg)
     for name, value in env.items():
         _check_name("env", name)
-        if name in (RUN_VARIABLE, PROGRAM_VARIABLE):
+        if name in (ProgramVariables.RUN, ProgramVariables.PROGRAM):
             msg = f"env: {name} is set by taskorch; choose another name"
             raise InvalidTaskError(msg)
         if not _is_a(value, str):

@@ -39,8 +39,8 @@ from taskorch.model._program import DEFAULT_ENV, Enforce, InheritEnv, Program
 from taskorch.model._question import RAISE, Answer, Wait, to_question
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy
-from taskorch.model._scopes import to_writes
 from taskorch.model._states import Join, OnParentFailure
+from taskorch.model.scopes import to_writes
 
 if TYPE_CHECKING:
     # For annotations only: the model does no input or output.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from taskorch.kit.forms import Each, Text
-from taskorch.model._scopes import scope_problem
 from taskorch.model.ids import has_segments, id_problem
+from taskorch.model.scopes import scope_problem
 
 __all__ = ("ID", "SCOPES")
 

@@ -29,12 +29,10 @@ from taskorch.model import (
     RetryPolicy,
     Task,
     Wait,
-    above_of,
     is_plain,
-    prefix_of,
-    scope_problem,
 )
 from taskorch.model.ids import has_number, id_problem
+from taskorch.model.scopes import above_of, prefix_of, scope_problem
 from taskorch.protocols import Context, Finding, Validator, Verdict
 from taskorch.protocols._optional import check_policy
 from taskorch.protocols._policies import trusted

@@ -11,7 +11,7 @@ A journal that proves itself: what it is, what it was, and that nothing was chan
     print(verification)
     assert verification.ok
 
-Signatures need the extra `audit`. What is hashed is in `journal._chain`.
+Signatures need the extra `audit`. What is hashed is in `kit.tree`.
 
 - `_proving`: checkpoints are made, journals checked, events proved.
 - `_notes`: checkpoints as text, and the keys that sign them.

@@ -16,12 +16,12 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.journal import SqlJournal, open_journal
-from taskorch.journal._chain import Subtree, gone_of, leaf_bytes, leaf_of, spread
 from taskorch.journal._codec import Row
 from taskorch.journal._reader import GroupRow, start_in
 from taskorch.kit.address import without_password
 from taskorch.kit.clock import wall
 from taskorch.kit.frozen import frozen
+from taskorch.kit.tree import Subtree, gone_of, leaf_bytes, leaf_of, spread
 from taskorch.kit.visible import counted, show
 from taskorch.kit.words import stamp
 from taskorch.proofs._anchors import anchor, checkpoints_at, is_url

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from taskorch.journal._chain import Subtree, joined, node, root_of
+from taskorch.kit.tree import Subtree, joined, node, root_of
 
 #: The first leaf, and the one behind the last.
 Range: TypeAlias = tuple[int, int]

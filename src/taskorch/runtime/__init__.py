@@ -96,7 +96,6 @@ from taskorch.runtime._stale import named_above as named_above
 from taskorch.runtime._stale import replaced as replaced
 from taskorch.runtime._stale import runs_above as runs_above
 from taskorch.runtime._submission import Submission as Submission
-from taskorch.runtime._timer import begin_thread as begin_thread
 from taskorch.runtime._translation import BUILT_IN as BUILT_IN
 from taskorch.runtime._translation import drawing as drawing
 from taskorch.runtime._translation import executor_for as executor_for

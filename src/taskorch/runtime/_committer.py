@@ -58,7 +58,12 @@ from taskorch.events import (
 )
 from taskorch.kernel import TaskRow, take_snapshot
 from taskorch.kit.backoff import Backoff
-from taskorch.kit.interrupts import defers_interrupts, join, takes_interrupts
+from taskorch.kit.interrupts import (
+    begin_thread,
+    defers_interrupts,
+    join,
+    takes_interrupts,
+)
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
 from taskorch.model import TERMINAL, TaskState, Units
@@ -66,7 +71,6 @@ from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._loops import Latch, release_if_mine
-from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import NEVER, Emitted, Work, extra_of, task_of
 
 if TYPE_CHECKING:

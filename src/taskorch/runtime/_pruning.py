@@ -45,13 +45,13 @@ from taskorch.events import (
 from taskorch.kernel import has_effect, without_tasks
 from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
+from taskorch.kit.interrupts import begin_thread
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import BACKFILLS, SCHEDULES
 from taskorch.kit.visible import counted
 from taskorch.model import TERMINAL, Retention
 from taskorch.model.ids import run_by, stem_of
 from taskorch.protocols import DurableJournal
-from taskorch.runtime._timer import begin_thread
 
 if TYPE_CHECKING:
     from taskorch.runtime._committer import Committer

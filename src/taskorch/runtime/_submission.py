@@ -35,13 +35,13 @@ from taskorch.kernel import (
     PolicyFault,
     TaskRow,
     assumed,
-    find_ring,
     hangs_on,
     latest_finish_first,
     may_wait_for,
     refuse_rerun,
     typical_ns,
 )
+from taskorch.kit.checks import find_ring
 from taskorch.kit.limits import NS
 from taskorch.kit.people import caller
 from taskorch.model import (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from taskorch.kit.interrupts import defers_interrupts, join
+from taskorch.kit.interrupts import begin_thread, defers_interrupts, join
 from taskorch.kit.limits import NS
 from taskorch.runtime._work import NEVER, load_failures
 
@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 _LONGEST: Final = 100_000.0
 #: Looks in a lease: of four, an agent that gives three signs of life in it misses none.
 _PULSES: Final = 4
-
-
-def begin_thread(run: Callable[[], object], name: str) -> threading.Thread:
-    """
-    Begin a thread of ours, which ends with the process.
-
-    Raises:
-        RuntimeError: The system has none.
-    """
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread
 
 
 class _Repeated:

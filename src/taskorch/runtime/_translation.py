@@ -38,11 +38,11 @@ from taskorch.model import (
     Wait,
     elasticity_of,
     plain_but,
-    prefixes_of,
     references,
     refuse_in,
     replaced,
 )
+from taskorch.model.scopes import prefixes_of
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._work import Work
 

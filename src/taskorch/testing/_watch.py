@@ -88,15 +88,21 @@ from taskorch.kernel import (
     check_invariants,
     differences,
     explain,
-    find_ring,
     fold,
     passed_over,
     pool_shortage,
     shortage,
     wanted,
 )
-from taskorch.model import TERMINAL, HeldUnits, TaskState, Units, scopes_overlap
+from taskorch.kit.checks import find_ring
+from taskorch.model import (
+    TERMINAL,
+    HeldUnits,
+    TaskState,
+    Units,
+)
 from taskorch.model.ids import run_by
+from taskorch.model.scopes import scopes_overlap
 from taskorch.protocols import Entry
 
 _S: Final = TaskState

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 
 from taskorch.errors import CycleError, InvalidTaskError
-from taskorch.kernel import find_ring
+from taskorch.kit.checks import find_ring
 from taskorch.kit.visible import show
 from taskorch.model import Task
 from taskorch.model.ids import has_number, id_problem

@@ -29,7 +29,7 @@ from taskorch.executors._programs._guard import is_python
 from taskorch.executors._programs._output import FLAGS
 from taskorch.executors._programs._spawn import exit_code_of, no_fork
 from taskorch.executors._remote import is_session
-from taskorch.model import PROGRAM_VARIABLE, RUN_VARIABLE
+from taskorch.model import ProgramVariables
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
@@ -161,8 +161,8 @@ class WorkerProcess:
                     pass_fds=[theirs.fileno(), self._theirs.fileno()],
                     env={
                         **os.environ,
-                        RUN_VARIABLE: self._run_id,
-                        PROGRAM_VARIABLE: self._mark,
+                        ProgramVariables.RUN: self._run_id,
+                        ProgramVariables.PROGRAM: self._mark,
                     },
                     start_new_session=True,
                 )
@@ -302,7 +302,7 @@ class WorkerProcess:
         return True
 
     def _family(self) -> Family:
-        return Family(self.pid, os.fsencode(f"{PROGRAM_VARIABLE}={self._mark}"))
+        return Family(self.pid, os.fsencode(f"{ProgramVariables.PROGRAM}={self._mark}"))
 
     def _measure(self) -> None:
         """See what it uses, again and again, and kill it if that is too much."""

@@ -20,5 +20,4 @@ of the runtime, the guardian imports nothing of ours, and importing this loads n
   gives up all other rights.
 - `_sweep`: ends what earlier runs have left behind.
 - `_guard`, `_guardian`: the small process that ends our programs if we die and cannot.
-- `_temporary`: folders that go with the process that made them.
 """

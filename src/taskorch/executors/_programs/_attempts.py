@@ -25,7 +25,7 @@ from taskorch.errors import (
 from taskorch.kit.ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show
-from taskorch.model import LIMITS, SPENT_VARIABLE, Resources, of_attempt, units_in
+from taskorch.model import LIMITS, ProgramVariables, Resources, of_attempt, units_in
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class Spending:
                 _log.warning(
                     "task %s wrote into %s what is no JSON of amounts, such as "
                     '{"tokens": 1840}, so all that it has reserved counts as spent: %s',
-                    *(self._task_id, SPENT_VARIABLE, show(line[:_MAX_LINE])),
+                    *(self._task_id, ProgramVariables.SPENT, show(line[:_MAX_LINE])),
                 )
                 self._tell(amounts)
                 amounts = {}
@@ -233,7 +233,7 @@ class Spending:
             _log.warning(
                 "taskorch: %s. It wrote that into %s, so all that it has reserved "
                 "counts as spent",
-                *(error, SPENT_VARIABLE),
+                *(error, ProgramVariables.SPENT),
             )
             self.take_rest()
 

@@ -19,7 +19,7 @@ from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._run import AttemptHolding, Common, ProgramRun
 from taskorch.executors._programs._spawn import at_fork
 from taskorch.kit.fence import log_of
-from taskorch.model import RUN_VARIABLE
+from taskorch.model import ProgramVariables
 
 if TYPE_CHECKING:
     from taskorch.model import Program
@@ -271,7 +271,7 @@ class ProgramExecutor:
 
     def _end_strays(self) -> None:
         """End what carries the mark of the run and belongs to no program any more."""
-        mark = os.fsencode(f"{RUN_VARIABLE}={self._common.run_id}")
+        mark = os.fsencode(f"{ProgramVariables.RUN}={self._common.run_id}")
         leftovers = Leftovers(Family(None, mark), None)
         while (when := leftovers.end(self._close_by)) is not None:
             self._common.loop.at(when, _nothing)

@@ -33,7 +33,7 @@ import attrs
 from taskorch.executors._programs import _guardian
 from taskorch.executors._programs._family import Family
 from taskorch.kit.fence import log_of
-from taskorch.model import CGROUP_VARIABLE
+from taskorch.model import ProgramVariables
 
 _log = log_of(__name__)
 
@@ -736,7 +736,7 @@ def _missing(unheld: tuple[str, ...]) -> str:
         f"{', '.join(unheld)} cannot be held: there is no cgroup that this process may "
         f"use with the controllers {needs}. Run it in one that is its own "
         "(systemd-run --user --scope -p Delegate=yes …), or set "
-        f"{CGROUP_VARIABLE} to the folder of one"
+        f"{ProgramVariables.CGROUP} to the folder of one"
     )
 
 
@@ -745,7 +745,7 @@ def _missing(unheld: tuple[str, ...]) -> str:
 
 def _places() -> Iterator[_Place]:
     """Where groups can be made, the best first."""
-    where = os.environ.get(CGROUP_VARIABLE, "")
+    where = os.environ.get(ProgramVariables.CGROUP, "")
     if sys.platform != "linux" or where == "off":
         return
     own = _own_groups()

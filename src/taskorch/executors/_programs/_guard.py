@@ -17,7 +17,7 @@ from pathlib import Path
 from taskorch.executors._programs import _guardian
 from taskorch.executors._programs._spawn import no_fork
 from taskorch.kit.fence import log_of
-from taskorch.model import RUN_VARIABLE
+from taskorch.model import ProgramVariables
 
 _log = log_of(__name__)
 
@@ -90,7 +90,7 @@ class ProcessGuard:
     """The guardian of one run, for the supervisor thread only."""
 
     def __init__(self, run_id: str) -> None:
-        self._mark = f"{RUN_VARIABLE}={run_id}"
+        self._mark = f"{ProgramVariables.RUN}={run_id}"
         self._table: Table | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None

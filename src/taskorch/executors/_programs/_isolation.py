@@ -23,14 +23,7 @@ import attrs
 
 from taskorch.executors._programs import _confine
 from taskorch.executors._programs._governor import UnheldError
-from taskorch.model import (
-    ALLOCATION_VARIABLE,
-    ARTIFACTS_VARIABLE,
-    CHECKPOINT_VARIABLE,
-    PROGRESS_VARIABLE,
-    SPENT_VARIABLE,
-    Program,
-)
+from taskorch.model import Program, ProgramVariables
 
 #: What every program may read, where reading is held.
 READABLE: Final = (
@@ -44,10 +37,10 @@ WRITABLE: Final = (
     *("/dev/urandom", "/dev/zero"),
 )
 #: Variables that name files which we give to programs: for reading, and for writing.
-_OURS_TO_READ: Final = (ALLOCATION_VARIABLE,)
+_OURS_TO_READ: Final = (ProgramVariables.ALLOCATION,)
 _OURS_TO_WRITE: Final = (
-    *(CHECKPOINT_VARIABLE, SPENT_VARIABLE),
-    *(ARTIFACTS_VARIABLE, PROGRESS_VARIABLE),
+    *(ProgramVariables.CHECKPOINT, ProgramVariables.SPENT),
+    *(ProgramVariables.ARTIFACTS, ProgramVariables.PROGRESS),
 )
 _GLOB: Final = re.compile(r"[*?\[\]{}]")
 #: What a commit in a worktree writes of the common folder; hooks and settings, which

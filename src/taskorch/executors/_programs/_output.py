@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from taskorch.executors._programs._temporary import make_temporary
+from taskorch.kit.temporary import make_temporary
 from taskorch.kit.visible import after_cut
 from taskorch.model.ids import folders_of
 

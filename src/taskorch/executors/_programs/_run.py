@@ -45,19 +45,10 @@ from taskorch.executors._programs._spawn import (
     reap,
     spawn,
 )
-from taskorch.executors._programs._temporary import make_temporary, remove_tree
 from taskorch.kit.fence import log_of
 from taskorch.kit.staged import Staged
-from taskorch.model import (
-    ALLOCATION_VARIABLE,
-    CHECKPOINT_VARIABLE,
-    PROGRAM_VARIABLE,
-    RUN_VARIABLE,
-    SPENT_VARIABLE,
-    Program,
-    ProgramResult,
-    Resources,
-)
+from taskorch.kit.temporary import make_temporary, remove_tree
+from taskorch.model import Program, ProgramResult, ProgramVariables, Resources
 
 _log = log_of(__name__)
 
@@ -201,7 +192,10 @@ class ProgramGrant:
         pipe = self._pipe.open("checkpoint")
         self._file = pipe.with_name("allocation.json")
         self._write(self._holding.held())
-        return {ALLOCATION_VARIABLE: str(self._file), CHECKPOINT_VARIABLE: str(pipe)}
+        return {
+            ProgramVariables.ALLOCATION: str(self._file),
+            ProgramVariables.CHECKPOINT: str(pipe),
+        }
 
     def close(self) -> None:
         """Remove both, if they are there."""
@@ -314,8 +308,8 @@ class ProgramRun:
         self._program = program
         self._name = name
         mark = f"{common.run_id}.{os.getpid()}.{next(_numbers)}"
-        self._mark = os.fsencode(f"{PROGRAM_VARIABLE}={mark}")
-        own = {RUN_VARIABLE: common.run_id, PROGRAM_VARIABLE: mark}
+        self._mark = os.fsencode(f"{ProgramVariables.PROGRAM}={mark}")
+        own = {ProgramVariables.RUN: common.run_id, ProgramVariables.PROGRAM: mark}
         self._env, self._withheld = environment(program, os.environ, {**env, **own})
         self._on_end = on_end
         self._on_over = on_over
@@ -416,7 +410,7 @@ class ProgramRun:
             if self._grant is not None:
                 self._env |= self._grant.open()
             if self._spent is not None:
-                self._env[SPENT_VARIABLE] = str(self._spent.open("spent"))
+                self._env[ProgramVariables.SPENT] = str(self._spent.open("spent"))
             stdin = None if self._program.stdin is None else self._input
             prefix = self._held() if self._program.enforced(None) else ()
             child = spawn(self._program, self._env, stdin, prefix)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
-from taskorch.model import ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE, SPENT_VARIABLE
+from taskorch.model import ProgramVariables
 
 if TYPE_CHECKING:
     from taskorch.executors._programs._output import Input
@@ -100,7 +100,11 @@ os.register_at_fork(
 _BLOCK: Final = 512
 _SPEAKS_UTF_8: Final = sys.getfilesystemencoding() == "utf-8"
 #: What is for one program only, and for none that it starts with us.
-_ONES_OWN: Final = (ALLOCATION_VARIABLE, CHECKPOINT_VARIABLE, SPENT_VARIABLE)
+_ONES_OWN: Final = (
+    ProgramVariables.ALLOCATION,
+    ProgramVariables.CHECKPOINT,
+    ProgramVariables.SPENT,
+)
 _HINTS = {
     errno.ENOEXEC: "it is no binary for this machine, and a script needs a first line "
     "such as #!/bin/sh",

@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from taskorch.executors._programs import _guardian
-from taskorch.model import RUN_VARIABLE
+from taskorch.model import ProgramVariables
 
 #: Seconds between two looks, of which two must find nobody.
 _PAUSE: Final = 0.005
@@ -28,7 +28,7 @@ def sweep(runs: str) -> int:
     """
     if sys.platform != "linux":
         return 0
-    mark = f"{RUN_VARIABLE}={runs}".encode()
+    mark = f"{ProgramVariables.RUN}={runs}".encode()
 
     def belongs(pid: int) -> bool:
         return any(each.startswith(mark) for each in _guardian.variables_of(pid))

@@ -28,20 +28,12 @@ import attrs
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
-from taskorch.executors._programs._temporary import make_temporary, remove_tree
 from taskorch.kit.ends import is_no_room, until_kill
 from taskorch.kit.forms import keys_of
 from taskorch.kit.plain import object_of
+from taskorch.kit.temporary import make_temporary, remove_tree
 from taskorch.kit.visible import said, show
-from taskorch.model import (
-    ARTIFACTS_VARIABLE,
-    FENCE_VARIABLE,
-    PROGRESS_VARIABLE,
-    TASK_VARIABLE,
-    Program,
-    units_in,
-    units_spent,
-)
+from taskorch.model import Program, ProgramVariables, units_in, units_spent
 from taskorch.workflows._documents import ProgramEntry
 
 if TYPE_CHECKING:
@@ -432,10 +424,10 @@ class OrderRunner:
         env = {
             # Also for what its own templates start; what a program says itself, counts.
             **{n: text for n, text in variables.items() if n not in program.env},
-            TASK_VARIABLE: run.order["task_id"],
-            FENCE_VARIABLE: run.order["fence"],
-            ARTIFACTS_VARIABLE: str(artifacts),
-            PROGRESS_VARIABLE: str(run.folder / "progress"),
+            ProgramVariables.TASK: run.order["task_id"],
+            ProgramVariables.FENCE: run.order["fence"],
+            ProgramVariables.ARTIFACTS: str(artifacts),
+            ProgramVariables.PROGRESS: str(run.folder / "progress"),
         }
 
         def on_end(end: ProgramEnd) -> None:

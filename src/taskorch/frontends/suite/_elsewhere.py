@@ -41,10 +41,10 @@ from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._process import WORKER, AgentDiedError
 from taskorch.model import (
-    TASK_VARIABLE,
     Agent,
     Program,
     ProgramResult,
+    ProgramVariables,
     Resources,
     Task,
     TaskState,
@@ -435,7 +435,10 @@ class EndsKept:
         for path in self._folder.under_way.glob("*/*/job.json"):
             job = kept_in(path)
             with suppress(KeyError, TypeError, ValueError, UnknownTaskError):
-                task_id, agent = job["attempt"][TASK_VARIABLE], job["about"]["agent"]
+                task_id, agent = (
+                    job["attempt"][ProgramVariables.TASK],
+                    job["about"]["agent"],
+                )
                 epoch, number = map(int, path.parent.name.split("."))
                 if orch.agents.awaits_end(task_id, (epoch, number), agent):
                     out.add((agent, task_id, (epoch, number)))

@@ -24,7 +24,7 @@ from taskorch.executors._programs._run import LinePipe
 from taskorch.frontends.suite._attempt import AttemptInfo, SuiteAttempt
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._judging import CriteriaNotMetError
-from taskorch.model import SPENT_VARIABLE, Resources, Task
+from taskorch.model import ProgramVariables, Resources, Task
 
 #: What runs in it; also a program for an agent elsewhere.
 WORKER: Final = Path(__file__).with_name("_worker.py")
@@ -140,7 +140,9 @@ class AgentProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 # Who runs us has asked us, and no test, for that.
-                env={n: t for n, t in os.environ.items() if n != SPENT_VARIABLE},
+                env={
+                    n: t for n, t in os.environ.items() if n != ProgramVariables.SPENT
+                },
                 # Ctrl-C in a terminal is for the orchestrator, which asks it to end.
                 start_new_session=True,
                 bufsize=0,
@@ -265,7 +267,7 @@ class SpentPipe:
         if tell("reserved", None) is not None:
             self._spending = Spending(context.task_id, tell)
             self._pipe = LinePipe(None, self._spending.take)
-            self.env[SPENT_VARIABLE] = str(self._pipe.open("spent"))
+            self.env[ProgramVariables.SPENT] = str(self._pipe.open("spent"))
 
     def read(self) -> None:
         """Take what has come."""

@@ -18,7 +18,7 @@ from taskorch.frontends.suite._model import (
     SuiteTask,
     Template,
 )
-from taskorch.kernel import find_ring
+from taskorch.kit.checks import find_ring
 from taskorch.kit.forms import FaultList, ReadMapping, keys_of, near
 from taskorch.kit.located import FilePlace, Located
 from taskorch.model import Resources

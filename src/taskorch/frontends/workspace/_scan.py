@@ -14,7 +14,7 @@ from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._fields import Problem
 from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
 from taskorch.frontends.workspace._task_file import HeldByFile, TaskFile, read_task_file
-from taskorch.kernel import find_ring
+from taskorch.kit.checks import find_ring
 from taskorch.kit.located import FilePlace, Located
 from taskorch.kit.vocabulary import guess
 from taskorch.model.ids import (

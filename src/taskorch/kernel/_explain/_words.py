@@ -34,7 +34,6 @@ from taskorch.kit.visible import counted
 from taskorch.kit.words import in_words, some
 from taskorch.model import (
     BURST,
-    EVERYTHING,
     STARTS,
     TASKS,
     Blocker,
@@ -43,6 +42,7 @@ from taskorch.model import (
     Units,
     is_label,
 )
+from taskorch.model.scopes import EVERYTHING
 
 #: Why nothing starts, where only the driver can know.
 NOT_STARTED: Final = Blocker(

@@ -17,6 +17,15 @@ from typing import Any, Final
 from taskorch.kit.limits import MAX_SCOPE
 from taskorch.kit.visible import is_text
 
+__all__ = (
+    "above_of",
+    "lock_of",
+    "prefix_of",
+    "prefixes_of",
+    "scope_problem",
+    "scopes_overlap",
+)
+
 #: What makes a part of a path a pattern.
 _WILD: Final = frozenset("*?[]{}")
 #: The scope of what may write everything.
