@@ -25,8 +25,14 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.events import BudgetExhausted
-from taskorch.kernel import BudgetRow, Kernel, PolicyFault, TaskRow
-from taskorch.kernel._budgets import change_budget, declare_budget
+from taskorch.kernel import (
+    BudgetRow,
+    Kernel,
+    PolicyFault,
+    TaskRow,
+    change_budget,
+    declare_budget,
+)
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import is_text, show
 from taskorch.model import TERMINAL, Answer, BudgetUsage, Resources, Task, Units

@@ -128,6 +128,8 @@ from taskorch.kernel._units import would_fit as would_fit
 from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
+    from taskorch.kernel._budgets import change_budget as change_budget
+    from taskorch.kernel._budgets import declare_budget as declare_budget
     from taskorch.kernel._budgets import drawn_from as drawn_from
     from taskorch.kernel._budgets import is_kept_out as is_kept_out
     from taskorch.kernel._budgets import questions_of as questions_of
@@ -150,6 +152,8 @@ if TYPE_CHECKING:
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
+    "change_budget": "_budgets",
+    "declare_budget": "_budgets",
     "reserved_of": "_budgets",
     "recall_spent": "_budgets",
     "questions_of": "_budgets",
