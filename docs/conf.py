@@ -58,6 +58,7 @@ PACKAGES = {
     "taskorch.protocols": "what policies, journals and executors have",
     "taskorch.policies": "queues, routers, validators, retries",
     "taskorch.workflows": "workflows, phases, gates",
+    "taskorch.steps": "steps inside functions",
     "taskorch.events": "classes of events",
     "taskorch.signals": "signals of an orchestrator",
     "taskorch.errors": "exceptions",

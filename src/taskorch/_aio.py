@@ -423,6 +423,11 @@ class AsyncOrchestrator(_Face):
         return self._orch.schedules
 
     @property
+    def steps(self) -> Any:
+        """See `TaskOrchestrator.steps`: its verbs are awaited."""
+        return _face_of(self._orch, self._orch.steps)
+
+    @property
     def drivers(self) -> DriverManager:
         """See `TaskOrchestrator.drivers`: none of it waits."""
         return self._orch.drivers

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from taskorch.errors import JournalUnavailableError
-from taskorch.runtime import AttemptContext, _context
+from taskorch.runtime import Added, AttemptContext, _context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from taskorch._managers import AsyncWorkflowContext, WorkflowContext
+    from taskorch.steps import AsyncStepCaller, StepCaller
 
 
 class TaskContext(AttemptContext):
@@ -22,6 +23,12 @@ class TaskContext(AttemptContext):
     """
 
     __slots__ = ()
+
+    step: Added[StepCaller] = Added(
+        "taskorch.steps:StepCaller",
+        "Calls a function whose result is kept: "
+        '`context.step("charge", charge, order)`.',
+    )
 
     @property
     def workflow(self) -> WorkflowContext | None:
@@ -94,6 +101,10 @@ class AsyncTaskContext:
     """`context.aio`: the methods of a TaskContext as awaitables."""
 
     __slots__ = ("_context",)
+
+    step: Added[AsyncStepCaller] = Added(
+        "taskorch.steps:AsyncStepCaller", "See `TaskContext.step`."
+    )
 
     def __init__(self, context: TaskContext) -> None:
         self._context = context

@@ -135,6 +135,7 @@ if TYPE_CHECKING:
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
+    from taskorch.steps import Steps
     from taskorch.workflows import Workflow, WorkflowFunction
 
 P = ParamSpec("P")
@@ -356,6 +357,11 @@ class TaskOrchestrator:
         "What is made again and again, at times of cron or at distances.",
         given=True,
         once=True,
+    )
+    steps: Part[Steps] = Part(
+        "taskorch.steps:Steps",
+        "Says which steps of a task are kept, and drops them.",
+        given=True,
     )
     workflows: Part[WorkflowManager] = Part(
         "taskorch._managers:manager_of", "Starts workflows and controls their runs."

@@ -82,6 +82,7 @@ from taskorch.model import (
     TaskState,
 )
 from taskorch.schedules import Backfilled
+from taskorch.steps import Steps
 from taskorch.workflows import Workflow
 from taskorch.workflows._parameters import as_json
 from taskorch.workflows._writing import write_task
@@ -798,6 +799,8 @@ class Client:
     revoke_waiver: Final = asking(Audits.revoke_waiver, document)
     audit: Final = asking(Audits.audit_operation, document)
     receipts: Final = asking(Audits.receipts, documents)
+    steps: Final = asking(Steps.of, documents)
+    forget_steps: Final = asking(Steps.forget, texts)
     resize_resources: Final = asking(ResourceManager.resize, nothing)
     budgets: Final = asking(ResourceManager.budgets, documents)
     raise_budget: Final = asking(ResourceManager.raise_budget, document)
@@ -1117,6 +1120,8 @@ class AsyncClient:
     revoke_waiver: Final = on_thread(Client.revoke_waiver)
     audit: Final = on_thread(Client.audit)
     receipts: Final = on_thread(Client.receipts)
+    steps: Final = on_thread(Client.steps)
+    forget_steps: Final = on_thread(Client.forget_steps)
     resize_resources: Final = on_thread(Client.resize_resources)
     budgets: Final = on_thread(Client.budgets)
     raise_budget: Final = on_thread(Client.raise_budget)

@@ -818,6 +818,16 @@ class PolicyDeniedError(ValidationFailedError, Permanent):
     verdict: Any = None
 
 
+class StepError(UsageError, Permanent):
+    """
+    A step was asked for as it cannot be, or differs from the one that is kept.
+
+    The task fails at once: another attempt would ask for the same.
+    """
+
+    code = "step"
+
+
 class UnenforceableError(ProgramFailedError, Permanent):
     """
     This machine cannot hold a limit or a scope: nothing was started.

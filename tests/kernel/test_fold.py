@@ -1127,6 +1127,7 @@ def test_each_fact_about_a_task_is_applied():
         events.ResultReused,
         events.LateResultIgnored,
         events.TaskCheckpointed,
+        events.TaskNoted,
         events.TaskProgressed,
         events.TaskReady,
         events.TaskRejected,

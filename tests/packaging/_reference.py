@@ -401,6 +401,7 @@ _REMEDIES = {
     "NotRunningError": "use the orchestrator in a `with` block, or call `start()`",
     "OutcomeUnknownError": "look at the effect, then `orch.decide(id, …)`",
     "ProgramFailedError": "`.result` has its exit code, what it printed, and its log",
+    "StepError": "do what its hint says",
     "ToolCallError": "the message says what does not fit; `.result` has the answer",
     "ToolError": "read the answer of the tool, or its server, in the message",
     "TaskCancelledError": "`.reason` says who cancelled it",

@@ -67,6 +67,7 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "schedules": ("schedules", "_managers/_schedules.py"),
     "service": ("frontends/service", "frontends/_incoming.py"),
     "simulation": ("simulation",),
+    "steps": ("steps",),
     "suites": ("frontends/suite",),
     "task_files": ("frontends/workspace",),
     "telemetry": ("telemetry",),

@@ -25,6 +25,7 @@ from taskorch.governance._audit import Audits
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.verbs import Verb, verbs_of
 from taskorch.model import AgentInstance, AgentMatch, Health, Stats
+from taskorch.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,6 +44,7 @@ ROOMS: Final[Mapping[str, type]] = MappingProxyType(
         "memo": MemoManager,
         "resources": ResourceManager,
         "schedules": ScheduleManager,
+        "steps": Steps,
         "workflows": WorkflowManager,
     }
 )

@@ -162,7 +162,8 @@ def _json(text: str) -> Any:
 def _run(args: argparse.Namespace) -> int:
     verb = VERBS[args.call]
     with at(args.journal) as orch:
-        if verb.command_words[:1] in (["TASK..."], ["TASK"], ["RUN..."], ["RUN+PHASE"]):
+        subjects = ["TASK..."], ["TASK"], ["RUN..."], ["RUN+PHASE"]
+        if verb.command_words[:1] in subjects and args.call not in _SHOWN:
             return _change(args, verb, orch)
         if verb.preview and args.dry_run:
             tell_foreseen(args, {}, touched(orch, args.call, _said(args, verb)))
@@ -408,6 +409,21 @@ def _show_budgets(args: argparse.Namespace, budgets: list[dict[str, Any]]) -> No
         print("No budget is declared.")
 
 
+def _show_steps(args: argparse.Namespace, steps: list[dict[str, Any]]) -> None:
+    for each in steps:
+        print(line(each["text"]))
+    if not steps:
+        print(f"{line(args.task_id)} keeps no steps.")
+
+
+def _show_dropped_steps(args: argparse.Namespace, keys: list[str]) -> None:
+    if not keys:
+        print(f"{line(args.task_id)} keeps no steps.")
+        return
+    print(f"Dropped {counted(len(keys), 'step')} of {line(args.task_id)}:")
+    print(f"  {line(some(keys))}")
+
+
 def _show_budget(args: argparse.Namespace, budget: dict[str, Any]) -> None:
     part = f" (part of {line(budget['parent'])})" if budget["parent"] else ""
     print(f"{line(budget['name'])}{part}: {budget['state']}")
@@ -468,6 +484,8 @@ _SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
     "memo.clear": _show_forgotten,
     "resources.budgets": _show_budgets,
     "resources.raise_budget": _show_budget,
+    "steps.of": _show_steps,
+    "steps.forget": _show_dropped_steps,
 }
 _DOCUMENTS: Final[
     Mapping[str, Callable[[argparse.Namespace, dict[str, Any]], dict[str, Any]]]

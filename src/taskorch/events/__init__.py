@@ -90,6 +90,7 @@ from taskorch.events._catalogue import TaskCompleted as TaskCompleted
 from taskorch.events._catalogue import TaskDue as TaskDue
 from taskorch.events._catalogue import TaskEvent as TaskEvent
 from taskorch.events._catalogue import TaskFailed as TaskFailed
+from taskorch.events._catalogue import TaskNoted as TaskNoted
 from taskorch.events._catalogue import TaskOptionsChanged as TaskOptionsChanged
 from taskorch.events._catalogue import TaskParentsAdded as TaskParentsAdded
 from taskorch.events._catalogue import TaskProgressed as TaskProgressed

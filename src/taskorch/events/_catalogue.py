@@ -812,6 +812,24 @@ class TaskCheckpointed(TaskEvent):
     attempt: int
 
 
+@frozen
+class TaskNoted(TaskEvent):
+    """
+    An extension keeps something with a task: it goes when the task does.
+
+    Attributes:
+        attempt: The number of the attempt in which it was; 0: in none.
+        extension: The name of the extension.
+        key: What the note is about.
+        note: The note, as JSON text; "" takes back the one of this key.
+    """
+
+    attempt: int
+    extension: str
+    key: str
+    note: str
+
+
 # -- questions ---------------------------------------------------------------------
 
 
@@ -1679,6 +1697,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskProgressed,
     RecoveryAttempted,
     TaskCheckpointed,
+    TaskNoted,
     QuestionAsked,
     QuestionAnswered,
     AnswerRefused,

@@ -17,6 +17,7 @@ bottom up:
 - `_reruns`, `_deciders`, `_work`: ids of runs, the policies guarded, a task here.
 - `_documents`, `_translation`, `_memo`: what is kept, what options mean, old results.
 - `_context`, `_timer`, `_publisher`: what attempts are given, what is due, who listens.
+- `_noted`: what extensions keep with a task, and what they are given inside it.
 - `_projections`: who follows facts, the past and then what comes, without a gap.
 - `_governor`: where policies as data are asked.
 - `_notices`, `_waiting`: what went wrong where nobody is told; who waits for what.
@@ -55,7 +56,9 @@ from taskorch.runtime._batch import Entry as Entry
 from taskorch.runtime._committer import Commits as Commits
 from taskorch.runtime._context import BUDGET as BUDGET
 from taskorch.runtime._context import CURRENT as CURRENT
+from taskorch.runtime._context import Added as Added
 from taskorch.runtime._context import AttemptContext as AttemptContext
+from taskorch.runtime._context import ask_at_home as ask_at_home
 from taskorch.runtime._context import context_of as context_of
 from taskorch.runtime._context import current_context as current_context
 from taskorch.runtime._context import current_or_none as current_or_none
@@ -146,6 +149,8 @@ from taskorch.runtime._work import whom as whom
 from taskorch.runtime._work import works_above as works_above
 
 if TYPE_CHECKING:
+    from taskorch.runtime._noted import Inside as Inside
+    from taskorch.runtime._noted import Noted as Noted
     from taskorch.runtime._reports import measure as measure
     from taskorch.runtime._reports import since_when as since_when
     from taskorch.runtime._reports import spent_by as spent_by
@@ -154,6 +159,8 @@ if TYPE_CHECKING:
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
+    "Inside": "_noted",
+    "Noted": "_noted",
     "measure": "_reports",
     "since_when": "_reports",
     "spent_by": "_reports",

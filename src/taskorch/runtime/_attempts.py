@@ -70,6 +70,7 @@ from taskorch.protocols import AttemptExecutor, Failure
 from taskorch.runtime._asyncio import is_cancellation
 from taskorch.runtime._context import (
     CURRENT,
+    answer_of,
     as_attempted,
     call_with,
     context_of,
@@ -430,11 +431,9 @@ class Attempt:
         return remote_call(call_with, (context, fn, args, kwargs))
 
     def told(self, what: str, value: Any) -> Any:
-        if what == "progress":
-            self._rt.progress(self._work, self.number, value)
-            return None
-        if what == "spending":
-            self._rt.spend(self._work, self.number, value)
+        if what in ("progress", "spending"):
+            note = self._rt.progress if what == "progress" else self._rt.spend
+            note(self._work, self.number, value)
             return None
         if what == "spent":
             context_of(self._work, self.number)._spend_units(value)
@@ -452,6 +451,9 @@ class Attempt:
         if what == "units":
             return units_there(self._rt, self._row)
         context = context_of(self._work, self.number)
+        if what == "extension":
+            place, question = value
+            return answer_of(place)(context, question)
         if what == "checkpoint":
             context._checkpoint(value)
         return context.allocation.units

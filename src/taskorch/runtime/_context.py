@@ -16,8 +16,20 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, ContextVar
 from datetime import datetime
 from functools import cache, partial
+from importlib import import_module
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import attrs
 
@@ -371,6 +383,59 @@ class Results(Mapping[str, Any]):
         return f"Results({', '.join(self)})"
 
 
+T = TypeVar("T")
+
+
+class Added(property, Generic[T]):
+    """
+    What an extension adds to the context of a task: a line there.
+
+    Args:
+        place: What makes it of the context when it is asked for, as `module:name`.
+        text: What it is for.
+    """
+
+    def __init__(self, place: str, text: str) -> None:
+        def ask(context: Any) -> Any:
+            # Of the awaitables, the context that they are of.
+            return answer_of(place)(getattr(context, "_context", context))
+
+        super().__init__(ask, doc=text)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, context: None, owner: type, /) -> Self: ...
+
+        @overload
+        def __get__(self, context: object, owner: type | None = None, /) -> T: ...
+
+        def __get__(self, context: Any, owner: Any = None, /) -> Any: ...
+
+
+def answer_of(place: str) -> Callable[..., Any]:
+    """What stands at *place*, `module:name`: it is of an extension."""
+    module, _, name = place.partition(":")
+    member: Callable[..., Any] = getattr(import_module(module), name)
+    return member
+
+
+def ask_at_home(task: tuple[str, int], place: str, question: Any) -> Any:
+    """
+    In a worker process: what stands at *place* answers, beside the orchestrator.
+
+    It is given the context of the attempt there, and *question*.
+
+    Raises:
+        NotRunningError: There is no way to the orchestrator.
+    """
+    if HERE.link is None:
+        msg = "a step does not reach the orchestrator from this process"
+        hint = "use executor='process', or a thread"
+        raise NotRunningError(msg, hint=hint)
+    return HERE.link.ask("extension", task, (place, question))
+
+
 class AttemptContext:
     """
     What a task knows of itself while an attempt of it runs.
@@ -639,6 +704,9 @@ class RemoteContext:
     schedule: str | None = None
     slot: datetime | None = None
     parameters: Mapping[str, Any] = ReadOnly({})
+    step: Added[Any] = Added(
+        "taskorch.steps._calls:step_elsewhere", "See `TaskContext`."
+    )
 
     def __init__(
         self,

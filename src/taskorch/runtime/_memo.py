@@ -979,7 +979,7 @@ def _remember(kernel: Kernel, task_id: str, key: Key, why: str, now: int) -> Non
         kernel.keep_document(_MEMO, next(iter(results)), "", now)
 
 
-class Step(Protocol):
+class ChangesKernel(Protocol):
     """Makes a change of the kernel."""
 
     def __call__(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
@@ -1002,7 +1002,7 @@ class Memo:
         self,
         rt: AnyRuntime,
         recall: Callable[[str], None] | None,
-        step: Step,
+        step: ChangesKernel,
         *,
         waits: bool = True,
     ) -> None:

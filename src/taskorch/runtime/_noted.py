@@ -1,0 +1,155 @@
+"""
+What an extension may do inside an attempt: keep something with the task, and find it.
+
+A note is a fact, `TaskNoted`, with a value beside it that the journal keeps. The state
+knows nothing of it: it is found by reading the facts of its task, and leaves the
+journal with them.
+
+Decision: 0266.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from taskorch.errors import JournalUnavailableError
+from taskorch.events import TaskNoted
+from taskorch.model.ids import earlier_ids
+from taskorch.runtime._documents import document_of
+
+if TYPE_CHECKING:
+    from taskorch.runtime._context import AttemptContext
+    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._work import Work
+
+
+class Noted:
+    """
+    What an extension keeps with tasks.
+
+    Args:
+        rt: The runtime.
+        extension: The name of the extension.
+    """
+
+    def __init__(self, rt: Runtime, extension: str) -> None:
+        self._rt = rt
+        self.extension: str = extension
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what is kept outlives the process."""
+        return self._rt.committer is not None
+
+    def of(self, task_id: str) -> list[tuple[TaskNoted, Any]]:
+        """
+        What the journal has about a task and its earlier runs, in order.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        committer = self._rt.committer
+        if committer is None:
+            return []
+        ids = (*earlier_ids(task_id), task_id)
+        until = committer.commits.committed
+        return [
+            (fact, value)
+            for fact, value in committer.journal.select(ids, until)
+            if isinstance(fact, TaskNoted) and fact.extension == self.extension
+        ]
+
+    def works(self, task_id: str) -> list[Work]:
+        """The runs of a task that are in memory, up to this one."""
+        tasks = self._rt.kernel.tasks
+        rows = map(tasks.get, (*earlier_ids(task_id), task_id))
+        return [row.cargo for row in rows if row is not None and row.cargo is not None]
+
+    def take_back(self, task_id: str, keys: list[str]) -> None:
+        """Take back the notes of *keys*; in a durable orchestrator, that is kept."""
+        rt = self._rt
+
+        def change(now: int) -> None:
+            for key in keys:
+                rt.kernel.note(TaskNoted, now, task_id, 0, self.extension, key, "")
+
+        rt.durable()
+        rt.step(change, keep=True)
+
+
+class Inside:
+    """
+    An attempt, for an extension that was asked for in it.
+
+    Args:
+        context: The context of the attempt.
+        extension: The name of the extension.
+    """
+
+    def __init__(self, context: AttemptContext, extension: str) -> None:
+        self._context = context
+        self._rt: Runtime = context._rt
+        self.noted: Noted = Noted(self._rt, extension)
+        self.task_id: str = context.task_id
+        self.attempt: int = context.attempt
+
+    @property
+    def work(self) -> Work:
+        """The task: what is known of it while it is in memory."""
+        return self._context._work
+
+    def now(self) -> int:
+        """The time of the orchestrator, in ns since the epoch."""
+        return self._rt.now()
+
+    def stop_if_asked(self) -> None:
+        """
+        Stop here if the attempt is to stop, as at a checkpoint.
+
+        Raises:
+            AttemptInterrupted: It is.
+        """
+        self._context._stop_if_asked()
+
+    def note(self, key: str, note: str, value: Any = None) -> int:
+        """
+        Keep *note* and *value* with the task, also after the end of the attempt.
+
+        Returns:
+            The number to `wait` for.
+
+        Raises:
+            InvalidTaskError: The journal cannot keep *value*.
+        """
+        rt, work, committer = self._rt, self.work, self._rt.committer
+        document = None
+        if committer is not None:
+            document = document_of(committer.journal.document, "result", value)
+
+        def change(now: int) -> None:
+            if committer is not None:
+                committer.documents[work] = document
+            about = self.task_id, self.attempt, self.noted.extension
+            rt.kernel.note(TaskNoted, now, *about, key, note, cargo=work)
+
+        rt.step(change)
+        return 0 if committer is None else committer.last
+
+    def wait(self, seq: int) -> None:
+        """Wait until what has the number *seq* is kept."""
+        committer = self._rt.committer
+        if committer is not None:
+            committer.refuse_to_block()
+            committer.wait_kept_unless(seq, lambda: self._context.cancelled)
+
+    async def wait_async(self, seq: int) -> None:
+        """Wait on the running loop until what has the number *seq* is kept."""
+        committer = self._rt.committer
+        while committer is not None:
+            try:
+                await committer.wait_kept_async([seq])
+                break
+            except JournalUnavailableError:
+                # See `Committer.wait_kept_unless`.
+                if self._context.cancelled:
+                    raise

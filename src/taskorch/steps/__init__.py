@@ -1,0 +1,23 @@
+"""
+Steps inside a function: each has a name, and its result is kept with the task.
+
+    context = current_context()
+    receipt = context.step("charge", charge, order)
+
+When the task runs again, a step that was kept gives its result and calls nothing. What
+stands between the steps runs again. It is an extension: see `taskorch.runtime._noted`.
+
+- `_step`: what is known of a step, and what is asked for.
+- `_book`: the steps that an attempt asks for, and those that are kept.
+- `_calls`: who calls the functions: on threads, on a loop, in worker processes.
+- `_marked`: `@step`.
+- `_manager`: `orch.steps`.
+
+Decision: 0266.
+"""
+
+from taskorch.steps._calls import AsyncStepCaller as AsyncStepCaller
+from taskorch.steps._calls import StepCaller as StepCaller
+from taskorch.steps._manager import Steps as Steps
+from taskorch.steps._marked import step as step
+from taskorch.steps._step import Step as Step

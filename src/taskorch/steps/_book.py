@@ -1,0 +1,304 @@
+"""The steps that an attempt asks for, and those of its task that are kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from taskorch.errors import InvalidTaskError, StepError
+from taskorch.kit.fence import log_of
+from taskorch.model.ids import has_number
+from taskorch.runtime import Inside
+from taskorch.steps._step import Asked, KeptStep, Ran, Step, kept_of, moment_of, note_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from taskorch.events import TaskNoted
+    from taskorch.runtime import Noted
+
+#: The name under which steps are noted.
+NAME: Final = "steps"
+#: Steps that one attempt may ask for: all that are kept are read when it runs again.
+MOST: Final = 10_000
+#: Who asks: a thread, and a task of its loop.
+Strand: TypeAlias = tuple[int, int]
+
+_LOG: Final = log_of("taskorch.steps")
+#: A value that the journal has, and memory has not.
+_IN_JOURNAL: Final = object()
+
+
+class _Shelf:
+    """What is kept of the steps of one task, while it is in memory."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.kept: dict[str, KeptStep] = {}
+        self.book: Book | None = None
+
+
+_SHELVES: Final[WeakKeyDictionary[Any, _Shelf]] = WeakKeyDictionary()
+_MAKING: Final = threading.Lock()
+
+
+def _shelf_of(work: Any) -> _Shelf:
+    with _MAKING:
+        return _SHELVES.setdefault(work, _Shelf())
+
+
+def book_of(context: Any) -> Book:
+    """
+    The book of the attempt of *context*, with what earlier attempts have kept.
+
+    Raises:
+        AttemptInterrupted: A later attempt has begun.
+        JournalError: The journal cannot be read.
+    """
+    inside = Inside(context, NAME)
+    shelf = _shelf_of(inside.work)
+    with shelf.lock:
+        book = shelf.book
+        if book is None or book.inside.attempt < inside.attempt:
+            book = Book(inside, shelf)
+            if is_again(inside):
+                shelf.kept = earlier_of(inside)
+            shelf.book = book
+    if book.inside.attempt != inside.attempt:
+        inside.stop_if_asked()
+    return book
+
+
+def needs_reading(context: Any) -> bool:
+    """Whether `book_of` would read the journal."""
+    inside = Inside(context, NAME)
+    book = _shelf_of(inside.work).book
+    is_new = book is None or book.inside.attempt < inside.attempt
+    return is_new and inside.noted.is_durable and is_again(inside)
+
+
+def is_again(inside: Inside) -> bool:
+    """Whether the task ran before."""
+    return inside.attempt > 1 or has_number(inside.task_id)
+
+
+def earlier_of(inside: Inside) -> dict[str, KeptStep]:
+    """What is kept of the steps of a task that runs again."""
+    if inside.noted.is_durable:
+        return folded(inside.noted.of(inside.task_id))
+    earlier: dict[str, KeptStep] = {}
+    for work in inside.noted.works(inside.task_id):
+        earlier |= _shelf_of(work).kept
+    return earlier
+
+
+def folded(notes: Iterable[tuple[TaskNoted, Any]]) -> dict[str, KeptStep]:
+    """The steps that *notes*, in their order, lead to."""
+    steps: dict[str, KeptStep] = {}
+    for fact, value in notes:
+        if not fact.note:
+            steps.pop(fact.key, None)
+        elif fact.key not in steps:
+            steps[fact.key] = kept_of(
+                fact.task_id, fact.attempt, fact.at_ns, fact.note, value
+            )
+    return steps
+
+
+def steps_of(noted: Noted, task_id: str, attempt: int) -> list[Step]:
+    """The steps of a task, in their order: those kept, and those under way."""
+    kept: dict[str, KeptStep] = folded(noted.of(task_id))
+    under_way: list[Step] = []
+    for work in noted.works(task_id):
+        shelf = _shelf_of(work)
+        if not noted.is_durable:
+            kept |= shelf.kept
+        if shelf.book is not None:
+            under_way = shelf.book.under_way()
+    steps = [each.step for each in list(kept.values())]
+    latest = task_id, attempt
+    return [
+        attrs.evolve(step, state="called")
+        if (step.task_id, step.attempt) == latest
+        else step
+        for step in steps
+    ] + under_way
+
+
+def drop(noted: Noted, task_id: str, keys: list[str]) -> None:
+    """Drop the steps of *keys*, which are called again."""
+    for work in noted.works(task_id):
+        shelf = _shelf_of(work)
+        with shelf.lock:
+            for key in keys:
+                shelf.kept.pop(key, None)
+    noted.take_back(task_id, keys)
+
+
+def _copied(value: Any) -> Any:
+    """A copy of *value*, or itself: what becomes of it later is no result of a step."""
+    try:
+        return deepcopy(value)
+    except Exception:  # noqa: BLE001 - it is the user's
+        return value
+
+
+class Book:
+    """
+    What one attempt asks for.
+
+    Its methods may be called from any thread.
+    """
+
+    def __init__(self, inside: Inside, shelf: _Shelf) -> None:
+        self.inside: Final = inside
+        self._shelf = shelf
+        self._numbers: Counter[str] = Counter()
+        self._total = 0
+        self._running: dict[str, Step] = {}
+        #: What raised and may be handled: kept once its strand asks for a step.
+        self._raised: dict[Strand, tuple[Asked, int, Ran, dict[str, Any]]] = {}
+
+    def ask(self, asked: Asked, strand: Strand) -> tuple[int, KeptStep | None, int]:
+        """
+        Ask for a step: its number, and what is kept of it, or None: it is to be called.
+
+        The last number is for `Inside.wait`, before anything is called.
+
+        Raises:
+            StepError: It cannot be asked for, or differs from what is kept.
+            AttemptInterrupted: The attempt is to stop.
+        """
+        self.inside.stop_if_asked()
+        with self._shelf.lock:
+            seq = 0
+            handled = self._raised.pop(strand, None)
+            if handled is not None:
+                seq = self._note(*handled[:3], handled[3], handled[3]["text"])
+            self._check(asked)
+            self._numbers[asked.name] += 1
+            self._total += 1
+            number = self._numbers[asked.name]
+            key = f"{asked.name}#{number}"
+            kept = self._shelf.kept.get(key)
+            if kept is not None:
+                self._refuse_difference(asked, kept)
+                return number, self._with_value(key, kept), seq
+            self._running[asked.name] = Step(
+                asked.name,
+                number,
+                asked.function,
+                asked.arguments,
+                "running",
+                self.inside.task_id,
+                self.inside.attempt,
+                moment_of(self.inside.now()),
+            )
+            return number, None, seq
+
+    def returned(
+        self, asked: Asked, number: int, ran: Ran, value: Any
+    ) -> tuple[KeptStep | None, int]:
+        """
+        Keep what a step returned.
+
+        If an attempt that had been given up has kept the same step first, that counts:
+        it is returned. The number is for `Inside.wait`.
+
+        Raises:
+            StepError: The journal cannot keep it.
+        """
+        key = f"{asked.name}#{number}"
+        with self._shelf.lock:
+            self._running.pop(asked.name, None)
+            first = self._newest.get(key)
+            if first is not None:
+                return self._with_value(key, first), 0
+            try:
+                return None, self._note(asked, number, ran, value, "")
+            except InvalidTaskError as error:
+                msg = f"step {asked.name!r} returned what cannot be kept: "
+                msg += f"{error.message}. It was called, and will be called again when "
+                msg += "the task runs again"
+                hint = error.hint or "return texts, numbers, lists, dicts"
+                task_id = self.inside.task_id
+                raise StepError(msg, hint=hint, task_id=task_id) from error
+
+    def raised(
+        self,
+        asked: Asked,
+        number: int,
+        ran: Ran,
+        said_of: dict[str, Any],
+        strand: Strand,
+    ) -> None:
+        """Note that a step raised: it is kept if the function goes on after it."""
+        with self._shelf.lock:
+            self._running.pop(asked.name, None)
+            self._raised[strand] = asked, number, ran, said_of
+
+    def left(self, asked: Asked) -> None:
+        """Note that the call of a step was cut off."""
+        self._running.pop(asked.name, None)
+
+    def under_way(self) -> list[Step]:
+        """The steps that are being called."""
+        return [*self._running.values()]
+
+    @property
+    def _newest(self) -> dict[str, KeptStep]:
+        """What is kept by now, also by a later attempt."""
+        return self._shelf.kept
+
+    def _note(self, asked: Asked, number: int, ran: Ran, value: Any, error: str) -> int:
+        key = f"{asked.name}#{number}"
+        note = note_of(asked, number, ran, error)
+        seq = self.inside.note(key, note, value)
+        inside = self.inside
+        held = _IN_JOURNAL if inside.noted.is_durable else _copied(value)
+        about = inside.task_id, inside.attempt, inside.now()
+        self._shelf.kept[key] = kept_of(*about, note, held)
+        return seq
+
+    def _with_value(self, key: str, kept: KeptStep) -> KeptStep:
+        if not self.inside.noted.is_durable:
+            return kept._replace(value=_copied(kept.value))
+        if kept.value is not _IN_JOURNAL:
+            return kept
+        # An attempt that had been given up has kept it since.
+        return folded(self.inside.noted.of(self.inside.task_id))[key]
+
+    def _check(self, asked: Asked) -> None:
+        task_id, name = self.inside.task_id, asked.name
+        if name in self._running:
+            msg = f"step {name!r} is asked for while another of this name runs: which "
+            msg += "of both is the first cannot be told when the task runs again"
+            hint = f"give each a name of its own, such as '{name}/A'"
+            raise StepError(msg, hint=hint, task_id=task_id)
+        if self._total >= MOST:
+            msg = f"the task asks for more than {MOST:,} steps"
+            hint = "let a step do many things, or make tasks of them: orch.map"
+            raise StepError(msg, hint=hint, task_id=task_id)
+
+    def _refuse_difference(self, asked: Asked, kept: KeptStep) -> None:
+        step, difference = kept.step, ""
+        if step.function != asked.function:
+            difference = f"called {step.function}, and is now to call {asked.function}"
+        elif kept.digest != asked.digest:
+            difference = f"was called with {step.arguments}, and is now with "
+            difference += asked.arguments
+            if step.arguments == asked.arguments:
+                difference = f"was called with other arguments than {asked.arguments}"
+        if not difference:
+            return
+        where = f"attempt {step.attempt} of {step.task_id}"
+        which = f"step {asked.name!r} ({step.number})"
+        msg = f"{which} {difference}: its result is kept from {where}"
+        hint = "give the step another name, or drop what is kept from it on: "
+        hint += f"orch.steps.forget({self.inside.task_id!r}, at={step.key!r})"
+        raise StepError(msg, hint=hint, task_id=self.inside.task_id)

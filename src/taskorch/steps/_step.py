@@ -1,0 +1,253 @@
+"""What is known of a step, what is asked for, and how its end is written down."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import blake2b
+from importlib import import_module
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import attrs
+
+from taskorch.errors import InvalidTaskError, StepError, TaskFailedError
+from taskorch.journal import document
+from taskorch.kit.checks import is_name
+from taskorch.kit.ends import strip
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import MAX_ID_LENGTH, NS
+from taskorch.kit.plain import plain
+from taskorch.kit.visible import masked, said, show
+
+#: Where its result is from: an earlier attempt, the latest one; or it has none yet.
+StepState: TypeAlias = Literal["kept", "called", "running"]
+
+_DIGEST: Final = 16
+_MAX_ARGUMENTS: Final = 200
+_MAX_TRACE: Final = 20_000
+
+
+@attrs.frozen
+class Step:
+    """
+    A step of a task.
+
+    Attributes:
+        name: Its name.
+        number: How often the name had been asked for in the attempt, this time
+            included.
+        function: The function that it calls.
+        arguments: What the function was given, for people.
+        state: `kept` if an earlier attempt has called it, `called` if the latest one
+            has, `running` while that does.
+        task_id: The run of the task in which it was called.
+        attempt: The number of the attempt that has called it.
+        began: When that began, in UTC.
+        seconds: How long it took, with all tries; None while it runs.
+        tries: How often the function was called.
+        error: What it raised, as in `ValueError: …`; "" if it returned.
+    """
+
+    name: str
+    number: int
+    function: str
+    arguments: str
+    state: StepState
+    task_id: str
+    attempt: int
+    began: datetime
+    seconds: float | None = None
+    tries: int = 1
+    error: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name and the number: `charge#1`."""
+        return f"{self.name}#{self.number}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON has it."""
+        began = self.began.isoformat()
+        fields = {**attrs.asdict(self), "began": began, "key": self.key}
+        document: dict[str, Any] = plain({**fields, "text": str(self)})
+        return document
+
+    def __str__(self) -> str:
+        which = self.name if self.number == 1 else f"{self.name} ({self.number})"
+        took = "" if self.seconds is None else f" in {self.seconds:.3g} s"
+        tries = f", {self.tries} tries" if self.tries > 1 else ""
+        how = f"raised {self.error}" if self.error else "done"
+        if self.state == "running":
+            return f"{which}: runs since {self.began:%H:%M:%S}"
+        where = "called" if self.state == "called" else f"kept from {self._source}"
+        return f"{which}: {how}{took}{tries}, {where}"
+
+    @property
+    def _source(self) -> str:
+        return f"attempt {self.attempt} of {self.task_id}"
+
+
+class Asked(NamedTuple):
+    """What a function asks for: a step by its name, and what that is to call."""
+
+    name: str
+    function: str
+    arguments: str
+    digest: str
+
+
+class Ran(NamedTuple):
+    """How the call of a step went: its seconds, and its tries."""
+
+    seconds: float
+    tries: int
+
+
+def asked_for(
+    name: Any, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Asked:
+    """
+    What is asked for.
+
+    Raises:
+        StepError: The name is none, or there is no function.
+    """
+    if callable(name) and not isinstance(name, str):
+        msg = f"a step has a name before its function, not {show(name)}"
+        raise StepError(msg, hint=f'context.step("{name_of(name)}", …)')
+    if not is_name(name) or len(name) > MAX_ID_LENGTH:
+        msg = f"the name of a step is a text of at most {MAX_ID_LENGTH} characters "
+        msg += f"that can be printed, not {show(name)}"
+        raise StepError(msg)
+    if not callable(function):
+        msg = f"step {name!r} is to call {show(function)}, which is no function"
+        hint = f'context.step("{name}", function, argument): it is not called before'
+        raise StepError(msg, hint=hint)
+    named = ", ".join(
+        [*map(show, args), *(f"{key}={show(value)}" for key, value in kwargs.items())]
+    )
+    texts = [_text(value) for value in (*args, *kwargs, *kwargs.values())]
+    digest = blake2b("\n".join(texts).encode(), digest_size=_DIGEST).hexdigest()
+    if len(named) > _MAX_ARGUMENTS:
+        named = f"{named[:_MAX_ARGUMENTS]}…"
+    return Asked(str(name), name_of(function), f"({named})", digest)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The name of *function*, or of what a partial of it calls."""
+    inner = getattr(function, "func", None)
+    if inner is not None and callable(inner) and not hasattr(function, "__qualname__"):
+        return name_of(inner)
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else type(function).__qualname__
+
+
+def _text(value: Any) -> str:
+    """What tells *value* from others; what no journal keeps counts by its class."""
+    try:
+        return document(value)
+    except InvalidTaskError:
+        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+
+
+# -- its note --------------------------------------------------------------------------
+
+
+class KeptStep(NamedTuple):
+    """A step whose end is kept."""
+
+    step: Step
+    digest: str
+    #: What it returned, or the document of what it raised.
+    value: Any
+
+
+def moment_of(at_ns: int) -> datetime:
+    """The time *at_ns*, in ns since the epoch."""
+    return datetime.fromtimestamp(at_ns / NS, UTC)
+
+
+def note_of(asked: Asked, number: int, ran: Ran, error: str) -> str:
+    """The note of a step."""
+    return json.dumps(
+        {
+            "name": asked.name,
+            "number": number,
+            "function": asked.function,
+            "arguments": asked.arguments,
+            "digest": asked.digest,
+            "seconds": round(ran.seconds, 6),
+            "tries": ran.tries,
+            "error": error,
+        },
+        separators=(",", ":"),
+    )
+
+
+def kept_of(task_id: str, attempt: int, at_ns: int, note: str, value: Any) -> KeptStep:
+    """The step that a note says, which was made at a time."""
+    fields = json.loads(note)
+    digest = fields.pop("digest")
+    began = moment_of(at_ns - round(fields["seconds"] * NS))
+    step = Step(**fields, state="kept", task_id=task_id, attempt=attempt, began=began)
+    return KeptStep(step, digest, value)
+
+
+# -- what it raised --------------------------------------------------------------------
+
+
+def document_of_error(error: Exception) -> dict[str, Any]:
+    """What is kept of *error*: enough to make it anew, if its class allows that."""
+    strip(error)
+    kind, message = said(error)
+    args: Any = list(error.args)
+    try:
+        document(args)
+    except InvalidTaskError:
+        args = None
+    trace = "".join(traceback.format_exception(error, limit=-30))
+    return {
+        "module": type(error).__module__,
+        "type": type(error).__qualname__,
+        "args": args,
+        "text": f"{kind}: {message}",
+        "message": message,
+        "traceback": masked(trace)[-_MAX_TRACE:],
+    }
+
+
+def error_of(kept: KeptStep) -> BaseException:
+    """What a kept step raises: the same error anew, or one that says which it was."""
+    said_of, step = kept.value, kept.step
+    error: BaseException | None = None
+    if said_of["args"] is not None:
+        with suppress(Exception):
+            error = _made_anew(said_of)
+    if error is None:
+        kind = said_of["type"].rpartition(".")[2]
+        msg = f"step {step.name!r} raised {said_of['text']}"
+        hint = "its class is gone, or takes other arguments than it hands on"
+        trace = said_of["traceback"]
+        error = TaskFailedError(msg, type=kind, traceback=trace, hint=hint)
+    error.add_note(
+        f"step {step.name!r} raised it in attempt {step.attempt} of {step.task_id}, "
+        "and is not called again"
+    )
+    return error
+
+
+def _made_anew(said_of: Mapping[str, Any]) -> BaseException | None:
+    cls: Any = import_module(said_of["module"])
+    for name in said_of["type"].split("."):
+        cls = getattr(cls, name)
+    try:
+        error = cls(*said_of["args"])
+    except BaseException as raised:
+        if not is_values(raised):
+            raise
+        return None
+    same = isinstance(error, Exception) and said(error)[1] == said_of["message"]
+    return error if same else None
