@@ -147,20 +147,17 @@ def __getattr__(name: str) -> object:
             globals()[name] = export
             return export
     for module in _PUBLIC_MODULES if name[0].isupper() else ():
-        where = import_module(f"taskorch.{module}")
-        if hasattr(where, name):
-            msg = f"import {name} from taskorch.{module}, not from taskorch"
-            warnings.warn(msg, DeprecationWarning, stacklevel=2)
-            return getattr(where, name)
-    msg = f"module 'taskorch' has no attribute {name!r}"
-    if not name.startswith("_"):
-        from taskorch.kit.vocabulary import ELSEWHERE  # noqa: PLC0415 - for errors
+        try:
+            export = getattr(import_module(f"taskorch.{module}"), name)
+        except (AttributeError, ImportError):
+            # A word of others is an ImportError, which says what is here.
+            continue
+        msg = f"import {name} from taskorch.{module}, not from taskorch"
+        warnings.warn(msg, DeprecationWarning, stacklevel=2)
+        return export
+    from taskorch.kit.vocabulary import no_name  # noqa: PLC0415 - for errors
 
-        if name in ELSEWHERE:
-            # `from taskorch import flow` keeps the words of no other error.
-            msg = f"taskorch has no {name}: {ELSEWHERE[name]}"
-            raise ImportError(msg, name="taskorch")
-    raise AttributeError(msg)
+    raise no_name(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from taskorch.errors import JournalUnavailableError
+from taskorch.kit.vocabulary import other_attribute, remedy_of
 from taskorch.runtime import Added, AttemptContext, _context
 
 if TYPE_CHECKING:
@@ -29,6 +30,16 @@ class TaskContext(AttemptContext):
         "Calls a function whose result is kept: "
         '`context.step("charge", charge, order)`.',
     )
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return other_attribute(self, name)
+
+        def __getitem__(self, name: object) -> Any:
+            remedy = remedy_of(name, ("results", "parameters"))
+            msg = f"the context is no mapping, and has no {name!r}: {remedy}"
+            raise TypeError(msg)
 
     @property
     def workflow(self) -> WorkflowContext | None:

@@ -115,6 +115,14 @@ __all__ = (
 )
 
 
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        from taskorch.kit.vocabulary import no_name  # noqa: PLC0415 - for errors
+
+        raise no_name(__name__, name)
+
+
 def _rebuild(
     cls: type[TaskorchError], message: str, state: dict[str, Any]
 ) -> TaskorchError:

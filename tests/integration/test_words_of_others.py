@@ -462,7 +462,7 @@ OTHER_OPTIONS = {
     "retrys": "did you mean 'retry'",
     "tenant": "did you mean 'owner'",
     "num_cpus": "resources=Resources",
-    "max_workers": "there are",
+    "max_workers": "concurrency=4",
 }
 
 

@@ -37,7 +37,7 @@ from taskorch.frontends._whose import TASK, WORKFLOW, Bound, Keys
 from taskorch.kit.people import Caller, caller
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import show
-from taskorch.kit.vocabulary import meant
+from taskorch.kit.vocabulary import remedy_of_key
 from taskorch.model import PARAMETERS, SCHEDULE, SLOT, Task
 from taskorch.model.ids import asked_form, has_segments, in_run, makers_of, run_of
 from taskorch.workflows import Workflow
@@ -130,11 +130,8 @@ def _members(
     within = f"{path}." if path else ""
     for name in value:
         if name not in properties and others is False:
-            every = f"there are {', '.join(properties) or 'none'}"
-            yield (
-                f"{within}{name}",
-                f"it is not known here: {meant(name, properties, every)}",
-            )
+            text = f"it is not known here: {remedy_of_key(name, properties)}"
+            yield f"{within}{name}", text
     for name in schema.get("required", ()):
         if name not in value:
             yield f"{within}{name}", "it is missing"

@@ -4,7 +4,7 @@ The tool kit: what any room may need, and what an extension takes, that is no ta
 It imports nothing else of ours but the errors. This file imports nothing of ours.
 
 - `limits`: every default number of the library, each with its reason.
-- `vocabulary`: other words for what there is, and slips of the pen: what was meant.
+- `vocabulary`, `others`: words of other tools, and slips of the pen: what was meant.
 - `visible`: texts for people that hold what tasks or users have supplied.
 - `plain`: values as JSON can say them.
 - `raised`: what is told of an error: its class, its message, and where it was raised.

@@ -29,7 +29,7 @@ from taskorch.kit.described import texts_of
 from taskorch.kit.limits import MAX_AMOUNT, MAX_SECONDS
 from taskorch.kit.located import FilePlace, Located, plain
 from taskorch.kit.visible import show
-from taskorch.kit.vocabulary import meant
+from taskorch.kit.vocabulary import meant, remedy_of_key
 
 #: What a form returns of a value that is wrong.
 WRONG: Final[Any] = object()
@@ -139,9 +139,7 @@ class FaultList:
 
 def near(name: Located, candidates: Iterable[str]) -> str:
     """A hint: the one of *candidates* that *name* may mean, or all of them."""
-    names = tuple(candidates)
-    every = f"there are {', '.join(names)}" if names else "there is none"
-    return meant(name.value, names, every)
+    return remedy_of_key(name.value, candidates)
 
 
 def shown(node: Located) -> str:

@@ -118,13 +118,6 @@ _FUTURES: Final = (
     "orch.wait(handles) or taskorch.as_completed(handles), or give them "
     "[handle.future() for handle in handles]"
 )
-_GRAPH: Final = "a graph of tasks is a taskorch.Workflow; @taskorch.workflow writes one"
-_TASK: Final = "@taskorch.task decorates a function, and f.submit(x) makes a task"
-_OPERATOR: Final = "Task.call(f), or wf.task(f); Task.program([…]), or wf.program([…])"
-_ORCH: Final = (
-    "with taskorch.TaskOrchestrator() as orch: orch.submit(f, x); and "
-    "taskorch.client.Client talks to a service"
-)
 #: What to do where others have an option, and here it is no option.
 _INSTEAD: Final[Mapping[str, str]] = {
     "bind": _CONTEXT,
@@ -139,30 +132,6 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "with_results": "each handle that comes has its result()",
     "num_returns": "orch.as_completed(handles) gives the first that end",
     "return_when": "orch.as_completed(handles) gives the first that end",
-}
-#: The same of what others offer at the root of their packages.
-ELSEWHERE: Final[Mapping[str, str]] = {
-    "flow": "@taskorch.workflow writes down a graph; and a @task function may submit "
-    "others and take their results",
-    **dict.fromkeys(("dag", "job", "graph", "pipeline"), _GRAPH),
-    **dict.fromkeys(("DAG", "Flow"), _GRAPH),
-    **dict.fromkeys(("op", "asset", "step", "activity", "actor"), _TASK),
-    **dict.fromkeys(("shared_task", "delayed", "remote"), _TASK),
-    **dict.fromkeys(("PythonOperator", "BashOperator"), _OPERATOR),
-    **dict.fromkeys(("Celery", "Client", "Queue", "Scheduler", "Parallel"), _ORCH),
-    "materialize": "orch.workflows.start(workflow).result() runs a graph",
-    "unmapped": "f.map(node) maps over the items of one node, and of no other",
-    "allow_failure": "@taskorch.task(allow_failure=True), or map(…, allow_failures=2)",
-    "Retry": "RetryPolicy(max_attempts=3) says when a task is tried again",
-    "AsyncResult": "orch.handle(id) is the handle of a task",
-    **dict.fromkeys(("mark", "fixture"), "taskorch.testing has what tests need"),
-    "chain": "f then g is orch.submit(g, orch.submit(f)), or workflow.chain(a, b)",
-    "group": "calls side by side are orch.map(f, items)",
-    "chord": "what comes after all of them takes their handles: orch.submit(g, hs)",
-    "get_run_logger": "taskorch.current_context() knows the task; logging logs",
-    "sleep": "Task.wait_for(None, timeout=60, default=None) waits and holds no thread",
-    "wait": "handles are waited for by taskorch.as_completed or orch.gather",
-    "gather": "orch.gather(handles) gives their results",
 }
 #: The same of what others have as attributes, by what has them here.
 _INSTEAD_OF: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -261,6 +230,14 @@ _SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, str | Callable[..., Any]]]] = {
 }
 #: What others have as attributes of a decorated function: what ours has in its place.
 NOT_OF_FUNCTIONS: Final[Mapping[str, str]] = {
+    "retry": "raise the error, and retries=3 of @task tries again",
+    "call_local": "{fn}(…), which calls it now",
+    **dict.fromkeys(("chunks", "starmap", "expand_kwargs"), "{fn}.map(items)"),
+    "bind": "{fn}(…) within @taskorch.workflow adds a task to a graph",
+    **dict.fromkeys(("revoke", "restore"), "{fn}.submit(…), whose handle has cancel()"),
+    **dict.fromkeys(
+        ("schedule", "serve", "deploy"), "orch.schedules.add('name', when, {fn})"
+    ),
     "expand": "{fn}.map(items), of a list or of a node of a workflow",
     "partial": "{fn}.map(items), and functools.partial for other arguments",
     "apply": "{fn}(…), which calls it now",
@@ -297,8 +274,12 @@ _OTHER_NAMES: Final = {
     "status": "state get_status get_state",
     "task": "step add_task add_step add_node submit call",
 }
-#: Names among which a slip of the pen is looked for.
+#: Names among which a slip of the pen is looked for; how alike one is to what was
+#: meant, as what is less so means something else; and words in which a letter is much.
 _MANY: Final = 1_000
+_SLIP: Final = 0.8
+_SLIP_OF_SHORT: Final = 0.6
+_SHORT: Final = 4
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -341,14 +322,46 @@ def unknown_option(owner: str, name: str, names: Iterable[str]) -> TypeError:
 
 def remedy_of(name: str, names: Iterable[str]) -> str:
     """What to do in the place of an option *name* where there are others."""
-    choices = tuple(names)
-    if name in _INSTEAD:
-        return _INSTEAD[name]
-    close = nearest(name, choices)
-    remedy = meant(name, choices, f"there are {', '.join(choices)}")
+    remedy = remedy_of_key(name, names)
+    close = remedy.removeprefix("did you mean '").removesuffix("'?")
     if close in _EXAMPLES and close != name:
         remedy += f" As in {_EXAMPLES[close]}"
     return remedy
+
+
+def remedy_of_key(name: str, names: Iterable[str]) -> str:
+    """What to do in the place of a key *name* of a document where there are others."""
+    choices = tuple(names)
+    if name in _INSTEAD:
+        return _INSTEAD[name]
+    instead, close = _of_others(name), None
+    if name in _MEANT or not instead:
+        close = nearest(name, choices, _alike(name))
+    if close is not None:
+        return f"did you mean {str(close)!r}?"
+    every = f"there are {', '.join(choices)}" if choices else "there is none"
+    return instead or every
+
+
+def _alike(name: str) -> float:
+    """How alike a word must be that *name* is a slip of the pen for."""
+    return _SLIP if len(name) > _SHORT else _SLIP_OF_SHORT
+
+
+def _of_others(word: object) -> str:
+    """What is here in the place of a *word* of others; "" if it is of nobody."""
+    from taskorch.kit.others import elsewhere  # noqa: PLC0415 - for errors
+
+    return elsewhere(word) if isinstance(word, str) else ""
+
+
+def no_name(module: str, name: str) -> ImportError | AttributeError:
+    """The error of a *name* that *module* has not: it says what has it here."""
+    remedy = "" if name.startswith("_") else _of_others(name)
+    if not remedy:
+        return AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
+    # `from taskorch import flow` keeps the words of no other error.
+    return ImportError(f"{module} has no {name}: {remedy}", name=module)
 
 
 def other_attribute(thing: object, name: str) -> Any:
@@ -370,10 +383,11 @@ def _no_attribute(thing: object, name: str) -> AttributeError:
     for anchor, remedy in _INSTEAD_OF.get(name, ()):
         if hasattr(type(thing), anchor):
             return AttributeError(f"{text}: {remedy}", name=name)
-    near = None if name.startswith("_") else _attribute_meant(thing, name)
-    if near is not None:
-        text += f": did you mean {near!r}?"
-    return AttributeError(text, name=name)
+    if name.startswith("_"):
+        return AttributeError(text, name=name)
+    near = _attribute_meant(thing, name)
+    remedy = f"did you mean {near!r}?" if near else _of_others(name)
+    return AttributeError(f"{text}: {remedy}" if remedy else text, name=name)
 
 
 def _attribute_meant(thing: object, name: str) -> str | None:
@@ -386,7 +400,10 @@ def _attribute_meant(thing: object, name: str) -> str | None:
     for ours, others in _OTHER_NAMES.items():
         if ours in attributes and word in others.split():
             return ours
-    return next(iter(get_close_matches(word, attributes, n=1)), None)
+    if _of_others(word) and word not in attributes:
+        return None
+    slips = get_close_matches(word, attributes, n=1, cutoff=_alike(word))
+    return next(iter(slips), None)
 
 
 class CountedRetries(NamedTuple):

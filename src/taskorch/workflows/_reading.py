@@ -29,7 +29,7 @@ from taskorch.kit.forms import (
 from taskorch.kit.located import NOWHERE, FilePlace, located, with_place
 from taskorch.kit.people import caller_name, may_speak_as
 from taskorch.kit.visible import show
-from taskorch.kit.vocabulary import guess
+from taskorch.kit.vocabulary import guess, remedy_of_key
 from taskorch.model import (
     OPTIONS,
     RAISE,
@@ -524,7 +524,7 @@ class DocumentReader:
             near = ""
             if not self._is_full:
                 # That takes long, and of what is only counted nobody reads it.
-                near = guess(name, allowed) or f"; there are {', '.join(allowed)}"
+                near = f"; {remedy_of_key(name, allowed)}"
             self._fault(path, f"there is no {show(name, MAX_SHOWN)} here{near}")
 
 

@@ -108,7 +108,21 @@ class Node:
         self.workflow.chain(before, self)
         return self
 
+    def __lshift__(self, before: Step) -> Step:
+        """`a << b` lets *a* come after *b*, as `b >> a` does; it gives *b*."""
+        self.workflow.chain(before, self)
+        return before
+
+    def __rlshift__(self, after: Step) -> Node:
+        """`[a, b] << c` lets *a* and *b* come after *c*; it gives *c*."""
+        self.workflow.chain(self, after)
+        return self
+
     if not TYPE_CHECKING:
+
+        def __or__(self, other: object) -> Any:
+            msg = f"{self!r} | …: a >> b lets b come after a; its result is an argument"
+            raise TypeError(msg)
 
         def __getattr__(self, name: str) -> Any:
             return other_attribute(self, name)

@@ -138,6 +138,7 @@ OPTIONS: dict[str, Any] = {
     "retry": RetryPolicy(max_attempts=3),
     "idempotency_key": "k",
     "idempotent": False,
+    "allow_failure": True,
     "metadata": {"a": 1},
     "owner": "me",
     "cache": True,
