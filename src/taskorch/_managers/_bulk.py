@@ -15,7 +15,7 @@ from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._made_for import MadeFor
 from taskorch.model.ids import stem_of
-from taskorch.runtime import since_when
+from taskorch.runtime import is_gone, since_when
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -118,7 +118,9 @@ _ALLOWED: Final[Mapping[str, Callable[[Any], bool]]] = {
     "cancel": lambda row: row.state not in TERMINAL,
     "suspend": lambda row: row.state not in {*TERMINAL, TaskState.SUSPENDED},
     "resume": lambda row: row.state is TaskState.SUSPENDED or _is_suspending(row),
-    "rerun": lambda row: row.state in TERMINAL and _again(row) is None,
+    "rerun": lambda row: (
+        row.state in TERMINAL and _again(row) is None and not is_gone(row)
+    ),
     "set_priority": lambda row: row.state not in TERMINAL,
 }
 

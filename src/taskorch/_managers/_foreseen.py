@@ -30,7 +30,7 @@ from taskorch.kit.visible import counted
 from taskorch.kit.words import in_words
 from taskorch.model import TERMINAL, TaskFilter, TaskState
 from taskorch.model.ids import name_of, stem_of
-from taskorch.runtime import added_by, may_run_without, runs_above
+from taskorch.runtime import added_by, is_gone, may_run_without, runs_above
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -187,7 +187,11 @@ def rerun_of_task(
         text = f"It has not ended: it is {status.state}."
         return Foreseen((), text, does_something=False)
     move = orch.workflows._move(orch.workflows._moved_with(task_id), definition)
-    if move and name_of(status.task_id) not in move.gone:
+    is_over = move is not None and name_of(status.task_id) in move.gone
+    if is_over or (definition is None and is_gone(orch.handle(task_id)._row)):
+        text = "It is not deployed any more: definition='as_it_was' runs it again."
+        return Foreseen((), text, does_something=False)
+    if move:
         ids = [*move.due(lambda work: work.task_id == status.task_id).values()]
         return Foreseen(tuple(ids), _over(move, ids))
     ids = [status.task_id] if downstream is False else rerun(orch, task_id)

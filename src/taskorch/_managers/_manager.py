@@ -857,14 +857,15 @@ class WorkflowManager:
             return False
         name = name_of(latest) if work._row.run else ""
         move = self._move(self._moved_with(task_id), definition)
+        is_kept = move is None and definition is not None
+        if name in (move.gone if move else ()) or (is_gone(work._row) and not is_kept):
+            msg = f"{task_id} is not deployed any more: no definition of today has it"
+            hint = "definition='as_it_was' runs it again"
+            raise InvalidTaskError(msg, hint=hint)
         if not move:
             if work._row.run:
                 self._note_as_it_was(self.get(work._row.run))
             return False
-        if name in move.gone:
-            msg = f"{task_id} is not deployed any more: its run has {move} today"
-            hint = "definition='as_it_was' runs it again"
-            raise InvalidTaskError(msg, hint=hint)
         due = move.due(lambda each: each._row.id == latest)
         if downstream is False and (move.new or move.gone or due.keys() - {name}):
             msg = f"today's definition changes more than {task_id}: {move}"

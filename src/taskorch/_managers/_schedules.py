@@ -2712,7 +2712,10 @@ class RuntimeHost(ScheduleHost):
 
     def again(self, task_id: str, *, downstream: bool) -> str:
         """Run a task again that has ended: the id of the new run."""
-        rerun_id: str = self.orch.rerun_task(task_id, downstream=downstream).task_id
+        # What is deployed otherwise goes over to that: see `go_over`.
+        rerun_id: str = self.orch.rerun_task(
+            task_id, downstream=downstream, definition=AS_IT_WAS
+        ).task_id
         return rerun_id
 
     def declares(self) -> bool:

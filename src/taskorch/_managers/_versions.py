@@ -131,15 +131,15 @@ def _called(fn: Any) -> str:
 
 def _digest(fn: Any, *, anew: bool) -> str:
     """The digest of a function's code; "" if no more than its name is known."""
-    from taskorch.runtime._memo import described_function  # noqa: PLC0415 - when needed
-
     with suppress(TypeError):
         if not anew and fn in _DIGESTS:
             return _DIGESTS[fn]
     try:
+        from taskorch.runtime._memo import described_function  # noqa: PLC0415 - when needed
+
         digest = _short(described_function(fn))
     except BaseException as error:
-        # It leads to a value of the user's that nobody can describe.
+        # It leads to a value that nobody can describe; or that extension is not here.
         if not is_values(error):
             raise
         digest = ""

@@ -83,6 +83,7 @@ from taskorch.runtime._work import (
     after_of,
     extra_of,
     failed_earlier,
+    is_gone,
     names_above,
     note_cache,
     note_given,
@@ -896,6 +897,8 @@ class Submission:
             UsageError: As `rerun`.
         """
         is_latest = self._rt.directory.reruns.is_latest
+        if is_gone(old._row):
+            return None
         if not (is_latest(old._row.id) and replaced(self._rt, old)):
             return None
         if is_outdated(self._rt, old):

@@ -1,0 +1,326 @@
+"""A definition has versions: each kind of change, with each act on a failed night."""
+
+from __future__ import annotations
+
+import pytest
+from tests.integration.deploys import (
+    DAY,
+    KINDS,
+    PATIENCE,
+    PROGRAM,
+    RUN,
+    life,
+)
+
+from taskorch import Workflow
+from taskorch._verbs.table import foreseen
+from taskorch.client import Client
+from taskorch.errors import DuplicateTaskError, InvalidTaskError
+
+pytest.importorskip("cronsim")
+
+
+def restart(orch):
+    orch.workflows.restart(RUN)
+
+
+def rerun(orch):
+    names = {*orch.workflows.get(RUN).handles}
+    orch.rerun_task(f"{RUN}/{'load' if 'load' in names else 'report'}")
+
+
+def again(orch):
+    orch.schedules.backfill("night", *DAY, again=True)
+
+
+def change(orch):
+    orch.change_tasks("rerun", ids=f"{RUN}/*", state="failed")
+
+
+def http(orch):
+    pytest.importorskip("starlette")
+    with orch.serve(port=0) as server:
+        Client(server.url, token=server.token).restart_workflow(RUN)
+        assert orch.wait(PATIENCE)
+
+
+#: Kinds after which the task that failed is there no more.
+GONE = {"a failed step that was removed", "a step that was renamed", "a phase before"}
+ACTS = {
+    "restart": restart,
+    "rerun": rerun,
+    "backfill again": again,
+    "change": change,
+    "HTTP": http,
+}
+
+
+def failed_night(folder, monkeypatch):
+    """The program of before makes a night, which fails."""
+    monkeypatch.setenv("DEPLOYED_BROKEN", "1")
+    with life(folder, PROGRAM) as (orch, _):
+        orch.schedules.backfill("night", *DAY)
+        assert orch.wait(PATIENCE)
+        assert orch.workflows.status(RUN).state.value == "failed"
+    monkeypatch.delenv("DEPLOYED_BROKEN")
+
+
+def new_run(folder, program):
+    """What a run gives that begins now."""
+    with life(folder, program, journal=None) as (orch, _):
+        orch.schedules.backfill("night", *DAY)
+        assert orch.wait(PATIENCE)
+        return orch.workflows.get(RUN).result(PATIENCE)
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_act_on_a_failed_night_gives_what_a_new_run_gives(
+    kind, act, tmp_path, monkeypatch
+):
+    change = KINDS[kind]
+    failed_night(tmp_path, monkeypatch)
+    expected = new_run(tmp_path, change.program())
+    with life(tmp_path, change.program()) as (orch, module):
+        if act == "rerun" and kind in GONE:
+            with pytest.raises(InvalidTaskError, match="not deployed any more"):
+                ACTS[act](orch)
+            return
+        if act == "backfill again":
+            touched = foreseen(
+                orch,
+                "schedules.backfill",
+                {"name": "night", "since": DAY[0], "until": DAY[1], "again": True},
+            )
+        else:
+            touched = foreseen(orch, "workflows.restart", {"run_id": RUN})
+        assert change.says in touched.text
+        ACTS[act](orch)
+        assert orch.wait(PATIENCE)
+        run = orch.workflows.get(RUN)
+        assert run.result(PATIENCE) == expected
+        assert run.status().state.value == "completed"
+        if act == "restart":
+            assert {*module.CALLS} == change.calls
+
+
+# -- what is no graph of a schedule ----------------------------------------------------
+
+FLOW = """
+import os
+from taskorch import Task, task, workflow, current_context
+
+@task
+def extract(day):
+    return [day, FACTOR]
+
+FACTOR = 1
+
+@task
+def load(rows):
+    if os.environ.get("DEPLOYED_BROKEN"):
+        raise ValueError("it fails tonight")
+    return rows
+
+@workflow
+def flow(day: str, more: int = 1):
+    load.options(id="load")(extract(day))
+
+def plain(value):
+    if os.environ.get("DEPLOYED_BROKEN"):
+        raise ValueError("it fails tonight")
+    return [value, (current_context().parameters or {}).get("more")]
+
+def declare(orch):
+    orch.schedules.add("plain", "0 3 * * *", Task.call(plain, 1), parameters={"more": 1})
+"""
+TASK = "plain/2026-11-24T0300Z"
+BULK = {
+    "rerun": lambda orch: orch.rerun_task(TASK),
+    "again": lambda orch: orch.schedules.backfill("plain", *DAY, again=True),
+    "change": lambda orch: orch.change_tasks("rerun", ids="plain/*"),
+}
+OF_TASK = {
+    "argument": ("plain, 1)", "plain, 7)", [7, 1], "args"),
+    "parameters": ('{"more": 1}', '{"more": 9}', [1, 9], "parameters: more 1 → 9"),
+    "timeout": ("plain, 1)", "plain, 1, timeout=70)", [1, 1], "timeout None → 70"),
+    "code": ("return [value,", "return [-value,", [-1, 1], ""),
+}
+
+
+@pytest.mark.parametrize("act", BULK)
+@pytest.mark.parametrize("kind", OF_TASK)
+def test_a_task_of_a_schedule_is_run_as_it_is_deployed(
+    kind, act, tmp_path, monkeypatch
+):
+    old, new, expected, says = OF_TASK[kind]
+    monkeypatch.setenv("DEPLOYED_BROKEN", "1")
+    with life(tmp_path, FLOW) as (orch, _):
+        orch.schedules.backfill("plain", *DAY)
+        assert orch.wait(PATIENCE)
+    monkeypatch.delenv("DEPLOYED_BROKEN")
+    assert old in FLOW
+    with life(tmp_path, FLOW.replace(old, new)) as (orch, _):
+        assert says in foreseen(orch, "rerun_task", {"task_id": TASK}).text
+        BULK[act](orch)
+        assert orch.wait(PATIENCE)
+        assert orch.handle(TASK).result(PATIENCE) == expected
+        if kind == "timeout":
+            assert orch.handle(TASK).task_id.endswith("~2")
+        assert not orch.workflows._move(TASK, None)
+
+
+def test_what_was_given_to_one_run_stays_its_own(tmp_path):
+    with life(tmp_path, FLOW) as (orch, _):
+        task_id = orch.schedules.trigger("plain", {"more": 5})
+        assert orch.handle(task_id).result(PATIENCE) == [1, 5]
+    with life(tmp_path, FLOW.replace("plain, 1)", "plain, 2)")) as (orch, _):
+        assert orch.rerun_task(task_id).result(PATIENCE) == [2, 5]
+
+
+def test_a_run_of_a_workflow_function_goes_over_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEPLOYED_BROKEN", "1")
+    with life(tmp_path, FLOW) as (orch, module):
+        orch.workflows.start(module.flow, "f", parameters={"day": "monday"})
+        assert orch.wait(PATIENCE)
+    monkeypatch.delenv("DEPLOYED_BROKEN")
+    new = FLOW.replace("FACTOR = 1", "FACTOR = 3")
+    new = new.replace("(extract(day))", '(extract(day))\n    late("late")')
+    new = new.replace(
+        "@workflow", "@task\ndef late(day):\n    return [day, 3]\n@workflow"
+    )
+    with life(tmp_path, new) as (orch, _):
+        text = foreseen(orch, "workflows.restart", {"run_id": "f"}).text
+        assert "+ late; extract: other code" in text
+        assert orch.workflows.restart("f").result(PATIENCE) == {
+            "extract": ["monday", 3],
+            "load": ["monday", 3],
+            "late": ["late", 3],
+        }
+        assert [each.how for each in orch.workflows.versions("f")] == [
+            "begun",
+            "as_deployed",
+        ]
+
+
+def graph(module, *, late):
+    wf = Workflow("g")
+    wf.task(module.extract, "tuesday", id="extract")
+    if late:
+        wf.task(module.extract, "late", id="late")
+    return wf
+
+
+def test_a_workflow_in_hand_is_refused_unless_the_run_goes_over_to_it(tmp_path):
+    with life(tmp_path, FLOW) as (orch, module):
+        orch.workflows.start(graph(module, late=True), "g").result(PATIENCE)
+    with life(tmp_path, FLOW) as (orch, module):
+        wf = graph(module, late=False)
+        with pytest.raises(DuplicateTaskError, match="another workflow"):
+            orch.workflows.start(wf, "g")
+        with pytest.raises(InvalidTaskError, match="nobody has said"):
+            orch.workflows.restart("g", definition="as_deployed")
+        text = foreseen(orch, "workflows.restart", {"run_id": "g"}).text
+        run = orch.workflows.start(wf, "g", definition="as_deployed")
+        assert run.result(PATIENCE) == {"extract": ["tuesday", 1]}
+        # From now on this is what the run is.
+        assert orch.workflows.start(wf, "g").result(PATIENCE) == run.result(PATIENCE)
+        assert text == "Nothing of it failed or was cancelled."
+
+
+# -- the other choice, and what is refused ---------------------------------------------
+
+
+#: What the program of before gives.
+OLD = {
+    "extract": [1, 2],
+    "audit": "audited",
+    "load": [1, 2],
+    "report": {"sum": [1, 2], "times": 1},
+}
+
+
+@pytest.mark.parametrize("act", ["restart", "rerun", "backfill again"])
+def test_as_it_was_keeps_graph_arguments_and_options(act, tmp_path, monkeypatch):
+    failed_night(tmp_path, monkeypatch)
+    program = KINDS["an added step"].program().replace("retry=1", "retry=3")
+    was = "as_it_was"
+    with life(tmp_path, program) as (orch, _):
+        if act == "restart":
+            orch.workflows.restart(RUN, definition=was)
+        elif act == "rerun":
+            orch.rerun_task(f"{RUN}/load", definition=was)
+        else:
+            orch.schedules.backfill("night", *DAY, again=True, definition=was)
+        assert orch.wait(PATIENCE)
+        assert orch.workflows.get(RUN).result(PATIENCE) == OLD
+
+
+def test_one_task_alone_is_refused_if_more_has_changed(tmp_path, monkeypatch):
+    failed_night(tmp_path, monkeypatch)
+    task_id = f"{RUN}/load"
+    with life(tmp_path, KINDS["an added step"].program()) as (orch, _):
+        with pytest.raises(InvalidTaskError, match=r"changes more than .*\+ clean"):
+            orch.rerun_task(task_id, downstream=False)
+        with pytest.raises(InvalidTaskError, match="as_deployed"):
+            orch.rerun_task(task_id, definition="today")
+        assert orch.handle(task_id).task_id == task_id
+    with life(tmp_path, KINDS["a raised timeout"].program()) as (orch, _):
+        orch.rerun_task(task_id, downstream=False).result(PATIENCE)
+
+
+def test_a_task_that_is_gone_stays_so_until_somebody_wants_it_as_it_was(
+    tmp_path, monkeypatch
+):
+    failed_night(tmp_path, monkeypatch)
+    task_id = f"{RUN}/report"
+    for _ in range(2):
+        with life(tmp_path, KINDS["a step that was removed"].program()) as (orch, _):
+            again(orch)
+            assert orch.wait(PATIENCE)
+            assert {*orch.workflows.get(RUN).handles} == {"audit", "extract", "load"}
+            assert orch.change_tasks("rerun", ids=task_id + "*") == []
+            text = foreseen(orch, "rerun_task", {"task_id": task_id}).text
+            assert text.startswith("It is not deployed any more")
+            with pytest.raises(InvalidTaskError, match="not deployed any more"):
+                orch.rerun_task(task_id)
+            assert {*orch.workflows.get(RUN).result()} == {"audit", "extract", "load"}
+            assert not orch.failures()
+    with life(tmp_path, PROGRAM) as (orch, _):
+        assert "+ report" in foreseen(orch, "workflows.restart", {"run_id": RUN}).text
+        assert orch.workflows.restart(RUN).result(PATIENCE) == OLD
+
+
+# -- a later life ----------------------------------------------------------------------
+
+
+def test_a_run_under_way_goes_on_with_its_graph_and_says_what_code_is_other(
+    tmp_path, monkeypatch, caplog
+):
+    failed_night(tmp_path, monkeypatch)
+    kind = KINDS["an added step"]
+    program = kind.program().replace("return [1, 2]", "return [3, 4]")
+    program = program.replace("each * times", "-each * times")
+    with life(tmp_path, program) as (orch, _):
+        # Nobody asks for anything: `report` waits for `load` as before.
+        assert {*orch.workflows.get(RUN).handles} == {
+            "audit",
+            "extract",
+            "load",
+            "report",
+        }
+    changed = program.replace('"sum": rows', '"sum": [*rows]')
+    with life(tmp_path, changed) as (orch, _):
+        hows = [each.how for each in orch.workflows.versions(RUN)]
+        assert hows == ["begun", "went on"]
+        assert "other code of deployed_app.report" in caplog.text
+        # What completed under the first code is of that still.
+        text = foreseen(orch, "workflows.restart", {"run_id": RUN}).text
+        assert "extract: other code" in text
+        assert orch.workflows.restart(RUN).result(PATIENCE) == {
+            "extract": [3, 4],
+            "audit": "audited",
+            "clean": [300, 400],
+            "load": [-300, -400],
+            "report": {"sum": [-300, -400], "times": 1},
+        }
