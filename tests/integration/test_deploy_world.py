@@ -104,7 +104,7 @@ def test_a_run_comes_to_what_a_new_run_gives(seed, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_many_runs_come_to_what_a_new_run_gives(tmp_path, monkeypatch):
-    for seed in range(100, 400):
+    for seed in range(100, 200):
         folder = tmp_path / str(seed)
         folder.mkdir()
         one_world(seed, folder, monkeypatch)
