@@ -324,3 +324,15 @@ def test_a_run_under_way_goes_on_with_its_graph_and_says_what_code_is_other(
             "load": [-300, -400],
             "report": {"sum": [-300, -400], "times": 1},
         }
+
+
+def test_what_is_run_again_for_another_task_has_the_options_of_today(tmp_path):
+    with life(tmp_path, PROGRAM) as (orch, _):
+        orch.schedules.backfill("night", *DAY)
+        assert orch.wait(PATIENCE)
+    program = KINDS["other code of what completed"].program()
+    with life(tmp_path, program.replace("retry=1", "priority=7")) as (orch, module):
+        orch.workflows.restart(RUN)
+        assert orch.wait(PATIENCE)
+        assert {*module.CALLS} == {"extract", "load", "report"}
+        assert orch.get_task_status(f"{RUN}/load").priority == 7
