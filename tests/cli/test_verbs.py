@@ -82,15 +82,25 @@ def test_tasks_are_changed(place, capsys):
     )
 
 
-def test_runs_are_changed(place, capsys):
-    assert said(capsys, "pause-run", place, "n2") == "n2 is paused"
-    assert said(capsys, "pause-run", place, "n1", code=1) == "n1 has nothing to pause"
-    assert said(capsys, "resume-run", place, "n2") == "n2 goes on"
-    assert said(capsys, "cancel-run", place, "n2", "--reason", "late") == (
-        "n2 was cancelled"
-    )
+def test_an_act_on_runs_has_one_name(place, capsys):
+    assert main(["runs", place, "pause", "n2"]) == 0
+    assert main(["runs", place, "resume", "n2"]) == 0
+    assert main(["runs", place, "cancel", "n2", "--yes", "--reason", "late"]) == 0
     main(["explain", place, "n2/held"])
     assert "late" in capsys.readouterr().out
+    for act in ("cancel", "pause", "resume"):
+        with pytest.raises(SystemExit):
+            main([f"{act}-run", place, "n2"])
+        assert f"taskorch runs JOURNAL {act} RUN" in capsys.readouterr().err
+
+
+def test_a_pool_is_resized(place, capsys):
+    assert main(["resize", place, '{"licence": 3}']) == 0
+    capsys.readouterr()
+    assert main(["inspect", place]) == 0
+    assert "licence" in capsys.readouterr().out
+    assert main(["resize", place, '{"licence": -3}']) == 2
+    assert "licence" in capsys.readouterr().err
 
 
 def test_budgets_are_shown_and_raised(place, capsys):
@@ -137,7 +147,6 @@ def test_answers_are_json_if_it_is_asked_for(place, capsys):
         (["raise-budget", "relase", '{"tokens": 1}'], "there are release"),
         (["raise-budget", "release", '{"tokens": 0}'], "name amounts above 0"),
         (["raise-budget", "release", "{}"], "name amounts"),
-        (["pause-run", "n9"], "no workflow has been started with the id 'n9'"),
     ],
 )
 def test_what_is_refused_is_told(place, capsys, words, message):

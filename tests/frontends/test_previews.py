@@ -70,7 +70,7 @@ CASES = {
         *("filled", {"running": True}),
         "schedules {} cancel-backfill filled --running",
     ),
-    "cancel_workflow": ("n2", {}, "cancel-run {} n2"),
+    "cancel_workflow": ("n2", {}, "runs {} cancel n2"),
     "restart_workflow": ("n3", {}, "restart {} n3"),
     "approve_workflow": ("n4", {"gate": "build"}, "approve {} n4/build --by ada"),
     "reject_workflow": ("n4", {"gate": "build"}, "reject {} n4/build --by ada"),

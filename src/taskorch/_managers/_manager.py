@@ -633,7 +633,7 @@ class WorkflowManager:
         refuses=(404, 409, 422),
         keys={"run_id": "workflow_id"},
         remote={"reason": "it was cancelled over HTTP"},
-        command="cancel-run RUN...: cancel runs of workflows",
+        command="runs cancel RUN...: cancel runs of workflows",
         is_final=True,
         preview="cancel_of_run",
     )
@@ -673,7 +673,7 @@ class WorkflowManager:
         gives="changed",
         refuses=(404, 409, 422),
         keys={"run_id": "workflow_id"},
-        command="pause-run RUN...: let nothing of runs begin",
+        command="runs pause RUN...: let nothing of runs begin",
     )
     def pause(self, run_id: str) -> bool:
         """
@@ -719,7 +719,7 @@ class WorkflowManager:
         gives="changed",
         refuses=(404, 409, 422),
         keys={"run_id": "workflow_id"},
-        command="resume-run RUN...: let paused runs go on",
+        command="runs resume RUN...: let paused runs go on",
     )
     def resume(self, run_id: str) -> bool:
         """

@@ -181,7 +181,7 @@ class ResourceManager:
                 "additionalProperties": {"anyOf": [{"type": "number"}, *_UNITS]},
             }
         },
-        lacks=lacks(command="a program sets the totals"),
+        command="resize RESOURCES: set how much there is of resource pools",
         needs="administer",
     )
     def resize(self, resources: Resources | Mapping[str, Any]) -> None:

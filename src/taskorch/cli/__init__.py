@@ -309,7 +309,10 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     if not words[0].startswith("-") and words[0] not in _OWN:
         commands = _all_commands()
         if words[0] not in commands:
-            what_now = meant(words[0], commands, "see taskorch --help")
+            act = words[0].removesuffix("-run")
+            what_now = f"taskorch runs JOURNAL {act} RUN"
+            if act == words[0]:
+                what_now = meant(words[0], commands, "see taskorch --help")
             parser.error(f"there is no command {words[0]!r}: {what_now}")
     args, rest = parser.parse_known_args(words)
     # argparse takes an argument that may be left out only before the options.

@@ -498,9 +498,6 @@ _TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"integer": int, "number": f
 _DONE: Final = {"priority": "was moved", "reward": "was rewarded"}
 _OF_RUNS: Final = {
     "restart": "was restarted",
-    "cancel-run": "was cancelled",
-    "pause-run": "is paused",
-    "resume-run": "goes on",
 }
 
 

@@ -19,7 +19,7 @@ from taskorch._managers._members import WILD
 from taskorch._verbs.remedies import in_commands
 from taskorch._verbs.table import VERBS, previewed
 from taskorch.cli import FAILED, OK
-from taskorch.cli._control import at, call, touched
+from taskorch.cli._control import at, call, tell_foreseen, touched
 from taskorch.cli._source import Reader, RunsSource, reader_of, runs_of
 from taskorch.cli._terminal import (
     add_journal,
@@ -139,6 +139,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--yes", action="store_true", help="of `restart` and `cancel`: do not ask"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="of `restart` and `cancel`: only say what it would touch",
     )
     parser.add_argument(
         "--definition",
@@ -404,6 +409,9 @@ def explained(reader: Reader, whole: Mapping[str, Any]) -> Iterator[tuple[str, s
 
 
 def _change(args: argparse.Namespace, act: RunAct) -> int:
+    if args.dry_run and not act.asks:
+        msg = f"--dry-run is of restart and cancel, and {args.verb} can be undone"
+        raise InvalidTaskError(msg, hint="leave it out")
     if args.definition is not None and args.verb != "restart":
         msg = f"--definition is of restart, and {args.verb} makes nothing anew"
         raise InvalidTaskError(msg, hint="leave it out")
@@ -416,6 +424,11 @@ def _change(args: argparse.Namespace, act: RunAct) -> int:
             # A pattern means those of which there is something to do.
             if each[2] or name in args.names
         }
+        if args.dry_run:
+            for name, (verb, _, _) in previews.items():
+                document = _touched(orch, verb, name, args.definition)
+                tell_foreseen(args, {"run": name}, document)
+            return OK
         if act.asks and not args.yes:
             texts = {name: text for name, (_, text, does) in previews.items() if does}
             if texts and not _agrees(args, texts):
@@ -484,14 +497,18 @@ def _preview(
     orch: Any, verb: str, name: str, definition: str | None
 ) -> tuple[str, bool]:
     if VERBS[verb].preview:
-        about = previewed(verb)[0].name
-        which = {} if definition is None else {"definition": definition}
-        document = touched(orch, verb, {about: name, **which})
+        document = _touched(orch, verb, name, definition)
         return document["text"], document["does_something"]
     # It can be undone: it is enough that there is one.
     is_run = verb.startswith("workflows.")
     call(orch, "workflows.status" if is_run else "get_task_status", name)
     return "", True
+
+
+def _touched(orch: Any, verb: str, name: str, definition: str | None) -> dict[str, Any]:
+    about = previewed(verb)[0].name
+    which = {} if definition is None else {"definition": definition}
+    return touched(orch, verb, {about: name, **which})
 
 
 def do(
