@@ -149,7 +149,7 @@ class AsyncTaskContext:
     async def _until_kept(self, act: Callable[[], None]) -> None:
         """*act*; of a durable orchestrator, wait until what it did is kept."""
         context = self._context
-        committer = context._work._rt.committer
+        committer = context._rt.committer
         if committer is None:
             act()
             return

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from taskorch.runtime import Work
+    from taskorch.runtime import Runtime, Work
 
 T = TypeVar("T")
 #: Seconds after which a lock that is not free is taken for one that this thread holds:
@@ -123,7 +123,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
         """
-        rt = self._handle._rt
+        rt = cast("Runtime", self._handle._rt)
         waiting = rt.waiting
         if self.done() or (waiting._inside_of() is None and not rt.loops.is_mine()):
             return timeout
@@ -157,7 +157,8 @@ def _give(
 def cancel_all(futures: Sequence[TaskFuture[Any]]) -> None:
     """Cancel those of *futures*, all of one orchestrator, that have not begun."""
     if futures:
-        futures[0]._handle._rt.deciders.refuse_reentry()
+        rt = cast("Runtime", futures[0]._handle._rt)
+        rt.deciders.refuse_reentry()
     # On an event loop, nothing waits until the journal has written it.
     keep = running_loop() is None
     gone = set(cancel_pending([future._handle for future in futures], keep=keep))
@@ -179,7 +180,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
     """
     if not handles:
         return []
-    rt = handles[0]._rt
+    rt = cast("Runtime", handles[0]._rt)
     if not is_free(rt.lock):
         # Not by `threading`, in the midst of which the collector may come by as well.
         with suppress(RuntimeError):

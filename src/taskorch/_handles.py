@@ -81,7 +81,10 @@ class TaskHandle(Work, Generic[T]):
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:
+    if TYPE_CHECKING:
+        # A handle asks the whole runtime.
+        _rt: Runtime  # pyright: ignore[reportIncompatibleVariableOverride]
+    else:
 
         def __getattr__(self, name: str) -> Any:
             return other_attribute(self, name)

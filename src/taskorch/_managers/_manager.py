@@ -1213,7 +1213,7 @@ def _may_ask(work: Work) -> bool:
 
 def _asks_too_early(work: Work) -> bool:
     """Whether *work*, a gate, has begun, and something before it runs after all."""
-    is_latest = work._rt.directory.reruns.is_latest
+    is_latest = cast("Runtime", work._rt).directory.reruns.is_latest
     return bool(_may_ask(work) and work._row.attempt) and any(
         not is_latest(parent._row.id)
         or (parent._row.state not in TERMINAL and not _members.blockers(parent._row))

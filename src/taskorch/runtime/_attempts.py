@@ -335,7 +335,9 @@ class Attempt:
         rest: Generator[Any, Any, Any] | None = None,
         used: Units = (),
     ) -> None:
-        self._rt: Runtime = work._rt
+        # Any: work knows its runtime by what it asks of it.
+        rt: Any = work._rt
+        self._rt: Runtime = rt
         self._row = row
         self.number: int = number
         self._work = work

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from heapq import heappop, heappush
 from time import monotonic
 from typing import (
@@ -17,6 +17,7 @@ from typing import (
     Any,
     Final,
     Generic,
+    Protocol,
     TypeAlias,
     TypeVar,
     cast,
@@ -72,10 +73,11 @@ from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._loops import Latch, release_if_mine
-from taskorch.runtime._work import NEVER, Emitted, Work, extra_of, task_of
+from taskorch.runtime._work import NEVER, Emitted, MakesSteps, Work, extra_of, task_of
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._notices import Notices
+    from taskorch.runtime._work import Weights
 
 
 # -- a journal of the user's that keeps facts, and can be asked for nothing else -------
@@ -261,6 +263,74 @@ class _Local(threading.local):
     deferred: list[int] | None = None
 
 
+class SaysQuiet(Protocol):
+    """What knows who waits.
+
+    Attributes:
+        quiet: Called once when nothing can proceed any more.
+    """
+
+    quiet: list[Callable[[], object]]
+
+    def say_quiet(self) -> None:
+        """Under the lock: nothing can proceed; tell those who wait for that."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Under the lock: of those who are woken in here, each loop hears once."""
+        ...
+
+
+class Judges(Protocol):
+    """What has policies as data judge."""
+
+    def progressed(self, work: Work, attempt: int, value: Any) -> None:
+        """Judge the progress of an attempt."""
+        ...
+
+    def save_history(self, state: dict[str, Any]) -> None:
+        """Under the lock: put what history rules keep into *state*, a snapshot."""
+        ...
+
+
+class MeasuresCommits(Protocol):
+    """What measures, if there is an SDK for it."""
+
+    def committed(self, seconds: float) -> None:
+        """Note that a commit has taken that long."""
+        ...
+
+
+class Keeps(MakesSteps, Protocol):
+    """
+    What the way into the journal asks of the runtime.
+
+    Attributes:
+        committer: Keeps facts; None: nothing outlives the process.
+        notices: Logs troubles.
+        weights: The bytes that finished tasks hold.
+    """
+
+    committer: Committer | None
+    notices: Notices
+    weights: Weights
+
+    @property
+    def governor(self) -> Judges | None:
+        """The policies as data, if there are some."""
+        ...
+
+    @property
+    def metrics(self) -> MeasuresCommits | None:
+        """Measures, if there is an SDK for it."""
+        ...
+
+    @property
+    def waiting(self) -> SaysQuiet:
+        """Knows who waits."""
+        ...
+
+
 class Committer:
     """
     The way of the facts of one runtime into its journal, which that has claimed.
@@ -268,7 +338,7 @@ class Committer:
     The lock of the runtime guards all but the writing.
     """
 
-    def __init__(self, rt: Runtime, journal: Journal) -> None:
+    def __init__(self, rt: Keeps, journal: Journal) -> None:
         self._rt = rt
         self.journal: DurableJournal = (
             journal if isinstance(journal, DurableJournal) else BareJournal(journal)
@@ -991,7 +1061,7 @@ class Committer:
 # -- what a running task leaves: how far it is, and its state for the next attempt -----
 
 
-def checkpoint(rt: Runtime, work: Work, attempt: int, state: Any) -> None:
+def checkpoint(rt: Keeps, work: Work, attempt: int, state: Any) -> None:
     """
     A running task leaves *state* for its next attempt; that is not waited for.
 
@@ -1014,7 +1084,7 @@ def checkpoint(rt: Runtime, work: Work, attempt: int, state: Any) -> None:
 
 
 def allow_repeat(
-    rt: Runtime, work: Work, attempt: int, *, allowed: bool, reason: str
+    rt: Keeps, work: Work, attempt: int, *, allowed: bool, reason: str
 ) -> None:
     """Whether a running task may be run again if nobody knows how it ends: *reason*."""
     row = work._row
@@ -1026,7 +1096,7 @@ def allow_repeat(
     rt.step(change)
 
 
-def progress(rt: Runtime, work: Work, attempt: int, value: Any) -> None:
+def progress(rt: Keeps, work: Work, attempt: int, value: Any) -> None:
     """A task reported *value*."""
     row = work._row
     extra_of(work).progress = value
@@ -1054,7 +1124,7 @@ def progress(rt: Runtime, work: Work, attempt: int, value: Any) -> None:
     rt.step(change)
 
 
-def spend(rt: Runtime, work: Work, attempt: int, units: Units) -> None:
+def spend(rt: Keeps, work: Work, attempt: int, units: Units) -> None:
     """
     An attempt has spent *units*.
 

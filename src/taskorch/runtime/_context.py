@@ -449,7 +449,10 @@ class AttemptContext:
     def __init__(self, work: Work, attempt: int, control: Control) -> None:
         # The work keeps the error of its attempt, whose frames lead to the context.
         self._weak = weakref.ref(work)
-        self._rt, self._row = work._rt, work._row
+        # Any: work knows its runtime by what it asks of it.
+        rt: Any = work._rt
+        self._rt: Runtime = rt
+        self._row = work._row
         self._control = control
         #: The number of the attempt, from 1.
         self.attempt: int = attempt
@@ -884,7 +887,9 @@ def _send_printed() -> list[RemoteContext]:
 
 def context_of(work: Work, attempt: int) -> AttemptContext:
     """The context of the running attempt of *work*."""
-    make: type[AttemptContext] = work._rt.context_class
+    # Any: work knows its runtime by what it asks of it.
+    rt: Any = work._rt
+    make: type[AttemptContext] = rt.context_class
     return make(work, attempt, control_of(work, attempt))
 
 

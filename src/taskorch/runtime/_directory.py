@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice, pairwise
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
@@ -174,7 +174,8 @@ def bring_back(work: Work) -> None:
         payload = attrs.evolve(payload, fn=found.get(id(payload.fn), payload.fn))
     else:
         payload = found.get(id(payload), payload)
-    back = work_of(work._rt, attrs.evolve(task, payload=payload, join=join))
+    rt = cast("AnyRuntime", work._rt)
+    back = work_of(rt, attrs.evolve(task, payload=payload, join=join))
     work._task, work._fn, work._executor = back._task, back._fn, back._executor
     work._args, work._kwargs = back._args, back._kwargs
     note_cache(work)
@@ -500,7 +501,8 @@ class Directory:
 
     def _of_work(self, work: Work, by: Task) -> Work:
         """What a handle stands for: a later run, if this one came to nothing."""
-        if work._rt is not self._rt:
+        home: object = work._rt
+        if home is not self._rt:
             msg = f"{_name_of(by)} needs {work!r}, which is of another orchestrator"
             raise UnknownTaskError(msg, hint=_FOREIGN, task_id=by.id)
         row = work._row

@@ -33,7 +33,7 @@ from types import (
     MethodType,
     ModuleType,
 )
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -51,9 +51,6 @@ from taskorch.model import Cache, Missing, TaskState
 from taskorch.model.ids import stem_of
 from taskorch.runtime._translation import is_coroutine_function
 from taskorch.runtime._work import Work
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import AnyRuntime
 
 # -- what a value or a function is, in bytes: the same for what is alike, and for no
 # other
@@ -979,6 +976,25 @@ def _remember(kernel: Kernel, task_id: str, key: Key, why: str, now: int) -> Non
         kernel.keep_document(_MEMO, next(iter(results)), "", now)
 
 
+class Finds(Protocol):
+    """What finds tasks by their ids."""
+
+    def known(self, task_id: str) -> Work:
+        """The work of a task."""
+        ...
+
+
+class Remembers(Protocol):
+    """What the cache asks of the runtime, or of a simulated life."""
+
+    kernel: Kernel
+
+    @property
+    def directory(self) -> Finds:
+        """Finds tasks."""
+        ...
+
+
 class ChangesKernel(Protocol):
     """Makes a change of the kernel."""
 
@@ -1000,7 +1016,7 @@ class Memo:
 
     def __init__(
         self,
-        rt: AnyRuntime,
+        rt: Remembers,
         recall: Callable[[str], None] | None,
         step: ChangesKernel,
         *,

@@ -45,6 +45,7 @@ from taskorch.runtime._documents import trace_of
 from taskorch.runtime._publisher import Receiver
 from taskorch.runtime._work import (
     NEVER,
+    MakesSteps,
     Work,
     detach_control,
     extra_of,
@@ -52,8 +53,10 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
+    from taskorch.journal import MemoryJournal
     from taskorch.kernel import TaskRow
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._timer import TimerThread
+    from taskorch.signals import Signals
 
 
 # -- pools that are nearly used up, and soft quotas that are exceeded ------------------
@@ -184,6 +187,40 @@ class Told(Protocol):
         ...
 
 
+class HearsFacts(Protocol):
+    """What hears of facts: the policies as data."""
+
+    @property
+    def wants(self) -> frozenset[type[Event]]:
+        """The events that it must hear of."""
+        ...
+
+
+class Noticed(MakesSteps, Protocol):
+    """
+    What those who tell of troubles, and of facts, ask of the runtime.
+
+    Attributes:
+        memory: Keeps events in memory, if asked to.
+        notices: Logs what nobody has asked for.
+        room: Knows how many attempts the system has room for.
+        signals: What is connected to signals.
+        timer: Rings.
+    """
+
+    memory: MemoryJournal | None
+    notices: Notices
+    room: ResourceExhaustion
+    signals: Signals
+    timer: TimerThread
+    _changing: threading.Lock
+
+    @property
+    def governor(self) -> HearsFacts | None:
+        """The policies as data, if there are some."""
+        ...
+
+
 class Notices:
     """
     What one runtime logs, and reports in its health, about failures.
@@ -192,7 +229,7 @@ class Notices:
     has its handle any more, nor that of a task that it blocks, nor a future of one.
     """
 
-    def __init__(self, rt: Runtime) -> None:
+    def __init__(self, rt: Noticed) -> None:
         self._rt = rt
         #: Who else hears of them, if there is anybody.
         self.teller: Told | None = None
@@ -674,7 +711,7 @@ def _told(name: str, work: Work, schedule: str) -> str:
 MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 
 
-def receivers_changed(rt: Runtime) -> None:
+def receivers_changed(rt: Noticed) -> None:
     """A receiver came or went: listen for what is wanted, and for no more."""
     rt.deciders.refuse_reentry()
     with rt._changing:
@@ -682,7 +719,7 @@ def receivers_changed(rt: Runtime) -> None:
 
 
 @defers_interrupts
-def _listen(rt: Runtime) -> None:
+def _listen(rt: Noticed) -> None:
     old = {
         (cls, id(receiver.call)): receiver
         for cls, receivers in rt.publisher.receivers.items()
@@ -718,7 +755,7 @@ def _listen(rt: Runtime) -> None:
     rt.timer.monitor(any(cls in wanted for cls in MONITORING))
 
 
-def receiver_failed(rt: Runtime, receiver: Receiver, error: BaseException) -> None:
+def receiver_failed(rt: Noticed, receiver: Receiver, error: BaseException) -> None:
     """A receiver raised."""
     rt.notices.receiver_failed(receiver, error)
     described = said(error)
@@ -750,7 +787,7 @@ _HINT: Final = (
 class ResourceExhaustion:
     """How many attempts the system has room for, if they are fewer than may run."""
 
-    def __init__(self, rt: Runtime) -> None:
+    def __init__(self, rt: Noticed) -> None:
         self._rt = rt
         #: Why there is none; empty if there is.
         self._why = ""

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 
@@ -54,8 +54,10 @@ from taskorch.model.ids import run_by, stem_of
 from taskorch.protocols import DurableJournal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from taskorch.kernel import Kernel
     from taskorch.runtime._committer import Committer
-    from taskorch.runtime._runtime import Runtime
 
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 #: How often is looked whether something may go, in s.
@@ -376,10 +378,85 @@ def foreseen(
     return _pruned(gone, past.superseded(gone), dry_run=True)
 
 
+class Rings(Protocol):
+    """The timer."""
+
+    def repeat(self, seconds: float, call: Callable[[], object]) -> Any:
+        """Call it every so many *seconds*."""
+        ...
+
+
+class Forgets(Protocol):
+    """What the ids of tasks that were run again stand for."""
+
+    def forget(self, task_id: str) -> None:
+        """There is no run any more of the task of which this is one."""
+        ...
+
+
+class Leaves(Protocol):
+    """
+    What finds tasks by their ids.
+
+    Attributes:
+        keys: Idempotency keys.
+        leaving: Tasks that are just leaving the journal.
+        departures: How often that has begun or ended.
+    """
+
+    keys: dict[str, str]
+    leaving: frozenset[str]
+    departures: int
+
+    @property
+    def reruns(self) -> Forgets:
+        """What the ids of tasks that were run again stand for."""
+        ...
+
+
+class Prunes(Protocol):
+    """
+    What lets tasks leave the journal asks of the runtime.
+
+    Attributes:
+        kernel: Has the rows of the tasks.
+        lock: Guards the kernel.
+        now: Says the time, in ns.
+        name: What threads are named after.
+        epoch: The number of this life, for the fence.
+        closed: Whether it has ended.
+        draining: Whether it is about to stop.
+        manager: The manager of workflows, once it was needed.
+    """
+
+    kernel: Kernel
+    lock: threading.Lock
+    now: Callable[[], int]
+    name: str
+    epoch: int
+    closed: bool
+    draining: bool
+    manager: Any
+
+    @property
+    def timer(self) -> Rings:
+        """Rings."""
+        ...
+
+    def drop(self) -> None:
+        """Under the lock: let go what is kept of tasks that have left memory."""
+        ...
+
+    @property
+    def directory(self) -> Leaves:
+        """Finds tasks."""
+        ...
+
+
 class Pruner:
     """Lets what ended long ago leave the journal, and memory, while others work."""
 
-    def __init__(self, rt: Runtime, committer: Committer) -> None:
+    def __init__(self, rt: Prunes, committer: Committer) -> None:
         self._rt = rt
         self._committer = committer
         #: One at a time.

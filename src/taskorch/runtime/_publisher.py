@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from time import monotonic, sleep
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from taskorch.events import (
     VIEWS,
@@ -43,7 +43,7 @@ from taskorch.kit.visible import show
 from taskorch.runtime._asyncio import asyncio
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._loops import LoopHost
 
 __all__ = ("Publisher", "Receiver")
 
@@ -119,10 +119,70 @@ def _nobody(event: object) -> None:
 _NOBODY: Final = Receiver("", _nobody)
 
 
+class Watches(Protocol):
+    """The timer, which looks after the publisher."""
+
+    def watch(self, seconds: float) -> None:
+        """Under the driver's lock: look after the publisher in *seconds*."""
+        ...
+
+
+class Notes(Protocol):
+    """What logs of receivers that take long."""
+
+    def receiver_was_slow(self, receiver: Receiver, seconds: float) -> None:
+        """A receiver or a callback has taken long; the others did not wait for it."""
+        ...
+
+
+class Hurries(Protocol):
+    """What knows whether nobody waits for the end of all work any more."""
+
+    @property
+    def hurried(self) -> bool:
+        """Whether all that waits is to end at once."""
+        ...
+
+
+class Tells(Protocol):
+    """What the publisher asks of the runtime."""
+
+    lock: threading.Lock
+    loops: LoopHost
+    name: str
+
+    @property
+    def notices(self) -> Notes:
+        """Logs of slow receivers."""
+        ...
+
+    @property
+    def timer(self) -> Watches:
+        """Looks after the publisher."""
+        ...
+
+    @property
+    def waiting(self) -> Hurries:
+        """Knows whether there is a hurry."""
+        ...
+
+    def fail_stop(self, error: BaseException) -> None:
+        """A fault of our own: nothing starts any more, and nobody waits for ever."""
+        ...
+
+    def note_locked(self, cls: type[Event], *fields: Any) -> None:
+        """Under the lock: record a fact and publish it."""
+        ...
+
+    def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
+        """A receiver raised."""
+        ...
+
+
 class Publisher:
     """The queue of facts, the thread that empties it, and the receivers."""
 
-    def __init__(self, rt: Runtime) -> None:
+    def __init__(self, rt: Tells) -> None:
         self._rt = rt
         #: What is to be published: `(fact, cargo)`, or `(callback, argument)`.
         self.queue: deque[tuple[Any, Any]] = deque()

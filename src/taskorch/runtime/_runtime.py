@@ -292,15 +292,16 @@ class Runtime:
     allow_repeat: Final = _committer.allow_repeat
     progress: Final = _committer.progress
     spend: Final = _committer.spend
-    receivers_changed: Final = _notices.receivers_changed
-    receiver_failed: Final = _notices.receiver_failed
+    # Without Final, as below: parts ask for them as methods, by a protocol.
+    receivers_changed = _notices.receivers_changed
+    receiver_failed = _notices.receiver_failed
 
     # The end.
-    fail_stop: Final = _end.fail_stop
-    interrupted: Final = _end.interrupted
+    fail_stop = _end.fail_stop
+    interrupted = _end.interrupted
     halt: Final = _end.halt
     is_left: Final = _end.is_left
-    refuse_submission: Final = _end.refuse_submission
+    refuse_submission = _end.refuse_submission
     refuse_new: Final = _end.refuse_new
 
     def __init__(  # noqa: PLR0915 - all that there is

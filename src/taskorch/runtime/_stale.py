@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from taskorch.events import (
     Fact,
@@ -45,11 +45,46 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import AnyRuntime
+    from taskorch.kernel import Kernel
+    from taskorch.runtime._reruns import Reruns
 
 _COMPLETED: Final = TaskState.COMPLETED
 #: Tasks above one that the journal is asked for.
 _MOST: Final = 1_000
+
+
+class Recalled(Protocol):
+    """What a journal says of tasks that have left memory."""
+
+    def entries(self, task_id: str) -> list[Entry]:
+        """The facts about a task."""
+        ...
+
+    def latest(self, stem: str) -> str:
+        """The latest run of a task, by the id that all its runs have."""
+        ...
+
+
+class KnowsRuns(Protocol):
+    """What knows the runs of each task."""
+
+    reruns: Reruns
+
+    @property
+    def recovered(self) -> Recalled | None:
+        """What the journal knows, if it can be asked."""
+        ...
+
+
+class Known(Protocol):
+    """What is asked of the runtime, or of a simulated life, to tell what is stale."""
+
+    kernel: Kernel
+
+    @property
+    def directory(self) -> KnowsRuns:
+        """Knows the runs of each task."""
+        ...
 
 
 class Cause(NamedTuple):
@@ -76,7 +111,7 @@ class Staleness:
     out of one is known for those that depend on it.
     """
 
-    def __init__(self, rt: AnyRuntime) -> None:
+    def __init__(self, rt: Known) -> None:
         self._rt = rt
         self._found: dict[_Node, Cause | None] = {}
         self._kept: Kept | None = _kept(rt)
@@ -157,7 +192,7 @@ class Staleness:
         return next((cause for cause in causes if cause is not None), None)
 
 
-def replaced(rt: AnyRuntime, work: Work, *, with_used: bool = True) -> str:
+def replaced(rt: Known, work: Work, *, with_used: bool = True) -> str:
     """
     Under the lock: a run that *work* depends on, after which there was a later one.
 
@@ -200,7 +235,7 @@ def _may_lack(task: Task | TaskSubmitted) -> bool:
     return task.join != "all" or task.on_parent_failure == "run"
 
 
-def _late(rt: AnyRuntime, work: Work) -> str:
+def _late(rt: Known, work: Work) -> str:
     """
     Under the lock: a parent that was blocked when *work* began, and went on since.
 
@@ -240,7 +275,7 @@ def _sufficed(join: str | int, done: int) -> bool:
     return join not in _ALL and done >= (join if isinstance(join, int) else 1)
 
 
-def is_outdated(rt: AnyRuntime, work: Work) -> bool:
+def is_outdated(rt: Known, work: Work) -> bool:
     """
     Under the lock: whether another task had added *work*, and makes all anew since.
 
@@ -261,7 +296,7 @@ def is_outdated(rt: AnyRuntime, work: Work) -> bool:
     return bool(since) and number_of(adder) < number_of(since)
 
 
-def is_left_out(rt: AnyRuntime, work: Work) -> bool:
+def is_left_out(rt: Known, work: Work) -> bool:
     """
     Under the lock: whether what had added *work* has completed since without it.
 
@@ -277,7 +312,7 @@ def is_left_out(rt: AnyRuntime, work: Work) -> bool:
     return state is _COMPLETED
 
 
-def is_earlier(rt: AnyRuntime, work: Work, other_id: str) -> bool:
+def is_earlier(rt: Known, work: Work, other_id: str) -> bool:
     """
     Under the lock: whether *work* was submitted before another task was.
 
@@ -294,7 +329,7 @@ def is_earlier(rt: AnyRuntime, work: Work, other_id: str) -> bool:
     return began > 0 and began < (kept.began(other_id) or began + 1)
 
 
-def _kept(rt: AnyRuntime) -> Kept | None:
+def _kept(rt: Known) -> Kept | None:
     """What the journal says of what has left memory, if there is one."""
     recovered, reruns = rt.directory.recovered, rt.directory.reruns
     if recovered is None:
@@ -312,7 +347,7 @@ def used_by(work: Work) -> Collection[str]:
     return () if work._extra is None else work._extra.used
 
 
-def named_above(rt: AnyRuntime, work: Work) -> Collection[str]:
+def named_above(rt: Known, work: Work) -> Collection[str]:
     """
     Under the lock: ids of all that *work* came after, or has asked for its result.
 
@@ -528,7 +563,7 @@ def _newest(names: list[str]) -> list[str]:
     return list(newest.values())
 
 
-def runs_above(rt: AnyRuntime, work: Work, *, with_used: bool = True) -> list[str]:
+def runs_above(rt: Known, work: Work, *, with_used: bool = True) -> list[str]:
     """
     Under the lock: the ids of the runs on which the result of *work* depends.
 
@@ -567,7 +602,7 @@ def parents_of(work: Work) -> list[str]:
     return _newest(runs) if runs else runs
 
 
-def dependents(rt: AnyRuntime, row: TaskRow) -> list[TaskRow]:
+def dependents(rt: Known, row: TaskRow) -> list[TaskRow]:
     """
     Under the lock: what depends on *row*, however indirectly, of what is in memory.
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from taskorch.kit.interrupts import begin_thread, defers_interrupts, join
 from taskorch.kit.limits import NS
-from taskorch.runtime._work import NEVER, load_failures
-
-if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._work import NEVER, MakesSteps, load_failures
 
 #: The longest wait of a lock, some three weeks, is more than this.
 _LONGEST: Final = 100_000.0
@@ -38,6 +35,71 @@ class _Repeated:
             self.is_under_way = False
 
 
+class Looks(Protocol):
+    """What looks again at a time of its own: the policies as data."""
+
+    @property
+    def due_ns(self) -> int:
+        """When to look again."""
+        ...
+
+    def look_if_due(self, now: int) -> None:
+        """Under the lock: look, if it is time to."""
+        ...
+
+
+class TriesMore(Protocol):
+    """What knows how many attempts the system has room for."""
+
+    due: int
+
+    def try_more(self, now: int) -> bool:
+        """Under the lock: try more, if it is time to; whether there is room again."""
+        ...
+
+
+class Logs(Protocol):
+    """What logs errors that nobody has asked for."""
+
+    def look_for_lost(self, now: int) -> int:
+        """Under the lock: find some, and say when to look again."""
+        ...
+
+    def has_room(self) -> None:
+        """Log that the system has room again."""
+        ...
+
+
+class Timed(MakesSteps, Protocol):
+    """
+    What the timer asks of the runtime.
+
+    Attributes:
+        monitor_interval: Seconds between two reports.
+    """
+
+    monitor_interval: float
+
+    @property
+    def governor(self) -> Looks | None:
+        """The policies as data, if there are some."""
+        ...
+
+    @property
+    def notices(self) -> Logs:
+        """Logs what nobody has asked for."""
+        ...
+
+    @property
+    def room(self) -> TriesMore:
+        """Knows how much room there is."""
+        ...
+
+    def report(self) -> None:
+        """Monitoring: say how things stand, to those who listen."""
+        ...
+
+
 class TimerThread:
     """
     Rings the kernel's timers, reports at an interval, and watches the publisher.
@@ -45,7 +107,7 @@ class TimerThread:
     The thread begins with the start, or with the first thing that is due before that.
     """
 
-    def __init__(self, rt: Runtime) -> None:
+    def __init__(self, rt: Timed) -> None:
         self._rt = rt
         self._wake = threading.Lock()
         self._wake.acquire()

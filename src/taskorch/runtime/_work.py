@@ -16,7 +16,7 @@ from copy import copy
 from datetime import UTC, datetime
 from threading import Lock
 from types import FrameType, FunctionType, ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -64,11 +64,15 @@ from taskorch.model import (
 )
 from taskorch.model.ids import stem_of
 from taskorch.policies._kinds import POLICIES
-from taskorch.runtime._deciders import copy_containers, failure_of
+from taskorch.runtime._deciders import PolicyDeciders, copy_containers, failure_of
 
 if TYPE_CHECKING:
+    from taskorch.errors import InternalError, JournalError
+    from taskorch.events import Event
+    from taskorch.kernel import Kernel
     from taskorch.protocols import AttemptExecutor
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._loops import LoopHost
+    from taskorch.runtime._publisher import Publisher
     from taskorch.telemetry._spans import Spans
 
 
@@ -255,6 +259,96 @@ class Emitted:
         self.document: Any = document
 
 
+class Holder(Protocol):
+    """
+    What a task asks of the runtime that has it.
+
+    Attributes:
+        kernel: Has the rows of the tasks.
+        committed: The last fact that is kept.
+        opened_at: The last fact of earlier lives.
+        halted: Whether it has left to its next life what has not ended.
+        fault: A fault of our own, after which nothing starts.
+    """
+
+    kernel: Kernel
+    committed: int
+    opened_at: int
+    halted: bool
+    fault: InternalError | JournalError | None
+
+    def drop(self) -> None:
+        """Under the lock: let go what is kept of tasks that have left memory."""
+        ...
+
+
+class MakesSteps(Holder, Protocol):
+    """
+    A runtime, as its parts see it: a lock, a clock, and the steps that are made.
+
+    Attributes:
+        lock: Guards the kernel.
+        now: Says the time, in ns.
+        name: What threads are named after.
+        epoch: The number of this life, for the fence.
+        started: Whether what was submitted may begin.
+        opened: Whether the journal has been read.
+        begins: Whether what is queued may begin.
+        closed: Whether it has ended.
+        draining: Whether it is about to stop.
+        wanted: The events that those who listen want to hear of.
+        deciders: Asks the policies.
+        loops: Has the loop of coroutines.
+        publisher: Hands over facts.
+    """
+
+    lock: threading.Lock
+    now: Callable[[], int]
+    name: str
+    epoch: int
+    started: bool
+    opened: bool
+    begins: bool
+    closed: bool
+    draining: bool
+    wanted: frozenset[type[Event]]
+    deciders: PolicyDeciders
+    loops: LoopHost
+    publisher: Publisher
+
+    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
+        """Enter the lock, make *change*, and do what follows from it."""
+        ...
+
+    def settle(self, now: int) -> Launch | None:
+        """Under the lock: let the kernel choose, and note what is to be done."""
+        ...
+
+    def launch(self, launch: Launch | None) -> None:
+        """Outside the lock: do what the step said."""
+        ...
+
+    def wake(self, work: Work) -> None:
+        """Tell those who wait for *work*."""
+        ...
+
+    def is_quiet(self) -> bool:
+        """Whether nothing can proceed without input from outside."""
+        ...
+
+    def refuse_submission(self) -> None:
+        """Under the lock: called where tasks come in."""
+        ...
+
+    def fail_stop(self, error: BaseException) -> None:
+        """A fault of our own: nothing starts any more, and nobody waits for ever."""
+        ...
+
+    def interrupted(self, error: BaseException) -> None:
+        """An exception from outside has cut a step short: nobody knows where."""
+        ...
+
+
 class Work:
     """
     A task as the runtime has it: the call to make, and its result or error.
@@ -295,7 +389,7 @@ class Work:
     ) -> None:
         # Any above: the public type of a handle does not drag the runtime along. In a
         # simulation it is the life that stands for one.
-        self._rt: Runtime = runtime
+        self._rt: Holder = runtime
         self._row: TaskRow = None  # type: ignore[assignment]  # set at submission
         self._fn = fn
         self._args = args
@@ -812,7 +906,7 @@ class Weights:
 
     __slots__ = ("_by_row", "_look_at", "_most", "_rt", "_total")
 
-    def __init__(self, rt: Runtime, most: float | None) -> None:
+    def __init__(self, rt: Holder, most: float | None) -> None:
         self._rt = rt
         self._most = None if most is None else int(most * _MB)
         self._by_row: dict[TaskRow, int] = {}
