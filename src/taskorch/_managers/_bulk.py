@@ -43,7 +43,7 @@ def change_tasks(
     """
     kernel = runtime.kernel
     is_meant = _condition(ids=ids, type=type, state=state, older_than=older_than)
-    act = _actions(runtime, priority)[action]
+    act = _acts_by_name(runtime, priority)[action]
 
     def change(rows: Sequence[TaskRow], now: int) -> list[str]:
         changed: list[str] = []
@@ -164,7 +164,7 @@ def _rows(runtime: Runtime, is_meant: Callable[[TaskRow, int], bool]) -> list[Ta
         return [row for row in runtime.kernel.tasks.values() if is_meant(row, now)]
 
 
-def _actions(
+def _acts_by_name(
     runtime: Runtime, priority: int | None
 ) -> dict[str, Callable[[Any, int], bool]]:
     kernel = runtime.kernel

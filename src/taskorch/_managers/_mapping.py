@@ -196,9 +196,9 @@ async def _ends(context: AttemptContext, handles: list[TaskHandle[Any]]) -> None
     waiting.enter(context, targets)
     try:
         for handle in handles:
-            await waiting._until_settled(handle)
+            await waiting.until_settled(handle)
     finally:
-        await waiting._leave_async(context, targets)
+        await waiting.leave_async(context, targets)
 
 
 async def _some(
@@ -223,7 +223,7 @@ async def _some(
                 handles[number] = handle
             if limit is not None:
                 limit.watch([handle])
-            await waiting._until_settled(handle)
+            await waiting.until_settled(handle)
 
     todo = iter(enumerate(tasks))
 
@@ -239,7 +239,7 @@ async def _some(
         else:
             await limit.until(all_lanes(), handles)
     finally:
-        await waiting._leave_async(context, ())
+        await waiting.leave_async(context, ())
     return [handle for handle in handles if handle is not None]
 
 

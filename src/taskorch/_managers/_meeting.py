@@ -115,7 +115,7 @@ class Meetings:
             finally:
                 self._leave(key, party)
         finally:
-            await waiting._leave_async(inside, ())
+            await waiting.leave_async(inside, ())
         return self._outcome(inside, party, name, seconds)
 
     # -- how -----------------------------------------------------------------------

@@ -213,7 +213,7 @@ def _failure(rt: Runtime, row: TaskRow, many: int) -> dict[str, Any]:
     issue = (extra.failure_class if extra is not None else "") or "unknown"
     severity = "high" if issue in _SERIOUS else "medium"
     severity = "critical" if many >= _MANY else severity
-    actions = _actions(rt, issue)
+    actions = _calls_about(rt, issue)
     violations: dict[str, Any] = {}
     if cause == DENIED or rules_ask(row):
         violated = () if rt.governor is None else rt.governor.violations(row)
@@ -278,7 +278,7 @@ def _clean(text: str) -> str:
     return line if len(text) <= _MOST_TEXT else f"{line}…"
 
 
-def _actions(rt: Runtime, issue: str) -> tuple[str, ...]:
+def _calls_about(rt: Runtime, issue: str) -> tuple[str, ...]:
     """What the matrix recommends about failures of the class *issue*."""
     handler = rt.deciders.parts.retry_handler
     matrix: Any = handler.matrix if has(handler, Recommends) else None

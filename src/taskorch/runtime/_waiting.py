@@ -605,16 +605,17 @@ class Waiting:
             return
         inside = self._inside_of()
         if inside is None:
-            await self._until_settled(work)
+            await self.until_settled(work)
             return
         targets = (work._row,)
         self.enter(inside, targets)
         try:
-            await self._until_settled(work)
+            await self.until_settled(work)
         finally:
-            await self._leave_async(inside, targets)
+            await self.leave_async(inside, targets)
 
-    async def _until_settled(self, work: Work) -> None:
+    async def until_settled(self, work: Work) -> None:
+        """In a coroutine: wait until *work* has ended, or cannot go on."""
         loop = asyncio_loop(f"task {work._row.id}")
         if not self._rt.started:
             loop.call_later(_MOMENT, self._say_unstarted)
@@ -645,7 +646,8 @@ class Waiting:
             for loop, futures in woken.items():
                 resolve_on(loop, futures)
 
-    async def _leave_async(self, inside: AttemptContext, targets: Targets) -> None:
+    async def leave_async(self, inside: AttemptContext, targets: Targets) -> None:
+        """In a coroutine: `leave`, and wait until there is a slot again."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         if self.leave(inside, targets, lambda: resolve_on(loop, [future])):

@@ -1,7 +1,7 @@
 """
 A task as the runtime has it: the call, its result, and what it holds.
 
-Decisions: 0022, 0066.
+Decisions: 0022, 0066, 0273.
 """
 
 from __future__ import annotations

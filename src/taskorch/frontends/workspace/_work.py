@@ -368,7 +368,7 @@ class TaskFileWorker:
         missing = missing_outputs(self._layout, task)
         lines = [f"ERROR: Missing output: {path}" for path in missing]
         if code:
-            return _Outcome(_exit(code), code, lines)
+            return _Outcome(_said_of_code(code), code, lines)
         return _Outcome("Missing outputs" if missing else None, code, lines)
 
     # -- its end -----------------------------------------------------------------------
@@ -471,7 +471,7 @@ def _passed(status: Status) -> Status:
     return status
 
 
-def _exit(code: int) -> str:
+def _said_of_code(code: int) -> str:
     if code >= 0:
         return f"Exit code {code}"
     try:
