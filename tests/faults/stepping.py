@@ -146,6 +146,7 @@ async def on_loop(seed):
 def run(journal, seed):
     """One life: the task is submitted, or goes on; its result is noted."""
     ledger.open_ledger(journal)
+    ledger.note("life", "begins")
     with TaskOrchestrator(journal=journal) as orch:
         function = on_loop if seed % 2 else on_thread
         key = f"seed-{seed}"

@@ -16,7 +16,14 @@ ROOT = Path(__file__).parents[2]
 def test_no_step_is_done_again_once_its_result_was_told(tmp_path, seed, times):
     """The ledger agrees with a world without kills, and so does the result."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.stepping", tmp_path, str(seed), str(times)],
+        [
+            sys.executable,
+            "-m",
+            "tests.faults.stepping",
+            tmp_path,
+            str(seed),
+            str(times),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -234,6 +234,23 @@ def test_a_marked_function_is_a_step_inside_a_task_and_itself_elsewhere(settings
     assert CALLS["waits"] == 2
 
 
+def test_a_marked_function_that_is_given_to_a_step_keeps_its_options(settings):
+    @step(retry=RetryPolicy(2, base=0.0))
+    def fails(what):
+        return fail_once(what)
+
+    def job():
+        return current_context().step("own", fails, "a")
+
+    async def coroutine():
+        return await current_context().aio.step("own", fails, "b")
+
+    with TaskOrchestrator(**settings) as orch:
+        assert run(orch, job, id="x", retry=1) == "a"
+        assert run(orch, coroutine, retry=1) == "b"
+        assert [(s.key, s.tries) for s in orch.steps.of("x")] == [("own#1", 2)]
+
+
 def test_inside_a_step_a_marked_function_is_a_part_of_it(settings):
     @step
     def inner():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from datetime import timedelta
@@ -36,9 +36,15 @@ T = TypeVar("T")
 
 #: The name of the step that the caller is in.
 INSIDE: Final[ContextVar[str]] = ContextVar("taskorch_step", default="")
+#: Where a marked function has what it is, and the options of its steps.
+OPTIONS: Final = "step_options"
 #: Seconds between two looks whether an attempt is to stop that waits to try again.
 _LOOK: Final = 0.05
 _RANDOM: Final = Random()  # noqa: S311 - for pauses, not for secrets
+
+
+#: The options of a function that is not marked.
+_NONE: Final[Mapping[str, Any]] = {"retry": None, "timeout": None}
 
 
 class _Tries:
@@ -191,6 +197,9 @@ class StepCaller:
             AttemptInterrupted: The attempt is to stop. Let it pass.
         """
         _refuse_inside(name)
+        function, marked = getattr(function, OPTIONS, (function, _NONE))
+        retry = marked["retry"] if retry is None else retry
+        timeout = marked["timeout"] if timeout is None else timeout
         asked = asked_for(name, function, args, kwargs)
         call = partial(function, *args, **kwargs)
         policy, limit = _options(name, call, retry, timeout)
@@ -370,6 +379,9 @@ class AsyncStepCaller:
     ) -> Any:
         """See `StepCaller.__call__`."""
         _refuse_inside(name)
+        function, marked = getattr(function, OPTIONS, (function, _NONE))
+        retry = marked["retry"] if retry is None else retry
+        timeout = marked["timeout"] if timeout is None else timeout
         asked = asked_for(name, function, args, kwargs)
         call = partial(function, *args, **kwargs)
         policy, limit = _options(name, call, retry, timeout)

@@ -11,7 +11,7 @@ from taskorch.errors import StepError
 from taskorch.kit.visible import show
 from taskorch.model import RetryPolicy
 from taskorch.runtime import current_or_none
-from taskorch.steps._calls import INSIDE, is_coroutine
+from taskorch.steps._calls import INSIDE, OPTIONS, is_coroutine
 from taskorch.steps._step import name_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,7 +65,7 @@ def _marked(function: Any, name: str | None, retry: Any, timeout: Any) -> Any:
         msg = f"@step stands above a function, not {show(function)}"
         raise StepError(msg, hint='@step, or @step(name="charge")')
     called = name or name_of(function)
-    options = {"retry": retry, "timeout": timeout}
+    options: dict[str, Any] = {"retry": retry, "timeout": timeout}
     if is_coroutine(function):
 
         @wraps(function)
@@ -76,6 +76,7 @@ def _marked(function: Any, name: str | None, retry: Any, timeout: Any) -> Any:
             step_in = cast("Any", context).aio.step
             return await step_in(called, function, *args, **options, **kwargs)
 
+        vars(call_async)[OPTIONS] = function, options
         return call_async
 
     @wraps(function)
@@ -86,4 +87,5 @@ def _marked(function: Any, name: str | None, retry: Any, timeout: Any) -> Any:
         step_in = cast("Any", context).step
         return step_in(called, function, *args, **options, **kwargs)
 
+    vars(call)[OPTIONS] = function, options
     return call
