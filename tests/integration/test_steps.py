@@ -711,11 +711,31 @@ def test_of_says_which_steps_run_and_which_were_kept(settings):
         assert (last.state, last.attempt, last.seconds) == ("running", 2, None)
         assert last.arguments == "(5)"
         assert abs((datetime.now(UTC) - last.began).total_seconds()) < PATIENCE
+        lines = str(orch.explain("x")).splitlines()[-2:]
+        assert re.fullmatch(
+            r"Step first: done in \S+ s, kept from attempt 1 of x\.", lines[0]
+        )
+        assert lines[1].startswith("Step wait: runs since ")
         go.set()
         handle.result(PATIENCE)
         assert [each.state for each in orch.steps.of("x")] == ["kept", "called"]
         with pytest.raises(UnknownTaskError):
             orch.steps.of("nobody")
+
+
+def test_an_explanation_shows_the_latest_steps():
+    def job():
+        context = current_context()
+        for number in range(12):
+            context.step("a", note, "a", number)
+
+    with TaskOrchestrator() as orch:
+        run(orch, job, id="x")
+        first, *others = orch.explain("x").notes
+        assert first == "Of 12 steps, the latest:"
+        assert [each.partition(":")[0] for each in others] == [
+            f"Step a ({number})" for number in range(3, 13)
+        ]
 
 
 def test_forget_drops_a_step_and_what_came_after_it(settings):

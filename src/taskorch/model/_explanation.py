@@ -174,6 +174,7 @@ class Explanation:
             now, and since when; or "".
         usage: Of a program: what its latest attempt used of what it declares, and what
             held it, as in `It used 953 of 512 MB of memory`; or "".
+        notes: What extensions say of it, a line each: its latest steps, for one.
     """
 
     task_id: str
@@ -198,6 +199,7 @@ class Explanation:
     place: str = ""
     recovery: str = ""
     usage: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def runnable(self) -> bool:
@@ -285,7 +287,7 @@ class Explanation:
             lines.append(in_a_line(latest))
         if self.where and self.state is not TaskState.COMPLETED:
             lines.append(f"The line that failed: {self.where}.")
-        return lines
+        return [*lines, *map(in_a_line, self.notes)]
 
 
 @frozen

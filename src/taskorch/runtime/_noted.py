@@ -10,17 +10,31 @@ Decision: 0266.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import TaskNoted
 from taskorch.model.ids import earlier_ids
 from taskorch.runtime._documents import document_of
+from taskorch.runtime._work import extra_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._work import Work
+
+
+T_co = TypeVar("T_co", covariant=True, bound="Own")
+
+
+class Own(Protocol):
+    """What an extension keeps in memory of a task, as long as that is there."""
+
+    def words(self) -> Iterable[str]:
+        """What an explanation says of it; this waits for nothing."""
+        ...
 
 
 class Noted:
@@ -64,6 +78,15 @@ class Noted:
         tasks = self._rt.kernel.tasks
         rows = map(tasks.get, (*earlier_ids(task_id), task_id))
         return [row.cargo for row in rows if row is not None and row.cargo is not None]
+
+    def own(self, work: Work, make: Callable[[], T_co]) -> T_co:
+        """What the extension keeps of a task in memory; *make* makes it."""
+        own = extra_of(work).own
+        with self._rt.lock:
+            if self.extension not in own:
+                own[self.extension] = make()
+            kept: T_co = own[self.extension]
+            return kept
 
     def take_back(self, task_id: str, keys: list[str]) -> None:
         """Take back the notes of *keys*; in a durable orchestrator, that is kept."""

@@ -969,7 +969,14 @@ def explanation(
         place=place,
         recovery=recovery,
         usage=_usage(row, work),
+        notes=_notes_of(work),
     )
+
+
+def _notes_of(work: Work) -> tuple[str, ...]:
+    """What extensions say of *work*."""
+    own = {} if work._extra is None else work._extra.own
+    return tuple(line for each in list(own.values()) for line in each.words())
 
 
 def _usage(row: TaskRow, work: Work) -> str:

@@ -207,6 +207,7 @@ class Extra:
         "earlier",
         "is_watched",
         "late",
+        "own",
         "progress",
         "recoveries",
         "since",
@@ -240,6 +241,8 @@ class Extra:
         self.adder: Any = None
         #: Ids of the tasks whose results its attempts have asked for.
         self.used: dict[str, None] = NOTHING_USED
+        #: What extensions keep in memory of the task, by their names: see `_noted`.
+        self.own: dict[str, Any] = {}
 
 
 def tried(event: RecoveryAttempted) -> RecoveryAttempt:

@@ -6,12 +6,10 @@ import threading
 from collections import Counter
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from weakref import WeakKeyDictionary
 
 import attrs
 
 from taskorch.errors import InvalidTaskError, StepError
-from taskorch.kit.fence import log_of
 from taskorch.model.ids import has_number
 from taskorch.runtime import Inside
 from taskorch.steps._step import Asked, KeptStep, Ran, Step, kept_of, moment_of, note_of
@@ -26,10 +24,11 @@ if TYPE_CHECKING:
 NAME: Final = "steps"
 #: Steps that one attempt may ask for: all that are kept are read when it runs again.
 MOST: Final = 10_000
+#: Steps that an explanation shows.
+_SHOWN: Final = 10
 #: Who asks: a thread, and a task of its loop.
 Strand: TypeAlias = tuple[int, int]
 
-_LOG: Final = log_of("taskorch.steps")
 #: A value that the journal has, and memory has not.
 _IN_JOURNAL: Final = object()
 
@@ -42,14 +41,9 @@ class _Shelf:
         self.kept: dict[str, KeptStep] = {}
         self.book: Book | None = None
 
-
-_SHELVES: Final[WeakKeyDictionary[Any, _Shelf]] = WeakKeyDictionary()
-_MAKING: Final = threading.Lock()
-
-
-def _shelf_of(work: Any) -> _Shelf:
-    with _MAKING:
-        return _SHELVES.setdefault(work, _Shelf())
+    def words(self) -> list[str]:
+        """What an explanation says."""
+        return [] if self.book is None else self.book.words()
 
 
 def book_of(context: Any) -> Book:
@@ -61,7 +55,7 @@ def book_of(context: Any) -> Book:
         JournalError: The journal cannot be read.
     """
     inside = Inside(context, NAME)
-    shelf = _shelf_of(inside.work)
+    shelf = inside.noted.own(inside.work, _Shelf)
     with shelf.lock:
         book = shelf.book
         if book is None or book.inside.attempt < inside.attempt:
@@ -77,7 +71,7 @@ def book_of(context: Any) -> Book:
 def needs_reading(context: Any) -> bool:
     """Whether `book_of` would read the journal."""
     inside = Inside(context, NAME)
-    book = _shelf_of(inside.work).book
+    book = inside.noted.own(inside.work, _Shelf).book
     is_new = book is None or book.inside.attempt < inside.attempt
     return is_new and inside.noted.is_durable and is_again(inside)
 
@@ -93,7 +87,7 @@ def earlier_of(inside: Inside) -> dict[str, KeptStep]:
         return folded(inside.noted.of(inside.task_id))
     earlier: dict[str, KeptStep] = {}
     for work in inside.noted.works(inside.task_id):
-        earlier |= _shelf_of(work).kept
+        earlier |= inside.noted.own(work, _Shelf).kept
     return earlier
 
 
@@ -115,25 +109,29 @@ def steps_of(noted: Noted, task_id: str, attempt: int) -> list[Step]:
     kept: dict[str, KeptStep] = folded(noted.of(task_id))
     under_way: list[Step] = []
     for work in noted.works(task_id):
-        shelf = _shelf_of(work)
+        shelf = noted.own(work, _Shelf)
         if not noted.is_durable:
             kept |= shelf.kept
         if shelf.book is not None:
             under_way = shelf.book.under_way()
     steps = [each.step for each in list(kept.values())]
-    latest = task_id, attempt
+    return told_by(steps, (task_id, attempt)) + under_way
+
+
+def told_by(steps: list[Step], latest: tuple[str, int]) -> list[Step]:
+    """*steps*, of which the *latest* attempt, of a run, has called some."""
     return [
         attrs.evolve(step, state="called")
         if (step.task_id, step.attempt) == latest
         else step
         for step in steps
-    ] + under_way
+    ]
 
 
 def drop(noted: Noted, task_id: str, keys: list[str]) -> None:
     """Drop the steps of *keys*, which are called again."""
     for work in noted.works(task_id):
-        shelf = _shelf_of(work)
+        shelf = noted.own(work, _Shelf)
         with shelf.lock:
             for key in keys:
                 shelf.kept.pop(key, None)
@@ -249,6 +247,15 @@ class Book:
     def under_way(self) -> list[Step]:
         """The steps that are being called."""
         return [*self._running.values()]
+
+    def words(self) -> list[str]:
+        """What an explanation says: the latest steps."""
+        latest = self.inside.task_id, self.inside.attempt
+        steps = [each.step for each in list(self._shelf.kept.values())]
+        steps = told_by(steps, latest) + self.under_way()
+        older = len(steps) - _SHOWN
+        head = [f"Of {len(steps):,} steps, the latest:"] if older > 0 else []
+        return head + [f"Step {step}." for step in steps[-_SHOWN:]]
 
     @property
     def _newest(self) -> dict[str, KeptStep]:
