@@ -305,6 +305,38 @@ def test(): pass
     assert (run.folder / "ended").exists()
 
 
+@pytest.mark.slow
+def test_however_many_tests_end_their_process_the_others_run(run):
+    """Each in another process, which collects anew."""
+    text = """
+import os, pytest
+@pytest.mark.parametrize("n", range(69))
+def test(n):
+    if n % 3 == 1:
+        os._exit(0) if n % 2 else os.kill(os.getpid(), 9)
+"""
+    write(run.folder, "test_ends.py", text)
+    end, _ = run(["-q", "-p", "no:cacheprovider"])
+    outcomes = [test["outcome"] for test in run.found()]
+    assert outcomes.count("passed") == 46
+    assert outcomes.count("error") == 23
+    assert end["exit_code"] == 1
+
+
+def test_tests_whose_names_are_drawn_come_to_an_end(run):
+    text = """
+import os, uuid, pytest
+@pytest.mark.parametrize("n", [uuid.uuid4().hex for _ in range(3)])
+def test(n):
+    os._exit(0)
+"""
+    write(run.folder, "test_drawn.py", text)
+    run(["-q", "-p", "no:cacheprovider"])
+    outcomes = [test["outcome"] for test in run.found()]
+    assert "error" in outcomes
+    assert "passed" not in outcomes
+
+
 # -- commands ----------------------------------------------------------------------
 
 

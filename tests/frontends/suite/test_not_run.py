@@ -146,13 +146,15 @@ def test_the_rest_is_run_under_limits_too_unless_they_have_ended_it(
     assert counts == {
         "exits": "9 passed, 1 error",
         "dumps": "9 passed, 1 error",
-        "killed": "1 passed, 1 error, 8 not run",
+        "killed": "9 passed, 1 error",
         "large": "1 passed, 1 error, 8 not run",
     }
-    assert "test_it: its process has ended before pytest had: signal 11" in (
-        tasks["dumps"].error
-    )
+    for name, number in (("dumps", 11), ("killed", 9)):
+        said = f"test_it: its process has ended before pytest had: signal {number}"
+        assert said in tasks[name].error
     assert "of 200 MB of memory, and was ended" in tasks["large"].error
+    (log,) = (tmp_path / "out/logs").glob("**/large[!_]*.log")
+    assert "in another process" not in log.read_text()
     assert not any(task.has_passed for task in report.tasks)
 
 

@@ -14,13 +14,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.frontends.workspace.tools import write
+from tests.integration.tools import eventually
 
 from taskorch.frontends._budgets import DeclaredBudgets
 from taskorch.frontends.workspace import Workspace, _claims
@@ -172,22 +173,44 @@ def test_who_cannot_look_takes_no_runner_for_dead(claims, has_read):
     assert second.claim(running("a/one")) == Held(first.runner)
 
 
+@contextmanager
+def left_in(folder: Path, env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that the workspace in *folder* has written down for the task."""
+    left = subprocess.Popen(
+        ["sleep", "60"], env={**os.environ, "TASK_ID": "a/one", **env}
+    )
+    write(folder, {"workspace/pids/a/one.pid": str(left.pid)})
+    # A program that has just begun has no variables for an instant.
+    eventually(lambda: b"TASK_ID" in Path(f"/proc/{left.pid}/environ").read_bytes())
+    try:
+        yield left
+    finally:
+        left.kill()
+        left.wait()
+
+
 def test_what_a_dead_runner_has_left_must_end_first(claims, tmp_path):
     first, second = claims(), claims()
-    claim(first)
+    mine = claim(first)
     first.close()
-    left = subprocess.Popen(["sleep", "60"], env={**os.environ, "TASK_ID": "a/one"})
-    write(tmp_path, {"workspace/pids/a/one.pid": str(left.pid)})
-    # A program that has just begun has no variables for an instant.
-    while b"TASK_ID" not in Path(f"/proc/{left.pid}/environ").read_bytes():
-        time.sleep(0.001)
-
-    held = second.claim(running("a/one"))
-    assert held == Held(None, left.pid)
-
-    left.kill()
-    left.wait()
+    with left_in(tmp_path, first.mark(mine)) as left:
+        assert second.claim(running("a/one")) == Held(None, left.pid)
     claim(second)
+
+
+@pytest.mark.parametrize("whose", ["another claim", "another runner", "nobody"])
+def test_a_program_of_another_claim_holds_no_task_of_its_id(claims, tmp_path, whose):
+    """Its number is that of the one that has ended: it is not waited for, nor ended."""
+    first, other, second = claims(), claims(), claims()
+    mine = claim(first)
+    first.close()
+    mark = {
+        "another claim": first.mark(TaskClaim("a/one", mine.fence + 1)),
+        "another runner": other.mark(mine),
+        "nobody": {},
+    }[whose]
+    with left_in(tmp_path, mark):
+        claim(second)
 
 
 def test_a_number_that_belongs_to_another_process_by_now_is_nobodys(claims, tmp_path):

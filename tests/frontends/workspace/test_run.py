@@ -72,6 +72,18 @@ def test_all_folders_are_there_from_the_start(runs):
         assert f"workspace/{kind}:\na\nb\n" in log
 
 
+def test_a_program_is_known_by_its_claim_once_its_runner_is_gone(runs):
+    """The task's id alone is also that of a task of another workspace."""
+    runs.write(a_one="do: cp -r workspace ../seen; echo $TASKORCH_CLAIM > ../claim")
+
+    assert runs.run()[0] == 0
+
+    ledger = (runs.root.parent / "seen/.taskorch/claims.jsonl").read_text()
+    claim = json.loads(ledger.splitlines()[-1])
+    mark = (runs.root.parent / "claim").read_text().strip()
+    assert mark == f"{claim['runner']}.{claim['fence']}"
+
+
 def test_while_it_runs_its_status_and_its_number_say_so(runs):
     runs.write(
         a_one='do: until [ -f workspace/pids/$TASK_ID.pid ]; do sleep 0.01; done; cp -r workspace ../seen; echo $$ > ../number; ps -p $(cat "$PWD/workspace/pids/$TASK_ID.pid") > ../ps'

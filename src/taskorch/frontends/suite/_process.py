@@ -71,13 +71,14 @@ class AgentProcess:
         is_to_end: Callable[[], bool],
         grace: float,
         begun: Callable[[int], object] | None = None,
+        was_limit: Callable[[], bool] = lambda: False,
     ) -> dict[str, Any]:
         """
         Run one task to its end.
 
         What a *job* says: see `_worker`. *begun* is given its process group, and *hear*
         each event on the way; *is_to_end* is asked now and then whether it is to end
-        early, within *grace* seconds.
+        early, within *grace* seconds, and *was_limit* whether a limit has killed it.
 
         Returns:
             The last event: how it ended.
@@ -100,6 +101,8 @@ class AgentProcess:
                     self._group = event["group"]
                     if begun is not None:
                         begun(self._group)
+                elif event["event"] == "killed":
+                    self._ask({"go_on": not was_limit()})
                 else:
                     hear(event)
 
@@ -228,6 +231,10 @@ class TaskHold:
         # It has no time to end by itself.
         return False
 
+    def was_limit(self) -> bool:
+        """Whether it has passed a limit, now that it was killed."""
+        return self._hold is not None and bool(self._hold.look())
+
     def end(self, event: dict[str, Any]) -> dict[str, Any]:
         """The last *event* with what was measured, once all of it is gone."""
         hold = self._hold
@@ -345,6 +352,7 @@ class SuiteAgent:
                 is_to_end=is_to_end,
                 grace=self._grace * _SHARE,
                 begun=hold.begun,
+                was_limit=hold.was_limit,
             )
             is_known = end["exit_code"] >= 0
         except AgentDiedError:

@@ -16,7 +16,11 @@ in the same form:
     {"event": "ended", "exit_code": 0, "memory_mb": 120.0, …}
 
 A test of pytest may end the process that it runs in. It is noted as that, and the
-tests behind it run in another fork, as if it had failed.
+tests behind it run in another fork, as if it had failed. Where the task is held to
+limits, and was killed, it asks first whether that was a limit:
+
+    {"event": "killed"}
+    {"go_on": true}
 
 When its input ends, as it does when the orchestrator dies, it ends what it runs, and
 itself; where it dies first, the orchestrator ends the group that has begun. It needs
@@ -25,6 +29,8 @@ environment without taskorch.
 
 Started with the file of one request, it is a program for an agent elsewhere: it does
 that, lets the agent follow its events, prints the last one, and ends.
+
+Decision: 0271.
 """
 
 from __future__ import annotations
@@ -46,8 +52,6 @@ from typing import Any, Iterable, Mapping  # noqa: UP035 - so that an older Pyth
 #: Seconds that a task has to end when the orchestrator has died.
 _ORPHAN_GRACE = 2.0
 _HERE = Path(__file__).resolve().parent
-#: Processes that the tests of one task may end; those behind them are not run.
-_MOST_ENDED = 20
 #: What pytest exits with if all that it has run passed, if some failed, and if it has
 #: run nothing.
 _PASSED, _FAILED, _NOTHING = 0, 1, 5
@@ -146,6 +150,8 @@ class TaskWorker:
             request = json.loads(line)
             if "stop" in request:
                 self._stop(request["stop"])
+            elif "go_on" in request:
+                self._go_on(-signal.SIGKILL, may_go_on=request["go_on"])
             elif not self.child:
                 self._start(request["run"])
         return not data
@@ -270,7 +276,14 @@ class TaskWorker:
             before = self.used.get(name, 0.0)
             most = max(before, much) if name == "memory_mb" else before + much
             self.used[name] = round(most, 3)
-        rest = None if self.is_stopped else self._rest(code)
+        if self.job.get("held") and code == -signal.SIGKILL:
+            self.emit({"event": "killed"})
+        else:
+            self._go_on(code)
+
+    def _go_on(self, code: int, *, may_go_on: bool = True) -> None:
+        """Run what is left, if it may; else the task has ended with this exit code."""
+        rest = self._rest(code) if may_go_on and not self.is_stopped else None
         if rest is not None:
             self._fork(rest)
             return
@@ -288,9 +301,7 @@ class TaskWorker:
     def _rest(self, code: int) -> Any:
         """The job without the tests that have begun; None: nothing is left to do."""
         job = self.job
-        # What holds it to its limits may have killed it, and is done with it.
-        is_over = job.get("held") and code == -signal.SIGKILL
-        if job["kind"] != "pytest" or is_over or self.crashes == _MOST_ENDED:
+        if job["kind"] != "pytest":
             return None
         notes = _notes(job["results"])
         if any("exit_code" in note or "spread" in note for note in notes):
@@ -302,7 +313,10 @@ class TaskWorker:
             note["ended"]["id"]: note["ended"] for note in notes if "ended" in note
         }
         killers = [test for name, test in began.items() if name not in ended]
-        if not killers:
+        # Each process has fewer tests than the one before it, and so there is a last
+        # one; not if tests have other names each time that they are collected.
+        first = next((n["collected"] for n in notes if "collected" in n), ())
+        if not killers or not {test["id"] for test in killers}.issubset(first):
             return None
         self.crashes += 1
         with open(job["results"], "a", encoding="utf-8") as file:  # noqa: PTH123 - a name

@@ -17,7 +17,7 @@ outlives runners, and no two of them spend the same: what a task may spend is re
 under the same lock, before its program begins. Of a runner that has died, all that its
 tasks had reserved counts as spent.
 
-Decisions: 0040, 0241.
+Decisions: 0040, 0241, 0271.
 """
 
 from __future__ import annotations
@@ -265,8 +265,9 @@ def _raised_line(name: str, row: tuple[Mapping[str, float], ...]) -> str:
     return json.dumps({"budget": name, "declared": row[0], "total": row[1]}) + "\n"
 
 
-#: The variable by which a program is found that has outlived its runner.
-TASK_VARIABLE: Final = "TASK_ID"
+#: The variable by which a program is known that has outlived its runner: its value is
+#: that of no other claim on the machine, as another workspace has tasks of its ids.
+_CLAIM_VARIABLE: Final = "TASKORCH_CLAIM"
 
 
 class FencedOffError(Exception):
@@ -387,7 +388,7 @@ class Claims:
             if runner and runner != self.runner and self.is_alive(runner):
                 return Held(runner)
             if status is not None and status.status == "running":
-                pid = self._process_of(task_id, ours=runner is not None)
+                pid = self._process_of(task_id, entry)
                 if pid is not None:
                     return Held(None, pid, is_ours=runner is not None)
             fence = entry.fence + 1
@@ -395,6 +396,10 @@ class Claims:
             self._ledger.add(task_id, entry)
             self._put(started)
             return TaskClaim(task_id, fence)
+
+    def mark(self, claim: TaskClaim) -> dict[str, str]:
+        """What the program of a task of ours carries in its environment."""
+        return _mark(self.runner, claim.fence)
 
     def is_still(self, task_id: str, held: Held) -> bool:
         """Whether a task is most likely held as it was: a quick look, and no lock."""
@@ -588,11 +593,11 @@ class Claims:
             raise FencedOffError(msg)
         return entry
 
-    def _process_of(self, task_id: str, *, ours: bool) -> int | None:
+    def _process_of(self, task_id: str, entry: LedgerEntry) -> int | None:
         """
         The process of a task whose runner is gone, if it lives.
 
-        One that a runner of ours had begun has our mark.
+        One that a runner of ours had begun has the mark of its claim.
         """
         try:
             pid = int(self._layout.pid(task_id).read_text().strip())
@@ -600,15 +605,21 @@ class Claims:
             return None
         if not _is_process(pid):
             return None
-        if not ours:
+        if entry.runner is None:
             return pid
         try:
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             # It has ended, or is none of ours.
             return None
+        ((name, value),) = _mark(entry.runner, entry.fence).items()
         # The number may belong to another process by now.
-        return pid if f"{TASK_VARIABLE}={task_id}".encode() in variables else None
+        return pid if f"{name}={value}".encode() in variables else None
+
+
+def _mark(runner: str, fence: int) -> dict[str, str]:
+    # The name of a runner is drawn.
+    return {_CLAIM_VARIABLE: f"{runner}.{fence}"}
 
 
 def _remove(path: str) -> None:

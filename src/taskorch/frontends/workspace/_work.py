@@ -22,7 +22,6 @@ from taskorch.errors import (
 )
 from taskorch.events import BudgetSpent
 from taskorch.frontends.workspace._claims import (
-    TASK_VARIABLE,
     Claims,
     FencedOffError,
     Held,
@@ -334,10 +333,11 @@ class TaskFileWorker:
         names = {"task_file": task.path, "task_id": task.task_id, "outputs": outputs}
         args = agent.args if task.command is None else task.command
         env = {
-            TASK_VARIABLE: task.task_id,
+            "TASK_ID": task.task_id,
             "TASK_FILE": task.path,
             "TASK_OUTPUTS": outputs,
             "TASK_FENCE": str(claim.fence),
+            **self._claims.mark(claim),
         }
         amounts = {"cpu": task.cpu or self._maxima.get("cpu", 0.0)}
         if not self._measured:
