@@ -174,8 +174,18 @@ def test_what_was_given_to_one_run_stays_its_own(tmp_path):
     with life(tmp_path, FLOW) as (orch, _):
         task_id = orch.schedules.trigger("plain", {"more": 5})
         assert orch.handle(task_id).result(PATIENCE) == [1, 5]
-    with life(tmp_path, FLOW.replace("plain, 1)", "plain, 2)")) as (orch, _):
+        other_id = orch.schedules.trigger("plain", {"rest": 6})
+        assert orch.handle(other_id).result(PATIENCE) == [1, 1]
+    program = FLOW.replace("plain, 1)", "plain, 2)").replace(
+        '{"more": 1}', '{"more": 3}'
+    )
+    with life(tmp_path, program) as (orch, _):
         assert orch.rerun_task(task_id).result(PATIENCE) == [2, 5]
+        # What the schedule says is today's, for what was given besides, too.
+        again = orch.rerun_task(other_id)
+        assert again.result(PATIENCE) == [2, 3]
+        metadata = orch.get_task_status(again.task_id).metadata
+        assert metadata["taskorch.parameters"] == {"more": 3, "rest": 6}
 
 
 def test_a_run_of_a_workflow_function_goes_over_too(tmp_path, monkeypatch):

@@ -515,11 +515,8 @@ def move_of(
     The way over to today's definition; None: the act takes the definition as it was.
 
     Raises:
-        InvalidTaskError: *which* is none, or what is deployed is not known.
+        InvalidTaskError: What is deployed is not known, and is asked for.
     """
-    check_which(which)
-    if which == AS_IT_WAS:
-        return None
     if deployed is None:
         if which is None:
             return None

@@ -335,7 +335,8 @@ def remedy_of_key(name: str, names: Iterable[str]) -> str:
     if name in _INSTEAD:
         return _INSTEAD[name]
     instead, close = _of_others(name), None
-    if name in _MEANT or not instead:
+    # A key of ours with an s is nearer than any word of others.
+    if name in _MEANT or not instead or name.removesuffix("s") in choices:
         close = nearest(name, choices, _alike(name))
     if close is not None:
         return f"did you mean {str(close)!r}?"
