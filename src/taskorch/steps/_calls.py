@@ -429,8 +429,9 @@ class AsyncStepCaller:
 async def _in_time(name: str, work: Awaitable[Any], limit: float | None) -> Any:
     if limit is None:
         return await work
+    scope = asyncio.timeout(limit)
     try:
-        async with asyncio.timeout(limit) as scope:
+        async with scope:
             return await work
     except TimeoutError:
         if scope.expired():

@@ -67,12 +67,13 @@ def _marked(function: Any, name: str | None, retry: Any, timeout: Any) -> Any:
     called = name or name_of(function)
     options: dict[str, Any] = {"retry": retry, "timeout": timeout}
     if is_coroutine(function):
+        awaited: Callable[..., Any] = function
 
         @wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             context = current_or_none()
             if context is None or INSIDE.get():
-                return await function(*args, **kwargs)
+                return await awaited(*args, **kwargs)
             step_in = cast("Any", context).aio.step
             return await step_in(called, function, *args, **options, **kwargs)
 
