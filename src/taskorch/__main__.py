@@ -7,4 +7,6 @@ import sys
 from taskorch.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["demo"]))
+    if len(sys.argv) == 1:
+        sys.argv.append("demo")
+    sys.exit(main())

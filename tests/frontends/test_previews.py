@@ -8,7 +8,7 @@ from inspect import isfunction, signature
 import pytest
 from tests.integration.tools import eventually
 
-from taskorch import Task, TaskOrchestrator, TaskState
+from taskorch import Task, TaskOrchestrator, TaskState, current_context
 from taskorch._managers import _foreseen
 from taskorch._verbs.table import VERBS, foreseen, previewed
 from taskorch.cli import main
@@ -58,6 +58,11 @@ CASES = {
     # Of a journal, `prune` says how many tasks, and of a service what this would say.
     "prune": ("*", {"keep_latest": 0}, "prune {} --keep 0"),
     "terminate_agent": ("remote", {"grace": 2}, "agents {} terminate remote --grace 2"),
+    "forget_steps": (
+        "stepped",
+        {"at": "second"},
+        "forget-steps {} stepped --at second",
+    ),
     "clear_memo": ("*", {"type": "call"}, "forget {} --type call"),
     "remove_schedule": ("daily", {}, "schedules {} remove daily"),
     "trigger_schedule": ("daily", {}, "schedules {} trigger daily"),
@@ -88,6 +93,11 @@ def fail():
     raise ValueError(msg)
 
 
+def in_steps():
+    context = current_context()
+    return context.step("first", add, 1, 2) + context.step("second", add, 3, 4)
+
+
 def fill(orch):
     """Make one of each thing that a verb can be about; the id of a backfill."""
     orch.start()
@@ -95,6 +105,7 @@ def fill(orch):
     first = night.task(add, 1, 2, id="first")
     night.task(add, first, 3, id="second", cache=Cache())
     orch.workflows.start(night, id="n1").result(PATIENCE)
+    orch.submit_task(Task.call(in_steps, id="stepped")).result(PATIENCE)
     long = Workflow("long")
     long.add(Task.wait_for("never", id="held"))
     long.task(add, 1, 1, id="after", after=["held"])
@@ -139,6 +150,7 @@ def picture(orch):
         [each.id for each in orch.agents.list()],
         [each.id for each in orch.questions()],
         len(orch.memo),
+        orch.steps.of("stepped"),
     )
 
 

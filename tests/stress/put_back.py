@@ -18,11 +18,11 @@ import pytest
 from tests.simulation.test_planted_bugs import hunt, plant
 
 from taskorch import _handles
-from taskorch.executors._programs import _guardian, _temporary
+from taskorch.executors._programs import _guardian
 from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.journal import _lock, _repair
 from taskorch.journal._sqlite import SqliteJournal
-from taskorch.kit import interrupts
+from taskorch.kit import interrupts, temporary
 from taskorch.runtime import _attempts, _passage
 from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._committer import Committer
@@ -151,7 +151,7 @@ def errors_lead_here(patch):
 
 
 def folders_stay(patch):
-    patch.setattr(_temporary, "_sweep", lambda parent: None)
+    patch.setattr(temporary, "_sweep", lambda parent: None)
 
 
 def waits_for_handles(patch):

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: The most ids that a document names.
 _SHOWN: Final = 50
+#: Steps that a sentence names.
+_NAMED: Final = 10
 #: Ticks that a preview of a backfill compares with what is deployed, the latest.
 _COMPARED: Final = 20
 
@@ -306,6 +308,25 @@ def clearing_of_memo(
         many = len(rt.memo.keys(type, task))
     text = f"Forgets {counted(many, 'result')}."
     return Foreseen((), text, does_something=bool(many))
+
+
+def forgetting_of_steps(orch: Any, task_id: str, at: str | None = None) -> Foreseen:
+    """
+    What `orch.steps.forget` would touch.
+
+    Raises:
+        UnknownTaskError: No task has this id.
+    """
+    steps = [each for each in orch.steps.of(task_id) if each.state != "running"]
+    places = [n for n, each in enumerate(steps) if at in (None, each.key, each.name)]
+    keys = [each.key for each in steps[places[0] :]] if places else []
+    named = ", ".join(keys[:_NAMED])
+    if len(keys) > _NAMED:
+        named += f" and {len(keys) - _NAMED} more"
+    text = f"Forgets {counted(len(keys), 'step')} of {task_id}"
+    if keys:
+        text += f", which the next attempt or run calls again: {named}"
+    return Foreseen((task_id,), f"{text}.", does_something=bool(keys))
 
 
 def end_of_worker(orch: Any, agent_id: str, grace: float = 30.0) -> Foreseen:

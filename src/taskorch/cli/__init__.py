@@ -257,7 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.goes_on = words[0] in _WORKING
             code: int = args.run(args)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except _NobodyReads:
         return FAILED
     except (TaskorchError, ImportError) as error:

@@ -62,6 +62,8 @@ class Steps:
         gives="dropped",
         refuses=(404, 409, 422),
         command="forget-steps TASK: drop what is kept of the steps of a task",
+        is_final=True,
+        preview="forgetting_of_steps",
     )
     def forget(self, task_id: str, *, at: str | None = None) -> list[str]:
         """

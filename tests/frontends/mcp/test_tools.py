@@ -160,10 +160,11 @@ def test_what_is_not_well_formed_is_refused(place, name, arguments, said):
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 def test_what_a_tool_does_not_take_is_named_with_the_nearest_word(place, tool):
-    every = ", ".join(each.name for each in tool.arguments) or "none"
+    every = ", ".join(each.name for each in tool.arguments)
+    named = f"there are {every}" if every else "there is none (it takes nothing)"
     with pytest.raises(InvalidTaskError) as found:
         tool.use(place, {"unheard_of": 1}, ME)
-    assert f"unheard_of: it is not known here: there are {every}" in str(found.value)
+    assert f"unheard_of: it is not known here: {named}" in str(found.value)
     for each in tool.arguments:
         with pytest.raises(InvalidTaskError) as found:
             tool.use(place, {f"{each.name}s": 1}, ME)
