@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, Unpack, cast
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
 
 import attrs
 
@@ -501,7 +501,7 @@ class _Renewing:
     did not complete, and is stale, and it asks again.
     """
 
-    decides: Final = False
+    decides: bool = False
 
     def admitted(self, now: int) -> None:
         """Nothing follows."""

@@ -288,7 +288,7 @@ class _OfEarlierRuns:
     those that did not complete, and questions.
     """
 
-    decides: Final = False
+    decides: bool = False
 
     def admitted(self, now: int) -> None:
         """Nothing follows."""
