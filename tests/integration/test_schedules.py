@@ -19,7 +19,7 @@ from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_contex
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleFired, ScheduleSkipped
 from taskorch.kit.ticks import TickProgress, read_progress
-from taskorch.model import note_of
+from taskorch.model import MadeFor
 from taskorch.reading import JournalReader
 from taskorch.reading._runs import RunIndex
 
@@ -135,7 +135,7 @@ def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
         slots = orch.schedules.next("s", 2)
         names = [f"s/{slot:%Y-%m-%dT%H%MZ}" for slot in slots]
         for slot, name in zip(slots, names, strict=True):
-            noted = note_of("s", slot, {})
+            noted = MadeFor.note("s", slot, {})
             orch.submit_task(Task.wait_for("go", id=name, metadata=noted))
         orch.stop(drain=False)
     clock(24 * HOUR)

@@ -37,7 +37,7 @@ from taskorch.kit.forms import (
     keys_of,
 )
 from taskorch.kit.members import arguments_of, members_of, methods_of
-from taskorch.model import FILTERS, OPTIONS, Task, TaskState
+from taskorch.model import OPTIONS, Task, TaskFilter, TaskState
 from taskorch.model._states import TERMINAL
 from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
@@ -97,7 +97,7 @@ def options_page() -> str:
             f"| {_PLACES[each.place]} | {texts[each.name]} |"
         )
     lines += ["", _FILTERS_HEAD]
-    for each in FILTERS.values():
+    for each in TaskFilter.FIELDS.values():
         lines.append(f"| `{each.name}` | {_HOWS[each.how]} | {each.text} |")
     return "\n".join(lines) + "\n"
 

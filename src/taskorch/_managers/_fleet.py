@@ -26,7 +26,6 @@ from taskorch.errors import (
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.kernel import (
     GOING,
-    LOCAL,
     AgentRow,
     PolicyFault,
     TaskRow,
@@ -475,9 +474,13 @@ class SpawnedAgents:
         Raises:
             InvalidTransitionError: It is `local`, which is built in.
         """
-        if agent_id == LOCAL:
-            msg = f"agent {LOCAL!r} is built in: nothing else runs plain functions"
-            hint = f"orch.agents.drain({LOCAL!r}) gives it nothing new for a while"
+        if agent_id == Agent.LOCAL:
+            msg = (
+                f"agent {Agent.LOCAL!r} is built in: nothing else runs plain functions"
+            )
+            hint = (
+                f"orch.agents.drain({Agent.LOCAL!r}) gives it nothing new for a while"
+            )
             raise InvalidTransitionError(msg, hint=hint)
         row = self.row(agent_id)
         one = self.spawned.get(agent_id)

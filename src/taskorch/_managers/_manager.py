@@ -34,8 +34,7 @@ from taskorch.kit.plain import GONE
 from taskorch.kit.verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
-from taskorch.model import TERMINAL, Call, Task, TaskState
-from taskorch.model._made_for import PARAMETERS
+from taskorch.model import TERMINAL, Call, MadeFor, Task, TaskState
 from taskorch.model.ids import (
     check_name,
     in_run,
@@ -174,7 +173,7 @@ class WorkflowManager:
         check_count("max_added", max_added, least=0)
         if id is not None:
             check_name("the id of a run", id)
-        note = {PARAMETERS: values} if values else None
+        note = {MadeFor.PARAMETERS: values} if values else None
         rt.look_up()
         if id is None:
             run_id = f"{workflow.name}-{rt.new_id()}"
@@ -356,7 +355,7 @@ class WorkflowManager:
         *values* are the parameters of the run.
         """
         self._record(run_id)
-        note = {PARAMETERS: values} if values else None
+        note = {MadeFor.PARAMETERS: values} if values else None
         tasks = _noted({str(task.id): task for task in tasks}, note).values()
         works = self._rt.submit_tasks(tasks, run=run_id)
         return cast("list[TaskHandle[Any]]", works)

@@ -17,8 +17,7 @@ from taskorch.kit.limits import NS
 from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import said
-from taskorch.model import TERMINAL, TaskState
-from taskorch.model._made_for import PARAMETERS
+from taskorch.model import TERMINAL, MadeFor, TaskState
 from taskorch.model.ids import earlier_ids, run_of, without_run
 from taskorch.runtime import (
     Staleness,
@@ -153,7 +152,11 @@ def status(run: Run, is_paused: bool) -> WorkflowStatus:
 def parameters_of(run: Run) -> dict[str, Any]:
     """The parameters of *run*: each of its tasks has them."""
     tasks = (work._task for work in run.handles.values())
-    noted = (task.metadata.get(PARAMETERS) for task in tasks if task and task.metadata)
+    noted = (
+        task.metadata.get(MadeFor.PARAMETERS)
+        for task in tasks
+        if task and task.metadata
+    )
     return dict(next(filter(None, noted), {}))
 
 

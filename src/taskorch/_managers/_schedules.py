@@ -50,8 +50,7 @@ from taskorch.kit.verbs import TEXT, lacks, verb
 from taskorch.kit.visible import said, show
 from taskorch.kit.vocabulary import meant, other_attribute
 from taskorch.kit.words import some
-from taskorch.model import TERMINAL, HealthCheck, Task, TaskState, note_of
-from taskorch.model._made_for import MadeFor
+from taskorch.model import TERMINAL, HealthCheck, MadeFor, Task, TaskState
 from taskorch.model.ids import (
     first_of,
     has_segments,
@@ -469,7 +468,7 @@ class _SlotOrder:
 
     def note(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What is noted with what is made with these values."""
-        return note_of(self.entry.definition.name, self.slot, values)
+        return MadeFor.note(self.entry.definition.name, self.slot, values)
 
 
 _Orders: TypeAlias = list[_SlotOrder]

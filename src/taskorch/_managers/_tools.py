@@ -38,7 +38,7 @@ from taskorch.errors import (
     ToolError,
 )
 from taskorch.executors._programs._executor import ProgramExecutor
-from taskorch.kernel import LEFT_RUNNING, LOCAL, past_of
+from taskorch.kernel import LEFT_RUNNING, past_of
 from taskorch.kit.checks import is_name
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show, visible
@@ -94,7 +94,7 @@ class ToolServers:
             InvalidTaskError: The name is taken.
             ToolError: The server cannot be reached.
         """
-        if info.name in [LOCAL, *self._rt.runners]:
+        if info.name in [Agent.LOCAL, *self._rt.runners]:
             msg = f"there is an agent {info.name!r} already"
             raise InvalidTaskError(msg, hint="give it another name")
         agent = ToolAgent(info.name, place, repeatable)

@@ -41,14 +41,7 @@ from taskorch.events import Event, OrchestratorStopped, TaskEvent, details_of, f
 from taskorch.kit.address import without_password
 from taskorch.kit.visible import counted, show, visible
 from taskorch.kit.words import in_words
-from taskorch.model import (
-    FILTERS,
-    FailureCause,
-    Missing,
-    TaskFilter,
-    TaskState,
-    TaskStatus,
-)
+from taskorch.model import FailureCause, Missing, TaskFilter, TaskState, TaskStatus
 from taskorch.reading import JournalOwner, JournalReader
 
 #: Tasks that are listed, unless it is said how many.
@@ -70,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", nargs="?", help="the id of one task")
     which = parser.add_argument_group("list the tasks of which all that is said holds")
     which.add_argument("--tasks", action="store_true", help="all")
-    for name, each in FILTERS.items():
+    for name, each in TaskFilter.FIELDS.items():
         which.add_argument(
             f"--{name.replace('_', '-')}",
             help=each.text.rstrip(".").replace("%", "%%"),
@@ -112,8 +105,8 @@ _FLAGS: Final[dict[str, dict[str, Any]]] = {
 
 
 def _filter_of(args: argparse.Namespace) -> TaskFilter:
-    conditions = {name: getattr(args, name) for name in FILTERS}
-    for name, each in FILTERS.items():
+    conditions = {name: getattr(args, name) for name in TaskFilter.FIELDS}
+    for name, each in TaskFilter.FIELDS.items():
         if each.how == "contains" and conditions[name] is not None:
             conditions[name] = pairs(conditions[name])
     return TaskFilter(**conditions)
@@ -145,7 +138,9 @@ def _answer(args: argparse.Namespace, reader: Reader) -> int:
 
 
 def _lists(args: argparse.Namespace) -> bool:
-    return bool(args.tasks or any(getattr(args, name) is not None for name in FILTERS))
+    return bool(
+        args.tasks or any(getattr(args, name) is not None for name in TaskFilter.FIELDS)
+    )
 
 
 # -- one task ------------------------------------------------------------------------

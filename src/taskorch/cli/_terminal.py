@@ -99,7 +99,7 @@ def add_allow(parser: argparse.ArgumentParser) -> None:
 
 def tracebacks(status: TaskStatus) -> list[str]:
     """The lines of what the attempts of a task raised, the latest last."""
-    from taskorch.runtime import told_trace  # noqa: PLC0415 - seldom asked
+    from taskorch.kit.raised import told_trace  # noqa: PLC0415 - seldom asked
 
     errors = {f"attempt {n}": error for n, error in status.earlier_errors.items()}
     if status.error is not None:

@@ -38,7 +38,7 @@ from taskorch.kit.people import Caller, caller
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import remedy_of_key
-from taskorch.model import PARAMETERS, SCHEDULE, SLOT, Task
+from taskorch.model import MadeFor, Task
 from taskorch.model.ids import asked_form, has_segments, in_run, makers_of, run_of
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
@@ -232,7 +232,7 @@ def _is_run(orch: TaskOrchestrator, run_id: str) -> bool:
 
 
 #: What schedules note among the metadata of what they make.
-_NOTED: Final = (SCHEDULE, SLOT, PARAMETERS)
+_NOTED: Final = (MadeFor.SCHEDULE, MadeFor.SLOT, MadeFor.PARAMETERS)
 
 
 def refuse_ours(

@@ -34,12 +34,12 @@ import attrs
 
 from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_answerer
 from taskorch.kit.fence import log_of
 from taskorch.kit.people import SPEAK_FOR, Caller, caller, person
 from taskorch.kit.staged import Staged
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import check_answerer
 
 __all__ = (
     "ROLES",

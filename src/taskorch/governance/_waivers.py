@@ -42,7 +42,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.kernel import moves_of
-from taskorch.kit.checks import check_seconds, is_name
+from taskorch.kit.checks import check_answerer, check_seconds, is_name
 from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
@@ -58,7 +58,6 @@ from taskorch.model import (
     Question,
     Task,
     TaskState,
-    check_answerer,
 )
 from taskorch.model.ids import id_of_waiver, stem_of
 

@@ -46,7 +46,7 @@ WHOLE: Final = 1_000_000
 #: Why an agent is drained that is to leave: it is not any more if it joins anew.
 GOING: Final = "it is to go"
 #: The built-in agent, which runs plain functions and programs.
-LOCAL: Final = "local"
+LOCAL: Final = Agent.LOCAL
 
 _QUEUED: Final = TaskState.QUEUED
 _BLOCKED: Final = TaskState.BLOCKED

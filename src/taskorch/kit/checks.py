@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any, SupportsFloat, TypeGuard, TypeVar, cast
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.limits import MAX_SECONDS
+from taskorch.kit.limits import MAX_NAME, MAX_SECONDS
 from taskorch.kit.visible import is_text, show
 from taskorch.kit.vocabulary import in_our_words, meant, remedy_of
 
@@ -197,6 +197,25 @@ def zone_of(name: object) -> tzinfo:
         hint = meant(name, sorted(available_timezones()), "such as 'Europe/Berlin'")
         msg = f"there is no zone {show(name)}"
         raise InvalidTaskError(msg, hint=hint) from None
+
+
+def check_answerer(field: str, name: object) -> str:
+    """
+    Refuse *name*, an argument *field*, if it is no name of somebody; return it.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    if not isinstance(name, str) or not name.isprintable():
+        msg = f"{field}: a text that can be printed is needed, not {show(name)}"
+        raise InvalidTaskError(msg)
+    if not name or ":" in name:
+        msg = f"{field}: the name of somebody is needed, without a colon, not "
+        raise InvalidTaskError(msg + show(name))
+    if len(name) > MAX_NAME:
+        msg = f"{field}: a name has at most {MAX_NAME} characters, not {len(name):,}"
+        raise InvalidTaskError(msg)
+    return name
 
 
 def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:

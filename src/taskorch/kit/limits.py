@@ -78,3 +78,5 @@ MAX_ATTEMPTS: Final = 1_000_000
 NS: Final = 1_000_000_000
 #: How long a task at least steps aside whose start the system had no room for.
 ASIDE_NS: Final = NS // 4
+#: The longest name of somebody, or of a choice, in characters.
+MAX_NAME: Final = 200

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, TypeAlias
 
 from taskorch.errors import DependencyFailedError, TaskFailedError, leaves
-from taskorch.kit.visible import said
+from taskorch.kit.visible import masked, said
 
 #: A file, a line, and the function in it.
 Frame: TypeAlias = tuple[str, int, str]
@@ -20,6 +21,21 @@ _INSTALLED: Final = (
 )
 #: Where this library is: no line of it is one of the user's.
 _OURS: Final = re.split(r"kit[/\\]raised", __file__)[0]
+#: Of a traceback: frames, and characters.
+FRAMES: Final = 30
+_MAX_TRACE: Final = 20_000
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback of *error* as text, of its end at least."""
+    trace = "".join(traceback.format_exception(error, limit=-FRAMES))
+    return masked(trace)[-_MAX_TRACE:]
+
+
+def told_trace(error: BaseException) -> str:
+    """The traceback of *error* as text, also if that is all there is of it."""
+    trace = error.traceback if isinstance(error, TaskFailedError) else ""
+    return trace or trace_of(error)
 
 
 def told_of(error: BaseException) -> tuple[str, str]:

@@ -52,11 +52,8 @@ from taskorch.model._arguments import refuse_in as refuse_in
 from taskorch.model._arguments import replaced as replaced
 from taskorch.model._cache import Cache as Cache
 from taskorch.model._cache import Retention as Retention
-from taskorch.model._made_for import PARAMETERS as PARAMETERS
-from taskorch.model._made_for import SCHEDULE as SCHEDULE
-from taskorch.model._made_for import SLOT as SLOT
+from taskorch.model._made_for import MadeFor as MadeFor
 from taskorch.model._made_for import inherited as inherited
-from taskorch.model._made_for import note_of as note_of
 from taskorch.model._missing import Missing as Missing
 from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import LIMITS as LIMITS
@@ -69,7 +66,6 @@ from taskorch.model._program import ProgramVariables as ProgramVariables
 from taskorch.model._program import of_attempt as of_attempt
 from taskorch.model._question import ANSWER_TO as ANSWER_TO
 from taskorch.model._question import APPROVAL_OF as APPROVAL_OF
-from taskorch.model._question import MAX_NAME as MAX_NAME
 from taskorch.model._question import RAISE as RAISE
 from taskorch.model._question import Answer as Answer
 from taskorch.model._question import Escalation as Escalation
@@ -77,7 +73,6 @@ from taskorch.model._question import OpenQuestion as OpenQuestion
 from taskorch.model._question import Question as Question
 from taskorch.model._question import Wait as Wait
 from taskorch.model._question import asked_of as asked_of
-from taskorch.model._question import check_answerer as check_answerer
 from taskorch.model._question import check_emitted as check_emitted
 from taskorch.model._question import check_event as check_event
 from taskorch.model._question import is_for_people as is_for_people
@@ -161,7 +156,6 @@ if TYPE_CHECKING:
     from taskorch.model._explanation import Explanation as Explanation
     from taskorch.model._explanation import Remedy as Remedy
     from taskorch.model._explanation import Stuck as Stuck
-    from taskorch.model._filter import FILTERS as FILTERS
     from taskorch.model._filter import TaskFilter as TaskFilter
     from taskorch.model._log import TaskLog as TaskLog
 
@@ -170,7 +164,6 @@ _LATE = {
     "Blocker": "_explanation",
     "Estimate": "_explanation",
     "Explanation": "_explanation",
-    "FILTERS": "_filter",
     "Remedy": "_explanation",
     "Stuck": "_explanation",
     "TaskFilter": "_filter",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from string import Formatter
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 import attrs
 
@@ -118,7 +118,10 @@ class Agent:
         breaker: When it gets no more work because it fails; None: it always does.
         labels: What its machine is, such as `platform:linux`, sorted; what it does not
             say is unknown.
+        LOCAL: The name of the built-in worker.
     """
+
+    LOCAL: ClassVar[str] = "local"
 
     name: str
     capabilities: tuple[str, ...] = ()

@@ -56,10 +56,6 @@ def _filters() -> dict[str, Filter]:
     return {each.name: each for each in filters}
 
 
-#: All that tasks can be looked for by, by name.
-FILTERS: Final = _filters()
-
-
 class TaskFilter:
     """
     A filter of tasks: a task passes if all its conditions hold.
@@ -80,9 +76,14 @@ class TaskFilter:
     Raises:
         TypeError: Tasks are not looked for by such a name.
         InvalidTaskError: A value is not well formed, or there is no such state.
+
+    Attributes:
+        FIELDS: All that tasks can be looked for by, by name.
     """
 
     __slots__ = ("fields",)
+
+    FIELDS: Final = _filters()
 
     def __init__(
         self,
@@ -91,12 +92,12 @@ class TaskFilter:
     ) -> None:
         conditions: dict[str, Any] = {"state": state, **fields}
         for name in conditions:
-            if name not in FILTERS:
-                raise unknown_option(type(self).__name__, name, FILTERS)
+            if name not in self.FIELDS:
+                raise unknown_option(type(self).__name__, name, self.FIELDS)
         #: What is said, by name.
         self.fields: Mapping[str, Any] = ReadOnly(
             {
-                name: _CHECKED[FILTERS[name].how](name, value)
+                name: _CHECKED[self.FIELDS[name].how](name, value)
                 for name, value in conditions.items()
                 if value is not None and value != {}
             }
@@ -138,7 +139,7 @@ class TaskFilter:
         """
         conditions: dict[str, Any] = {
             name: _READ[each.how](name, texts[name])
-            for name, each in FILTERS.items()
+            for name, each in cls.FIELDS.items()
             if name in texts
         }
         return cls(**conditions)

@@ -10,12 +10,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-#: The name of the schedule, among the metadata of what it has made.
-SCHEDULE: Final = "taskorch.schedule"
-#: The slot, as an ISO text in the zone of the schedule.
-SLOT: Final = "taskorch.slot"
-#: The parameters of the run.
-PARAMETERS: Final = "taskorch.parameters"
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -27,33 +21,51 @@ class MadeFor:
         schedule: The name of the schedule; None: no schedule has made it.
         slot: Its slot, in the zone of the schedule; for what was made by hand, when.
         parameters: Those of its run.
+        SCHEDULE: The name of the schedule, among the metadata of what it has made.
+        SLOT: The slot there, as an ISO text in the zone of the schedule.
+        PARAMETERS: The parameters of the run there.
     """
 
     __slots__ = ("parameters", "schedule", "slot")
 
+    SCHEDULE: Final = "taskorch.schedule"
+    SLOT: Final = "taskorch.slot"
+    PARAMETERS: Final = "taskorch.parameters"
+
     def __init__(self, metadata: Mapping[str, Any] | None) -> None:
         noted = _NOTHING if metadata is None else metadata
-        name, slot = noted.get(SCHEDULE), noted.get(SLOT)
+        name, slot = noted.get(MadeFor.SCHEDULE), noted.get(MadeFor.SLOT)
         is_made = isinstance(name, str) and isinstance(slot, str)
         self.schedule: str | None = name if is_made else None
         self.slot: datetime | None = _moment(slot) if is_made else None
-        self.parameters: Mapping[str, Any] = noted.get(PARAMETERS, _NOTHING)
+        self.parameters: Mapping[str, Any] = noted.get(MadeFor.PARAMETERS, _NOTHING)
 
+    @classmethod
+    def note(
+        cls, name: str, slot: datetime, parameters: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """
+        Return the metadata of what the schedule *name* makes for *slot*.
 
-def note_of(
-    name: str, slot: datetime, parameters: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """What is noted among the metadata of what a schedule makes for *slot*."""
-    noted: dict[str, Any] = {SCHEDULE: name, SLOT: slot.isoformat()}
-    if parameters:
-        noted[PARAMETERS] = dict(parameters)
-    return noted
+        Args:
+            name: The schedule.
+            slot: The slot, in the zone of the schedule.
+            parameters: Those of the run.
+        """
+        noted: dict[str, Any] = {cls.SCHEDULE: name, cls.SLOT: slot.isoformat()}
+        if parameters:
+            noted[cls.PARAMETERS] = dict(parameters)
+        return noted
 
 
 def inherited(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a task that is added by one with this metadata knows of its schedule."""
     noted = _NOTHING if metadata is None else metadata
-    return {key: noted[key] for key in (SCHEDULE, SLOT, PARAMETERS) if key in noted}
+    return {
+        key: noted[key]
+        for key in (MadeFor.SCHEDULE, MadeFor.SLOT, MadeFor.PARAMETERS)
+        if key in noted
+    }
 
 
 def _moment(text: Any) -> datetime | None:

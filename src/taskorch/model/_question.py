@@ -14,8 +14,9 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.checks import check_seconds, is_name, to_seconds
+from taskorch.kit.checks import check_answerer, check_seconds, is_name, to_seconds
 from taskorch.kit.frozen import frozen, shown
+from taskorch.kit.limits import MAX_NAME
 from taskorch.kit.people import person
 from taskorch.kit.plain import fields_of, plain
 from taskorch.kit.visible import show
@@ -118,7 +119,6 @@ class Wait:
 
 #: The longest text of a question, and the longest choice and name, in characters.
 _MAX_TEXT: Final = 400
-MAX_NAME: Final = 200
 #: Choices that mean no, unless a question says which of its own do.
 _NO: Final = ("reject", "no")
 #: Stands in `not_by` for whoever the question is asked by or for.
@@ -468,22 +468,3 @@ def _names(field: str, texts: object) -> tuple[str, ...]:
             msg = f"{field}: a text that can be printed is needed, not {show(name)}"
             raise InvalidTaskError(msg)
     return names
-
-
-def check_answerer(field: str, name: object) -> str:
-    """
-    Refuse what is no name of somebody.
-
-    Raises:
-        InvalidTaskError: It is none.
-    """
-    if not isinstance(name, str) or not name.isprintable():
-        msg = f"{field}: a text that can be printed is needed, not {show(name)}"
-        raise InvalidTaskError(msg)
-    if not name or ":" in name:
-        msg = f"{field}: the name of somebody is needed, without a colon, not "
-        raise InvalidTaskError(msg + show(name))
-    if len(name) > MAX_NAME:
-        msg = f"{field}: a name has at most {MAX_NAME} characters, not {len(name):,}"
-        raise InvalidTaskError(msg)
-    return name

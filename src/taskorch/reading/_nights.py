@@ -22,8 +22,7 @@ from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.people import caller
 from taskorch.kit.visible import said, show
-from taskorch.model import TaskState, TaskStatus
-from taskorch.model._made_for import MadeFor
+from taskorch.model import MadeFor, TaskState, TaskStatus
 from taskorch.model.ids import (
     in_run,
     joined,

@@ -75,7 +75,6 @@ from taskorch.runtime._directory import Recollection as Recollection
 from taskorch.runtime._documents import document_of_end as document_of_end
 from taskorch.runtime._documents import keep_earlier as keep_earlier
 from taskorch.runtime._documents import keep_late as keep_late
-from taskorch.runtime._documents import told_trace as told_trace
 from taskorch.runtime._lifecycle import Lifecycle as Lifecycle
 from taskorch.runtime._lifecycle import open_runtime as open_runtime
 from taskorch.runtime._loops import Coroutines as Coroutines

@@ -48,6 +48,7 @@ from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
 from taskorch.model import (
+    MadeFor,
     Missing,
     Program,
     Reference,
@@ -57,7 +58,6 @@ from taskorch.model import (
     replaced,
     units_spent,
 )
-from taskorch.model._made_for import MadeFor
 from taskorch.model.ids import run_of, stem_of
 from taskorch.runtime import _written
 from taskorch.runtime._work import (

@@ -17,18 +17,13 @@ from taskorch.errors import (
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
-from taskorch.kit.raised import frames_of
+from taskorch.kit.raised import FRAMES, frames_of, trace_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import masked, said
+from taskorch.kit.visible import said
 from taskorch.model import ProgramResult
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 
 # -- what is kept of the end of an attempt, besides the fact, and read back ------------
-
-
-#: Of a traceback: frames, and characters.
-_FRAMES: Final = 30
-_MAX_TRACE: Final = 20_000
 
 
 def document_of_end(
@@ -76,18 +71,6 @@ def document_of(document: Callable[[Any], Any], what: str, value: Any) -> Any:
         path = refused.message.removeprefix("result")
         msg = refused.message if path == refused.message else f"{what}{path}"
         raise InvalidTaskError(msg, hint=refused.hint) from None
-
-
-def trace_of(error: BaseException) -> str:
-    """The traceback of *error* as text, of its end at least."""
-    trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
-    return masked(trace)[-_MAX_TRACE:]
-
-
-def told_trace(error: BaseException) -> str:
-    """The traceback of *error* as text, also if that is all there is of it."""
-    trace = error.traceback if isinstance(error, TaskFailedError) else ""
-    return trace or trace_of(error)
 
 
 def _described(error: BaseException) -> dict[str, Any]:
@@ -141,7 +124,7 @@ def keep_earlier(
     if isinstance(error, ProgramFailedError | TaskFailedError):
         _keep(work, attempt, error)
     else:
-        frames = list(frames_of(error.__traceback__))[-_FRAMES:]
+        frames = list(frames_of(error.__traceback__))[-FRAMES:]
         cause = error.__cause__
         remote = type(cause).__name__.endswith("RemoteTraceback")
         _keep(work, attempt, (*described, frames, str(cause) if remote else ""))

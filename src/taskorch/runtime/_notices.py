@@ -38,10 +38,10 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.limits import ASIDE_NS, NS
 from taskorch.kit.plain import SCHEDULES
+from taskorch.kit.raised import trace_of
 from taskorch.kit.visible import counted, said, visible
 from taskorch.model import TERMINAL, Call, HealthCheck
 from taskorch.model.ids import PHASE_LIMIT, makers_of
-from taskorch.runtime._documents import trace_of
 from taskorch.runtime._publisher import Receiver
 from taskorch.runtime._work import (
     NEVER,

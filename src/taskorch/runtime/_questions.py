@@ -35,7 +35,8 @@ from taskorch.kernel import (
     rules_ask,
     times_asked,
 )
-from taskorch.kit.checks import is_there
+from taskorch.kit.checks import check_answerer, is_there
+from taskorch.kit.limits import MAX_NAME
 from taskorch.kit.members import has
 from taskorch.kit.people import person
 from taskorch.kit.plain import plain
@@ -44,7 +45,6 @@ from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some, stamp
 from taskorch.model import (
     ANSWER_TO,
-    MAX_NAME,
     SEVERITIES,
     TERMINAL,
     Answer,
@@ -56,7 +56,6 @@ from taskorch.model import (
     Task,
     TaskState,
     asked_of,
-    check_answerer,
 )
 from taskorch.model.ids import (
     escalation_id,

@@ -46,7 +46,6 @@ from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import in_words, ns_of, some
 from taskorch.model import (
-    FILTERS,
     OPTIONS,
     TERMINAL,
     AgentStats,
@@ -680,7 +679,11 @@ class _Wanted:
         #: In their state since before then.
         self._in_state_ns = None if longer is None else runtime.now() - int(longer * NS)
         self._tests = [
-            (_MATCHES[FILTERS[name].how], _VALUE_OF.get(name, _option(name)), value)
+            (
+                _MATCHES[TaskFilter.FIELDS[name].how],
+                _VALUE_OF.get(name, _option(name)),
+                value,
+            )
             for name, value in fields.items()
         ]
 

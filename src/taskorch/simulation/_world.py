@@ -25,7 +25,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
 )
-from taskorch.kernel import LOCAL, recover
+from taskorch.kernel import recover
 from taskorch.kit.fence import SimulatedDeath
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
@@ -127,7 +127,7 @@ class World:
         #: It crashes at the end of this step, for so many ns.
         self._crash_after_step: int | None = None
         self._begin_life()
-        self.add_agent(Agent(LOCAL))
+        self.add_agent(Agent(Agent.LOCAL))
 
     # -- for subclasses ------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import Approval, Resources, Task, TaskOrchestrator, Workflow
 from taskorch.frontends.people import Tokens
 from taskorch.frontends.service import new_token
-from taskorch.model import FILTERS, Answer, NamedUnits, Quota
+from taskorch.model import Answer, NamedUnits, Quota, TaskFilter
 from taskorch.protocols import RetryDecision
 
 pytestmark = pytest.mark.slow
@@ -774,7 +774,7 @@ def test_all_that_tasks_can_be_found_by_is_on_the_page(browser):
             "older_than": "0",
             "mended": "false",
         }
-        assert set(values) == set(FILTERS)
+        assert set(values) == set(TaskFilter.FIELDS)
         with opened(browser, service, "tasks") as page:
             for name, value in values.items():
                 field = page.locator(f"#by-{name}")

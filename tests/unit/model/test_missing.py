@@ -3,7 +3,7 @@
 import pytest
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model._made_for import SCHEDULE, SLOT, MadeFor
+from taskorch.model import MadeFor
 from taskorch.model._missing import Missing
 
 
@@ -22,5 +22,5 @@ def test_what_is_back_is_called():
 
 
 def test_a_slot_that_is_a_text_of_the_users_is_none():
-    made_for = MadeFor({SCHEDULE: "night", SLOT: "tonight"})
+    made_for = MadeFor({MadeFor.SCHEDULE: "night", MadeFor.SLOT: "tonight"})
     assert (made_for.schedule, made_for.slot) == ("night", None)

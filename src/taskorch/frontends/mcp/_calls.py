@@ -28,7 +28,7 @@ from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.verbs import Verb
 from taskorch.kit.visible import visible
 from taskorch.kit.words import in_a_line, some
-from taskorch.model import FILTERS, SCHEDULE, TaskFilter, TaskState
+from taskorch.model import MadeFor, TaskFilter, TaskState
 from taskorch.model.ids import stem_of, task_of_escalation
 
 #: Tasks that `find` lists, and the most that it does.
@@ -110,7 +110,9 @@ class Form:
 
 def find(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     """The tasks that pass the filter."""
-    conditions: Any = {name: values[name] for name in FILTERS if name in values}
+    conditions: Any = {
+        name: values[name] for name in TaskFilter.FIELDS if name in values
+    }
     limit = values.get("limit", ROWS)
     statuses = [*islice(place.tasks(TaskFilter(**conditions)), limit + 1)]
     return {
@@ -276,7 +278,7 @@ def _why_of_schedule(place: Any, name: str) -> dict[str, Any] | None:
         schedule = place.schedule(name)
     except UnknownTaskError:
         return None
-    broken = TaskFilter("failed", mended=False, metadata={SCHEDULE: name})
+    broken = TaskFilter("failed", mended=False, metadata={MadeFor.SCHEDULE: name})
     failed = deque((each.task_id for each in place.tasks(broken)), maxlen=_FEW)
     live: list[str] = []
     for made_id in schedule["running"]:

@@ -36,7 +36,7 @@ from taskorch.kit.limits import MAX_ID_LENGTH
 from taskorch.kit.verbs import Verb
 from taskorch.kit.visible import visible
 from taskorch.kit.vocabulary import meant
-from taskorch.model import FILTERS, TaskState
+from taskorch.model import TaskFilter, TaskState
 
 Schema: TypeAlias = Mapping[str, Any]
 
@@ -292,7 +292,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         (
             *(
                 ToolArgument(each.name, _FOR_TYPES.get(each.how, _TEXT), each.text)
-                for each in FILTERS.values()
+                for each in TaskFilter.FIELDS.values()
             ),
             ToolArgument(
                 "limit",

@@ -32,8 +32,7 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.verbs import OBJECT, TEXT, listed
 from taskorch.kit.visible import show
-from taskorch.model import TaskState
-from taskorch.model._made_for import MadeFor
+from taskorch.model import MadeFor, TaskState
 from taskorch.protocols import DurableJournal
 from taskorch.reading._nights import DAYS, PAGE, RunViews
 from taskorch.reading._runs import ALLOWED, SKIPPED, STUCK

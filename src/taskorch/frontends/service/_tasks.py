@@ -30,11 +30,10 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.kit.limits import MAX_SECONDS
 from taskorch.kit.plain import plain, taken_apart
-from taskorch.kit.raised import place_of
+from taskorch.kit.raised import place_of, told_trace
 from taskorch.kit.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch.kit.visible import said as said_by
-from taskorch.model import FILTERS, Answer, TaskFilter, TaskState, TaskStatus
-from taskorch.runtime import told_trace
+from taskorch.model import Answer, TaskFilter, TaskState, TaskStatus
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -98,7 +97,7 @@ class Tasks:
                 query={
                     **{
                         name: {"description": each.text, **_FILTER_SCHEMAS[each.how]}
-                        for name, each in FILTERS.items()
+                        for name, each in TaskFilter.FIELDS.items()
                     },
                     "newest": {"type": "boolean"},
                     "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_PAGE},

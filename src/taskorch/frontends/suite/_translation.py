@@ -27,8 +27,7 @@ from taskorch.frontends.suite._model import (
 from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
 from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.governance._runtime import joined
-from taskorch.kernel import LOCAL
-from taskorch.model import AgentTemplate, Resources, RetryPolicy, Task
+from taskorch.model import Agent, AgentTemplate, Resources, RetryPolicy, Task
 from taskorch.policies import AgentPool, PerformanceRouter
 from taskorch.policies._agent_pool import Spawn
 from taskorch.recovery import RecoveryHandler
@@ -246,7 +245,7 @@ def orchestrator_of(
         grace=suite.retries.grace,
         **options,
     )
-    stand_ins = {LOCAL, *own} if elsewhere else {LOCAL}
+    stand_ins = {Agent.LOCAL, *own} if elsewhere else {Agent.LOCAL}
     # Who writes the workflow, and the registry, knows it.
     orch._door.set_apart(GLUE, frozenset(stand_ins))  # noqa: SLF001 - said to nobody else
     return orch

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kernel import LOCAL
 from taskorch.kit.checks import check_count
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, show, visible
 from taskorch.kit.words import duration, some
-from taskorch.model import quantile
+from taskorch.model import Agent, quantile
 from taskorch.simulation._plans._chance import Durations, Failures, history_of, odds_of
 from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._plan import means_of, plan_of
@@ -312,7 +311,7 @@ class SimulationReport:
             if most
         ]
         busy = sorted(
-            (name for name in peak.agents if name != LOCAL and peak.agents[name]),
+            (name for name in peak.agents if name != Agent.LOCAL and peak.agents[name]),
             key=lambda name: -mean.agents[name] / total.agents[name],
         )
         uses += [

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from taskorch.kernel import LOCAL, Spec
+from taskorch.kernel import Spec
 from taskorch.model import Agent, quantile
 from taskorch.simulation._plans._chance import Chance, Odds
 from taskorch.simulation._plans._plan import PHASE, Means, SimulatedPlan
@@ -181,7 +181,7 @@ class Study:
         by_name = {agent.name: agent for agent in means.agents}
         seen: dict[tuple[str, ...], None] = {}
         for spec, names in course.able.items():
-            if not names or names in seen or LOCAL in names:
+            if not names or names in seen or Agent.LOCAL in names:
                 continue
             seen[names] = None
             agents = [by_name[name] for name in names]
