@@ -179,10 +179,17 @@ class Part(property, Generic[T]):
         text: What it is for.
         given: Whether the orchestrator is given to what makes it, too.
         once: Whether one serves for ever, since it joins others as it is made.
+        room: Its class, as `module:name`, if that does not make it.
     """
 
     def __init__(
-        self, place: str, text: str, *, given: bool = False, once: bool = False
+        self,
+        place: str,
+        text: str,
+        *,
+        given: bool = False,
+        once: bool = False,
+        room: str = "",
     ) -> None:
         def ask(orch: Any) -> Any:
             return self.__get__(orch)
@@ -190,6 +197,7 @@ class Part(property, Generic[T]):
         # A property, for whoever looks for these: help, and pages of a reference.
         super().__init__(ask, doc=text)
         self._ask, self._place, self._given, self._once = ask, place, given, once
+        self._room = room or place
         self._name = ""
         self._make: Callable[..., T] | None = None
 
@@ -225,11 +233,20 @@ class Part(property, Generic[T]):
         part: T = parts[self._name]
         return part
 
+    def room(self) -> type[T]:
+        """Return its class, whose methods may be verbs."""
+        room: type[T] = _named(self._room)
+        return room
+
     def _loaded(self) -> Callable[..., T]:
-        module, _, name = self._place.partition(":")
-        make: Callable[..., T] = getattr(import_module(module), name)
+        make: Callable[..., T] = _named(self._place)
         self._make = make
         return make
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 class TaskOrchestrator:
@@ -333,6 +350,7 @@ class TaskOrchestrator:
         "taskorch.runtime._governor:constitution_of",
         "What judges by policies.\n\n"
         "Raises:\n    InvalidTaskError: There are no policies: give `governance=`.",
+        room="taskorch.governance._audit:Audits",
     )
     memo: Part[MemoManager] = Part(
         "taskorch._managers:MemoManager",
@@ -356,6 +374,7 @@ class TaskOrchestrator:
         "taskorch._managers._schedules:schedules_of_orch",
         "What is made again and again, at times of cron or at distances.",
         given=True,
+        room="taskorch._managers:ScheduleManager",
         once=True,
     )
     steps: Part[Steps] = Part(
@@ -364,7 +383,9 @@ class TaskOrchestrator:
         given=True,
     )
     workflows: Part[WorkflowManager] = Part(
-        "taskorch._managers:manager_of", "Starts workflows and controls their runs."
+        "taskorch._managers:manager_of",
+        "Starts workflows and controls their runs.",
+        room="taskorch._managers:WorkflowManager",
     )
     _door: Part[Door] = Part("taskorch._door:Door", "For front ends.")
 

@@ -33,8 +33,7 @@ from taskorch.kit.checks import check_word
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.plain import GONE, VERSIONS
 from taskorch.kit.visible import show
-from taskorch.model import TERMINAL, Call, Task, TaskState
-from taskorch.model._made_for import PARAMETERS, MadeFor
+from taskorch.model import TERMINAL, Call, MadeFor, Task, TaskState
 from taskorch.model.ids import in_run, name_of, stem_of
 from taskorch.runtime import added_by, is_gone, names_above, replaced
 from taskorch.workflows import Workflow, WorkflowFunction
@@ -553,7 +552,10 @@ def of_flow(rt: Any, run_id: str) -> Deployed | None:
     }
     workflow, values = written(flow, values_given)
     return Deployed(
-        flow_name(flow), None, workflow, {PARAMETERS: values} if values else None
+        flow_name(flow),
+        None,
+        workflow,
+        {MadeFor.PARAMETERS: values} if values else None,
     )
 
 

@@ -11,21 +11,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._handles import TaskHandle
-from taskorch._managers import (
-    AgentManager,
-    MemoManager,
-    ResourceManager,
-    ScheduleManager,
-    WorkflowManager,
-    WorkflowRun,
-    _foreseen,
-)
+from taskorch._managers import WorkflowRun, _foreseen
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.governance._audit import Audits
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.verbs import Verb, verbs_of
 from taskorch.model import AgentInstance, AgentMatch, Health, Stats
-from taskorch.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,13 +29,13 @@ _FIELDS: Final = (Health, Stats)
 ROOMS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "": TaskOrchestrator,
-        "agents": AgentManager,
-        "governance": Audits,
-        "memo": MemoManager,
-        "resources": ResourceManager,
-        "schedules": ScheduleManager,
-        "steps": Steps,
-        "workflows": WorkflowManager,
+        "agents": TaskOrchestrator.agents.room(),
+        "governance": TaskOrchestrator.governance.room(),
+        "memo": TaskOrchestrator.memo.room(),
+        "resources": TaskOrchestrator.resources.room(),
+        "schedules": TaskOrchestrator.schedules.room(),
+        "steps": TaskOrchestrator.steps.room(),
+        "workflows": TaskOrchestrator.workflows.room(),
     }
 )
 #: The verbs, by how a program calls them: `cancel_task`, `workflows.cancel`.
