@@ -224,3 +224,85 @@ def _events(calls: int) -> list[dict[str, object]]:
             pass
         orch.wait()
     return found
+
+
+#: Rewards of two types by three arms, before and after they swap.
+_SWAPPED = ((-0.52, 0.12, 0.32), (-0.04, -0.12, -0.28))
+
+
+def _world(
+    means: Callable[[int, str], Sequence[float]],
+    pulls: int,
+    chance: random.Random,
+    *,
+    late: int = 0,
+    scatter: float | None = None,
+    kinds: str = "x",
+    **options: Any,
+) -> tuple[float, float]:
+    """The mean reward of what learns, and of what is best at each moment."""
+    arms = len(means(0, kinds[0]))
+    learned = Learned(range(arms), reward="given", context=["type"], **options)
+    under_way: list[tuple[str, float]] = []
+    gained = best = 0.0
+    for number in range(pulls):
+        kind = chance.choice(kinds)
+        worth = means(number, kind)
+        mean = worth[int(learned.pick(f"j{number}", kind, chance))]
+        best += max(worth)
+        if scatter is None:
+            value = 1.0 if chance.random() < (mean + 1) / 2 else -1.0
+        else:
+            value = max(-1.0, min(1.0, mean + chance.gauss(0, scatter)))
+        gained += value
+        under_way.append((f"j{number}", value))
+        if len(under_way) > late:
+            learned.give(*under_way.pop(0))
+    return gained / pulls, best / pulls
+
+
+@case("learnt-worlds")
+def worlds(run: Run) -> Iterator[Row]:
+    """The table by which the default is chosen: change, lateness, scatter, arms."""
+    rounds = run.size(20, quick=2)
+
+    def row(what: str, parts: list[float], goal: Goal | None = None) -> Row:
+        mean = Samples.of(sum(parts) / len(parts), Unit.RATIO)
+        note = f"{rounds} runs: {min(parts):.3f} to {max(parts):.3f}"
+        return Row(what=what, ours=mean, goal=goal, note=note)
+
+    for pulls, memory in ((420, 200), (420, 1_000), (1_600, 200)):
+        parts = []
+        for seed in range(rounds):
+
+            def swapped(number: int, kind: str, half: int = pulls // 2) -> Any:
+                return _SWAPPED[(kind == "c") is not (number < half)]
+
+            options: dict[str, Any] = {"memory": memory, "baseline": 1, "kinds": "cp"}
+            chance = random.Random(500 + seed)
+            parts.append(_world(swapped, pulls, chance, scatter=0.1, **options)[0])
+        what = f"two types swap half way, {pulls:,} jobs, memory {memory:,}: reward"
+        yield row(what, parts, Goal.no_less(0.065, aim=0.08))
+    for arms, late, pulls in (
+        *((10, late, 2_000) for late in (0, 20, 100, 200)),
+        *((100, 100, 2_000), (10, 0, 100)),
+    ):
+        parts = []
+        for seed in range(rounds):
+            chance = random.Random(600 + seed)
+            drawn = [chance.uniform(-1, 1) for _ in range(arms)]
+            came, best = _world(lambda *_, d=drawn: d, pulls, chance, late=late)
+            parts.append((came + 1) / (best + 1))
+        goal = Goal.no_less(0.93, aim=0.95) if (arms, late) == (10, 100) else None
+        what = f"{arms} arms, {pulls:,} pulls, rewards {late} late: of the best arm"
+        yield row(what, parts, goal)
+    for scatter in (0.05, 0.2):
+        parts = []
+        for seed in range(rounds):
+            chance = random.Random(700 + seed)
+            drawn = [0.3 + chance.uniform(-0.05, 0.05) for _ in range(10)]
+            came, best = _world(lambda *_, d=drawn: d, 2_000, chance, scatter=scatter)
+            usual = sum(drawn) / len(drawn)
+            parts.append((came - usual) / (best - usual))
+        what = f"ten arms that differ by 0.1, scatter {scatter}: of what is to gain"
+        yield row(what, parts)

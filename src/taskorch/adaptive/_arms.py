@@ -1,14 +1,14 @@
 """
 Arms in contexts: which is chosen, so that a floor holds, and what came of each.
 
-Decisions: 0088, 0193.
+Decisions: 0088, 0193, 0270.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf, log, sqrt
+from math import log, sqrt
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: How wide the doubt of a UCB1 is, where arms are policies.
 _WIDTH: Final = 0.1
+#: The part of the rewards of the baseline that learning may cost, if nobody says it.
+FLOOR: Final = 0.5
 #: Choices whose reward is waited for, at the most: the oldest are forgotten.
 AWAITED: Final = 10_000
 BANDITS: Final[Mapping[str, Any]] = {
@@ -205,9 +207,10 @@ class Arms:
         total, count = self.usual
         if self.floor >= 1:
             return 0.0
-        if not count:
-            return inf
-        usual, (gained, number) = total / count, self.gained
+        # Of a baseline of which nothing is known the most there can be is expected: the
+        # floor allows the same share of others, whatever that brings.
+        usual = total / count if count else 1.0
+        gained, number = self.gained
         # Those under way may yet bring no more than is sure of their arms.
         for awaited in (self.waiting, self.begun):
             gained += awaited.least + usual * awaited.usual

@@ -5,7 +5,7 @@ A reward is a number from 0 to 1. Chance comes from a generator that is handed i
 all that is learnt is plain numbers in lists, for a snapshot in JSON. The rewards of one
 of them are linear in features of what is done.
 
-Decision: 0134.
+Decisions: 0134, 0270.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ if TYPE_CHECKING:
     from random import Random
 
 
-#: What a pull counts among the latest of its arm, after one more: some thirty count.
-_LATE: Final = 0.97
-#: Standard deviations from which the latest rewards of an arm do not fit the others.
-_UNLIKELY: Final = 3.0
+#: What a pull counts among the latest of its arm, after one more, so that some four and
+#: some thirty count; and standard deviations from which these do not fit the others.
+_LATE: Final = ((0.75, 4.0), (0.97, 3.5))
+#: Pulls of an arm that are needed before its latest, to compare them with.
+_BEFORE: Final = 3.0
+#: Pulls that are known of other arms once one has changed.
+_LITTLE: Final = 2.0
+#: As many rewards of an arm as its scatter is taken from all arms.
+_ALIKE: Final = 4.0
+#: The least variance of rewards, and how much more one may count than one of 0 or 1.
+_FINEST: Final = 1e-6
+_SHARPEST: Final = 100.0
 
 
 class Bandit(Protocol):
@@ -150,10 +158,12 @@ class Thompson(Counting):
     How likely that is, is found by drawing from a beta distribution of each arm, a few
     times, and again when enough was learnt since; so the probability of a pull is
     known exactly, as off-policy estimates need it. Where rewards come late, it goes on
-    to try what it does not know.
+    to try what it does not know. The less rewards of an arm scatter, the more each of
+    them says.
 
-    The world may change: when the latest rewards of an arm do not fit those before,
-    only the latest of all arms are remembered.
+    The world may change: when the latest rewards of an arm do not fit those before, and
+    it is the best by the one and not by the other, it goes on from the latest, and of
+    the other arms it knows little more than nothing.
 
     Source: S. Agrawal and N. Goyal, *Analysis of Thompson Sampling for the Multi-armed
     Bandit Problem*, COLT 2012.
@@ -162,7 +172,7 @@ class Thompson(Counting):
         arms: How many there are.
         memory: About how many pulls are remembered; None is all of them.
         draws: How often is drawn to find the probabilities.
-        trust: How often each reward counts: above 1 it settles sooner.
+        trust: How often each reward of 0 or 1 counts: above 1 it settles sooner.
     """
 
     name: ClassVar[str] = "thompson"
@@ -180,20 +190,19 @@ class Thompson(Counting):
         self._trust = trust
         self._chances: list[float] | None = None
         self._learnt = 0
-        #: Of each arm its latest pulls, and what came of them.
-        self._late_counts: list[float] = [0.0] * arms
-        self._late_sums: list[float] = [0.0] * arms
+        #: Of each arm the sum of the squares of its rewards.
+        self._squares: list[float] = [0.0] * arms
+        #: Of each arm its latest pulls and what came of them, for each of `_LATE`.
+        self._late: list[list[tuple[float, float]]] = [
+            [(0.0, 0.0)] * len(_LATE) for _ in range(arms)
+        ]
 
     def chances(self, features: Sequence[float], random: Random) -> Sequence[float]:
         """See `Bandit.chances`."""
         del features
         chances = self._chances
         if chances is None or self._learnt > sum(self.counts) / 32:
-            trust = self._trust
-            shapes = [
-                (1 + trust * total, 1 + trust * max(0.0, count - total))
-                for count, total in zip(self.counts, self.sums, strict=True)
-            ]
+            shapes = list(map(self._shape, range(len(self.counts))))
             wins = [0] * len(shapes)
             for _ in range(self._draws):
                 drawn = [random.betavariate(a, b) for a, b in shapes]
@@ -202,31 +211,104 @@ class Thompson(Counting):
             self._learnt = 0
         return chances
 
+    def _shape(self, arm: int) -> tuple[float, float]:
+        """The two numbers of the beta distribution of an arm."""
+        count, total = self.counts[arm], self.sums[arm]
+        if not count:
+            return 1.0, 1.0
+        # Half a success is added, so that an arm that never failed may fail once.
+        mean = (total + 0.5) / (count + 1)
+        sharper = mean * (1 - mean) / max(_FINEST, self._variance(arm))
+        trust = self._trust * max(1.0, min(_SHARPEST, sharper))
+        return 1 + trust * total, 1 + trust * max(0.0, count - total)
+
+    def _variance(self, arm: int) -> float:
+        """By how much rewards of an arm scatter; while few are known, as all do."""
+        parts = [
+            (max(0.0, squares - total * total / count), max(0.0, count - 1))
+            if count
+            else (0.0, 0.0)
+            for count, total, squares in zip(
+                self.counts, self.sums, self._squares, strict=True
+            )
+        ]
+        spread, free = map(sum, zip(*parts, strict=True))
+        # Two rewards that scatter as those of 0 and 1 do are known before any is.
+        usual = (spread + 0.5) / (free + 2)
+        own, degrees = parts[arm]
+        return (own + _ALIKE * usual) / (degrees + _ALIKE)
+
     def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
         """See `Bandit.learn`."""
+        variance = self._variance(arm)
         super().learn(arm, features, reward)
         self._learnt += 1
-        late = self._late_counts[arm] = self._late_counts[arm] * _LATE + 1
-        total = self._late_sums[arm] = self._late_sums[arm] * _LATE + reward
-        count = self.counts[arm]
-        # Half a success is added, so that an arm that never failed may fail once.
-        mean = (self.sums[arm] + 0.5) / (count + 1)
-        spread = sqrt(max(mean * (1 - mean), 0.01) / late)
-        if count > 2 * late and abs(total / late - mean) > _UNLIKELY * spread:
-            self.counts[:], self.sums[:] = self._late_counts, self._late_sums
-            self._chances = None
+        if self._keep < 1:
+            self._squares = [squares * self._keep for squares in self._squares]
+        self._squares[arm] += reward * reward
+        for place, (keep, unlikely) in enumerate(_LATE):
+            number, total = self._late[arm][place]
+            latest = number * keep + 1, total * keep + reward
+            self._late[arm][place] = latest
+            if self._is_another(arm, latest, unlikely, variance):
+                self._begin_anew(arm, latest)
+
+    def _is_another(
+        self,
+        arm: int,
+        latest: tuple[float, float],
+        unlikely: float,
+        variance: float,
+    ) -> bool:
+        """Whether the latest rewards of an arm do not fit, and another arm is best."""
+        number, total = latest
+        before = self.counts[arm] - number
+        if before < max(_BEFORE, number):
+            return False
+        now, usual = total / number, (self.sums[arm] - total) / before
+        others = [mean for place, (_, mean) in enumerate(self.means()) if place != arm]
+        best = max(others, default=0.0)
+        if (now >= best) is (usual >= best):
+            return False
+        spread = max(variance, _FINEST) * (1 / number + 1 / before)
+        return abs(now - usual) > unlikely * sqrt(spread)
+
+    def _begin_anew(self, changed: int, latest: tuple[float, float]) -> None:
+        """Know no more than the latest rewards of one arm, and little of the others."""
+        for arm, (count, total) in enumerate(zip(self.counts, self.sums, strict=True)):
+            number, rewards = latest
+            if arm != changed:
+                number = min(count, _LITTLE)
+                rewards = total / count * number if count else 0.0
+            variance = self._variance(arm)
+            self.counts[arm], self.sums[arm] = number, rewards
+            self._squares[arm] = rewards * rewards / number if number else 0.0
+            self._squares[arm] += variance * max(0.0, number - 1)
+            self._late[arm] = [(number, rewards)] * len(_LATE)
+        self._chances = None
 
     def state(self) -> list[list[float]]:
         """See `Bandit.state`."""
-        late = zip(self._late_counts, self._late_sums, strict=True)
-        parts = zip(super().state(), late, strict=True)
-        return [[*counts, *latest] for counts, latest in parts]
+        return [
+            [*counts, *(one for pair in late for one in pair), squares]
+            for counts, late, squares in zip(
+                super().state(), self._late, self._squares, strict=True
+            )
+        ]
 
     def restore(self, arm: int, numbers: Sequence[float]) -> None:
-        """See `Bandit.restore`; earlier versions have not kept the latest pulls."""
+        """See `Bandit.restore`; earlier versions have kept fewer numbers."""
         super().restore(arm, numbers[:2])
-        latest = [*map(float, numbers[2:4]), 0.0, 0.0]
-        self._late_counts[arm], self._late_sums[arm] = latest[:2]
+        count, total = self.counts[arm], self.sums[arm]
+        size = 2 + 2 * len(_LATE)
+        if len(numbers) > size:
+            latest = list(map(float, numbers[2:size]))
+            self._late[arm] = list(zip(latest[::2], latest[1::2], strict=True))
+            self._squares[arm] = float(numbers[size])
+        else:
+            # As if all of them had been 0 or 1: they scatter most.
+            self._late[arm] = [(0.0, 0.0)] * len(_LATE)
+            self._squares[arm] = min(total, count)
         self._chances = None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from taskorch.adaptive._arms import Learning
+from taskorch.adaptive._arms import FLOOR, Learning
 from taskorch.adaptive._facts import Value
 from taskorch.adaptive._learner import Learner
 from taskorch.errors import InvalidTaskError
@@ -71,8 +71,10 @@ class Learned:
         baseline: Which of the arms is the static default, from 0.
         floor: An arm other than the baseline is only chosen while the rewards so far,
             counted from the worst that there can be, are at least those of the
-            baseline less this part of them, whatever comes of what is under way. 1 is
-            without a floor.
+            baseline less this part of them, whatever comes of what is under way. So
+            that part of all tasks is for arms of which nothing is known, from the
+            first. 1 is without a floor. The condition: the baseline brings what it
+            has brought so far; if it gets better, the floor follows as it is chosen.
         explore: How often an arm is drawn at random, within the floor.
         memory: About how many rewards are remembered, for what changes; None is all.
         reward: `"outcome"`: what becomes of an attempt, and how soon, is its reward;
@@ -98,7 +100,7 @@ class Learned:
         algorithm: Literal["ucb1", "thompson", "linucb"] = "thompson",
         context: Iterable[str] = (),
         baseline: int = 0,
-        floor: float = 0.05,
+        floor: float = FLOOR,
         explore: float = 0.02,
         memory: int | None = 1_000,
         reward: Literal["outcome", "given"] = "outcome",

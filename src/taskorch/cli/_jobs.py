@@ -187,6 +187,7 @@ def _result(args: argparse.Namespace) -> int:
             print(f"unit {index}: {value!r}")
     else:
         print(f"{args.job}: {coloured(answer['state'])}, it has no result")
+        _tell_errors(answer)
     return OK if answer["state"] == "completed" else FAILED
 
 
@@ -247,6 +248,13 @@ def _tell(status: dict[str, Any], args: argparse.Namespace) -> None:
         f"{status['job_id']}: {coloured(status['state'])}, {ended} of "
         f"{counted(len(units), 'unit')}, {counted(status['threads'], 'thread')} each"
     )
+    _tell_errors(status)
     for name, value in status["metrics"].items():
         if value is not None:
             print(f"  {name}: {value:.4g}")
+
+
+def _tell_errors(answer: dict[str, Any]) -> None:
+    # A service of an earlier version says none.
+    for unit, error in answer.get("errors", {}).items():
+        print(f"  unit {unit}: {error}")

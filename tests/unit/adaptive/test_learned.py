@@ -371,9 +371,11 @@ def test_what_was_learnt_is_known_after_a_kill_with_an_attempt_under_way(tmp_pat
 def share(means_at, pulls, *, delay=0, seed=1, **options):
     """What was gained of what the best arm alone would have come to."""
     arms = len(means_at(0))
-    learned = Learned(
-        [float(arm) for arm in range(arms)], reward="given", floor=1.0, **options
-    )
+    options = {"floor": 1.0, **options}
+    if options["floor"] is None:
+        # As it is by default.
+        del options["floor"]
+    learned = Learned([float(arm) for arm in range(arms)], reward="given", **options)
     chance, gained, best = random.Random(seed), 0.0, [0.0] * arms
     under_way = []
     for number in range(pulls):
@@ -401,6 +403,70 @@ def test_a_world_that_changes_is_learnt_anew():
         share(lambda n: before if n < 600 else after, 1_200, seed=n) for n in range(4)
     ]
     assert sum(shares) / 4 >= 1.5
+
+
+def mean_reward(means_at, pulls, *, seed, scatter, delay=0, kinds="x", **options):
+    """What came of each pull as it is by default: rewards that scatter by so much."""
+    arms = len(means_at(0, kinds[0]))
+    learned = Learned(range(arms), reward="given", context=["type"], **options)
+    chance, gained, under_way = random.Random(seed), 0.0, []
+    for number in range(pulls):
+        kind = chance.choice(kinds)
+        arm = learned.pick(f"j{number}", kind, chance)
+        value = means_at(number, kind)[arm] + chance.gauss(0, scatter)
+        gained += value
+        under_way.append((f"j{number}", max(-1.0, min(1.0, value))))
+        if len(under_way) > delay:
+            learned.give(*under_way.pop(0))
+    return gained / pulls
+
+
+@pytest.mark.parametrize("memory", [200, 1_000])
+def test_two_types_that_swap_half_way_are_learnt_anew_by_default(memory):
+    """At each moment the best comes to 0.14, the best that stays to 0.02."""
+    rewards = (0.32, 0.12, -0.52), (-0.28, -0.12, -0.04)
+
+    def means_at(number, kind):
+        return rewards[(kind == "a") is (number < 210)]
+
+    options = {"scatter": 0.1, "kinds": "ab", "baseline": 1, "memory": memory}
+    means = [mean_reward(means_at, 420, seed=seed, **options) for seed in range(10)]
+    assert sum(means) / 10 >= 0.065
+
+
+def test_rewards_that_differ_by_little_are_told_apart_if_they_scatter_by_little():
+    means = [0.30, 0.34, 0.32, 0.28]
+    came = [
+        mean_reward(lambda *_: means, 800, seed=seed, scatter=0.03) for seed in range(3)
+    ]
+    assert sum(came) / 3 >= 0.33
+
+
+def test_late_rewards_of_ten_arms_are_learnt_from_by_default():
+    shares = []
+    for seed in range(8):
+        chance = random.Random(seed)
+        means = [chance.random() for _ in range(10)]
+        shares.append(
+            share(lambda _, m=means: m, 2_000, delay=100, seed=seed, floor=None)
+        )
+    assert sum(shares) / 8 >= 0.93
+
+
+def test_noise_that_changes_nothing_is_no_change():
+    """The latest of one arm are worse, and it is the best still."""
+    bandit = Thompson(2)
+    for number in range(60):
+        bandit.learn(0, (), 0.9 + 0.01 * (number % 2))
+        bandit.learn(1, (), 0.1)
+    for _ in range(10):
+        bandit.learn(0, (), 0.7)
+    assert [pulls for pulls, _ in bandit.means()] == [70, 60]
+    for _ in range(10):
+        bandit.learn(0, (), 0.0)
+    pulls, _ = bandit.means()[1]
+    assert pulls == 2
+    assert bandit.means()[0][1] < 0.1 + bandit.means()[1][1]
 
 
 def test_what_is_told_apart_by_sixteen_types_is_learnt_for_each():

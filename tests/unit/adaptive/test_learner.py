@@ -427,6 +427,23 @@ def test_one_good_reward_makes_up_for_no_loss():
     assert learner.chances("", chance) == pytest.approx({"a": 1.0, "b": 0.0, "c": 0.0})
 
 
+@pytest.mark.parametrize("floor", [0.05, 0.3, 0.5])
+def test_what_is_unproven_is_tried_at_the_price_of_the_floor_from_the_first(floor):
+    """Before anything was rewarded: as many as the floor can pay, and no more."""
+    learner, chance = (
+        Learner(ARMS, name="r", floor=floor, memory=None),
+        random.Random(1),
+    )
+    arms = []
+    for number in range(100):
+        chosen = learner.choose_for(Task("x", id=f"t{number}"), chance)
+        learner.begin(f"t{number}", 1)
+        arms.append(chosen.arm)
+        assert len(arms) - arms.count("a") <= floor * len(arms) + 1e-9
+    assert len(arms) - arms.count("a") >= floor * 100 - 3
+    assert set(arms) == set(ARMS)
+
+
 def test_an_arm_that_is_better_is_found_under_the_floor():
     learner, chance = Learner(ARMS, name="r", floor=0.05), random.Random(1)
     arms = []

@@ -18,9 +18,10 @@ from taskorch.events import (
     TaskRetrying,
     TaskRewarded,
     TaskStarted,
+    TaskSubmitted,
 )
 from taskorch.frontends.jobs._contract import Job
-from taskorch.model.ids import has_number, in_run, stem_of
+from taskorch.model.ids import has_number, in_run, last_of, stem_of
 
 ENDED: Final = ("completed", "failed")
 End = TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled
@@ -55,6 +56,8 @@ class JobRecord:
     specialization: str | None = None
     #: Whether a later life does what follows from its facts and was not done.
     is_followed: bool = True
+    #: What was chosen for it, and by what record: for `explain` of its units.
+    why: str = ""
     submitted_ns: int = 0
     ended_ns: int = 0
     state: str = "queued"
@@ -67,6 +70,8 @@ class JobRecord:
     #: Who has said how good it was, and of which of its units that is kept.
     rewards: dict[str, float] = attrs.Factory(dict)
     rewarded: dict[str, set[str]] = attrs.Factory(dict)
+    #: What the latest run of a unit raised that has failed, by the id of the unit.
+    errors: dict[str, str] = attrs.Factory(dict)
     #: The number of the last fact that it follows, and the state that was told of.
     seq: int = 0
     told: str = "queued"
@@ -125,7 +130,11 @@ class JobRecord:
             task_id, again = stem_of(event.task_id), has_number(event.task_id)
             if again and task_id in self._failed:
                 self._run_again.add(task_id)
-            if isinstance(event, TaskStarted):
+            if isinstance(event, TaskSubmitted) and not again:
+                # As the status has it, to the microsecond.
+                first = event.at_ns // 1_000 * 1_000
+                self.submitted_ns = min(self.submitted_ns or first, first)
+            elif isinstance(event, TaskStarted):
                 self._begin(event, is_again=again)
             elif isinstance(event, TaskRewarded):
                 self.rewards.setdefault(event.source, event.value)
@@ -147,7 +156,11 @@ class JobRecord:
         began_ns, held = self._begun.pop(key, (event.at_ns, 0.0))
         spent = (event.at_ns - began_ns) / 1e9 * held
         self.spent += spent
+        if isinstance(event, TaskFailed):
+            words = f"{event.error_type}: {event.message}"
+            self.errors[last_of(task_id)] = words.removesuffix(": ")
         if isinstance(event, TaskCompleted):
+            self.errors.pop(last_of(task_id), None)
             self.useful += spent
             self._completed.add(task_id)
             if len(self._completed) >= self.units:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
 from statistics import median
 from threading import Lock, RLock
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import attrs
 
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.adaptive import SNAPSHOTS, LearnedValue, Learning
+from taskorch.adaptive import FLOOR, SNAPSHOTS, LearnedValue, Learning
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -48,13 +48,14 @@ from taskorch.frontends.jobs._contract import Job, job_of, kept_job, schema_of
 from taskorch.frontends.jobs._cycles import Act, Cycles
 from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_id, unit_task_id
 from taskorch.frontends.jobs._unit import Unit
-from taskorch.kit.checks import check_reward
+from taskorch.kit.checks import check_reward, check_word
 from taskorch.kit.fence import log_of
-from taskorch.kit.visible import show
+from taskorch.kit.visible import counted, show
 from taskorch.kit.words import ns_of
 from taskorch.model import TERMINAL, Elastic, Resources, Task, TaskState, TaskStatus
-from taskorch.model.ids import check_id, first_of, has_number, in_run, numbered, run_of
-from taskorch.policies import ProportionalAllocator, ScoreQueue
+from taskorch.model.ids import check_id, first_of, has_number, in_run, run_of
+from taskorch.policies import PerformanceRouter, ProportionalAllocator, ScoreQueue
+from taskorch.protocols import AgentView, Context, Route
 from taskorch.workflows import Workflow, WorkflowStatus
 
 if TYPE_CHECKING:
@@ -108,18 +109,28 @@ class JobSystem:
 
     Args:
         document: The configuration, as YAML has it.
+        algorithm: What learns: `"thompson"` or `"ucb1"`.
         floor: Of what the static choices come to, the part that learning may cost.
         memory: About how many rewards are remembered: fewer follow changes sooner.
 
     Raises:
-        InvalidTaskError: It has faults; the message names all of them.
+        InvalidTaskError: It has faults; the message names all of them. Or a number is
+            out of its range, or there is no such algorithm.
     """
 
     def __init__(
-        self, document: object, *, floor: float = 0.05, memory: int = 200
+        self,
+        document: object,
+        *,
+        algorithm: Literal["thompson", "ucb1"] = "thompson",
+        floor: float = FLOOR,
+        memory: int = 200,
     ) -> None:
         self.config: JobConfig = JobConfig(document)
+        # A job is told apart by its type alone: there are no features for LinUCB.
+        check_word("algorithm", algorithm, ("thompson", "ucb1"))
         self._learns: dict[str, Any] = {
+            "algorithm": algorithm,
             "floor": floor,
             "memory": memory,
             "keep": self.config.has(_KEEPS, SNAPSHOTS),
@@ -209,7 +220,12 @@ class JobSystem:
 
     @classmethod
     def from_yaml(
-        cls, path: str | os.PathLike[str], *, floor: float = 0.05, memory: int = 200
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        algorithm: Literal["thompson", "ucb1"] = "thompson",
+        floor: float = FLOOR,
+        memory: int = 200,
     ) -> JobSystem:
         """
         The jobs that a YAML file describes; for the rest see the class.
@@ -224,7 +240,7 @@ class JobSystem:
 
         text = Path(path).read_bytes()
         document = load(text, "adaptive jobs", file=str(path))
-        return cls(document, floor=floor, memory=memory)
+        return cls(document, algorithm=algorithm, floor=floor, memory=memory)
 
     # -- what is registered --------------------------------------------------------
 
@@ -287,7 +303,6 @@ class JobSystem:
         # has no reward yet is drawn by chance, whichever was registered first.
         objective.specialist = specialist = LearnedValue(
             kinds,
-            algorithm="thompson",
             context=("type",),
             reward="given",
             name=f"{_SPECIALIZATION}/{name}",
@@ -437,6 +452,7 @@ class JobSystem:
                 pools[name] = float(total)
         arguments: dict[str, Any] = {"concurrency": threads, **settings}
         arguments |= {"queue": self._queue, "allocator": self._allocator}
+        arguments["router"] = _JobRouter(self._records)
         arguments["resources"] = pools
         for name in self._objectives:
             self._add_specialist(name)
@@ -658,7 +674,34 @@ class JobSystem:
         specialist = self._objectives[job.objective].specialist
         if kind is None and specialist is not None:
             kind = self._picked(specialist, job)
-        return JobRecord(job, asked, units, threads, weight, self._score(job), kind)
+        record = JobRecord(job, asked, units, threads, weight, self._score(job), kind)
+        record.why = self._why(record)
+        return record
+
+    def _why(self, record: JobRecord) -> str:
+        """The threads, weight and specialisation of a job, each with its why."""
+        first, objective = unit_task_id(record.job.job_id, 0), record.job.objective
+        specialist = self._objectives[objective].specialist
+        kind = record.specialization
+        said = "the job names it" if record.job.worker_id else "there is no other"
+        parts = (
+            (counted(record.threads, "thread"), self._threads, record.threads, "usual"),
+            (f"weight {record.weight:g}", self._weights, record.weight, "usual"),
+            (f"specialisation {kind}", specialist, kind, said),
+        )
+        phrases: list[str] = []
+        for phrase, part, value, otherwise in parts:
+            why = otherwise
+            chosen = None if part is None else part.learner.begin(first, 1)
+            if part is not None and chosen is not None:
+                pulls, mean = part.learner.record(chosen)
+                why = f"mean reward {mean:.2f} of {pulls:.0f}" if pulls else "untried"
+                why = f"{why}, chance {chosen.propensity:.2f}"
+                if chosen.arm != (f"{value:g}" if part is not specialist else value):
+                    why = f"{chosen.arm} was learnt ({why}), and pressure or a limit"
+            if value is not None:
+                phrases.append(f"{phrase} ({why})")
+        return ", ".join(phrases)
 
     def _picked(self, part: LearnedValue, job: Job) -> Any:
         """What *part* has a job ask for; it hears the reward of the first unit."""
@@ -739,6 +782,7 @@ class JobSystem:
                     "threads": record.threads,
                     "weight": record.weight,
                     "specialization": record.specialization,
+                    "why": record.why,
                 }
             tasks.append(
                 Task(
@@ -795,10 +839,8 @@ class JobSystem:
             *(job, asked, kept["units"], kept["threads"], kept["weight"], score),
             kept.get("specialization", job.worker_id),
             is_followed="asked" in kept,
+            why=kept.get("why", ""),
         )
-        # A run of it that came later is no new job.
-        first = self._orch.get_task_status(numbered(unit_task_id(job_id, 0), 1))
-        record.submitted_ns = _submitted_ns(first)
         if self._journal is not None:
             ids = self._journal.ids(in_run(PREFIX + job_id))
             for fact, _ in self._journal.select(ids, _NO_END):
@@ -837,6 +879,7 @@ class JobSystem:
                 "objective": record.job.objective,
                 "state": self._state_of(status),
                 "units": {str(k): str(v) for k, v in status.tasks.items()},
+                "errors": dict(record.errors),
                 "specialization": record.specialization,
                 "threads": record.threads,
                 "weight": record.weight,
@@ -1272,6 +1315,7 @@ class JobSystem:
                 record.weight = picked
             if before == (record.threads, record.weight):
                 return
+            record.why = self._why(record)
             for task in self._units_of(record):
                 task_id = in_run(PREFIX + job_id, str(task.id))
                 orch.submit_task(attrs.evolve(task, id=task_id))
@@ -1337,6 +1381,28 @@ class _JoinedChannel(Channel):
     def receive(self, frame: bytes) -> Any:
         """See `Channel.receive`."""
         return self._receives.receive(frame)
+
+
+class _JobRouter(PerformanceRouter):
+    """The router of jobs: its reason says what was chosen for the job, and why."""
+
+    def __init__(self, records: Mapping[str, JobRecord]) -> None:
+        super().__init__()
+        self._records = records
+
+    def route(
+        self, task: Task, candidates: Sequence[AgentView], context: Context
+    ) -> Route:
+        """See `TaskRouter.route`."""
+        route = super().route(task, candidates, context)
+        record = self._records.get((task.metadata or {}).get("job_id", ""))
+        if record is None or not record.why:
+            return route
+        return Route(route.agent, f"{route.reason}; {record.why}")
+
+    def __deepcopy__(self, memo: object) -> PerformanceRouter:
+        # A simulation knows no jobs of this process.
+        return PerformanceRouter()
 
 
 class _JobQueue(ScoreQueue):

@@ -304,9 +304,15 @@ class Commands:
         """What the units returned; None of a job that has not completed."""
         _check(fields, ("job_id",))
         job_id = fields["job_id"]
-        state = self._jobs.status(job_id)["state"]
+        status = self._jobs.status(job_id)
+        state = status["state"]
         units = self._jobs.result(job_id, timeout=0) if state == "completed" else None
-        return {"job_id": job_id, "state": state, "result": document(units)}
+        return {
+            "job_id": job_id,
+            "state": state,
+            "result": document(units),
+            "errors": status["errors"],
+        }
 
     def _list(self, fields: dict[str, Any]) -> Any:
         _check(fields, ())

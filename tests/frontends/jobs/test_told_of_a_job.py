@@ -1,0 +1,124 @@
+"""What is said of a job: why it failed, why it has what it has; in later lives as well."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.jobs import JobSystem
+
+
+def body(name, units=1):
+    asked = {"compute_units": 0, "memory_mb": 0, "bandwidth_mbps": 0}
+    job = {"job_id": name, "objective": "x", "tadpole_count": units}
+    return {**job, "requested_resources": asked}
+
+
+def system(fails=(0,), **options):
+    """Jobs of which the units *fails* fail in all their runs."""
+    jobs = JobSystem({}, **options)
+
+    @jobs.objective("x")
+    def do(unit, job):
+        if unit.index in fails:
+            message = "the page has no title"
+            raise ValueError(message)
+        return unit.index
+
+    return jobs
+
+
+def test_a_status_says_what_each_failed_unit_raised_in_later_lives_too(tmp_path):
+    told = []
+    for life in range(2):
+        jobs = system()
+        with jobs.orchestrator(journal=tmp_path / "jobs.db") as orch:
+            if not life:
+                jobs.assign_job(body("a", 2))
+                orch.wait()
+            told.append(jobs.status("a"))
+    units = list(told[0]["units"])
+    assert told[0]["errors"] == {units[0]: "ValueError: the page has no title"}
+    assert told[1] == {**told[0], "metrics": told[1]["metrics"]}
+
+
+def test_a_unit_that_completes_in_its_second_run_has_no_error():
+    jobs, runs = JobSystem({}), []
+
+    @jobs.objective("x")
+    def do(unit, job):
+        runs.append(unit)
+        if len(runs) == 1:
+            raise ValueError
+
+    with jobs.orchestrator() as orch:
+        jobs.assign_job(body("a"))
+        jobs.result("a", 30)
+        orch.wait()
+        assert jobs.status("a")["state"] == "completed"
+        assert jobs.status("a")["errors"] == {}
+
+
+@pytest.mark.parametrize("fails", [(0,), ()])
+def test_the_latency_of_a_job_is_the_same_in_the_next_life(tmp_path, fails):
+    """Also of one of which a unit was run again: it began with the first."""
+    path, latencies, means = tmp_path / "jobs.db", [], []
+    for life in range(3):
+        jobs = system(fails)
+        with jobs.orchestrator(journal=path) as orch:
+            if not life:
+                jobs.assign_job(body("a"))
+                orch.wait()
+            metrics = jobs.status("a")["metrics"]
+            latencies.append(metrics["job_latency_seconds"])
+            means.append(jobs.metrics()["job_latency_seconds"])
+    assert latencies[0] > 0
+    assert latencies == means == [latencies[0]] * 3
+
+
+def test_explain_says_what_a_unit_has_and_why():
+    jobs = system(())
+
+    @jobs.objective("x", specialization="quick")
+    def do(unit, job):
+        return None
+
+    with jobs.orchestrator(seed=3) as orch:
+        for number in range(6):
+            jobs.assign_job(body(f"j{number}"))
+            jobs.result(f"j{number}", 30)
+            orch.wait()
+            jobs.reward(f"j{number}", 0.5)
+            orch.wait()
+        status = jobs.status("j5")
+        said = str(orch.explain(f"job-j5/{next(iter(status['units']))}"))
+    threads, weight = status["threads"], status["weight"]
+    for words in (
+        f"{threads} thread",
+        f"weight {weight:g} (",
+        f"specialisation {status['specialization']} (",
+        "mean reward 0.50 of",
+        "chance ",
+    ):
+        assert words in said
+
+
+@pytest.mark.parametrize("algorithm", ["thompson", "ucb1"])
+def test_jobs_learn_by_the_algorithm_that_is_named(algorithm):
+    jobs = system((), algorithm=algorithm, floor=1.0)
+    with jobs.orchestrator() as orch:
+        for number in range(3):
+            jobs.assign_job(body(f"j{number}"))
+            jobs.result(f"j{number}", 30)
+            orch.wait()
+            jobs.reward(f"j{number}", 0.5)
+            orch.wait()
+        pulls = [one.pulls for one in jobs.learned()["thread_pool_configuration"]]
+    # UCB1 tries each once first; what is drawn may be the same twice.
+    assert len(pulls) == 3 if algorithm == "ucb1" else pulls
+
+
+@pytest.mark.parametrize("options", [{"algorithm": "linucb"}, {"floor": 2}])
+def test_what_jobs_cannot_learn_by_is_refused(options):
+    with pytest.raises(InvalidTaskError, match=next(iter(options))):
+        system(**options)
