@@ -18,7 +18,6 @@ would do. What is learnt is a projection of the facts: deleting it changes no ta
 
 from __future__ import annotations
 
-from taskorch.adaptive._arms import FLOOR as FLOOR
 from taskorch.adaptive._arms import Chosen as Chosen
 from taskorch.adaptive._arms import Learning as Learning
 from taskorch.adaptive._bandits import UCB1 as UCB1
@@ -36,7 +35,6 @@ from taskorch.adaptive._learner import SNAPSHOTS as SNAPSHOTS
 from taskorch.adaptive._learner import Learner as Learner
 
 __all__ = (
-    "FLOOR",
     "SNAPSHOTS",
     "UCB1",
     "Bandit",

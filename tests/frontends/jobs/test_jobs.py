@@ -178,7 +178,10 @@ def test_jobs_that_wait_follow_what_is_learnt_meanwhile():
         names = [f"j{number}" for number in range(30)]
         for name in names:
             jobs.assign_job(body(name, requested_resources=asked))
-        assert {jobs.status(name)["threads"] for name in names} == {4}
+        # Nothing is known: a fifth of all may be tried with others, from the first on.
+        threads = [jobs.status(name)["threads"] for name in names]
+        assert threads[:4] == [4] * 4
+        assert 2 <= len(threads) - threads.count(4) <= 6
         # The usual number does badly elsewhere, and so does half of it.
         part = jobs._threads
         for number in range(40):

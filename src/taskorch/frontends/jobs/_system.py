@@ -17,7 +17,7 @@ import attrs
 
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.adaptive import FLOOR, SNAPSHOTS, LearnedValue, Learning
+from taskorch.adaptive import SNAPSHOTS, LearnedValue, Learning
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -123,7 +123,7 @@ class JobSystem:
         document: object,
         *,
         algorithm: Literal["thompson", "ucb1"] = "thompson",
-        floor: float = FLOOR,
+        floor: float = 0.2,
         memory: int = 200,
     ) -> None:
         self.config: JobConfig = JobConfig(document)
@@ -224,7 +224,7 @@ class JobSystem:
         path: str | os.PathLike[str],
         *,
         algorithm: Literal["thompson", "ucb1"] = "thompson",
-        floor: float = FLOOR,
+        floor: float = 0.2,
         memory: int = 200,
     ) -> JobSystem:
         """
@@ -683,11 +683,11 @@ class JobSystem:
         first, objective = unit_task_id(record.job.job_id, 0), record.job.objective
         specialist = self._objectives[objective].specialist
         kind = record.specialization
-        said = "the job names it" if record.job.worker_id else "there is no other"
+        unlearnt = "the job names it" if record.job.worker_id else "there is no other"
         parts = (
             (counted(record.threads, "thread"), self._threads, record.threads, "usual"),
             (f"weight {record.weight:g}", self._weights, record.weight, "usual"),
-            (f"specialisation {kind}", specialist, kind, said),
+            (f"specialisation {kind}", specialist, kind, unlearnt),
         )
         phrases: list[str] = []
         for phrase, part, value, otherwise in parts:
