@@ -106,8 +106,8 @@ def test_explain_says_what_a_unit_has_and_why():
 @pytest.mark.parametrize("algorithm", ["thompson", "ucb1"])
 def test_jobs_learn_by_the_algorithm_that_is_named(algorithm):
     jobs = system((), algorithm=algorithm, floor=1.0)
-    with jobs.orchestrator() as orch:
-        for number in range(3):
+    with jobs.orchestrator(seed=1) as orch:
+        for number in range(8):
             jobs.assign_job(body(f"j{number}"))
             jobs.result(f"j{number}", 30)
             orch.wait()
