@@ -14,7 +14,8 @@ ONE = ValueError("one")
 CLASSES = [
     cls
     for name in errors.__all__
-    if issubclass(cls := getattr(errors, name), errors.TaskorchError)
+    if isinstance(cls := getattr(errors, name), type)
+    and issubclass(cls, errors.TaskorchError)
 ]
 
 

@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
     from taskorch.runtime._pruning import Pruner
+    from taskorch.runtime._publisher import Receiver
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
@@ -292,16 +293,10 @@ class Runtime:
     allow_repeat: Final = _committer.allow_repeat
     progress: Final = _committer.progress
     spend: Final = _committer.spend
-    # Without Final, as below: parts ask for them as methods, by a protocol.
-    receivers_changed = _notices.receivers_changed
-    receiver_failed = _notices.receiver_failed
 
     # The end.
-    fail_stop = _end.fail_stop
-    interrupted = _end.interrupted
     halt: Final = _end.halt
     is_left: Final = _end.is_left
-    refuse_submission = _end.refuse_submission
     refuse_new: Final = _end.refuse_new
 
     def __init__(  # noqa: PLR0915 - all that there is
@@ -458,6 +453,34 @@ class Runtime:
         self.receivers_changed()
         if self.opened:
             self.kernel.add_agent(self.joining.pop(), self.now())
+
+    # What parts ask for as methods, by a protocol.
+
+    def receivers_changed(self) -> None:
+        """Listen for what is wanted: a receiver came or went."""
+        _notices.receivers_changed(self)
+
+    def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
+        """Say that a receiver raised *error*."""
+        _notices.receiver_failed(self, receiver, error)
+
+    def fail_stop(self, error: BaseException) -> None:
+        """Stop everything: *error* is a fault of our own."""
+        _end.fail_stop(self, error)
+
+    def interrupted(self, error: BaseException) -> None:
+        """Stop everything: an exception from outside has cut a step short."""
+        _end.interrupted(self, error)
+
+    def refuse_submission(self) -> None:
+        """
+        Refuse what comes in, under the lock, once nothing may.
+
+        Raises:
+            NotRunningError: It has stopped.
+            InternalError: It has failed.
+        """
+        _end.refuse_submission(self)
 
     def new_kernel(self, pools: Units = (), named: UnitNames = ()) -> None:
         """Begin with nothing, but for *pools*, of which some have *named* units."""

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.executors._programs import _temporary
+from taskorch.kit import temporary
 
 PATIENCE = 60.0
-SOURCES = pathlib.Path(_temporary.__file__).parents[2]
+SOURCES = pathlib.Path(temporary.__file__).parents[2]
 
 #: Runs programs in memory, says where their logs are, and waits.
 OWNER = f"""
@@ -86,7 +86,7 @@ def test_a_forked_child_has_its_own_and_leaves_ours(tmp_path: pathlib.Path) -> N
             f"""
 import os, sys
 sys.path.insert(0, {str(SOURCES)!r})
-from taskorch.executors._programs._temporary import make_temporary
+from taskorch.kit.temporary import make_temporary
 ours = make_temporary()
 if (child := os.fork()) == 0:
     assert make_temporary().parent != ours.parent
