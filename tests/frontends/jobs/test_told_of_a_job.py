@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from taskorch.cli import main
+from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.jobs import JobSystem
+from taskorch.frontends.service import create_app, new_token, serve
 
 
 def body(name, units=1):
@@ -40,6 +43,26 @@ def test_a_status_says_what_each_failed_unit_raised_in_later_lives_too(tmp_path)
     units = list(told[0]["units"])
     assert told[0]["errors"] == {units[0]: "ValueError: the page has no title"}
     assert told[1] == {**told[0], "metrics": told[1]["metrics"]}
+
+
+def test_each_front_end_says_what_failed_units_raised(monkeypatch, capsys):
+    jobs, token = system(), new_token()
+    monkeypatch.setenv("TASKORCH_TOKEN", token)
+    with (
+        jobs.orchestrator() as orch,
+        serve(create_app(orch, token=token, jobs=jobs), port=0) as server,
+    ):
+        jobs.assign_job(body("a"))
+        orch.wait()
+        errors = jobs.status("a")["errors"]
+        client = Client(server.url, token=token)
+        for action in ("job_status", "job_result"):
+            assert client.command(action, job_id="a")["errors"] == errors
+        ((unit, error),) = errors.items()
+        for verb in ("status", "result"):
+            capsys.readouterr()
+            main(["jobs", verb, server.url, "a"])
+            assert f"unit {unit}: {error}\n" in capsys.readouterr().out
 
 
 def test_a_unit_that_completes_in_its_second_run_has_no_error():
@@ -103,19 +126,23 @@ def test_explain_says_what_a_unit_has_and_why():
         assert words in said
 
 
-@pytest.mark.parametrize("algorithm", ["thompson", "ucb1"])
-def test_jobs_learn_by_the_algorithm_that_is_named(algorithm):
-    jobs = system((), algorithm=algorithm, floor=1.0)
-    with jobs.orchestrator(seed=1) as orch:
-        for number in range(8):
-            jobs.assign_job(body(f"j{number}"))
-            jobs.result(f"j{number}", 30)
-            orch.wait()
-            jobs.reward(f"j{number}", 0.5)
-            orch.wait()
-        pulls = [one.pulls for one in jobs.learned()["thread_pool_configuration"]]
-    # UCB1 tries each once first; what is drawn may be the same twice.
-    assert len(pulls) == 3 if algorithm == "ucb1" else pulls
+def test_jobs_learn_by_the_algorithm_that_is_named():
+    """UCB1 tries each once first; what Thompson draws may be the same twice."""
+    tried = {}
+    for algorithm in ("thompson", "ucb1"):
+        for seed in range(4):
+            jobs = system((), algorithm=algorithm, floor=1.0)
+            with jobs.orchestrator(seed=seed) as orch:
+                for name in ("a", "b", "c"):
+                    jobs.assign_job(body(name))
+                    jobs.result(name, 30)
+                    orch.wait()
+                    jobs.reward(name, 0.5)
+                    orch.wait()
+                threads = {jobs.status(name)["threads"] for name in ("a", "b", "c")}
+            tried.setdefault(algorithm, []).append(len(threads))
+    assert tried["ucb1"] == [3] * 4
+    assert min(tried["thompson"]) < 3
 
 
 @pytest.mark.parametrize("options", [{"algorithm": "linucb"}, {"floor": 2}])
