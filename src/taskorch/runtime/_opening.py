@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch.errors import InternalError, JournalError
+from taskorch.errors import InternalError, InvalidTaskError, JournalError
 from taskorch.events import (
     CATALOGUE,
     TASK_ID,
@@ -25,7 +25,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskSubmitted,
 )
-from taskorch.kernel import Restoration, TaskRow, fold, recover
+from taskorch.kernel import LOCAL, Restoration, TaskRow, fold, recover
 from taskorch.kit.checks import check_there, is_there
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.interrupts import (
@@ -35,7 +35,7 @@ from taskorch.kit.interrupts import (
     takes_interrupts,
     unguard,
 )
-from taskorch.model import TERMINAL, Retention, Task, TaskState
+from taskorch.model import TERMINAL, Agent, Retention, Task, TaskState
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._directory import (
@@ -59,6 +59,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
+    from taskorch.runtime._attempts import AgentRunner
     from taskorch.runtime._runtime import AnyRuntime, Runtime
 
 # -- folding: what the facts of earlier lives lead to ----------------------------------
@@ -550,3 +551,44 @@ def recall(rt: Runtime, names: Iterable[str]) -> None:
     if not rt.opened:
         rt.open()
     rt.directory.recall(names, rt.lock)
+
+
+# -- agents ----------------------------------------------------------------------------
+
+
+def add_agent(
+    rt: Runtime, info: Agent, runner: AgentRunner, *, again: bool = False
+) -> None:
+    """
+    Let an agent join; *again*: it says anew what it can do, and goes on with its tasks.
+
+    Before the journal has been read, the agent joins once it has been.
+
+    Raises:
+        InvalidTaskError: The name is taken.
+    """
+
+    def join(*, is_back: bool = False) -> None:
+        if info.name in [LOCAL, *rt.runners] and not is_back:
+            msg = f"there is an agent {info.name!r} already"
+            raise InvalidTaskError(msg, hint="give it another name")
+        rt.runners[info.name] = runner
+
+    def change(now: int) -> None:
+        # The kernel knows the agents of earlier lives, too.
+        known = rt.kernel.agents.get(info.name)
+        # An agent of another process may be back, once it counts as lost.
+        join(is_back=again or (known is not None and known.lost))
+        rt.kernel.add_agent(info, now, goes_on=again)
+        if rt.kernel.blocked and rt.committer is not None:
+            for row in list(rt.kernel.tasks.values()):
+                release_if_back(rt.kernel, row, now)
+
+    if not rt.opened:
+        with rt._opening:
+            if not rt.opened:
+                join(is_back=again)
+                others = [each for each in rt.joining if each.name != info.name]
+                rt.joining = [*others, info]
+                return
+    rt.step(change)

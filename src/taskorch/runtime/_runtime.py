@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from taskorch.errors import (
     ComponentError,
     InternalError,
-    InvalidTaskError,
     JournalError,
 )
 from taskorch.events import Event, PolicySlow, TaskReady
@@ -71,7 +70,6 @@ from taskorch.runtime._directory import (
     Directory,
     LostFunctions,
     hold_orphans,
-    release_if_back,
 )
 from taskorch.runtime._loops import LoopHost, yield_gil
 from taskorch.runtime._notices import Notices, ResourceExhaustion, Saturation
@@ -279,6 +277,7 @@ class Runtime:
     durable: Final = _opening.durable
     look_up: Final = _opening.look_up
     recall: Final = _opening.recall
+    add_agent: Final = _opening.add_agent
 
     # What else comes in.
     submit_tasks: Final = _passage.submit_tasks
@@ -384,13 +383,11 @@ class Runtime:
         self.lifecycle: Any = None
         #: Maps that have an end, and may have more to submit, by their `id()`.
         self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        #: What is made again and again, once it was asked for.
-        #: What asks drivers, once there are some.
+        #: Asks drivers, once there are some.
         self.driven: Any = None
         #: Parts that are made when they are needed: of two threads that need one first,
         #: both have that which is first in here.
         self.first_made: dict[str, Any] = {}
-        #: The rules over what is measured, once they are watched.
         #: Has what comes in and starts judged, if there are policies as data.
         self.governor: PolicyGovernor | None = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.
@@ -829,43 +826,6 @@ class Runtime:
         """Submit what is left of every map, as all work is waited for."""
         for ahead in list(self.maps.values()):
             ahead.fill(whole=True)
-
-    # -- agents --------------------------------------------------------------------
-
-    def add_agent(
-        self, info: Agent, runner: AgentRunner, *, again: bool = False
-    ) -> None:
-        """
-        An agent joins; or says *again* what it can do, and goes on with what it has.
-
-        Raises:
-            InvalidTaskError: The name is taken.
-        """
-
-        def join(*, is_back: bool = False) -> None:
-            if info.name in [LOCAL, *self.runners] and not is_back:
-                msg = f"there is an agent {info.name!r} already"
-                raise InvalidTaskError(msg, hint="give it another name")
-            self.runners[info.name] = runner
-
-        def change(now: int) -> None:
-            # The kernel knows those of earlier lives, too.
-            known = self.kernel.agents.get(info.name)
-            # One of another process may be back, once it counts as lost.
-            join(is_back=again or (known is not None and known.lost))
-            self.kernel.add_agent(info, now, goes_on=again)
-            if self.kernel.blocked and self.committer is not None:
-                for row in list(self.kernel.tasks.values()):
-                    release_if_back(self.kernel, row, now)
-
-        if not self.opened:
-            with self._opening:
-                if not self.opened:
-                    join(is_back=again)
-                    others = [each for each in self.joining if each.name != info.name]
-                    self.joining = [*others, info]
-                    return
-        self.step(change)
 
     # -- facts ---------------------------------------------------------------------
 
