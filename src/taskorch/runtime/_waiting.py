@@ -178,8 +178,11 @@ class Waiting:
 
     @defers_interrupts
     def add(self, work: Work, waiter: Callable[[], object]) -> bool:
-        """Call *waiter* when *work* is settled; False if it is already."""
-        self._rt.deciders.refuse_reentry()
+        """
+        Call *waiter* when *work* is settled; False if it is already.
+
+        The caller has refused policies before, which would wait within a step.
+        """
         with self._rt.lock:
             if self.is_told(work):
                 return False
@@ -301,7 +304,10 @@ class Waiting:
         rt = self._rt
         if work._visible_after <= rt.committed and is_settled(work._row):
             return True
-        return rt.halted or unresolvable_root(work) is not None
+        if rt.halted:
+            return True
+        # Asked here, since there is hardly ever one, and each wait asks this twice.
+        return bool(rt.lost.rows) and unresolvable_root(work) is not None
 
     def _block_inside(
         self,
@@ -616,6 +622,7 @@ class Waiting:
 
     async def until_settled(self, work: Work) -> None:
         """In a coroutine: wait until *work* has ended, or cannot go on."""
+        self._rt.deciders.refuse_reentry()
         loop = asyncio_loop(f"task {work._row.id}")
         if not self._rt.started:
             loop.call_later(_MOMENT, self._say_unstarted)
