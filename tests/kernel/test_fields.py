@@ -23,7 +23,7 @@ STATE = {
 UNCHECKED = {
     "what was said, once: nothing else says it again": """
         KernelState: config deciders context keep watched learns rigid stopped paused
-            aside_ns quotas workflows epoch
+            aside_ns quotas workflows epoch has_accounts
         TaskRow: id seq cargo key submitted_ns named
         RowExtra: priority deadline_ns rerun_of rerun_id first_timeout_ns veto
         Terms: join on_failure wait remind_ns
@@ -45,9 +45,8 @@ UNCHECKED = {
     """,
     "what follows from facts: `differences` compares it with what a fold comes to": """
         TaskRow: ready_ns started_ns ended_ns attempt reason
-        RowExtra: past first_roots suspending charged crashes error failure_class usage
-            failed_on first_ns last_delay_ns permitted stop stop_reason left_ns limit_ns
-            timer resume_ns spent paid
+        RowExtra: first_roots error failure_class usage failed_on first_ns last_delay_ns
+            permitted stop_reason left_ns limit_ns timer resume_ns spent paid
         BudgetRow: declared is_low asked is_open
         Terms: reminded remind_at_ns votes proved
         AgentRow: draining breakers ends falls completed failed records
@@ -83,7 +82,7 @@ UNCHECKED = {
         KernelState: plain judged ruling
         Bucket: locks purses
         Bucket: matching agents needs agents_version match_reason bounds charges rates
-            checked route quota_route route_version route_reason verdict
+            checked is_plain route quota_route route_version route_reason verdict
     """,
     "the driver takes and empties it, or gives it": """
         KernelState: caller dropped hand_over whom points sink tell_submitted

@@ -21,6 +21,7 @@ from taskorch.kernel import (
     LOCAL,
     Kernel,
     PolicyFault,
+    Ruling,
     Spec,
     TaskRow,
     Terms,
@@ -449,10 +450,7 @@ MORE = {
     "the next has a priority": lambda m: m.kernel.set_priority(m.row("d"), 1, m.now),
     "an agent has come": lambda m: m.agent("new", "call"),
     "its agent runs too many": lambda m: setattr(m.kernel.agents[LOCAL], "limit", 1),
-    "a start was vetoed": lambda m: m.kernel.vetoed.update({m.row("c"): None}),
     "what was granted may grow": lambda m: setattr(m.kernel, "growing", True),
-    "owners share": lambda m: setattr(m.kernel, "shares", {}),
-    "others may pass": lambda m: setattr(m.kernel, "under_way", {}),
     "it has a past": lambda m: row_extra(m.row("b")),
     "the next has a past": lambda m: row_extra(m.row("c")),
     "another attempt": lambda m: setattr(m.row("b"), "attempt", 2),
@@ -480,6 +478,21 @@ def test_where_there_is_more_to_it_both_ways_are_gone(more):
     row, seq = machine.row("b"), machine.kernel.seq
     assert machine.kernel.complete_for_next(row, 1, machine.now) is None
     assert machine.kernel.seq == seq
+
+
+@pytest.mark.parametrize("more", ["ranks", "backfills", "watches", "rules"])
+def test_where_each_start_is_looked_at_none_follows_in_one_step(more):
+    policies = Policies(ranks=more == "ranks", backfills=more == "backfills")
+    if more == "watches":
+        policies.watches = None
+    elif more == "rules":
+        policies.rulings = {name: Ruling() for name in "abc"}
+    machine = Machine(policies=policies, concurrency=1)
+    if more == "rules":
+        machine.kernel.judge_starts(judged=True)
+    assert machine.submit_all(*"abc") == ["a"]
+    assert machine.end("a") == ["b"]
+    assert machine.kernel.complete_for_next(machine.row("b"), 1, machine.now) is None
 
 
 def test_at_the_limit_of_its_agent_the_next_has_the_slot():

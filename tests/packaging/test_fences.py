@@ -71,7 +71,8 @@ class Planner:
     "frontends/_budgets.py": "BUDGET = 1",
     "model/__init__.py": "",
     "model/_task.py": "",
-    "errors.py": "",
+    "errors.py": "def asks(a):\n    if not (a or a and a) or a and not (a or a) and a and a: a = 1\n"
+    "    return a or a or a or a or a or a or a",
     "telemetry/__init__.py": "",
     "recovery/__init__.py": "",
     "reading/_large.py": "class Large:\n    def f(self):\n"
@@ -106,6 +107,7 @@ FAULTS = {
         "reading._large:Large has over 40 attributes",
         "reading._large:Long has over 700 lines",
     ],
+    "conditions": ["errors:asks: 8 operands"],
 }
 
 
@@ -157,3 +159,14 @@ def test_a_way_is_written_unless_it_costs_more(listed, monkeypatch, line, code):
     assert main(["--write", "ways"]) == code
     assert (ways.read_text() == f"{line}\n") == (not code)
     assert line in differences("ways", [line]) or not code
+
+
+@pytest.mark.parametrize(
+    ("entry", "code"), [("a:b: 8 operands", 0), ("a:b: 10 operands", 1)]
+)
+def test_a_condition_is_written_unless_it_asks_more(listed, monkeypatch, entry, code):
+    conditions = listed.with_name("conditions.txt")
+    conditions.write_text("a:b: 9 operands\n")
+    monkeypatch.setattr(fences, "lists_of", lambda: {"conditions": [entry]})
+    assert main(["--write", "conditions"]) == code
+    assert (conditions.read_text() == f"{entry}\n") == (not code)

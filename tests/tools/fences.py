@@ -14,6 +14,7 @@ The lists are in `tests/packaging/fences`, with an entry a line:
     circles     files that import each other in a circle, annotations included
     private     private attributes of another room, by the file that uses them
     classes     classes that are too large
+    conditions  functions with a condition that asks too much at once
     ways        what a task costs, in calls, changes of file and files
     bound       extensions that cannot be deleted, and what fails without each
 
@@ -52,6 +53,7 @@ COMMAND: Final = "python -m tests.tools.fences --write"
 KIT: Final = "taskorch.kit."
 MOST_LINES: Final = 700
 MOST_ATTRIBUTES: Final = 40
+MOST_OPERANDS: Final = 7
 #: What has no parts: of a million nodes these are most.
 LEAVES: Final = frozenset(
     (
@@ -79,6 +81,7 @@ class Sources:
         uses: Private attributes of others: the module, the attribute.
         owners: The rooms that define a private name.
         classes: Of each class, how many lines and how many attributes it has.
+        conditions: Of each function with any, the operands of its longest condition.
     """
 
     def __init__(self, source: Path) -> None:
@@ -87,6 +90,7 @@ class Sources:
         self.uses: set[tuple[str, str]] = set()
         self.owners: dict[str, set[str]] = defaultdict(set)
         self.classes: dict[str, tuple[int, int]] = {}
+        self.conditions: dict[str, int] = defaultdict(int)
         for path in sorted(source.rglob("*.py")):
             place = path.relative_to(source)
             parts = ["taskorch", *place.with_suffix("").parts]
@@ -96,11 +100,11 @@ class Sources:
             self._read(name, ast.parse((source / below).read_text("utf-8")))
 
     def _read(self, module: str, tree: ast.AST) -> None:
-        todo: list[tuple[ast.AST, set[str]]] = [(tree, set())]
+        todo: list[tuple[ast.AST, set[str], str]] = [(tree, set(), "")]
         classes: list[tuple[str, int, set[str]]] = []
         while todo:
-            # With each node, the attributes of the class that it is in.
-            node, attributes = todo.pop()
+            # With each node, the attributes of the class that it is in, and its function.
+            node, attributes, function = todo.pop()
             if isinstance(node, ast.Attribute):
                 self._attribute(module, node, attributes)
             elif isinstance(node, ast.ClassDef):
@@ -110,9 +114,14 @@ class Sources:
                 self._own(module, attributes)
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 self._own(module, [node.name])
+                function = node.name
+            elif isinstance(node, ast.BoolOp):
+                place = f"{module}:{function}"
+                most = max(self.conditions[place], _operands(node))
+                self.conditions[place] = most
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 self._import(module, node)
-            todo += [(part, attributes) for part in _inner(node)]
+            todo += [(part, attributes, function) for part in _inner(node)]
         for name, lines, attributes in classes:
             self.classes[name] = lines, len(attributes)
 
@@ -149,6 +158,15 @@ def _inner(node: ast.AST) -> Iterator[ast.AST]:
             yield from (each for each in value if each.__class__ not in LEAVES)
         elif value.__class__ not in LEAVES:
             yield value
+
+
+def _operands(node: ast.expr) -> int:
+    """How many operands a condition has, those within its parts included."""
+    if isinstance(node, ast.BoolOp):
+        return sum(map(_operands, node.values))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return _operands(node.operand)
+    return 1
 
 
 def _declared(node: ast.ClassDef) -> set[str]:
@@ -245,6 +263,13 @@ def classes(sources: Sources) -> Iterator[str]:
             yield f"{_short(name)} has over {MOST_ATTRIBUTES} attributes"
 
 
+def conditions(sources: Sources) -> Iterator[str]:
+    """The functions that ask so much at once that nobody sees what is missing."""
+    for name, operands in sources.conditions.items():
+        if operands > MOST_OPERANDS:
+            yield f"{_short(name)}: {operands} operands"
+
+
 def _short(module: str) -> str:
     return module.removeprefix("taskorch.")
 
@@ -256,7 +281,10 @@ OF_SOURCES: Final[Mapping[str, Callable[[Sources], Iterator[str]]]] = {
     "circles": circles,
     "private": private,
     "classes": classes,
+    "conditions": conditions,
 }
+#: The lists with numbers, of which none may become larger.
+COUNTED: Final = ("conditions", "ways")
 #: What to do about a new entry.
 ADVICE: Final[Mapping[str, str]] = {
     "taken": "Take a public name, or one of the kit; or put the code into the room "
@@ -267,6 +295,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "stands below both.",
     "private": "Use what is public of its room, or make it public there.",
     "classes": "Divide it: what has a state of its own becomes a class of its own.",
+    "conditions": "Ask the list of the limits of a kind, or one flag that is set where "
+    "something changes; or divide it by whose the operands are.",
     "bound": "The core needs what it should do without: a late import, or a call of a "
     "part that is not there.",
 }
@@ -355,7 +385,7 @@ def grown(name: str, entries: Sequence[str]) -> str:
     if not (FOLDER / f"{name}.txt").exists():
         return ""
     listed = golden(name)
-    if name == "ways":
+    if name in COUNTED:
         before = {line.partition(": ")[0]: line for line in listed}
         more = [
             f"{before[title]} -> {line}"
@@ -363,7 +393,8 @@ def grown(name: str, entries: Sequence[str]) -> str:
             if (title := line.partition(": ")[0]) in before
             and any(map(gt, _numbers(line), _numbers(before[title])))
         ]
-        return "\n    ".join(more)
+        if more or name == "ways":
+            return "\n    ".join(more)
     new = [entry for entry in entries if entry not in listed]
     return "\n    ".join(new) if len(entries) > len(listed) else ""
 

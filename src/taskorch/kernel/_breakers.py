@@ -290,6 +290,7 @@ def opened(
 ) -> None:
     """The breaker of *agent* for *name* is open."""
     one = agent.breakers.setdefault(name, BreakerRow())
+    agent.is_plain = False
     one.trips += 1
     one.until_ns = until_ns
     _turn(kernel, one, "open", now)
@@ -336,6 +337,7 @@ def restore(kernel: KernelState, agent: AgentRow, told: Iterable[Any]) -> None:
     """Set the breakers of *agent* as a snapshot tells them; its attempts are known."""
     for name, state, since_ns, until_ns, trips, passed in told:
         one = agent.breakers[name] = BreakerRow()
+        agent.is_plain = False
         one.state, one.since_ns, one.until_ns = state, since_ns, until_ns
         one.trips, one.passed = trips, passed
         if state == "open":

@@ -233,22 +233,8 @@ def _try(
             granted, misfit = _fitting(kernel, row, agent, granted, asked)
             refusal = misfit or refusal
         if granted is not None:
-            if (
-                keep_route
-                and keep_alloc
-                and not asked
-                and not bucket.rates
-                and not kernel.watched
-                and bucket.share is None
-                and kernel.under_way is None
-                and not agent.lease_ns
-                and agent.info.breaker is None
-                and not (kernel.judged and deciders.is_judged(bucket.spec.type))
-                and len(bucket.agents) == 1
-                and bucket.agents_version >= 0
-                and not bucket.spec.writes
-                and not bucket.spec.budget
-            ):
+            is_judged = kernel.judged and deciders.is_judged(bucket.spec.type)
+            if bucket.is_plain and keep_route and keep_alloc and not is_judged:
                 if not bucket.bounds:
                     bucket.route = agent
                 elif not bucket.soft:

@@ -57,6 +57,7 @@ def check_invariants(kernel: KernelState) -> None:
     check_runs(kernel, faults)
     check_books(kernel, faults)
     check_holders(kernel, faults)
+    check_attempts(kernel, faults)
     check_rates(kernel, faults)
     if kernel.shares is not None:
         check_shares(kernel, faults)
@@ -223,6 +224,22 @@ def check_holders(kernel: KernelState, faults: list[str]) -> None:
         for agent in kernel.agents.values()
         if leaks[agent] != agent.leaked
     )
+
+
+def check_attempts(kernel: KernelState, faults: list[str]) -> None:
+    """What an attempt under way has been through is in its past: see `_quick`."""
+    for agent, row in _holding(kernel):
+        extra = row.extra
+        if extra is None or row.state is not TaskState.RUNNING:
+            continue
+        if extra.past is None and (extra.charged or extra.crashes or extra.decision):
+            faults.append(f"the past of {row.id} is not known")
+        if extra.past is None and extra.due_ns:
+            faults.append(f"{row.id} runs, and is due at {extra.due_ns}")
+        if extra.suspending and not (extra.stop or extra.past):
+            faults.append(f"{row.id} is to be suspended, and is not to stop")
+        if agent.is_plain and (agent.seen or agent.breakers):
+            faults.append(f"{agent.name} is not plain")
 
 
 def check_scopes(kernel: KernelState, faults: list[str]) -> None:

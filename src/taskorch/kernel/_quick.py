@@ -296,29 +296,24 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
 
 
 def _changes_more(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool:
-    """Whether the end of a running attempt changes more because of *extra*."""
+    """
+    Whether the end of a running attempt changes more because of *extra*.
+
+    All that a task has been through before its attempt stands in its `past`, and what
+    its attempt is to do besides is a reason to `stop`: see `check_attempts`.
+    """
+    if kernel.has_accounts or kernel.leaked or not agent.is_plain:
+        return True
     return bool(
         extra.past is not None
         or extra.stop
-        or extra.suspending
-        or extra.decision
-        or extra.charged
-        or extra.crashes
-        or extra.due_ns
         or extra.yielded
-        or extra.share is not None
         or extra.spent is not None
         or extra.rerun_of is not None
-        or agent.lease_ns
-        or agent.breakers
-        or agent.seen
-        or agent.info.breaker is not None
-        or kernel.under_way is not None
-        or kernel.leaked
     )
 
 
-def complete_for_next(
+def complete_for_next(  # noqa: C901 - written out for speed
     kernel: KernelState, row: TaskRow, attempt: int, now: int
 ) -> TaskRow | None:
     """
@@ -337,28 +332,30 @@ def complete_for_next(
         or bucket.route is not agent
         or bucket.route_version != kernel.agents_version
         or bucket.spec.timeout_ns is not None
-        # As in `complete`.
-        or row.extra is not None
+    ):
+        # There is more to the start of the next. Where nothing is, tasks have a route.
+        return None
+    if (
+        row.extra is not None
         or row.links is not None
         or row.alloc
         or row.attempt != attempt
         or row.state is not _RUNNING
     ):
+        # There is more to the end of this one, as in `complete`.
         return None
     assert agent is not None  # noqa: S101 - it runs
+    if agent.slots.heap or agent.running > agent.limit:
+        return None
     if (
-        agent.slots.heap
-        or agent.running > agent.limit
-        or kernel.running != kernel.concurrency
+        kernel.running != kernel.concurrency
         or kernel.paused
-        or kernel.vetoed
         or kernel.parked_any
         or kernel.returning
         or kernel.growing
         or kernel.above
-        or kernel.shares is not None
-        or kernel.under_way is not None
     ):
+        # Others may start as well, or in its place.
         return None
     fifo = bucket.fifo
     if not fifo:

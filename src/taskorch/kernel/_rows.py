@@ -338,7 +338,8 @@ class RowExtra:
     def __init__(self) -> None:
         #: As it was submitted, or changed since.
         self.priority: int = 0
-        #: The history, once it is not the plain one: `(state, ns, detail)`.
+        #: The history, once it is not the plain one: `(state, ns, detail)`. Checked:
+        #: `check_attempts`.
         self.past: list[tuple[TaskState, int, str]] | None = None
         #: The parents that will not complete, in the order of their failure; nothing
         #: while it is held for a `decision`, or once the join has held. Checked:
@@ -348,11 +349,12 @@ class RowExtra:
         self.first_roots: tuple[str, ...] = ()
         #: The timeout that was stated, where a failure has made it another; or 0.
         self.first_timeout_ns: int = 0
-        #: It runs, and is to be suspended at the end of its attempt.
+        #: It runs, and is to be suspended at the end of its attempt: that is a reason
+        #: to `stop`. Checked: `check_attempts`.
         self.suspending: bool = False
-        #: Attempts that count against the retry policy.
+        #: Attempts that count against the retry policy. Checked: `check_attempts`.
         self.charged: int = 0
-        #: Attempts that killed their worker.
+        #: Attempts that killed their worker. Checked: `check_attempts`.
         self.crashes: int = 0
         #: Not before this time: `not_before`, the end of a retry's delay, or of a wait;
         #: 0 is at once. While it is SUSPENDED, `resume_ns` says it. Checked:
@@ -375,7 +377,7 @@ class RowExtra:
         self.first_ns: int = 0
         #: The delay before its latest retry.
         self.last_delay_ns: int = 0
-        #: Why the running attempt is to stop, or "".
+        #: Why the running attempt is to stop, or "". Checked: `check_attempts`.
         self.stop: Stop = ""
         #: Why it is to stop, or why it was cancelled, in words.
         self.stop_reason: str = ""
@@ -509,6 +511,7 @@ class AgentRow:
         "falls",
         "heard_ns",
         "info",
+        "is_plain",
         "leaked",
         "lease_due_ns",
         "lease_ns",
@@ -533,6 +536,9 @@ class AgentRow:
         self.name: str = info.name
         #: Its own units that have names, by resource. Checked: `check_units`.
         self.units: dict[str, UnitGroup] = {}
+        #: Whether it has never had a lease or a breaker: then what its attempts begin
+        #: and end is noted nowhere else. Checked: `check_attempts`.
+        self.is_plain: bool = True
         self.describe(info)
         #: What attempts hold of its capacity, and what leaked. Checked: `check_agent`.
         self.used: dict[str, int] = {}
@@ -595,6 +601,8 @@ class AgentRow:
         #: Nanoseconds without a sign of life after which it counts as lost; 0: it lives
         #: with us, and nothing is `seen`. Checked: `check_leases`.
         self.lease_ns: int = 0 if info.lease is None else max(1, int(info.lease * NS))
+        if self.lease_ns or info.breaker is not None:
+            self.is_plain = False
 
     def free(self, name: str) -> int:
         """How much of *name*, which its capacity names, it has left."""
@@ -1247,6 +1255,7 @@ class Bucket:
         "fifo",
         "forgotten",
         "heap",
+        "is_plain",
         "last_key",
         "locks",
         "match_reason",
@@ -1335,6 +1344,9 @@ class Bucket:
         self.room: Room = Room(())
         #: The version that they hold for; -1: they cannot be kept.
         self.agents_version: int = -1
+        #: Whether nothing but slots, and quotas, limits its tasks, on one agent: then
+        #: policies may give it a `route`.
+        self.is_plain: bool = False
         #: Why these match.
         self.match_reason: str = ""
         #: The quotas that hold for it: a pool, and of what it says how much.

@@ -84,6 +84,17 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     if kernel.points is not None and kernel.points.hit("match.forget"):
         reusable = False
     bucket.agents_version = kernel.agents_version if reusable else -1
+    bucket.is_plain = reusable and _is_plain(kernel, bucket)
+
+
+def _is_plain(kernel: KernelState, bucket: Bucket) -> bool:
+    """Whether only slots, and quotas, limit the tasks of *bucket*, on one agent."""
+    spec = bucket.spec
+    if kernel.watched or kernel.has_accounts or spec.writes or spec.budget:
+        return False
+    if bucket.needs != ((),) or bucket.rates:
+        return False
+    return len(bucket.agents) == 1 and bucket.agents[0].is_plain
 
 
 def vetoed(

@@ -534,6 +534,7 @@ class KernelState:
         "first_after",
         "growing",
         "hand_over",
+        "has_accounts",
         "has_units",
         "holders",
         "holds",
@@ -648,6 +649,9 @@ class KernelState:
         self.under_way: dict[TaskRow, int | None] | None = (
             {} if deciders.backfills else None
         )
+        #: Whether it is counted what each attempt holds: for the share of its owner, or
+        #: for a reservation.
+        self.has_accounts: bool = deciders.ranks or deciders.backfills
         #: What is kept for whom: see `_backfill`.
         self.reserved: Reservation | None = None
         #: Of which moment that is.

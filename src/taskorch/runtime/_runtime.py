@@ -519,90 +519,73 @@ class Runtime:
 
     # -- steps ---------------------------------------------------------------------
 
-    def settle(self, now: int) -> Launch | None:
+    def settle(self, now: int) -> Launch | None:  # noqa: C901, PLR0912 - one step, in order
         """
         Under the lock: let the kernel choose, and note what is to be done.
+
+        Of most steps nothing follows, so each part is looked at before it is called.
 
         Raises:
             InternalError: A fault of ours: `fail_stop` follows.
         """
-        kernel = self.kernel
-        if not (
-            kernel.sink
-            or kernel.starts
-            or kernel.touched
-            or kernel.effects
-            or (kernel.open and kernel.running < kernel.concurrency)
-            or (kernel.timers and kernel.timers[0][0] < self.timer.until)
-            or (kernel.dropped and (len(kernel.dropped) > _MANY or not kernel.active))
-            or self.committer is not None
-            or kernel.claims
-            or kernel.returning
-            or kernel.growing
-            or kernel.spent
-            or kernel.above
-            or kernel.under_way is not None
-            or kernel.shares is not None
-            or self.waiting.quiet
-            or self.notices.due
-            or self.deciders.slow
-            or self.orphans
-            or self.wanted
-        ):
-            # Of most steps nothing follows.
+        kernel, committer = self.kernel, self.committer
+        if self.fault is not None:
             return None
         try:
-            return self._settle(now)
+            if kernel.claims:
+                for claim in kernel.serve_claims(now):
+                    claim.cargo()
+            has_room = kernel.running < kernel.concurrency or kernel.moved
+            if (
+                (kernel.open and has_room)
+                or kernel.returning
+                or kernel.growing
+                or kernel.spent
+            ):
+                kernel.dispatch(now)
+            if self.governor is not None:
+                # Before what has ended leaves memory.
+                self.governor.hear()
+            if self.orphans and kernel.parked:
+                hold_orphans(self, now)
+            if kernel.touched:
+                self._touch()
+            if kernel.dropped and (
+                committer is not None
+                or len(kernel.dropped) > _MANY
+                or not kernel.active
+            ):
+                self.drop()
+            if self.deciders.slow:
+                self._say_slow(now)
+            if self.wanted:
+                self.saturation.look(kernel, now, self.wanted)
+            if self.notices.due:
+                self.notices.hand_over()
+            if kernel.sink:
+                self.publish()
+            if committer is not None and committer.documents:
+                # Documents of a submission that was refused, or an end that did not
+                # count.
+                committer.documents.clear()
+            if kernel.timers and kernel.timers[0][0] < self.timer.until:
+                self.timer.wake_by(kernel.timers[0][0])
+            if self.waiting.quiet and self.is_quiet():
+                self.waiting.say_quiet()
+            starts = [(row, row.attempt, row.cargo) for row in kernel.starts]
+            if committer is not None:
+                starts = committer.starts(kernel.starts)
+            kernel.starts = []
+            if not starts and not kernel.effects:
+                return None
+            launch = Launch([self._assign(*start) for start in starts])
+            if kernel.effects:
+                launch.told = self.attempts.in_order(kernel.effects)
+                kernel.effects = []
+            return launch
         except Exception as error:
             msg = f"taskorch itself failed: {describe(error)}"
             raise InternalError(msg) from error
-
-    def _settle(self, now: int) -> Launch | None:  # noqa: C901, PLR0912 - one step, in order
-        kernel = self.kernel
-        if self.fault is not None:
-            return None
-        if kernel.claims:
-            for claim in kernel.serve_claims(now):
-                claim.cargo()
-        if kernel.open or kernel.returning or kernel.growing or kernel.spent:
-            kernel.dispatch(now)
-        if self.governor is not None:
-            # Before what has ended leaves memory.
-            self.governor.hear()
-        if self.orphans and kernel.parked:
-            hold_orphans(self, now)
-        if kernel.touched:
-            self._touch()
-        if kernel.dropped:
-            self.drop()
-        if self.deciders.slow:
-            self._say_slow(now)
-        if self.wanted:
-            self.saturation.look(kernel, now, self.wanted)
-        if self.notices.due:
-            self.notices.hand_over()
-        if kernel.sink:
-            self.publish()
-        if self.committer is not None and self.committer.documents:
-            # Documents of a submission that was refused, or an end that did not count.
-            self.committer.documents.clear()
-        if kernel.timers:
-            self.timer.wake_by(kernel.timers[0][0])
-        if self.waiting.quiet and self.is_quiet():
-            self.waiting.say_quiet()
-        if self.committer is not None:
-            starts = self.committer.starts(kernel.starts)
-        else:
-            starts = [(row, row.attempt, row.cargo) for row in kernel.starts]
-        if not starts and not kernel.effects:
-            kernel.starts = []
-            return None
-        launch = Launch([self._assign(*start) for start in starts])
-        kernel.starts = []
-        if kernel.effects:
-            launch.told = self.attempts.in_order(kernel.effects)
-            kernel.effects = []
-        return launch
 
     def _assign(
         self, row: TaskRow, attempt: int, work: Work
