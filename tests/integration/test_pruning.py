@@ -332,7 +332,8 @@ def test_so_does_that_of_a_thousand_nights(tmp_path, clock):
     sizes = nights(tmp_path, clock, 1_000, 100)
     assert all(kept <= 40 and logs <= 40 for _, kept, logs, _ in sizes)
     facts, objects = ([size[place] for size in sizes] for place in (0, 3))
-    assert max(facts[1:]) <= facts[0] + 20
+    # The documents of runs that go in one look leave the journal in the next one.
+    assert max(facts[1:]) <= facts[0] + 100
     # Three thousand tasks, of which each would leave one at least.
     assert max(objects) < min(objects) + 1_000
 

@@ -278,10 +278,12 @@ def _prepare_streams(*, is_process: bool) -> None:
     """Let the streams take any text; of a whole process, though nobody reads."""
     if is_process and type(sys.stdout) is io.TextIOWrapper:
         old = sys.stdout
+        # As Python was told to open it: `PYTHONUNBUFFERED` writes at once.
         sys.stdout = _Output(
-            os.fdopen(os.dup(old.fileno()), "wb"),
+            os.fdopen(os.dup(old.fileno()), "wb", 0 if old.write_through else -1),
             old.encoding,
             line_buffering=old.line_buffering,
+            write_through=old.write_through,
         )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

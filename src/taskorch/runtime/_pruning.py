@@ -47,7 +47,7 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.interrupts import begin_thread
 from taskorch.kit.limits import NS
-from taskorch.kit.plain import BACKFILLS, SCHEDULES
+from taskorch.kit.plain import BACKFILLS, SCHEDULES, VERSIONS
 from taskorch.kit.visible import counted
 from taskorch.model import TERMINAL, Retention
 from taskorch.model.ids import run_by, stem_of
@@ -443,6 +443,10 @@ class Prunes(Protocol):
         """Rings."""
         ...
 
+    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
+        """Enter the lock, make *change*, and do what follows from it."""
+        ...
+
     def drop(self) -> None:
         """Under the lock: let go what is kept of tasks that have left memory."""
         ...
@@ -589,6 +593,7 @@ class Pruner:
             least, most = _BATCH
             factor = min(2.0, _SHORT / max(took, 0.001))
             self._batch = min(max(least, int(self._batch * factor)), most)
+        self._forget_versions(went)
         numbers = past.superseded(went)
         epoch, journal = self._rt.epoch, committer.journal
         for place in range(0, len(numbers), _FACTS):
@@ -651,6 +656,20 @@ class Pruner:
                 rt.directory.leaving = frozenset()
                 rt.directory.departures += 1
         return went
+
+    def _forget_versions(self, went: Bundles) -> None:
+        """Remove the documents that say the versions of runs that have gone."""
+        kernel = self._rt.kernel
+        runs = [run for bundle in went for run in bundle.runs]
+
+        def change(now: int) -> None:
+            documents = kernel.kept.get(VERSIONS, {})
+            for run in runs:
+                if run in documents and run not in self._named:
+                    kernel.keep_document(VERSIONS, run, "", now)
+
+        if not kernel.kept.get(VERSIONS, {}).keys().isdisjoint(runs):
+            self._rt.step(change)
 
     def _may_go(self, bundle: Bundle, held: Collection[str]) -> bool:
         """Under the lock: whether nothing has come that is bound to it."""
