@@ -18,7 +18,6 @@ from taskorch.kernel import (
 from taskorch.kernel._budgets import (
     change_budget,
     declare_budget,
-    is_kept_out,
     recall_spent,
     reserved_of,
 )
@@ -434,8 +433,9 @@ def test_who_keeps_a_task_out_is_who_does_not_give_back(machine):
     draw(machine, "c", 150)
     kernel, reserved = machine.kernel, dict(machine.row("a").alloc)
     buckets = [machine.row(task_id).bucket for task_id in "bc"]
-    assert [is_kept_out(kernel, each, reserved) for each in buckets] == [True, False]
-    assert [is_kept_out(kernel, each, {}) for each in buckets] == [False, False]
+    [limit] = buckets[0].limits
+    assert [limit.leaves(kernel, each, reserved) for each in buckets] == [False, True]
+    assert [limit.leaves(kernel, each, {}) for each in buckets] == [True, True]
 
 
 def test_what_comes_to_a_part_is_reserved_by_who_runs(machine):

@@ -23,7 +23,7 @@ STATE = {
 UNCHECKED = {
     "what was said, once: nothing else says it again": """
         KernelState: config deciders context keep watched learns rigid stopped paused
-            aside_ns quotas workflows epoch has_accounts
+            aside_ns quotas workflows epoch has_accounts limits _first_limits
         TaskRow: id seq cargo key submitted_ns named
         RowExtra: priority deadline_ns rerun_of rerun_id first_timeout_ns veto
         Terms: join on_failure wait remind_ns
@@ -80,7 +80,7 @@ UNCHECKED = {
     """,
     "an answer that is kept as long as its version holds": """
         KernelState: plain judged ruling
-        Bucket: locks purses
+        Bucket: locks limits
         Bucket: matching agents needs agents_version match_reason bounds charges rates
             checked is_plain route quota_route route_version route_reason verdict
     """,

@@ -109,7 +109,6 @@ from taskorch.kernel._rows import Terms as Terms
 from taskorch.kernel._rows import TypeRow as TypeRow
 from taskorch.kernel._rows import without_quotas as without_quotas
 from taskorch.kernel._scopes import held_in as held_in
-from taskorch.kernel._scopes import units_of as units_of
 from taskorch.kernel._shortages import shortages as shortages
 from taskorch.kernel._standing import limits_of as limits_of
 from taskorch.kernel._standing import meaning_of as meaning_of
@@ -131,7 +130,6 @@ if TYPE_CHECKING:
     from taskorch.kernel._budgets import change_budget as change_budget
     from taskorch.kernel._budgets import declare_budget as declare_budget
     from taskorch.kernel._budgets import drawn_from as drawn_from
-    from taskorch.kernel._budgets import is_kept_out as is_kept_out
     from taskorch.kernel._budgets import questions_of as questions_of
     from taskorch.kernel._budgets import recall_spent as recall_spent
     from taskorch.kernel._budgets import reserved_of as reserved_of
@@ -157,7 +155,6 @@ _LATE = {
     "reserved_of": "_budgets",
     "recall_spent": "_budgets",
     "questions_of": "_budgets",
-    "is_kept_out": "_budgets",
     "drawn_from": "_budgets",
     "NOT_STARTED": "_explain",
     "Search": "_explain",

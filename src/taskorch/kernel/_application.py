@@ -49,7 +49,6 @@ from taskorch.kernel import (
     _dependencies,
     _limits,
     _queue,
-    _scopes,
 )
 from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
@@ -160,12 +159,8 @@ def begin(
         kernel.under_way[row] = None
     if kernel.rates:
         _limits.take(kernel, row.bucket.spec, now)
-    if row.bucket.spec.writes:
-        alloc = (*alloc, *_scopes.held_by(kernel, row.bucket))
-    if row.bucket.spec.budget:
-        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
-
-        alloc = (*alloc, *_budgets.reserved_by(kernel, row))
+    for limit in row.bucket.limits:
+        alloc += limit.begins(kernel, row)
     alloc += units
     if alloc:
         row.alloc = alloc
@@ -195,6 +190,16 @@ def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
         extra.limit_ns = timeout
         extra.timer = now + timeout
         _queue.arm(kernel, extra.timer, TIMEOUT, row, row.attempt)
+
+
+def _stays(kernel: KernelState, row: TaskRow, attempt: int) -> None:
+    for limit in row.bucket.limits:
+        limit.stays(kernel, row, attempt)
+
+
+def _goes_on(kernel: KernelState, row: TaskRow, attempt: int) -> None:
+    for limit in row.bucket.limits:
+        limit.goes_on(kernel, row, attempt)
 
 
 def _hold(kernel: KernelState, row: TaskRow) -> None:
@@ -232,10 +237,8 @@ def _free(kernel: KernelState, row: TaskRow, cause: str = "") -> None:
         return
     alloc, slots, share = _take_away(kernel, row)
     row_extra(row).held = False
-    if row.bucket.spec.budget:
-        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
-
-        _budgets.settle(kernel, row, alloc, cause)
+    for limit in row.bucket.limits:
+        limit.ends(kernel, row, alloc, cause)
     _give_back(kernel, agent_of(row), alloc, slots, share)
 
 
@@ -254,8 +257,8 @@ def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | N
     # resources.
     slots = 0 if extra.yielded else 1
     extra.yielded = False
-    if kernel.writers:
-        _scopes.goes_on(kernel, row, row.attempt)
+    for limit in row.bucket.limits:
+        limit.goes_on(kernel, row, row.attempt)
     alloc, row.alloc = row.alloc, ()
     share, extra.share = extra.share, None
     return alloc, slots, share
@@ -353,7 +356,7 @@ def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
     """The attempt waits for another task, without its slot."""
     extra = row_extra(row)
     extra.yielded = True
-    _scopes.keeps(kernel, row, row.attempt)
+    _stays(kernel, row, row.attempt)
     _give_back(kernel, agent_of(row), (), 1, extra.share)
 
 
@@ -361,7 +364,7 @@ def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None
     """Give the attempt of *row* a slot again."""
     extra = row_extra(row)
     extra.yielded = False
-    _scopes.goes_on(kernel, row, row.attempt)
+    _goes_on(kernel, row, row.attempt)
     if extra.share is not None:
         _queue.hold(kernel, extra.share, (), 1)
     kernel.running += 1
@@ -378,7 +381,7 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     alloc, slots, share = _take_away(kernel, row)
     leak = Leak(agent, alloc, row, slots, event.at_ns, share)
     kernel.leaked[row.id, event.attempt] = leak
-    _scopes.keeps(kernel, row, event.attempt)
+    _stays(kernel, row, event.attempt)
     if kernel.config.waits_for_better:
         # Who waits for the end of an attempt there may wait in vain now.
         _queue.unpark_all(kernel)
@@ -387,11 +390,9 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
 def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> None:
     """What would not stop has ended after all."""
     leak = kernel.leaked.pop((row.id, event.attempt))
-    if row.bucket.spec.budget:
-        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
-
-        _budgets.settle(kernel, row, leak.alloc, "leaked")
-    _scopes.goes_on(kernel, row, event.attempt)
+    for limit in row.bucket.limits:
+        limit.ends(kernel, row, leak.alloc, "leaked")
+    _goes_on(kernel, row, event.attempt)
     leak.agent.leaked -= 1
     _give_back(kernel, leak.agent, leak.alloc, leak.slots, leak.share)
 
@@ -758,7 +759,7 @@ def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
         extra.suspending = extra.held = True
         extra.left_ns = max(1, extra.timer - now) if extra.timer else 0
         extra.timer = 0
-        _scopes.keeps(kernel, row, row.attempt)
+        _stays(kernel, row, row.attempt)
         kernel.move(row, _S.SUSPENDED, now, "stopped where it stands")
     elif row.state is _S.RUNNING or extra.suspending:
         asked = "as it was asked to while it ran"
@@ -799,7 +800,7 @@ def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) 
         # The attempt ended while it was held: another fact follows.
         return
     extra.held = extra.suspending = False
-    _scopes.goes_on(kernel, row, row.attempt)
+    _goes_on(kernel, row, row.attempt)
     if extra.left_ns:
         extra.timer = now + extra.left_ns
         _queue.arm(kernel, extra.timer, TIMEOUT, row, row.attempt)

@@ -13,7 +13,7 @@ A budget may be part of another one: what is taken of it is taken of both.
 When four fifths are spent, that is told once. When a task cannot start though all that
 is reserved were to come back, people are asked, once: what is to follow is theirs.
 
-Decision: 0232.
+Decisions: 0232, 0274.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from taskorch.kernel._rows import (
     Bucket,
     BudgetRow,
     Leak,
+    Limit,
     Place,
     PoolRow,
     Shortage,
@@ -103,6 +104,8 @@ def _apply(
     is_open: bool,
     declared: Units,
 ) -> None:
+    if not any(isinstance(limit, Budgets) for limit in kernel.limits):
+        _queue.add_limit(kernel, Budgets())
     is_new = name not in kernel.budgets
     row = kernel.budgets.setdefault(name, BudgetRow(name, parent))
     row.declared, is_same = declared, totals == row.totals
@@ -114,9 +117,6 @@ def _apply(
             row.spent[resource] = 0
             if not is_new:
                 _reserve_too(kernel, name, pool, resource)
-            # What its tasks reserve, is to be found out anew.
-            for bucket in kernel.buckets.values():
-                bucket.purses = None
         pool.total = total
     row.is_open, row.asked = is_open, -abs(row.asked)
     row.is_low = row.is_low and is_same
@@ -140,18 +140,14 @@ def _reserve_too(kernel: KernelState, name: str, pool: PoolRow, resource: str) -
                 pool.used += units
 
 
-def purses_of(kernel: KernelState, bucket: Bucket) -> tuple[tuple[PoolRow, int], ...]:
+def purses_of(kernel: KernelState, bucket: Bucket) -> list[tuple[PoolRow, int]]:
     """What a start of a task of *bucket* reserves of its budget, and of those above."""
-    if bucket.purses is None:
-        units = dict(bucket.spec.spends)
-        bucket.purses = tuple(
-            [
-                (pool, units.get(resource, 0))
-                for row in _chain(kernel, bucket.spec.budget)
-                for resource, pool in row.pools.items()
-            ]
-        )
-    return bucket.purses
+    units = dict(bucket.spec.spends)
+    return [
+        (pool, units.get(resource, 0))
+        for row in _chain(kernel, bucket.spec.budget)
+        for resource, pool in row.pools.items()
+    ]
 
 
 def _chain(kernel: KernelState, name: str) -> Iterator[BudgetRow]:
@@ -173,14 +169,6 @@ def drawn_from(kernel: KernelState, name: str) -> frozenset[str]:
     )
 
 
-def reserved_by(kernel: KernelState, row: TaskRow) -> Units:
-    """What the attempt of *row*, which begins, reserves."""
-    extra = row_extra(row)
-    extra.spent, extra.paid = {}, extra.paid or {}
-    purses = purses_of(kernel, row.bucket)
-    return tuple([(pool.name, units) for pool, units in purses if units])
-
-
 def reserved_of(row: TaskRow) -> Units | None:
     """What the attempt of *row* has still reserved; None: it draws on no budget."""
     if not row.bucket.spec.budget:
@@ -198,7 +186,7 @@ def _reserved_in(alloc: Units) -> Units:
     return tuple(sorted(reserved.items()))
 
 
-def shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
+def _shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
     """Of which budgets too little is left for a task of *bucket*."""
     for pool, units in purses_of(kernel, bucket):
         free, need = pool.total - pool.used, max(1, units)
@@ -208,39 +196,76 @@ def shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
             yield Shortage("budget", pool.name, need, free, None, pool, 0, is_hopeless)
 
 
-def is_kept_out(
-    kernel: KernelState, bucket: Bucket, reserved: Mapping[str, int]
-) -> bool:
-    """
-    Whether no task of *bucket* can start while *reserved*, by pool, stays reserved.
+class Budgets(Limit):
+    """What tasks spend."""
 
-    False if people are asked what is to follow: they may raise the budget.
-    """
-    shorts = [*shortages(kernel, bucket)]
-    if any(short.is_hopeless for short in shorts):
-        return False
-    for short in shorts:
+    def concerns(self, bucket: Bucket) -> bool:
+        return bucket.spec.budget != ""
+
+    def must_wait(
+        self, kernel: KernelState, bucket: Bucket, row: TaskRow, now: int
+    ) -> bool:
+        short = next(_shortages(kernel, bucket), None)
+        if short is None:
+            return False
         pool = kernel.beside[short.name]
         budget, resource = _parts(kernel, pool)
-        most = pool.total - budget.spent[resource]
-        if short.need > most - reserved.get(short.name, 0):
+        if short.is_hopeless:
+            _ask(kernel, budget, resource, short.need, now)
+        _queue.wait_at(kernel, bucket, row, pool, short.need)
+        return True
+
+    def shortages(
+        self,
+        kernel: KernelState,
+        row: TaskRow,
+        now: int,  # noqa: ARG002 - as of others
+    ) -> Iterator[Shortage]:
+        return _shortages(kernel, row.bucket)
+
+    def begins(self, kernel: KernelState, row: TaskRow) -> Units:
+        """What it reserves."""
+        extra = row_extra(row)
+        extra.spent, extra.paid = {}, extra.paid or {}
+        purses = purses_of(kernel, row.bucket)
+        return tuple([(pool.name, units) for pool, units in purses if units])
+
+    def ends(self, kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
+        """
+        What it may have spent of *alloc* is spent.
+
+        Of what it was said to have spent, that is nothing more, unless it was cut off:
+        then nobody knows.
+        """
+        if cause in _UNBEGUN:
+            return
+        reported = (row_extra(row).spent or {}) if cause in _KNOWN else {}
+        unknown: dict[str, int] = {}
+        for name, units in alloc:
+            if name.startswith(PURSE):
+                pool = kernel.beside[name]
+                budget, resource = _parts(kernel, pool)
+                if resource not in reported:
+                    unknown[resource] = max(units, unknown.get(resource, 0))
+                    budget.spent[resource] += units
+                    pool.used += units
+                    kernel.spent[budget.name] = None
+        _pay(row, unknown)
+
+    def leaves(
+        self, kernel: KernelState, bucket: Bucket, taken: Mapping[str, int]
+    ) -> bool:
+        """See `Limit`; of one that is used up, too: people may raise it."""
+        shorts = [*_shortages(kernel, bucket)]
+        if any(short.is_hopeless for short in shorts):
             return True
-    return False
-
-
-def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bool:
-    """Whether a budget has too little left: then *bucket*, with *row*, is parked."""
-    short = next(shortages(kernel, bucket), None)
-    if short is None:
-        return False
-    pool = kernel.beside[short.name]
-    budget, resource = _parts(kernel, pool)
-    if short.is_hopeless:
-        _ask(kernel, budget, resource, short.need, now)
-    _queue.park(kernel, bucket, row, (_queue.place_at(bucket, pool, short.need),))
-    if bucket.agents_version < 0:
-        kernel.parked_any[bucket] = None
-    return True
+        for short in shorts:
+            pool = kernel.beside[short.name]
+            budget, resource = _parts(kernel, pool)
+            most = pool.total - budget.spent[resource]
+            if short.need > most - taken.get(short.name, 0):
+                return False
+        return True
 
 
 def _ask(
@@ -287,29 +312,6 @@ def count(kernel: KernelState, row: TaskRow, units: Units) -> None:
         budget.spent[resource] += many
         kernel.spent[budget.name] = None
     row.alloc = tuple([pair for pair in held.items() if pair[1]])
-
-
-def settle(kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
-    """
-    The attempt of *row* ends: what it may have spent of *alloc* is spent.
-
-    All of *alloc* is given back after this. Of what it was said to have spent, that is
-    nothing more, unless it was cut off: then nobody knows.
-    """
-    if cause in _UNBEGUN:
-        return
-    reported = (row_extra(row).spent or {}) if cause in _KNOWN else {}
-    unknown: dict[str, int] = {}
-    for name, units in alloc:
-        if name.startswith(PURSE):
-            pool = kernel.beside[name]
-            budget, resource = _parts(kernel, pool)
-            if resource not in reported:
-                unknown[resource] = max(units, unknown.get(resource, 0))
-                budget.spent[resource] += units
-                pool.used += units
-                kernel.spent[budget.name] = None
-    _pay(row, unknown)
 
 
 def _pay(row: TaskRow, spent: Mapping[str, int]) -> None:

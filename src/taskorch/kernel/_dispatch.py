@@ -16,7 +16,6 @@ from taskorch.kernel import (
     _ends,
     _limits,
     _queue,
-    _scopes,
     _shortages,
     _units,
 )
@@ -73,8 +72,9 @@ def place(  # noqa: C901 - all who are asked, in order
             _shortages.match(kernel, bucket, row, now)
         if bucket.soft and _limits.defer_if_over_quota(kernel, bucket, row):
             return
-        if _must_wait(kernel, bucket, row, now):
-            return
+        for limit in bucket.limits:
+            if limit.must_wait(kernel, bucket, row, now):
+                return
         veto = _shortages.of_veto(kernel, row, now) if kernel.watched else None
         if veto is not None:
             row_extra(row).veto = veto.name
@@ -126,25 +126,6 @@ def _tell_of_violations(
 ) -> None:
     if ruling.violated:
         kernel.note(PolicyViolated, now, row.id, *ruling.violated, cargo=row.cargo)
-
-
-def _has_too_little(
-    kernel: KernelState, bucket: Bucket, row: TaskRow, now: int
-) -> bool:
-    """Whether a budget has too little left for *row*: *bucket* is parked."""
-    from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
-
-    return _budgets.must_wait(kernel, bucket, row, now)
-
-
-def _must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> bool:
-    """Whether what *row* draws on, or may write, is not free: *bucket* is parked."""
-    spec = bucket.spec
-    if spec.budget and _has_too_little(kernel, bucket, row, now):
-        if kernel.first is row:
-            _queue.let_go(kernel)
-        return True
-    return bool(spec.writes) and _scopes.must_wait(kernel, bucket, row)
 
 
 def _start_or_park(

@@ -9,7 +9,7 @@ Decisions: 0036, 0044, 0163.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from taskorch.kernel import (
     _admission,
@@ -26,6 +26,8 @@ from taskorch.kernel import (
     _standing,
 )
 from taskorch.kernel._deciders import bind
+from taskorch.kernel._rows import Limit
+from taskorch.kernel._scopes import Scopes
 from taskorch.kernel._state import KernelState
 
 
@@ -37,6 +39,8 @@ class Kernel(KernelState):
     driver takes what is in `starts`, `effects`, `touched`, `dropped` and the sink, and
     empties them; nothing else of the state is written from outside.
     """
+
+    _first_limits: ClassVar[tuple[Limit, ...]] = (Scopes(),)
 
     # The path of nearly every task.
     submit: Final = _quick.submit

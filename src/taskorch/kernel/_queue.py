@@ -1,7 +1,7 @@
 """
 What waits: for its turn, for a resource, or for a time.
 
-Decisions: 0060, 0073.
+Decisions: 0060, 0073, 0274.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from taskorch.kernel._rows import (
     AgentRow,
     Bucket,
     Entry,
+    Limit,
     LockRow,
     Place,
     PoolRow,
@@ -195,6 +196,17 @@ def park(
         pass_on(kernel, bucket)
 
 
+def wait_at(
+    kernel: KernelState, bucket: Bucket, row: TaskRow, pool: PoolRow, need: int
+) -> None:
+    """Park *bucket*, whose head is *row*, until *pool* has *need*, which it lacks."""
+    park(kernel, bucket, row, (place_at(bucket, pool, need),))
+    if bucket.agents_version < 0:
+        kernel.parked_any[bucket] = None
+    if kernel.first is row:
+        let_go(kernel)
+
+
 def reopen(kernel: KernelState, bucket: Bucket) -> None:
     """*bucket*, which is parked, may be tried again."""
     bucket.parked = None
@@ -359,11 +371,31 @@ def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
         if spec.elastic is not None:
             kernel.elastic[found] = None
         found.open = kernel.open
+        if kernel.limits:
+            found.limits = _limits_of(kernel, found)
         if kernel.shares is not None:
             found.share = share_of(kernel, spec.owner)
             found.share.buckets[found] = None
             found.open = found.share.open
     return found
+
+
+def add_limit(kernel: KernelState, limit: Limit) -> None:
+    """
+    Ask *limit* as well from now on, and before those that are there.
+
+    Whoever waits is looked at again.
+    """
+    kernel.limits = (limit, *kernel.limits)
+    for bucket in kernel.buckets.values():
+        bucket.limits = _limits_of(kernel, bucket)
+    # Where its tasks go to without being looked at was known without this one.
+    kernel.agents_version += 1
+    unpark_all(kernel)
+
+
+def _limits_of(kernel: KernelState, bucket: Bucket) -> tuple[Limit, ...]:
+    return tuple([limit for limit in kernel.limits if limit.concerns(bucket)])
 
 
 def bucket_for(kernel: KernelState, run: str, bucket: Bucket) -> Bucket:

@@ -41,6 +41,9 @@ SCOPE: Final = f"{QUOTA}writes="
 PURSE: Final = f"{QUOTA}budget="
 #: The same of units that have names: see `_units`.
 UNIT: Final = f"{QUOTA}unit="
+#: The same of any other `Limit`.
+LIMIT: Final = f"{QUOTA}limit="
+_BESIDE: Final = (SCOPE, PURSE, UNIT, LIMIT)
 #: All of one unit, in millionths.
 WHOLE: Final = 1_000_000
 #: Why an agent is drained that is to leave: it is not any more if it joins anew.
@@ -1232,6 +1235,47 @@ class TypeRow:
         self.samples: deque[tuple[int, int, int, int]] = deque(maxlen=SAMPLE_SIZE)
 
 
+class Limit:
+    """
+    What keeps tasks of some kinds from starting, beside slots, workers and pools.
+
+    Of each kind, the kernel asks those of `Bucket.limits`, in their order, and names
+    none. What an attempt has of it are units of the pools `KernelState.beside`, which
+    come back in each way in which an attempt ends.
+
+    A *kernel* is a `KernelState`, which stands above this file.
+    """
+
+    def concerns(self, bucket: Bucket) -> bool:
+        """Whether tasks of *bucket*, which is new, need any of it."""
+        raise NotImplementedError
+
+    def must_wait(self, kernel: Any, bucket: Bucket, row: TaskRow, now: int) -> bool:
+        """Park *bucket*, whose head is *row*, where too little is free; or False."""
+        raise NotImplementedError
+
+    def shortages(self, kernel: Any, row: TaskRow, now: int) -> Iterable[Shortage]:
+        """All that is short of it for *row*, for explanations; nothing is changed."""
+        raise NotImplementedError
+
+    def begins(self, kernel: Any, row: TaskRow) -> Units:
+        """What the attempt of *row*, which begins, has of it."""
+        raise NotImplementedError
+
+    def ends(self, kernel: Any, row: TaskRow, alloc: Units, cause: str) -> None:
+        """An attempt of *row* ends by *cause*: its *alloc* is given back after this."""
+
+    def stays(self, kernel: Any, row: TaskRow, attempt: int) -> None:
+        """From now on nobody knows when the attempt ends, which keeps what it has."""
+
+    def goes_on(self, kernel: Any, row: TaskRow, attempt: int) -> None:
+        """The attempt goes on, or ends."""
+
+    def leaves(self, kernel: Any, bucket: Bucket, taken: Mapping[str, int]) -> bool:
+        """Whether a task of *bucket* could start, if nothing but *taken* were held."""
+        raise NotImplementedError
+
+
 class Bucket:
     """
     The queued tasks with like requirements: if the first cannot start, none can.
@@ -1257,6 +1301,7 @@ class Bucket:
         "heap",
         "is_plain",
         "last_key",
+        "limits",
         "locks",
         "match_reason",
         "matching",
@@ -1265,7 +1310,6 @@ class Bucket:
         "number",
         "open",
         "parked",
-        "purses",
         "quota_route",
         "rates",
         "refusal",
@@ -1353,10 +1397,11 @@ class Bucket:
         self.bounds: tuple[tuple[str, str], ...] = ()
         #: What its tasks ask for, with what they take of quotas; and the latter alone.
         self.charges: dict[Units, tuple[Units, Units]] = {}
+        #: What limits its tasks beside slots, agents and pools, in the order in which
+        #: it is asked.
+        self.limits: tuple[Limit, ...] = ()
         #: What its tasks hold while they may write: see `_scopes`. None: nobody asked.
         self.locks: tuple[LockRow, ...] | None = None
-        #: What its tasks reserve of budgets: see `_budgets`. None: nobody asked.
-        self.purses: tuple[tuple[PoolRow, int], ...] | None = None
         #: Those whose tokens its tasks take when they start.
         self.rates: tuple[RateRow, ...] = ()
         #: The version for which an agent is known that can do its tasks.
@@ -1627,12 +1672,12 @@ def of_quotas(alloc: Units) -> Units:
 
 def beside(alloc: Units) -> Units:
     """What *alloc* has of the pools that no policy sees: see `KernelState.beside`."""
-    return tuple(pair for pair in alloc if pair[0].startswith((SCOPE, PURSE, UNIT)))
+    return tuple(pair for pair in alloc if pair[0].startswith(_BESIDE))
 
 
 def without_beside(alloc: Units) -> Units:
     """*alloc* without these: they follow from the submission, or a fact names them."""
-    return tuple(pair for pair in alloc if not pair[0].startswith((SCOPE, PURSE, UNIT)))
+    return tuple(pair for pair in alloc if not pair[0].startswith(_BESIDE))
 
 
 def nonzero(pairs: Iterable[tuple[str, int]]) -> Units:

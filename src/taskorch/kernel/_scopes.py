@@ -19,19 +19,20 @@ free, it is the next one's turn. Some attempts keep their locks for nobody knows
 long. Who waits for these has no turn: it would hold up the others, and an attempt that
 waits for one of them would never end.
 
-Decision: 0231.
+Decisions: 0231, 0274.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from taskorch.kernel import _queue
 from taskorch.kernel._rows import (
     SCOPE,
     UNLIMITED,
     Bucket,
+    Limit,
     LockRow,
     Shortage,
     TaskRow,
@@ -95,59 +96,76 @@ def _forget_idle(kernel: KernelState) -> None:
     kernel.most_scopes = MANY + 2 * len(kernel.beside)
 
 
-def held_by(kernel: KernelState, bucket: Bucket) -> Units:
-    """What an attempt at a task of *bucket* holds of the locks."""
-    return tuple([(lock.name, UNLIMITED) for lock in locks_of(kernel, bucket)])
+class Scopes(Limit):
+    """What tasks may write."""
 
+    def concerns(self, bucket: Bucket) -> bool:
+        return bucket.spec.writes != ()
 
-def must_wait(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
-    """Whether another may write the same: *bucket*, whose head is *row*, is parked."""
-    place_at = _queue.place_at
-    short = _queue.short_lock(locks_of(kernel, bucket))
-    if short is not None:
-        places = [place_at(bucket, *short)]
-        if kernel.first is not row and not _takes_turn(kernel, row):
-            places.append(place_at(bucket, kernel.turn, 1))
-    else:
-        if kernel.first is row:
+    def must_wait(
+        self,
+        kernel: KernelState,
+        bucket: Bucket,
+        row: TaskRow,
+        now: int,  # noqa: ARG002 - as of others
+    ) -> bool:
+        place_at = _queue.place_at
+        short = _queue.short_lock(locks_of(kernel, bucket))
+        if short is not None:
+            places = [place_at(bucket, *short)]
+            if kernel.first is not row and not _takes_turn(kernel, row):
+                places.append(place_at(bucket, kernel.turn, 1))
+        else:
+            if kernel.first is row:
+                _queue.let_go(kernel)
+            if kernel.first is None or not _comes_after(kernel, row, kernel.first):
+                return False
+            places = [place_at(bucket, kernel.passing, 1)]
+        _queue.park(kernel, bucket, row, places)
+        if bucket.agents_version < 0:
+            kernel.parked_any[bucket] = None
+        return True
+
+    def shortages(
+        self,
+        kernel: KernelState,
+        row: TaskRow,
+        now: int,  # noqa: ARG002 - as of others
+    ) -> Iterator[Shortage]:
+        """What another may write, or whose turn it is."""
+        shorts = [
+            Shortage("scope", lock.name, much, lock.total - lock.used, None, lock)
+            for lock, much in units_of(kernel, row.bucket)
+            if much > lock.total - lock.used
+        ]
+        yield from shorts
+        first = kernel.first
+        if not shorts and first is not None and _comes_after(kernel, row, first):
+            yield Shortage("turn", first.id)
+
+    def begins(self, kernel: KernelState, row: TaskRow) -> Units:
+        locks = locks_of(kernel, row.bucket)
+        return tuple([(lock.name, UNLIMITED) for lock in locks])
+
+    def stays(self, kernel: KernelState, row: TaskRow, attempt: int) -> None:
+        bucket, first = row.bucket, kernel.first
+        kernel.writers[row.id, attempt] = bucket
+        if first is not None and _exclude(kernel, first.bucket, bucket):
             _queue.let_go(kernel)
-        if kernel.first is None or not _comes_after(kernel, row, kernel.first):
-            return False
-        places = [place_at(bucket, kernel.passing, 1)]
-    _queue.park(kernel, bucket, row, places)
-    if bucket.agents_version < 0:
-        kernel.parked_any[bucket] = None
-    return True
+            kernel.ineligible[first.bucket] = None
 
+    def goes_on(self, kernel: KernelState, row: TaskRow, attempt: int) -> None:
+        """Those who wait for it may have a turn again."""
+        if kernel.writers.pop((row.id, attempt), None) is not None:
+            _queue.reopen_all(kernel, kernel.ineligible)
 
-def shortages(kernel: KernelState, row: TaskRow) -> Iterator[Shortage]:
-    """What another may write, or whose turn it is, that keeps *row* from starting."""
-    shorts = [
-        Shortage("scope", lock.name, much, lock.total - lock.used, None, lock)
-        for lock, much in units_of(kernel, row.bucket)
-        if much > lock.total - lock.used
-    ]
-    yield from shorts
-    first = kernel.first
-    if not shorts and first is not None and _comes_after(kernel, row, first):
-        yield Shortage("turn", first.id)
-
-
-def keeps(kernel: KernelState, row: TaskRow, attempt: int) -> None:
-    """The attempt, if it may write, does so for nobody knows how long."""
-    bucket, first = row.bucket, kernel.first
-    if not bucket.spec.writes:
-        return
-    kernel.writers[row.id, attempt] = bucket
-    if first is not None and _exclude(kernel, first.bucket, bucket):
-        _queue.let_go(kernel)
-        kernel.ineligible[first.bucket] = None
-
-
-def goes_on(kernel: KernelState, row: TaskRow, attempt: int) -> None:
-    """The attempt goes on, or has ended: who waits for it may have a turn again."""
-    if kernel.writers.pop((row.id, attempt), None) is not None:
-        _queue.reopen_all(kernel, kernel.ineligible)
+    def leaves(
+        self, kernel: KernelState, bucket: Bucket, taken: Mapping[str, int]
+    ) -> bool:
+        return all(
+            much <= lock.total - taken.get(lock.name, 0)
+            for lock, much in units_of(kernel, bucket)
+        )
 
 
 def _takes_turn(kernel: KernelState, row: TaskRow) -> bool:

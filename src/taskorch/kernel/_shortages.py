@@ -18,7 +18,6 @@ from taskorch.kernel import (
     _backfill,
     _breakers,
     _limits,
-    _scopes,
     _units,
 )
 from taskorch.kernel._application import agent_of
@@ -89,8 +88,7 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
 
 def _is_plain(kernel: KernelState, bucket: Bucket) -> bool:
     """Whether only slots, and quotas, limit the tasks of *bucket*, on one agent."""
-    spec = bucket.spec
-    if kernel.watched or kernel.has_accounts or spec.writes or spec.budget:
+    if kernel.watched or kernel.has_accounts or bucket.limits:
         return False
     if bucket.needs != ((),) or bucket.rates:
         return False
@@ -189,12 +187,8 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
         shown = ruling.shown or ruling.denied
         shorts += [Shortage("rules", shown)] if ruling.denied else []
     shorts += _limits.of_rates(bucket, now)
-    if bucket.spec.budget:
-        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
-
-        shorts += _budgets.shortages(kernel, bucket)
-    if bucket.spec.writes:
-        shorts += _scopes.shortages(kernel, row)
+    for limit in bucket.limits:
+        shorts += limit.shortages(kernel, row, now)
     if not agents:
         shorts.append(_of_nobody(bucket))
     if agents and len(behind) == len(agents):
@@ -219,7 +213,7 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
     return shorts + _of_shared_quotas(kernel, bucket)
 
 
-def impossible(kernel: KernelState, row: TaskRow) -> list[Shortage]:
+def impossible(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
     """What keeps *row* from ever starting, if no agent can do it, or its quota none."""
     bucket = row.bucket
     shorts = [] if bucket.matching else [_of_nobody(bucket)]
@@ -230,10 +224,8 @@ def impossible(kernel: KernelState, row: TaskRow) -> list[Shortage]:
             shorts += _of_pools(kernel, bucket, agent)
     shorts += _limits.of_pools(kernel, bucket.need, None, bucket.matching)
     shorts += _of_shared_quotas(kernel, bucket)
-    if bucket.spec.budget:
-        from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
-
-        shorts += _budgets.shortages(kernel, bucket)
+    for limit in bucket.limits:
+        shorts += limit.shortages(kernel, row, now)
     return [short for short in shorts if short.is_hopeless]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 import attrs
 
@@ -31,6 +31,7 @@ from taskorch.kernel._rows import (
     Claim,
     Entry,
     Leak,
+    Limit,
     PoolRow,
     RateRow,
     Record,
@@ -493,6 +494,9 @@ class KernelState:
     *random* is for policies.
     """
 
+    #: The limits that there are from the first.
+    _first_limits: ClassVar[tuple[Limit, ...]] = ()
+
     # CPython 3.15 finds only the first thirty entries of an object's dict quickly.
     __slots__ = (
         "above",
@@ -545,6 +549,7 @@ class KernelState:
         "last",
         "leaked",
         "learns",
+        "limits",
         "most_buckets",
         "most_scopes",
         "most_tasks",
@@ -714,6 +719,9 @@ class KernelState:
         for name, names in named:
             pool = self.pools.setdefault(name, PoolRow(name, 0))
             name_units(self.beside, pool, name, names)
+        #: What may limit some kinds of tasks beside slots, agents and pools, in the
+        #: order in which it is asked: see `_queue.add_limit`.
+        self.limits: tuple[Limit, ...] = self._first_limits
         #: What is spent, and does not come back: see `_budgets`. Checked:
         #: `check_budgets`.
         self.budgets: dict[str, BudgetRow] = {}

@@ -26,7 +26,6 @@ from taskorch.kernel import (
     TaskRow,
     awaits,
     held_in,
-    units_of,
     wanted,
     would_fit,
 )
@@ -825,15 +824,8 @@ class _Free:
     def holds(self, row: TaskRow) -> bool:
         """Whether some agent could run *row* with what is left."""
         bucket = row.bucket
-        if bucket.spec.writes and any(
-            much > lock.total - self._taken[lock.name]
-            for lock, much in units_of(self._kernel, bucket)
-        ):
-            return False
-        if bucket.spec.budget:
-            from taskorch.kernel import is_kept_out  # noqa: PLC0415 - drawn on by few
-
-            if is_kept_out(self._kernel, bucket, self._taken):
+        for limit in bucket.limits:
+            if not limit.leaves(self._kernel, bucket, self._taken):
                 return False
         agents = bucket.agents
         if 0 <= bucket.agents_version != self._kernel.agents_version:

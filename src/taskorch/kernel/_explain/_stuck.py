@@ -285,10 +285,14 @@ class Search:
         if (
             not agents
             or (bucket.agents and self._is_beyond_quota(bucket))
-            or (bucket.spec.budget and _is_spent(kernel, bucket))
+            or any(
+                short.is_hopeless
+                for limit in bucket.limits
+                for short in limit.shortages(kernel, row, self._now)
+            )
         ):
             words = Wording(kernel, row, self._now)
-            found = [words.of(short) for short in impossible(kernel, row)]
+            found = [words.of(s) for s in impossible(kernel, row, self._now)]
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))
             cause = self._cause(found[0].kind, (detail,), lambda _: (detail, remedies))
@@ -429,8 +433,8 @@ class _Held:
         kernel = self._kernel
         if self._slots.total() >= kernel.config.concurrency:
             return False
-        for lock, much in _scopes.units_of(kernel, bucket):
-            if much > lock.total - self._units[lock.name]:
+        for limit in bucket.limits:
+            if not limit.leaves(kernel, bucket, self._units):
                 return False
         return not bucket.agents or any(
             self._slots[agent] < agent.limit
@@ -446,13 +450,6 @@ class _Held:
         if pool is not None and pool.total - self._units[name] < units:
             return False
         return own is None or own - self._of_agent[agent, name] >= units
-
-
-def _is_spent(kernel: KernelState, bucket: Bucket) -> bool:
-    """Whether the budget of *bucket* has too little left, whoever ends."""
-    from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
-
-    return any(short.is_hopeless for short in _budgets.shortages(kernel, bucket))
 
 
 def _is_blocked(row: TaskRow) -> bool:
