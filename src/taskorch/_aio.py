@@ -47,7 +47,6 @@ if TYPE_CHECKING:
         DriverManager,
         HeldResources,
         MemoManager,
-        ScheduleManager,
     )
     from taskorch._telling.following import EventStream
     from taskorch.events import Event
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     )
     from taskorch.protocols import Journal
     from taskorch.runtime import Runtime
+    from taskorch.schedules import ScheduleManager
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow

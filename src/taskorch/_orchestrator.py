@@ -95,7 +95,6 @@ if TYPE_CHECKING:
         DriverManager,
         MemoManager,
         ResourceManager,
-        ScheduleManager,
         WorkflowManager,
         WorkflowRun,
     )
@@ -132,6 +131,7 @@ if TYPE_CHECKING:
     from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.runtime import AgentRunner, Runtime
     from taskorch.runtime._pruning import Pruned
+    from taskorch.schedules import ScheduleManager
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -371,10 +371,10 @@ class TaskOrchestrator:
         "Changes the pools, says who has what, and takes from them by hand.",
     )
     schedules: Part[ScheduleManager] = Part(
-        "taskorch._managers._schedules:schedules_of_orch",
+        "taskorch.schedules._manager:schedules_of_orch",
         "What is made again and again, at times of cron or at distances.",
         given=True,
-        room="taskorch._managers:ScheduleManager",
+        room="taskorch.schedules:ScheduleManager",
         once=True,
     )
     steps: Part[Steps] = Part(
@@ -2163,7 +2163,7 @@ class TaskOrchestrator:
         schedules = vars(self).get("schedules")
         if schedules is None:
             return True
-        from taskorch._managers._schedules import wait_for_backfills  # noqa: PLC0415 - there
+        from taskorch.schedules import wait_for_backfills  # noqa: PLC0415 - there
 
         return wait_for_backfills(self._rt, schedules, patience)
 

@@ -52,7 +52,6 @@ from taskorch._managers import (
     AgentManager,
     MemoManager,
     ResourceManager,
-    ScheduleManager,
     WorkflowManager,
 )
 from taskorch._orchestrator import TaskOrchestrator
@@ -81,7 +80,7 @@ from taskorch.model import (
     TaskFilter,
     TaskState,
 )
-from taskorch.schedules import Backfilled
+from taskorch.schedules import Backfilled, ScheduleManager
 from taskorch.steps import Steps
 from taskorch.workflows import Workflow
 from taskorch.workflows._parameters import as_json

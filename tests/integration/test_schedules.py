@@ -9,6 +9,7 @@ import textwrap
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -22,6 +23,7 @@ from taskorch.kit.ticks import TickProgress, read_progress
 from taskorch.model import MadeFor
 from taskorch.reading import JournalReader
 from taskorch.reading._runs import RunIndex
+from taskorch.schedules._driver import ScheduleDriver
 
 HOUR = 3_600.0
 IS_NO_MOMENT = r"is a (moment|datetime)"
@@ -316,6 +318,30 @@ def test_runs_that_queue_follow_each_other_at_once():
     # One of the waits is a tenth of a second at the most, on however slow a machine:
     # where each run is looked for twice a second, none is.
     assert min(b - a for a, b in pairwise(starts)) < timedelta(seconds=0.4)
+
+
+def test_while_a_run_waits_nobody_looks_whether_the_one_before_has_ended():
+    """The driver names no time at which to ask it again: it is woken."""
+    flow = Workflow("flow")
+    flow.add(Task.question("go on?", id="go"))
+    with TaskOrchestrator() as orch:
+        end = datetime.now(UTC) + timedelta(seconds=0.3)
+        orch.schedules.add("s", "every 0.1s", flow, overlap="queue", end=end)
+        orch.schedules.add("past", "every 1h", flow, end=end - timedelta(hours=1))
+        hours = end - timedelta(hours=4), end - timedelta(hours=1)
+        filled = orch.schedules.backfill("past", *hours)
+        (driver,) = orch.drivers.of_class(ScheduleDriver)
+        eventually(lambda: orch.schedules.status("s").next is None)
+        eventually(lambda: orch.schedules.backfill_status(filled.backfill_id).left == 0)
+        # At first there is time to say other schedules.
+        eventually(
+            lambda: driver.tick(SimpleNamespace(wall=time.time()), 0.0) == ([], None)
+        )
+        (first,) = orch.workflows.find("s-*")
+        orch.workflows.cancel(first.workflow_id)
+        eventually(lambda: len(orch.workflows.find("s-*")) == 2)
+        assert all(orch.workflows.status(each).state == "blocked" for each in filled)
+        orch.stop(drain=False)
 
 
 # -- functions and who says them -------------------------------------------------------

@@ -24,7 +24,6 @@ from taskorch import (
     as_completed,
     task,
 )
-from taskorch._managers import ScheduleManager, ScheduleStatus
 from taskorch.adaptive import Learned
 from taskorch.kit.extension import Extension
 from taskorch.kit.verbs import verb
@@ -51,6 +50,7 @@ from taskorch.protocols import (
     WaitsForBetter,
 )
 from taskorch.recovery import RecoveryHandler
+from taskorch.schedules import ScheduleManager, ScheduleStatus
 from taskorch.testing import Simulation
 
 

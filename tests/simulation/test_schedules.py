@@ -17,7 +17,7 @@ from taskorch.errors import (
 )
 from taskorch.events import ExtensionKept, ScheduleFired, ScheduleSkipped
 from taskorch.reading._runs import RunIndex
-from taskorch.testing import Simulation
+from taskorch.testing import Outcome, Simulation
 
 HOUR = 3_600.0
 pytest.importorskip("cronsim")
@@ -490,6 +490,54 @@ def workflow():
     flow = Workflow("etl")
     flow.add(Task("job", id="a"))
     return flow
+
+
+@pytest.mark.parametrize("crash", [False, True])
+@pytest.mark.parametrize("end", ["completed", "failed", "blocked", "cancelled"])
+def test_a_run_that_waits_begins_at_the_moment_at_which_the_one_before_ends(end, crash):
+    sim = simulation()
+    error = ValueError("broken") if end in ("failed", "blocked") else None
+    sim.work("job", Outcome(HOUR if end == "cancelled" else 90.0, error=error))
+    flow = Workflow("etl")
+    flow.add(Task("job", id="a"))
+    if end == "blocked":
+        # The run has ended once this cannot begin any more.
+        flow.add(Task("job", id="b", after=["a"]))
+    sim.schedules.add("m", "every 1m", flow, overlap="queue", end="2026-01-01T00:04")
+    if crash:
+        sim.run(until=130)
+        sim.crash(downtime=1)
+    for number in range(1, 5):
+        sim.run(until=60 + 100 * number)
+        if end == "cancelled":
+            sim.workflows.cancel(f"m-2026-01-01T000{number}Z")
+    sim.run(until=HOUR)
+
+    assert made_runs(sim) == [name for _, name in minutes(1, 2, 3, 4)]
+    runs = [each for each in sim.attempts if each.outcome != "died"]
+    gaps = [after.start - before.end for before, after in pairwise(runs)]
+    assert len(gaps) == 3
+    assert max(gaps) < 0.01
+
+
+def test_a_run_that_ends_as_it_begins_holds_nobody_up():
+    sim = simulation()
+    sim.work("job", lambda task, *_: 200.0 if "01Z" in task.id else 0.0)
+    sim.schedules.add("m", "every 1m", workflow(), overlap="queue")
+    sim.run(until=262)
+    assert made_runs(sim) == [name for _, name in minutes(1, 2, 3, 4)]
+
+
+def test_runs_of_a_backfill_begin_at_the_moment_at_which_others_end():
+    sim = simulation(90.0)
+    sim.schedules.add("h", "0 * * * *", workflow(), end="2026-01-01T00:00")
+    sim.run(until=6 * HOUR)
+    sim.schedules.backfill("h", "2025-12-31T19:00", "2026-01-01T00:00", limit=2)
+    sim.run(until=7 * HOUR)
+
+    begun = [each.start - 6 * HOUR for each in sim.attempts]
+    assert len(begun) == 6
+    assert max(begun) < 2 * 90.0 + 0.02
 
 
 @pytest.mark.parametrize("catch_up", ["all", "last", "none"])

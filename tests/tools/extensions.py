@@ -64,7 +64,7 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "reading": ("reading",),
     "recovery": ("recovery",),
     "retention": ("journal/_forgetting.py", "runtime/_pruning.py"),
-    "schedules": ("schedules", "_managers/_schedules.py"),
+    "schedules": ("schedules",),
     "service": ("frontends/service", "frontends/_incoming.py"),
     "simulation": ("simulation",),
     "steps": ("steps",),

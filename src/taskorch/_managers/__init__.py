@@ -26,7 +26,6 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 - `_tools`, `_tool_server`: workers that are servers of tools (MCP), and one of these.
 - `_resources`: `orch.resources`: how much there is, and what is taken by hand.
 - `_budgets`: what is spent and does not come back; the question when it is used up.
-- `_schedules`: `orch.schedules`: what is made again and again.
 - `_drivers`: `orch.drivers`: what is asked by time.
 - `_memo`: `orch.memo`: results that are remembered.
 """
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
     from taskorch._managers._resources import HeldResources as HeldResources
     from taskorch._managers._resources import ResourceManager as ResourceManager
     from taskorch._managers._run import WorkflowRun as WorkflowRun
-    from taskorch._managers._schedules import ScheduleManager as ScheduleManager
-    from taskorch._managers._schedules import ScheduleStatus as ScheduleStatus
 
 #: Where each name is: a manager is loaded when somebody asks for it.
 _WHERE: Final = {
@@ -67,8 +64,6 @@ _WHERE: Final = {
     "HeldResources": "_resources",
     "ResourceManager": "_resources",
     "WorkflowRun": "_run",
-    "ScheduleManager": "_schedules",
-    "ScheduleStatus": "_schedules",
 }
 
 if not TYPE_CHECKING:

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.kit.checks import zone_of
+from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_count, check_word, zone_of
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
-from taskorch.kit.visible import counted
+from taskorch.kit.visible import counted, show
 from taskorch.kit.words import some
 from taskorch.schedules._definition import Definition
 
@@ -24,8 +25,28 @@ from taskorch.schedules._definition import Definition
 ORDERS: Final = ("oldest", "newest")
 #: Runs of one backfill at a time.
 MOST_AT_ONCE: Final = 1_000
+#: When a backfill is looked at that goes on once one of its runs has changed, in ns.
+NOT_YET: Final = 2**63
 #: Failures that a backfill names, the latest.
 _NAMED: Final = 20
+
+
+def check_options(limit: int, order: str, by: str) -> dict[str, Any]:
+    """
+    Return the options of a backfill, by their names.
+
+    Raises:
+        InvalidTaskError: One cannot be.
+    """
+    check_count("limit", limit, least=1)
+    if limit > MOST_AT_ONCE:
+        msg = f"limit is at most {MOST_AT_ONCE:,}, not {limit:,}"
+        raise InvalidTaskError(msg)
+    check_word("order", order, ORDERS)
+    if not isinstance(by, str):
+        msg = f"by is the name of somebody, not {show(by)}"
+        raise InvalidTaskError(msg)
+    return {"limit": limit, "order": order, "by": by}
 
 
 class Backfilled(list[str]):
@@ -128,8 +149,7 @@ class Backfill:
 
     #: Why nothing is begun though something could be, or "".
     trouble: str = ""
-    #: When it came further last, and when it is looked at next, in ns.
-    moved_ns: int = 0
+    #: When it is looked at by itself, in ns.
     look_ns: int = 0
 
     @property
@@ -165,6 +185,11 @@ class Backfill:
         return runs or not (self.is_over or self.paused)
 
     @property
+    def is_open(self) -> bool:
+        """Whether a run of it may begin, or end."""
+        return bool(self.runs) or not (self.is_over or self.paused)
+
+    @property
     def state(self) -> str:
         """`running`, `paused`, `done` or `cancelled`."""
         if self.cancelled:
@@ -194,32 +219,16 @@ class Backfill:
         running = [each for each in self.runs if each not in self.blocked]
         begun = [each for each in running if self.runs[each].is_begun]
         return BackfillStatus(
-            backfill_id=self.backfill_id,
-            schedule=self.schedule,
-            state=self.state,
+            **{name: getattr(self, name) for name in _SAME},
             since=_moment(self.since_ns).astimezone(zone),
             until=_moment(self.until_ns).astimezone(zone),
-            limit=self.limit,
-            order=self.order,
-            parameters=dict(self.parameters),
-            again=self.again,
-            stop_on_failure=self.stop_on_failure,
-            by=self.by,
             begun=_moment(self.begun_ns),
             ended=_moment(self.ended_ns) if self.ended_ns else None,
-            ticks=self.ticks,
-            already=self.already,
-            done=self.done,
-            failed=self.failed,
             running=tuple(begun),
-            blocked=self.blocked,
             left=0
             if self.cancelled
             else self.ticks - self.place + len(running) - len(begun),
-            failures=self.failures,
-            paused=self.paused,
-            cancelled=self.cancelled,
-            trouble=self.trouble,
+            parameters=dict(self.parameters),
         )
 
 
@@ -321,11 +330,17 @@ class BackfillStatus:
         return {**document, "parameters": dict(self.parameters), "text": str(self)}
 
 
+#: What a status has as the backfill has it.
+_SAME: Final = tuple(
+    field.name
+    for field in attrs.fields(BackfillStatus)
+    if field.name != "parameters" and hasattr(Backfill, field.name)
+)
 #: What is kept of a backfill, but for its runs.
 _KEPT: Final = tuple(
     field.name
     for field in attrs.fields(Backfill)
-    if field.name not in ("runs", "trouble", "moved_ns", "look_ns")
+    if field.name not in ("runs", "trouble", "look_ns")
 )
 
 

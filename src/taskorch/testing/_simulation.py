@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, c
 from taskorch._contexts import TaskContext
 from taskorch._handles import TaskHandle
 from taskorch._managers import (
-    ScheduleManager,
     SimulatedDrivers,
     WorkflowManager,
     _limits,
-    _schedules,
     manager_of,
 )
 from taskorch._orchestrator import SpelledOut
@@ -75,6 +73,7 @@ from taskorch.runtime import (
     task_of,
 )
 from taskorch.runtime._questions import open_questions, vote
+from taskorch.schedules import ScheduleManager, SimulationHost, schedules_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._life import Life
@@ -801,7 +800,7 @@ class Simulation:
     def schedules(self) -> ScheduleManager:
         """What is made again and again, as `orch.schedules`."""
         if self._schedules is None:
-            self._schedules = _schedules.schedules_of(_schedules.SimulationHost(self))
+            self._schedules = schedules_of(SimulationHost(self))
         return self._schedules
 
     @property

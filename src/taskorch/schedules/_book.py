@@ -1,0 +1,466 @@
+"""
+What this life knows of schedules and backfills, as the journal keeps it.
+
+Decisions: 0085, 0126, 0127, 0217, 0219, 0255.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from heapq import heappop, heappush
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch.errors import InvalidTaskError, UnknownTaskError, UsageError
+from taskorch.events import ScheduleChanged
+from taskorch.kit.fence import log_of
+from taskorch.kit.limits import NS
+from taskorch.kit.plain import BACKFILLS, SCHEDULES
+from taskorch.kit.ticks import TickProgress, read_progress, ticks_of
+from taskorch.kit.visible import said, show
+from taskorch.kit.vocabulary import meant
+from taskorch.model import MadeFor
+from taskorch.model.ids import first_of, run_of, stem_of
+from taskorch.schedules._backfill import Backfill, read_backfill
+from taskorch.schedules._definition import (
+    ORIGIN,
+    Definition,
+    Importable,
+    Work,
+    read_definition,
+)
+from taskorch.schedules._entry import Entry, nobody_said, ticks_between, values_of
+from taskorch.schedules._host import ScheduleHost
+
+if TYPE_CHECKING:
+    from taskorch.kernel import Kernel
+
+#: How far the system's clock must go back to be thought to have been set, in ns.
+_BACK: Final = 3 * 3_600 * NS
+#: How long a life has to say its schedules, before those that it has not are told, in
+#: ns.
+_TO_DECLARE: Final = 2 * NS
+#: What a document says of what is made.
+_MADE: Final = ("task", "workflow")
+#: Backfills that are kept, if more have not ended: the latest of those that have.
+_KEPT: Final = 50
+_TWO: Final = "a schedule has two documents, the objects NAME and NAME/ticks"
+#: What reading a document raises that somebody else has written.
+_NONE_OF_OURS: Final = (
+    *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError),
+    UsageError,
+)
+_LOG: Final = log_of(__name__)
+
+
+class Book:
+    """
+    The schedules and backfills of this life: what each is, and how far it came.
+
+    They are read when somebody first asks, and each change is kept in one step.
+    """
+
+    def __init__(self, host: ScheduleHost) -> None:
+        self._host = host
+        #: Who makes something, or changes a schedule, has it: one at a time.
+        self.making = threading.RLock()
+        #: Guards what is known; nothing is made under it.
+        self.lock = threading.RLock()
+        #: Under the lock: a backfill has come further.
+        self.came_further = threading.Condition(self.lock)
+        #: Of this life's code: what each makes.
+        self.works: dict[str, Work] = {}
+        #: Those of them that a file says.
+        self.of_file: set[str] = set()
+        self._entries: dict[str, Entry] | None = None
+        self._backfills: dict[str, Backfill] = {}
+        #: The ticks of backfills, which are reckoned once.
+        self._backfill_slots: dict[str, list[int]] = {}
+        #: When the schedules are due.
+        self._heap: list[tuple[int, int, str]] = []
+        self._number = 0
+        #: Until when this life has time to say its schedules, in ns; 0: not begun.
+        self._declared_by = 0
+
+    def schedules(self) -> dict[str, Entry]:
+        """The schedules, as the journal has them at first."""
+        with self.lock:
+            return self._read_all() if self._entries is None else self._entries
+
+    def _read_all(self) -> dict[str, Entry]:
+        """Under the lock: read what earlier lives have left."""
+        entries = self._entries = dict[str, Entry]()
+        self._heap.clear()
+        self._backfill_slots.clear()
+        with self._host.kernel() as kernel:
+            schedules = dict(kernel.kept.get(SCHEDULES, {}))
+            texts = dict(kernel.kept.get(BACKFILLS, {}))
+        backfills = sorted(_readable(texts), key=lambda each: each.number)
+        self._backfills = {each.backfill_id: each for each in backfills}
+        for key in schedules:
+            name = first_of(key)
+            if name not in schedules or key != ticks_of(name):
+                self._read_kept(entries, key, schedules)
+        if entries:
+            self._find_unfinished(entries)
+        for entry in entries.values():
+            entry.is_unsure = True
+            self.claim(entry)
+            self.plan(entry)
+        return entries
+
+    def _read_kept(
+        self, entries: dict[str, Entry], name: str, texts: Mapping[str, str]
+    ) -> None:
+        """Add a schedule, unless its two documents are none of ours."""
+        try:
+            document, ticks = json.loads(texts[name]), texts.get(ticks_of(name))
+            if type(document) is not dict or ticks is None:
+                raise ValueError(_TWO)
+            entries[name] = self._read(name, document, read_progress(ticks))
+        except _NONE_OF_OURS as error:
+            _LOG.warning(
+                "the document %s of schedules is left out: %s. "
+                "del orch.kept('schedules')[%r] drops it",
+                *(name, ": ".join(said(error)), name),
+            )
+
+    def _read(
+        self, name: str, document: dict[str, Any], progress: TickProgress
+    ) -> Entry:
+        work: Work | None = None
+        origin = {key: document.pop(key) for key in ORIGIN if key in document}
+        try:
+            definition, work = read_definition(name, document, Importable())
+        except (UsageError, ValueError):
+            if document.keys().isdisjoint((*_MADE, "code")):
+                raise
+            # What it calls is not here. It is known all the same.
+            called = {
+                "code": str(next(iter(document.get("task", document).values()), "?"))
+            }
+            plain = {k: v for k, v in document.items() if k not in ("task", "workflow")}
+            definition, _ = read_definition(name, {**plain, **called})
+            work_document: dict[str, Any] = {
+                k: document[k] for k in _MADE if k in document
+            }
+            definition = attrs.evolve(definition, work=work_document)
+        definition = definition.with_origin(origin)
+        if work is None:
+            work = self.works.get(name)
+        return Entry(definition, work, definition.times(), progress)
+
+    def _find_unfinished(self, entries: Mapping[str, Entry]) -> None:
+        """Note what earlier incarnations have made, and has not ended."""
+        apart = {name for each in self._backfills.values() for name in each.runs}
+        for task_id, metadata in self._host.unfinished():
+            name, made_id = MadeFor(metadata).schedule, stem_of(task_id)
+            if run_of(made_id) != name:
+                made_id = first_of(made_id)
+            entry = entries.get(name or "")
+            if entry is not None and made_id not in apart:
+                entry.made[made_id] = None
+
+    def ensure_work(self, entry: Entry) -> None:
+        """
+        Know what *entry* makes; its function may have come by now.
+
+        Raises:
+            InvalidTaskError: Nobody has said it in this incarnation.
+        """
+        if entry.work is None:
+            definition = entry.definition
+            document = {
+                "when": definition.when,
+                "zone": definition.zone,
+                **definition.work,
+            }
+            with suppress(UsageError, ValueError):
+                _, entry.work = read_definition(definition.name, document, Importable())
+        if entry.work is None:
+            raise InvalidTaskError(nobody_said(entry.definition))
+
+    def entry(self, name: str, *, makes: bool = False) -> Entry:
+        """
+        Return the schedule of a name, and know what it makes, if it *makes* now.
+
+        Raises:
+            UnknownTaskError: There is none.
+            InvalidTaskError: Nobody has said in this incarnation what it makes.
+        """
+        entry = self.schedules().get(name)
+        if entry is None:
+            msg = f"there is no schedule {show(name)}"
+            names = sorted(self.schedules())
+            hint = meant(name, names, f"there are {', '.join(names) or 'none at all'}")
+            raise UnknownTaskError(msg, hint=hint, task_id=str(name))
+        if makes:
+            self.ensure_work(entry)
+        return entry
+
+    def backfills(self) -> dict[str, Backfill]:
+        """The backfills, as the journal has them at first."""
+        self.schedules()
+        return self._backfills
+
+    def all_backfills(self) -> list[Backfill]:
+        """Return the backfills of this moment."""
+        with self.lock:
+            return [*self.backfills().values()]
+
+    def backfill(self, backfill_id: str) -> Backfill:
+        """
+        Return the backfill of an id.
+
+        Raises:
+            UnknownTaskError: There is none.
+        """
+        backfills = self.backfills()
+        backfill = backfills.get(backfill_id)
+        if backfill is None:
+            msg = f"there is no backfill {show(backfill_id)}"
+            hint = meant(backfill_id, [*backfills], "see orch.schedules.backfills()")
+            raise UnknownTaskError(msg, hint=hint, task_id=str(backfill_id))
+        return backfill
+
+    def next_number(self) -> int:
+        """Return the number of the backfill that is added next."""
+        return max((each.number for each in self.all_backfills()), default=0) + 1
+
+    def add_backfill(self, backfill: Backfill) -> None:
+        """Keep a new one, and none that ended long ago."""
+        over = [
+            each.backfill_id
+            for each in self.all_backfills()
+            if each.is_over and not each.runs
+        ]
+        if len(over) >= _KEPT:
+            self.drop_backfills(over[: len(over) - _KEPT + 1])
+        self.keep_backfill(backfill)
+
+    def keep(self, *entries: Entry) -> None:
+        """Keep what schedules are, and how far they came."""
+        states = [(e.definition, e.definition.text(), e.progress) for e in entries]
+
+        def change(kernel: Kernel, now: int) -> None:
+            for definition, text, progress in states:
+                name = definition.name
+                kernel.note(ScheduleChanged, now, name, text, progress.done_ns)
+                keep_text(kernel, SCHEDULES, name, text, now)
+                keep_text(kernel, SCHEDULES, ticks_of(name), progress.text(), now)
+
+        if states:
+            self._host.step(change, keep=True)
+
+    def keep_backfill(self, backfill: Backfill, *, keep: bool = True) -> None:
+        """Replace what is known of a backfill."""
+        backfill_id, text = backfill.backfill_id, backfill.text()
+        self._host.step(
+            lambda kernel, now: kernel.keep_document(BACKFILLS, backfill_id, text, now),
+            keep=keep,
+        )
+        with self.lock:
+            self.backfills()[backfill_id] = backfill
+            self.came_further.notify_all()
+
+    def drop_backfills(self, ids: list[str]) -> None:
+        """Keep some backfills no longer."""
+
+        def change(kernel: Kernel, now: int) -> None:
+            for backfill_id in ids:
+                kernel.keep_document(BACKFILLS, backfill_id, "", now)
+
+        self._host.step(change, keep=False)
+        with self.lock:
+            for backfill_id in ids:
+                self.backfills().pop(backfill_id, None)
+            self.came_further.notify_all()
+
+    def advance(
+        self,
+        events: Iterable[tuple[Any, ...]],
+        moved: Iterable[tuple[Entry, TickProgress]],
+        backfill: Backfill | None = None,
+    ) -> None:
+        """
+        Keep how far schedules came, and a backfill, and tell why, in one step.
+
+        Args:
+            events: The class and the fields of each event.
+            moved: The schedules, and how far each is now.
+            backfill: It as it is now.
+        """
+        texts = [
+            (SCHEDULES, ticks_of(entry.definition.name), progress.text())
+            for entry, progress in moved
+        ]
+        if backfill is not None:
+            texts.append((BACKFILLS, backfill.backfill_id, backfill.text()))
+
+        def change(kernel: Kernel, now: int) -> None:
+            for cls, *values in events:
+                kernel.note(cls, now, *values)
+            for text in texts:
+                keep_text(kernel, *text, now)
+
+        self._host.step(change, keep=False)
+        with self.lock:
+            for entry, progress in moved:
+                entry.progress = progress
+
+    def plan(self, entry: Entry, not_before: int = 0) -> None:
+        """Note when the next slot is due."""
+        with self.lock:
+            entry.slot_ns = slot = next(entry.slots(entry.done_ns, None), None)
+            if slot is not None:
+                due = max(slot + entry.definition.put_off_ns(slot), not_before)
+                entry.due_ns = due
+                self._number += 1
+                heappush(self._heap, (due, self._number, entry.definition.name))
+
+    def come_due(self, now: int) -> dict[str, Entry]:
+        """Under the lock: take the schedules that are due by *now*, by their names."""
+        due = dict[str, Entry]()
+        while self._heap and self._heap[0][0] <= now:
+            due_ns, _, name = heappop(self._heap)
+            entry = self.schedules().get(name)
+            # It may have been changed since.
+            if entry is not None and entry.due_ns == due_ns and entry.slot_ns:
+                due[name] = entry
+        return due
+
+    def next_due(self) -> list[int]:
+        """Under the lock: return when the next schedule is due, if one is."""
+        return [self._heap[0][0]] if self._heap else []
+
+    def forget_ended(self, entry: Entry) -> None:
+        """Under the lock: note which of what it made have ended."""
+        if entry.made:
+            for made_id in self._host.ended([*entry.made]):
+                entry.made.pop(made_id, None)
+
+    def slots_of(self, backfill: Backfill) -> list[int]:
+        """All ticks of a backfill, in its order."""
+        with self.lock:
+            slots = self._backfill_slots.get(backfill.backfill_id)
+        if slots is None:
+            coming = ticks_between(
+                backfill.definition(), backfill.since_ns, backfill.until_ns
+            )
+            slots = [*islice(coming, backfill.ticks)]
+            if backfill.order == "newest":
+                slots.reverse()
+            with self.lock:
+                self._backfill_slots[backfill.backfill_id] = slots
+        return slots
+
+    def claim(self, entry: Entry) -> None:
+        """Note which slots that come are a backfill's to make."""
+        claimed: set[int] = set()
+        for backfill in self.all_backfills():
+            is_own = backfill.schedule == entry.definition.name
+            if not is_own or backfill.cancelled or backfill.until_ns <= entry.done_ns:
+                continue
+            slots = self.slots_of(backfill)
+            if backfill.parameters and values_of(entry, slots[0], backfill.parameters):
+                # It makes others besides.
+                continue
+            claimed.update(slots[backfill.place :])
+            claimed.update(
+                run.slot_ns for run in backfill.runs.values() if not run.is_begun
+            )
+        entry.claimed = frozenset(slot for slot in claimed if slot > entry.done_ns)
+
+    def find_old_name(self, new: Definition) -> None:
+        """
+        Under the lock: a schedule that nobody says may be *new* by an old name.
+
+        While the program may still say it, it only waits: then its slots are its own.
+        """
+        for name, entry in self.schedules().items():
+            old = entry.definition
+            if name in self.works or old.source != "code":
+                continue
+            is_same = old.work == new.work and old.parameters == new.parameters
+            if is_same and old.timing() == new.timing():
+                entry.renamed = new.name
+
+    def say_what_is_gone(self, now: int) -> int | None:
+        """
+        Say which schedules this incarnation does not declare, once it has had time to.
+
+        Returns:
+            When to ask again, of the system's clock; None: never.
+        """
+        if not self._declared_by:
+            self._declared_by = now + _TO_DECLARE
+        if now < self._declared_by:
+            return self._declared_by
+        if self._declared_by < 0:
+            return None
+        self._declared_by = -1
+        with self.making, self.lock:
+            gone: list[Entry] = []
+            for name, entry in self.schedules().items():
+                definition = entry.definition
+                if entry.work is None:
+                    _LOG.warning("schedule %s: %s", name, nobody_said(definition))
+                if name in self.works or definition.source != "code":
+                    continue
+                if not definition.undeclared_ns:
+                    entry.definition = attrs.evolve(definition, undeclared_ns=now)
+                    gone.append(entry)
+                if entry.renamed:
+                    _LOG.warning(
+                        "schedule %s makes nothing: the program says %s instead, which "
+                        "makes the same",
+                        *(name, entry.renamed),
+                    )
+                elif entry.work is not None and not definition.paused:
+                    _LOG.warning(
+                        "schedule %s is no longer declared by the program, and goes "
+                        "on: orch.schedules.remove(%r) ends it",
+                        *(name, name),
+                    )
+            self.keep(*gone)
+        return None
+
+    def set_back(self, now: int) -> None:
+        """The system's clock was set back: what is due by it now, comes now."""
+        with self.making, self.lock:
+            ahead = [e for e in self.schedules().values() if e.done_ns > now + _BACK]
+            for entry in ahead:
+                before_ns = max(entry.definition.before_ns, entry.done_ns)
+                entry.definition = attrs.evolve(entry.definition, before_ns=before_ns)
+                entry.progress.done_ns = now
+            self.keep(*ahead)
+            for entry in self.schedules().values():
+                self.plan(entry)
+            for backfill in self.backfills().values():
+                backfill.look_ns = 0
+
+    def reset(self) -> None:
+        """A new incarnation begins."""
+        with self.lock:
+            self._entries = None
+            self._declared_by = 0
+
+
+def _readable(documents: Mapping[str, str]) -> Iterator[Backfill]:
+    """The backfills that *documents* say; one that says none is left out."""
+    for key, text in documents.items():
+        try:
+            yield read_backfill(text)
+        except _NONE_OF_OURS as error:
+            _LOG.warning("the document %s of backfills is left out: %r", key, error)
+
+
+def keep_text(kernel: Kernel, extension: str, key: str, text: str, now: int) -> None:
+    """In a step, keep a document, or drop it if it is empty, if that is new."""
+    if kernel.kept.get(extension, {}).get(key, "") != text:
+        kernel.keep_document(extension, key, text, now)

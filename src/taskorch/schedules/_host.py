@@ -1,0 +1,361 @@
+"""
+What schedules ask of an orchestrator, or of a simulation.
+
+Decisions: 0085, 0143.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch._managers._versions import AS_IT_WAS, Deployed, Move
+from taskorch.errors import UnknownTaskError
+from taskorch.kit.clock import wall
+from taskorch.kit.interrupts import defers_interrupts
+from taskorch.kit.plain import VERSIONS
+from taskorch.model import TERMINAL, HealthCheck, MadeFor, Task, TaskState
+from taskorch.model.ids import first_of, has_segments, in_run, stem_of
+from taskorch.workflows import Workflow
+
+if TYPE_CHECKING:
+    from taskorch.kernel import Kernel
+    from taskorch.runtime import Runtime
+
+#: The driver of schedules, among others.
+DRIVER: Final = "schedules"
+
+
+class ScheduleHost(ABC):
+    """What schedules ask of an orchestrator, or of a simulation."""
+
+    orch: Any
+
+    @property
+    @abstractmethod
+    def rt(self) -> Any:
+        """The runtime, or the life of the simulation, which is like one."""
+        ...
+
+    @abstractmethod
+    def wall(self) -> int:
+        """The time in ns that the system's clock shows."""
+        ...
+
+    @abstractmethod
+    def step(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
+        """Make *change* in one step."""
+        ...
+
+    @abstractmethod
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks: all, or none."""
+        ...
+
+    @abstractmethod
+    def act(self, act: Callable[[], Any]) -> Any:
+        """Do something that is no user's act: who would repeat it after a crash."""
+        ...
+
+    @abstractmethod
+    def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The states of the latest runs of tasks, as far as they are known."""
+        ...
+
+    @abstractmethod
+    def again(self, task_id: str, *, downstream: bool) -> str:
+        """Run a task again that has ended: the id of the new run."""
+        ...
+
+    @contextmanager
+    def kernel(self) -> Iterator[Kernel]:
+        """The kernel, which nobody changes meanwhile."""
+        self.rt.look_up()
+        with self.rt.lock:
+            yield self.rt.kernel
+
+    def now(self) -> int:
+        """The time in ns of what happens: it never goes back."""
+        now: int = self.rt.now()
+        return now
+
+    def start(
+        self,
+        workflow: Workflow,
+        run_id: str,
+        note: Mapping[str, Any],
+        given: Mapping[str, Any],
+    ) -> None:
+        """Run a workflow, with *note* among the metadata of its tasks."""
+        start = self.orch.workflows._start_noted
+        self.act(lambda: start(workflow, run_id, note, given))
+
+    @defers_interrupts
+    def unfinished(self) -> list[tuple[str, Mapping[str, Any] | None]]:
+        """The ids of all tasks that have not ended, and their metadata."""
+        with self.rt.lock:
+            rows = list(self.rt.kernel.tasks.values())
+        return [
+            (row.id, None if row.cargo._task is None else row.cargo._task.metadata)
+            for row in rows
+            if row.state not in TERMINAL
+        ]
+
+    def held(self) -> set[str]:
+        """The tasks, and the runs of those, that are held until somebody decides."""
+        return set()
+
+    def declares(self) -> bool:
+        """Whether the program says which schedules there are; a command does not."""
+        return True
+
+    def known(self, made_ids: Sequence[str]) -> set[str]:
+        """Which tasks and runs there are, of any life."""
+        return {*self.states_of_all(made_ids)}
+
+    def ended(self, made_ids: Sequence[str]) -> set[str]:
+        """Which tasks and runs have ended, or are not known."""
+        states = self.states_of_all(made_ids)
+        return {
+            made_id
+            for made_id in made_ids
+            if states.get(made_id, TaskState.COMPLETED) in TERMINAL
+        }
+
+    def parameters_of(self, made_id: str) -> Mapping[str, Any]:
+        """
+        The parameters that are noted with a task, or with a run.
+
+        Raises:
+            UnknownTaskError: There is none.
+        """
+        if is_run(made_id):
+            noted: Mapping[str, Any] = self.orch.workflows.status(made_id).parameters
+            return noted
+        return MadeFor(self.orch.get_task_status(made_id).metadata).parameters
+
+    def is_made_by(self, made_id: str, schedule: str) -> bool:
+        """Whether a schedule has made a task or a run, which may be another's."""
+        try:
+            names = self.orch.workflows.status(made_id).tasks if is_run(made_id) else ()
+            task_id = next((in_run(made_id, each) for each in names), made_id)
+            status = self.orch.get_task_status(task_id)
+        except UnknownTaskError:
+            return False
+        return MadeFor(status.metadata).schedule == schedule
+
+    def had_ended(self, made_id: str, at_ns: int) -> bool:
+        """Whether a task, or a run, that has ended had done so by a time, in ns."""
+        ids = [made_id]
+        if is_run(made_id):
+            names = self.orch.workflows.status(made_id).tasks
+            ids = [in_run(made_id, name) for name in names]
+        at = _as_status_says(at_ns)
+        ends = [self.orch.get_task_status(each).ended for each in ids]
+        return all(ended is None or ended <= at for ended in ends)
+
+    def latest(self, made_id: str) -> str:
+        """The id of the latest run of a task; of a run of a workflow, its id."""
+        if is_run(made_id):
+            return made_id
+        latest: str = self.orch.get_task_status(made_id).task_id
+        return latest
+
+    def states_of_all(self, made_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The states of tasks and of runs, as far as they are known."""
+        states = self.states([each for each in made_ids if not is_run(each)])
+        for run_id in filter(is_run, made_ids):
+            with suppress(UnknownTaskError):
+                states[run_id] = self.orch.workflows.status(run_id).state
+        return states
+
+    def made_for(self, made_id: str) -> MadeFor:
+        """Which slot of which schedule a task, or a run, was made for."""
+        names = self.orch.workflows.status(made_id).tasks if is_run(made_id) else ()
+        task_id = next((in_run(made_id, each) for each in names), made_id)
+        return MadeFor(self.orch.get_task_status(task_id).metadata)
+
+    def given_to(self, made_id: str) -> Mapping[str, Any] | None:
+        """What it was given besides the schedule's parameters; None: nobody knows."""
+        with self.kernel() as kernel:
+            text = kernel.kept.get(VERSIONS, {}).get(made_id)
+        values: Mapping[str, Any] | None = None
+        if text is not None:
+            values = json.loads(text).get("given", {})
+        return values
+
+    def go_over(self, made_id: str, deployed: Deployed, since_ns: int) -> bool:
+        """
+        Run all of it again as it is deployed, but for what was since a time, in ns.
+
+        Returns:
+            Whether it was another definition; else nothing is done.
+        """
+        move = Move(self.orch.workflows, made_id, deployed)
+        if move:
+            move.carry_out(move.due(lambda work: work._row.submitted_ns < since_ns))
+        return bool(move)
+
+    def run_again(self, run_id: str, since_ns: int) -> None:
+        """Run all tasks of a run again, but for those that were since a time, in ns."""
+        run = self.orch.workflows.get(run_id)
+        handles = run.handles
+        since = _as_status_says(since_ns)
+        for name in handles:
+            if any(each in handles for each in run._needs(name)):
+                continue
+            status = self.orch.get_task_status(in_run(run_id, name))
+            submitted = status.submitted
+            if submitted is None or submitted < since:
+                self.again(in_run(run_id, name), downstream=True)
+
+    def fault(self, name: str, error: Exception) -> None:  # noqa: ARG002 - for people
+        """Say that a slot of a schedule, or of a backfill, was refused."""
+        self.orch.drivers.say(DRIVER, error)
+
+
+class RuntimeHost(ScheduleHost):
+    """An orchestrator, as schedules ask it."""
+
+    def __init__(self, runtime: Any, orch: Any) -> None:
+        self._rt: Runtime = runtime
+        self.orch = orch
+
+    @property
+    def rt(self) -> Runtime:
+        """The runtime."""
+        return self._rt
+
+    def fault(self, name: str, error: Exception) -> None:
+        """Say it to people, too: a simulation has none."""
+        super().fault(name, error)
+        teller = self.orch._rt.notices.teller
+        if teller is not None:
+            teller.refused(name, error)
+
+    def wall(self) -> int:
+        """The time in ns that the system's clock shows."""
+        return int(wall() * 1_000_000) * 1_000
+
+    def step(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
+        """Make *change* in one step."""
+        rt = self._rt
+        rt.step(lambda now: change(rt.kernel, now), keep=keep)
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks: all, or none."""
+        self.orch.submit_tasks(tasks)
+
+    def act(self, act: Callable[[], Any]) -> Any:
+        """Do it."""
+        return act()
+
+    @defers_interrupts
+    def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The states of the latest runs of tasks, as far as they are known."""
+        rt = self._rt
+        directory, states = rt.directory, dict[str, TaskState]()
+        with rt.lock:
+            rows = rt.kernel.tasks
+            for task_id in task_ids:
+                row = rows.get(directory.reruns.latest(task_id))
+                if row is not None:
+                    states[task_id] = row.state
+        others = [task_id for task_id in task_ids if task_id not in states]
+        if others:
+            rt.recall(others)
+            with rt.lock:
+                for task_id in others:
+                    latest = directory.reruns.latest(task_id)
+                    if directory.is_known(latest):
+                        states[task_id] = directory.known(latest)._row.state
+        return states
+
+    def again(self, task_id: str, *, downstream: bool) -> str:
+        """Run a task again that has ended: the id of the new run."""
+        # What is deployed otherwise goes over to that: see `go_over`.
+        rerun_id: str = self.orch.rerun_task(
+            task_id, downstream=downstream, definition=AS_IT_WAS
+        ).task_id
+        return rerun_id
+
+    def declares(self) -> bool:
+        """Whether the program says which schedules there are; a command does not."""
+        return self._rt.takes_up
+
+    @defers_interrupts
+    def held(self) -> set[str]:
+        """The tasks, and the runs of those, that are held until somebody decides."""
+        kernel = self._rt.kernel
+        if not kernel.blocked:
+            return set()
+        with self._rt.lock:
+            rows = list(kernel.tasks.values())
+        stems = {
+            stem_of(row.id)
+            for row in rows
+            if row.state is TaskState.BLOCKED and row.extra and row.extra.decision
+        }
+        return stems | {first_of(stem) for stem in stems}
+
+    def add_check(self, check: Callable[[], HealthCheck]) -> None:
+        """Let the health of the orchestrator say what *check* does."""
+        self._rt.health_checks.append(check)
+
+
+class SimulationHost(ScheduleHost):
+    """A simulation, as schedules ask it."""
+
+    def __init__(self, simulation: Any) -> None:
+        self.orch = simulation
+
+    @property
+    def rt(self) -> Any:
+        """The life."""
+        return self.orch.world.living()
+
+    def wall(self) -> int:
+        """The time in ns that the system's clock shows."""
+        wall_ns: int = self.rt.wall()
+        return wall_ns
+
+    def step(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
+        """Make *change* in one step."""
+        del keep
+        life = self.rt
+        self.act(lambda: change(life.kernel, life.now()))
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks: all, or none."""
+        self.act(lambda: self.rt.submit(tasks))
+
+    def act(self, act: Callable[[], Any]) -> Any:
+        """Do it in a step of its own."""
+        return self.orch.world.do_apart(act)
+
+    def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The states of the latest runs of tasks, as far as they are known."""
+        life = self.rt
+        latest = life.directory.reruns.latest
+        states = {each: life.state_of(latest(each)) for each in task_ids}
+        return {each: state for each, state in states.items() if state is not None}
+
+    def again(self, task_id: str, *, downstream: bool) -> str:
+        """Run a task again that has ended: the id of the new run."""
+        del downstream
+        rerun_id: str = self.act(lambda: self.rt.rerun(task_id))
+        return rerun_id
+
+
+def is_run(made_id: str) -> bool:
+    """Whether an id of what a schedule has made is that of a run of a workflow."""
+    return not has_segments(made_id)
+
+
+def _as_status_says(ns: int) -> datetime:
+    """A time of an event as a status of a task has it: in whole microseconds."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ns // 1_000)

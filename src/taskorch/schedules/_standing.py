@@ -1,0 +1,145 @@
+"""How a schedule stands: its next tick, what runs, and why none comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from taskorch.kit.frozen import frozen
+from taskorch.kit.limits import NS
+from taskorch.kit.words import some
+from taskorch.schedules._entry import Entry, nobody_said
+from taskorch.workflows import Workflow, WorkflowFunction
+
+#: What a status has as the definition has it.
+_SAME: Final = ["name", "when", "zone", "catch_up", "overlap", "jitter", "paused"]
+#: How far ahead of the clock what is done must be for the clock to be set back, in ns.
+_AHEAD: Final = NS
+#: Seconds for which a schedule says that the id of a slot was another's.
+_TAKEN: Final = 3_600
+
+
+@frozen
+class ScheduleStatus:
+    """
+    How a schedule stands.
+
+    Attributes:
+        name: Its name.
+        when: Its times.
+        zone: The zone of its times.
+        makes: What it makes: the type of a task, or the name of a workflow.
+        catch_up: What becomes of slots that were missed.
+        overlap: What becomes of a slot while the one before has not ended.
+        jitter: Seconds within which slots are put off.
+        next: Its next slot; None: there is none.
+        done: Up to when its slots are done.
+        running: The ids of what it made and has not ended.
+        paused: Why it is paused, or "".
+        trouble: Why the next slot will not come, or is late, or "".
+        document: What it is, as in a document.
+    """
+
+    name: str
+    when: str
+    zone: str
+    makes: str
+    catch_up: str
+    overlap: str
+    jitter: float
+    next: datetime | None
+    done: datetime
+    running: tuple[str, ...]
+    paused: str
+    trouble: str
+    document: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        summary = f"{self.name} makes {self.makes} at {self.when!r} ({self.zone})."
+        if self.paused:
+            come = f"It is paused: {self.paused}."
+        elif self.next is None:
+            come = "It has no slot any more."
+        else:
+            come = f"Its next slot is {self.next.isoformat()}."
+        sentences = [summary, come]
+        if self.running:
+            rule = {
+                "skip": "a slot that comes before is skipped",
+                "queue": "the next one waits",
+                "cancel": "the next one cancels what runs",
+            }[self.overlap]
+            have = "has" if len(self.running) == 1 else "have"
+            sentences.append(f"{some(self.running)} {have} not ended: {rule}.")
+        if self.trouble:
+            sentences.append(self.trouble)
+        return " ".join(sentences)
+
+    def to_dict(self) -> dict[str, Any]:
+        """How the schedule stands, as JSON has it."""
+        coming = self.next
+        return {
+            "name": self.name,
+            "makes": self.makes,
+            "next": None if coming is None else coming.isoformat(),
+            "done": self.done.isoformat(),
+            "running": list(self.running),
+            "paused": self.paused,
+            "trouble": self.trouble,
+            "definition": dict(self.document),
+            "text": str(self),
+        }
+
+
+def status_of(entry: Entry, wall_ns: int) -> ScheduleStatus:
+    """Return how *entry* stands, under the lock of the book."""
+    definition = entry.definition
+    work = entry.work
+    makes = next(iter(definition.work.values()), "?") if work is None else ""
+    if isinstance(work, Workflow | WorkflowFunction):
+        makes = work.name
+    elif work is not None:
+        makes = work.type
+    first = next(entry.slots(max(entry.done_ns, 0), None), None)
+    return ScheduleStatus(
+        **{name: getattr(definition, name) for name in _SAME},
+        makes=str(makes),
+        next=None if first is None else entry.moment(first),
+        done=entry.moment(entry.done_ns),
+        running=tuple(entry.made),
+        trouble=" ".join(troubles_of(entry, wall_ns)),
+        document=definition.document(),
+    )
+
+
+def troubles_of(entry: Entry, wall_ns: int) -> list[str]:
+    """Say why the next slot does not come, or not as it should."""
+    definition = entry.definition
+    troubles: list[str] = []
+    if entry.trouble:
+        troubles.append(entry.trouble)
+    if entry.taken and wall_ns < entry.taken_ns + _TAKEN * NS:
+        troubles.append(entry.taken)
+    elif entry.work is None:
+        troubles.append(nobody_said(definition))
+    if entry.renamed:
+        troubles.append(
+            f"Nobody has said it in this life, and {entry.renamed} makes the same: "
+            f"it makes nothing. orch.schedules.remove({definition.name!r}) ends it."
+        )
+    elif definition.undeclared_ns:
+        since = entry.moment(definition.undeclared_ns).isoformat(timespec="seconds")
+        troubles.append(
+            f"It is no longer declared: since {since}. Nobody has said it in this "
+            "life, and it goes on: "
+            f"orch.schedules.remove({definition.name!r}) ends it."
+        )
+    made_up_to = max(entry.done_ns, definition.before_ns)
+    if made_up_to > wall_ns + _AHEAD:
+        until = entry.moment(made_up_to).isoformat(timespec="seconds")
+        troubles.append(
+            f"The system's clock was set back: slots up to {until} were made "
+            "before that, and are not made twice."
+        )
+    return troubles

@@ -1,0 +1,427 @@
+"""
+What is made for the ticks of schedules, and what becomes of those that are not made.
+
+Decisions: 0085, 0096, 0126, 0127, 0143, 0217.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch._managers._versions import Deployed
+from taskorch.errors import (
+    DuplicateTaskError,
+    InvalidTaskError,
+    NotRunningError,
+    UsageError,
+)
+from taskorch.events import ScheduleFired, ScheduleQueued, ScheduleSkipped
+from taskorch.kit.fence import log_of
+from taskorch.kit.limits import NS
+from taskorch.kit.plain import VERSIONS
+from taskorch.kit.ticks import TickProgress
+from taskorch.model import Task
+from taskorch.model.ids import stem_of
+from taskorch.schedules._backfill import Backfill
+from taskorch.schedules._book import Book
+from taskorch.schedules._entry import Entry, SlotOrder, task_of, workflow_for
+from taskorch.schedules._host import ScheduleHost, is_run
+from taskorch.schedules._times import moment_ns
+from taskorch.workflows import Workflow, WorkflowFunction
+from taskorch.workflows._functions import declared_by
+from taskorch.workflows._parameters import as_json, kept
+
+if TYPE_CHECKING:
+    from taskorch.kernel import Kernel
+
+#: With `catch_up="none"`, how late a slot may be, in ns.
+_LATE: Final = 60 * NS
+#: Ticks that are made at one time: what others ask is answered in between.
+BATCH: Final = 200
+#: Seconds until a slot that was refused is tried again.
+AGAIN: Final = 30
+_LOG: Final = log_of(__name__)
+
+
+class Ticks:
+    """
+    Decides about each tick that has come, and makes what it is for.
+
+    A tick is made, skipped, or waits for the run before it: an event says which.
+    """
+
+    def __init__(self, host: ScheduleHost, book: Book) -> None:
+        self._host = host
+        self._book = book
+        #: Whether this life has made anything.
+        self.has_made = False
+
+    def make_due(self, entries: list[Entry], now: int) -> None:
+        """Make what is due of some schedules, or say why not, and plan what is next."""
+        with self._book.making:
+            orders: list[SlotOrder] = []
+            current = self._book.schedules()
+            ours = [e for e in entries if current.get(e.definition.name) is e]
+            try:
+                for entry in ours:
+                    try:
+                        orders += self._due_of(entry, now)
+                    except NotRunningError:
+                        raise
+                    except UsageError as error:
+                        self._refused(entry, error, now)
+                self._submit(orders, now)
+            except BaseException:
+                # Whatever it was, it does not end a schedule.
+                for entry in ours:
+                    self._book.plan(entry, now + NS)
+                raise
+
+    def _due_of(self, entry: Entry, now: int) -> list[SlotOrder]:
+        """What is to be made for *entry* now; what is skipped is told here."""
+        definition = entry.definition
+        if definition.paused or entry.renamed:
+            # They are skipped once it goes on: one event says how many.
+            return []
+        try:
+            self._book.ensure_work(entry)
+        except InvalidTaskError as error:
+            self._put_off(entry, error.message, now)
+            return []
+        if entry.is_unsure or entry.done_ns < entry.before_ns:
+            self._note_made(entry, now)
+        slots = self._caught_up(entry, now)
+        with self._book.lock:
+            self._book.forget_ended(entry)
+            running, waiting = (*entry.made,), [*entry.waiting]
+        if len(slots) == 1 and definition.overlap == "skip" and (running or waiting):
+            holder = running[-1] if running else definition.slot_id(waiting[0])
+            self._skip(entry, slots[0], 1, f"{holder} has not ended")
+            slots = []
+        queues = definition.overlap == "queue" and running
+        # No task can wait for a run, which may have been made before a change.
+        before = () if any(map(is_run, running[-1:])) else running[-1:]
+        if (entry.is_run or before != running[-1:]) and (
+            queues or waiting or slots[1:]
+        ):
+            self._queue(entry, slots)
+            slots = [] if running else [*waiting, *slots][:1]
+        else:
+            if slots and definition.overlap == "cancel":
+                self.cancel(running, f"the next slot of {definition.name} has come")
+            # It may have been a run until now: of a task, none waits.
+            slots = [*waiting, *slots]
+        orders: list[SlotOrder] = []
+        for slot in slots:
+            made_id = definition.slot_id(slot)
+            orders.append(SlotOrder(entry, slot, made_id, "clock", before))
+            before = (made_id,)
+        if not orders:
+            self._book.plan(entry)
+        return orders
+
+    def _note_made(self, entry: Entry, now: int) -> None:
+        """Note what was made already, of what waits and of what is due."""
+        definition = entry.definition
+
+        def is_made(slot: int) -> bool:
+            made_id = definition.slot_id(slot)
+            return bool(self._host.known([made_id])) and self._host.is_made_by(
+                made_id, definition.name
+            )
+
+        # Mostly the first has nothing yet: the others are not looked for.
+        slots = [*takewhile(is_made, [*entry.waiting])]
+        self.tell(
+            [
+                SlotOrder(entry, slot, definition.slot_id(slot), "clock")
+                for slot in slots
+            ]
+        )
+        while slots := [*takewhile(is_made, islice(entry.due(now), BATCH))]:
+            before = [slot for slot in slots if slot <= entry.before_ns]
+            if before:
+                why = "it was made before the system's clock was set back"
+                self._skip(entry, before[-1], len(before), why)
+            ours = slots[len(before) :]
+            self.tell(
+                [
+                    SlotOrder(entry, slot, definition.slot_id(slot), "clock")
+                    for slot in ours
+                ]
+            )
+        entry.is_unsure = False
+
+    def _caught_up(self, entry: Entry, now: int) -> list[int]:
+        """The slots that are due and are to be made; the others are skipped."""
+        definition = entry.definition
+        if definition.catch_up == "all":
+            slots = [*islice(entry.due(now), BATCH)]
+            if entry.done_ns < entry.before_ns:
+                # What was made before the clock was set back is noted in its turn.
+                existing = self._host.known(
+                    [definition.slot_id(slot) for slot in slots]
+                )
+                slots = [
+                    *takewhile(
+                        lambda slot: definition.slot_id(slot) not in existing, slots
+                    )
+                ]
+            return slots
+        count, before, kept = entry.missed(now)
+        latest = _LATE + int(definition.jitter * NS)
+        if kept and definition.catch_up == "none" and now > kept[-1] + latest:
+            count, before, kept = count + len(kept), kept[-1], []
+        if count:
+            self._skip(entry, before, count, "nobody was here when they came")
+        return kept
+
+    def _queue(self, entry: Entry, slots: list[int]) -> None:
+        """Let *slots* wait, as runs begin one at a time."""
+        if not slots:
+            return
+        progress = entry.progress.copy()
+        for slot in slots:
+            progress.queued(slot)
+        name = entry.definition.name
+        events = [(ScheduleQueued, name, slot) for slot in slots]
+        self._book.advance(events, [(entry, progress)])
+
+    def passed(self, entry: Entry, now: int, *, put_off: bool) -> tuple[int, int]:
+        """
+        How many slots are due and not made, and the last of them, or 0.
+
+        Without *put_off*, those are among them that jitter has put off.
+        """
+        if entry.is_unsure:
+            self._note_made(entry, now)
+        count, before, last = entry.missed(now, put_off=put_off)
+        return count + len(last), last[-1] if last else before
+
+    def pass_over(
+        self, entry: Entry, now: int, why: str, *, put_off: bool = True
+    ) -> None:
+        """The slots up to *now* that have not come are skipped."""
+        count, last = self.passed(entry, now, put_off=put_off)
+        if count:
+            self._skip(entry, last, count, why)
+
+    def _skip(self, entry: Entry, slot: int, count: int, why: str) -> None:
+        progress = entry.progress.copy()
+        progress.decided(slot)
+        event = ScheduleSkipped, entry.definition.name, slot, count, why
+        self._book.advance([event], [(entry, progress)])
+
+    def cancel(self, running: Iterable[str], why: str) -> None:
+        """Cancel tasks and runs."""
+        for made_id in running:
+            if is_run(made_id):
+                self._host.orch.workflows.cancel(made_id, reason=why)
+            else:
+                self._host.orch.cancel_task(made_id, reason=why)
+
+    def is_taken(self, entry: Entry, now: int, made_id: str) -> bool:
+        """Whether the id of what is made at *now* is that of a slot, or is known."""
+        is_slot = now > entry.done_ns and entry.times.after(now - 1) == now
+        return is_slot or bool(self._host.known([made_id]))
+
+    def make(self, orders: list[SlotOrder]) -> list[SlotOrder]:
+        """
+        Make what *orders* say: one of a schedule before the next.
+
+        Returns:
+            Those whose ids were not another's.
+
+        Raises:
+            UsageError: One was refused.
+        """
+        tasks: list[Task] = []
+        lost = set[int]()
+        for order in orders:
+            work = order.entry.work
+            if isinstance(work, Workflow | WorkflowFunction):
+                workflow, values = workflow_for(work, order)
+                # It is there already, if it was made in an earlier life, and edited.
+                try:
+                    note, own = order.note(values), order.parameters or {}
+                    self._host.start(workflow, order.made_id, note, own)
+                except DuplicateTaskError:
+                    self._refuse_taken(order, lost)
+            elif work is not None:
+                tasks.append(task_of(work, order))
+                if order.parameters:
+                    self._keep_given(order)
+        if tasks:
+            try:
+                self._host.submit(tasks)
+            except DuplicateTaskError:
+                # As above. Which of several it is, is not said.
+                if orders[1:]:
+                    raise
+                self._refuse_taken(orders[0], lost)
+        return [order for order in orders if id(order) not in lost]
+
+    def _keep_given(self, order: SlotOrder) -> None:
+        """Keep what a task was given besides the parameters of its schedule."""
+        values = as_json(kept(order.parameters or {}))
+        text, made_id = json.dumps({"given": values}), order.made_id
+
+        def change(kernel: Kernel, now: int) -> None:
+            kernel.keep_document(VERSIONS, made_id, text, now)
+
+        self._host.step(change, keep=False)
+
+    def _refuse_taken(self, order: SlotOrder, lost: set[int]) -> None:
+        """
+        In an `except`: say that the id of a slot is another's, if it is, and go on.
+
+        Raises:
+            DuplicateTaskError: It is, and somebody asked for the slot, and hears it.
+        """
+        name = order.entry.definition.name
+        if self._host.is_made_by(order.made_id, name):
+            return
+        if order.by != "clock":
+            raise  # noqa: PLE0704 - see above
+        lost.add(id(order))
+        self._skip(order.entry, order.slot_ns, 1, f"{order.made_id} is another task's")
+        order.entry.taken_ns = self._host.wall()
+        order.entry.taken = (
+            f"The slot {order.slot.isoformat()} was not made: its id, "
+            f"{order.made_id}, is that of another task."
+        )
+        _LOG.warning("schedule %s: %s", name, order.entry.taken)
+
+    def tell(self, orders: list[SlotOrder], backfill: Backfill | None = None) -> None:
+        """Note which slots have what they are for, and how far a backfill came so."""
+        if not orders:
+            return
+        self.has_made = True
+        moved = dict[int, tuple[Entry, TickProgress]]()
+        events: list[tuple[Any, ...]] = []
+        for order in orders:
+            entry, slot = order.entry, order.slot_ns
+            name, made_id, by = entry.definition.name, order.made_id, order.by
+            events.append((ScheduleFired, name, slot, made_id, by))
+            if by != "trigger":
+                _, progress = moved.setdefault(
+                    id(entry), (entry, entry.progress.copy())
+                )
+                progress.fired(slot, by)
+        self._book.advance(events, moved.values(), backfill)
+        with self._book.lock:
+            for order in orders:
+                entry = order.entry
+                stem = stem_of(order.made_id)
+                entry.made.pop(stem, None)
+                if backfill is None:
+                    # Those of a backfill are in no slot's way.
+                    entry.made[stem] = None
+                if order.by == "clock":
+                    entry.trouble = ""
+
+    def _submit(self, orders: list[SlotOrder], now: int) -> None:
+        """Submit what is due of many schedules, at once as far as it can be."""
+        refused: set[int] = set()
+        for place in range(0, len(orders), BATCH):
+            batch = orders[place : place + BATCH]
+            accepted = [order for order in batch if id(order.entry) not in refused]
+            try:
+                accepted = self.make(accepted)
+            except NotRunningError:
+                raise
+            except UsageError:
+                accepted = self._one_by_one(accepted, refused, now)
+            self.tell(accepted)
+        entries = {id(order.entry): order.entry for order in orders}
+        for key, entry in entries.items():
+            if key not in refused:
+                self._book.plan(entry)
+
+    def _one_by_one(
+        self, orders: list[SlotOrder], refused: set[int], now: int
+    ) -> list[SlotOrder]:
+        """Make what can be made: of a schedule, nothing after what was *refused*."""
+        accepted: list[SlotOrder] = []
+        for order in orders:
+            if id(order.entry) in refused:
+                continue
+            try:
+                accepted += self.make([order])
+            except NotRunningError:
+                raise
+            except UsageError as error:
+                refused.add(id(order.entry))
+                self._refused(order.entry, error, now)
+        return accepted
+
+    def _refused(self, entry: Entry, error: UsageError, now: int) -> None:
+        """What is due was refused: it is tried again, and everybody hears why."""
+        self._put_off(entry, f"It was refused, and is tried again: {error}.", now)
+        self._host.fault(entry.definition.name, error)
+
+    def _put_off(self, entry: Entry, trouble: str, now: int) -> None:
+        """Try again later to make what is due."""
+        with self._book.lock:
+            entry.trouble = trouble
+            entry.again_ns = now + AGAIN * NS
+            self._book.plan(entry, entry.again_ns)
+
+    def deployed(self, made_id: str) -> Deployed | None:
+        """
+        What a task, or a run, is today, if a schedule that there is has made it.
+
+        Raises:
+            InvalidTaskError: The schedule makes something else today, or its parameters
+                are not those of what it makes.
+        """
+        source = self._host.made_for(made_id)
+        if source.schedule is None or source.slot is None:
+            return None
+        with self._book.lock:
+            entry = self._book.schedules().get(source.schedule)
+            if entry is None:
+                return None
+            with suppress(InvalidTaskError):
+                self._book.ensure_work(entry)
+        if entry.work is None:
+            return None
+        slot = moment_ns("slot", source.slot, entry.times.zone) or 0
+        values = self._host.given_to(made_id)
+        if values is None:
+            is_own = made_id == entry.definition.slot_id(slot)
+            values = {} if is_own else source.parameters
+        return self.deployed_for(entry, slot, made_id, values)
+
+    def deployed_for(
+        self, entry: Entry, slot: int, made_id: str, values: Mapping[str, Any]
+    ) -> Deployed:
+        """
+        What a task, or a run, of a tick is today, with *values* besides the own ones.
+
+        Raises:
+            InvalidTaskError: The schedule makes something else today, or its parameters
+                are not those of what it makes.
+        """
+        work, name = entry.work, entry.definition.name
+        if entry.is_run != is_run(made_id):
+            kinds = (
+                ("a workflow", "a task") if entry.is_run else ("a task", "a workflow")
+            )
+            msg = f"the schedule {name} makes {kinds[0]} today, and {made_id} is of "
+            msg += f"{kinds[1]}"
+            hint = "definition='as_it_was' runs it again; or remove it, and backfill"
+            raise InvalidTaskError(msg, hint=hint)
+        if not isinstance(work, Task) and work is not None and declared_by(work):
+            values = {key: values[key] for key in values if key in declared_by(work)}
+        order = SlotOrder(entry, slot, made_id, "backfill", (), values)
+        said_by = f"schedule {name}"
+        if isinstance(work, Workflow | WorkflowFunction):
+            workflow, values = workflow_for(work, order)
+            return Deployed(said_by, None, workflow, order.note(values))
+        assert work is not None  # noqa: S101 - its caller has it
+        return Deployed(said_by, task_of(work, order))
