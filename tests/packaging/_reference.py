@@ -442,8 +442,7 @@ BY_HAND = {
     "kept": "a mapping of the program",
     "schedules.add schedules.add_document": "`taskorch schedules JOURNAL add`; a service takes no new ones",
     "schedules.next schedules.explain": "`schedule_status` has it",
-    "schedules.check schedules.restore schedules.due schedules.carry_out schedules.set_back schedules.say_what_is_gone "
-    "schedules.reset": "the work of schedules",
+    "schedules.check schedules.restore": "the work of schedules",
     "governance.approve_waiver governance.reject_waiver": "`answer` does it: a waiver is a question",
     "governance.waiver": "`governance.waivers` has it",
     "governance.replay": "`taskorch policy replay` reads a journal",

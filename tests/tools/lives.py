@@ -300,9 +300,7 @@ ACTS: Final = frozenset(
     resources.raise_budget resources.set_quotas resources.set_saturation
     schedules.add schedules.add_document schedules.remove schedules.pause
     schedules.resume schedules.trigger schedules.backfill schedules.cancel_backfill
-    schedules.pause_backfill schedules.resume_backfill schedules.carry_out
-    schedules.due schedules.reset schedules.restore schedules.say_what_is_gone
-    schedules.set_back
+    schedules.pause_backfill schedules.resume_backfill schedules.restore
     workflows.start workflows.cancel workflows.pause workflows.resume
     workflows.restart workflows.approve workflows.reject
     run.wait_paused

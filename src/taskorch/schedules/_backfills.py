@@ -35,9 +35,9 @@ from taskorch.schedules._backfill import (
     Backfilled,
     TickRun,
 )
-from taskorch.schedules._book import Book
+from taskorch.schedules._book import ScheduleBook
 from taskorch.schedules._entry import (
-    Entry,
+    LiveSchedule,
     SlotOrder,
     as_plain,
     id_with,
@@ -55,10 +55,10 @@ _MOST: Final = 100_000
 _LOG: Final = log_of(__name__)
 
 
-class Backfills:
+class BackfillRuns:
     """Begins the runs of backfills, and notes how they end."""
 
-    def __init__(self, host: ScheduleHost, book: Book, ticks: Ticks) -> None:
+    def __init__(self, host: ScheduleHost, book: ScheduleBook, ticks: Ticks) -> None:
         self._host = host
         self._book = book
         self._ticks = ticks
@@ -207,7 +207,7 @@ class Backfills:
         if backfill is None:
             return
         changed = attrs.evolve(self._with_ends(backfill), trouble="")
-        entry: Entry | None = None
+        entry: LiveSchedule | None = None
         refusal: UsageError | None = None
         if changed.may_begin:
             try:
@@ -269,7 +269,7 @@ class Backfills:
             paused=paused,
         )
 
-    def _with_next(self, entry: Entry, backfill: Backfill) -> Backfill:
+    def _with_next(self, entry: LiveSchedule, backfill: Backfill) -> Backfill:
         """A backfill with the ticks that come next, as far as they may begin."""
         slots = self._book.slots_of(backfill)
         place, already = backfill.place, backfill.already
@@ -317,7 +317,7 @@ class Backfills:
             ended_ns=backfill.ended_ns or self._host.wall(),
         )
 
-    def _begin(self, entry: Entry, backfill: Backfill) -> None:
+    def _begin(self, entry: LiveSchedule, backfill: Backfill) -> None:
         """
         Make what is decided and not made yet; it is noted as far as it was made.
 
@@ -338,7 +338,7 @@ class Backfills:
                 self._ticks.tell(begun, backfill)
 
     def _begin_one(
-        self, entry: Entry, backfill: Backfill, made_id: str, run: TickRun
+        self, entry: LiveSchedule, backfill: Backfill, made_id: str, run: TickRun
     ) -> SlotOrder:
         """Make what is for one tick, unless a life that was killed has made it."""
         # With other parameters, the slot itself is not done.
@@ -371,7 +371,7 @@ class Backfills:
         return order
 
     def _ids_with(
-        self, entry: Entry, slots: list[int], parameters: Mapping[str, Any]
+        self, entry: LiveSchedule, slots: list[int], parameters: Mapping[str, Any]
     ) -> list[str]:
         """
         The ids of what is made for slots with these parameters besides the own ones.
@@ -388,7 +388,7 @@ class Backfills:
         return ids
 
     def _id_that_is_for(
-        self, entry: Entry, slot: int, values: Mapping[str, Any]
+        self, entry: LiveSchedule, slot: int, values: Mapping[str, Any]
     ) -> str:
         """
         The id that is free, or has these parameters: of others, the word may be alike.

@@ -34,7 +34,12 @@ from taskorch.schedules._definition import (
     Work,
     read_definition,
 )
-from taskorch.schedules._entry import Entry, nobody_said, ticks_between, values_of
+from taskorch.schedules._entry import (
+    LiveSchedule,
+    nobody_said,
+    ticks_between,
+    values_of,
+)
 from taskorch.schedules._host import ScheduleHost
 
 if TYPE_CHECKING:
@@ -47,7 +52,7 @@ _BACK: Final = 3 * 3_600 * NS
 _TO_DECLARE: Final = 2 * NS
 #: What a document says of what is made.
 _MADE: Final = ("task", "workflow")
-#: Backfills that are kept, if more have not ended: the latest of those that have.
+#: BackfillRuns that are kept, if more have not ended: the latest of those that have.
 _KEPT: Final = 50
 _TWO: Final = "a schedule has two documents, the objects NAME and NAME/ticks"
 #: What reading a document raises that somebody else has written.
@@ -58,7 +63,7 @@ _NONE_OF_OURS: Final = (
 _LOG: Final = log_of(__name__)
 
 
-class Book:
+class ScheduleBook:
     """
     The schedules and backfills of this life: what each is, and how far it came.
 
@@ -77,7 +82,7 @@ class Book:
         self.works: dict[str, Work] = {}
         #: Those of them that a file says.
         self.of_file: set[str] = set()
-        self._entries: dict[str, Entry] | None = None
+        self._entries: dict[str, LiveSchedule] | None = None
         self._backfills: dict[str, Backfill] = {}
         #: The ticks of backfills, which are reckoned once.
         self._backfill_slots: dict[str, list[int]] = {}
@@ -87,14 +92,14 @@ class Book:
         #: Until when this life has time to say its schedules, in ns; 0: not begun.
         self._declared_by = 0
 
-    def schedules(self) -> dict[str, Entry]:
+    def schedules(self) -> dict[str, LiveSchedule]:
         """The schedules, as the journal has them at first."""
         with self.lock:
             return self._read_all() if self._entries is None else self._entries
 
-    def _read_all(self) -> dict[str, Entry]:
+    def _read_all(self) -> dict[str, LiveSchedule]:
         """Under the lock: read what earlier lives have left."""
-        entries = self._entries = dict[str, Entry]()
+        entries = self._entries = dict[str, LiveSchedule]()
         self._heap.clear()
         self._backfill_slots.clear()
         with self._host.kernel() as kernel:
@@ -115,7 +120,7 @@ class Book:
         return entries
 
     def _read_kept(
-        self, entries: dict[str, Entry], name: str, texts: Mapping[str, str]
+        self, entries: dict[str, LiveSchedule], name: str, texts: Mapping[str, str]
     ) -> None:
         """Add a schedule, unless its two documents are none of ours."""
         try:
@@ -132,7 +137,7 @@ class Book:
 
     def _read(
         self, name: str, document: dict[str, Any], progress: TickProgress
-    ) -> Entry:
+    ) -> LiveSchedule:
         work: Work | None = None
         origin = {key: document.pop(key) for key in ORIGIN if key in document}
         try:
@@ -153,9 +158,9 @@ class Book:
         definition = definition.with_origin(origin)
         if work is None:
             work = self.works.get(name)
-        return Entry(definition, work, definition.times(), progress)
+        return LiveSchedule(definition, work, definition.times(), progress)
 
-    def _find_unfinished(self, entries: Mapping[str, Entry]) -> None:
+    def _find_unfinished(self, entries: Mapping[str, LiveSchedule]) -> None:
         """Note what earlier incarnations have made, and has not ended."""
         apart = {name for each in self._backfills.values() for name in each.runs}
         for task_id, metadata in self._host.unfinished():
@@ -166,7 +171,7 @@ class Book:
             if entry is not None and made_id not in apart:
                 entry.made[made_id] = None
 
-    def ensure_work(self, entry: Entry) -> None:
+    def ensure_work(self, entry: LiveSchedule) -> None:
         """
         Know what *entry* makes; its function may have come by now.
 
@@ -185,7 +190,7 @@ class Book:
         if entry.work is None:
             raise InvalidTaskError(nobody_said(entry.definition))
 
-    def entry(self, name: str, *, makes: bool = False) -> Entry:
+    def entry(self, name: str, *, makes: bool = False) -> LiveSchedule:
         """
         Return the schedule of a name, and know what it makes, if it *makes* now.
 
@@ -243,7 +248,7 @@ class Book:
             self.drop_backfills(over[: len(over) - _KEPT + 1])
         self.keep_backfill(backfill)
 
-    def keep(self, *entries: Entry) -> None:
+    def keep(self, *entries: LiveSchedule) -> None:
         """Keep what schedules are, and how far they came."""
         states = [(e.definition, e.definition.text(), e.progress) for e in entries]
 
@@ -284,7 +289,7 @@ class Book:
     def advance(
         self,
         events: Iterable[tuple[Any, ...]],
-        moved: Iterable[tuple[Entry, TickProgress]],
+        moved: Iterable[tuple[LiveSchedule, TickProgress]],
         backfill: Backfill | None = None,
     ) -> None:
         """
@@ -313,7 +318,7 @@ class Book:
             for entry, progress in moved:
                 entry.progress = progress
 
-    def plan(self, entry: Entry, not_before: int = 0) -> None:
+    def plan(self, entry: LiveSchedule, not_before: int = 0) -> None:
         """Note when the next slot is due."""
         with self.lock:
             entry.slot_ns = slot = next(entry.slots(entry.done_ns, None), None)
@@ -323,9 +328,9 @@ class Book:
                 self._number += 1
                 heappush(self._heap, (due, self._number, entry.definition.name))
 
-    def come_due(self, now: int) -> dict[str, Entry]:
+    def come_due(self, now: int) -> dict[str, LiveSchedule]:
         """Under the lock: take the schedules that are due by *now*, by their names."""
-        due = dict[str, Entry]()
+        due = dict[str, LiveSchedule]()
         while self._heap and self._heap[0][0] <= now:
             due_ns, _, name = heappop(self._heap)
             entry = self.schedules().get(name)
@@ -338,7 +343,7 @@ class Book:
         """Under the lock: return when the next schedule is due, if one is."""
         return [self._heap[0][0]] if self._heap else []
 
-    def forget_ended(self, entry: Entry) -> None:
+    def forget_ended(self, entry: LiveSchedule) -> None:
         """Under the lock: note which of what it made have ended."""
         if entry.made:
             for made_id in self._host.ended([*entry.made]):
@@ -359,7 +364,7 @@ class Book:
                 self._backfill_slots[backfill.backfill_id] = slots
         return slots
 
-    def claim(self, entry: Entry) -> None:
+    def claim(self, entry: LiveSchedule) -> None:
         """Note which slots that come are a backfill's to make."""
         claimed: set[int] = set()
         for backfill in self.all_backfills():
@@ -405,7 +410,7 @@ class Book:
             return None
         self._declared_by = -1
         with self.making, self.lock:
-            gone: list[Entry] = []
+            gone: list[LiveSchedule] = []
             for name, entry in self.schedules().items():
                 definition = entry.definition
                 if entry.work is None:

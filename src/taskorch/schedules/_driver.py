@@ -27,9 +27,9 @@ from taskorch.schedules._host import DRIVER, ScheduleHost
 
 if TYPE_CHECKING:
     from taskorch.protocols import DriverView
-    from taskorch.schedules._backfills import Backfills
-    from taskorch.schedules._book import Book
-    from taskorch.schedules._entry import Entry
+    from taskorch.schedules._backfills import BackfillRuns
+    from taskorch.schedules._book import ScheduleBook
+    from taskorch.schedules._entry import LiveSchedule
     from taskorch.schedules._ticks import Ticks
 
 #: How far back the system's clock must go to be set back, in ns.
@@ -42,7 +42,7 @@ _CHANGES: Final = (
 )
 
 
-class Awaited:
+class AwaitedRuns:
     """
     The tasks and runs that something waits for: the driver wakes when one changes.
 
@@ -89,8 +89,8 @@ class _CarryOut:
     """The command of the driver: make what is due, and go on with backfills."""
 
     ticks: Ticks
-    entries: list[Entry]
-    backfills: Backfills
+    entries: list[LiveSchedule]
+    backfills: BackfillRuns
     backfill_ids: list[str]
     wall_ns: int
 
@@ -111,12 +111,12 @@ class ScheduleDriver:
         self,
         rests: Callable[[], bool],
         host: ScheduleHost,
-        book: Book,
+        book: ScheduleBook,
         ticks: Ticks,
-        backfills: Backfills,
+        backfills: BackfillRuns,
     ) -> None:
         self._parts = rests, host, book, ticks, backfills
-        self._awaited = Awaited(host)
+        self._awaited = AwaitedRuns(host)
         #: The latest that the system's clock has shown, since it was set back.
         self._latest = 0
 
@@ -147,7 +147,7 @@ class ScheduleDriver:
         command = _CarryOut(ticks, entries, backfills, backfill_ids, wall_ns)
         return [command], now + 0.001
 
-    def _due(self, now: int) -> tuple[list[Entry], list[str], list[int]]:
+    def _due(self, now: int) -> tuple[list[LiveSchedule], list[str], list[int]]:
         """
         Look what is due by *now*, of the system's clock, and when something is next.
 

@@ -39,7 +39,7 @@ _NO_SUCH_VALUES: Final = (
 
 
 @attrs.define(eq=False)
-class Entry:
+class LiveSchedule:
     """A schedule of this incarnation: its ticks, and how far they came."""
 
     definition: Definition
@@ -158,7 +158,7 @@ class Entry:
 class SlotOrder:
     """What is to be made for a slot."""
 
-    entry: Entry
+    entry: LiveSchedule
     slot_ns: int
     made_id: str
     #: `clock`, `trigger` or `backfill`.
@@ -217,7 +217,7 @@ def workflow_for(
 
 
 def plain_parameters(
-    entry: Entry, parameters: Mapping[str, Any] | None, slots: list[int]
+    entry: LiveSchedule, parameters: Mapping[str, Any] | None, slots: list[int]
 ) -> dict[str, Any]:
     """
     Parameters of a backfill as JSON has them.
@@ -237,7 +237,7 @@ def plain_parameters(
 
 
 def values_of(
-    entry: Entry, slot_ns: int, parameters: Mapping[str, Any]
+    entry: LiveSchedule, slot_ns: int, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """
     All parameters of what is made for a slot, if they are not the schedule's own.
@@ -278,7 +278,10 @@ def as_plain(values: Mapping[str, Any], *, has_slot: bool) -> dict[str, Any]:
 
 
 def id_with(
-    entry: Entry, slot_ns: int, values: Mapping[str, Any], length: int = DIGESTS[0]
+    entry: LiveSchedule,
+    slot_ns: int,
+    values: Mapping[str, Any],
+    length: int = DIGESTS[0],
 ) -> str:
     """The id of what is made for a slot with *values*; none: with the own ones."""
     word = f"-{digest_of(values, length)}" if values else ""
@@ -289,7 +292,7 @@ def ticks_between(definition: Definition, first_ns: int, last_ns: int) -> Iterat
     """Reckon all ticks from a time to another, whatever became of them."""
     # With times of its own: those of the schedule are asked meanwhile.
     progress = TickProgress(first_ns - 1)
-    bare = Entry(definition, None, definition.times(), progress)
+    bare = LiveSchedule(definition, None, definition.times(), progress)
     return bare.slots(first_ns - 1, last_ns)
 
 

@@ -32,8 +32,8 @@ from taskorch.schedules._backfill import (
     BackfillStatus,
     check_options,
 )
-from taskorch.schedules._backfills import Backfills
-from taskorch.schedules._book import Book, keep_text
+from taskorch.schedules._backfills import BackfillRuns
+from taskorch.schedules._book import ScheduleBook, keep_text
 from taskorch.schedules._definition import (
     Definition,
     Importable,
@@ -43,7 +43,7 @@ from taskorch.schedules._definition import (
     read_definition,
 )
 from taskorch.schedules._driver import ScheduleDriver
-from taskorch.schedules._entry import Entry, SlotOrder
+from taskorch.schedules._entry import LiveSchedule, SlotOrder
 from taskorch.schedules._host import DRIVER, RuntimeHost, ScheduleHost
 from taskorch.schedules._standing import ScheduleStatus, status_of, troubles_of
 from taskorch.schedules._ticks import Ticks
@@ -87,9 +87,9 @@ class ScheduleManager:
         #: with by the next life, as if nobody had been there.
         self.rests: bool = False
         self._host = host
-        self._book = Book(host)
+        self._book = ScheduleBook(host)
         self._ticks = Ticks(host, self._book)
-        self._backfills = Backfills(host, self._book, self._ticks)
+        self._backfills = BackfillRuns(host, self._book, self._ticks)
 
     if not TYPE_CHECKING:
 
@@ -231,7 +231,9 @@ class ScheduleManager:
             definition = attrs.evolve(definition, source=source)
             old = None if entry is None else entry.definition
             if entry is None:
-                entry = Entry(definition, work, definition.times(), TickProgress(now))
+                entry = LiveSchedule(
+                    definition, work, definition.times(), TickProgress(now)
+                )
                 entry.older_ns = host.now()
             else:
                 definition = self._changed(entry, definition, now)
@@ -248,7 +250,7 @@ class ScheduleManager:
         host.orch.drivers.wake(DRIVER)
         return self.status(name)
 
-    def _changed(self, entry: Entry, new: Definition, now: int) -> Definition:
+    def _changed(self, entry: LiveSchedule, new: Definition, now: int) -> Definition:
         """What *entry* is from now on; what its times of before leave out is told."""
         old = entry.definition
         if new.timing() != old.timing():

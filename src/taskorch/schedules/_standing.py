@@ -9,7 +9,7 @@ from typing import Any, Final
 from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.words import some
-from taskorch.schedules._entry import Entry, nobody_said
+from taskorch.schedules._entry import LiveSchedule, nobody_said
 from taskorch.workflows import Workflow, WorkflowFunction
 
 #: What a status has as the definition has it.
@@ -92,7 +92,7 @@ class ScheduleStatus:
         }
 
 
-def status_of(entry: Entry, wall_ns: int) -> ScheduleStatus:
+def status_of(entry: LiveSchedule, wall_ns: int) -> ScheduleStatus:
     """Return how *entry* stands, under the lock of the book."""
     definition = entry.definition
     work = entry.work
@@ -113,7 +113,7 @@ def status_of(entry: Entry, wall_ns: int) -> ScheduleStatus:
     )
 
 
-def troubles_of(entry: Entry, wall_ns: int) -> list[str]:
+def troubles_of(entry: LiveSchedule, wall_ns: int) -> list[str]:
     """Say why the next slot does not come, or not as it should."""
     definition = entry.definition
     troubles: list[str] = []

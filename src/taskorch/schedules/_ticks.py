@@ -27,8 +27,8 @@ from taskorch.kit.ticks import TickProgress
 from taskorch.model import Task
 from taskorch.model.ids import stem_of
 from taskorch.schedules._backfill import Backfill
-from taskorch.schedules._book import Book
-from taskorch.schedules._entry import Entry, SlotOrder, task_of, workflow_for
+from taskorch.schedules._book import ScheduleBook
+from taskorch.schedules._entry import LiveSchedule, SlotOrder, task_of, workflow_for
 from taskorch.schedules._host import ScheduleHost, is_run
 from taskorch.schedules._times import moment_ns
 from taskorch.workflows import Workflow, WorkflowFunction
@@ -54,13 +54,13 @@ class Ticks:
     A tick is made, skipped, or waits for the run before it: an event says which.
     """
 
-    def __init__(self, host: ScheduleHost, book: Book) -> None:
+    def __init__(self, host: ScheduleHost, book: ScheduleBook) -> None:
         self._host = host
         self._book = book
         #: Whether this life has made anything.
         self.has_made = False
 
-    def make_due(self, entries: list[Entry], now: int) -> None:
+    def make_due(self, entries: list[LiveSchedule], now: int) -> None:
         """Make what is due of some schedules, or say why not, and plan what is next."""
         with self._book.making:
             orders: list[SlotOrder] = []
@@ -81,7 +81,7 @@ class Ticks:
                     self._book.plan(entry, now + NS)
                 raise
 
-    def _due_of(self, entry: Entry, now: int) -> list[SlotOrder]:
+    def _due_of(self, entry: LiveSchedule, now: int) -> list[SlotOrder]:
         """What is to be made for *entry* now; what is skipped is told here."""
         definition = entry.definition
         if definition.paused or entry.renamed:
@@ -124,7 +124,7 @@ class Ticks:
             self._book.plan(entry)
         return orders
 
-    def _note_made(self, entry: Entry, now: int) -> None:
+    def _note_made(self, entry: LiveSchedule, now: int) -> None:
         """Note what was made already, of what waits and of what is due."""
         definition = entry.definition
 
@@ -156,7 +156,7 @@ class Ticks:
             )
         entry.is_unsure = False
 
-    def _caught_up(self, entry: Entry, now: int) -> list[int]:
+    def _caught_up(self, entry: LiveSchedule, now: int) -> list[int]:
         """The slots that are due and are to be made; the others are skipped."""
         definition = entry.definition
         if definition.catch_up == "all":
@@ -180,7 +180,7 @@ class Ticks:
             self._skip(entry, before, count, "nobody was here when they came")
         return kept
 
-    def _queue(self, entry: Entry, slots: list[int]) -> None:
+    def _queue(self, entry: LiveSchedule, slots: list[int]) -> None:
         """Let *slots* wait, as runs begin one at a time."""
         if not slots:
             return
@@ -191,7 +191,9 @@ class Ticks:
         events = [(ScheduleQueued, name, slot) for slot in slots]
         self._book.advance(events, [(entry, progress)])
 
-    def passed(self, entry: Entry, now: int, *, put_off: bool) -> tuple[int, int]:
+    def passed(
+        self, entry: LiveSchedule, now: int, *, put_off: bool
+    ) -> tuple[int, int]:
         """
         How many slots are due and not made, and the last of them, or 0.
 
@@ -203,14 +205,14 @@ class Ticks:
         return count + len(last), last[-1] if last else before
 
     def pass_over(
-        self, entry: Entry, now: int, why: str, *, put_off: bool = True
+        self, entry: LiveSchedule, now: int, why: str, *, put_off: bool = True
     ) -> None:
         """The slots up to *now* that have not come are skipped."""
         count, last = self.passed(entry, now, put_off=put_off)
         if count:
             self._skip(entry, last, count, why)
 
-    def _skip(self, entry: Entry, slot: int, count: int, why: str) -> None:
+    def _skip(self, entry: LiveSchedule, slot: int, count: int, why: str) -> None:
         progress = entry.progress.copy()
         progress.decided(slot)
         event = ScheduleSkipped, entry.definition.name, slot, count, why
@@ -224,7 +226,7 @@ class Ticks:
             else:
                 self._host.orch.cancel_task(made_id, reason=why)
 
-    def is_taken(self, entry: Entry, now: int, made_id: str) -> bool:
+    def is_taken(self, entry: LiveSchedule, now: int, made_id: str) -> bool:
         """Whether the id of what is made at *now* is that of a slot, or is known."""
         is_slot = now > entry.done_ns and entry.times.after(now - 1) == now
         return is_slot or bool(self._host.known([made_id]))
@@ -301,7 +303,7 @@ class Ticks:
         if not orders:
             return
         self.has_made = True
-        moved = dict[int, tuple[Entry, TickProgress]]()
+        moved = dict[int, tuple[LiveSchedule, TickProgress]]()
         events: list[tuple[Any, ...]] = []
         for order in orders:
             entry, slot = order.entry, order.slot_ns
@@ -359,12 +361,12 @@ class Ticks:
                 self._refused(order.entry, error, now)
         return accepted
 
-    def _refused(self, entry: Entry, error: UsageError, now: int) -> None:
+    def _refused(self, entry: LiveSchedule, error: UsageError, now: int) -> None:
         """What is due was refused: it is tried again, and everybody hears why."""
         self._put_off(entry, f"It was refused, and is tried again: {error}.", now)
         self._host.fault(entry.definition.name, error)
 
-    def _put_off(self, entry: Entry, trouble: str, now: int) -> None:
+    def _put_off(self, entry: LiveSchedule, trouble: str, now: int) -> None:
         """Try again later to make what is due."""
         with self._book.lock:
             entry.trouble = trouble
@@ -398,7 +400,7 @@ class Ticks:
         return self.deployed_for(entry, slot, made_id, values)
 
     def deployed_for(
-        self, entry: Entry, slot: int, made_id: str, values: Mapping[str, Any]
+        self, entry: LiveSchedule, slot: int, made_id: str, values: Mapping[str, Any]
     ) -> Deployed:
         """
         What a task, or a run, of a tick is today, with *values* besides the own ones.
