@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from time import sleep
+
 import pytest
 from tests.planning.feasible import faults_of
 from tests.planning.tools import do
 
-from taskorch import Resources, Task, TaskOrchestrator, Workflow
+from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.errors import PlanningError
 from taskorch.planning import (
     Before,
     Deadline,
     MaxCost,
     MaxPeak,
+    Problem,
     TaskRequest,
 )
+from taskorch.planning._feasibility import in_time
+from taskorch.planning._scheduling import parallel
+from taskorch.planning._waits import waits_that_keep
 
 
 def test_what_is_said_of_small_requests_is_so():
@@ -222,18 +228,72 @@ def test_times_below_a_unit_add_up_to_no_refusal():
 
 
 def test_a_plan_of_the_same_shape_keeps_its_own_deadline():
+    """Three on two workers: no bound says that it is late, only the order does."""
+    orch = TaskOrchestrator(concurrency=2)
+
+    @orch.planner.template("go")
+    def go(day):
+        flow = Workflow("w")
+        for name in "abc":
+            flow.add(Task("step", day, id=name))
+        return flow
+
+    def planned(day):
+        return orch.planner.plan(asked(Deadline(100), context={"day": day}), cache=True)
+
+    for _ in range(65):
+        orch.planner.estimator.observe("step", 49.8)
+    assert float(planned(1).estimated_duration) == pytest.approx(99.6)
+    for _ in range(60):
+        orch.planner.estimator.observe("step", 50.2)
+    with pytest.raises(PlanningError, match="takes 100"):
+        planned(2)
+
+
+def test_ways_that_nobody_had_time_for_are_no_proof():
+    """The third would do: of what was not looked at, nothing is said."""
     orch = TaskOrchestrator()
-    domain = orch.planner.domain("d")
-    domain.operator(
-        lambda state, seconds: state.set("x", seconds),
-        name="step",
-        duration=lambda seconds: seconds,
-        resources=Resources(),
-        run=do,
-    )
-    limit = Deadline(100)
-    first = asked(limit, kind="step", context={"args": [99.6]})
-    then = asked(limit, kind="step", context={"args": [100.4]})
-    assert float(orch.planner.plan(first, cache=True).estimated_duration) == 99.6
-    with pytest.raises(PlanningError, match=r"takes 100\.4 s"):
-        orch.planner.plan(then, cache=True)
+
+    class Slow:
+        def decompose(self, request):
+            for seconds in (50, 40, 5):
+                flow = Workflow(f"w{seconds}")
+                flow.task(do, 1, id="only", expected=seconds)
+                yield flow
+                sleep(0.05)
+
+    orch.planner.decomposer = Slow()
+    refusal = refused(orch, Deadline(10), max_seconds=0.01)
+    assert refusal.conflict == ()
+    assert "given up" in str(refusal)
+    assert "cannot" not in str(refusal)
+    assert len(orch.planner.plan(asked(Deadline(10)), max_seconds=60).tasks) == 1
+
+
+def test_orders_that_nobody_had_time_for_are_no_proof():
+    """Five slots are full from the first moment to the last, in some order."""
+    seconds = 390, 595, 356, 379, 133, 378, 439, 46, 134, 59, 424, 559, 244, 486, 363
+    assert sum(seconds) == 5 * 997
+    orch = shared(*((each, 1) for each in seconds), cpu=5)
+    conflict: tuple[str, ...] = ()
+    try:
+        plan = orch.planner.plan(asked(Deadline(997)))
+        assert orch.simulate(plan).makespan == 997
+    except PlanningError as refusal:
+        conflict = refusal.conflict
+    assert conflict == ()
+    assert refused(orch, Deadline(996.9)).conflict == ("the deadline of 996.9 s",)
+
+
+def test_the_last_waits_give_the_schedule_whatever_there_is():
+    """With as much of all as one likes, each task begins as the schedule says."""
+    durations, capacities = [3, 3, 2, 2, 2], [2]
+    problem = Problem(durations, [[] for _ in durations], [[1]] * 5, capacities)
+    order = in_time(problem, 6)
+    schedule = order.schedule
+    assert schedule is not None
+    *_, last = waits_that_keep(problem, schedule, (), problem)
+    parents = [[up for up, then in last if then == number] for number in range(5)]
+    without = Problem(durations, parents, [[0]] * 5, capacities)
+    starts, _ = parallel(without, range(5))
+    assert starts == list(schedule.starts)
