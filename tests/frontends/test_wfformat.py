@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import (
     CycleError,
@@ -142,7 +143,7 @@ def makespan(recorded, durations, cores):
     return round(orch.simulate(recorded.workflow, durations).makespan * NS)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(recordings(), st.integers(1, 5))
 def test_the_known_answers_are_met_to_the_nanosecond(recording, cores):
     """One core: the sum; plenty: the critical path; between: Graham; twice: twice."""

@@ -184,6 +184,7 @@ def test_no_value_at_any_moment_ends_the_orchestrator_or_its_next_incarnation(
     for _ in range(2):
         rt = ConstitutionalRuntime(found)
         with TaskOrchestrator(governance=rt, journal=tmp_path / "runs.db") as orch:
+            before = {each.task_id for each in orch.tasks()}
             lives(orch)
             told: list[Any] = []
             orch.signals.policy_violated.connect(told.append)
@@ -204,13 +205,15 @@ def test_no_value_at_any_moment_ends_the_orchestrator_or_its_next_incarnation(
             lives(orch)
             orch.stop(drain=False)
         assert any("it cannot be evaluated" in f"{one}" for one in told)
-    # What was judged can be judged again, and each task has its audit and receipts.
+    # What was judged can be judged again, and each task has its audit and receipts: each
+    # reads the whole journal, so only those of the last incarnation are asked for.
     path = tmp_path / "runs.db"
     again = ConstitutionalRuntime(found)
     assert json.dumps(again.replay(path).to_dict()).isascii()
     with TaskOrchestrator(governance=again, journal=path) as orch:
-        ids = [each.task_id for each in orch.tasks()]
+        ids = {each.task_id for each in orch.tasks()} - before
         orch.stop(drain=False)
+    assert ids
     for task_id in ids:
         audit, receipts = (
             again.audit_operation(task_id, path),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch.governance import (
     ConstitutionalRuntime,
@@ -111,7 +112,7 @@ def verdict_of(rule: HistoryRule, events: list[Happened], asked: Operation) -> A
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     rules(),
     st.lists(HAPPENED, max_size=12),

@@ -16,6 +16,7 @@ from tests.cli.tools import taskorch
 from tests.frontends.service.tools import Service
 from tests.integration.test_notifying import Asks, Hook
 from tests.integration.tools import PATIENCE, eventually
+from tests.tools.examples import examples
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import AnswerRefusedError, UnknownTaskError
@@ -344,7 +345,7 @@ def test_what_an_answer_says_is_bounded(said: dict[str, Any]) -> None:
         assert orch.answer("escalation/load", "skip", by="ada")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     st.lists(
         st.sampled_from(["answer", "answer", "cancel", "again", "emit"]), max_size=9

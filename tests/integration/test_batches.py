@@ -8,6 +8,7 @@ import weakref
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import (
     DuplicateTaskError,
@@ -84,7 +85,7 @@ def submitted(orch, batch):
 
 
 @given(batches())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_both_ways_in_come_to_the_same(batch):
     with (
         TaskOrchestrator(concurrency=2) as plain,

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE
 from tests.own_journal import LinesJournal
+from tests.tools.examples import examples
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.cli import main
@@ -70,7 +71,7 @@ def kept_facts(path):
     return [fact for fact in facts if isinstance(fact, ExtensionKept)]
 
 
-@settings(max_examples=5)
+@settings(max_examples=examples(5))
 @example(
     steps=[("rates", {"a": 1, "b": 2}), ("rates", {"a": 3}), "kill", "prune", "kill"]
 )

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, eventually
+from tests.tools.examples import examples
 
 from taskorch import (
     Program,
@@ -361,7 +362,7 @@ def named(*names):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -442,7 +443,7 @@ AMOUNTS = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(AMOUNTS, st.none() | AMOUNTS, st.booleans(), AMOUNTS)
 def test_a_task_is_taken_if_the_capacity_that_is_shown_has_room(
     pools, capacity, is_far, wants

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.alike import build, same
+from tests.tools.examples import examples
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError
@@ -199,14 +200,14 @@ def test_values_of_each_kind_have_different_keys():
     check_apart([recipe for kind in KINDS for recipe in kind])
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(MANY)
 def test_different_values_have_different_keys(recipes):
     check_apart(recipes)
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(MANY)
 def test_ten_thousand_pairs_of_different_values_have_different_keys(recipes):
     # 190 pairs each.
@@ -224,7 +225,7 @@ PARTS = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(
         st.tuples(st.lists(st.sampled_from(SMALL), min_size=1, max_size=4), PARTS),

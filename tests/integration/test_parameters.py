@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import TaskOrchestrator, Workflow, cli, current_context, task, workflow
 from taskorch.errors import (
@@ -77,7 +78,7 @@ def in_text(value):
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_a_value_or_a_text_that_says_it_comes_as_it_is_of_its_type(data):
     kind = data.draw(st.sampled_from([*VALUES]))

@@ -446,10 +446,11 @@ def test_one_of_another_journal_is_told(file, tmp_path, key, place):
 
 def test_it_is_checked_and_signed_while_it_is_written(backend, key, place):
     with TaskOrchestrator(journal=backend.place) as orch:
-        over = threading.Event()
+        # As much as it takes to write meanwhile: all that there is, is read each time.
+        batches, over = threading.Semaphore(0), threading.Event()
 
         def work():
-            while not over.is_set():
+            while batches.acquire() and not over.is_set():
                 list(orch.map(abs, range(20)))
 
         thread = threading.Thread(target=work)
@@ -457,11 +458,14 @@ def test_it_is_checked_and_signed_while_it_is_written(backend, key, place):
         try:
             orch.submit(abs, -1).result(60)
             for _ in range(5):
+                batches.release(2)
                 make_checkpoint(backend.place, key, to=[place])
+                batches.release(2)
                 result = verify(backend.place, [place], trust=[f"{key}.pub"])
                 assert result.ok, str(result)
         finally:
             over.set()
+            batches.release()
             thread.join()
     result = verify(backend.place, [place], trust=[f"{key}.pub"])
     assert result.compared == 5

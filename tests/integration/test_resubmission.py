@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, Hold, fail
+from tests.tools.examples import examples
 
 from taskorch import (
     CycleError,
@@ -330,7 +331,7 @@ NAMES = "abcdef"
 
 
 @given(st.data())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_no_replacement_closes_a_ring(data: st.DataObject) -> None:
     """What waits for a task will wait for the next run, so that must not wait for it."""
     waits: dict[str, list[str]] = {}

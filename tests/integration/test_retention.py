@@ -11,6 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE
 from tests.own_journal import LinesJournal
+from tests.tools.examples import examples
 
 from taskorch import SqliteJournal, Task, TaskOrchestrator
 from taskorch.errors import (
@@ -426,7 +427,7 @@ def test_another_journal_is_asked_with_the_tasks_that_may_go(tmp_path):
     assert journal.gone == 9
 
 
-@settings(max_examples=12, deadline=None, phases=list(Phase)[:-2])
+@settings(max_examples=examples(12), deadline=None, phases=list(Phase)[:-2])
 @given(
     plan=st.lists(
         st.tuples(

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, eventually, part
+from tests.tools.examples import examples
 
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
 from taskorch.errors import InvalidTaskError
@@ -562,7 +563,7 @@ def test_a_distance_that_never_ends_is_refused(when):
         TaskOrchestrator().schedules.add("s", when, tick)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(milliseconds=st.integers(1, 100_000))
 @example(milliseconds=1_001)
 def test_slots_are_where_their_distance_says(milliseconds):
@@ -694,7 +695,7 @@ def test_documents_that_are_no_schedules_are_left_out_and_others_go_on(
     assert len(index.schedules["good"].runs) == 3
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     st.lists(st.integers(0, 40)),
     st.sets(st.integers(-5, 40)),

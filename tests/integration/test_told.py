@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.test_notifying import Hook, utc
 from tests.integration.tools import PATIENCE, Hold, eventually, part
+from tests.tools.examples import examples
 
 from taskorch import (
     InvalidTaskError,
@@ -614,7 +615,7 @@ def test_what_was_well_again_before_anybody_looked_is_told_once(tmp_path: Path) 
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(steps=_STEPS)
 def test_each_cause_is_told_once_and_none_is_untold(
     steps: list[tuple[str, str, str]], tmp_path_factory: Any

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies
+from tests.tools.examples import examples
 
 from taskorch.errors import InternalError
 from taskorch.kernel import Search, check_invariants, explain, take_snapshot
@@ -329,7 +330,7 @@ def test_locks_and_folders_of_who_waits_are_not_forgotten(machine):
 
 
 @given(st.lists(st.tuples(scopes, st.integers(0, 2)), max_size=12), st.randoms())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_by_brute_force(tasks, dice):
     machine = Machine(concurrency=8, listening=False)
     running: dict[str, tuple[str, ...]] = {}

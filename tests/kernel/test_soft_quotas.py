@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, Twin
 from tests.kernel.test_elastic import elastic, machine_of
+from tests.tools.examples import examples
 
 from taskorch.kernel import PolicyFault, check_invariants, explain, passed_over
 from taskorch.kernel._limits import exceeded
@@ -548,7 +549,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(steps=STEPS, slots=st.integers(1, 5), rigid=st.booleans())
 def test_what_starts_is_what_the_definition_says(steps, slots, rigid):
     """Within first, in order; then above, in order; and nothing that fits waits."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies, Twin
 from tests.kernel.random_run import Run
+from tests.tools.examples import examples
 
 from taskorch.errors import InternalError, UnsatisfiableError
 from taskorch.events import (
@@ -818,7 +819,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(names=some.filter(bool), steps=st.lists(steps, max_size=40))
 def test_units_are_accounted_as_a_table_would(names, steps):
     """Who starts has free units, and for whoever waits there are none."""

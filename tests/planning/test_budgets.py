@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, Hold, eventually
+from tests.tools.examples import examples
 
 from taskorch import (
     Resources,
@@ -266,7 +267,7 @@ def test_a_plan_reserves_what_was_learnt(orch):
     assert codes(orch, plan) == ["budget"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     st.integers(1, 60),
     st.integers(0, 40),

@@ -13,6 +13,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import TaskOrchestrator
 from taskorch.errors import InvalidTaskError, PlanningError
@@ -212,7 +213,7 @@ def in_any_order(domain, plan, seed, orders=3):
 
 
 @given(domains(), st.integers(0, 99))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 def test_it_plans_as_gtpyhop_does_and_changes_nothing(made, seed):
     checked(*made, seed)
 
@@ -230,7 +231,7 @@ def test_it_plans_as_gtpyhop_does_and_changes_nothing(made, seed):
     ),
     st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=examples(250))
 def test_its_tasks_wait_for_all_that_they_look_at(steps, seed):
     with redirect_stdout(io.StringIO()):
         domain = gtpyhop.Domain("random")
@@ -248,7 +249,7 @@ def test_its_tasks_wait_for_all_that_they_look_at(steps, seed):
 
 @pytest.mark.slow
 @given(domains(), st.integers(0, 99))
-@settings(deadline=None, max_examples=1500)
+@settings(deadline=None, max_examples=examples(1500))
 def test_it_plans_as_gtpyhop_does_at_length(made, seed):
     checked(*made, seed)
 

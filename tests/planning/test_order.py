@@ -9,6 +9,7 @@ from time import process_time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.planning import Problem, SearchOptimizer, TaskRequest, _solver
@@ -71,7 +72,7 @@ def test_what_is_found_is_right_and_between_the_bound_and_any_order(problem):
 
 
 @given(problems(most=5))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 def test_of_a_few_tasks_the_best_is_found(problem):
     legal = [
         order
@@ -172,7 +173,7 @@ def shops(draw):
 
 
 @given(shops())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_an_order_of_a_shop_is_right_and_no_worse_than_any(problem):
     found, bound = best_order(problem, 3_600, stop=after(60))
 
@@ -181,7 +182,7 @@ def test_an_order_of_a_shop_is_right_and_no_worse_than_any(problem):
 
 
 @given(shops())
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 def test_a_way_along_the_critical_path_is_the_best_of_a_small_shop(problem):
     found, _ = best_order(problem, 3_600, stop=after(400))
     other, bound = improve(problem, 0.03)

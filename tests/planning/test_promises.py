@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.planning.tools import do, release
+from tests.tools.examples import examples
 
 from taskorch import Resources, Task, TaskOrchestrator, Workflow
 from taskorch.errors import InvalidTaskError, PlanningError
@@ -188,7 +189,7 @@ def worth_of(plan, aims):
     return [parts[name] for name in aims]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     count=st.integers(2, 6),
     needs=st.lists(st.integers(0, 4), max_size=2, unique=True),
@@ -221,7 +222,7 @@ def test_no_order_is_worse_by_its_aim_or_breaks_what_was_kept(
         assert orch.planner.validate(three).ok
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(1, 9), st.integers(1, 3), st.lists(st.integers(0, 5))),

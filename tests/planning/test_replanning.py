@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.planning.tools import release, request
+from tests.tools.examples import examples
 
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, WorkflowFailedError
 from taskorch.errors import InvalidTaskError, PlanningError
@@ -332,7 +333,7 @@ def parts_domain(kinds, ways):
     st.integers(1, 3),
     st.sets(st.sampled_from(["a", "b", "c", "made", "join"]), min_size=1, max_size=2),
 )
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=examples(15))
 def test_in_the_end_all_that_was_asked_for_is_done_and_nothing_twice(ways, parts, bad):
     asked = TaskRequest("r", "all", context={"args": [parts]})
     orch, did, run = begun(parts_domain("abc", ways), asked, fails := set(bad))

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import current_context
 from taskorch.errors import MemoryLimitError
@@ -74,7 +75,7 @@ NEEDS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(NEEDS, st.integers(0, 1000), st.sampled_from([0.0, 0.02]))
 def test_what_fits_the_request_completes_and_counts_as_one_try(needs, seed, crash):
     """

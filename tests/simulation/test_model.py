@@ -35,6 +35,7 @@ from tests.kernel.commands import (
 )
 from tests.kernel.harness import AGING, SEC, Machine, Policies
 from tests.simulation import kernel_bugs as bugs
+from tests.tools.examples import examples
 
 from taskorch.errors import InternalError, InvalidTransitionError
 from taskorch.events import CATALOGUE
@@ -626,7 +627,7 @@ class TestTheModel(Both.TestCase):  # type: ignore[name-defined]
 class TestTheModelAtLength(Both.TestCase):  # type: ignore[name-defined]
     """Longer runs, and more of them."""
 
-    settings = settings(max_examples=75, stateful_step_count=60)
+    settings = settings(max_examples=examples(75), stateful_step_count=60)
 
 
 @pytest.mark.parametrize(

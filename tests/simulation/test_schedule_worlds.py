@@ -17,6 +17,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import Task, Workflow
 from taskorch.errors import NotRunningError, UnknownTaskError
@@ -124,7 +125,7 @@ OVERLAPS = ("skip", "queue", "cancel")
 CATCH_UPS = ("last", "all", "none")
 
 
-@settings(max_examples=settings().max_examples * 4 // 5, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @example(length=0.21, overlap="skip", catch_up="none", lives=[(1.0, 1.5703125)])
 @given(
     length=st.sampled_from([0.21, 0.73, 1.37, 2.61]),
@@ -175,7 +176,7 @@ def test_a_kill_between_any_two_steps_changes_nothing(overlap, catch_up, length)
 
 
 @pytest.mark.slow
-@settings(max_examples=settings().max_examples * 3 // 10, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     length=st.sampled_from([0.21, 0.73, 1.37]),
     crashes=st.lists(st.floats(0.1, 2.9), max_size=3),
@@ -487,7 +488,7 @@ WORLDS = {
 }
 
 
-@settings(max_examples=settings().max_examples * 4 // 5, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 # The clock is set back while a run waits; what is made is another kind from now on; a
 # change is lost by a death.
 @example(
@@ -519,7 +520,7 @@ def test_each_slot_is_made_once_or_skipped_and_told_or_still_to_come(
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(**WORLDS)
 def test_so_is_it_in_many_worlds(seconds, first, acts):
     live(seconds, first, acts)

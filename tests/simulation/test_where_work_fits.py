@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulation.test_measured import MB, use
+from tests.tools.examples import examples
 
 from taskorch.errors import UnsatisfiableError
 from taskorch.events import TaskFailed, TaskStarted
@@ -143,7 +144,7 @@ def check_starts(simulation, wanted, labels):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(WORKERS, TASKS, ACTS, units(), st.integers(0, 9999), st.booleans())
 def test_what_runs_fits_where_it_runs_and_all_that_can_end_ends(
     workers, tasks, acts, pool, seed, fair

@@ -13,13 +13,14 @@ from tests.simulation_plans.plans import (
     work,
     workflows,
 )
+from tests.tools.examples import examples
 
 from taskorch import Resources, Task, TaskOrchestrator
 from taskorch.policies import PriorityQueue
 from taskorch.simulation._plans import _run
 
 slots = st.integers(1, 6)
-few = settings(max_examples=25)
+few = settings(max_examples=examples(25))
 
 
 @few
@@ -148,7 +149,7 @@ def test_the_quick_way_in_is_the_general_one(tasks, count, aging, durations, fai
         assert simulate() == quick
 
 
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 @given(workflows(), st.integers(0, 3))
 def test_the_same_seed_gives_the_same_report(plan, seed):
     wf, _ = plan

@@ -2,6 +2,7 @@
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import Resources, RetryPolicy, Task, TaskOrchestrator
 from taskorch.policies import FifoQueue, LeastLoadedRouter
@@ -49,7 +50,7 @@ def two_ends_at_once():
     return tasks, lengths, dict.fromkeys(lengths, False)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @example(plan=two_ends_at_once(), slots=2, fifo=False)
 @given(plans(), st.integers(1, 4), st.booleans())
 def test_the_schedule_is_that_of_the_whole_orchestrator(plan, slots, fifo):

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import (
     Approval,
@@ -295,7 +296,7 @@ def test_a_history_with_a_stop_in_the_middle_is_one_attempt():
 # -- lanes -------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), max_size=30))
 def test_lanes_never_overlap_and_are_as_few_as_can_be(pairs):
     spans = [(start, start + length) for start, length in pairs]
@@ -311,7 +312,7 @@ def test_lanes_never_overlap_and_are_as_few_as_can_be(pairs):
     assert len(by_lane) <= most + 1
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     st.lists(
         st.tuples(st.integers(0, 5_000), st.integers(0, 3_000), st.sampled_from("ab")),

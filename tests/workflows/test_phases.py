@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE, Hold, in_loop
+from tests.tools.examples import examples
 from tests.workflows.functions import BROKEN, CALLS, add, echo, step, zero
 from tests.workflows.tools import failures
 
@@ -122,7 +123,7 @@ def test_an_empty_phase_passes(orch):
     assert results["z"] == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=4))
 def test_no_task_begins_before_the_gate_of_the_phase_before(sizes):
     """Whatever the sizes of the phases are."""

@@ -5,6 +5,7 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.tools import PATIENCE
+from tests.tools.examples import examples
 
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, WorkflowFailedError
 
@@ -62,7 +63,7 @@ HOW = st.lists(st.integers(0, 2), min_size=1, max_size=3)
 
 
 @given(dags(), HOW)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_every_task_runs_once_and_after_all_that_it_needs(dag, how):
     log = Log()
     wf = build(dag, log, how)
@@ -75,7 +76,7 @@ def test_every_task_runs_once_and_after_all_that_it_needs(dag, how):
 
 
 @given(dags(), st.sets(st.integers(0, 11)))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_what_does_not_need_a_failure_completes_and_what_does_never_begins(dag, bad):
     log = Log(frozenset(bad))
     wf = build(dag, log, [0, 1])

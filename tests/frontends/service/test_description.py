@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.frontends.service import suites
 from tests.frontends.service.tools import JSON, orchestrator, served
+from tests.tools.examples import examples
 
 from taskorch.frontends import service as package
 
@@ -255,7 +256,7 @@ def test_whatever_is_asked_the_answer_is_one_that_the_description_has(each):
     ]
 
     @settings(
-        max_examples=800,
+        max_examples=examples(800),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import InvalidTaskError, Resources, ValidationFailedError
 from taskorch.frontends import suite
@@ -611,7 +612,7 @@ def test_of_very_many_faults_a_message_names_some(write):
     assert str(caught.value).endswith("and 10 more")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

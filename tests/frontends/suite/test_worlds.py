@@ -15,6 +15,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import Resources, Task
 from taskorch.events import TaskFailed, TaskRetrying, TaskStarted
@@ -187,7 +188,7 @@ TESTS = st.lists(
 
 
 @given(TESTS, st.integers(0, 4), st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_what_a_suite_tries_and_tells_is_what_the_page_says(tests, retries, seed):
     """However many tests fail at once, and in however many ways."""
     sim = world(tests, retries, seed)
@@ -212,7 +213,7 @@ def killed(tests, retries, seed, kills):
 
 
 @given(TESTS, st.integers(0, 4), st.integers(0, 99), KILLS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_kills_at_any_step_change_nothing_of_it(tests, retries, seed, kills):
     """How often, with what, and how it ends."""
     killed(tests, retries, seed, kills)
@@ -220,7 +221,7 @@ def test_kills_at_any_step_change_nothing_of_it(tests, retries, seed, kills):
 
 @pytest.mark.slow
 @given(TESTS, st.integers(0, 4), st.integers(0, 9_999), KILLS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_it_is_so_in_many_worlds(tests, retries, seed, kills):
     """The same, for longer."""
     sim = world(tests, retries, seed)

@@ -14,6 +14,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch.errors import InvalidTaskError, JournalError
 from taskorch.events import (
@@ -209,7 +210,7 @@ def facts_of(cls):
 def test_every_fact_comes_back(cls):
     """With every value that its fields may have."""
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=examples(25), deadline=None)
     @given(facts_of(cls))
     def check(fact):
         read, doc = decode(encode((fact, None)))
@@ -226,13 +227,13 @@ def test_documents_come_back(value):
     assert encode((STOPPED, read)) == encode((STOPPED, value))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(strategies.tasks(metadata=st.none() | st.dictionaries(names, documents)))
 def test_tasks_come_back(task):
     assert same(back(task), task)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(keys)
 def test_a_key_may_be_any_plain_value(key):
     fact = TaskReprioritised(1, 2, "t", 0, key)
@@ -398,7 +399,7 @@ def test_the_quick_way_writes_a_task_as_the_careful_way_does(task):
     assert encode((STOPPED, read))[5] == made
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(called, st.sampled_from(["type", "id", "payload", "priority", "metadata"]))
 def test_the_quick_way_refuses_a_task_as_the_careful_way_does(task, field):
     task = attrs.evolve(task, **{field: object()})
@@ -443,7 +444,7 @@ def test_a_reference_to_a_task_is_kept_among_the_arguments():
     assert same(back(task), task)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(texts, unique=True, max_size=5))
 def test_names_are_looked_up_as_valid_text_and_stay_different(found):
     columns = [column(name) for name in found]

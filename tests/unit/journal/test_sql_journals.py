@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.tables_journal import TablesJournal
+from tests.tools.examples import examples
 from tests.unit.journal.tools import ENTRIES, GROUPS, fact
 
 from taskorch import PostgresJournal, SqliteJournal, Task, TaskOrchestrator
@@ -659,7 +660,7 @@ def follow(backend, steps):
 def test_whatever_is_done_to_it_each_reads_as_memory_does(
     kind, tmp_path_factory, postgres
 ):
-    @settings(max_examples=8, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(8), suppress_health_check=list(HealthCheck))
     @given(STEPS)
     def check(steps):
         follow(kind(tmp_path_factory.mktemp("j"), postgres), steps)
@@ -672,7 +673,7 @@ def test_whatever_is_done_to_it_each_reads_as_memory_does(
 def test_whatever_is_done_to_it_for_long_each_reads_as_memory_does(
     kind, tmp_path_factory, postgres
 ):
-    @settings(max_examples=80, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(80), suppress_health_check=list(HealthCheck))
     @given(STEPS)
     def check(steps):
         follow(kind(tmp_path_factory.mktemp("j"), postgres), steps)

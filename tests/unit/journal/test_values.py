@@ -18,6 +18,7 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import Task
 from taskorch.errors import InvalidTaskError
@@ -318,7 +319,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(values)
 def test_values_come_back_as_they_went(value):
     """Nested anywhere, type included, and written again they are the same text."""
@@ -329,7 +330,7 @@ def test_values_come_back_as_they_went(value):
     assert encode((STOPPED, read)) == row
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(values, values, st.dictionaries(st.text("ab$"), values, max_size=2))
 def test_they_do_in_a_task_too(payload, argument, metadata):
     for task in (

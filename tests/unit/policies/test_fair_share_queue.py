@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 from tests.unit.policies.fakes import FakeContext
 
 from taskorch import Task, TaskOrchestrator
@@ -118,7 +119,7 @@ def dominant(count, need):
     return count * max(need.values()) / TOTAL
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(crowds)
 def test_its_laws(needs):
     """On tasks that are small beside what there is, up to one task."""
@@ -141,7 +142,7 @@ def test_its_laws(needs):
             assert min(has[what] // need[what] for what in need) <= found[name]
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(crowds, needs)
 def test_it_does_not_pay_to_ask_for_more_than_one_needs(needs, lie):
     """Strategy-proofness: who asks for more has no more tasks for it, up to one."""

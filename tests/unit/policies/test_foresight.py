@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import AgentTemplate
@@ -248,7 +249,7 @@ def test_a_rise_as_chance_makes_it_is_none():
 LOADS = st.lists(st.integers(0, 9), min_size=8, max_size=48)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(LOADS, st.integers(0, 3), st.integers(4, 9))
 def test_where_nothing_recurs_it_decides_as_without(loads, least, most):
     """For two days, by chance; and for days of a load that never changes."""
@@ -269,7 +270,7 @@ def test_where_nothing_recurs_it_decides_as_without(loads, least, most):
     assert decisions[0] == decisions[1]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 3), st.integers(4, 9))
 def test_there_are_never_more_than_the_most_nor_fewer_than_the_least(dice, least, most):
     """Whatever recurs, with restarts anywhere."""

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 from tests.unit.policies.fakes import FakeAgent, FakeContext, NoRandom
 
 from taskorch.errors import InvalidTaskError
@@ -190,7 +191,7 @@ def test_the_answer_is_a_candidate_and_a_seed_repeats_it(agents, exploration, se
     assert {route.agent for route in first} <= {a.name for a in agents}
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(agent_lists(max_size=4))
 def test_with_full_exploration_everyone_can_be_chosen(agents):
     """No candidate is out of reach of a draw."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import TaskOrchestrator
 from taskorch.errors import InvalidTaskError
@@ -44,7 +45,9 @@ EVERY = [
     tasks(),
 ]
 PLAIN = batches(st.just(Task("x")))
-quick = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(
+    max_examples=examples(30), suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def search(strategy, condition, *phases):
