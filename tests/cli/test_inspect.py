@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tests.cli.tools import started, taskorch, told
+from tests.cli.tools import read_until, started, taskorch, told
 from tests.integration.tools import PATIENCE, Hold
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator
@@ -216,16 +216,14 @@ def test_who_follows_a_service_hears_that_it_began_anew():
         # It has asked for what there is before it says how all stands.
         assert process.stdout.readline()
         orch.submit_task(Task.call(len, "abc", id="before")).result(PATIENCE)
-        while "before" not in process.stdout.readline():
-            pass
+        read_until(process, "before")
     with (
         process,
         TaskOrchestrator() as orch,
         orch.serve(port=server.port, token=token),
     ):
         orch.submit_task(Task.call(len, "abc", id="behind")).result(PATIENCE)
-        while "behind" not in process.stdout.readline():
-            pass
+        read_until(process, "behind")
         assert "Some events are missing here" in process.stderr.readline()
         process.terminate()
 

@@ -67,3 +67,13 @@ def started(*words: object, cwd: Path | None = None, **env: str):
         cwd=cwd,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
     )
+
+
+def read_until(process: subprocess.Popen[str], said: str) -> None:
+    """Read what a command prints, to a line that has *said*; it may have ended before."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stdout:
+        if said in line:
+            return
+    raise AssertionError(process.stderr.read())
