@@ -20,6 +20,8 @@ BOUNDED = {
     "httpx2.AsyncClient": ("timeout", None),
     "socket.settimeout": ("value", 0),
 }
+#: The last words of all these, and of a deadline in steps.
+WAITS = {"Timeout", *ENDLESS, *(name.rpartition(".")[2] for name in BOUNDED)}
 
 
 def modules():
@@ -47,8 +49,10 @@ def imported(node):
 
 
 def fault_of(call):
+    last = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if last not in WAITS:
+        return ""
     text = ast.unparse(call.func)
-    last = text.rpartition(".")[2]
     if last in ENDLESS:
         return f"{text} has no deadline: HttpConnection has one"
     if last == "Timeout" and any(is_none(each.value) for each in call.keywords):
