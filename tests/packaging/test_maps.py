@@ -31,6 +31,7 @@ OF_NO_MODULE = {
     "0259": "what keeps the core and its extensions apart: tests/tools/fences.py",
     "0265": "what a change waits for: the Makefile, .ci/twice",
     "0272": "what can be deleted: tests/tools/extensions.py",
+    "0284": "what the tests cost: the Makefile, tests/tools/examples.py",
 }
 
 
