@@ -67,6 +67,8 @@ class FailureHandling:
         retry_delay_seconds: Seconds before each.
         escalation_threshold: Failures until a person is asked.
         timeout_grace_period: Seconds that an attempt has to end after its timeout.
+        rerun_failed_tests: Whether a failed test of a suite is run once more, alone,
+            before it counts.
     """
 
     max_retries: int = attrs.field(
@@ -81,6 +83,7 @@ class FailureHandling:
     timeout_grace_period: float = attrs.field(
         default=None, metadata=may_be(Number(most=MAX_SECONDS))
     )
+    rerun_failed_tests: bool = attrs.field(default=None, metadata=may_be(Flag()))
 
 
 @attrs.frozen
@@ -111,8 +114,11 @@ _SECTIONS: Final = {
     "failure_handling": DocumentOf(FailureHandling),
     "recovery": DocumentOf(RecoverySection),
 }
-#: What they say for whoever tells people.
-_OTHERS: Final = ("webhook_secret_env", "webhook_may_be_private")
+#: What they say for whoever tells people, and for suites.
+_OTHERS: Final = (
+    *("webhook_secret_env", "webhook_may_be_private"),
+    "rerun_failed_tests",
+)
 
 
 class RecoveryHandler:

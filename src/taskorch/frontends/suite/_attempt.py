@@ -141,8 +141,11 @@ class SuiteAttempt:
         self._coverage = self.place / "coverage.json"
         #: Where it leaves its results.
         self.results = self._results()
+        earlier = self._earlier()
         #: Tests that have failed in earlier attempts of this run of the task.
-        self.failed_before = self._failed_before()
+        self.failed_before = _failed_in(earlier)
+        #: Those that have ended the attempt before, or their process.
+        self._fatal = _fatal_in(earlier)
 
     def _results(self) -> Path | None:
         if "pytest" in self.payload:
@@ -152,20 +155,12 @@ class SuiteAttempt:
             return None
         return Path(self.payload["cwd"], self._filled(path))
 
-    def _failed_before(self) -> list[str]:
+    def _earlier(self) -> dict[str, Any]:
+        """What the attempt before has left; nothing if this is the first."""
         if self.told.attempt == 1:
-            return []
+            return {}
         kept = kept_in(self.folder.results(self.name))
-        if kept.get("run") != self.told.task_id:
-            return []
-        # A test that was stopped with the whole run has not failed.
-        spared = kept["unended"] if kept["stopped"] == "cancel" else ()
-        bad = [
-            test["id"]
-            for test in kept["tests"]
-            if test["outcome"] in BAD and test["id"] not in spared
-        ]
-        return list(dict.fromkeys([*kept["failed_before"], *bad]))
+        return kept if kept.get("run") == self.told.task_id else {}
 
     def _filled(self, text: str) -> str:
         return fill(text, {"artifacts": str(self.folder.artifacts.resolve())})
@@ -198,6 +193,8 @@ class SuiteAttempt:
         env = payload.get("env", {})
         return {
             "kind": kind,
+            "again": payload.get("again", False),
+            "last": self._fatal,
             "args": [self._filled(word) for word in payload[kind]],
             "cwd": payload["cwd"],
             "env": {name: self._filled(text) for name, text in env.items()},
@@ -497,6 +494,32 @@ class SuiteAttempt:
         if not failed:
             lines += _tail(self.log)
         return "\n".join(lines)
+
+
+def _failed_in(kept: Mapping[str, Any]) -> list[str]:
+    """The tests that have failed in an attempt, and in those before it."""
+    if not kept:
+        return []
+    # A test that was stopped with the whole run has not failed.
+    spared = kept["unended"] if kept["stopped"] == "cancel" else ()
+    bad = [
+        test["id"]
+        for test in kept["tests"]
+        if test["outcome"] in BAD and test["id"] not in spared
+    ]
+    return list(dict.fromkeys([*kept["failed_before"], *bad]))
+
+
+def _fatal_in(kept: Mapping[str, Any]) -> list[str]:
+    """The tests that have ended an attempt, or the process that they ran in."""
+    if not kept:
+        return []
+    killers = [
+        test["id"]
+        for test in kept["tests"]
+        if "process_exit_code" in test.get("properties", ())
+    ]
+    return [*killers, *kept["unended"]]
 
 
 def are_numbers(event: Mapping[str, Any], names: Iterable[str]) -> bool:

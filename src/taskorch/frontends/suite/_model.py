@@ -171,12 +171,15 @@ class Retries:
         delay: Seconds before each.
         escalation_threshold: Failures after which messages say that a person is needed.
         grace: What an attempt has to end when it is asked to.
+        tests_again: Whether a failed test of pytest is run once more, alone, before it
+            counts.
     """
 
     max_retries: int = 0
     delay: float = 0.0
     escalation_threshold: int | None = None
     grace: float = 10.0
+    tests_again: bool = False
 
 
 @attrs.frozen

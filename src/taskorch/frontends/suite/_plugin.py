@@ -44,7 +44,8 @@ class Recorder:
     Notes what became of each test in the file *path*.
 
     *emit* is given reports of progress, dicts. Tests by the ids *done* have begun in an
-    earlier process, which one of them has ended; *bad* of them failed.
+    earlier process, which one of them has ended; *bad* of them failed. Those by the ids
+    *last* run behind all others, and if *only* names one, that alone runs.
     """
 
     def __init__(
@@ -53,8 +54,12 @@ class Recorder:
         path: str,
         done: Iterable[str] = (),
         bad: int = 0,
+        last: Iterable[str] = (),
+        only: str = "",
     ) -> None:
         self._emit = emit
+        self._last = frozenset(last)
+        self._only = only
         self._done = frozenset(done)
         self._bad = bad
         self._due = 0.0
@@ -88,6 +93,12 @@ class Recorder:
 
     def pytest_collection_finish(self, session: Any) -> None:
         """Record the collected tests."""
+        if self._only:
+            items = [item for item in session.items if item.nodeid == self._only]
+            session.items[:] = items[:1]
+            self.total = 1
+            return
+        session.items.sort(key=lambda item: item.nodeid in self._last)
         if self._done:
             self._leave_out(session)
             return
@@ -218,7 +229,7 @@ class Recorder:
 
     def _report(self, event: str, *, now: bool = False) -> None:
         moment = time.monotonic()
-        if moment >= self._due or now:
+        if (moment >= self._due or now) and not self._only:
             self._due = moment + _PACE
             self._emit(
                 {

@@ -24,6 +24,7 @@ from taskorch.kit.visible import counted
 from taskorch.kit.vocabulary import meant
 from taskorch.model import Resources
 from taskorch.recovery import AlertRule, Grow, default_rules
+from taskorch.recovery._classes import class_of
 from taskorch.recovery._matrix import rows_of
 
 
@@ -211,12 +212,15 @@ _SHARED: Final = (
     ("failure_handling", "recovery", "retry_delay_seconds"),
     ("failure_handling", "recovery", "escalation_threshold"),
     ("failure_handling", "recovery", "timeout_grace_period"),
+    ("failure_handling", "recovery", "rerun_failed_tests"),
     ("agent_limits", "agent_pool", "max_agents"),
 )
 #: What a failed task of a suite may have more of.
 _GROWN: Final = (
     *("memory_mb", "cpu_cores", "cpu", "disk_mb", "timeout", "timeout_seconds"),
 )
+#: The classes of failures that tests find.
+_OF_TESTS: Final = frozenset({"logic_error", "calculation_error"})
 #: What makes the agents as many as there is work for.
 _SCALES: Final = ("scale_up_threshold", "scale_down_threshold", "settle_seconds")
 
@@ -317,6 +321,14 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
                 failures, recovery, "escalation_threshold", None
             ),
             grace=_either(failures, recovery, "timeout_grace_period", Retries().grace),
+            tests_again=_either(
+                failures,
+                recovery,
+                "rerun_failed_tests",
+                bool(recovery.nodes)
+                and _either(failures, recovery, "max_retries", 0) > 0
+                and _is_again(matrix),
+            ),
         ),
         monitoring=Monitoring(
             **watch,
@@ -331,6 +343,11 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
         budgets=budgets,
         policies=policies_in(whole, folder, faults),
     )
+
+
+def _is_again(matrix: ReadMapping) -> bool:
+    """Whether *matrix* has no row for failed tests, which are run once more then."""
+    return _OF_TESTS.isdisjoint(map(class_of, matrix.values))
 
 
 def _webhook(recovery: ReadMapping, faults: FaultList) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class TestRecord:
         properties: What it has recorded.
         failed_line: The line of the file that failed.
         is_flaky: Whether it has failed, and then passed, when it was repeated at once.
+        failed_again: Whether it has failed when it was repeated at once, too.
     """
 
     __test__ = False
@@ -104,6 +105,7 @@ class TestRecord:
     properties: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     failed_line: int | None = None
     is_flaky: bool = False
+    failed_again: bool = False
 
     @property
     def is_bad(self) -> bool:

@@ -183,6 +183,8 @@ def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
         payload["python"] = template.python
     if template.env:
         payload["env"] = {n: fill(text, names) for n, text in template.env.items()}
+    if suite.retries.tests_again and template.pytest is not None:
+        payload["again"] = True
     if template.coverage:
         payload["coverage"] = list(template.coverage)
     if template.results is not None:

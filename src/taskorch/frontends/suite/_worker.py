@@ -17,7 +17,8 @@ in the same form:
 
 A test of pytest may end the process that it runs in. It is noted as that, and the
 tests behind it run in another fork, as if it had failed. Where the task is held to
-limits, and was killed, it asks first whether that was a limit:
+limits, and was killed, it asks first whether that was a limit. Where the job says
+`again`, each test that has failed is run once more, alone in a fork:
 
     {"event": "killed"}
     {"go_on": true}
@@ -55,6 +56,10 @@ _HERE = Path(__file__).resolve().parent
 #: What pytest exits with if all that it has run passed, if some failed, and if it has
 #: run nothing.
 _PASSED, _FAILED, _NOTHING = 0, 1, 5
+#: Outcomes of tests that have failed, and of those that have not.
+_BAD, _GOOD = ("failed", "error"), ("passed", "xpassed")
+#: Of more failed tests than these, none is run once more: that is no chance.
+_MOST_AGAIN = 20
 #: Words on its command line, if there is the file of one request.
 _WITH_FILE = 2
 #: What an agent elsewhere tells its programs: where to say how far they are, and where
@@ -84,6 +89,9 @@ class TaskWorker:
         #: What its forks have used so far, and how many its tests have ended.
         self.used = {}  # type: dict[str, float]
         self.crashes = 0
+        #: The failed tests that are run once more; None: that is not known yet.
+        self.again = None  # type: list[str] | None
+        self.code = 0
         self.is_stopped = False
         self.began = 0.0
         self.kill_at = None  # type: float | None
@@ -174,6 +182,7 @@ class TaskWorker:
     def _start(self, job: dict[str, Any]) -> None:
         self.began = time.monotonic()
         self.job, self.used, self.crashes = job, {}, 0
+        self.again = None
         self.is_stopped = False
         self._fork(job)
 
@@ -195,7 +204,7 @@ class TaskWorker:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        mode = os.O_APPEND if "done" in job else os.O_TRUNC
+        mode = os.O_APPEND if "done" in job or "only" in job else os.O_TRUNC
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | mode, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
@@ -246,8 +255,8 @@ class TaskWorker:
         except ImportError:
             sys.stderr.write(f"taskorch: {sys.executable} has no pytest\n")
             return 4
-        done, bad = job.get("done", ()), job.get("bad", 0)
-        recorder = self.plugin.Recorder(self.emit, job["results"], done, bad)
+        order = {n: job[n] for n in ("done", "bad", "last", "only") if n in job}
+        recorder = self.plugin.Recorder(self.emit, job["results"], **order)
         args = job["args"]
         if job.get("is_to_split"):
             args = [self.plugin.Word(word) for word in args]
@@ -283,15 +292,26 @@ class TaskWorker:
 
     def _go_on(self, code: int, *, may_go_on: bool = True) -> None:
         """Run what is left, if it may; else the task has ended with this exit code."""
-        rest = self._rest(code) if may_go_on and not self.is_stopped else None
-        if rest is not None:
-            self._fork(rest)
+        may_go_on = may_go_on and not self.is_stopped
+        if self.again is None:
+            rest = self._rest(code) if may_go_on else None
+            if rest is not None:
+                self._fork(rest)
+                return
+            if self.crashes and code in (_PASSED, _NOTHING):
+                code = _FAILED
+            self.code = code
+            self.again = self._failed() if may_go_on and code == _FAILED else []
+        else:
+            self._note_again(self.again.pop(0))
+            if not may_go_on:
+                self.code = code
+        if self.again and may_go_on:
+            self._fork(self._alone(self.again[0]))
             return
-        if self.crashes and code in (_PASSED, _NOTHING):
-            code = _FAILED
         self.ended = {
             "event": "ended",
-            "exit_code": code,
+            "exit_code": self.code,
             "seconds": time.monotonic() - self.began,
             "host": os.uname().nodename,
             **self.used,
@@ -309,9 +329,7 @@ class TaskWorker:
         began = {
             note["began"]["id"]: note["began"] for note in notes if "began" in note
         }
-        ended = {
-            note["ended"]["id"]: note["ended"] for note in notes if "ended" in note
-        }
+        ended = _ends(notes)
         killers = [test for name, test in began.items() if name not in ended]
         # Each process has fewer tests than the one before it, and so there is a last
         # one; not if tests have other names each time that they are collected.
@@ -323,10 +341,73 @@ class TaskWorker:
             for test in killers:
                 ended[test["id"]] = _killer(test, code)
                 file.write(json.dumps({"ended": ended[test["id"]]}) + "\n")
-        with open(job["log"], "a", encoding="utf-8") as file:  # noqa: PTH123 - a name
-            file.write("".join(_said_of(test) for test in killers))
-        bad = sum(test["outcome"] in ("failed", "error") for test in ended.values())
+        for test in killers:
+            self._say(f"{test['id']}: the tests behind it run in another process")
+        bad = sum(test["outcome"] in _BAD for test in ended.values())
         return {**job, "done": [*ended], "bad": bad}
+
+    def _failed(self) -> list[str]:
+        """The tests that have failed, if each is to be run once more."""
+        if not self.job.get("again"):
+            return []
+        notes = _notes(self.job["results"])
+        began = {note["began"]["id"] for note in notes if "began" in note}
+        bad = [
+            name
+            for name, test in _ends(notes).items()
+            if test["outcome"] in _BAD and name in began
+        ]
+        if len(bad) > _MOST_AGAIN:
+            text = f"{len(bad)} tests have failed: none of so many is run once more"
+            self._say(text)
+            return []
+        return bad
+
+    def _alone(self, name: str) -> dict[str, Any]:
+        """The job that runs one test once more, alone."""
+        job = self.job
+        self._say(f"{name}: it has failed, and is run once more, alone")
+        is_spread = any("spread" in note for note in _notes(job["results"]))
+        args = [*job["args"], *(["-n0"] if is_spread else [])]
+        results = f"{job['results']}.again"
+        # What it covers was measured the first time.
+        return {
+            **job,
+            "args": args,
+            "only": name,
+            "results": results,
+            "coverage": [],
+        }
+
+    def _note_again(self, name: str) -> None:
+        """Note what became of a failed test, now that it was run once more."""
+        path = Path(f"{self.job['results']}.again")
+        again = _ends(_notes(str(path))).get(name)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        test = _ends(_notes(self.job["results"]))[name]
+        if again is None:
+            # It has ended its process, or cannot be run alone.
+            test["failed_again"] = True
+        else:
+            test["seconds"] += again["seconds"]
+            is_good = again["outcome"] in _GOOD
+            test["is_flaky" if is_good else "failed_again"] = True
+            if is_good:
+                # Why it has failed the first time stays.
+                test["outcome"] = again["outcome"]
+        with open(self.job["results"], "a", encoding="utf-8") as file:  # noqa: PTH123 - a name
+            file.write(json.dumps({"ended": test}) + "\n")
+        if not any(
+            test["outcome"] in _BAD
+            for test in _ends(_notes(self.job["results"])).values()
+        ):
+            self.code = _PASSED
+
+    def _say(self, text: str) -> None:
+        """Add a line to the log."""
+        with open(self.job["log"], "a", encoding="utf-8") as file:  # noqa: PTH123 - a name
+            file.write(f"\ntaskorch: {text}\n")
 
 
 def _notes(path: str) -> list[dict[str, Any]]:
@@ -339,6 +420,11 @@ def _notes(path: str) -> list[dict[str, Any]]:
     return notes
 
 
+def _ends(notes: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The ends of tests by their ids, each as it was noted last."""
+    return {note["ended"]["id"]: note["ended"] for note in notes if "ended" in note}
+
+
 def _killer(test: Mapping[str, Any], code: int) -> dict[str, Any]:
     """The end of a *test* that has ended its process, with this exit code."""
     how = f"exit code {code}" if code >= 0 else f"signal {-code}"
@@ -349,10 +435,6 @@ def _killer(test: Mapping[str, Any], code: int) -> dict[str, Any]:
         "message": f"its process has ended before pytest had: {how}",
         "properties": {"process_exit_code": code},
     }
-
-
-def _said_of(test: Mapping[str, Any]) -> str:
-    return f"\ntaskorch: {test['id']}: the tests behind it run in another process\n"
 
 
 class _Coverage:
