@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from contextlib import ExitStack, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from textwrap import indent
@@ -133,11 +134,12 @@ def _run(arguments: argparse.Namespace) -> int:
         print(line_of(suite.without_effect), file=sys.stderr)
     least = logging.getLevelNamesMapping()[suite.monitoring.log_level]
 
+    say = partial(_say, logging.CRITICAL if arguments.quiet else least)
+
     def tell(event: Ended) -> None:
         nonlocal is_told
         is_told = True
-        if not arguments.quiet and event.level >= least:
-            print(line(event), flush=True)
+        say(event.level, line(event))
 
     _check_page(arguments)
     if arguments.key is not None and arguments.statement is None:
@@ -159,6 +161,7 @@ def _run(arguments: argparse.Namespace) -> int:
             statement=arguments.statement,
             key=arguments.key,
             tell=tell,
+            phase=partial(say, logging.INFO),
             begun=begun,
             **settings,
         )
@@ -169,6 +172,12 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.stay:
             _stay()
     return OK if report.passed else FAILED
+
+
+def _say(least: int, level: int, text: str) -> None:
+    """Print *text*, unless it is of less weight than the least that is shown."""
+    if level >= least:
+        print(text, flush=True)
 
 
 def _check_page(arguments: argparse.Namespace) -> None:
@@ -229,7 +238,14 @@ def _summary(report: SuiteReport) -> str:
         ]
     if report.flaky:
         lines += ["flaky (failed, then passed unchanged):"]
-        lines += [f"  {name}" for name in report.flaky]
+        lines += [f"  {line}" for line in report.flaky_lines]
+    known = [
+        test["id"] for _, test in report.failures if test["id"] in report.over_runs
+    ]
+    if known:
+        lines += ["failed tests, over runs:"]
+        lines += [f"  {report.named(name)}" for name in known[:_SHOWN]]
+        lines += [f"  and {len(known) - _SHOWN:,} more"] * (len(known) > _SHOWN)
     lines += [f"phase {name} took longer than it may" for name in report.over_time]
     bad = [task for task in report.tasks if not task.has_passed]
     held = [task for task in bad if not task.attempts]

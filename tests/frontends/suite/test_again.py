@@ -1,10 +1,11 @@
-"""A failed test is run once more, alone; a retry runs what ended the attempt last."""
+"""Failed tests: run once more, last in a retry, and told as flaky or as broken."""
 
 import json
 
 import pytest
 
 from taskorch.frontends.suite import load, run
+from taskorch.frontends.suite._folder import History
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -159,3 +160,82 @@ def test_a_retry_runs_the_test_that_ended_the_attempt_last(tmp_path):
     assert "under way: test_kills.py::test_kills" in kills.error
     results = json.loads((tmp_path / "out/artifacts/kills_results.json").read_text())
     assert [test["id"][-1] for test in results["tests"]] == ["a", "b", "c", "s"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ("", "failed", ""),
+        ("ff", "failed", "broken: it failed in each of 3 runs"),
+        (
+            "pp",
+            "error",
+            "broken since: it failed in this run, and passed in 2 runs before",
+        ),
+        (
+            "spf",
+            "failed",
+            (
+                "broken since: it failed in each of the latest 2 runs, and passed in "
+                "1 run before"
+            ),
+        ),
+        (
+            "pfpf",
+            "failed",
+            "flaky, or broken more than once: it failed in 3 of 5 runs",
+        ),
+        ("pp", "flaky", "flaky: in 1 of 3 runs it failed, then passed"),
+        (
+            "~f",
+            "failed",
+            "flaky: in 1 of 3 runs it failed, then passed, and failed in 2",
+        ),
+    ],
+)
+def test_flaky_is_told_from_broken_by_the_latest_runs(before, now, said):
+    """What may be either, since something was changed in between, is said to be so."""
+    flaky = ["t"] if now == "flaky" else []
+    test = {"id": "t", "outcome": "passed" if flaky else now}
+    history = History(recent={"t": before})
+    assert history.over_runs({"flaky": flaky}, test) == said
+
+
+def test_reports_have_what_the_latest_runs_say(tmp_path):
+    """In each form; the suite remembers it from run to run."""
+    unit = "{id: flaky, template: p}, {id: broken, template: p}"
+    _, first, _ = run_in(tmp_path, ON, unit)
+    assert first.over_runs == {}
+    (tmp_path / "runs").unlink()
+    _, report, _ = run_in(tmp_path, ON, unit)
+    broken = "broken: it failed in each of 2 runs"
+    flaky = "flaky: in 2 of 2 runs it failed, then passed"
+    said = {
+        name.partition("::test_")[2]: text for name, text in report.over_runs.items()
+    }
+    assert said == {"broken": broken, "last": broken, "flaky": flaky, "dies": flaky}
+    folder = tmp_path / "out"
+    assert json.loads((folder / "report.json").read_text())["over_runs"] == (
+        report.over_runs
+    )
+    for suffix in ("html", "md"):
+        text = (folder / f"report.{suffix}").read_text()
+        assert f"test_flaky ({flaky})" in text
+        assert broken[1:] in text
+
+
+def test_a_line_says_that_a_phase_begins_or_goes_on(tmp_path):
+    unit = "{id: flaky, template: p}"
+    late = "late: [{id: broken, template: p}, {id: spread, template: p}]"
+    lines = []
+    run_in(tmp_path, ON, unit, late, phase=lines.append)
+    run_in(tmp_path, ON, unit, late, phase=lines.append, failed=True)
+    assert lines == [
+        "UNIT begins: 1 task",
+        "LATE begins: 2 tasks",
+        "LATE goes on: 1 of 2 tasks left",
+    ]
+    text = (tmp_path / "out/logs/events.jsonl").read_text()
+    events = map(json.loads, text.splitlines())
+    began = [one["phase"] for one in events if one["event"] == "phase_started"]
+    assert began == ["UNIT", "LATE", "LATE"]

@@ -100,7 +100,7 @@ def test_both_together(how, write):
         (1, None),
     ]
     assert found.limits.min_agents == 3
-    assert found.retries == suite.Retries(2, 30.0, 3, 60.0)
+    assert found.retries == suite.Retries(2, 30.0, 3, 60.0, tests_again=True)
     first = found.tasks[0]
     assert first.resources == Resources(cpu=1, memory_mb=512, disk_mb=100)
     assert first.timeout == 600
@@ -211,10 +211,10 @@ def test_a_task_that_says_not_how_it_is_run_is_missing_that(write):
             "templates.t.command: {arguments} is several words: let it stand alone",
         ),
         (
-            "{command: [x], env: {A: '{nothing}'}}",
+            "{command: [x], env: {A: '{nobody}'}}",
             40,
             (
-                "templates.t.env: nothing fills {nothing}: "
+                "templates.t.env: nothing fills {nobody}: "
                 "there are arguments, artifacts, id, name"
             ),
         ),

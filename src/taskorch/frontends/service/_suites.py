@@ -273,6 +273,7 @@ class SuiteRuns:
                 late=late.append,
                 begun=begun,
                 tell=self._tell,
+                phase=partial(_LOG.info, "%s"),
                 **self._settings,
             )
             status = "completed" if report.passed else "failed"

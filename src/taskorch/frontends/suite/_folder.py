@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -16,6 +17,7 @@ import attrs
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.staged import Staged
+from taskorch.kit.visible import counted
 
 #: The rights of its files: what tests print may be secret.
 OWN: Final = 0o600
@@ -195,6 +197,10 @@ class JsonLines:
 _WEIGHT: Final = 0.5
 #: Outcomes of a test that are kept.
 _RECENT: Final = 10
+#: The letter of a test that failed, and then passed, without a change.
+_FLAKY: Final = "~"
+#: The letters of outcomes that say nothing of whether a test is broken.
+_SAY_NOTHING: Final = re.compile("[^pxfe~]")
 
 
 @attrs.define
@@ -205,7 +211,8 @@ class History:
     Attributes:
         tasks: Seconds that a task took, by id: newer ones weigh more.
         tests: The same of each test.
-        recent: Of each test, the first letters of its latest outcomes, the newest last.
+        recent: Of each test, the first letters of its latest outcomes, the newest last;
+            `~` is flaky.
         memory: MB that a task had at its peak the last time, by id.
     """
 
@@ -247,8 +254,39 @@ class History:
                     continue
                 name = test["id"]
                 _mix(self.tests, name, test["seconds"])
-                letters = self.recent.get(name, "") + test["outcome"][0]
+                letters = self.recent.get(name, "") + _letter(record, test)
                 self.recent[name] = letters[-_RECENT:]
+
+    def over_runs(self, record: Mapping[str, Any], test: Mapping[str, Any]) -> str:
+        """
+        Whether a *test* is flaky or broken, by its latest runs and that of *record*.
+
+        Only what failed and then passed without a change is surely flaky: between two
+        runs, something may have been changed. "" is said of a test that has no earlier
+        run.
+        """
+        letters = self.recent.get(test["id"], "") + _letter(record, test)
+        letters = _SAY_NOTHING.sub("", letters)[-_RECENT:]
+        runs, bad = len(letters), letters.count("f") + letters.count("e")
+        if runs == 1:
+            return ""
+        flaky = letters.count(_FLAKY)
+        if flaky:
+            also = f", and failed in {bad}" if bad else ""
+            return f"flaky: in {flaky} of {runs} runs it failed, then passed{also}"
+        latest = runs - len(letters.rstrip("fe"))
+        if bad == runs:
+            return f"broken: it failed in each of {runs} runs"
+        if bad > latest:
+            return f"flaky, or broken more than once: it failed in {bad} of {runs} runs"
+        times = "this run" if latest == 1 else f"each of the latest {latest} runs"
+        before = counted(runs - latest, "run")
+        return f"broken since: it failed in {times}, and passed in {before} before"
+
+
+def _letter(record: Mapping[str, Any], test: Mapping[str, Any]) -> str:
+    """What stands for the outcome of a *test* in the *record* of a task."""
+    return _FLAKY if test["id"] in record["flaky"] else str(test["outcome"])[0]
 
 
 def _mix(times: dict[str, float], name: str, seconds: float) -> None:

@@ -172,7 +172,7 @@ def _markdown_lines(report: SuiteReport) -> Iterator[str]:
     yield from _markdown_failures(report)
     if report.flaky:
         yield from ("", "## Flaky: failed, then passed unchanged", "")
-        yield from (f"- {_plain(name)}" for name in report.flaky)
+        yield from (f"- {_plain(line)}" for line in report.flaky_lines)
     if report.slowest:
         yield from (
             "",
@@ -195,6 +195,8 @@ def _markdown_failures(report: SuiteReport) -> Iterator[str]:
     yield from ("", f"## {counted(len(report.failures), 'failure')}")
     for task, test in report.failures[:_SHOWN]:
         yield from ("", f"### {_plain(test['id'])} ({task.id})", "")
+        if test["id"] in report.over_runs:
+            yield from (f"{report.over_runs[test['id']].capitalize()}.", "")
         text = _why(test)
         # Indented: there is no fence that a text could not close.
         yield from (f"    {line}" for line in text.splitlines()[-_MOST_LINES:])
@@ -263,7 +265,9 @@ def _html_failures(report: SuiteReport) -> Iterator[str]:
         title = (
             f"<code>{_text(test['id'])}</code> <span class=dim>{_text(task.id)}</span>"
         )
-        text = _why(test)
+        text = "\n\n".join(
+            [*filter(None, [report.over_runs.get(test["id"])]), _why(test)]
+        )
         if test.get("output"):
             text += f"\n\n--- printed ---\n{test['output']}"
         yield _detail(f"{title} {_first(test.get('message', ''))}", text)
@@ -320,7 +324,7 @@ def _spent(report: SuiteReport) -> Iterator[str]:
 def _flaky(report: SuiteReport) -> Iterator[str]:
     if report.flaky:
         yield "<h2>Flaky: failed, then passed unchanged</h2><ul>"
-        yield from (f"<li><code>{_text(name)}</code></li>" for name in report.flaky)
+        yield from (f"<li>{_text(line)}</li>" for line in report.flaky_lines)
         yield "</ul>"
 
 

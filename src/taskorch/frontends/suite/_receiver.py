@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from taskorch.frontends.suite._attempt import name_of
 from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.kit.fence import log_of
+from taskorch.kit.visible import counted
 from taskorch.model import FailureCause
 
 #: What it is told of besides failures: what holds the run up, or waits for a person.
@@ -32,8 +33,8 @@ _TIMEOUT: Final = 10.0
 _ATTEMPTS: Final = 5
 #: What the name of an error is, of a task that was out of time.
 _OUT_OF_TIME: Final = "TaskTimeoutError"
-#: The same, of one that used more memory than it was granted.
-_OVER_MEMORY: Final = "OverMemory"
+#: The message on tasks that used more memory than they were granted.
+_OVER_MEMORY: Final = "over_memory"
 _NOTHING_FAILED: Final = "It waits for no answer: what else runs has less memory"
 _NOT_ASKED: Final = (
     "It has failed, and waits for no answer: taskorch suite run --failed runs it again"
@@ -75,7 +76,7 @@ class SuiteWebhook:
             timeout=_TIMEOUT,
         )
         self.notifier: Notifier = Notifier(
-            orchestrator, name, self._deliver, _ATTEMPTS, ("failure",)
+            orchestrator, name, self._deliver, _ATTEMPTS, ("failure", _OVER_MEMORY)
         )
         orchestrator._door.add_check(self.notifier.check)  # noqa: SLF001 - it is ours
         self._troubles = Notifier(
@@ -129,27 +130,26 @@ class SuiteWebhook:
             [_OUT_OF_TIME, name],
         )
 
-    def tell_memory(self, task_id: str, how_much: str) -> None:
-        """Tell that a task used more memory than it was granted: 953 of 512 MB."""
-        about = self._failed_tasks.about(task_id)
-        if about is None:
+    def tell_memory(self, tasks: Sequence[str]) -> None:
+        """
+        Tell, at the end of the run, which *tasks* used more memory than was granted.
+
+        That is no failure, and has one cause: what the configuration grants.
+        """
+        if not tasks:
             return
-        name = name_of(task_id)
-        self._tell(
+        many = counted(len(tasks), "task")
+        self._tell_once(
             {
-                **about,
-                "escalation_id": f"memory/{name}",
-                "issue_type": "memory_error",
-                "severity": "medium",
-                "context": {
-                    **about["context"],
-                    "error_type": _OVER_MEMORY,
-                    "error_message": f"{name} used {how_much} that it was granted",
-                },
-                "recommended_actions": ["Grant it more memory", "See what takes it"],
+                "message_type": _OVER_MEMORY,
+                "id": _OVER_MEMORY,
+                "text": f"{many} used more memory than was granted: {tasks[0]}",
+                "severity": "low",
+                "tasks": list(tasks),
+                "recommended_actions": ["Grant them more memory", "See what takes it"],
                 "how_to_answer": _NOTHING_FAILED,
             },
-            [_OVER_MEMORY, task_id],
+            [_OVER_MEMORY],
         )
 
     def flush(self, seconds: float) -> None:
@@ -161,11 +161,10 @@ class SuiteWebhook:
                 _LOG.warning("taskorch: %s was not told: %s", notifier.name, why)
 
     def _tell(self, about: Mapping[str, Any], cause: list[str]) -> None:
-        key = json.dumps(cause)
-        if key in self._causes:
-            return
-        self._causes.add(key)
-        about = {
+        """Tell of a failure, unless its cause was told."""
+        message = {
+            "message_type": "failure",
+            "how_to_answer": _NOT_ASKED,
             **about,
             # Without gates, and what else is ours.
             "blocking_tasks": [
@@ -173,16 +172,15 @@ class SuiteWebhook:
             ],
             "system_state": {**about["system_state"], **self._counts()},
         }
-        self.notifier.tell(
-            {
-                "message_type": "failure",
-                "how_to_answer": _NOT_ASKED,
-                **about,
-                "suite": self._suite.title,
-                "run": str(self._folder.path.resolve()),
-                "cause": key,
-            }
-        )
+        self._tell_once(message, cause)
+
+    def _tell_once(self, message: Mapping[str, Any], cause: list[str]) -> None:
+        key = json.dumps(cause)
+        if key in self._causes:
+            return
+        self._causes.add(key)
+        about = {"suite": self._suite.title, "run": str(self._folder.path.resolve())}
+        self.notifier.tell({**message, **about, "cause": key})
 
     def _counts(self) -> dict[str, int]:
         """How many tests are in which state."""

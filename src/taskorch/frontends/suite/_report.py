@@ -9,7 +9,7 @@ import attrs
 
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._attempt import with_stop
-from taskorch.frontends.suite._folder import RunFolder, kept_in
+from taskorch.frontends.suite._folder import History, RunFolder, kept_in
 from taskorch.frontends.suite._judging import Counts, share_of
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
@@ -122,6 +122,8 @@ class SuiteReport:
         covered: Lines that any task has run, and lines that there are.
         version: The version of the suite.
         notes: What its configuration says that nothing acts on, and why.
+        over_runs: Whether tests that failed or were flaky are flaky or broken, by this
+            run and the latest before it.
         unmeasured: The tasks that ran without the coverage that was asked for: their
             logs say why.
     """
@@ -139,6 +141,7 @@ class SuiteReport:
     unmeasured: tuple[str, ...] = ()
     version: str = ""
     notes: tuple[str, ...] = ()
+    over_runs: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
     @property
     def title(self) -> str:
@@ -205,6 +208,16 @@ class SuiteReport:
         """The tests that have failed, and then passed, without a change."""
         return [name for task in self.tasks for name in task.flaky]
 
+    @property
+    def flaky_lines(self) -> list[str]:
+        """The flaky tests, each with what its latest runs say of it."""
+        return [self.named(name) for name in self.flaky]
+
+    def named(self, name: str) -> str:
+        """The id of a test, with what its latest runs say of it."""
+        known = self.over_runs.get(name)
+        return f"{name} ({known})" if known else name
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON can say it."""
         counts = self.counts
@@ -232,6 +245,7 @@ class SuiteReport:
                 for task, test in self.slowest
             ],
             "flaky": self.flaky,
+            "over_runs": dict(self.over_runs),
             "notes": list(self.notes),
             "timeline": [attrs.asdict(one) for one in self.slices],
         }
@@ -261,6 +275,7 @@ def made(
         for part in _parts(suite, phase.name, task, reports, folder, latest)
     )
     tasks = tuple(_with_causes(suite, tasks))
+    history = History.read(folder.history)
     return SuiteReport(
         suite.name,
         report.state == TaskState.COMPLETED,
@@ -278,6 +293,13 @@ def made(
         tuple(_unmeasured(suite, tasks)),
         version=suite.version,
         notes=tuple(f"{place}: {message}" for place, message in suite.without_effect),
+        over_runs={
+            test["id"]: text
+            for task in tasks
+            for test in task.tests
+            if test["outcome"] in BAD or test["id"] in task.flaky
+            if (text := history.over_runs({"flaky": task.flaky}, test))
+        },
     )
 
 

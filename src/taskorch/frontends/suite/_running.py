@@ -59,6 +59,7 @@ def run(
     key: str | os.PathLike[str] | None = None,
     late: Callable[[str], object] = lambda _: None,
     tell: Callable[[Ended], object] = lambda _: None,
+    phase: Callable[[str], object] = lambda _: None,
     begun: Callable[[TaskOrchestrator, Suite], object] = lambda _orch, _suite: None,
     **options: Any,
 ) -> SuiteReport:
@@ -82,6 +83,7 @@ def run(
             it is not.
         late: Is called, with why, when that was so.
         tell: Is called with each task that has ended.
+        phase: Is called with a line when a phase begins, or goes on.
         begun: Is called, before anything begins, with the orchestrator that has started
             for it, and the suite with its shards.
         options: More keyword arguments of `TaskOrchestrator`.
@@ -137,7 +139,7 @@ def run(
     if suite.monitoring.human_notification_webhook is not None:
         receiver = SuiteWebhook(orchestrator, suite, RUN, place)
     # What an earlier process has left begins as soon as there are agents.
-    teller = SuiteTeller(orchestrator, suite, RUN, place, tell, receiver)
+    teller = SuiteTeller(orchestrator, suite, RUN, place, tell, receiver, phase)
     tell_over = None if receiver is None else receiver.tell_over
     clock = PhaseClock(orchestrator, suite, RUN, place.phases, timeout, late, tell_over)
     try:
@@ -156,6 +158,7 @@ def run(
             )
             report = _run(orchestrator, suite, place, teller, clock)
             if receiver is not None:
+                receiver.tell_memory(report.over_memory)
                 receiver.flush(_PATIENCE)
     finally:
         for one in list(agents.values()):

@@ -33,14 +33,15 @@ from taskorch.events import (
 )
 from taskorch.frontends.suite import _messages, _words
 from taskorch.frontends.suite._attempt import name_of, with_stop
-from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in
+from taskorch.frontends.suite._folder import History, JsonLines, RunFolder, kept_in
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
 from taskorch.frontends.suite._receiver import SuiteWebhook
-from taskorch.frontends.suite._report import Slice, over_memory
+from taskorch.frontends.suite._report import Slice
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import put_together
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
+from taskorch.kit.visible import counted
 from taskorch.kit.words import stamp
 from taskorch.model import TERMINAL, Resources, TaskState
 from taskorch.model.ids import first_of, in_run, run_of
@@ -117,6 +118,10 @@ class AttemptTimeline:
         """When the first attempt at a task of the run began; None if none has."""
         return self._first.get(task_id)
 
+    def outcomes(self) -> dict[str, str]:
+        """How the latest attempts at tasks have ended, by the names of the tasks."""
+        return {one.task: one.outcome for one in self._latest.values()}
+
     def latest(self, task_id: str) -> Slice | None:
         """The latest attempt at a task of the run, if there is one."""
         return self._latest.get(task_id)
@@ -177,7 +182,8 @@ class SuiteTeller:
     """
     Tells what happens in a run of a suite, and keeps its timeline.
 
-    *tell* is called with each attempt that has ended.
+    *tell* is called with each attempt that has ended, and *phase* with a line for each
+    phase that begins, or goes on.
     """
 
     def __init__(
@@ -188,7 +194,11 @@ class SuiteTeller:
         folder: RunFolder,
         tell: Callable[[Ended], object],
         receiver: SuiteWebhook | None = None,
+        phase: Callable[[str], object] = lambda _: None,
     ) -> None:
+        self._tell_phase = phase
+        #: The phases that are to begin, or to go on, in this process.
+        self._phases = {one.name: one for one in suite.phases}
         watch = suite.monitoring
         limits = (watch.log_rotation_size, watch.log_retention_days)
         #: What is said to and by agents.
@@ -203,6 +213,7 @@ class SuiteTeller:
         self.timeline: AttemptTimeline = AttemptTimeline(folder)
         self._tell = tell
         self._receiver = receiver
+        self._history = History.read(folder.history)
         self._matrix = matrix_with(suite.matrix)
         self._run_id = run_id
         self._tasks = {part.id: part for part in parts_of(suite)}
@@ -264,6 +275,7 @@ class SuiteTeller:
         task = self._task(event)
         if task is None:
             return
+        self._begin_phase(task, event)
         self.timeline.begins(event)
         self._over -= {name for name, w in self._wholes.items() if task in w.subtasks}
         self._cpu[task.id] = event.at, 0.0
@@ -283,6 +295,31 @@ class SuiteTeller:
                 "agent_id": event.agent_id,
                 "memory_mb": held.get("memory_mb", 0.0),
                 "cpu_cores": held.get("cpu", 0.0),
+                "timestamp": stamp(event.at),
+            }
+        )
+
+    def _begin_phase(self, task: SuiteTask, event: TaskStarted) -> None:
+        """Tell that the phase of *task* begins, if this is its first attempt here."""
+        for phase in self._phases.values():
+            parts = [part.id for each in phase.tasks for part in each.run]
+            if task.id in parts:
+                break
+        else:
+            return
+        del self._phases[phase.name]
+        tasks = counted(len(parts), "task")
+        outcomes = self.timeline.outcomes()
+        if outcomes.keys().isdisjoint(parts):
+            self._tell_phase(f"{phase.name} begins: {tasks}")
+        else:
+            left = sum(outcomes.get(name) != "completed" for name in parts)
+            self._tell_phase(f"{phase.name} goes on: {left:,} of {tasks} left")
+        self.lines.write(
+            {
+                "event": "phase_started",
+                "phase": phase.name,
+                "tasks": len(parts),
                 "timestamp": stamp(event.at),
             }
         )
@@ -335,9 +372,6 @@ class SuiteTeller:
         folder = self._folder
         # What the last attempt has left, if it came so far.
         results = kept_in(folder.results(task.id))
-        how_much = over_memory(results)
-        if how_much and self._receiver is not None:
-            self._receiver.tell_memory(event.task_id, how_much)
         files = (
             folder.results(task.id),
             folder.coverage(task.id),
@@ -506,6 +540,9 @@ class SuiteTeller:
         """What to do about a failure; there is always something."""
         for test in failed[:_SHOWN]:
             yield f"Run it alone: pytest '{test['id']}'"
+            known = self._history.over_runs({"flaky": ()}, test)
+            if known:
+                yield f"See its latest runs: {test['id']} is {known}"
         limit = _LIMIT.search(event.message)
         if kind == "timeout_error" and limit is not None:
             yield f"Give {task.id} more than {limit[1]} s, or see where it hangs"

@@ -31,7 +31,7 @@ environment without taskorch.
 Started with the file of one request, it is a program for an agent elsewhere: it does
 that, lets the agent follow its events, prints the last one, and ends.
 
-Decision: 0271.
+Decisions: 0271, 0285.
 """
 
 from __future__ import annotations
