@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 from taskorch import Permanent, Resources, RetryPolicy, Task, TaskOrchestrator
-from taskorch.errors import AnswerRefusedError, InvalidTaskError
+from taskorch.errors import (
+    AnswerRefusedError,
+    InvalidTaskError,
+    TaskCancelledError,
+)
 from taskorch.events import RecoveryAttempted, TaskOptionsChanged, TaskRetrying
 from taskorch.model import TaskState
 from taskorch.recovery import Avoid, Grow, RecoveryHandler, Reset, Row, Rule, Times
@@ -550,3 +554,33 @@ def test_a_note_has_bounds_and_a_refusal_does_not_repeat_it():
         with pytest.raises(AnswerRefusedError) as refused:
             orch.answer("q", "reject", by="bob")
         assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("how", "level"), [("thread", 1), ("coroutine", 1), ("thread", 2)]
+)
+def test_a_recovery_that_asks_ends_with_its_attempt(how, level):
+    """One that asks whether it is to stop ends its task, and nothing else."""
+    began = threading.Event()
+
+    failing = fails(OSError(5, "input or output"))
+
+    async def failing_later():
+        failing()
+
+    with TaskOrchestrator(retry_handler=handler(escalate=False)) as orch:
+
+        @orch.recover("system_error", level=level)
+        def waits(_task, _failure, context):
+            began.set()
+            while True:
+                context.checkpoint()
+
+        function = failing if how == "thread" else failing_later
+        handle = orch.options(id="asks").submit(function)
+        assert began.wait(60)
+        orch.cancel_task("asks")
+        with pytest.raises(TaskCancelledError):
+            handle.result(60)
+        assert orch.submit(abs, -1).result(60) == 1
+        assert orch.health().status == "ok"

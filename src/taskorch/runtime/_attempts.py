@@ -1024,13 +1024,15 @@ class Strategies:
         Returns:
             As `perform`: whether it goes on elsewhere, the value, and the error.
         """
-        left: BaseException | None = error
+        failed: BaseException | None = error
         handed, value = False, None
-        while left is not None and self.has_tried(row, number, work, left):
-            handed, value, left = self._rt.attempts.perform(row, number, work)
-        if left is None:
-            self._tried.pop((row.id, number), None)
-        return handed, value, left
+        while failed is not None:
+            final_error = self._left_of(row, number, work, failed)
+            if final_error is not None:
+                return handed, value, final_error
+            handed, value, failed = self._rt.attempts.perform(row, number, work)
+        self._tried.pop((row.id, number), None)
+        return handed, value, None
 
     def takes(
         self, row: TaskRow, number: int, work: Work, error: BaseException
@@ -1041,13 +1043,13 @@ class Strategies:
 
         def go_on() -> None:
             try:
-                is_again = self.has_tried(row, number, work, error)
+                final_error = self._left_of(row, number, work, error)
                 # Its agent may have been lost meanwhile: then another attempt is made.
                 goes_on = row.attempt == number and row.state is TaskState.RUNNING
-                if is_again and goes_on:
+                if final_error is None and goes_on:
                     self._rt.attempts.begin(row, number, work)
                 else:
-                    self._rt.finish(row, number, work, None, error)
+                    self._rt.finish(row, number, work, None, final_error or error)
             finally:
                 self.mending.pop((row.id, number), None)
 
@@ -1067,21 +1069,32 @@ class Strategies:
         strategy = self._known.get((2, kind))
         if strategy is not None and number > 1:
             failure = work._error if isinstance(work._error, Exception) else None
-            self._call(2, kind, strategy, row, number, work, failure)
+            # An attempt that is to end is not begun.
+            with suppress(AttemptInterrupted):
+                self._call(2, kind, strategy, row, number, work, failure)
 
-    def has_tried(
+    def _left_of(
         self, row: TaskRow, number: int, work: Work, error: BaseException
-    ) -> bool:
-        """Try the strategy for *error*; whether the attempt is to be run again."""
-        found = self._find(row, number, work, error)
-        if found is None:
-            return False
-        kind, strategy = found
+    ) -> BaseException | None:
+        """
+        Try the strategy for *error*; what the attempt ends with.
+
+        That is None if it is to be run again. A strategy that asks whether it is to
+        stop ends with its attempt.
+        """
+        strategy_found = self._find(row, number, work, error)
+        if strategy_found is None:
+            return error
+        kind, strategy = strategy_found
         tried = self._tried.get((row.id, number), ())
         self._tried[row.id, number] = (*tried, kind)
         while len(self._tried) > 1_000:  # noqa: PLR2004 - of attempts that have ended
             self._tried.pop(next(iter(self._tried)), None)
-        return self._call(1, kind, strategy, row, number, work, error) == "retry"
+        try:
+            result = self._call(1, kind, strategy, row, number, work, error)
+        except AttemptInterrupted as why:
+            return why
+        return None if result == "retry" else error
 
     def _find(
         self, row: TaskRow, number: int, work: Work, error: BaseException
