@@ -239,13 +239,15 @@ def _summary(report: SuiteReport) -> str:
     if report.flaky:
         lines += ["flaky (failed, then passed unchanged):"]
         lines += [f"  {line}" for line in report.flaky_lines]
-    known = [
+    of_history = [
         test["id"] for _, test in report.failures if test["id"] in report.over_runs
     ]
-    if known:
+    if of_history:
         lines += ["failed tests, over runs:"]
-        lines += [f"  {report.named(name)}" for name in known[:_SHOWN]]
-        lines += [f"  and {len(known) - _SHOWN:,} more"] * (len(known) > _SHOWN)
+        lines += [f"  {report.named(name)}" for name in of_history[:_SHOWN]]
+        lines += [f"  and {len(of_history) - _SHOWN:,} more"] * (
+            len(of_history) > _SHOWN
+        )
     lines += [f"phase {name} took longer than it may" for name in report.over_time]
     bad = [task for task in report.tasks if not task.has_passed]
     held = [task for task in bad if not task.attempts]

@@ -10,6 +10,7 @@ or with the public names of the orchestrator: nothing here touches a task by its
 - `_corrections`: an extension by which people say of what class failures were.
 - `_matrix`, `_handler`: what follows each class, as data; the RetryHandler that looks
   it up.
+- `_repairs`: programs that mend what an attempt runs in, as documents say them.
 - `_aside`: functions of the user's beside the drivers: one that hangs holds up nothing.
 - `_metrics`: what is measured, by its names; conditions over that; whether tasks take
   longer than usual.

@@ -47,6 +47,7 @@ from taskorch.recovery._matrix import (
     matrix_with,
     rows_of,
 )
+from taskorch.recovery._repairs import REPAIRS
 
 #: How many of the latest failures are remembered.
 _MOST: Final = 10_000
@@ -97,6 +98,8 @@ class RecoverySection(FailureHandling):
         webhook_may_be_private: Whether it may be private.
         matrix: Rows that differ from the usual, by class of failure.
         classes: Rules for the class of a failure, before ours.
+        repairs: By class of failure, a program and its arguments that mend what a task
+            runs in, inside the failed attempt.
     """
 
     human_notification_webhook: str = attrs.field(default=None, metadata=may_be(Text()))
@@ -106,6 +109,9 @@ class RecoverySection(FailureHandling):
     classes: Iterable[Rule] = attrs.field(
         default=(),
         metadata=may_be(Each(DocumentOf(Rule, make=Rule), needs="a list of rules")),
+    )
+    repairs: Mapping[str, list[str]] = attrs.field(
+        default=None, metadata=may_be(REPAIRS)
     )
 
 
@@ -117,7 +123,7 @@ _SECTIONS: Final = {
 #: What they say for whoever tells people, and for suites.
 _OTHERS: Final = (
     *("webhook_secret_env", "webhook_may_be_private"),
-    "rerun_failed_tests",
+    *("rerun_failed_tests", "repairs"),
 )
 
 

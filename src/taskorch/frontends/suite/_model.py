@@ -236,6 +236,7 @@ class Suite:
         recovery: Whether what follows a failure depends on what kind it is.
         matrix: What of that differs from the usual, by class of failures.
         classes: Rules for the class of a failure, before ours.
+        repairs: By class of failure, a program that mends what a task runs in.
         alerts: The rules that differ from the usual four, by name; None of one: it is
             not watched. None: there are no alerts at all.
         missing: What must be added before it can be run, with places.
@@ -254,6 +255,7 @@ class Suite:
     recovery: bool = False
     matrix: Mapping[str, Row] = attrs.field(factory=dict, hash=False)
     classes: tuple[Rule, ...] = ()
+    repairs: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, hash=False)
     alerts: Mapping[str, AlertRule | None] | None = attrs.field(
         default=None, hash=False
     )

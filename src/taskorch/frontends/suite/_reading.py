@@ -337,6 +337,7 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
         recovery=bool(recovery.nodes),
         matrix=rows_of(matrix),
         classes=tuple(recovery.get("classes", ())),
+        repairs=_repairs(recovery),
         alerts=_alerts(sections["alerts"], faults) if "alerts" in whole.nodes else None,
         missing=missing,
         without_effect=notes.findings,
@@ -348,6 +349,12 @@ def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
 def _is_again(matrix: ReadMapping) -> bool:
     """Whether *matrix* has no row for failed tests, which are run once more then."""
     return _OF_TESTS.isdisjoint(map(class_of, matrix.values))
+
+
+def _repairs(recovery: ReadMapping) -> dict[str, tuple[str, ...]]:
+    none = ReadMapping({}, {}, recovery.place)
+    programs = recovery.get("repairs", none).values
+    return {name: tuple(args) for name, args in programs.items()}
 
 
 def _webhook(recovery: ReadMapping, faults: FaultList) -> dict[str, Any]:

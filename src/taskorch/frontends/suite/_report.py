@@ -215,8 +215,8 @@ class SuiteReport:
 
     def named(self, name: str) -> str:
         """The id of a test, with what its latest runs say of it."""
-        known = self.over_runs.get(name)
-        return f"{name} ({known})" if known else name
+        over_runs = self.over_runs.get(name)
+        return f"{name} ({over_runs})" if over_runs else name
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON can say it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +39,9 @@ from taskorch.frontends.suite._translation import (
 from taskorch.frontends.suite._watching import PhaseClock, watch
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.staged import Staged
+from taskorch.model import Task
 from taskorch.policies import Measured
+from taskorch.recovery._repairs import mend_with
 
 #: Seconds that notifications have at the end of a run.
 _PATIENCE: Final = 10.0
@@ -146,6 +148,7 @@ def run(
         with orchestrator:
             watch(orchestrator, suite, place)
             declare_budgets(orchestrator, suite)
+            mend_with(orchestrator, suite.repairs, _place_of)
             begun(orchestrator, suite)
             orchestrator.signals.agent_lost.connect(left)
             # What an earlier life has left begins with them.
@@ -223,6 +226,14 @@ def _learn(suite: Suite, place: RunFolder, since: float) -> None:
     results = [kept_in(place.results(part.id)) for part in parts_of(suite)]
     history.learn(record for record in results if record.get("ended", 0.0) >= since)
     history.write(place.history)
+
+
+def _place_of(task: Task) -> tuple[Path, Mapping[str, str]] | None:
+    """The folder and the variables of a test task."""
+    about = task.payload
+    if not isinstance(about, Mapping) or "cwd" not in about:
+        return None
+    return Path(about["cwd"]), about.get("env", {})
 
 
 def check_complete(suite: Suite) -> None:

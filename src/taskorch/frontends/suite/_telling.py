@@ -313,8 +313,8 @@ class SuiteTeller:
         if outcomes.keys().isdisjoint(parts):
             self._tell_phase(f"{phase.name} begins: {tasks}")
         else:
-            left = sum(outcomes.get(name) != "completed" for name in parts)
-            self._tell_phase(f"{phase.name} goes on: {left:,} of {tasks} left")
+            unfinished = sum(outcomes.get(name) != "completed" for name in parts)
+            self._tell_phase(f"{phase.name} goes on: {unfinished:,} of {tasks} left")
         self.lines.write(
             {
                 "event": "phase_started",
@@ -540,9 +540,9 @@ class SuiteTeller:
         """What to do about a failure; there is always something."""
         for test in failed[:_SHOWN]:
             yield f"Run it alone: pytest '{test['id']}'"
-            known = self._history.over_runs({"flaky": ()}, test)
-            if known:
-                yield f"See its latest runs: {test['id']} is {known}"
+            over_runs = self._history.over_runs({"flaky": ()}, test)
+            if over_runs:
+                yield f"See its latest runs: {test['id']} is {over_runs}"
         limit = _LIMIT.search(event.message)
         if kind == "timeout_error" and limit is not None:
             yield f"Give {task.id} more than {limit[1]} s, or see where it hangs"

@@ -33,10 +33,12 @@ from taskorch.kit.forms import (
     POLICIES,
     AnyNames,
     DocumentOf,
+    Each,
     FaultList,
     Flag,
     Number,
     ReadMapping,
+    Text,
     field,
     may_be,
 )
@@ -187,6 +189,7 @@ class WorkspaceConfig:
         policies: The policies of the workspace.
         governance: What judges by these and by the setting of that name; None: nothing
             does.
+        repairs: By class of failure, a program that mends what a task runs in.
     """
 
     title: str = ""
@@ -206,6 +209,7 @@ class WorkspaceConfig:
     budget: str | None = None
     policies: tuple[Policy, ...] = ()
     governance: ConstitutionalRuntime | None = attrs.field(default=None, eq=False)
+    repairs: Mapping[str, list[str]] = attrs.field(factory=dict[str, list[str]])
 
     @property
     def programs(self) -> dict[str, AgentProgram]:
@@ -246,6 +250,13 @@ class Folders:
     workspace: str = field(WORD, default="workspace")
 
 
+def _check_class(name: str) -> None:
+    # Few name classes of failures: nobody else loads what knows them.
+    from taskorch.recovery import class_of  # noqa: PLC0415
+
+    class_of(name)
+
+
 @attrs.frozen
 class LimitsEntry:
     """
@@ -269,6 +280,26 @@ class LimitsEntry:
 
 
 @attrs.frozen
+class RecoveryEntry:
+    """
+    What follows a failure, by its kind.
+
+    Attributes:
+        repairs: By class of failure, a program and its arguments that mend what a task
+            runs in, inside the failed attempt.
+    """
+
+    repairs: Mapping[str, list[str]] = field(
+        AnyNames(
+            Each(
+                Text(is_any=True), least=1, needs="a list, a program and its arguments,"
+            ),
+            check=_check_class,
+        )
+    )
+
+
+@attrs.frozen
 class WorkspaceEntry:
     """
     All of `workspace.yaml`.
@@ -285,6 +316,7 @@ class WorkspaceEntry:
         budgets: What tasks may spend, by name of a budget.
         budget: The budget of tasks that name none, in phases that name none.
         policies: Policies that judge the tasks, or files of such.
+        recovery: What follows a failure, by its kind.
     """
 
     title: str = field(LINE)
@@ -300,6 +332,7 @@ class WorkspaceEntry:
     budgets: Mapping[str, BudgetEntry] = field(BUDGETS)
     budget: str = field(BUDGET)
     policies: list[Any] = field(POLICIES)
+    recovery: RecoveryEntry = field(DocumentOf(RecoveryEntry, nulls=True))
 
 
 def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
@@ -389,6 +422,7 @@ def _config(entry: ReadMapping, root: Path, faults: FaultList) -> WorkspaceConfi
         budgets=budgets,
         budget=entry.get("budget"),
         policies=_policies(entry, root, faults),
+        repairs=entry.get("recovery", none).get("repairs", none).values,
     )
 
 

@@ -115,6 +115,7 @@ class WorkspaceSession:
             enforce=config.enforce,
             maxima=config.maxima,
             measured=config.measured,
+            mends=bool(config.repairs),
         )
         for agent in config.programs.values():
             add_agent(self.orchestrator, agent, self.worker.handler(agent))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.workspace._config import AgentProgram, WorkspaceConfig
 from taskorch.frontends.workspace._task_file import TaskFile
-from taskorch.model import Resources, Task, Units
+from taskorch.model import Program, Resources, Task, Units
 from taskorch.policies import Measured
 from taskorch.runtime import machine_resources
 
@@ -42,10 +43,23 @@ def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
         grace=config.grace,
         allocator=Measured() if config.measured else None,
     )
+    if config.repairs:
+        # Few have some: nobody else loads what mends.
+        from taskorch.recovery._repairs import mend_with  # noqa: PLC0415
+
+        mend_with(orch, config.repairs, _place_of)
     spent = {name for total in config.budgets.totals.values() for name in total}
     if spent:
         orch.budget(SPENDING, parent="", **dict.fromkeys(spent, _NO_END))
     return orch
+
+
+def _place_of(task: Task[Any]) -> tuple[Path, Mapping[str, str]] | None:
+    """The folder of the program of a task file."""
+    program = task.payload
+    if not isinstance(program, Program) or program.cwd is None:
+        return None
+    return Path(program.cwd), {}
 
 
 def judged(config: WorkspaceConfig, task: TaskFile) -> tuple[str | None, str | None]:

@@ -82,7 +82,8 @@ class TaskFileWorker:
     None if it has gone. *held_up* says how many tasks wait for one, directly or not.
     *enforce* says whether programs are held to the cores and the memory of their tasks,
     or else to *maxima*;
-    *measured*, whether each asks for its memory itself, and its worker is its type.
+    *measured*, whether each asks for its memory itself, and its worker is its type;
+    *mends*, whether a program that fails may be mended, and run again.
     *judged* says why policies deny a task, and what else they say of it.
     *draws* says on which budget a task draws, and what it reserves of it.
     """
@@ -101,7 +102,9 @@ class TaskFileWorker:
         enforce: bool = False,
         maxima: Mapping[str, float] | None = None,
         measured: bool = False,
+        mends: bool = False,
     ) -> None:
+        self._mends = mends
         self._draws = draws
         self._judged = judged
         #: What programs that run, by the ids of their tasks, spend, and for whom.
@@ -290,6 +293,12 @@ class TaskFileWorker:
         except TaskTimeoutError:
             return _Outcome("Timeout")
         except (TaskFailure, OSError) as error:
+            program_result = getattr(error, "result", None)
+            if (
+                isinstance(program_result, ProgramResult)
+                and not program_result.exceeded
+            ):
+                return self._look(task, program_result)
             message = str(error).partition("\n")[0]
             return _Outcome(message.removeprefix(f"task {handle.task_id}: "))
         return self._look(task, result)
@@ -353,7 +362,8 @@ class TaskFileWorker:
             inherit_env=True,
             cwd=layout.root,
             stdin=stdin,
-            check=False,
+            # What an exit code means to recovery, that must be told.
+            check=self._mends,
             log=layout.log(task.task_id),
             pid_file=layout.pid(task.task_id),
             # Who dies has no claims any more, but only once its programs are gone too.

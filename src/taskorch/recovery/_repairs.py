@@ -1,0 +1,116 @@
+"""
+Programs that mend what an attempt runs in, by the class of its failure, in documents.
+
+Decision: 0286.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+import attrs
+
+from taskorch.errors import ProgramFailedError
+from taskorch.kit.forms import AnyNames, Each, Text
+from taskorch.kit.visible import after_cut
+from taskorch.recovery._classes import class_of
+
+#: The form of the programs, by classes of failures.
+REPAIRS: Final = AnyNames(
+    Each(Text(is_any=True), least=1, needs="a list, a program and its arguments,"),
+    check=class_of,
+)
+#: Seconds between looks whether the attempt is to end.
+_LOOK: Final = 0.1
+#: Bytes of what a program wrote that are looked at.
+_MOST: Final = 4_096
+#: Of a task, the folder in which programs mend it, and variables to set; None: that is
+#: no task to be mended so.
+Place = Callable[[Any], tuple[Path, Mapping[str, str]] | None]
+
+
+@attrs.frozen
+class ProgramRepair:
+    """
+    What `orch.recover` calls with a failed attempt: it runs a program.
+
+    One at a time does so: what it mends is shared. When the attempt is to end, it is
+    ended with all that it has started.
+
+    Attributes:
+        args: The program, and its arguments.
+        place: Where it runs.
+    """
+
+    args: tuple[str, ...]
+    place: Place
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, eq=False)
+
+    @property
+    def __name__(self) -> str:
+        """What events call it."""
+        return " ".join(self.args)
+
+    def __call__(self, task: Any, _failure: object, context: Any) -> str:
+        """
+        Mend what *task* runs in.
+
+        Raises:
+            ProgramFailedError: The program has failed.
+            OSError: It cannot be started.
+        """
+        place = self.place(task)
+        if place is None:
+            return "escalate"
+        while not self._lock.acquire(timeout=_LOOK):
+            context.checkpoint()
+        try:
+            with tempfile.TemporaryFile() as output:
+                self._run(*place, output, context)
+        finally:
+            self._lock.release()
+        return "retry"
+
+    def _run(
+        self, cwd: Path, env: Mapping[str, str], output: IO[bytes], context: Any
+    ) -> None:
+        process = subprocess.Popen(  # noqa: S603 - the document's
+            self.args,
+            cwd=cwd,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None:
+                context.checkpoint()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK)
+        finally:
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.returncode:
+            output.seek(max(0, output.seek(0, os.SEEK_END) - _MOST))
+            lines = after_cut(output.read()).decode("utf-8", "replace").split("\n")
+            last = next((line for line in reversed(lines) if line.strip()), "")
+            msg = f"{self.__name__} exited with {process.returncode}: {last.strip()}"
+            raise ProgramFailedError(msg.removesuffix(": "))
+
+
+def mend_with(
+    orchestrator: Any, repairs: Mapping[str, Sequence[str]], place: Place
+) -> None:
+    """Have *orchestrator* try these programs, by classes, inside failed attempts."""
+    for kind, args in repairs.items():
+        orchestrator.recover(kind)(ProgramRepair(tuple(args), place))

@@ -1,0 +1,127 @@
+"""Programs that mend what a task runs in, as suites and task files name them."""
+
+import json
+import threading
+
+import pytest
+from tests.integration.tools import eventually
+from tests.pids import is_alive
+
+from taskorch.errors import ValidationFailedError
+from taskorch.frontends.suite import load, run
+from taskorch.frontends.workspace import Workspace
+
+SUITE = """\
+templates:
+  p: {{pytest: [-q, -p, "no:cacheprovider", "test_{{id}}.py"]}}
+recovery: {{max_retries: 0, repairs: {repairs}}}
+orchestrator: {{task_definitions: {{unit: [{tasks}]}}}}
+"""
+
+
+def suite_in(here, repairs, *names):
+    for name in names:
+        (here / f"test_{name}.py").write_text(f"def test_it(): import made_{name}\n")
+    tasks = ", ".join(f"{{id: {name}, template: p}}" for name in names)
+    (here / "pytest.ini").write_text("[pytest]\n")
+    (here / "suite.yaml").write_text(SUITE.format(repairs=repairs, tasks=tasks))
+    return load(here / "suite.yaml")
+
+
+def test_a_suite_mends_what_its_tests_run_in_inside_the_attempt(tmp_path):
+    """What is not mended fails as before, and messages say what was tried."""
+    install = "'echo x >> installs; touch made_one.py made_two.py'"
+    suite = suite_in(
+        tmp_path, f"{{import: [sh, -c, {install}]}}", "one", "two", "three"
+    )
+    report = run(suite, tmp_path / "out")
+    tasks = {task.id: task for task in report.tasks}
+    passed = {name: task.has_passed for name, task in tasks.items()}
+    assert passed == {"one": True, "two": True, "three": False}
+    assert all(task.attempts == 1 for task in report.tasks)
+    # Once in each attempt that fails so, in the folder of the tests.
+    installs = len((tmp_path / "installs").read_text().split())
+    assert 2 <= installs <= 3
+    lines = (tmp_path / "out/logs/messages.jsonl").read_text().splitlines()
+    (told,) = [
+        message["recovery_attempts"]
+        for message in map(json.loads, lines)
+        if message["message_type"] == "failure_notification"
+    ]
+    assert [(each["attempt"], each["result"]) for each in told] == [(1, "failed")]
+    assert told[0]["action"].startswith("sh -c echo x >> installs")
+
+
+def test_a_repair_that_fails_or_is_not_there_changes_nothing(tmp_path):
+    """The attempt fails with its own error; who looks is told why it was not mended."""
+    made = "[sh, -c, 'echo no network >&2; exit 3']"
+    suite = suite_in(tmp_path, f"{{import_error: {made}}}", "one")
+    attempts = []
+
+    def begun(orch, _suite):
+        orch.signals.recovery_attempted.connect(attempts.append)
+
+    (task,) = run(suite, tmp_path / "out", begun=begun).tasks
+    assert not task.has_passed
+    assert "made_one" in task.error
+    (event,) = attempts
+    assert event.result == "failed"
+    assert event.message.endswith("exited with 3: no network")
+
+
+def test_a_repair_ends_with_its_attempt(tmp_path):
+    """With all that it has started: one that hangs is ended when its task is."""
+    hangs = "[sh, -c, 'sleep 600 & echo $! > pid.new; mv pid.new pid; wait']"
+    suite = suite_in(tmp_path, f"{{import_error: {hangs}}}", "one")
+    orchestrators = []
+    thread = threading.Thread(
+        target=run,
+        args=(suite, tmp_path / "out"),
+        kwargs={"begun": lambda orch, _: orchestrators.append(orch)},
+    )
+    thread.start()
+    eventually((tmp_path / "pid").exists)
+    pid = int((tmp_path / "pid").read_text())
+    assert "recovers it from import_error" in str(orchestrators[0].explain("suite/one"))
+    orchestrators[0].cancel_task("suite/one")
+    thread.join()
+    eventually(lambda: not is_alive(pid))
+
+
+@pytest.mark.parametrize(
+    ("repairs", "said"),
+    [
+        ("{import_eror: [x]}", "import_eror"),
+        ("{import_error: make}", "a list, a program and its arguments, is needed"),
+        ("{import_error: []}", "a list, a program and its arguments, is needed"),
+    ],
+)
+def test_what_is_no_repair_is_refused(tmp_path, repairs, said):
+    with pytest.raises(ValidationFailedError, match=said):
+        suite_in(tmp_path, repairs, "one")
+    (tmp_path / "workspace.yaml").write_text(f"recovery: {{repairs: {repairs}}}\n")
+    faults = "\n".join(map(str, Workspace(tmp_path, tell=None).lint()))
+    assert said in faults
+
+
+def test_a_task_file_is_mended_too(tmp_path):
+    """Inside its run, which counts as one; another exit code stays what it is."""
+    (tmp_path / "tasks").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"tasks/{name}.md").write_text("---\noutputs: []\n---\nDo it.\n")
+    (tmp_path / "workspace.yaml").write_text(
+        "recovery: {repairs: {import_error: [sh, -c, 'echo x >> installs']}}\n"
+    )
+    (tmp_path / "agent.sh").write_text(
+        "echo $TASK_ID >> ran\n"
+        'test "$TASK_ID" = a && test -e installs && exit 0\n'
+        'test "$TASK_ID" = b && exit 3\n'
+        "echo \"ModuleNotFoundError: No module named 'x'\" >&2; exit 1\n"
+    )
+    with Workspace(tmp_path, agent="sh agent.sh", tell=None) as workspace:
+        report = workspace.main_loop()
+    assert report.completed == ("a",)
+    assert sorted((tmp_path / "ran").read_text().split()) == ["a", "a", "b"]
+    assert (tmp_path / "installs").read_text().split() == ["x"]
+    status = json.loads((tmp_path / "workspace/status/b.json").read_text())
+    assert (status["error"], status["exit_code"]) == ("Exit code 3", 3)
