@@ -197,7 +197,9 @@ def test_a_failure_is_told_with_each_attempt_and_what_to_do(told):
 
 def test_the_lines_of_the_log_have_the_agreed_names(told):
     lines = [json.loads(line) for line in told[1].events.read_text().splitlines()]
-    assigned = next(line for line in lines if line["task_id"] == "A1")
+    began = next(line for line in lines if line["event"] == "phase_started")
+    assert list(began) == ["event", "phase", "tasks", "timestamp"]
+    assigned = next(line for line in lines if line.get("task_id") == "A1")
     assert list(assigned) == [
         *("event", "task_id", "agent_id", "memory_mb", "cpu_cores", "timestamp")
     ]

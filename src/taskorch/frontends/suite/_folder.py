@@ -286,7 +286,7 @@ class History:
 
 def _letter(record: Mapping[str, Any], test: Mapping[str, Any]) -> str:
     """What stands for the outcome of a *test* in the *record* of a task."""
-    return _FLAKY if test["id"] in record["flaky"] else str(test["outcome"])[0]
+    return _FLAKY if test["id"] in record.get("flaky", ()) else str(test["outcome"])[0]
 
 
 def _mix(times: dict[str, float], name: str, seconds: float) -> None:
