@@ -1145,9 +1145,10 @@ class TaskOrchestrator:
         Causes are told apart as those of `escalations` are: by the class of the error,
         and by what it says, numbers and the id of the task aside.
         """
-        from taskorch.model import FailureCause  # noqa: PLC0415 - when asked
+        from taskorch.runtime import _listing  # noqa: PLC0415 - when needed
 
-        return FailureCause.of(self.tasks("failed", mended=False))
+        self._rt.look_up()
+        return _listing.failures(self._rt)
 
     @verb(
         "The failures about which a person is asked.",
@@ -1631,17 +1632,24 @@ class TaskOrchestrator:
             JournalUnavailableError: While iterating: the journal cannot be read.
         """
         from taskorch.model import TaskFilter  # noqa: PLC0415 - when needed
-        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+        from taskorch.runtime import _listing  # noqa: PLC0415 - when needed
 
         self._rt.look_up()
-        return _reports.listed(self._rt, TaskFilter.of(state, fields))
+        return _listing.listed(self._rt, TaskFilter.of(state, fields))
 
-    def _newest_tasks(self, which: TaskFilter, after: str) -> Iterator[TaskStatus]:
-        """The same, the last submitted first; only those behind the task *after*."""
-        from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
+    def _some_tasks(
+        self,
+        which: TaskFilter,
+        most: int | None,
+        after: str = "",
+        *,
+        newest: bool = False,
+    ) -> Iterator[TaskStatus]:
+        """The same, the *most* first, or last, of them: see `_listing.listed`."""
+        from taskorch.runtime import _listing  # noqa: PLC0415 - when needed
 
         self._rt.look_up()
-        return _reports.newest(self._rt, which, after)
+        return _listing.listed(self._rt, which, most, after=after, newest=newest)
 
     @verb(
         "Counts and times.",

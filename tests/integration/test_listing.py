@@ -23,7 +23,7 @@ from taskorch import (
     TaskState,
 )
 from taskorch.errors import JournalUnavailableError
-from taskorch.runtime import _reports
+from taskorch.runtime import _listing
 from taskorch.testing import Simulation
 
 PATIENCE = 60.0
@@ -35,7 +35,7 @@ def ids(statuses):
 
 @pytest.fixture
 def small_pages(monkeypatch):
-    monkeypatch.setattr(_reports, "_PAGE", 3)
+    monkeypatch.setattr(_listing, "_PAGE", 3)
 
 
 @pytest.fixture(params=["memory", "durable", "left memory", "later life"])
@@ -178,20 +178,20 @@ def test_a_page_is_looked_at_in_one_hold_of_the_lock(small_pages):
     orch = TaskOrchestrator()
     orch.submit_tasks([Task.call(int, id=str(n)) for n in range(10)])
     looked = []
-    real = _reports.status_of
+    real = _listing.status_of
 
     def status_of(runtime, row, *rest):
         looked.append(row.id)
         return real(runtime, row, *rest)
 
-    _reports.status_of = status_of
+    _listing.status_of = status_of
     try:
         going = orch.tasks()
         next(going)
         assert looked == ["0", "1", "2"]
         assert len(list(going)) == 9
     finally:
-        _reports.status_of = real
+        _listing.status_of = real
     orch.stop(drain=False)
 
 
@@ -261,9 +261,7 @@ def test_a_journal_that_cannot_be_read_says_so(tmp_path, monkeypatch):
         def broken(*args):
             raise JournalUnavailableError("away", outcome="refused")
 
-        monkeypatch.setattr(
-            type(orch._rt.directory.recovered._journal), "submitted", broken
-        )
+        monkeypatch.setattr(SqliteJournal, "submitted", broken)
         with pytest.raises(JournalUnavailableError, match="away"):
             list(orch.tasks())
 

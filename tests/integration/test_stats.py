@@ -4,8 +4,8 @@ import asyncio
 import re
 import threading
 import time
+from datetime import UTC, datetime
 
-import attrs
 import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, fail
 
@@ -342,12 +342,16 @@ def test_two_causes_of_one_class_are_two(tmp_path, capsys):
             ("LookupError", "no disk for part #", 3),
             ("ValueError", "invalid literal for int() with base #: 'x'", 1),
         ]
-        expected = [attrs.asdict(each) for each in orch.failures()]
-        assert expected[1]["tasks"] == ("d0", "d1", "d2")
+        expected = orch.failures()
+        assert expected[1].tasks == ("d0", "d1", "d2")
+        assert expected[1].first < expected[1].last <= datetime.now(UTC)
         assert JournalReader(path).failures() == orch.failures()
         with orch.serve(port=0, token=token) as server:
             told = Client(server.url, token=token).failures()
-        assert [{**each, "tasks": tuple(each["tasks"])} for each in told] == expected
+        for cause, document in zip(expected, told, strict=True):
+            assert document["tasks"] == [*cause.tasks]
+            assert document["count"] == cause.count
+            assert datetime.fromisoformat(document["last"]) == cause.last
         assert cli.main(["inspect", str(path)]) == 0
         shown = capsys.readouterr().out
         assert re.search(r"5 +LookupError: no table for part 0\n3 +LookupErr", shown)

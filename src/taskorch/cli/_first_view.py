@@ -124,9 +124,9 @@ def verdict(picture: Picture) -> tuple[str, str]:
     """Whether all is right: the state whose sign it has, and the words."""
     nights = picture.nights
     latest = [
-        run["state"]
+        schedule["latest"]["state"]
         for schedule in nights["schedules"]
-        if (run := next((c["run"] for c in schedule["cells"] if c["run"]), None))
+        if schedule["latest"]
     ]
     bad = sum(state in _BAD for state in latest)
     running = sum(state in _GOES_ON for state in latest)
@@ -204,7 +204,7 @@ def name_of(schedule: Mapping[str, Any]) -> str:
 
 def last_of(schedule: Mapping[str, Any]) -> tuple[str, str]:
     """The state of the latest run of a schedule, and how long that took."""
-    run = schedule["cells"][0]["run"] if schedule["cells"] else None
+    run = schedule["latest"]
     return ("", _NONE) if run is None else (run["state"], took(run))
 
 
@@ -249,9 +249,12 @@ def in_words_of(schedule: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
 def items(picture: Picture) -> Iterator[Item]:
     """What failed, what waits for a person, what is late, slow or on hold."""
     nights = picture.nights
-    for task in nights["broken"]["tasks"]:
-        text = f"{task['type']}: {task['message']}"
-        yield Item("task", task["task"], "failed", task["at"], text)
+    for cause in nights["broken"]["causes"]:
+        # One row a cause: its first task stands for the others.
+        others = f" ({counted(cause['count'], 'task')})" * (cause["count"] > 1)
+        text = f"{cause['error_type']}: {cause['message']}{others}"
+        at = datetime.fromisoformat(cause["last"]).timestamp()
+        yield Item("task", cause["tasks"][0], "failed", at, text)
     for asked in nights["questions"]["first"]:
         due = f" (until {short(asked['due'])} UTC)" if asked["due"] else ""
         text = f"{asked['text']}{due}"

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final
 
 from taskorch._verbs.remedies import in_commands
@@ -46,8 +45,6 @@ from taskorch.reading import JournalOwner, JournalReader
 
 #: Tasks that are listed, unless it is said how many.
 _MANY: Final = 50
-#: Failures that are counted one by one.
-_MOST: Final = 1_000
 #: Causes of failures that are shown.
 _CAUSES: Final = 10
 #: How often in succession a journal may be disturbed while it is followed.
@@ -239,8 +236,9 @@ def _reservation(reader: Reader, status: TaskStatus) -> str:
 
 
 def _list(args: argparse.Namespace, reader: Reader) -> None:
-    matches = reader.tasks(_filter_of(args))
-    some = list(islice(matches, args.limit + 1 if args.limit else None))
+    most = args.limit + 1 if args.limit else None
+    which = _filter_of(args)
+    some = list(reader._some_tasks(which, most))  # noqa: SLF001
     shown = some[: args.limit or None]
     if args.json:
         for status in shown:
@@ -324,12 +322,10 @@ def _show_all(args: argparse.Namespace, reader: Reader) -> None:
 
 def _still(reader: Reader, place: str) -> str:
     """How much of what failed is broken still, by cause, and what shows it."""
-    broken = reader.tasks(TaskFilter("failed", mended=False))
-    causes = FailureCause.of(islice(broken, _MOST))
+    causes = reader.failures()
     many = sum(cause.count for cause in causes)
     if not many:
         return "Nothing that is kept is still broken: what failed was run again."
-    count = f"{many:,}{' or more' * (many == _MOST)}"
     command = f"taskorch inspect {shlex.quote(place)} --state failed --no-mended"
     rows = [
         (f"{cause.count:,}", line(_said_by(cause, place))) for cause in causes[:_CAUSES]
@@ -337,7 +333,7 @@ def _still(reader: Reader, place: str) -> str:
     if len(causes) > _CAUSES:
         rows.append(("", f"and {counted(len(causes) - _CAUSES, 'more cause')}"))
     text = table(("failures", "cause"), rows)
-    return f"{text}\n\nFailed, and not mended since, {count}: {command}"
+    return f"{text}\n\nFailed, and not mended since, {many:,}: {command}"
 
 
 def _said_by(cause: FailureCause, place: str) -> str:

@@ -130,7 +130,6 @@ class ServicePlace(ServiceReader):
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._client = client
-        self.failures = client.failures
         self.simulate = client.simulate
         self.questions = client.questions
         self.answer = client.answer

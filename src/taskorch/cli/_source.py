@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -17,6 +18,7 @@ from taskorch.events import SIGNALS, Event
 from taskorch.model import (
     AgentStats,
     Durations,
+    FailureCause,
     HistoryEntry,
     PoolStats,
     QueueStats,
@@ -185,6 +187,14 @@ class ServiceReader:
         """See `JournalReader.tasks`."""
         return map(_status, self.client.tasks(which))
 
+    def failures(self) -> tuple[FailureCause, ...]:
+        """See `JournalReader.failures`."""
+        return tuple(map(_cause, self.client.failures()))
+
+    def _some_tasks(self, which: TaskFilter, most: int | None) -> Iterator[TaskStatus]:
+        """See `JournalReader.tasks`; at most so many."""
+        return islice(self.tasks(which), most)
+
     def get_stats(self) -> Stats:
         """See `JournalReader.get_stats`."""
         return _stats(self.client.get_stats())
@@ -280,6 +290,20 @@ def _status(document: Mapping[str, Any]) -> TaskStatus:
         },
     }
     return TaskStatus(**fields)
+
+
+def _cause(document: dict[str, Any]) -> FailureCause:
+    first, last = document.get("first"), document.get("last")
+    return FailureCause(
+        error_type=document["error_type"],
+        pattern=document["pattern"],
+        message=document["message"],
+        count=document["count"],
+        tasks=tuple(document["tasks"]),
+        runs=tuple(document.get("runs", ())),
+        first=None if first is None else datetime.fromisoformat(first),
+        last=None if last is None else datetime.fromisoformat(last),
+    )
 
 
 def _error(document: Mapping[str, Any]) -> Exception:

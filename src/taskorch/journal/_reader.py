@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
-from taskorch.events import Fact, TaskCompleted, TaskSubmitted
+from taskorch.events import CLS, Fact, TaskCompleted, TaskSubmitted
 from taskorch.journal import _chain, _codec
 from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row, Rows
@@ -92,6 +92,12 @@ _ENDS: Final = """
     SELECT task_id, kind FROM {named}
     WHERE kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') ORDER BY seq
 """
+_BEGAN: Final = "SELECT task_id, min(seq) FROM {named} GROUP BY task_id"
+_ENDED_BY: Final = """
+    SELECT seq, kind, at_ns, coalesce(task_id, ''), body, '' FROM {facts}
+    WHERE {mine}kind = :kind AND seq > :after AND seq <= :until
+"""
+_PAGED: Final = " ORDER BY seq LIMIT :most"
 _ENDS_BY_TIME: Final = """
     SELECT at_ns / :every, kind, count(*) FROM {facts} WHERE {mine}
     kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') GROUP BY 1, 2
@@ -104,7 +110,14 @@ _SUBMITTED: Final = """
     SELECT seq, task_id FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
     AND seq > :after AND seq <= :until ORDER BY seq LIMIT :most
 """
-_UNTIL: Final = "SELECT max(seq) FROM {facts} WHERE {mine}at_ns <= :at"
+_SUBMITTED_BEFORE: Final = """
+    SELECT seq, task_id FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
+    AND seq > 0 AND seq < :number ORDER BY seq DESC LIMIT :most
+"""
+_NEAREST: Final = """
+    SELECT seq, at_ns FROM {facts} WHERE {mine}seq > 0 AND seq <= :number
+    ORDER BY seq DESC LIMIT 1
+"""
 #: The form is `REST`.
 _RESTS: Final = """
     SELECT 1 FROM {groups} WHERE {mine}{form} = 4 AND first <= :until LIMIT 1
@@ -393,6 +406,24 @@ class Reader:
         rows = self._ask(_ENDS, names=[*names])
         return {names[name]: kind for name, kind in rows if name in names}
 
+    def began(self, ids: Iterable[str]) -> dict[str, int]:
+        """The number of the first fact about each of *ids*."""
+        names = {_codec.column(task_id): task_id for task_id in ids}
+        rows = self._ask(_BEGAN, names=[*names])
+        return {names[name]: int(seq) for name, seq in rows if name in names}
+
+    def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
+        """The ends of one kind to *until*, in order, by their index if there is one."""
+        after, until = 0, min(until, MOST)
+        where = "" if kind == TaskCompleted.__name__ else f"AND {IS_RARE}"
+        asked = f"{_ENDED_BY}{where}{_PAGED}"
+        while rows := self._ask(
+            asked, kind=kind, after=after, until=until, most=_BATCH
+        ):
+            after = rows[-1][0]
+            # The start that is in a row of its end is none.
+            yield from (f for f, _ in self._entries(rows) if f[CLS].__name__ == kind)
+
     def ids(self, prefix: str) -> list[str]:
         """The ids that begin with *prefix*, in the order in which they came."""
         begin = _codec.column(prefix)
@@ -404,6 +435,10 @@ class Reader:
         until = min(until, MOST)
         return self._ask(_SUBMITTED, after=after, until=until, most=most)
 
+    def submitted_before(self, number: int, most: int) -> list[tuple[int, str]]:
+        """The *most* last submissions below *number*, the latest first."""
+        return self._ask(_SUBMITTED_BEFORE, number=min(number, MOST), most=most)
+
     def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
         """How many ended, by the period of *every_ns* and the class of the fact."""
         rows = self._ask(_ENDS_BY_TIME, every=every_ns)
@@ -411,8 +446,19 @@ class Reader:
 
     def last_until(self, at_ns: int) -> int:
         """The number of the last row up to a time; 0: there is none."""
-        ((number,),) = self._ask(_UNTIL, at=at_ns)
-        return int(number or 0)
+        # They are in the order of their times, too.
+        found, low, middle = 0, 1, MOST
+        high = MOST
+        while low <= high:
+            rows = self._ask(_NEAREST, number=middle)
+            if not rows:
+                low = middle + 1
+            elif rows[0][1] <= at_ns:
+                found, low = int(rows[0][0]), middle + 1
+            else:
+                high = rows[0][0] - 1
+            middle = (low + high) // 2
+        return found
 
     def has_left_out(self, until: int) -> bool:
         """Whether there is a rest that begins up to the fact *until*."""

@@ -236,6 +236,32 @@ class SqlReading(EncodingJournal):
         """
         return self._answer(lambda reader: reader.ends(ids), {})
 
+    def began(self, ids: Collection[str]) -> dict[str, int]:
+        """
+        The number of the first fact about each of *ids* of which there is one.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.began(ids), {})
+
+    def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
+        """
+        The facts of one class that ended tasks, in order and without a check.
+
+        Args:
+            kind: `TaskFailed` or `TaskCancelled`: of these there are few.
+            until: The last number: those above it are left out.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.ended_by(kind, until)
+
     def ids(self, prefix: str) -> list[str]:
         """
         The ids of the tasks that begin with *prefix*, as they were submitted.
@@ -263,6 +289,16 @@ class SqlReading(EncodingJournal):
             JournalUnavailableError: It cannot be read now.
         """
         return self._answer(lambda reader: reader.submitted(after, until, most), [])
+
+    def submitted_before(self, number: int, most: int) -> list[tuple[int, str]]:
+        """
+        As `submitted`, the *most* last of those below *number*, the latest first.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.submitted_before(number, most), [])
 
     def id_of_key(self, key: str) -> str | None:
         """

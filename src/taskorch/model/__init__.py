@@ -111,6 +111,7 @@ from taskorch.model._states import TaskState as TaskState
 from taskorch.model._status import SEVERITIES as SEVERITIES
 from taskorch.model._status import AgentStats as AgentStats
 from taskorch.model._status import Durations as Durations
+from taskorch.model._status import FailedRun as FailedRun
 from taskorch.model._status import FailureCause as FailureCause
 from taskorch.model._status import Health as Health
 from taskorch.model._status import HealthCheck as HealthCheck

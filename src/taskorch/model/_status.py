@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import attrs
 
@@ -19,7 +19,7 @@ from taskorch.kit.visible import counted, visible
 from taskorch.model._agent import Performance
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
-from taskorch.model.ids import has_number, last_of, numbered
+from taskorch.model.ids import has_number, last_of, numbered, run_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Ids that are named of each cause of failures.
 _NAMED: Final = 100
 #: What differs between failures for one cause.
+#: What an error says that was raised before a restart, and how calls of ours begin.
+_EARLIER: Final = r"^in an earlier life, on [\d-]+ [\d:]+ UTC: "
+_CALL: Final = "orch."
 _VARYING: Final = r"(?i)0x[0-9a-f]+|\d+"
 
 
@@ -302,6 +305,23 @@ class Durations:
     p95: float
 
 
+class FailedRun(NamedTuple):
+    """
+    A task that failed, as the fact says that ended it.
+
+    Attributes:
+        task_id: Its id, with the number of its run if there is a later one.
+        error_type: The class of its error.
+        message: What that says.
+        at_ns: When it failed, in ns since 1970.
+    """
+
+    task_id: str
+    error_type: str
+    message: str
+    at_ns: int
+
+
 @frozen
 class FailureCause:
     """
@@ -313,6 +333,9 @@ class FailureCause:
         message: What the first of them says.
         count: How many there are.
         tasks: The ids of the first hundred, each with the number of its run.
+        runs: The first hundred runs that the ids name: `night` of `night/load`.
+        first: When the first of them failed; None: nobody knows.
+        last: When the last one did.
     """
 
     error_type: str
@@ -320,6 +343,9 @@ class FailureCause:
     message: str
     count: int
     tasks: tuple[str, ...]
+    runs: tuple[str, ...] = ()
+    first: datetime | None = None
+    last: datetime | None = None
 
     @staticmethod
     def common(task_id: str, error_type: str, message: str) -> tuple[str, str]:
@@ -331,34 +357,40 @@ class FailureCause:
             error_type: The class of its error.
             message: What its error says.
         """
-        pattern = message.replace(task_id, "TASK")
-        # In a workflow, messages mostly have the id that it has there.
-        name = last_of(task_id)
-        if re.fullmatch(r"\w+", name) is None:
-            pattern = pattern.replace(name, "TASK")
-        else:
-            pattern = re.sub(rf"(?<!\w){name}(?!\w)", "TASK", pattern)
+        pattern = re.sub(_EARLIER, "", message)
+        hint = pattern.rfind(" (")
+        if hint > 0 and _CALL in pattern[hint:] and pattern.endswith(")"):
+            # What is to be done differs from task to task, and from life to life.
+            pattern = pattern[:hint]
+        pattern = pattern.replace(task_id, "TASK")
+        # In a workflow, messages of ours have the id that it has there. Elsewhere a
+        # word that is the same may be what failed.
+        name = re.escape(last_of(task_id))
+        pattern = re.sub(rf"\btask {name}(?!\w)", "task TASK", pattern)
         return error_type, re.sub(_VARYING, "#", pattern)
 
     @classmethod
-    def of(cls, statuses: Iterable[TaskStatus]) -> tuple[FailureCause, ...]:
-        """Return the causes of the failures of *statuses*, the commonest first."""
-        messages: dict[tuple[str, str], str] = {}
-        ids: dict[tuple[str, str], list[str]] = {}
-        counts: Counter[tuple[str, str]] = Counter()
-        for status in statuses:
-            if status.error is None:
-                continue
-            error_type, message = told_of(status.error)
-            cause = cls.common(status.task_id, error_type, message)
-            counts[cause] += 1
-            messages.setdefault(cause, message)
-            named = ids.setdefault(cause, [])
-            if len(named) < _NAMED:
-                named.append(status.run_id)
-        return tuple(
-            cls(*cause, messages[cause], count, tuple(ids[cause]))
-            for cause, count in counts.most_common()
+    def of(cls, failures: Iterable[FailedRun]) -> tuple[FailureCause, ...]:
+        """Return the causes of *failures*, the commonest first."""
+        by_cause: dict[tuple[str, str], list[FailedRun]] = {}
+        for each in failures:
+            cause = cls.common(each.task_id, each.error_type, each.message)
+            by_cause.setdefault(cause, []).append(each)
+        commonest = sorted(by_cause.items(), key=lambda item: -len(item[1]))
+        return tuple(cls._of_one(cause, some) for cause, some in commonest)
+
+    @classmethod
+    def _of_one(cls, cause: tuple[str, str], some: list[FailedRun]) -> FailureCause:
+        times = [each.at_ns for each in some]
+        runs = dict.fromkeys(filter(None, (run_of(each.task_id) for each in some)))
+        return cls(
+            *cause,
+            message=some[0].message,
+            count=len(some),
+            tasks=tuple(each.task_id for each in some[:_NAMED]),
+            runs=tuple(islice(runs, _NAMED)),
+            first=datetime.fromtimestamp(min(times) / 1e9, UTC),
+            last=datetime.fromtimestamp(max(times) / 1e9, UTC),
         )
 
 

@@ -134,7 +134,7 @@ from taskorch.planning._values import (
 from taskorch.planning._waits import few_waits, peaks_to_keep, waits_that_keep
 from taskorch.planning._ways import Ways
 from taskorch.policies._router import PINNED
-from taskorch.runtime import _reports, after_of
+from taskorch.runtime import after_of, listed
 from taskorch.runtime._memo import UndescribedError, digest_of
 from taskorch.simulation._plans._plan import Means, means_of
 from taskorch.simulation._plans._report import simulate
@@ -1126,7 +1126,7 @@ class Planner:
                 for row in rt.kernel.tasks.values()
                 if row.run
             }
-        every = _reports.listed(rt, TaskFilter())
+        every = listed(rt, TaskFilter())
         statuses = [status for status in every if status.task_id in above]
         return proposals(statuses, lambda name: above.get(name, ()), least=least)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from taskorch.errors import JournalError
@@ -161,8 +162,9 @@ class DurableJournal(Journal, Protocol):
         4. `document` and `append` refuse, by an `InvalidTaskError`, what would not be
            read back equal. Of a group with such a value nothing is kept, and what is
            appended after it is.
-        5. `select`, `ends`, `ids`, `submitted` and `id_of_key` answer as their
-           definitions here would from what `read` gives.
+        5. `select`, `ends`, `began`, `ended_by`, `ids`, `submitted`,
+           `submitted_before`, `last_until` and `id_of_key` answer as their definitions
+           here would from what `read` gives.
         6. `snapshot` gives a state that `save` has returned from, equal, with its
            number, or None. That number is one of a fact that is kept: so a snapshot,
            and the facts after it, say all.
@@ -240,6 +242,25 @@ class DurableJournal(Journal, Protocol):
             if fact[CLS] in _ENDS and fact[TASK_ID] in wanted
         }
 
+    def began(self, ids: Collection[str]) -> dict[str, int]:
+        """The number of the first fact about each of *ids* of which there is one."""
+        wanted, numbers = frozenset(ids), dict[str, int]()
+        for fact, _ in self.read():
+            if issubclass(fact[CLS], TaskEvent) and fact[TASK_ID] in wanted:
+                numbers.setdefault(fact[TASK_ID], fact[SEQ])
+        return numbers
+
+    def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
+        """
+        The facts of one class that ended tasks, in order, without what is beside them.
+
+        Args:
+            kind: `TaskFailed` or `TaskCancelled`: of these there are few.
+            until: The last number: those above it are left out.
+        """
+        ends = (fact for fact in self.facts() if fact[CLS].__name__ == kind)
+        return takewhile(lambda fact: fact[SEQ] <= until, ends)
+
     def ids(self, prefix: str) -> Sequence[str]:
         """The ids of tasks that begin with *prefix*, in the order of their facts."""
         ids = {
@@ -268,6 +289,19 @@ class DurableJournal(Journal, Protocol):
             if fact[CLS] is TaskSubmitted:
                 submissions.append((fact[SEQ], fact[TASK_ID]))
         return submissions
+
+    def submitted_before(self, number: int, most: int) -> Sequence[tuple[int, str]]:
+        """As `submitted`, the *most* last of those below *number*, the latest first."""
+        return [*self.submitted(0, number - 1, number)][: -most - 1 : -1]
+
+    def last_until(self, at_ns: int) -> int:
+        """The number of the last fact up to a time in ns since 1970, or 0."""
+        last = 0
+        for fact in self.facts():
+            if fact.at_ns > at_ns:
+                break
+            last = fact[SEQ]
+        return last
 
     def id_of_key(self, key: str) -> str | None:
         """The id of the latest task that was submitted with an idempotency key."""

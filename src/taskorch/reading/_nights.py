@@ -22,7 +22,7 @@ from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.people import caller
 from taskorch.kit.visible import said, show
-from taskorch.model import MadeFor, TaskState, TaskStatus
+from taskorch.model import FailureCause, MadeFor, TaskState, TaskStatus
 from taskorch.model.ids import (
     in_run,
     joined,
@@ -172,7 +172,7 @@ class RunViews:
                     if by == "days"
                     else index.ticks(name, days, now_ns)
                 )
-                line = index.schedules.get(name)
+                line, latest = index.schedules.get(name), index.latest(name)
                 usual = None if line is None else line.usual()
                 status = statuses.get(name)
                 schedules.append(
@@ -180,6 +180,7 @@ class RunViews:
                         **_standing(status, now),
                         "name": name,
                         "usual": usual,
+                        "latest": None if latest is None else latest.to_dict(now_ns),
                         "waiting": 0 if line is None else len(line.waiting),
                         "cells": list(ticks),
                     }
@@ -188,7 +189,8 @@ class RunViews:
                     slow += _slow(line.runs, usual, now_ns)
             own = (each for each in reversed(index.broken.values()) if each.is_own)
             broken = [*islice(own, _SHOWN)]
-            latest = islice(index.newest(lambda line: line.is_workflow), _SHOWN)
+            causes = [_cause(each) for each in index.causes[:_SHOWN]]
+            newest = islice(index.newest(lambda line: line.is_workflow), _SHOWN)
             return {
                 "now": now,
                 "days": days,
@@ -196,6 +198,7 @@ class RunViews:
                 "broken": {
                     "count": index.unmended,
                     "tasks": [each.to_dict() for each in broken],
+                    "causes": causes,
                 },
                 "questions": {
                     "count": len(questions),
@@ -210,7 +213,7 @@ class RunViews:
                     ],
                 },
                 "slow": slow[:_SHOWN],
-                "runs": [line.to_dict(now_ns) for line in latest],
+                "runs": [line.to_dict(now_ns) for line in newest],
                 "is_reading": board.is_reading,
                 "lost": index.lost,
             }
@@ -379,6 +382,19 @@ class RunViews:
         if not hasattr(payload, "args"):
             pairs = [("payload", payload)]
         return [[name, show(value)] for name, value in pairs]
+
+
+def _cause(cause: FailureCause) -> dict[str, Any]:
+    """A cause as JSON has it: see `GET /failures`."""
+    times = {"first": cause.first, "last": cause.last}
+    return {
+        "error_type": cause.error_type,
+        "message": cause.message,
+        "count": cause.count,
+        "tasks": [*cause.tasks],
+        "runs": [*cause.runs],
+        **{name: None if at is None else at.isoformat() for name, at in times.items()},
+    }
 
 
 def _standing(status: Any, now: float) -> dict[str, Any]:

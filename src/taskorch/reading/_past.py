@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 
 from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.events import (
+    Fact,
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
@@ -60,6 +61,15 @@ class PastJournal(DurableJournal):
             if isinstance(fact, _ENDS)
         }
 
+    def began(self, ids: Collection[str]) -> dict[str, int]:
+        """See `DurableJournal.began`."""
+        numbers = self._journal.began(ids)
+        return {name: seq for name, seq in numbers.items() if seq <= self.until}
+
+    def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
+        """See `DurableJournal.ended_by`."""
+        return self._journal.ended_by(kind, min(until, self.until))
+
     def ids(self, prefix: str) -> Sequence[str]:
         """See `DurableJournal.ids`."""
         names = self._journal.ids(prefix)
@@ -68,6 +78,14 @@ class PastJournal(DurableJournal):
     def submitted(self, after: int, until: int, most: int) -> Sequence[tuple[int, str]]:
         """See `DurableJournal.submitted`."""
         return self._journal.submitted(after, min(until, self.until), most)
+
+    def submitted_before(self, number: int, most: int) -> Sequence[tuple[int, str]]:
+        """See `DurableJournal.submitted_before`."""
+        return self._journal.submitted_before(min(number, self.until + 1), most)
+
+    def last_until(self, at_ns: int) -> int:
+        """See `DurableJournal.last_until`."""
+        return min(self._journal.last_until(at_ns), self.until)
 
     def id_of_key(self, key: str) -> str | None:
         """See `DurableJournal.id_of_key`."""
@@ -84,7 +102,7 @@ class PastJournal(DurableJournal):
         """See `DurableJournal.logs_folder`."""
         return self._journal.logs_folder()
 
-    def began(self) -> OrchestratorStarted | None:
+    def latest_start(self) -> OrchestratorStarted | None:
         """The latest start of an orchestrator that is read."""
         if isinstance(self._journal, SqlJournal):
             latest = self._journal.latest_of(OrchestratorStarted.__name__)
@@ -140,9 +158,8 @@ def past_of(journal: DurableJournal, at: object) -> PastJournal:
     if not isinstance(at, datetime):
         msg = f"at: the number of an event or a datetime is needed, not {show(at)}"
         raise InvalidTaskError(msg)
-    until, now_ns = 0, ns_of(at)
-    if isinstance(journal, SqlJournal):
-        until = journal.last_until(now_ns)
+    now_ns = ns_of(at)
+    until = journal.last_until(now_ns)
     for fact, _ in journal.read(until):
         # They are in the order of their times, too.
         if fact.at_ns > now_ns:

@@ -79,6 +79,8 @@ from taskorch.runtime import (
     Work,
     _reports,
     apply_in_order,
+    failures,
+    listed,
 )
 from taskorch.runtime._questions import opened_questions
 
@@ -411,15 +413,21 @@ class JournalReader:
             InvalidTaskError: An argument is not well formed, or there is no such state.
             JournalError: See `JournalReader`; while iterating, too.
         """
+        return self._some_tasks(TaskFilter.of(state, fields), None)
+
+    def _some_tasks(
+        self,
+        which: TaskFilter,
+        most: int | None,
+        after: str = "",
+        *,
+        newest: bool = False,
+    ) -> Iterator[TaskStatus]:
+        """The same, the *most* first, or last, of them; only those behind *after*."""
         with self._mutex:
             runtime = self._current().runtime
-            asked = TaskFilter.of(state, fields)
-            return self._pages(_reports.listed(runtime, asked))
-
-    def _newest_tasks(self, which: TaskFilter, after: str) -> Iterator[TaskStatus]:
-        """The same, the last submitted first; only those behind the task *after*."""
-        with self._mutex:
-            return self._pages(_reports.newest(self._current().runtime, which, after))
+            statuses = listed(runtime, which, most, after=after, newest=newest)
+            return self._pages(statuses)
 
     def _pages(self, statuses: Iterator[TaskStatus]) -> Iterator[TaskStatus]:
         while True:
@@ -437,7 +445,8 @@ class JournalReader:
         Raises:
             JournalError: See `JournalReader`.
         """
-        return FailureCause.of(self.tasks("failed", mended=False))
+        with self._mutex, only_looking():
+            return failures(self._current().runtime)
 
     def get_stats(self) -> Stats:
         """
@@ -645,7 +654,7 @@ class JournalReader:
 
 def _owner_then(journal: PastJournal) -> JournalOwner:
     """What is known of who had the journal open then."""
-    began = journal.began()
+    began = journal.latest_start()
     if began is None:
         return JournalOwner(0, None, "", "", lives=False)
     later = (type(fact) for fact, _ in journal.read(began.seq))
@@ -685,7 +694,7 @@ class _Past:
         self.life = life
         began: OrchestratorStarted | None = None
         if isinstance(journal, PastJournal):
-            began = journal.began()
+            began = journal.latest_start()
         elif file is not None:
             latest = file.latest_of("OrchestratorStarted")
             began = None if latest is None else make(latest[0])

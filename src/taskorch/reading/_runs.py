@@ -7,13 +7,13 @@ board, which hears every event, keeps a line for each run: its state, its times,
 began it, and those of its tasks that have not completed. What has completed is a
 number, so a run that is over takes a few hundred bytes, however large it was.
 
-Decisions: 0213, 0218.
+Decisions: 0213, 0218, 0279.
 """
 
 from __future__ import annotations
 
 import json
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -33,6 +33,7 @@ from taskorch.events import (
     Event,
     EventsLost,
     ExtensionKept,
+    OrchestratorStarted,
     ScheduleFired,
     ScheduleSkipped,
     TaskBlocked,
@@ -53,7 +54,7 @@ from taskorch.kit.plain import GONE, SCHEDULES, VERSIONS
 from taskorch.kit.ticks import read_progress, ticks_of
 from taskorch.kit.visible import masked
 from taskorch.kit.words import outcome
-from taskorch.model import TaskState
+from taskorch.model import FailedRun, FailureCause, TaskState
 from taskorch.model.ids import (
     first_of,
     makers_of,
@@ -81,12 +82,20 @@ SKIPPED: Final = "skipped"
 ALLOWED: Final = "allowed"
 _WAITS: Final = frozenset({_S.QUEUED, _S.BLOCKED, STUCK})
 _ENDED: Final = frozenset({_S.FAILED, _S.CANCELLED, STUCK, SKIPPED, ALLOWED})
+#: What ends an attempt, if one runs; as many times of work are kept of a run.
+_ENDS_OF_ATTEMPTS: Final[frozenset[type[Event]]] = frozenset(
+    {
+        *(TaskCompleted, TaskFailed, TaskRetrying, TaskBlocked, TaskCancelled),
+        *(TaskSuspended, AttemptReturned),
+    }
+)
+_SPANS: Final = 64
 #: Errors of tasks that failed since others did.
 _OF_OTHERS: Final = frozenset({"DependencyFailedError"})
 #: What a person looks at first, of several runs that share a place.
 SEVERITY: Final = (
     *("failed", "blocked", "cancelled", "suspended", "running", "pending"),
-    *("waiting", "skipped", "mended", "completed"),
+    *("waiting", "mended", "completed", "skipped"),
 )
 _RANK: Final = {state: place for place, state in enumerate(SEVERITY)}
 #: What each of these events says of the state of its task.
@@ -152,7 +161,12 @@ class RunLine:
         open: The tasks that have not completed: the number of the latest run of each,
             and its state.
         held: Of the tasks that are suspended, the states in which they were.
-        error: The latest failure in it that no other one caused.
+        errors: The failures in it that are open: which no later run has mended.
+        spans: When something of it was at work, from and to, in order; the first ones
+            may be counted in `worked_ns` already.
+        worked_ns: See `spans`.
+        working: The attempts that run, and since when the first of them does.
+        is_cut: Whether a life ended while it was at work.
         tenants: Those whom its tasks are done for; None: nobody in particular.
         definition: Which definition it has, if that is not the one it began with, and
             how this differs from the one before.
@@ -172,7 +186,11 @@ class RunLine:
     open: dict[str, tuple[int, str]] = attrs.field(factory=dict[str, tuple[int, str]])
     held: dict[str, str] = attrs.field(factory=dict[str, str])
     counts: Counter[str] = attrs.field(factory=Counter[str])
-    error: Broken | None = None
+    errors: dict[str, Broken] = attrs.field(factory=dict[str, Broken])
+    spans: list[tuple[int, int]] = attrs.field(factory=list[tuple[int, int]])
+    worked_ns: int = 0
+    working: dict[str, int] = attrs.field(factory=dict[str, int])
+    is_cut: bool = False
     tenants: set[str | None] = attrs.field(factory=set[str | None])
     definition: str = ""
 
@@ -202,18 +220,63 @@ class RunLine:
     def complete(self, stem: str) -> None:
         """One of its tasks has completed."""
         before = self.open.pop(stem, None)
+        self.errors.pop(stem, None)
         if before is not None:
             self.counts[before[1]] -= 1
+
+    @property
+    def error(self) -> Broken | None:
+        """The latest open failure in it that no other one caused; or else any."""
+        own = (each for each in reversed(self.errors.values()) if each.is_own)
+        return next(own, next(iter(self.errors.values()), None))
+
+    def begin(self, task_id: str, at_ns: int) -> None:
+        """An attempt begins."""
+        self.working.setdefault(task_id, at_ns)
+        if not 0 < self.started_ns <= at_ns:
+            self.started_ns = at_ns
+
+    def end(self, task_id: str, at_ns: int) -> None:
+        """An attempt ends, if one runs: while others do, it is at work all the same."""
+        start = self.working.pop(task_id, None)
+        if start is not None:
+            self.work(start, at_ns)
+
+    def work(self, start_ns: int, end_ns: int) -> None:
+        """It was at work from and to; what overlaps counts once."""
+        spans = self.spans
+        first = bisect_left(spans, (start_ns, 0))
+        if first and spans[first - 1][1] >= start_ns:
+            first -= 1
+        last = first
+        while last < len(spans) and spans[last][0] <= end_ns:
+            start_ns = min(start_ns, spans[last][0])
+            end_ns = max(end_ns, spans[last][1])
+            last += 1
+        spans[first:last] = [(start_ns, end_ns)]
+
+    def forget_spans(self) -> None:
+        """Count what is before all that runs, and keep it no more."""
+        since = min(self.working.values(), default=self.spans[-1][0])
+        while self.spans and self.spans[0][1] < since:
+            start, end = self.spans.pop(0)
+            self.worked_ns += end - start
 
     def is_over(self) -> bool:
         """Whether nothing of it goes on by itself, or by somebody's word."""
         return all(state in _ENDED or not n for state, n in self.counts.items())
 
     def seconds(self, now_ns: int) -> float | None:
-        """How long it took, or takes since it began, by *now_ns*."""
+        """How long something of it was at work, by *now_ns*; None: it never began."""
         if not self.started_ns:
             return None
-        return max(0, (self.ended_ns or now_ns) - self.started_ns) / _NS
+        worked, reached = self.worked_ns, 0
+        for start, end in sorted(
+            [*self.spans, *((s, now_ns) for s in self.working.values())]
+        ):
+            worked += max(0, end - max(start, reached))
+            reached = max(reached, end)
+        return worked / _NS
 
     def to_dict(self, now_ns: int) -> dict[str, Any]:
         """The line as JSON has it; times are seconds since 1970."""
@@ -263,8 +326,13 @@ class ScheduleLine:
     zone: str = "UTC"
 
     def usual(self) -> float | None:
-        """The median of the seconds of its latest good runs; None: there is none."""
-        good = (r for r in reversed(self.runs) if r.state in ("completed", "mended"))
+        """
+        The median of the seconds of its latest good runs; None: there is none.
+
+        Those that were mended, or that a life was cut off in, did some of it twice.
+        """
+        runs = (r for r in reversed(self.runs) if not r.is_cut)
+        good = (r for r in runs if r.state == "completed")
         took = [s for r in islice(good, _USUAL) if (s := r.seconds(0)) is not None]
         return median(took) if took else None
 
@@ -283,15 +351,21 @@ class RunIndex:
         self.broken: OrderedDict[str, Broken] = OrderedDict()
         #: How many runs of each of these have failed, and were not mended since.
         self._failures: Counter[str] = Counter()
+        #: By cause, if that was asked for since one came or went.
+        self._causes: tuple[FailureCause, ...] | None = None
         #: How many events nobody has heard here.
         self.lost = 0
         #: The runs of tasks whose ids do not say it.
         self._elsewhere: dict[str, str] = {}
+        #: The runs that something of is at work, and the time of the latest event.
+        self._at_work: dict[str, RunLine] = {}
+        self._latest_ns = 0
         self._folds: Mapping[type[Event], Callable[[Any], None]] = {
             TaskSubmitted: self._submitted,
             TaskCompleted: self._completed,
             TaskBlocked: self._blocked,
             TaskCancelled: self._cancelled,
+            OrchestratorStarted: self._began,
             ScheduleFired: self._fired,
             ScheduleSkipped: self._was_skipped,
             ExtensionKept: self._kept,
@@ -304,8 +378,20 @@ class RunIndex:
         """How many runs of tasks failed, of which no later run has completed."""
         return self._failures.total()
 
+    @property
+    def causes(self) -> tuple[FailureCause, ...]:
+        """What has failed by itself and is open, by cause; the commonest first."""
+        if self._causes is None:
+            own = (each for each in self.broken.values() if each.is_own)
+            self._causes = FailureCause.of(
+                FailedRun(each.task_id, each.error_type, each.message, each.at_ns)
+                for each in own
+            )
+        return self._causes
+
     def _mend(self, stem: str) -> None:
-        self.broken.pop(stem, None)
+        if self.broken.pop(stem, None) is not None:
+            self._causes = None
         self._failures.pop(stem, None)
 
     # -- folding -------------------------------------------------------------------
@@ -313,8 +399,31 @@ class RunIndex:
     def take(self, event: Event) -> None:
         """Fold *event* in."""
         fold = self._folds.get(type(event))
+        if type(event) in _ENDS_OF_ATTEMPTS:
+            self._end_attempt(event)
         if fold is not None:
             fold(event)
+        self._latest_ns = max(self._latest_ns, event.at_ns)
+
+    def _began(self, event: OrchestratorStarted) -> None:
+        """What an earlier life had begun ended with it."""
+        del event
+        for line in self._at_work.values():
+            line.is_cut = True
+            for task_id in list(line.working):
+                line.end(task_id, self._latest_ns)
+        self._at_work.clear()
+
+    def _end_attempt(self, event: Any) -> None:
+        line = self._line_of(event.task_id)
+        is_stopped = type(event) is TaskSuspended and event.held
+        if line is None or event.task_id not in line.working or is_stopped:
+            return
+        line.end(event.task_id, event.at_ns)
+        if len(line.spans) > _SPANS:
+            line.forget_spans()
+        if not line.working:
+            self._at_work.pop(line.run_id, None)
 
     def enter(
         self, task_id: str, run_id: str, state: str, at: tuple[int, int, int]
@@ -337,8 +446,15 @@ class RunIndex:
         self._submit(line, task_id, state)
         if state == _S.COMPLETED:
             line.complete(stem_of(task_id))
-        if started_ns and not 0 < line.started_ns <= started_ns:
-            line.started_ns = started_ns
+        if started_ns:
+            line.begin(task_id, started_ns)
+        if ended_ns:
+            line.end(task_id, ended_ns)
+        elif state != _S.RUNNING:
+            # When an attempt ended that another follows, nobody knows here.
+            line.working.pop(task_id, None)
+        elif line.working:
+            self._at_work[line.run_id] = line
         line.ended_ns = max(line.ended_ns, ended_ns) if line.is_over() else 0
         return line
 
@@ -412,8 +528,9 @@ class RunIndex:
             return
         state = ALLOWED if is_allowed else _STATES[type(event)]
         stem = stem_of(event.task_id)
-        if type(event) is TaskStarted and not line.started_ns:
-            line.started_ns = event.at_ns
+        if type(event) is TaskStarted:
+            line.begin(event.task_id, event.at_ns)
+            self._at_work[line.run_id] = line
         if type(event) is TaskSuspended:
             line.held[stem] = line.open[stem][1]
         elif type(event) is TaskResumed:
@@ -466,6 +583,7 @@ class RunIndex:
         stem, message = stem_of(task_id), masked(error[1][:_MESSAGE])
         is_own = is_own and error[0] not in _OF_OTHERS
         broken = Broken(task_id, at_ns, error[0], message, is_own)
+        self._causes = None
         self.broken.pop(stem, None)
         self.broken[stem] = broken
         self._failures[stem] += 1
@@ -473,8 +591,9 @@ class RunIndex:
             oldest, _ = self.broken.popitem(last=False)
             del self._failures[oldest]
         line = self._line_of(task_id)
-        if line is not None and (is_own or line.error is None):
-            line.error = broken
+        if line is not None:
+            line.errors.pop(stem, None)
+            line.errors[stem] = broken
 
     def _fired(self, event: ScheduleFired) -> None:
         line = self.lines.get(stem_of(event.task_id))
@@ -571,6 +690,11 @@ class RunIndex:
             if each.state in ("completed", "mended"):
                 return each
         return None
+
+    def latest(self, name: str) -> RunLine | None:
+        """The run of the latest tick of a schedule, and of that the last one."""
+        schedule = self.schedules.get(name)
+        return schedule.runs[-1] if schedule is not None and schedule.runs else None
 
     def nights(
         self, name: str, days: int, until: date | None, now_ns: int

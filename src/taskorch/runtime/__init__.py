@@ -28,6 +28,7 @@ bottom up:
 - `_end`, `_opening`: the end of a life, and the beginning of the next.
 - `_runtime`: the lock, the steps, and all parts; what a simulation has of them, too.
 - `_lifecycle`, `_questions`, `_reports`: start and stop, people, how things stand.
+- `_listing`: which tasks a list has.
 """
 
 from typing import TYPE_CHECKING
@@ -148,6 +149,8 @@ from taskorch.runtime._work import whom as whom
 from taskorch.runtime._work import works_above as works_above
 
 if TYPE_CHECKING:
+    from taskorch.runtime._listing import failures as failures
+    from taskorch.runtime._listing import listed as listed
     from taskorch.runtime._noted import Inside as Inside
     from taskorch.runtime._noted import Noted as Noted
     from taskorch.runtime._reports import measure as measure
@@ -160,6 +163,8 @@ if TYPE_CHECKING:
 _LATE = {
     "Inside": "_noted",
     "Noted": "_noted",
+    "failures": "_listing",
+    "listed": "_listing",
     "measure": "_reports",
     "since_when": "_reports",
     "spent_by": "_reports",

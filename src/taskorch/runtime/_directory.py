@@ -222,25 +222,25 @@ class Recollection:
 
     def __init__(self, rt: Runtime, journal: DurableJournal) -> None:
         self._rt = rt
-        self._journal = journal
+        self.journal = journal
 
     def ends(self, ids: Collection[str]) -> dict[str, TaskState]:
         """How those of *ids* ended that have."""
-        found = self._journal.ends(ids)
+        found = self.journal.ends(ids)
         return {task_id: _ENDED[kind] for task_id, kind in found.items()}
 
     def ids(self, prefix: str) -> Sequence[str]:
         """The ids that begin with *prefix*, in order."""
-        return self._journal.ids(prefix)
+        return self.journal.ids(prefix)
 
     def entries(self, task_id: str) -> list[Entry]:
         """The facts about a run of a task, with what was kept of each, in order."""
-        return list(self._journal.select((task_id,), self._rt.committed))
+        return list(self.journal.select((task_id,), self._rt.committed))
 
     def entries_of(self, ids: Collection[str]) -> dict[str, list[Entry]]:
         """The same about many, by their ids: the journal reads whole groups for it."""
         entries: dict[str, list[Entry]] = {task_id: [] for task_id in ids}
-        for entry in self._journal.select(ids, self._rt.committed):
+        for entry in self.journal.select(ids, self._rt.committed):
             entries[entry[0][TASK_ID]].append(entry)
         return entries
 
@@ -252,11 +252,7 @@ class Recollection:
 
     def id_of_key(self, key: str) -> str | None:
         """The task that was submitted with an idempotency key."""
-        return self._journal.id_of_key(key)
-
-    def submitted(self, after: int, until: int, most: int) -> Sequence[tuple[int, str]]:
-        """The next submissions, by their numbers."""
-        return self._journal.submitted(after, until, most)
+        return self.journal.id_of_key(key)
 
     def last_before_life(self, task_id: str, began: int) -> int | None:
         """
@@ -269,13 +265,13 @@ class Recollection:
         Returns:
             The time, in ns; None if no life began then.
         """
-        about = self._journal.select((task_id,), self._rt.committed)
+        about = self.journal.select((task_id,), self._rt.committed)
         number = next((fact.seq for fact, _ in about if fact.at_ns == began), 0)
         # A life begins with what became of all that was left: one fact for each, at
         # the same time.
         for many in (100, 100_000):
             first = max(0, number - many)
-            facts = [fact for fact, _ in islice(self._journal.read(first), many)]
+            facts = [fact for fact, _ in islice(self.journal.read(first), many)]
             for last, fact in pairwise(facts):
                 if type(fact) is OrchestratorStarted and fact.at_ns == began:
                     at: int = last.at_ns
@@ -310,9 +306,13 @@ class Recollection:
 
     def recollect_all(self, ids: Collection[str]) -> dict[str, Work]:
         """The tasks of *ids* that the journal knows, with rows that no kernel has."""
+        return self.works_of(self.journal.select(ids, self._rt.committed))
+
+    def works_of(self, entries: Iterable[Entry]) -> dict[str, Work]:
+        """The tasks that *entries* are about: those of each in order."""
         rt = self._rt
         works: dict[str, Work] = {}
-        for fact, document in self._journal.select(ids, rt.committed):
+        for fact, document in entries:
             if type(fact) is TaskSubmitted:
                 event = fact
                 work = works[event.task_id] = work_of(rt, document)

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import partial
-from itertools import islice
-from operator import eq
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -39,14 +36,13 @@ from taskorch.kernel import (
     words_of_holds,
 )
 from taskorch.kernel import explain as explain_row
-from taskorch.kit.fence import is_values, log_of
+from taskorch.kit.fence import log_of
 from taskorch.kit.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
 from taskorch.kit.raised import place_of
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import counted, visible
-from taskorch.kit.words import in_words, ns_of, some
+from taskorch.kit.words import in_words, some
 from taskorch.model import (
-    OPTIONS,
     TERMINAL,
     AgentStats,
     Blocker,
@@ -63,7 +59,6 @@ from taskorch.model import (
     StateStats,
     Stats,
     Stuck,
-    TaskFilter,
     TaskState,
     TaskStatus,
     TypeStats,
@@ -250,7 +245,7 @@ def status_of(
             error = blockade(row)
             note_given(work, error)
     metadata = None if work._task is None else work._task.metadata
-    rerun, mended_by = _later(runtime, row.id)
+    rerun, mended_by = later_of(runtime, row.id)
     return TaskStatus(
         task_id=row.id,
         type=row.bucket.spec.type,
@@ -300,7 +295,7 @@ def spent_by(rows: Iterable[TaskRow]) -> Mapping[str, float] | None:
     return ReadOnly({name: units / 1e6 for name, units in spent.items()})
 
 
-def _later(runtime: Runtime, task_id: str) -> tuple[str, str]:
+def later_of(runtime: Runtime, task_id: str) -> tuple[str, str]:
     """Under the lock: the latest run after this one, and the first that completed."""
     later = runtime.directory.reruns.later_than(task_id)
     if not later:
@@ -316,6 +311,15 @@ def _state(runtime: Runtime, task_id: str) -> TaskState | None:
         return runtime.kernel.evicted.get(task_id)
     if row.cargo._visible_after > runtime.committed and row.state in TERMINAL:
         return None
+    return row.state
+
+
+def told_state(runtime: Runtime, work: Work) -> TaskState:
+    """Under the lock: the state of a task, as far as it is told already."""
+    row: TaskRow = work._row
+    if row.state in TERMINAL and work._visible_after > runtime.committed:
+        # Its end is not kept yet, and may come to nothing.
+        return past_of(row)[-2][0]
     return row.state
 
 
@@ -656,217 +660,6 @@ def report(runtime: Runtime) -> None:
         runtime.note(HealthReported, health(runtime))
     if PerformanceReported in wanted:
         runtime.note(PerformanceReported, dict(stats(runtime).types))
-
-
-# -- going through all tasks, a page at a time, while they change ----------------------
-
-
-#: Tasks that are looked at under the lock at once.
-_PAGE: Final = 200
-
-
-class _Wanted:
-    """What a filter comes to in one orchestrator, when it is asked."""
-
-    def __init__(self, runtime: Runtime, which: TaskFilter) -> None:
-        fields = dict(which.fields)
-        self.state: TaskState | None = fields.pop("state", None)
-        self.mended: bool | None = fields.pop("mended", None)
-        self._pattern: str | None = fields.get("id")
-        since, longer = fields.pop("since", None), fields.pop("older_than", None)
-        #: Submitted then or later.
-        self._since_ns = 0 if since is None else _since_ns(runtime, since)
-        #: In their state since before then.
-        self._in_state_ns = None if longer is None else runtime.now() - int(longer * NS)
-        self._tests = [
-            (
-                _MATCHES[TaskFilter.FIELDS[name].how],
-                _VALUE_OF.get(name, _option(name)),
-                value,
-            )
-            for name, value in fields.items()
-        ]
-
-    def has(self, row: TaskRow) -> bool:
-        """Under the lock: whether all but the state holds of the task of *row*."""
-        return (
-            all(matches(take(row), value) for matches, take, value in self._tests)
-            and row.submitted_ns >= self._since_ns
-            and (self._in_state_ns is None or since_when(row) < self._in_state_ns)
-        )
-
-    def may_be(self, task_id: str) -> bool:
-        """Whether a task of this id that has left memory may be among them."""
-        return (self.state is None or self.state in TERMINAL) and (
-            self._pattern is None or fnmatchcase(task_id, self._pattern)
-        )
-
-
-def _since_ns(runtime: Runtime, since: datetime | float) -> int:
-    if isinstance(since, datetime):
-        return ns_of(since)
-    return runtime.now() - int(since * NS)
-
-
-def _option(name: str) -> Callable[[TaskRow], Any]:
-    """What finds the value of an option of the task of a row."""
-    usual = OPTIONS[name].default if name in OPTIONS else None
-
-    def take(row: TaskRow) -> Any:
-        task = row.cargo._task
-        return usual if task is None else getattr(task, name)
-
-    return take
-
-
-#: What is known without the task itself, of which a plain call has none.
-_VALUE_OF: Final[dict[str, Callable[[TaskRow], Any]]] = {
-    "type": lambda row: row.bucket.spec.type,
-    "id": lambda row: row.id,
-    "agent": lambda row: None if row.agent is None else row.agent.name,
-}
-
-
-def _contains(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
-    try:
-        return found is not None and all(
-            name in found and found[name] == value for name, value in wanted.items()
-        )
-    except BaseException as error:
-        # Values of the user's, which cannot be compared: they are not the same.
-        if not is_values(error):
-            raise
-        return False
-
-
-def _is_like(found: str, pattern: str) -> bool:
-    return fnmatchcase(found, pattern)
-
-
-_MATCHES: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "equal": eq,
-    "pattern": _is_like,
-    "contains": _contains,
-}
-
-
-def listed(runtime: Runtime, asked: TaskFilter) -> Iterator[TaskStatus]:
-    """
-    The statuses of the tasks that are *asked* for, the first submitted first.
-
-    What was submitted when this was called is looked at once each, and later
-    submissions are not. Each status is of the moment at which its page was made.
-    """
-    kernel, which = runtime.kernel, _Wanted(runtime, asked)
-    with runtime.lock:
-        # One copy at C's speed; the ids only, so that tasks may leave memory meanwhile.
-        ids = dict.fromkeys(kernel.tasks)
-        ever = (
-            *(kernel.pending, kernel.queued, kernel.active, kernel.retrying),
-            *(kernel.blocked, kernel.suspended),
-            *(kernel.completed, kernel.failed, kernel.cancelled),
-        )
-    if runtime.directory.recovered is not None and sum(ever) > len(ids):
-        return _through_journal(runtime, which, ids)
-    return _through_memory(runtime, which, iter(ids))
-
-
-def newest(
-    runtime: Runtime, asked: TaskFilter, after: str = ""
-) -> Iterator[TaskStatus]:
-    """
-    The same, the last submitted first; those behind the task *after*, if it is known.
-
-    Which tasks there are is looked at once; of a journal, all their ids.
-    """
-    which = _Wanted(runtime, asked)
-    with runtime.lock:
-        ids = dict.fromkeys(runtime.kernel.tasks)
-    names: list[str] = []
-    recovered, seen, until = runtime.directory.recovered, 0, runtime.committed
-    while recovered is not None and (page := recovered.submitted(seen, until, _PAGE)):
-        seen = page[-1][0]
-        names += [task_id for _, task_id in page]
-    ids = dict.fromkeys([*names, *ids])
-    names = list(reversed(ids))
-    if after in ids:
-        del names[: names.index(after) + 1]
-    return _through_memory(runtime, which, iter(names))
-
-
-def _through_memory(
-    runtime: Runtime, which: _Wanted, ids: Iterator[str]
-) -> Iterator[TaskStatus]:
-    while page := list(islice(ids, _PAGE)):
-        yield from _statuses(runtime, which, page)
-
-
-def _through_journal(
-    runtime: Runtime, which: _Wanted, ids: dict[str, None]
-) -> Iterator[TaskStatus]:
-    """In the order of the journal, which knows those that have left memory, too."""
-    recovered = runtime.directory.recovered
-    assert recovered is not None  # noqa: S101 - the caller looked
-    after, until = 0, runtime.committed
-    while page := recovered.submitted(after, until, _PAGE):
-        after = page[-1][0]
-        names = [task_id for _, task_id in page]
-        for name in names:
-            ids.pop(name, None)
-        yield from _statuses(runtime, which, names)
-    # What is on its way into the journal; all, if it cannot be asked.
-    yield from _through_memory(runtime, which, iter(ids))
-
-
-def _statuses(
-    runtime: Runtime, which: _Wanted, ids: Collection[str]
-) -> list[TaskStatus]:
-    """Statuses of the tasks of one page, in the order of *ids*."""
-    found: dict[str, TaskStatus | None] = dict.fromkeys(ids)
-    with runtime.lock:
-        # Under it: the kernel takes another dict when many have left memory.
-        tasks = runtime.kernel.tasks
-        rows = [row for task_id in ids if (row := tasks.get(task_id)) is not None]
-        staleness = Staleness(runtime)
-        for row in rows:
-            _add(runtime, which, row.cargo, found, staleness)
-    present = {row.id for row in rows}
-    gone = [name for name in ids if name not in present and which.may_be(name)]
-    if gone and runtime.directory.recovered is not None:
-        works = runtime.directory.recovered.recollect_all(gone)
-        # Of what has left memory it may not be known that it was run again.
-        ended = [work._row for work in works.values()]
-        badly = [row.id for row in ended if row.state is not TaskState.COMPLETED]
-        runtime.directory.recall(map(stem_of, badly), runtime.lock)
-        entries = runtime.directory.recovered.entries_of(works.keys())
-        with runtime.lock:
-            staleness = Staleness(runtime)
-            staleness.learn(entries)
-            for work in works.values():
-                if work._row.state in TERMINAL:
-                    _add(runtime, which, work, found, staleness)
-                # Nobody has it after this: see `recollect`.
-                work._row.cargo = None
-    return [status for status in found.values() if status is not None]
-
-
-def _add(
-    runtime: Runtime,
-    which: _Wanted,
-    work: Work,
-    found: dict[str, TaskStatus | None],
-    staleness: Staleness,
-) -> None:
-    """Under the lock: the status of *work*, if it is among those of *which*."""
-    state, row = which.state, work._row
-    # An end that is not kept yet is not told yet, so the state is asked for twice.
-    if state is not None and row.state is not state and row.state not in TERMINAL:
-        return
-    if which.has(row):
-        status = status_of(runtime, row, work, staleness)
-        is_mended = bool(status.mended_by) or status.allowed
-        if state in (None, status.state) and which.mended in (None, is_mended):
-            found[row.id] = status
 
 
 # -- what the runtime does for metrics, if there is an SDK of OpenTelemetry ------------

@@ -116,10 +116,12 @@ class Staleness:
         self._found: dict[_Node, Cause | None] = {}
         self._kept: Kept | None = _kept(rt)
 
-    def learn(self, entries: Mapping[str, list[Entry]]) -> None:
+    def learn(
+        self, entries: Mapping[str, list[Entry]], latest: Mapping[str, str]
+    ) -> None:
         """Take what the journal says of tasks: it need not be asked for each then."""
         if self._kept is not None:
-            self._kept.learn(entries)
+            self._kept.learn(entries, latest)
 
     def cause(self, work: Work) -> Cause | None:
         """Why the task of *work* is stale; None if it is not, or has a later run."""
@@ -391,9 +393,13 @@ class Kept:
         #: What is known not to be stale.
         self._fresh: set[tuple[str, bool]] = set()
 
-    def learn(self, entries: Mapping[str, list[Entry]]) -> None:
-        """Take what the journal says of tasks, all of it, by their ids."""
+    def learn(
+        self, entries: Mapping[str, list[Entry]], latest: Mapping[str, str]
+    ) -> None:
+        """Take what the journal says of tasks, all of it, and their latest runs."""
         self._known |= entries
+        find = self._latest
+        self._latest = lambda stem: latest.get(stem) or find(stem)
 
     def is_latest(self, task_id: str) -> bool:
         """Whether a run of a task is the latest."""

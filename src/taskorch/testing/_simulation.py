@@ -70,6 +70,7 @@ from taskorch.runtime import (
     PolicyDeciders,
     Work,
     _reports,
+    listed,
     task_of,
 )
 from taskorch.runtime._questions import open_questions, vote
@@ -886,7 +887,7 @@ class Simulation:
         Raises:
             InvalidTaskError: An argument is not well formed, or there is no such state.
         """
-        return list(_reports.listed(self._runtime, TaskFilter.of(state, fields)))
+        return list(listed(self._runtime, TaskFilter.of(state, fields)))
 
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""

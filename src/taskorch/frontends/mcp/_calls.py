@@ -114,7 +114,8 @@ def find(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
         name: values[name] for name in TaskFilter.FIELDS if name in values
     }
     limit = values.get("limit", ROWS)
-    statuses = [*islice(place.tasks(TaskFilter(**conditions)), limit + 1)]
+    # One more tells whether there are more.
+    statuses = [*place._some_tasks(TaskFilter(**conditions), limit + 1)]  # noqa: SLF001
     return {
         "tasks": [*map(_row, statuses[:limit])],
         "more": len(statuses) > limit,

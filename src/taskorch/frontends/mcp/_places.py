@@ -85,6 +85,10 @@ class OrchestratorPlace:
         """See `TaskOrchestrator.tasks`."""
         return self._orch.tasks(which)
 
+    def _some_tasks(self, which: TaskFilter, most: int) -> Iterator[TaskStatus]:
+        """The same, at most so many."""
+        return self._orch._some_tasks(which, most)  # noqa: SLF001 - as a service does
+
     # -- what is to be done --------------------------------------------------------
 
     def submit_documents(

@@ -53,7 +53,7 @@ class Recorded:
         self._reader = reader
         #: Asked here as of an orchestrator.
         self.tasks = reader.tasks
-        self._newest_tasks = reader._newest_tasks  # noqa: SLF001 - as of an orchestrator
+        self._some_tasks = reader._some_tasks  # noqa: SLF001 - as of an orchestrator
         self.questions = self._questions = reader._questions  # noqa: SLF001 - as above
         self._above = reader._above  # noqa: SLF001 - as above
         self.get_task_status = reader.get_task_status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -126,25 +126,22 @@ class Tasks:
         which = _asked_for(query)
         cursor = query.get("cursor")
         since = None if cursor is None else _PageStart.of(cursor)
-        if query.get("newest", "false") not in ("true", "false"):
+        newest = query.get("newest", "false")
+        if newest not in ("true", "false"):
             raise bad_query(name="newest", text="true, or false")
-        if query.get("newest") == "true":
-            after = "" if since is None else since.task_id
-
-            def latest() -> list[TaskStatus]:
-                statuses = self._orch()._newest_tasks(which, after)  # noqa: SLF001
-                return list(islice(self._tenancy.tasks(who, statuses), limit + 1))
-
-            return _page_of(await run_in_threadpool(latest), limit)
-        if since is not None:
+        after = "" if since is None else since.task_id
+        if since is not None and newest == "false":
             # It is later than what the filter says: those of the last page held, too.
             later: dict[str, Any] = {"since": since.at}
             which = TaskFilter(**{**which.fields, **later})
+        # One more tells whether there is a next page.
+        most = limit + 1 if who.tenants is None else None
 
         def page() -> list[TaskStatus]:
-            statuses = self._tenancy.tasks(who, self._orch().tasks(which))
-            # One more tells whether there is a next page.
-            return list(islice(_after(since, statuses), limit + 1))
+            statuses = self._orch()._some_tasks(  # noqa: SLF001
+                which, most, after, newest=newest == "true"
+            )
+            return list(islice(self._tenancy.tasks(who, statuses), limit + 1))
 
         return _page_of(await run_in_threadpool(page), limit)
 
@@ -279,33 +276,3 @@ def _page_of(statuses: list[TaskStatus], limit: int) -> Response:
         last = statuses[-1]
         following = _PageStart(last.submitted or _EPOCH, last.task_id).cursor()
     return answer({"tasks": [s.to_dict() for s in statuses], "next": following})
-
-
-def _after(
-    place: _PageStart | None, statuses: Iterable[TaskStatus]
-) -> Iterator[TaskStatus]:
-    """
-    The *statuses* that are behind *place*.
-
-    If the task that the place is behind is not among them any more, the others that
-    were submitted together with it come again: none is left out.
-    """
-    if place is None:
-        yield from statuses
-        return
-    together: list[TaskStatus] = []
-    rest = iter(statuses)
-    for status in rest:
-        at = status.submitted or place.at
-        if at < place.at:
-            continue
-        if at > place.at:
-            yield from together
-            yield status
-            break
-        if status.task_id == place.task_id:
-            break
-        together.append(status)
-    else:
-        yield from together
-    yield from rest

@@ -57,9 +57,9 @@ export function gridOf(said, by) {
   let isWay = true;
   const rows = said.schedules.map((schedule) => {
     const cells = withTicks ? schedule.cells : new Map(schedule.cells.map((cell) => [cell.at, cell]));
-    const last = schedule.cells[0];
+    const last = schedule.latest;
     return el("tr", {}, el("th", { scope: "row" }, link("schedules", schedule.name)),
-      el("td", { class: "wide" }, last?.run ? [mark(last.run.state), el("span", { class: "number" }, lasting(last.run.seconds))] : "–"),
+      el("td", { class: "wide" }, last ? [mark(last.state), el("span", { class: "number" }, lasting(last.seconds))] : "–"),
       el("td", { class: "wide" }, standingOf(schedule)),
       columns.map((at, i) => {
         const cell = withTicks ? cells[i] : cells.get(at);
@@ -95,9 +95,9 @@ const legend = () => el("p", { class: "legend" }, LEGEND.map((each) =>
 // -- the answer ----------------------------------------------------------------------
 
 function verdictOf(said, board) {
-  const latest = said.schedules.map((each) => each.cells.find((cell) => cell.run)).filter(Boolean);
-  const bad = latest.filter((cell) => BAD.includes(cell.run.state));
-  const running = latest.filter((cell) => ["running", "pending"].includes(cell.run.state)).length;
+  const latest = said.schedules.map((each) => each.latest).filter(Boolean);
+  const bad = latest.filter((run) => BAD.includes(run.state));
+  const running = latest.filter((run) => ["running", "pending"].includes(run.state)).length;
   const holds = board?.statistics?.holds || [];
   const late = said.schedules.filter((each) => each.late || each.trouble).length;
   const points = [bad.length ? `${counted(bad.length, "schedule")} did not end well` : "",
@@ -119,13 +119,17 @@ const list = (items, none) => items.length ? el("ul", { class: "plain" }, items.
   : el("p", { class: "quiet" }, none);
 const moreOf = (many, shown, to, words) => many > shown ? el("p", {}, el("a", { href: to }, `${words}: all ${count(many)}`)) : null;
 
+// One cause is one row: how many tasks it has, of which runs, from when to when.
 function brokenCard(said, reload, live) {
-  const shown = said.broken.tasks.slice(0, 6);
+  const shown = said.broken.causes.slice(0, 6);
   return card("Failed, and not mended", list(shown.map((each) => el("div", { class: "item" },
-    el("div", {}, mark("failed"), taskLink(each.task), el("div", { class: "quiet" }, name(errorLine(each)), ", ", when(each.at))),
-    live ? actAfterAsking("Run again", `rerun-${each.task}`, { operation: "rerun_task", subject: each.task }, reload,
-      { "aria-label": `Run again: ${each.task}` }) : null)), "Nothing. What failed was run again, and has completed."),
-  moreOf(said.broken.count, shown.length, BROKEN, "What failed"));
+    el("div", {}, mark("failed"), name(errorLine({ type: each.error_type, message: each.message })), el("div", { class: "quiet" },
+      each.count > 1 ? `${counted(each.count, "task")}${each.runs.length ? ` of ${counted(each.runs.length, "run")}` : ""}: ` : "",
+      each.tasks.slice(0, 3).map((task, i) => [i ? ", " : "", taskLink(task)]), each.count > 3 ? " …" : "", "; ",
+      each.count > 1 ? ["from ", when(Date.parse(each.first) / 1000), " to "] : "", when(Date.parse(each.last) / 1000))),
+    live ? actAfterAsking(each.count > 1 ? "Run the first again" : "Run again", `rerun-${each.tasks[0]}`, { operation: "rerun_task", subject: each.tasks[0] }, reload,
+      { "aria-label": `Run again: ${each.tasks[0]}` }) : null)), "Nothing. What failed was run again, and has completed."),
+  moreOf(said.broken.count, shown.reduce((sum, each) => sum + each.count, 0), BROKEN, "What failed"));
 }
 
 const peopleCard = (said) => card("Waits for a person", list(said.questions.first.slice(0, 8).map((each) => [
@@ -223,7 +227,7 @@ export async function overviewPage(route) {
     if (!said) return;
     const holds = board?.statistics?.holds;
     const live = Boolean(board?.live && board.health.live);
-    keep.verdict([said.schedules.map((each) => [each.cells[0]?.run?.state, Boolean(each.late), each.trouble]), said.broken.count,
+    keep.verdict([said.schedules.map((each) => [each.latest?.state, Boolean(each.late), each.trouble]), said.broken.count,
       said.questions.count, said.slow.length, holds, said.is_reading, said.lost], () => verdictOf(said, board));
     keep.grid(said.schedules, () => said.schedules.length ? card("", el("div", { class: "row" }, el("h2", {}, by === "days" ? "Nights" : "Latest runs"), switches()),
       gridOf(said, by), legend()) : []);

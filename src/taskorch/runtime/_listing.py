@@ -1,0 +1,453 @@
+"""
+Which tasks a list has: they are found before a status is made of any.
+
+Memory has the rows of the tasks, and the journal has indexes: of the facts that ended
+tasks badly, of ids by their beginnings, of submissions in order, and of times. A status
+is made of what is given out, and read from the journal a page at a time.
+
+Decision: 0278.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase, translate
+from functools import partial
+from itertools import chain, islice, takewhile
+from operator import attrgetter, eq, ne
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from taskorch.events import TASK_ID
+from taskorch.kit.fence import is_values
+from taskorch.kit.limits import NS
+from taskorch.kit.words import ns_of
+from taskorch.model import (
+    OPTIONS,
+    TERMINAL,
+    FailedRun,
+    FailureCause,
+    TaskFilter,
+    TaskState,
+    TaskStatus,
+)
+from taskorch.model.ids import has_number, next_id, numbered, stem_of
+from taskorch.runtime._reports import later_of, since_when, status_of, told_state
+from taskorch.runtime._stale import Staleness
+from taskorch.runtime._work import Work, allowed_error
+
+if TYPE_CHECKING:
+    from taskorch.events import TaskFailed
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._directory import Recollection
+    from taskorch.runtime._runtime import Runtime
+
+#: Tasks that are looked at under the lock at once.
+_PAGE: Final = 200
+#: As many of them at least are read at once from the journal.
+_FEW: Final = 50
+#: Submissions that are looked through before the index of ids is asked, and the most
+#: that are asked for at once.
+_NEAR: Final = 1_000
+_MANY: Final = 20_000
+#: What ended a task, of what few end with.
+_RARE: Final = {
+    TaskState.FAILED: "TaskFailed",
+    TaskState.CANCELLED: "TaskCancelled",
+}
+
+
+class _Wanted:
+    """What a filter comes to in one orchestrator, when it is asked."""
+
+    def __init__(self, runtime: Runtime, which: TaskFilter) -> None:
+        fields = dict(which.fields)
+        self.state: TaskState | None = fields.pop("state", None)
+        self.mended: bool | None = fields.pop("mended", None)
+        pattern: str | None = fields.get("id")
+        #: What ids begin with; all of it, if no other id passes.
+        self.prefix = "" if pattern is None else re.split(r"[*?\[]", pattern)[0]
+        self.is_one = pattern is not None and self.prefix == pattern
+        self._fits = re.compile(translate(pattern or "*")).match
+        since, longer = fields.pop("since", None), fields.pop("older_than", None)
+        self._committed = runtime.committed
+        #: Submitted then or later.
+        self.since_ns = 0 if since is None else _since_ns(runtime, since)
+        #: In their state since before then.
+        self._in_state_ns = None if longer is None else runtime.now() - int(longer * NS)
+        self._tests = [
+            (
+                _MATCHES[TaskFilter.FIELDS[name].how],
+                _VALUE_OF.get(name, _option(name)),
+                value,
+            )
+            for name, value in fields.items()
+        ]
+
+    def has(self, work: Work) -> bool:
+        """Under the lock: whether all but the state holds of the task of *work*."""
+        row = work._row
+        return (
+            all(matches(take(work), value) for matches, take, value in self._tests)
+            and row.submitted_ns >= self.since_ns
+            and (self._in_state_ns is None or since_when(row) < self._in_state_ns)
+        )
+
+    def may_be(self, task_id: str) -> bool:
+        """Whether a task of this id that has left memory may be among them."""
+        return (self.state is None or self.state in TERMINAL) and self._fits(
+            task_id
+        ) is not None
+
+    def may_have(self, row: TaskRow) -> bool:
+        """Not under the lock: whether the task of *row* may be among them."""
+        state, work = self.state, row.cargo
+        if state is not None and row.state is not state:
+            # An end that is not kept yet is not told yet.
+            if row.state not in TERMINAL or work is None:
+                return False
+            if work._visible_after <= self._committed:
+                return False
+        return row.submitted_ns >= self.since_ns and self._fits(row.id) is not None
+
+
+def _since_ns(runtime: Runtime, since: datetime | float) -> int:
+    if isinstance(since, datetime):
+        return ns_of(since)
+    return runtime.now() - int(since * NS)
+
+
+def _option(name: str) -> Callable[[Work], Any]:
+    """What finds the value of an option of a task."""
+    usual = OPTIONS[name].default if name in OPTIONS else None
+
+    def take(work: Work) -> Any:
+        task = work._task
+        return usual if task is None else getattr(task, name)
+
+    return take
+
+
+#: What is known without the task itself, of which a plain call has none.
+_VALUE_OF: Final[dict[str, Callable[[Work], Any]]] = {
+    "type": lambda work: work._row.bucket.spec.type,
+    "id": lambda work: work._row.id,
+    "agent": lambda work: None if work._row.agent is None else work._row.agent.name,
+}
+
+
+def _contains(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    try:
+        return found is not None and all(
+            name in found and found[name] == value for name, value in wanted.items()
+        )
+    except BaseException as error:
+        # Values of the user's, which cannot be compared: they are not the same.
+        if not is_values(error):
+            raise
+        return False
+
+
+def _is_like(found: str, pattern: str) -> bool:
+    return fnmatchcase(found, pattern)
+
+
+_MATCHES: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "equal": eq,
+    "pattern": _is_like,
+    "contains": _contains,
+}
+
+
+def listed(
+    runtime: Runtime,
+    asked: TaskFilter,
+    most: int | None = None,
+    *,
+    after: str = "",
+    newest: bool = False,
+) -> Iterator[TaskStatus]:
+    """
+    The statuses of the tasks that are *asked* for, the first submitted first.
+
+    Which tasks there are, and which of those in memory may be among them, is looked at
+    when this is called. Each status is of the moment at which its page was made.
+
+    Args:
+        runtime: Whose tasks they are.
+        asked: What holds of them.
+        most: At most so many; no more statuses are made.
+        after: Only those behind this task, if it is known.
+        newest: The last submitted first.
+    """
+    listing = _Listing(runtime, asked, is_newest=newest)
+    return listing.statuses(listing.names(after), most)
+
+
+class _Listing:
+    """One list of tasks; what is in memory is looked at once, when this is made."""
+
+    def __init__(self, runtime: Runtime, asked: TaskFilter, *, is_newest: bool) -> None:
+        self._rt = runtime
+        self._which = which = _Wanted(runtime, asked)
+        self._is_newest = is_newest
+        self._until = runtime.committed
+        kernel = runtime.kernel
+        with runtime.lock:
+            # One copy at C's speed.
+            rows = list(kernel.tasks.values())
+            ever = (
+                *(kernel.pending, kernel.queued, kernel.active, kernel.retrying),
+                *(kernel.blocked, kernel.suspended),
+                *(kernel.completed, kernel.failed, kernel.cancelled),
+            )
+        #: Those in memory, in the order of their submission, and whether each may pass.
+        self._here = {row.id: which.may_have(row) for row in rows}
+        self._recovered: Recollection | None = None
+        if sum(ever) > len(rows) and which.state in (None, *TERMINAL):
+            # What has not ended is in memory.
+            self._recovered = runtime.directory.recovered
+
+    # -- which they are ------------------------------------------------------------
+
+    def names(self, after: str = "") -> Iterator[str]:
+        """The ids of those that may be among them, in order; those behind *after*."""
+        which, recovered = self._which, self._recovered
+        here = [name for name, passes in self._here.items() if passes]
+        if recovered is None:
+            if after in self._here:
+                before = {*takewhile(partial(ne, after), self._here)}
+                is_newest = self._is_newest
+                here = [n for n in here if n != after and (n in before) is is_newest]
+            return iter(here[::-1] if self._is_newest else here)
+        if which.is_one:
+            return iter(self._in_order(recovered, [which.prefix, *here], after))
+        if which.state in _RARE:
+            ends = recovered.journal.ended_by(_RARE[which.state], self._until)
+            gone = [fact[TASK_ID] for fact in ends]
+            return iter(self._in_order(recovered, [*gone, *here], after))
+        return self._through(recovered, here, after)
+
+    def _may_be(self, task_id: str) -> bool:
+        here = self._here.get(task_id)
+        return self._which.may_be(task_id) if here is None else here
+
+    def _numbers(self, recovered: Recollection, names: Iterable[str]) -> dict[str, int]:
+        """Where each of *names* stands in the order of submissions, if known."""
+        names, until = [*names], self._until
+        began = recovered.journal.began(names)
+        numbers = {name: seq for name, seq in began.items() if seq <= until}
+        if len(numbers) < len(names):
+            # What is on its way into the journal comes last.
+            places = {name: until + 1 + i for i, name in enumerate(self._here)}
+            late = [n for n in names if n not in numbers and n in places]
+            numbers |= {name: places[name] for name in late}
+        return numbers
+
+    def _bounds(self, recovered: Recollection, after: str) -> tuple[int, int]:
+        """Between which places, both left out, the tasks stand."""
+        since = self._which.since_ns
+        first = recovered.journal.last_until(since - 1) if since > 0 else 0
+        place = self._numbers(recovered, [after]).get(after, 0) if after else 0
+        if not self._is_newest:
+            return max(first, place), sys.maxsize
+        return first, place or sys.maxsize
+
+    def _in_order(
+        self, recovered: Recollection, names: Iterable[str], after: str
+    ) -> list[str]:
+        """Those of *names* that may be among them, as they were submitted."""
+        first, last = self._bounds(recovered, after)
+        numbers = self._numbers(recovered, dict.fromkeys(filter(self._may_be, names)))
+        within = [name for name, number in numbers.items() if first < number < last]
+        return sorted(within, key=numbers.__getitem__, reverse=self._is_newest)
+
+    def _through(
+        self, recovered: Recollection, here: list[str], after: str
+    ) -> Iterator[str]:
+        """The same of all tasks: the next ones are looked for when these are taken."""
+        first, last = self._bounds(recovered, after)
+        listed_names = dict[str, None]()
+        if self._is_newest:
+            coming = self._in_order(recovered, self._on_its_way(recovered), after)
+            listed_names |= dict.fromkeys(coming)
+            yield from coming
+        seen = 0
+        for page in self._pages(recovered, first, min(last, self._until + 1)):
+            names = [name for name in page if self._may_be(name)]
+            listed_names |= dict.fromkeys(names)
+            yield from self._as_asked(recovered, names)
+            seen += len(page)
+            if seen >= _NEAR and self._which.prefix:
+                here += recovered.ids(self._which.prefix)
+                break
+        rest = here if seen >= _NEAR else self._on_its_way(recovered)
+        rest = [name for name in rest if name not in listed_names]
+        yield from self._in_order(recovered, rest, after)
+
+    def _on_its_way(self, recovered: Recollection) -> list[str]:
+        """The tasks in memory that the journal did not have yet."""
+        names, late = list(self._here), list[str]()
+        while page := names[-_PAGE:]:
+            del names[-_PAGE:]
+            numbers = self._numbers(recovered, page)
+            unkept = [name for name in page if numbers[name] > self._until]
+            late = unkept + late
+            if len(unkept) < len(page):
+                break
+        return late
+
+    def _pages(
+        self, recovered: Recollection, first: int, last: int
+    ) -> Iterator[list[str]]:
+        """All submissions between two places, in pages that grow."""
+        journal, most = recovered.journal, _PAGE
+        while True:
+            page: Sequence[tuple[int, str]]
+            if self._is_newest:
+                page = journal.submitted_before(last, most)
+                page = [each for each in page if each[0] > first]
+            else:
+                page = journal.submitted(first, last - 1, most)
+            if not page:
+                return
+            yield [name for _, name in page]
+            if self._is_newest:
+                last = page[-1][0]
+            else:
+                first = page[-1][0]
+            most = min(2 * most, _MANY)
+
+    def _as_asked(self, recovered: Recollection, names: list[str]) -> Iterator[str]:
+        """Those of a page that ended as it is asked for."""
+        state = self._which.state
+        if state is None:
+            return iter(names)
+        ends = recovered.ends([name for name in names if name not in self._here])
+        return (name for name in names if ends.get(name, state) is state)
+
+    # -- how they stand ------------------------------------------------------------
+
+    def statuses(self, names: Iterator[str], most: int | None) -> Iterator[TaskStatus]:
+        """The statuses of *names*, as many as *most*, of each page at one moment."""
+        room = sys.maxsize if most is None else most
+        while room and (page := list(islice(names, min(_PAGE, max(room, _FEW))))):
+            some = self._statuses(page, room)
+            room -= len(some)
+            yield from some
+
+    def _statuses(self, ids: list[str], room: int) -> list[TaskStatus]:
+        """Statuses of the tasks of one page, in the order of *ids*."""
+        runtime, recovered = self._rt, self._rt.directory.recovered
+        with runtime.lock:
+            # Under it: the kernel takes another dict when many have left memory.
+            tasks = runtime.kernel.tasks
+            works = {name: tasks[name].cargo for name in ids if name in tasks}
+            if len(works) == len(ids) or recovered is None:
+                return self._made(ids, works, Staleness(runtime), room)
+        gone = [name for name in ids if name not in works and self._which.may_be(name)]
+        if self._which.state in _RARE:
+            gone = self._unless_mended(gone)
+        entries = recovered.entries_of(gone)
+        past = recovered.works_of(chain.from_iterable(entries.values()))
+        ended = {n: work for n, work in past.items() if work._row.state in TERMINAL}
+        # Of what has left memory it may not be known that it was run again.
+        badly = [n for n in ended if ended[n]._row.state is not TaskState.COMPLETED]
+        runtime.directory.recall(map(stem_of, badly), runtime.lock)
+        later = recovered.journal.began([next_id(name) for name in past])
+        alone = {stem_of(name): name for name in past if next_id(name) not in later}
+        with runtime.lock:
+            staleness = Staleness(runtime)
+            staleness.learn({name: entries[name] for name in past}, alone)
+            statuses = self._made(ids, works | ended, staleness, room)
+        for work in past.values():
+            # Nobody has it after this: see `recollect`.
+            work._row.cargo = None
+        return statuses
+
+    def _unless_mended(self, gone: list[str]) -> list[str]:
+        """Those of *gone*, which ended badly, that are mended, or not, as asked."""
+        runtime, wanted = self._rt, self._which.mended
+        if wanted is not False:
+            # What is allowed counts as mended: the task says it.
+            return gone
+        runtime.directory.recall(map(stem_of, gone), runtime.lock)
+        with runtime.lock:
+            return [name for name in gone if not later_of(runtime, name)[1]]
+
+    def _made(
+        self,
+        ids: list[str],
+        works: Mapping[str, Work],
+        staleness: Staleness,
+        room: int,
+    ) -> list[TaskStatus]:
+        """Under the lock: the statuses of those that are among them."""
+        in_order = (works[name] for name in ids if name in works)
+        return [
+            status_of(self._rt, work._row, work, staleness)
+            for work in islice(filter(self._is_wanted, in_order), room)
+        ]
+
+    def _is_wanted(self, work: Work) -> bool:
+        """Under the lock: whether the task of *work* is among them."""
+        which, row = self._which, work._row
+        state = told_state(self._rt, work)
+        if which.state not in (None, state) or not which.has(work):
+            return False
+        if which.mended is None:
+            return True
+        is_allowed = state is TaskState.FAILED and allowed_error(work) is not None
+        return which.mended is (is_allowed or bool(later_of(self._rt, row.id)[1]))
+
+
+# -- what failed, without a status of any ----------------------------------------------
+
+
+def failures(runtime: Runtime) -> tuple[FailureCause, ...]:
+    """
+    What has failed and was not mended since, by cause, as the facts say.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    with runtime.lock:
+        rows = list(runtime.kernel.tasks.values())
+    here = {row.id for row in rows}
+    recovered, gone = runtime.directory.recovered, list[FailedRun]()
+    if recovered is not None and runtime.kernel.failed:
+        facts = recovered.journal.ended_by("TaskFailed", runtime.committed)
+        for fact in cast("Iterator[TaskFailed]", facts):
+            name, error = fact.task_id, (fact.error_type, fact.message)
+            if name not in here and not fact.allowed:
+                gone.append(FailedRun(name, *error, fact.at_ns))
+        names = {stem_of(each.task_id) for each in gone}
+        runtime.directory.recall(names, runtime.lock)
+    with runtime.lock:
+        present = [*filter(None, (_failure(runtime, row) for row in rows))]
+        every = sorted([*gone, *present], key=attrgetter("at_ns"))
+        later = [(each, *later_of(runtime, each.task_id)) for each in every]
+    return FailureCause.of(
+        # The bare id of an earlier run means the latest.
+        each._replace(task_id=_named(each.task_id)) if rerun else each
+        for each, rerun, mended_by in later
+        if not mended_by
+    )
+
+
+def _named(task_id: str) -> str:
+    return task_id if has_number(task_id) else numbered(task_id, 1)
+
+
+def _failure(runtime: Runtime, row: TaskRow) -> FailedRun | None:
+    """Under the lock: how *row* failed, if that is told, and not allowed."""
+    work: Work | None = row.cargo
+    if row.state is not TaskState.FAILED or work is None or row.extra is None:
+        return None
+    is_told = work._visible_after <= runtime.committed
+    if not is_told or row.extra.error is None or allowed_error(work) is not None:
+        return None
+    kind, message, _ = row.extra.error
+    return FailedRun(row.id, kind, message, row.ended_ns)

@@ -1,0 +1,208 @@
+"""Lists find their tasks by an index, or by facts: no status is made in vain."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from datetime import timedelta
+from urllib.parse import urlencode
+
+import pytest
+from tests.cli.tools import taskorch
+from tests.frontends.service.tools import Service
+
+from taskorch import Task, TaskOrchestrator
+from taskorch.frontends.mcp import TOOLS, OrchestratorPlace
+from taskorch.frontends.mcp._calls import ToolUser
+from taskorch.frontends.service import create_app, recorded_app, serve
+from taskorch.model import TaskFilter, TaskStatus
+from taskorch.reading import JournalReader
+
+FIND = next(tool for tool in TOOLS if tool.name == "find")
+PATIENCE = 60.0
+IN_WORDS = ("state", "type", "id", "agent", "owner")
+MANY = 90
+LIMIT = 4
+#: Of each field, what few tasks pass.
+ASKED = {
+    "state": "failed",
+    "type": "rare",
+    "id": "b/3*",
+    "agent": "ben",
+    "owner": "acme",
+    "metadata": {"rare": True},
+    "since": timedelta(hours=1),
+    "older_than": timedelta(0),
+    "mended": False,
+}
+LISTS = [{}, *({name: value} for name, value in ASKED.items())]
+LISTS += [
+    {"state": state} for state in ("completed", "cancelled", "running", "blocked")
+]
+LISTS += [{"state": "failed", name: value} for name, value in ASKED.items()]
+LISTS += [
+    {"state": "completed", "id": "*/30"},
+    {"id": "b/30"},
+    {"state": "failed", "mended": True},
+]
+
+
+def make(path, keep):
+    orch = TaskOrchestrator(journal=path, keep_finished=keep)
+
+    @orch.agent("ann", capabilities={"usual"})
+    def ann(task, context):
+        if task.payload % 9 == 4 and context.task_id != "a/4~2":
+            raise ValueError(f"row {task.payload} has no price")
+
+    @orch.agent("ben", capabilities={"rare"})
+    def ben(task, context):
+        if task.payload % 2:
+            raise ConnectionError(f"host {task.payload} does not answer")
+
+    return orch
+
+
+def task(n):
+    is_rare = n % 30 in (7, 8)
+    return Task(
+        "rare" if is_rare else "usual",
+        n,
+        id=f"{'ab'[n % 3 == 0]}/{n}",
+        metadata={"rare": is_rare},
+        owner="acme" if is_rare else None,
+    )
+
+
+@pytest.fixture(scope="module", params=[1_000, 7], ids=["memory", "left memory"])
+def shop(request, tmp_path_factory):
+    """An orchestrator, its journal, and services that answer from each."""
+    path = tmp_path_factory.mktemp("lists") / "runs.db"
+    with make(path, request.param) as orch, ExitStack() as stack:
+        orch.submit_tasks([task(n) for n in range(MANY)])
+        orch.wait(PATIENCE)
+        orch.rerun_task("a/4")
+        orch.submit_task(Task("usual", 4, id="c/4"))
+        orch.submit_task(Task("usual", 5, id="c/5", after=["c/4"]))
+        orch.wait(PATIENCE)
+        reader = JournalReader(path)
+        apps = create_app(orch, token=None), recorded_app(reader, token=None)
+        served = [stack.enter_context(serve(app, port=0)) for app in apps]
+        yield orch, path, [Service(None, server, None) for server in served]
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """How many statuses were made."""
+    count = []
+    real = TaskStatus.__init__
+
+    def counting(self, *args, **kwargs):
+        count.append(None)
+        real(self, *args, **kwargs)
+
+    monkeypatch.setattr(TaskStatus, "__init__", counting)
+    return count
+
+
+def names(statuses):
+    return [status.run_id for status in statuses]
+
+
+def test_each_field_has_a_list_here():
+    assert ASKED.keys() == TaskFilter.FIELDS.keys()
+
+
+@pytest.fixture(params=LISTS, ids=str)
+def asked(request, shop):
+    """A filter, and the tasks that pass it, looked at one by one."""
+    orch, _, _ = shop
+    return request.param, [s for s in orch.tasks() if passes(s, request.param)]
+
+
+@pytest.mark.parametrize("newest", [False, True], ids=["first", "newest"])
+def test_a_page_of_a_service_makes_no_more_statuses_than_rows(
+    shop, made, asked, newest
+):
+    """Of an orchestrator and of a journal; the pages are the whole, in its order."""
+    which, wanted = asked
+    query = TaskFilter(**which).to_query() | {"limit": LIMIT}
+    query |= {"newest": "true"} if newest else {}
+    for service in shop[2]:
+        found, cursor, most = [], {}, 0
+        while cursor is not None:
+            made.clear()
+            address = f"/api/v1/tasks?{urlencode(query | cursor)}"
+            page = service.send("GET", address).said
+            # One more tells whether there is a next page.
+            most = max(most, len(made) - len(page["tasks"]))
+            found += page["tasks"]
+            cursor = page["next"] and {"cursor": page["next"]}
+        assert most <= 1
+        ids = [status["run_id"] for status in found]
+        assert ids == [status.run_id for status in wanted][:: -1 if newest else 1]
+
+
+def test_a_command_makes_no_more_statuses_than_rows(shop, made, asked, capsys):
+    """One more tells whether there are more."""
+    which, wanted = asked
+    words = [f"--{name}={value}" for name, value in which.items() if name in IN_WORDS]
+    if "mended" in which:
+        words.append("--mended" if which["mended"] else "--no-mended")
+    if len(words) < len(which):
+        pytest.skip("the command has another way to write it")
+    made.clear()
+    status, out, _ = taskorch(
+        capsys, "inspect", shop[1], "--tasks", f"--limit={LIMIT}", "--json", *words
+    )
+    found = [json.loads(line)["run_id"] for line in out.splitlines()]
+    assert (status, found) == (0, [each.run_id for each in wanted][:LIMIT])
+    assert len(made) <= len(found) + 1
+
+
+def test_a_tool_makes_no_more_statuses_than_rows(shop, made, asked):
+    which, wanted = asked
+    made.clear()
+    place = OrchestratorPlace(shop[0])
+    found = FIND.call(place, {**which, "limit": LIMIT}, ToolUser("a model"))
+    assert len(found["tasks"]) == min(LIMIT, len(wanted))
+    assert len(made) <= len(found["tasks"]) + 1
+
+
+def test_causes_need_no_status(shop, made):
+    """They are counted from facts, alike in memory and in a journal."""
+    orch, path, _ = shop
+    open_ = list(orch.tasks("failed", mended=False))
+    made.clear()
+    causes = orch.failures()
+    assert JournalReader(path).failures() == causes
+    assert not made
+    assert sum(cause.count for cause in causes) == len(open_)
+    assert {name for each in causes for name in each.tasks} == {
+        each.run_id for each in open_
+    }
+    for cause in causes:
+        ends = sorted(s.ended for s in open_ if s.run_id in cause.tasks)
+        assert abs(cause.first - ends[0]) < timedelta(milliseconds=1)
+        assert abs(cause.last - ends[-1]) < timedelta(milliseconds=1)
+
+
+def passes(status, asked):
+    """What the filter says, of a status that is whole."""
+    is_mended = bool(status.mended_by)
+    return all(
+        {
+            "state": status.state == value,
+            "type": status.type == value,
+            "id": status.task_id.startswith(str(value).rstrip("*"))
+            if str(value).startswith("b")
+            else status.task_id.endswith("/30"),
+            "agent": status.agent_id == value,
+            "owner": status.owner == value,
+            "metadata": status.metadata.get("rare") is True,
+            "since": True,
+            "older_than": True,
+            "mended": is_mended is value,
+        }[name]
+        for name, value in asked.items()
+    )

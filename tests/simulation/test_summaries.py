@@ -1,0 +1,224 @@
+"""
+Each sentence of a summary equals what a fold of all events by another model says.
+
+The worlds have schedules with rates from a minute to a month, failures, re-runs, skips
+and deaths of the orchestrator. The model is slow and plain: it looks at all events anew.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import pairwise
+from random import Random
+from statistics import median
+
+import pytest
+
+from taskorch import Task, Workflow
+from taskorch.events import (
+    AttemptReturned,
+    OrchestratorStarted,
+    ScheduleFired,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSubmitted,
+    TaskSuspended,
+)
+from taskorch.model.ids import number_of, run_of, stem_of
+from taskorch.reading._runs import RunIndex
+from taskorch.testing import Outcome, Simulation
+
+MINUTE, DAY = 60.0, 86_400.0
+RATES = (MINUTE, 10 * MINUTE, 60 * MINUTE, DAY, 7 * DAY, 30 * DAY)
+ENDS = (
+    *(TaskCompleted, TaskFailed, TaskRetrying, TaskBlocked, TaskCancelled),
+    *(TaskSuspended, AttemptReturned),
+)
+USUAL = 20
+
+
+def world(seed):
+    """A world of chance; what happens in it; and the moments to look at."""
+    random = Random(seed)
+    rate = random.choice(RATES)
+    sim = Simulation()
+    sim.agent("able", capabilities=["job", "step"], max_concurrency=4)
+
+    def comes_to(task, attempt, source):
+        seconds = source.uniform(0.05, 1.3) * rate / 2
+        if source.random() < 0.25:
+            return Outcome(seconds, error=ValueError(f"row {seed} has no price"))
+        return seconds
+
+    sim.work("job", comes_to)
+    sim.work("step", comes_to)
+    flow = Workflow("flow")
+    flow.add(Task("step", id="a"))
+    flow.add(Task("step", id="b"))
+    flow.add(Task("step", id="c", after=["a"]))
+    sim.schedules.add("single", timedelta(seconds=rate), Task("job"))
+    sim.schedules.add("flow", timedelta(seconds=3 * rate), flow)
+
+    def again():
+        failed = sim.tasks("failed", mended=False) if sim.is_up else []
+        failed = [status for status in failed if not status.rerun]
+        if failed:
+            sim.rerun_task(stem_of(random.choice(failed).task_id))
+
+    def dies():
+        if sim.is_up:
+            sim.crash(random.uniform(0.1, 2.5) * rate)
+
+    length = 14 * rate
+    for _ in range(random.randrange(8)):
+        sim.at(random.uniform(0, length), again)
+    for _ in range(random.randrange(3)):
+        sim.at(random.uniform(0, length), dies)
+    sim.run(until=length)
+    return sim.events, random
+
+
+class Model:
+    """What is so after some events, from all of them."""
+
+    def __init__(self, events):  # noqa: C901 - one pass, one branch a kind
+        self.spans, self.cut, running = {}, set(), {}
+        self.latest, self.last, self.failures, self.runs = {}, {}, {}, {}
+        before = 0
+        for event in events:
+            kind = type(event)
+            if kind is OrchestratorStarted:
+                for task_id, start in running.items():
+                    self.spans.setdefault(key_of(task_id), []).append((start, before))
+                    self.cut.add(key_of(task_id))
+                running = {}
+            before = event.at_ns
+            if kind is ScheduleFired:
+                ticks = self.runs.setdefault(event.name, [])
+                ticks.append((event.slot_ns, len(ticks), stem_of(event.task_id)))
+                continue
+            task_id = getattr(event, "task_id", None)
+            if not task_id:
+                continue
+            if kind is TaskStarted:
+                running[task_id] = event.at_ns
+            elif kind in ENDS and task_id in running:
+                span = running.pop(task_id), event.at_ns
+                self.spans.setdefault(key_of(task_id), []).append(span)
+            stem = stem_of(task_id)
+            if kind is TaskSubmitted:
+                self.latest[stem] = max(self.latest.get(stem, 0), number_of(task_id))
+            if number_of(task_id) == self.latest.get(stem):
+                self.last[stem] = kind
+            if kind is TaskFailed:
+                self.failures.pop(stem, None)
+                self.failures[stem] = event
+            elif kind is TaskCompleted:
+                self.failures.pop(stem, None)
+        self.running = running
+
+    def stems(self, key):
+        return [stem for stem in self.latest if key_of(stem) == key]
+
+    def is_good(self, key):
+        return all(self.last[stem] is TaskCompleted for stem in self.stems(key))
+
+    def is_mended(self, key):
+        return any(self.latest[stem] > 1 for stem in self.stems(key))
+
+    def seconds(self, key, now):
+        spans = list(self.spans.get(key, ()))
+        spans += [(at, now) for name, at in self.running.items() if key_of(name) == key]
+        points = sorted({point for span in spans for point in span})
+        worked = sum(
+            high - low
+            for low, high in pairwise(points)
+            if any(start <= low and high <= end for start, end in spans)
+        )
+        return worked / 1e9 if spans else None
+
+    def usual(self, name, now):
+        ticks = sorted(self.runs.get(name, ()), reverse=True)
+        good = [
+            key
+            for _, _, key in ticks
+            if self.is_good(key) and not self.is_mended(key) and key not in self.cut
+        ]
+        took = [self.seconds(key, now) for key in good[:USUAL]]
+        return median(took) if took else None
+
+    def open(self, key):
+        return {stem for stem in self.failures if key_of(stem) == key}
+
+
+def key_of(task_id):
+    """The run of a workflow, or the task that a schedule has made."""
+    stem = stem_of(task_id)
+    run = run_of(stem)
+    return run if run.startswith("flow-") else stem
+
+
+def compare(events, moments, random):
+    index, taken = RunIndex(), 0
+    for moment in moments:
+        for event in events[taken:moment]:
+            index.take(event)
+        taken = moment
+        now = events[moment - 1].at_ns + random.randrange(10**9)
+        model = Model(events[:moment])
+        assert index.unmended >= len(model.failures)
+        assert {*index.broken} == {*model.failures}
+        (*causes,) = index.causes
+        assert sum(cause.count for cause in causes) == len(model.failures)
+        assert len(causes) == bool(model.failures)
+        for cause in causes:
+            ends = [event.at_ns / 1e9 for event in model.failures.values()]
+            assert cause.first.timestamp() == pytest.approx(min(ends))
+            assert cause.last.timestamp() == pytest.approx(max(ends))
+            assert {*cause.tasks} <= {e.task_id for e in model.failures.values()}
+        for name, ticks in model.runs.items():
+            latest = index.latest(name)
+            assert latest is not None
+            assert latest.run_id == max(ticks)[2], name
+            assert index.schedules[name].usual() == pytest.approx(
+                model.usual(name, now)
+            ), name
+            for _, _, key in ticks:
+                line = index.lines[key]
+                row = line.to_dict(now)
+                good = row["state"] in ("completed", "mended")
+                assert good is model.is_good(key), key
+                assert (row["state"] == "mended") is (good and model.is_mended(key))
+                assert row["seconds"] == pytest.approx(model.seconds(key, now)), key
+                own = [stem for stem in model.failures if stem in model.open(key)]
+                assert (row["error"] is None) is (not own), key
+                if own:
+                    assert stem_of(row["error"]["task"]) == own[-1]
+
+
+def look(seeds, each):
+    looked = 0
+    for seed in seeds:
+        events, random = world(seed)
+        count = min(each, len(events))
+        moments = sorted(random.sample(range(1, len(events) + 1), count))
+        try:
+            compare(events, moments, random)
+        except AssertionError as error:
+            error.add_note(f"world {seed}")
+            raise
+        looked += count
+    return looked
+
+
+def test_summaries_are_what_the_events_say():
+    assert look(range(14), 15) == 210
+
+
+@pytest.mark.slow
+def test_summaries_are_what_the_events_say_at_length():
+    assert look(range(1_000, 1_100), 20) == 2_000
