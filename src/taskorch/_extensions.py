@@ -75,6 +75,7 @@ class Extensions(Mapping[str, Extension]):
     ) -> None:
         self._runtime = rt
         self._by_name: dict[str, Extension] = {}
+        self._limits: set[str] = set()
         #: The verbs of all of them, by how a program calls them: `licences.take`.
         self.verbs: dict[str, Verb] = {}
         for each in extensions:
@@ -118,6 +119,7 @@ class Extensions(Mapping[str, Extension]):
                 each.orch = orch
                 attached.append(each)
                 each.attach(orch)
+                self._limit(each)
             except BaseException as error:
                 for other in attached:
                     del other.orch
@@ -165,6 +167,22 @@ class Extensions(Mapping[str, Extension]):
                 raise failure from error
 
         return fenced
+
+    def _limit(self, extension: Extension) -> None:
+        """Ask the limits of an extension before starts, from now on."""
+        for limit in extension.limits:
+            name: Any = getattr(limit, "name", None)
+            if not is_text(name) or not _NAME.fullmatch(name):
+                msg = f"a limit has a name, a word of a-z, 0-9 and _, not {show(name)}"
+                raise InvalidTaskError(msg, hint='name = "licences"')
+            if name in self._limits:
+                msg = f"two limits have the name {name!r}"
+                raise InvalidTaskError(msg, hint="name one of them otherwise")
+            from taskorch.kernel import AddedLimit  # noqa: PLC0415 - few have any
+
+            self._limits.add(name)
+            with self._runtime.lock:
+                AddedLimit(self._runtime.kernel, limit)
 
     def _check_name(self, facade: type, extension: Extension) -> None:
         name: Any = extension.name

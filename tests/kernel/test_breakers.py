@@ -312,3 +312,13 @@ def test_of_two_breakers_of_an_agent_each_has_its_time():
     assert (state(m, "a", "x"), state(m, "a", "y")) == ("open", "open")
     m.after(20 * SEC)
     assert (state(m, "a", "x"), state(m, "a", "y")) == ("half-open", "open")
+
+
+def test_ends_that_went_well_count_against_failures():
+    """Also where nothing else happened to the task: the share that fails is small."""
+    m = machine("a", breaker=Breaker(failures=2, rate=0.5))
+    for number in range(6):
+        m.submit(f"well{number}", requires=("x",))
+        m.end(f"well{number}")
+    fail_on(m, "a", 2)
+    assert state(m, "a") == "closed"

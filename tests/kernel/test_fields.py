@@ -17,6 +17,7 @@ STATE = {
         *("BreakerRow", "PoolRow", "RateRow", "Place", "Candidates", "Room", "Leak"),
         *("Reservation", "AllocationRow", "Claim", "TypeRow", "Record", "Bucket"),
         *("Share", "BudgetRow", "LockRow", "UnitRow", "UnitGroup"),
+        "WindowRow",
     ),
 }
 #: Fields that no invariant is about, and why not.
@@ -73,6 +74,7 @@ UNCHECKED = {
         AgentRow: heard_ns round_trip lease_due_ns slots short view watched
         PoolRow: short parked view
         RateRow: short
+        WindowRow: until_ns
         Place: heap
         Room: since above failing
         Share: buckets standing is_ranked served

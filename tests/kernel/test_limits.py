@@ -5,13 +5,13 @@ from tests.kernel.harness import Machine, Policies, S
 
 from taskorch.kernel import shortages
 from taskorch.kernel._queue import add_limit, wait_at
-from taskorch.kernel._rows import LIMIT, Limit, PoolRow, Shortage
+from taskorch.kernel._rows import LIMIT, PoolRow, Shortage, StartLimit
 from taskorch.model import Agent
 
 SEATS = f"{LIMIT}seats"
 
 
-class Seats(Limit):
+class Seats(StartLimit):
     """Two seats, and each task of a type "seated" takes one."""
 
     def __init__(self, kernel):

@@ -23,6 +23,7 @@ It is no place for threads, for what users hold, or for words to them: those are
 - `_queue`, `_limits`: what waits; what limits starts.
 - `_units`: which of those that have names an attempt has.
 - `_scopes`, `_budgets`: who may write what; what is spent and does not come back.
+- `_added`: limits of a program's own.
 - `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
 - `_application`, `_ends`: what facts about tasks do; how tasks end.
 - `_backfill`, `_standing`: who may pass; what holds until somebody changes it.
@@ -127,6 +128,7 @@ from taskorch.kernel._units import would_fit as would_fit
 from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
+    from taskorch.kernel._added import AddedLimit as AddedLimit
     from taskorch.kernel._budgets import change_budget as change_budget
     from taskorch.kernel._budgets import declare_budget as declare_budget
     from taskorch.kernel._budgets import drawn_from as drawn_from
@@ -150,6 +152,7 @@ if TYPE_CHECKING:
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
+    "AddedLimit": "_added",
     "change_budget": "_budgets",
     "declare_budget": "_budgets",
     "reserved_of": "_budgets",

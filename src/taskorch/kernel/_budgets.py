@@ -37,10 +37,10 @@ from taskorch.kernel._rows import (
     Bucket,
     BudgetRow,
     Leak,
-    Limit,
     Place,
     PoolRow,
     Shortage,
+    StartLimit,
     TaskRow,
 )
 from taskorch.kernel._state import KernelState
@@ -196,7 +196,7 @@ def _shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
             yield Shortage("budget", pool.name, need, free, None, pool, 0, is_hopeless)
 
 
-class Budgets(Limit):
+class Budgets(StartLimit):
     """What tasks spend."""
 
     def concerns(self, bucket: Bucket) -> bool:
@@ -219,7 +219,7 @@ class Budgets(Limit):
         self,
         kernel: KernelState,
         row: TaskRow,
-        now: int,  # noqa: ARG002 - as of others
+        now: int,
     ) -> Iterator[Shortage]:
         return _shortages(kernel, row.bucket)
 
@@ -255,7 +255,7 @@ class Budgets(Limit):
     def leaves(
         self, kernel: KernelState, bucket: Bucket, taken: Mapping[str, int]
     ) -> bool:
-        """See `Limit`; of one that is used up, too: people may raise it."""
+        """See `StartLimit`; of one that is used up, too: people may raise it."""
         shorts = [*_shortages(kernel, bucket)]
         if any(short.is_hopeless for short in shorts):
             return True

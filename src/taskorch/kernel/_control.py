@@ -60,6 +60,7 @@ from taskorch.kernel._rows import (
     Stop,
     TaskRow,
     Timer,
+    WindowRow,
 )
 from taskorch.kernel._shortages import vetoed
 from taskorch.kernel._state import GRACE, LEASE, TIMEOUT, KernelState
@@ -784,7 +785,7 @@ def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
         act(kernel, row, now)
     elif isinstance(row, RetainedEvent):
         _ends.forget(kernel, row)
-    elif isinstance(row, RateRow):
+    elif isinstance(row, RateRow | WindowRow):
         _limits.wake(kernel, row, now)
     elif kind == TIMEOUT:
         _attempts.stop(kernel, row, "timeout", "the timeout is over", now)

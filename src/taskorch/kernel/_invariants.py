@@ -228,7 +228,7 @@ def check_holders(kernel: KernelState, faults: list[str]) -> None:
 
 def check_attempts(kernel: KernelState, faults: list[str]) -> None:
     """What an attempt under way has been through is in its past: see `_quick`."""
-    for agent, row in _holding(kernel):
+    for _, row in _holding(kernel):
         extra = row.extra
         if extra is None or row.state is not TaskState.RUNNING:
             continue
@@ -238,8 +238,6 @@ def check_attempts(kernel: KernelState, faults: list[str]) -> None:
             faults.append(f"{row.id} runs, and is due at {extra.due_ns}")
         if extra.suspending and not (extra.stop or extra.past):
             faults.append(f"{row.id} is to be suspended, and is not to stop")
-        if agent.is_plain and (agent.seen or agent.breakers):
-            faults.append(f"{agent.name} is not plain")
 
 
 def check_scopes(kernel: KernelState, faults: list[str]) -> None:
@@ -398,6 +396,9 @@ def check_agent(
         faults.append(f"{agent.name} runs {slots}, not {agent.running}")
     if agent.running > agent.limit:
         faults.append(f"{agent.name} runs {agent.running} of {agent.limit}")
+    notes = agent.lease_ns or agent.info.breaker or agent.seen or agent.breakers
+    if agent.is_plain and notes:
+        faults.append(f"{agent.name} is not plain")
     if agent.lost and slots:
         faults.append(f"{agent.name} is lost, and runs {slots}")
     for name, total in agent.capacity.items():

@@ -26,7 +26,7 @@ from taskorch.kernel import (
     _standing,
 )
 from taskorch.kernel._deciders import bind
-from taskorch.kernel._rows import Limit
+from taskorch.kernel._rows import StartLimit
 from taskorch.kernel._scopes import Scopes
 from taskorch.kernel._state import KernelState
 
@@ -40,7 +40,7 @@ class Kernel(KernelState):
     empties them; nothing else of the state is written from outside.
     """
 
-    _first_limits: ClassVar[tuple[Limit, ...]] = (Scopes(),)
+    _first_limits: ClassVar[tuple[StartLimit, ...]] = (Scopes(),)
 
     # The path of nearly every task.
     submit: Final = _quick.submit

@@ -22,6 +22,7 @@ from taskorch.events import PoolsChanged, ResourcesAllocated, ResourcesReleased
 from taskorch.kernel import _queue, _units
 from taskorch.kernel._rows import (
     TOKEN,
+    UNLIMITED,
     AgentRow,
     AllocationRow,
     Bucket,
@@ -37,6 +38,7 @@ from taskorch.kernel._rows import (
     TaskRow,
     UnitGroup,
     UnitRow,
+    WindowRow,
     of_quotas,
 )
 from taskorch.kernel._state import MANY, KernelState
@@ -589,9 +591,13 @@ def of_rates(bucket: Bucket, now: int) -> Iterator[Shortage]:
             yield Shortage("rate", rate.name, TOKEN, free, None, rate, until)
 
 
-def wake(kernel: KernelState, rate: RateRow, now: int) -> None:
+def wake(kernel: KernelState, rate: RateRow | WindowRow, now: int) -> None:
     """A token of *rate* is there, unless taken: wake the first who waits for it."""
     rate.until_ns = 0
+    if isinstance(rate, WindowRow):
+        rate.total = UNLIMITED
+        _queue.wake_some(kernel, rate.short)
+        return
     rate.seen_ns = now
     _queue.wake_some(kernel, rate.short)
     if rate.short:

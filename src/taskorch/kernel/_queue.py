@@ -21,7 +21,6 @@ from taskorch.kernel._rows import (
     AgentRow,
     Bucket,
     Entry,
-    Limit,
     LockRow,
     Place,
     PoolRow,
@@ -29,9 +28,11 @@ from taskorch.kernel._rows import (
     RetainedEvent,
     Share,
     Spec,
+    StartLimit,
     TaskRow,
     Timed,
     Timer,
+    WindowRow,
     without_quotas,
 )
 from taskorch.kernel._state import (
@@ -88,7 +89,7 @@ def is_alive(timer: Timer) -> bool:
         return (kind == LEASE and row.lease_due_ns == when and not row.lost) or any(
             one.state == "open" and one.until_ns == when for one in breakers
         )
-    if isinstance(row, (RetainedEvent, RateRow)):
+    if isinstance(row, (RetainedEvent, RateRow, WindowRow)):
         return row.until_ns == when
     if kind == EXPIRE:
         return row.attempt == 0 and row.state not in TERMINAL
@@ -380,7 +381,7 @@ def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
     return found
 
 
-def add_limit(kernel: KernelState, limit: Limit) -> None:
+def add_limit(kernel: KernelState, limit: StartLimit) -> None:
     """
     Ask *limit* as well from now on, and before those that are there.
 
@@ -394,7 +395,7 @@ def add_limit(kernel: KernelState, limit: Limit) -> None:
     unpark_all(kernel)
 
 
-def _limits_of(kernel: KernelState, bucket: Bucket) -> tuple[Limit, ...]:
+def _limits_of(kernel: KernelState, bucket: Bucket) -> tuple[StartLimit, ...]:
     return tuple([limit for limit in kernel.limits if limit.concerns(bucket)])
 
 

@@ -41,7 +41,7 @@ SCOPE: Final = f"{QUOTA}writes="
 PURSE: Final = f"{QUOTA}budget="
 #: The same of units that have names: see `_units`.
 UNIT: Final = f"{QUOTA}unit="
-#: The same of any other `Limit`.
+#: The same of any other `StartLimit`.
 LIMIT: Final = f"{QUOTA}limit="
 _BESIDE: Final = (SCOPE, PURSE, UNIT, LIMIT)
 #: All of one unit, in millionths.
@@ -540,7 +540,7 @@ class AgentRow:
         #: Its own units that have names, by resource. Checked: `check_units`.
         self.units: dict[str, UnitGroup] = {}
         #: Whether it has never had a lease or a breaker: then what its attempts begin
-        #: and end is noted nowhere else. Checked: `check_attempts`.
+        #: and end is noted nowhere else. Checked: `check_agent`.
         self.is_plain: bool = True
         self.describe(info)
         #: What attempts hold of its capacity, and what leaked. Checked: `check_agent`.
@@ -671,6 +671,17 @@ class LockRow(PoolRow):
         super().__init__(f"{SCOPE}{path}", UNLIMITED)
         #: The folders above it, from the top.
         self.above: tuple[LockRow, ...] = above
+
+
+class WindowRow(PoolRow):
+    """A limit that somebody else looks at: open, or closed for a time; see `_added`."""
+
+    __slots__ = ("until_ns",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{LIMIT}{name}", UNLIMITED)
+        #: When it is looked at again, in ns; 0 if nobody waits.
+        self.until_ns: int = 0
 
 
 class UnitRow(PoolRow):
@@ -921,6 +932,7 @@ ShortageKind: TypeAlias = Literal[
     "scope",
     "turn",
     "budget",
+    "limit",
 ]
 
 
@@ -937,7 +949,7 @@ class Shortage(NamedTuple):
     #: does better. `reservation`: the task that comes first. `capability`: those that
     #: are required. `veto`, `rules`, `allocator`: the reason. `scope`: the folder or
     #: file that another may write; `turn`: the task whose turn it is to write.
-    #: `budget`: the pool of the budget.
+    #: `budget`: the pool of the budget. `limit`: the reason.
     name: str = ""
     #: How much it needs: slots, units, parts of a token.
     need: int = 1
@@ -1235,7 +1247,7 @@ class TypeRow:
         self.samples: deque[tuple[int, int, int, int]] = deque(maxlen=SAMPLE_SIZE)
 
 
-class Limit:
+class StartLimit:
     """
     What keeps tasks of some kinds from starting, beside slots, workers and pools.
 
@@ -1245,6 +1257,11 @@ class Limit:
 
     A *kernel* is a `KernelState`, which stands above this file.
     """
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether somebody waits for it who may start once some time has passed."""
+        return False
 
     def concerns(self, bucket: Bucket) -> bool:
         """Whether tasks of *bucket*, which is new, need any of it."""
@@ -1399,7 +1416,7 @@ class Bucket:
         self.charges: dict[Units, tuple[Units, Units]] = {}
         #: What limits its tasks beside slots, agents and pools, in the order in which
         #: it is asked.
-        self.limits: tuple[Limit, ...] = ()
+        self.limits: tuple[StartLimit, ...] = ()
         #: What its tasks hold while they may write: see `_scopes`. None: nobody asked.
         self.locks: tuple[LockRow, ...] | None = None
         #: Those whose tokens its tasks take when they start.
@@ -1655,7 +1672,7 @@ class PoolView:
 
 
 #: Whom a timer is for.
-Timed: TypeAlias = TaskRow | AgentRow | RetainedEvent | RateRow
+Timed: TypeAlias = TaskRow | AgentRow | RetainedEvent | RateRow | WindowRow
 #: `(when, number, kind, row, attempt)`; the kinds are in `_queue`.
 Timer: TypeAlias = tuple[int, int, int, Timed, int]
 

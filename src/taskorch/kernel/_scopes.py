@@ -32,9 +32,9 @@ from taskorch.kernel._rows import (
     SCOPE,
     UNLIMITED,
     Bucket,
-    Limit,
     LockRow,
     Shortage,
+    StartLimit,
     TaskRow,
 )
 from taskorch.kernel._state import MANY, KernelState
@@ -96,7 +96,7 @@ def _forget_idle(kernel: KernelState) -> None:
     kernel.most_scopes = MANY + 2 * len(kernel.beside)
 
 
-class Scopes(Limit):
+class Scopes(StartLimit):
     """What tasks may write."""
 
     def concerns(self, bucket: Bucket) -> bool:
@@ -107,7 +107,7 @@ class Scopes(Limit):
         kernel: KernelState,
         bucket: Bucket,
         row: TaskRow,
-        now: int,  # noqa: ARG002 - as of others
+        now: int,
     ) -> bool:
         place_at = _queue.place_at
         short = _queue.short_lock(locks_of(kernel, bucket))
@@ -130,7 +130,7 @@ class Scopes(Limit):
         self,
         kernel: KernelState,
         row: TaskRow,
-        now: int,  # noqa: ARG002 - as of others
+        now: int,
     ) -> Iterator[Shortage]:
         """What another may write, or whose turn it is."""
         shorts = [

@@ -31,7 +31,6 @@ from taskorch.kernel._rows import (
     Claim,
     Entry,
     Leak,
-    Limit,
     PoolRow,
     RateRow,
     Record,
@@ -39,6 +38,7 @@ from taskorch.kernel._rows import (
     RetainedEvent,
     Share,
     Spec,
+    StartLimit,
     TaskRow,
     Timer,
     TypeRow,
@@ -495,7 +495,7 @@ class KernelState:
     """
 
     #: The limits that there are from the first.
-    _first_limits: ClassVar[tuple[Limit, ...]] = ()
+    _first_limits: ClassVar[tuple[StartLimit, ...]] = ()
 
     # CPython 3.15 finds only the first thirty entries of an object's dict quickly.
     __slots__ = (
@@ -721,7 +721,7 @@ class KernelState:
             name_units(self.beside, pool, name, names)
         #: What may limit some kinds of tasks beside slots, agents and pools, in the
         #: order in which it is asked: see `_queue.add_limit`.
-        self.limits: tuple[Limit, ...] = self._first_limits
+        self.limits: tuple[StartLimit, ...] = self._first_limits
         #: What is spent, and does not come back: see `_budgets`. Checked:
         #: `check_budgets`.
         self.budgets: dict[str, BudgetRow] = {}
@@ -1056,8 +1056,9 @@ class KernelState:
         """Whether nothing can proceed without input from outside."""
         if self.active or self.delayed:
             return False
-        # A token comes by itself.
-        return not any(rate.is_awaited() for rate in self.rates.values())
+        # A token comes by itself, and so does a time.
+        tokens = any(rate.is_awaited() for rate in self.rates.values())
+        return not (tokens or any(limit.is_timed for limit in self.limits))
 
     def waits_for_leaks(self) -> bool:
         """Whether what is queued may start once attempts end that would not stop."""

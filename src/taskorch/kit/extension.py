@@ -10,10 +10,81 @@ Decision: 0260.
 from __future__ import annotations
 
 from collections.abc import Iterable, MutableMapping
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
+
+import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.visible import show
+
+
+@attrs.frozen
+class Kind:
+    """
+    What like tasks have in common, for a `Limit`.
+
+    Attributes:
+        type: Their type.
+        owner: For whom they are done; None: for nobody.
+        requires: What their worker must be able to do; empty for plain functions.
+        resources: What each asks for, by name.
+    """
+
+    type: str
+    owner: str | None
+    requires: tuple[str, ...]
+    resources: dict[str, float]
+
+
+@attrs.frozen
+class Short:
+    """
+    Why a task must wait at a `Limit`.
+
+    Attributes:
+        detail: A sentence for people: `orch.explain` shows it.
+        seconds: When to ask again, if nothing of the limit comes back before.
+        have: How much is free, if that is an amount.
+    """
+
+    detail: str
+    seconds: float = 1.0
+    have: float = 0.0
+
+
+@runtime_checkable
+class Limit(Protocol):
+    """
+    Keeps tasks of some kinds from starting, beside slots, workers and pools.
+
+    Name it in `Extension.limits`. It is asked under the lock of the orchestrator, so it
+    must not wait: let a thread of your own look at what is far away.
+
+    What attempts hold is counted for it, and comes back however an attempt ends. If a
+    method raises, the task that was to start fails with a ComponentError.
+
+    Laws:
+        1. `need` says the same of a kind each time: a number of 0 and more.
+        2. `short` says why one that needs that much must wait, in words, and when to
+           ask again: in more than 0 seconds. None says that it may start.
+        3. To be asked changes nothing: `short` is asked for explanations, too.
+    """
+
+    name: str
+
+    def need(self, kind: Kind) -> float:
+        """Return how much a task of *kind* takes; 0: it is not limited."""
+        ...
+
+    def short(self, need: float, held: float) -> Short | None:
+        """
+        Say why a task must wait.
+
+        Args:
+            need: How much it takes.
+            held: How much the attempts under way hold.
+        """
+        ...
 
 
 class Extension:
@@ -37,9 +108,11 @@ class Extension:
         name: What it is called: a word in small letters, which nothing of the
             orchestrator has yet.
         orch: The orchestrator, from `attach` on.
+        limits: What keeps tasks from starting until it allows it: each a `Limit`.
     """
 
     name: str = ""
+    limits: Iterable[Limit] = ()
     # A subclass may say `orch: TaskOrchestrator`: the kit knows no facade.
     orch: Any
 

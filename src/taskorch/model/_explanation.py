@@ -71,9 +71,9 @@ class Blocker:
 
     Attributes:
         kind: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
-            `resource`, `quota`, `rate`, `budget`, `scope`, `reservation`, `allocator`,
-            `veto`, `policy`, `suspended`, `decision`, `stopping`, `not_started`,
-            `starts_held`, `journal` or `terminal`.
+            `resource`, `quota`, `rate`, `budget`, `scope`, `limit`, `reservation`,
+            `allocator`, `veto`, `policy`, `suspended`, `decision`, `stopping`,
+            `not_started`, `starts_held`, `journal` or `terminal`.
         detail: One sentence, for people.
         name: What is short: the name of a resource, a worker, a capability, a task.
         need: How much is needed; None if that is no amount.

@@ -12,6 +12,7 @@ from taskorch.kernel._backfill import length_of
 from taskorch.kernel._explain import _holds
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._rows import (
+    LIMIT,
     PURSE,
     QUOTA,
     SCOPE,
@@ -399,6 +400,19 @@ class Wording:
             remedies=(remedy,),
         )
 
+    def _limit(self, short: Shortage) -> Blocker:
+        """Whoever added the limit says why."""
+        assert short.pool is not None  # noqa: S101 - what is held of it stands there
+        until = max(0.0, (short.until_ns - self._now) / NS)
+        name = short.pool.name.removeprefix(LIMIT)
+        held = self._holders_of(short.pool.name, max(1, short.missing))
+        words = f"Limit {name} must allow it: it is asked again in {in_words(until)}, "
+        words += "and whenever some of it comes back."
+        remedy = Remedy("wait", words, seconds=until)
+        amounts = short.need / 1e6, short.have / 1e6, _names(held)
+        fields = name, *amounts
+        return Blocker("limit", short.name, *fields, until=until, remedies=(remedy,))
+
     # -- resource is written -----------------------------------------------------------
 
     def _scope(self, short: Shortage) -> Blocker:
@@ -490,6 +504,7 @@ class Wording:
         "scope": _scope,
         "turn": _turn,
         "budget": _budget,
+        "limit": _limit,
     }
 
 

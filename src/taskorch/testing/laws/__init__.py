@@ -18,6 +18,7 @@ Law checks: whether a class of yours keeps the laws of its protocol.
   ask about.
 - `_policies`, `_resource_allocator`, `_validator`: the seven policies.
 - `_driver`: what is asked by time.
+- `_limit`: what is asked before starts.
 - `_executor`, `_attempt_executor`, `_home`: where attempts run; calls that phone home.
 - `_journal`, `_durable_journal`: where facts are kept.
 - `_told`: what is called when something goes wrong.
@@ -33,6 +34,7 @@ from taskorch.testing.laws._durable_journal import (
 )
 from taskorch.testing.laws._executor import check_executor as check_executor
 from taskorch.testing.laws._journal import check_journal as check_journal
+from taskorch.testing.laws._limit import check_limit as check_limit
 from taskorch.testing.laws._policies import (
     check_agent_registry as check_agent_registry,
 )
