@@ -18,7 +18,7 @@ class Seats:
         self.most = 0.0
 
     def need(self, kind):
-        return kind.resources.get("seat", 1) if kind.type == "seated" else 0
+        return 1 if kind.type in ("seated", "len") else 0
 
     def short(self, need, held):
         free = self.seats - held
@@ -52,6 +52,13 @@ def test_what_is_held_comes_back_and_wakes_the_next():
         handles = [orch.submit_task(Task("seated", n)) for n in range(20)]
         assert [each.result(timeout=PATIENCE) for each in handles] == [*range(20)]
     assert 1 <= seats.most <= 2
+
+
+def test_plain_functions_are_limited_as_well():
+    seats = Seats(1)
+    with orchestrator(seats) as orch:
+        handles = [orch.submit(len, "abc") for _ in range(10)]
+        assert [each.result(timeout=PATIENCE) for each in handles] == [3] * 10
 
 
 def test_it_is_asked_again_in_time():

@@ -68,6 +68,8 @@ def test_no_more_start_than_there_is_room_for(machine):
     machine.end("c")
     machine.end("d")
     assert machine.limit.pool.used == 0
+    ends = [told for told in machine.limit.told if told[1] == "ends"]
+    assert ends == [(name, "ends", "") for name in "bacd"]
 
 
 def test_what_is_short_is_known_and_costs_others_nothing(machine):

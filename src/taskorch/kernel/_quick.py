@@ -235,6 +235,7 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
         row.attempt != attempt
         or row.state is not _RUNNING
         or agent is None
+        or row.bucket.limits
         or (extra is not None and _changes_more(kernel, extra, agent))
     ):
         return _attempts.end(kernel, row, attempt, "completed", now)
@@ -308,7 +309,6 @@ def _changes_more(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool
         extra.past is not None
         or extra.stop
         or extra.yielded
-        or extra.spent is not None
         or extra.rerun_of is not None
     )
 
