@@ -224,8 +224,9 @@ class _Listing:
             return iter(here[::-1] if self._is_newest else here)
         if which.is_one:
             return iter(self._in_order(recovered, [which.prefix, *here], after))
-        if which.state in _RARE:
-            ends = recovered.journal.ended_by(_RARE[which.state], self._until)
+        kind = None if which.state is None else _RARE.get(which.state)
+        if kind is not None:
+            ends = recovered.journal.ended_by(kind, self._until)
             gone = [fact[TASK_ID] for fact in ends]
             return iter(self._in_order(recovered, [*gone, *here], after))
         return self._through(recovered, here, after)
