@@ -30,7 +30,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from datetime import timedelta
 from functools import partial, wraps
-from inspect import Parameter, isfunction, signature
+from inspect import Parameter, Signature, isfunction, signature
 from itertools import islice
 from random import Random
 from time import monotonic, sleep
@@ -256,9 +256,10 @@ def asking(
 ) -> Callable[Concatenate[Client, P], T]:
     """*method*, which is a verb, of a service: what it answers is made a *kind*."""
     verb: Verb = method.verb  # type: ignore[attr-defined]  # checkers see no marks
+    called = _signature_of(verb)
 
     def ask(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        values = verb.signature.bind(*args, **kwargs).arguments
+        values = called.bind(*args, **kwargs).arguments
         for name in verb.apart:
             usual = verb.signature.parameters[name].default
             if values.get(name, usual) != usual:
@@ -285,18 +286,36 @@ def asking(
         return kind(answer[verb.gives] if verb.gives else answer)
 
     first = Parameter("self", Parameter.POSITIONAL_ONLY)
-    parameters = [first, *verb.signature.parameters.values()]
+    parameters = [first, *called.parameters.values()]
     method_of_client: Any = ask
     method_of_client.__name__ = verb.operation
     method_of_client.__qualname__ = f"Client.{verb.operation}"
     method_of_client.__doc__ = f"{verb.text} See `{verb.function.__qualname__}`."
-    method_of_client.__signature__ = verb.signature.replace(
+    method_of_client.__signature__ = called.replace(
         parameters=parameters,
         return_annotation=signature(kind).return_annotation
         if isfunction(kind)
         else kind,
     )
     return ask
+
+
+def _signature_of(verb: Verb) -> Signature:
+    """That of a verb at a service, where a token may say who acts."""
+    unsaid = {a.name for a in verb.arguments if a.says_who and a.is_needed}
+    return verb.signature.replace(
+        parameters=[
+            each.replace(default=None, annotation="str | None")
+            if each.name in unsaid
+            else each
+            for each in verb.signature.parameters.values()
+        ]
+    )
+
+
+def signed(method: Callable[..., Any], kind: Callable[[Any], T]) -> Callable[..., T]:
+    """As `asking`, of what says who acts: a named token says it, or `by=`."""
+    return asking(method, kind)
 
 
 def _plain_value(argument: Argument, value: Any) -> Any:
@@ -758,7 +777,7 @@ class Client:
     questions: Final = asking(TaskOrchestrator.questions, documents)
     failures: Final = asking(TaskOrchestrator.failures, documents)
     escalations: Final = asking(TaskOrchestrator.escalations, documents)
-    answer: Final = asking(TaskOrchestrator.answer, bool)
+    answer: Final = signed(TaskOrchestrator.answer, bool)
     reward_task: Final = asking(TaskOrchestrator.reward_task, bool)
     change_tasks: Final = asking(TaskOrchestrator.change_tasks, texts)
     expire_tasks: Final = asking(TaskOrchestrator.expire_tasks, texts)
@@ -772,8 +791,8 @@ class Client:
     pause_workflow: Final = asking(WorkflowManager.pause, bool)
     resume_workflow: Final = asking(WorkflowManager.resume, bool)
     restart_workflow: Final = asking(WorkflowManager.restart, str)
-    approve_workflow: Final = asking(WorkflowManager.approve, bool)
-    reject_workflow: Final = asking(WorkflowManager.reject, bool)
+    approve_workflow: Final = signed(WorkflowManager.approve, bool)
+    reject_workflow: Final = signed(WorkflowManager.reject, bool)
     schedule_status: Final = asking(ScheduleManager.status, document)
     find_schedules: Final = asking(ScheduleManager.list, documents)
     pause_schedule: Final = asking(ScheduleManager.pause, bool)
@@ -794,8 +813,8 @@ class Client:
     explain_scaling: Final = asking(AgentManager.explain_scaling, documents)
     clear_memo: Final = asking(MemoManager.clear, int)
     waivers: Final = asking(Audits.waivers, documents)
-    request_waiver: Final = asking(Audits.request_waiver, document)
-    revoke_waiver: Final = asking(Audits.revoke_waiver, document)
+    request_waiver: Final = signed(Audits.request_waiver, document)
+    revoke_waiver: Final = signed(Audits.revoke_waiver, document)
     audit: Final = asking(Audits.audit_operation, document)
     receipts: Final = asking(Audits.receipts, documents)
     steps: Final = asking(Steps.of, documents)
@@ -808,7 +827,7 @@ class Client:
     release_resources: Final = asking(ResourceManager.release, nothing)
     allocations: Final = asking(ResourceManager.allocations, documents)
     # The names that some had first.
-    approve: Final = asking(WorkflowManager.approve, bool)
+    approve: Final = signed(WorkflowManager.approve, bool)
     restart: Final = asking(WorkflowManager.restart, str)
     schedules: Final = asking(ScheduleManager.list, documents)
 

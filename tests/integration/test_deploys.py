@@ -12,7 +12,7 @@ from tests.integration.deploys import (
     life,
 )
 
-from taskorch import Workflow
+from taskorch import TaskOrchestrator, Workflow
 from taskorch._verbs.table import foreseen
 from taskorch.client import Client
 from taskorch.errors import DuplicateTaskError, InvalidTaskError
@@ -346,3 +346,11 @@ def test_what_is_run_again_for_another_task_has_the_options_of_today(tmp_path):
         assert orch.wait(PATIENCE)
         assert {*module.CALLS} == {"extract", "load", "report"}
         assert orch.get_task_status(f"{RUN}/load").priority == 7
+
+
+def test_a_task_of_no_schedule_runs_again_beside_schedules():
+    with TaskOrchestrator() as orch:
+        orch.options(id="alone").submit(int, "7").result(PATIENCE)
+        orch.schedules.add("hourly", 3_600, int)
+        assert orch.rerun_task("alone").result(PATIENCE) == 7
+        orch.stop(drain=False)

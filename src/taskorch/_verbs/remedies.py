@@ -6,7 +6,7 @@ command line, asks over HTTP, or uses tools, has no `orch`: for them, a call is 
 command, the request or the tool that does the same. Calls that only a program can make
 stay as they are.
 
-Decision: 0184.
+Decisions: 0184, 0280.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from taskorch.kit.address import without_password
+from taskorch.kit.people import caller
 
 if TYPE_CHECKING:
     from taskorch.kit.verbs import Verb
@@ -79,14 +80,24 @@ _WORKER: Final = (
 )
 
 
-def in_commands(text: str, journal: str) -> str:
-    """*text* with commands of `taskorch` about a journal in the place of calls."""
-    command = partial(_command, without_password(journal))
+def in_commands(text: str, journal: str, *, is_known: bool = False) -> str:
+    """
+    *text* with commands of `taskorch` about a journal in the place of calls.
+
+    If it *is known* who gives them, they do not say it.
+    """
+    command = partial(_command, without_password(journal), is_known)
     return _CALL.sub(partial(_replaced, command), text).replace(*_WORKER)
 
 
-def in_requests(text: str) -> str:
-    """*text* with requests of the service in the place of calls."""
+def in_requests(text: str, *, calls: bool = False) -> str:
+    """
+    *text* with requests of the service in the place of calls; or with these *calls*.
+
+    Each says which role it takes, if who asks has it not.
+    """
+    if calls:
+        return _CALL.sub(lambda call: f"{call[0]}{_for_whom(call[1])}", text)
     # To put a task in the place of another is for programs.
     text = text.partition("; or orch.submit_task(")[0]
     return _CALL.sub(partial(_replaced, _request), text)
@@ -101,9 +112,9 @@ def in_tools(text: str) -> str:
     )
 
 
-def all_in_requests(value: Any) -> Any:
+def all_in_requests(value: Any, *, calls: bool = False) -> Any:
     """*value*, which is as JSON has it, with `in_requests` done to all texts in it."""
-    return _in_all(in_requests, value)
+    return _in_all(partial(in_requests, calls=calls), value)
 
 
 def all_in_tools(value: Any) -> Any:
@@ -127,7 +138,17 @@ def _replaced(
 ) -> str:
     flags = {name: value == "True" for name, value in _FLAG.findall(call[2])}
     request = say(call[1], _arguments(call[2]), flags)
-    return call[0] if request is None else request
+    return f"{call[0] if request is None else request}{_for_whom(call[1])}"
+
+
+def _for_whom(call: str) -> str:
+    """The role that a call takes, if who asks has it not."""
+    who = caller()
+    verb = None if who is None else _verb(call)
+    if who is None or verb is None or not verb.request:
+        return ""
+    is_theirs = who.may(verb.role, verb.operation)
+    return "" if is_theirs else f" (it takes the role {verb.role})"
 
 
 def _arguments(text: str) -> list[Any]:
@@ -139,7 +160,7 @@ def _arguments(text: str) -> list[Any]:
 
 
 def _command(
-    journal: str, call: str, args: list[str], flags: Mapping[str, bool]
+    journal: str, is_known: bool, call: str, args: list[str], flags: Mapping[str, bool]
 ) -> str | None:
     place, first = shlex.quote(journal), args[0] if args else "TASK"
     if call == "tasks":
@@ -165,7 +186,7 @@ def _command(
         else:
             words.append(_quoted(rest.pop(0)) if rest else _shown(word))
     for option in verb.options:
-        if rest or option.is_needed:
+        if rest or (option.is_needed and not (is_known and option.says_who)):
             value = _quoted(rest.pop(0)) if rest else "NAME"
             words.append(f"--{option.name} {value}")
     if act is None:

@@ -298,7 +298,7 @@ def _said(error: Exception, journal: str | None) -> str:
     if extra is not None and "pip install" not in text:
         text += f" (pip install 'taskorch[{extra}]')"
     if isinstance(journal, str):
-        from taskorch._verbs.remedies import in_commands  # noqa: PLC0415 - few need it
+        from taskorch.cli._terminal import in_commands  # noqa: PLC0415 - few need it
 
         text = in_commands(text, journal)
     return text

@@ -5,7 +5,7 @@ They are made of the table of verbs: what they take, and what is said of it. The
 tasks of a journal that nobody uses, or those of a service. In a journal nothing is run
 by that: the program does it that has this journal.
 
-Decisions: 0068, 0190.
+Decisions: 0068, 0190, 0280.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from taskorch.cli._terminal import (
     is_url,
     line,
     print_json,
+    proves_name,
     seconds,
+    signature,
     token_of_environment,
 )
 from taskorch.client import Client, ServiceError
@@ -128,9 +130,9 @@ def _add_option(parser: argparse.ArgumentParser, argument: Argument) -> None:
             else _METAVARS.get(str(argument.form.get("type")), "JSON")
         )
         kind["metavar"] = metavar
-    parser.add_argument(
-        name, required=argument.is_needed, help=in_help(argument), **kind
-    )
+    # At a service, a token may say who acts.
+    is_needed = argument.is_needed and not argument.says_who
+    parser.add_argument(name, required=is_needed, help=in_help(argument), **kind)
 
 
 def kind_of(argument: Argument) -> dict[str, Any]:
@@ -193,10 +195,35 @@ def _call(args: argparse.Namespace, verb: Verb, orch: Any, **instead: Any) -> An
 
 
 def call(orch: Any, name: str, /, *words: Any, **said: Any) -> Any:
-    """Do what the verb of a *name* does, here or at a service."""
-    if isinstance(orch, Client):
+    """
+    Do what the verb of a *name* does, here or at a service.
+
+    Raises:
+        InvalidTaskError: Nobody has said who acts.
+    """
+    unsaid = [
+        each.key
+        for each in VERBS[name].arguments
+        if each.says_who and each.is_needed and said.get(each.name) is None
+    ]
+    if not isinstance(orch, Client):
+        if unsaid:
+            raise _nobody(name, "a journal")
+        return bound(orch, name)(*words, **said)
+    try:
         return getattr(orch, VERBS[name].operation)(*words, **said)
-    return bound(orch, name)(*words, **said)
+    except TaskorchError as error:
+        if any(f"{key}: it is missing" in error.message for key in unsaid):
+            raise _nobody(name, "this token") from error
+        raise
+
+
+def _nobody(name: str, place: str) -> InvalidTaskError:
+    verb = VERBS[name]
+    command = f"{verb.command_name} {verb.command_act}".rstrip()
+    return InvalidTaskError(
+        f"{command}: {place} does not say who acts", hint="--by NAME"
+    )
 
 
 def touched(orch: Any, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -384,8 +411,8 @@ def _show_hold(args: argparse.Namespace, _: object) -> None:
 
 
 def _show_release(args: argparse.Namespace, changed: object) -> None:
-    by = line(args.by or "user")
-    print("tasks start again" if changed else f"{by} held nothing back")
+    by = args.by or ("you" if proves_name(args.journal) else "user")
+    print("tasks start again" if changed else f"{line(by)} held nothing back")
 
 
 def _show_questions(args: argparse.Namespace, questions: list[dict[str, Any]]) -> None:
@@ -398,8 +425,8 @@ def _show_questions(args: argparse.Namespace, questions: list[dict[str, Any]]) -
         )
         print(f"No {subject}.")
     else:
-        name = line(args.journal)
-        print(f"taskorch answer {name} {line(questions[0]['id'])} CHOICE --by NAME")
+        words = f"{line(args.journal)} {line(questions[0]['id'])} CHOICE"
+        print(f"taskorch answer {words}{signature(args.journal)}")
 
 
 def _show_budgets(args: argparse.Namespace, budgets: list[dict[str, Any]]) -> None:
@@ -435,7 +462,8 @@ def _show_budget(args: argparse.Namespace, budget: dict[str, Any]) -> None:
         print(f"  {line(name)}: {amounts}")
     if budget["question"]:
         name = line(args.journal)
-        print(f"  taskorch answer {name} {line(budget['question'])} raise --by NAME")
+        words = f"{name} {line(budget['question'])} raise"
+        print(f"  taskorch answer {words}{signature(args.journal)}")
 
 
 def _show_question(asked: dict[str, Any]) -> None:

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._verbs.remedies import in_commands
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import coloured
+from taskorch.cli._terminal import coloured, in_commands
 from taskorch.model import Task
 from taskorch.reading import JournalReader
 from taskorch.workflows import Workflow

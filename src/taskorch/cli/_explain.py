@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from taskorch._verbs.remedies import in_commands
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, reader_of
 from taskorch.cli._terminal import (
@@ -12,6 +11,7 @@ from taskorch.cli._terminal import (
     add_journal,
     add_json,
     add_traceback,
+    in_commands,
     print_json,
     tell_left_out,
     tracebacks,

@@ -47,7 +47,7 @@ class ActView:
     none: str = ""
     #: Does it, with what was said to the verb, which is called otherwise.
     call: Callable[[argparse.Namespace, Any, dict[str, Any]], Any] | None = None
-    #: What it says to the verb by itself.
+    #: What it says to the verb if nobody says it: a value, or what makes it.
     says: Mapping[str, Any] = attrs.field(factory=dict)
     #: How a program calls its verb, if the verb has another command.
     path: str = ""
@@ -212,13 +212,14 @@ def _said(args: argparse.Namespace, act: ActView) -> dict[str, Any]:
             raise InvalidTaskError(msg, hint=hint)
     if act.verb is None:
         return {}
-    arguments = {k: v() if callable(v) else v for k, v in act.says.items()}
+    usual = {k: v(args) if callable(v) else v for k, v in act.says.items()}
+    arguments = {name: each for name, each in usual.items() if each is not None}
     missing = [*_named(args.names, act.verb, arguments)]
     for place, argument in act.options.items():
         value = getattr(args, place)
-        if value is not None or argument.name in _WHO:
+        if value is not None:
             arguments[argument.name] = _read(args.flags[place], argument, value)
-        elif argument.is_needed:
+        elif argument.is_needed and not argument.says_who:
             missing.append(args.flags[place])
     if missing:
         msg = f"{title}: {some(missing)} must be said"

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from taskorch._verbs.remedies import in_commands
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, ServiceReader, reader_of
 from taskorch.cli._terminal import (
@@ -21,6 +20,7 @@ from taskorch.cli._terminal import (
     cause_of,
     coloured,
     fields,
+    in_commands,
     line,
     moment,
     pairs,

@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from taskorch._managers._members import WILD
-from taskorch._verbs.remedies import in_commands
 from taskorch._verbs.table import VERBS, previewed
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import at, call, tell_foreseen, touched
@@ -26,6 +25,7 @@ from taskorch.cli._terminal import (
     add_json,
     coloured,
     fields,
+    in_commands,
     is_agreed,
     is_url,
     line,

@@ -13,7 +13,7 @@ from taskorch.cli import _groups
 from taskorch.cli._control import add_place, call
 from taskorch.cli._groups import ActGroup, ActView
 from taskorch.cli._target import read_document
-from taskorch.cli._terminal import line, parameters_of
+from taskorch.cli._terminal import line, parameters_of, proves_name
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 from taskorch.schedules import Importable
@@ -84,12 +84,14 @@ def _made(_: argparse.Namespace, made: dict[str, Any]) -> list[str]:
     return lines or [f"{line(made['schedule'])} has no slot there"]
 
 
-def _user() -> str:
-    """Who calls the command; "" if the system does not know."""
+def _user(args: argparse.Namespace) -> str | None:
+    """Who calls the command, as the system knows it; None: the token says it."""
+    if proves_name(args.journal):
+        return None
     try:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
-        return ""
+        return None
 
 
 def _add(args: argparse.Namespace, orch: Any, _: dict[str, Any]) -> Any:
@@ -156,6 +158,7 @@ _GROUP: Final = ActGroup(
         "order": (None, "of `backfill` (oldest)"),
         "stop_on_failure": (None, "of `backfill`: pause it once a run has failed"),
         "running": (None, "of `cancel-backfill`: cancel what it has begun, too"),
+        "by": ("NAME", "of `backfill`: who asks, if no token says it (you)"),
         "parameters": ("NAME=VALUE", _PARAMETER),
     },
     place=add_place,

@@ -18,6 +18,7 @@ from typing import Any, Final, TextIO
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.errors import InvalidTaskError, TaskorchError
+from taskorch.kit.people import NAMED_TOKEN
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.visible import cut, visible, width
 from taskorch.kit.words import in_a_line
@@ -64,6 +65,24 @@ def token_of_environment(*, keep: bool = True) -> str | None:
     if not keep:
         os.environ.pop(TOKEN_VARIABLE, None)
     return token or None
+
+
+def proves_name(place: str) -> bool:
+    """Whether the token of the environment says who acts in a *place*."""
+    token = token_of_environment() or ""
+    return is_url(place) and token.startswith(f"{NAMED_TOKEN}_")
+
+
+def signature(place: str) -> str:
+    """What a command about a *place* says of who acts, if nothing else says it."""
+    return "" if proves_name(place) else " --by NAME"
+
+
+def in_commands(text: str, place: str) -> str:
+    """*text* with commands that can be typed about a *place*, and no calls."""
+    from taskorch._verbs.remedies import in_commands as say  # noqa: PLC0415 - few need it
+
+    return say(text, place, is_known=proves_name(place))
 
 
 def is_url(place: str) -> bool:

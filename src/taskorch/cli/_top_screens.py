@@ -27,7 +27,6 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, Input, OptionList, Static
 
 from taskorch._managers._members import WILD
-from taskorch._verbs.remedies import in_commands
 from taskorch.cli import _first_view as first
 from taskorch.cli._first_view import SIGNS, Item, Picture
 from taskorch.cli._runs import (
@@ -44,7 +43,7 @@ from taskorch.cli._runs import (
     utc,
 )
 from taskorch.cli._source import Reader, RunsSource, ServiceReader
-from taskorch.cli._terminal import cause_of, line, tracebacks
+from taskorch.cli._terminal import cause_of, in_commands, line, proves_name, tracebacks
 from taskorch.client import ServiceError
 from taskorch.errors import TaskorchError
 from taskorch.kit.visible import counted, visible, width
@@ -309,7 +308,9 @@ class Looking(Screen[None]):
                 markup=False,
             )
             return
-        reason = f"cancelled by {_user()}, in taskorch top"
+        # A named token says who it is.
+        is_known = proves_name(self.source.place)
+        reason = None if is_known else f"cancelled by {_user()}, in taskorch top"
 
         def preview() -> Callable[[], None]:
             which = act if is_run else RunAct(act.of_task, act.of_task, "", act.done)
@@ -360,7 +361,8 @@ class Looking(Screen[None]):
                 )
 
             def show() -> None:
-                self.top.push_screen(AskPerson(question), reply)
+                is_known = proves_name(self.source.place)
+                self.top.push_screen(AskPerson(question, is_known=is_known), reply)
 
             return show
 
@@ -368,9 +370,10 @@ class Looking(Screen[None]):
             if choice is None:
                 return
             task_id, option, by = choice
+            signed = {"by": by} if by else {}
 
             def work() -> Callable[[], None]:
-                decided = client.answer(task_id, option, by=by)
+                decided = client.answer(task_id, option, **signed)
                 words = "is decided" if decided else "needs more answers"
                 return lambda: self.notify(f"{line(question_id)} {words}", markup=False)
 
@@ -853,14 +856,15 @@ class Confirm(ModalScreen[bool]):
 
 
 class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
-    """Asks a person what the orchestrator asks, and who answers."""
+    """Asks a person what is asked, and, if it is not known, who answers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "leave it")
     ]
 
-    def __init__(self, question: Mapping[str, Any]) -> None:
+    def __init__(self, question: Mapping[str, Any], *, is_known: bool) -> None:
         super().__init__()
+        self._is_known = is_known
         asked, blocked, who = question, question["blocking_tasks"], question["who"]
         words = f"{line(asked['id'])}: {line(asked['text'])}\n{line(asked['whom'])}"
         if blocked:
@@ -875,11 +879,13 @@ class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
         """The text, who answers, the choices."""
         with Vertical(classes="box"):
             yield Static(Text(self._words), id="question")
-            yield Input(self._user, placeholder=self._hint, id="by")
+            if not self._is_known:
+                yield Input(self._user, placeholder=self._hint, id="by")
             yield OptionList(
                 *(Text(line(each)) for each in self._options), id="options"
             )
-            yield Static(Text("Tab: name or choice   Enter: answer   Esc: leave it"))
+            keys = "" if self._is_known else "Tab: name or choice   "
+            yield Static(Text(f"{keys}Enter: answer   Esc: leave it"))
 
     def on_mount(self) -> None:
         """The choice comes first."""
@@ -891,8 +897,9 @@ class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """It is chosen."""
-        by = self.query_one("#by", Input).value.strip()
-        if not by:
+        boxes = self.query("#by").results(Input)
+        by = "".join(box.value.strip() for box in boxes)
+        if not by and not self._is_known:
             self.notify("Who answers?", severity="warning")
             self.query_one("#by").focus()
             return

@@ -10,13 +10,14 @@ from typing import Any, Final
 from taskorch.cli import _groups
 from taskorch.cli._control import call, service
 from taskorch.cli._groups import ActGroup, ActView
-from taskorch.cli._terminal import add_journal, is_url, line
-from taskorch.client import Client, ServiceError
+from taskorch.cli._terminal import add_journal, is_url, line, signature
+from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 from taskorch.governance import ConstitutionalRuntime, read_waivers
 from taskorch.kit.canonical import canonical
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
+from taskorch.kit.words import some
 from taskorch.reading import JournalReader
 
 _SERVICE: Final = "http://127.0.0.1:8080"
@@ -60,17 +61,13 @@ def _listed(args: argparse.Namespace, waivers: list[dict[str, Any]]) -> list[str
 
 
 def _change(args: argparse.Namespace, client: Client, said: dict[str, Any]) -> Any:
-    try:
-        return call(client, args.acts[args.act].path, **said)
-    except ServiceError as error:
-        if args.by is not None or "by: it is missing" not in error.message:
-            raise
-        msg = f"waivers {args.act}: the token does not say who asks"
-        raise InvalidTaskError(msg, hint="--by NAME") from error
+    return call(client, args.acts[args.act].path, **said)
 
 
 def _changed(args: argparse.Namespace, waiver: dict[str, Any]) -> list[str]:
-    answer = f"taskorch answer {args.journal} {waiver['id']} approve --by NAME"
+    whom = some(args.who) if args.who else f"anybody but {waiver['requested_by']}"
+    command = f"taskorch answer {args.journal} {waiver['id']} approve"
+    answer = f"{line(whom)} may approve it: {command}{signature(args.journal)}"
     return [line(waiver["text"]), *([answer] if waiver["state"] == "asked" else [])]
 
 

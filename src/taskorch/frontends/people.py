@@ -9,7 +9,7 @@ A role is a word for verbs. Four stand for many, and anybody may make others. Wh
 route of the service needs stands here, too, in one table: a route that has no line is
 for nobody.
 
-Decision: 0222.
+Decisions: 0222, 0280.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_answerer
 from taskorch.kit.fence import log_of
-from taskorch.kit.people import SPEAK_FOR, Caller, caller, person
+from taskorch.kit.people import NAMED_TOKEN, SPEAK_FOR, Caller, caller, person
 from taskorch.kit.staged import Staged
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
@@ -244,8 +244,6 @@ class ProxyHeader:
 
 # -- tokens in a file ------------------------------------------------------------------
 
-#: How tokens begin, so that programs that look for secrets in files find them.
-_PREFIX: Final = "tko"
 _VERSION: Final = 1
 #: Seconds for which the token of before is one, after a new one was made.
 GRACE: Final = 86_400.0
@@ -379,7 +377,7 @@ class Tokens:
         """The id of a token and who has it; None: it is none, or none any more."""
         prefix, _, rest = token.partition("_")
         name, _, _ = rest.partition("_")
-        info = self._info(name) if prefix == _PREFIX else None
+        info = self._info(name) if prefix == NAMED_TOKEN else None
         # Whether there is such an id is no secret; what is compared takes one time.
         kept = "0" * 64 if info is None else info._digest  # noqa: SLF001 - of this file
         is_right = hmac.compare_digest(_digest_of(token), kept)
@@ -631,7 +629,7 @@ class Tokens:
         lasts: float | timedelta | None,
     ) -> tuple[str, TokenInfo]:
         token_id = secrets.token_hex(6)
-        token = f"{_PREFIX}_{token_id}_{secrets.token_urlsafe(32)}"
+        token = f"{NAMED_TOKEN}_{token_id}_{secrets.token_urlsafe(32)}"
         now = self._now()
         end = None
         if lasts is not None:
@@ -687,7 +685,7 @@ def _meant(which: str, kept: _Kept) -> frozenset[str]:
 def _unknown(which: str, kept: _Kept) -> InvalidTaskError:
     names = sorted({each.name for each in kept.tokens})
     # It may be a token, which nobody is to read in a log.
-    if which.startswith(f"{_PREFIX}_"):
+    if which.startswith(f"{NAMED_TOKEN}_"):
         msg = "a token is revoked by its id, or by a name, and not by itself"
     else:
         msg = f"nobody has a token by {show(which)}"
@@ -696,7 +694,7 @@ def _unknown(which: str, kept: _Kept) -> InvalidTaskError:
 
 def _check_name(name: str) -> None:
     untyped: object = name
-    if isinstance(untyped, str) and untyped.startswith(f"{_PREFIX}_"):
+    if isinstance(untyped, str) and untyped.startswith(f"{NAMED_TOKEN}_"):
         msg = "name: a token is no name"
         raise InvalidTaskError(msg)
     check_answerer("name", untyped)

@@ -18,6 +18,8 @@ from typing import Final
 
 import attrs
 
+#: How a token begins that proves a name; programs that look for secrets find it so.
+NAMED_TOKEN: Final = "tko"  # noqa: S105 - of no token
 #: What lets its holder act under another name.
 SPEAK_FOR: Final = "speak_for"
 

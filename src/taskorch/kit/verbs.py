@@ -58,6 +58,10 @@ ID: Final[Schema] = {
 }
 
 
+#: Arguments that say who acts. At a service, a token may have proved that.
+_SAYS_WHO: Final = frozenset({"by", "requested_by", "source"})
+
+
 def listed(items: Schema) -> Schema:
     """A list of these."""
     return {"type": "array", "items": items}
@@ -124,6 +128,11 @@ class Argument:
     def is_needed(self) -> bool:
         """Whether it must be said."""
         return self.default is inspect.Parameter.empty
+
+    @property
+    def says_who(self) -> bool:
+        """Whether it says who acts: a named token says that, too."""
+        return self.name in _SAYS_WHO
 
 
 @attrs.frozen(slots=False)

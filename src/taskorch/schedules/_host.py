@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -175,7 +175,10 @@ class ScheduleHost(ABC):
 
     def made_for(self, made_id: str) -> MadeFor:
         """Which slot of which schedule a task, or a run, was made for."""
-        names = self.orch.workflows.status(made_id).tasks if is_run(made_id) else ()
+        names: Iterable[str] = ()
+        # A task of nobody's may have such an id, too.
+        with suppress(UnknownTaskError):
+            names = self.orch.workflows.status(made_id).tasks if is_run(made_id) else ()
         task_id = next((in_run(made_id, each) for each in names), made_id)
         return MadeFor(self.orch.get_task_status(task_id).metadata)
 

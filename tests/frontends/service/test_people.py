@@ -48,8 +48,7 @@ DOES = {
         *("resume_workflow", "restart_workflow", "approve_workflow"),
         *("allocate_resources", "release_resources"),
         *("reject_workflow", "cancel_backfill", "pause_backfill", "resume_backfill"),
-        "raise_budget",
-        "revoke_waiver",
+        *("raise_budget", "revoke_waiver", "forget_steps"),
     },
     "administer": {
         *("spawn_agent", "terminate_agent", "resize_resources", "prune", "tokens"),

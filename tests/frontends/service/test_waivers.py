@@ -76,10 +76,13 @@ def test_a_waiver_is_asked_for_approved_used_and_revoked_by_commands(house, caps
     waiver_id = asked.partition(":")[0]
     assert "no-danger for a/* of types dang* until" in asked
     assert asked.endswith("asked for by submit-0")
-    assert command == f"taskorch answer {url} {waiver_id} approve --by NAME"
+    whom, _, command = command.partition(": ")
+    assert whom == "anybody but submit-0 may approve it"
+    assert command == f"taskorch answer {url} {waiver_id} approve"
     boss = house("operate").waivers("asked")[0]
     assert abs(boss["expires"] - boss["requested_at"] - 8 * 3600) < 1
-    told(capsys, *command.replace("NAME", "operate-1").split()[1:])
+    told(capsys, *command.split()[1:])
+    assert orch.governance.waiver(waiver_id).approved_by == ("operate-1",)
     orch.submit_task(danger("a/x")).result(60)
     with pytest.raises(PolicyDeniedError):
         orch.submit_task(danger("b"))
@@ -210,7 +213,7 @@ def test_a_service_without_policies_or_a_journal_says_so(capsys):
         client = Client(server.url)
         words = ("request", "no-danger", "--reason", "x", "--expires", "1h")
         out = told(capsys, "waivers", server.url, *words, code=2)
-        assert "does not say who asks (--by NAME)" in out
+        assert "does not say who acts (--by NAME)" in out
         with pytest.raises(InvalidTaskError, match="the past is in a journal"):
             client.audit("a")
         options = {"reason": "why", "requested_by": "ada", "expires": 60}

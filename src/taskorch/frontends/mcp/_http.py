@@ -16,8 +16,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.routing import Route
 
 from taskorch.frontends.mcp._server import MOST_BYTES
-from taskorch.frontends.service._bodies import HttpProblem
-from taskorch.frontends.service._guard import WHO
+from taskorch.frontends.service._bodies import WHO, HttpProblem
 from taskorch.kit.people import asking
 
 if TYPE_CHECKING:

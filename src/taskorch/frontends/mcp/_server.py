@@ -27,7 +27,7 @@ from taskorch.errors import (
 )
 from taskorch.frontends.mcp._calls import Form, ToolUser, as_json
 from taskorch.frontends.mcp._tools import Effect, Tool, tools_of, why_absent
-from taskorch.frontends.people import may
+from taskorch.frontends.people import may, role_of
 from taskorch.kit.fence import log_of
 from taskorch.kit.people import caller as proved_caller
 from taskorch.kit.visible import visible
@@ -168,7 +168,7 @@ class _Handlers:
             raise MCPError(types.INVALID_PARAMS, text)
         if not _may_use(tool):
             text = f"the token may not use {tool.name}"
-            raise MCPError(types.INVALID_PARAMS, text)
+            raise MCPError(types.INVALID_PARAMS, f"{text}: it takes {_roles_of(tool)}")
         caller = self._caller(self._person)
         if caller.person is not None and not _can_ask(context):
             caller = attrs.evolve(
@@ -233,12 +233,41 @@ _OPERATIONS: Final[Mapping[str, str]] = {
 
 
 def _may_use(tool: Tool) -> bool:
-    """Whether who asks may do all that a tool does."""
+    """Whether who asks may use a tool: do one of its acts, or all of its looks."""
     who = proved_caller()
-    if who is not None and tool.verb is not None:
+    if who is None:
+        return True
+    if tool.verb is not None:
         return may(who, tool.verb.operation, tool.verb.role)
+    acts = [may(who, name) for name in _operations(tool)]
+    return all(acts) if tool.effect is Effect.NONE else any(acts)
+
+
+def _operations(tool: Tool) -> list[str]:
+    """The acts of a tool, as a service calls them; of one without acts, its looks."""
     names = [_OPERATIONS.get(name, name) for name in tool.needs]
-    return who is None or all(may(who, name) for name in names)
+    acts = [name for name in names if role_of(name) != "look"]
+    return acts or names
+
+
+def _roles_of(tool: Tool) -> str:
+    roles = [role_of(name) for name in _operations(tool)]
+    return f"the role {tool.verb.role if tool.verb else roles[0]}"
+
+
+class _Allowed:
+    """A place, of which each does what their roles allow."""
+
+    def __init__(self, place: Any) -> None:
+        self._place = place
+
+    def __getattr__(self, name: str) -> Any:
+        who, operation = proved_caller(), _OPERATIONS.get(name, name)
+        role = role_of(operation)
+        if who is not None and role and not may(who, operation):
+            text = f"{who.name or 'this token'} may not do {operation}"
+            raise MCPError(types.INVALID_PARAMS, f"{text}: it takes the role {role}")
+        return getattr(self._place, name)
 
 
 def _refuse_looks() -> None:
@@ -321,14 +350,15 @@ class _Calls:
                 task = self.waits.begin(values)
                 if task is not None:
                     return task
-            asked = None if tool.form is None else tool.form(self.place, values, caller)
+            place = _Allowed(self.place)
+            asked = None if tool.form is None else tool.form(place, values, caller)
             if asked is not None:
                 if params.input_responses is None:
                     return _question(asked)
                 # What the person has said stands beside what the model has.
                 values = values | _replied(tool, asked, params)
                 caller = attrs.evolve(caller, by=asked.person, is_person=True)
-            return _answered(tool, tool.use(self.place, values, caller))
+            return _answered(tool, tool.use(place, values, caller))
         except TaskorchError as error:
             return _refused(error)
         except OSError as error:

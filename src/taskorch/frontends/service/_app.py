@@ -33,6 +33,7 @@ from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import (
+    WHO,
     HttpProblem,
     answer,
     on_fault,
@@ -42,7 +43,6 @@ from taskorch.frontends.service._bodies import (
 from taskorch.frontends.service._feed import Events, Feed
 from taskorch.frontends.service._guard import (
     LOOPBACK,
-    WHO,
     Doors,
     RequestGuard,
     check_hosts,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -30,6 +32,7 @@ from taskorch.errors import (
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.channel import FrameError, Wire
 from taskorch.kit.limits import RECEIPT_SECONDS
+from taskorch.kit.people import asking
 from taskorch.kit.plain import object_of, plain, refuse_constant, taken_apart
 from taskorch.kit.visible import visible
 
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 
+#: In the scope of a request: who sends it.
+WHO: Final = "taskorch.who"
 #: Made once: `json.dumps` makes one for each call that wants something of its own.
 _ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
@@ -111,7 +116,7 @@ class HttpProblem(Exception):  # noqa: N818 - the word of the RFC
         """The answer to a request, with what the app has to add."""
         more = scope["app"].state.refused(scope, self)
         how = Headers(scope=scope).get(REMEDIES_HEADER, "requests")
-        say: Callable[[str], str] = str if how == "calls" else in_requests
+        say = partial(_said, scope, calls=how == "calls")
         details = {
             "type": f"urn:taskorch:error:{self.code}",
             "title": HTTPStatus(self.status).phrase,
@@ -128,6 +133,12 @@ class HttpProblem(Exception):  # noqa: N818 - the word of the RFC
         return Response(
             dumps(details), self.status, headers, media_type="application/problem+json"
         )
+
+
+def _said(scope: Scope, text: str, *, calls: bool) -> str:
+    """*text* for who has sent a request, if that is known."""
+    with asking(scope[WHO]) if WHO in scope else nullcontext():
+        return in_requests(text, calls=calls)
 
 
 def problem_of(error: TaskorchError, status: int | None = None) -> HttpProblem:

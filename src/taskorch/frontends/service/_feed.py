@@ -26,8 +26,7 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import JournalError, NotRunningError
 from taskorch.events import Event, fields_of, signal_name
-from taskorch.frontends.service._bodies import answer, document, dumps
-from taskorch.frontends.service._guard import WHO
+from taskorch.frontends.service._bodies import WHO, answer, document, dumps
 from taskorch.frontends.service._operations import (
     Current,
     Operation,

@@ -33,7 +33,7 @@ from starlette.datastructures import Headers
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import is_framed
 from taskorch.frontends.people import PLAIN, Identity, Tokens
-from taskorch.frontends.service._bodies import MAX_BODY, HttpProblem, too_long
+from taskorch.frontends.service._bodies import MAX_BODY, WHO, HttpProblem, too_long
 from taskorch.frontends.service._server import KNOWN
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import counted, show, visible
@@ -51,8 +51,6 @@ _MOST: Final = 1_000
 _VALID: Final = 7 * 86_400
 #: Seconds after which a stream looks whether whoever reads it may still do so.
 _LOOKS: Final = 0.5
-#: In the scope of a request: who sends it.
-WHO: Final = "taskorch.who"
 
 
 def cookie_name(headers: Headers) -> str:

@@ -127,7 +127,7 @@ def with_remedies(request: Request, explanation: Any) -> Any:
     how = request.query_params.get(name, "requests")
     if how not in REMEDIES["enum"]:
         raise bad_query(name, f"{how!r} is neither requests nor calls")
-    return explanation if how == "calls" else all_in_requests(explanation)
+    return all_in_requests(explanation, calls=how == "calls")
 
 
 def named(request: Request, name: str) -> str:

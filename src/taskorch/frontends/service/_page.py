@@ -21,8 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from taskorch.frontends.service._board import Board
-from taskorch.frontends.service._bodies import answer, document
-from taskorch.frontends.service._guard import WHO
+from taskorch.frontends.service._bodies import WHO, answer, document
 from taskorch.frontends.service._operations import (
     Operation,
     named,

@@ -14,12 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.people import EVERYBODY, GRACE, Tokens, may, role_of
 from taskorch.frontends.service._bodies import (
+    WHO,
     HttpProblem,
     answer,
     problem_of,
     read_object,
 )
-from taskorch.frontends.service._guard import WHO, Doors
+from taskorch.frontends.service._guard import Doors
 from taskorch.frontends.service._operations import Operation, asked, named, told
 from taskorch.frontends.service._tenants import is_for_bound
 from taskorch.kit.verbs import OBJECT, TEXT, listed

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._verbs.table import VERBS, foreseen, previewed
-from taskorch.frontends.service._bodies import answer, read_object
-from taskorch.frontends.service._guard import WHO
+from taskorch.frontends.service._bodies import WHO, answer, read_object
 from taskorch.frontends.service._operations import (
     Current,
     Operation,

@@ -16,8 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._handles import TaskHandle
 from taskorch._verbs.remedies import in_requests
 from taskorch.errors import InvalidTaskError, ResultGoneError, TaskorchError
-from taskorch.frontends.service._bodies import answer
-from taskorch.frontends.service._guard import WHO
+from taskorch.frontends.service._bodies import WHO, answer
 from taskorch.frontends.service._operations import (
     Current,
     Operation,

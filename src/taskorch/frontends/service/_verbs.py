@@ -22,13 +22,13 @@ from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends._whose import ARGUMENTS, Bound
 from taskorch.frontends.service._bodies import (
+    WHO,
     HttpProblem,
     answer,
     document,
     read_object,
     refuse,
 )
-from taskorch.frontends.service._guard import WHO
 from taskorch.frontends.service._operations import (
     CHANGED,
     REMEDIES,
@@ -159,7 +159,7 @@ async def _carry_out(
     arguments = {each.name: named(request, each.key) for each in _in_path(verb)}
     body: Mapping[str, Any]
     if verb.body is not None:
-        form = _form_for(who, verb.body)
+        form = _form_for(who, verb)
         is_needed = bool(form["required"])
         body = await read_object(request, form, is_needed=is_needed)
     else:
@@ -198,18 +198,17 @@ async def _carry_out(
     return answer(members, verb.status)
 
 
-#: Arguments that say who does something.
-_SAYS_WHO: Final = frozenset({"by", "requested_by", "source"})
 #: Whose hold it is: to release that of another is no word of theirs.
 _WHOSE: Final = "release_starts"
 
 
-def _form_for(who: Caller, form: Schema) -> Schema:
+def _form_for(who: Caller, verb: Verb) -> Schema:
     """What a body must have: whoever is known need not say who they are."""
+    form = verb.body or {}
     if not who.name:
         return form
-    needed = [name for name in form["required"] if name not in _SAYS_WHO]
-    return {**form, "required": needed}
+    needed = [each for each in verb.fields if each.is_needed and not each.says_who]
+    return {**form, "required": [each.key for each in needed]}
 
 
 def _as_proved(who: Caller, verb: Verb, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +220,7 @@ def _as_proved(who: Caller, verb: Verb, fields: Mapping[str, Any]) -> dict[str, 
     """
     proved = dict(fields)
     for each in verb.fields:
-        if each.name in _SAYS_WHO and verb.operation != _WHOSE:
+        if each.says_who and verb.operation != _WHOSE:
             proved[each.name] = name_for(who, proved.get(each.name))
     if verb.operation == _WHOSE:
         proved.setdefault("by", who.name)
