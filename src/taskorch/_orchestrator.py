@@ -331,7 +331,7 @@ class TaskOrchestrator:
     alerts: Part[Alerts] = Part(
         "taskorch.recovery._alerts:watched",
         "Rules over what is measured, with actions that are undone.\n\n"
-        "With its first use the four of `taskorch.recovery.default_rules` are watched.",
+        "With its first use the five of `taskorch.recovery.default_rules` are watched.",
         given=True,
         once=True,
     )

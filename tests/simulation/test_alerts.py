@@ -453,3 +453,121 @@ def test_what_begins_to_fail_is_noticed_within_a_minute(seed):
 
     assert [name for _, name in alerts] == ["high_failure_rate"]
     assert begin < alerts[0][0] <= begin + 60
+
+
+# -- each task beside its own type -----------------------------------------------------
+
+
+def types_of(seed, seconds, work, *, begin=3_600.0, common=0.0, interval=10.0):
+    """
+    The alerts that twenty types raise from *begin* on, with five tasks a minute.
+
+    Each type takes its own time, of 1 to 40 s, and so long as *work* says: it is given
+    the number of a type, whether it is time, and dice, and returns by what a task takes
+    longer, and whether it fails. Type 0 has the share *common* of the tasks.
+    """
+    sim = Simulation(seed=seed)
+    names = [f"kind{number}" for number in range(20)]
+    sim.agent("able", capabilities=names, max_concurrency=None)
+
+    def job(task, _attempt, random):
+        number = int(task.type.removeprefix("kind"))
+        longer, fails = work(number, sim.now >= begin, random)
+        seconds = 1.2**number * random.lognormvariate(0, 0.3) * longer
+        return Outcome(seconds, error=OSError("no") if fails else None)
+
+    for name in names:
+        sim.work(name, job)
+    sim.drivers.add(alerts := Alerts(interval=interval))
+    random, at, count = Random(seed), 0.0, 0
+    while at < begin + seconds:
+        at += random.expovariate(1 / 12)
+        name = names[0] if random.random() < common else random.choice(names)
+        sim.submit_task(Task(name, id=f"t{count}", not_before=at))
+        count += 1
+    sim.run(until=begin + seconds)
+    raised = [
+        (event.at - BEGINNING - begin, event.name, event.message)
+        for event in sim.events
+        if isinstance(event, AlertRaised)
+    ]
+    return raised, alerts
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_that_is_four_times_as_slow_is_told_within_three_minutes(seed):
+    """Each type has a task in four minutes: no type could tell by itself."""
+    raised, _ = types_of(
+        seed, 180, lambda _number, is_late, _: (1 + 3 * is_late, False)
+    )
+    assert [name for _, name, _ in raised] == ["performance_degradation"]
+    assert 0 < raised[0][0] <= 180
+    assert "twice as slow as usual: kind" in raised[0][2]
+
+
+def test_what_still_runs_counts_before_it_ends():
+    """From a moment on nothing ends any more, and nothing fails."""
+    hang = lambda _number, is_late, _: (100_000.0 if is_late else 1.0, False)  # noqa: E731
+    raised, _ = types_of(1, 300, hang)
+    assert [name for _, name, _ in raised] == ["performance_degradation"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_common_type_that_always_fails_is_told_by_its_name(seed):
+    """It has a task a minute; the others go on, and are not held for it."""
+    fail = lambda number, is_late, _: (1.0, is_late and number == 0)  # noqa: E731
+    raised, alerts = types_of(seed, 450, fail, common=0.2)
+    assert [name for _, name, _ in raised] == ["failing_type"]
+    assert raised[0][2].startswith("kind0: ")
+    assert [(alert.name, alert.subject) for alert in alerts.firing()] == [
+        ("failing_type", "kind0")
+    ]
+
+
+def test_a_type_that_is_mended_is_told_as_over():
+    broken = iter([False] * 30 + [True] * 15 + [False] * 30)
+    sim = Simulation(seed=1)
+    sim.agent("able", capabilities=("good", "bad"), max_concurrency=None)
+    sim.work("good", lambda *_: 1.0)
+    error = OSError("no")
+    sim.work("bad", lambda *_: Outcome(1.0, error=error if next(broken) else None))
+    sim.drivers.add(alerts := Alerts())
+    for number in range(75):
+        at = number * 60.0
+        sim.submit_task(Task("bad", id=f"b{number}", not_before=at))
+        for other in range(5):
+            sim.submit_task(Task("good", id=f"g{number}-{other}", not_before=at))
+    sim.run(until=75 * 60 + 300)
+    assert [name for _, name in told(sim)] == ["failing_type"] * 2
+    assert alerts.firing() == ()
+
+
+def test_if_all_types_fail_it_is_no_matter_of_each():
+    fail = lambda _number, is_late, random: (1.0, is_late and random.random() < 0.6)  # noqa: E731
+    raised, _ = types_of(2, 600, fail)
+    assert [name for _, name, _ in raised] == ["high_failure_rate"]
+
+
+@pytest.mark.parametrize("hours", [6, pytest.param(168, marks=pytest.mark.slow)])
+def test_many_types_that_fail_now_and_then_raise_nothing(hours):
+    """A type that fails half of the time is as usual; and none has a line of its own."""
+    share = lambda number: 0.5 if number == 7 else 0.02  # noqa: E731
+    work = lambda number, _is_late, random: (1.0, random.random() < share(number))  # noqa: E731
+    raised, alerts = types_of(3, hours * 3_600, work, interval=60.0)
+    assert raised == []
+    of_types = [alert for alert in alerts.list() if alert.name == "failing_type"]
+    assert [(alert.subject, alert.state) for alert in of_types] == [("", "ok")]
+
+
+def test_a_rule_may_judge_each_type_by_what_is_measured_of_it():
+    rule = AlertRule.of("long", "avg_execution_time > 30", per="type")
+    sim = Simulation(seed=1)
+    sim.agent("able", capabilities=("short", "long"), max_concurrency=1)
+    sim.work("short", lambda *_: 10.0)
+    sim.work("long", lambda *_: 40.0)
+    sim.drivers.add(alerts := Alerts(rules=[rule]))
+    for number in range(30):
+        sim.submit_task(Task("short", id=f"s{number}"))
+        sim.submit_task(Task("long", id=f"l{number}"))
+    sim.run(until=2_000)
+    assert [alert.subject for alert in alerts.firing()] == ["long"]

@@ -24,12 +24,13 @@ from taskorch.kit.interrupts import begin_thread, defers_interrupts
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
+from taskorch.model import TaskState
 from taskorch.model.ids import check_id
 from taskorch.protocols import Driver, commands_of
 from taskorch.runtime import NEVER
 
 if TYPE_CHECKING:
-    from taskorch.model import AgentTemplate, Explanation, Stats, TaskState, TaskStatus
+    from taskorch.model import AgentTemplate, Explanation, Stats, TaskStatus
     from taskorch.protocols import AgentView
     from taskorch.runtime import Runtime
 
@@ -115,8 +116,8 @@ class View:
                         sum_ns += record.completed * record.latency_ns
         return ended, sum_ns / weight / NS if weight else None
 
-    def durations(self, types: Iterable[str]) -> dict[str, list[float]]:
-        """Of types of tasks, the seconds of the latest attempts, the latest last."""
+    def ended(self, types: Iterable[str]) -> dict[str, list[tuple[float, float]]]:
+        """Of types of tasks, when the latest attempts ended, and their seconds."""
         latest: dict[str, list[tuple[int, int, int, int]]] = {}
         with self._kernel() as kernel:
             for name in types:
@@ -124,9 +125,24 @@ class View:
                 if row is not None:
                     latest[name] = list(row.samples)
         return {
-            name: [(ended - started) / NS for _, _, started, ended in samples]
+            name: [
+                (ended / NS, (ended - started) / NS) for *_, started, ended in samples
+            ]
             for name, samples in latest.items()
         }
+
+    def under_way(self) -> list[tuple[str, int, str, float]]:
+        """The attempts that run: of which task and type, and when they started."""
+        running: list[tuple[str, int, str, float]] = []
+        with self._kernel() as kernel:
+            most = kernel.running
+            for row in kernel.tasks.values() if most else ():
+                if row.state is TaskState.RUNNING:
+                    spec, started = row.bucket.spec, row.started_ns / NS
+                    running.append((row.id, row.attempt, spec.type, started))
+                    if len(running) == most:
+                        break
+        return running
 
     def starting(self, template: str) -> list[str]:
         """Ids of workers of a template that were started and have not joined yet."""

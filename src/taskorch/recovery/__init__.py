@@ -14,6 +14,7 @@ or with the public names of the orchestrator: nothing here touches a task by its
 - `_aside`: functions of the user's beside the drivers: one that hangs holds up nothing.
 - `_metrics`: what is measured, by its names; conditions over that; whether tasks take
   longer than usual.
+- `_own_type`: each task beside earlier ones of its type, and all types together.
 - `_alerts`: rules with actions that are undone.
 """
 

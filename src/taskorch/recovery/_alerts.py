@@ -1,7 +1,7 @@
 """
 Alerts: rules over what is measured, with actions that act, and are undone.
 
-Decisions: 0081, 0123.
+Decisions: 0081, 0123, 0282.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import starmap
 from math import inf, sqrt
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -24,7 +25,7 @@ from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import MAX_SECONDS
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import suggesting
-from taskorch.model import SEVERITIES, HealthCheck, Stats
+from taskorch.model import SEVERITIES, HealthCheck, Stats, TypeStats
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._aside import Aside
 from taskorch.recovery._metrics import (
@@ -37,6 +38,7 @@ from taskorch.recovery._metrics import (
     paces,
     used_mb,
 )
+from taskorch.recovery._own_type import OwnType, UnderWay
 
 _LOG: Final = log_of("taskorch.alerts")
 
@@ -54,40 +56,61 @@ ACTIONS: Final = (
     "reassign_tasks",
     "investigate_bottlenecks",
 )
-_PER: Final = ("system", "agent")
+_PER: Final = ("system", "agent", "type")
 #: What health says of the actions that hold something.
 _EFFECTS: Final = {
     "pause_new_tasks": "; no new task starts",
     "reduce_parallel_tasks": "; fewer tasks run at once",
 }
-#: What rules may name; those of `METRICS` that are one number, and these.
-NAMES_OF_SYSTEM: Final = (
-    "failure_rate",
-    "sure_failure_rate",
-    "memory_usage",
-    "cpu_usage",
-    "avg_execution_time",
-    "baseline_execution_time",
-    "queue_age",
-    "running",
-    "active_agents_count",
-    "total_memory_usage",
-    "total_cpu_utilization",
-    "task_queue_length",
-    "completed_tasks_count",
-    "failed_tasks_count",
-    "policy_violations",
-    *(f"{severity}_policy_violations" for severity in SEVERITIES),
-    "machine_memory_usage",
-    "machine_cpu_load",
+#: What rules may name, by what they are per; those of `METRICS` that are one number,
+#: and these.
+NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "system": (
+        "failure_rate",
+        "sure_failure_rate",
+        "memory_usage",
+        "cpu_usage",
+        "avg_execution_time",
+        "baseline_execution_time",
+        "queue_age",
+        "running",
+        "active_agents_count",
+        "total_memory_usage",
+        "total_cpu_utilization",
+        "task_queue_length",
+        "completed_tasks_count",
+        "failed_tasks_count",
+        "policy_violations",
+        *(f"{severity}_policy_violations" for severity in SEVERITIES),
+        "machine_memory_usage",
+        "machine_cpu_load",
+    ),
+    "agent": (
+        "last_heartbeat",
+        "error_rate",
+        "running",
+        "failed",
+        "completed",
+    ),
+    "type": (
+        "failure_rate",
+        "sure_failure_rate",
+        "avg_execution_time",
+        "baseline_execution_time",
+        "failed",
+        "completed",
+    ),
+}
+#: Failures that say nothing of how a type does: of criteria, of others, of the queue.
+_OF_OTHERS: Final = (
+    "CriteriaNotMetError",
+    "DependencyFailedError",
+    "GateFailedError",
+    "TaskExpiredError",
+    "TooManyFailuresError",
 )
-NAMES_OF_AGENT: Final = (
-    "last_heartbeat",
-    "error_rate",
-    "running",
-    "failed",
-    "completed",
-)
+#: Types that a report names.
+_NAMED: Final = 5
 #: Seconds without data after which a rule that holds all starts lets one at a time
 #: through: nothing could be measured otherwise, and nothing would ever clear it.
 _PROBE: Final = 60.0
@@ -109,15 +132,15 @@ class AlertRule:
         name: Its name.
         when: A condition on metrics (`failure_rate > 0.2`), or a function of them.
         until: The condition of its end; None: when `when` no longer holds.
-        over: Seconds of a rate.
-        least: The fewest ended attempts for a rate.
+        over: Seconds of a rate of the system.
+        least: The fewest ended attempts for a rate of the system.
         wait: Seconds that `when` must hold first.
         hold: Seconds that `until` must hold.
         severity: `info`, `warning` or `critical`.
         action: `pause_new_tasks`, `reduce_parallel_tasks`, `reassign_tasks`,
             `investigate_bottlenecks`, or a function of the orchestrator and the alert,
             which returns another to undo it; None: only a message.
-        per: `system`, or `agent`: an alert for each worker.
+        per: `system`; `agent` or `type`: an alert for each worker, or type of task.
 
     Raises:
         InvalidTaskError: A value is out of its range, or a condition cannot be read.
@@ -142,7 +165,7 @@ class AlertRule:
     action: str | Act | None = attrs.field(
         default=None, metadata=may_be(one_of(*ACTIONS))
     )
-    per: Literal["system", "agent"] = attrs.field(
+    per: Literal["system", "agent", "type"] = attrs.field(
         default="system", metadata=may_be(one_of(*_PER))
     )
 
@@ -156,7 +179,7 @@ class AlertRule:
     ) -> AlertRule:
         """Make one, with conditions as text or as functions."""
         rule = cls(name, Condition("", None, bool), **fields)
-        names = NAMES_OF_AGENT if rule.per == "agent" else NAMES_OF_SYSTEM
+        names = NAMES[rule.per]
         begin = Condition.of(when, names, "when")
         end = None if until is None else Condition.of(until, names, "until")
         if end is not None:
@@ -185,7 +208,7 @@ class AlertRule:
 
 
 def default_rules() -> tuple[AlertRule, ...]:
-    """The four that are watched if nothing else is said."""
+    """The five that are watched if nothing else is said."""
     return (
         AlertRule.of(
             "high_failure_rate",
@@ -214,17 +237,23 @@ def default_rules() -> tuple[AlertRule, ...]:
             "avg_execution_time < baseline_execution_time * 1.5",
             action="investigate_bottlenecks",
         ),
+        AlertRule.of(
+            "failing_type",
+            "sure_failure_rate > 0.2",
+            "failure_rate < 0.1",
+            per="type",
+        ),
     )
 
 
 @frozen
 class Alert:
     """
-    How a rule stands, for the system or for one worker.
+    How a rule stands, for the system, for one worker, or for one type of task.
 
     Attributes:
         name: The name of the rule.
-        subject: The worker; "" for the system.
+        subject: The worker, or the type of task; "" for the system.
         state: `ok`, `pending`, `firing` or `no data`.
         since: Since when, in seconds since the epoch.
         severity: That of the rule.
@@ -276,6 +305,16 @@ class _WatchedSubject:
     probing: bool = False
     #: What its action returned, to undo it.
     undo: Act | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is to be remembered."""
+        return self.state in ("ok", "no data") and self.undo is None
+
+
+def _unwatched(*, has_data: bool) -> _WatchedSubject:
+    """What stands for a rule that has found nothing, or looked at nothing yet."""
+    return _WatchedSubject("ok" if has_data else "no data", has_data=has_data)
 
 
 # -- commands ----------------------------------------------------------------------
@@ -419,7 +458,9 @@ class Alerts:
         )
         #: How long tasks of each type take, and after how many ends that was so.
         self._paces: dict[str, Pace] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, tuple[int, int]] = {}
+        #: Tasks beside earlier ones of their types.
+        self._own_type = OwnType()
         #: The orchestrator, if there is one: tasks of a simulation use no memory, and
         #: what it calls is called at once.
         self.real: Any = None
@@ -476,10 +517,13 @@ class Alerts:
             if name in self._rules
         ]
         names = {alert.name for alert in alerts}
+        is_well = self._own_type.has_data
         return (
             *alerts,
             *(
-                self._alert(rule, "", _WatchedSubject(state="no data", has_data=False))
+                self._alert(
+                    rule, "", _unwatched(has_data=is_well and rule.per == "type")
+                )
                 for name, rule in list(self._rules.items())
                 if name not in names
             ),
@@ -526,7 +570,7 @@ class Alerts:
         violations = {n: sum(each.values()) for n, each in stats.violations.items()}
         if violations != self._violations[-1][1]:
             self._violations.append((now, violations))
-        general = self._of_system(view, stats)
+        general = self._of_system(view, stats, now)
         agents = _of_agents(stats)
         for rule in rules:
             try:
@@ -560,6 +604,8 @@ class Alerts:
         commands: list[Command] = []
         if rule.per == "agent":
             every: Mapping[str, Measured] = agents
+        elif rule.per == "type":
+            every = self._of_types(rule)
         else:
             rates = self._failure_rates(rule, now)
             every = {"": {**general, **rates, **self._violated(now - rule.over)}}
@@ -570,6 +616,9 @@ class Alerts:
                     commands += self._end(rule, subject, watched, now, "it has left")
         for subject, measured in every.items():
             commands += self._look(rule, subject, measured, stats, now)
+            if rule.per == "type" and self._watched[rule.name, subject].is_idle:
+                # There may be thousands, and most are as they are to be.
+                del self._watched[rule.name, subject]
         return commands
 
     def _fault(
@@ -599,8 +648,9 @@ class Alerts:
         Of the attempts that ended within the rule's time, the share that failed.
 
         Besides, what that share is at least, but for chance. For that, the latest fifth
-        of the time is looked at alone, too, if twice as many ended in it: what begins
-        to fail is noticed before it outweighs the time before.
+        of the time is looked at alone, too, if twice as many ended in it, and so are
+        the latest that fail more often than others of their types: what begins to fail
+        is noticed before it outweighs the time before.
         """
         least = max(1, rule.least)
         good, bad = self._ended(now - rule.over)
@@ -610,6 +660,9 @@ class Alerts:
         latest = self._ended(now - rule.over / 5)
         if sum(latest) >= 2 * least:
             sure = max(sure, _surely(*latest))
+        unusual = self._own_type.failing()
+        if sum(unusual) >= least:
+            sure = max(sure, _surely(*unusual))
         return {"failure_rate": bad / (good + bad), "sure_failure_rate": sure}
 
     def _violated(self, since: float) -> dict[str, int]:
@@ -638,12 +691,12 @@ class Alerts:
         _, completed, failed = self._samples[-1]
         return max(0, completed - first[1]), max(0, failed - first[2])
 
-    def _of_system(self, view: DriverView, stats: Stats) -> dict[str, Any]:
+    def _of_system(self, view: DriverView, stats: Stats, now: float) -> dict[str, Any]:
         measured = from_stats(stats)
         machine = of_machine() if self.machine else {}
-        pace = self._pace(view, stats)
+        pace = self._pace(view, stats, now)
         return {
-            **{name: measured[name] for name in NAMES_OF_SYSTEM if name in measured},
+            **{name: measured[name] for name in NAMES["system"] if name in measured},
             **machine,
             "memory_usage": self._memory(stats, measured, machine),
             "cpu_usage": measured["total_cpu_utilization"],
@@ -673,17 +726,46 @@ class Alerts:
             self._own_mb = own
         return (max(0.0, own - self._own_mb) + others) / pool.total
 
-    def _pace(self, view: DriverView, stats: Stats) -> Pace | None:
-        """Of the type of task that is slowed most, what it takes."""
-        ask = getattr(view, "durations", None)
+    def _pace(self, view: DriverView, stats: Stats, now: float) -> Pace | None:
+        """Of the type of task that is slowed most, or of all of them, what it takes."""
+        ask = getattr(view, "ended", None)
         if ask is None:
             return None
-        counts = {name: of.completed + of.failed for name, of in stats.types.items()}
-        fresh = {n for n, count in counts.items() if self._counts.get(n) != count}
-        self._paces.update(paces(ask(fresh)))
+        counts = {name: _ends_of(of) for name, of in stats.types.items()}
+        fresh = {
+            name: ends
+            for name, ends in counts.items()
+            if self._counts.get(name) != ends
+        }
+        latest = ask(fresh)
+        running: Any = getattr(view, "under_way", tuple)()
+        self._own_type.note(fresh, latest, starmap(UnderWay, running), now)
+        seconds = {name: [each for _, each in latest[name]] for name in latest}
+        self._paces.update(paces(seconds))
         self._counts = counts
         candidates = [self._paces[name] for name in counts if name in self._paces]
+        together = self._own_type.pace()
+        if together is not None:
+            candidates.append(together)
         return max(candidates, key=lambda pace: pace.ratio, default=None)
+
+    def _of_types(self, rule: AlertRule) -> dict[str, Measured]:
+        """What is measured of each type that has changed, or that an alert is about."""
+        names = {subject for name, subject in self._watched if name == rule.name}
+        found: dict[str, Measured] = {}
+        for name in sorted(names.union(self._own_type.changed)):
+            measured = self._own_type.measured(name)
+            if measured is not None:
+                pace = self._paces.get(name)
+                sure = _surely(*measured.pop("sure_failures"))
+                rate = measured["failure_rate"]
+                found[name] = {
+                    **measured,
+                    "sure_failure_rate": None if rate is None else min(sure, rate),
+                    "avg_execution_time": None if pace is None else pace.lately,
+                    "baseline_execution_time": None if pace is None else pace.usual,
+                }
+        return found
 
     def _holds(
         self, rule: AlertRule, condition: Condition, measured: Measured
@@ -775,7 +857,7 @@ class Alerts:
         reason = f"alert {rule.name}: {watched.message}"
         message = f"{about}{watched.message}"
         if action == "investigate_bottlenecks":
-            watched.report = bottlenecks(stats)
+            watched.report = f"{self._slowed()}{bottlenecks(stats)}"
             message = f"{message}\n{watched.report}"
         yield _Tell(AlertRaised, (rule.name, rule.severity, _word(action), message))
         if action == "pause_new_tasks":
@@ -788,6 +870,15 @@ class Alerts:
         elif callable(action):
             alert = self._alert(rule, subject, watched)
             yield _Call(action, alert, watched, self._aside)
+
+    def _slowed(self) -> str:
+        """Which types take more than twice what is usual for them, in a line."""
+        slowed = self._own_type.slowed()
+        if not slowed:
+            return ""
+        names = [f"{name} ({count:,})" for name, count in slowed.items()]
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        return f"twice as slow as usual: {', '.join(names[:_NAMED])}{more}\n"
 
     def _end(
         self,
@@ -820,6 +911,12 @@ class Alerts:
             watched.has_data,
             watched.report,
         )
+
+
+def _ends_of(of: TypeStats) -> tuple[int, int]:
+    """How many tasks of a type have completed, and how many have failed themselves."""
+    others = sum(of.failures.get(name, 0) for name in _OF_OTHERS)
+    return of.completed, of.failed - others
 
 
 def _word(action: str | Act | None) -> str:

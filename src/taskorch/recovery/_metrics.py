@@ -37,8 +37,8 @@ _SURE: Final = 5.0
 #: The least by which durations differ, as a standard deviation of their logarithms.
 _SPREAD: Final = 0.1
 #: Seconds: what is slower by less is not looked at, nor told from the noise of a clock.
-_LEAST: Final = 0.02
-_SHORTEST: Final = 1e-6
+LEAST: Final = 0.02
+SHORTEST: Final = 1e-6
 
 
 @attrs.frozen
@@ -68,7 +68,7 @@ def paces(durations: Mapping[str, Sequence[float]]) -> dict[str, Pace]:
 
 
 def _pace(seconds: Sequence[float]) -> Pace | None:
-    logs = [log(max(each, _SHORTEST)) for each in seconds]
+    logs = [log(max(each, SHORTEST)) for each in seconds]
     every = _sums(logs)
     candidates: list[Pace] = []
     for count in _WINDOWS:
@@ -80,7 +80,7 @@ def _pace(seconds: Sequence[float]) -> Pace | None:
         now, other = _spread(*part, count)
         chance = max(spread, other, _SPREAD) * sqrt(1 / before + 1 / count)
         most = exp(usual + _SURE * chance)
-        if exp(now) - exp(usual) < _LEAST:
+        if exp(now) - exp(usual) < LEAST:
             most = max(most, 2 * exp(now))
         candidates.append(Pace(exp(now), max(exp(usual), most / 2)))
     return max(candidates, key=lambda pace: pace.ratio, default=None)

@@ -231,7 +231,7 @@ class SuiteConfiguration:
         agent_pool: A worker pool that follows the work.
         recovery: What follows a failure, by its kind.
         monitoring: What is measured and kept.
-        alerts: Rules beside the usual four; `"off"` removes one.
+        alerts: Rules beside the usual five; `"off"` removes one.
         phases: Phases in order, if not the usual ones.
         templates: How tasks are run.
         budgets: What tasks may spend in a run, by name of a budget.

@@ -237,7 +237,7 @@ class Suite:
         matrix: What of that differs from the usual, by class of failures.
         classes: Rules for the class of a failure, before ours.
         repairs: By class of failure, a program that mends what a task runs in.
-        alerts: The rules that differ from the usual four, by name; None of one: it is
+        alerts: The rules that differ from the usual five, by name; None of one: it is
             not watched. None: there are no alerts at all.
         missing: What must be added before it can be run, with places.
         without_effect: What it says that nothing acts on, and why, with places.

@@ -20,7 +20,7 @@ from taskorch._telling.notifying import KINDS, headers_of
 from taskorch.model import Task
 from taskorch.protocols import AlertAction, AlertCondition, Failure, Receiver, Recovery
 from taskorch.recovery import AlertRule, Alerts, classify
-from taskorch.recovery._alerts import NAMES_OF_AGENT, NAMES_OF_SYSTEM
+from taskorch.recovery._alerts import NAMES
 from taskorch.recovery._metrics import Condition
 from taskorch.testing._builders import make_failure
 from taskorch.testing._simulation import Simulation
@@ -78,7 +78,7 @@ def check_alert_rule(
 
 
 def _some_values(dice: Random, rule: AlertRule) -> dict[str, Any]:
-    names = NAMES_OF_AGENT if rule.per == "agent" else NAMES_OF_SYSTEM
+    names = NAMES[rule.per]
     if dice.random() < 0.1:  # noqa: PLR2004 - of a new orchestrator
         return dict.fromkeys(names)
     values = {name: dice.choice(_VALUES) for name in names}
@@ -88,7 +88,7 @@ def _some_values(dice: Random, rule: AlertRule) -> dict[str, Any]:
         least = None
     elif least > rate:
         least = rate
-    return {**values, "sure_failure_rate": least} if rule.per == "system" else values
+    return {**values, "sure_failure_rate": least} if rule.per != "agent" else values
 
 
 def _asked(
@@ -142,7 +142,7 @@ def _check_action(case: Case, rule: AlertRule, patience: float) -> None:
     sim = _some_simulation(case.random)
     dies = case.number % 2 == 0
     fires = [False]
-    names = NAMES_OF_AGENT if rule.per == "agent" else NAMES_OF_SYSTEM
+    names = NAMES[rule.per]
     when = Condition.of(lambda _: fires[0], names, "when")
     watched = _WatchedAction(rule.action) if callable(rule.action) else None
     action = rule.action if watched is None else watched

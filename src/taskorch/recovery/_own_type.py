@@ -1,0 +1,409 @@
+"""
+Each task beside earlier ones of its own type, and the evidence of all types together.
+
+A task is slow once it has taken twice what is usual for its type, also while it still
+runs; so each counts once, as soon as that is known. How often its type is slow, or
+fails, is known of before: what is rarer says more. One slow task of each of ten types
+says as much as ten of one.
+
+Decision: 0282.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from math import exp, inf, log, sqrt
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+import attrs
+
+from taskorch.recovery._metrics import LEAST, SHORTEST, Pace
+
+#: Seconds in which chance alone is to raise no alert: two weeks.
+_QUIET: Final = 14 * 86_400.0
+#: The least evidence, in natural logarithms of odds, that counts as sure.
+_SURE: Final = 11.0
+#: How often what has become bad is bad.
+_OFTEN: Final = 0.75
+#: The least share of a type that counts as usual.
+_RARE: Final = 0.003
+#: How many tasks before of a type weigh as much as what is known of all types.
+_WEIGHT: Final = 20
+#: Tasks, and slow or failed ones of these, that count as known before any is.
+_BEGINNING: Final = (20, 2)
+#: Tasks of which a type is judged alone, and those by which its usual time is known.
+_KNOWN: Final = 10
+_TIMED: Final = 3
+#: The latest tasks of a type that say what is usual.
+_USUAL: Final = 63
+#: The latest tasks of which evidence is remembered.
+_SINCE: Final = 60
+#: The latest of these that say what tasks take.
+_LATELY: Final = 12
+#: One task counts as slower by so much, at the most, as a logarithm.
+_FARTHEST: Final = log(8)
+_TWICE: Final = log(2)
+#: The share of failures of all others with which it is no matter of one type.
+_WIDELY: Final = 0.2
+#: Of a look, so many tasks of a type count, at the most.
+_OF_LOOK: Final = 200
+#: Types that are remembered, at the most.
+_TYPES: Final = 10_000
+
+
+class UnderWay(NamedTuple):
+    """An attempt that runs: of which task, its number and type, and since when."""
+
+    task_id: str
+    number: int
+    type: str
+    since: float
+
+
+@attrs.define(eq=False)
+class _Seen:
+    """A task beside those of its type: whether it is bad, and what it takes."""
+
+    name: str
+    is_bad: bool
+    #: Logarithms of seconds.
+    usual: float = 0.0
+    taken: float = 0.0
+
+
+@attrs.define(eq=False)
+class _Known:
+    """What is remembered of a type."""
+
+    completed: int = 0
+    failed: int = 0
+    #: What it usually takes, as a logarithm of seconds; None: that is not known.
+    usual: float | None = None
+    #: When the latest that was looked at ended.
+    until: float = -inf
+    #: Whether each of the latest failed.
+    outcomes: deque[bool] = attrs.field(factory=lambda: deque(maxlen=_KNOWN))
+
+
+class _Evidence:
+    """
+    The odds that what comes lately is bad more often than before, as a logarithm.
+
+    Source: E. S. Page, *Continuous Inspection Schemes*, Biometrika 41(1/2), 1954.
+    """
+
+    def __init__(self) -> None:
+        self.odds: float = 0.0
+        #: Those that it comes from: what they are is not usual.
+        self.since: deque[_Seen] = deque()
+        self.counts: Counter[tuple[str, bool]] = Counter()
+        #: How high it may come in this look: a single moment proves nothing.
+        self._most = inf
+
+    def begin(self, sure: float) -> None:
+        """Begin a look, after which *sure* is enough."""
+        self._most = min(2 * sure, self.odds + 0.7 * sure)
+
+    def note(self, seen: _Seen, usual: float) -> None:
+        """Take in a task of a type of which the share *usual* is bad."""
+        says = log(_OFTEN / usual if seen.is_bad else (1 - _OFTEN) / (1 - usual))
+        self.odds = min(self._most, self.odds + says)
+        if self.odds <= 0:
+            self.odds = 0.0
+            self.since.clear()
+            self.counts.clear()
+            return
+        self.since.append(seen)
+        self.counts[seen.name, seen.is_bad] += 1
+        if len(self.since) > _SINCE:
+            oldest = self.since.popleft()
+            self.counts[oldest.name, oldest.is_bad] -= 1
+
+    @property
+    def bad(self) -> dict[str, int]:
+        """How many of each type were bad, the most first."""
+        counts = Counter({name: n for (name, bad), n in self.counts.items() if bad})
+        return dict(counts.most_common())
+
+    def is_general(self, sure: float) -> bool:
+        """Whether it is *sure*, and no type alone gives most of it."""
+        bad = self.bad.values()
+        return self.odds >= sure and 2 * max(bad, default=0) <= sum(bad)
+
+    def ended(self) -> tuple[int, int]:
+        """How many were good, and how many bad."""
+        bad = sum(seen.is_bad for seen in self.since)
+        return len(self.since) - bad, bad
+
+
+class _Shares:
+    """How often tasks of each type are bad, and how surely that is more than before."""
+
+    def __init__(self) -> None:
+        self.together = _Evidence()
+        self.alone: dict[str, _Evidence] = {}
+        self._all = list(_BEGINNING)
+        self._of: dict[str, tuple[int, int]] = {}
+
+    def begin(self, sure: float) -> None:
+        """See `_Evidence.begin`."""
+        for evidence in (self.together, *self.alone.values()):
+            evidence.begin(sure)
+
+    def know(self, name: str, ended: int, bad: int) -> None:
+        """Count tasks of a type as what is usual."""
+        before = self._of.get(name, (0, 0))
+        self._of[name] = before[0] + ended, before[1] + bad
+        self._all[0] += ended
+        self._all[1] += bad
+
+    def note(self, seen: _Seen, *, alone: bool = True) -> None:
+        """Take in a task, for all types together and for its own."""
+        name = seen.name
+        self.together.note(seen, self._usual(name))
+        if alone:
+            evidence = self.alone.get(name)
+            evidence = _Evidence() if evidence is None else evidence
+            usual = self.usual_of(name)
+            if usual is not None:
+                evidence.note(seen, usual)
+            if evidence.odds:
+                self.alone[name] = evidence
+            else:
+                self.alone.pop(name, None)
+        self.know(name, 1, seen.is_bad)
+
+    def forget(self, name: str) -> None:
+        """Know no more of a type."""
+        self._of.pop(name, None)
+        self.alone.pop(name, None)
+
+    def _before(self, name: str, evidence: _Evidence | None) -> tuple[int, int]:
+        ended, bad = self._of.get(name, (0, 0))
+        if evidence is not None:
+            counts = evidence.counts
+            ended -= counts[name, False] + counts[name, True]
+            bad -= counts[name, True]
+        return max(0, ended), max(0, bad)
+
+    def _usual(self, name: str) -> float:
+        """The share of a type, for which all types speak while little is known."""
+        ended, bad = self._before(name, self.together)
+        good, too_bad = self.together.ended()
+        share = (self._all[1] - too_bad) / (self._all[0] - good - too_bad)
+        return _within((bad + _WEIGHT * share) / (ended + _WEIGHT))
+
+    def usual_of(self, name: str) -> float | None:
+        """What the share of a type may well be; None: little is known."""
+        ended, bad = self._before(name, self.alone.get(name))
+        if ended < _KNOWN:
+            return None
+        share = bad / ended
+        spread = sqrt(share * (1 - share) / ended + 1 / (4 * ended * ended))
+        return _within((share + 1 / (2 * ended) + spread) / (1 + 1 / ended))
+
+
+def _within(share: float) -> float:
+    return min(0.5, max(_RARE, share))
+
+
+class OwnType:
+    """What has ended, and what runs, each beside earlier tasks of its type."""
+
+    def __init__(self) -> None:
+        self._slow = _Shares()
+        self._failed = _Shares()
+        self._known: dict[str, _Known] = {}
+        self._is_first = True
+        #: The types of which something ended before the latest look.
+        self.changed: frozenset[str] = frozenset()
+        self._began: float | None = None
+        self._count = 0
+        self._sure = _SURE
+        #: Attempts that are slow already, and run.
+        self._early: dict[tuple[str, int], _Seen] = {}
+        self._latest: deque[_Seen] = deque(maxlen=_LATELY)
+        #: The latest tasks, of which types, and whether they failed.
+        self._outcomes: deque[tuple[str, bool]] = deque(maxlen=_SINCE)
+
+    def note(
+        self,
+        counts: Mapping[str, tuple[int, int]],
+        latest: Mapping[str, Sequence[tuple[float, float]]],
+        running: Iterable[UnderWay],
+        now: float,
+    ) -> None:
+        """
+        Take in what has ended since the last look, and what runs.
+
+        Args:
+            counts: Of each type that is new, or has new ends: how many have completed,
+                and failed.
+            latest: Of these, when the latest that completed ended, and their seconds.
+            running: The attempts that run.
+            now: Seconds, on the clock of the others.
+        """
+        if self._began is None:
+            self._began = now
+        weeks = _QUIET / max(1.0, now - self._began)
+        self._sure = max(_SURE, log(max(1.0, self._count * weeks)))
+        self._slow.begin(self._sure)
+        self._failed.begin(self._sure)
+        gone = self._note_running(running, now)
+        for name, (completed, failed) in counts.items():
+            known = self._known.pop(name, None) or _Known()
+            # Those that are seen again come last: the first are forgotten.
+            self._known[name] = known
+            self._note_durations(name, known, latest.get(name, ()), gone[name])
+            good, bad = completed - known.completed, failed - known.failed
+            known.completed, known.failed = completed, failed
+            self._note_outcomes(name, known.outcomes, max(0, good), max(0, bad))
+        self._is_first = False
+        self.changed = frozenset(counts)
+        for name in [*islice(self._known, max(0, len(self._known) - _TYPES))]:
+            del self._known[name]
+            self._slow.forget(name)
+            self._failed.forget(name)
+
+    def _note_outcomes(
+        self, name: str, outcomes: deque[bool], good: int, bad: int
+    ) -> None:
+        if self._is_first:
+            # Nobody knows when those ended that are there at the first look.
+            self._failed.know(name, good + bad, bad)
+            return
+        count = good + bad
+        self._count += count
+        few = min(count, _OF_LOOK)
+        failed = round(few * bad / max(1, count))
+        for number in range(few):
+            # In which order they ended between two looks is not known: evenly.
+            is_bad = (number + 1) * failed // few > number * failed // few
+            self._failed.note(_Seen(name, is_bad))
+            outcomes.append(is_bad)
+            self._outcomes.append((name, is_bad))
+        self._failed.know(name, count - few, bad - failed)
+
+    def _note_durations(
+        self,
+        name: str,
+        known: _Known,
+        latest: Sequence[tuple[float, float]],
+        gone: int,
+    ) -> None:
+        logs = [log(max(seconds, SHORTEST)) for _, seconds in latest]
+        new = sum(ended > known.until for ended, _ in latest)
+        if latest:
+            known.until = latest[-1][0]
+        if self._is_first:
+            known.usual = _middle(logs)
+            if known.usual is not None:
+                slow = sum(_is_slow(each, known.usual) for each in logs)
+                self._slow.know(name, len(logs), slow)
+            return
+        before = self._usual(name, logs[: len(logs) - new])
+        known.usual = known.usual if before is None else before
+        for taken in logs[len(logs) - new :][-_OF_LOOK:]:
+            if known.usual is not None:
+                is_slow = _is_slow(taken, known.usual)
+                if is_slow and gone:
+                    # It counted while it ran.
+                    gone -= 1
+                else:
+                    self._note_slow(_Seen(name, is_slow, known.usual, taken))
+        after = self._usual(name, logs)
+        known.usual = known.usual if after is None else after
+
+    def _usual(self, name: str, logs: Sequence[float]) -> float | None:
+        """What a type usually takes, but for those that there is evidence of."""
+        counts = self._slow.together.counts
+        new = counts[name, False] + counts[name, True]
+        return _middle(logs[: max(_TIMED, len(logs) - new)])
+
+    def _note_slow(self, seen: _Seen) -> None:
+        # Of one type alone `paces` judge, by all that it took.
+        self._slow.note(seen, alone=False)
+        self._latest.append(seen)
+
+    def _note_running(self, running: Iterable[UnderWay], now: float) -> Counter[str]:
+        """Count each that is slow already; return of which types such have ended."""
+        early: dict[tuple[str, int], _Seen] = {}
+        for attempt in running:
+            known = self._known.get(attempt.type)
+            if known is None or known.usual is None:
+                continue
+            key = attempt.task_id, attempt.number
+            taken = log(max(now - attempt.since, SHORTEST))
+            seen = self._early.get(key)
+            if seen is not None:
+                seen.taken = taken
+            elif _is_slow(taken, known.usual):
+                seen = _Seen(attempt.type, is_bad=True, usual=known.usual, taken=taken)
+                self._note_slow(seen)
+            if seen is not None:
+                early[key] = seen
+        ended = self._early.keys() - early.keys()
+        gone = Counter(self._early[key].name for key in ended)
+        self._early = early
+        return gone
+
+    # -- what follows --------------------------------------------------------------
+
+    def pace(self) -> Pace | None:
+        """What all types together take lately, beside what is usual for each."""
+        evidence = self._slow.together
+        latest = [*evidence.since][-_LATELY:] or [*self._latest]
+        if not latest:
+            return None
+        usual = exp(sum(seen.usual for seen in latest) / len(latest))
+        farther = sum(
+            max(-_FARTHEST, min(_FARTHEST, seen.taken - seen.usual)) for seen in latest
+        )
+        ratio = exp(farther / len(latest))
+        if not evidence.is_general(self._sure):
+            # Of one type alone `paces` judge.
+            ratio = min(ratio, 2.0)
+        return Pace(usual * ratio, usual)
+
+    def failing(self) -> tuple[int, int]:
+        """Of the latest tasks, if surely more fail than usual: the good, the bad."""
+        evidence = self._failed.together
+        return evidence.ended() if evidence.is_general(self._sure) else (0, 0)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether anything is known."""
+        return bool(self._known)
+
+    def measured(self, name: str) -> dict[str, Any] | None:
+        """How a type fails lately, by names of metrics; None: nothing is known."""
+        known = self._known.get(name)
+        if known is None:
+            return None
+        outcomes, evidence = known.outcomes, self._failed.alone.get(name)
+        others = [has_failed for other, has_failed in self._outcomes if other != name]
+        # If all fail, that is no matter of a type; nor if there are no others.
+        is_of_type = sum(others) < _WIDELY * len(others)
+        is_sure = evidence is not None and evidence.odds >= self._sure
+        counts = evidence.ended() if evidence and is_sure and is_of_type else (0, 0)
+        return {
+            "failure_rate": sum(outcomes) / len(outcomes) if outcomes else None,
+            "sure_failures": counts,
+            "completed": known.completed,
+            "failed": known.failed,
+        }
+
+    def slowed(self) -> dict[str, int]:
+        """How many tasks of each type were slow lately, the most first."""
+        return self._slow.together.bad
+
+
+def _middle(logs: Sequence[float]) -> float | None:
+    return median(logs[-_USUAL:]) if len(logs) >= _TIMED else None
+
+
+def _is_slow(taken: float, usual: float) -> bool:
+    return taken > usual + _TWICE and exp(taken) - exp(usual) >= LEAST
