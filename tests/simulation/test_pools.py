@@ -1,7 +1,9 @@
 """Pools of agents and breakers, in virtual time."""
 
+import math
 from collections import deque
 from copy import deepcopy
+from functools import partial
 from random import Random
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ from taskorch import RetryPolicy, Task
 from taskorch.errors import AnswerRefusedError, InvalidTaskError
 from taskorch.model import AgentTemplate, Breaker
 from taskorch.policies import AgentPool, PoolSample
+from taskorch.policies._agent_pool import Spawn
 from taskorch.testing import Faults, Outcome, Simulation
 
 WORKER = AgentTemplate("worker", capabilities={"x": 1}, handler=print)
@@ -521,6 +524,94 @@ def test_each_life_of_a_simulation_has_a_pool_of_the_same_numbers():
         "settle": 9.0,
         "interval": 4.0,
         "wait": 3.0,
+        "promise": 2.0,
     }
     again = deepcopy(AgentPool(WORKER, **numbers))
     assert {name: getattr(again, name) for name in numbers} == numbers
+
+
+# -- a promise -------------------------------------------------------------------------
+
+
+class Slow:
+    """A pool whose workers join some time after they were spawned."""
+
+    def __init__(self, sim, pool, seconds):
+        self.sim, self.pool, self.seconds = sim, pool, seconds
+        self.name, self.watches = pool.name, pool.watches
+        self.coming = {}
+        self.hours, self.since = 0.0, (0.0, 0)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __getattr__(self, name):
+        return getattr(self.view, name)
+
+    def starting(self, _template):
+        return [*self.coming]
+
+    def tick(self, view, now):
+        self.view = view
+        there = [a for a in view.agents() if not a.is_lost and a.name != "local"]
+        at, many = self.since
+        self.hours += (now - at) * many / 3_600
+        self.since = now, len(there) + len(self.coming)
+        commands, again = self.pool.tick(self, now)
+        spawns = [each for each in commands if isinstance(each, Spawn)]
+        for spawn in spawns:
+            self.coming[spawn.agent_id] = spawn
+            self.sim.at(self.sim.now + self.seconds, partial(self.join, spawn))
+        return [each for each in commands if each not in spawns], again
+
+    def join(self, spawn):
+        del self.coming[spawn.agent_id]
+        spawn.apply(self.sim)
+
+
+def slowly(start, seed=3, **numbers):
+    """
+    The waits of tasks that come by chance, once an hour is over, in order.
+
+    Workers take *start* seconds to join. Besides, their hours, and why the pool decided
+    so.
+    """
+    sim = Simulation(1, check=False, concurrency=999, unknown_capability="wait")
+    sim.work("t", 60)
+    pool = AgentPool(WORKER, max_agents=50, **numbers)
+    sim.drivers.add(slow := Slow(sim, pool, start))
+    times = poisson(0.1, 3 * 3_600, seed)
+    for number, at in enumerate(times):
+        task = Task("t", id=f"t{number}", requires=["x"])
+        sim.at(at, lambda task=task: sim.submit_task(task))
+    sim.run(3 * 3_600 + 600)
+    begun = {one.task_id: one.start for one in sim.attempts}
+    waits = [begun[f"t{n}"] - at for n, at in enumerate(times) if at >= 3_600]
+    return sorted(waits), slow.hours, [one.reason for one in pool.decisions]
+
+
+def test_what_is_promised_is_kept_though_workers_start_slowly():
+    without, fewer, _ = slowly(90.0)
+    assert without[int(0.95 * len(without))] > 30
+    every = []
+    for seed in (3, 4, 5):
+        waits, hours, reasons = slowly(90.0, seed, promise=5.0)
+        every += waits
+        assert fewer < hours < 1.5 * fewer
+        said = [each for each in reasons if "more than the work needs" in each]
+        assert any("95% of tasks begin in 5 s" in each for each in said)
+    assert sum(wait > 5 for wait in every) <= 0.05 * len(every)
+
+
+def test_a_promise_costs_nothing_where_workers_start_in_its_time():
+    _, without, _ = slowly(3.0)
+    waits, hours, reasons = slowly(3.0, promise=5.0)
+    assert hours == pytest.approx(without, rel=0.02)
+    assert waits[int(0.95 * len(waits))] <= 5
+    assert not any("begin in" in each for each in reasons[-20:])
+
+
+@pytest.mark.parametrize("promise", [-1, "5", True, math.nan])
+def test_a_promise_is_a_number_of_seconds(promise):
+    with pytest.raises(InvalidTaskError, match="promise"):
+        AgentPool(WORKER, promise=promise)

@@ -497,6 +497,7 @@ class AgentManager:
         interval: float = 10.0,
         wait: float = 10.0,
         foresee: str | None = None,
+        promise: float | None = None,
     ) -> AgentPool:
         """
         Keep as many workers of a template as there is work for: see `AgentPool`.
@@ -525,6 +526,7 @@ class AgentManager:
             interval=interval,
             wait=wait,
             foresee=foresee,
+            promise=promise,
         )
         self._orch.drivers.add(pool)
         fleet.pools[type] = pool

@@ -1,7 +1,7 @@
 """
 How many workers of a type there are: more under load, fewer when they idle.
 
-Decisions: 0083, 0153, 0237.
+Decisions: 0083, 0153, 0237, 0283.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ _APART: Final = 0.1
 #: Workers whose start is remembered: the longest counts.
 _STARTS: Final = 20
 _MINUTE: Final = 60.0
+#: Of a promise: the share of tasks that may begin later, that of the latest ones which
+#: is left out for that, as the next ones differ; the seconds of these; and looks before
+#: which something came that are remembered.
+_LATE: Final = 0.05
+_LEFT: Final = 0.03
+_LATELY: Final = 1_800.0
+_FOUND: Final = 20_000
 
 
 @frozen
@@ -116,26 +123,81 @@ class KeepLoad:
         return orchestrator.kept(FORESIGHT).update({self.key: self.document})
 
 
-class _Foresight:
-    """What a pool expects: what was needed of it, and how long its workers start."""
+class _Starts:
+    """How long workers take to start, from the command until they join."""
 
-    def __init__(self, pool: str, zone: str, interval: float) -> None:
-        self._rhythm = Rhythm(pool, zone)
-        #: The key of the document that says how long a worker starts.
-        self._start_key = f"{pool}/start"
-        self._interval = interval
+    def __init__(self) -> None:
         #: When those were spawned that have not joined yet, and how long others took.
         self.spawned: dict[str, float] = {}
-        self._starts: deque[float] = deque(maxlen=_STARTS)
-        self._has_recalled = False
+        self.latest: deque[float] = deque(maxlen=_STARTS)
 
-    def note_starts(self, view: Any, now: float) -> None:
+    @property
+    def longest(self) -> float | None:
+        """The longest of the latest; None: none has joined yet."""
+        return max(self.latest, default=None)
+
+    def note(self, view: Any, now: float) -> None:
         """Note how long those have taken to start that have joined."""
         if not self.spawned:
             return
         joined = {agent.name for agent in view.agents() if not agent.is_lost}
         for name in joined.intersection(self.spawned):
-            self._starts.append(now - self.spawned.pop(name))
+            self.latest.append(now - self.spawned.pop(name))
+
+
+class _Promise:
+    """
+    The slots with which tasks begin in the time that was promised, all but a few.
+
+    A worker that takes longer to start is no help to the task that it is started for.
+    So there are as many slots as tasks found to be needed lately, as each came.
+    """
+
+    def __init__(self, seconds: float, starts: _Starts) -> None:
+        self._seconds = seconds
+        self._starts = starts
+        #: `(when, tasks that came, slots that these needed, with the others)`
+        self._found: deque[tuple[float, int, int]] = deque(maxlen=_FOUND)
+        self._arrived: int | None = None
+
+    def note(self, sample: PoolSample) -> None:
+        """Note what has come since the last look."""
+        before, self._arrived = self._arrived, sample.arrived
+        if before is not None and sample.arrived > before:
+            needed = sample.running + sample.waiting
+            self._found.append((sample.at, sample.arrived - before, needed))
+        while self._found and self._found[0][0] < sample.at - _LATELY:
+            self._found.popleft()
+
+    def slots(self) -> int:
+        """How many slots there are to be; 0: a worker that starts is soon enough."""
+        start = self._starts.longest
+        if start is not None and start <= self._seconds:
+            return 0
+        left = _LEFT * sum(came for _, came, _ in self._found)
+        for _, came, needed in sorted(self._found, key=lambda found: -found[2]):
+            left -= came
+            if left < 0:
+                return needed
+        return 0
+
+    def words(self, kept: int, needed: int) -> str:
+        """Why so many workers are kept where the work needs fewer, and the price."""
+        share, more = f"{1 - _LATE:.0%}", kept - needed
+        price = f"{more:,} more than the work needs"
+        return f"keeps {kept:,}, {price}: {share} of tasks begin in {self._seconds:g} s"
+
+
+class _Foresight:
+    """What a pool expects: what was needed of it, and how long its workers start."""
+
+    def __init__(self, pool: str, zone: str, interval: float, starts: _Starts) -> None:
+        self._rhythm = Rhythm(pool, zone)
+        #: The key of the document that says how long a worker starts.
+        self._start_key = f"{pool}/start"
+        self._interval = interval
+        self._starts = starts
+        self._has_recalled = False
 
     def note(self, view: Any, now: float, needed: int) -> list[KeepLoad]:
         """Note how many are needed now; what the journal is to keep."""
@@ -145,18 +207,19 @@ class _Foresight:
             self._rhythm.recall(kept, view.wall)
             start = kept.get(self._start_key)
             if is_number(start, 0, MAX_SECONDS):
-                self._starts.append(start)
+                self._starts.latest.append(start)
         self._rhythm.note(view.wall, needed)
         documents = self._rhythm.to_keep(now)
-        if documents and self._starts:
-            documents.append((self._start_key, max(self._starts)))
+        start = self._starts.longest
+        if documents and start is not None:
+            documents.append((self._start_key, start))
         return [KeepLoad(key, document) for key, document in documents]
 
     def wish(
         self, wall: float, before: int, after: int, most: int, why: str
     ) -> tuple[int, str]:
         """How many there are to be, and why, where so many were without foresight."""
-        ahead = max(self._starts, default=0.0) + self._interval
+        ahead = (self._starts.longest or 0.0) + self._interval
         # Who would be let go stays, if it is needed before another one had come.
         for seconds, bound in ((ahead, most), (2 * ahead, min(before, most))):
             expected = self._rhythm.expects(wall, seconds)
@@ -203,6 +266,11 @@ class AgentPool:
     again within twice that time. What recurs, `Rhythm` decides: where nothing does, it
     is as without. What was needed is kept in the journal each quarter of an hour.
 
+    With `promise`, it keeps room for what comes while a worker would start: 95 of 100
+    tasks find a slot within so many seconds, if what comes is as it was in the latest
+    half hour. It measures how long its workers take to start; if that is within the
+    promise, it keeps none. Why, and how many that costs, `decisions` say.
+
     Args:
         template: The type of its workers.
         min_agents: So many there are always.
@@ -215,6 +283,8 @@ class AgentPool:
         wait: Seconds within which a task that waits is to begin.
         foresee: The name of the zone, such as `"Europe/Berlin"`, whose clocks show the
             hours at which the load recurs; None: it foresees nothing.
+        promise: Seconds within which 95 of 100 tasks are to begin; None: tasks wait
+            for workers that start.
 
     Raises:
         InvalidTaskError: A number is out of its range, or they contradict each other.
@@ -232,6 +302,7 @@ class AgentPool:
         interval: float = 10.0,
         wait: float = 10.0,
         foresee: str | None = None,
+        promise: float | None = None,
     ) -> None:
         if not isinstance(template, AgentTemplate):
             msg = f"a pool is of an AgentTemplate, not of {show(template)}"
@@ -261,9 +332,17 @@ class AgentPool:
         self.interval: float = check_seconds("interval", interval, zero=False)
         self.wait: float = check_seconds("wait", wait)
         self.foresee = foresee
+        self.promise: float | None = None
+        self._starts = _Starts()
+        self._promise: _Promise | None = None
+        if promise is not None:
+            self.promise = check_seconds("promise", promise)
+            self._promise = _Promise(self.promise, self._starts)
         self._foresight: _Foresight | None = None
         if foresee is not None:
-            self._foresight = _Foresight(self.name, foresee, self.interval)
+            self._foresight = _Foresight(
+                self.name, foresee, self.interval, self._starts
+            )
             if self.interval > _MINUTE:
                 msg = f"interval={self.interval:g}: foresee needs a look each minute"
                 raise InvalidTaskError(msg, hint="interval=10")
@@ -292,7 +371,11 @@ class AgentPool:
     @property
     def watches(self) -> Collection[type[Event]]:
         """That a task is queued: it may find no slot. And how soon a worker joins."""
-        return (TaskReady,) if self.foresee is None else (TaskReady, AgentJoined)
+        return (TaskReady, AgentJoined) if self._measures_starts else (TaskReady,)
+
+    @property
+    def _measures_starts(self) -> bool:
+        return self.foresee is not None or self.promise is not None
 
     def demand(self, samples: Iterable[PoolSample]) -> float:
         """
@@ -353,8 +436,7 @@ class AgentPool:
 
     def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
         """See `taskorch.protocols.Driver`."""
-        if self._foresight is not None:
-            self._foresight.note_starts(view, now)
+        self._starts.note(view, now)
         is_due = now >= self._due
         again = self._next_look(view, now)
         if again > now:
@@ -375,6 +457,7 @@ class AgentPool:
             self._samples.popleft()
         after, why = self.desired(self._samples, now)
         before = sample.agents
+        after, why = self._promised(sample, after, why)
         if is_due:
             after, why = self._settled(before, after, why, now)
         elif after < before:
@@ -395,6 +478,15 @@ class AgentPool:
         gone = active[: max(0, before - after)]
         return [*commands, *(Terminate(agent.name) for agent in gone)], self._due
 
+    def _promised(self, sample: PoolSample, after: int, why: str) -> tuple[int, str]:
+        """How many there are to be, where the work needs *after*, and why."""
+        if self._promise is not None:
+            self._promise.note(sample)
+            kept = min(self.max_agents, self._workers(self._promise.slots()))
+            if kept > after:
+                return kept, f"{self._promise.words(kept, after)}; {why}"
+        return after, why
+
     def _decided(self, view: Any, before: int, after: int, why: str, now: float) -> int:
         """How many there are to be, if any can be spawned; the decision is noted."""
         given_up = view.given_up(self.template.name)
@@ -412,8 +504,8 @@ class AgentPool:
         free = (self.template.id_of(number) for number in count(1))
         names = (name for name in free if name not in used_names)
         spawned = [*islice(names, max(0, many))]
-        if self._foresight is not None:
-            self._foresight.spawned.update(dict.fromkeys(spawned, now))
+        if self._measures_starts:
+            self._starts.spawned.update(dict.fromkeys(spawned, now))
         return [Spawn(self.template, name) for name in spawned]
 
     def _next_look(self, view: Any, now: float) -> float:
@@ -494,6 +586,7 @@ class AgentPool:
             interval=self.interval,
             wait=self.wait,
             foresee=self.foresee,
+            promise=self.promise,
         )
         copy.decisions = self.decisions
         return copy
