@@ -174,10 +174,10 @@ class _Promise:
         start = self._starts.longest
         if start is not None and start <= self._seconds:
             return 0
-        left = _LEFT * sum(came for _, came, _ in self._found)
+        may_be_late = _LEFT * sum(came for _, came, _ in self._found)
         for _, came, needed in sorted(self._found, key=lambda found: -found[2]):
-            left -= came
-            if left < 0:
+            may_be_late -= came
+            if may_be_late < 0:
                 return needed
         return 0
 

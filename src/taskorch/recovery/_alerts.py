@@ -752,20 +752,20 @@ class Alerts:
     def _of_types(self, rule: AlertRule) -> dict[str, Measured]:
         """What is measured of each type that has changed, or that an alert is about."""
         names = {subject for name, subject in self._watched if name == rule.name}
-        found: dict[str, Measured] = {}
+        by_type: dict[str, Measured] = {}
         for name in sorted(names.union(self._own_type.changed)):
             measured = self._own_type.measured(name)
             if measured is not None:
                 pace = self._paces.get(name)
                 sure = _surely(*measured.pop("sure_failures"))
                 rate = measured["failure_rate"]
-                found[name] = {
+                by_type[name] = {
                     **measured,
                     "sure_failure_rate": None if rate is None else min(sure, rate),
                     "avg_execution_time": None if pace is None else pace.lately,
                     "baseline_execution_time": None if pace is None else pace.usual,
                 }
-        return found
+        return by_type
 
     def _holds(
         self, rule: AlertRule, condition: Condition, measured: Measured

@@ -64,7 +64,7 @@ class UnderWay(NamedTuple):
 
 
 @attrs.define(eq=False)
-class _Seen:
+class _ComparedTask:
     """A task beside those of its type: whether it is bad, and what it takes."""
 
     name: str
@@ -75,7 +75,7 @@ class _Seen:
 
 
 @attrs.define(eq=False)
-class _Known:
+class _TypeMemory:
     """What is remembered of a type."""
 
     completed: int = 0
@@ -98,7 +98,7 @@ class _Evidence:
     def __init__(self) -> None:
         self.odds: float = 0.0
         #: Those that it comes from: what they are is not usual.
-        self.since: deque[_Seen] = deque()
+        self.since: deque[_ComparedTask] = deque()
         self.counts: Counter[tuple[str, bool]] = Counter()
         #: How high it may come in this look: a single moment proves nothing.
         self._most = inf
@@ -107,7 +107,7 @@ class _Evidence:
         """Begin a look, after which *sure* is enough."""
         self._most = min(2 * sure, self.odds + 0.7 * sure)
 
-    def note(self, seen: _Seen, usual: float) -> None:
+    def note(self, seen: _ComparedTask, usual: float) -> None:
         """Take in a task of a type of which the share *usual* is bad."""
         says = log(_OFTEN / usual if seen.is_bad else (1 - _OFTEN) / (1 - usual))
         self.odds = min(self._most, self.odds + says)
@@ -160,7 +160,7 @@ class _Shares:
         self._all[0] += ended
         self._all[1] += bad
 
-    def note(self, seen: _Seen, *, alone: bool = True) -> None:
+    def note(self, seen: _ComparedTask, *, alone: bool = True) -> None:
         """Take in a task, for all types together and for its own."""
         name = seen.name
         self.together.note(seen, self._usual(name))
@@ -216,7 +216,7 @@ class OwnType:
     def __init__(self) -> None:
         self._slow = _Shares()
         self._failed = _Shares()
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _TypeMemory] = {}
         self._is_first = True
         #: The types of which something ended before the latest look.
         self.changed: frozenset[str] = frozenset()
@@ -224,8 +224,8 @@ class OwnType:
         self._count = 0
         self._sure = _SURE
         #: Attempts that are slow already, and run.
-        self._early: dict[tuple[str, int], _Seen] = {}
-        self._latest: deque[_Seen] = deque(maxlen=_LATELY)
+        self._early: dict[tuple[str, int], _ComparedTask] = {}
+        self._latest: deque[_ComparedTask] = deque(maxlen=_LATELY)
         #: The latest tasks, of which types, and whether they failed.
         self._outcomes: deque[tuple[str, bool]] = deque(maxlen=_SINCE)
 
@@ -254,13 +254,13 @@ class OwnType:
         self._failed.begin(self._sure)
         gone = self._note_running(running, now)
         for name, (completed, failed) in counts.items():
-            known = self._known.pop(name, None) or _Known()
+            memory = self._known.pop(name, None) or _TypeMemory()
             # Those that are seen again come last: the first are forgotten.
-            self._known[name] = known
-            self._note_durations(name, known, latest.get(name, ()), gone[name])
-            good, bad = completed - known.completed, failed - known.failed
-            known.completed, known.failed = completed, failed
-            self._note_outcomes(name, known.outcomes, max(0, good), max(0, bad))
+            self._known[name] = memory
+            self._note_durations(name, memory, latest.get(name, ()), gone[name])
+            good, bad = completed - memory.completed, failed - memory.failed
+            memory.completed, memory.failed = completed, failed
+            self._note_outcomes(name, memory.outcomes, max(0, good), max(0, bad))
         self._is_first = False
         self.changed = frozenset(counts)
         for name in [*islice(self._known, max(0, len(self._known) - _TYPES))]:
@@ -282,7 +282,7 @@ class OwnType:
         for number in range(few):
             # In which order they ended between two looks is not known: evenly.
             is_bad = (number + 1) * failed // few > number * failed // few
-            self._failed.note(_Seen(name, is_bad))
+            self._failed.note(_ComparedTask(name, is_bad))
             outcomes.append(is_bad)
             self._outcomes.append((name, is_bad))
         self._failed.know(name, count - few, bad - failed)
@@ -290,32 +290,34 @@ class OwnType:
     def _note_durations(
         self,
         name: str,
-        known: _Known,
+        memory: _TypeMemory,
         latest: Sequence[tuple[float, float]],
         gone: int,
     ) -> None:
         logs = [log(max(seconds, SHORTEST)) for _, seconds in latest]
-        new = sum(ended > known.until for ended, _ in latest)
+        new = sum(ended > memory.until for ended, _ in latest)
         if latest:
-            known.until = latest[-1][0]
+            memory.until = latest[-1][0]
         if self._is_first:
-            known.usual = _middle(logs)
-            if known.usual is not None:
-                slow = sum(_is_slow(each, known.usual) for each in logs)
+            memory.usual = _middle(logs)
+            if memory.usual is not None:
+                slow = sum(_is_slow(each, memory.usual) for each in logs)
                 self._slow.know(name, len(logs), slow)
             return
         before = self._usual(name, logs[: len(logs) - new])
-        known.usual = known.usual if before is None else before
-        for taken in logs[len(logs) - new :][-_OF_LOOK:]:
-            if known.usual is not None:
-                is_slow = _is_slow(taken, known.usual)
+        memory.usual = memory.usual if before is None else before
+        for log_seconds in logs[len(logs) - new :][-_OF_LOOK:]:
+            if memory.usual is not None:
+                is_slow = _is_slow(log_seconds, memory.usual)
                 if is_slow and gone:
                     # It counted while it ran.
                     gone -= 1
                 else:
-                    self._note_slow(_Seen(name, is_slow, known.usual, taken))
+                    self._note_slow(
+                        _ComparedTask(name, is_slow, memory.usual, log_seconds)
+                    )
         after = self._usual(name, logs)
-        known.usual = known.usual if after is None else after
+        memory.usual = memory.usual if after is None else after
 
     def _usual(self, name: str, logs: Sequence[float]) -> float | None:
         """What a type usually takes, but for those that there is evidence of."""
@@ -323,25 +325,27 @@ class OwnType:
         new = counts[name, False] + counts[name, True]
         return _middle(logs[: max(_TIMED, len(logs) - new)])
 
-    def _note_slow(self, seen: _Seen) -> None:
+    def _note_slow(self, seen: _ComparedTask) -> None:
         # Of one type alone `paces` judge, by all that it took.
         self._slow.note(seen, alone=False)
         self._latest.append(seen)
 
     def _note_running(self, running: Iterable[UnderWay], now: float) -> Counter[str]:
         """Count each that is slow already; return of which types such have ended."""
-        early: dict[tuple[str, int], _Seen] = {}
+        early: dict[tuple[str, int], _ComparedTask] = {}
         for attempt in running:
-            known = self._known.get(attempt.type)
-            if known is None or known.usual is None:
+            memory = self._known.get(attempt.type)
+            if memory is None or memory.usual is None:
                 continue
             key = attempt.task_id, attempt.number
-            taken = log(max(now - attempt.since, SHORTEST))
+            log_seconds = log(max(now - attempt.since, SHORTEST))
             seen = self._early.get(key)
             if seen is not None:
-                seen.taken = taken
-            elif _is_slow(taken, known.usual):
-                seen = _Seen(attempt.type, is_bad=True, usual=known.usual, taken=taken)
+                seen.taken = log_seconds
+            elif _is_slow(log_seconds, memory.usual):
+                seen = _ComparedTask(
+                    attempt.type, is_bad=True, usual=memory.usual, taken=log_seconds
+                )
                 self._note_slow(seen)
             if seen is not None:
                 early[key] = seen
@@ -380,10 +384,10 @@ class OwnType:
 
     def measured(self, name: str) -> dict[str, Any] | None:
         """How a type fails lately, by names of metrics; None: nothing is known."""
-        known = self._known.get(name)
-        if known is None:
+        memory = self._known.get(name)
+        if memory is None:
             return None
-        outcomes, evidence = known.outcomes, self._failed.alone.get(name)
+        outcomes, evidence = memory.outcomes, self._failed.alone.get(name)
         others = [has_failed for other, has_failed in self._outcomes if other != name]
         # If all fail, that is no matter of a type; nor if there are no others.
         is_of_type = sum(others) < _WIDELY * len(others)
@@ -392,8 +396,8 @@ class OwnType:
         return {
             "failure_rate": sum(outcomes) / len(outcomes) if outcomes else None,
             "sure_failures": counts,
-            "completed": known.completed,
-            "failed": known.failed,
+            "completed": memory.completed,
+            "failed": memory.failed,
         }
 
     def slowed(self) -> dict[str, int]:
