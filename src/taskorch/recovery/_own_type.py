@@ -145,7 +145,7 @@ class _Shares:
     def __init__(self) -> None:
         self.together = _Evidence()
         self.alone: dict[str, _Evidence] = {}
-        self._all = list(_BEGINNING)
+        self._all: list[int] = [*_BEGINNING]
         self._of: dict[str, tuple[int, int]] = {}
 
     def begin(self, sure: float) -> None:
