@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 #: Ids that are named of each cause of failures.
 _NAMED: Final = 100
-#: What differs between failures for one cause.
-#: What an error says that was raised before a restart, and how calls of ours begin.
+#: What an error says that was raised before a restart.
 _EARLIER: Final = r"^in an earlier life, on [\d-]+ [\d:]+ UTC: "
-_CALL: Final = "orch."
+#: What a hint has in brackets, at the end of a message: a call of ours, or a log file.
+_HINT: Final = r" \((?=see |[^()]*\borch\.)(?:[^()]|\([^()]*\))*\)$"
+#: What differs between failures for one cause.
 _VARYING: Final = r"(?i)0x[0-9a-f]+|\d+"
 
 
@@ -357,11 +358,8 @@ class FailureCause:
             error_type: The class of its error.
             message: What its error says.
         """
-        pattern = re.sub(_EARLIER, "", message)
-        hint = pattern.rfind(" (")
-        if hint > 0 and _CALL in pattern[hint:] and pattern.endswith(")"):
-            # What is to be done differs from task to task, and from life to life.
-            pattern = pattern[:hint]
+        # What is to be done differs from task to task, and from life to life.
+        pattern = re.sub(_HINT, "", re.sub(_EARLIER, "", message))
         pattern = pattern.replace(task_id, "TASK")
         # In a workflow, messages of ours have the id that it has there. Elsewhere a
         # word that is the same may be what failed.

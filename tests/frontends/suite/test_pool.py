@@ -23,7 +23,7 @@ agent_limits: {{total_cpu_cores: 3, total_memory_mb: 300}}
 resource_allocation: {{unit_tests: {{memory_mb: 10, timeout_seconds: 200}}}}
 """
 FAILING = """
-templates: {t: {command: [sh, -c, 'echo no room in $0; exit 3', "{id}"]}}
+templates: {t: {command: [sh, -c, 'echo no room; exit 3']}}
 orchestrator:
   task_definitions: {unit_tests: [{id: A, template: t}, {id: B, template: t}]}
 """

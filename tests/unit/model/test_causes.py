@@ -26,6 +26,7 @@ def cause(task_id, message):
             ("n/a", "no disk (orch.rerun_task('n/a') runs it again)"),
             ("n/b", "no disk (call orch.rerun_task('n/b'))"),
         ),
+        (("s/A", "no room (see out/logs/A.2.log)"), ("s/B", "no room (see out/logs/B.2.log)")),
     ],
 )  # fmt: skip
 def test_hints_numbers_ids_and_restarts_make_no_other_cause(one, other):
