@@ -111,6 +111,7 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "owner": None,
             "elastic": None,
             "run": None,
+            "allow_failure": False,
             "writes": (),
             "budget": "",
             "spends": (),
@@ -164,6 +165,7 @@ def test_a_task_that_fails_tells_type_and_message() -> None:
             "failure_class": "logic_error",
             "root_causes": (),
             "caller": "",
+            "allowed": False,
         }
 
 
