@@ -75,7 +75,7 @@ def test_the_orchestrator_of_a_module_is_served(tmp_path, name):
         (["-m", "app_for_faults", "--journal", "runs.db"], "serve one of these"),
         ([], "serve one of these"),
         (["--journal", "runs.db", "--agents"], "--agents is for an orchestrator"),
-        (["--config", "suite.yaml", "--host", "x"], "--host is for an orchestrator"),
+        (["--config", "suite.yaml", "--url", "x"], "--url is for an orchestrator"),
     ],
 )
 def test_what_cannot_be_served_is_refused(tmp_path, monkeypatch, capsys, words, said):

@@ -53,6 +53,8 @@ ABOVE = {
 }
 ACTS = {call: verb for call, verb in VERBS.items() if verb.request and verb.changes}
 LOOKS = {call: verb for call, verb in VERBS.items() if verb.method == "GET"}
+#: What arguments that say who acts are called.
+SAY_WHO = {"by", "requested_by", "source"}
 #: Who a hold belongs to: anybody may end it.
 OF_OTHERS = {"release_starts"}
 POLICIES = {
@@ -85,7 +87,7 @@ def is_of_night(verb):
 
 def names_of(verb):
     """Arguments that say who acts."""
-    return [each for each in verb.arguments if each.says_who]
+    return [each for each in verb.arguments if each.name in SAY_WHO]
 
 
 def ways(who, verb):

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded
@@ -87,6 +87,7 @@ class Notifier:
         delivered: Messages that it has taken.
         lost: Messages that it has not taken after all attempts.
         trouble: Why the latest was not taken; empty if it was.
+        page: Says where people reach the dashboard; "": nobody knows.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Notifier:
         self.delivered: int = 0
         self.lost: int = 0
         self.trouble: str = ""
+        self.page: Callable[[], str] = str
         self._orch = orch
         self._send = send
         self._attempts = attempts
@@ -244,6 +246,9 @@ class Notifier:
         _remember(self._numbers, number, "")
         message = {"message_id": number, **message}
         message.setdefault("timestamp", stamp(self._now(), "microseconds"))
+        page = self.page()
+        if page:
+            message["link"] = f"{page.rstrip('/')}/{_view_of(message)}"
         for attempt in range(self._attempts):
             if attempt and self._closed.wait(_PAUSES.after(attempt - 1)):
                 break
@@ -292,6 +297,18 @@ def _name_of(message: Mapping[str, Any]) -> str | None:
     """The id of what *message* is about, if it has one."""
     name: str | None = message.get("id", message.get("escalation_id"))
     return name
+
+
+def _view_of(message: Mapping[str, Any]) -> str:
+    """The part of the dashboard that shows what *message* is about."""
+    kind = message["message_type"]
+    if kind in ("question", "reminder", "escalation"):
+        return "#/questions"
+    places = {"runs": "run", "task": "task_id", "schedules": "schedule"}
+    for view, field in places.items():
+        if message.get(field):
+            return f"#/{view}/{quote(str(message[field]), safe='')}"
+    return "#/"
 
 
 def _remember(remembered: dict[Any, str], key: Any, value: str) -> None:

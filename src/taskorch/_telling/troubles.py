@@ -258,6 +258,8 @@ class TroubleTeller:
         self._orch = orch
         self._rt: Runtime = runtime
         self.notifiers: list[Notifier] = []
+        #: Where people reach the dashboard, which messages name; "": nobody serves it.
+        self.page = ""
         self._troubles = Troubles()
         #: Of each schedule whose latest slots were passed over, the sentence on that.
         self._skipped: dict[str, str] = {}
@@ -311,6 +313,7 @@ class TroubleTeller:
 
     def add(self, notifier: Notifier) -> None:
         """Tell a receiver from now on, and what is in trouble already."""
+        notifier.page = lambda: self.page
 
         def join(_: None) -> None:
             self.notifiers.append(notifier)

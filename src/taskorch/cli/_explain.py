@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from taskorch.cli import OK
 from taskorch.cli._source import Reader, reader_of
@@ -12,11 +13,14 @@ from taskorch.cli._terminal import (
     add_json,
     add_traceback,
     in_commands,
+    line,
     print_json,
     tell_left_out,
     tracebacks,
 )
+from taskorch.errors import UnknownTaskError
 from taskorch.reading import JournalReader
+from taskorch.reading._why import explain_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "task",
         metavar="TASK",
         nargs="?",
-        help="its id; without one, all that can never proceed is told, by cause",
+        help="its id, that of a run, or the name of a schedule; without one, all that "
+        "can never proceed is told, by cause",
     )
     add_at(parser)
     add_traceback(parser)
@@ -40,9 +45,26 @@ def _run(args: argparse.Namespace) -> int:
         return _answer(args, reader)
 
 
+def _tell_whole(args: argparse.Namespace, whole: dict[str, Any]) -> int:
+    """Say why a run, or what a schedule makes, is as it is."""
+    if args.json:
+        print_json(whole)
+        return OK
+    print(in_commands(whole["text"], args.journal))
+    command = "runs" if "run" in whole else "schedules"
+    print(f"\ntaskorch {command} {line(args.journal)} show {line(args.task)}")
+    return OK
+
+
 def _answer(args: argparse.Namespace, reader: Reader) -> int:
     if args.task is not None:
-        explanation = reader.explain(args.task)
+        try:
+            explanation = reader.explain(args.task)
+        except UnknownTaskError:
+            whole = explain_whole(reader, args.task)
+            if whole is None:
+                raise
+            return _tell_whole(args, whole)
         if args.json:
             print_json(explanation.to_dict())
         else:

@@ -19,9 +19,12 @@ from taskorch.cli import FAILED, OK
 from taskorch.cli._target import settings_for
 from taskorch.cli._terminal import (
     add_json,
+    add_listen,
     coloured,
+    hosts_of,
     on_signals,
     print_json,
+    tell_listening,
     token_of_environment,
 )
 from taskorch.client import Client
@@ -60,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--port", type=int, metavar="N", help="take commands over HTTP; 0: a free port"
     )
+    add_listen(run)
     add_json(run)
     for name, act, purpose in (
         ("status", _status, "show how far a job of a service is"),
@@ -105,7 +109,7 @@ def _run(args: argparse.Namespace) -> int:
         for body in bodies:
             jobs.assign_job(body)
         if args.port is not None:
-            _serve(jobs, orch, args.port, is_json=args.json)
+            _serve(jobs, orch, args)
         orch.wait()
         statuses = [jobs.status(body["job_id"]) for body in bodies]
     for status in statuses:
@@ -113,19 +117,21 @@ def _run(args: argparse.Namespace) -> int:
     return OK if all(one["state"] == "completed" for one in statuses) else FAILED
 
 
-def _serve(jobs: JobSystem, orch: Any, port: int, *, is_json: bool) -> None:
+def _serve(jobs: JobSystem, orch: Any, args: argparse.Namespace) -> None:
     from taskorch.frontends.service import create_app, new_token, serve  # noqa: PLC0415
 
     preset = token_of_environment(keep=False)
     token = preset or new_token()
     # What is on standard output is read by a program.
-    tell = partial(print, file=sys.stderr if is_json else sys.stdout, flush=True)
+    tell = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
     asked = threading.Event()
+    app = create_app(orch, token=token, hosts=hosts_of(args), jobs=jobs)
     with (
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
-        serve(create_app(orch, token=token, jobs=jobs), port=port) as server,
+        serve(app, host=args.listen, port=args.port) as server,
     ):
         tell(f"jobs: {server.url}{jobs.endpoint}")
+        tell_listening(args, server.port)
         if not preset:
             tell(f"token: {token}")
         for hook, bound in jobs.hooks().items():

@@ -6,7 +6,6 @@ import argparse
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +140,6 @@ class ServicePlace(ServiceReader):
         self.hold_starts = client.hold_starts
         self.release_starts = client.release_starts
         self.schedules = client.schedules
-        self.schedule = partial(client.schedule, count=5)
 
     def __repr__(self) -> str:
         return "the service"

@@ -17,11 +17,14 @@ from taskorch.cli._target import settings_for
 from taskorch.cli._terminal import (
     add_allow,
     add_at,
+    add_listen,
+    hosts_of,
     is_terminal,
     logged,
     on_signals,
     port,
     tell_left_out,
+    tell_listening,
     token_of,
 )
 from taskorch.errors import InvalidTaskError
@@ -93,12 +96,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="of FILE.py: let workers come and ask for work, as `taskorch agent` does",
     )
+    add_listen(parser)
     parser.add_argument(
-        "--host",
-        action="append",
-        metavar="NAME",
-        help="of FILE.py: a name by which it may be called, besides those of this "
-        "machine",
+        "--url",
+        metavar="URL",
+        help="of FILE.py: where people reach the dashboard, such as "
+        "https://tasks.example.org: messages have links to it",
     )
     parser.add_argument(
         "--mcp",
@@ -142,7 +145,7 @@ def _run(args: argparse.Namespace) -> int:
 
         return serve_file(args)
     kind = "a suite" if args.journal is None else "a journal"
-    for name in ("functions", "agents", "host"):
+    for name in ("functions", "agents", "url"):
         if getattr(args, name):
             msg = f"--{name} is for an orchestrator, and not for {kind}"
             raise InvalidTaskError(msg)
@@ -159,14 +162,22 @@ def _serve_journal(args: argparse.Namespace) -> int:
     name = without_password(args.journal)
     reader = JournalReader(args.journal, at=args.at)
     tell_left_out(reader)
-    app = recorded_app(reader, token=token, journal=name, tokens=args.tokens)
+    app = recorded_app(
+        *(reader,),
+        token=token,
+        hosts=hosts_of(args),
+        journal=name,
+        tokens=args.tokens,
+    )
+    number = _PORT if args.port is None else args.port
     asked = threading.Event()
     with (
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
-        serve(app, port=_PORT if args.port is None else args.port) as server,
+        serve(app, host=args.listen, port=number) as server,
     ):
         server.token = token if is_new or is_terminal() else None
         print(f"{name}: {server.url}")
+        tell_listening(args, server.port)
         print(f"page: {server.page}")
         if is_new:
             print(f"token: {token}")
@@ -214,15 +225,20 @@ def _serve_suite(args: argparse.Namespace) -> int:
     number = watch.api_port if args.port is None else args.port
     metrics = watch.metrics_port if args.metrics_port is None else args.metrics_port
     asked = threading.Event()
+    apps = (
+        make(runs, token=token, hosts=hosts_of(args), tokens=tokens)
+        for make in (suite_app, metrics_app)
+    )
     with (
         # Before anybody can know that it is there.
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         logged(watch.log_level),
-        serve(suite_app(runs, token=token, tokens=tokens), port=number) as api,
-        serve(metrics_app(runs, token=token, tokens=tokens), port=metrics) as numbers,
+        serve(next(apps), host=args.listen, port=number) as api,
+        serve(next(apps), host=args.listen, port=metrics) as numbers,
     ):
         api.token = token if is_new or is_terminal() else None
         print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
+        tell_listening(args, api.port, numbers.port)
         if is_new:
             print(f"token: {token}")
         print(f"page: {api.page}")

@@ -19,7 +19,14 @@ from typing import Any, Final
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
 from taskorch.cli._target import check_settings
-from taskorch.cli._terminal import is_terminal, logged, on_signals, token_of
+from taskorch.cli._terminal import (
+    hosts_of,
+    is_terminal,
+    logged,
+    on_signals,
+    tell_listening,
+    token_of,
+)
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.kit.described import declared
 from taskorch.kit.fence import log_of
@@ -44,13 +51,12 @@ def serve_file(args: argparse.Namespace) -> int:
     """Start the orchestrator of a file or module, and serve it until a signal comes."""
     # They are of extras, and take their time.
     from taskorch.frontends.service import create_app, serve  # noqa: PLC0415
-    from taskorch.frontends.service._guard import LOOPBACK  # noqa: PLC0415
 
     token, is_new = token_of(args)
     source = args.module or ", ".join(map(str, args.files))
     port = 8080 if args.port is None else args.port
     asked = threading.Event()
-    waiting = ProbesWhileWaiting(str(source), port)
+    waiting = ProbesWhileWaiting(str(source), port, args.listen)
 
     def end(*_: object) -> None:
         asked.set()
@@ -67,6 +73,9 @@ def serve_file(args: argparse.Namespace) -> int:
                     else orchestrator_named(args.module)
                 )
                 check_settings(orch, str(source))
+                # What is told as it starts has links, too.
+                at = args.url or f"http://127.0.0.1:{port}"
+                orch._teller().page = at  # noqa: SLF001 - as `create_app` says it
                 orch.start()
         except KeyboardInterrupt:
             if not asked.is_set():
@@ -78,15 +87,17 @@ def serve_file(args: argparse.Namespace) -> int:
                 orch,
                 token=token,
                 functions=_decorated(modules) if args.functions else None,
-                hosts=[*LOOPBACK, *(args.host or ())],
+                hosts=hosts_of(args),
                 agents=args.agents,
                 page=True,
                 mcp=tools,
                 tokens=args.tokens,
+                url=args.url,
             )
-            with serve(app, port=port) as api:
+            with serve(app, host=args.listen, port=port) as api:
                 # Its tools are at /mcp there, if it has any.
                 print(f"{source}: {api.url}")
+                tell_listening(args, api.port)
                 # In a terminal, whoever started it reads the code that lets them in.
                 api.token = token if is_new or is_terminal() else None
                 print(f"page: {api.page}")
@@ -140,7 +151,8 @@ class ProbesWhileWaiting:
     `/livez` says that the process is there, and all else that it waits.
     """
 
-    def __init__(self, source: str, port: int) -> None:
+    def __init__(self, source: str, port: int, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.is_over = False
         self._what = source
         self._port = port
@@ -168,7 +180,8 @@ class ProbesWhileWaiting:
             if self.is_over:
                 return
             try:
-                self._server = serve(waiting_app(self._what), port=self._port)
+                app = waiting_app(self._what)
+                self._server = serve(app, host=self._host, port=self._port)
             except OSError as error:
                 # It is said again, and ends the command, once it is served.
                 _LOG.warning("port %d cannot be had yet: %s", self._port, error)

@@ -203,6 +203,10 @@ class ServiceReader:
         """See `JournalReader.explain`."""
         return InWords(self.client.explain(task_id, remedies="calls"))
 
+    def schedule(self, name: str) -> dict[str, Any]:
+        """See `Client.schedule`."""
+        return self.client.schedule(name)
+
     def stuck(self) -> tuple[InWords, ...]:
         """See `JournalReader.stuck`."""
         return tuple(map(InWords, self.client.stuck(remedies="calls")))

@@ -12,8 +12,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any, Final, TextIO
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
@@ -371,6 +372,43 @@ def port(text: str) -> int:
         return int(text)
     msg = f"{text!r} is no port"
     raise argparse.ArgumentTypeError(msg)
+
+
+def add_listen(parser: argparse.ArgumentParser) -> None:
+    """Add the address at which a service listens."""
+    parser.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="the address of this machine that it listens on (127.0.0.1); others reach "
+        "0.0.0.0, by a name of --host, and need a token",
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        metavar="NAME",
+        help="a name by which it may be called, besides those of this machine",
+    )
+
+
+def hosts_of(args: argparse.Namespace) -> list[str]:
+    """The names by which a service may be called."""
+    from taskorch.frontends.service._guard import LOOPBACK  # noqa: PLC0415
+
+    with suppress(ValueError):
+        if ip_address(args.listen).is_unspecified:
+            return [*LOOPBACK, *(args.host or ())]
+    return [*dict.fromkeys([*LOOPBACK, args.listen, *(args.host or ())])]
+
+
+def tell_listening(args: argparse.Namespace, *ports: int) -> None:
+    """Say who may call a service that others reach, and what they must know."""
+    if args.listen in ("localhost", "::1") or args.listen.startswith("127."):
+        return
+    at = ", ".join(f"{args.listen} port {number}" for number in ports)
+    names = ", ".join(hosts_of(args))
+    text = f"it listens on {at}, is called {names}, and what is sent is not encrypted"
+    print(f"taskorch: {text}: in a network of others, use TLS", file=sys.stderr)
 
 
 def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:

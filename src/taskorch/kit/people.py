@@ -5,13 +5,13 @@ Whoever lets somebody in, as the service does, names the caller for the time of 
 request: `asking(caller)`. What is done then knows whom it is done for: `caller()`.
 In a program that calls an orchestrator itself there is no caller: None.
 
-Decision: 0221.
+Decisions: 0221, 0281.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -20,6 +20,8 @@ import attrs
 
 #: How a token begins that proves a name; programs that look for secrets find it so.
 NAMED_TOKEN: Final = "tko"  # noqa: S105 - of no token
+#: How the name of a role begins that stands among those of people: `role:approver`.
+ROLE: Final = "role:"
 #: What lets its holder act under another name.
 SPEAK_FOR: Final = "speak_for"
 
@@ -98,6 +100,26 @@ def person(name: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", name).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def role_in(name: str) -> str:
+    """The role that a name among those who may answer stands for; "": a person."""
+    return name.removeprefix(ROLE) if name.startswith(ROLE) else ""
+
+
+def is_among(by: str, names: Iterable[str]) -> bool:
+    """
+    Whether *by* is one of *names*, or has a role that stands among them.
+
+    Only a token proves a role, and only of its holder.
+    """
+    who, key = caller(), person(by)
+    has = frozenset[str]()
+    if who is not None and who.name and person(who.name) == key:
+        has = who.roles | (who.grants or frozenset())
+    return any(
+        role_in(each) in has if role_in(each) else person(each) == key for each in names
+    )
 
 
 def may_speak_as(name: object) -> bool:

@@ -17,7 +17,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_answerer, check_seconds, is_name, to_seconds
 from taskorch.kit.frozen import frozen, shown
 from taskorch.kit.limits import MAX_NAME
-from taskorch.kit.people import person
+from taskorch.kit.people import is_among, person, role_in
 from taskorch.kit.plain import fields_of, plain
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
@@ -154,7 +154,7 @@ class Question(Wait):
         text: What is asked.
         options: The choices.
         no: Choices by which the task fails.
-        who: Who may answer; None is anybody.
+        who: Who may answer, by name or as `role:approver`; None is anybody.
         quorum: Equal answers that it needs.
         not_by: Who may not.
         asked_by: Who asks.
@@ -196,7 +196,11 @@ class Question(Wait):
         if type(quorum) is not int or quorum < 1:
             msg = f"quorum: a number of people from 1 is needed, not {show(quorum)}"
             raise InvalidTaskError(msg)
-        if self.who is not None and len(self.may_answer) < self.quorum:
+        for name in filter(role_in, self.not_by):
+            msg = f"not_by: {show(name)} is a role, and people are named there"
+            raise InvalidTaskError(msg, hint="who= takes roles")
+        is_few = not self._has_roles and len(self.may_answer) < self.quorum
+        if self.who is not None and is_few:
             may = ", ".join(self.may_answer) or "nobody"
             msg = f"quorum: {self.quorum} must agree, and {may} may answer"
             raise InvalidTaskError(msg, hint="name more of them in who=")
@@ -214,14 +218,21 @@ class Question(Wait):
             people.pop(person(name), None)
         return tuple(people.values())
 
+    @property
+    def _has_roles(self) -> bool:
+        """Whether nobody knows how many people may answer."""
+        return any(map(role_in, self.who or ()))
+
     def why_not(self, by: str) -> str:
         """Why *by* may not answer; empty if they may."""
         who = person(by)
         if who in map(person, self.not_by):
             is_asking = self.asked_by is not None and who == person(self.asked_by)
             return f"{by}{' asks, and' * is_asking} may not answer it"
-        if self.who is not None and who not in map(person, self.who):
-            return f"{by} is none of those who may: {', '.join(self.may_answer)}"
+        if self.who is not None and not is_among(by, self.who):
+            why = f"{by} is none of those who may: {', '.join(self._answerers)}"
+            proof = "; a named token of the service proves a role"
+            return f"{why}{proof * self._has_roles}"
         return ""
 
     def keeps(self, task_id: str, result: Any, now: int) -> tuple[str, str, Any] | None:
@@ -235,10 +246,18 @@ class Question(Wait):
         return None
 
     @property
+    def _answerers(self) -> list[str]:
+        """Those of `who` that may answer, in words."""
+        return [
+            f"anybody with the role {role}" if (role := role_in(name)) else name
+            for name in self.may_answer
+        ]
+
+    @property
     def whom(self) -> str:
         """Who may answer, and how many must agree, in words."""
         but = f" but {some(self.not_by)}" if self.not_by else ""
-        whom = f"anybody{but}" if self.who is None else some(self.may_answer)
+        whom = f"anybody{but}" if self.who is None else some(self._answerers)
         agree = f"; {self.quorum} must agree" if self.quorum > 1 else ""
         return f"{whom} may answer{agree}"
 
@@ -258,7 +277,7 @@ class Question(Wait):
             voters.add(person(by))
             if choice in self.no or counts[choice] >= self.quorum:
                 return choice
-        if self.who is None:
+        if self.who is None or self._has_roles:
             return None
         outstanding = sum(person(name) not in voters for name in self.may_answer)
         can = any(choice in self.no for choice in self.options) and outstanding
@@ -280,7 +299,7 @@ class OpenQuestion:
             `escalation/load@2` when people are asked about that task again.
         text: What is asked.
         options: The choices.
-        who: Who may answer; None is anybody.
+        who: Who may answer, by name or as `role:approver`; None is anybody.
         quorum: Equal answers that it needs.
         not_by: Who may not.
         asked_at: Since when it waits: seconds since the epoch.

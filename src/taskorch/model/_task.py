@@ -478,7 +478,8 @@ class Task(Generic[T]):
             options: The choices.
             no: Those of them by which it fails; None: `reject` and `no`, if there. A
                 no of one person stands at once, whatever the quorum is.
-            who: Who may answer, by their names; None is anybody.
+            who: Who may answer, by their names; None is anybody. `role:approver` is
+                whoever has a named token with this role.
             quorum: How many people must make the same choice.
             not_by: Who may not answer; `"requester"` stands for who asks.
             asked_by: Who asks; None is its `owner`.

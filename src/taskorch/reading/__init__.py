@@ -14,6 +14,7 @@ nothing is written, decided or begun. How a file or a table is read is in `journ
 - `_past`: a journal as it was.
 - `_runs`: what became of each run, folded from events.
 - `_nights`: the grid of nights, the list of runs, one run: of an orchestrator, too.
+- `_why`: why a run, or what a schedule makes, is as it is.
 """
 
 from taskorch.reading._reader import JournalOwner as JournalOwner

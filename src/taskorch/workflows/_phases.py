@@ -84,7 +84,8 @@ class Approval:
     Args:
         timeout: Seconds after which nobody having approved means no; None waits for
             ever.
-        who: Who may approve or reject, by their names; None is anybody.
+        who: Who may approve or reject, by their names, or as `role:approver`; None is
+            anybody.
         quorum: How many must approve. One who rejects is enough.
         not_by: Who may not.
         remind: Seconds between two reminders; None: there are none.

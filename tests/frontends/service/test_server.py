@@ -238,9 +238,11 @@ def test_a_port_that_is_taken():
     "host", ["0.0.0.0", "::", "192.0.2.1", "example.org", "", None]
 )
 def test_others_than_this_machine_do_not_reach_it(host):
-    with pytest.raises(InvalidTaskError, match="only this machine") as caught:
+    with pytest.raises(
+        InvalidTaskError, match=r"asks nobody for a token|no address"
+    ) as caught:
         serve(create_app(TaskOrchestrator(), token=None), host=host)
-    assert "proxy" in caught.value.hint
+    assert "127.0.0.1" in caught.value.hint
 
 
 @pytest.mark.parametrize("port", [-1, 65_536, "80", True, None])

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Mapping
 from glob import escape
-from itertools import islice
 from time import monotonic
 from typing import Any, Final
 
@@ -23,13 +21,14 @@ from taskorch._verbs.remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.events import Event, fields_of, signal_name
 from taskorch.kit.backoff import Backoff
-from taskorch.kit.people import person as person_key
+from taskorch.kit.people import is_among
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.verbs import Verb
 from taskorch.kit.visible import visible
 from taskorch.kit.words import in_a_line, some
-from taskorch.model import MadeFor, TaskFilter, TaskState
+from taskorch.model import TaskFilter, TaskState
 from taskorch.model.ids import stem_of, task_of_escalation
+from taskorch.reading._why import explain_whole, waited_for
 
 #: Tasks that `find` lists, and the most that it does.
 ROWS: Final = 20
@@ -48,9 +47,6 @@ _ROW: Final = (
 )
 #: Tasks in a row that wait for each other, and are followed to the first of them.
 _DEEP: Final = 30
-#: Tasks of a run, or of a schedule, that are explained, and that are looked at for it.
-_FEW: Final = 5
-_LOOKED_AT: Final = 50
 #: Events that a resource has.
 _EVENTS: Final = 100
 #: What a model does with a question that is not for it.
@@ -172,11 +168,11 @@ def why(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     try:
         explanation = place.explain(name)
     except UnknownTaskError as error:
-        # What a schedule makes is named as the tasks of a run are.
-        answer = _why_of_schedule(place, name) or _why_of_run(place, name)
-        if answer is None:
+        whole = explain_whole(place, name)
+        if whole is None:
             error.hint = error.hint or "find lists tasks"
             raise
+        answer: dict[str, Any] = all_in_tools(whole)
         return answer
     answer = _in_words(explanation)
     root = _root(place, explanation)
@@ -196,7 +192,7 @@ def _root(place: Any, explanation: Any) -> Any:
     root: Any = None
     seen: set[str] = set()
     while len(seen) < _DEEP:
-        waits = _waited_for(explanation)
+        waits = waited_for(explanation)
         if waits is None or waits in seen:
             break
         seen.add(waits)
@@ -208,14 +204,6 @@ def _root(place: Any, explanation: Any) -> Any:
     return root
 
 
-def _waited_for(explanation: Any) -> str | None:
-    """The first of the tasks that keep another from starting."""
-    document = explanation.to_dict()
-    blockers = [*document.get("blockers", ()), *document.get("then", ())]
-    names = [each.get("name") for each in blockers if each["kind"] == "dependency"]
-    return next(filter(None, names), None)
-
-
 def brief(explanation: Any) -> str:
     """The sentence that says how a task stands, and that which says why."""
     document = explanation.to_dict()
@@ -225,75 +213,6 @@ def brief(explanation: Any) -> str:
     causes = [each["detail"] for each in blockers if each["kind"] != "terminal"]
     sentences = [first, *causes[:1]]
     return in_tools(in_a_line(visible(" ".join(sentences))))
-
-
-def _why_of_run(place: Any, name: str) -> dict[str, Any] | None:
-    """Why the tasks of a run are as they are; None: there is no run of this name."""
-    counts: Counter[str] = Counter()
-    failed: deque[str] = deque(maxlen=_FEW)
-    waiting: list[str] = []
-    for status in place.tasks(TaskFilter(id=f"{escape(name)}/*")):
-        if status.rerun:
-            # A later run of that task stands for it.
-            continue
-        counts[status.state.value] += 1
-        if status.state is TaskState.FAILED:
-            failed.append(status.task_id)
-        elif not status.state.is_terminal and len(waiting) < _LOOKED_AT:
-            waiting.append(status.task_id)
-    if not counts:
-        return None
-    many = some([f"{count:,} {state}" for state, count in counts.items()])
-    # What others wait for stands first; those, it explains.
-    causes = [*failed, *_roots(place, waiting)][:_FEW]
-    texts = [f"Of the tasks of the run {name}, {many}."]
-    texts += _explained(place, causes)
-    return {"text": "\n\n".join(texts), "run": name, "counts": dict(counts)}
-
-
-def _roots(place: Any, names: list[str]) -> list[str]:
-    """Those of the tasks that wait for no other task; if there is none, the first."""
-    roots: list[str] = []
-    for name in names:
-        if len(roots) == _FEW:
-            break
-        with suppress(UnknownTaskError):
-            if _waited_for(place.explain(name)) is None:
-                roots.append(name)
-    return roots or names[:1]
-
-
-def _explained(place: Any, names: Iterable[str]) -> list[str]:
-    texts = []
-    for name in names:
-        with suppress(UnknownTaskError):
-            texts.append(all_in_tools(str(place.explain(name))))
-    return texts
-
-
-def _why_of_schedule(place: Any, name: str) -> dict[str, Any] | None:
-    """How a schedule stands, and what it made that is not well; None: there is none."""
-    if not hasattr(place, "schedule"):
-        return None
-    try:
-        schedule = place.schedule(name)
-    except UnknownTaskError:
-        return None
-    broken = TaskFilter("failed", mended=False, metadata={MadeFor.SCHEDULE: name})
-    failed = deque((each.task_id for each in place.tasks(broken)), maxlen=_FEW)
-    live: list[str] = []
-    for made_id in schedule["running"]:
-        live += [made_id, *_live(place, made_id)]
-    texts = [in_tools(schedule["text"])]
-    texts += _explained(place, [*failed, *_roots(place, live)][:_FEW])
-    return {"text": "\n\n".join(texts), "schedule": name}
-
-
-def _live(place: Any, run: str) -> list[str]:
-    """The first tasks of a run that have not ended."""
-    statuses = place.tasks(TaskFilter(id=f"{escape(run)}/*"))
-    live = (each.task_id for each in statuses if not each.state.is_terminal)
-    return [*islice(live, _LOOKED_AT)]
 
 
 def _troubles(place: Any) -> dict[str, Any]:
@@ -427,12 +346,8 @@ def form(place: Any, values: Mapping[str, Any], caller: ToolUser) -> Form | None
     if asked is None:
         # It is refused as an answer is.
         return None
-    key = person_key(person)
-    who, not_by = (
-        None if asked[name] is None else {person_key(each) for each in asked[name]}
-        for name in ("who", "not_by")
-    )
-    if (who and key not in who) or key in (not_by or ()):
+    who, not_by = asked["who"], asked["not_by"]
+    if (who and not is_among(person, who)) or is_among(person, not_by or ()):
         msg = f"question {name} is not for {person}"
         raise AnswerRefusedError(msg, hint="tell a person that it waits", task_id=name)
     details = asked["details"]
@@ -496,8 +411,7 @@ def answer(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str,
         hint = f"open are {some(names)}" if names else "no question is open"
         raise AnswerRefusedError(msg, hint=hint)
     why = f"; {caller.cannot_ask}" if caller.cannot_ask else ""
-    named = {person_key(each) for each in asked["who"] or ()}
-    if not caller.is_person and person_key(caller.by) not in named:
+    if not caller.is_person and not is_among(caller.by, asked["who"] or ()):
         # Where anybody may answer, any person is meant.
         msg = f"question {name} is for people: its `who` does not name {caller.by}{why}"
         raise AnswerRefusedError(msg, hint=_TO_PEOPLE, task_id=name)

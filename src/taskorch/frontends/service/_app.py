@@ -46,6 +46,7 @@ from taskorch.frontends.service._guard import (
     Doors,
     RequestGuard,
     check_hosts,
+    host_of,
     sends_body,
 )
 from taskorch.frontends.service._health import INSTANCES, Overviews, probes
@@ -96,6 +97,7 @@ def create_app(
     mcp: Collection[str] | None = None,
     tokens: Tokens | str | os.PathLike[str] | None = None,
     identity: Identity | None = None,
+    url: str | None = None,
 ) -> Starlette:
     """
     Make an ASGI app through which other programs use an orchestrator.
@@ -131,13 +133,24 @@ def create_app(
         tokens: Named tokens, or the path of their file: each request has one of these,
             or *token*, and may do what the roles of its holder allow.
         identity: Another way to know who asks, such as a `ProxyHeader`.
+        url: Where people reach the dashboard, such as `https://orders.example.org`.
+            Messages of `orch.notify` have links to it, and the app may be called by
+            this name. None: links begin with the address of the server.
 
     Raises:
         ImportError: *mcp* needs `pip install 'taskorch[mcp]'`.
         InvalidTaskError: The token is too short, *hosts* is no collection, *mcp* has
             a name that is none, or the file of *tokens* is damaged.
     """
-    orch._teller()  # noqa: SLF001 - whoever is served has nobody to ask
+    # Whoever is served has nobody to ask.
+    teller = orch._teller()  # noqa: SLF001 - see above
+    if url is not None:
+        hosts = [*check_hosts(hosts), host_of(url)]
+        teller.page = url
+
+    def served_at(address: str) -> None:
+        teller.page = teller.page if url is not None or not page else address
+
     feed = Feed(orch.signals, journal)
     tenancy = Tenancy(lambda: orch)
     brought = Submissions(orch, functions or {}, tenancy, programs=programs)
@@ -163,7 +176,7 @@ def create_app(
         feed.close()
         remote_agents.close()
 
-    return make_app(
+    app = make_app(
         [
             *probes(orch),
             *brought.operations(),
@@ -187,6 +200,8 @@ def create_app(
         routes=() if path is None else [path.route],
         life=nullcontext if path is None else path.life,
     )
+    app.state.served_at = served_at
+    return app
 
 
 def _path_of_tools(
@@ -300,6 +315,7 @@ def make_app(
     app.router.redirect_slashes = False
     app.state.close = close
     app.state.doors = doors
+    app.state.is_open = doors.is_open
     app.state.operations = every
     app.state.refused = refused
     return app

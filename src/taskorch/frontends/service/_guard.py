@@ -288,6 +288,22 @@ def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
     raise InvalidTaskError(msg, hint="hosts=['orders.example.org']")
 
 
+def host_of(url: str) -> str:
+    """
+    The name in an address of a service.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    untyped: object = url
+    with suppress(ValueError):
+        parts = urlsplit(untyped) if isinstance(untyped, str) else urlsplit("")
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.fragment:
+            return parts.hostname
+    msg = f"url: {show(untyped)} is no address of a dashboard"
+    raise InvalidTaskError(msg, hint="https://orders.example.org")
+
+
 class _Bucket:
     """A token bucket: requests per second, and at once."""
 

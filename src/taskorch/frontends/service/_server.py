@@ -9,7 +9,6 @@ import select
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from ipaddress import ip_address
 from itertools import islice
 from operator import attrgetter
@@ -278,6 +277,9 @@ class Server:
 
     def __init__(self, app: Starlette, listener: socket.socket, host: str) -> None:
         self.port: int = listener.getsockname()[1]
+        if ip_address(host).is_unspecified:
+            # Whoever is on this machine asks so; others know its names.
+            host = "::1" if ":" in host else "127.0.0.1"
         name = f"[{host}]" if ":" in host else host
         self.url: str = f"http://{name}:{self.port}"
         self._app = app
@@ -358,28 +360,29 @@ def serve(app: Starlette, *, host: str = "127.0.0.1", port: int = 8080) -> Serve
     """
     Serve an app on this machine, on a thread of its own.
 
-    Others reach it through a proxy that speaks TLS and asks by a name of `hosts`.
+    Others reach it through a proxy that speaks TLS and asks by a name of `hosts`; or
+    they reach *host*, in a network where what they send may be read.
 
     Args:
         app: Made by `create_app`.
-        host: An address of this machine for itself.
+        host: An address of this machine. Others than it reach one that is not its own,
+            such as `0.0.0.0`, which takes an app that asks for tokens.
         port: 0 takes one that is free.
 
     Raises:
-        InvalidTaskError: Others than this machine would reach *host*; or it is no
-            address, or *port* no port.
+        InvalidTaskError: Others would reach *host*, and the app asks nobody for a
+            token; or it is no address, or *port* no port.
         OSError: The port is taken.
     """
     address = "127.0.0.1" if host == "localhost" else host
-    is_loopback = False
-    with suppress(ValueError):
+    try:
         is_loopback = ip_address(address).is_loopback
-    if not is_loopback:
-        msg = f"host: {show(host)} is no address by which only this machine asks"
-        hint = (
-            "serve on 127.0.0.1, put a proxy with TLS before it, and name its names "
-            "in create_app(hosts=…)"
-        )
+    except ValueError:
+        msg = f"host: {show(host)} is no address"
+        raise InvalidTaskError(msg, hint="127.0.0.1, or 0.0.0.0") from None
+    if not is_loopback and getattr(app.state, "is_open", True):
+        msg = f"host: others reach {address}, and this app asks nobody for a token"
+        hint = "create_app(token=…), or tokens=…; or serve on 127.0.0.1"
         raise InvalidTaskError(msg, hint=hint)
     if type(port) is not int or not 0 <= port < 1 << 16:
         msg = f"a port is a number below 65,536, not {show(port)}"
@@ -390,5 +393,7 @@ def serve(app: Starlette, *, host: str = "127.0.0.1", port: int = 8080) -> Serve
     # is sent behind its head, waits until the client has said that it has the head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = Server(app, listener, address)
+    if hasattr(app.state, "served_at"):
+        app.state.served_at(server.url)
     server.start()
     return server

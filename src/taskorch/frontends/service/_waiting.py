@@ -65,4 +65,6 @@ def waiting_app(subject: str) -> Starlette:
     routes = [Route("/livez", live), Route("/{path:path}", wait)]
     app = Starlette(routes=routes)
     app.state.close = lambda: None
+    # It tells nothing that anybody may not know.
+    app.state.is_open = False
     return app

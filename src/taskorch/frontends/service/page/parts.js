@@ -72,7 +72,7 @@ export const BY = { clock: "its schedule", trigger: "a person, by hand", backfil
 // -- links --------------------------------------------------------------------------
 
 export const link = (view, id, text = id, query = {}) =>
-  el("a", { href: href(view, id, query), class: classOf(text), dir: "auto", title: text.length > 300 ? clip(text, 1000) : null }, clip(text));
+  el("a", { href: href(view, id, query), class: classOf(text), dir: "auto", title: text.length > 24 ? clip(text, 1000) : null }, clip(text));
 export const taskLink = (id, run = id, text = id) => link("task", run, text);
 export const runLink = (id, text = id) => link("runs", id, text);
 // What events name is one run of a task, and a bare id means the latest.

@@ -1,11 +1,14 @@
 // The list of runs, the latest first: which of them, the address says.
 import { ask, el, href } from "/page/page.js";
 import {
-  below, BY, choice, count, errorLine, every, field, filterForm, keeper, lasting, link, name, runLink, state, table, when,
+  below, BY, choice, count, errorLine, every, field, filterForm, keeper, lasting, link, runLink, state, table, when,
 } from "/page/parts.js";
 
 const KINDS = [["", "any"], ["open", "not ended"], ["broken", "failed, and not mended"],
   ...["completed", "mended", "failed", "blocked", "running", "pending", "suspended", "cancelled"].map((each) => [each, each])];
+
+// Of a run of a schedule, these need no word.
+const BY_ITSELF = new Set(["clock", "schedule"]);
 
 // Of a field for a day and a time, which is of the zone of the reader, the seconds since 1970.
 const seconds = (text) => text ? String(new Date(text).getTime() / 1000) : "";
@@ -24,12 +27,13 @@ export async function runsPage(route) {
     const said = await ask(`/api/v1/runs?${asked}`);
     keep(said, () => [
       said.is_reading ? el("p", { role: "status" }, "The journal is still being read: earlier runs are to come.") : null,
-      table(["Run", "State", "Begun by", "Started", "#Took", "!Error"], said.runs.map((each) => [
-        runLink(each.id), [state(each.state, each.outcome), below(`${count(each.completed)} of ${count(each.total)}`)],
-        // The tick of a schedule stands with it: beside it, there is no room for long errors.
-        [each.schedule ? [link("schedules", each.schedule), el("br")] : "", el("span", { class: "quiet" }, BY[each.by]),
-          each.slot === null ? "" : el("div", { class: "quiet" }, "of ", when(each.slot, each.zone))],
-        when(each.started), lasting(each.seconds), name(errorLine(each.error) || "–")]),
+      table(["Run", "State", "Begun by", "Started", "#Took"], said.runs.map((each) => [
+        // An error stands below its run: beside it, it would be cut at the edge.
+        [runLink(each.id), below(errorLine(each.error))], [state(each.state, each.outcome), el("span", { class: "quiet one" }, ` ${count(each.completed)} of ${count(each.total)}`)],
+        // A row is a line, in the zone of the reader: the page of a run has the tick, in that of its schedule.
+        each.schedule ? [link("schedules", each.schedule), BY_ITSELF.has(each.by) ? "" : el("span", { class: "quiet one" }, ` ${BY[each.by]}`)]
+          : el("span", { class: "quiet" }, BY[each.by]),
+        when(each.started), lasting(each.seconds)]),
       Object.values(query).some(Boolean) ? "No run is as you asked. With fewer conditions there may be some." : "No run has begun yet."),
       said.next ? el("p", {}, el("a", { href: href("runs", "", { ...query, after: said.next }) }, "Earlier ones")) : null]);
   };

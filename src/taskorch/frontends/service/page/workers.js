@@ -21,12 +21,25 @@ export async function timelinePage(route) {
     said = await ask(`/api/v1/board/timeline?since=${since}&until=${until}&width=${width}`);
     draw();
   };
+  // When each part of the width was, below what was done.
+  const axis = (pen, width, high) => {
+    const parts = Math.max(1, Math.floor(width / 180));
+    for (let i = 0; i < parts; i += 1) {
+      const x = Math.round((i * width) / parts);
+      pen.fillStyle = colour("--line");
+      pen.fillRect(x, 0, 1, high);
+      pen.fillStyle = colour("--soft");
+      pen.fillText(whenText(said.start + (i * (said.end - said.start)) / parts), x + 4, high - 5);
+    }
+  };
   const draw = () => {
     const tops = [];
     let top = 0;
     for (const rows of said.rows) { tops.push(top); top += rows * 12 + 20; }
-    const [pen, width] = prepared(canvas, Math.max(60, Math.min(6000, top)));
+    const high = Math.max(60, Math.min(6000, top)) + 20;
+    const [pen, width] = prepared(canvas, high);
     pen.font = "12px system-ui, sans-serif";
+    axis(pen, width, high);
     said.agents.forEach((agent, i) => {
       pen.fillStyle = colour("--soft");
       pen.fillText(agent.slice(0, 80), 4, tops[i] + 12);
