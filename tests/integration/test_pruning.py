@@ -322,9 +322,11 @@ def nights(tmp_path, clock, count, every):
 
 
 def test_what_is_kept_of_many_nights_stays_small(tmp_path, clock):
-    sizes = nights(tmp_path, clock, 60, 20)
+    sizes = nights(tmp_path, clock, 100, 20)
     assert all(kept <= 40 and logs <= 40 for _, kept, logs, _ in sizes)
-    assert sizes[-1][0] <= sizes[0][0] + 20
+    # The documents of runs that go in one look leave the journal in the next one: two
+    # for each of twenty nights, at most. One that stays for each night is eighty.
+    assert sizes[-1][0] <= sizes[0][0] + 60
 
 
 @pytest.mark.slow
