@@ -90,6 +90,7 @@ __all__ = (
     "ReentryError",
     "ResourcesTakenError",
     "ResultGoneError",
+    "StepError",
     "TaskCancelledError",
     "TaskExpiredError",
     "TaskFailedError",

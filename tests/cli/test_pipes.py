@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from taskorch import Task, TaskOrchestrator, Workflow
-from taskorch.cli import COMMANDS, EXTRAS, main
+from taskorch.cli import COMMANDS, EXTRAS
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
@@ -180,25 +180,26 @@ def test_a_missing_extra_is_named(
     module: str,
     line: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "flow.yaml").write_text("workflow: x\ntasks: {}\n", "utf-8")
     (tmp_path / "app.py").write_text(
         "from taskorch import TaskOrchestrator\norch = TaskOrchestrator()\n", "utf-8"
     )
-    for name in [*sys.modules]:
-        ours = ("taskorch.frontends", "taskorch.cli._top", "taskorch.journal._postgres")
-        ours = (*ours, "taskorch.kit.yaml_text")
-        if name.partition(".")[0] == module or name.startswith(ours):
-            monkeypatch.delitem(sys.modules, name)
-    # A package keeps what it has loaded.
-    monkeypatch.delattr("taskorch.kit.yaml_text", raising=False)
-    monkeypatch.setitem(sys.modules, module, None)
     where = tmp_path if "app.py" in line else journal
-    code = main(line.format(where).split())
-    said = capsys.readouterr().err
+    # In a process of its own: what was loaded without the module is for nobody else.
+    program = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from taskorch.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *line.format(where).split()],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        cwd=tmp_path,
+    )
+    code, said = done.returncode, done.stderr
     assert code != 0
     assert "pip install 'taskorch[" in said
     assert "Traceback" not in said

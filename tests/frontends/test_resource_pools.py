@@ -107,7 +107,7 @@ def test_totals_alone_will_do():
         ({"cpu_total": "four"}, r"cpu_total: a number from 0 is needed, not 'four'"),
         ({"cpu_total": None}, r"cpu_total: a number from 0 is needed, not nothing"),
         ({"cpu": 4}, "no 'cpu' here; there are thread_pool, .*, cpu_total"),
-        ({"tokens": 4}, "no 'tokens' here; did you mean 'tokens_total'"),
+        ({"tokens": 4}, "no 'tokens' here; there are thread_pool, .*, tokens_total"),
         ({"thread_pol": {}}, "no 'thread_pol' here; did you mean 'thread_pool'"),
         ({"thread_pool": 3}, "thread_pool: a mapping"),
         ({"thread_pool": {"most": 3}}, r"thread_pool: there is no 'most' here"),

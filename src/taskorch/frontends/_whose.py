@@ -179,6 +179,7 @@ TASK: Final = Keys(
         **_keys(_own, "type payload join on_parent_failure timeout expected deadline"),
         **_keys(_own, "not_before idempotent metadata phase max_parallel default"),
         **_keys(_own, "options no who quorum not_by due remind details"),
+        **_keys(_own, "allow_failure allow_failures"),
         # Workers, executors and resource pools.
         **_keys(_shared, "requires executor"),
         "resources": _resources,
@@ -219,6 +220,7 @@ ARGUMENTS: Final = Keys(
     {
         **_keys(_checked, "task_id workflow_id id by source downstream"),
         **_keys(_own, "reason verdict result choice note value attempt after gate"),
+        **_keys(_own, "definition at"),
         "priority": _priority,
         "changes": _changes,
     }

@@ -106,6 +106,7 @@ def workflow_schema() -> Schema:
         status={"enum": [*states, *PAUSES]},
         percent=percent,
         tasks=_listed(tasks),
+        allowed=_listed(_NAME),
         running={"type": "integer", "minimum": 0},
         waitsFor=_listed(_NAME),
         remainingPath=_listed(_NAME),
