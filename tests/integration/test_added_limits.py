@@ -1,5 +1,7 @@
 """Limits that a program adds: what they keep from starting, and what is said of it."""
 
+import threading
+
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
@@ -127,9 +129,71 @@ class NoShort(Seats):
         return "no"
 
 
+class Negative(Seats):
+    def need(self, kind):
+        return -1
+
+
+class NoWords(Seats):
+    def short(self, need, held):
+        return Short("", 1.0)
+
+
+class NoTime(Seats):
+    def short(self, need, held):
+        return Short("no seats", 0.0)
+
+
+def test_a_task_that_waits_for_one_that_is_limited_is_in_no_deadlock():
+    """What the limit will say later, nobody knows: the task may start then."""
+    seats = Seats(0, seconds=0.01)
+    with orchestrator(seats, resources={"cpu": 2}) as orch:
+
+        def outer():
+            inner = orch.submit_task(Task("seated", "inner", id="inner"))
+            return inner.result(PATIENCE)
+
+        handle = orch.submit_task(Task.call(outer, resources={"cpu": 1}))
+        eventually(lambda: "inner" in [each.task_id for each in orch.tasks()])
+        with pytest.raises(TimeoutError):
+            handle.result(0.05)
+        seats.seats = 1
+        assert handle.result(PATIENCE) == "inner"
+
+
+def test_what_waits_for_a_slot_is_explained_with_and_without_seats():
+    go = threading.Event()
+    seats = Seats(0)
+    with orchestrator(seats, concurrency=1) as orch:
+        orch.submit(go.wait, PATIENCE)
+        eventually(lambda: orch.get_stats().state_machine.running == 1)
+        handle = orch.submit_task(Task("seated", 1))
+        kinds = {blocker.kind for blocker in orch.explain(handle.task_id).blockers}
+        assert "limit" in kinds
+        seats.seats = 1
+        kinds = {blocker.kind for blocker in orch.explain(handle.task_id).blockers}
+        assert "limit" not in kinds
+        go.set()
+        assert handle.result(PATIENCE) == 1
+
+
+def test_kinds_that_nobody_has_any_more_are_forgotten():
+    """Of thousands of kinds, each is limited as the first."""
+    with orchestrator(Seats(1)) as orch:
+        kinds = [
+            Task("seated", n, metadata={}, priority=0, timeout=60 + n)
+            for n in range(4_200)
+        ]
+        handles = [orch.submit_task(each) for each in kinds]
+        assert [each.result(timeout=PATIENCE) for each in handles] == [*range(4_200)]
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
+        (Negative, "need() is 0 or more"),
+        (NoWords, "the detail of a Short is a sentence"),
+        (NoTime, "the seconds of a Short are more than 0"),
         (RaisesNeed, "ZeroDivisionError"),
         (RaisesShort, "no server"),
         (NoNumber, "need() is a number"),

@@ -5,6 +5,7 @@ from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import InternalError
 from taskorch.kernel import Terms, check_invariants
+from taskorch.kernel._rows import RowExtra
 from taskorch.model import Resources
 
 
@@ -33,8 +34,21 @@ def _swap_head(m):
     b.fifo.reverse()
 
 
+def _been_through(m, **changes):
+    """The task that runs has something behind it that its past does not say."""
+    extra = m.row("runs").extra = RowExtra()
+    for name, value in changes.items():
+        setattr(extra, name, value)
+
+
 #: How the state is bent, and a part of what is said of it.
 FAULTS = {
+    "past": (lambda m: _been_through(m, charged=1), "the past of runs is not known"),
+    "due": (lambda m: _been_through(m, due_ns=5), "runs runs, and is due at 5"),
+    "suspends": (
+        lambda m: _been_through(m, suspending=True), "suspended, and is not to stop"
+    ),
+    "plain": (lambda m: setattr(m.kernel.agents["a"], "lease_ns", 5), "a is not plain"),
     "counter": (lambda m: setattr(m.kernel, "blocked", 7), "tasks are blocked, not 7"),
     "delayed": (lambda m: setattr(m.kernel, "delayed", 0), "1 tasks are delayed, not 0"),
     "slots": (lambda m: setattr(m.kernel, "running", 1), "2 slots are taken, not 1"),

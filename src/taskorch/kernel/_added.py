@@ -50,7 +50,10 @@ class AddedLimit(StartLimit):
 
     @property
     def is_timed(self) -> bool:
-        return self._window.until_ns != 0
+        places = self._window.short.values()
+        return self._window.until_ns != 0 and any(
+            bucket.size for place in places for bucket in place.members
+        )
 
     def concerns(self, bucket: Bucket) -> bool:
         if len(self._needs) > MANY:

@@ -372,8 +372,7 @@ def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
         if spec.elastic is not None:
             kernel.elastic[found] = None
         found.open = kernel.open
-        if kernel.limits:
-            found.limits = _limits_of(kernel, found)
+        found.limits = _limits_of(kernel, found)
         if kernel.shares is not None:
             found.share = share_of(kernel, spec.owner)
             found.share.buckets[found] = None

@@ -7,6 +7,7 @@ unusual about it is one object: dependencies are in `Links`, the rest in `RowExt
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -1247,7 +1248,7 @@ class TypeRow:
         self.samples: deque[tuple[int, int, int, int]] = deque(maxlen=SAMPLE_SIZE)
 
 
-class StartLimit:
+class StartLimit(ABC):
     """
     What keeps tasks of some kinds from starting, beside slots, workers and pools.
 
@@ -1263,34 +1264,34 @@ class StartLimit:
         """Whether somebody waits for it who may start once some time has passed."""
         return False
 
+    @abstractmethod
     def concerns(self, bucket: Bucket) -> bool:
         """Whether tasks of *bucket*, which is new, need any of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def must_wait(self, kernel: Any, bucket: Bucket, row: TaskRow, now: int) -> bool:
         """Park *bucket*, whose head is *row*, where too little is free; or False."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shortages(self, kernel: Any, row: TaskRow, now: int) -> Iterable[Shortage]:
         """All that is short of it for *row*, for explanations; nothing is changed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begins(self, kernel: Any, row: TaskRow) -> Units:
         """What the attempt of *row*, which begins, has of it."""
-        raise NotImplementedError
 
-    def ends(self, kernel: Any, row: TaskRow, alloc: Units, cause: str) -> None:
+    def ends(self, kernel: Any, row: TaskRow, alloc: Units, cause: str) -> None:  # noqa: B027 - most need none
         """An attempt of *row* ends by *cause*: its *alloc* is given back after this."""
 
-    def stays(self, kernel: Any, row: TaskRow, attempt: int) -> None:
+    def stays(self, kernel: Any, row: TaskRow, attempt: int) -> None:  # noqa: B027 - most need none
         """From now on nobody knows when the attempt ends, which keeps what it has."""
 
-    def goes_on(self, kernel: Any, row: TaskRow, attempt: int) -> None:
+    def goes_on(self, kernel: Any, row: TaskRow, attempt: int) -> None:  # noqa: B027 - most need none
         """The attempt goes on, or ends."""
 
+    @abstractmethod
     def leaves(self, kernel: Any, bucket: Bucket, taken: Mapping[str, int]) -> bool:
         """Whether a task of *bucket* could start, if nothing but *taken* were held."""
-        raise NotImplementedError
 
 
 class Bucket:
