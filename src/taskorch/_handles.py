@@ -28,6 +28,8 @@ from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime import (
+    CURRENT,
+    LOCAL,
     UNSTARTED,
     Latch,
     Work,
@@ -146,7 +148,9 @@ class TaskHandle(Work, Generic[T]):
         ):
             # Not by `cast`, which is called.
             value: T = self._value
-            rt.waiting.used((self,))
+            if LOCAL.worker is not None or CURRENT.get() is not None:
+                # Inside of a task, who has used which result is kept.
+                rt.waiting.used((self,))
             return value
         error = self.exception(timeout)
         if error is None:
@@ -480,20 +484,17 @@ class MapResults(Iterator[T]):
     @defers_interrupts
     def __next__(self) -> T:
         self._is_asked = True
+        ahead = self._ahead
         try:
-            return self._next()
+            if len(ahead.handles) <= ahead.refill_at:
+                ahead.fill()
+            if not ahead.handles:
+                raise StopIteration  # noqa: TRY301 - it closes the rest, as errors do
+            result = _first_result(ahead.handles, self._end)
+            ahead.taken(result)
         except BaseException:
             self.close()
             raise
-
-    def _next(self) -> T:
-        ahead = self._ahead
-        if len(ahead.handles) <= ahead.refill_at:
-            ahead.fill()
-        if not ahead.handles:
-            raise StopIteration
-        result = _first_result(ahead.handles, self._end)
-        ahead.taken(result)
         return result
 
     def close(self) -> None:

@@ -57,6 +57,7 @@ from taskorch.runtime._batch import Entry as Entry
 from taskorch.runtime._committer import Commits as Commits
 from taskorch.runtime._context import BUDGET as BUDGET
 from taskorch.runtime._context import CURRENT as CURRENT
+from taskorch.runtime._context import LOCAL as LOCAL
 from taskorch.runtime._context import Added as Added
 from taskorch.runtime._context import AttemptContext as AttemptContext
 from taskorch.runtime._context import ask_at_home as ask_at_home

@@ -342,10 +342,8 @@ class Lifecycle:
             self._report = StopReport(0, 0, 0, (), (), drained)
             return
         with rt.lock:
-            has_left = any(
-                row.state not in TERMINAL for row in rt.kernel.tasks.values()
-            )
-        if has_left:
+            states = {row.state for row in rt.kernel.tasks.values()}
+        if not states <= TERMINAL:
             _load_reasons()
         left: list[_Left] = rt.step(self._close)
         grace = rt.kernel.config.grace_ns / 1e9

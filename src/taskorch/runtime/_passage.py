@@ -47,6 +47,9 @@ from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._attempts import Attempt, outcome_of, usage_of
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import (
+    BUDGET,
+    CURRENT,
+    LOCAL,
     AttemptContext,
     context_of,
     current_budget,
@@ -65,6 +68,7 @@ from taskorch.runtime._translation import executor_for
 from taskorch.runtime._waiting import blockade, is_hopeless
 from taskorch.runtime._work import (
     ALL_KEPT,
+    LIGHT,
     Emitted,
     Launch,
     Work,
@@ -499,7 +503,7 @@ def _acquire(lock: threading.Lock) -> None:
     lock.acquire()
 
 
-def submit_calls(
+def submit_calls(  # noqa: C901 - written out for speed
     rt: Runtime,
     fn: Callable[..., Any],
     calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
@@ -523,7 +527,9 @@ def submit_calls(
         known = None
     is_asked = rt.governor is not None and rt.governor.is_asked_of(fn)
     is_told = known is None and declared(fn) is not None
-    if is_told or is_asked or _refer(calls) or current_budget():
+    # Elsewhere nobody can have named a budget.
+    is_inside = LOCAL.worker is not None or CURRENT.get() is not None or BUDGET.get()
+    if is_told or is_asked or _refer(calls) or (is_inside and current_budget()):
         return submit_tasks(
             rt, [Task.call(fn, *args, kwargs=kwargs) for args, kwargs in calls]
         )
@@ -531,7 +537,10 @@ def submit_calls(
     if known is None or known.bucket.forgotten:
         known = _known_call(rt, fn)
     bucket, executor, make = known.bucket, known.executor, rt.work_class
-    works = [make(rt, fn, args, kwargs, executor, ctx) for args, kwargs in calls]
+    works: list[Work] = []
+    for args, kwargs in calls:
+        # A comprehension is a call, until CPython 3.12.
+        works.append(make(rt, fn, args, kwargs, executor, ctx))
     if bucket.verdict is None:
         for work in works:
             _validate_call(rt, bucket, work)
@@ -575,7 +584,7 @@ def _refer(calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> bool:
         values += args
         if kwargs:
             values += kwargs.values()
-    if not (values and may_refer(values)):
+    if LIGHT.issuperset(map(type, values)) or not may_refer(values):
         return False
     return any(references(args, kwargs) for args, kwargs in calls)
 

@@ -572,8 +572,11 @@ class Runtime:
                 self.timer.wake_by(kernel.timers[0][0])
             if self.waiting.quiet and self.is_quiet():
                 self.waiting.say_quiet()
-            starts = [(row, row.attempt, row.cargo) for row in kernel.starts]
-            if committer is not None:
+            if not (kernel.starts or kernel.effects or (committer and committer.ready)):
+                return None
+            if committer is None:
+                starts = [(row, row.attempt, row.cargo) for row in kernel.starts]
+            else:
                 starts = committer.starts(kernel.starts)
             kernel.starts = []
             if not starts and not kernel.effects:

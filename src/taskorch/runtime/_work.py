@@ -919,10 +919,11 @@ class Weights:
     def weigh(self, work: Work, value: Any, error: BaseException | None) -> int:
         """The bytes that *work* holds, which ends with *value* or *error*."""
         task, extra, args = work._task, work._extra, work._args
+        if self._most is None:
+            return 0
         is_bare = task is None and extra is None and error is None
-        if self._most is None or (
-            is_bare and type(value) in LIGHT and not (args or work._kwargs)
-        ):
+        if is_bare and not work._kwargs and LIGHT.issuperset(map(type, (value, *args))):
+            # As of most tasks.
             return 0
         roots = [value, *args]
         if task is None or type(task.payload) is Call:
