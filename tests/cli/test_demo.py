@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.tools import Started
 
 from taskorch import TaskState
 from taskorch.reading import JournalReader
@@ -21,7 +22,7 @@ from taskorch.reading import JournalReader
 
 @contextmanager
 def demo(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
+    with Started(
         [sys.executable, "-m", "taskorch", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -15,7 +14,7 @@ import uuid
 import pytest
 from tests.cli.tools import started
 from tests.frontends.agent.tools import free_port
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 
 from taskorch import Task, TaskOrchestrator, cli
 from taskorch.client import Client
@@ -259,7 +258,7 @@ def test_who_starts_it_in_a_terminal_is_let_in(tmp_path):
     """With the token of the environment, too, which nobody has to type."""
     (tmp_path / "app.py").write_text(HEAD)
     terminal, end = os.openpty()
-    with subprocess.Popen(
+    with Started(
         [sys.executable, "-m", "taskorch", "serve", "app.py", "--port", "0"],
         stdout=end,
         stderr=end,

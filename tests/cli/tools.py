@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.integration.tools import Started
+
 from taskorch import cli
 
 FLOW = """
@@ -59,7 +61,7 @@ def told(text):
 
 def started(*words: object, cwd: Path | None = None, **env: str):
     """A command in a process of its own."""
-    return subprocess.Popen(
+    return Started(
         [sys.executable, "-W", "ignore", "-m", "taskorch", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, eventually, part
+from tests.integration.tools import PATIENCE, Hold, Started, eventually, part
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.recovery import Alerts
@@ -153,9 +153,7 @@ def test_memory_counts_as_it_is_used_and_not_as_it_is_reserved() -> None:
         eventually(lambda: alert(orch, "memory_exhaustion").has_data)
         assert alert(orch, "memory_exhaustion").state == "ok"
         code = "import sys; kept = b'1' * (850 << 20); sys.stdin.read()"
-        with subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE
-        ) as process:
+        with Started([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
             eventually(lambda: alert(orch, "memory_exhaustion").state == "firing")
             process.communicate(b"")
         orch.alerts.remove("memory_exhaustion")

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, Recorder, eventually
+from tests.integration.tools import PATIENCE, Hold, Recorder, Started, eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, NotRunningError
@@ -351,9 +351,7 @@ def test_a_kill_between_spending_and_settling_counts_all_that_was_reserved(tmp_p
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
     command = [sys.executable, "flow.py"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdout=pipe, text=True, env=env, cwd=tmp_path
-    ) as life:
+    with Started(command, stdout=pipe, text=True, env=env, cwd=tmp_path) as life:
         assert life.stdout.readline() == "spent\n"
         life.send_signal(signal.SIGKILL)
     with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:

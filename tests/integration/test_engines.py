@@ -18,7 +18,7 @@ import pytest
 from tests.integration import fifteen
 from tests.integration.on_engines import note, say, set_version, spin
 from tests.integration.own_results import expect_own_results
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 
 import taskorch
 from taskorch import InvalidTaskError, RetryPolicy, Task, TaskOrchestrator
@@ -393,7 +393,7 @@ def test_of_an_orchestrator_that_was_killed_nothing_is_left(
     file = tmp_path / "pid"
     path = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, "-c", SCRIPT, dask_only.scheduler_address, str(file)]
-    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}) as killed:
+    with Started(command, env={**os.environ, "PYTHONPATH": path}) as killed:
         try:
             worker, host = written(file)
         finally:
@@ -548,7 +548,7 @@ def test_a_cluster_grows_with_what_waits_and_shrinks_again() -> None:
 def started(*command: str) -> Iterator[Any]:
     """A program of Dask's, which is killed at the end."""
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(
+    with Started(
         [sys.executable, "-m", *command], stdout=quiet, stderr=quiet
     ) as process:
         try:
@@ -608,7 +608,7 @@ def worker_with_a_token(cluster: Any) -> Iterator[None]:
     command += [cluster.scheduler_address, "--resources", "TOKEN=1", "--no-dashboard"]
     command += ["--nworkers", "1", "--nthreads", "1", "--no-nanny"]
     count = len(cluster.scheduler.workers)
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as worker:
+    with Started(command, stderr=subprocess.DEVNULL) as worker:
         try:
             eventually(lambda: len(cluster.scheduler.workers) > count)
             yield

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.integration.tools import Started
 
 from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator, current_context
 from taskorch.cli import main
@@ -440,7 +441,7 @@ def test_it_is_followed_while_it_is_written(tmp_path):
         retry = RetryPolicy(max_attempts=2, base=0)
         handle = orch.submit_task(Task.call(speak_twice, id="work", retry=retry))
         words = [sys.executable, "-m", "taskorch", "logs", place, "work", "-f"]
-        with subprocess.Popen(
+        with Started(
             [*words, "--every", "0.05"], stdout=subprocess.PIPE, text=True
         ) as command:
             assert command.stdout is not None

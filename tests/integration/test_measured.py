@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import eventually
+from tests.integration.tools import Started, eventually
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.errors import MemoryLimitError
@@ -100,9 +100,7 @@ def test_what_was_measured_is_known_after_a_kill(tmp_path):
     )
     command = [sys.executable, str(program), str(path)]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=env
-    ) as process:
+    with Started(command, stdout=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "measured\n"
         process.send_signal(signal.SIGKILL)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.integration.tools import Started
 from tests.tools.examples import examples
 
 from taskorch import TaskOrchestrator, Workflow, cli, current_context, task, workflow
@@ -558,7 +559,7 @@ def test_killed_between_two_steps_each_run_has_its_own_parameters(tmp_path, step
     (tmp_path / "program.py").write_text(PROGRAM)
     words = [sys.executable, "program.py", "j.db"]
     how: Any = {"cwd": tmp_path, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(words, **how) as life:
+    with Started(words, **how) as life:
         assert life.stdout is not None
         while life.stdout.readline().strip() != step:
             assert life.poll() is None

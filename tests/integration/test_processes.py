@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from tests.integration import in_workers
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 from tests.pids import is_alive
 
 from taskorch import (
@@ -703,7 +703,7 @@ def test_a_stop_kills_and_nothing_is_left() -> None:
 def run(tmp_path: Path, script: str, **options: Any) -> subprocess.Popen[str]:
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script), encoding="utf-8")
-    return subprocess.Popen(
+    return Started(
         [sys.executable, str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

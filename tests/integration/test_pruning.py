@@ -18,7 +18,7 @@ from threading import Event
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 from tests.kernel.harness import Machine
 from tests.own_journal import LinesJournal
 
@@ -456,7 +456,7 @@ with TaskOrchestrator(journal=SqliteJournal(path)) as orch:
 def test_a_kill_at_any_time_leaves_whole_tasks_and_true_sums(tmp_path):
     path, count = tmp_path / "j.db", 0
     for life in range(4):
-        with subprocess.Popen(
+        with Started(
             [sys.executable, "-c", textwrap.dedent(KILLED), str(path)],
             stdout=subprocess.PIPE,
             text=True,

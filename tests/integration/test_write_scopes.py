@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 
 import taskorch
 from taskorch import Task, TaskOrchestrator, Workflow
@@ -155,7 +155,7 @@ def test_a_kill_changes_nothing(project):
 
     def start(seconds):
         command = [sys.executable, "flow.py", seconds]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+        return Started(command, stdout=subprocess.PIPE, text=True, env=env)
 
     with start("60") as first:
         assert first.stdout.readline() == "a\n"

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,20 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+class Started(subprocess.Popen[Any]):
+    """
+    A program beside a test, which is killed where the test fails in its block.
+
+    One of `subprocess` is waited for, and may wait itself for what the test would do next:
+    the failure is a hang then, of which only the limit of the test is told.
+    """
+
+    def __exit__(self, kind: type[BaseException] | None, *failure: object) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *failure)
 
 
 class Hold:

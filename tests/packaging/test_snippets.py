@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.integration.tools import Started
 from tests.packaging import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,7 @@ def test_durable_tasks_run_in_a_notebook(tmp_path, runner):
 @pytest.fixture(scope="module")
 def runner():
     """What runs the blocks of pages, one page after another."""
-    with subprocess.Popen(
+    with Started(
         [sys.executable, "-W", "error", blocks.__file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

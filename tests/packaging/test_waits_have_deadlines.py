@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import signal
 from pathlib import Path
 
 import pytest
+from tests.integration.tools import Started
 
+TESTS = Path(__file__).parents[1]
 SOURCE = Path(__file__).parents[2] / "src" / "taskorch"
 #: The only module of ours that makes connections of HTTP: each has a deadline.
 OVER_HTTP = "kit/connections.py"
@@ -94,3 +97,39 @@ def test_every_wait_for_a_peer_has_a_deadline():
 )
 def test_what_the_law_forbids_is_seen(text):
     assert [*faults(ast.parse(text))]
+
+
+def waited_for(tree):
+    """Lines where a test gets a program for a block, which waits for it when the test fails."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With | ast.AsyncWith):
+            gets = [item.context_expr for item in node.items]
+        else:
+            gets = [node.value] if isinstance(node, ast.Return) else []
+        for made in gets:
+            if isinstance(made, ast.Call) and ast.unparse(made.func).endswith("Popen"):
+                yield made.lineno
+
+
+def test_a_program_ends_with_a_test_that_fails_beside_it():
+    with pytest.raises(ZeroDivisionError), Started(["sleep", "3600"]) as program:
+        program.wait(1 / 0)
+    assert program.returncode == -signal.SIGKILL
+
+
+def test_no_test_that_fails_waits_for_its_program():
+    """It would hang, and say nothing of its failure but a limit."""
+    assert [
+        f"{path.relative_to(TESTS)}:{line}: take Started of integration/tools.py"
+        for path in TESTS.rglob("*.py")
+        if path != TESTS / "postgres.py"  # whose server is ended by its fixture
+        if "Popen(" in (text := path.read_text("utf-8"))
+        for line in waited_for(ast.parse(text))
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "text", ["with (a, subprocess.Popen(b) as c):\n pass", "return Popen(a)"]
+)
+def test_a_program_that_is_waited_for_is_seen(text):
+    assert [*waited_for(ast.parse(text))]

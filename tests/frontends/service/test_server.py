@@ -15,7 +15,7 @@ from unittest.mock import Mock
 import pytest
 import uvicorn
 from tests.frontends.service.tools import orchestrator, served
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import PATIENCE, Started
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
 from taskorch.frontends.service import (
@@ -202,7 +202,7 @@ def test_strangers_take_neither_all_descriptors_nor_the_log(tmp_path):
     head = f"GET /readyz HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}"
     with (tmp_path / "log").open("w") as log, ExitStack() as silent:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
-        with subprocess.Popen(command, **pipes) as process:
+        with Started(command, **pipes) as process:
             where = ("127.0.0.1", int(process.stdout.readline()))
             for number in range(500):
                 found = silent.enter_context(socket.socket())

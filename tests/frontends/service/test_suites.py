@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 from tests.frontends.service.suites import EXECUTE, SUITE, served
 from tests.frontends.service.tools import Service
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 
 from taskorch import ValidationFailedError
 from taskorch.client import Client
@@ -415,7 +415,7 @@ def command(here, *options, **variables):
     environ = {k: v for k, v in os.environ.items() if k != "TASKORCH_TOKEN"} | variables
     words = [sys.executable, "-m", "taskorch", "serve", "--config", "suite.yaml"]
     words += ["--port", "0", "--metrics-port", "0"]
-    with subprocess.Popen(
+    with Started(
         [*words, *options],
         cwd=here,
         env=environ,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.frontends.agent.tools import at_work
 from tests.frontends.service.suites import EXECUTE, served
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 
 from taskorch import cli
 from taskorch.errors import NotRunningError, ValidationFailedError
@@ -203,7 +203,7 @@ def test_a_kill_between_spending_and_settling_counts_all_that_was_reserved(here)
     (here / "suite.yaml").write_text(f"{SUITE}agent_limits: {{max_agents: 1}}\n")
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
     words = [sys.executable, "-c", KILLED]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, env=env, cwd=here) as life:
+    with Started(words, stdout=subprocess.PIPE, env=env, cwd=here) as life:
 
         def is_known():
             events = JournalReader(here / "out/journal.db").events("suite/A")

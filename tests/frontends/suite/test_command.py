@@ -8,7 +8,7 @@ import sys
 import urllib.request
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 
 from taskorch import cli
 
@@ -241,7 +241,7 @@ def test_what_is_not_installed_is_said(module, here):
 @pytest.mark.slow
 def test_a_run_is_shown_in_a_browser_and_stays_there_when_asked_to(here):
     words = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
-    with subprocess.Popen(
+    with Started(
         [*words, "--page", "--stay"], stdout=subprocess.PIPE, text=True
     ) as process:
         try:

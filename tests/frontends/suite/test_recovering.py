@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from tests.integration.test_notifying import Hook
-from tests.integration.tools import eventually
+from tests.integration.tools import Started, eventually
 
 from taskorch.frontends.suite import _formats, _running, load
 from taskorch.frontends.suite._folder import (
@@ -447,9 +447,7 @@ def test_what_another_suite_runs_under_the_same_name_is_left_alone(tmp_path):
         "    unit_tests: [{id: large, template: large, resources: {memory_mb: 40}}]\n",
     )
     theirs = {**os.environ, "TASKORCH_TASK": "suite/large"}
-    with subprocess.Popen(
-        ["sleep", "600"], env=theirs, start_new_session=True
-    ) as other:
+    with Started(["sleep", "600"], env=theirs, start_new_session=True) as other:
         try:
             (large,) = _running.run(suite, tmp_path / "out").tasks
             assert "of 40 MB of memory, and was ended" in large.error

@@ -3,7 +3,6 @@
 import json
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from time import monotonic, time
 
 import pytest
 from tests.integration.test_notifying import Hook
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 from tests.pids import is_alive
 
 from taskorch import (
@@ -191,7 +190,7 @@ def process(here):
         "from taskorch.frontends.suite import _running, load\n"
         "_running.run(load('suite.yaml'), 'out')\n"
     )
-    return subprocess.Popen([sys.executable, "-c", code], cwd=here)
+    return Started([sys.executable, "-c", code], cwd=here)
 
 
 @pytest.mark.parametrize(

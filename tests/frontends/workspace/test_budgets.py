@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.frontends.workspace.tools import cli, write
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace import Workspace
@@ -192,7 +192,7 @@ def test_a_kill_between_spending_and_settling_counts_all_that_was_reserved(
     folder.write(a_1=task(20, script))
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
     words = [sys.executable, "-c", KILLED, folder.agent]
-    with subprocess.Popen(words, env=env, cwd=folder.root) as life:
+    with Started(words, env=env, cwd=folder.root) as life:
         try:
             eventually(once.exists)
             reserved = {"tokens": max(20, said), "eur": 0}
@@ -248,7 +248,7 @@ def test_runners_that_share_a_folder_and_are_killed_never_pass_it(
     words = [sys.executable, "-c", KILLED, str(agent)]
 
     def start():
-        return subprocess.Popen(words, cwd=root, stdout=subprocess.DEVNULL)
+        return Started(words, cwd=root, stdout=subprocess.DEVNULL)
 
     dice = random.Random(kills)
     alive = [start(), start()]

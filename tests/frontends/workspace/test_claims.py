@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from tests.frontends.workspace.tools import write
-from tests.integration.tools import eventually
+from tests.integration.tools import Started, eventually
 
 from taskorch.frontends._budgets import DeclaredBudgets
 from taskorch.frontends.workspace import Workspace, _claims
@@ -379,9 +379,7 @@ def test_two_runners_share_the_work_and_agree_on_its_end(runs):
 
 def _start(root, agent) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "taskorch", "workspace", "run", str(root)]
-    return subprocess.Popen(
-        [*command, "--agent", agent], stdout=subprocess.PIPE, text=True
-    )
+    return Started([*command, "--agent", agent], stdout=subprocess.PIPE, text=True)
 
 
 #: Notes who begins what, and whether another one is at it.

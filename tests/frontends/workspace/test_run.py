@@ -12,6 +12,7 @@ import time
 
 import pytest
 from tests.frontends.workspace.tools import cli, write
+from tests.integration.tools import Started
 from tests.pids import is_alive
 
 from taskorch.frontends.workspace import Workspace
@@ -611,7 +612,7 @@ def test_completed_without_its_outputs_is_not_believed(runs):
 
 def start(runs, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "taskorch", "workspace", "run", str(runs.root)]
-    return subprocess.Popen(
+    return Started(
         [*command, "--agent", runs.agent, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

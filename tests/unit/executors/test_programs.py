@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 import pytest
+from tests.integration.tools import Started
 from tests.unit.executors.tools import PATIENCE, eventually, is_alive, is_gone
 
 from taskorch.errors import InvalidTaskError
@@ -1257,7 +1258,7 @@ def ours_says(
 @contextlib.contextmanager
 def running(code: str, tmp_path: pathlib.Path) -> Iterator[subprocess.Popen[bytes]]:
     """Such a Python, that listens to us; it does not outlive the test."""
-    with subprocess.Popen(
+    with Started(
         ours(code, tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as us:
         try:
@@ -1490,9 +1491,7 @@ def test_the_guardian_kills_what_carries_the_mark(says, run_id, monkeypatch):
     script = f"echo up > {says.path}; exec sleep 60"
 
     def child(name: str, value: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            ["sh", "-c", script], env={name: value}, start_new_session=True
-        )
+        return Started(["sh", "-c", script], env={name: value}, start_new_session=True)
 
     marked = child("TASKORCH_RUN", run_id)
     registered = child("A", "b")

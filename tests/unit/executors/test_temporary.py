@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from tests.integration.tools import Started
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.kit import temporary
@@ -33,7 +34,7 @@ input()
 @contextlib.contextmanager
 def owner(folder: pathlib.Path) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """A process with logs in *folder*, and their paths."""
-    with subprocess.Popen(
+    with Started(
         [sys.executable, "-c", OWNER],
         env={**os.environ, "TMPDIR": str(folder)},
         stdin=subprocess.PIPE,
