@@ -75,7 +75,6 @@ class Extensions(Mapping[str, Extension]):
     ) -> None:
         self._runtime = rt
         self._by_name: dict[str, Extension] = {}
-        self._limits: set[str] = set()
         #: The verbs of all of them, by how a program calls them: `licences.take`.
         self.verbs: dict[str, Verb] = {}
         for each in extensions:
@@ -170,19 +169,21 @@ class Extensions(Mapping[str, Extension]):
 
     def _limit(self, extension: Extension) -> None:
         """Ask the limits of an extension before starts, from now on."""
-        for limit in extension.limits:
+        limits: Any = extension.limits
+        if isinstance(limits, str) or not isinstance(limits, Iterable):
+            msg = f"the limits of {_called(extension)} are a list, not {show(limits)}"
+            raise InvalidTaskError(msg, hint="limits = [Seats()]")
+        for limit in limits:
             name: Any = getattr(limit, "name", None)
             if not is_text(name) or not _NAME.fullmatch(name):
                 msg = f"a limit has a name, a word of a-z, 0-9 and _, not {show(name)}"
                 raise InvalidTaskError(msg, hint='name = "licences"')
-            if name in self._limits:
+            if name in self._runtime.deciders.limits:
                 msg = f"two limits have the name {name!r}"
                 raise InvalidTaskError(msg, hint="name one of them otherwise")
-            from taskorch.kernel import AddedLimit  # noqa: PLC0415 - few have any
-
-            self._limits.add(name)
+            _check_methods(name, limit)
             with self._runtime.lock:
-                AddedLimit(self._runtime.kernel, limit)
+                self._runtime.deciders.add_limit(name, limit)
 
     def _check_name(self, facade: type, extension: Extension) -> None:
         name: Any = extension.name
@@ -321,6 +322,22 @@ def _checked(extension: Extension) -> HealthCheck:
 
 def _called(extension: Extension) -> str:
     return f"extension {extension.name}"
+
+
+def _check_methods(name: str, limit: object) -> None:
+    """Refuse a limit whose methods cannot be asked."""
+    if isinstance(limit, type):
+        msg = f"limit {name} is the class {limit.__name__}, and no object of it"
+        raise InvalidTaskError(msg, hint=f"call it: {limit.__name__}()")
+    for method in ("need", "short"):
+        asked = getattr(limit, method, None)
+        if not callable(asked):
+            msg = f"limit {name} has no method {method}()"
+            raise InvalidTaskError(msg, hint="see taskorch.kit.extension.Limit")
+        if iscoroutinefunction(asked):
+            msg = f"{method}() of limit {name} is a coroutine function: it is asked "
+            msg += "under the lock, where nothing may wait"
+            raise InvalidTaskError(msg, hint=f"def {method}, without async")
 
 
 def _of(error: BaseException) -> str:

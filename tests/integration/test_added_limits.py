@@ -1,12 +1,16 @@
 """Limits that a program adds: what they keep from starting, and what is said of it."""
 
+import asyncio
+import math
 import threading
+from decimal import Decimal
+from functools import partial
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import InvalidTaskError, Task, TaskOrchestrator
-from taskorch.errors import ComponentError
+from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
+from taskorch.errors import ComponentError, ReentryError
 from taskorch.kit.extension import Extension, Short
 
 
@@ -104,44 +108,24 @@ def test_a_journal_has_what_it_held(tmp_path):
     path = tmp_path / "journal.db"
     for _ in range(2):
         seats = Seats(1)
-        with orchestrator(seats, journal=path) as orch:
-            handles = [orch.submit_task(Task("seated", n)) for n in range(3)]
-            assert [each.result(timeout=PATIENCE) for each in handles] == [0, 1, 2]
+        with orchestrator(seats, journal=path, concurrency=3) as orch:
+            handles = [orch.submit(len, "abc") for _ in range(3)]
+            assert [each.result(timeout=PATIENCE) for each in handles] == [3, 3, 3]
+        assert seats.most == 1
 
 
-class RaisesNeed(Seats):
-    def need(self, kind):
-        return 1 / 0
-
-
-class RaisesShort(Seats):
-    def short(self, need, held):
-        raise LookupError("no server")
-
-
-class NoNumber(Seats):
-    def need(self, kind):
-        return "one"
-
-
-class NoShort(Seats):
-    def short(self, need, held):
-        return "no"
-
-
-class Negative(Seats):
-    def need(self, kind):
-        return -1
-
-
-class NoWords(Seats):
-    def short(self, need, held):
-        return Short("", 1.0)
-
-
-class NoTime(Seats):
-    def short(self, need, held):
-        return Short("no seats", 0.0)
+def test_a_limit_holds_in_each_life(tmp_path):
+    """What waits for it in one life waits for it in the next."""
+    path = tmp_path / "journal.db"
+    for _ in range(3):
+        with orchestrator(Seats(0), journal=path) as orch:
+            if orch.get_stats().state_machine.queued == 0:
+                orch.submit_task(Task("seated", 1, id="waits"))
+            eventually(lambda: not orch.explain("waits").runnable)
+            assert [each.name for each in orch.explain("waits").blockers] == ["seats"]
+            orch.stop(drain=False)
+    with orchestrator(Seats(1), journal=path) as orch:
+        assert orch.handle("waits").result(PATIENCE) == 1
 
 
 def test_a_task_that_waits_for_one_that_is_limited_is_in_no_deadlock():
@@ -188,25 +172,240 @@ def test_kinds_that_nobody_has_any_more_are_forgotten():
         assert [each.result(timeout=PATIENCE) for each in handles] == [*range(4_200)]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        (Negative, "need() is 0 or more"),
-        (NoWords, "the detail of a Short is a sentence"),
-        (NoTime, "the seconds of a Short are more than 0"),
-        (RaisesNeed, "ZeroDivisionError"),
-        (RaisesShort, "no server"),
-        (NoNumber, "need() is a number"),
-        (NoShort, "short() is a Short or None"),
+# -- what a limit of a program may do wrong, for each of its methods -----------------
+
+
+class Odd:
+    """Raises whatever is asked of it."""
+
+    def __getattribute__(self, name):
+        raise LookupError(name)
+
+    def __repr__(self):
+        raise LookupError
+
+
+class OddText(str):
+    __slots__ = ()
+
+    def strip(self):
+        raise LookupError
+
+    def __len__(self):
+        raise LookupError
+
+
+class OddNumber(float):
+    def __float__(self):
+        raise LookupError("no number")
+
+
+class OddShort(Short):
+    @property
+    def detail(self):
+        raise LookupError("no words")
+
+
+async def later():
+    return 1
+
+
+def short(**wrong):
+    """Return a Short of which one part is wrong."""
+    return Short(**{"detail": "no seats", "seconds": 1.0, "have": 0.0, **wrong})
+
+
+#: What is no number from 0 on.
+NO_NUMBERS = [
+    "1",
+    None,
+    True,
+    b"1",
+    1j,
+    [1],
+    {"cpu": 1},
+    {None: 1},
+    Odd(),
+    OddNumber(1),
+]
+NO_NUMBERS += [math.nan, math.inf, -math.inf, 1e13, 10**400, -(10**400), Decimal(1)]
+NO_TEXTS = ["", "  ", None, 7, b"no", ["no"], Odd(), OddText("no")]
+#: By a method: what it must not answer; a function is called for the answer.
+WRONG = {
+    "need": [*NO_NUMBERS, -1, -1e-9, later, Short("no")],
+    "short": [
+        *["no", 0, False, {}, ("no", 1.0, 0.0), Odd(), Short, later],
+        *[partial(short, detail=each) for each in NO_TEXTS],
+        *[partial(short, seconds=each) for each in [*NO_NUMBERS, 0, -1, later]],
+        *[partial(short, have=each) for each in NO_NUMBERS],
+        partial(OddShort, "no"),
     ],
-)
-def test_one_that_fails_fails_the_task_and_says_which(wrong, words):
-    with orchestrator(wrong()) as orch:
-        handle = orch.submit_task(Task("seated"))
+}
+RAISED = [LookupError, RecursionError, MemoryError, SystemExit, GeneratorExit]
+RAISED += [StopIteration, asyncio.CancelledError, ReentryError]
+WRONG = {method: [*each, *RAISED] for method, each in WRONG.items()}
+CASES = [(method, case) for method, wrong in WRONG.items() for case in wrong]
+
+
+class Wrong(Seats):
+    """A limit of which one method answers as it must not, until it is mended."""
+
+    name = "wrong"
+
+    def __init__(self, method, wrong):
+        super().__init__()
+        self.method, self.wrong = method, wrong
+        self.is_wrong = True
+
+    def answer(self, method, right):
+        wrong = self.wrong
+        if method != self.method or not self.is_wrong:
+            return right
+        if isinstance(wrong, type) and issubclass(wrong, BaseException):
+            raise wrong("no server")
+        if wrong is later or isinstance(wrong, partial):
+            return wrong()
+        return wrong
+
+    def need(self, kind):
+        return self.answer("need", 1) if kind.type == "seated" else 0
+
+    def short(self, need, held):
+        return self.answer("short", None)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'later' was never awaited")
+@pytest.mark.parametrize(("method", "wrong"), CASES, ids=range(len(CASES)))
+def test_what_is_wrong_is_the_limits_own_and_costs_one_task(method, wrong):
+    """The error names the limit and its method; neighbours and later tasks go on."""
+    limit = Wrong(method, wrong)
+    with orchestrator(limit, Seats()) as orch:
+        handle = orch.submit_task(Task("seated", 1))
         error = handle.exception(timeout=PATIENCE)
         assert isinstance(error, ComponentError)
-        assert "limit seats" in str(error)
-        assert words in str(error)
+        assert f"{method}() of limit wrong failed" in str(error)
+        assert orch.submit_task(Task("other", 2)).result(PATIENCE) == 2
+        assert orch.submit(len, "abc").result(PATIENCE) == 3
+        limit.is_wrong = False
+        assert orch.submit_task(Task("seated", 4)).result(PATIENCE) == 4
+        assert orch.health().ready
+
+
+def test_who_asks_why_is_told_that_it_is_wrong_and_the_task_waits_on():
+    limit = Wrong("short", LookupError)
+    limit.is_wrong = False
+    with orchestrator(limit, Seats(0)) as orch:
+        handle = orch.submit_task(Task("seated", 1))
+        eventually(lambda: not orch.explain(handle.task_id).runnable)
+        limit.is_wrong = True
+        with pytest.raises(ComponentError, match=r"short\(\) of limit wrong failed"):
+            orch.explain(handle.task_id)
+        assert orch.get_task_status(handle.task_id).state == "queued"
+        handle.cancel()
+
+
+CALLS = {
+    "submit": lambda orch: orch.submit(len, "abc"),
+    "explain": lambda orch: orch.explain("first"),
+    "stats": lambda orch: orch.get_stats(),
+    "result": lambda orch: orch.submit(len, "abc").result(PATIENCE),
+    "a run": lambda orch: orch.workflows.start(Workflow("flow")),
+    "stop": lambda orch: orch.stop(),
+    "wait": lambda orch: orch.wait(PATIENCE),
+}
+
+
+@pytest.mark.parametrize("method", WRONG)
+@pytest.mark.parametrize("call", CALLS)
+def test_one_that_calls_its_orchestrator_is_refused(method, call):
+    limit = Wrong(method, None)
+    with orchestrator(limit) as orch:
+        limit.wrong = partial(CALLS[call], orch)
+        handle = orch.submit_task(Task("seated", 1))
+        error = handle.exception(timeout=PATIENCE)
+        assert isinstance(error, ComponentError)
+        assert f"{method}() of limit wrong failed" in str(error)
+        assert "ReentryError" in str(error)
+        limit.is_wrong = False
+        assert orch.submit_task(Task("seated", 2)).result(PATIENCE) == 2
+
+
+@pytest.mark.parametrize("method", WRONG)
+def test_one_that_blocks_is_named_by_the_health(method):
+    go, asked = threading.Event(), threading.Event()
+
+    def block():
+        asked.set()
+        go.wait(PATIENCE)
+        raise LookupError
+
+    limit = Wrong(method, partial(block))
+    with orchestrator(limit) as orch:
+        handles = []
+        thread = threading.Thread(
+            target=lambda: handles.append(orch.submit_task(Task("seated", 1)))
+        )
+        thread.start()
+        assert asked.wait(PATIENCE)
+        named = [part for part, *_ in orch._rt.deciders.asked()]
+        assert named == [f"{method}() of limit wrong"]
+        go.set()
+        thread.join()
+        assert isinstance(handles[0].exception(PATIENCE), ComponentError)
+
+
+@pytest.mark.parametrize("method", WRONG)
+def test_one_that_raises_in_a_later_life_harms_none_but_its_tasks(method, tmp_path):
+    path = tmp_path / "journal.db"
+    with orchestrator(Seats(0), journal=path) as orch:
+        orch.submit_task(Task("seated", 1, id="waits"))
+        orch.stop(drain=False)
+    with orchestrator(Wrong(method, LookupError), journal=path) as orch:
+        error = orch.handle("waits").exception(PATIENCE)
+        assert f"{method}() of limit wrong failed" in str(error)
+        assert orch.submit_task(Task("other", 2)).result(PATIENCE) == 2
+    with orchestrator(journal=path) as orch:
+        assert orch.submit_task(Task("seated", 3)).result(PATIENCE) == 3
+
+
+class LaterNeed(Seats):
+    async def need(self, kind):
+        return 1
+
+
+class LaterShort(Seats):
+    async def short(self, need, held):
+        return None
+
+
+class NoNeed:
+    name, short = "seats", Seats.short
+
+
+class NoShort:
+    name, need, short = "seats", Seats.need, 7
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ([LaterNeed()], r"need\(\) of limit seats is a coroutine function"),
+        ([LaterShort()], r"short\(\) of limit seats is a coroutine function"),
+        ([NoNeed()], r"limit seats has no method need\(\)"),
+        ([NoShort()], r"limit seats has no method short\(\)"),
+        ([Seats], "limit seats is the class Seats"),
+        ("seats", "limits of .* are a list"),
+        (Seats(), "limits of .* are a list"),
+        (None, "limits of .* are a list"),
+        ([None], "a limit has a name"),
+        ([Odd()], "raised as it was attached"),
+    ],
+)
+def test_what_can_be_no_limit_is_refused_at_once(limits, words):
+    licences = Licences()
+    licences.limits = limits
+    with pytest.raises(InvalidTaskError, match=words):
+        TaskOrchestrator(extensions=[licences])
 
 
 @pytest.mark.parametrize("names", [["seats", "seats"], ["No name"], [7]])

@@ -28,6 +28,7 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     ValidationFailedError,
+    Workflow,
     as_completed,
 )
 from taskorch.errors import (
@@ -582,6 +583,23 @@ def test_every_part_is_refused_to_call_in(world):
         cause = caught.value.__cause__
         assert cause is None or isinstance(cause, ReentryError | OSError)
         world.goes_on()
+
+
+@pytest.mark.parametrize("world", [n for n in PARTS if n != "validator"], indirect=True)
+def test_every_part_is_refused_to_wait_for_a_run(world):
+    """It holds the lock without which no task of the run could end."""
+    orch, free = world.orch, threading.Event()
+    flow = Workflow("flow")
+    flow.add(Task.call(free.wait, PATIENCE))
+    run = orch.workflows.start(flow)
+    eventually(lambda: orch.get_stats().state_machine.running == 1)
+    for call in (run.result, run.status, lambda: orch.workflows.start(flow)):
+        world.part.answer = call
+        with pytest.raises(ComponentError, match="ReentryError"):
+            orch.submit_task(task()).result(PATIENCE)
+        world.goes_on()
+    free.set()
+    assert list(run.result(PATIENCE).values()) == [True]
 
 
 @pytest.mark.parametrize("how", ["submit", "map", "submit_task"])

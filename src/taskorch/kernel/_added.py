@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import suppress
+from inspect import iscoroutine
+from typing import Any, Final, NamedTuple, NoReturn
 
 from taskorch.kernel import _queue
 from taskorch.kernel._deciders import PolicyFault
@@ -26,9 +28,23 @@ from taskorch.kernel._rows import (
 )
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.kit import extension
-from taskorch.kit.limits import NS
-from taskorch.kit.visible import is_text, show
+from taskorch.kit.limits import MAX_AMOUNT, MAX_SECONDS, NS
+from taskorch.kit.visible import is_text, show, visible
 from taskorch.model import Resources, Units
+
+#: The least time after which a limit is asked again, in seconds.
+_SOON: Final = 0.001
+#: The most characters of its words.
+_MOST_WORDS: Final = 10_000
+
+
+class _Closed(NamedTuple):
+    """Why a task waits, and until when."""
+
+    need: int
+    detail: str
+    until_ns: int
+    have: int
 
 
 class AddedLimit(StartLimit):
@@ -37,14 +53,17 @@ class AddedLimit(StartLimit):
 
     Args:
         kernel: Whose starts it limits from now on.
-        limit: What is asked.
+        name: Its name.
+        limit: What is asked, by the deciders of the kernel.
     """
 
-    def __init__(self, kernel: KernelState, limit: extension.Limit) -> None:
+    def __init__(self, kernel: KernelState, name: str, limit: extension.Limit) -> None:
+        self._name = name
         self._limit = limit
-        self._window = WindowRow(limit.name)
-        #: What a task takes, by its kind; or the fault that it was to say so.
-        self._needs: dict[Bucket, int | PolicyFault] = {}
+        self._ask = kernel.deciders.ask_program
+        self._window = WindowRow(name)
+        #: What a task takes, by its kind; None: it was to say so, and has failed.
+        self._needs: dict[Bucket, int | None] = {}
         kernel.beside[self._window.name] = self._window
         _queue.add_limit(kernel, self)
 
@@ -61,8 +80,9 @@ class AddedLimit(StartLimit):
             self._needs = {b: need for b, need in needs if not b.forgotten}
         try:
             need = self._asked_for_need(bucket)
-        except Exception as error:  # noqa: BLE001 - it is the user's
-            self._needs[bucket] = self._fault(error)
+        except PolicyFault:
+            # It is asked again, and told of, when a task of the kind is to start.
+            self._needs[bucket] = None
             return True
         if need:
             self._needs[bucket] = need
@@ -71,33 +91,29 @@ class AddedLimit(StartLimit):
     def must_wait(
         self, kernel: KernelState, bucket: Bucket, row: TaskRow, now: int
     ) -> bool:
-        short, need = self._short(bucket)
-        window = self._window
-        if short is None:
+        wait, window = self._wait(bucket, now), self._window
+        if wait is None:
             return False
         window.total = 0
-        until = now + int(short.seconds * NS)
-        if not window.until_ns or until < window.until_ns:
-            window.until_ns = until
-            _queue.arm(kernel, until, _queue.TOKEN, window)
-        _queue.wait_at(kernel, bucket, row, window, need)
+        if not window.until_ns or wait.until_ns < window.until_ns:
+            window.until_ns = wait.until_ns
+            _queue.arm(kernel, wait.until_ns, _queue.TOKEN, window)
+        _queue.wait_at(kernel, bucket, row, window, wait.need)
         return True
 
     def shortages(
         self, kernel: KernelState, row: TaskRow, now: int
     ) -> Iterator[Shortage]:
-        short, need = self._short(row.bucket)
-        if short is not None:
-            window, have = self._window, int(short.have * 1e6)
-            until = now + int(short.seconds * NS)
+        wait, window = self._wait(row.bucket, now), self._window
+        if wait is not None:
+            need, detail, until, have = wait
             if any(row.bucket in place.members for place in window.short.values()):
                 until = window.until_ns or until
-            detail = short.detail
             yield Shortage("limit", detail, need, have, None, window, until)
 
     def begins(self, kernel: KernelState, row: TaskRow) -> Units:
-        need = self._needs.get(row.bucket, 0)
-        return ((self._window.name, need),) if isinstance(need, int) and need else ()
+        need = self._needs.get(row.bucket)
+        return ((self._window.name, need),) if need else ()
 
     def ends(self, kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
         """What comes back may be enough for who waits."""
@@ -109,54 +125,92 @@ class AddedLimit(StartLimit):
         """See `StartLimit`; what it will say then, nobody knows."""
         return True
 
-    # -- asking it -----------------------------------------------------------------
+    # -- asking it: an answer is looked at whole, and what is wrong is its fault -----
 
     def _asked_for_need(self, bucket: Bucket) -> int:
-        spec = bucket.spec
-        kind = extension.Kind(
-            spec.type,
-            spec.owner,
-            spec.requires or (),
-            dict(Resources.from_units(spec.resources)),
-        )
-        need: Any = self._limit.need(kind)
-        if isinstance(need, bool) or not isinstance(need, int | float):
-            msg = f"need() is a number, not {show(need)}"
-            raise TypeError(msg)
-        if not (math.isfinite(need) and need >= 0):
-            msg = f"need() is 0 or more, not {show(need)}"
-            raise ValueError(msg)
-        return math.ceil(need * 1e6)
-
-    def _short(self, bucket: Bucket) -> tuple[extension.Short | None, int]:
         """
-        What it says to a task of *bucket*, and how much that needs.
+        How much a task of *bucket* takes.
+
+        Raises:
+            PolicyFault: It raised, or answered what it must not.
+        """
+        spec = bucket.spec
+
+        def ask() -> int:
+            kind = extension.Kind(
+                spec.type,
+                spec.owner,
+                spec.requires or (),
+                dict(Resources.from_units(spec.resources)),
+            )
+            need = _number("its answer", self._limit.need(kind), 0, MAX_AMOUNT)
+            return math.ceil(need * 1e6)
+
+        return self._ask(f"need() of limit {self._name}", ask)
+
+    def _wait(self, bucket: Bucket, now: int) -> _Closed | None:
+        """
+        What it says to a task of *bucket*; None: that may start.
 
         Raises:
             PolicyFault: It raised, or answered what it must not.
         """
         need = self._needs.get(bucket, 0)
-        if isinstance(need, PolicyFault):
-            raise need
-        try:
-            short: Any = self._limit.short(need / 1e6, self._window.used / 1e6)
-            if short is not None:
-                _check(short)
-        except Exception as error:
-            raise self._fault(error) from error
-        return short, need
+        if need is None:
+            need = self._needs[bucket] = self._asked_for_need(bucket)
+        if not need:
+            return None
 
-    def _fault(self, error: BaseException) -> PolicyFault:
-        return PolicyFault(f"limit {self._limit.name}", error)
+        def ask() -> _Closed | None:
+            short = self._limit.short(need / 1e6, self._window.used / 1e6)
+            return _checked(short, need, now)
+
+        return self._ask(f"short() of limit {self._name}", ask)
 
 
-def _check(short: Any) -> None:
-    if not isinstance(short, extension.Short):
-        msg = f"short() is a Short or None, not {show(short)}"
-        raise TypeError(msg)
-    if not is_text(short.detail) or not short.detail:
-        msg = f"the detail of a Short is a sentence, not {show(short.detail)}"
-        raise TypeError(msg)
-    if not (math.isfinite(short.seconds) and short.seconds > 0):
-        msg = f"the seconds of a Short are more than 0, not {show(short.seconds)}"
-        raise ValueError(msg)
+def _checked(short: Any, need: int, now: int) -> _Closed | None:
+    """
+    Return what *short* says, all of which is looked at.
+
+    Raises:
+        TypeError: Some of it is wrong.
+    """
+    if short is None:
+        return None
+    if not issubclass(type(short), extension.Short):
+        _refuse("its answer", "a Short or None", short)
+    detail: Any = short.detail
+    if not is_text(detail) or not detail.strip():
+        _refuse("the detail of its Short", "a sentence", detail)
+    seconds = _number("the seconds of its Short", short.seconds, 0, MAX_SECONDS)
+    if not seconds:
+        _refuse("the seconds of its Short", "more than 0", seconds)
+    have = _number("what its Short has", short.have, -MAX_AMOUNT, MAX_AMOUNT)
+    until = now + int(max(seconds, _SOON) * NS)
+    return _Closed(need, visible(detail[:_MOST_WORDS]), until, int(have * 1e6))
+
+
+def _number(what: str, value: Any, least: float, most: float) -> float:
+    """
+    Return *value*, which is *what* a limit has said, as a number.
+
+    Raises:
+        TypeError: It is none, or not between *least* and *most*.
+    """
+    cls, number = type(value), math.nan
+    if issubclass(cls, int | float) and cls is not bool:
+        with suppress(OverflowError):
+            number = float(value)
+    if not least <= number <= most:
+        _refuse(what, f"a number from {least:g} to {most:g}", value)
+    return number
+
+
+def _refuse(what: str, wanted: str, value: Any) -> NoReturn:
+    """Raise the error that *what* a limit has said is *value*, and not *wanted*."""
+    text = show(value)
+    if iscoroutine(value):
+        value.close()
+        wanted += "; it is asked under the lock, so its methods are plain functions"
+    msg = f"{what} is {text}, not {wanted}"
+    raise TypeError(msg)

@@ -6,9 +6,9 @@ Decision: 0062.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import BuiltinFunctionType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from taskorch.kernel._rows import (
     UNLIMITED,
@@ -47,6 +47,8 @@ def _method(function: Any) -> Any:
 
 # -- who contends for what is divided: elastic requests, like ones counted together ----
 
+
+T = TypeVar("T")
 
 _SCALE: Final = 1_000_000
 
@@ -307,6 +309,10 @@ class Deciders(Protocol):
             least: Of an elastic request, what it cannot do without.
             held: Of one that runs, what it holds of the pools.
         """
+        ...
+
+    def ask_program(self, part: str, ask: Callable[[], T]) -> T:
+        """What *ask* returns, which calls a part of the program that is no policy."""
         ...
 
     def choice(self, row: TaskRow) -> tuple[str, float] | None:

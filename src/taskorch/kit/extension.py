@@ -61,7 +61,8 @@ class Limit(Protocol):
     must not wait: let a thread of your own look at what is far away.
 
     What attempts hold is counted for it, and comes back however an attempt ends. If a
-    method raises, the task that was to start fails with a ComponentError.
+    method raises, or answers what it must not, the task that was to start fails with a
+    ComponentError that names the limit and the method.
 
     Laws:
         1. `need` says the same of a kind each time: a number of 0 and more.

@@ -13,7 +13,7 @@ from functools import wraps
 from threading import current_thread, get_ident, main_thread
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final, NoReturn, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar, cast
 
 import attrs
 
@@ -96,6 +96,9 @@ from taskorch.protocols import (
     Verdict,
 )
 from taskorch.protocols._policies import Reuse, said_of, trusted
+
+if TYPE_CHECKING:
+    from taskorch.kit.extension import Limit
 
 # -- what policies of the user's are given to look at: what they change is their own ---
 
@@ -219,17 +222,25 @@ _Request: Final = draft_of(AllocationRequest)
 _STRUCTURE: Final = StructuralValidator()
 #: The methods of each of the seven.
 METHODS: Final = {name: methods_of(protocol) for name, protocol in POLICIES.items()}
-#: Of each method of the seven: who has it, and the class of its answer; and what is
-#: asked besides, the answers of which are looked at where they are asked for.
-_QUESTIONS: Final[dict[str, tuple[str, Any]]] = {
-    **{
+
+
+class _Questions(dict[str, tuple[str, Any]]):
+    """Who has each method of the seven, and the class of its answer."""
+
+    def __missing__(self, part: str) -> tuple[str, Any]:
+        """What is asked besides: its answers are looked at where they are asked for."""
+        return part, object
+
+
+_QUESTIONS: Final = _Questions(
+    {
         method: (name, answer_of(POLICIES[name], method))
         for name, methods in METHODS.items()
         for method in methods
-    },
-    "standing": ("queue", object),
-    "join": ("join", object),
-}
+    }
+)
+# It is no method of the protocol.
+_QUESTIONS["standing"] = ("queue", object)
 
 
 def _watches(machine: StateMachine) -> Any:
@@ -313,6 +324,8 @@ class PolicyDeciders:
         self.is_here: Callable[[TaskRow], bool] = lambda _: True
         #: Has starts judged, if there are policies as data.
         self.governor: JudgesStarts | None = None
+        #: The limits that the program has added, by their names.
+        self.limits: dict[str, Limit] = {}
         #: `(component, seconds)` of slow calls, for the runtime to report.
         self.slow: list[tuple[str, float]] = []
         self.aging_ns: int | None = None
@@ -370,6 +383,15 @@ class PolicyDeciders:
         self.context = kernel.context
         # The validator's own: the kernel's is used under the lock meanwhile.
         self._outside = DecisionContext(kernel, kernel.context.random)
+        for name, limit in self.limits.items():
+            self.add_limit(name, limit)
+
+    def add_limit(self, name: str, limit: Limit) -> None:
+        """Have *limit* asked before starts of this kernel, and of each that follows."""
+        from taskorch.kernel import AddedLimit  # noqa: PLC0415 - few have any
+
+        self.limits[name] = limit
+        AddedLimit(self.kernel, name, limit)
 
     def refuse_reentry(self) -> None:
         """
@@ -701,6 +723,10 @@ class PolicyDeciders:
             return state.value
         finally:
             self.asking = asking
+
+    def ask_program(self, part: str, ask: Callable[[], T]) -> T:
+        """See `Deciders.ask_program`."""
+        return self._ask(part, lambda _, __: ask(), self.context.now_ns, None)
 
     def is_judged(self, task_type: str) -> bool:
         """See `Deciders.is_judged`."""
