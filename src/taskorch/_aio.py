@@ -43,11 +43,9 @@ from taskorch.runtime import NO_KWARGS, asyncio_loop, capture, restore_handlers
 
 if TYPE_CHECKING:
     from taskorch._allowed import MapFailures
-    from taskorch._managers import (
-        DriverManager,
-        HeldResources,
-        MemoManager,
-    )
+    from taskorch._drivers import DriverManager
+    from taskorch._managers import HeldResources
+    from taskorch._memo import MemoManager
     from taskorch._telling.following import EventStream
     from taskorch.events import Event
     from taskorch.model import (

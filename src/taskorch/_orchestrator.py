@@ -87,23 +87,23 @@ if TYPE_CHECKING:
     from taskorch._aio import AsyncOrchestrator
     from taskorch._decorators import TaskDecorator, TaskFunction
     from taskorch._door import Door
+    from taskorch._drivers import DriverManager
     from taskorch._extensions import Extensions
     from taskorch._handles import DoneAndNotDone, TaskHandle
     from taskorch._managers import (
         AgentManager,
-        Budget,
-        DriverManager,
-        MemoManager,
         ResourceManager,
         WorkflowManager,
         WorkflowRun,
     )
+    from taskorch._memo import MemoManager
     from taskorch._settings.fields import Settings, SettingsOptions
     from taskorch._telling.following import EventStream
     from taskorch._telling.notifying import Notifier
     from taskorch._telling.show_progress import Progress
     from taskorch._telling.troubles import TroubleTeller
     from taskorch._with_options import WithOptions
+    from taskorch.budgets._budget import Budget
     from taskorch.events import Event
     from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
@@ -336,7 +336,7 @@ class TaskOrchestrator:
         once=True,
     )
     drivers: Part[DriverManager] = Part(
-        "taskorch._managers._drivers:drivers_of",
+        "taskorch._drivers:drivers_of",
         "Parts that are asked by time what is to be done: `protocols.Driver`.",
         given=True,
     )
@@ -353,7 +353,7 @@ class TaskOrchestrator:
         room="taskorch.governance._audit:Audits",
     )
     memo: Part[MemoManager] = Part(
-        "taskorch._managers:MemoManager",
+        "taskorch._memo:MemoManager",
         "Forgets the results that like tasks would have: see `Cache`.",
     )
     planner: Part[Planner] = Part(
@@ -1906,8 +1906,8 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: A name or an amount is none, or there is no such parent.
         """
-        check_there("taskorch._managers._budgets", "budget()")
-        from taskorch._managers._budgets import declare  # noqa: PLC0415 - when needed
+        check_there("taskorch.budgets", "budget()")
+        from taskorch.budgets._budget import declare  # noqa: PLC0415 - when needed
 
         budget = declare(self._rt, name, parent, amounts)
         # That little is left of it, somebody is told.
@@ -2091,7 +2091,7 @@ class TaskOrchestrator:
         if SCHEDULES in self._rt.kernel.kept or self._configured:
             self.schedules.restore(self._configured)
         if self._rt.kernel.budgets:
-            from taskorch._managers._budgets import attend  # noqa: PLC0415 - when needed
+            from taskorch.budgets._budget import attend  # noqa: PLC0415 - when needed
 
             attend(self._rt)
             self._teller()

@@ -50,10 +50,10 @@ import attrs
 from taskorch import errors
 from taskorch._managers import (
     AgentManager,
-    MemoManager,
     ResourceManager,
     WorkflowManager,
 )
+from taskorch._memo import MemoManager
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._verbs.remedies import REMEDIES_HEADER
 from taskorch._verbs.table import VERBS

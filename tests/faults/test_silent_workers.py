@@ -11,7 +11,7 @@ from tests.integration.tools import PATIENCE, eventually
 from tests.peers import Peer
 
 from taskorch import Task, TaskOrchestrator
-from taskorch._managers._coding_work import KeptRunner
+from taskorch.fleet._coding_work import KeptRunner
 from taskorch.frontends.agent import Abilities, Agent
 
 #: A runner that says who it is, and then nothing.
@@ -81,7 +81,7 @@ def test_a_receiver_that_is_silent_gets_all_once_it_is_heard_again(kind):
     ],
 )
 def test_a_runner_that_does_not_begin_is_killed_and_named(code, tmp_path, monkeypatch):
-    monkeypatch.setattr("taskorch._managers._coding_work._GREETING", 0.7)
+    monkeypatch.setattr("taskorch.fleet._coding_work._GREETING", 0.7)
     runner = KeptRunner([sys.executable, "-c", code], str(tmp_path), edits=False)
     with pytest.raises(ValueError, match=r"did not answer \S+ in 0\.7 s"):
         runner.do("work", str(tmp_path), str)

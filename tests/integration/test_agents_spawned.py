@@ -183,6 +183,27 @@ def test_the_next_life_spawns_again_and_asks_no_more(tmp_path):
         assert orch.questions() == []
 
 
+def test_an_answer_about_one_template_is_none_about_another(orch):
+    """What it has drained gets work again; what another has drained does not."""
+    script = "import sys; sys.stdin.readline(); sys.exit(3)"
+    for name in ("left", "right"):
+        orch.agents.template(
+            name,
+            executor="lines",
+            capabilities=[name],
+            start=[sys.executable, "-c", script],
+        )
+        orch.agents.spawn(name)
+        orch.submit_tasks([Task("t", number, requires=[name]) for number in range(9)])
+        until(lambda of=f"of {name} ": [q for q in orch.questions() if of in q.text])
+    asked = next(q for q in orch.questions() if "of left " in q.text)
+    until(lambda: orch.agents.get("right-1").status == "draining")
+    until(lambda: orch.agents.get("left-1").status == "draining")
+    orch.answer(asked.id, "spawn", by="ada")
+    until(lambda: orch.agents.get("left-1").status != "draining")
+    assert orch.agents.get("right-1").status == "draining"
+
+
 def give_up(orch, start):
     """Have a template of agents fail until it is asked about in this life."""
     orch.agents.template("bad", executor="service", capabilities=["z"], start=start)

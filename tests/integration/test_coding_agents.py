@@ -339,7 +339,7 @@ def test_bad_words(orch, programs, arguments, options, words):
 
 def test_task_files_know_the_same(tmp_path):
     """There is one table: a runner of the templates is a preset of task files."""
-    from taskorch._managers._coding import RUNNERS
+    from taskorch.fleet._coding import RUNNERS
     from taskorch.frontends.workspace._config import PRESETS
 
     assert [*PRESETS] == ["agent", *RUNNERS]

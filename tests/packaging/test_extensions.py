@@ -72,7 +72,7 @@ DECIDING = (
 #: By extensions, the file that the error names, and what asks for it.
 ASKED = {
     "budgets": (
-        "taskorch._managers._budgets",
+        "taskorch.budgets",
         "TaskOrchestrator().budget('a', tokens=1)",
         "TaskOrchestrator().resources.raise_budget('a', {'tokens': 1})",
     ),

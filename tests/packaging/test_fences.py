@@ -60,7 +60,7 @@ from taskorch import errors
 from taskorch.model._task import Task, hidden
 from taskorch.recovery import Level
 from taskorch.kit.limits import NS
-from taskorch.frontends._budgets import BUDGET
+from taskorch.budgets._declared import BUDGET
 from taskorch.planning._d import other
 class Planner:
     def f(self, it): return it._secret, it._own, self._own, it._replace(), it.__class__
@@ -68,7 +68,7 @@ class Planner:
 """,
     "planning/_d.py": "from taskorch.planning import _d\nother = _c._own",
     "kit/limits.py": "NS = 1",
-    "frontends/_budgets.py": "BUDGET = 1",
+    "budgets/_declared.py": "BUDGET = 1",
     "model/__init__.py": "",
     "model/_task.py": "",
     "errors.py": "def asks(a):\n    if not (a or a and a) or a and not (a or a) and a and a: a = 1\n"

@@ -20,14 +20,7 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 - `_bulk`: one change to many tasks.
 - `_agents`: `orch.agents`: those that live elsewhere, their leases and what they are
   given.
-- `_fleet`, `_line_program`: workers that are spawned; one that is a long-lived program.
-- `_coding`, `_coding_work`: templates of coding agents, and the table of those that are
-  known; the work of one, and the program that keeps one.
-- `_tools`, `_tool_server`: workers that are servers of tools (MCP), and one of these.
 - `_resources`: `orch.resources`: how much there is, and what is taken by hand.
-- `_budgets`: what is spent and does not come back; the question when it is used up.
-- `_drivers`: `orch.drivers`: what is asked by time.
-- `_memo`: `orch.memo`: results that are remembered.
 """
 
 from __future__ import annotations
@@ -38,14 +31,10 @@ from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
     from taskorch._managers._agents import AgentManager as AgentManager
-    from taskorch._managers._budgets import Budget as Budget
-    from taskorch._managers._drivers import DriverManager as DriverManager
-    from taskorch._managers._drivers import SimulatedDrivers as SimulatedDrivers
     from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
     from taskorch._managers._inside import WorkflowContext as WorkflowContext
     from taskorch._managers._manager import WorkflowManager as WorkflowManager
     from taskorch._managers._manager import manager_of as manager_of
-    from taskorch._managers._memo import MemoManager as MemoManager
     from taskorch._managers._resources import HeldResources as HeldResources
     from taskorch._managers._resources import ResourceManager as ResourceManager
     from taskorch._managers._run import WorkflowRun as WorkflowRun
@@ -53,14 +42,10 @@ if TYPE_CHECKING:
 #: Where each name is: a manager is loaded when somebody asks for it.
 _WHERE: Final = {
     "AgentManager": "_agents",
-    "Budget": "_budgets",
-    "DriverManager": "_drivers",
-    "SimulatedDrivers": "_drivers",
     "AsyncWorkflowContext": "_inside",
     "WorkflowContext": "_inside",
     "WorkflowManager": "_manager",
     "manager_of": "_manager",
-    "MemoManager": "_memo",
     "HeldResources": "_resources",
     "ResourceManager": "_resources",
     "WorkflowRun": "_run",

@@ -53,7 +53,7 @@ from taskorch.runtime import (
 )
 
 if TYPE_CHECKING:
-    from taskorch._managers._fleet import SpawnedAgents
+    from taskorch.fleet._spawned import SpawnedAgents
     from taskorch.kernel import TaskRow
     from taskorch.policies import AgentPool
     from taskorch.runtime import Runtime
@@ -199,7 +199,7 @@ class AgentManager:
             InvalidTaskError: The runner is not installed, or cannot be kept; or an
                 argument is not what it says.
         """
-        from taskorch._managers._coding import coding_templates  # noqa: PLC0415 - when needed
+        from taskorch.fleet._coding import coding_templates  # noqa: PLC0415 - when needed
 
         templates = coding_templates(
             runner,
@@ -469,8 +469,7 @@ class AgentManager:
             breaker=check_breaker(breaker),
         )
         try:
-            from taskorch._managers._tool_server import ServerPlace  # noqa: PLC0415 - heavy
-            from taskorch._managers._tools import ToolServers  # noqa: PLC0415 - heavy
+            from taskorch.fleet._tools import ToolServers  # noqa: PLC0415 - heavy
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "taskorch":
                 raise
@@ -480,7 +479,12 @@ class AgentManager:
         with fleet.lock:
             if fleet.tools is None:
                 fleet.tools = ToolServers(self._rt)
-        place = ServerPlace(tuple(command), dict(env or {}), url, dict(headers or {}))
+        place = {
+            "command": tuple(command),
+            "env": dict(env or {}),
+            "url": url,
+            "headers": dict(headers or {}),
+        }
         return fleet.tools.add(info, place, names, connect_timeout)
 
     # -- pools of agents -----------------------------------------------------------
@@ -591,7 +595,7 @@ class AgentManager:
     def _fleet(self) -> SpawnedAgents:
         rt = self._rt
         if rt.fleet is None:
-            from taskorch._managers._fleet import SpawnedAgents  # noqa: PLC0415 - when needed
+            from taskorch.fleet._spawned import SpawnedAgents  # noqa: PLC0415 - when needed
 
             agents = SpawnedAgents(rt, self._orch)
             rt.fleet = rt.first_made.setdefault("agents", agents)

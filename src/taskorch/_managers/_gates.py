@@ -40,8 +40,18 @@ Finding = tuple[str, bool, str]
 
 def is_gate(work: Work) -> bool:
     """Whether a task is a gate."""
+    return _call_of(work) is not None
+
+
+def rules_of(work: Work) -> tuple[str | None, str] | None:
+    """What comes before the phase of a gate, and what follows a failure; or None."""
+    call = _call_of(work)
+    return None if call is None else (call.args[4], call.args[2])
+
+
+def _call_of(work: Work) -> Call | None:
     payload = None if work._task is None else work._task.payload
-    return isinstance(payload, Call) and payload.fn is gate
+    return payload if isinstance(payload, Call) and payload.fn is gate else None
 
 
 def gate(

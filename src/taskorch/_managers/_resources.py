@@ -327,7 +327,7 @@ class ResourceManager:
         rt.look_up()
         if not rt.kernel.budgets:
             return []
-        from taskorch._managers._budgets import usage_of  # noqa: PLC0415 - when there are any
+        from taskorch.budgets._budget import usage_of  # noqa: PLC0415 - when there are any
 
         with rt.lock:
             kernel = rt.kernel
@@ -360,8 +360,8 @@ class ResourceManager:
         Raises:
             InvalidTaskError: There is no such budget, or an amount is none.
         """
-        check_there("taskorch._managers._budgets", "raise_budget()")
-        from taskorch._managers._budgets import change  # noqa: PLC0415 - when needed
+        check_there("taskorch.budgets", "raise_budget()")
+        from taskorch.budgets._budget import change  # noqa: PLC0415 - when needed
 
         return change(self._rt, name, totals)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
-from taskorch._managers._gates import is_gate
+from taskorch._managers._gates import rules_of
 from taskorch._managers._members import blockers
 from taskorch.errors import (
     NotRunningError,
@@ -277,7 +277,8 @@ class WorkflowRun:
         """
         rt = self._rt
         inside = current_or_none()
-        if inside is not None and inside._run_id == self.workflow_id:
+        mine = None if inside is None else rt.kernel.tasks.get(inside.task_id)
+        if inside is not None and mine is not None and mine.run == self.workflow_id:
             msg = f"task {inside.task_id} would wait for itself to be paused"
             hint = "call it from outside of the workflow"
             raise WouldDeadlockError(msg, hint=hint, task_id=inside.task_id)
@@ -351,8 +352,9 @@ class WorkflowRun:
         self._note_gate(name, work)
 
     def _note_gate(self, name: str, work: TaskHandle[Any]) -> None:
-        if is_gate_id(name) and is_gate(work):
-            self._gates[name] = work._args[4], work._args[2]
+        rules = rules_of(work) if is_gate_id(name) else None
+        if rules is not None:
+            self._gates[name] = rules
 
     def _connect(self, name: str, parents: tuple[str, ...]) -> None:
         """Under the lock: a task waits for more than it did."""

@@ -17,7 +17,6 @@ front end.
 - `people`: who may ask a service: named tokens, their roles, and other ways to know.
 - `_incoming`: tasks and workflows that come in as documents; what is wrong with a
   value, by its schema.
-- `_budgets`: what documents declare of budgets, and what tasks draw on.
 - `_whose`: whose a value is: what a caller who is bound to tenants may say.
 - `channel`: messages in few bytes: symbols for names, and a learnt dictionary.
 """

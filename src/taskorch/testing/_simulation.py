@@ -8,9 +8,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
 from taskorch._contexts import TaskContext
+from taskorch._drivers import SimulatedDrivers
 from taskorch._handles import TaskHandle
 from taskorch._managers import (
-    SimulatedDrivers,
     WorkflowManager,
     _limits,
     manager_of,

@@ -23,7 +23,7 @@ import pytest
 from tests.frontends.workspace.tools import write
 from tests.integration.tools import Started, eventually
 
-from taskorch.frontends._budgets import DeclaredBudgets
+from taskorch.budgets._declared import DeclaredBudgets
 from taskorch.frontends.workspace import Workspace, _claims
 from taskorch.frontends.workspace._claims import (
     Claims,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch._managers import _coding_work
+from taskorch.fleet import _coding_work
 from taskorch.model import ids
 
 SEGMENTS = st.text("ab-.7_T", min_size=1, max_size=8).filter(

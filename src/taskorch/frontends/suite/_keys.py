@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 import attrs
 
-from taskorch.frontends._budgets import BUDGET, BUDGETS, BudgetEntry
+from taskorch.budgets._declared import BUDGET, BUDGETS, BudgetEntry
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._model import GLUE, Limits, Mode, Monitoring, Template
 from taskorch.kit.forms import (

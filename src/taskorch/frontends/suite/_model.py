@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch.frontends._budgets import DeclaredBudgets
+from taskorch.budgets._declared import DeclaredBudgets
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.governance import Policy
 from taskorch.kit.forms import AnyNames, Each, Number, Size, Text, may_be

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskorch._telling.notifying import sender_of
+from taskorch.budgets._declared import DeclaredBudgets
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends._budgets import DeclaredBudgets
 from taskorch.frontends.suite import _keys, _tasks
 from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from taskorch.frontends._budgets import DeclaredBudgets
+from taskorch.budgets._declared import DeclaredBudgets
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._keys import ClassAllocation, HeldByTask

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
-from taskorch.frontends._budgets import DeclaredBudgets
+from taskorch.budgets._declared import DeclaredBudgets
 from taskorch.kit.read_only import ReadOnly
 from taskorch.model import BudgetUsage, Units
 

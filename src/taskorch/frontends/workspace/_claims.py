@@ -35,7 +35,7 @@ from typing import Any, Final, cast
 
 import attrs
 
-from taskorch.frontends._budgets import DeclaredBudgets
+from taskorch.budgets._declared import DeclaredBudgets
 from taskorch.frontends.workspace._budgets import (
     ShortBudget,
     Tally,

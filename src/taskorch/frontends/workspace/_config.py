@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._managers._coding import RUNNERS
+from taskorch.budgets._declared import BUDGET, BUDGETS, BudgetEntry, DeclaredBudgets
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends._budgets import BUDGET, BUDGETS, BudgetEntry, DeclaredBudgets
+from taskorch.fleet._coding import RUNNERS
 from taskorch.frontends.workspace._fields import (
     COUNT,
     LINE,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.frontends._budgets import BUDGET
+from taskorch.budgets._declared import BUDGET
 from taskorch.frontends.workspace._fields import (
     LINE,
     LINES,

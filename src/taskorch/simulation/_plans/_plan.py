@@ -257,7 +257,7 @@ def _pooled(runtime: Runtime) -> list[Agent]:
     agents: list[Agent] = []
     for name, pool in runtime.fleet.pooled().items():
         template = pool.template
-        if name in runtime.fleet.given_up:
+        if runtime.fleet.failing.why(name):
             continue
         with runtime.lock:
             here = {row.name for row in runtime.kernel.agents.values() if not row.lost}

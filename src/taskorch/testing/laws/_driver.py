@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from taskorch._managers._drivers import View
+from taskorch._drivers import View
 from taskorch.errors import TaskorchError
 from taskorch.model import Task
 from taskorch.protocols import Driver, commands_of

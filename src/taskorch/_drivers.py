@@ -152,7 +152,7 @@ class View:
     def given_up(self, template: str) -> str:
         """Why workers of a template are not spawned any more, or ""."""
         fleet = self._fleet
-        return "" if fleet is None else str(fleet.given_up.get(template, ""))
+        return "" if fleet is None else str(fleet.failing.why(template))
 
     def kept(self, extension: str) -> Mapping[str, Any]:
         """The documents of an extension: see `TaskOrchestrator.kept`."""

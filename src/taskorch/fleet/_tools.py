@@ -22,12 +22,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch._managers._tool_server import (
-    OfferedTool,
-    ServerPlace,
-    ToolServer,
-    UnansweredError,
-)
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -38,6 +32,12 @@ from taskorch.errors import (
     ToolError,
 )
 from taskorch.executors._programs._executor import ProgramExecutor
+from taskorch.fleet._tool_server import (
+    OfferedTool,
+    ServerPlace,
+    ToolServer,
+    UnansweredError,
+)
 from taskorch.kernel import LEFT_RUNNING, past_of
 from taskorch.kit.checks import is_name
 from taskorch.kit.fence import log_of
@@ -83,12 +83,14 @@ class ToolServers:
     def add(
         self,
         info: Agent,
-        place: ServerPlace,
+        place: Mapping[str, Any],
         repeatable: Sequence[str],
         patience: float,
     ) -> tuple[str, ...]:
         """
         Connect to a server, and let it join as the agent *info*; its capabilities.
+
+        *place* has the fields of a `ServerPlace`.
 
         Raises:
             InvalidTaskError: The name is taken.
@@ -97,11 +99,12 @@ class ToolServers:
         if info.name in [Agent.LOCAL, *self._rt.runners]:
             msg = f"there is an agent {info.name!r} already"
             raise InvalidTaskError(msg, hint="give it another name")
-        agent = ToolAgent(info.name, place, repeatable)
+        where = ServerPlace(**place)
+        agent = ToolAgent(info.name, where, repeatable)
         agent.join(self._rt, info, self._executor)
         server = agent.server = ToolServer(
             info.name,
-            place,
+            where,
             patience,
             self._loops.get(),
             self._opened,

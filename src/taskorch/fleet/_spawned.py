@@ -11,24 +11,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
-from taskorch._managers._line_program import LineProgram
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
-    NotRunningError,
     UnknownAgentError,
 )
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
+from taskorch.fleet._failing import FailingTemplates
+from taskorch.fleet._line_program import LineProgram
 from taskorch.kernel import (
     GOING,
     AgentRow,
-    PolicyFault,
-    TaskRow,
     shut_out,
     without_quotas,
 )
@@ -48,7 +45,6 @@ from taskorch.model import (
     Program,
     Resources,
     ScalingDecision,
-    Task,
     TaskState,
     check_breaker,
     is_label,
@@ -57,21 +53,15 @@ from taskorch.model import (
     levels_of,
 )
 from taskorch.model.ids import check_id
-from taskorch.runtime import machine_labels, question_in, task_of
+from taskorch.runtime import machine_labels
 
 if TYPE_CHECKING:
-    from taskorch._managers._tools import ToolServers
     from taskorch.executors._programs._executor import ProgramExecutor
+    from taskorch.fleet._tools import ToolServers
     from taskorch.runtime import Runtime
 
 _LOG: Final = log_of(__name__)
 
-#: A template whose agents fail so often in so many seconds is given up.
-_MOST_FAILURES: Final = 5
-_PERIOD: Final = 60.0
-_GIVEN_UP: Final = "what is given up is"
-#: What people may answer who are asked whether to spawn agents again.
-_CHOICES: Final = ("spawn", "leave it")
 #: Seconds between two looks at processes.
 _LOOK: Final = 0.2
 #: The least seconds that a process has from SIGTERM to SIGKILL, to say goodbye.
@@ -116,13 +106,10 @@ class SpawnedAgents:
         self.spawned: dict[str, Spawned] = {}
         #: The latest that have failed, by id.
         self.fallen: dict[str, Spawned] = {}
-        self.given_up: dict[str, str] = {}
-        #: The questions that ask whether to go on with these, by their names.
-        self.questions: dict[str, str] = {}
+        self.failing = FailingTemplates(runtime, orchestrator)
         self.pools: dict[str, Any] = {}
         #: What was decided when an agent was to be provided for what is required.
         self.provisions: deque[ScalingDecision] = deque(maxlen=100)
-        self._failures: dict[str, deque[float]] = {}
         self._looks = False
         #: Runs the processes of agents, and has the guardian that ends them.
         self._keeper: ProgramExecutor | None = None
@@ -150,10 +137,9 @@ class SpawnedAgents:
         _check(template)
         with self.lock:
             self.templates[template.name] = template
-            self.given_up.pop(template.name, None)
-            self._failures.pop(template.name, None)
+        self.failing.forget(template.name)
         if self._rt.opened:
-            self._withdraw(template.name)
+            self.failing.withdraw((template.name,))
         return template
 
     def template_named(self, name: str) -> AgentTemplate:
@@ -176,8 +162,8 @@ class SpawnedAgents:
     def spawn(self, name: str, config: Mapping[str, Any]) -> Spawned:
         """Start an agent."""
         template = self.template_named(name)
-        if name in self.given_up:
-            msg = f"agents of {name!r} are not spawned: {self.given_up[name]}"
+        if why := self.failing.why(name):
+            msg = f"agents of {name!r} are not spawned: {why}"
             hint = f"mend it, and say orch.agents.template({name!r}, …) anew"
             raise InvalidTaskError(msg, hint=hint)
         changes = dict(config)
@@ -239,10 +225,8 @@ class SpawnedAgents:
                 why = f"{words} is needed, and there are {len(mine)} agents of {name}, "
                 why += "which is max_agents"
                 continue
-            if name in self.given_up:
-                why = (
-                    f"{words} is needed, and {name} is given up: {self.given_up[name]}"
-                )
+            if given_up := self.failing.why(name):
+                why = f"{words} is needed, and {name} is given up: {given_up}"
                 continue
             why = f"no agent has {words}, and those of {name} have"
             spawned = self.instance(self.spawn(name, {}).id)
@@ -350,7 +334,7 @@ class SpawnedAgents:
         """
         why = os.strerror(error.errno) if error.errno else str(error)
         why = f"{one.template.start[0]!r} cannot be started: {why}"
-        self.fault(one.template.name, why)
+        self.failing.fault(one.template.name, why)
         msg = f"agent {one.id}: {why}"
         raise InvalidTaskError(msg, hint="mend start=[…]") from None
 
@@ -368,6 +352,10 @@ class SpawnedAgents:
                 self._keeper = ProgramExecutor(run_id=self._run_id, logs=logs)
             return self._keeper
 
+    def restore(self) -> None:
+        """Ask no more what an earlier life asked: this one spawns what it gave up."""
+        self.failing.withdraw([*self.templates])
+
     def joining(self, agent: Agent) -> Agent:
         """An agent that joins, with what its template says of it, if it has one."""
         one = self.spawned.get(agent.name)
@@ -376,7 +364,7 @@ class SpawnedAgents:
         lacks = {*level_names(one.template.capabilities)} - {*agent.capabilities}
         if lacks:
             why = f"it has joined without {', '.join(sorted(lacks))}"
-            self.fault(one.template.name, why)
+            self.failing.fault(one.template.name, why)
             msg = f"agent {agent.name!r} is not as its template says: {why}"
             raise InvalidTaskError(msg, hint="name them in the command, with --can")
         template = one.template
@@ -391,79 +379,7 @@ class SpawnedAgents:
         """The program of an agent has ended; one that does it too often is drained."""
         one.failed = why
         _LOG.warning("agent %s of %s: %s", one.id, one.template.name, visible(why))
-        if self.fault(one.template.name, why):
-            why = f"{_GIVEN_UP} {one.template.name}: {why}"
-            with suppress(NotRunningError):
-                self._rt.step(lambda now: self._rt.kernel.drain(one.id, why, now))
-
-    def fault(self, name: str, why: str) -> bool:
-        """Agents of a template fail; whether it is given up, which is said once."""
-        with self.lock:
-            now = time.monotonic()
-            times = self._failures.setdefault(name, deque(maxlen=_MOST_FAILURES))
-            times.append(now)
-            if len(times) < _MOST_FAILURES or now - times[0] > _PERIOD:
-                return False
-            if name in self.given_up:
-                return True
-            self.given_up[name] = (
-                f"{_MOST_FAILURES} have failed in {_PERIOD:g} s; the last: {why}"
-            )
-        self._tell(name, self.given_up[name])
-        return True
-
-    def _tell(self, name: str, why: str) -> None:
-        """Say that a template is given up, and ask what is to be done, if one can."""
-        rt = self._rt
-        error = RuntimeError(f"it is given up: {why}")
-        fault = PolicyFault(f"agents of {name}", error)
-        with suppress(NotRunningError):
-            rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
-            question = Task.question(
-                f"Agents of {name} keep failing: {why}. Spawn them again?",
-                options=_CHOICES,
-                no=(),
-                metadata={"template": name},
-            )
-            handle = self._orch.submit_task(question)
-            self.questions[name] = handle.task_id
-            handle.add_done_callback(lambda handle: self._answered(name, handle))
-
-    def restore(self) -> None:
-        """Ask no more what an earlier life asked: this one spawns what it gave up."""
-        for name in [*self.templates]:
-            self._withdraw(name)
-
-    def _withdraw(self, name: str) -> None:
-        """Ask no more whether to spawn agents of a template that is said anew."""
-        kernel = self._rt.kernel
-
-        def cancel(now: int) -> None:
-            for row in [*kernel.asked]:
-                if _template_asked_about(row) == name:
-                    # The state machine may forbid it.
-                    with suppress(InvalidTransitionError):
-                        kernel.cancel(row, now, f"template {name} was said anew")
-
-        with suppress(NotRunningError):
-            self._rt.step(cancel, keep=True)
-
-    def _answered(self, name: str, handle: Any) -> None:
-        """Spawn agents of a template again, if that was the answer."""
-        if handle.exception(0) is None and handle.result(0).choice == _CHOICES[0]:
-            with self.lock:
-                self.given_up.pop(name, None)
-                self._failures.pop(name, None)
-                mine = [one.id for one in self.spawned.values()]
-
-            def restore(now: int) -> None:
-                kernel = self._rt.kernel
-                for agent_id in mine:
-                    row = kernel.agents.get(agent_id)
-                    if row is not None and row.draining.startswith(_GIVEN_UP):
-                        kernel.drain(agent_id, "", now)
-
-            self._rt.step(restore)
+        self.failing.ended(one.template.name, one.id, why)
 
     # -- the end -------------------------------------------------------------------
 
@@ -583,7 +499,7 @@ class SpawnedAgents:
         self._forget(one)
         if row is not None and not row.lost:
             self._leave(one.id)
-        self.fault(one.template.name, why)
+        self.failing.fault(one.template.name, why)
 
     def _go(self, one: Spawned, row: AgentRow | None) -> None:
         if row is not None and not row.lost:
@@ -742,7 +658,7 @@ class SpawnedAgents:
             if wanted <= {*level_names(one.template.capabilities)}
         ]
         reasons += [
-            f"{name} is given up: {self.given_up[name]}"
+            f"{name} is given up: {self.failing.why(name)}"
             for name in self._given_up_for(wanted)
         ]
         return reasons[-1] if reasons else ""
@@ -751,12 +667,12 @@ class SpawnedAgents:
         """The questions about templates that are given up, and could do this."""
         wanted = {name for name in requires if not is_label(name)}
         names = self._given_up_for(wanted)
-        return [self.questions[name] for name in names if name in self.questions]
+        return [asked for name in names if (asked := self.failing.question(name))]
 
     def _given_up_for(self, wanted: set[str]) -> list[str]:
         return [
             name
-            for name in list(self.given_up)
+            for name in self.failing.names()
             if wanted <= {*level_names(self.templates[name].capabilities)}
         ]
 
@@ -824,13 +740,6 @@ class _Look:
         del orchestrator
         self.fleet.look()
         return None
-
-
-def _template_asked_about(row: TaskRow) -> object:
-    """The template that people are asked about, which is given up; None: another."""
-    question = question_in(row.cargo)
-    is_one = question is not None and question.options == _CHOICES
-    return (task_of(row).metadata or {}).get("template") if is_one else None
 
 
 def _how(end: ProgramEnd) -> str:

@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._managers import _coding_work
-from taskorch._managers._coding_work import MOST_SAID, WorkFolder, inherited, prompt_of
 from taskorch.errors import AgentProgramError, InvalidTaskError, ProgramFailedError
+from taskorch.fleet import _coding_work
+from taskorch.fleet._coding_work import MOST_SAID, WorkFolder, inherited, prompt_of
 from taskorch.kit.checks import is_number
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
