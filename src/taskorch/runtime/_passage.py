@@ -541,9 +541,10 @@ def submit_calls(  # noqa: C901 - written out for speed
     for args, kwargs in calls:
         # A comprehension is a call, until CPython 3.12.
         works.append(make(rt, fn, args, kwargs, executor, ctx))
-    if bucket.verdict is None:
-        for work in works:
-            _validate_call(rt, bucket, work)
+    for work in works:
+        if bucket.verdict is not None:
+            break
+        _validate_call(rt, bucket, work)
     documents: list[Any] = []
     if committer is not None:
         documents = _documents_of(committer, bucket.spec.type, fn, calls)
