@@ -19,6 +19,7 @@ MODULES = (
     "adaptive",
     "recovery",
     "policies",
+    "growth",
     "pools",
     "foresight",
     "workflows",
