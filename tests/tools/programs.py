@@ -192,7 +192,6 @@ class Jobs:
         queue: Any = system._queue
         system._random.seed(self._epoch)
         queue.attach(orchestrator)
-        system._orch = orchestrator
         system._join(orchestrator)
         queue.restore(orchestrator.kept)
         orchestrator.begin()

@@ -183,7 +183,7 @@ def test_jobs_that_wait_follow_what_is_learnt_meanwhile():
         assert threads[:4] == [4] * 4
         assert 2 <= len(threads) - threads.count(4) <= 6
         # The usual number does badly elsewhere, and so does half of it.
-        part = jobs._threads
+        part = jobs._choices.threads
         for number in range(40):
             picked = part.pick(f"other-{number}", "count", Random(number))
             part.give(f"other-{number}", 1.0 if picked == 8 else -1.0)
@@ -204,9 +204,9 @@ def test_the_cycles_run_in_virtual_time():
     sim = Simulation(seed=1)
     sim.drivers.add(jobs.cycles)
     for number in range(2):
-        jobs._threads.pick(f"t{number}", "count", Random(1))
+        jobs._choices.threads.pick(f"t{number}", "count", Random(1))
     for number, second in enumerate((4, 24)):
-        sim.at(second, partial(jobs._threads.give, f"t{number}", 0.5))
+        sim.at(second, partial(jobs._choices.threads.give, f"t{number}", 0.5))
     sim.run(until=100)
     kept = [one for one in sim.events if isinstance(one, ExtensionKept)]
     diary = [one.at for one in kept if one.key == "agent_state.metadata_diary"]

@@ -16,10 +16,15 @@ learns is in `adaptive`.
 
 - `_config`: what a configuration says.
 - `_contract`: what a job says: its fields, checked all at once, and as a JSON Schema.
-- `_system`: the jobs, done by an orchestrator that learns.
-- `_unit`: one unit of a job while it runs: its share, its threads, its way to be heard.
-- `_record`: what has become of a job: a projection of the facts about its units.
-- `_cycles`: the three cycles of self-improvement: a driver.
+- `_system`: the jobs, done by an orchestrator that learns: what programs call.
+- `_aftermath`: what follows from facts about units: news, rewards, second runs.
+- `_improvement`, `_cycles`: what the three cycles of self-improvement do; their driver.
+- `_choices`, `_scores`: what is chosen for a job, learnt from rewards; its urgency.
+- `_book`, `_record`: the jobs that there are; what has become of one, of its facts.
+- `_unit`, `_tasks`: one unit of a job while it runs; the tasks that the units are.
+- `_hearing`: the channel on which units tell something.
+- `_news`, `_ledger`, `_metrics`: who is told; what was granted; what was measured.
+- `_policies`: the queue and the router of the orchestrator.
 """
 
 from __future__ import annotations

@@ -539,6 +539,11 @@ class JobConfig:
             part = part[name]
         return part
 
+    def does(self, transition: str, action: str) -> bool:
+        """Whether *action* is done at a *transition* of a job."""
+        path = f"job_lifecycle.state_transitions.{transition}.actions"
+        return self.has(path, action)
+
     @property
     def required(self) -> tuple[str, ...]:
         """The fields that a job must have."""

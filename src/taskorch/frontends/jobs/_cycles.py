@@ -9,6 +9,8 @@ import attrs
 
 from taskorch.protocols import DriverView, Tick
 
+#: The name of the documents of jobs.
+DOCUMENTS: Final = "adaptive_jobs"
 #: Seconds between two cycles of each kind, and what the configuration calls it.
 CYCLES: Final[Mapping[str, tuple[float, str]]] = {
     "micro_cycle": (1.0, "adjust_thread_weights"),

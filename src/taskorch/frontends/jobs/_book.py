@@ -1,0 +1,143 @@
+"""The jobs that there are, those of earlier lives included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import RLock
+from typing import Any, Final
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import InvalidTransitionError, UnknownTaskError
+from taskorch.events import Event
+from taskorch.frontends.jobs._contract import kept_job
+from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_task_id
+from taskorch.frontends.jobs._scores import WORTH
+from taskorch.model import TaskState
+from taskorch.model.ids import in_run, run_of
+from taskorch.workflows import WorkflowStatus
+
+_NO_END: Final = 1 << 62
+
+
+class JobBook:
+    """
+    The records of jobs: one is made with its job, or of the facts of an earlier life.
+
+    Attributes:
+        lock: Guards the records, those that wait, and what is in them.
+        records: By the ids of jobs.
+        waiting: Jobs of which nothing has begun, each with what was learnt when it was
+            asked.
+        orch: The orchestrator of the jobs, once there is one.
+    """
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.records: dict[str, JobRecord] = {}
+        self.waiting: dict[str, dict[str, int]] = {}
+        self.orch: TaskOrchestrator | None = None
+        #: The facts of earlier lives, if there is a journal.
+        self._journal: Any = None
+        self._recalled = 0
+        #: Whether the records have all jobs of earlier lives.
+        self._has_read_all = False
+
+    @property
+    def running(self) -> TaskOrchestrator:
+        """
+        The orchestrator of the jobs.
+
+        Raises:
+            InvalidTransitionError: There is none yet.
+        """
+        if self.orch is None:
+            msg = "these jobs have no orchestrator yet"
+            raise InvalidTransitionError(msg, hint="with jobs.orchestrator(): …")
+        return self.orch
+
+    def recall(self, journal: Any, last: int) -> None:
+        """Read jobs of earlier lives in *journal*, whose last fact has that number."""
+        self._journal, self._recalled = journal, last
+
+    def earlier(self) -> Iterator[Event]:
+        """The facts of earlier lives."""
+        for fact, _ in () if self._journal is None else self._journal.read(0):
+            if fact.seq > self._recalled:
+                break
+            yield fact
+
+    def known(self, job_id: str) -> JobRecord:
+        """
+        The record of a job.
+
+        Raises:
+            UnknownTaskError: There is no such job.
+        """
+        record = self.found(job_id)
+        if record is None:
+            msg = f"no job has the id {job_id!r}"
+            raise UnknownTaskError(msg, task_id=str(job_id))
+        return record
+
+    def found(self, job_id: str) -> JobRecord | None:
+        """The record of a job, of an earlier life as well; None: it is not known."""
+        record = self.records.get(job_id)
+        if record is not None or self.orch is None:
+            return record
+        try:
+            status = self.orch.get_task_status(unit_task_id(job_id, 0))
+        except UnknownTaskError:
+            return None
+        kept = (status.metadata or {}).get("job")
+        if kept is None:
+            return None
+        job = kept_job(kept["body"])
+        score = {name: status.metadata.get(name, 0.0) for name in WORTH}
+        # An earlier version has kept neither, and has done what followed at once.
+        asked = kept_job(kept.get("asked", kept["body"]))
+        record = JobRecord(
+            *(job, asked, kept["units"], kept["threads"], kept["weight"], score),
+            kept.get("specialization", job.worker_id),
+            is_followed="asked" in kept,
+            why=kept.get("why", ""),
+        )
+        if self._journal is not None:
+            ids = self._journal.ids(in_run(PREFIX + job_id))
+            for fact, _ in self._journal.select(ids, _NO_END):
+                record.take_in(fact)
+                if fact.seq <= self._recalled:
+                    # Its life has told of it.
+                    record.told = record.state
+        self.records[job_id] = record
+        return record
+
+    def all(self) -> list[JobRecord]:
+        """All records: those of earlier lives are read once."""
+        if self._journal is not None and not self._has_read_all:
+            task_ids = self._journal.ids(PREFIX)
+            run_ids = filter(None, map(run_of, task_ids))
+            for job_id in dict.fromkeys(i.removeprefix(PREFIX) for i in run_ids):
+                with self.lock:
+                    self.found(job_id)
+            self._has_read_all = True
+        return self.of_this_life()
+
+    def of_this_life(self) -> list[JobRecord]:
+        """The records that were made or asked for in this life."""
+        with self.lock:
+            return list(self.records.values())
+
+    def state(self, job_id: str) -> str:
+        """The state of a job: `queued`, `running`, `completed`, or `failed`."""
+        return state_of(self.running.workflows.status(PREFIX + job_id))
+
+
+def state_of(status: WorkflowStatus) -> str:
+    """The state of a job whose run has this *status*."""
+    if status.state in ("completed", "failed"):
+        return str(status.state)
+    if status.state in ("cancelled", "blocked"):
+        return "failed"
+    states = (TaskState.RUNNING, TaskState.COMPLETED, TaskState.RETRYING)
+    begun = any(status.counts.get(one) for one in states)
+    return "running" if begun else "queued"

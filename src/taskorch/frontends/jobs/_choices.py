@@ -1,0 +1,204 @@
+"""What is chosen for a job: its threads, its weight, who does it: as rewards teach."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, Final
+
+import attrs
+
+from taskorch.adaptive import LearnedValue, Learning
+from taskorch.frontends.jobs._config import JobConfig
+from taskorch.frontends.jobs._contract import Job
+from taskorch.frontends.jobs._record import JobRecord, unit_task_id
+from taskorch.frontends.jobs._unit import Unit
+from taskorch.kit.visible import counted
+
+#: How much more units there are under pressure, with each saturation, and at the most.
+_MORE: Final = 0.25
+_SPECIALIZATION: Final = "specialization_selection"
+_ADAPTS: Final = "self_improvement.reward_processing.adaptation_targets"
+_MITIGATES: Final = (
+    "job_intake_pipeline.classification_engine.escalation_policy.mitigation_actions"
+)
+
+
+@attrs.define
+class Objective:
+    """What does the units of an objective, and what is known of it."""
+
+    handlers: dict[str, Callable[[Unit, Job], Any]] = attrs.Factory(dict)
+    complexity: float | None = None
+    counts_own: bool = False
+    #: What learns which of its specialisations does best, if there are several.
+    specialist: LearnedValue | None = None
+
+
+class Choices:
+    """
+    What jobs ask for, as rewards have taught it.
+
+    Args:
+        config: Says the usual values, and which of them are learnt.
+        objectives: The objectives that there are, by their names.
+        learns: How a `LearnedValue` learns.
+        random: What draws.
+    """
+
+    def __init__(
+        self,
+        config: JobConfig,
+        objectives: Mapping[str, Objective],
+        learns: Mapping[str, Any],
+        random: Random,
+    ) -> None:
+        self._config = config
+        self._objectives = objectives
+        self._learns = learns
+        self._random = random
+        usual, most = config.threads, self.most_threads
+        threads = sorted({max(1, usual // 2), usual, min(most, 2 * usual)})
+        self.threads: LearnedValue = LearnedValue(
+            threads if len(threads) > 1 else [usual, most + usual],
+            baseline=threads.index(usual) if len(threads) > 1 else 0,
+            context=("type",),
+            reward="given",
+            name="thread_pool_configuration",
+            **learns,
+        )
+        self.weights: LearnedValue = LearnedValue(
+            [1.0, 2.0, 0.5],
+            context=("type",),
+            reward="given",
+            name="resource_allocation_weights",
+            **learns,
+        )
+
+    @property
+    def most_threads(self) -> int:
+        """The most threads that a unit may have."""
+        path = "tadpole_execution.multithreading.max_threads_per_tadpole"
+        return int(self._config.get(path, 16))
+
+    @property
+    def learners(self) -> tuple[LearnedValue, ...]:
+        """All that learn."""
+        return self.weights, self.threads, *self._specialists
+
+    @property
+    def _specialists(self) -> list[LearnedValue]:
+        every = [objective.specialist for objective in self._objectives.values()]
+        return [one for one in every if one is not None]
+
+    def specialise(self, name: str) -> LearnedValue | None:
+        """Have it learnt who does an objective best; what learns, if it is new."""
+        objective = self._objectives[name]
+        kinds = sorted(objective.handlers)
+        if len(kinds) < 2 or not self._config.has(_ADAPTS, _SPECIALIZATION):  # noqa: PLR2004 - something to choose
+            return None
+        if objective.specialist is not None:
+            objective.specialist.change(kinds)
+            return None
+        # None of them is the static choice, so there is no floor to keep to; and what
+        # has no reward yet is drawn by chance, whichever was registered first.
+        objective.specialist = LearnedValue(
+            kinds,
+            context=("type",),
+            reward="given",
+            name=f"{_SPECIALIZATION}/{name}",
+            **{**self._learns, "floor": 1.0},
+        )
+        return objective.specialist
+
+    def record(
+        self, job: Job, asked: Job, score: Mapping[str, float], *, is_pressed: bool
+    ) -> JobRecord:
+        """The record of a new job, with what is chosen for it."""
+        has = self._config.has
+        threads, weight = self._config.threads, 1.0
+        if self.adapts(self.threads):
+            threads = int(min(self._picked(self.threads, job), self.most_threads))
+        if self.adapts(self.weights):
+            weight = float(self._picked(self.weights, job))
+        units = job.tadpole_count
+        if is_pressed:
+            if has(_MITIGATES, "spawn_additional_tadpoles"):
+                # More and smaller units fit into what is left.
+                units += max(1, math.ceil(units * _MORE))
+            if has(_MITIGATES, "rebalance_thread_pools"):
+                threads = max(1, threads // 2)
+        kind = job.worker_id
+        specialist = self._objectives[job.objective].specialist
+        if kind is None and specialist is not None:
+            kind = self._picked(specialist, job)
+        record = JobRecord(job, asked, units, threads, weight, score, kind)
+        record.why = self._why(record)
+        return record
+
+    def adapts(self, part: LearnedValue) -> bool:
+        """Whether jobs ask for what *part* has learnt."""
+        return self._config.has(_ADAPTS, part.name)
+
+    def renew(self, part: LearnedValue, record: JobRecord) -> bool:
+        """Choose anew what *part* chooses for a job; whether it is another."""
+        picked = float(self._picked(part, record.job))
+        before = record.threads, record.weight
+        if part is self.threads:
+            record.threads = int(min(picked, self.most_threads))
+        else:
+            record.weight = picked
+        if before == (record.threads, record.weight):
+            return False
+        record.why = self._why(record)
+        return True
+
+    def _why(self, record: JobRecord) -> str:
+        """The threads, weight and specialisation of a job, each with its why."""
+        first, objective = unit_task_id(record.job.job_id, 0), record.job.objective
+        specialist = self._objectives[objective].specialist
+        kind = record.specialization
+        unlearnt = "the job names it" if record.job.worker_id else "there is no other"
+        parts = (
+            (counted(record.threads, "thread"), self.threads, record.threads, "usual"),
+            (f"weight {record.weight:g}", self.weights, record.weight, "usual"),
+            (f"specialisation {kind}", specialist, kind, unlearnt),
+        )
+        phrases: list[str] = []
+        for phrase, part, value, otherwise in parts:
+            why = otherwise
+            chosen = None if part is None else part.learner.begin(first, 1)
+            if part is not None and chosen is not None:
+                pulls, mean = part.learner.record(chosen)
+                why = f"mean reward {mean:.2f} of {pulls:.0f}" if pulls else "untried"
+                why = f"{why}, chance {chosen.propensity:.2f}"
+                if chosen.arm != (f"{value:g}" if part is not specialist else value):
+                    why = f"{chosen.arm} was learnt ({why}), and pressure or a limit"
+            if value is not None:
+                phrases.append(f"{phrase} ({why})")
+        return ", ".join(phrases)
+
+    def _picked(self, part: LearnedValue, job: Job) -> Any:
+        """What *part* has a job ask for; it hears the reward of the first unit."""
+        first = unit_task_id(job.job_id, 0)
+        return part.pick(first, job.objective, self._random)
+
+    def known(self) -> dict[str, int]:
+        """How many rewards each part has learnt from."""
+        return {part.name: part.rewards for part in self.learners}
+
+    def learned(self) -> dict[str, tuple[Learning, ...]]:
+        """What was learnt, for each target of adaptation."""
+        return {
+            self.weights.name: self.weights.learned(),
+            _SPECIALIZATION: tuple(
+                one for part in self._specialists for one in part.learned()
+            ),
+            self.threads.name: self.threads.learned(),
+        }
+
+    def reset(self) -> None:
+        """Forget all that was learnt."""
+        for part in self.learners:
+            part.reset()

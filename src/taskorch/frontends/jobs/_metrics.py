@@ -1,0 +1,63 @@
+"""What is measured of jobs, as far as a configuration has it collected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from taskorch.frontends.jobs._config import METRICS, JobConfig
+from taskorch.frontends.jobs._hearing import Hearing
+from taskorch.frontends.jobs._record import JobRecord
+
+
+class Metrics:
+    """
+    The metrics of jobs. None: nothing was measured.
+
+    Args:
+        config: Names those that are collected.
+        hearing: What units told.
+    """
+
+    def __init__(self, config: JobConfig, hearing: Hearing) -> None:
+        self._config = config
+        self._hearing = hearing
+
+    def of(self, record: JobRecord) -> dict[str, float | None]:
+        """Those of one job."""
+        latency = record.latency if record.ended_ns else None
+        used = _ratio(record.useful, record.spent)
+        return self._collected(latency, used, _ratio(record.busy, record.granted))
+
+    def together(self, records: Iterable[JobRecord]) -> dict[str, float | None]:
+        """Those of many jobs."""
+        every = list(records)
+        latencies = [record.latency for record in every if record.ended_ns]
+
+        def total(name: str) -> float:
+            return math.fsum(getattr(record, name) for record in every)
+
+        return self._collected(
+            _ratio(math.fsum(latencies), len(latencies)),
+            _ratio(total("useful"), total("spent")),
+            _ratio(total("busy"), total("granted")),
+        )
+
+    def _collected(
+        self, latency: float | None, efficiency: float | None, worked: float | None
+    ) -> dict[str, float | None]:
+        if not self._config.does("running_to_completed", "record_metrics"):
+            return {}
+        metrics = {
+            "job_latency_seconds": latency,
+            "compute_efficiency_ratio": efficiency,
+            "thread_utilisation": worked,
+            "binary_channel_entropy": self._hearing.entropy or None,
+        }
+        path = "self_improvement.metadata_capture.metrics_collected"
+        has = self._config.has
+        return {name: metrics[name] for name in METRICS if has(path, name)}
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
