@@ -132,7 +132,8 @@ def test_every_public_package_has_a_page_on_the_site():
         for one in pkgutil.walk_packages(taskorch.__path__, "taskorch.")
         if "._" not in one.name
     }
-    inner = {"executors", "frontends", "kernel", "runtime", "schedules", "simulation"}
+    inner = {"budgets", "executors", "fleet", "frontends", "kernel", "runtime"}
+    inner |= {"schedules", "simulation"}
     told = {"testing.pytest_plugin"}
     inside = {f"taskorch.{name}" for name in inner | told}
     site = runpy.run_path(str(DOCS / "conf.py"))
