@@ -253,7 +253,8 @@ class Oracle:
         self, kernel: Kernel, row: TaskRow, blocker: Blocker, *_: Any
     ) -> None:
         if is_turn(blocker):
-            queue.let_go(kernel)
+            scopes = kernel.limits[-1]
+            scopes.turns_away(kernel, scopes.first)
             return
         path = "" if blocker.name == EVERYTHING else blocker.name
         lock = kernel.beside[f"{SCOPE}{path}"]

@@ -19,6 +19,7 @@ STATE = {
         *("Share", "BudgetRow", "LockRow", "UnitRow", "UnitGroup"),
         "WindowRow",
     ),
+    "_scopes.py": ("Scopes",),
 }
 #: Fields that no invariant is about, and why not.
 UNCHECKED = {
@@ -68,8 +69,9 @@ UNCHECKED = {
     "when it is looked at, or made smaller: a question of speed": """
         KernelState: most_tasks most_buckets most_timers stale_entries timers growing
             agents_version last parked_any returning reserved reserved_at
-            reservation_shrank rescanned_at buckets elastic claims most_scopes
-            first_after ineligible spent has_units
+            reservation_shrank rescanned_at buckets elastic claims
+            spent has_units
+        Scopes: most first_after ineligible
         TaskRow: ticket
         AgentRow: heard_ns round_trip lease_due_ns slots short view watched
         PoolRow: short parked view

@@ -308,11 +308,11 @@ def test_locks_that_nobody_needs_are_forgotten():
     machine = Machine(listening=False, keep_finished=0)
     kernel = machine.kernel
     writes(machine, "lasts", "keep/me")
-    kernel.most_buckets = kernel.most_scopes = 20
+    kernel.most_buckets = kernel.limits[-1].most = 20
     for number in range(100):
         writes(machine, f"t{number}", f"x/{number}")
         machine.end(f"t{number}")
-        kernel.most_buckets = kernel.most_scopes = 20
+        kernel.most_buckets = kernel.limits[-1].most = 20
     assert len(kernel.beside) < 60
     assert writes(machine, "last", "keep") == []
     assert machine.end("lasts") == ["last"]
@@ -322,7 +322,7 @@ def test_locks_and_folders_of_who_waits_are_not_forgotten(machine):
     kernel = machine.kernel
     writes(machine, "one", "docs")
     writes(machine, "waits", "docs", "x/1")
-    kernel.most_scopes = 0
+    kernel.limits[-1].most = 0
     assert writes(machine, "other", "y") == ["other"]
     assert machine.end("one") == ["waits"]
     assert writes(machine, "wide", "x") == []
@@ -384,13 +384,16 @@ def also_runs(kernel):
         (also_runs, "wide and one may write the same, and both run"),
         (lambda k: setattr(k.beside["quota:writes=src/a"], "used", 0), "not known"),
         (lambda k: k.beside.pop("quota:writes=src/a"), "not known"),
-        (lambda k: k.writers.update({("one", 1): None}), "keep what they may write"),
         (
-            lambda k: setattr(k, "first", k.tasks["one"]),
+            lambda k: k.limits[-1].writers.update({("one", 1): None}),
+            "keep what they may write",
+        ),
+        (
+            lambda k: setattr(k.limits[-1], "first", k.tasks["one"]),
             "turn of one, which is running",
         ),
-        (lambda k: setattr(k.turn, "used", 0), "would not wait for it"),
-        (lambda k: setattr(k, "first", None), "would not wait for it"),
+        (lambda k: setattr(k.limits[-1].turn, "used", 0), "would not wait for it"),
+        (lambda k: setattr(k.limits[-1], "first", None), "would not wait for it"),
     ],
 )
 def test_what_is_bent_is_noticed(machine, change, words):

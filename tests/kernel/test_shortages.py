@@ -116,7 +116,8 @@ class Trial:
         self.kernel.beside[short.name].used -= missing
 
     def lift_turn(self, *_: object) -> None:
-        queue.let_go(self.kernel)
+        scopes = self.kernel.limits[-1]
+        scopes.turns_away(self.kernel, scopes.first)
 
     def lift_draining(self, agent: Any, *_: object) -> None:
         self.kernel.drain(agent.name, "", self.now)

@@ -34,6 +34,7 @@ from taskorch.kernel._rows import (
     UnitGroup,
     UnitRow,
 )
+from taskorch.kernel._scopes import Scopes
 from taskorch.kernel._state import KernelState
 from taskorch.model import (
     TERMINAL,
@@ -270,12 +271,13 @@ def check_scopes(kernel: KernelState, faults: list[str]) -> None:
         if row.state is TaskState.SUSPENDED or (row.extra and row.extra.yielded)
     } | {key: leak.row.bucket for key, leak in kernel.leaked.items()}
     keeping = {key for key, bucket in lasting.items() if bucket.spec.writes}
-    if keeping != {*kernel.writers}:
-        faults.append(f"{keeping} keep what they may write, not {[*kernel.writers]}")
-    first = kernel.first
+    [scopes] = [limit for limit in kernel.limits if isinstance(limit, Scopes)]
+    if keeping != {*scopes.writers}:
+        faults.append(f"{keeping} keep what they may write, not {[*scopes.writers]}")
+    first = scopes.first
     if first is not None and first.state is not TaskState.QUEUED:
         faults.append(f"it is the turn of {first.id}, which is {first.state}")
-    if (kernel.turn.used, kernel.passing.used) != (first is not None,) * 2:
+    if (scopes.turn.used, scopes.passing.used) != (first is not None,) * 2:
         faults.append("a turn is somebody's, and others would not wait for it")
 
 

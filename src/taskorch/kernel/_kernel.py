@@ -40,7 +40,7 @@ class Kernel(KernelState):
     empties them; nothing else of the state is written from outside.
     """
 
-    _first_limits: ClassVar[tuple[StartLimit, ...]] = (Scopes(),)
+    _first_limits: ClassVar[tuple[type[StartLimit], ...]] = (Scopes,)
 
     # The path of nearly every task.
     submit: Final = _quick.submit

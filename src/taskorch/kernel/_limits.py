@@ -863,8 +863,7 @@ def defer_if_over_quota(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bo
         return False
     where = places(kernel, bucket)
     if where:
-        if kernel.first is row:
-            _queue.let_go(kernel)
+        _queue.turn_away(kernel, bucket, row)
         if bucket.caller is not None and bucket.caller.above:
             bucket.carried, bucket.caller = bucket.caller, None
         _queue.enter_above(kernel, bucket, row)

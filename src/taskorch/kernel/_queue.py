@@ -204,8 +204,13 @@ def wait_at(
     park(kernel, bucket, row, (place_at(bucket, pool, need),))
     if bucket.agents_version < 0:
         kernel.parked_any[bucket] = None
-    if kernel.first is row:
-        let_go(kernel)
+    turn_away(kernel, bucket, row)
+
+
+def turn_away(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
+    """Tell the limits of *bucket* that *row* does not wait for them any more."""
+    for limit in bucket.limits:
+        limit.turns_away(kernel, row)
 
 
 def reopen(kernel: KernelState, bucket: Bucket) -> None:
@@ -331,17 +336,6 @@ def enter_above(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     if many or (kernel.points is not None and kernel.points.hit("above.rebuild")):
         heap[:] = [entry for entry in heap if entry[2].above is entry]
         heapify(heap)
-
-
-def let_go(kernel: KernelState) -> None:
-    """The `first` waits no more for what it may write: it is another one's turn."""
-    kernel.first = None
-    kernel.turn.used = 0
-    # Whoever is the next, all who waited behind this one are looked at.
-    passing, kernel.passing = kernel.passing, PoolRow("passing", 1)
-    passing.used = 0
-    wake_some(kernel, kernel.turn.short)
-    wake_some(kernel, passing.short)
 
 
 def waits_for_policy(bucket: Bucket) -> bool:
@@ -494,9 +488,9 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     if kernel.under_way is not None:
         # It may have kept others from passing.
         ask_again(kernel)
-    if kernel.first is row:
-        let_go(kernel)
     bucket = row.bucket
+    if bucket.limits:
+        turn_away(kernel, bucket, row)
     bucket.leave(row)
     if kernel.points is not None and kernel.points.hit("bucket.compact"):
         bucket.compact()

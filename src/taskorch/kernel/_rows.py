@@ -1289,6 +1289,9 @@ class StartLimit(ABC):
     def goes_on(self, kernel: Any, row: TaskRow, attempt: int) -> None:  # noqa: B027 - most need none
         """The attempt goes on, or ends."""
 
+    def turns_away(self, kernel: Any, row: TaskRow) -> None:  # noqa: B027 - most need none
+        """*row*, which is queued, waits for something else now, or leaves the queue."""
+
     @abstractmethod
     def leaves(self, kernel: Any, bucket: Bucket, taken: Mapping[str, int]) -> bool:
         """Whether a task of *bucket* could start, if nothing but *taken* were held."""

@@ -33,6 +33,7 @@ from taskorch.kernel._rows import (
     UNLIMITED,
     Bucket,
     LockRow,
+    PoolRow,
     Shortage,
     StartLimit,
     TaskRow,
@@ -45,8 +46,6 @@ from taskorch.model.scopes import above_of, lock_of
 def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[LockRow, ...]:
     """The locks that a start of a task of *bucket* takes, all of each."""
     if bucket.locks is None:
-        if len(kernel.beside) > kernel.most_scopes:
-            _forget_idle(kernel)
         bucket.locks = tuple(
             [_lock(kernel, lock_of(prefix)) for prefix in bucket.spec.writes]
         )
@@ -80,24 +79,29 @@ def _lock(kernel: KernelState, path: str) -> LockRow:
     return lock
 
 
-def _forget_idle(kernel: KernelState) -> None:
-    """Drop the locks that nobody holds, and that no bucket has in hand."""
-    in_hand = {
-        lock: None
-        for bucket in kernel.buckets.values()
-        for below in bucket.locks or ()
-        for lock in (below, *below.above)
-    }
-    kernel.beside = {
-        name: pool
-        for name, pool in kernel.beside.items()
-        if pool.used or not isinstance(pool, LockRow) or pool in in_hand
-    }
-    kernel.most_scopes = MANY + 2 * len(kernel.beside)
-
-
 class Scopes(StartLimit):
     """What tasks may write."""
+
+    def __init__(self) -> None:
+        #: Above how many pools beside those are dropped that nobody holds or waits for.
+        self.most: int = MANY
+        #: The task that nobody passes who came after it: it waits for what others may
+        #: write. Checked: `check_scopes`.
+        self.first: TaskRow | None = None
+        #: How many tasks there were when its turn began: those may pass it.
+        self.first_after: int = 0
+        #: Who waits for such a turn; one unit is in use while it is somebody's.
+        #: Checked: `check_scopes`.
+        self.turn: PoolRow = PoolRow("turn", 1)
+        #: Who has what it may write, and waits since it may not pass the `first`.
+        #: Checked: `check_scopes`.
+        self.passing: PoolRow = PoolRow("passing", 1)
+        #: Attempts that may write, and of which nobody knows when they end: they wait
+        #: for other tasks, are stopped where they stand, or would not stop. Checked:
+        #: `check_scopes`.
+        self.writers: dict[tuple[str, int], Bucket] = {}
+        #: Buckets that have no turn, since one of these keeps them waiting.
+        self.ineligible: dict[Bucket, None] = {}
 
     def concerns(self, bucket: Bucket) -> bool:
         return bucket.spec.writes != ()
@@ -109,18 +113,19 @@ class Scopes(StartLimit):
         row: TaskRow,
         now: int,
     ) -> bool:
+        if bucket.locks is None and len(kernel.beside) > self.most:
+            self._forget_idle(kernel)
         place_at = _queue.place_at
         short = _queue.short_lock(locks_of(kernel, bucket))
         if short is not None:
             places = [place_at(bucket, *short)]
-            if kernel.first is not row and not _takes_turn(kernel, row):
-                places.append(place_at(bucket, kernel.turn, 1))
+            if self.first is not row and not self._takes_turn(kernel, row):
+                places.append(place_at(bucket, self.turn, 1))
         else:
-            if kernel.first is row:
-                _queue.let_go(kernel)
-            if kernel.first is None or not _comes_after(kernel, row, kernel.first):
+            self.turns_away(kernel, row)
+            if self.first is None or not self._comes_after(kernel, row, self.first):
                 return False
-            places = [place_at(bucket, kernel.passing, 1)]
+            places = [place_at(bucket, self.passing, 1)]
         _queue.park(kernel, bucket, row, places)
         if bucket.agents_version < 0:
             kernel.parked_any[bucket] = None
@@ -139,8 +144,8 @@ class Scopes(StartLimit):
             if much > lock.total - lock.used
         ]
         yield from shorts
-        first = kernel.first
-        if not shorts and first is not None and _comes_after(kernel, row, first):
+        first = self.first
+        if not shorts and first is not None and self._comes_after(kernel, row, first):
             yield Shortage("turn", first.id)
 
     def begins(self, kernel: KernelState, row: TaskRow) -> Units:
@@ -148,16 +153,28 @@ class Scopes(StartLimit):
         return tuple([(lock.name, UNLIMITED) for lock in locks])
 
     def stays(self, kernel: KernelState, row: TaskRow, attempt: int) -> None:
-        bucket, first = row.bucket, kernel.first
-        kernel.writers[row.id, attempt] = bucket
+        bucket, first = row.bucket, self.first
+        self.writers[row.id, attempt] = bucket
         if first is not None and _exclude(kernel, first.bucket, bucket):
-            _queue.let_go(kernel)
-            kernel.ineligible[first.bucket] = None
+            self.turns_away(kernel, first)
+            self.ineligible[first.bucket] = None
 
     def goes_on(self, kernel: KernelState, row: TaskRow, attempt: int) -> None:
         """Those who wait for it may have a turn again."""
-        if kernel.writers.pop((row.id, attempt), None) is not None:
-            _queue.reopen_all(kernel, kernel.ineligible)
+        if self.writers.pop((row.id, attempt), None) is not None:
+            _queue.reopen_all(kernel, self.ineligible)
+
+    def turns_away(self, kernel: KernelState, row: TaskRow) -> None:
+        """If it was its turn, it is another one's."""
+        if self.first is not row:
+            return
+        self.first = None
+        self.turn.used = 0
+        # Whoever is the next, all who waited behind this one are looked at.
+        passing, self.passing = self.passing, PoolRow("passing", 1)
+        passing.used = 0
+        _queue.wake_some(kernel, self.turn.short)
+        _queue.wake_some(kernel, passing.short)
 
     def leaves(
         self, kernel: KernelState, bucket: Bucket, taken: Mapping[str, int]
@@ -167,27 +184,40 @@ class Scopes(StartLimit):
             for lock, much in units_of(kernel, bucket)
         )
 
+    def _takes_turn(self, kernel: KernelState, row: TaskRow) -> bool:
+        """Give the turn to *row*, if it is nobody's; False if *row* waits for it."""
+        if self.first is not None:
+            return False
+        for writer in self.writers.values():
+            if _exclude(kernel, row.bucket, writer):
+                # It has none, and leaves it to the next.
+                self.ineligible[row.bucket] = None
+                return True
+        self.first, self.first_after = row, kernel.submissions
+        self.turn.used = self.passing.used = 1
+        return True
 
-def _takes_turn(kernel: KernelState, row: TaskRow) -> bool:
-    """Give the turn to *row*, if it is nobody's; False if *row* is to wait for it."""
-    if kernel.first is not None:
-        return False
-    for writer in kernel.writers.values():
-        if _exclude(kernel, row.bucket, writer):
-            # It has none, and leaves it to the next.
-            kernel.ineligible[row.bucket] = None
-            return True
-    kernel.first, kernel.first_after = row, kernel.submissions
-    kernel.turn.used = kernel.passing.used = 1
-    return True
+    def _comes_after(self, kernel: KernelState, row: TaskRow, first: TaskRow) -> bool:
+        """Whether *row* may not pass *first*, whose turn it is."""
+        if (row.key, row.seq) < (first.key, first.seq):
+            return False
+        early = row.seq < self.first_after and _urgency(row) >= _urgency(first)
+        return not early and _exclude(kernel, row.bucket, first.bucket)
 
-
-def _comes_after(kernel: KernelState, row: TaskRow, first: TaskRow) -> bool:
-    """Whether *row* may not pass *first*, whose turn it is."""
-    if (row.key, row.seq) < (first.key, first.seq):
-        return False
-    early = row.seq < kernel.first_after and _urgency(row) >= _urgency(first)
-    return not early and _exclude(kernel, row.bucket, first.bucket)
+    def _forget_idle(self, kernel: KernelState) -> None:
+        """Drop the locks that nobody holds, and that no bucket has in hand."""
+        in_hand = {
+            lock: None
+            for bucket in kernel.buckets.values()
+            for below in bucket.locks or ()
+            for lock in (below, *below.above)
+        }
+        kernel.beside = {
+            name: pool
+            for name, pool in kernel.beside.items()
+            if pool.used or not isinstance(pool, LockRow) or pool in in_hand
+        }
+        self.most = MANY + 2 * len(kernel.beside)
 
 
 def _urgency(row: TaskRow) -> int:

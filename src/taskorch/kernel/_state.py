@@ -495,7 +495,7 @@ class KernelState:
     """
 
     #: The limits that there are from the first.
-    _first_limits: ClassVar[tuple[StartLimit, ...]] = ()
+    _first_limits: ClassVar[tuple[type[StartLimit], ...]] = ()
 
     # CPython 3.15 finds only the first thirty entries of an object's dict quickly.
     __slots__ = (
@@ -534,15 +534,12 @@ class KernelState:
         "failed",
         "faults",
         "finished",
-        "first",
-        "first_after",
         "growing",
         "hand_over",
         "has_accounts",
         "has_units",
         "holders",
         "holds",
-        "ineligible",
         "judged",
         "keep",
         "kept",
@@ -551,7 +548,6 @@ class KernelState:
         "learns",
         "limits",
         "most_buckets",
-        "most_scopes",
         "most_tasks",
         "most_timers",
         "moved",
@@ -560,7 +556,6 @@ class KernelState:
         "open",
         "parked",
         "parked_any",
-        "passing",
         "paused",
         "pending",
         "plain",
@@ -603,7 +598,6 @@ class KernelState:
         "timer_no",
         "timers",
         "touched",
-        "turn",
         "types",
         "undecided",
         "under_way",
@@ -611,7 +605,6 @@ class KernelState:
         "watched",
         "whom",
         "workflows",
-        "writers",
     )
 
     def __init__(  # noqa: PLR0915 - all that there is
@@ -721,31 +714,14 @@ class KernelState:
             name_units(self.beside, pool, name, names)
         #: What may limit some kinds of tasks beside slots, agents and pools, in the
         #: order in which it is asked: see `_queue.add_limit`.
-        self.limits: tuple[StartLimit, ...] = self._first_limits
+        self.limits: tuple[StartLimit, ...] = tuple(
+            [limit() for limit in self._first_limits]
+        )
         #: What is spent, and does not come back: see `_budgets`. Checked:
         #: `check_budgets`.
         self.budgets: dict[str, BudgetRow] = {}
         #: Budgets of which something has been spent since the last dispatch.
         self.spent: dict[str, None] = {}
-        #: Above how many the ones are dropped that nobody holds or waits for.
-        self.most_scopes: int = MANY
-        #: The task that nobody passes who came after it: it waits for what others may
-        #: write. Checked: `check_scopes`.
-        self.first: TaskRow | None = None
-        #: How many tasks there were when its turn began: those may pass it.
-        self.first_after: int = 0
-        #: Who waits for such a turn; one unit is in use while it is somebody's.
-        #: Checked: `check_scopes`.
-        self.turn: PoolRow = PoolRow("turn", 1)
-        #: Who has what it may write, and waits since it may not pass the `first`.
-        #: Checked: `check_scopes`.
-        self.passing: PoolRow = PoolRow("passing", 1)
-        #: Attempts that may write, and of which nobody knows when they end: they wait
-        #: for other tasks, are stopped where they stand, or would not stop. Checked:
-        #: `check_scopes`.
-        self.writers: dict[tuple[str, int], Bucket] = {}
-        #: Buckets that have no turn, since one of these keeps them waiting.
-        self.ineligible: dict[Bucket, None] = {}
         #: Documents of extensions, as texts, by the names of the extensions and their
         #: keys; in the order of their latest facts. Checked: `check_kept`.
         self.kept: dict[str, dict[str, str]] = {}
