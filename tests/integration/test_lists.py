@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from datetime import timedelta
 from urllib.parse import urlencode
 
+import attrs
 import pytest
 from tests.cli.tools import taskorch
 from tests.frontends.service.tools import Service
 
-from taskorch import Task, TaskOrchestrator
+from taskorch import SqliteJournal, Task, TaskOrchestrator
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace
 from taskorch.frontends.mcp._calls import ToolUser
 from taskorch.frontends.service import create_app, recorded_app, serve
@@ -206,3 +207,62 @@ def passes(status, asked):
         }[name]
         for name, value in asked.items()
     )
+
+
+class Counting(SqliteJournal):
+    """It notes of which tasks it was asked for all that it keeps."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.looked_at = []
+
+    def about(self, ids, until):
+        self.looked_at += ids
+        return super().about(ids, until)
+
+
+#: What few tasks pass, or none, and how it shows in a status.
+RARE = [
+    ({"type": "rare"}, lambda s: s.type == "rare"),
+    ({"type": "nobody's"}, lambda s: False),
+    ({"owner": "acme"}, lambda s: s.owner == "acme"),
+    ({"agent": "ben"}, lambda s: s.agent_id == "ben"),
+    ({"agent": "zoe"}, lambda s: False),
+    ({"metadata": {"rare": True, "number": 37}}, lambda s: s.task_id == "a/37"),
+    ({"metadata": {"number": 37.0}}, lambda s: s.task_id == "a/37"),
+    ({"metadata": {"word": "ex/37"}}, lambda s: s.task_id == "a/37"),
+    ({"id": "*/37"}, lambda s: s.task_id == "a/37"),
+    ({"id": "?/3[78]"}, lambda s: s.task_id in ("a/37", "a/38")),
+    ({"id": "a/37*"}, lambda s: s.task_id == "a/37"),
+    ({"owner": "acme", "type": "usual"}, lambda s: False),
+    (
+        {"state": "completed", "owner": "acme"},
+        lambda s: s.state == "completed" and s.owner == "acme",
+    ),
+    ({"older_than": timedelta(days=1)}, lambda s: False),
+    ({"mended": True}, lambda s: bool(s.mended_by)),
+]
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory):
+    """An orchestrator whose tasks have left memory, and its journal."""
+    journal = Counting(tmp_path_factory.mktemp("lists") / "runs.db")
+    with make(journal, 1) as orch:
+        for n in range(300):
+            metadata = {"rare": n % 30 in (7, 8), "number": n, "word": f"ex/{n}"}
+            orch.submit_task(attrs.evolve(task(n), metadata=metadata))
+        orch.wait(PATIENCE)
+        orch.rerun_task("a/4")
+        orch.wait(PATIENCE)
+        yield orch, journal
+
+
+@pytest.mark.parametrize(("which", "passes"), RARE, ids=str)
+def test_what_a_filter_passes_over_is_not_read(counted, which, passes):
+    """The journal is asked for few tasks besides those that are given out."""
+    orch, journal = counted
+    wanted = [status.run_id for status in orch.tasks() if passes(status)]
+    journal.looked_at.clear()
+    assert names(orch.tasks(**which)) == wanted
+    assert len(journal.looked_at) <= 2 * len(wanted) + 30

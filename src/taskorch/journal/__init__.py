@@ -10,6 +10,7 @@ facts mean, and what a new incarnation makes of them, is in `kernel` and `runtim
 - `_memory`: the journal in memory.
 - `_sql`, `_session`: the journal in tables, whatever database has them.
 - `_reader`, `_forgetting`: what is read and checked; what is left out for good.
+- `_sieve`: what stands in the rows of a task, if it may pass a filter.
 - `_sqlite`, `_sqlite_session`, `_layout`: the tables in a file, written and read.
 - `_chain`: the hashes that prove a journal.
 - `_file`, `_lock`: opening the file; the lock of its owner.

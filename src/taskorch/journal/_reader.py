@@ -12,7 +12,7 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter, itemgetter, lt
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
@@ -27,8 +27,14 @@ from taskorch.kit import tree
 from taskorch.kit.tree import Subtree
 from taskorch.protocols import Entry
 
+if TYPE_CHECKING:
+    from taskorch.model import TaskFilter
+
 #: Groups, and rows, that are taken at once; between them the writer can checkpoint.
 _BATCH: Final = 2_000
+#: Submissions that are looked through one by one, before all are, and facts of tasks
+#: that an index finds.
+_NEAR: Final = 2_000
 #: Facts whose groups are looked for at once.
 _FEW: Final = 500
 #: Readers that are kept while nobody reads.
@@ -110,10 +116,27 @@ _SUBMITTED: Final = """
     SELECT seq, task_id FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
     AND seq > :after AND seq <= :until ORDER BY seq LIMIT :most
 """
-_SUBMITTED_BEFORE: Final = """
-    SELECT seq, task_id FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
-    AND seq > 0 AND seq < :number ORDER BY seq DESC LIMIT :most
+_CANDIDATES: Final = """
+    SELECT seq, task_id FROM {facts} AS submission WHERE {mine}kind = 'TaskSubmitted'
 """
+_IN_ORDER: Final = "AND seq > :after AND seq <= :until ORDER BY seq"
+_PLACE: Final = """
+    SELECT seq FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
+    AND seq > :after AND seq <= :until ORDER BY seq
+"""
+_AFTER_SOME: Final = " LIMIT 1 OFFSET :most"
+#: A database that reckons with a number does not go through all in its order.
+_BY_ID: Final = """
+    AND task_id >= :prefix AND task_id < :above
+    AND seq + 0 > :after AND seq + 0 <= :until ORDER BY seq + 0
+"""
+_BEGIN_ALIKE: Final = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM {facts} WHERE {mine}task_id >= :prefix AND task_id < :above
+        LIMIT :most
+    ) AS alike
+"""
+_ABOUT_THEM: Final = f"{_FACTS}{{named}} WHERE seq <= :until ORDER BY seq"
 _NEAREST: Final = """
     SELECT seq, at_ns FROM {facts} WHERE {mine}seq > 0 AND seq <= :number
     ORDER BY seq DESC LIMIT 1
@@ -435,9 +458,54 @@ class Reader:
         until = min(until, MOST)
         return self._ask(_SUBMITTED, after=after, until=until, most=most)
 
-    def submitted_before(self, number: int, most: int) -> list[tuple[int, str]]:
-        """The *most* last submissions below *number*, the latest first."""
-        return self._ask(_SUBMITTED_BEFORE, number=min(number, MOST), most=most)
+    def candidates(
+        self, which: TaskFilter, after: int, until: int, most: int, *, newest: bool
+    ) -> list[tuple[int, str]]:
+        """Some of the submissions that may pass *which*; none is the end of them."""
+        from taskorch.journal._sieve import Sieve  # noqa: PLC0415 - for lists
+
+        sieve, until = Sieve(which), min(until, MOST)
+        end = f"{' DESC' if newest else ''} LIMIT :most"
+        submissions: list[tuple[int, str]] = []
+        if sieve.is_far_other:
+            # Many may pass: then enough of them are near.
+            place = _PLACE + ("DESC" if newest else "") + _AFTER_SOME
+            places = self._ask(place, after=after, until=until, most=_NEAR)
+            middle = places[0][0] if places else after if newest else until
+            near = (middle, until) if newest else (after, middle)
+            submissions = self._sifted(sieve.where, near, sieve.values, end, most)
+            after, until = (after, near[0]) if newest else (near[1], until)
+        if len(submissions) < most and after < until:
+            order = _BY_ID if self._has_few(sieve.ids) else _IN_ORDER
+            room, values = most - len(submissions), sieve.values | sieve.ids
+            submissions += self._sifted(
+                sieve.far, (after, until), values, end, room, order=order
+            )
+        return submissions
+
+    def _sifted(
+        self,
+        where: str,
+        between: tuple[int, int],
+        values: dict[str, str],
+        end: str,
+        most: int,
+        *,
+        order: str = _IN_ORDER,
+    ) -> list[tuple[int, str]]:
+        after, until = between
+        statement = f"{_CANDIDATES}{where} {order}{end}"
+        return self._ask(statement, **values, after=after, until=until, most=most)
+
+    def _has_few(self, ids: dict[str, str]) -> bool:
+        """Whether few facts are about tasks whose ids begin as *ids* says."""
+        return bool(ids) and self._ask(_BEGIN_ALIKE, **ids, most=_NEAR)[0][0] < _NEAR
+
+    def about_all(self, ids: Iterable[str], until: int) -> Iterator[Entry]:
+        """The entries about any task of *ids* to *until*, in order and unchecked."""
+        names = {_codec.column(task_id) for task_id in ids}
+        rows = self._ask(_ABOUT_THEM, names=[*names], until=min(until, MOST))
+        return iter(self._entries(rows))
 
     def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
         """How many ended, by the period of *every_ns* and the class of the fact."""

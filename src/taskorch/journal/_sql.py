@@ -23,7 +23,7 @@ from collections.abc import (
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from zlib import crc32
 
 from taskorch.errors import (
@@ -54,6 +54,9 @@ from taskorch.journal._values import state_text
 from taskorch.kit.checks import check_count, check_seconds, check_word
 from taskorch.model import Retention
 from taskorch.protocols import Entry
+
+if TYPE_CHECKING:
+    from taskorch.model import TaskFilter
 
 T = TypeVar("T")
 
@@ -290,15 +293,38 @@ class SqlReading(EncodingJournal):
         """
         return self._answer(lambda reader: reader.submitted(after, until, most), [])
 
-    def submitted_before(self, number: int, most: int) -> list[tuple[int, str]]:
+    def candidates(
+        self,
+        which: TaskFilter,
+        after: int,
+        until: int,
+        most: int,
+        *,
+        newest: bool = False,
+    ) -> list[tuple[int, str]]:
         """
-        As `submitted`, the *most* last of those below *number*, the latest first.
+        See `DurableJournal.candidates`; rows are looked through as texts.
 
         Raises:
             JournalError: The journal is damaged.
             JournalUnavailableError: It cannot be read now.
         """
-        return self._answer(lambda reader: reader.submitted_before(number, most), [])
+        none: list[tuple[int, str]] = []
+        return self._answer(
+            lambda r: r.candidates(which, after, until, most, newest=newest), none
+        )
+
+    def about(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+        """
+        See `DurableJournal.about`: by the index, and without a check.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        with self._reading() as reader:
+            if reader is not None:
+                yield from reader.about_all(ids, until)
 
     def id_of_key(self, key: str) -> str | None:
         """

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import takewhile
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from taskorch.errors import JournalError
 from taskorch.events import (
@@ -21,9 +22,13 @@ from taskorch.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskStarted,
     TaskSubmitted,
 )
 from taskorch.model import Call, Retention, Task
+
+if TYPE_CHECKING:
+    from taskorch.model import TaskFilter
 
 #: A fact, and what the orchestrator keeps beside it: the task of a submission, the
 #: result of a completion; None for most.
@@ -162,9 +167,9 @@ class DurableJournal(Journal, Protocol):
         4. `document` and `append` refuse, by an `InvalidTaskError`, what would not be
            read back equal. Of a group with such a value nothing is kept, and what is
            appended after it is.
-        5. `select`, `ends`, `began`, `ended_by`, `ids`, `submitted`,
-           `submitted_before`, `last_until` and `id_of_key` answer as their definitions
-           here would from what `read` gives.
+        5. `select`, `about`, `ends`, `began`, `ended_by`, `ids`, `submitted`,
+           `last_until` and `id_of_key` answer as their definitions here would from what
+           `read` gives; `candidates` leaves out nothing of what its definition gives.
         6. `snapshot` gives a state that `save` has returned from, equal, with its
            number, or None. That number is one of a fact that is kept: so a snapshot,
            and the facts after it, say all.
@@ -290,9 +295,51 @@ class DurableJournal(Journal, Protocol):
                 submissions.append((fact[SEQ], fact[TASK_ID]))
         return submissions
 
-    def submitted_before(self, number: int, most: int) -> Sequence[tuple[int, str]]:
-        """As `submitted`, the *most* last of those below *number*, the latest first."""
-        return [*self.submitted(0, number - 1, number)][: -most - 1 : -1]
+    def candidates(
+        self,
+        which: TaskFilter,
+        after: int,
+        until: int,
+        most: int,
+        *,
+        newest: bool = False,
+    ) -> Sequence[tuple[int, str]]:
+        """
+        As `submitted`, some of those that may pass a filter; none is the end of them.
+
+        What the filter says of `id`, `type`, `owner`, `metadata` and `agent` counts.
+        Others may be among them, and fewer than there are: whoever asks goes on from
+        the last one, and looks at each.
+
+        Args:
+            which: What is looked for.
+            after: Only those whose fact has a number above this.
+            until: And to this.
+            most: At most so many.
+            newest: The latest first, down to *after*.
+        """
+        fields, ran = which.fields, set[str]()
+        submissions: list[tuple[int, str]] = []
+        fact: Any
+        for fact, task in self.read():
+            if fact[CLS] is TaskStarted and fact.agent_id == fields.get("agent"):
+                ran.add(fact.task_id)
+            if fact[CLS] is TaskSubmitted and after < fact.seq <= until:
+                metadata = (task.metadata or {}).items()
+                if (
+                    fact.type == fields.get("type", fact.type)
+                    and fact.owner == fields.get("owner", fact.owner)
+                    and fnmatchcase(fact.task_id, fields.get("id", "*"))
+                    and fields.get("metadata", {}).items() <= metadata
+                ):
+                    submissions.append((fact.seq, fact.task_id))
+        if "agent" in fields:
+            submissions = [each for each in submissions if each[1] in ran]
+        return submissions[: -most - 1 : -1] if newest else submissions[:most]
+
+    def about(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+        """As `select`; what is damaged may be given as it is: many are looked at."""
+        return self.select(ids, until)
 
     def last_until(self, at_ns: int) -> int:
         """The number of the last fact up to a time in ns since 1970, or 0."""

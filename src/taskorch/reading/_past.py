@@ -17,6 +17,7 @@ from taskorch.events import (
 from taskorch.journal import SqlJournal
 from taskorch.kit.visible import show
 from taskorch.kit.words import ns_of
+from taskorch.model import TaskFilter
 from taskorch.protocols import DurableJournal, Entry
 
 _ENDS = TaskCompleted, TaskFailed, TaskCancelled
@@ -79,9 +80,22 @@ class PastJournal(DurableJournal):
         """See `DurableJournal.submitted`."""
         return self._journal.submitted(after, min(until, self.until), most)
 
-    def submitted_before(self, number: int, most: int) -> Sequence[tuple[int, str]]:
-        """See `DurableJournal.submitted_before`."""
-        return self._journal.submitted_before(min(number, self.until + 1), most)
+    def candidates(
+        self,
+        which: TaskFilter,
+        after: int,
+        until: int,
+        most: int,
+        *,
+        newest: bool = False,
+    ) -> Sequence[tuple[int, str]]:
+        """See `DurableJournal.candidates`."""
+        until = min(until, self.until)
+        return self._journal.candidates(which, after, until, most, newest=newest)
+
+    def about(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+        """See `DurableJournal.about`."""
+        return self._journal.about(ids, min(until, self.until))
 
     def last_until(self, at_ns: int) -> int:
         """See `DurableJournal.last_until`."""

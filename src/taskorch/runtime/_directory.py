@@ -235,12 +235,12 @@ class Recollection:
 
     def entries(self, task_id: str) -> list[Entry]:
         """The facts about a run of a task, with what was kept of each, in order."""
-        return list(self.journal.select((task_id,), self._rt.committed))
+        return list(self.journal.about((task_id,), self._rt.committed))
 
     def entries_of(self, ids: Collection[str]) -> dict[str, list[Entry]]:
-        """The same about many, by their ids: the journal reads whole groups for it."""
+        """The same about many, by their ids."""
         entries: dict[str, list[Entry]] = {task_id: [] for task_id in ids}
-        for entry in self.journal.select(ids, self._rt.committed):
+        for entry in self.journal.about(ids, self._rt.committed):
             entries[entry[0][TASK_ID]].append(entry)
         return entries
 

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase, translate
 from functools import partial
+from heapq import merge
 from itertools import chain, islice, takewhile
-from operator import attrgetter, eq, ne
+from operator import attrgetter, eq, itemgetter, ne
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from taskorch.events import TASK_ID
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import NS
 from taskorch.kit.words import ns_of
@@ -33,7 +33,7 @@ from taskorch.model import (
     TaskState,
     TaskStatus,
 )
-from taskorch.model.ids import has_number, next_id, numbered, stem_of
+from taskorch.model.ids import earlier_ids, has_number, next_id, numbered, stem_of
 from taskorch.runtime._reports import later_of, since_when, status_of, told_state
 from taskorch.runtime._stale import Staleness
 from taskorch.runtime._work import Work, allowed_error
@@ -48,9 +48,7 @@ if TYPE_CHECKING:
 _PAGE: Final = 200
 #: As many of them at least are read at once from the journal.
 _FEW: Final = 50
-#: Submissions that are looked through before the index of ids is asked, and the most
-#: that are asked for at once.
-_NEAR: Final = 1_000
+#: The most submissions that are asked for at once.
 _MANY: Final = 20_000
 #: What ended a task, of what few end with.
 _RARE: Final = {
@@ -63,20 +61,22 @@ class _Wanted:
     """What a filter comes to in one orchestrator, when it is asked."""
 
     def __init__(self, runtime: Runtime, which: TaskFilter) -> None:
+        self.asked = which
         fields = dict(which.fields)
         self.state: TaskState | None = fields.pop("state", None)
         self.mended: bool | None = fields.pop("mended", None)
         pattern: str | None = fields.get("id")
-        #: What ids begin with; all of it, if no other id passes.
-        self.prefix = "" if pattern is None else re.split(r"[*?\[]", pattern)[0]
-        self.is_one = pattern is not None and self.prefix == pattern
+        #: The only id that passes.
+        self.one = pattern if pattern and not re.search(r"[*?\[]", pattern) else None
         self._fits = re.compile(translate(pattern or "*")).match
+        self.type: str | None = fields.get("type")
+        self.agent: str | None = fields.get("agent")
         since, longer = fields.pop("since", None), fields.pop("older_than", None)
         self._committed = runtime.committed
         #: Submitted then or later.
         self.since_ns = 0 if since is None else _since_ns(runtime, since)
         #: In their state since before then.
-        self._in_state_ns = None if longer is None else runtime.now() - int(longer * NS)
+        self.in_state_ns = None if longer is None else runtime.now() - int(longer * NS)
         self._tests = [
             (
                 _MATCHES[TaskFilter.FIELDS[name].how],
@@ -92,7 +92,7 @@ class _Wanted:
         return (
             all(matches(take(work), value) for matches, take, value in self._tests)
             and row.submitted_ns >= self.since_ns
-            and (self._in_state_ns is None or since_when(row) < self._in_state_ns)
+            and (self.in_state_ns is None or since_when(row) < self.in_state_ns)
         )
 
     def may_be(self, task_id: str) -> bool:
@@ -103,14 +103,26 @@ class _Wanted:
 
     def may_have(self, row: TaskRow) -> bool:
         """Not under the lock: whether the task of *row* may be among them."""
-        state, work = self.state, row.cargo
-        if state is not None and row.state is not state:
-            # An end that is not kept yet is not told yet.
-            if row.state not in TERMINAL or work is None:
-                return False
-            if work._visible_after <= self._committed:
-                return False
+        state = self.state
+        # An end that is not kept yet is not told yet.
+        if state is not None and row.state is not state and not self.is_untold(row):
+            return False
+        if self.type is not None and row.bucket.spec.type != self.type:
+            return False
+        if self.agent is not None and _agent_of(row) != self.agent:
+            return False
         return row.submitted_ns >= self.since_ns and self._fits(row.id) is not None
+
+    def is_untold(self, row: TaskRow) -> bool:
+        """Whether the task of *row* has ended, and its end is not kept yet."""
+        work = row.cargo
+        has_ended = row.state in TERMINAL and work is not None
+        return has_ended and work._visible_after > self._committed
+
+    def is_moving(self, row: TaskRow) -> bool:
+        """Whether its attempts, of which an agent is asked, may not be kept yet."""
+        is_over = row.state in TERMINAL and not self.is_untold(row)
+        return self.agent is not None and not is_over
 
 
 def _since_ns(runtime: Runtime, since: datetime | float) -> int:
@@ -130,11 +142,15 @@ def _option(name: str) -> Callable[[Work], Any]:
     return take
 
 
+def _agent_of(row: TaskRow) -> str | None:
+    return None if row.agent is None else row.agent.name
+
+
 #: What is known without the task itself, of which a plain call has none.
 _VALUE_OF: Final[dict[str, Callable[[Work], Any]]] = {
     "type": lambda work: work._row.bucket.spec.type,
     "id": lambda work: work._row.id,
-    "agent": lambda work: None if work._row.agent is None else work._row.agent.name,
+    "agent": lambda work: _agent_of(work._row),
 }
 
 
@@ -205,6 +221,11 @@ class _Listing:
             )
         #: Those in memory, in the order of their submission, and whether each may pass.
         self._here = {row.id: which.may_have(row) for row in rows}
+        #: Those of them that the journal may not find by what is asked.
+        self._moving = [r.id for r in rows if self._here[r.id] and which.is_moving(r)]
+        self._failed = {r.id for r in rows if r.state is TaskState.FAILED}
+        #: All that ended as asked and have left memory, if these are many.
+        self._ended: frozenset[str] | None = None
         self._recovered: Recollection | None = None
         if sum(ever) > len(rows) and which.state in (None, *TERMINAL):
             # What has not ended is in memory.
@@ -222,14 +243,33 @@ class _Listing:
                 is_newest = self._is_newest
                 here = [n for n in here if n != after and (n in before) is is_newest]
             return iter(here[::-1] if self._is_newest else here)
-        if which.is_one:
-            return iter(self._in_order(recovered, [which.prefix, *here], after))
+        if which.one is not None:
+            return iter(self._in_order(recovered, [which.one, *here], after))
+        if which.mended:
+            # By a later run, or since the failure is allowed.
+            early = self._run_again(recovered)
+            here = [name for name in here if name in early or name in self._failed]
+            failed = self._ended_by(recovered, _RARE[TaskState.FAILED])
+            gone = [*early, *(fact.task_id for fact in failed if fact.allowed)]
+            return iter(self._in_order(recovered, [*gone, *here], after))
         kind = None if which.state is None else _RARE.get(which.state)
         if kind is not None:
-            ends = recovered.journal.ended_by(kind, self._until)
-            gone = [fact[TASK_ID] for fact in ends]
-            return iter(self._in_order(recovered, [*gone, *here], after))
-        return self._through(recovered, here, after)
+            gone = [fact.task_id for fact in self._ended_by(recovered, kind)]
+            if len(gone) <= _MANY:
+                return iter(self._in_order(recovered, [*gone, *here], after))
+            self._ended = frozenset(gone)
+        return self._through(recovered, after)
+
+    def _ended_by(self, recovered: Recollection, kind: str) -> Iterator[Any]:
+        return recovered.journal.ended_by(kind, self._until)
+
+    def _run_again(self, recovered: Recollection) -> set[str]:
+        """The runs of tasks that have a later one."""
+        later = [name for name in self._here if has_number(name)]
+        asked = TaskFilter(id=numbered("*", "*"))
+        for page in _pages(recovered, asked, 0, self._until, is_newest=False):
+            later += [name for _, name in page if has_number(name)]
+        return {*chain.from_iterable(map(earlier_ids, later))}
 
     def _may_be(self, task_id: str) -> bool:
         here = self._here.get(task_id)
@@ -251,10 +291,15 @@ class _Listing:
         """Between which places, both left out, the tasks stand."""
         since = self._which.since_ns
         first = recovered.journal.last_until(since - 1) if since > 0 else 0
+        last = sys.maxsize
+        if self._which.in_state_ns is not None:
+            # What was submitted later is not in its state for so long.
+            old = recovered.journal.last_until(self._which.in_state_ns)
+            last = old + 1 if old < self._until else last
         place = self._numbers(recovered, [after]).get(after, 0) if after else 0
         if not self._is_newest:
-            return max(first, place), sys.maxsize
-        return first, place or sys.maxsize
+            return max(first, place), last
+        return first, min(place or last, last)
 
     def _in_order(
         self, recovered: Recollection, names: Iterable[str], after: str
@@ -265,31 +310,21 @@ class _Listing:
         within = [name for name, number in numbers.items() if first < number < last]
         return sorted(within, key=numbers.__getitem__, reverse=self._is_newest)
 
-    def _through(
-        self, recovered: Recollection, here: list[str], after: str
-    ) -> Iterator[str]:
+    def _through(self, recovered: Recollection, after: str) -> Iterator[str]:
         """The same of all tasks: the next ones are looked for when these are taken."""
         first, last = self._bounds(recovered, after)
-        listed_names = dict[str, None]()
-        if self._is_newest:
-            coming = self._in_order(recovered, self._on_its_way(recovered), after)
-            listed_names |= dict.fromkeys(coming)
-            yield from coming
-        seen = 0
-        for page in self._pages(recovered, first, min(last, self._until + 1)):
-            names = [name for name in page if self._may_be(name)]
-            listed_names |= dict.fromkeys(names)
-            yield from self._as_asked(recovered, names)
-            seen += len(page)
-            if seen >= _NEAR and self._which.prefix:
-                here += recovered.ids(self._which.prefix)
-                break
-        rest = here if seen >= _NEAR else self._on_its_way(recovered)
-        rest = [name for name in rest if name not in listed_names]
-        yield from self._in_order(recovered, rest, after)
+        late = self._in_order(recovered, self._late(recovered), after)
+        numbers = self._numbers(recovered, late)
+        coming = ((numbers[name], name) for name in late)
+        kept = self._kept(recovered, first, min(last, self._until + 1))
+        key, previous = itemgetter(0), ""
+        for _, name in merge(coming, kept, key=key, reverse=self._is_newest):
+            if name != previous:
+                yield name
+            previous = name
 
-    def _on_its_way(self, recovered: Recollection) -> list[str]:
-        """The tasks in memory that the journal did not have yet."""
+    def _late(self, recovered: Recollection) -> list[str]:
+        """The tasks in memory that the journal may not find: what came is not kept."""
         names, late = list(self._here), list[str]()
         while page := names[-_PAGE:]:
             del names[-_PAGE:]
@@ -298,32 +333,23 @@ class _Listing:
             late = unkept + late
             if len(unkept) < len(page):
                 break
-        return late
+        return [*dict.fromkeys([*self._moving, *late])]
 
-    def _pages(
+    def _kept(
         self, recovered: Recollection, first: int, last: int
-    ) -> Iterator[list[str]]:
-        """All submissions between two places, in pages that grow."""
-        journal, most = recovered.journal, _PAGE
-        while True:
-            page: Sequence[tuple[int, str]]
-            if self._is_newest:
-                page = journal.submitted_before(last, most)
-                page = [each for each in page if each[0] > first]
-            else:
-                page = journal.submitted(first, last - 1, most)
-            if not page:
-                return
-            yield [name for _, name in page]
-            if self._is_newest:
-                last = page[-1][0]
-            else:
-                first = page[-1][0]
-            most = min(2 * most, _MANY)
+    ) -> Iterator[tuple[int, str]]:
+        """Those between two places that the journal finds, in pages that grow."""
+        asked, is_newest = self._which.asked, self._is_newest
+        for page in _pages(recovered, asked, first, last - 1, is_newest=is_newest):
+            names = [name for _, name in page if self._may_be(name)]
+            passing = {*self._as_asked(recovered, names)}
+            yield from (each for each in page if each[1] in passing)
 
     def _as_asked(self, recovered: Recollection, names: list[str]) -> Iterator[str]:
         """Those of a page that ended as it is asked for."""
-        state = self._which.state
+        state, ended = self._which.state, self._ended
+        if ended is not None:
+            return (name for name in names if name in self._here or name in ended)
         if state is None:
             return iter(names)
         ends = recovered.ends([name for name in names if name not in self._here])
@@ -402,6 +428,25 @@ class _Listing:
             return True
         is_allowed = state is TaskState.FAILED and allowed_error(work) is not None
         return which.mended is (is_allowed or bool(later_of(self._rt, row.id)[1]))
+
+
+def _pages(
+    recovered: Recollection,
+    asked: TaskFilter,
+    after: int,
+    until: int,
+    *,
+    is_newest: bool,
+) -> Iterator[Sequence[tuple[int, str]]]:
+    """What the journal finds for a filter between two places, in pages that grow."""
+    journal, most = recovered.journal, _PAGE
+    while page := journal.candidates(asked, after, until, most, newest=is_newest):
+        yield page
+        if is_newest:
+            until = page[-1][0] - 1
+        else:
+            after = page[-1][0]
+        most = min(2 * most, _MANY)
 
 
 # -- what failed, without a status of any ----------------------------------------------

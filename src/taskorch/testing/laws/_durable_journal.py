@@ -26,7 +26,7 @@ from taskorch.events import (
     TaskStarted,
     TaskSubmitted,
 )
-from taskorch.model import Call, Task
+from taskorch.model import Call, Task, TaskFilter
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.testing.laws._case import Case, brief, cases, factory
 from taskorch.testing.laws._journal import check_journal, difference
@@ -197,17 +197,56 @@ class _DurableJournalRun:
             ("ends", (some,)),
             *[("ids", (prefix,)) for prefix in ("run/", "né/", "t", "nobody")],
             *[("select", (some, until)) for until in self._ends],
+            *[("about", (some, until)) for until in self._ends],
             *[("id_of_key", (key,)) for key in (*filter(None, keys), "no key")],
         ]
         for _ in range(3):
             after, until = sorted(dice.choices(range(self._last + 2), k=2))
             questions.append(("submitted", (after, until, dice.randint(1, 4))))
+            self._check_candidates(journal, after, until)
         for name, question in questions:
             answer = _plain(getattr(journal, name)(*question))
             right = _plain(getattr(DurableJournal, name)(journal, *question))
             if answer != right:
                 did = f"{name}{brief(question)} gave {brief(answer)}, not"
                 self._case.fail(5, f"{did} {brief(right)}.")
+
+    def _check_candidates(
+        self, journal: DurableJournal, after: int, until: int
+    ) -> None:
+        """Law 5: page by page, nothing is left out of what passes a filter."""
+        dice, most = self._case.random, self._case.random.randint(1, 4)
+        tasks = [(fact, value) for fact, value in self._kept if _is_task(value)]
+        fact: Any
+        fact, task = dice.choice(tasks) if tasks else (None, Task("nothing"))
+        metadata = dict(task.metadata or {})
+        name = task.type if fact is None else fact.task_id
+        asked = {
+            "type": task.type,
+            "owner": task.owner,
+            "id": dice.choice((f"{name[:2]}*", f"*{name[-2:]}", f"*{name[1:3]}?*")),
+            "agent": dice.choice(sorted(self._agents()) or ["nobody"]),
+            "metadata": metadata,
+        }
+        fields: Any = dict(dice.sample([*asked.items()], dice.randint(0, 2)))
+        which, newest = TaskFilter(**fields), dice.random() < _HALF
+        right = DurableJournal.candidates(journal, which, after, until, self._last)
+        submissions: list[tuple[int, str]] = []
+        first, last = after, until
+        while page := journal.candidates(which, first, last, most, newest=newest):
+            submissions += page
+            numbers = [number for number, _ in page]
+            is_in_order = sorted(numbers, reverse=newest) == numbers
+            if not is_in_order or not first < numbers[0] <= last:
+                break
+            first, last = (first, numbers[-1] - 1) if newest else (numbers[-1], last)
+        if missing := [each for each in right if each not in submissions]:
+            did = f"candidates({which!r}, {after}, {until}) left out"
+            self._case.fail(5, f"{did} {brief(missing)}.")
+
+    def _agents(self) -> set[str]:
+        starts: list[Any] = [f for f, _ in self._kept if f[CLS] is TaskStarted]
+        return {start.agent_id for start in starts}
 
     def _check_groups(self) -> None:
         """Law 8: what is quick is what is plain."""

@@ -1,0 +1,109 @@
+"""
+What stands in the rows of a task, if it may pass a filter.
+
+A row is looked through as the text that it is, which takes a hundredth of the time of
+making a fact of it. A text that JSON may write in several ways is not looked for: then
+more pass.
+
+Decision: 0294.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from taskorch.journal._codec import above
+from taskorch.model import TaskFilter
+
+#: What JSON and the column of ids have as it is; what is a wildcard of LIKE, too, finds
+#: more.
+_SAFE: Final = re.compile(r"[ !#-\[\]-~]{1,400}")
+#: The same without what is a wildcard in a pattern of ids.
+_LITERAL: Final = re.compile(r"[ !#-)+->@-Z\]-~]{1,400}")
+#: A number of up to so many digits is written in full, be it whole or not.
+_DIGITS: Final = 15
+#: Where metadata, or one value of it, is kept in another way than plain JSON.
+_CODED: Final = '%"metadata":{"$%'
+_ATTEMPTS: Final = "kind IN ('TaskStarted', 'TaskCompleted') AND body LIKE :agent"
+#: Quick where many ran there, and where few did.
+_NEAR: Final = f"""AND EXISTS (
+    SELECT 1 FROM {{facts}} AS attempt
+    WHERE {{mine}}attempt.task_id = submission.task_id AND {_ATTEMPTS}
+)"""  # noqa: S608 - of our own words
+_FAR: Final = f"""AND task_id IN (
+    SELECT task_id FROM {{facts}} WHERE {{mine}}seq > :after AND {_ATTEMPTS}
+)"""  # noqa: S608 - of our own words
+
+
+class Sieve:
+    """
+    The conditions of *which*, as far as rows tell, in SQL.
+
+    Attributes:
+        where: What holds of the row of a submission, if few rows are looked through.
+        far: The same for many rows.
+        values: The values in both, by name.
+        ids: Between which texts the ids are; {}: no index finds them.
+    """
+
+    def __init__(self, which: TaskFilter) -> None:
+        fields = which.fields
+        pattern = fields.get("id", "")
+        self.values: dict[str, str] = {}
+        # Where a bracket ends is not looked for.
+        parts = _LITERAL.findall(pattern.partition("[")[0])
+        conditions = [
+            *self._with("task_id", "part", max(parts, key=len, default="")),
+            *self._with("body", "type", _quoted(fields.get("type"))),
+            *self._with("body", "owner", _quoted(fields.get("owner"))),
+        ]
+        items = fields.get("metadata", {}).items()
+        for number, (name, value) in enumerate(items):
+            conditions += self._entry(f"m{number}_", name, value)
+        self.where = self.far = " ".join(f"AND {each}" for each in conditions)
+        if agent := _quoted(fields.get("agent")):
+            self.values["agent"] = f"%{agent}%"
+            self.where, self.far = f"{self.where} {_NEAR}", f"{self.far} {_FAR}"
+        begin = _LITERAL.match(pattern)
+        self.ids: dict[str, str] = {}
+        if begin:
+            self.ids = {"prefix": begin[0], "above": above(begin[0])}
+
+    @property
+    def is_far_other(self) -> bool:
+        """Whether many rows are looked through in another way."""
+        return bool(self.ids) or self.where != self.far
+
+    def _with(self, column: str, name: str, text: str) -> list[str]:
+        """The condition that *text* stands in a column; none for no text."""
+        if not text:
+            return []
+        self.values[name] = f"%{text}%"
+        return [f"{column} LIKE :{name}"]
+
+    def _entry(self, name: str, key: object, value: object) -> list[str]:
+        """The condition that metadata has *key* with *value*."""
+        key = _quoted(key)
+        if not key:
+            return []
+        ways = [f"%{key}:{begin}%" for begin in _begins(value)]
+        self.values |= {f"{name}{i}": way for i, way in enumerate([*ways, _CODED])}
+        either = [f"doc LIKE :{name}{i}" for i in range(len(ways) + 1)]
+        return [f"({' OR '.join(either)})"]
+
+
+def _quoted(value: object) -> str:
+    """*value* as JSON has it; "" if it may have it in another way."""
+    return f'"{value}"' if type(value) is str and _SAFE.fullmatch(value) else ""
+
+
+def _begins(value: object) -> list[str]:
+    """How in JSON, or in a way of ours, all that equals *value* begins."""
+    if text := _quoted(value):
+        return [text, "{"]
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is int and value > 1 and len(str(value)) <= _DIGITS:
+        return [f"{value}{end}" for end in (",", "}", ".0")] + ["{"]
+    return [""]
