@@ -258,7 +258,7 @@ def counted(tmp_path_factory):
         yield orch, journal
 
 
-@pytest.mark.parametrize(("which", "passes"), RARE, ids=str)
+@pytest.mark.parametrize(("which", "passes"), RARE, ids=[str(w) for w, _ in RARE])
 def test_what_a_filter_passes_over_is_not_read(counted, which, passes):
     """The journal is asked for few tasks besides those that are given out."""
     orch, journal = counted
