@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 import time
@@ -268,6 +269,59 @@ def test_rules_and_rows_of_ones_own():
         assert "network_error: a person always decides" in str(orch.explain("t"))
     with pytest.raises(InvalidTaskError, match="has no matrix"):
         _ = TaskOrchestrator().recovery
+
+
+def fails_until(flag):
+    if not Path(flag).exists():
+        raise OSError(errno.EIO, "I/O error")
+    return "well"
+
+
+async def fails_until_too(flag):
+    return fails_until(flag)
+
+
+WAYS = ("function", "coroutine", "process", "program", "agent")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_environment_is_reset_before_each_later_attempt(tmp_path, way):
+    """Wherever the attempt runs; once, and if it raises the attempt is made."""
+    flag, turned_away = tmp_path / "flag", []
+    script = f"test -e {flag} || {{ echo OSError: [Errno 5] Input/output error >&2; exit 1; }}"
+    tasks = {
+        "function": Task.call(fails_until, str(flag), id="t"),
+        "coroutine": Task.call(fails_until_too, str(flag), id="t"),
+        "process": Task.call(fails_until, str(flag), id="t", executor="process"),
+        "program": Task.program(["sh", "-c", script], id="t"),
+        "agent": Task("doing", id="t"),
+    }
+    with TaskOrchestrator(
+        retry_handler=handler(max_retries=2), executors={"process": 1}
+    ) as orch:
+
+        @orch.agent("doer", capabilities={"doing"})
+        async def do(task, context):
+            return fails_until(str(flag))
+
+        @orch.recover("system_error", level=2)
+        def reset(task, failure, context):
+            assert (task.id, failure.kind) == ("t", "system_error")
+            if not turned_away:
+                turned_away.append(task.id)
+                raise RuntimeError("not now")
+            flag.write_text("")
+
+        @orch.recover("system_error")
+        def again(task, failure, context):
+            return "retry"
+
+        orch.submit_task(tasks[way])
+        assert settled(orch, "t").state is TaskState.COMPLETED
+        tried = orch.get_task_status("t").recovery_attempts
+        assert [(t.attempt, t.level, t.result) for t in tried] == [
+            *((1, 1, "retry"), (2, 2, "failed"), (2, 1, "retry"), (3, 2, "done")),
+        ]
 
 
 def test_agents_mend_what_they_can(tmp_path):

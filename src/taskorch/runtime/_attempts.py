@@ -717,7 +717,18 @@ class Attempts:
 
     def begin(self, row: TaskRow, number: int, work: Work) -> None:
         """Begin an attempt; never blocks, never raises."""
-        self._begin(Attempt(row, number, work, self.executor_of(row, work)))
+        attempt = Attempt(row, number, work, self.executor_of(row, work))
+        mends = self._rt.strategies
+        # On a thread of ours, `perform` resets what the attempt before has left.
+        if (
+            mends is None
+            or number == 1
+            or attempt.executor is self._rt.threads
+            or not mends.resets(row, number)
+        ):
+            self._begin(attempt)
+        else:
+            mends.reset_first(attempt, self._begin)
 
     def _begin(self, attempt: Attempt) -> None:
         executor = attempt.executor
@@ -960,6 +971,8 @@ Strategy = Callable[..., Any]
 #: Of one task, as many are kept as this; the earliest go first.
 _MOST: Final = 20
 _NS: Final = 1e9
+#: Among the classes that had their try in an attempt: its environment was reset.
+_RESET: Final = ""
 
 
 class Strategies:
@@ -1063,15 +1076,51 @@ class Strategies:
             return False
         return True
 
+    def resets(self, row: TaskRow, number: int) -> bool:
+        """Whether an environment is to be reset before attempt *number* of *row*."""
+        if (2, row_extra(row).failure_class) not in self._known:
+            return False
+        return number > 1 and _RESET not in self._tried.get((row.id, number), ())
+
+    def reset_first(self, attempt: Attempt, begin: Callable[[Attempt], object]) -> None:
+        """Reset the environment of *attempt*, on a thread, and then *begin* it."""
+        row, number, work = attempt
+
+        def go_on() -> None:
+            try:
+                self.reset(row, number, work)
+            finally:
+                self.mending.pop((row.id, number), None)
+                # Its agent may have been lost meanwhile: then another attempt is made.
+                if row.attempt == number and row.state is TaskState.RUNNING:
+                    begin(attempt)
+                else:
+                    attempt.end(error=AttemptInterrupted("stopped before it began"))
+
+        self.mending[row.id, number] = row
+        name = f"{self._rt.name}-recovery"
+        try:
+            threading.Thread(target=go_on, name=name, daemon=True).start()
+        except RuntimeError as no_thread:
+            self.mending.pop((row.id, number), None)
+            attempt.unstarted(no_thread)
+
     def reset(self, row: TaskRow, number: int, work: Work) -> None:
         """Before a later attempt: reset its environment, if that is what helps."""
+        if not self.resets(row, number):
+            return
         kind = row_extra(row).failure_class
-        strategy = self._known.get((2, kind))
-        if strategy is not None and number > 1:
-            failure = work._error if isinstance(work._error, Exception) else None
-            # An attempt that is to end is not begun.
-            with suppress(AttemptInterrupted):
-                self._call(2, kind, strategy, row, number, work, failure)
+        self._note_tried(row.id, number, _RESET)
+        failure = work._error if isinstance(work._error, Exception) else None
+        # An attempt that is to end is not begun.
+        with suppress(AttemptInterrupted):
+            self._call(2, kind, self._known[2, kind], row, number, work, failure)
+
+    def _note_tried(self, task_id: str, number: int, kind: str) -> None:
+        tried = self._tried.get((task_id, number), ())
+        self._tried[task_id, number] = (*tried, kind)
+        while len(self._tried) > 1_000:  # noqa: PLR2004 - of attempts that have ended
+            self._tried.pop(next(iter(self._tried)), None)
 
     def _left_of(
         self, row: TaskRow, number: int, work: Work, error: BaseException
@@ -1086,10 +1135,7 @@ class Strategies:
         if strategy_found is None:
             return error
         kind, strategy = strategy_found
-        tried = self._tried.get((row.id, number), ())
-        self._tried[row.id, number] = (*tried, kind)
-        while len(self._tried) > 1_000:  # noqa: PLR2004 - of attempts that have ended
-            self._tried.pop(next(iter(self._tried)), None)
+        self._note_tried(row.id, number, kind)
         try:
             result = self._call(1, kind, strategy, row, number, work, error)
         except AttemptInterrupted as why:
