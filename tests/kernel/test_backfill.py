@@ -255,7 +255,7 @@ def test_of_what_has_ended_no_end_is_expected_any_more():
     for name in ("plain", "next", "fails", "again", "gone"):
         m.submit(name, type="kind")
     submit(m, "holds", 1, 9)
-    under_way = m.kernel.under_way
+    under_way = m.kernel.backfill.under_way
     assert len(under_way) == 6
     m.end("plain")
     m.end("next")
@@ -385,7 +385,7 @@ def test_where_the_registry_changes_its_mind_the_reservation_follows():
         m.agent(name, "x", capacity=Resources(licence=5))
 
     def knows(row, agent):
-        reserved = m.kernel.reserved
+        reserved = m.kernel.backfill.reserved
         is_later = reserved is not None and reserved.row is row
         where = "b" if row.id == "other" or (row.id == "urgent" and is_later) else "a"
         return agent.name == where
@@ -418,7 +418,7 @@ def test_a_first_that_is_vetoed_when_it_is_looked_at_again_is_in_nobodys_way():
         return m.submit(name, type=name, requires=("x",), resources=need, **options)
 
     def check(row, before, after, reason, now):
-        reserved = m.kernel.reserved
+        reserved = m.kernel.backfill.reserved
         is_later = reserved is not None and reserved.row is row
         return "not now" if row.id == "urgent" and is_later else None
 

@@ -15,7 +15,15 @@ STATE = {
     "_rows.py": (
         *("TaskRow", "Links", "RowExtra", "Terms", "RetainedEvent", "AgentRow"),
         *("BreakerRow", "PoolRow", "RateRow", "Place", "Candidates", "Room", "Leak"),
-        *("Reservation", "AllocationRow", "Claim", "TypeRow", "Record", "Bucket"),
+        *(
+            "Reservation",
+            "Backfill",
+            "AllocationRow",
+            "Claim",
+            "TypeRow",
+            "Record",
+            "Bucket",
+        ),
         *("Share", "BudgetRow", "LockRow", "UnitRow", "UnitGroup"),
         "WindowRow",
     ),
@@ -68,9 +76,10 @@ UNCHECKED = {
     """,
     "when it is looked at, or made smaller: a question of speed": """
         KernelState: most_tasks most_buckets most_timers stale_entries timers growing
-            agents_version last parked_any returning reserved reserved_at
-            reservation_shrank rescanned_at buckets elastic claims
+            agents_version last parked_any returning backfill
+            buckets elastic claims
             spent has_units
+        Backfill: reserved moment is_more passed_at
         Scopes: most first_after ineligible
         TaskRow: ticket
         AgentRow: heard_ns round_trip lease_due_ns slots short view watched
@@ -98,7 +107,6 @@ UNCHECKED = {
 
 #: Fields whose comment is that of the one above.
 TOGETHER = [
-    "KernelState.rescanned_at",
     "KernelState.tell_started",
     "KernelState.tell_completed",
     "Terms.reminded",

@@ -5,7 +5,7 @@ from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import InternalError
 from taskorch.kernel import Terms, check_invariants
-from taskorch.kernel._rows import RowExtra
+from taskorch.kernel._rows import Backfill, RowExtra
 from taskorch.model import Resources
 
 
@@ -191,7 +191,8 @@ def state_of_all(made):
 
 
 def one_under_way(m):
-    m.kernel.under_way = {m.row("runs"): None}
+    m.kernel.backfill = Backfill()
+    m.kernel.backfill.under_way = {m.row("runs"): None}
 
 
 #: How what stands beside the tasks is bent, and a part of what is said of it.

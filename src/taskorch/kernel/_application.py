@@ -153,10 +153,10 @@ def begin(
         kernel.served += 1
         share.served = kernel.served
         _queue.hold(kernel, share, alloc, 1)
-    if kernel.under_way is not None:
+    if kernel.backfill is not None:
         # A reservation must know what each elastic task holds.
         row_extra(row)
-        kernel.under_way[row] = None
+        kernel.backfill.under_way[row] = None
     if kernel.rates:
         _limits.take(kernel, row.bucket.spec, now)
     for limit in row.bucket.limits:
@@ -245,8 +245,8 @@ def _free(kernel: KernelState, row: TaskRow, cause: str = "") -> None:
 def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | None]:
     """*row* holds nothing any more: what it held, its slots, and whose share it was."""
     kernel.holders.pop(row, None)
-    if kernel.under_way is not None:
-        del kernel.under_way[row]
+    if kernel.backfill is not None:
+        del kernel.backfill.under_way[row]
     extra, agent = row_extra(row), agent_of(row)
     extra.first_ns = began_ns(row)
     if agent.seen:

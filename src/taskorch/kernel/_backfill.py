@@ -34,6 +34,7 @@ from taskorch.kernel._rows import (
     IN_ORDER,
     UNIT,
     AgentRow,
+    Backfill,
     Reservation,
     ResourceKey,
     TaskRow,
@@ -51,23 +52,24 @@ _NEVER: Final = 1 << 100
 
 def reservation(kernel: KernelState, now: int) -> Reservation | None:
     """What is kept, and for whom; None: for nobody, or the queue does not backfill."""
-    if kernel.under_way is None:
+    backfill = kernel.backfill
+    if backfill is None:
         return None
     moment = (kernel.seq, now)
-    if kernel.reserved_at != moment:
-        before = kernel.reserved
-        kernel.reserved = _reserve(kernel, now)
-        kernel.reserved_at = moment
-        if before is not None and _leaves_more(before, kernel.reserved, now):
-            kernel.reservation_shrank = True
-    return kernel.reserved
+    if backfill.moment != moment:
+        before = backfill.reserved
+        backfill.reserved = _reserve(kernel, backfill, now)
+        backfill.moment = moment
+        if before is not None and _leaves_more(before, backfill.reserved, now):
+            backfill.is_more = True
+    return backfill.reserved
 
 
-def blocked(kernel: KernelState, row: TaskRow) -> None:
+def blocked(kernel: KernelState, backfill: Backfill, row: TaskRow) -> None:
     """*row*, a head, cannot start: it may be the first, or not be that any more."""
-    first = kernel.reserved
+    first = backfill.reserved
     if first is None or _place(kernel, row) <= _place(kernel, first.row):
-        kernel.reserved_at = None
+        backfill.moment = None
 
 
 def may_pass(
@@ -82,6 +84,7 @@ def may_pass(
 
 def within(
     kernel: KernelState,
+    backfill: Backfill,
     row: TaskRow,
     agent: AgentRow,
     granted: Units,
@@ -91,7 +94,7 @@ def within(
     """The part of *granted* from the pools that *row*, holding *held*, may have now."""
     if row.state is _RUNNING:
         kept = reservation(kernel, now)
-        end = _end_of(kernel, row)
+        end = _end_of(kernel, backfill, row)
     else:
         kept = _before(kernel, row, now)
         end = _end_from(kernel, row, now)
@@ -109,16 +112,16 @@ def within(
     return tuple(found)
 
 
-def again(kernel: KernelState, now: int) -> bool:
+def again(kernel: KernelState, backfill: Backfill, now: int) -> bool:
     """Whether there are others that may pass now, since the reservation leaves more."""
     if kernel.paused or kernel.running >= kernel.concurrency:
         return False
     reservation(kernel, now)
     # Once in each moment: while they are looked at, the first may be among them.
     moment = (kernel.seq, now)
-    if not kernel.reservation_shrank or kernel.rescanned_at == moment:
+    if not backfill.is_more or backfill.passed_at == moment:
         return False
-    kernel.reservation_shrank, kernel.rescanned_at = False, moment
+    backfill.is_more, backfill.passed_at = False, moment
     _queue.reopen_all(kernel, kernel.parked_any)
     return bool(kernel.open)
 
@@ -168,7 +171,7 @@ def _ends_in_time(kept: Reservation, end: int | None, now: int) -> bool:
     return start is not None and end is not None and now < start and end <= start
 
 
-def _reserve(kernel: KernelState, now: int) -> Reservation | None:
+def _reserve(kernel: KernelState, backfill: Backfill, now: int) -> Reservation | None:
     """The reservation of the first task that waits for what attempts hold."""
     heads = [
         row
@@ -182,7 +185,7 @@ def _reserve(kernel: KernelState, now: int) -> Reservation | None:
     ]
     if not heads:
         return None
-    ends = _ends(kernel)
+    ends = _ends(kernel, backfill)
     for row in sorted(heads, key=IN_ORDER):
         found = _reserve_for(kernel, row, ends, now)
         if found is not None:
@@ -290,11 +293,13 @@ def _fit(
 # -- what is held, and until when --------------------------------------------------
 
 
-def _ends(kernel: KernelState) -> list[tuple[int, Mapping[ResourceKey, int]]]:
+def _ends(
+    kernel: KernelState, backfill: Backfill
+) -> list[tuple[int, Mapping[ResourceKey, int]]]:
     """When which attempt gives back what, the first first."""
     found: list[tuple[int, int, Mapping[ResourceKey, int]]] = []
-    for row in kernel.under_way or ():
-        end = _end_of(kernel, row)
+    for row in backfill.under_way:
+        end = _end_of(kernel, backfill, row)
         slots = 0 if row.extra is not None and row.extra.yielded else 1
         things = _things(kernel, agent_of(row), row.alloc, slots)
         found.append((_NEVER if end is None else end, row.seq, things))
@@ -302,16 +307,16 @@ def _ends(kernel: KernelState) -> list[tuple[int, Mapping[ResourceKey, int]]]:
     return [(end, things) for end, _, things in found]
 
 
-def _end_of(kernel: KernelState, row: TaskRow) -> int | None:
+def _end_of(kernel: KernelState, backfill: Backfill, row: TaskRow) -> int | None:
     """When the attempt of *row* is expected to have ended, in ns, if that is known."""
-    if row.state is not _RUNNING or kernel.under_way is None:
+    if row.state is not _RUNNING:
         # A program that was stopped goes on when it is resumed.
         return None
-    end = kernel.under_way[row]
+    end = backfill.under_way[row]
     if end is None:
         end = _end_from(kernel, row, row.started_ns)
         if end is not None:
-            kernel.under_way[row] = end
+            backfill.under_way[row] = end
     return end
 
 

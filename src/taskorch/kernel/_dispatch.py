@@ -80,8 +80,8 @@ def place(  # noqa: C901 - all who are asked, in order
             row_extra(row).veto = veto.name
             bucket.pop(row)
             kernel.vetoed[row] = None
-            if kernel.under_way is not None:
-                _backfill.blocked(kernel, row)
+            if kernel.backfill is not None:
+                _backfill.blocked(kernel, kernel.backfill, row)
             return
         if kernel.judged and not _is_allowed(kernel, row, now):
             return
@@ -116,7 +116,7 @@ def _is_allowed(kernel: KernelState, row: TaskRow, now: int) -> bool:
         shown = f"{ASKING}{shown or ruling.denied}"
     _ends.hold(kernel, row, error, now, shown)
     _ends.decide(kernel, now)
-    if kernel.under_way is not None:
+    if kernel.backfill is not None:
         _queue.ask_again(kernel)
     return False
 
@@ -143,7 +143,7 @@ def _start_or_park(
     Others may have room, to which it prefers to wait: the bucket waits at the rest.
     """
     open_to_it = room
-    if kernel.under_way is not None:
+    if kernel.backfill is not None:
         open_to_it = room.without(
             [
                 agent
@@ -325,8 +325,8 @@ def _park(
     at_agents = _limits.wait_at_agents(bucket, row, above=above)
     bucket.refusal = refusal
     _queue.park(kernel, bucket, row, dict.fromkeys(places), at_agents)
-    if kernel.under_way is not None:
-        _backfill.blocked(kernel, row)
+    if kernel.backfill is not None:
+        _backfill.blocked(kernel, kernel.backfill, row)
     if bucket.agents_version < 0:
         kernel.parked_any[bucket] = None
     for need in _limits.needs_on(bucket, refused):
@@ -401,9 +401,10 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
         return
     if granted is not None:
         granted = _limits.within_quotas(kernel, bucket.spec, granted, held)
-        if kernel.under_way is not None:
+        if kernel.backfill is not None:
             agent = agent_of(row)
-            granted = _backfill.within(kernel, row, agent, granted, now, held)
+            given, backfill = granted, kernel.backfill
+            granted = _backfill.within(kernel, backfill, row, agent, given, now, held)
     if granted is not None and kernel.has_units:
         # It has its units until it ends.
         kept = dict(held)

@@ -214,8 +214,9 @@ def check_books(kernel: KernelState, faults: list[str]) -> None:
 def check_holders(kernel: KernelState, faults: list[str]) -> None:
     """Who holds something is known by it, where that matters."""
     rows = {row: None for _, row in _holding(kernel)}
-    if kernel.under_way is not None and kernel.under_way.keys() != rows.keys():
-        faults.append(f"under way are {[*rows]}, not {[*kernel.under_way]}")
+    backfill = kernel.backfill
+    if backfill is not None and backfill.under_way.keys() != rows.keys():
+        faults.append(f"under way are {[*rows]}, not {[*backfill.under_way]}")
     elastic = [row for row in rows if row.bucket.spec.elastic is not None and row.alloc]
     if {*elastic} - {*kernel.holders} or {*kernel.holders} - {*rows}:
         faults.append(f"{elastic} hold what is elastic, not {[*kernel.holders]}")

@@ -485,7 +485,7 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     if kernel.holders:
         # It may have contended with these.
         kernel.growing = True
-    if kernel.under_way is not None:
+    if kernel.backfill is not None:
         # It may have kept others from passing.
         ask_again(kernel)
     bucket = row.bucket

@@ -422,11 +422,11 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
         _attempts.serve_returning(kernel, now)
     heap = kernel.open
     concurrency = kernel.concurrency
-    backfills = kernel.under_way is not None
+    backfill = kernel.backfill
     # (mypyc 2.4 fails to compile this as the condition of the loop.)
     while True:
         if not (
-            (backfills and _backfill.again(kernel, now))
+            (backfill is not None and _backfill.again(kernel, backfill, now))
             or (heap and kernel.running < concurrency and not kernel.paused)
             or (kernel.above and _limits.turn(kernel))
         ):

@@ -1181,6 +1181,25 @@ class Reservation:
     spare: Mapping[ResourceKey, int]
 
 
+class Backfill:
+    """What is known where later tasks may pass: see `_backfill`."""
+
+    __slots__ = ("is_more", "moment", "passed_at", "reserved", "under_way")
+
+    def __init__(self) -> None:
+        #: The tasks whose attempts hold something, each with when it is expected to
+        #: have ended, in ns, once that is known. Checked: `check_holders`.
+        self.under_way: dict[TaskRow, int | None] = {}
+        #: What is kept for whom.
+        self.reserved: Reservation | None = None
+        #: Of which moment that is.
+        self.moment: tuple[int, int] | None = None
+        #: Whether it leaves more than when others were put off behind it.
+        self.is_more: bool = False
+        #: At which moment these were looked at again.
+        self.passed_at: tuple[int, int] | None = None
+
+
 class AllocationRow:
     """An allocation that was taken from the pools with `orch.resources`."""
 

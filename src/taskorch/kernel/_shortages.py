@@ -144,8 +144,9 @@ def ask(
     if granted is None:
         return answer
     allowed = _limits.within_quotas(kernel, spec, granted)
-    if kernel.under_way is not None:
-        allowed = _backfill.within(kernel, row, agent, allowed, now)
+    if kernel.backfill is not None:
+        backfill = kernel.backfill
+        allowed = _backfill.within(kernel, backfill, row, agent, allowed, now)
     if allowed != granted and spec.elastic[2] == "all_or_nothing":
         return None, "its quota, or a reservation, leaves less than that", False
     return allowed, answer[1], answer[2]
@@ -251,7 +252,7 @@ def of_reservation(
     need = _limits.wanted(row.bucket, agent)
     if _backfill.may_pass(kernel, row, agent, need, now):
         return None
-    kept = kernel.reserved
+    kept = _backfill.reservation(kernel, now)
     assert kept is not None  # noqa: S101 - that is what it may not pass
     until = kept.start_ns or 0
     return Shortage("reservation", kept.row.id, agent=agent, until_ns=until)

@@ -26,6 +26,7 @@ from taskorch.kernel._history import Effect, remember
 from taskorch.kernel._rows import (
     AgentRow,
     AllocationRow,
+    Backfill,
     Bucket,
     BudgetRow,
     Claim,
@@ -34,7 +35,6 @@ from taskorch.kernel._rows import (
     PoolRow,
     RateRow,
     Record,
-    Reservation,
     RetainedEvent,
     Share,
     Spec,
@@ -508,6 +508,7 @@ class KernelState:
         "aside_ns",
         "asked",
         "awaited",
+        "backfill",
         "beside",
         "blocked",
         "bucket_no",
@@ -564,10 +565,6 @@ class KernelState:
         "queued",
         "quotas",
         "rates",
-        "rescanned_at",
-        "reservation_shrank",
-        "reserved",
-        "reserved_at",
         "retained",
         "retries_exhausted",
         "retries_recovered",
@@ -600,7 +597,6 @@ class KernelState:
         "touched",
         "types",
         "undecided",
-        "under_way",
         "vetoed",
         "watched",
         "whom",
@@ -641,23 +637,11 @@ class KernelState:
         self.share_no: int = 0
         #: How often one of them was served.
         self.served: int = 0
-        #: The tasks whose attempts hold something, each with when it is expected to
-        #: have ended, in ns, once that is known; None: the queue does not backfill.
-        #: Checked: `check_holders`.
-        self.under_way: dict[TaskRow, int | None] | None = (
-            {} if deciders.backfills else None
-        )
+        #: How later tasks pass those that cannot start; None: they do not.
+        self.backfill: Backfill | None = Backfill() if deciders.backfills else None
         #: Whether it is counted what each attempt holds: for the share of its owner, or
         #: for a reservation.
         self.has_accounts: bool = deciders.ranks or deciders.backfills
-        #: What is kept for whom: see `_backfill`.
-        self.reserved: Reservation | None = None
-        #: Of which moment that is.
-        self.reserved_at: tuple[int, int] | None = None
-        #: It leaves more than when others were put off behind it; at which moment they
-        #: were looked at again.
-        self.reservation_shrank: bool = False
-        self.rescanned_at: tuple[int, int] | None = None
         #: Whether a submission needs nobody's consent: see `consider`.
         self.plain: bool = False
         #: Nothing starts before the driver is ready, or while it drains to stop.

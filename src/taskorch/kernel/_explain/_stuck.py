@@ -52,7 +52,7 @@ def passed_over(
     are the first of their kind.
     """
     elastic = last.bucket.spec.elastic is not None
-    if elastic or kernel.under_way is not None:
+    if elastic or kernel.backfill is not None:
         # What is divided, or reserved, would be divided in another way.
         return None
     _take(kernel, last, -1)
