@@ -24,7 +24,7 @@ STATE = {
             "Record",
             "Bucket",
         ),
-        *("Share", "BudgetRow", "LockRow", "UnitRow", "UnitGroup"),
+        *("Share", "Shares", "BudgetRow", "LockRow", "UnitRow", "UnitGroup"),
         "WindowRow",
     ),
     "_scopes.py": ("Scopes",),
@@ -70,8 +70,9 @@ UNCHECKED = {
         Links: dependents
     """,
     "it only counts, or is a sample": """
-        KernelState: admitting share_no served bucket_no timer_no submissions seq
+        KernelState: admitting bucket_no timer_no submissions seq
             retries_scheduled retries_recovered retries_exhausted causes faults types
+        Shares: made served
         TypeRow: completed failed cancelled failures samples
     """,
     "when it is looked at, or made smaller: a question of speed": """

@@ -1082,12 +1082,12 @@ def test_what_is_held_for_an_owner_is_compared(bend, there):
     machine.end("b")
     folded = machine.folded()
     assert differences(machine.kernel, folded) == []
-    bend(folded.shares["ann"])
+    bend(folded.shares.by_owner["ann"])
     said = f"share of ann: (1, {{'cpu': 1000000}}) and {there}"
     assert differences(machine.kernel, folded) == ([said] if there else [])
     machine.submit("c", owner="cid")
     folded = machine.folded()
-    folded.shares.clear()
+    folded.shares.by_owner.clear()
     assert differences(machine.kernel, folded) == [
         "share of ann: (1, {'cpu': 1000000}) and None",
         "share of cid: (1, {}) and None",

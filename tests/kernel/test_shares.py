@@ -72,7 +72,7 @@ def test_resources_count_and_what_is_taken_by_hand():
     machine = sharing(concurrency=9, pools=Resources(cpu=4))
     submit(machine, "ben", 3, resources=Resources(cpu=1))
     submit(machine, "ann", 2, resources=Resources(cpu=2))
-    share = machine.kernel.shares["ann"]
+    share = machine.kernel.shares.by_owner["ann"]
     assert machine.end("ben0") == ["ann3"]
     assert (share.running, share.held, share.queued) == (1, {"cpu": 2_000_000}, 1)
     machine.end("ben1")
@@ -89,7 +89,7 @@ def test_grants_that_change_count_for_their_owner():
     machine = Machine(policies=policies, pools=Resources(cpu=8))
     machine.submit("hold", owner="ben", resources=Resources(cpu=4))
     machine.submit("a", owner="ann", resources=elastic(8, 1))
-    share = machine.kernel.shares["ann"]
+    share = machine.kernel.shares.by_owner["ann"]
     assert share.held == {"cpu": 4_000_000}
     machine.checkpoint("a")
     machine.end("hold")
@@ -150,22 +150,22 @@ def test_shares_without_tasks_are_forgotten_once_others_were_served_often():
     kernel = machine.kernel
     for number in range(3):
         submit(machine, f"owner{number}", 1, name=f"t{number}-")
-    assert len(kernel.shares) == 3
+    assert len(kernel.shares.by_owner) == 3
     kernel.most_buckets = 0
     machine.end("t0-0")
     kernel.bucket(Spec("new", owner="late"))
-    assert [*kernel.shares] == ["owner0", "owner1", "owner2", "late"]
-    kernel.served += MANY
+    assert [*kernel.shares.by_owner] == ["owner0", "owner1", "owner2", "late"]
+    kernel.shares.served += MANY
     kernel.most_buckets = 0
     kernel.bucket(Spec("newer", owner="late"))
     # The one runs, the other waits, and the last was just named.
-    assert [*kernel.shares] == ["owner1", "owner2", "late"]
+    assert [*kernel.shares.by_owner] == ["owner1", "owner2", "late"]
     assert machine.end("t1-1") == ["t2-2"]
     machine.end("t2-2")
     kernel.most_buckets = 0
     kernel.bucket(Spec("newest", owner="late"))
     # However many were served before, the last one was served lately.
-    assert [*kernel.shares] == ["owner2", "late"]
+    assert [*kernel.shares.by_owner] == ["owner2", "late"]
 
 
 def test_an_owner_for_whom_something_runs_or_is_held_is_not_forgotten():
@@ -176,10 +176,10 @@ def test_an_owner_for_whom_something_runs_or_is_held_is_not_forgotten():
     submit(machine, "ended", 1)
     machine.end("ended1")
     machine.allocate("lab", "holds", cpu=1)
-    kernel.served += MANY
+    kernel.shares.served += MANY
     kernel.most_buckets = 0
     kernel.bucket(Spec("new", owner="late"))
-    assert [*kernel.shares] == ["runs", "holds", "late"]
+    assert [*kernel.shares.by_owner] == ["runs", "holds", "late"]
 
 
 def test_an_owner_who_is_in_no_queue_is_found():
@@ -288,7 +288,7 @@ def test_an_attempt_that_waits_has_given_its_slot_back():
     machine = sharing(concurrency=2)
     submit(machine, "ann", 1)
     row, kernel = machine.row("ann0"), machine.kernel
-    share = kernel.shares["ann"]
+    share = kernel.shares.by_owner["ann"]
     assert kernel.yield_slot(row, 1, machine.now)
     assert share.running == 0
     assert kernel.reclaim_slot(row, 1, machine.now)
@@ -306,7 +306,7 @@ def test_an_attempt_that_waits_for_its_slot_goes_before_all_owners():
     assert submit(machine, "ben", 2) == ["ben1"]
     assert not kernel.reclaim_slot(row, 1, machine.now)
     assert machine.end("ben1") == []
-    assert kernel.shares["ann"].running == 1
+    assert kernel.shares.by_owner["ann"].running == 1
     assert machine.end("ann0") == ["ben2"]
 
 
@@ -324,7 +324,7 @@ def test_what_has_left_its_queue_is_no_hindrance():
 def test_what_takes_long_to_stop_is_held_for_its_owner():
     machine = sharing(concurrency=2)
     submit(machine, "ann", 1)
-    row, share = machine.row("ann0"), machine.kernel.shares["ann"]
+    row, share = machine.row("ann0"), machine.kernel.shares.by_owner["ann"]
     machine.cancel("ann0")
     machine.kernel.give_up(row, machine.now)
     check_invariants(machine.kernel)
@@ -344,7 +344,7 @@ def test_what_takes_long_to_stop_is_held_for_its_owner():
 def test_what_does_not_add_up_is_found(spoil, said):
     machine = sharing(concurrency=1, pools=Resources(cpu=4))
     submit(machine, "ann", 2, resources=Resources(cpu=1))
-    spoil(machine.kernel.shares["ann"])
+    spoil(machine.kernel.shares.by_owner["ann"])
     with pytest.raises(InternalError, match=said):
         check_invariants(machine.kernel)
 

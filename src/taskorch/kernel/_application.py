@@ -150,8 +150,9 @@ def begin(
     if share is not None:
         # Its end takes the general way, which gives back to the share.
         row_extra(row).share = share
-        kernel.served += 1
-        share.served = kernel.served
+        assert kernel.shares is not None  # noqa: S101 - there is a share
+        kernel.shares.served += 1
+        share.served = kernel.shares.served
         _queue.hold(kernel, share, alloc, 1)
     if kernel.backfill is not None:
         # A reservation must know what each elastic task holds.

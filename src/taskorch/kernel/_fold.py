@@ -147,7 +147,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
     for row in list(kernel.tasks.values()):
         if is_under_way(row):
             _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)
-    for share in (kernel.shares or {}).values():
+    for share in (kernel.shares.by_owner if kernel.shares else {}).values():
         # A snapshot does not say when an owner was served last.
         share.served = 0
     # Timers that fell due meanwhile come before anything starts.
@@ -527,7 +527,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             said[f"rate of {whose}"] = (*limits, rate.spent, rate.at_ns)
         for name, row in kernel.allocations.items():
             said[f"allocation {name}"] = (row.owner, row.alloc, row.since_ns)
-        for share in (kernel.shares or {}).values():
+        for share in (kernel.shares.by_owner if kernel.shares else {}).values():
             held = {k: v for k, v in share.held.items() if v}
             if share.running or held:
                 said[f"share of {share.owner}"] = (share.running, held)

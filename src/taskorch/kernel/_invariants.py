@@ -371,7 +371,7 @@ def check_shares(kernel: KernelState, faults: list[str]) -> None:
         held.update({(owner, name): units for name, units in leak.alloc})
     for taken in kernel.allocations.values():
         held.update({(taken.owner, name): units for name, units in taken.units})
-    for owner, share in (kernel.shares or {}).items():
+    for owner, share in (kernel.shares.by_owner if kernel.shares else {}).items():
         if share.running != slots[owner]:
             faults.append(f"{owner} has {slots[owner]} slots, not {share.running}")
         for name, units in share.held.items():

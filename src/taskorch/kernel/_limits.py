@@ -497,14 +497,14 @@ def grant(
     kernel.allocations[allocation_id] = row
     acquire(kernel, kernel.by_hand, alloc)
     if kernel.shares is not None:
-        _queue.hold(kernel, _queue.share_of(kernel, owner), alloc, 0)
+        _queue.hold(kernel, kernel.shares.of(owner), alloc, 0)
     return row
 
 
 def _give_back(kernel: KernelState, row: AllocationRow) -> None:
     del kernel.allocations[row.id]
     if kernel.shares is not None:
-        _queue.hold(kernel, _queue.share_of(kernel, row.owner), row.alloc, 0, -1)
+        _queue.hold(kernel, kernel.shares.of(row.owner), row.alloc, 0, -1)
     release(kernel, kernel.by_hand, row.alloc)
     _queue.ask_again(kernel)
 

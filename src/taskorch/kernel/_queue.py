@@ -368,7 +368,7 @@ def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
         found.open = kernel.open
         found.limits = _limits_of(kernel, found)
         if kernel.shares is not None:
-            found.share = share_of(kernel, spec.owner)
+            found.share = kernel.shares.of(spec.owner)
             found.share.buckets[found] = None
             found.open = found.share.open
     return found
@@ -400,16 +400,6 @@ def bucket_for(kernel: KernelState, run: str, bucket: Bucket) -> Bucket:
     return bucket_of(kernel, attrs.evolve(bucket.spec, workflow=workflow))
 
 
-def share_of(kernel: KernelState, owner: str | None) -> Share:
-    """The share of *owner*, where owners share."""
-    assert kernel.shares is not None  # noqa: S101 - the queue ranks them
-    found = kernel.shares.get(owner)
-    if found is None:
-        kernel.share_no += 1
-        found = kernel.shares[owner] = Share(owner, kernel.share_no)
-    return found
-
-
 def _forget_idle(kernel: KernelState) -> None:
     for spec, bucket in list(kernel.buckets.items()):
         if not bucket.size and bucket.parked is None and bucket.entry is None:
@@ -421,22 +411,7 @@ def _forget_idle(kernel: KernelState) -> None:
             if bucket.share is not None:
                 del bucket.share.buckets[bucket]
     if kernel.shares is not None:
-        kernel.shares = {
-            share.owner: share
-            for share in kernel.shares.values()
-            if not _is_idle(kernel, share)
-        }
-
-
-def _is_idle(kernel: KernelState, share: Share) -> bool:
-    """Whether *share* has nothing, wants nothing, and was served long ago."""
-    return not (
-        share.buckets
-        or share.running
-        or any(share.held.values())
-        # One that is forgotten counts as never served: it would come before others.
-        or kernel.served - share.served < MANY
-    )
+        kernel.shares.forget_idle(MANY)
 
 
 def hold(
@@ -539,6 +514,7 @@ def unpark_all(kernel: KernelState) -> None:
     for bucket in list(kernel.parked):
         reopen(kernel, bucket)
     kernel.growing = bool(kernel.holders)
-    for share in (kernel.shares or {}).values():
-        look_again(kernel, share)
+    if kernel.shares is not None:
+        for share in kernel.shares.by_owner.values():
+            look_again(kernel, share)
     ask_again(kernel)

@@ -1592,6 +1592,40 @@ class Share:
         return sum(bucket.size for bucket in self.buckets)
 
 
+class Shares:
+    """The accounts of all owners, where owners share."""
+
+    __slots__ = ("by_owner", "made", "served")
+
+    def __init__(self) -> None:
+        #: Each by its owner. Checked: `check_shares`.
+        self.by_owner: dict[str | None, Share] = {}
+        #: How many there have been.
+        self.made: int = 0
+        #: How often one of them was served.
+        self.served: int = 0
+
+    def of(self, owner: str | None) -> Share:
+        """The share of *owner*."""
+        found = self.by_owner.get(owner)
+        if found is None:
+            self.made += 1
+            found = self.by_owner[owner] = Share(owner, self.made)
+        return found
+
+    def forget_idle(self, many: int) -> None:
+        """Forget who has nothing, wants nothing, and was served *many* times ago."""
+        self.by_owner = {
+            owner: share
+            for owner, share in self.by_owner.items()
+            if share.buckets
+            or share.running
+            or any(share.held.values())
+            # One that is forgotten counts as never served: it would come before others.
+            or self.served - share.served < many
+        }
+
+
 class AgentView:
     """What a policy sees of an agent; read only, and live."""
 

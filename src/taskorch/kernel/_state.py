@@ -37,6 +37,7 @@ from taskorch.kernel._rows import (
     Record,
     RetainedEvent,
     Share,
+    Shares,
     Spec,
     StartLimit,
     TaskRow,
@@ -577,8 +578,6 @@ class KernelState:
         "running",
         "runs",
         "seq",
-        "served",
-        "share_no",
         "shares",
         "sink",
         "spent",
@@ -632,11 +631,7 @@ class KernelState:
         self.rigid: bool = deciders.rigid
         #: The owners, if the queue says which of them is served first; else None, and
         #: every bucket stands in `open` itself. Checked: `check_shares`.
-        self.shares: dict[str | None, Share] | None = {} if deciders.ranks else None
-        #: How many owners there have been.
-        self.share_no: int = 0
-        #: How often one of them was served.
-        self.served: int = 0
+        self.shares: Shares | None = Shares() if deciders.ranks else None
         #: How later tasks pass those that cannot start; None: they do not.
         self.backfill: Backfill | None = Backfill() if deciders.backfills else None
         #: Whether it is counted what each attempt holds: for the share of its owner, or

@@ -187,7 +187,7 @@ def _owners_before(kernel: KernelState, share: Share, now: int) -> list[Share]:
     standing = kernel.deciders.standing(share, now)
     return [
         other
-        for other in kernel.shares.values()
+        for other in kernel.shares.by_owner.values()
         if other is not share
         and other.queued
         and kernel.deciders.standing(other, now) < standing
