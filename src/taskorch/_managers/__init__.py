@@ -20,6 +20,7 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 - `_bulk`: one change to many tasks.
 - `_agents`: `orch.agents`: those that live elsewhere, their leases and what they are
   given.
+- `_late_ends`: ends of attempts that their workers bring to a later life.
 - `_resources`: `orch.resources`: how much there is, and what is taken by hand.
 """
 

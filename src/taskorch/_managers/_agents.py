@@ -7,24 +7,21 @@ Decision: 0058.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
+from taskorch._managers._late_ends import LateEnds
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
     UnknownAgentError,
 )
-from taskorch.events import LateResultIgnored
-from taskorch.kernel import GOING, awaits_end, past_of
+from taskorch.kernel import GOING
 from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.verbs import NAME, OBJECT, verb
-from taskorch.kit.visible import said, show
-from taskorch.kit.vocabulary import meant
+from taskorch.kit.visible import show
 from taskorch.model import (
     CODING_TYPES,
-    TERMINAL,
     Agent,
     AgentHealth,
     AgentInstance,
@@ -32,10 +29,8 @@ from taskorch.model import (
     AgentTemplate,
     Breaker,
     Program,
-    ProgramResult,
     Resources,
     ScalingDecision,
-    TaskState,
     check_breaker,
     check_capabilities,
     check_labels,
@@ -45,16 +40,10 @@ from taskorch.model.ids import check_id
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime import (
     AgentRunner,
-    document_of_end,
-    keep_earlier,
-    keep_late,
-    outcome_of,
-    usage_of,
 )
 
 if TYPE_CHECKING:
     from taskorch.fleet._spawned import SpawnedAgents
-    from taskorch.kernel import TaskRow
     from taskorch.policies import AgentPool
     from taskorch.runtime import Runtime
 
@@ -83,6 +72,7 @@ class AgentManager:
         orchestrator: Any = None,
     ) -> None:
         self._rt: Runtime = runtime
+        self._late = LateEnds(runtime)
         self._orch = orchestrator
 
     # -- agents that are spawned here ----------------------------------------------
@@ -445,16 +435,7 @@ class AgentManager:
             ToolError: The server cannot be reached, or is none.
         """
         check_id(name)
-        is_text: object = command
-        if isinstance(is_text, str):
-            msg = f"tool server {name!r}: command is a list of arguments, not one text"
-            raise InvalidTaskError(msg, hint=f"command={is_text.split()}")
-        if bool(command) == bool(url):
-            msg = f"tool server {name!r}: it is either a command or a URL"
-            raise InvalidTaskError(msg, hint='command=["server"], or url="https://…"')
-        if (env and url) or (headers and command):
-            msg = f"tool server {name!r}: env goes with a command, headers with a URL"
-            raise InvalidTaskError(msg)
+        _check_place(name, command, env, url, headers)
         names = [repeatable] if isinstance(repeatable, str) else [*repeatable]
         if max_concurrency is not None:
             check_count("max_concurrency", max_concurrency, least=1)
@@ -468,24 +449,13 @@ class AgentManager:
             request=Resources.of({} if request is None else request, "request"),
             breaker=check_breaker(breaker),
         )
-        try:
-            from taskorch.fleet._tools import ToolServers  # noqa: PLC0415 - heavy
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] == "taskorch":
-                raise
-            msg = f"tool server {name!r}: the library mcp is missing"
-            raise InvalidTaskError(msg, hint="pip install 'taskorch[mcp]'") from error
-        fleet = self._fleet
-        with fleet.lock:
-            if fleet.tools is None:
-                fleet.tools = ToolServers(self._rt)
         place = {
             "command": tuple(command),
             "env": dict(env or {}),
             "url": url,
             "headers": dict(headers or {}),
         }
-        return fleet.tools.add(info, place, names, connect_timeout)
+        return self._fleet.connect(info, place, names, connect_timeout)
 
     # -- pools of agents -----------------------------------------------------------
 
@@ -575,21 +545,7 @@ class AgentManager:
         Raises:
             InvalidTaskError: There is no pool of this template.
         """
-        fleet = self._fleet
-        pools = fleet.pooled()
-        if type is not None and type not in pools:
-            msg = f"there is no pool of agents {show(type)}"
-            hint = meant(type, pools, f"there are {[*pools]}")
-            raise InvalidTaskError(msg, hint=hint)
-        decisions = [
-            each
-            for name, pool in pools.items()
-            if type in (None, name)
-            for each in list(pool.decisions)
-        ]
-        if type is None:
-            decisions += fleet.provisions
-        return tuple(sorted(decisions, key=lambda each: each.at))
+        return self._fleet.decisions(type)
 
     @property
     def _fleet(self) -> SpawnedAgents:
@@ -619,19 +575,7 @@ class AgentManager:
             InvalidTaskError: The name is taken by a worker that is there, or it has no
                 lease, or another value that can never work.
         """
-        check_id(agent.name)
-        check_capabilities(agent.capabilities)
-        if agent.lease is None:
-            msg = f"agent {agent.name!r} has no lease: it could not be missed"
-            raise InvalidTaskError(msg, hint="Agent(…, lease=15)")
-        check_seconds("lease", agent.lease, zero=False)
-        if agent.max_concurrency is not None:
-            check_count("max_concurrency", agent.max_concurrency, least=1)
-        if not isinstance(executor, AttemptExecutor):
-            msg = f"an AttemptExecutor is needed, not {show(executor)}"
-            raise InvalidTaskError(msg)
-        check_breaker(agent.breaker)
-        check_labels(agent.labels)
+        _check_joining(agent, executor)
         if self._rt.fleet is not None:
             agent = self._rt.fleet.joining(agent)
         self._rt.add_agent(agent, AgentRunner(agent.name, _no_handler, executor))
@@ -665,17 +609,8 @@ class AgentManager:
         named = list(attempts)
 
         def change(now: int) -> _Attempts:
-            # It cannot know of what waits until its start is kept, or is mended here.
-            held = [] if rt.committer is None else [*rt.committer.held]
-            if rt.strategies is not None:
-                mending = list(rt.strategies.mending.items())
-                held += [(row, number) for (_, number), row in mending]
-            kept_here = [
-                (row.id, number)
-                for row, number in held
-                if row.agent is not None and row.agent.name == name
-            ]
-            return rt.kernel.beat(name, [*named, *kept_here], now, round_trip)
+            every = [*named, *_kept_here(rt, name)]
+            return rt.kernel.beat(name, every, now, round_trip)
 
         asked = frozenset(named)
         abandoned: _Attempts = rt.step(change)
@@ -760,79 +695,9 @@ class AgentManager:
                 task.
             UnknownTaskError: No task has this id.
         """
-        self.check_made(task_id, fence, agent)
-        rt = self._rt
-        number = fence[1]
-        work = rt.directory.known(task_id)
-        row = work._row
-        # How a program has ended is for the class that made it of the task, unless it
-        # is the user's own.
-        is_of_kind = judged or isinstance(value, ProgramResult) == (
-            self.program_of(task_id) is not None
+        return self._late.bring(
+            task_id, fence, value, error, agent=agent, judged=judged
         )
-        committer = rt.committer
-        document = None
-        if committer is not None:
-            document, error = document_of_end(committer.document, task_id, value, error)
-        described = () if error is None else said(error)
-        outcome = "completed" if error is None else "failed"
-
-        def change(now: int) -> bool:
-            counts = (
-                error is None
-                and is_of_kind
-                and self._await_end(row, number, agent, now)
-            )
-            if committer is not None:
-                committer.documents[work] = document
-            if error is not None and judged and awaits_end(row, number):
-                if row.state is TaskState.BLOCKED:
-                    # Nobody who can do it has come yet. A state machine may forbid it.
-                    with suppress(InvalidTransitionError):
-                        why = f"agent {agent} has ended it"
-                        rt.kernel.decide(row, "retry", now, why)
-                if row.state is TaskState.QUEUED:
-                    _, work._error, seen = outcome_of(error, task_id, asked=False)
-                    used = usage_of(getattr(error, "result", None))
-                    rt.kernel.fail_late(row, error, now, seen, used)
-                    if row.state not in TERMINAL:
-                        keep_earlier(work, number, work._error, seen)
-                    return True
-            if counts:
-                work._value, work._error = value, None
-                why = f"agent {agent} had done it while the orchestrator was away"
-                # A state machine that forbids it leaves it held.
-                with suppress(InvalidTransitionError):
-                    return rt.kernel.decide(row, "complete", now, why)
-            rt.kernel.note(
-                LateResultIgnored, now, task_id, number, outcome, *described, cargo=work
-            )
-            late = value if error is None else error
-            keep_late(work, number, late, described[0] if described else "")
-            return False
-
-        counted: bool = rt.step(change, keep=True)
-        return counted
-
-    def _await_end(self, row: TaskRow, number: int, agent: str, now: int) -> bool:
-        """Hold *row* for the end of its attempt *number*; False if it is too late."""
-        kernel = self._rt.kernel
-        why = f"agent {agent} has ended attempt {number} of it"
-        extra = row.extra
-        if row.state is TaskState.RUNNING:
-            has_lease = row.agent is not None and row.agent.lease_ns
-            is_next = row.attempt == number + 1
-            if not (has_lease and is_next) or (extra is not None and extra.stop):
-                return False
-            described = ("AttemptLostError", why)
-            kernel.end_attempt(row, row.attempt, "missing", now, None, described)
-        elif row.attempt != number:
-            return False
-        if row.state is TaskState.QUEUED:
-            kernel.miss(row, why, now)
-        extra = row.extra
-        is_held = extra is not None and extra.decision and not extra.blocked_by
-        return row.state is TaskState.BLOCKED and is_held
 
     def awaits_end(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
         """
@@ -849,13 +714,7 @@ class AgentManager:
         Raises:
             UnknownTaskError: No task has this id.
         """
-        try:
-            self.check_made(task_id, fence, agent)
-        except InvalidTaskError:
-            return False
-        rt = self._rt
-        with rt.lock:
-            return awaits_end(rt.directory.known(task_id)._row, fence[1])
+        return self._late.is_awaited(task_id, fence, agent)
 
     def check_made(self, task_id: str, fence: tuple[int, int], agent: str) -> None:
         """
@@ -871,18 +730,7 @@ class AgentManager:
                 task.
             UnknownTaskError: No task has this id.
         """
-        rt = self._rt
-        epoch, number = fence
-        if epoch >= rt.epoch:
-            msg = f"attempt {number} of task {task_id} is of this life"
-            raise InvalidTaskError(msg, hint="Attempt.end() ends it", task_id=task_id)
-        rt.look_up(task_id)
-        with rt.lock:
-            row = rt.directory.known(task_id)._row
-            runs = [who for state, _, who in past_of(row) if state is TaskState.RUNNING]
-            if agent not in runs or number > row.attempt:
-                msg = f"agent {agent!r} made no attempt {number} of task {task_id}"
-                raise InvalidTaskError(msg, task_id=task_id)
+        self._late.check(task_id, fence, agent)
 
     def program_of(self, task_id: str) -> Program | None:
         """
@@ -891,10 +739,7 @@ class AgentManager:
         Raises:
             UnknownTaskError: No task has this id.
         """
-        self._rt.look_up(task_id)
-        task = self._rt.directory.known(task_id)._task
-        payload = None if task is None else task.payload
-        return payload if isinstance(payload, Program) else None
+        return self._late.program_of(task_id)
 
     def _check(self, name: str) -> None:
         row = self._rt.kernel.agents.get(name)
@@ -905,3 +750,63 @@ class AgentManager:
 
 def _no_handler(_task: object, _context: object) -> None:
     """What a worker elsewhere does, it does elsewhere."""
+
+
+def _check_joining(agent: Agent, executor: object) -> None:
+    """
+    Refuse a worker that could never work, or never be missed.
+
+    Raises:
+        InvalidTaskError: It could not.
+    """
+    check_id(agent.name)
+    check_capabilities(agent.capabilities)
+    if agent.lease is None:
+        msg = f"agent {agent.name!r} has no lease: it could not be missed"
+        raise InvalidTaskError(msg, hint="Agent(…, lease=15)")
+    check_seconds("lease", agent.lease, zero=False)
+    if agent.max_concurrency is not None:
+        check_count("max_concurrency", agent.max_concurrency, least=1)
+    if not isinstance(executor, AttemptExecutor):
+        msg = f"an AttemptExecutor is needed, not {show(executor)}"
+        raise InvalidTaskError(msg)
+    check_breaker(agent.breaker)
+    check_labels(agent.labels)
+
+
+def _check_place(
+    name: str,
+    command: Sequence[str],
+    env: Mapping[str, str] | None,
+    url: str,
+    headers: Mapping[str, str] | None,
+) -> None:
+    """
+    Refuse a server of tools that is nowhere, or in two places.
+
+    Raises:
+        InvalidTaskError: It is.
+    """
+    is_text: object = command
+    if isinstance(is_text, str):
+        msg = f"tool server {name!r}: command is a list of arguments, not one text"
+        raise InvalidTaskError(msg, hint=f"command={is_text.split()}")
+    if bool(command) == bool(url):
+        msg = f"tool server {name!r}: it is either a command or a URL"
+        raise InvalidTaskError(msg, hint='command=["server"], or url="https://…"')
+    if (env and url) or (headers and command):
+        msg = f"tool server {name!r}: env goes with a command, headers with a URL"
+        raise InvalidTaskError(msg)
+
+
+def _kept_here(rt: Runtime, name: str) -> _Attempts:
+    """Attempts that an agent cannot know of: their start is not kept yet, or mended."""
+    held = [] if rt.committer is None else [*rt.committer.held]
+    if rt.strategies is not None:
+        mending = list(rt.strategies.mending.items())
+        held += [(row, number) for (_, number), row in mending]
+    return [
+        (row.id, number)
+        for row, number in held
+        if row.agent is not None and row.agent.name == name
+    ]

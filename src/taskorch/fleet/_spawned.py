@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
@@ -130,6 +130,32 @@ class SpawnedAgents:
         pools = self.pooled().values()
         return any(pool.template.has_named(agent_id) for pool in pools)
 
+    def connect(
+        self,
+        info: Agent,
+        place: Mapping[str, Any],
+        repeatable: Sequence[str],
+        patience: float,
+    ) -> tuple[str, ...]:
+        """
+        Let a server of tools join as the agent *info*; its capabilities.
+
+        Raises:
+            InvalidTaskError: The name is taken, or the library is missing.
+            ToolError: The server cannot be reached.
+        """
+        try:
+            from taskorch.fleet._tools import ToolServers  # noqa: PLC0415 - heavy
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "taskorch":
+                raise
+            msg = f"tool server {info.name!r}: the library mcp is missing"
+            raise InvalidTaskError(msg, hint="pip install 'taskorch[mcp]'") from error
+        with self.lock:
+            if self.tools is None:
+                self.tools = ToolServers(self._rt)
+        return self.tools.add(info, place, repeatable, patience)
+
     # -- templates -----------------------------------------------------------------
 
     def template(self, template: AgentTemplate) -> AgentTemplate:
@@ -235,6 +261,28 @@ class SpawnedAgents:
         many = 0 if spawned is None else 1
         self.provisions.append(ScalingDecision(now, name, 0, many, why, 0.0))
         return spawned
+
+    def decisions(self, template: str | None) -> tuple[ScalingDecision, ...]:
+        """
+        The latest decisions of the pool of a template, or of all, oldest first.
+
+        Raises:
+            InvalidTaskError: There is no such pool.
+        """
+        pools = self.pooled()
+        if template is not None and template not in pools:
+            msg = f"there is no pool of agents {show(template)}"
+            hint = meant(template, pools, f"there are {[*pools]}")
+            raise InvalidTaskError(msg, hint=hint)
+        decisions = [
+            each
+            for name, pool in pools.items()
+            if template in (None, name)
+            for each in list(pool.decisions)
+        ]
+        if template is None:
+            decisions += self.provisions
+        return tuple(sorted(decisions, key=lambda each: each.at))
 
     def _labels_of(self, template: AgentTemplate) -> Iterable[str]:
         """What the machines of a template's workers are, as far as that is known."""
