@@ -134,7 +134,7 @@ def _digest(fn: Any, *, anew: bool) -> str:
         if not anew and fn in _DIGESTS:
             return _DIGESTS[fn]
     try:
-        from taskorch.runtime._memo import described_function  # noqa: PLC0415 - when needed
+        from taskorch.kit.digests import described_function  # noqa: PLC0415 - when needed
 
         digest = _short(described_function(fn))
     except BaseException as error:

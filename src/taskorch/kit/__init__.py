@@ -30,6 +30,7 @@ It imports nothing else of ours but the errors. This file imports nothing of our
 - `backoff`: pauses between tries, each longer than the one before.
 - `canonical`, `tree`: JSON in its one canonical form; a tree of hashes over rows.
 - `connections`: connections over HTTP that are kept, and used again.
+- `digests`: what values and functions are, in bytes: the same for what is alike.
 - `deadline`: until when a peer is waited for, whatever it says meanwhile.
 - `located`: values that know where they stand in a file.
 - `yaml_text`: YAML 1.2, the part of it that is JSON in other letters.

@@ -23,13 +23,13 @@ import attrs
 
 from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.kit.checks import check_seconds, is_number
+from taskorch.kit.digests import UndescribedError, digest_of
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.model.ids import check_name
 from taskorch.planning._state import EVERY, State, Watched
 from taskorch.planning._values import Choice
-from taskorch.runtime._memo import UndescribedError, digest_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: A task of a domain: its name and its arguments.

@@ -19,6 +19,7 @@ import attrs
 from taskorch.errors import (
     InvalidTaskError,
 )
+from taskorch.kit.digests import UndescribedError, digest_of
 from taskorch.planning._problems import (
     like,
     shape_of,
@@ -32,7 +33,6 @@ from taskorch.planning._values import (
     PlannedTask,
     TaskRequest,
 )
-from taskorch.runtime._memo import UndescribedError, digest_of
 
 #: Plans that are kept.
 _KEPT: Final = 256

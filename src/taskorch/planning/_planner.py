@@ -28,6 +28,7 @@ from taskorch.events import (
     Event,
 )
 from taskorch.kit.checks import check_count, check_seconds
+from taskorch.kit.digests import digest_of
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
 from taskorch.model import Task, TaskFilter, TaskState
@@ -105,7 +106,6 @@ from taskorch.planning._values import (
 from taskorch.planning._ways import Ways
 from taskorch.policies._router import PINNED
 from taskorch.runtime import after_of, listed
-from taskorch.runtime._memo import digest_of
 from taskorch.simulation._plans._plan import Means, means_of
 from taskorch.workflows import Workflow
 

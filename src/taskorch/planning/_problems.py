@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch.kit.digests import digest_of
 from taskorch.model import LOCAL, Agent, Task, Wait, is_able
 from taskorch.planning._feasibility import ticks
 from taskorch.planning._scheduling import (
@@ -31,7 +32,6 @@ from taskorch.planning._values import (
     ResourceRequirement,
     TaskRequest,
 )
-from taskorch.runtime._memo import digest_of
 from taskorch.simulation._plans._plan import Means
 from taskorch.workflows import Workflow
 

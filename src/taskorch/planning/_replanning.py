@@ -12,6 +12,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import PlanningError
+from taskorch.kit.digests import UndescribedError, digest_of
 from taskorch.kit.limits import NS
 from taskorch.model import Call, Reference, Task, TaskState
 from taskorch.planning._domain import Decomposition, key_of
@@ -23,7 +24,6 @@ from taskorch.planning._values import (
     MaxCost,
     TaskRequest,
 )
-from taskorch.runtime._memo import UndescribedError, digest_of
 from taskorch.workflows import Workflow
 from taskorch.workflows._arguments import with_references
 from taskorch.workflows._graph import order

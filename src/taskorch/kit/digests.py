@@ -1,0 +1,716 @@
+"""
+What a value or a function is, in bytes: the same for what is alike, and for no other.
+
+    digest_of({"day": date(2026, 1, 2), "by": shorten})
+
+It is the same in every process, and says of a function what that does: its code, what
+it closes over, and what it reads of its module. What has no description, as a lock or
+a generator, raises an `UndescribedError`, which says why.
+
+Decision: 0113.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copyreg
+import dataclasses
+import sys
+import sysconfig
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from functools import cached_property, lru_cache, partial
+from hashlib import blake2b
+from pathlib import Path, PurePath
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any, Final
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from taskorch.kit.building import called_in
+from taskorch.kit.fence import is_values
+from taskorch.kit.visible import show
+
+# Remembered results and plans are found by these. A journal has to make its values
+# anew, so it keeps them by a codec of its own; what that one tells apart, these bytes
+# do too.
+#
+# The classes and functions that come up are numbered, and what they are made of
+# follows at the end: so they may name each other, and none is looked at twice.
+
+
+#: How deep a value may be nested.
+_DEEPEST: Final = 100
+#: Functions and classes that are followed from one value.
+_MOST: Final = 2_000
+#: What is longer stands as its digest, of so many bytes.
+_LONG: Final = 64
+_DIGEST: Final = 20
+_HEAPTYPE: Final = 1 << 9
+_CACHED: Final = type(lru_cache(lambda: None))
+
+
+class UndescribedError(Exception):
+    """A value has no description; the text says why."""
+
+
+def described(value: Any) -> bytes:
+    """
+    The description of *value*.
+
+    Raises:
+        UndescribedError: It has none.
+    """
+    describer = _Describer()
+    return describer.whole(describer.value(value))
+
+
+def described_function(fn: Any) -> bytes:
+    """
+    The description of what *fn* does, whatever it is called with.
+
+    That is its name, its code as it was loaded, what it closes over, and of its module
+    the functions, classes and constants that it reads, and what these read. Its
+    defaults are left to who describes its arguments.
+
+    Raises:
+        UndescribedError: It has none.
+    """
+    describer = _Describer()
+    if isinstance(fn, FunctionType):
+        return describer.whole(describer.function(fn, _CALLED))
+    return describer.whole(describer.value(fn))
+
+
+def digest_of(value: Any) -> str:
+    """
+    What is the same for values of one description, and short.
+
+    Raises:
+        UndescribedError: It has none.
+    """
+    return blake2b(described(value), digest_size=_DIGEST).hexdigest()
+
+
+def name_of(fn: Any) -> str:
+    """The module and the qualified name of a function."""
+    return f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', fn)!s}"
+
+
+# -- bytes -----------------------------------------------------------------------------
+
+
+def packed(tag: bytes, *parts: bytes) -> bytes:
+    """The *tag* and the *parts*, so that each can be told from the others."""
+    body = b"".join([b"%d:%b" % (len(part), part) for part in parts])
+    if len(body) > _LONG:
+        return b"%b#%b" % (tag, blake2b(body, digest_size=_DIGEST).digest())
+    return b"%b=%b" % (tag, body)
+
+
+def _text(value: str) -> bytes:
+    return packed(b"str", value.encode("utf-8", "surrogatepass"))
+
+
+def _float(value: float) -> bytes:
+    # All that is no number is alike; 0.0 and -0.0 are not.
+    return b"float=" + (b"nan" if value != value else value.hex().encode())  # noqa: PLR0124
+
+
+_SIMPLE: Final[dict[type, Callable[[Any], bytes]]] = {
+    str: _text,
+    int: lambda value: b"int=%x" % value,
+    bool: lambda value: b"true" if value else b"false",
+    type(None): lambda _: b"none",
+    float: _float,
+    bytes: lambda value: packed(b"bytes", value),
+    bytearray: lambda value: packed(b"bytearray", bytes(value)),
+    complex: lambda value: packed(b"complex", _float(value.real), _float(value.imag)),
+    type(...): lambda _: b"ellipsis",
+    type(NotImplemented): lambda _: b"not implemented",
+}
+
+
+# -- code ------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Code:
+    """Code as it was loaded, and the names that it and the code in it read."""
+
+    text: bytes
+    names: frozenset[str]
+
+
+_CODES: Final[WeakKeyDictionary[CodeType, _Code]] = WeakKeyDictionary()
+
+
+def _code(code: CodeType) -> _Code:
+    """What *code* does: neither its file nor its lines."""
+    seen = _CODES.get(code)
+    if seen is None:
+        inner = [_code(each) for each in code.co_consts if isinstance(each, CodeType)]
+        names = frozenset(code.co_names).union(*(each.names for each in inner))
+        counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
+        words = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+        text = packed(
+            b"code",
+            code.co_code,
+            code.co_exceptiontable,
+            _constant((*counts, code.co_flags, *words)),
+            *map(_constant, code.co_consts),
+        )
+        seen = _CODES[code] = _Code(text, names)
+    return seen
+
+
+def _constant(value: Any) -> bytes:
+    """A constant of code."""
+    if isinstance(value, CodeType):
+        return _code(value).text
+    if isinstance(value, tuple):
+        return packed(b"tuple", *map(_constant, value))
+    if isinstance(value, frozenset):
+        return packed(b"frozenset", *sorted(map(_constant, value)))
+    if isinstance(value, slice):
+        return packed(b"slice", *map(_constant, (value.start, value.stop, value.step)))
+    return _SIMPLE[type(value)](value)
+
+
+# -- whose code it is ------------------------------------------------------------------
+
+_LIBRARIES: Final = [
+    PurePath(path).parts
+    for path in (
+        *(
+            sysconfig.get_path(n)
+            for n in ("stdlib", "platstdlib", "purelib", "platlib")
+        ),
+        str(Path(__file__).parents[1]),
+    )
+]
+_PACKAGES: Final = frozenset({"site-packages", "dist-packages"})
+
+
+@lru_cache(4_096)
+def _is_in_library(file: str) -> bool:
+    parts = PurePath(file).parts
+    return (
+        file.startswith("<frozen")
+        or not _PACKAGES.isdisjoint(parts)
+        or any(parts[: len(path)] == path for path in _LIBRARIES)
+    )
+
+
+def _is_own(scope: Mapping[str, Any], file: str | None = None) -> bool:
+    """Whether the module with these variables is the user's, and of no library."""
+    file = scope.get("__file__") or file
+    if isinstance(file, str):
+        return not _is_in_library(file)
+    return getattr(scope.get("__spec__"), "origin", None) not in {"built-in", "frozen"}
+
+
+def _module_of(thing: Any) -> Mapping[str, Any]:
+    name = getattr(thing, "__module__", None)
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return {} if module is None else vars(module)
+
+
+def _is_own_class(cls: type) -> bool:
+    return _is_own(_module_of(cls))
+
+
+def _path_of(thing: Any) -> str | None:
+    """Where *thing* stands, `module:qualname`; None: it does not stand there."""
+    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
+    module = getattr(thing, "__module__", None)
+    if not (isinstance(name, str) and isinstance(module, str)):
+        return None
+    place: Any = sys.modules.get(module)
+    for part in name.split("."):
+        try:
+            place = vars(place)[part]
+        except (TypeError, KeyError):
+            return None
+        if isinstance(place, staticmethod | classmethod):
+            place = place.__func__
+    return f"{module}:{name}" if place is thing else None
+
+
+# -- values ----------------------------------------------------------------------------
+
+#: What is followed how: as what is called; as a value, of which all counts; or as what
+#: a module has, of which only what does not change in place counts.
+_CALLED: Final = "called"
+_VALUE: Final = "value"
+_READ: Final = "read"
+#: A class that is a value itself: its lists and objects count, too.
+_EXACT: Final = "exact"
+
+#: Classes of values of a module that never change in place.
+_CONSTANTS: Final = frozenset(
+    {
+        *_SIMPLE,
+        *(range, slice, date, datetime, time, timedelta, timezone),
+        *(Decimal, Fraction, UUID, type(Path()), BuiltinFunctionType),
+    }
+) - {bytearray}
+#: What Python itself puts into a class, or notes of it: where it stands, for one.
+_PYTHONS: Final = frozenset(
+    {
+        *("__module__", "__qualname__", "__dict__", "__weakref__", "__doc__"),
+        *("__annotations__", "__annotate__", "__annotate_func__"),
+        *("__annotations_cache__", "__firstlineno__", "__static_attributes__"),
+        *("__orig_bases__", "__parameters__", "__type_params__"),
+        *("__dataclass_fields__", "__dataclass_params__", "__attrs_attrs__"),
+        *("__attrs_own_setattr__", "__attrs_props__", "_abc_impl"),
+        *(
+            "__abstractmethods__",
+            "__protocol_attrs__",
+            "__non_callable_proto_members__",
+        ),
+    }
+)
+#: Classes of libraries that have no state of their own.
+_STATELESS: Final = frozenset({"abc", "typing", "collections.abc", "_collections_abc"})
+#: What makes an instance of a subclass one of the base.
+_PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
+    (int, int.__index__),
+    (float, float.__float__),
+    (complex, complex.__complex__),
+    (str, str.__str__),
+    (bytes, lambda value: bytes.__getitem__(value, slice(None))),
+    (bytearray, lambda value: bytearray.__getitem__(value, slice(None))),
+)
+_MANY: Final[tuple[Any, ...]] = (list, tuple, set, frozenset)
+#: What a class says of how its instances are taken apart.
+_REDUCERS: Final = (
+    *("__reduce__", "__reduce_ex__", "__getstate__"),
+    *("__getnewargs__", "__getnewargs_ex__"),
+)
+#: What numpy notes of a masked array, beside what is in it.
+_MASKED: Final = frozenset(
+    {
+        *("_mask", "_fill_value", "_hardmask", "_sharedmask", "_isfield"),
+        *("_baseclass", "_optinfo", "_basedict", "_dict"),
+    }
+)
+#: What enums note of a member, beside its name and value.
+_MEMBER: Final = frozenset(
+    {"_name_", "_value_", "__objclass__", "_sort_order_", "_inverted_"}
+)
+
+
+class _Used:
+    """A module of the user's, as code with these *names* reads it."""
+
+    def __init__(self, module: ModuleType, names: frozenset[str]) -> None:
+        self.module = module
+        self.names = names
+        self.__qualname__ = module.__name__
+
+
+class _Describer:
+    """Describes one value, with all that it leads to."""
+
+    def __init__(self) -> None:
+        #: By identity, what was described; with the value, which so lives as long.
+        self._kept: dict[int, tuple[Any, bytes]] = {}
+        #: Functions, classes and modules by their numbers, and how each is followed.
+        self._numbers: dict[tuple[Any, str], int] = {}
+        self._followed: list[tuple[Any, str]] = []
+
+    def whole(self, first: bytes) -> bytes:
+        """*first* with what all that it names by a number is made of."""
+        parts = [first]
+        for number, (thing, how) in enumerate(self._followed):
+            try:
+                parts.append(self._definition(thing, how))
+            except UndescribedError as error:
+                if not number:
+                    raise
+                msg = f"it uses {thing.__qualname__}: {error}"
+                raise UndescribedError(msg) from None
+        return first if len(parts) == 1 else packed(b"whole", *parts)
+
+    def value(self, value: Any, depth: int = 0) -> bytes:
+        """The description of a value, all of which counts."""
+        simple = _SIMPLE.get(type(value))
+        if simple is not None:
+            return simple(value)
+        if depth > _DEEPEST:
+            msg = f"it is nested more than {_DEEPEST} deep, or contains itself"
+            raise UndescribedError(msg)
+        seen = self._kept.get(id(value))
+        if seen is None:
+            text = self._composite(value, type(value), depth + 1)
+            seen = self._kept[id(value)] = value, text
+        return seen[1]
+
+    def _composite(self, value: Any, kind: type, depth: int) -> bytes:  # noqa: C901, PLR0911 - a case a kind
+        if kind is list or kind is tuple:
+            parts = [self.value(item, depth) for item in value]
+            return packed(kind.__name__.encode(), *parts)
+        if kind is dict or kind is MappingProxyType:
+            return self._mapping(kind.__name__.encode(), value.items(), depth)
+        if kind is OrderedDict:
+            parts = [self.value(pair, depth) for pair in value.items()]
+            return packed(b"ordered", *parts)
+        if kind is set or kind is frozenset:
+            parts = sorted(self.value(item, depth) for item in value)
+            return packed(kind.__name__.encode(), *parts)
+        if kind is FunctionType:
+            return self.function(value, _VALUE)
+        if kind is MethodType:
+            own = self.function(value.__func__, _VALUE)
+            return packed(b"method", own, self.value(value.__self__, depth))
+        if kind is _CACHED:
+            return packed(b"cached", self.value(value.__wrapped__, depth))
+        if kind is ModuleType:
+            if _is_own(vars(value)):
+                msg = f"the module {value.__name__} has no description"
+                raise UndescribedError(msg)
+            return packed(b"module", _text(value.__name__))
+        if isinstance(value, type):
+            return self.cls(value, _EXACT)
+        if isinstance(value, Enum):
+            more = {n: v for n, v in vars(value).items() if n not in _MEMBER}
+            parts = [self.value(part, depth) for part in (value._name_, value._value_)]
+            return packed(
+                b"enum", self.cls(kind, _VALUE), *parts, self.value(more, depth)
+            )
+        numpy: Any = sys.modules.get("numpy")
+        if numpy is not None and isinstance(value, numpy.ndarray):
+            return self._array(value, kind, depth, numpy)
+        return self._object(value, kind, depth)
+
+    def _mapping(
+        self, tag: bytes, pairs: Iterable[tuple[Any, Any]], depth: int
+    ) -> bytes:
+        """A mapping without order."""
+        by_key = sorted(
+            ((self.value(key, depth), item) for key, item in pairs),
+            key=lambda pair: pair[0],
+        )
+        parts = [
+            part for key, item in by_key for part in (key, self.value(item, depth))
+        ]
+        return packed(tag, *parts)
+
+    def _array(self, value: Any, kind: type, depth: int, numpy: Any) -> bytes:
+        """An array: its class, its type, its shape and what is in it, in one order."""
+        plain = numpy.ndarray.view(value, numpy.ndarray)
+        inside = plain.tolist() if plain.dtype.hasobject else plain.tobytes()
+        parts = [plain.dtype, plain.shape, inside]
+        if kind is not numpy.ndarray:
+            more = dict(getattr(value, "__dict__", {}))
+            if isinstance(value, numpy.ma.MaskedArray):
+                parts += [more["_mask"], more["_fill_value"], more["_hardmask"]]
+                more = {n: item for n, item in more.items() if n not in _MASKED}
+            parts.append(more)
+        of_kind = self.cls(kind, _VALUE)
+        return packed(b"array", of_kind, *(self.value(part, depth) for part in parts))
+
+    # -- other objects
+
+    def _object(self, value: Any, kind: type, depth: int) -> bytes:
+        if kind is object:
+            msg = f"{show(value)} is like any other, and no other"
+            raise UndescribedError(msg)
+        parts = [self.cls(kind, _VALUE)]
+        own = [cls for cls in kind.__mro__ if _is_own_class(cls)]
+        if own:
+            parts += self._contents(value, depth)
+            parts.append(self.value(_state_of(value), depth))
+        bases = [cls for cls in kind.__mro__ if cls not in own]
+        if not own or not all(map(_is_covered, bases)):
+            if any(name in vars(cls) for cls in own for name in _REDUCERS):
+                msg = f"{show(value)} hides what is in its base, of a library"
+                raise UndescribedError(msg)
+            parts.append(self._reduced(value, kind, depth))
+        return packed(b"object", *parts)
+
+    def _contents(self, value: Any, depth: int) -> list[bytes]:
+        """What an instance of a class of the user's has of a class of Python."""
+        # By the methods of the base: what the class has in their place is not asked.
+        for base, plain in _PLAIN:
+            if issubclass(type(value), base):
+                return [_SIMPLE[base](plain(value))]
+        for many in _MANY:
+            if isinstance(value, many):
+                return [self.value(many(many.__iter__(value)), depth)]
+        if isinstance(value, OrderedDict):
+            return [self.value(OrderedDict(OrderedDict.items(value)), depth)]
+        if isinstance(value, dict):
+            return [self.value(dict(dict.items(value)), depth)]
+        return []
+
+    def _reduced(self, value: Any, kind: type, depth: int) -> bytes:
+        """What a library says of an object of its own, for `pickle`."""
+        try:
+            reducer = copyreg.dispatch_table.get(kind)
+            reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
+        except BaseException as error:
+            if not is_values(error):
+                raise
+            msg = f"{show(value)} has no description"
+            raise UndescribedError(msg) from error
+        if isinstance(reduced, str):
+            path = _path_of(value)
+            if path is None:
+                msg = f"{show(value)} has no description"
+                raise UndescribedError(msg)
+            return packed(b"path", _text(path))
+        make, args, state, items, pairs, put = (*reduced, *[None] * 6)[:6]
+        parts = [self.value(part, depth) for part in (make, args, state, put)]
+        parts.append(self.value(None if items is None else list(items), depth))
+        if pairs is None:
+            parts.append(b"none")
+        elif isinstance(value, OrderedDict):
+            parts.append(self.value(list(pairs), depth))
+        else:
+            parts.append(self._mapping(b"dict", pairs, depth))
+        return packed(b"reduced", *parts)
+
+    # -- functions, classes and modules
+
+    def function(self, fn: FunctionType, how: str) -> bytes:
+        """A function; one of a library that stands where it says is not followed."""
+        called = called_in(fn)
+        if not _is_own(called.__globals__, called.__code__.co_filename):
+            path = _path_of(fn)
+            if path is not None:
+                return packed(b"path", _text(path), _code(called.__code__).text)
+        return self._number(called, how)
+
+    def cls(self, cls: type, how: str) -> bytes:
+        """A class; one of a library that stands where it says is not followed."""
+        if not _is_own_class(cls):
+            path = _path_of(cls)
+            if path is not None:
+                return packed(b"path", _text(path))
+            if not cls.__flags__ & _HEAPTYPE:
+                # Of Python itself, such as that of iterators.
+                return packed(b"class", _text(name_of(cls)))
+        return self._number(cls, how)
+
+    def _number(self, thing: Any, how: str) -> bytes:
+        key = (thing.module, thing.names) if isinstance(thing, _Used) else id(thing)
+        number = self._numbers.get((key, how))
+        if number is None:
+            if len(self._followed) >= _MOST:
+                msg = f"it leads to more than {_MOST:,} functions and classes"
+                raise UndescribedError(msg)
+            number = self._numbers[key, how] = len(self._followed)
+            self._followed.append((thing, how))
+        return b"number=%d" % number
+
+    def _definition(self, thing: Any, how: str) -> bytes:
+        if isinstance(thing, _Used):
+            return packed(
+                b"module",
+                _text(thing.module.__name__),
+                *self._read_all(vars(thing.module), thing.names),
+            )
+        if isinstance(thing, type):
+            return self._class_definition(thing, how)
+        return self._function_definition(thing, how)
+
+    def _function_definition(self, fn: FunctionType, how: str) -> bytes:
+        code = _code(fn.__code__)
+        parts = [_text(name_of(fn)), code.text]
+        values = fn.__defaults__, fn.__kwdefaults__
+        if how == _READ:
+            parts += [self._read(value, code.names) for value in values]
+        elif how == _VALUE:
+            parts += [self.value(value) for value in values]
+        cells = zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
+        for name, cell in cells:
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                parts.append(b"empty")
+                continue
+            try:
+                is_module = isinstance(value, ModuleType)
+                parts.append(
+                    self._read(value, code.names) if is_module else self.value(value)
+                )
+            except UndescribedError as error:
+                msg = f"it closes over {name!r}, which has no document: {error}"
+                raise UndescribedError(msg) from None
+        if _is_own(fn.__globals__, fn.__code__.co_filename):
+            parts += self._read_all(fn.__globals__, code.names)
+        return packed(b"def", *parts)
+
+    def _read_all(self, scope: Mapping[str, Any], names: frozenset[str]) -> list[bytes]:
+        """What code with these *names* reads of a module with these variables."""
+        return [
+            packed(b"", _text(name), self._read(scope[name], names))
+            for name in sorted(names)
+            if name in scope
+        ]
+
+    def _read(  # noqa: C901, PLR0911, PLR0912 - a case a kind
+        self, value: Any, names: frozenset[str], depth: int = 0
+    ) -> bytes:
+        """What a module has under a name: what does not change in place."""
+        kind = type(value)
+        if depth > _DEEPEST:
+            return b"deep"
+        depth += 1
+        if kind is FunctionType:
+            return self.function(value, _READ)
+        if isinstance(value, type):
+            return self.cls(value, _READ)
+        if kind is ModuleType:
+            if _is_own(vars(value)):
+                return self._number(_Used(value, names), _READ)
+            return packed(b"module", _text(value.__name__))
+        if kind in (staticmethod, classmethod, MethodType):
+            return packed(b"method", self._read(value.__func__, names, depth))
+        if kind is _CACHED:
+            return packed(b"cached", self._read(value.__wrapped__, names, depth))
+        inside: Any = None
+        if kind is property:
+            inside = value.fget, value.fset, value.fdel
+        elif kind is cached_property:
+            inside = (value.func,)
+        elif kind is partial:
+            inside = value.func, value.args, *sorted(value.keywords.items())
+        elif kind is tuple or kind is frozenset:
+            inside = value
+        if inside is not None:
+            parts = [self._read(part, names, depth) for part in inside]
+            parts = sorted(parts) if kind is frozenset else parts
+            return packed(kind.__name__.encode(), *parts)
+        if kind is BuiltinFunctionType and type(value.__self__) is not ModuleType:
+            # A method of an object, which may change.
+            return packed(b"method", _text(value.__name__))
+        if kind in _CONSTANTS or isinstance(value, Enum):
+            try:
+                return self.value(value, depth)
+            except UndescribedError:
+                return b"unread"
+        return b"unread"
+
+    def _class_definition(self, cls: type, how: str) -> bytes:
+        parts = [_text(name_of(cls)), self.cls(type(cls), how)]
+        parts += [self.cls(base, how) for base in cls.__bases__]
+        # One that was made inside a function may be one of many of its name.
+        is_exact = how == _EXACT or _path_of(cls) is None
+        is_exact = is_exact and not issubclass(cls, Enum)
+        generated = _generated(cls)
+        for name in sorted(vars(cls)):
+            value = vars(cls)[name]
+            kind = type(value)
+            if name in _PYTHONS or kind in (GetSetDescriptorType, MemberDescriptorType):
+                continue
+            if kind is FunctionType and name in generated:
+                text = _code(value.__code__).text
+            elif is_exact and not _is_of_class(value):
+                text = self._exact(name, value)
+            else:
+                text = self._read(value, frozenset())
+            parts.append(packed(b"", _text(name), text))
+        if issubclass(cls, Enum):
+            for name, member in cls.__members__.items():
+                text = self._read(member._value_, frozenset())
+                parts.append(packed(b"", _text(name), text))
+        for field in _fields_of(cls):
+            parts.append(self._read(field, frozenset()))
+        return packed(b"class", *parts)
+
+    def _exact(self, name: str, value: Any) -> bytes:
+        try:
+            return self.value(value)
+        except UndescribedError as error:
+            if name.startswith("__") and name.endswith("__"):
+                # Of whoever made the class.
+                return b"unread"
+            msg = f"its attribute {name!r} has no document: {error}"
+            raise UndescribedError(msg) from None
+
+
+def _is_of_class(value: Any) -> bool:
+    """Whether a class has *value* to work, and not to keep something."""
+    return isinstance(
+        value,
+        FunctionType | staticmethod | classmethod | property | cached_property,
+    )
+
+
+def _state_of(value: Any) -> dict[str, Any]:
+    """All attributes of an instance, in its dict or in slots."""
+    state: dict[str, Any] = {}
+    for cls in type(value).__mro__:
+        for name, member in vars(cls).items():
+            if isinstance(member, MemberDescriptorType):
+                try:
+                    state[f"{cls.__qualname__}.{name}"] = member.__get__(value)
+                except AttributeError:
+                    continue
+    with contextlib.suppress(AttributeError):
+        state[""] = object.__getattribute__(value, "__dict__")
+    return state
+
+
+def _is_covered(cls: type) -> bool:
+    """Whether all that a class of a library keeps is in contents and attributes."""
+    return (
+        cls is object
+        or cls.__module__ in _STATELESS
+        or cls
+        in (
+            *(int, float, complex, str, bytes, bytearray),
+            *(list, tuple, set, frozenset, dict, OrderedDict),
+        )
+    )
+
+
+def _generated(cls: type) -> frozenset[str]:
+    """Names of methods that are made of the fields of a class."""
+    is_made = (
+        hasattr(cls, "__dataclass_fields__")
+        or hasattr(cls, "__attrs_attrs__")
+        or hasattr(cls, "_fields")
+    )
+    if not is_made:
+        return frozenset()
+    return frozenset(
+        name
+        for name, value in vars(cls).items()
+        if isinstance(value, FunctionType)
+        and value.__code__.co_filename.startswith(("<string>", "<attrs", "<namedtuple"))
+    )
+
+
+def _fields_of(cls: type) -> list[Any]:
+    """What the fields of a dataclass, or of an attrs class, are filled with."""
+    fields: list[Any] = []
+    if dataclasses.is_dataclass(cls):
+        fields += [
+            (f.name, f.init, f.default, f.default_factory, f.kw_only)
+            for f in dataclasses.fields(cls)
+        ]
+    if attrs.has(cls):
+        for f in attrs.fields(cls):
+            default: Any = f.default
+            default = getattr(default, "factory", default)
+            fields.append((f.name, f.init, default, f.converter, f.validator))
+    return fields
