@@ -176,6 +176,13 @@ def far(m: Machine) -> None:
     m.end("fatal", "lost")
 
 
+def allowed(m: Machine) -> None:
+    """A failure that is allowed lets go of who waits for it."""
+    m.submit("t", allow_failure=True)
+    m.submit("child", after=["t"])
+    m.end("t", "failed")
+
+
 def left(m: Machine) -> None:
     far(m)
     m.kernel.leave("far", {("lost", 1)}, m.now)
@@ -549,7 +556,17 @@ OTHER = Again(retry=True, spec=Spec("call", timeout_ns=9 * SEC))
 ANSWERS = (None, ONCE, LATER, ASK, OTHER)
 #: What neither the stories of facts nor the dice come to.
 OWN: tuple[Story, ...] = (
-    *(left, anew, silent, forgotten, missed, otherwise, routed_nowhere, denied),
+    *(
+        allowed,
+        left,
+        anew,
+        silent,
+        forgotten,
+        missed,
+        otherwise,
+        routed_nowhere,
+        denied,
+    ),
     *(by_the_driver, failed_driver, put_aside, suspended_by_the_way, joined),
     *(recalled, recalled_below, partial(recalled, suspended=True), leaks),
     partial(leaks, requires=("x",)),

@@ -102,6 +102,13 @@ MOVES: Final = (
         {_PENDING: (_QUEUED,)},
         of_dependent=True,
     ),
+    # A failure that is allowed.
+    Moves(
+        TaskFailed,
+        _dependencies.release,
+        {_PENDING: (_QUEUED,)},
+        of_dependent=True,
+    ),
     # PENDING still: it is too early, or it is a wait.
     Moves(TaskReleased, _application.released, {_PENDING: (_PENDING, _QUEUED)}),
     Moves(
