@@ -571,3 +571,42 @@ def test_a_rule_may_judge_each_type_by_what_is_measured_of_it():
         sim.submit_task(Task("long", id=f"l{number}"))
     sim.run(until=2_000)
     assert [alert.subject for alert in alerts.firing()] == ["long"]
+
+
+def test_if_all_types_begin_to_fail_it_is_told_before_much_has_ended():
+    """What fails more often than others of its type is looked at by itself."""
+    fail = lambda _number, is_late, random: (1.0, is_late and random.random() < 0.6)  # noqa: E731
+    raised, _ = types_of(2, 600, fail, begin=4 * 3_600.0)
+    assert raised[0][0] <= 90
+
+
+def slow_ones(usual, late, every=60.0):
+    """
+    What is told of types that each took 10 s *usual* times, a task *every* so often.
+
+    After that come tasks of *late*, types by number; each takes 50 s.
+    """
+    sim = Simulation(seed=1)
+    names = [f"kind{number}" for number in range(10)]
+    sim.agent("able", capabilities=names, max_concurrency=None)
+    begin = usual * 10 * every
+    for name in names:
+        sim.work(name, lambda *_: 10.0 if sim.now < begin else 50.0)
+    sim.drivers.add(Alerts(interval=every / 6))
+    order = [*[number % 10 for number in range(usual * 10)], *late]
+    for count, number in enumerate(order):
+        at = count * every
+        sim.submit_task(Task(names[number], id=f"t{count}", not_before=at))
+    sim.run(until=begin + every * len(late) + 2 * every)
+    return [event.message for event in sim.events if isinstance(event, AlertRaised)]
+
+
+def test_a_slow_task_counts_once_though_it_was_seen_while_it_ran():
+    (told,) = slow_ones(30, range(10))
+    slow = told.partition("twice as slow as usual: ")[2]
+    assert slow.startswith("kind0 (1), kind1 (1)")
+
+
+def test_where_little_is_known_a_few_slow_tasks_prove_nothing():
+    assert slow_ones(4, [0, 1, 2], every=3_600.0) == []
+    assert len(slow_ones(4, range(10), every=3_600.0)) == 1
