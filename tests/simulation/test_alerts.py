@@ -548,7 +548,10 @@ def test_if_all_types_fail_it_is_no_matter_of_each():
     assert [name for _, name, _ in raised] == ["high_failure_rate"]
 
 
-@pytest.mark.parametrize("hours", [6, pytest.param(168, marks=pytest.mark.slow)])
+WEEK = pytest.param(168, marks=[pytest.mark.slow, pytest.mark.timeout(900)])
+
+
+@pytest.mark.parametrize("hours", [6, WEEK])
 def test_many_types_that_fail_now_and_then_raise_nothing(hours):
     """A type that fails half of the time is as usual; and none has a line of its own."""
     share = lambda number: 0.5 if number == 7 else 0.02  # noqa: E731
