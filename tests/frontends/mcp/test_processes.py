@@ -1,7 +1,7 @@
 """
 Servers and clients in processes of their own: what they print, how they end, and kills.
 
-`TASKORCH_KILLS=200` kills each side so often in the middle of `wait`; 20 times otherwise.
+`KILLS=200` kills each side so often in the middle of `wait`; 20 times otherwise.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from taskorch.reading import JournalReader
 
 TOKEN = "x" * 32
 TASK = {"type": "echo", "id": "a", "payload": 7}
-KILLS = int(os.environ.get("TASKORCH_KILLS", "20"))
+KILLS = int(os.environ.get("KILLS", "20"))
 
 
 def app_file(folder, **options):
@@ -74,7 +74,6 @@ def test_a_journal_by_the_command(tmp_path):
     assert wire.process.returncode == 0
 
 
-@pytest.mark.slow
 def test_on_the_wire_are_messages_and_nothing_else(tmp_path):
     """Whatever the file and its tasks print; and when the client goes, all ends."""
     path = tmp_path / "runs.db"
@@ -217,7 +216,7 @@ for line in sys.stdin:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        print(os.getpid(), file=sys.stderr, flush=True)
+        print("server", os.getpid(), file=sys.stderr, flush=True)
         sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
         os._exit(cli.main(sys.argv[1:]))
 """
@@ -243,13 +242,18 @@ class Forking:
 
     def __exit__(self, *_):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        # A server that is left has the other end of it, and ends with its wire.
+        self.process.stdin.close()
+        self.process.stderr.close()
 
     def server(self):
         """A wire to a new one, and its number."""
         print(*self.streams, file=self.process.stdin, flush=True)
         wire = Wire(self.streams[0].open("wb"), self.streams[1].open("rb"))
-        return wire, int(self.process.stderr.readline())
+        # What its file prints comes there, too.
+        said = iter(self.process.stderr.readline, "")
+        return wire, next(int(line[7:]) for line in said if line.startswith("server "))
 
 
 def kill(wire, number):

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
@@ -45,9 +45,10 @@ def taken_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
     incoming = os.fdopen(wires[0], "rb", closefd=False)
     outgoing = os.fdopen(wires[1], "wb", closefd=False)
     try:
-        yield incoming, outgoing
+        # What `print` writes to may be another descriptor of the same stream.
+        with redirect_stdout(sys.stderr):
+            yield incoming, outgoing
     finally:
-        sys.stdout.flush()
         os.dup2(wires[0], 0)
         os.dup2(wires[1], 1)
 
