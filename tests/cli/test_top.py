@@ -44,6 +44,10 @@ def sick():
     raise OSError("the disk is full")
 
 
+def lame():
+    raise TimeoutError("nobody answers")
+
+
 def pipeline():
     flow = Workflow("pipeline")
     fetch = flow.task(ill, flow.task(well, id="connect"), id="fetch")
@@ -267,7 +271,7 @@ def test_a_person_finds_the_failure_and_runs_it_again(monkeypatch, tmp_path):
             await seen.press("tab", "down")
             text = await seen.until(": OSError: the disk is full")
             (second,) = re.findall(r"^ ?(\S+): OSError", text, re.MULTILINE)
-            await orch.aio.submit_task(Task.call(sick, id="later"))
+            await orch.aio.submit_task(Task.call(lame, id="later"))
             await seen.until("✗  later", f"{second}: OSError")
             await seen.press("shift+tab")
             # The grid: the latest night of beta, its run, its task.

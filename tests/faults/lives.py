@@ -202,6 +202,8 @@ def calls(orch, handle):
         "handle": lambda: orch.handle("held"),
         "get_task_status": lambda: orch.get_task_status("held"),
         "log": lambda: orch.log("done"),
+        "steps": lambda: orch.steps.of("done"),
+        "extensions": lambda: orch.extensions,
         "tasks": orch.tasks,
         "get_stats": orch.get_stats,
         "health": orch.health,
