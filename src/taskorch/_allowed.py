@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from taskorch._handles import Ahead, MapResults, TaskHandle
 from taskorch.kit.allowance import Allowance
-from taskorch.kit.interrupts import takes_interrupts
+from taskorch.kit.interrupts import defers_interrupts, takes_interrupts
 from taskorch.model import TaskState
 from taskorch.runtime import Latch, allowed_error, error_of, is_hopeless
 
@@ -139,16 +139,22 @@ class _Results(MapResults[T]):
         self._latch = Latch()
         failures.wake = self._latch.set
 
-    def _next(self) -> T:
+    @defers_interrupts
+    def __next__(self) -> T:
+        self._is_asked = True
         ahead = self._ahead
-        if ahead.wants_more():
-            ahead.fill()
-        self._failures.check(ahead)
-        if not ahead.handles:
-            raise StopIteration
-        self._wait(ahead.handles[0])
-        result: T = _value_of(ahead.handles[0])
-        ahead.taken(result)
+        try:
+            if ahead.wants_more():
+                ahead.fill()
+            self._failures.check(ahead)
+            if not ahead.handles:
+                raise StopIteration  # noqa: TRY301 - it closes the rest, as errors do
+            self._wait(ahead.handles[0])
+            result: T = _value_of(ahead.handles[0])
+            ahead.taken(result)
+        except BaseException:
+            self.close()
+            raise
         return result
 
     @takes_interrupts
