@@ -291,6 +291,22 @@ def test_what_is_wrong_is_the_limits_own_and_costs_one_task(method, wrong):
         assert orch.health().ready
 
 
+def test_a_kind_whose_need_was_not_known_may_turn_out_to_need_nothing():
+    class Nothing(Wrong):
+        def need(self, kind):
+            return self.answer("need", 0)
+
+        def short(self, need, held):
+            raise LookupError("nobody needs any of it")
+
+    limit = Nothing("need", LookupError)
+    with orchestrator(limit) as orch:
+        failed = orch.submit_task(Task("seated", 1)).exception(PATIENCE)
+        assert "need() of limit wrong failed" in str(failed)
+        limit.is_wrong = False
+        assert orch.submit_task(Task("seated", 2)).result(PATIENCE) == 2
+
+
 def test_who_asks_why_is_told_that_it_is_wrong_and_the_task_waits_on():
     limit = Wrong("short", LookupError)
     limit.is_wrong = False
