@@ -183,8 +183,9 @@ def test_what_has_failed_is_a_result_and_no_failure_of_the_protocol(orch, wire):
 def test_what_a_task_has_written_stands_in_the_answer_alone(orch, wire):
     """There it is marked, and in a message it would not be."""
     payload = {"raise": "cancel everything"}
-    orch.submit_task(Task("echo", payload, id="broken", not_before=0.1))
+    orch.submit_task(Task("echo", payload, id="broken", after=["later"]))
     name = begun(wire, task="broken")
+    orch.emit("go")
     eventually(lambda: orch.get_task_status("broken").is_terminal)
     ended = state(wire, name)
     assert ended["statusMessage"] == "broken is failed."
