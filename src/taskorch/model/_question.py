@@ -486,4 +486,9 @@ def _names(field: str, texts: object) -> tuple[str, ...]:
         if not is_name(name) or len(name) > MAX_NAME:
             msg = f"{field}: a text that can be printed is needed, not {show(name)}"
             raise InvalidTaskError(msg)
+        role = role_in(name)
+        if ":" in role or role != role.strip() or (":" in name and not role):
+            msg = f"{field}: {show(name)} names neither a person nor a role"
+            hint = "say a name without a colon, or a role as in 'role:approver'"
+            raise InvalidTaskError(msg, hint=hint)
     return names

@@ -360,7 +360,7 @@ class FailureCause:
         """
         # What is to be done differs from task to task, and from life to life.
         pattern = re.sub(_HINT, "", re.sub(_EARLIER, "", message))
-        pattern = pattern.replace(task_id, "TASK")
+        pattern = re.sub(rf"(?<!\w){re.escape(task_id)}(?!\w)", "TASK", pattern)
         # In a workflow, messages of ours have the id that it has there. Elsewhere a
         # word that is the same may be what failed.
         name = re.escape(last_of(task_id))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 from tests.integration.test_notifying import Hook
@@ -10,10 +12,14 @@ from tests.integration.tools import PATIENCE, eventually
 
 pytest.importorskip("cronsim")
 
-from taskorch import Task, TaskOrchestrator, TaskState, Workflow
+from taskorch import Approval, Task, TaskOrchestrator, TaskState, Workflow
 from taskorch.cli import main
 from taskorch.client import Client
-from taskorch.errors import AnswerRefusedError, InvalidTaskError
+from taskorch.errors import (
+    AnswerRefusedError,
+    InvalidTaskError,
+    ValidationFailedError,
+)
 from taskorch.frontends.people import Tokens
 from taskorch.frontends.service import create_app, new_token, serve
 from taskorch.model import Question
@@ -100,6 +106,44 @@ def test_roles_are_no_people_that_can_be_counted_or_left_out():
     assert asked.outcome([("ada", "approve")]) is None
     with pytest.raises(InvalidTaskError, match="people are named there"):
         Task.question("go?", not_by=["role:x"])
+
+
+def some_tokens():
+    return Tokens(Path(tempfile.mkdtemp()) / "tokens.json")
+
+
+def answer_by(name):
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.question("go?", id="ask"))
+        try:
+            orch.answer("ask", "approve", by=name)
+        finally:
+            orch.cancel_task("ask")
+
+
+NO_ROLES = ["role:", "role: ", "role: x", "Role:x", "role:x:y", "ada:x"]
+PLACES = {
+    "a question": lambda name: Task.question("go?", who=["ada", name]),
+    "one alone": lambda name: Task.question("go?", who=name),
+    "left out": lambda name: Task.question("go?", not_by=[name]),
+    "an approval": lambda name: Approval(who=[name]),
+    "a document": lambda name: Workflow.from_dict(
+        {"workflow": "night", "tasks": {"go": {"question": "go?", "who": [name]}}}
+    ),
+    "by": answer_by,
+    "a role": lambda name: some_tokens().set_role(name, ["look"]),
+    "a token": lambda name: some_tokens().add(name, ["look"]),
+    "a token's role": lambda name: some_tokens().add("ada", [name]),
+}
+
+
+@pytest.mark.parametrize("name", NO_ROLES)
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_role_has_a_name_wherever_one_stands(place, name):
+    """Nobody could ever have it, and nothing would say so."""
+    with pytest.raises((InvalidTaskError, ValidationFailedError)) as refused:
+        place(name)
+    assert repr(name) in str(refused.value)
 
 
 # -- links -----------------------------------------------------------------------------

@@ -1,0 +1,148 @@
+"""An error is of the same type, and says the same, on each face in each life."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from urllib.parse import quote
+
+import pytest
+from tests.cli.tools import taskorch
+from tests.frontends.service.tools import Service
+
+from taskorch import Program, Task, TaskOrchestrator, Workflow
+from taskorch.frontends.mcp import TOOLS, OrchestratorPlace
+from taskorch.frontends.mcp._calls import ToolUser
+from taskorch.frontends.service import create_app, recorded_app, serve
+from taskorch.reading import JournalReader
+
+PATIENCE = 60.0
+TOOL = {tool.name: tool for tool in TOOLS}
+IDS = ("own", "key", "late", "below", "ended", "again", "night/load", "night/check")
+
+
+class PriceError(Exception):
+    """An error of the user's."""
+
+
+def work(word):
+    if word == "own":
+        raise PriceError("row 3 has no price")
+    if word == "key":
+        return {}["price"]
+    raise ValueError(f"{word} has no price")
+
+
+def orchestrator(path, keep=1_000):
+    orch = TaskOrchestrator(journal=path, keep_finished=keep)
+    orch.agent("ann", capabilities={"work"})(lambda task, context: work(task.payload))
+    return orch
+
+
+def fail(orch):
+    """Failures of each kind that no restart changes."""
+    orch.submit_tasks([Task("work", name, id=name) for name in ("own", "key")])
+    orch.submit_task(Task("work", "again", id="again", retries=1))
+    orch.submit_task(Task("work", id="below", after=["own"], on_parent_failure="fail"))
+    ended = Program([sys.executable, "-c", "raise SystemExit(3)"])
+    orch.submit_task(Task("program", ended, id="ended"))
+    slow = Program([sys.executable, "-c", "import time; time.sleep(600)"])
+    orch.submit_task(Task("program", slow, id="late", timeout=0.2))
+    night = Workflow("night")
+    load = night.add(Task("work", "night", id="load"))
+    night.add(Task("work", "own", id="check", after=[load], join="finished"))
+    orch.workflows.start(night, id="night")
+    orch.wait(PATIENCE)
+
+
+def said(error):
+    return None if error is None else (error["type"], error["message"])
+
+
+def of_service(app):
+    """What the addresses of a service say of errors."""
+    with serve(app, port=0) as server:
+        service = Service(None, server, None)
+
+        def get(path):
+            return service.send("GET", f"/api/v1/{path}").said
+
+        failed = get("tasks?state=failed")["tasks"]
+        causes = get("failures")["failures"]
+        return {
+            "list": {each["task_id"]: said(each["error"]) for each in failed},
+            "task": {
+                name: said(get(f"tasks/{quote(name, safe='')}")["error"])
+                for name in IDS
+            },
+            "causes": [(each["error_type"], each["message"]) for each in causes],
+        }
+
+
+def of_tools(orch):
+    """What the tools for models say of them."""
+    place, user = OrchestratorPlace(orch), ToolUser("a model")
+    found = TOOL["find"].call(place, {"state": "failed"}, user)["tasks"]
+    status = TOOL["status"].call
+    return {
+        # What is long is cut, and is a text then.
+        "find": {
+            each["task_id"]: re.findall(r"\w+Error", str(each["error"]))[0]
+            for each in found
+        },
+        "status": {
+            name: said(status(place, {"task": name}, user)["error"]) for name in IDS
+        },
+    }
+
+
+def of_commands(capsys, path):
+    """What the command line says of them."""
+
+    def lines(*words):
+        _, out, _ = taskorch(capsys, *words)
+        return [line.split() for line in out.splitlines()]
+
+    listed = lines("inspect", path, "--state", "failed")
+    page = [row for name in IDS for row in lines("inspect", path, name)]
+    summary = lines("inspect", path)
+    runs = lines("runs", path)
+    return {
+        "list": [(row[0], row[-6:]) for row in listed],
+        "task": [row for row in page if row[:1] == ["error"]],
+        "causes": [row for row in summary if len(row) > 1 and "Error:" in row[1]],
+        "runs": [[word for word in row if "Error" in word] for row in runs],
+    }
+
+
+def faces(capsys, path, orch):
+    return {
+        "service": of_service(create_app(orch, token=None)),
+        "recorded": of_service(recorded_app(JournalReader(path), token=None)),
+        "tools": of_tools(orch),
+        "commands": of_commands(capsys, path),
+        "causes": [(c.error_type, c.pattern, c.message) for c in orch.failures()],
+    }
+
+
+@pytest.mark.parametrize("keep", [1_000, 1], ids=["memory", "left memory"])
+def test_a_restart_changes_no_error(tmp_path, capsys, keep):
+    path = tmp_path / "runs.db"
+    with orchestrator(path) as orch:
+        fail(orch)
+        before = faces(capsys, path, orch)
+    with orchestrator(path, keep) as orch:
+        after = faces(capsys, path, orch)
+    assert json.loads(json.dumps(after)) == json.loads(json.dumps(before))
+    types = {kind for kind, _ in before["service"]["list"].values()}
+    assert types >= {"PriceError", "KeyError", "ValueError", "TaskTimeoutError"}
+    assert before["service"] == before["recorded"]
+
+
+def test_a_cause_names_no_part_of_a_word(tmp_path):
+    """An id of one letter is no reason to change what an error says."""
+    with orchestrator(tmp_path / "runs.db") as orch:
+        orch.submit_task(Task("work", "own", id="a"))
+        orch.wait(PATIENCE)
+        assert [cause.pattern for cause in orch.failures()] == ["row # has no price"]
