@@ -2281,6 +2281,8 @@ class TaskOrchestrator:
         mcp: Collection[str] | None = None,
         tokens: Tokens | str | os.PathLike[str] | None = None,
         identity: Identity | None = None,
+        host: str = "127.0.0.1",
+        hosts: Iterable[str] = (),
     ) -> Server:
         """
         Serve this orchestrator on this machine: a page to look at, and an HTTP API.
@@ -2301,6 +2303,9 @@ class TaskOrchestrator:
                 *token*.
             identity: Another way to know who asks: see
                 `taskorch.frontends.people.Identity`.
+            host: The address of this machine that it listens on. Others reach one that
+                is not loopback, such as `0.0.0.0`; what they send is not encrypted.
+            hosts: The names by which others call it, if *host* is none of them.
 
         Returns:
             The running server, for a `with` block; or call its `stop`.
@@ -2308,8 +2313,8 @@ class TaskOrchestrator:
         Raises:
             ImportError: It needs `pip install 'taskorch[serve]'`; *mcp* needs
                 `taskorch[mcp]`, too.
-            InvalidTaskError: The port or the token is none, or *mcp* has a name that is
-                none.
+            InvalidTaskError: The port, the token or *host* is none, *hosts* is no
+                collection, or *mcp* has a name that is none.
             OSError: The port is taken.
         """
         # The service stands above the facade, and most programs do without it.
@@ -2324,8 +2329,11 @@ class TaskOrchestrator:
             mcp=mcp,
             tokens=tokens,
             identity=identity,
+            hosts=import_module("taskorch.frontends.service._guard").names_at(
+                host, hosts
+            ),
         )
-        server: Server = service.serve(app, port=port)
+        server: Server = service.serve(app, host=host, port=port)
         server.token = made
         return server
 

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 from taskorch.cli import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
 from taskorch.cli._target import settings_for
-from taskorch.cli._terminal import port
+from taskorch.cli._terminal import (
+    LISTEN,
+    add_listen,
+    hosts_of,
+    port,
+    tell_listening,
+)
 from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._formats import first_line, headline, status
@@ -91,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             command.add_argument(
                 "--port", type=port, metavar="N", help="of the page (a free one)"
             )
+            add_listen(command)
             command.add_argument(
                 "--stay",
                 action="store_true",
@@ -149,7 +156,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
         def begun(orch: TaskOrchestrator, _suite: object) -> None:
             if arguments.page:
-                server = stack.enter_context(_serve(orch, folder, arguments.port or 0))
+                server = stack.enter_context(_serve(orch, folder, arguments))
+                tell_listening(arguments, server.port)
                 print(f"page: {server.page}")
                 print(f"token: {server.token}", flush=True)
 
@@ -184,8 +192,14 @@ def _check_page(arguments: argparse.Namespace) -> None:
     """What the page of a run needs is missed before anything has begun."""
     if arguments.page:
         import_module("taskorch.frontends.service")
-    elif arguments.stay or arguments.port is not None:
-        name = "--stay" if arguments.stay else "--port"
+        return
+    said = {
+        "--stay": arguments.stay,
+        "--port": arguments.port is not None,
+        "--listen": arguments.listen != LISTEN,
+        "--host": arguments.host,
+    }
+    if name := next((name for name, is_said in said.items() if is_said), None):
         msg = f"{name} is about the page of the run, and none is asked for"
         raise InvalidTaskError(msg, hint=f"--page {name}")
 
@@ -198,7 +212,9 @@ def _stay() -> None:
             sleep(SLICE)
 
 
-def _serve(orch: TaskOrchestrator, folder: Path, number: int) -> Server:
+def _serve(
+    orch: TaskOrchestrator, folder: Path, arguments: argparse.Namespace
+) -> Server:
     """Show *orch*, which has a run in *folder*, to who has the token."""
     # They are of an extra.
     from taskorch.frontends.service import (  # noqa: PLC0415
@@ -209,8 +225,9 @@ def _serve(orch: TaskOrchestrator, folder: Path, number: int) -> Server:
 
     token = new_token()
     journal = JournalReader(RunFolder(folder).journal)
-    app = create_app(orch, token=token, journal=journal, page=True)
-    server = serve(app, port=number)
+    hosts = hosts_of(arguments)
+    app = create_app(orch, token=token, journal=journal, page=True, hosts=hosts)
+    server = serve(app, host=arguments.listen, port=arguments.port or 0)
     server.token = token
     return server
 

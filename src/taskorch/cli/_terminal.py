@@ -12,9 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any, Final, TextIO
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
@@ -374,12 +373,16 @@ def port(text: str) -> int:
     raise argparse.ArgumentTypeError(msg)
 
 
+#: Where a service listens, unless it is told.
+LISTEN: Final = "127.0.0.1"
+
+
 def add_listen(parser: argparse.ArgumentParser) -> None:
     """Add the address at which a service listens."""
     parser.add_argument(
         "--listen",
         metavar="ADDRESS",
-        default="127.0.0.1",
+        default=LISTEN,
         help="the address of this machine that it listens on (127.0.0.1); others reach "
         "0.0.0.0, by a name of --host, and need a token",
     )
@@ -393,12 +396,9 @@ def add_listen(parser: argparse.ArgumentParser) -> None:
 
 def hosts_of(args: argparse.Namespace) -> list[str]:
     """The names by which a service may be called."""
-    from taskorch.frontends.service._guard import LOOPBACK  # noqa: PLC0415
+    from taskorch.frontends.service._guard import names_at  # noqa: PLC0415
 
-    with suppress(ValueError):
-        if ip_address(args.listen).is_unspecified:
-            return [*LOOPBACK, *(args.host or ())]
-    return [*dict.fromkeys([*LOOPBACK, args.listen, *(args.host or ())])]
+    return names_at(args.listen, args.host or ())
 
 
 def tell_listening(args: argparse.Namespace, *ports: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from tests.integration.test_notifying import Hook
@@ -48,6 +50,28 @@ def test_others_reach_an_address_only_if_they_need_a_token(tmp_path):
                 assert Client(server.url, token=token).get_stats()
     with pytest.raises(InvalidTaskError, match="no address"):
         serve(app, host="somewhere", port=0)
+
+
+def test_an_orchestrator_serves_where_others_reach_it_by_a_name():
+    """A token is made if none is said; without it nobody is let in."""
+    orch = TaskOrchestrator()
+    names = {"host": "0.0.0.0", "hosts": ["tasks.example.org"]}
+    with orch, orch.serve(port=0, **names) as server:
+
+        def ask(name, token):
+            head = {"Host": name, "Authorization": f"Bearer {token}"}
+            address = f"{server.url}/api/v1/statistics"
+            try:
+                with urlopen(Request(address, headers=head), timeout=PATIENCE) as got:
+                    return got.status
+            except HTTPError as refused:
+                return refused.code
+
+        assert ask("tasks.example.org", server.token) == 200
+        assert ask("tasks.example.org", "x" * 32) == 401
+        assert ask("another.example.org", server.token) in (400, 403, 421)
+    with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError, match="address"):
+        orch.serve(host="somewhere", port=0)
 
 
 def test_a_command_refuses_to_be_open_to_others(tmp_path, capsys):

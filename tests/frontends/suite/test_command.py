@@ -262,9 +262,21 @@ def test_a_run_is_shown_in_a_browser_and_stays_there_when_asked_to(here):
             process.kill()
 
 
-def test_the_page_of_no_run_does_not_stay(here, capsys):
-    assert main(["run", "suite.yaml", "--stay"]) == 2
-    assert "--page --stay" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "words", [["--stay"], ["--port", "0"], ["--listen", "0.0.0.0"], ["--host", "a"]]
+)
+def test_the_page_of_no_run_has_no_options(here, capsys, words):
+    assert main(["run", "suite.yaml", *words]) == 2
+    assert f"--page {words[0]}" in capsys.readouterr().err
+
+
+def test_others_reach_the_page_of_a_run_if_it_listens_for_them(here, capsys):
+    words = ["--page", "--listen", "0.0.0.0", "--host", "tests.example.org"]
+    assert main(["run", "suite.yaml", *words]) == 0
+    said = capsys.readouterr()
+    assert "token: " in said.out
+    assert "it listens on 0.0.0.0 port " in said.err
+    assert "localhost, ::1, tests.example.org" in said.err
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -286,6 +287,22 @@ def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
             return frozenset(str(name).lower() for name in names)
     msg = f"hosts is a collection of names, not {show(untyped)}"
     raise InvalidTaskError(msg, hint="hosts=['orders.example.org']")
+
+
+def names_at(address: str, hosts: Iterable[str] = ()) -> list[str]:
+    """
+    The names by which a service at an *address* of this machine is called.
+
+    Args:
+        address: Where it listens.
+        hosts: More names; where it listens on all addresses, these alone say how
+            others call it.
+    """
+    is_unspecified = False
+    with suppress(ValueError):
+        is_unspecified = ip_address(address).is_unspecified
+    at = [] if is_unspecified else [address]
+    return [*dict.fromkeys([*LOOPBACK, *at, *check_hosts(hosts)])]
 
 
 def host_of(url: str) -> str:
