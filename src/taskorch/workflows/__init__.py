@@ -24,6 +24,7 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 """
 
 from taskorch.workflows._functions import WorkflowFunction as WorkflowFunction
+from taskorch.workflows._functions import current_workflow as current_workflow
 from taskorch.workflows._functions import workflow as workflow
 from taskorch.workflows._phases import Approval as Approval
 from taskorch.workflows._reading import document_schema as document_schema

@@ -12,13 +12,13 @@ from datetime import datetime
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, overload
 
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, UsageError
 from taskorch.kit.building import WritesWorkflow, workflow_in_building
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.model.ids import check_name
 from taskorch.workflows import _parameters
-from taskorch.workflows._workflow import Node, Workflow
+from taskorch.workflows._workflow import Node, Phase, Workflow
 
 P = ParamSpec("P")
 
@@ -104,6 +104,32 @@ class WorkflowFunction(WritesWorkflow, Generic[P]):
 
     def __repr__(self) -> str:
         return f"<WorkflowFunction {self.name!r}{inspect.signature(self.fn)}>"
+
+
+def current_workflow() -> Workflow:
+    """
+    The workflow that a `@workflow` function writes down: ask for it in the function.
+
+        @taskorch.workflow
+        def night(day: str):
+            rows = extract(day)
+            asked = current_workflow().add(Task.question("Load?", after=[rows]))
+            asked >> load(rows)
+
+    It takes what no function is: questions, programs, waits, phases, other workflows.
+    In a `with` block of a workflow it is that one.
+
+    Raises:
+        UsageError: No workflow is being written down on this thread.
+    """
+    building = workflow_in_building()
+    if building is None:
+        msg = "no workflow is being written down here"
+        hint = "call it in a function with @workflow; a task has context.workflow"
+        raise UsageError(msg, hint=hint)
+    workflow: Workflow
+    workflow = building.workflow if isinstance(building, Phase) else building
+    return workflow
 
 
 def checked(
