@@ -266,3 +266,33 @@ def test_what_a_filter_passes_over_is_not_read(counted, which, passes):
     journal.looked_at.clear()
     assert names(orch.tasks(**which)) == wanted
     assert len(journal.looked_at) <= 2 * len(wanted) + 30
+
+
+def found(place, **which):
+    return [status.task_id for status in place.tasks(**which)]
+
+
+def test_a_task_is_found_by_what_it_has_since_it_was_submitted_again(tmp_path):
+    """In memory, out of memory, and by who reads the journal; its status says it."""
+    path = tmp_path / "journal.db"
+    first = Task.call(len, "a", id="x", owner="ada", metadata={"n": 1})
+    again = attrs.evolve(first, owner="bob", metadata={"n": 2}, timeout=60)
+
+    def check(place):
+        assert found(place, owner="bob") == found(place, metadata={"n": 2}) == ["x"]
+        assert found(place, owner="ada") == found(place, metadata={"n": 1}) == []
+        status = place.get_task_status("x")
+        assert (status.owner, status.metadata) == ("bob", {"n": 2})
+
+    with TaskOrchestrator(journal=path, keep_finished=1) as orch:
+        orch.hold_starts("it is submitted again")
+        orch.submit_task(first)
+        orch.submit_task(again)
+        check(orch)
+        orch.release_starts()
+        orch.wait()
+        list(orch.map(len, ["a"] * 9))
+        check(orch)
+    with TaskOrchestrator(journal=path) as orch:
+        check(orch)
+    check(JournalReader(path))

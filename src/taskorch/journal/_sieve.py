@@ -35,6 +35,9 @@ _FAR: Final = f"""AND task_id IN (
     SELECT task_id FROM {{facts}} WHERE {{mine}}seq > :after AND {_ATTEMPTS}
 )"""  # noqa: S608 - of our own words
 
+_CHANGED: Final = """task_id IN (
+    SELECT task_id FROM {facts} WHERE {mine}kind = 'TaskOptionsChanged'"""
+
 
 class Sieve:
     """
@@ -56,7 +59,7 @@ class Sieve:
         conditions = [
             *self._with("task_id", "part", max(parts, key=len, default="")),
             *self._with("body", "type", _quoted(fields.get("type"))),
-            *self._with("body", "owner", _quoted(fields.get("owner"))),
+            *map(_or_since, self._with("body", "owner", _quoted(fields.get("owner")))),
         ]
         items = fields.get("metadata", {}).items()
         for number, (name, value) in enumerate(items):
@@ -90,7 +93,12 @@ class Sieve:
         ways = [f"%{key}:{begin}%" for begin in _begins(value)]
         self.values |= {f"{name}{i}": way for i, way in enumerate([*ways, _CODED])}
         either = [f"doc LIKE :{name}{i}" for i in range(len(ways) + 1)]
-        return [f"({' OR '.join(either)})"]
+        return [_or_since(f"({' OR '.join(either)})")]
+
+
+def _or_since(condition: str) -> str:
+    """The *condition* on a row, or on what the task has since another submission."""
+    return f"({condition} OR {_CHANGED} AND {condition}))"
 
 
 def _quoted(value: object) -> str:

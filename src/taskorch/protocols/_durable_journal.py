@@ -22,6 +22,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskOptionsChanged,
     TaskStarted,
     TaskSubmitted,
 )
@@ -319,22 +320,30 @@ class DurableJournal(Journal, Protocol):
             newest: The latest first, down to *after*.
         """
         fields, ran = which.fields, set[str]()
+        wanted = fields.get("metadata", {}).items()
+        # What a task was submitted with, or has since another submission of it.
+        owned, described = set[str](), set[str]()
         submissions: list[tuple[int, str]] = []
         fact: Any
         for fact, task in self.read():
             if fact[CLS] is TaskStarted and fact.agent_id == fields.get("agent"):
                 ran.add(fact.task_id)
-            if fact[CLS] is TaskSubmitted and after < fact.seq <= until:
-                metadata = (task.metadata or {}).items()
-                if (
-                    fact.type == fields.get("type", fact.type)
-                    and fact.owner == fields.get("owner", fact.owner)
-                    and fnmatchcase(fact.task_id, fields.get("id", "*"))
-                    and fields.get("metadata", {}).items() <= metadata
-                ):
-                    submissions.append((fact.seq, fact.task_id))
+            if fact[CLS] in {TaskSubmitted, TaskOptionsChanged}:
+                if fact.owner == fields.get("owner", fact.owner):
+                    owned.add(fact.task_id)
+                if isinstance(task, Task) and wanted <= (task.metadata or {}).items():
+                    described.add(fact.task_id)
+            if (
+                fact[CLS] is TaskSubmitted
+                and after < fact.seq <= until
+                and fact.type == fields.get("type", fact.type)
+                and fnmatchcase(fact.task_id, fields.get("id", "*"))
+            ):
+                submissions.append((fact.seq, fact.task_id))
+        passing = owned & described
         if "agent" in fields:
-            submissions = [each for each in submissions if each[1] in ran]
+            passing &= ran
+        submissions = [each for each in submissions if each[1] in passing]
         return submissions[: -most - 1 : -1] if newest else submissions[:most]
 
     def about(self, ids: Collection[str], until: int) -> Iterator[Entry]:

@@ -362,7 +362,17 @@ def _recollect(work: Work, event: Any, document: Any) -> None:
     elif cls is TaskOptionsChanged:
         work._task = changed_task(task_of(row), event, document)
         row_extra(row).priority = event.priority
-        spec = attrs.evolve(row.bucket.spec, spends=event.spends)
+        spec = attrs.evolve(
+            row.bucket.spec,
+            requires=event.requires,
+            resources=event.resources,
+            timeout_ns=event.timeout_ns,
+            idempotent=event.idempotent,
+            owner=event.owner,
+            elastic=event.elastic,
+            avoid=event.avoid,
+            spends=event.spends,
+        )
         row.bucket = Bucket(spec, TypeRow())
         remember(row, row.state, now, f"options changed: {', '.join(event.changed)}")
     elif cls is LateResultIgnored:
