@@ -17,7 +17,7 @@ STATE = {
         *("BreakerRow", "PoolRow", "RateRow", "Place", "Candidates", "Room", "Leak"),
         *(
             "Reservation",
-            "Backfill",
+            "Backfilling",
             "AllocationRow",
             "Claim",
             "TypeRow",
@@ -80,7 +80,7 @@ UNCHECKED = {
             agents_version last parked_any returning backfill
             buckets elastic claims
             spent has_units
-        Backfill: reserved moment is_more passed_at
+        Backfilling: reserved moment is_more passed_at
         Scopes: most first_after ineligible
         TaskRow: ticket
         AgentRow: heard_ns round_trip lease_due_ns slots short view watched

@@ -5,7 +5,7 @@ from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import InternalError
 from taskorch.kernel import Terms, check_invariants
-from taskorch.kernel._rows import Backfill, RowExtra
+from taskorch.kernel._rows import Backfilling, RowExtra
 from taskorch.model import Resources
 
 
@@ -191,7 +191,7 @@ def state_of_all(made):
 
 
 def one_under_way(m):
-    m.kernel.backfill = Backfill()
+    m.kernel.backfill = Backfilling()
     m.kernel.backfill.under_way = {m.row("runs"): None}
 
 

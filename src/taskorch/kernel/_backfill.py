@@ -34,7 +34,7 @@ from taskorch.kernel._rows import (
     IN_ORDER,
     UNIT,
     AgentRow,
-    Backfill,
+    Backfilling,
     Reservation,
     ResourceKey,
     TaskRow,
@@ -65,7 +65,7 @@ def reservation(kernel: KernelState, now: int) -> Reservation | None:
     return backfill.reserved
 
 
-def blocked(kernel: KernelState, backfill: Backfill, row: TaskRow) -> None:
+def blocked(kernel: KernelState, backfill: Backfilling, row: TaskRow) -> None:
     """*row*, a head, cannot start: it may be the first, or not be that any more."""
     first = backfill.reserved
     if first is None or _place(kernel, row) <= _place(kernel, first.row):
@@ -84,7 +84,7 @@ def may_pass(
 
 def within(
     kernel: KernelState,
-    backfill: Backfill,
+    backfill: Backfilling,
     row: TaskRow,
     agent: AgentRow,
     granted: Units,
@@ -112,7 +112,7 @@ def within(
     return tuple(found)
 
 
-def again(kernel: KernelState, backfill: Backfill, now: int) -> bool:
+def again(kernel: KernelState, backfill: Backfilling, now: int) -> bool:
     """Whether there are others that may pass now, since the reservation leaves more."""
     if kernel.paused or kernel.running >= kernel.concurrency:
         return False
@@ -171,7 +171,9 @@ def _ends_in_time(kept: Reservation, end: int | None, now: int) -> bool:
     return start is not None and end is not None and now < start and end <= start
 
 
-def _reserve(kernel: KernelState, backfill: Backfill, now: int) -> Reservation | None:
+def _reserve(
+    kernel: KernelState, backfill: Backfilling, now: int
+) -> Reservation | None:
     """The reservation of the first task that waits for what attempts hold."""
     heads = [
         row
@@ -294,7 +296,7 @@ def _fit(
 
 
 def _ends(
-    kernel: KernelState, backfill: Backfill
+    kernel: KernelState, backfill: Backfilling
 ) -> list[tuple[int, Mapping[ResourceKey, int]]]:
     """When which attempt gives back what, the first first."""
     found: list[tuple[int, int, Mapping[ResourceKey, int]]] = []
@@ -307,7 +309,7 @@ def _ends(
     return [(end, things) for end, _, things in found]
 
 
-def _end_of(kernel: KernelState, backfill: Backfill, row: TaskRow) -> int | None:
+def _end_of(kernel: KernelState, backfill: Backfilling, row: TaskRow) -> int | None:
     """When the attempt of *row* is expected to have ended, in ns, if that is known."""
     if row.state is not _RUNNING:
         # A program that was stopped goes on when it is resumed.

@@ -1181,7 +1181,7 @@ class Reservation:
     spare: Mapping[ResourceKey, int]
 
 
-class Backfill:
+class Backfilling:
     """What is known where later tasks may pass: see `_backfill`."""
 
     __slots__ = ("is_more", "moment", "passed_at", "reserved", "under_way")

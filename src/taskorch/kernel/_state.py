@@ -26,7 +26,7 @@ from taskorch.kernel._history import Effect, remember
 from taskorch.kernel._rows import (
     AgentRow,
     AllocationRow,
-    Backfill,
+    Backfilling,
     Bucket,
     BudgetRow,
     Claim,
@@ -633,7 +633,9 @@ class KernelState:
         #: every bucket stands in `open` itself. Checked: `check_shares`.
         self.shares: Shares | None = Shares() if deciders.ranks else None
         #: How later tasks pass those that cannot start; None: they do not.
-        self.backfill: Backfill | None = Backfill() if deciders.backfills else None
+        self.backfill: Backfilling | None = (
+            Backfilling() if deciders.backfills else None
+        )
         #: Whether it is counted what each attempt holds: for the share of its owner, or
         #: for a reservation.
         self.has_accounts: bool = deciders.ranks or deciders.backfills

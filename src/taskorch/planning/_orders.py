@@ -60,7 +60,7 @@ from taskorch.planning._stages import (
     PlanOptimizer,
     SearchOptimizer,
 )
-from taskorch.planning._timing import Timed, Timing
+from taskorch.planning._timing import PlanTiming, TimedPlan
 from taskorch.planning._values import (
     COST,
     BudgetLeft,
@@ -93,7 +93,7 @@ class Orders:
         chooser: Chooses a rule by what was learnt.
     """
 
-    def __init__(self, runtime: Runtime, timing: Timing, chooser: Chooser) -> None:
+    def __init__(self, runtime: Runtime, timing: PlanTiming, chooser: Chooser) -> None:
         self._rt = runtime
         self._timing = timing
         self._chooser = chooser
@@ -205,7 +205,7 @@ class Orders:
         own = [task.agent for task in plan.tasks]
         begin = None if problem.lengths is None else in_order(problem, own)
         was = self._timing.timed(plan, constraints, aim, problem, begin)
-        best: Timed | None = None
+        best: TimedPlan | None = None
         searched = aim.problems()
         loose = self._loose(plan, means)
         # What is found is looked at once more, which takes about as long.

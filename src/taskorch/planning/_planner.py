@@ -88,7 +88,7 @@ from taskorch.planning._stages import (
     TaskDecomposer,
     task_of,
 )
-from taskorch.planning._timing import Timing
+from taskorch.planning._timing import PlanTiming
 from taskorch.planning._values import (
     COST,
     Constraint,
@@ -148,7 +148,7 @@ class Planner:
         self._lock = threading.RLock()
         self._measurements = Measurements(runtime)
         self._chooser = Chooser(runtime)
-        self._timing = Timing(runtime)
+        self._timing = PlanTiming(runtime)
         self._orders = Orders(runtime, self._timing, self._chooser)
         self._kept = KeptPlans(self._version)
         #: Questions about proposals that nobody has answered yet.

@@ -61,7 +61,7 @@ _NEAR: Final = 0.8
 
 
 @attrs.define(eq=False)
-class Timed:
+class TimedPlan:
     """
     A plan, and what the simulator says of it.
 
@@ -74,14 +74,14 @@ class Timed:
     broken: int
     worth: float
 
-    def is_better_than(self, other: Timed) -> bool:
+    def is_better_than(self, other: TimedPlan) -> bool:
         """Whether it breaks less, or as much and is worth more."""
         if self.broken != other.broken:
             return self.broken < other.broken
         return self.worth < other.worth - 1e-9
 
 
-class Timing:
+class PlanTiming:
     """
     Carries plans out in virtual time.
 
@@ -99,7 +99,7 @@ class Timing:
         aim: Aim,
         problem: Problem,
         schedule: Schedule | None = None,
-    ) -> Timed:
+    ) -> TimedPlan:
         """
         *plan* with what the simulator says of its duration, and what binds.
 
@@ -136,7 +136,7 @@ class Timing:
         limits = _limits(constraints, plan.tasks, seconds, cost, peaks)
         breaks = tuple(each for each, used, limit in limits if used > limit + 1e-6)
         plan = attrs.evolve(plan, binding=_binding(plan, constraints))
-        return Timed(plan, breaks, len(breaks) + (not has_ended), value)
+        return TimedPlan(plan, breaks, len(breaks) + (not has_ended), value)
 
     def _simulated(self, plan: ExecutionPlan) -> Any:
         return simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)

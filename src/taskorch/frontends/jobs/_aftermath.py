@@ -21,8 +21,8 @@ from taskorch.frontends.jobs._book import JobBook
 from taskorch.frontends.jobs._config import JobConfig
 from taskorch.frontends.jobs._cycles import DOCUMENTS, Act
 from taskorch.frontends.jobs._hearing import Hearing
-from taskorch.frontends.jobs._ledger import Ledger
-from taskorch.frontends.jobs._metrics import Metrics
+from taskorch.frontends.jobs._ledger import JobLedger
+from taskorch.frontends.jobs._metrics import JobMetrics
 from taskorch.frontends.jobs._news import News
 from taskorch.frontends.jobs._record import PREFIX, JobRecord
 from taskorch.frontends.jobs._scores import Scores
@@ -60,7 +60,7 @@ class Aftermath:
         news: News,
         hearing: Hearing,
         scores: Scores,
-        metrics: Metrics,
+        metrics: JobMetrics,
     ) -> None:
         self._config = config
         self._book = book
@@ -68,7 +68,7 @@ class Aftermath:
         self._hearing = hearing
         self._scores = scores
         self._metrics = metrics
-        self.ledger: Ledger = Ledger()
+        self.ledger: JobLedger = JobLedger()
         #: The pools that are nearly full.
         self.saturated: set[str] = set()
         #: Held while a unit is run again; the lock of the book may be taken in it.

@@ -26,7 +26,7 @@ _KEPT: Final = 10_000
 _RELEASES: Final = (TaskCompleted, TaskRetrying, TaskFailed, TaskCancelled)
 
 
-class Ledger:
+class JobLedger:
     """The latest entries about resources: of this life, and read from a journal."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from taskorch.frontends.jobs._hearing import Hearing
 from taskorch.frontends.jobs._record import JobRecord
 
 
-class Metrics:
+class JobMetrics:
     """
     The metrics of jobs. None: nothing was measured.
 

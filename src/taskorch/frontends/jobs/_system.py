@@ -35,7 +35,7 @@ from taskorch.frontends.jobs._contract import Job, job_of, kept_job, schema_of
 from taskorch.frontends.jobs._cycles import Cycles
 from taskorch.frontends.jobs._hearing import Hearing
 from taskorch.frontends.jobs._improvement import Improvement, keeps_snapshots
-from taskorch.frontends.jobs._metrics import Metrics
+from taskorch.frontends.jobs._metrics import JobMetrics
 from taskorch.frontends.jobs._news import News
 from taskorch.frontends.jobs._policies import JobQueue, JobRouter
 from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_task_id
@@ -96,7 +96,7 @@ class JobSystem:
         self._news = News(self.config)
         #: The channel between units and the orchestrator.
         self._hearing = Hearing(self.config)
-        self._metrics = Metrics(self.config, self._hearing)
+        self._metrics = JobMetrics(self.config, self._hearing)
         self._aftermath = Aftermath(
             self.config,
             self._book,
