@@ -537,6 +537,7 @@ ALSO_APART = {
     "frontends.agent._runs.Abilities.__init__(functions)": "what they do is a task",
     "frontends.jobs._unit.Unit.__init__(heard)": "ours",
     "frontends.people.ProxyHeader.__init__(people)": "it fails the request alone",
+    "kernel._deciders.Deciders.ask_program(ask)": "a part whose answers have a law",
     "model._task.call_of(fn)": "ours",
     "model._task.call_type(fn)": "ours",
     "model._task.task_of_call(fn)": "ours",

@@ -258,10 +258,10 @@ def test_a_journal_that_cannot_be_read_says_so(tmp_path, monkeypatch):
         list(orch.map(abs, range(5)))
         orch.wait(PATIENCE)
 
-        def broken(*args):
+        def broken(*args, **kwargs):
             raise JournalUnavailableError("away", outcome="refused")
 
-        monkeypatch.setattr(SqliteJournal, "submitted", broken)
+        monkeypatch.setattr(SqliteJournal, "candidates", broken)
         with pytest.raises(JournalUnavailableError, match="away"):
             list(orch.tasks())
 

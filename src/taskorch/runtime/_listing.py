@@ -115,9 +115,10 @@ class _Wanted:
 
     def is_untold(self, row: TaskRow) -> bool:
         """Whether the task of *row* has ended, and its end is not kept yet."""
-        work = row.cargo
-        has_ended = row.state in TERMINAL and work is not None
-        return has_ended and work._visible_after > self._committed
+        work: Work | None = row.cargo
+        if work is None or row.state not in TERMINAL:
+            return False
+        return work._visible_after > self._committed
 
     def is_moving(self, row: TaskRow) -> bool:
         """Whether its attempts, of which an agent is asked, may not be kept yet."""
