@@ -46,7 +46,8 @@ def fails(orch: TaskOrchestrator, name: str, why: str) -> None:
 
 
 def test_a_cause_that_nothing_mends_is_told_again_after_a_day(hook: Hook) -> None:
-    with TaskOrchestrator() as orch:
+    # One after the other, so that they fail in this order.
+    with TaskOrchestrator(concurrency=1) as orch:
         orch.notify(hook.url, allow_private=True, about=["failure"])
 
         def names() -> list[str]:
