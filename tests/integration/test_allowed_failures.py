@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -383,12 +384,19 @@ def test_it_is_told_at_once_though_others_run(
 @pytest.mark.parametrize("results_of", [_plain, _later, _in_a_run])
 def test_calls_that_have_not_begun_are_cancelled(results_of: Results) -> None:
     ran: list[int] = []
+    is_cancelled = threading.Event()
 
     def run(number: int) -> int:
         ran.append(number)
+        # Who cancels the others needs a turn before all of them have run.
+        is_cancelled.wait(0.01)
         return halves(1)
 
+    def tell(_event: object) -> None:
+        is_cancelled.set()
+
     with TaskOrchestrator(concurrency=1) as orch:
+        orch.signals.task_cancelled.connect(tell)
         with pytest.raises(TooManyFailuresError):
             results_of(orch, run, list(range(300)), allow_failures=3)
         orch.wait(PATIENCE)

@@ -527,9 +527,10 @@ def submit_calls(  # noqa: C901 - written out for speed
         known = None
     is_asked = rt.governor is not None and rt.governor.is_asked_of(fn)
     is_told = known is None and declared(fn) is not None
-    # Elsewhere nobody can have named a budget.
-    is_inside = LOCAL.worker is not None or CURRENT.get() is not None or BUDGET.get()
-    if is_told or is_asked or _refer(calls) or (is_inside and current_budget()):
+    # A budget is named by a block, or by the task that the caller is in.
+    is_in_task = LOCAL.worker is not None or CURRENT.get() is not None
+    has_budget = (is_in_task or BUDGET.get()) and current_budget()
+    if is_told or is_asked or _refer(calls) or has_budget:
         return submit_tasks(
             rt, [Task.call(fn, *args, kwargs=kwargs) for args, kwargs in calls]
         )
