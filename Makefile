@@ -15,9 +15,7 @@ AT_ONCE := $(MAKE) --no-print-directory --keep-going -j3 \
 MINUTES ?= 10
 # The tests run in a few processes at once; more than a small machine has cores, since
 # many of them wait for time to pass.
-MANY   := -p tests.forks --forks 6
-# Each of these collects the tests for itself, and is measured, or tried once more alone.
-APART  := -n 6 --dist worksteal
+MANY   := -n 6 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Most of what is installed is never imported; what is, its first import compiles.
@@ -149,7 +147,7 @@ quick: $(READY)
 # covers meanwhile.
 test: $(if $(COVERAGE),measured,fast)
 
-fast: $(READY)
+fast: $(READY) compiled
 	@echo 'all tests but the slow ones: twelve minutes on two cores; it says how far it is'
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few
 
@@ -173,7 +171,7 @@ build/slow.log: $(READY) $(wildcard $(foreach at,* */* */*/* */*/*/*,tests/$(at)
 measured: $(READY)
 	@echo 'the fast tests, with their coverage'
 	@$(BIN)/coverage erase
-	@.ci/twice measured $(BIN)/coverage run -m pytest -q $(APART) -m 'not slow' \
+	@.ci/twice measured $(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' \
 	    --ignore=tests/packaging --ignore=tests/invariants --hypothesis-profile=few
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=95
@@ -195,7 +193,7 @@ pages: compiled
 
 others others-ready: $(READY)
 	@echo 'the newest Python that is here: $@'
-	@MANY='$(APART)' .ci/other-pythons $(if $(filter others-ready,$@),prepare,test)
+	@MANY='$(MANY)' .ci/other-pythons $(if $(filter others-ready,$@),prepare,test)
 
 wheel: $(READY)
 	@.ci/wheel

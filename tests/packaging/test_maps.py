@@ -32,7 +32,6 @@ OF_NO_MODULE = {
     "0265": "what a change waits for: the Makefile, .ci/twice",
     "0272": "what can be deleted: tests/tools/extensions.py",
     "0284": "what the tests cost: the Makefile, tests/tools/examples.py",
-    "0291": "one process collects the tests: the Makefile, tests/forks.py",
 }
 
 
