@@ -124,9 +124,11 @@ class Extensions(Mapping[str, Extension]):
                     del other.orch
                 if not is_values(error):
                     raise
-                msg = f"{_called(each)} raised as it was attached: {_of(error)}"
-                hint = getattr(error, "hint", None)
-                hint = hint or "mend its attach(), or leave it out of extensions="
+                own_hint = getattr(error, "hint", None)
+                hint = own_hint or "mend its attach(), or leave it out of extensions="
+                # The text of an error of ours ends with its hint.
+                why = _of(error).removesuffix(f" ({own_hint})")
+                msg = f"{_called(each)} raised as it was attached: {why}"
                 raise InvalidTaskError(msg, hint=hint) from error
         return [partial(_checked, each) for each in self._by_name.values()]
 

@@ -420,8 +420,9 @@ class NoShort:
 def test_what_can_be_no_limit_is_refused_at_once(limits, words):
     licences = Licences()
     licences.limits = limits
-    with pytest.raises(InvalidTaskError, match=words):
+    with pytest.raises(InvalidTaskError, match=words) as refused:
         TaskOrchestrator(extensions=[licences])
+    assert str(refused.value).count(str(refused.value.hint)) == 1
 
 
 @pytest.mark.parametrize("names", [["seats", "seats"], ["No name"], [7]])
