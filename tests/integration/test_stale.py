@@ -259,3 +259,22 @@ def test_a_list_of_what_has_left_memory_reads_the_journal_a_few_times(tmp_path):
     assert not any(each.stale for each in listed)
     # 5 times as long here; it was 70 times.
     assert took < 30 * read
+
+
+def test_a_task_that_asked_for_a_result_that_was_there_is_stale():
+    """In a function and in a coroutine: nobody has waited for it."""
+    with TaskOrchestrator() as orch:
+        child = orch.submit_task(Task.call(int, id="child"))
+        child.result()
+
+        def now():
+            return child.result()
+
+        async def later():
+            return child.result()
+
+        orch.submit_task(Task.call(now, id="now")).result()
+        orch.submit_task(Task.call(later, id="later")).result()
+        assert not any(orch.get_task_status(name).stale for name in ("now", "later"))
+        orch.rerun_task("child").result()
+        assert all(orch.get_task_status(name).stale for name in ("now", "later"))
