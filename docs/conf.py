@@ -63,6 +63,7 @@ PACKAGES = {
     "taskorch.signals": "signals of an orchestrator",
     "taskorch.errors": "exceptions",
     "taskorch.journal": "SQLite, PostgreSQL, memory",
+    "taskorch.journal.tables": "for who writes a journal in another database",
     "taskorch.governance": "policies as data, verdicts",
     "taskorch.planning": "plans of requests",
     "taskorch.proofs": "prove that a journal was not changed",

@@ -15,9 +15,7 @@ from typing import ClassVar
 
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
 from taskorch.journal import SqlJournal
-from taskorch.journal._points import reach
-from taskorch.journal._reader import KEEP_GROUP, Reader
-from taskorch.journal._session import Session
+from taskorch.journal.tables import KEEP_GROUP, Reader, Session, reach
 
 TABLES = """
     CREATE TABLE IF NOT EXISTS t_journals (

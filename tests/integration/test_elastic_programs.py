@@ -14,8 +14,8 @@ from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Elastic, Program, Resources, Task, TaskOrchestrator, TaskState
 from taskorch.errors import ProgramFailedError
-from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._run import ProgramGrant
+from taskorch.kit.loop import Loop
 
 NAMES = ("TASKORCH_ALLOCATION", "TASKORCH_CHECKPOINT")
 #: What a program in Python does: as in the docs.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import socket
     from contextvars import Context
 
-    from taskorch.executors._programs._loop import Loop
+    from taskorch.kit.loop import Loop
     from taskorch.protocols import Attempt
 
 _log = log_of(__name__)

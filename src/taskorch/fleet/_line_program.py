@@ -23,7 +23,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from taskorch.errors import AgentProgramError, AttemptLostError
-from taskorch.executors._programs._spawn import exit_code_of, no_fork
+from taskorch.kit.processes import exit_code_of, no_fork
 from taskorch.model import ProgramVariables
 
 if TYPE_CHECKING:

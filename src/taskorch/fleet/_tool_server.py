@@ -37,8 +37,8 @@ from mcp.shared.message import SessionMessage
 from pydantic import TypeAdapter, ValidationError
 
 from taskorch.errors import ToolCallError, ToolError, leaves
-from taskorch.executors._programs._spawn import no_fork
 from taskorch.kit.fence import log_of
+from taskorch.kit.processes import no_fork
 from taskorch.kit.visible import said, show, visible
 from taskorch.model import ProgramVariables
 

@@ -9,6 +9,7 @@ facts mean, and what a new incarnation makes of them, is in `kernel` and `runtim
 - `_opened`: the journal that a text says: a file, or the address of a server.
 - `_memory`: the journal in memory.
 - `_sql`, `_session`: the journal in tables, whatever database has them.
+- `tables`: what a journal in the tables of another database is made of.
 - `_reader`, `_forgetting`: what is read and checked; what is left out for good.
 - `_sieve`: what stands in the rows of a task, if it may pass a filter.
 - `_sqlite`, `_sqlite_session`, `_layout`: the tables in a file, written and read.
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from taskorch.journal._opened import open_journal as open_journal
     from taskorch.journal._postgres import PostgresJournal as PostgresJournal
     from taskorch.journal._sql import SqlJournal as SqlJournal
+    from taskorch.journal._sql import SqlReading as SqlReading
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
 
 #: What is loaded when it is first asked for, and the module that has it.
@@ -51,6 +53,7 @@ _LATE = {
     "PostgresJournal": "_postgres",
     "Row": "_codec",
     "SqlJournal": "_sql",
+    "SqlReading": "_sql",
     "SqliteJournal": "_sqlite",
     "decode": "_codec",
     "document": "_codec",

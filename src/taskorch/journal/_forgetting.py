@@ -17,19 +17,8 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
-from taskorch.journal import _codec
-from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row
-from taskorch.journal._points import reach
-from taskorch.journal._reader import (
-    KEEP_GROUP,
-    NOTHING,
-    REST,
-    GroupRow,
-    Reader,
-    rest_checksum,
-    snapshot_checksum,
-)
+from taskorch.journal.tables import KEEP_GROUP, ChainStart, GroupRow, Reader, reach
 from taskorch.kit.tree import Subtree, gone_of, joined, spread
 
 #: A rest has no more facts than this, if the groups that it is made of allow it.
@@ -62,7 +51,7 @@ def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) ->
         JournalError: A group that has some of them is damaged; nothing was changed.
     """
     session = reader.session
-    names = {_codec.column(task_id) for task_id in ids}
+    names = reader.names_of(ids)
     numbers = sorted({*(reader.numbers(names) if names else ()), *facts})
     if not numbers:
         return 0
@@ -83,7 +72,7 @@ def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) ->
         if not state:
             session.change(_DROP_SNAPSHOT, seq=seq)
         elif now != head:
-            crc = snapshot_checksum(seq, state, now)
+            crc = reader.snapshot_sum(seq, state)
             session.change(_CHANGE_SNAPSHOT, seq=seq, crc=crc)
     return len(numbers)
 
@@ -97,7 +86,7 @@ def _staying(reader: Reader, names: set[str]) -> dict[int, tuple[str, int]]:
     snapshots: dict[int, tuple[str, int]] = {}
     for seq, text in reader.snapshots():
         state = json.loads(text) if text else {}
-        named = (map(_codec.column, state.get(each, ())) for each in _NAMING)
+        named = (reader.names_of(state.get(each, ())) for each in _NAMING)
         stays = all(names.isdisjoint(each) for each in named)
         snapshots[seq] = text if stays else "", reader.group_of(seq)[0].crc
     return snapshots
@@ -110,7 +99,7 @@ def parts(reader: Reader) -> Iterator[tuple[GroupRow, list[GroupRow]]]:
     So that what is left out later takes the time of a rest. They are checked; the
     latest group is none of them, since it may be in doubt.
     """
-    latest, before, start = reader.latest(), NOTHING, reader.chain_start()
+    latest, before, start = reader.latest(), reader.before(0), reader.chain_start()
     while groups := reader.groups_after(before.last):
         for group in groups:
             after, before_it, before = before.last, before, group
@@ -223,7 +212,7 @@ def _pieces(
     reached, start = 0, reader.chain_start()
     for group, before, rows in reader.holding(numbers):
         # So that the rests of many times do not stay beside each other.
-        if before.form == REST and before.last != reached:
+        if before.is_rest and before.last != reached:
             earlier = reader.before(before.last)
             rest = _whole(reader, before, earlier, start)
             yield _piece(before, earlier, rest, rest)
@@ -250,11 +239,8 @@ def _rest(pieces: list[_Piece]) -> tuple[int, GroupRow]:
     """What is left of *pieces*, which follow each other, and where it begins."""
     latest, after = pieces[-1].group, pieces[0].start
     rows = [row for piece in pieces for row in piece.rows]
-    last, first, epoch = latest.last, after + 1, latest.epoch
-    kept = rest_checksum(rows, first, last, epoch, latest.crc)
-    size, digest = latest.size, latest.hash
-    rest = GroupRow(last, first, epoch, latest.crc, REST, kept, size, digest)
-    if digest:
+    rest = latest.rest(after + 1, rows)
+    if rest.hash:
         gone = joined(subtree for piece in pieces for subtree in piece.gone)
         rest = rest._replace(gone=rest.gone_text(gone, rows))
     return after, rest

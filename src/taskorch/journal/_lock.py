@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskorch.errors import JournalTakenError
+from taskorch.kit.processes import host, is_process
 
 #: Seconds for which a lock is waited for whose owner has died: a process that it was
 #: about to start has it, too, until that has begun its program.
@@ -101,40 +102,7 @@ class Lock:
 
 def _is_dead(owner: dict[str, Any]) -> bool:
     """Whether the owner has died: its lock goes with what it was about to start."""
-    return owner.get("host") == host() and not is_there(owner["pid"])
-
-
-def host() -> str:
-    """The name of this machine."""
-    # `socket.gethostname()` says the same; a reader need not import sockets.
-    return os.uname().nodename
-
-
-def is_there(pid: Any) -> bool:
-    """Whether there is a process *pid* on this machine, or may be one."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError, TypeError):
-        pass
-    return True
-
-
-def began_at(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; None off Linux."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    return int(text.rpartition(")")[2].split()[19])
-
-
-def is_alive(pid: Any, started: Any) -> bool:
-    """Whether the process *pid* of this machine lives, and is the one that began so."""
-    if not is_there(pid):
-        return False
-    return started is None or began_at(pid) in (None, started)
+    return owner.get("host") == host() and not is_process(owner["pid"])
 
 
 def _put_another(name: Path, owner: dict[str, Any]) -> int:

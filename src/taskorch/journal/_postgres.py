@@ -27,12 +27,8 @@ from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
 )
-from taskorch.journal import _codec
 from taskorch.journal import _postgres_tables as sql
-from taskorch.journal._chain import ChainStart
-from taskorch.journal._codec import Row, Rows
-from taskorch.journal._lock import began_at, host
-from taskorch.journal._points import reach
+from taskorch.journal._codec import Row
 from taskorch.journal._postgres_reading import PostgresReading, has_died, machine
 from taskorch.journal._postgres_session import (
     LeaseKeeper,
@@ -44,11 +40,19 @@ from taskorch.journal._postgres_session import (
     parse,
     truth,
 )
-from taskorch.journal._reader import KEEP_GROUP, GroupRow, Reader
-from taskorch.journal._session import Durability
 from taskorch.journal._sql import SqlJournal
+from taskorch.journal.tables import (
+    KEEP_GROUP,
+    ChainStart,
+    Durability,
+    GroupRow,
+    Reader,
+    Rows,
+    reach,
+)
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.fence import log_of
+from taskorch.kit.processes import began_at, host
 from taskorch.kit.visible import visible
 
 if TYPE_CHECKING:
@@ -560,17 +564,17 @@ class PostgresJournal(PostgresReading, SqlJournal):
 
 def _parts(rows: Rows) -> Iterator[dict[str, str]]:
     """The columns of *rows*, for some statements none of which is too large."""
-    texts = rows.values[5 :: _codec.WIDTH]
+    columns = rows.columns
+    texts = columns[5]
     bounds, size = [0], 0
     for place, text in enumerate(texts):
-        size += len(text)  # type: ignore[arg-type]
+        size += len(text)
         if size > _LARGE and place > bounds[-1]:
             bounds.append(place)
-            size = len(text)  # type: ignore[arg-type]
+            size = len(text)
     keys = {}
     if rows.keys:
         keys = dict(zip(rows.keys[1::2], rows.keys[::2], strict=True))
-    columns = rows.columns
     for start, end in zip(bounds, [*bounds[1:], len(texts)], strict=True):
         seq, kind, at_ns, task_id, body, doc = (each[start:end] for each in columns)
         ours = [""]

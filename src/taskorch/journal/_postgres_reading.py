@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.journal import _postgres_tables as sql
-from taskorch.journal._lock import is_alive
 from taskorch.journal._postgres_session import (
     PostgresAddress,
     PostgresConnections,
@@ -20,8 +19,9 @@ from taskorch.journal._postgres_session import (
     has_hung_up,
     load,
 )
-from taskorch.journal._reader import Reader
 from taskorch.journal._sql import SqlReading
+from taskorch.journal.tables import Reader
+from taskorch.kit.processes import is_alive
 from taskorch.model.ids import id_problem
 from taskorch.protocols import Entry
 

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.journal._postgres_silence import Patience, connect, is_silence
-from taskorch.journal._session import Session
+from taskorch.journal.tables import Session
 from taskorch.kit.address import fault_of, is_url, normal
 from taskorch.kit.lease import Lease
 from taskorch.kit.visible import printable

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from taskorch.journal._session import IS_RARE
+from taskorch.journal.tables import IS_RARE
 
 #: The number of the layout that is written.
 LAYOUT: Final = 3

@@ -234,6 +234,16 @@ class GroupRow(NamedTuple):
         numbers = self.first, self.last, self.epoch, self.crc, self.size
         return _chain.link(before.hash or start, numbers, texts)
 
+    @property
+    def is_rest(self) -> bool:
+        """Whether something was left out of it."""
+        return self.form == REST
+
+    def rest(self, first: int, rows: Sequence[Row]) -> GroupRow:
+        """What is left of the groups from the fact *first* to this one: *rows*."""
+        kept = rest_checksum(rows, first, self.last, self.epoch, self.crc)
+        return self._replace(first=first, form=REST, kept=kept, gone="")
+
     def gone_text(self, gone: Iterable[Subtree], rows: Sequence[Row]) -> str:
         """What is kept of the rows that are *gone*, if it is a rest that has *rows*."""
         columns = self.first, self.last, self.epoch, self.kept, self.size
@@ -422,6 +432,11 @@ class Reader:
         """The numbers of the facts about *names* to *until*, in order."""
         rows = self._ask(_NUMBERS, names=[*names], until=until)
         return [number for (number,) in rows]
+
+    @staticmethod
+    def names_of(ids: Iterable[str]) -> set[str]:
+        """The *ids* as the tables have them."""
+        return {_codec.column(task_id) for task_id in ids}
 
     def ends(self, ids: Iterable[str]) -> dict[str, str]:
         """The class of the ending fact of each of *ids* that has ended."""
@@ -695,6 +710,10 @@ class Reader:
                 if self._snapshot(seq) is not None:
                     ((text, _),) = self._ask(_SNAPSHOT, seq=seq)
             yield seq, text
+
+    def snapshot_sum(self, seq: int, state: str) -> int:
+        """The checksum of a snapshot at *seq*, continued from that of its group."""
+        return snapshot_checksum(seq, state, self.group_of(seq)[0].crc)
 
     @contextlib.contextmanager
     def _as_good_as_none(self) -> Iterator[None]:

@@ -46,7 +46,6 @@ from taskorch.journal._reader import (
     GroupRow,
     Reader,
     checked_texts,
-    snapshot_checksum,
 )
 from taskorch.journal._scripts import Beside
 from taskorch.journal._session import Durability, Session, damage
@@ -703,7 +702,7 @@ class SqlJournal(SqlReading):
                 if not 0 < seq <= reader.latest().last:
                     msg = f"a snapshot at fact {seq}, which was not kept"
                     raise ValueError(msg)
-                crc = snapshot_checksum(seq, text, reader.group_of(seq)[0].crc)
+                crc = reader.snapshot_sum(seq, text)
                 session.change(_DROP_SNAPSHOT, seq=seq)
                 session.change(_SAVE, seq=seq, crc=crc, state=text)
                 session.change(_DROP_OLD)

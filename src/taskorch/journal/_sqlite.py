@@ -35,7 +35,7 @@ from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._descriptors import check_names, close_unneeded
 from taskorch.journal._file import FAILURES
 from taskorch.journal._layout import check_layout, migrate
-from taskorch.journal._lock import Lock, began_at, host, is_alive
+from taskorch.journal._lock import Lock
 from taskorch.journal._logs import put_aside
 from taskorch.journal._points import reach
 from taskorch.journal._reader import KEEP_GROUP, GroupRow, IdleReaders, Reader
@@ -48,6 +48,7 @@ from taskorch.journal._sqlite_session import (
     session_of,
 )
 from taskorch.kit.fence import log_of
+from taskorch.kit.processes import began_at, host, is_alive
 
 #: In SQLite before this, two connections that write and checkpoint at the same moment
 #: can lose what was committed.

@@ -23,6 +23,7 @@ It imports nothing else of ours but the errors. This file imports nothing of our
 - `described`: how options are described, each once, where they are declared.
 - `building`: the workflow that is being written down, and calls that add tasks to it.
 - `verbs`: what can be done with an orchestrator, said at the methods that do it.
+- `processes`, `loop`: processes and forks; a thread that waits for descriptors, times.
 - `interrupts`: signals on the main thread that wait for the end of a step.
 - `people`: who asks: a caller whose name was proved; when two names are one person's.
 - `read_only`: mappings that nobody changes.
@@ -35,8 +36,7 @@ It imports nothing else of ours but the errors. This file imports nothing of our
 - `located`: values that know where they stand in a file.
 - `yaml_text`: YAML 1.2, the part of it that is JSON in other letters.
 - `forms`: what a value of a document may be: how it is read, its schema, its page.
-- `kept`: documents of extensions, by their keys.
-- `extension`: the base of an extension: verbs, a state, and a health check of its own.
+- `extension`, `kept`: the base of an extension; its documents, by their keys.
 - `ticks`: the document that says how far the ticks of a schedule came.
 - `patterns`: regular expressions of users, in bounded time.
 

@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
-from taskorch.journal import SqlJournal, open_journal
-from taskorch.journal._codec import Row
-from taskorch.journal._reader import GroupRow, start_in
+from taskorch.journal import Row, SqlJournal, open_journal
+from taskorch.journal._reader import start_in
+from taskorch.journal.tables import GroupRow
 from taskorch.kit.address import without_password
 from taskorch.kit.clock import wall
 from taskorch.kit.frozen import frozen

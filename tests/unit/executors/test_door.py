@@ -30,7 +30,7 @@ from taskorch.executors._hosts._connection import (
 from taskorch.executors._hosts._door import HostDoor
 from taskorch.executors._hosts._engine import HostPlace
 from taskorch.executors._hosts._given import RemoteHost
-from taskorch.executors._programs._loop import Loop
+from taskorch.kit.loop import Loop
 
 #: More than the door lets in at once.
 MANY = 300

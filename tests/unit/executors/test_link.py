@@ -32,7 +32,7 @@ from taskorch.executors._hosts._connection import (
 from taskorch.executors._hosts._engine import Engine, HostEnded, HostPlace
 from taskorch.executors._hosts._hosts import Hosts
 from taskorch.executors._link import Link
-from taskorch.executors._programs._loop import Loop
+from taskorch.kit.loop import Loop
 from taskorch.model import Call, Task
 from taskorch.testing.laws._attempt_executor import Try
 

@@ -31,7 +31,6 @@ from taskorch.executors._programs import (
     _guardian,
     _output,
     _run,
-    _spawn,
 )
 from taskorch.executors._programs._executor import (
     ProgramEnd,
@@ -40,6 +39,7 @@ from taskorch.executors._programs._executor import (
 )
 from taskorch.executors._programs._output import Tail
 from taskorch.executors._programs._run import check_name
+from taskorch.kit import processes
 from taskorch.model import DEFAULT_ENV, Program, ProgramResult
 
 SOURCES = pathlib.Path(_guardian.__file__).parents[3]
@@ -1457,8 +1457,8 @@ def test_forks_may_happen_while_programs_are_started(tmp_path):
 
 def test_a_start_that_hangs_does_not_hold_up_a_fork(monkeypatch):
     """A fork waits for a start only so long, and the child has nothing to wait for."""
-    monkeypatch.setattr(_spawn, "_FORK_PATIENCE", 0.01)
-    gate = _spawn._Gate()
+    monkeypatch.setattr(processes, "_FORK_PATIENCE", 0.01)
+    gate = processes._Gate()
     with gate:
         gate.before_fork()
         gate.after_fork()

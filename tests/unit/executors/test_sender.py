@@ -10,8 +10,8 @@ from itertools import groupby
 
 from tests.integration.tools import PATIENCE
 
-from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._output import Sender
+from taskorch.kit.loop import Loop
 
 PART = 2**18
 

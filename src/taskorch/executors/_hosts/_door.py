@@ -28,8 +28,8 @@ from taskorch.executors._hosts._connection import (
 )
 from taskorch.executors._hosts._given import RemoteHost
 from taskorch.executors._processes._process import surroundings
-from taskorch.executors._programs._loop import Loop
 from taskorch.kit.fence import log_of
+from taskorch.kit.loop import Loop
 from taskorch.kit.visible import visible
 
 #: Connections at the most that have not proved who they are; each has a thread.

@@ -20,8 +20,8 @@ from taskorch.errors import (
 from taskorch.executors import _wire
 from taskorch.executors._hosts._engine import Engine, NoPlaceError
 from taskorch.executors._link import LinkedCall
-from taskorch.executors._programs._loop import Loop
 from taskorch.executors._remote import HERE
+from taskorch.kit.loop import Loop
 from taskorch.kit.visible import said, visible
 from taskorch.protocols import Attempt
 

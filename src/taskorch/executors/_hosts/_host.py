@@ -30,8 +30,8 @@ from taskorch.executors._hosts._engine import Asked, KeptEnd
 from taskorch.executors._link import Link
 from taskorch.executors._processes._pool import WorkerPool
 from taskorch.executors._processes._process import Assignment, WorkerProcess
-from taskorch.executors._programs._loop import Loop
 from taskorch.executors._remote import RemoteEnd
+from taskorch.kit.loop import Loop
 from taskorch.kit.visible import said
 from taskorch.protocols import Attempt
 

@@ -35,11 +35,11 @@ from taskorch.executors._hosts._given import (
 from taskorch.executors._hosts._references import References
 from taskorch.executors._link import Link
 from taskorch.executors._processes._telling import Telling, handle_record
-from taskorch.executors._programs._loop import Loop
-from taskorch.executors._programs._spawn import at_fork
 from taskorch.executors._remote import pickled, unsendable
 from taskorch.kit.ends import until_kill
 from taskorch.kit.fence import is_values, log_of
+from taskorch.kit.loop import Loop
+from taskorch.kit.processes import at_fork
 from taskorch.kit.visible import counted, visible
 from taskorch.protocols import Attempt
 

@@ -23,8 +23,8 @@ from taskorch.executors._hosts._engine import (
     StoredValue,
 )
 from taskorch.executors._hosts._given import GivenCall, RemoteHost, text_of
-from taskorch.executors._programs._loop import Loop
 from taskorch.kit.fence import log_of
+from taskorch.kit.loop import Loop
 from taskorch.kit.visible import visible
 
 #: Seconds that the engine may take to keep a value.

@@ -30,8 +30,6 @@ from taskorch.executors._processes._telling import (
 )
 from taskorch.executors._programs._governor import Governor, UnheldError
 from taskorch.executors._programs._guard import ProcessGuard
-from taskorch.executors._programs._loop import Loop
-from taskorch.executors._programs._spawn import at_fork
 from taskorch.executors._remote import (
     HERE,
     RemoteEnd,
@@ -41,6 +39,8 @@ from taskorch.executors._remote import (
 )
 from taskorch.kit.ends import is_no_room
 from taskorch.kit.fence import is_values, log_of
+from taskorch.kit.loop import Loop
+from taskorch.kit.processes import at_fork
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.protocols import Attempt
 

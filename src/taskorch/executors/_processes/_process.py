@@ -27,13 +27,13 @@ from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._governor import Hold
 from taskorch.executors._programs._guard import is_python
 from taskorch.executors._programs._output import FLAGS
-from taskorch.executors._programs._spawn import exit_code_of, no_fork
 from taskorch.executors._remote import is_session
+from taskorch.kit.processes import exit_code_of, no_fork
 from taskorch.model import ProgramVariables
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
-    from taskorch.executors._programs._loop import Loop
+    from taskorch.kit.loop import Loop
 
 #: What the interpreter of a worker does first: it finds modules where we find them.
 _FIRST: Final = (

@@ -6,7 +6,7 @@ who does so after our death; and what ends those of earlier lives. Nothing here 
 of the runtime, the guardian imports nothing of ours, and importing this loads no part.
 
 - `_attempts`: attempts that are programs: how they are begun, and what their ends mean.
-- `_executor`, `_loop`: the one thread that starts programs and looks after them; its
+- `_executor`: the one thread that starts programs and looks after them; its
   loop.
 - `_run`: the life of one program, from its start to the end that is told; files with
   its process id, and with what it holds.

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from taskorch.executors._programs._family import Family, Leftovers, MemoryKills
 from taskorch.executors._programs._governor import Governor
 from taskorch.executors._programs._guard import ProcessGuard
-from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._output import LogFolder
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._run import AttemptHolding, Common, ProgramRun
-from taskorch.executors._programs._spawn import at_fork
 from taskorch.kit.fence import log_of
+from taskorch.kit.loop import Loop
+from taskorch.kit.processes import at_fork
 from taskorch.model import ProgramVariables
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from taskorch.executors._programs import _guardian
-from taskorch.executors._programs._spawn import no_fork
 from taskorch.kit.fence import log_of
+from taskorch.kit.processes import no_fork
 from taskorch.model import ProgramVariables
 
 _log = log_of(__name__)

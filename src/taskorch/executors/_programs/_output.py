@@ -25,7 +25,7 @@ from taskorch.kit.visible import after_cut
 from taskorch.model.ids import folders_of
 
 if TYPE_CHECKING:
-    from taskorch.executors._programs._loop import Action, Loop
+    from taskorch.kit.loop import Action, Loop
 
 
 _SAME_NAME = 1000

@@ -32,7 +32,6 @@ import attrs
 from taskorch.executors._programs._family import Family, Leftovers, MemoryKills
 from taskorch.executors._programs._governor import WATCH, Governor, Hold, UnheldError
 from taskorch.executors._programs._guard import ProcessGuard
-from taskorch.executors._programs._loop import Action, Loop
 from taskorch.executors._programs._output import Input, LogFolder, Output, OutputLog
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
 from taskorch.executors._programs._spawn import (
@@ -40,12 +39,13 @@ from taskorch.executors._programs._spawn import (
     ReapedUsage,
     check_startable,
     environment,
-    exit_code_of,
     explain,
     reap,
     spawn,
 )
 from taskorch.kit.fence import log_of
+from taskorch.kit.loop import Action, Loop
+from taskorch.kit.processes import exit_code_of
 from taskorch.kit.staged import Staged
 from taskorch.kit.temporary import make_temporary, remove_tree
 from taskorch.model import Program, ProgramResult, ProgramVariables, Resources

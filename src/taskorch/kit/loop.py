@@ -87,6 +87,7 @@ class Loop:
             os.write(wake_in, b"!")
 
     def run(self, until: Callable[[], bool]) -> None:
+        """Wait, and run what is due, until *until* says that it is enough."""
         selector = self._opened()
         while not until():
             for key, _ in selector.select(self._patience()):
