@@ -49,7 +49,8 @@ from taskorch.kernel import (
     refuse_rerun,
 )
 from taskorch.kernel._queue import LEASE, is_alive
-from taskorch.kernel._rows import RowExtra
+from taskorch.kernel._rates import of_kernel
+from taskorch.kernel._rows import RateRow, RowExtra
 from taskorch.model import (
     Agent,
     Explanation,
@@ -638,3 +639,9 @@ def said_in(fact: Event) -> tuple[Any, ...]:
     while usual and said and said[-1] == usual.pop():
         said.pop()
     return tuple(said)
+
+
+def rates_of(kernel: Kernel) -> dict[tuple[str, str], RateRow]:
+    """The rates that there are, by whom they are for."""
+    rates = of_kernel(kernel)
+    return {} if rates is None else rates.by_subject

@@ -20,7 +20,8 @@ from taskorch.model import Blocker, Remedy, Resources, Stuck
 def test_every_kind_is_documented():
     """The kinds that `explain` produces are those in the documentation, all of them."""
     folder = Path(_explain.__file__).parent
-    source = "".join(page.read_text(encoding="utf-8") for page in folder.glob("*.py"))
+    pages = [*folder.glob("*.py"), *folder.parent.glob("*.py")]
+    source = "".join(page.read_text(encoding="utf-8") for page in pages)
     for cls in (Blocker, Remedy):
         made = set(re.findall(rf'{cls.__name__}\(\s*"(\w+)"', source))
         # The driver knows of it, and nobody else.

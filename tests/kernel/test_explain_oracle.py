@@ -17,7 +17,7 @@ from types import FunctionType, MappingProxyType
 from typing import Any
 
 import pytest
-from tests.kernel.harness import SEC, Machine, S
+from tests.kernel.harness import SEC, Machine, S, rates_of
 from tests.kernel.random_run import Run
 
 from taskorch.events import TaskDue
@@ -264,7 +264,7 @@ class Oracle:
 
     def lift_rate(self, kernel: Kernel, _: TaskRow, blocker: Blocker, *__: Any) -> None:
         kind, _, who = blocker.name.partition("=")
-        rate = kernel.rates[kind, who]
+        rate = rates_of(kernel)[kind, who]
         rate.spent, rate.at_ns = rate.total - TOKEN, self.now
 
     def remedy(self, kernel: Kernel, row: TaskRow, remedy: Remedy) -> bool:

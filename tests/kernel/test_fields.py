@@ -28,6 +28,7 @@ STATE = {
         "WindowRow",
     ),
     "_scopes.py": ("Scopes",),
+    "_rates.py": ("Rates",),
 }
 #: Fields that no invariant is about, and why not.
 UNCHECKED = {
@@ -40,11 +41,13 @@ UNCHECKED = {
         RetainedEvent: id seq until_ns cargo
         AgentRow: name info request
         PoolRow: name is_quota beyond
+        WindowRow: limit
+        Rates: waits_for_room
         LockRow: above
         UnitRow: agent resource unit
         UnitGroup: owner resource
         BudgetRow: name parent
-        RateRow: name per_second
+        RateRow: per_second
         Place: agent pool name need above
         AllocationRow: id since_ns
         Claim: id owner units cargo granted
@@ -85,8 +88,6 @@ UNCHECKED = {
         TaskRow: ticket
         AgentRow: heard_ns round_trip lease_due_ns slots short view watched
         PoolRow: short parked view
-        RateRow: short
-        WindowRow: until_ns
         Place: heap
         Room: since above failing
         Share: buckets standing is_ranked served
@@ -95,7 +96,7 @@ UNCHECKED = {
     "an answer that is kept as long as its version holds": """
         KernelState: plain judged ruling
         Bucket: locks limits
-        Bucket: matching agents needs agents_version match_reason bounds charges rates
+        Bucket: matching agents needs agents_version match_reason bounds charges
             checked is_plain route quota_route route_version route_reason verdict
     """,
     "the driver takes and empties it, or gives it": """
@@ -176,11 +177,11 @@ def unchecked() -> Iterator[str]:
 def read_by(check: str) -> set[str]:
     """The names of the fields that a function of `_invariants` reads, with what it calls."""
     functions = {node.name: node for node in INVARIANTS.body if hasattr(node, "args")}
-    # And the questions that rows answer.
-    rows = ast.parse((KERNEL / "_rows.py").read_text(encoding="utf-8"))
-    for node in ast.walk(rows):
-        if isinstance(node, ast.FunctionDef):
-            functions.setdefault(f".{node.name}", node)
+    # And the questions that rows answer, and limits about their own state.
+    for file in ("_rates.py", "_rows.py"):
+        for node in ast.walk(ast.parse((KERNEL / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                functions.setdefault(f".{node.name}", node)
     names: set[str] = set()
     called = [check]
     while called:

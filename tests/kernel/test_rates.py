@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernel.harness import SEC, Machine, Policies
+from tests.kernel.harness import SEC, Machine, Policies, rates_of
 from tests.kernel.test_snapshot import with_snapshot
 
 from taskorch.errors import InternalError
@@ -73,7 +73,7 @@ BURST_3 = [
 @pytest.mark.parametrize(("burst", "table"), [(1, BURST_1), (3, BURST_3)])
 def test_what_go_allows_is_allowed_and_when(machine, burst, table):
     machine.change_quotas(per_second(10, burst))
-    (rate,) = machine.kernel.rates.values()
+    (rate,) = rates_of(machine.kernel).values()
     for step, (when, many, allowed) in enumerate(table):
         machine.at(SEC + when * D)
         free = (rate.total - rate.used_at(machine.now)) // TOKEN
@@ -164,7 +164,7 @@ def test_one_after_the_other_as_the_tokens_come(machine):
     machine.after(10 * SEC)
     assert starts(machine) == [("a", 0), ("b", 0.5), ("c", 1), ("d", 1.5)]
     # Nobody waits: no timer is left that means something.
-    assert all(not rate.until_ns for rate in machine.kernel.rates.values())
+    assert all(not rate.until_ns for rate in rates_of(machine.kernel).values())
 
 
 def test_others_go_on_and_are_not_asked_about_it(machine):
@@ -226,7 +226,7 @@ def test_it_is_lifted_and_whoever_waits_starts(machine):
     machine.change_quotas(Quota(type="call", starts_per_second=1, max_parallel=9))
     machine.submit_all("a", "b", "c")
     assert machine.change_quotas(Quota(type="call", max_parallel=9)) == ["b", "c"]
-    assert machine.kernel.rates == {}
+    assert rates_of(machine.kernel) == {}
     assert not any(map(is_alive, machine.kernel.timers))
     assert machine.after(5 * SEC) == []
     machine.change_quotas(Quota(type="call"))
@@ -386,7 +386,7 @@ def test_the_fact_is_that_of_quotas_and_says_what_has_changed(machine):
 def test_what_is_wrong_with_a_rate_is_noticed(machine, spoil, told):
     machine.change_quotas(per_second(1))
     machine.submit_all("a", "b")
-    spoil(machine.kernel.rates[CALL])
+    spoil(rates_of(machine.kernel)[CALL])
     with pytest.raises(InternalError, match=told):
         check_invariants(machine.kernel)
 
@@ -396,9 +396,9 @@ def test_a_rate_that_is_not_what_its_facts_say_is_noticed(machine):
     machine.submit("a")
     folded = machine.folded()
     assert differences(machine.kernel, folded) == []
-    folded.rates[CALL].spent -= 1
+    rates_of(folded)[CALL].spent -= 1
     (told,) = differences(machine.kernel, folded)
-    assert told.startswith(f"rate of {CALL}: ")
+    assert told.startswith("rates: ")
 
 
 # -- other lives -----------------------------------------------------------------------

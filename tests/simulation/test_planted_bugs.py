@@ -34,6 +34,7 @@ from taskorch.kernel import (
     _ends,
     _fold,
     _queue,
+    _rates,
 )
 from taskorch.kernel import _limits as kernel_limits
 from taskorch.kernel._rows import Bucket
@@ -55,19 +56,19 @@ BUGS = {
         "_give_back(kernel, agent_of(row), (), slots, share)",
     ),
     "a start of many takes no token": (
-        kernel_limits.take,
+        _rates.Rates.begins,
         "used_at(now) + TOKEN",
         "used_at(now) + TOKEN * (now % 2)",
     ),
     "what has come back of a rate is counted twice": (
-        kernel_limits.take,
+        _rates.Rates.begins,
         "rate.spent = rate.used_at(now) + TOKEN",
         "rate.spent = max(0, 2 * rate.used_at(now) - rate.spent) + TOKEN",
     ),
     "nobody is woken when a token comes": (
-        kernel_limits.wake,
-        "rate.seen_ns = now\n    _queue.wake_some(kernel, rate.short)",
-        "rate.seen_ns = now",
+        _rates.Rates.wake,
+        "window.look(now)\n    _queue.wake_some(kernel, window.short)",
+        "window.look(now)",
     ),
     "who is above a soft quota starts in its turn like all others": (
         kernel_limits.defer_if_over_quota,

@@ -23,7 +23,7 @@ It is no place for threads, for what users hold, or for words to them: those are
 - `_queue`, `_limits`: what waits; what limits starts.
 - `_units`: which of those that have names an attempt has.
 - `_scopes`, `_budgets`: who may write what; what is spent and does not come back.
-- `_added`: limits of a program's own.
+- `_rates`, `_added`: how many may start in a time; limits of a program's own.
 - `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
 - `_application`, `_ends`: what facts about tasks do; how tasks end.
 - `_backfill`, `_standing`: who may pass; what holds until somebody changes it.

@@ -19,18 +19,20 @@ from typing import Any, Final, NamedTuple, NoReturn
 from taskorch.kernel import _queue
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._rows import (
+    LIMIT,
     UNLIMITED,
     Bucket,
     Shortage,
-    StartLimit,
     TaskRow,
+    TimedLimit,
     WindowRow,
 )
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.kit import extension
 from taskorch.kit.limits import MAX_AMOUNT, MAX_SECONDS, NS
 from taskorch.kit.visible import is_text, show, visible
-from taskorch.model import Resources, Units
+from taskorch.kit.words import in_words
+from taskorch.model import Blocker, Remedy, Resources, Units
 
 #: The least time after which a limit is asked again, in seconds.
 _SOON: Final = 0.001
@@ -47,7 +49,7 @@ class _Closed(NamedTuple):
     have: int
 
 
-class AddedLimit(StartLimit):
+class AddedLimit(TimedLimit):
     """
     A limit of a program.
 
@@ -61,7 +63,7 @@ class AddedLimit(StartLimit):
         self._name = name
         self._limit = limit
         self._ask = kernel.deciders.ask_program
-        self._window = WindowRow(name)
+        self._window = WindowRow(self, f"{LIMIT}{name}")
         #: What a task takes, by its kind; None: it was to say so, and has failed.
         self._needs: dict[Bucket, int | None] = {}
         kernel.beside[self._window.name] = self._window
@@ -69,10 +71,7 @@ class AddedLimit(StartLimit):
 
     @property
     def is_timed(self) -> bool:
-        places = self._window.short.values()
-        return self._window.until_ns != 0 and any(
-            bucket.size for place in places for bucket in place.members
-        )
+        return self._window.until_ns != 0 and self._window.is_awaited()
 
     def concerns(self, bucket: Bucket) -> bool:
         if len(self._needs) > MANY:
@@ -124,6 +123,24 @@ class AddedLimit(StartLimit):
     ) -> bool:
         """See `StartLimit`; what it will say then, nobody knows."""
         return True
+
+    def wake(self, kernel: KernelState, window: WindowRow, now: int) -> None:
+        window.until_ns = 0
+        window.total = UNLIMITED
+        _queue.wake_some(kernel, window.short)
+
+    def words(self, short: Shortage, now: int, holders: tuple[str, ...]) -> Blocker:
+        """Whoever added the limit says why."""
+        until = max(0.0, (short.until_ns - now) / NS)
+        words = f"Limit {self._name} must allow it: it is asked again in "
+        words += f"{in_words(until)}, and whenever some of it comes back."
+        remedy = Remedy("wait", words, seconds=until)
+        fields = self._name, short.need / 1e6, short.have / 1e6, holders
+        return Blocker("limit", short.name, *fields, until=until, remedies=(remedy,))
+
+    def waits(self, bucket: Bucket, many: int, now: int) -> tuple[tuple[int, str], ...]:
+        """See `TimedLimit`; what it says when it is asked again, nobody knows."""
+        return ()
 
     # -- asking it: an answer is looked at whole, and what is wrong is its fault -----
 

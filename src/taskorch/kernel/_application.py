@@ -158,8 +158,6 @@ def begin(
         # A reservation must know what each elastic task holds.
         row_extra(row)
         kernel.backfill.under_way[row] = None
-    if kernel.rates:
-        _limits.take(kernel, row.bucket.spec, now)
     for limit in row.bucket.limits:
         alloc += limit.begins(kernel, row)
     alloc += units

@@ -35,7 +35,6 @@ from taskorch.kernel import (
     _breakers,
     _dependencies,
     _ends,
-    _limits,
     _queue,
     _units,
 )
@@ -54,7 +53,6 @@ from taskorch.kernel._rows import (
     GOING,
     AgentRow,
     AttemptOutcome,
-    RateRow,
     RetainedEvent,
     Spec,
     Stop,
@@ -785,8 +783,8 @@ def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
         act(kernel, row, now)
     elif isinstance(row, RetainedEvent):
         _ends.forget(kernel, row)
-    elif isinstance(row, RateRow | WindowRow):
-        _limits.wake(kernel, row, now)
+    elif isinstance(row, WindowRow):
+        row.limit.wake(kernel, row, now)
     elif kind == TIMEOUT:
         _attempts.stop(kernel, row, "timeout", "the timeout is over", now)
     elif kind == GRACE:

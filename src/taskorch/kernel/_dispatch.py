@@ -33,12 +33,9 @@ from taskorch.kernel._ends import note_fault
 from taskorch.kernel._history import TellAllocation, row_extra
 from taskorch.kernel._rows import (
     LESS,
-    TOKEN,
     AgentRow,
     Bucket,
     Candidates,
-    Place,
-    RateRow,
     Shortage,
     TaskRow,
     nonzero,
@@ -73,7 +70,7 @@ def place(  # noqa: C901 - all who are asked, in order
         if bucket.soft and _limits.defer_if_over_quota(kernel, bucket, row):
             return
         for limit in bucket.limits:
-            if limit.must_wait(kernel, bucket, row, now):
+            if not limit.waits_for_room and limit.must_wait(kernel, bucket, row, now):
                 return
         veto = _shortages.of_veto(kernel, row, now) if kernel.watched else None
         if veto is not None:
@@ -90,13 +87,10 @@ def place(  # noqa: C901 - all who are asked, in order
         failing = _failing(kernel, bucket, row, room, now)
         if failing:
             room = room.without(failing)
-        short = len(room) > 0 and bucket.rates
-        rate = _limits.short_of(kernel, bucket, now) if short else None
-        if rate is None:
-            _start_or_park(kernel, bucket, row, room, shorts, now)
-        else:
-            # The same for all agents: only the token is waited for.
-            _wait_for_token(kernel, bucket, row, rate)
+        for limit in bucket.limits if len(room) else ():
+            if limit.waits_for_room and limit.must_wait(kernel, bucket, row, now):
+                return
+        _start_or_park(kernel, bucket, row, room, shorts, now)
     except PolicyFault as fault:
         kernel.last = None
         component_failed(kernel, row, fault, now)
@@ -336,18 +330,6 @@ def _park(
             kernel.parked_any[bucket] = None
         for name, _ in _shortages.in_pools(kernel, whole):
             kernel.pools[name].parked[bucket] = None
-
-
-def _wait_for_token(
-    kernel: KernelState, bucket: Bucket, row: TaskRow, rate: RateRow
-) -> None:
-    """Park *bucket*, whose head is *row*, until *rate* has a token."""
-    beyond = _limits.places(kernel, bucket)
-    place = Place(pool=rate, name=rate.name, need=TOKEN, above=bool(beyond))
-    place = _queue.among(rate.short, place, bucket.share)
-    _queue.park(kernel, bucket, row, (place, *beyond))
-    if bucket.agents_version < 0:
-        kernel.parked_any[bucket] = None
 
 
 # -- what running attempts hold of elastic requests: it grows, and it shrinks ----------

@@ -522,9 +522,9 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
         for name, documents in kernel.kept.items():
             said[f"documents of {name}"] = list(documents.items())
         said["holds"] = list(kernel.holds.items())
-        for whose, rate in kernel.rates.items():
-            limits = rate.per_second, rate.total
-            said[f"rate of {whose}"] = (*limits, rate.spent, rate.at_ns)
+        for whose in kernel.quotas:
+            said[f"quota of {whose}"] = _standing.limits_of(kernel, whose)
+        said |= _limits_out(kernel)
         for name, row in kernel.allocations.items():
             said[f"allocation {name}"] = (row.owner, row.alloc, row.since_ns)
         for share in (kernel.shares.by_owner if kernel.shares else {}).values():
@@ -630,9 +630,6 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             [*subject, _units_out(_standing.limits_of(kernel, subject))]
             for subject in kernel.quotas
         ],
-        "rates": [
-            [*subject, rate.spent, rate.at_ns] for subject, rate in kernel.rates.items()
-        ],
         "allocations": [
             [
                 row.id,
@@ -664,7 +661,13 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
         "events": [event.seq for event in kernel.retained.values()],
+        **_limits_out(kernel),
     }
+
+
+def _limits_out(kernel: KernelState) -> dict[str, Any]:
+    """What limits tell a snapshot of what they keep themselves."""
+    return {key: rows for limit in kernel.limits for key, rows in limit.out().items()}
 
 
 def _agent_out(agent: AgentRow) -> dict[str, Any]:
@@ -921,9 +924,8 @@ class Restoration:
             from taskorch.kernel import _budgets  # noqa: PLC0415 - few journals have any
 
             _budgets.restore_spent(kernel, name, _units_in(spent))
-        for kind, subject, spent, at_ns in state["rates"]:
-            rate = kernel.rates[kind, subject]
-            rate.spent, rate.at_ns = spent, at_ns
+        for limit in kernel.limits:
+            limit.back(state)
         for pool in kernel.pools.values():
             pool.owed = max(0, pool.used - pool.total)
         kernel.causes = dict(state["causes"])

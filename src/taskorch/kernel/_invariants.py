@@ -59,7 +59,7 @@ def check_invariants(kernel: KernelState) -> None:
     check_books(kernel, faults)
     check_holders(kernel, faults)
     check_attempts(kernel, faults)
-    check_rates(kernel, faults)
+    check_limits(kernel, faults)
     if kernel.shares is not None:
         check_shares(kernel, faults)
     check_leases(kernel, faults)
@@ -347,12 +347,9 @@ def check_kept(kernel: KernelState, faults: list[str]) -> None:
             faults.append(f"of {name} there are empty documents: {[*documents]}")
 
 
-def check_rates(kernel: KernelState, faults: list[str]) -> None:
-    for rate in kernel.rates.values():
-        if rate.spent > rate.total:
-            faults.append(f"{rate.name}: more has started than its rate allows")
-        if rate.is_awaited() and rate.wait(rate.seen_ns) and not rate.until_ns:
-            faults.append(f"{rate.name}: no timer wakes who waits for a token")
+def check_limits(kernel: KernelState, faults: list[str]) -> None:
+    for limit in kernel.limits:
+        limit.check(faults)
 
 
 def check_shares(kernel: KernelState, faults: list[str]) -> None:

@@ -1,7 +1,7 @@
 """
-What limits starts: pools, rates, room on agents, soft quotas.
+What limits starts: pools, room on agents, soft quotas.
 
-Decisions: 0047, 0053, 0056, 0156.
+Decisions: 0047, 0056, 0156.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import (
     Callable,
     Container,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -21,8 +20,6 @@ from typing import Any, Final
 from taskorch.events import PoolsChanged, ResourcesAllocated, ResourcesReleased
 from taskorch.kernel import _queue, _units
 from taskorch.kernel._rows import (
-    TOKEN,
-    UNLIMITED,
     AgentRow,
     AllocationRow,
     Bucket,
@@ -31,19 +28,17 @@ from taskorch.kernel._rows import (
     LockRow,
     Place,
     PoolRow,
-    RateRow,
     Room,
     Shortage,
     Spec,
     TaskRow,
     UnitGroup,
     UnitRow,
-    WindowRow,
     of_quotas,
 )
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.kit.vocabulary import meant
-from taskorch.model import BURST, SOFT, STARTS, TASKS, HeldUnits, UnitNames, Units
+from taskorch.model import SOFT, TASKS, HeldUnits, UnitNames, Units
 
 # -- what is held and what is free: what is short, and the books -----------------------
 
@@ -512,107 +507,6 @@ def _give_back(kernel: KernelState, row: AllocationRow) -> None:
 def _in_use(kernel: KernelState, units: Units) -> Units:
     """How much of what *units* name is in use."""
     return tuple((name, kernel.pools[name].used) for name, _ in units)
-
-
-# -- rates: how many attempts of a type, or of an owner, may start in a time -----------
-
-# A rate is a bucket of tokens. A start takes one of each rate that holds for its
-# task, and they come back with time, up to as many as may start at one moment. So
-# what is left follows from the facts of the starts and their times alone. Who finds
-# none waits at the rate as others do at a pool, and a timer wakes the first when the
-# next one comes: what waits costs nothing, and where there is no rate nothing is
-# looked at.
-
-
-_PARTS = TOKEN // 1_000_000
-
-
-def rates_of(kernel: KernelState, spec: Spec) -> tuple[RateRow, ...]:
-    """The rates that hold for tasks of *spec*."""
-    found = (kernel.rates.get(whose) for whose in subjects(spec))
-    return tuple(rate for rate in found if rate is not None)
-
-
-def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
-    """The rate of *whose*, as their quota says it; nothing, if there is none."""
-    rate = kernel.rates.get(whose)
-    if rate is None:
-        return ()
-    return (BURST, rate.total // _PARTS), (STARTS, rate.per_second)
-
-
-def change_rate(
-    kernel: KernelState, whose: tuple[str, str], limits: Mapping[str, int], now: int
-) -> None:
-    """Set the rate of *whose* to *limits*, and keep the tokens that are left."""
-    known = kernel.rates.pop(whose, None)
-    if known is not None:
-        known.until_ns = 0
-    if STARTS not in limits:
-        return
-    rate = RateRow(f"{whose[0]}={whose[1]}", limits[STARTS], limits[BURST], now)
-    if known is not None:
-        left = known.total - known.used_at(now)
-        rate.spent = max(0, rate.total - left)
-    kernel.rates[whose] = rate
-
-
-def take(kernel: KernelState, spec: Spec, now: int) -> None:
-    """An attempt at a task of *spec* starts."""
-    for rate in rates_of(kernel, spec):
-        rate.spent = rate.used_at(now) + TOKEN
-        rate.at_ns = rate.seen_ns = now
-        if rate.short:
-            _look_later(kernel, rate)
-
-
-def short_of(kernel: KernelState, bucket: Bucket, now: int) -> RateRow | None:
-    """The first of its rates that has no token for *bucket* yet, which is to wait."""
-    for rate in bucket.rates:
-        had = _has_token(rate)
-        rate.seen_ns = now
-        if not had:
-            # The rate was looked at before the timer was due.
-            _queue.wake_some(kernel, rate.short)
-    for short in of_rates(bucket, now):
-        row = short.pool
-        assert isinstance(row, RateRow)  # noqa: S101 - see `of_rates`
-        _look_later(kernel, row)
-        return row
-    return None
-
-
-def of_rates(bucket: Bucket, now: int) -> Iterator[Shortage]:
-    """The rates that have no token for a task of *bucket* yet."""
-    for rate in bucket.rates:
-        free = rate.total - rate.used_at(now)
-        if free < TOKEN:
-            until = now + rate.wait(now)
-            yield Shortage("rate", rate.name, TOKEN, free, None, rate, until)
-
-
-def wake(kernel: KernelState, rate: RateRow | WindowRow, now: int) -> None:
-    """A token of *rate* is there, unless taken: wake the first who waits for it."""
-    rate.until_ns = 0
-    if isinstance(rate, WindowRow):
-        rate.total = UNLIMITED
-        _queue.wake_some(kernel, rate.short)
-        return
-    rate.seen_ns = now
-    _queue.wake_some(kernel, rate.short)
-    if rate.short:
-        _look_later(kernel, rate)
-
-
-def _look_later(kernel: KernelState, rate: RateRow) -> None:
-    """Look when the next token of *rate* comes, unless one is there."""
-    if not rate.until_ns and not _has_token(rate):
-        rate.until_ns = rate.seen_ns + rate.wait(rate.seen_ns)
-        _queue.arm(kernel, rate.until_ns, _queue.TOKEN, rate)
-
-
-def _has_token(rate: RateRow) -> bool:
-    return rate.total - rate.used >= TOKEN
 
 
 # -- which of its agents have room for the tasks of a bucket ---------------------------

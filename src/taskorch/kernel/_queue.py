@@ -24,7 +24,6 @@ from taskorch.kernel._rows import (
     LockRow,
     Place,
     PoolRow,
-    RateRow,
     RetainedEvent,
     Share,
     Spec,
@@ -89,7 +88,7 @@ def is_alive(timer: Timer) -> bool:
         return (kind == LEASE and row.lease_due_ns == when and not row.lost) or any(
             one.state == "open" and one.until_ns == when for one in breakers
         )
-    if isinstance(row, (RetainedEvent, RateRow, WindowRow)):
+    if isinstance(row, (RetainedEvent, WindowRow)):
         return row.until_ns == when
     if kind == EXPIRE:
         return row.attempt == 0 and row.state not in TERMINAL
@@ -378,14 +377,21 @@ def add_limit(kernel: KernelState, limit: StartLimit) -> None:
     """
     Ask *limit* as well from now on, and before those that are there.
 
-    Whoever waits is looked at again.
+    Whoever waits is looked at again. Those that are asked once there is room stand
+    first, as explanations name them: they pass by themselves.
     """
-    kernel.limits = (limit, *kernel.limits)
-    for bucket in kernel.buckets.values():
-        bucket.limits = _limits_of(kernel, bucket)
+    limits = sorted((limit, *kernel.limits), key=lambda each: not each.waits_for_room)
+    kernel.limits = tuple(limits)
+    list_limits(kernel)
     # Where its tasks go to without being looked at was known without this one.
     kernel.agents_version += 1
     unpark_all(kernel)
+
+
+def list_limits(kernel: KernelState) -> None:
+    """List anew which limits concern each kind."""
+    for bucket in kernel.buckets.values():
+        bucket.limits = _limits_of(kernel, bucket)
 
 
 def _limits_of(kernel: KernelState, bucket: Bucket) -> tuple[StartLimit, ...]:

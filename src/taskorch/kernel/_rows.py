@@ -17,7 +17,7 @@ from heapq import heappush as _heappush
 from heapq import heapreplace as _heapreplace
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 
@@ -25,6 +25,7 @@ from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 from taskorch.model import (
     Agent,
+    Blocker,
     Elasticity,
     OnParentFailure,
     Performance,
@@ -675,14 +676,72 @@ class LockRow(PoolRow):
 
 
 class WindowRow(PoolRow):
-    """A limit that somebody else looks at: open, or closed for a time; see `_added`."""
+    """A limit that has room again after a time: open, or closed until then."""
 
-    __slots__ = ("until_ns",)
+    __slots__ = ("limit", "until_ns")
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{LIMIT}{name}", UNLIMITED)
-        #: When it is looked at again, in ns; 0 if nobody waits.
+    def __init__(self, limit: TimedLimit, name: str, total: int = UNLIMITED) -> None:
+        super().__init__(name, total)
+        #: Whose it is: it is told when the time has come.
+        self.limit: TimedLimit = limit
+        #: When the first of those who wait is woken, in ns; 0 if nobody does. Checked:
+        #: `check_limits`.
         self.until_ns: int = 0
+
+    def is_awaited(self) -> bool:
+        """Whether a bucket waits here, and nowhere else."""
+        return any(
+            place in (bucket.parked or ())
+            for place in self.short.values()
+            for bucket in place.members
+        )
+
+
+class RateRow(WindowRow):
+    """
+    How many attempts of those of a kind may start in a time: tokens that come back.
+
+    A start takes a token. What is gone (`spent`) is known for a moment (`at_ns`), and
+    both are changed by facts only; it grows less from then on by itself.
+    """
+
+    __slots__ = ("at_ns", "per_second", "seen_ns", "spent")
+
+    def __init__(
+        self, limit: TimedLimit, name: str, per_second: int, burst: int, now: int
+    ) -> None:
+        # There are that many tokens at the most.
+        super().__init__(limit, name, burst * (TOKEN // 1_000_000))
+        #: How many come back in a second, in millionths.
+        self.per_second: int = per_second
+        #: How many were gone at `at_ns`, in parts of a `TOKEN`: at most `total`.
+        #: Checked: `check_limits`.
+        self.spent: int = 0
+        #: Of which moment that is.
+        self.at_ns: int = now
+        #: The latest time at which the rate was looked at: what was `used` then, and
+        #: whether there was room. Checked: `check_limits`.
+        self.seen_ns: int = now
+
+    def look(self, now: int) -> bool:
+        """Find how much is gone at *now*; whether a token had been seen before."""
+        had_token = self.has_token()
+        self.seen_ns = now
+        self.used = self.used_at(now)
+        return had_token
+
+    def has_token(self) -> bool:
+        """Whether a token was there, when the rate was last looked at."""
+        return self.total - self.used >= TOKEN
+
+    def used_at(self, now: int) -> int:
+        """How much is gone at *now*."""
+        return max(0, self.spent - max(0, now - self.at_ns) * self.per_second)
+
+    def wait(self, now: int, tokens: int = 1) -> int:
+        """Nanoseconds from *now* until that many *tokens* are free for an agent."""
+        missing = self.used_at(now) + tokens * TOKEN - self.total
+        return max(0, -(-missing // self.per_second))
 
 
 class UnitRow(PoolRow):
@@ -843,73 +902,6 @@ class BudgetRow:
         return tuple(sorted(totals))
 
 
-class RateRow:
-    """
-    How many attempts of those of a kind may start in a time: tokens that come back.
-
-    A start takes a token. What is gone (`spent`) is known for a moment (`at_ns`), and
-    both are changed by facts only; it grows less from then on by itself.
-    """
-
-    #: Tokens have no names.
-    units = None
-
-    __slots__ = (
-        "at_ns",
-        "name",
-        "per_second",
-        "seen_ns",
-        "short",
-        "spent",
-        "total",
-        "until_ns",
-    )
-
-    def __init__(self, name: str, per_second: int, burst: int, now: int) -> None:
-        #: Whom it is for.
-        self.name: str = name
-        #: How many come back in a second, in millionths.
-        self.per_second: int = per_second
-        #: How many there are at the most, in parts of a `TOKEN`. Checked:
-        #: `check_rates`.
-        self.total: int = burst * (TOKEN // 1_000_000)
-        #: How many were gone at `at_ns`, in parts of a `TOKEN`: at most `total`.
-        #: Checked: `check_rates`.
-        self.spent: int = 0
-        #: Of which moment that is.
-        self.at_ns: int = now
-        #: The latest time at which the rate was looked at: whether there is room, is
-        #: whether there was then. Checked: `check_rates`.
-        self.seen_ns: int = now
-        #: When the first of those who wait is woken; 0 if nobody does. Checked:
-        #: `check_rates`.
-        self.until_ns: int = 0
-        #: Who waits for a token.
-        self.short: dict[Any, Place] = {}
-
-    @property
-    def used(self) -> int:
-        """How much is gone, when it was last looked at."""
-        return self.used_at(self.seen_ns)
-
-    def used_at(self, now: int) -> int:
-        """How much is gone at *now*."""
-        return max(0, self.spent - max(0, now - self.at_ns) * self.per_second)
-
-    def wait(self, now: int, tokens: int = 1) -> int:
-        """Nanoseconds from *now* until that many *tokens* are free for an agent."""
-        missing = self.used_at(now) + tokens * TOKEN - self.total
-        return max(0, -(-missing // self.per_second))
-
-    def is_awaited(self) -> bool:
-        """Whether a bucket waits for a token of this rate, and for nothing else."""
-        return any(
-            place in (bucket.parked or ())
-            for place in self.short.values()
-            for bucket in place.members
-        )
-
-
 #: What may keep a task from starting.
 ShortageKind: TypeAlias = Literal[
     "not_started",
@@ -959,7 +951,7 @@ class Shortage(NamedTuple):
     #: On which agent, of which any one is enough; None: on all.
     agent: AgentRow | None = None
     #: Of what it is, if it is not an agent's.
-    pool: PoolRow | RateRow | None = None
+    pool: PoolRow | None = None
     #: When it passes by itself, in ns; 0: nobody knows.
     until_ns: int = 0
     #: Whether no end of another task helps.
@@ -986,7 +978,7 @@ class Place:
         self,
         *,
         agent: AgentRow | None = None,
-        pool: PoolRow | RateRow | None = None,
+        pool: PoolRow | None = None,
         name: str = "",
         need: int = 0,
         above: bool = False,
@@ -994,7 +986,7 @@ class Place:
         #: Whose slots or capacity is short; excludes `pool`.
         self.agent: AgentRow | None = agent
         #: What is short, if it is not an agent's.
-        self.pool: PoolRow | RateRow | None = pool
+        self.pool: PoolRow | None = pool
         #: The resource, or "" for slots.
         self.name: str = name
         #: How much is needed; 0 for slots.
@@ -1278,6 +1270,10 @@ class StartLimit(ABC):
     A *kernel* is a `KernelState`, which stands above this file.
     """
 
+    #: Whether it is asked only once an agent has room, since all else is there: then
+    #: who need not wait starts, but for the word of a policy.
+    waits_for_room: ClassVar[bool] = False
+
     @property
     def is_timed(self) -> bool:
         """Whether somebody waits for it who may start once some time has passed."""
@@ -1315,6 +1311,32 @@ class StartLimit(ABC):
     def leaves(self, kernel: Any, bucket: Bucket, taken: Mapping[str, int]) -> bool:
         """Whether a task of *bucket* could start, if nothing but *taken* were held."""
 
+    def out(self) -> dict[str, Any]:
+        """What a snapshot says of it: of JSON, by names that are its own."""
+        return {}
+
+    def back(self, told: Mapping[str, Any]) -> None:  # noqa: B027 - most need none
+        """Be again what `out` has told: it is part of *told*."""
+
+    def check(self, faults: list[str]) -> None:  # noqa: B027 - most need none
+        """Add to *faults* what is wrong with its state."""
+
+
+class TimedLimit(StartLimit):
+    """One that has room again after a time: those who wait stand at its windows."""
+
+    @abstractmethod
+    def wake(self, kernel: Any, window: WindowRow, now: int) -> None:
+        """The time of *window* has come: wake the first who waits there."""
+
+    @abstractmethod
+    def words(self, short: Shortage, now: int, holders: tuple[str, ...]) -> Blocker:
+        """Say *short* in words, with when it passes, and what helps."""
+
+    @abstractmethod
+    def waits(self, bucket: Bucket, many: int, now: int) -> Iterable[tuple[int, str]]:
+        """Nanoseconds until *many* of *bucket* may have started, and what says so."""
+
 
 class Bucket:
     """
@@ -1351,7 +1373,6 @@ class Bucket:
         "open",
         "parked",
         "quota_route",
-        "rates",
         "refusal",
         "room",
         "route",
@@ -1442,8 +1463,6 @@ class Bucket:
         self.limits: tuple[StartLimit, ...] = ()
         #: What its tasks hold while they may write: see `_scopes`. None: nobody asked.
         self.locks: tuple[LockRow, ...] | None = None
-        #: Those whose tokens its tasks take when they start.
-        self.rates: tuple[RateRow, ...] = ()
         #: The version for which an agent is known that can do its tasks.
         self.checked: int = -1
         #: The agent, where router and allocator need not be asked again.
@@ -1729,7 +1748,7 @@ class PoolView:
 
 
 #: Whom a timer is for.
-Timed: TypeAlias = TaskRow | AgentRow | RetainedEvent | RateRow | WindowRow
+Timed: TypeAlias = TaskRow | AgentRow | RetainedEvent | WindowRow
 #: `(when, number, kind, row, attempt)`; the kinds are in `_queue`.
 Timer: TypeAlias = tuple[int, int, int, Timed, int]
 

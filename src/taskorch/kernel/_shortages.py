@@ -65,7 +65,6 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     bucket.bounds = _limits.bounds_of(kernel, whose)
     bucket.charges.clear()
     bucket.soft = any(kernel.pools[name].beyond for name, _ in bucket.bounds)
-    bucket.rates = _limits.rates_of(kernel, bucket.spec) if kernel.rates else ()
     bucket.agents = [
         agent
         for agent in bucket.matching
@@ -90,7 +89,7 @@ def _is_plain(kernel: KernelState, bucket: Bucket) -> bool:
     """Whether only slots, and quotas, limit the tasks of *bucket*, on one agent."""
     if kernel.watched or kernel.has_accounts or bucket.limits:
         return False
-    if bucket.needs != ((),) or bucket.rates:
+    if bucket.needs != ((),):
         return False
     return len(bucket.agents) == 1 and bucket.agents[0].is_plain
 
@@ -187,7 +186,6 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
         ruling = kernel.deciders.judge(row, now)
         shown = ruling.shown or ruling.denied
         shorts += [Shortage("rules", shown)] if ruling.denied else []
-    shorts += _limits.of_rates(bucket, now)
     for limit in bucket.limits:
         shorts += limit.shortages(kernel, row, now)
     if not agents:

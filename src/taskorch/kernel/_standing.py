@@ -6,7 +6,7 @@ Decisions: 0048, 0120, 0255.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from taskorch.events import (
@@ -231,7 +231,7 @@ def _set_hold(
 # -- quotas: how much all tasks of a type or a run, or all that is of an owner, may
 # have
 
-# How many of them start in a time is no pool: see `_limits`.
+# How many of them start in a time is no pool: see `_rates`.
 #
 # A quota is a pool for each resource that it bounds, and one for how many run.
 # Whoever it is for holds as much of that pool as of the resource itself: so what
@@ -268,8 +268,12 @@ def quotas_changed(kernel: KernelState, event: QuotasChanged, now: int) -> None:
     apply(kernel, event.quotas, now)
 
 
-def apply(kernel: KernelState, quotas: Iterable[Change], now: int) -> None:
+def apply(kernel: KernelState, quotas: Sequence[Change], now: int) -> None:
     """Set *quotas*: what is held already by those whom they are for counts."""
+    if not quotas:
+        return
+    from taskorch.kernel import _rates  # noqa: PLC0415 - few have quotas
+
     held = _held(kernel)
     _discharge(kernel, held)
     # A new mapping, so that caches made from the old one are seen to be old.
@@ -285,10 +289,10 @@ def apply(kernel: KernelState, quotas: Iterable[Change], now: int) -> None:
                 total, beyond = (UNLIMITED, UNLIMITED - units) if soft else (units, 0)
                 pools[name] = PoolRow(name, total, beyond)
                 bounds.append((name, what))
-        _limits.change_rate(kernel, (kind, subject), dict(limits), now)
         if limits:
             kernel.quotas[kind, subject] = tuple(bounds)
     kernel.pools = pools
+    _rates.change(kernel, [((k, who), dict(limits)) for k, who, limits in quotas], now)
     _move_runs(kernel)
     _charge(kernel, held)
     kernel.agents_version += 1
@@ -318,10 +322,12 @@ def recharge(kernel: KernelState) -> None:
 
 def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
     """The limits of the quota of *whose*; none, if there is no quota."""
+    from taskorch.kernel import _rates  # noqa: PLC0415 - few have quotas
+
     bounds = kernel.quotas.get(whose, ())
     pools = kernel.pools
     found = [(what, pools[name].total - pools[name].beyond) for name, what in bounds]
-    return tuple(sorted((*found, *_limits.limits_of(kernel, whose))))
+    return tuple(sorted((*found, *_rates.limits_of(kernel, whose))))
 
 
 def meaning_of(pool: PoolRow) -> tuple[str, str, str]:

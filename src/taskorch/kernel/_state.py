@@ -33,7 +33,6 @@ from taskorch.kernel._rows import (
     Entry,
     Leak,
     PoolRow,
-    RateRow,
     Record,
     RetainedEvent,
     Share,
@@ -565,7 +564,6 @@ class KernelState:
         "pools",
         "queued",
         "quotas",
-        "rates",
         "retained",
         "retries_exhausted",
         "retries_recovered",
@@ -718,9 +716,6 @@ class KernelState:
         self.above: list[Entry] = []
         #: The one of `above` whose turn it is.
         self.last: Bucket | None = None
-        #: Of each whose quota says so, how many may start in a time. Checked:
-        #: `check_rates`.
-        self.rates: dict[tuple[str, str], RateRow] = {}
         #: What people hold by hand, by its id; the `claims` have none yet. Checked:
         #: `check_books`.
         self.allocations: dict[str, AllocationRow] = {}
@@ -1013,9 +1008,7 @@ class KernelState:
         """Whether nothing can proceed without input from outside."""
         if self.active or self.delayed:
             return False
-        # A token comes by itself, and so does a time.
-        tokens = any(rate.is_awaited() for rate in self.rates.values())
-        return not (tokens or any(limit.is_timed for limit in self.limits))
+        return not any(limit.is_timed for limit in self.limits)
 
     def waits_for_leaks(self) -> bool:
         """Whether what is queued may start once attempts end that would not stop."""

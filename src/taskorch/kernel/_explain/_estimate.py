@@ -17,7 +17,7 @@ from taskorch.kernel._dependencies import (
 from taskorch.kernel._explain._holders import Holders, ahead, shares_by_hand
 from taskorch.kernel._explain._parents import how
 from taskorch.kernel._explain._people import wait_of
-from taskorch.kernel._rows import AgentRow, TaskRow
+from taskorch.kernel._rows import AgentRow, TaskRow, TimedLimit
 from taskorch.kernel._state import KernelState
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
@@ -117,12 +117,14 @@ class _Guess:
         seconds = self._ready(row)
         if short & {"slot", "agent", "resource"} or row.state is _S.QUEUED:
             seconds = max(seconds, self._queue(row, short - {"rate"}))
-        for rate in row.bucket.rates:
+        for limit in row.bucket.limits:
+            if not isinstance(limit, TimedLimit):
+                continue
             before = ahead(row.bucket, row) if row.state is _S.QUEUED else 0
-            wait = rate.wait(self._now, 1 + (before or 0)) / NS
-            if wait > seconds:
-                seconds = wait
-                self._notes.append(f"{rate.per_second / 1e6:g} may start in a second")
+            for wait, words in limit.waits(row.bucket, 1 + (before or 0), self._now):
+                if wait / NS > seconds:
+                    seconds = wait / NS
+                    self._notes.append(words)
         return seconds
 
     def _above(self, row: TaskRow) -> list[TaskRow]:

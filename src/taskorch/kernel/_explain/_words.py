@@ -12,18 +12,16 @@ from taskorch.kernel._backfill import length_of
 from taskorch.kernel._explain import _holds
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._rows import (
-    LIMIT,
     PURSE,
     QUOTA,
     SCOPE,
-    TOKEN,
     WHOLE,
     AgentRow,
-    RateRow,
     Shortage,
     ShortageKind,
     TaskRow,
     UnitGroup,
+    WindowRow,
     without_quotas,
 )
 from taskorch.kernel._shortages import returning
@@ -122,20 +120,6 @@ class Wording:
         remedy = Remedy("policy", words, (self._row.id,), "governance")
         detail = f"Policies do not let it start: {short.name}."
         return Blocker("policy", detail, "governance", remedies=(remedy,))
-
-    def _rate(self, short: Shortage) -> Blocker:
-        rate = short.pool
-        assert isinstance(rate, RateRow)  # noqa: S101 - see `_limits.of_rates`
-        kind, _, who = rate.name.partition("=")
-        burst, seconds = rate.total // TOKEN, (short.until_ns - self._now) / NS
-        more = f" ({burst:,} at one moment)" if burst > 1 else ""
-        left = in_words(seconds)
-        detail = (
-            f"The quota of {kind} {who!r} lets {rate.per_second / 1e6:g} start "
-            f"in a second{more}: the next may in {left}."
-        )
-        remedy = Remedy("wait", f"Wait for {left}.", seconds=seconds)
-        return Blocker("rate", detail, rate.name, until=seconds, remedies=(remedy,))
 
     def _nobody(self, short: Shortage) -> Blocker:
         reason = self._bucket.match_reason
@@ -400,18 +384,12 @@ class Wording:
             remedies=(remedy,),
         )
 
-    def _limit(self, short: Shortage) -> Blocker:
-        """Whoever added the limit says why."""
-        assert short.pool is not None  # noqa: S101 - what is held of it stands there
-        until = max(0.0, (short.until_ns - self._now) / NS)
-        name = short.pool.name.removeprefix(LIMIT)
-        held = self._holders_of(short.pool.name, max(1, short.missing))
-        words = f"Limit {name} must allow it: it is asked again in {in_words(until)}, "
-        words += "and whenever some of it comes back."
-        remedy = Remedy("wait", words, seconds=until)
-        amounts = short.need / 1e6, short.have / 1e6, _names(held)
-        fields = name, *amounts
-        return Blocker("limit", short.name, *fields, until=until, remedies=(remedy,))
+    def _window(self, short: Shortage) -> Blocker:
+        """The limit that closed it says why."""
+        window = short.pool
+        assert isinstance(window, WindowRow)  # noqa: S101 - see `TimedLimit`
+        held = self._holders_of(window.name, max(1, short.missing))
+        return window.limit.words(short, self._now, _names(held))
 
     # -- resource is written -----------------------------------------------------------
 
@@ -487,7 +465,7 @@ class Wording:
         "slot": _slot,
         "veto": _veto,
         "rules": _rules,
-        "rate": _rate,
+        "rate": _window,
         "capability": _nobody,
         "lost": _lost,
         "draining": _draining,
@@ -504,7 +482,7 @@ class Wording:
         "scope": _scope,
         "turn": _turn,
         "budget": _budget,
-        "limit": _limit,
+        "limit": _window,
     }
 
 
