@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.integration.tools import eventually, part
 
 from taskorch import TaskOrchestrator
 from taskorch.cli import main
@@ -82,3 +83,36 @@ def test_a_workflow_in_a_file_says_when_it_runs(tmp_path, capsys, monkeypatch):
     assert main(["run", "etl.json"]) == 0
     assert "taskorch schedules JOURNAL add etl" in capsys.readouterr().err
     assert said(capsys, "j.db", *add, "--program", "true")[0] == 2
+
+
+def broken() -> None:
+    raise ValueError("no rows")
+
+
+def test_what_is_wrong_is_one_sentence_on_each_face(tmp_path, capsys, monkeypatch):
+    """Health, `schedules`, the overview, `top`: while it runs, and when nobody does."""
+    service = pytest.importorskip("taskorch.frontends.service")
+    token = service.new_token()
+    monkeypatch.setenv("TASKORCH_TOKEN", token)
+    journal = str(tmp_path / "j.db")
+
+    def verdict(place):
+        main(["top", place, "--once"])
+        return capsys.readouterr().out
+
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("nightly", "@yearly", broken)
+        made = orch.schedules.trigger("nightly")
+        sentence = f"{made} failed: ValueError: no rows"
+        eventually(lambda: orch.schedules.status("nightly").failing == sentence)
+        assert f"nightly: {sentence}" in part(orch, "schedules").detail
+        with service.serve(
+            service.create_app(orch, token=token, page=True), port=0
+        ) as api:
+            assert sentence in said(capsys, api.url)[1].out
+            eventually(lambda: "1 schedule did not end well" in verdict(api.url))
+    assert sentence in said(capsys, journal)[1].out
+    assert "1 schedule did not end well" in verdict(journal)
+    # What is removed is not broken any more.
+    assert said(capsys, journal, "remove", "nightly")[0] == 0
+    assert "did not end well" not in verdict(journal)

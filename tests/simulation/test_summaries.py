@@ -3,6 +3,8 @@ Each sentence of a summary equals what a fold of all events by another model say
 
 The worlds have schedules with rates from a minute to a month, failures, re-runs, skips
 and deaths of the orchestrator. The model is slow and plain: it looks at all events anew.
+Beside the lines of runs, which the dashboard, `top`, `runs` and MCP read, it judges what
+the health says of schedules, what `schedules` says, and what people are sent.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from random import Random
 from statistics import median
 
 import pytest
+from tests.tools.programs import tell
 
 from taskorch import Task, Workflow
 from taskorch.events import (
@@ -41,8 +44,14 @@ ENDS = (
 USUAL = 20
 
 
-def world(seed):
-    """A world of chance; what happens in it; and the moments to look at."""
+def world(seed):  # noqa: C901 - one world
+    """
+    A world of chance.
+
+    Returns:
+        What happened in it; how its health was, and what people had been sent, at
+        random moments, of each with the number of events before; and its source.
+    """
     random = Random(seed)
     rate = random.choice(RATES)
     sim = Simulation()
@@ -73,13 +82,23 @@ def world(seed):
         if sim.is_up:
             sim.crash(random.uniform(0.1, 2.5) * rate)
 
+    messages, looks = [], []
+    health = tell(sim, messages.append)
+
+    def look_at_health():
+        if sim.is_up:
+            looks.append((len(sim.events), health("schedules"), list(messages)))
+
     length = 14 * rate
     for _ in range(random.randrange(8)):
         sim.at(random.uniform(0, length), again)
     for _ in range(random.randrange(3)):
         sim.at(random.uniform(0, length), dies)
+    for _ in range(12):
+        sim.at(random.uniform(0, length), look_at_health)
     sim.run(until=length)
-    return sim.events, random
+    look_at_health()
+    return sim.events, looks, random
 
 
 class Model:
@@ -151,6 +170,27 @@ class Model:
         took = [self.seconds(key, now) for key in good[:USUAL]]
         return median(took) if took else None
 
+    def bad(self, name):
+        """The runs of the latest ticks in which something failed, the latest first."""
+        bad = []
+        for _, _, key in sorted(self.runs.get(name, ()), reverse=True):
+            if self.open(key):
+                bad.append(key)
+            elif self.is_good(key):
+                break
+        return bad
+
+    def failing(self, name):
+        """The sentence on a schedule that is not well; "": it is."""
+        bad = self.bad(name)
+        if not bad:
+            return ""
+        *_, last = [
+            each for stem, each in self.failures.items() if key_of(stem) == bad[0]
+        ]
+        text = f"{last.task_id} failed: {last.error_type}: {last.message}"
+        return text + f" ({len(bad):,} in a row)" * (len(bad) > 1)
+
     def open(self, key):
         return {stem for stem in self.failures if key_of(stem) == key}
 
@@ -181,6 +221,7 @@ def compare(events, moments, random):
             assert cause.last.timestamp() == pytest.approx(max(ends))
             assert {*cause.tasks} <= {e.task_id for e in model.failures.values()}
         for name, ticks in model.runs.items():
+            assert str(index.standing(name)) == model.failing(name)
             latest = index.latest(name)
             assert latest is not None
             assert latest.run_id == max(ticks)[2], name
@@ -200,14 +241,35 @@ def compare(events, moments, random):
                     assert stem_of(row["error"]["task"]) == own[-1]
 
 
+def compare_health(events, looks):
+    """The health, and whom people were told of, beside the model."""
+    for moment, check, messages in looks:
+        model = Model(events[:moment])
+        texts = {name: model.failing(name) for name in model.runs}
+        bad = [f"{name}: {text}" for name, text in texts.items() if text]
+        said = [
+            part for part in check.detail.split("; ") if " did not happen" not in part
+        ]
+        assert sorted(filter(None, said)) == sorted(bad)
+        assert check.status == ("degraded" if check.detail else "ok")
+        open_ones = {}
+        for message in messages:
+            if message["message_type"] == "failure":
+                open_ones[message["schedule"]] = message
+            elif message["message_type"] == "recovered":
+                assert open_ones.pop(message["schedule"])
+        assert {name for name in texts if texts[name]} <= {*open_ones}
+
+
 def look(seeds, each):
     looked = 0
     for seed in seeds:
-        events, random = world(seed)
+        events, looks, random = world(seed)
         count = min(each, len(events))
         moments = sorted(random.sample(range(1, len(events) + 1), count))
         try:
             compare(events, moments, random)
+            compare_health(events, looks)
         except AssertionError as error:
             error.add_note(f"world {seed}")
             raise

@@ -23,6 +23,7 @@ from taskorch.events import (
     TaskSubmitted,
     signal_name,
 )
+from taskorch.model import HealthCheck
 from taskorch.protocols import DriverView, Entry, Projection, Tick
 from taskorch.runtime._notices import is_accounted_for
 
@@ -215,7 +216,6 @@ class _AtOnce(TroubleTeller):
 
     def _put(self, take: Callable[..., object], subject: Any) -> None:
         self._guarded(take, subject)
-        self._guarded(self._look_at_runs, None)
 
     def _has_failed(self, event: TaskFailed) -> None:
         """Nobody in this world has a handle, and so nobody was given the error."""
@@ -225,6 +225,20 @@ class _AtOnce(TroubleTeller):
             self.failed(event.task_id, error, event.at_ns)
 
 
-def tell(simulation: Simulation, take: Callable[[Message], None]) -> None:
-    """Have *take* called with what `orch.notify` sends of troubles, in each life."""
-    simulation.each_life(lambda: _AtOnce(simulation, take))
+def tell(
+    simulation: Simulation, take: Callable[[Message], None]
+) -> Callable[[str], HealthCheck]:
+    """
+    Have *take* called with what `orch.notify` sends of troubles, in each life.
+
+    Returns:
+        What says how a part of the health is, by its name, in the life at hand.
+    """
+    lives: list[_AtOnce] = []
+    simulation.each_life(lambda: lives.append(_AtOnce(simulation, take)))
+
+    def health(component: str) -> HealthCheck:
+        checks = [check() for check in lives[-1]._rt.health_checks]
+        return next(check for check in checks if check.component == component)
+
+    return health

@@ -6,7 +6,7 @@ happen. It is a line of the log, a part of the health, and a message to each rec
 `TaskOrchestrator.notify`. What is in trouble is read from the tasks as an orchestrator
 starts: so what a crash kept from being sent is sent by the next life.
 
-Decision: 0122.
+Decisions: 0122, 0287.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -25,7 +24,6 @@ from taskorch._telling.causes import telling_of
 from taskorch.errors import (
     DependencyFailedError,
     NotRunningError,
-    UnknownTaskError,
 )
 from taskorch.events import (
     AlertCleared,
@@ -33,6 +31,7 @@ from taskorch.events import (
     BudgetChanged,
     BudgetLow,
     ComponentFailed,
+    ExtensionKept,
     PolicyViolated,
     ScheduleFired,
     ScheduleSkipped,
@@ -41,6 +40,9 @@ from taskorch.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskResumed,
+    TaskSubmitted,
+    TaskSuspended,
     TaskUnblocked,
     signal_name,
 )
@@ -48,10 +50,12 @@ from taskorch.kernel import DENIED, moves_of
 from taskorch.kit.fence import log_of
 from taskorch.kit.interrupts import begin_thread
 from taskorch.kit.limits import NS
+from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import outcome, stamp
 from taskorch.model import FailureCause, HealthCheck, TaskState
-from taskorch.model.ids import has_number, in_run, number_of, stem_of
+from taskorch.model.ids import has_number, number_of, stem_of
+from taskorch.reading._runs import RunIndex
 from taskorch.runtime import is_accounted_for, schedule_of
 from taskorch.runtime._questions import failure_of
 
@@ -67,7 +71,6 @@ _ALERTS_LOG: Final = log_of("taskorch.alerts")
 _GOVERNANCE_LOG: Final = log_of("taskorch.governance")
 
 Kind: TypeAlias = Literal["schedule", "run", "task"]
-_KINDS: Final[tuple[Kind, ...]] = ("schedule", "run", "task")
 #: An error's name, and what it says, without what differs from task to task.
 Cause: TypeAlias = tuple[str, str]
 
@@ -76,9 +79,7 @@ Cause: TypeAlias = tuple[str, str]
 AGE: Final = 86_400.0
 #: Seconds until slots that are passed over for one reason are told again.
 _AGAIN: Final = 3_600.0
-#: Seconds after an end until it is looked whether that was the end of its run; and
-#: between two records of one part that fails.
-_SOON: Final = 0.2
+#: Seconds between two records of one part that fails.
 _PAUSE: Final = 10.0
 #: Troubles that are remembered.
 _MOST: Final = 10_000
@@ -93,28 +94,26 @@ _BADNESS: Final = {"critical": "critical"}
 @attrs.define(eq=False)
 class Trouble:
     """
-    What is in trouble, since when, and why.
+    What was told of a schedule, a run or a task that is in trouble.
 
     Attributes:
         kind: What it is.
         name: The schedule, the run or the task.
         task_id: The first task that failed so.
-        slot: The latest slot that failed; "" of what no schedule made.
-        since_ns: When the first task failed.
-        text: The latest failure, in a line.
-        count: How many failed in a row.
-        tasks: The tasks that failed and have not been mended, and when, in ns.
+        since_ns: When that was.
+        slot_ns: Of a schedule, the latest slot whose run failed.
+        count: How many failed: of a schedule, runs in a row.
+        tasks: The tasks that failed.
         messages: What was told of it, by its causes.
     """
 
     kind: Kind
     name: str
     task_id: str
-    slot: str
     since_ns: int
-    text: str = ""
+    slot_ns: int = 0
     count: int = 0
-    tasks: dict[str, int] = attrs.field(factory=dict[str, int])
+    tasks: set[str] = attrs.field(factory=set[str])
     messages: dict[Cause, dict[str, Any]] = attrs.field(
         factory=dict[Cause, dict[str, Any]]
     )
@@ -122,103 +121,183 @@ class Trouble:
 
 class Troubles:
     """
-    Which schedules, runs and tasks are in trouble.
+    Which schedules, runs and tasks are in trouble, as the lines of runs say.
 
-    It hears of failures and ends in the order of their times, and says what is news:
-    a cause is, once for what it is about; so is the end of what was in trouble.
+    What is news is said here: a cause is, once for what it is about; so is the end of
+    what was in trouble. Any thread may ask.
     """
 
     def __init__(self) -> None:
-        self.open: dict[tuple[Kind, str], Trouble] = {}
-        #: Of schedules, the latest slot whose work has completed.
-        self._done: dict[str, str] = {}
-        #: Of schedules: the trouble that was heard of when a later slot, which is given
+        #: Of runs of schedules all that happens, and of others what has failed.
+        self._index = RunIndex()
+        self._lock = threading.Lock()
+        #: The number of the last event that was entered, and is not taken.
+        self._entered = 0
+        self._open: dict[tuple[Kind, str], Trouble] = {}
+        #: Of schedules: the trouble that was heard of when a later run, which is given
         #: too, had completed.
         self._late: dict[str, tuple[str, Trouble]] = {}
         #: Of tasks on their own: when each cause was told.
         self._causes: dict[Cause, int] = {}
 
+    def enter(
+        self, seq: int, schedules: Mapping[str, str], rows: Iterable[TaskRow]
+    ) -> None:
+        """
+        Enter what schedules have made, as it is in memory.
+
+        Args:
+            seq: The number of the latest event in it.
+            schedules: The documents of the schedules.
+            rows: The tasks that they have made.
+        """
+        with self._lock:
+            self._entered = seq
+            for key, document in schedules.items():
+                self._index.declare(key, document)
+            self._index.enter_rows(rows)
+
+    def take(self, event: Any) -> None:
+        """Something has happened to what a schedule has made, or to what has failed."""
+        with self._lock:
+            if event.seq > self._entered:
+                self._index.take(event)
+
+    def mend(self, stem: str) -> None:
+        """A task has completed in an earlier life."""
+        with self._lock:
+            self._index.mend(stem)
+
     def failed(
         self,
         key: tuple[Kind, str],
         task_id: str,
-        slot: str,
-        cause: Cause,
+        error: tuple[str, str],
         at_ns: int,
-        message: str,
+        *,
+        is_past: bool = False,
     ) -> Trouble | None:
         """
-        A task has failed with *message*; the trouble, if its cause is news.
+        A task has failed with the type and message of an *error*.
 
-        That one failed since another did, as a map does after its calls, is no news and
-        no failure more. It is over already if a later slot of the schedule has
-        completed; what else fails so before that slot is the same trouble.
+        In the *past*, what a later run of the schedule has made up for is no trouble,
+        whatever has failed since.
+
+        Returns:
+            The trouble, if its cause is news. That one failed since another did, as a
+            map does after its calls, is none. It is over already if a later run of the
+            schedule has completed; what else fails so before that is the same trouble.
         """
-        kind, name = key
-        if kind == "task":
-            # The same cause is one trouble, whichever task it is.
-            since = self._causes.get(cause)
-            if since is not None and at_ns - since < AGE * NS:
-                return None
-            self._causes.pop(cause, None)
-            _remember(self._causes, cause, at_ns)
-        done = self._done.get(name, "") if kind == "schedule" else ""
-        if _time(slot) < _time(done):
-            over, trouble = self._late.get(name, ("", None))
-            if trouble is None or over != done:
-                trouble = Trouble(kind, name, task_id, slot, at_ns)
-                _remember(self._late, name, (done, trouble))
-        else:
-            trouble = self.open.get(key)
-            if trouble is None:
-                trouble = Trouble(kind, name, task_id, slot, at_ns)
-                _remember(self.open, key, trouble)
-        trouble.slot = max(trouble.slot, slot, key=_time)
-        before = trouble.tasks.get(task_id)
-        trouble.tasks[task_id] = at_ns
-        if cause[0] == DependencyFailedError.__name__ and trouble.messages:
+        cause = FailureCause.common(task_id, *error)
+        is_own = error[0] != DependencyFailedError.__name__
+        with self._lock:
+            self._index.note_failure(task_id, at_ns, error, is_own=is_own)
+            trouble = self._about(key, task_id, cause, at_ns, is_past=is_past)
+        if trouble is None:
             return None
-        trouble.text = f"{task_id} failed: {cause[0]}: {message}".removesuffix(": ")
-        # One that failed as an orchestrator began may be found, and heard of later.
-        trouble.count += before != at_ns
+        stem = stem_of(task_id)
+        is_more = stem not in trouble.tasks
+        trouble.tasks.add(stem)
+        if not is_own and trouble.messages:
+            return None
+        if key[0] != "schedule":
+            trouble.count += is_more
         if cause in trouble.messages:
             return None
         trouble.messages[cause] = {}
         return trouble
 
-    def completed(self, schedule: str, slot: str) -> Trouble | None:
-        """What a schedule made for *slot* has completed; the trouble that is over."""
-        done = max(slot, self._done.get(schedule, ""), key=_time)
-        _remember(self._done, schedule, done)
-        trouble = self.open.get(("schedule", schedule))
-        if trouble is None or _time(slot) < _time(trouble.slot):
-            return None
-        return self.open.pop(("schedule", schedule))
+    def _about(
+        self,
+        key: tuple[Kind, str],
+        task_id: str,
+        cause: Cause,
+        at_ns: int,
+        *,
+        is_past: bool,
+    ) -> Trouble | None:
+        """The trouble that a failure is of; None: the same was told of another task."""
+        kind, name = key
+        new = Trouble(kind, name, stem_of(task_id), at_ns)
+        if kind == "task":
+            since = self._causes.get(cause)
+            if since is not None and at_ns - since < AGE * NS:
+                return None
+            self._causes.pop(cause, None)
+            _remember(self._causes, cause, at_ns)
+        if kind == "schedule":
+            good, bad = self._index.standing(name)
+            is_open = any(new.task_id in line.errors for line in bad)
+            if good is not None and not is_open and (is_past or not bad):
+                over, late = self._late.get(name, ("", new))
+                if over != good.run_id:
+                    late = new
+                    _remember(self._late, name, (good.run_id, late))
+                late.count += 1
+                return late
+            new.count = max(1, len(bad))
+            new.slot_ns = max((line.slot_ns for line in bad), default=0)
+        trouble = self._open.get(key)
+        if trouble is None:
+            _remember(self._open, key, new)
+            return new
+        if kind == "schedule":
+            trouble.count, trouble.slot_ns = new.count, new.slot_ns
+        return trouble
 
-    def mended(self, task_id: str, run: str) -> Trouble | None:
-        """
-        A task has been run again, and completed; the trouble that is over.
+    def over(self, key: tuple[Kind, str]) -> Trouble | None:
+        """The trouble of *key*, if there was one, and nothing is wrong any more."""
+        kind, name = key
+        with self._lock:
+            trouble = self._open.get(key)
+            if trouble is None:
+                return None
+            if kind == "schedule":
+                good, bad = self._index.standing(name)
+                is_bad = bool(bad) or good is None or good.slot_ns < trouble.slot_ns
+            else:
+                is_bad = any(stem in self._index.broken for stem in trouble.tasks)
+            return None if is_bad else self._open.pop(key)
 
-        *run* is the run of a workflow that it is of, or "".
-        """
-        key: tuple[Kind, str] = ("run", run) if run else ("task", task_id)
-        trouble = self.open.get(key)
-        if trouble is None or task_id not in trouble.tasks:
-            return None
-        del trouble.tasks[task_id]
-        return None if trouble.tasks else self.open.pop(key)
+    def is_open(self, trouble: Trouble) -> bool:
+        """Whether it is not over."""
+        return self._open.get((trouble.kind, trouble.name)) is trouble
 
-    def of(self, *kinds: Kind, now_ns: int) -> list[Trouble]:
-        """Those of some kinds that still count."""
-        for key, trouble in list(self.open.items()):
-            if key[0] != "schedule" and now_ns - trouble.since_ns > AGE * NS:
-                self.open.pop(key, None)
-        return [each for each in list(self.open.values()) if each.kind in kinds]
+    def told(self, now_ns: int) -> list[Trouble]:
+        """What was told, and still counts."""
+        with self._lock:
+            for key, trouble in list(self._open.items()):
+                if key[0] != "schedule" and now_ns - trouble.since_ns > AGE * NS:
+                    self._open.pop(key, None)
+            return list(self._open.values())
 
+    def ended(self, run_id: str, at_ns: int) -> tuple[str, int] | None:
+        """What a run came to that ended just then, and how many failures it allowed."""
+        with self._lock:
+            line = self._index.lines.get(run_id)
+            if line is None or line.ended_ns != at_ns:
+                return None
+            return line.state, line.allowed
 
-def _time(slot: str) -> str:
-    """A slot in the form in which later ones are greater."""
-    return slot.removesuffix("Z")
+    def of_schedule(self, name: str) -> str:
+        """What is wrong with a schedule; "": nothing, as far as its runs say."""
+        with self._lock:
+            return str(self._index.standing(name))
+
+    def of_schedules(self) -> list[str]:
+        """What is wrong with each schedule with which anything is."""
+        with self._lock:
+            standing = {
+                each: self._index.standing(each) for each in self._index.schedules
+            }
+            return [f"{name}: {each}" for name, each in standing.items() if each.bad]
+
+    def of_runs(self, now_ns: int) -> list[str]:
+        """What is wrong with each run of which nobody was given the error."""
+        runs = [each for each in self.told(now_ns) if each.kind == "run"]
+        with self._lock:
+            latest = self._index.latest_failure
+            return [f"{each.name}: {latest(each.tasks)}" for each in runs]
 
 
 def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
@@ -273,8 +352,10 @@ class TroubleTeller:
         self._low: dict[str, tuple[int, dict[str, Any]]] = {}
         #: Policies that were violated lately, whose alerts are not over.
         self._violations: dict[str, _Violated] = {}
-        #: Runs of schedules of which a task has ended: when to look at them.
-        self._runs: dict[str, float] = {}
+        #: What was in trouble as of an event, for those who ask before the start.
+        self._still: tuple[int, Troubles] | None = None
+        #: The names of schedules; None: nobody has looked yet.
+        self._names: tuple[str, ...] | None = None
         #: What was said of parts and slots, and when.
         self._said: dict[str, float] = {}
         self._queue: queue.SimpleQueue[tuple[Callable[..., object], Any] | None] = (
@@ -291,6 +372,10 @@ class TroubleTeller:
             TaskCompleted: self._ended,
             TaskCancelled: self._ended,
             TaskFailed: self._ended,
+            TaskSubmitted: self._moved,
+            TaskSuspended: self._moved,
+            TaskResumed: self._moved,
+            ExtensionKept: self._troubles.take,
             AlertRaised: self._alert,
             AlertCleared: self._alert,
             BudgetLow: self._budget_low,
@@ -317,7 +402,7 @@ class TroubleTeller:
 
         def join(_: None) -> None:
             self.notifiers.append(notifier)
-            for trouble in self._troubles.of(*_KINDS, now_ns=self._rt.now()):
+            for trouble in self._troubles.told(self._rt.now()):
                 for message in trouble.messages.values():
                     if message:
                         notifier.tell(message)
@@ -345,6 +430,18 @@ class TroubleTeller:
         """See `taskorch.runtime._notices.Told`."""
         self._put(self._note_refused, (schedule, error, self._rt.now()))
 
+    def failing(self, schedule: str) -> str:
+        """See `taskorch.runtime._notices.Told`."""
+        if self._thread is not None:
+            return self._troubles.of_schedule(schedule)
+        # Nobody listens yet, as in a command that looks into a journal.
+        with self._rt.lock:
+            seq = self._rt.kernel.seq
+            if self._still is None or self._still[0] != seq:
+                self._still = seq, Troubles()
+                self._enter(self._still[1])
+            return self._still[1].of_schedule(schedule)
+
     def close(self) -> None:
         """See `taskorch.runtime._notices.Told`."""
         self._is_closed = True
@@ -361,13 +458,26 @@ class TroubleTeller:
             self._put(self._takes[type(event)], event)
 
     def _is_of_interest(self, event: Any) -> bool:
-        """Whether it may begin or end a trouble: most ends of tasks do not."""
-        if not isinstance(event, TaskCompleted | TaskCancelled | TaskFailed):
+        """Whether it may begin or end a trouble: most of what tasks do does not."""
+        if type(event) is ExtensionKept:
+            is_ours = event.extension == SCHEDULES
+            if is_ours:
+                self._names = (*self._all_names(), event.key)
+            return is_ours
+        if not isinstance(event, TaskEvent):
             return True
         name = event.task_id
-        if has_number(name) or name in self._judged:
+        if name.startswith(self._all_names()) and self._schedule_of(name)[0]:
             return True
-        return bool(self._schedule_of(name)[0])
+        if isinstance(event, TaskBlocked | TaskUnblocked):
+            return True
+        is_end = isinstance(event, TaskCompleted | TaskCancelled | TaskFailed)
+        return is_end and (has_number(name) or name in self._judged)
+
+    def _all_names(self) -> tuple[str, ...]:
+        if self._names is None:
+            self._names = (*self._rt.kernel.kept.get(SCHEDULES, ()),)
+        return self._names
 
     def _schedule_of(self, task_id: str) -> tuple[str, str]:
         """The schedule that made a task, and the slot; "" if none did."""
@@ -389,19 +499,16 @@ class TroubleTeller:
     def _loop(self) -> None:
         while True:
             times = [each.until for each in self._violations.values()]
-            soon = min([*self._runs.values(), *times], default=None)
+            soon = min(times, default=None)
             seconds = None if soon is None else max(0.0, soon - monotonic())
             try:
                 item = self._queue.get(timeout=seconds)
             except queue.Empty:
-                self._guarded(self._look_at_runs, None)
                 self._guarded(self._look_at_policies, None)
                 continue
             if item is None:
                 break
             self._guarded(*item)
-        self._runs = dict.fromkeys(self._runs, 0.0)
-        self._guarded(self._look_at_runs, None)
         for notifier in self.notifiers:
             notifier.close()
 
@@ -422,71 +529,64 @@ class TroubleTeller:
         self, task_id: str, error: tuple[str, str], at_ns: int, *, is_told: bool
     ) -> Trouble | None:
         """A task has failed; what it is about, if that is news."""
-        schedule, slot = self._schedule_of(task_id)
-        stem, run = stem_of(task_id), self._rt.directory.run_of(task_id)
-        key: tuple[Kind, str] = ("task", stem)
-        if schedule:
-            key = "schedule", schedule
-        elif run:
-            key = "run", run
-        cause = FailureCause.common(task_id, *error)
-        trouble = self._troubles.failed(key, stem, slot, cause, at_ns, error[1])
+        trouble = self._troubles.failed(
+            self._key(task_id), task_id, error, at_ns, is_past=not is_told
+        )
         if trouble is not None and is_told:
-            self._tell_failure(trouble, cause, task_id, error)
-            if self._troubles.open.get(key) is not trouble:
+            self._tell_failure(trouble, task_id, error)
+            if not self._troubles.is_open(trouble):
                 self._mended(trouble, "a later slot")
         return trouble
 
+    def _key(self, task_id: str) -> tuple[Kind, str]:
+        """What a task is of: a schedule, or else a run, or nothing but itself."""
+        schedule, _ = self._schedule_of(task_id)
+        if schedule:
+            return "schedule", schedule
+        run = self._rt.directory.run_of(task_id)
+        return ("run", run) if run else ("task", stem_of(task_id))
+
     def _tell_failure(
-        self, trouble: Trouble, cause: Cause, task_id: str, error: tuple[str, str]
+        self, trouble: Trouble, task_id: str, error: tuple[str, str]
     ) -> None:
         about = failure_of(self._rt, task_id) or {"task_id": task_id}
-        whose = f" of the schedule {trouble.name}" if trouble.slot else ""
+        schedule = trouble.name if trouble.kind == "schedule" else None
+        whose = f" of the schedule {schedule}" if schedule else ""
         text = visible(f"task {task_id}{whose} failed: {error[0]}: {error[1]}")
-        schedule = trouble.name if trouble.slot else None
         run = self._rt.directory.run_of(task_id)
         message = self._message(
             "failure", task_id, text, **about, schedule=schedule, run=run
         )
-        trouble.messages[cause] = message
+        trouble.messages[FailureCause.common(task_id, *error)] = message
         self._send(message)
 
     def _ended(self, event: TaskEvent) -> None:
         name = event.task_id
         self._judged.pop(name, None)
-        schedule, slot = self._schedule_of(name)
+        self._moved(event)
+        schedule, _ = self._schedule_of(name)
         run = self._rt.directory.run_of(name)
-        # What versions before this one have kept says that the task of a schedule is of
-        # a run that is called so.
-        if schedule and run not in ("", schedule):
-            # A task of a run, whose end no event tells.
-            self._runs.setdefault(run, monotonic() + _SOON)
-            return
-        if schedule:
-            state = type(event).__name__.removeprefix("Task").lower()
-            # That it failed is said with its traceback.
-            if state != "failed":
-                _LOG.info("schedule %s: %s has %s", schedule, name, _been(state))
-            if state == "completed":
-                self._mended(self._troubles.completed(schedule, slot), name)
-        elif isinstance(event, TaskCompleted):
-            self._mended(self._troubles.mended(stem_of(name), run), name)
+        state = type(event).__name__.removeprefix("Task").lower()
+        # That a task failed is said with its traceback.
+        if schedule and run in ("", schedule) and state != "failed":
+            _LOG.info("schedule %s: %s has %s", schedule, name, _been(state))
+        if not (schedule and run) and state == "completed":
+            self._mended(self._troubles.over(self._key(name)), name)
 
-    def _look_at_runs(self, _: None) -> None:
-        now = monotonic()
-        for run in [run for run, at in self._runs.items() if at <= now]:
-            del self._runs[run]
-            with suppress(UnknownTaskError):
-                status = self._orch.workflows.status(run)
-                state = status.state
-                if not state.is_terminal:
-                    continue
-                schedule, slot = self._schedule_of(in_run(run))
-                level = logging.WARNING if state == "failed" else logging.INFO
-                words = outcome(_been(state), len(status.allowed))
-                _LOG.log(level, "schedule %s: run %s has %s", schedule, run, words)
-                if state == "completed":
-                    self._mended(self._troubles.completed(schedule, slot), run, words)
+    def _moved(self, event: Any) -> None:
+        """Something happened to a task; say so if that ends the run of a schedule."""
+        self._troubles.take(event)
+        schedule, _ = self._schedule_of(event.task_id)
+        run = self._rt.directory.run_of(event.task_id) if schedule else ""
+        ended = self._troubles.ended(run, event.at_ns) if run else None
+        if ended is None:
+            return
+        state, allowed = ended
+        state = "completed" if state == "mended" else state
+        level = logging.WARNING if state == "failed" else logging.INFO
+        words = outcome(_been(state), allowed)
+        _LOG.log(level, "schedule %s: run %s has %s", schedule, run, words)
+        self._mended(self._troubles.over(("schedule", schedule)), run, words)
 
     def _mended(
         self, trouble: Trouble | None, by: str, words: str = "completed"
@@ -499,17 +599,19 @@ class TroubleTeller:
         text = visible(f"{subject} is well again after {many}: {by} has {words}")
         _LOG.info("%s", text)
         if any(trouble.messages.values()):
-            schedule = trouble.name if trouble.slot else None
+            schedule = trouble.name if trouble.kind == "schedule" else None
             fields = {"task_id": trouble.task_id, "schedule": schedule}
             self._send(self._message("recovered", by, text, **fields))
 
     # -- what waits for a person, and what did not happen --------------------------
 
     def _blocked(self, event: TaskBlocked) -> None:
+        self._moved(event)
         if telling_of("blocked", event.cause).message == "blocked":
             self._note_judged(event.task_id, event.cause, event.reason)
 
     def _unblocked(self, event: TaskUnblocked) -> None:
+        self._moved(event)
         self._judged.pop(event.task_id, None)
 
     def _note_judged(self, task_id: str, cause: str, reason: str) -> None:
@@ -541,6 +643,7 @@ class TroubleTeller:
         self._tell_skipped(schedule, at_ns, 0, reason, f"schedule {schedule}: {reason}")
 
     def _fired(self, event: ScheduleFired) -> None:
+        self._troubles.take(event)
         self._skipped.pop(event.name, None)
         how = "" if event.by == "clock" else f", by {event.by}"
         _LOG.info("schedule %s: %s is made%s", event.name, event.task_id, how)
@@ -709,6 +812,7 @@ class TroubleTeller:
         kernel = self._rt.kernel
 
         def look(_: int) -> list[_Before]:
+            self._enter(self._troubles)
             return list(_before(kernel.tasks.values()))
 
         rows: list[_Before] = self._rt.step(look)
@@ -718,7 +822,6 @@ class TroubleTeller:
             stem_of(row.task_id): row
             for row in sorted(rows, key=lambda row: number_of(row.task_id))
         }
-        whole = _whole(latest.values())
         news: list[tuple[Trouble, _Before]] = []
         for row in rows:
             stem = stem_of(row.task_id)
@@ -729,15 +832,22 @@ class TroubleTeller:
                 if trouble is not None:
                     news.append((trouble, row))
             elif row.state is TaskState.COMPLETED:
-                self._note_completed(stem, row.run, whole)
+                self._troubles.mend(stem)
+                self._troubles.over(self._key(row.task_id))
             elif row.reason and latest[stem] is row:
                 self._note_judged(row.task_id, row.cause, row.reason)
-        in_trouble = self._troubles.of(*_KINDS, now_ns=self._rt.now())
+        in_trouble = self._troubles.told(self._rt.now())
         for trouble, row in news:
             assert row.error is not None  # noqa: S101 - it is one that failed
             cause = FailureCause.common(row.task_id, *row.error)
             if trouble in in_trouble and not trouble.messages.get(cause):
-                self._tell_failure(trouble, cause, row.task_id, row.error)
+                self._tell_failure(trouble, row.task_id, row.error)
+
+    def _enter(self, troubles: Troubles) -> None:
+        """Under the lock of the runtime: enter what schedules have made."""
+        kernel = self._rt.kernel
+        rows = [row for row in kernel.tasks.values() if self._schedule_of(row.id)[0]]
+        troubles.enter(kernel.seq, kernel.kept.get(SCHEDULES, {}), rows)
 
     def _look_at_budgets(self, _: object) -> None:
         """Tell which budgets earlier lives have left low."""
@@ -748,14 +858,6 @@ class TroubleTeller:
 
         for low in self._rt.step(look):
             self._budget_low(low)
-
-    def _note_completed(self, stem: str, run: str, whole: set[str]) -> None:
-        """A task of *run* has completed in an earlier life; so have all of *whole*."""
-        schedule, slot = self._schedule_of(stem)
-        if not schedule:
-            self._troubles.mended(stem, run)
-        elif run in {"", schedule, *whole}:
-            self._troubles.completed(schedule, slot)
 
     # -- telling -------------------------------------------------------------------
 
@@ -779,16 +881,12 @@ class TroubleTeller:
     # -- health --------------------------------------------------------------------
 
     def _schedules_check(self) -> HealthCheck:
-        bad = [
-            f"{each.name}: {each.text}{_in_a_row(each.count)}"
-            for each in self._troubles.of("schedule", now_ns=self._rt.now())
-        ]
+        bad = self._troubles.of_schedules()
         bad += [text.partition(" ")[2] for text in list(self._skipped.values())]
         return _check("schedules", bad)
 
     def _runs_check(self) -> HealthCheck:
-        troubles = self._troubles.of("run", now_ns=self._rt.now())
-        return _check("runs", [f"{each.name}: {each.text}" for each in troubles])
+        return _check("runs", self._troubles.of_runs(self._rt.now()))
 
     def _decisions_check(self) -> HealthCheck:
         tasks = self._rt.kernel.tasks
@@ -838,10 +936,6 @@ def _check(component: str, bad: list[str]) -> HealthCheck:
     return HealthCheck(component, "degraded", visible(detail))
 
 
-def _in_a_row(count: int) -> str:
-    return f" ({count:,} in a row)" if count > 1 else ""
-
-
 def _been(state: str) -> str:
     return f"been {state}" if state == "cancelled" else state
 
@@ -886,11 +980,3 @@ def _low(rows: Iterable[BudgetRow], now: int) -> Iterator[BudgetLow]:
             amounts = [(n, row.spent[n], total) for n, total in row.totals]
             least = max(amounts, key=lambda each: each[1] / each[2])
             yield BudgetLow(0, now, row.name, *least)
-
-
-def _whole(rows: Iterable[_Before]) -> set[str]:
-    """The runs all of whose tasks have completed."""
-    runs: dict[str, set[TaskState]] = {}
-    for row in rows:
-        runs.setdefault(row.run, set()).add(row.state)
-    return {run for run, states in runs.items() if states == {TaskState.COMPLETED}}

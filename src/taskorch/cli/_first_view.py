@@ -44,7 +44,9 @@ SIGNS: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 #: States of tasks that have the sign of another one.
 _LIKE: Final = {"queued": "pending", "retrying": "running", "stuck": "blocked"}
-_BAD: Final = frozenset({"failed", "blocked", "cancelled"})
+_WELL: Final = frozenset({"completed", "mended"})
+#: States of a latest run that is not well though nothing in it failed.
+_UNWELL: Final = frozenset({"blocked", "cancelled"})
 _GOES_ON: Final = frozenset({"running", "pending"})
 _NONE: Final = "-"
 #: The widest name of a schedule; columns of a night.
@@ -128,7 +130,10 @@ def verdict(picture: Picture) -> tuple[str, str]:
         for schedule in nights["schedules"]
         if schedule["latest"]
     ]
-    bad = sum(state in _BAD for state in latest)
+    bad = sum(
+        bool(each["failing"] or (each["latest"] or {}).get("state") in _UNWELL)
+        for each in nights["schedules"]
+    )
     running = sum(state in _GOES_ON for state in latest)
     late = sum(bool(each["late"] or each["trouble"]) for each in nights["schedules"])
     holds = [str(each) for each in picture.stats.holds]
@@ -156,7 +161,7 @@ def verdict(picture: Picture) -> tuple[str, str]:
     points += holds
     words = ""
     if latest:
-        well = len(latest) - bad - running
+        well = sum(state in _WELL for state in latest)
         words = f"The latest run of {well:,} of {counted(len(latest), 'schedule')} "
         words += "completed"
         if running:

@@ -180,6 +180,7 @@ class RunViews:
                         **_standing(status, now),
                         "name": name,
                         "usual": usual,
+                        "failing": str(index.standing(name)),
                         "latest": None if latest is None else latest.to_dict(now_ns),
                         "waiting": 0 if line is None else len(line.waiting),
                         "cells": list(ticks),

@@ -7,7 +7,7 @@ board, which hears every event, keeps a line for each run: its state, its times,
 began it, and those of its tasks that have not completed. What has completed is a
 number, so a run that is over takes a few hundred bytes, however large it was.
 
-Decisions: 0213, 0218, 0279.
+Decisions: 0213, 0218, 0279, 0287.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from itertools import dropwhile, islice
 from operator import attrgetter
 from statistics import median
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -54,7 +54,7 @@ from taskorch.kit.plain import GONE, SCHEDULES, VERSIONS
 from taskorch.kit.ticks import read_progress, ticks_of
 from taskorch.kit.visible import masked
 from taskorch.kit.words import outcome
-from taskorch.model import FailedRun, FailureCause, TaskState
+from taskorch.model import FailedRun, FailureCause, MadeFor, TaskState
 from taskorch.model.ids import (
     first_of,
     makers_of,
@@ -63,6 +63,9 @@ from taskorch.model.ids import (
     stem_of,
 )
 from taskorch.workflows._status import state_of
+
+if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
 
 _S: Final = TaskState
 _NS: Final = 1_000_000_000
@@ -139,6 +142,31 @@ class Broken(NamedTuple):
             "message": self.message,
         }
 
+    def __str__(self) -> str:
+        text = f"{self.task_id} failed: {self.error_type}: {self.message}"
+        return text.removesuffix(": ")
+
+
+class Standing(NamedTuple):
+    """
+    How a schedule stands.
+
+    Attributes:
+        good: The run of the latest tick whose work has completed; None: there is none.
+        bad: The runs of later ticks in which something failed and is not mended, the
+            latest first.
+    """
+
+    good: RunLine | None
+    bad: tuple[RunLine, ...]
+
+    def __str__(self) -> str:
+        if not self.bad:
+            return ""
+        many = len(self.bad)
+        in_a_row = f" ({many:,} in a row)" if many > 1 else ""
+        return f"{self.bad[0].error}{in_a_row}"
+
 
 @attrs.define(eq=False)
 class RunLine:
@@ -203,6 +231,11 @@ class RunLine:
         counts[_S.CANCELLED] = counts.get(_S.CANCELLED, 0) + skipped
         state = state_of(counts, stuck, skipped * (skipped < self.total)).value
         return "mended" if state == "completed" and self.reruns else state
+
+    @property
+    def allowed(self) -> int:
+        """How many of its tasks failed, and might."""
+        return self.counts[ALLOWED]
 
     @property
     def completed(self) -> int:
@@ -296,8 +329,8 @@ class RunLine:
             "total": self.total,
             "completed": self.completed,
             "failed": self.counts[_S.FAILED],
-            "allowed": self.counts[ALLOWED],
-            "outcome": outcome(self.state, self.counts[ALLOWED]),
+            "allowed": self.allowed,
+            "outcome": outcome(self.state, self.allowed),
             "stuck": self.counts[STUCK],
             "reruns": self.reruns,
             "definition": self.definition,
@@ -324,6 +357,7 @@ class ScheduleLine:
     skips: deque[Skip] = attrs.field(factory=lambda: deque[Skip](maxlen=_SKIPS))
     waiting: dict[int, None] = attrs.field(factory=dict[int, None])
     zone: str = "UTC"
+    is_removed: bool = False
 
     def usual(self) -> float | None:
         """
@@ -389,7 +423,8 @@ class RunIndex:
             )
         return self._causes
 
-    def _mend(self, stem: str) -> None:
+    def mend(self, stem: str) -> None:
+        """A task has completed: what failed of it is not open any more."""
         if self.broken.pop(stem, None) is not None:
             self._causes = None
         self._failures.pop(stem, None)
@@ -439,7 +474,7 @@ class RunIndex:
         """
         submitted_ns, started_ns, ended_ns = at
         if state == _S.COMPLETED:
-            self._mend(stem_of(task_id))
+            self.mend(stem_of(task_id))
         line = self._line_for(task_id, run_id, submitted_ns)
         if line is None:
             return None
@@ -457,6 +492,41 @@ class RunIndex:
             self._at_work[line.run_id] = line
         line.ended_ns = max(line.ended_ns, ended_ns) if line.is_over() else 0
         return line
+
+    def enter_rows(self, rows: Iterable[TaskRow]) -> None:
+        """Enter tasks as they are in memory; what has failed, in its order."""
+        failed: list[TaskRow] = []
+        for row in rows:
+            extra, state = row.extra, str(row.state)
+            reason = "" if extra is None else extra.stop_reason
+            if row.state is _S.BLOCKED and extra and extra.blocked_by:
+                state = STUCK
+            elif row.state is _S.CANCELLED and reason.startswith(SKIPPED):
+                state = SKIPPED
+            elif row.state is _S.FAILED and row.bucket.spec.allow_failure:
+                state = ALLOWED
+            elif row.state is _S.FAILED:
+                failed.append(row)
+            times = row.submitted_ns, row.started_ns, row.ended_ns
+            task = row.cargo._task
+            made_for = MadeFor(None if task is None else task.metadata)
+            # What versions before this one have kept says that what a schedule makes is
+            # of a run that is called as the schedule.
+            run = "" if row.run == made_for.schedule else row.run
+            line = self.enter(row.id, run, state, times)
+            if line is None:
+                continue
+            line.tenants.add(row.bucket.spec.owner)
+            if made_for.schedule and made_for.slot and not line.schedule:
+                slot_ns = int(made_for.slot.timestamp()) * _NS
+                self.assign(line, made_for.schedule, slot_ns, "schedule")
+        for row in sorted(failed, key=attrgetter("ended_ns")):
+            extra = row.extra
+            error = (
+                ("", "") if extra is None or extra.error is None else extra.error[:2]
+            )
+            is_own = extra is None or not extra.first_roots
+            self.fail(row.id, row.ended_ns, error, is_own=is_own)
 
     def _line_for(self, task_id: str, run_id: str, at_ns: int) -> RunLine | None:
         """The line of a task that comes; None: it is of no run, and of no schedule."""
@@ -513,7 +583,7 @@ class RunIndex:
 
     def _completed(self, event: TaskCompleted) -> None:
         stem = stem_of(event.task_id)
-        self._mend(stem)
+        self.mend(stem)
         line = self._line_of(event.task_id)
         if line is not None and line.open[stem][0] <= number_of(event.task_id):
             line.complete(stem)
@@ -548,7 +618,7 @@ class RunIndex:
     def _cancelled(self, event: TaskCancelled) -> None:
         line = self._line_of(event.task_id)
         if event.reason == GONE:
-            self._mend(stem_of(event.task_id))
+            self.mend(stem_of(event.task_id))
         if line is not None:
             is_skipped = event.reason.startswith(SKIPPED)
             self._put(line, event, SKIPPED if is_skipped else _S.CANCELLED)
@@ -595,6 +665,23 @@ class RunIndex:
             line.errors.pop(stem, None)
             line.errors[stem] = broken
 
+    def latest_failure(self, stems: Iterable[str]) -> str:
+        """The latest failure of these tasks that is open, and that no other caused."""
+        some = [self.broken[stem] for stem in stems if stem in self.broken]
+        return str(max(some, key=lambda each: (each.is_own, each.at_ns), default=""))
+
+    def note_failure(
+        self, task_id: str, at_ns: int, error: tuple[str, str], *, is_own: bool
+    ) -> None:
+        """A task has failed whose event was taken already, is to come, or never is."""
+        stem = stem_of(task_id)
+        line = self.lines.get(self._elsewhere.get(stem) or first_of(stem))
+        line = self.lines.get(stem) if line is None else line
+        known = self.broken.get(stem)
+        is_over = line is not None and stem not in line.open
+        if not is_over and (known is None or known.at_ns < at_ns):
+            self.fail(task_id, at_ns, error, is_own=is_own)
+
     def _fired(self, event: ScheduleFired) -> None:
         line = self.lines.get(stem_of(event.task_id))
         if line is not None and not line.schedule:
@@ -628,6 +715,7 @@ class RunIndex:
         # What is none of theirs they say themselves.
         with suppress(AttributeError, TypeError, ValueError, UsageError):
             if key == name:
+                self._schedule(name).is_removed = not document
                 zone = json.loads(document).get("zone", "UTC")
                 zone_of(zone)
                 self._schedule(name).zone = zone
@@ -695,6 +783,24 @@ class RunIndex:
         """The run of the latest tick of a schedule, and of that the last one."""
         schedule = self.schedules.get(name)
         return schedule.runs[-1] if schedule is not None and schedule.runs else None
+
+    def standing(self, name: str) -> Standing:
+        """
+        How a schedule stands: it is well if nothing is bad.
+
+        What goes on or was cancelled says nothing, so the runs before it do. Of one
+        that somebody has removed nothing is said.
+        """
+        schedule = self.schedules.get(name)
+        bad: list[RunLine] = []
+        if schedule is None or schedule.is_removed:
+            return Standing(None, ())
+        for line in reversed(schedule.runs):
+            if line.errors:
+                bad.append(line)
+            elif line.state in ("completed", "mended"):
+                return Standing(line, tuple(bad))
+        return Standing(None, tuple(bad))
 
     def nights(
         self, name: str, days: int, until: date | None, now_ns: int

@@ -178,6 +178,10 @@ class Told(Protocol):
         """What is due of a schedule, or of a backfill, was refused."""
         ...
 
+    def failing(self, schedule: str) -> str:
+        """What is wrong with a schedule; "": nothing, as far as its runs say."""
+        ...
+
     def begin(self) -> None:
         """The orchestrator has started."""
         ...

@@ -220,6 +220,10 @@ class ScheduleHost(ABC):
         """Say that a slot of a schedule, or of a backfill, was refused."""
         self.orch.drivers.say(DRIVER, error)
 
+    def failing(self, name: str) -> str:  # noqa: ARG002 - as an orchestrator knows it
+        """What is wrong with a schedule, as far as its runs say; else ""."""
+        return ""
+
 
 class RuntimeHost(ScheduleHost):
     """An orchestrator, as schedules ask it."""
@@ -239,6 +243,11 @@ class RuntimeHost(ScheduleHost):
         teller = self.orch._rt.notices.teller
         if teller is not None:
             teller.refused(name, error)
+
+    def failing(self, name: str) -> str:
+        """What is wrong with a schedule, by the sentence that the health has."""
+        teller = self.orch._rt.notices.teller
+        return "" if teller is None else str(teller.failing(name))
 
     def wall(self) -> int:
         """The time in ns that the system's clock shows."""

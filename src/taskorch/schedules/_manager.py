@@ -677,19 +677,20 @@ class ScheduleManager:
         with self._book.lock:
             entry = self._book.entry(name)
             self._book.forget_ended(entry)
-            return status_of(entry, self._host.wall())
+            failing = self._host.failing(name)
+            return status_of(entry, self._host.wall(), failing)
 
     def _standing(self) -> _Statuses:
         """
         How all schedules stand, for who looks often.
 
-        What they have made is not asked: `running` may have what has ended since.
+        What they have made is not asked: `running` may have what has ended since, and
+        `failing` has nothing.
         """
         with self._book.lock:
             entries = self._book.schedules()
-            return [
-                status_of(entries[name], self._host.wall()) for name in sorted(entries)
-            ]
+            wall = self._host.wall()
+            return [status_of(entries[name], wall, "") for name in sorted(entries)]
 
     def check(self) -> HealthCheck:
         """Whether each schedule makes what it is to make."""

@@ -39,6 +39,7 @@ class ScheduleStatus:
         paused: Why it is paused, or "".
         trouble: Why the next slot will not come, or is late, or "".
         document: What it is, as in a document.
+        failing: What failed in its latest runs and is not mended, or "".
     """
 
     name: str
@@ -54,6 +55,7 @@ class ScheduleStatus:
     paused: str
     trouble: str
     document: Mapping[str, Any]
+    failing: str = ""
 
     def __str__(self) -> str:
         summary = f"{self.name} makes {self.makes} at {self.when!r} ({self.zone})."
@@ -72,6 +74,8 @@ class ScheduleStatus:
             }[self.overlap]
             have = "has" if len(self.running) == 1 else "have"
             sentences.append(f"{some(self.running)} {have} not ended: {rule}.")
+        if self.failing:
+            sentences.append(f"It is not well: {self.failing}.")
         if self.trouble:
             sentences.append(self.trouble)
         return " ".join(sentences)
@@ -86,13 +90,14 @@ class ScheduleStatus:
             "done": self.done.isoformat(),
             "running": list(self.running),
             "paused": self.paused,
+            "failing": self.failing,
             "trouble": self.trouble,
             "definition": dict(self.document),
             "text": str(self),
         }
 
 
-def status_of(entry: LiveSchedule, wall_ns: int) -> ScheduleStatus:
+def status_of(entry: LiveSchedule, wall_ns: int, failing: str) -> ScheduleStatus:
     """Return how *entry* stands, under the lock of the book."""
     definition = entry.definition
     work = entry.work
@@ -110,6 +115,7 @@ def status_of(entry: LiveSchedule, wall_ns: int) -> ScheduleStatus:
         running=tuple(entry.made),
         trouble=" ".join(troubles_of(entry, wall_ns)),
         document=definition.document(),
+        failing=failing,
     )
 
 

@@ -229,7 +229,7 @@ def _troubles(place: Any) -> dict[str, Any]:
         texts += [
             in_tools(each["text"])
             for each in place.schedules()
-            if each["trouble"] or each["paused"]
+            if each["trouble"] or each["paused"] or each["failing"]
         ]
     texts += [str(group["text"]) for group in groups]
     if not texts:

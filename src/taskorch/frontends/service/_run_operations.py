@@ -32,10 +32,8 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.verbs import OBJECT, TEXT, listed
 from taskorch.kit.visible import show
-from taskorch.model import MadeFor, TaskState
 from taskorch.protocols import DurableJournal
 from taskorch.reading._nights import DAYS, PAGE, RunViews
-from taskorch.reading._runs import ALLOWED, SKIPPED, STUCK
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from taskorch.reading._runs import RunIndex
 
 _LOG: Final = log_of(__name__)
-_NS: Final = 1_000_000_000
 _MOST_DAYS: Final = 400
 _MOST_RUNS: Final = 1_000
 _PAUSE: Final = 0.05
@@ -91,28 +88,7 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
     with rt.lock:
         for key, document in rt.kernel.kept.get(SCHEDULES, {}).items():
             index.declare(key, document)
-        for row in list(rt.kernel.tasks.values()):
-            extra, state = row.extra, str(row.state)
-            reason = "" if extra is None else extra.stop_reason
-            if row.state is TaskState.BLOCKED and extra and extra.blocked_by:
-                state = STUCK
-            elif row.state is TaskState.CANCELLED and reason.startswith(SKIPPED):
-                state = SKIPPED
-            elif row.state is TaskState.FAILED and row.bucket.spec.allow_failure:
-                state = ALLOWED
-            times = row.submitted_ns, row.started_ns, row.ended_ns
-            line = index.enter(row.id, row.run, state, times)
-            if line is not None:
-                line.tenants.add(row.bucket.spec.owner)
-            if state == TaskState.FAILED and extra is not None:
-                error = ("", "") if extra.error is None else extra.error[:2]
-                is_own = not extra.first_roots
-                index.fail(row.id, row.ended_ns, error, is_own=is_own)
-            task = row.cargo._task  # noqa: SLF001 - see above
-            made_for = MadeFor(None if task is None else task.metadata)
-            if line and made_for.schedule and made_for.slot and not line.schedule:
-                slot_ns = int(made_for.slot.timestamp()) * _NS
-                index.assign(line, made_for.schedule, slot_ns, "schedule")
+        index.enter_rows(rt.kernel.tasks.values())
         return orch._door.latest_seq()  # noqa: SLF001 - see above
 
 

@@ -13,7 +13,7 @@ const WORDS = {
   running: "runs", suspended: "on hold", cancelled: "cancelled", waiting: "waits for the run before it", skipped: "skipped", pending: "waits",
 };
 const BROKEN = href("tasks", "", { state: "failed", mended: "false" });
-const BAD = ["failed", "blocked", "cancelled"];
+const UNWELL = ["blocked", "cancelled"]; // though nothing in it failed
 
 // -- the grid -----------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ const legend = () => el("p", { class: "legend" }, LEGEND.map((each) =>
 
 function verdictOf(said, board) {
   const latest = said.schedules.map((each) => each.latest).filter(Boolean);
-  const bad = latest.filter((run) => BAD.includes(run.state));
+  const bad = said.schedules.filter((each) => each.failing || UNWELL.includes(each.latest?.state));
   const running = latest.filter((run) => ["running", "pending"].includes(run.state)).length;
   const holds = board?.statistics?.holds || [];
   const late = said.schedules.filter((each) => each.late || each.trouble).length;
@@ -106,7 +106,7 @@ function verdictOf(said, board) {
     late ? `${counted(late, "schedule")} ${late === 1 ? "is" : "are"} late or in trouble` : "",
     said.slow.length ? `${counted(said.slow.length, "run")} ${said.slow.length === 1 ? "takes" : "take"} much longer than usual` : "",
     ...holds].filter(Boolean);
-  const well = latest.length - bad.length - running;
+  const well = latest.filter((run) => ["completed", "mended"].includes(run.state)).length;
   const nights = latest.length ? `The latest run of ${count(well)} of ${counted(latest.length, "schedule")} completed${running ? `; ${count(running)} ${running === 1 ? "runs" : "run"} now` : ""}. ` : "";
   const kind = bad.length || holds.length || (said.broken.count && !latest.length) ? "bad" : points.length ? "warn" : "";
   return el("div", { class: `card verdict ${kind}`, id: "verdict" }, mark(kind === "bad" ? "failed" : kind ? "blocked" : "completed"),
@@ -227,7 +227,7 @@ export async function overviewPage(route) {
     if (!said) return;
     const holds = board?.statistics?.holds;
     const live = Boolean(board?.live && board.health.live);
-    keep.verdict([said.schedules.map((each) => [each.latest?.state, Boolean(each.late), each.trouble]), said.broken.count,
+    keep.verdict([said.schedules.map((each) => [each.latest?.state, each.failing, Boolean(each.late), each.trouble]), said.broken.count,
       said.questions.count, said.slow.length, holds, said.is_reading, said.lost], () => verdictOf(said, board));
     keep.grid(said.schedules, () => said.schedules.length ? card("", el("div", { class: "row" }, el("h2", {}, by === "days" ? "Nights" : "Latest runs"), switches()),
       gridOf(said, by), legend()) : []);

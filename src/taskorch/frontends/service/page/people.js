@@ -108,6 +108,7 @@ export async function schedulesPage(route) {
       link("schedules", each.name), [el("code", {}, whenOf(each.definition)), each.definition.zone ? el("div", { class: "quiet" }, each.definition.zone) : ""], name(each.makes),
       when(each.next, each.definition.zone), when(each.done, each.definition.zone),
       [standing(each), ...[each.paused, each.trouble].filter(Boolean).map((text) => [": ", name(text)]),
+        each.failing ? el("div", {}, mark("failed"), name(each.failing)) : "",
         each.running.length ? el("div", {}, "runs: ", each.running.slice(0, 5).map((id) => [runLink(id), " "])) : ""],
       el("div", { class: "row" }, actsOf(each, load))]), "There are no schedules."));
   };
@@ -138,6 +139,7 @@ async function schedulePage(scheduleName) {
       ["Zone", zone || "–"], ["Makes", name(each.makes)], ["Next", when(each.next, zone)], ["Done until", when(each.done, zone)],
       ["Catches up", each.definition.catch_up || "last"], ["If the run before goes on", each.definition.overlap || "skip"]].map(([word, value]) =>
       el("div", {}, el("dt", {}, word), el("dd", {}, value)))), ...[each.paused, each.trouble].filter(Boolean).map((text) => el("p", {}, mark("suspended"), name(text))),
+    each.failing ? el("p", {}, mark("failed"), name(each.failing)) : null,
     each.coming.length ? el("p", { class: "quiet" }, "Coming: ", each.coming.map((at, i) => [i ? ", " : "", when(at, zone)])) : null]);
     keep.acts([each.paused], () => [actsOf(each, load), actAfterAsking("Remove", `remove-${each.name}`, { operation: "remove_schedule", subject: each.name, danger: true },
       () => go("schedules"))]);
