@@ -677,9 +677,9 @@ class RunIndex:
         stem = stem_of(task_id)
         line = self.lines.get(self._elsewhere.get(stem) or first_of(stem))
         line = self.lines.get(stem) if line is None else line
-        known = self.broken.get(stem)
+        broken = self.broken.get(stem)
         is_over = line is not None and stem not in line.open
-        if not is_over and (known is None or known.at_ns < at_ns):
+        if not is_over and (broken is None or broken.at_ns < at_ns):
             self.fail(task_id, at_ns, error, is_own=is_own)
 
     def _fired(self, event: ScheduleFired) -> None:
