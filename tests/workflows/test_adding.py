@@ -212,6 +212,8 @@ def add_late() -> None:
 
 def test_after_the_stop_nothing_is_added(tmp_path: Path):
     """What could not be stopped is under way still, as the journal has it."""
+    for event in (Late.began, Late.go, Late.told):
+        event.clear()
     orch = TaskOrchestrator(journal=tmp_path / "runs.db", durability="process")
     orch.start()
     run = orch.workflows.start(one(add_late), id="x")
