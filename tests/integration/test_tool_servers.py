@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -327,15 +328,19 @@ def test_a_task_that_waits_for_a_tool_that_went_says_so(tmp_path):
     ("code", "what"),
     [
         ("import sys; sys.exit('no licence')", "no licence"),
-        ("print('hello', flush=True); input(); input()", "no tools in 0.5 s.*hello"),
+        ("print('hello', flush=True); input(); input()", "no tools in .* s.*hello"),
     ],
 )
 def test_a_server_that_is_none_is_said(tmp_path, code, what):
+    """On a busy machine it may say nothing within the first times."""
     orch = TaskOrchestrator()
     command = [sys.executable, "-c", code]
-    patience = 0.5 if "input" in code else PATIENCE
-    with pytest.raises(ToolError, match=what):
-        orch.agents.mcp("shop", command=command, connect_timeout=patience)
+    for patience in (0.001, 0.5, 4, PATIENCE):
+        with pytest.raises(ToolError) as refused:
+            orch.agents.mcp("shop", command=command, connect_timeout=patience)
+        if re.search(what, str(refused.value)):
+            break
+    assert re.search(what, str(refused.value))
     with orch:
         assert "shop" not in [each.id for each in orch.agents.list()]
 

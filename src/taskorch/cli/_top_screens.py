@@ -44,7 +44,7 @@ from taskorch.cli._runs import (
 )
 from taskorch.cli._source import Reader, RunsSource, ServiceReader
 from taskorch.cli._terminal import cause_of, in_commands, line, proves_name, tracebacks
-from taskorch.client import ServiceError
+from taskorch.client import Client, ServiceError
 from taskorch.errors import TaskorchError
 from taskorch.kit.visible import counted, visible, width
 from taskorch.kit.words import in_words
@@ -298,15 +298,24 @@ class Looking(Screen[None]):
         """The same of one task."""
         self._act(ACTS[verb], verb, task_id, is_run=False)
 
-    def _act(self, act: RunAct, verb: str, subject: str, *, is_run: bool) -> None:
-        client = self.source.client
+    def _reachable(self, instead: str) -> Client | None:
+        """Return who can be asked, or say why nobody can, or what to do *instead*."""
+        client: Client | None = self.source.client
         if client is None:
-            self.notify(
-                "A journal is only read here: name the URL of its service, or use "
-                f"taskorch runs {self.source.place} {verb}",
-                severity="warning",
-                markup=False,
-            )
+            self.notify(instead, severity="warning", markup=False)
+        elif self._is_lost:
+            # Once it is back it would answer a person who has gone elsewhere.
+            words = f"{self.source.place} cannot be reached: try again once it is back"
+            self.notify(words, severity="warning", markup=False)
+            return None
+        return client
+
+    def _act(self, act: RunAct, verb: str, subject: str, *, is_run: bool) -> None:
+        client = self._reachable(
+            "A journal is only read here: name the URL of its service, or use "
+            f"taskorch runs {self.source.place} {verb}"
+        )
+        if client is None:
             return
         # A named token says who it is.
         is_known = proves_name(self.source.place)
@@ -343,13 +352,10 @@ class Looking(Screen[None]):
 
     def answer(self, question_id: str) -> None:
         """Answer a question, once a person has chosen."""
-        client = self.source.client
+        client = self._reachable(
+            "A journal takes no answers here: name the URL of its service"
+        )
         if client is None:
-            self.notify(
-                "A journal takes no answers here: name the URL of its service",
-                severity="warning",
-                markup=False,
-            )
             return
 
         def look() -> Callable[[], None]:

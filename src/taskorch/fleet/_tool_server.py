@@ -619,6 +619,10 @@ class _Pipes:
             # What it has not read by now is not waited for.
             if not pipe.is_closing():
                 getattr(pipe, "abort", pipe.close)()
+        # Who is out of patience early has made a transport of none of them, or of some.
+        for end in (process.stdin, process.stdout, process.stderr):
+            if end is not None:
+                end.close()
         await self._gone(process, _GOODBYE)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
