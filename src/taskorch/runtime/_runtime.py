@@ -553,7 +553,7 @@ class Runtime:
             if kernel.dropped and (
                 committer is not None
                 or len(kernel.dropped) > _MANY
-                or not kernel.active
+                or not (kernel.queued and kernel.active)
             ):
                 self.drop()
             if self.deciders.slow:
