@@ -14,7 +14,7 @@ from typing import Any
 
 from taskorch import current_context
 from taskorch.errors import AttemptInterrupted
-from taskorch.executors._remote import HERE
+from taskorch.executors.remote import HERE
 from taskorch.logs import log_context
 
 _LOG = logging.getLogger("tests.workers")

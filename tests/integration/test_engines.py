@@ -22,7 +22,7 @@ from tests.integration.tools import PATIENCE, Started, eventually
 
 import taskorch
 from taskorch import InvalidTaskError, RetryPolicy, Task, TaskOrchestrator
-from taskorch.executors import _wire, dask, ray
+from taskorch.executors import dask, ray, wire
 from taskorch.executors._hosts._certificate import made_certificate
 from taskorch.executors._hosts._connection import Stream
 from taskorch.testing.laws import check_attempt_executor
@@ -502,8 +502,8 @@ def test_a_stranger_is_told_nothing(dask_only: Any) -> None:
         with socket.create_connection(("127.0.0.1", port)) as stranger:
             stranger.settimeout(PATIENCE)
             stream = Stream(stranger)
-            stream.take(_wire.CHALLENGE)
-            stream.put(_wire.PROOF, bytes(_wire.NUMBER), bytes(32 + 32))
+            stream.take(wire.CHALLENGE)
+            stream.put(wire.PROOF, bytes(wire.NUMBER), bytes(32 + 32))
             assert stranger.recv(100) == b""
         assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
 

@@ -41,7 +41,7 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import AttemptLostError
-from taskorch.executors._remote import RemoteEnd, end_of
+from taskorch.executors.remote import RemoteEnd, end_of
 
 #: Not `fork`: this process has threads.
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -26,8 +26,8 @@ from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
 from taskorch.errors import InvalidTaskError, JournalError
 from taskorch.executors._programs import _guardian
-from taskorch.executors._programs._governor import Governor
 from taskorch.executors._programs._isolation import ways as ways_of_scopes
+from taskorch.executors.programs import Governor
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.journal._file import WAL_RESET, trouble_of_log
 from taskorch.kit.address import without_password

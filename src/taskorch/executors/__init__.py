@@ -8,16 +8,17 @@ decide what is run, or when. What is for programs is loaded when it is asked for
 `processes(…)`, `ray(…)` and `dask(…)` are for users: what they name is loaded when it
 is asked for.
 
+- `programs`: for who writes an executor or a worker that runs programs as these do.
 - `_threads`: worker threads that are parked, not polled.
 - `_programs`: programs, from a command to the last process that it leaves behind.
 - `_processes`: calls in processes of this machine.
 - `_hosts`: calls in processes of other machines, where an engine places them.
-- `_link`, `_wire`: the link to a worker or a host: what it was given, what is lost with
+- `link`, `wire`: the link to a worker or a host: what it was given, what is lost with
   it; and its frames.
-- `_engines`: `processes(…)`, `ray(…)` and `dask(…)`, by which users name these.
+- `_engines`: `ray(…)` and `dask(…)`, by which users name these.
 - `_futures`: attempts as calls on an executor of `concurrent.futures`; those of ours,
   which end with the orchestrator that they were given to.
-- `_remote`: what a call in another process is sent as, and comes back as.
+- `remote`: what a call in another process is sent as, and comes back as.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taskorch.executors._engines import dask as dask
-    from taskorch.executors._engines import processes as processes
     from taskorch.executors._engines import ray as ray
     from taskorch.executors._hosts._engine import RemoteValue as RemoteValue
+    from taskorch.executors._processes._attempts import processes as processes
 
 __all__ = ("RemoteValue", "dask", "processes", "ray")
 
@@ -41,6 +42,10 @@ if not TYPE_CHECKING:
             from taskorch.executors._hosts._engine import RemoteValue  # noqa: PLC0415
 
             return RemoteValue
+        if name == "processes":
+            from taskorch.executors._processes._attempts import processes  # noqa: PLC0415
+
+            return processes
         if name in __all__:
             from taskorch.executors import _engines  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`processes(…)`, and `ray(…)` and `dask(…)`, whose processes an engine places."""
+"""`ray(…)` and `dask(…)`: worker processes that an engine places."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.checks import check_count
 from taskorch.kit.limits import MAX_SECONDS
 from taskorch.kit.visible import show
-from taskorch.model import Program, Resources
+from taskorch.model import Resources
 
 if TYPE_CHECKING:
     from taskorch.executors._hosts._hosts import Hosts
-    from taskorch.executors._processes._attempts import Processes
 
 #: Seconds after which a host with nothing to do is ended.
 _IDLE: Final = 300.0
@@ -23,31 +21,6 @@ _LEASE: Final = 15.0
 _PATIENCE: Final = 120.0
 #: MB that a result may have at all.
 _MOST_MB: Final = 256
-
-
-def processes(
-    count: int | None = None, *, limits: Mapping[str, float] | None = None
-) -> Processes:
-    """
-    The executor of worker processes on this machine, each held to limits.
-
-    It is for one orchestrator: `executors={"process": processes(4, limits=…)}`. A call
-    that passes a limit ends its worker, and fails; the next call has a new one. A
-    function in a thread cannot be limited.
-
-    Args:
-        count: How many there are at the most; None: as many as there are cores.
-        limits: The most that each may use, with all that it starts: see `Program`.
-
-    Raises:
-        InvalidTaskError: An argument is out of its range.
-    """
-    # When it is asked for.
-    from taskorch.executors._processes._attempts import Processes  # noqa: PLC0415
-
-    if count is not None:
-        check_count("processes", count, least=1)
-    return Processes(count, Program(["?"], limits=limits or {}).limits)
 
 
 def ray(

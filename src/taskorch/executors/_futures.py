@@ -14,7 +14,7 @@ from types import CoroutineType
 from typing import Any, Final, TypeVar
 
 from taskorch.errors import AttemptInterrupted
-from taskorch.executors._remote import unsendable
+from taskorch.executors.remote import unsendable
 from taskorch.kit.ends import is_no_room, unawaited
 from taskorch.kit.visible import show
 from taskorch.protocols import Attempt, AttemptExecutor, Executor

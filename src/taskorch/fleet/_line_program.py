@@ -27,7 +27,7 @@ from taskorch.kit.processes import exit_code_of, no_fork
 from taskorch.model import ProgramVariables
 
 if TYPE_CHECKING:
-    from taskorch.executors._programs._executor import ProgramExecutor
+    from taskorch.executors.programs import ProgramExecutor
 
 #: The longest line that is read, and what is read at once, in bytes.
 _LONGEST: Final = 16 << 20

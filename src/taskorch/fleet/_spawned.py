@@ -20,7 +20,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownAgentError,
 )
-from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
+from taskorch.executors.programs import ProgramEnd, ProgramProcess
 from taskorch.fleet._failing import FailingTemplates
 from taskorch.fleet._line_program import LineProgram
 from taskorch.kernel import (
@@ -56,7 +56,7 @@ from taskorch.model.ids import check_id
 from taskorch.runtime import machine_labels
 
 if TYPE_CHECKING:
-    from taskorch.executors._programs._executor import ProgramExecutor
+    from taskorch.executors.programs import ProgramExecutor
     from taskorch.fleet._tools import ToolServers
     from taskorch.runtime import Runtime
 
@@ -394,7 +394,7 @@ class SpawnedAgents:
     def _opened(self) -> ProgramExecutor:
         with self.lock:
             if self._keeper is None:
-                from taskorch.executors._programs._executor import ProgramExecutor  # noqa: PLC0415 - when needed
+                from taskorch.executors.programs import ProgramExecutor  # noqa: PLC0415 - when needed
 
                 logs = self._rt.attempts.programs.logs
                 self._keeper = ProgramExecutor(run_id=self._run_id, logs=logs)

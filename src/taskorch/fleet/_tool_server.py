@@ -43,7 +43,7 @@ from taskorch.kit.visible import said, show, visible
 from taskorch.model import ProgramVariables
 
 if TYPE_CHECKING:
-    from taskorch.executors._programs._executor import ProgramExecutor
+    from taskorch.executors.programs import ProgramExecutor
 
 _LOG: Final = log_of(__name__)
 

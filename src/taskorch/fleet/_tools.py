@@ -31,7 +31,7 @@ from taskorch.errors import (
     ToolCallError,
     ToolError,
 )
-from taskorch.executors._programs._executor import ProgramExecutor
+from taskorch.executors.programs import ProgramExecutor
 from taskorch.fleet._tool_server import (
     OfferedTool,
     ServerPlace,

@@ -1,4 +1,8 @@
-"""The loop of the supervisor thread: descriptors, times, and calls from outside."""
+"""
+One thread that waits: a loop over descriptors, times, and calls from outside.
+
+A `LinePipe` is what other processes write lines into, with such a loop or without.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,26 @@ import heapq
 import itertools
 import os
 import selectors
+import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
 
 from taskorch.kit.fence import log_of
+from taskorch.kit.temporary import make_temporary
 
 _log = log_of(__name__)
 
 # The longest wait at a time: selectors cannot count further than a few weeks.
 _PATIENCE_SECONDS = 3600.0
+
+#: Bytes of a pipe that are read at a time, and of a line that are kept.
+_SLICE: Final = 4096
+_LONGEST_LINE: Final = 1 << 16
 
 Action = Callable[[], object]
 
@@ -137,3 +150,69 @@ class Loop:
             action()
         except Exception:  # noqa: BLE001 - a fault of one must not stop all
             _log.exception("taskorch: an action of the supervisor of programs failed")
+
+
+class LinePipe:
+    """
+    A pipe that a program writes lines into; all is for the supervisor's thread.
+
+    *on_lines* is given the lines that have come. Without a *loop*, these are what has
+    come when it is read.
+    """
+
+    def __init__(
+        self,
+        loop: Loop | None,
+        on_lines: Callable[[list[bytes]], object],
+        *,
+        safe: Callable[[Action], Action] = lambda action: action,
+    ) -> None:
+        self._loop = loop
+        self._on_lines = on_lines
+        self._safe = safe
+        self._folder: Path | None = None
+        self._fds: list[int] = []
+        #: What has come behind the last end of a line.
+        self._rest = b""
+
+    def open(self, name: str) -> Path:
+        """
+        Make it; where it is, in a folder of its own.
+
+        Raises:
+            OSError: There is no room for it.
+        """
+        folder = self._folder = make_temporary()
+        os.mkfifo(folder / name, 0o600)
+        # With an end of ours to write to, it does not end whenever a writer does.
+        for way in (os.O_RDONLY, os.O_WRONLY):
+            flags = way | os.O_NONBLOCK | os.O_CLOEXEC
+            self._fds.append(os.open(folder / name, flags))
+        if self._loop is not None:
+            self._loop.watch(self._fds[0], self._safe(self.read))
+        return folder / name
+
+    def close(self) -> None:
+        """Remove it with its folder, if it is there."""
+        fds, self._fds = self._fds, []
+        for fd in fds:
+            if self._loop is not None:
+                self._loop.unwatch(fd)
+            os.close(fd)
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def read(self, *, is_last: bool = False) -> None:
+        """Take what has come; if it is the *last*, also what has no end of a line."""
+        lines: list[bytes] = []
+        with suppress(BlockingIOError):
+            while self._fds and (data := os.read(self._fds[0], _SLICE)):
+                *ended, self._rest = (self._rest + data).split(b"\n")
+                lines += ended
+                # A line without an end is none that anybody could use.
+                self._rest = self._rest[:_LONGEST_LINE]
+        if is_last and self._rest:
+            lines, self._rest = [*lines, self._rest], b""
+        if lines:
+            self._on_lines(lines)

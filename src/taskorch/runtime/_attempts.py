@@ -35,7 +35,7 @@ from taskorch.events import RecoveryAttempted
 from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._attempts import Programs
-from taskorch.executors._remote import RemoteEnd, end_of, remote_call
+from taskorch.executors.remote import RemoteEnd, end_of, remote_call
 from taskorch.kernel import (
     AttemptOutcome,
     Effect,

@@ -40,8 +40,8 @@ from taskorch.errors import (
     ResultGoneError,
 )
 from taskorch.events import Fact, TaskSubmitted
-from taskorch.executors._remote import HERE
 from taskorch.executors._threads import Worker
+from taskorch.executors.remote import HERE
 from taskorch.kernel import TaskRow, names_of, without_quotas
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.limits import NS

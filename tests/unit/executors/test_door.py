@@ -18,7 +18,7 @@ import pytest
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import InvalidTaskError
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._hosts import _door, _host
 from taskorch.executors._hosts._certificate import certificates_in, made_certificate
 from taskorch.executors._hosts._connection import (
@@ -61,7 +61,7 @@ class Opened:
 
     def come(self) -> None:
         """Come in as a host does that was started a moment ago: again, if need be."""
-        number = secrets.token_bytes(_wire.NUMBER)
+        number = secrets.token_bytes(wire.NUMBER)
         host = self.hosts[number] = RemoteHost(number, HostPlace(1))
         for _ in range(100):
             with suppress(OSError):
@@ -73,7 +73,7 @@ class Opened:
             stream = Stream(sock)
             introduce(stream, host.number, host.secret)
             hello = repr({**versions(), "pid": 1, "node": "n"}).replace("'", '"')
-            stream.put(_wire.READY, _wire.NOBODY, hello.encode())
+            stream.put(wire.READY, wire.NOBODY, hello.encode())
             eventually(lambda: host in self.joined)
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ def test_one_stranger_makes_room_and_not_all(opened: Opened) -> None:
         ]
         for stranger in strangers:
             # They were greeted: by a frame with a number.
-            size = _wire.HEAD + 32 + _wire.TAIL
+            size = wire.HEAD + 32 + wire.TAIL
             assert len(stranger.recv(size, socket.MSG_WAITALL)) == size
         opened.come()
         assert sum(map(is_open, strangers)) > len(strangers) / 2
@@ -170,22 +170,22 @@ def refused(caplog: pytest.LogCaptureFixture) -> int:
 @pytest.mark.parametrize(
     "frame",
     [
-        _wire.frame(_wire.LOGGED, bytes(_wire.NUMBER), b"of another kind"),
-        _wire.frame(_wire.READY, bytes(_wire.NUMBER), bytes(2**12 + 1)),
-        _wire.frame(_wire.READY, bytes(_wire.NUMBER), b"of a wrong end")[:-1] + b"x",
+        wire.frame(wire.LOGGED, bytes(wire.NUMBER), b"of another kind"),
+        wire.frame(wire.READY, bytes(wire.NUMBER), bytes(2**12 + 1)),
+        wire.frame(wire.READY, bytes(wire.NUMBER), b"of a wrong end")[:-1] + b"x",
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"",
     ],
 )
 def test_of_who_is_not_known_only_what_was_to_come_is_taken(frame: bytes) -> None:
     with connected() as (ours, theirs):
-        good = _wire.frame(_wire.READY, bytes(_wire.NUMBER), b"good")
+        good = wire.frame(wire.READY, bytes(wire.NUMBER), b"good")
         theirs.sendall(good + frame)
         theirs.shutdown(socket.SHUT_WR)
         stream = Stream(ours)
-        assert stream.take(_wire.READY) == (_wire.READY, bytes(_wire.NUMBER), b"good")
+        assert stream.take(wire.READY) == (wire.READY, bytes(wire.NUMBER), b"good")
         with pytest.raises(ConnectionError):
-            stream.take(_wire.READY)
+            stream.take(wire.READY)
 
 
 @pytest.mark.parametrize(
@@ -193,13 +193,13 @@ def test_of_who_is_not_known_only_what_was_to_come_is_taken(frame: bytes) -> Non
 )
 def test_a_host_works_for_nobody_who_does_not_know_its_secret(proof: bytes) -> None:
     """Nor for who says to it what it has said, or what another host would believe."""
-    number, secret = secrets.token_bytes(_wire.NUMBER), secrets.token_bytes(32)
+    number, secret = secrets.token_bytes(wire.NUMBER), secrets.token_bytes(32)
 
     def pretend(sock: socket.socket) -> None:
         stream = Stream(sock)
         challenge = bytes(32)
-        stream.put(_wire.CHALLENGE, _wire.NOBODY, challenge)
-        _, _, body = stream.take(_wire.PROOF)
+        stream.put(wire.CHALLENGE, wire.NOBODY, challenge)
+        _, _, body = stream.take(wire.PROOF)
         answer = proof
         if proof.startswith(b"what"):
             answer = body[32:]
@@ -207,7 +207,7 @@ def test_a_host_works_for_nobody_who_does_not_know_its_secret(proof: bytes) -> N
             answer = hmac.digest(
                 bytes(32), b"orchestrator" + body[:32] + challenge, "sha256"
             )
-        stream.put(_wire.PROOF, number, answer)
+        stream.put(wire.PROOF, number, answer)
 
     with connected() as (ours, theirs):
         thread = threading.Thread(target=pretend, args=(theirs,))

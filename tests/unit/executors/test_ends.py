@@ -89,7 +89,7 @@ def modules_of(error: BaseException) -> list[str]:
 def test_a_traceback_begins_in_the_code_of_the_user() -> None:
     """What is ours after that is what the user has called."""
     ours, theirs = "taskorch.runtime._passage", "theirs"
-    error = raised_through(ours, "taskorch.executors._remote", theirs, ours, theirs)
+    error = raised_through(ours, "taskorch.executors.remote", theirs, ours, theirs)
     strip(error)
     assert modules_of(error) == [theirs, ours, theirs, __name__]
 

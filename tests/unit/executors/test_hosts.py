@@ -15,7 +15,7 @@ import pytest
 from tests.integration.tools import PATIENCE
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._hosts._connection import Stream, introduce, versions
 from taskorch.executors._hosts._engine import Asked, Engine, HostEnded, HostPlace
 from taskorch.executors._hosts._host import RunningHost
@@ -64,12 +64,12 @@ class OnThreads(Engine):
             stream = Stream(sock)
             introduce(stream, given["number"], given["secret"])
             hello = json.dumps({**versions(), "pid": 1, "node": "odd"}).encode()
-            stream.put(_wire.READY, _wire.NOBODY, hello)
+            stream.put(wire.READY, wire.NOBODY, hello)
             sock.settimeout(PATIENCE)
-            stream.take(_wire.BEGIN, most=_wire.MOST_BYTES)
-            kind, number = _wire.ALIVE, b""
-            while kind != _wire.CALL:
-                kind, number, _ = stream.take(_wire.ALIVE, _wire.CALL)
+            stream.take(wire.BEGIN, most=wire.MOST_BYTES)
+            kind, number = wire.ALIVE, b""
+            while kind != wire.CALL:
+                kind, number, _ = stream.take(wire.ALIVE, wire.CALL)
             self.odd(stream, number)
             with suppress(OSError):
                 while sock.recv(1):
@@ -90,7 +90,7 @@ class OnThreads(Engine):
         raise NotImplementedError
 
     def run_one(self, call: tuple[bytes, bytes], needs: Any, done: Any) -> Any:
-        done((bytes(_wire.NUMBER), "of another"), None)
+        done((bytes(wire.NUMBER), "of another"), None)
         return self
 
     def cancel_one(self, handle: Any, *, force: bool) -> None:
@@ -112,20 +112,20 @@ def on(engine: Engine, most: int | None = 1) -> Iterator[TaskOrchestrator]:
 
 
 def other(number: bytes) -> bytes:
-    return (int.from_bytes(number) + 1_000).to_bytes(_wire.NUMBER)
+    return (int.from_bytes(number) + 1_000).to_bytes(wire.NUMBER)
 
 
 def end(stream: Stream, number: bytes) -> None:
-    stream.put(_wire.END, number, pickle.dumps((7, None)))
+    stream.put(wire.END, number, pickle.dumps((7, None)))
 
 
 def say_unstarted(stream: Stream, number: bytes) -> None:
     body = pickle.dumps((None, ValueError("of another")))
-    stream.put(_wire.UNSTARTED, number, body)
+    stream.put(wire.UNSTARTED, number, body)
 
 
 def give_back(stream: Stream, number: bytes) -> None:
-    stream.put(_wire.GIVEN_BACK, number)
+    stream.put(wire.GIVEN_BACK, number)
 
 
 @pytest.mark.parametrize("answer", [end, say_unstarted, give_back])

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._hosts import _host
 from taskorch.executors._hosts._certificate import certificates_in, made_certificate
 from taskorch.executors._hosts._connection import (
@@ -31,12 +31,12 @@ from taskorch.executors._hosts._connection import (
 )
 from taskorch.executors._hosts._engine import Engine, HostEnded, HostPlace
 from taskorch.executors._hosts._hosts import Hosts
-from taskorch.executors._link import Link
+from taskorch.executors.link import Link
 from taskorch.kit.loop import Loop
 from taskorch.model import Call, Task
 from taskorch.testing.laws._attempt_executor import Try
 
-ONE = (1).to_bytes(_wire.NUMBER)
+ONE = (1).to_bytes(wire.NUMBER)
 
 
 class Ends:
@@ -92,13 +92,13 @@ def test_what_is_answered_without_a_question_ends_it_and_no_more_is_heard(
     ends = Ends(stack)
     ends.given[ONE] = 1
     ends.say(
-        _wire.frame(_wire.END, ONE, b"ours"),
-        _wire.frame(_wire.END, bytes(_wire.NUMBER), b"nobody's"),
-        _wire.frame(_wire.END, ONE, b"again"),
+        wire.frame(wire.END, ONE, b"ours"),
+        wire.frame(wire.END, bytes(wire.NUMBER), b"nobody's"),
+        wire.frame(wire.END, ONE, b"again"),
     )
     eventually(lambda: ends.why)
     assert ends.why == ["it has answered what it was not asked"]
-    assert ends.heard == [(_wire.END, ONE, b"ours")]
+    assert ends.heard == [(wire.END, ONE, b"ours")]
     assert ends.link.is_garbled
     assert ends.socks[1].recv(1) == b""
 
@@ -109,7 +109,7 @@ def test_what_was_whole_before_rubbish_is_heard_and_nothing_is_to_be_given(
     ends = Ends(stack)
     states: list[bool] = []
     ends.hear = lambda _: states.append(ends.link.is_garbled)
-    ends.say(_wire.frame(_wire.LOGGED, ONE, b"x") + b"rubbish, and more of it")
+    ends.say(wire.frame(wire.LOGGED, ONE, b"x") + b"rubbish, and more of it")
     eventually(lambda: ends.why)
     assert (states, ends.why) == ([True], ["what has come over it was no frame"])
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_ends_it_and_is_in_the_log(
 
     ends.hear = hear
     with caplog.at_level(logging.ERROR):
-        ends.say(_wire.frame(_wire.LOGGED, ONE), _wire.frame(_wire.LOGGED, ONE))
+        ends.say(wire.frame(wire.LOGGED, ONE), wire.frame(wire.LOGGED, ONE))
         eventually(lambda: ends.why)
     assert ends.why == ["what has come over it cannot be read"]
     assert "cannot be read" in caplog.text
@@ -134,7 +134,7 @@ def test_what_cannot_be_read_ends_it_and_is_in_the_log(
 def lives_on_signs(ends: Ends, seconds: float) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end and not ends.why:
-        ends.say(_wire.frame(_wire.ALIVE, _wire.NOBODY))
+        ends.say(wire.frame(wire.ALIVE, wire.NOBODY))
         time.sleep(0.01)
     return not ends.why
 
@@ -144,8 +144,8 @@ def test_who_gives_signs_of_life_is_not_lost_and_gets_some(stack: ExitStack) -> 
     tries = (Ends(stack, lease=0.3) for _ in range(20))
     ends = next(each for each in tries if lives_on_signs(each, 0.7))
     assert ends.heard == []
-    beats = _wire.Frames().feed(ends.socks[1].recv(2**16))
-    assert {kind for kind, _, _ in beats} == {_wire.ALIVE}
+    beats = wire.Frames().feed(ends.socks[1].recv(2**16))
+    assert {kind for kind, _, _ in beats} == {wire.ALIVE}
     assert len(beats) >= 2
 
 
@@ -160,7 +160,7 @@ def test_who_is_silent_for_its_lease_is_gone(stack: ExitStack) -> None:
 def test_who_says_a_byte_now_and_then_is_gone_too(stack: ExitStack) -> None:
     """A frame of a thousand bytes would take an hour."""
     ends = Ends(stack, lease=0.3)
-    for byte in _wire.frame(_wire.LOGGED, ONE, b"x" * 900):
+    for byte in wire.frame(wire.LOGGED, ONE, b"x" * 900):
         with suppress(OSError):
             ends.say(bytes([byte]))
         if ends.why:
@@ -168,8 +168,8 @@ def test_who_says_a_byte_now_and_then_is_gone_too(stack: ExitStack) -> None:
         time.sleep(0.02)
     assert ends.why[0].startswith("nothing was heard for ")
     large = Ends(stack, lease=0.3)
-    large.say(_wire.frame(_wire.LOGGED, ONE, b"x" * 100_000)[:50_000])
-    large.say(_wire.frame(_wire.LOGGED, ONE, b"x" * 100_000)[50_000:])
+    large.say(wire.frame(wire.LOGGED, ONE, b"x" * 100_000)[:50_000])
+    large.say(wire.frame(wire.LOGGED, ONE, b"x" * 100_000)[50_000:])
     eventually(lambda: large.heard)
 
 
@@ -184,7 +184,7 @@ def test_who_greets_a_byte_at_a_time_is_not_waited_for(
         is_over = threading.Event()
 
         def drip() -> None:
-            for byte in _wire.frame(_wire.CHALLENGE, _wire.NOBODY, b"x" * 900):
+            for byte in wire.frame(wire.CHALLENGE, wire.NOBODY, b"x" * 900):
                 with suppress(OSError):
                     theirs.sendall(bytes([byte]))
                 if is_over.wait(0.02):
@@ -194,7 +194,7 @@ def test_who_greets_a_byte_at_a_time_is_not_waited_for(
         dripping.start()
         try:
             with pytest.raises(TimeoutError, match=r"has not answered in 0\.3 s"):
-                Stream(ours).take(_wire.CHALLENGE)
+                Stream(ours).take(wire.CHALLENGE)
         finally:
             is_over.set()
             dripping.join()
@@ -250,7 +250,7 @@ def test_within_tls_much_goes_both_ways_at_once(stack: ExitStack) -> None:
 
     def say(link: Link, first: int) -> None:
         for number in range(first, first + 10):
-            link.send(_wire.TOLD, bytes([0] * 7 + [number]), bytes([number]) * 150_000)
+            link.send(wire.TOLD, bytes([0] * 7 + [number]), bytes([number]) * 150_000)
 
     talking = [
         threading.Thread(target=say, args=(link, first))
@@ -346,18 +346,18 @@ class OnBadWires(Engine):
         stream = Stream(sock)
         introduce(stream, arguments["number"], arguments["secret"])
         hello = json.dumps({**versions(), "pid": 1, "node": "bad"}).encode()
-        stream.put(_wire.READY, _wire.NOBODY, hello)
-        stream.take(_wire.BEGIN, most=_wire.MOST_BYTES)
+        stream.put(wire.READY, wire.NOBODY, hello)
+        stream.take(wire.BEGIN, most=wire.MOST_BYTES)
         sock.settimeout(None)
         near, far = socket.socketpair()
-        wire = BadWire(dice, sock, far)
+        between = BadWire(dice, sock, far)
         with sock, near, far, suppress(OSError):
             self._work(near, dice)
-        wire.cut()
+        between.cut()
         return "its wire was bad"
 
     def _work(self, sock: socket.socket, dice: Random) -> None:
-        frames, waiting = _wire.Frames(), list[tuple[bytes, bytes]]()
+        frames, waiting = wire.Frames(), list[tuple[bytes, bytes]]()
         while True:
             data = b""
             # It may leave some for later.
@@ -366,13 +366,13 @@ class OnBadWires(Engine):
                 if not (data := sock.recv(2**16)):
                     return
             for kind, number, body in frames.feed(data):
-                if kind == _wire.CALL:
+                if kind == wire.CALL:
                     size = 2 + int.from_bytes(body[:2])
                     waiting.append((number, body[size:]))
-                elif kind == _wire.GIVE_BACK and number in dict(waiting):
+                elif kind == wire.GIVE_BACK and number in dict(waiting):
                     waiting = [one for one in waiting if one[0] != number]
-                    sock.sendall(_wire.frame(_wire.GIVEN_BACK, number))
-                elif kind == _wire.LEAVE:
+                    sock.sendall(wire.frame(wire.GIVEN_BACK, number))
+                elif kind == wire.LEAVE:
                     return
             if frames.is_garbled:
                 return
@@ -381,7 +381,7 @@ class OnBadWires(Engine):
                 number, call = waiting.pop()
                 end = pickle.loads(call)()
                 self.made[pickle.loads(end.data)[0]] += 1
-                sock.sendall(_wire.frame(_wire.END, number, pickle.dumps((end, None))))
+                sock.sendall(wire.frame(wire.END, number, pickle.dumps((end, None))))
                 if dice.random() < 0.02:
                     # It is killed between two steps.
                     return

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from taskorch.errors import InvalidTaskError, TaskFailedError
-from taskorch.executors import _remote
-from taskorch.executors._remote import (
+from taskorch.executors import remote
+from taskorch.executors.remote import (
     HERE,
     RemoteEnd,
     RemoteTraceback,
@@ -120,7 +120,7 @@ def test_how_much_it_may_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_the_pickler_uses_again_is_copied() -> None:
     """It writes what is in a buffer of its own, which changes."""
-    file, buffer = _remote._Limited(10), bytearray(b"first")
+    file, buffer = remote._Limited(10), bytearray(b"first")
     assert file.write(buffer) == 5
     buffer[:] = b"later"
     assert file.write(b"last!") == 5
@@ -184,7 +184,7 @@ def test_what_is_raised_comes_back_as_it_was(error: Exception) -> None:
         assert str(got.__cause__).startswith("\nTraceback (most recent call last):")
     assert "in fail" in str(got.__cause__)
     # The frames that made the call are ours.
-    assert "_remote.py" not in str(got.__cause__)
+    assert "executors/remote.py" not in str(got.__cause__)
 
 
 def test_the_number_of_an_error_of_the_system_comes_back() -> None:

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch.executors import _wire
-from taskorch.executors._wire import Frames, frame
+from taskorch.executors import wire
+from taskorch.executors.wire import Frames, frame
 
-ONE = (1).to_bytes(_wire.NUMBER)
+ONE = (1).to_bytes(wire.NUMBER)
 FOUR = [
-    (_wire.READY, _wire.NOBODY, b""),
-    (_wire.END, ONE, b"an end"),
-    (_wire.TOLD, b"tko3\1\1\1\1", b"tko3 is nothing special within"),
-    (_wire.RETURNED, b"\xff" * _wire.NUMBER, b"x"),
+    (wire.READY, wire.NOBODY, b""),
+    (wire.END, ONE, b"an end"),
+    (wire.TOLD, b"tko3\1\1\1\1", b"tko3 is nothing special within"),
+    (wire.RETURNED, b"\xff" * wire.NUMBER, b"x"),
 ]
 
 
@@ -29,12 +29,12 @@ def test_frames_come_whole_and_in_order_however_they_are_cut(size: int) -> None:
 
 
 def test_a_frame_is_found_with_its_last_byte_and_once() -> None:
-    frames, data = Frames(), frame(_wire.END, ONE, b"body")
+    frames, data = Frames(), frame(wire.END, ONE, b"body")
     assert frames.feed(data[:-1]) == []
-    assert frames.feed(data[-1:]) == [(_wire.END, ONE, b"body")]
+    assert frames.feed(data[-1:]) == [(wire.END, ONE, b"body")]
     assert frames.feed(b"") == []
-    assert frames.feed(data + data[:5]) == [(_wire.END, ONE, b"body")]
-    assert frames.feed(data[5:]) == [(_wire.END, ONE, b"body")]
+    assert frames.feed(data + data[:5]) == [(wire.END, ONE, b"body")]
+    assert frames.feed(data[5:]) == [(wire.END, ONE, b"body")]
     assert not frames.is_garbled
 
 
@@ -50,23 +50,23 @@ def test_a_frame_is_found_with_its_last_byte_and_once() -> None:
         frame(10, ONE, b"no kind"),
         frame(23, ONE, b"no kind"),
         frame(99, ONE, b"no kind"),
-        b"tko1" + frame(_wire.END, ONE, b"another mark")[4:],
+        b"tko1" + frame(wire.END, ONE, b"another mark")[4:],
     ],
 )
 def test_what_is_no_frame_is_seen_and_those_before_it_are_found(rubbish: bytes) -> None:
     frames = Frames()
-    good = frame(_wire.LOGGED, ONE, b"said")
-    assert frames.feed(good + rubbish) == [(_wire.LOGGED, ONE, b"said")]
+    good = frame(wire.LOGGED, ONE, b"said")
+    assert frames.feed(good + rubbish) == [(wire.LOGGED, ONE, b"said")]
     assert frames.is_garbled
 
 
 @pytest.mark.parametrize("at", [21, 22, 60, 120, 121, 125])
 def test_what_comes_into_the_midst_of_a_frame_is_no_part_of_its_body(at: int) -> None:
     """As when a task writes to the descriptor while a large result is on its way."""
-    whole = frame(_wire.RETURNED, ONE, bytes(100))
+    whole = frame(wire.RETURNED, ONE, bytes(100))
     frames = Frames()
     data = whole[:at] + b"rubbish" + whole[at:]
-    assert frames.feed(data + frame(_wire.END, ONE, b"x")) == []
+    assert frames.feed(data + frame(wire.END, ONE, b"x")) == []
     assert frames.is_garbled
 
 
@@ -100,8 +100,8 @@ def test_a_lossy_wire_makes_no_other_bodies(
     bodies: list[bytes], edits: list[tuple[str, int, int]], cuts: list[int]
 ) -> None:
     """What was dropped, doubled or cut is not there; what is there is what was sent."""
-    numbered = [(i.to_bytes(_wire.NUMBER), body) for i, body in enumerate(bodies, 1)]
-    whole = b"".join(frame(_wire.END, number, body) for number, body in numbered)
+    numbered = [(i.to_bytes(wire.NUMBER), body) for i, body in enumerate(bodies, 1)]
+    whole = b"".join(frame(wire.END, number, body) for number, body in numbered)
     data, frames, came = edited(whole, edits), Frames(), []
     for size in [*cuts, len(data)]:
         came += frames.feed(data[:size])
@@ -110,7 +110,7 @@ def test_a_lossy_wire_makes_no_other_bodies(
             break
     assert {(number, body) for _, number, body in came} <= {*numbered}
     if not edits:
-        assert came == [(_wire.END, number, body) for number, body in numbered]
+        assert came == [(wire.END, number, body) for number, body in numbered]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_a_lossy_wire_makes_no_other_bodies(
 )
 def test_a_length_that_nothing_has_is_no_frame(beyond: int, is_garbled: bool) -> None:
     """It is seen before all that is awaited: that would never come."""
-    length = _wire.MOST_BYTES + 2**20 + beyond
-    head = b"tko3" + bytes([_wire.END]) + ONE + length.to_bytes(8)
+    length = wire.MOST_BYTES + 2**20 + beyond
+    head = b"tko3" + bytes([wire.END]) + ONE + length.to_bytes(8)
     frames = Frames()
     assert frames.feed(head) == []
     assert frames.is_garbled is is_garbled

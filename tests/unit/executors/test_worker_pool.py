@@ -21,10 +21,10 @@ from tests.integration import in_workers
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._processes import _pool, _process
 from taskorch.executors._processes._attempts import Processes
-from taskorch.executors._remote import HERE, TooLargeError, pickled
+from taskorch.executors.remote import HERE, TooLargeError, pickled
 from taskorch.model import Call, Task
 from taskorch.testing.laws._attempt_executor import Try
 
@@ -440,7 +440,7 @@ def test_a_module_may_be_the_script(name: str, says: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [_wire.RETURNED, _wire.END, _wire.UNREADABLE])
+@pytest.mark.parametrize("kind", [wire.RETURNED, wire.END, wire.UNREADABLE])
 @pytest.mark.parametrize("whose", ["another's", "nobody's"])
 def test_an_answer_to_another_call_is_nobodys_result(
     processes: Processes, kind: int, whose: str, tmp_path: Path
@@ -450,11 +450,11 @@ def test_an_answer_to_another_call_is_nobodys_result(
     first = begun(processes, Made(in_workers.wait_and_return, str(go), 8))
     go.touch()
     assert first.ended == (8, None)
-    number = first.begun.number if whose == "another's" else b"\xff" * _wire.NUMBER
+    number = first.begun.number if whose == "another's" else b"\xff" * wire.NUMBER
     body = pickle.dumps(("ValueError", "it was another"))
-    if kind == _wire.RETURNED:
-        body = _wire.RETURNED_BEFORE.pack(0, 0) + pickle.dumps(7)
-    answer = _wire.frame(kind, number, body)
+    if kind == wire.RETURNED:
+        body = wire.RETURNED_BEFORE.pack(0, 0) + pickle.dumps(7)
+    answer = wire.frame(kind, number, body)
     attempt = Made(in_workers.writes_rubbish_and_sleeps, str(go), answer, number=2)
     assert "wrote to the descriptor" in str(begun(processes, attempt).ended[1])
     assert first.ended == (8, None)

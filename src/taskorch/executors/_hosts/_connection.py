@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Self
 
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.kit.deadline import PeerDeadline
 
 _NONCE: Final = 32
@@ -103,7 +103,7 @@ class Stream:
 
     def put(self, kind: int, number: bytes, *body: bytes) -> None:
         """Send a frame, and wait for that."""
-        self.sock.sendall(_wire.frame(kind, number, *body))
+        self.sock.sendall(wire.frame(kind, number, *body))
 
     def take(self, *kinds: int, most: int = _SMALL) -> tuple[int, bytes, bytes]:
         """
@@ -114,11 +114,11 @@ class Stream:
             OSError: It has not come in time.
         """
         self._deadline.set(_PATIENCE)
-        head = _wire.read_head(self._exactly(_wire.HEAD), most=most)
+        head = wire.read_head(self._exactly(wire.HEAD), most=most)
         if head is not None and head[0] in kinds:
             kind, number, size = head
             body = self._exactly(size)
-            if self._exactly(_wire.TAIL) == number:
+            if self._exactly(wire.TAIL) == number:
                 return kind, number, body
         msg = "what has come is not what was to come, or is no frame"
         raise ConnectionError(msg)
@@ -150,8 +150,8 @@ def welcome(stream: Stream, secret_of: Callable[[bytes], bytes | None]) -> bytes
         OSError: It has not answered.
     """
     ours = os.urandom(_NONCE)
-    stream.put(_wire.CHALLENGE, _wire.NOBODY, ours)
-    _, number, body = stream.take(_wire.PROOF)
+    stream.put(wire.CHALLENGE, wire.NOBODY, ours)
+    _, number, body = stream.take(wire.PROOF)
     theirs, proof = body[:_NONCE], body[_NONCE:]
     secret = secret_of(number)
     # Of a number that nobody has, no more is told than of a wrong secret.
@@ -159,7 +159,7 @@ def welcome(stream: Stream, secret_of: Callable[[bytes], bytes | None]) -> bytes
     if secret is None or not hmac.compare_digest(wanted, proof):
         msg = "who has connected does not know the secret of a host"
         raise ConnectionError(msg)
-    stream.put(_wire.PROOF, number, _proof(secret, b"orchestrator", theirs, ours))
+    stream.put(wire.PROOF, number, _proof(secret, b"orchestrator", theirs, ours))
     return number
 
 
@@ -172,14 +172,14 @@ def introduce(stream: Stream, number: bytes, secret: bytes) -> None:
         OSError: It has not answered.
     """
     try:
-        _, _, theirs = stream.take(_wire.CHALLENGE, most=_NONCE)
+        _, _, theirs = stream.take(wire.CHALLENGE, most=_NONCE)
     except ConnectionError as error:
         msg = "who answers there is no orchestrator, or of another version of taskorch"
         raise ConnectionError(msg) from error
     ours = os.urandom(_NONCE)
     proof = _proof(secret, b"host", theirs, ours, number)
-    stream.put(_wire.PROOF, number, ours + proof)
-    _, _, proof = stream.take(_wire.PROOF)
+    stream.put(wire.PROOF, number, ours + proof)
+    _, _, proof = stream.take(wire.PROOF)
     if not hmac.compare_digest(proof, _proof(secret, b"orchestrator", ours, theirs)):
         msg = "who answers there does not know the secret of this host"
         raise ConnectionError(msg)

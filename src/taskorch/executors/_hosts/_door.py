@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._hosts._connection import (
     Stream,
     TlsSocket,
@@ -225,15 +225,15 @@ class HostDoor:
             stream = Stream(sock)
             host = self._hosts[welcome(stream, self._secret_of)]
             self._let_go(sock)
-            _, _, hello = stream.take(_wire.READY)
+            _, _, hello = stream.take(wire.READY)
             why = _objection(host, json.loads(hello))
             if why:
-                stream.put(_wire.LEAVE, _wire.NOBODY, why.encode())
+                stream.put(wire.LEAVE, wire.NOBODY, why.encode())
                 msg = f"{host} was refused: {why}"
                 raise ConnectionError(msg)
             begin = {**surroundings(), "main_name": None, "main_path": None}
             begin["path"] = [p for p in sys.path if p]
-            stream.put(_wire.BEGIN, _wire.NOBODY, pickle.dumps(begin))
+            stream.put(wire.BEGIN, wire.NOBODY, pickle.dumps(begin))
         except (OSError, LookupError, ValueError) as error:
             sock.close()
             self._let_go(sock)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeAlias
 
 from taskorch.errors import NotRunningError
-from taskorch.executors._remote import HERE, RemoteEnd, end_of
+from taskorch.executors.remote import HERE, RemoteEnd, end_of
 from taskorch.kit.frozen import frozen
 
 #: What a worker of a host has asked: its process, the number of its call, and that of

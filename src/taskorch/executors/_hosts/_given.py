@@ -17,17 +17,17 @@ from taskorch.errors import (
     TaskFailedError,
     TaskorchError,
 )
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._hosts._engine import Engine, NoPlaceError
-from taskorch.executors._link import LinkedCall
-from taskorch.executors._remote import HERE
+from taskorch.executors.link import LinkedCall
+from taskorch.executors.remote import HERE
 from taskorch.kit.loop import Loop
 from taskorch.kit.visible import said, visible
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
     from taskorch.executors._hosts._engine import HostPlace, StoredValue
-    from taskorch.executors._link import Link
+    from taskorch.executors.link import Link
 
 
 #: What every machine has, and is counted by the orchestrator alone if not said here.
@@ -134,7 +134,7 @@ class RemoteHost:
         self._move(call.needs, -1)
         self.given[call.number] = call
         name = call.attempt.task_id.encode()
-        self.send(_wire.CALL, call.number, len(name).to_bytes(2), name, call.call)
+        self.send(wire.CALL, call.number, len(name).to_bytes(2), name, call.call)
 
     def take(self, number: bytes) -> GivenCall | None:
         """It has a call no more."""

@@ -19,7 +19,7 @@ import time
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._hosts._connection import (
     Stream,
     introduce,
@@ -27,10 +27,10 @@ from taskorch.executors._hosts._connection import (
     within_tls,
 )
 from taskorch.executors._hosts._engine import Asked, KeptEnd
-from taskorch.executors._link import Link
 from taskorch.executors._processes._pool import WorkerPool
 from taskorch.executors._processes._process import Assignment, WorkerProcess
-from taskorch.executors._remote import RemoteEnd
+from taskorch.executors.link import Link
+from taskorch.executors.remote import RemoteEnd
 from taskorch.kit.loop import Loop
 from taskorch.kit.visible import said
 from taskorch.protocols import Attempt
@@ -53,10 +53,10 @@ class _HostAttempt:
         self.task_id: str = task_id
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
-        self._host.say_end(_wire.END, self.key, value, error)
+        self._host.say_end(wire.END, self.key, value, error)
 
     def unstarted(self, error: BaseException) -> None:
-        self._host.say_end(_wire.UNSTARTED, self.key, None, error)
+        self._host.say_end(wire.UNSTARTED, self.key, None, error)
 
 
 class _Workers(WorkerPool):
@@ -71,9 +71,9 @@ class _Workers(WorkerPool):
     def _heard(
         self, worker: WorkerProcess, kind: int, number: bytes, body: bytes
     ) -> None:
-        if kind in {_wire.TOLD, _wire.LOGGED}:
+        if kind in {wire.TOLD, wire.LOGGED}:
             # Calls have the same numbers here as there.
-            self._host.link.send(kind, number, worker.pid.to_bytes(_wire.PID), body)
+            self._host.link.send(kind, number, worker.pid.to_bytes(wire.PID), body)
         else:
             super()._heard(worker, kind, number, body)
 
@@ -81,7 +81,7 @@ class _Workers(WorkerPool):
         """Give a worker the answer to what one of its tasks has asked."""
         for worker in list(self._workers):
             if worker.pid == pid:
-                worker.send(_wire.ANSWER, number, body)
+                worker.send(wire.ANSWER, number, body)
 
 
 class RunningHost:
@@ -137,7 +137,7 @@ class RunningHost:
         stream = self._introduced()
         try:
             hello = {**versions(), "pid": os.getpid(), "node": socket.gethostname()}
-            stream.put(_wire.READY, _wire.NOBODY, json.dumps(hello).encode())
+            stream.put(wire.READY, wire.NOBODY, json.dumps(hello).encode())
             begin = self._begun(stream)
         except BaseException:
             stream.sock.close()
@@ -197,9 +197,9 @@ class RunningHost:
         raise ConnectionError(msg) from last
 
     def _begun(self, stream: Stream) -> dict[str, Any]:
-        kinds = _wire.LEAVE, _wire.BEGIN
-        kind, _, body = stream.take(*kinds, most=_wire.MOST_BYTES)
-        if kind == _wire.LEAVE:
+        kinds = wire.LEAVE, wire.BEGIN
+        kind, _, body = stream.take(*kinds, most=wire.MOST_BYTES)
+        if kind == wire.LEAVE:
             raise ConnectionError(body.decode())
         begun: dict[str, Any] = pickle.loads(body)  # noqa: S301 - it knows the secret
         return begun
@@ -208,28 +208,28 @@ class RunningHost:
 
     def _heard(self, kind: int, number: bytes, rest: bytes) -> None:
         assert self._pool is not None  # noqa: S101 - there are no frames before
-        if kind == _wire.CALL:
+        if kind == wire.CALL:
             self._begin(self._pool, number, rest)
-        elif kind == _wire.ANSWER:
+        elif kind == wire.ANSWER:
             self._pool.answer(
-                int.from_bytes(rest[: _wire.PID]), number, rest[_wire.PID :]
+                int.from_bytes(rest[: wire.PID]), number, rest[wire.PID :]
             )
-        elif kind in {_wire.TAKE, _wire.FORGET}:
+        elif kind in {wire.TAKE, wire.FORGET}:
             end = self._kept.pop(number, None)
-            if kind == _wire.TAKE and end is not None:
-                self.link.send(_wire.END, number, pickle.dumps((end, None)))
-        elif kind == _wire.LEAVE:
+            if kind == wire.TAKE and end is not None:
+                self.link.send(wire.END, number, pickle.dumps((end, None)))
+        elif kind == wire.LEAVE:
             self._why = rest.decode() or "the orchestrator has ended it"
-        elif kind in {_wire.STOP, _wire.GIVE_BACK}:
+        elif kind in {wire.STOP, wire.GIVE_BACK}:
             with self._lock:
                 call = self._calls.get(number)
             if call is None:
                 return
-            if kind == _wire.STOP:
+            if kind == wire.STOP:
                 self._pool.stop(call, float(rest))
             elif self._pool.withdraw(call):
                 self._forget(number)
-                self.link.send(_wire.GIVEN_BACK, number)
+                self.link.send(wire.GIVEN_BACK, number)
 
     def _begin(self, pool: _Workers, number: bytes, rest: bytes) -> None:
         size = 2 + int.from_bytes(rest[:2])

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._futures import OwnedExecutor
 from taskorch.executors._hosts._door import HostDoor
 from taskorch.executors._hosts._engine import KeptEnd, NoPlaceError, sending
@@ -33,9 +33,9 @@ from taskorch.executors._hosts._given import (
     text_of,
 )
 from taskorch.executors._hosts._references import References
-from taskorch.executors._link import Link
 from taskorch.executors._processes._telling import Telling, handle_record
-from taskorch.executors._remote import pickled, unsendable
+from taskorch.executors.link import Link
+from taskorch.executors.remote import pickled, unsendable
 from taskorch.kit.ends import until_kill
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.loop import Loop
@@ -157,10 +157,10 @@ class Hosts(OwnedExecutor[GivenCall]):
         fetch = self._references.fetch if self._most != 0 else None
         try:
             with sending(fetch) as sent:
-                data = pickled(portable, _wire.MOST_BYTES, elsewhere=True)
+                data = pickled(portable, wire.MOST_BYTES, elsewhere=True)
         except Exception as error:
             raise unsendable(error, attempt.task_id, self._engine.name) from error
-        number = next(_numbers).to_bytes(_wire.NUMBER)
+        number = next(_numbers).to_bytes(wire.NUMBER)
         call = GivenCall(attempt, number, data, sent)
         with self._lock:
             self._check()
@@ -186,7 +186,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 self._waiting.remove(begun)
                 begun.is_over = True
             else:
-                begun.host.send(_wire.STOP, begun.number, repr(seconds).encode())
+                begun.host.send(wire.STOP, begun.number, repr(seconds).encode())
         if begun.is_over:
             interrupted = AttemptInterrupted("stopped before it began")
             begun.attempt.end(error=interrupted)
@@ -381,7 +381,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         last = next(reversed(donor.given.values()))
         if not last.is_recalled and not last.needs:
             last.is_recalled = True
-            donor.send(_wire.GIVE_BACK, last.number)
+            donor.send(wire.GIVE_BACK, last.number)
 
     def _is_full(self) -> bool:
         """Under the lock: whether no host can be started now."""
@@ -439,7 +439,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             # Another node may have come, which knows this machine by another name.
             self._door.open(self._engine.addresses())
             self._shortage = ""
-            host = RemoteHost(next(_numbers).to_bytes(_wire.NUMBER), place)
+            host = RemoteHost(next(_numbers).to_bytes(wire.NUMBER), place)
             with self._lock:
                 self._hosts[host.number] = host
                 largest = self._largest or {}
@@ -539,7 +539,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _tell_to_leave(self, host: RemoteHost) -> None:
         host.is_leaving = True
-        host.send(_wire.LEAVE, _wire.NOBODY)
+        host.send(wire.LEAVE, wire.NOBODY)
 
     def _look(self) -> None:
         """Now and then: end hosts that are idle, and give up those that do not come."""
@@ -587,16 +587,16 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _heard(self, host: RemoteHost, kind: int, number: bytes, rest: bytes) -> None:
         call = host.given.get(number)
         assert host.link is not None  # noqa: S101 - it was heard
-        if kind == _wire.LOGGED:
-            handle_record(call, rest[_wire.PID :])
-        elif kind == _wire.TOLD:
-            pid, message = rest[: _wire.PID], rest[_wire.PID :]
+        if kind == wire.LOGGED:
+            handle_record(call, rest[wire.PID :])
+        elif kind == wire.TOLD:
+            pid, message = rest[: wire.PID], rest[wire.PID :]
             if not self._references.answer(host, call, int.from_bytes(pid), message):
                 Telling(_HostWorker(host, pid), call, number, message).begin()
-        elif kind == _wire.GIVEN_BACK:
+        elif kind == wire.GIVEN_BACK:
             self._given_back(host, number)
-        elif kind in {_wire.END, _wire.UNSTARTED}:
-            self._hear_end(host, number, rest, has_begun=kind == _wire.END)
+        elif kind in {wire.END, wire.UNSTARTED}:
+            self._hear_end(host, number, rest, has_begun=kind == wire.END)
         else:
             host.link.refuse()
 

@@ -23,7 +23,7 @@ from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import Asked, Engine, HostPlace, NoPlaceError
 from taskorch.executors._hosts._given import run_single
 from taskorch.executors._hosts._host import RunningHost
-from taskorch.executors._remote import RemoteEnd
+from taskorch.executors.remote import RemoteEnd
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import said
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from taskorch.errors import ResultGoneError
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._hosts._engine import (
     ASKS,
     Engine,
@@ -102,9 +102,9 @@ class References:
                 visible(task_id),
                 visible(why),
             )
-            host.send(_wire.TAKE, number)
+            host.send(wire.TAKE, number)
             return
-        host.send(_wire.FORGET, number)
+        host.send(wire.FORGET, number)
         reference = self._there[number] = StoredValue(number, task_id, found_by)
         value = RemoteValue(reference, end, str(host), self.fetch)
         self._ended(host, number, value)
@@ -144,7 +144,7 @@ class References:
         def failed(why: str) -> None:
             call.gone = _gone(reference, f"{self._engine.name} says: {why}")
             body = pickle.dumps((question, call.gone, None))
-            host.send(_wire.ANSWER, call.number, pid.to_bytes(_wire.PID), body)
+            host.send(wire.ANSWER, call.number, pid.to_bytes(wire.PID), body)
 
         def ask() -> None:
             try:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import OwnedExecutor
-from taskorch.executors._remote import by_value, is_session
+from taskorch.executors.remote import by_value, is_session
+from taskorch.kit.checks import check_count
 from taskorch.kit.ends import until_kill
 from taskorch.kit.visible import show
-from taskorch.model import NO_RESOURCES, Resources
+from taskorch.model import NO_RESOURCES, Program, Resources
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
@@ -137,3 +138,25 @@ def _own_id() -> str:
 
 def _cores() -> int:
     return os.cpu_count() or 1
+
+
+def processes(
+    count: int | None = None, *, limits: Mapping[str, float] | None = None
+) -> Processes:
+    """
+    The executor of worker processes on this machine, each held to limits.
+
+    It is for one orchestrator: `executors={"process": processes(4, limits=…)}`. A call
+    that passes a limit ends its worker, and fails; the next call has a new one. A
+    function in a thread cannot be limited.
+
+    Args:
+        count: How many there are at the most; None: as many as there are cores.
+        limits: The most that each may use, with all that it starts: see `Program`.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range.
+    """
+    if count is not None:
+        check_count("processes", count, least=1)
+    return Processes(count, Program(["?"], limits=limits or {}).limits)

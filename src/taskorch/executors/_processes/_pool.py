@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError, UnenforceableError
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._processes._process import Assignment, WorkerProcess
 from taskorch.executors._processes._telling import (
     IN_A_SCRIPT,
@@ -30,7 +30,7 @@ from taskorch.executors._processes._telling import (
 )
 from taskorch.executors._programs._governor import Governor, UnheldError
 from taskorch.executors._programs._guard import ProcessGuard
-from taskorch.executors._remote import (
+from taskorch.executors.remote import (
     HERE,
     RemoteEnd,
     pickled,
@@ -108,14 +108,14 @@ class WorkerPool:
         portable = attempt.portable()
         variables = attempt.told("variables", None)
         try:
-            call = pickled(portable, _wire.MOST_BYTES)
+            call = pickled(portable, wire.MOST_BYTES)
             if variables:
                 call = pickled(partial(with_variables, dict(variables), call))
         except BaseException as error:
             if not is_values(error):
                 raise
             raise unsendable(error, attempt.task_id, "process") from error
-        number = next(_numbers).to_bytes(_wire.NUMBER)
+        number = next(_numbers).to_bytes(wire.NUMBER)
         return self.begin_call(attempt, number, call, is_last=bool(variables))
 
     def begin_call(
@@ -164,7 +164,7 @@ class WorkerPool:
             return
         assert worker is not None  # noqa: S101 - it has begun
         if first:
-            worker.send(_wire.STOP, assignment.number)
+            worker.send(wire.STOP, assignment.number)
         when = time.monotonic() + max(0.0, seconds)
         kill = partial(self._kill_if_under_way, assignment)
         self._loop.call(partial(self._loop.at, when, kill))
@@ -343,20 +343,20 @@ class WorkerPool:
         self, worker: WorkerProcess, kind: int, number: bytes, body: bytes
     ) -> None:
         assignment = worker.given.get(number)
-        if kind == _wire.RETURNED:
-            before = _wire.RETURNED_BEFORE
+        if kind == wire.RETURNED:
+            before = wire.RETURNED_BEFORE
             used, length = before.unpack_from(body)
             begin = before.size + length
             name = body[before.size : begin].decode(errors="replace")
             end = RemoteEnd(body[begin:], raised=False, kind=name, cpu_seconds=used)
             self._answered(worker, number, end)
-        elif kind == _wire.END:
+        elif kind == wire.END:
             self._hear_end(worker, number, body)
-        elif kind == _wire.LOGGED:
+        elif kind == wire.LOGGED:
             handle_record(assignment, body)
-        elif kind == _wire.TOLD:
+        elif kind == wire.TOLD:
             Telling(worker, assignment, number, body).begin()
-        elif kind == _wire.READY and not worker.is_ready:
+        elif kind == wire.READY and not worker.is_ready:
             worker.is_ready = True
             with self._lock:
                 self._coming -= 1
@@ -364,7 +364,7 @@ class WorkerPool:
                 is_to_leave = self._serve(worker) and self._closed
             if is_to_leave:
                 worker.leave()
-        elif kind == _wire.UNREADABLE and assignment is not None:
+        elif kind == wire.UNREADABLE and assignment is not None:
             kind_of_error, message = pickle.loads(body)  # noqa: S301 - our own worker
             error = unreadable(assignment.attempt.task_id, kind_of_error, message)
             self._answered(worker, number, error=error)
@@ -431,9 +431,7 @@ class WorkerPool:
         """Under the lock: a call that a busy worker was given, and has not taken."""
         for other in self._workers:
             if len(other.given) > 1:
-                assignment = other.given.pop(
-                    other.take_one_back() or _wire.NOBODY, None
-                )
+                assignment = other.given.pop(other.take_one_back() or wire.NOBODY, None)
                 if assignment is not None:
                     return assignment
         return None

@@ -21,13 +21,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch.executors import _wire
-from taskorch.executors._link import Link, LinkedCall
+from taskorch.executors import wire
 from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._governor import Hold
 from taskorch.executors._programs._guard import is_python
 from taskorch.executors._programs._output import FLAGS
-from taskorch.executors._remote import is_session
+from taskorch.executors.link import Link, LinkedCall
+from taskorch.executors.remote import is_session
 from taskorch.kit.processes import exit_code_of, no_fork
 from taskorch.model import ProgramVariables
 from taskorch.protocols import Attempt
@@ -179,7 +179,7 @@ class WorkerProcess:
         self._link = Link(self._loop, ours, self.given, heard, self._unheard)
         self._link.open()
         self._watch_end()
-        self.send(_wire.BEGIN, _wire.NOBODY, pickle.dumps(settings))
+        self.send(wire.BEGIN, wire.NOBODY, pickle.dumps(settings))
 
     def _watch_end(self) -> None:
         if hasattr(os, "pidfd_open"):
@@ -223,10 +223,10 @@ class WorkerProcess:
     def give(self, assignment: Assignment, *, ahead: bool = False) -> bool:
         """Send it a call; false if that cannot be *ahead*, while it makes another."""
         call = assignment.call
-        if len(call) <= _wire.SMALL:
+        if len(call) <= wire.SMALL:
             assert self._ours is not None  # noqa: S101 - it was started
             try:
-                self._ours.send(_wire.frame(_wire.CALL, assignment.number, call), FLAGS)
+                self._ours.send(wire.frame(wire.CALL, assignment.number, call), FLAGS)
             except OSError:
                 # There are systems where a message is not to be so long.
                 pass
@@ -234,7 +234,7 @@ class WorkerProcess:
                 return True
         if not ahead:
             assignment.call = b""
-            self.send(_wire.CALL, assignment.number, call)
+            self.send(wire.CALL, assignment.number, call)
         return not ahead
 
     def take_one_back(self) -> bytes | None:
@@ -242,7 +242,7 @@ class WorkerProcess:
         if self._theirs is not None:
             with suppress(OSError):
                 # The rest of the message is dropped.
-                head = _wire.read_head(self._theirs.recv(_wire.HEAD, FLAGS))
+                head = wire.read_head(self._theirs.recv(wire.HEAD, FLAGS))
                 return None if head is None else head[1]
         return None
 

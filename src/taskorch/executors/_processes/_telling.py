@@ -10,15 +10,15 @@ from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
 from taskorch.errors import AttemptInterrupted, MemoryLimitError, TaskFailedError
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.kit.ends import KILLED_BY_OTHERS
 from taskorch.kit.fence import hand_on, is_values, log_of
 from taskorch.kit.visible import said, visible
 
 if TYPE_CHECKING:
-    from taskorch.executors._link import LinkedCall
     from taskorch.executors._processes._process import Assignment, WorkerProcess
     from taskorch.executors._programs._governor import Hold
+    from taskorch.executors.link import LinkedCall
     from taskorch.protocols import Attempt
 
 _log = log_of(__name__)
@@ -101,7 +101,7 @@ class Telling:
             answer = pickle.dumps(
                 (self._question, RuntimeError(said(error or unsent)[1]), None)
             )
-        self._worker.send(_wire.ANSWER, self._number, answer)
+        self._worker.send(wire.ANSWER, self._number, answer)
 
 
 def handle_record(assignment: LinkedCall | None, body: bytes) -> None:

@@ -23,8 +23,8 @@ from types import ModuleType
 from typing import Any, Final, NoReturn, TypeVar
 
 from taskorch.errors import NotRunningError
-from taskorch.executors import _wire
-from taskorch.executors._remote import HERE, RemoteEnd, pickled
+from taskorch.executors import wire
+from taskorch.executors.remote import HERE, RemoteEnd, pickled
 from taskorch.kit.fence import is_values
 from taskorch.kit.visible import said, show, written
 
@@ -34,28 +34,28 @@ T = TypeVar("T")
 _MAIN: Final = "__mp_main__"
 _NAMES: Final = (b"__main__", _MAIN.encode())
 _CHUNK: Final = 2**16
-_LARGEST: Final = _wire.HEAD + _wire.SMALL + _wire.TAIL
+_LARGEST: Final = wire.HEAD + wire.SMALL + wire.TAIL
 
 
-def main(wire: int, messages: int) -> None:
+def main(stream: int, messages: int) -> None:
     """Take calls from the sockets with these descriptors until *wire* is closed."""
-    for fd in (wire, messages):
+    for fd in (stream, messages):
         os.set_inheritable(fd, False)  # noqa: FBT003 - it takes no name
-    worker = _Worker(socket.socket(fileno=wire), socket.socket(fileno=messages))
+    worker = _Worker(socket.socket(fileno=stream), socket.socket(fileno=messages))
     worker.run()
 
 
 class _Worker:
     """The state of a worker process, and the link of its tasks to the orchestrator."""
 
-    def __init__(self, wire: socket.socket, messages: socket.socket) -> None:
-        self._wire = wire
+    def __init__(self, stream: socket.socket, messages: socket.socket) -> None:
+        self._wire = stream
         self._messages = messages
         self._poll = select.poll()
-        self._poll.register(wire, select.POLLIN)
+        self._poll.register(stream, select.POLLIN)
         self._poll.register(messages, select.POLLIN)
         self._pid = os.getpid()
-        self._frames = _wire.Frames()
+        self._frames = wire.Frames()
         self._sending = threading.Lock()
         self._receiving = threading.Lock()
         self._calls: deque[tuple[bytes, bytes]] = deque()
@@ -63,7 +63,7 @@ class _Worker:
         self._answers: dict[tuple[bytes, int], Any] = {}
         self._questions = itertools.count(1)
         #: The numbers of the call that is made, and of the last that is to end.
-        self._current = _wire.NOBODY
+        self._current = wire.NOBODY
         self._stopped = b""
         self._main: tuple[str | None, str | None] | None = None
         self._old_main: Any = None
@@ -73,8 +73,8 @@ class _Worker:
         # Before it is told of anything, nothing can go wrong that is ours.
         _, begin = self._await(lambda: self._calls.popleft() if self._calls else None)
         self._begin(pickle.loads(begin))  # noqa: S301 - from our parent
-        HERE.link, HERE.most_bytes = self, _wire.MOST_BYTES
-        self._send(_wire.READY, _wire.NOBODY)
+        HERE.link, HERE.most_bytes = self, wire.MOST_BYTES
+        self._send(wire.READY, wire.NOBODY)
         while True:
             self._current, call = self._next_call()
             self._do(call)
@@ -85,7 +85,7 @@ class _Worker:
         while True:
             try:
                 whole = self._messages.recv(_LARGEST, socket.MSG_DONTWAIT)
-                return _wire.call_in(whole)
+                return wire.call_in(whole)
             except BlockingIOError:
                 pass
             except OSError:
@@ -115,21 +115,21 @@ class _Worker:
             function: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - from our parent
             del call
         except BaseException as error:  # noqa: BLE001 - whatever an import does
-            self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
+            self._say(wire.UNREADABLE, pickle.dumps(said(error)))
             return
         try:
             end = function()
             if type(end) is RemoteEnd and end.data is not None and not end.raised:
                 # Mostly: the rest of it is its time and its type.
                 kind = end.kind.encode()[:255]
-                rest = _wire.RETURNED_BEFORE.pack(end.cpu_seconds or 0, len(kind))
-                self._say(_wire.RETURNED, rest, kind, end.data)
+                rest = wire.RETURNED_BEFORE.pack(end.cpu_seconds or 0, len(kind))
+                self._say(wire.RETURNED, rest, kind, end.data)
                 return
             end = pickle.dumps(end)
         except BaseException as error:  # noqa: BLE001 - whatever it returned
-            self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
+            self._say(wire.UNREADABLE, pickle.dumps(said(error)))
             return
-        self._say(_wire.END, end)
+        self._say(wire.END, end)
 
     def _say(self, kind: int, *body: bytes) -> None:
         """What came of a call: the last that is said of it."""
@@ -177,7 +177,7 @@ class _Worker:
     def _send(self, kind: int, number: bytes, *body: bytes) -> None:
         with self._sending:
             try:
-                self._wire.sendall(_wire.frame(kind, number, *body))
+                self._wire.sendall(wire.frame(kind, number, *body))
             except OSError:
                 self._lose()
 
@@ -201,9 +201,9 @@ class _Worker:
         if not data:
             self._lose()
         for kind, number, body in self._frames.feed(data):
-            if kind == _wire.STOP:
+            if kind == wire.STOP:
                 self._stopped = number
-            elif kind == _wire.ANSWER:
+            elif kind == wire.ANSWER:
                 question, *answer = pickle.loads(body)  # noqa: S301 - from our parent
                 self._answers[number, question] = answer
             else:
@@ -224,7 +224,7 @@ class _Worker:
                 sock.close()
         HERE.link = None
 
-    # -- what a task asks: see taskorch.executors._remote.TaskLink -------------------
+    # -- what a task asks: see taskorch.executors.remote.TaskLink -------------------
 
     @property
     def is_to_end(self) -> bool:
@@ -236,11 +236,11 @@ class _Worker:
         return self._stopped == self._current
 
     def tell(self, what: str, task: tuple[str, int], value: Any) -> None:
-        self._send(_wire.TOLD, self._current, _sendable(what, task, None, value))
+        self._send(wire.TOLD, self._current, _sendable(what, task, None, value))
 
     def ask(self, what: str, task: tuple[str, int], value: Any) -> Any:
         number, question = self._current, next(self._questions)
-        self._send(_wire.TOLD, number, _sendable(what, task, question, value))
+        self._send(wire.TOLD, number, _sendable(what, task, question, value))
         error, reply = self._await(lambda: self._answers.pop((number, question), None))
         if error is not None:
             raise error
@@ -249,7 +249,7 @@ class _Worker:
     def log(self, record: bytes) -> None:
         """Hand a record up, pickled."""
         if os.getpid() == self._pid:
-            self._send(_wire.LOGGED, self._current, record)
+            self._send(wire.LOGGED, self._current, record)
 
 
 def _sendable(

@@ -15,7 +15,6 @@ import itertools
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +43,7 @@ from taskorch.executors._programs._spawn import (
     spawn,
 )
 from taskorch.kit.fence import log_of
-from taskorch.kit.loop import Action, Loop
+from taskorch.kit.loop import Action, LinePipe, Loop
 from taskorch.kit.processes import exit_code_of
 from taskorch.kit.staged import Staged
 from taskorch.kit.temporary import make_temporary, remove_tree
@@ -80,11 +79,6 @@ class PidFile:
                 os.unlink(written)  # noqa: PTH108
 
 
-#: Bytes of a pipe that are read at a time, and of a line that are kept.
-_SLICE: Final = 4096
-_LONGEST_LINE: Final = 1 << 16
-
-
 class AttemptHolding(Protocol):
     """What an attempt holds."""
 
@@ -95,72 +89,6 @@ class AttemptHolding(Protocol):
     def reach_checkpoint(self) -> Mapping[str, float]:
         """Resources that the program holds from this checkpoint on."""
         ...
-
-
-class LinePipe:
-    """
-    A pipe that a program writes lines into; all is for the supervisor's thread.
-
-    *on_lines* is given the lines that have come. Without a *loop*, these are what has
-    come when it is read.
-    """
-
-    def __init__(
-        self,
-        loop: Loop | None,
-        on_lines: Callable[[list[bytes]], object],
-        *,
-        safe: Callable[[Action], Action] = lambda action: action,
-    ) -> None:
-        self._loop = loop
-        self._on_lines = on_lines
-        self._safe = safe
-        self._folder: Path | None = None
-        self._fds: list[int] = []
-        #: What has come behind the last end of a line.
-        self._rest = b""
-
-    def open(self, name: str) -> Path:
-        """
-        Make it; where it is, in a folder of its own.
-
-        Raises:
-            OSError: There is no room for it.
-        """
-        folder = self._folder = make_temporary()
-        os.mkfifo(folder / name, 0o600)
-        # With an end of ours to write to, it does not end whenever a writer does.
-        for way in (os.O_RDONLY, os.O_WRONLY):
-            flags = way | os.O_NONBLOCK | os.O_CLOEXEC
-            self._fds.append(os.open(folder / name, flags))
-        if self._loop is not None:
-            self._loop.watch(self._fds[0], self._safe(self.read))
-        return folder / name
-
-    def close(self) -> None:
-        """Remove it with its folder, if it is there."""
-        fds, self._fds = self._fds, []
-        for fd in fds:
-            if self._loop is not None:
-                self._loop.unwatch(fd)
-            os.close(fd)
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def read(self, *, is_last: bool = False) -> None:
-        """Take what has come; if it is the *last*, also what has no end of a line."""
-        lines: list[bytes] = []
-        with suppress(BlockingIOError):
-            while self._fds and (data := os.read(self._fds[0], _SLICE)):
-                *ended, self._rest = (self._rest + data).split(b"\n")
-                lines += ended
-                # A line without an end is none that anybody could use.
-                self._rest = self._rest[:_LONGEST_LINE]
-        if is_last and self._rest:
-            lines, self._rest = [*lines, self._rest], b""
-        if lines:
-            self._on_lines(lines)
 
 
 class ProgramGrant:

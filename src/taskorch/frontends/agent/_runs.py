@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.executors._programs._executor import ProgramExecutor
-from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
+from taskorch.executors.programs import ProgramEnd, ProgramExecutor, ProgramProcess
 from taskorch.kit.ends import is_no_room, until_kill
 from taskorch.kit.forms import keys_of
 from taskorch.kit.plain import object_of

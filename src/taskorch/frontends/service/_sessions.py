@@ -30,7 +30,7 @@ from taskorch.errors import (
     TaskFailedError,
     UnknownTaskError,
 )
-from taskorch.executors._programs._attempts import (
+from taskorch.executors.programs import (
     as_declared,
     failure_of,
     spending_of,

@@ -30,7 +30,7 @@ from taskorch.errors import (
     TaskFailure,
     UnknownTaskError,
 )
-from taskorch.executors._programs._attempts import spending_of
+from taskorch.executors.programs import spending_of
 from taskorch.frontends.suite._attempt import (
     AttemptInfo,
     SuiteAttempt,

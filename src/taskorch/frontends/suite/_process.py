@@ -17,13 +17,17 @@ from typing import Any, Final
 
 from taskorch._contexts import TaskContext
 from taskorch.errors import AttemptInterrupted, TaskFailure, UnenforceableError
-from taskorch.executors._programs._attempts import Spending
-from taskorch.executors._programs._family import Family
-from taskorch.executors._programs._governor import Governor, Hold, UnheldError
-from taskorch.executors._programs._run import LinePipe
+from taskorch.executors.programs import (
+    Family,
+    Governor,
+    Hold,
+    Spending,
+    UnheldError,
+)
 from taskorch.frontends.suite._attempt import AttemptInfo, SuiteAttempt
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._judging import CriteriaNotMetError
+from taskorch.kit.loop import LinePipe
 from taskorch.model import ProgramVariables, Resources, Task
 
 #: What runs in it; also a program for an agent elsewhere.

@@ -18,7 +18,7 @@ from taskorch.errors import (
 from taskorch.events import (
     AgentLost,
 )
-from taskorch.executors._programs._governor import Governor
+from taskorch.executors.programs import Governor
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._folder import OWN, History, RunFolder, kept_in
 from taskorch.frontends.suite._formats import written

@@ -3,7 +3,10 @@ Calls in another process, so that nothing that a function does breaks the pool.
 
 A `ProcessPoolExecutor` pickles what a function returns or raises, and unpickles it on
 the thread that manages the pool: an exception class with a constructor of its own is
-enough to break the pool, and with it all other work. Here both halves are guarded.
+enough to break the pool, and with it all other work. Here both halves are guarded:
+`remote_call` makes a call there, and `end_of` reads what came of it here.
+
+Decision: 0293.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from taskorch.errors import InvalidTaskError, TaskFailedError
 from taskorch.kit.ends import strip
 from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import said, with_article
+
+#: For who writes an executor whose calls are made in other processes.
+__all__ = ("HERE", "RemoteEnd", "end_of", "pickled", "remote_call", "unsendable")
 
 #: Characters of an error, and of its traceback, that come back where it cannot itself.
 _MOST_SAID: Final = 100_000

@@ -14,7 +14,7 @@ each of them:
 - Nothing that is sent waits for the other side. How much a side is given ahead of what
   it makes is for those who give it.
 
-Decision: 0198.
+Decisions: 0198, 0293.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Final
 
-from taskorch.executors import _wire
+from taskorch.executors import wire
 from taskorch.executors._programs._output import FLAGS, Sender
 from taskorch.kit.fence import log_of
 from taskorch.kit.lease import Lease
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from taskorch.kit.loop import Loop
     from taskorch.protocols import Attempt
+
+__all__ = ("Link", "LinkedCall")
 
 _log = log_of(__name__)
 
@@ -93,7 +95,7 @@ class Link:
         self._given = given
         self._heard, self._ended = heard, ended
         self._lease = None if lease is None else Lease(lease, time.monotonic())
-        self._frames = _wire.Frames()
+        self._frames = wire.Frames()
         #: The other side is not lost by its silence, for now.
         self.may_be_silent: bool = False
         #: It has said what it cannot have to say: it is to be given nothing more.
@@ -113,7 +115,7 @@ class Link:
 
     def send(self, kind: int, number: bytes, *body: bytes) -> None:
         """Send a frame, without waiting; if the other side has gone, that is told."""
-        self._sender.send(_wire.frame(kind, number, *body))
+        self._sender.send(wire.frame(kind, number, *body))
 
     def read(self) -> bool:
         """Take in what has come; whether there may be more."""
@@ -142,9 +144,9 @@ class Link:
         for kind, number, body in frames:
             if self._is_over:
                 return
-            if kind in _wire.ENDS and number not in numbers:
+            if kind in wire.ENDS and number not in numbers:
                 self.refuse()
-            elif kind != _wire.ALIVE:
+            elif kind != wire.ALIVE:
                 hear(kind, number, body)
 
     def _receive(self) -> bytes:
@@ -194,6 +196,6 @@ class Link:
         if lease.is_over(now) and not self.may_be_silent:
             self.end(f"nothing was heard for {lease.silence(now):.1f} s")
             return
-        self.send(_wire.ALIVE, _wire.NOBODY)
+        self.send(wire.ALIVE, wire.NOBODY)
         when = now + min(BEAT, lease.length / 4)
         self._loop.at(when, lambda: self._beat(lease))

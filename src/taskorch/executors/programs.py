@@ -1,0 +1,70 @@
+"""
+Programs as taskorch runs them: for who writes an executor, or a worker, that does so.
+
+    programs = ProgramExecutor(run_id="mine")
+    process = programs.start(Program(["make"]), name="make", env={}, on_end=print)
+
+1. `ProgramExecutor` starts programs and ends them with all that they have started; a
+   `ProgramProcess` is asked to end, and a `ProgramEnd` says what came of it.
+2. `as_declared`, `failure_of` and `spending_of` are for an attempt whose program runs
+   elsewhere: what it is held to, what is said if it fails, what it takes of a budget.
+3. A `Governor` holds processes that something else has started to limits.
+
+Decision: 0293.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskorch.executors._programs._attempts import (
+        Spending,
+        as_declared,
+        failure_of,
+        spending_of,
+    )
+    from taskorch.executors._programs._executor import ProgramExecutor
+    from taskorch.executors._programs._family import Family
+    from taskorch.executors._programs._governor import Governor, Hold, UnheldError
+    from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
+
+__all__ = (
+    "Family",
+    "Governor",
+    "Hold",
+    "ProgramEnd",
+    "ProgramExecutor",
+    "ProgramProcess",
+    "Spending",
+    "UnheldError",
+    "as_declared",
+    "failure_of",
+    "spending_of",
+)
+
+#: The file of each name: a front end that asks for one loads no others.
+_LATE = {
+    "Family": "_family",
+    "Governor": "_governor",
+    "Hold": "_governor",
+    "ProgramEnd": "_process",
+    "ProgramExecutor": "_executor",
+    "ProgramProcess": "_process",
+    "Spending": "_attempts",
+    "UnheldError": "_governor",
+    "as_declared": "_attempts",
+    "failure_of": "_attempts",
+    "spending_of": "_attempts",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATE:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg, name=name)
+        module = import_module(f"taskorch.executors._programs.{_LATE[name]}")
+        member = globals()[name] = getattr(module, name)
+        return member
