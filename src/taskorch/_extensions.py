@@ -331,7 +331,8 @@ def _check_methods(name: str, limit: object) -> None:
     if isinstance(limit, type):
         msg = f"limit {name} is the class {limit.__name__}, and no object of it"
         raise InvalidTaskError(msg, hint=f"call it: {limit.__name__}()")
-    for method in ("need", "short"):
+    is_counting = hasattr(limit, "started")
+    for method in ("need", "short", "started") if is_counting else ("need", "short"):
         asked = getattr(limit, method, None)
         if not callable(asked):
             msg = f"limit {name} has no method {method}()"

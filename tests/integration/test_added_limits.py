@@ -67,6 +67,74 @@ def test_plain_functions_are_limited_as_well():
         assert [each.result(timeout=PATIENCE) for each in handles] == [3] * 10
 
 
+class Counting(Seats):
+    """A limit that lets so many start, ever."""
+
+    def __init__(self, seats):
+        super().__init__(seats, seconds=0.01)
+        self.starts = []
+        self.asked = 0
+
+    def short(self, need, held):
+        self.asked += 1
+        return super().short(need, sum(self.starts))
+
+    def started(self, need):
+        self.starts.append(need)
+
+
+def test_one_that_counts_starts_counts_what_starts_and_nothing_else():
+    counting = Counting(3)
+    with orchestrator(counting) as orch:
+        handles = [orch.submit_task(Task("seated", n)) for n in range(4)]
+        assert [each.result(timeout=PATIENCE) for each in handles[:3]] == [0, 1, 2]
+        (blocker,) = orch.explain(handles[3].task_id).blockers
+        assert (blocker.kind, blocker.name, blocker.need) == ("limit", "seats", 1)
+        assert counting.starts == [1, 1, 1]
+        counting.seats = 4
+        assert handles[3].result(timeout=PATIENCE) == 3
+
+
+def test_one_that_counts_is_asked_only_once_there_is_room():
+    go, counting = threading.Event(), Counting(9)
+    with orchestrator(counting, resources={"gpu": 1}) as orch:
+        kind = {"resources": {"gpu": 1}}
+        first = orch.submit_task(Task.call(go.wait, PATIENCE, **kind))
+        eventually(lambda: orch.get_stats().state_machine.running == 1)
+        second = orch.submit_task(Task("seated", 2, **kind))
+        third = orch.submit_task(Task("other", 3))
+        assert third.result(timeout=PATIENCE) == 3
+        assert counting.asked == 0
+        go.set()
+        assert first.result(timeout=PATIENCE)
+        assert second.result(timeout=PATIENCE) == 2
+        assert (counting.asked, counting.starts) == (1, [1])
+
+
+def test_starts_of_an_earlier_life_are_not_counted(tmp_path):
+    path = tmp_path / "journal.db"
+    go = threading.Event()
+    for counting in (Counting(9), Counting(9)):
+        orch = TaskOrchestrator(extensions=[Licences(counting)], journal=path)
+
+        @orch.agent("some", capabilities={"seated"})
+        def work(task, context):
+            eventually(lambda: go.is_set() or context.cancelled)
+            context.checkpoint()
+            return go.is_set()
+
+        with orch:
+            if not go.is_set():
+                orch.submit_task(Task("seated", id="twice"))
+                eventually(lambda: orch.get_stats().state_machine.running == 1)  # noqa: B023
+                orch.stop(drain=False)
+                go.set()
+            else:
+                assert orch.handle("twice").result(PATIENCE) is True
+                assert orch.get_task_status("twice").attempts == 2
+        assert counting.starts == [1]
+
+
 def test_it_is_asked_again_in_time():
     seats = Seats(0, seconds=0.01)
     with orchestrator(seats) as orch:
@@ -240,6 +308,7 @@ WRONG = {
         *[partial(short, have=each) for each in NO_NUMBERS],
         partial(OddShort, "no"),
     ],
+    "started": ["no", 0, False, {}, Odd(), Short, later, short],
 }
 RAISED = [LookupError, RecursionError, MemoryError, SystemExit, GeneratorExit]
 RAISED += [StopIteration, asyncio.CancelledError, ReentryError]
@@ -256,6 +325,8 @@ class Wrong(Seats):
         super().__init__()
         self.method, self.wrong = method, wrong
         self.is_wrong = True
+        if method == "started":
+            self.started = lambda _: self.answer(method, None)
 
     def answer(self, method, right):
         wrong = self.wrong
@@ -394,6 +465,15 @@ class LaterShort(Seats):
         return None
 
 
+class LaterStarted(Seats):
+    async def started(self, need):
+        return None
+
+
+class NoStarted(Seats):
+    started = 3
+
+
 class NoNeed:
     name, short = "seats", Seats.short
 
@@ -407,6 +487,8 @@ class NoShort:
     [
         ([LaterNeed()], r"need\(\) of limit seats is a coroutine function"),
         ([LaterShort()], r"short\(\) of limit seats is a coroutine function"),
+        ([LaterStarted()], r"started\(\) of limit seats is a coroutine function"),
+        ([NoStarted()], r"limit seats has no method started\(\)"),
         ([NoNeed()], r"limit seats has no method need\(\)"),
         ([NoShort()], r"limit seats has no method short\(\)"),
         ([Seats], "limit seats is the class Seats"),

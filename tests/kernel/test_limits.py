@@ -6,7 +6,7 @@ from tests.kernel.harness import Machine, Policies, S
 from taskorch.kernel import shortages
 from taskorch.kernel._queue import add_limit, wait_at
 from taskorch.kernel._rows import LIMIT, PoolRow, Shortage, StartLimit
-from taskorch.model import Agent
+from taskorch.model import Agent, Quota
 
 SEATS = f"{LIMIT}seats"
 
@@ -128,3 +128,24 @@ def test_the_latest_is_asked_first(machine):
     add_limit(machine.kernel, later)
     machine.submit("a", type="seated")
     assert machine.row("a").bucket.limits == (later, machine.limit)
+
+
+def test_what_passes_by_itself_is_named_first():
+    """However late the other limit came: it is asked at another moment."""
+    machine = Machine(concurrency=8)
+    machine.change_quotas(Quota(type="seated", starts_per_second=1, burst=1))
+    limit = Seats(machine.kernel)
+    limit.pool.total = 1
+    add_limit(machine.kernel, limit)
+    assert seated(machine, "a", "b") == ["a"]
+    kinds = [s.kind for s in shortages(machine.kernel, machine.row("b"), machine.now)]
+    assert kinds == ["rate", "too little"]
+
+
+def test_where_a_quota_changes_other_limits_are_not_asked_whom_they_concern(machine):
+    seated(machine, "a")
+    machine.limit.concerns = None
+    machine.change_quotas(Quota(type="seated", starts_per_second=1, burst=1))
+    assert machine.end("a") == []
+    assert seated(machine, "b", "c") == ["b"]
+    assert machine.change_quotas(Quota(type="seated")) == ["c"]

@@ -11,7 +11,7 @@ Decision: 0275.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from inspect import iscoroutine
 from typing import Any, Final, NamedTuple, NoReturn
@@ -63,6 +63,10 @@ class AddedLimit(TimedLimit):
         self._name = name
         self._limit = limit
         self._ask = kernel.deciders.ask_program
+        #: Whom it tells of starts; None: nobody.
+        self._started: Callable[[float], object] | None = None
+        if isinstance(limit, extension.CountingLimit):
+            self._started, self.waits_for_room = limit.started, True
         self._window = WindowRow(self, f"{LIMIT}{name}")
         #: What a task takes, by its kind; None: it was to say so, and has failed.
         self._needs: dict[Bucket, int | None] = {}
@@ -109,6 +113,12 @@ class AddedLimit(TimedLimit):
             if any(row.bucket in place.members for place in window.short.values()):
                 until = window.until_ns or until
             yield Shortage("limit", detail, need, have, None, window, until)
+
+    def starts(self, kernel: KernelState, row: TaskRow) -> None:
+        need, started = self._needs.get(row.bucket), self._started
+        if started is not None and need:
+            part = f"started() of limit {self._name}"
+            self._ask(part, lambda: _checked_nothing(started(need / 1e6)))
 
     def begins(self, kernel: KernelState, row: TaskRow) -> Units:
         need = self._needs.get(row.bucket)
@@ -205,6 +215,17 @@ def _checked(short: Any, need: int, now: int) -> _Closed | None:
     have = _number("what its Short has", short.have, -MAX_AMOUNT, MAX_AMOUNT)
     until = now + int(max(seconds, _SOON) * NS)
     return _Closed(need, visible(detail[:_MOST_WORDS]), until, int(have * 1e6))
+
+
+def _checked_nothing(answer: object) -> None:
+    """
+    Look at what was answered where nothing is to be.
+
+    Raises:
+        TypeError: It is a coroutine, which nobody would wait for.
+    """
+    if answer is not None:
+        _refuse("its answer", "None", answer)
 
 
 def _number(what: str, value: Any, least: float, most: float) -> float:

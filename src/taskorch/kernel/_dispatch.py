@@ -255,7 +255,14 @@ def start(
     now: int,
     reason: str,
 ) -> None:
-    """Begin an attempt of *row*, the head of its bucket, on *agent*."""
+    """
+    Begin an attempt of *row*, the head of its bucket, on *agent*.
+
+    Raises:
+        PolicyFault: A limit has failed that was told of it; nothing has begun.
+    """
+    for limit in row.bucket.limits:
+        limit.starts(kernel, row)
     if kernel.ruling is not None:
         _tell_of_violations(kernel, row, kernel.ruling, now)
     row.bucket.pop(row)

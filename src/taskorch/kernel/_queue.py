@@ -382,16 +382,18 @@ def add_limit(kernel: KernelState, limit: StartLimit) -> None:
     """
     limits = sorted((limit, *kernel.limits), key=lambda each: not each.waits_for_room)
     kernel.limits = tuple(limits)
-    list_limits(kernel)
+    look_whom(kernel, limit)
     # Where its tasks go to without being looked at was known without this one.
     kernel.agents_version += 1
     unpark_all(kernel)
 
 
-def list_limits(kernel: KernelState) -> None:
-    """List anew which limits concern each kind."""
+def look_whom(kernel: KernelState, limit: StartLimit) -> None:
+    """See whom *limit*, which is new, or has changed, concerns."""
     for bucket in kernel.buckets.values():
-        bucket.limits = _limits_of(kernel, bucket)
+        others = [each for each in bucket.limits if each is not limit]
+        those = [*others, limit] if limit.concerns(bucket) else others
+        bucket.limits = tuple([each for each in kernel.limits if each in those])
 
 
 def _limits_of(kernel: KernelState, bucket: Bucket) -> tuple[StartLimit, ...]:

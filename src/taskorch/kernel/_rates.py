@@ -14,7 +14,7 @@ Decisions: 0053, 0251.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from taskorch.kernel import _limits, _queue
 from taskorch.kernel._rows import (
@@ -39,7 +39,7 @@ class Rates(TimedLimit):
     """The rates that quotas say."""
 
     #: A token is for who starts.
-    waits_for_room: ClassVar[bool] = True
+    waits_for_room: bool = True
 
     def __init__(self) -> None:
         #: Of each whose quota says so, how many may start in a time. Checked:
@@ -189,7 +189,7 @@ def change(
     for whose, limits in quotas:
         rates.change(whose, limits, now)
     if known is not None:
-        _queue.list_limits(kernel)
+        _queue.look_whom(kernel, rates)
     elif rates.by_subject:
         _queue.add_limit(kernel, rates)
 

@@ -17,7 +17,7 @@ from heapq import heappush as _heappush
 from heapq import heapreplace as _heapreplace
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 
@@ -1272,7 +1272,7 @@ class StartLimit(ABC):
 
     #: Whether it is asked only once an agent has room, since all else is there: then
     #: who need not wait starts, but for the word of a policy.
-    waits_for_room: ClassVar[bool] = False
+    waits_for_room: bool = False
 
     @property
     def is_timed(self) -> bool:
@@ -1290,6 +1290,14 @@ class StartLimit(ABC):
     @abstractmethod
     def shortages(self, kernel: Any, row: TaskRow, now: int) -> Iterable[Shortage]:
         """All that is short of it for *row*, for explanations; nothing is changed."""
+
+    def starts(self, kernel: Any, row: TaskRow) -> None:  # noqa: B027 - most need none
+        """
+        *row* starts now, in this life: `begins` is called for earlier ones, too.
+
+        Raises:
+            PolicyFault: It does not, since whoever was to know of it has failed.
+        """
 
     @abstractmethod
     def begins(self, kernel: Any, row: TaskRow) -> Units:

@@ -88,6 +88,21 @@ class Limit(Protocol):
         ...
 
 
+@runtime_checkable
+class CountingLimit(Limit, Protocol):
+    """
+    A limit that counts starts, such as those of the last minute.
+
+    It is asked only once a worker has room for the task, and all else is there. So it
+    is not asked about tasks that could not start, and what it counts is what starts.
+    It counts in this process alone: after a restart it begins anew.
+    """
+
+    def started(self, need: float) -> None:
+        """Note that a task which takes *need* starts: `short` has let it."""
+        ...
+
+
 class Extension:
     """
     An extension of an orchestrator: inherit from it, and give an object of your class.

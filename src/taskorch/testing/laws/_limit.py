@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from taskorch.kit.extension import Kind, Limit, Short
+from taskorch.kit.extension import CountingLimit, Kind, Limit, Short
 from taskorch.testing.laws._case import brief, cases, maker, twice
 
 
@@ -45,6 +45,8 @@ def check_limit(
                 first, second = one.short(much, held), one.short(much, held)
             case.expect(type(first) is type(second), 3, twice(first, second))
             if first is None:
+                if isinstance(one, CountingLimit):
+                    case.ask(one.started, type(None), need=much)
                 continue
             if not isinstance(first, Short):
                 case.malformed(Short, first)

@@ -61,8 +61,23 @@ class NoShort(Right):
         return "no"
 
 
+class Counts(Right):
+    count = 0
+
+    def started(self, need):
+        self.count += 1
+
+
+class SaysHowMany(Right):
+    def started(self, need):
+        return need
+
+
 def test_a_right_one_passes():
     check_limit(Right)
+    counts = Counts()
+    check_limit(counts)
+    assert counts.count
     check_limit(Right(), Kind("seated", None, ("x",), {}))
 
 
@@ -75,6 +90,7 @@ def test_a_right_one_passes():
         (AtOnce, 2),
         (TakesAsItIsAsked, 3),
         (NoShort, 0),
+        (SaysHowMany, 0),
     ],
 )
 def test_a_mistake_is_named(wrong, law):
