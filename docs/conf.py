@@ -68,6 +68,8 @@ PACKAGES = {
     "taskorch.executors.wire": "frames of such a connection",
     "taskorch.journal": "SQLite, PostgreSQL, memory",
     "taskorch.journal.tables": "for who writes a journal in another database",
+    "taskorch.verbs.table": "for front ends: all that can be done",
+    "taskorch.verbs.remedies": "for front ends: what to do, in their words",
     "taskorch.governance": "policies as data, verdicts",
     "taskorch.planning": "plans of requests",
     "taskorch.proofs": "prove that a journal was not changed",

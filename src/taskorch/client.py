@@ -55,8 +55,6 @@ from taskorch._managers import (
 )
 from taskorch._memo import MemoManager
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._verbs.remedies import REMEDIES_HEADER
-from taskorch._verbs.table import VERBS
 from taskorch.errors import (
     InvalidTaskError,
     JournalUnavailableError,
@@ -82,6 +80,8 @@ from taskorch.model import (
 )
 from taskorch.schedules import Backfilled, ScheduleManager
 from taskorch.steps import Steps
+from taskorch.verbs.remedies import REMEDIES_HEADER
+from taskorch.verbs.table import VERBS
 from taskorch.workflows import Workflow
 from taskorch.workflows._parameters import as_json
 from taskorch.workflows._writing import write_task

@@ -22,7 +22,6 @@ pytest.importorskip("starlette")
 pytest.importorskip("cronsim")
 
 from taskorch import Task, TaskOrchestrator, Workflow
-from taskorch._verbs.table import ROOMS, VERBS
 from taskorch.cli import main
 from taskorch.client import Client, ServiceError
 from taskorch.errors import TaskorchError, UnknownTaskError
@@ -30,6 +29,7 @@ from taskorch.frontends.people import Tokens, caller
 from taskorch.frontends.service import create_app, new_token, serve
 from taskorch.governance import ConstitutionalRuntime
 from taskorch.kit.people import person
+from taskorch.verbs.table import ROOMS, VERBS
 from taskorch.workflows import Approval
 
 #: Who asks, and the roles of their tokens.

@@ -22,7 +22,6 @@ from taskorch import (
     TaskOrchestrator,
     current_context,
 )
-from taskorch._verbs.table import bound
 from taskorch.governance import (
     ConstitutionalRuntime,
     HistoryRule,
@@ -32,6 +31,7 @@ from taskorch.governance import (
     Rule,
 )
 from taskorch.governance._policies import OPERATORS
+from taskorch.verbs.table import bound
 
 MOMENTS: tuple[Any, ...] = get_args(get_type_hints(Operation)["moment"])
 #: Fields of what is judged that hold anything that a user gives.

@@ -20,7 +20,6 @@ from taskorch import (
     Workflow,
     current_context,
 )
-from taskorch._verbs.table import bound
 from taskorch.errors import PolicyDeniedError, TaskCancelledError
 from taskorch.events import PolicyViolated, TaskBlocked, TaskRejected, TaskStarted
 from taskorch.governance import ConstitutionalRuntime, HistoryRule, Past, Policy, Rule
@@ -29,6 +28,7 @@ from taskorch.model import TaskState
 from taskorch.policies import PriorityQueue, StandardStateMachine
 from taskorch.protocols import Permit
 from taskorch.reading import JournalReader
+from taskorch.verbs.table import bound
 
 NO_DELETES = Policy(
     "no-deletes",

@@ -16,7 +16,6 @@ from tests.integration.tools import PATIENCE, Recorder, eventually, part
 from taskorch import Task, TaskOrchestrator, current_context
 from taskorch._telling.causes import TELLINGS, telling_of
 from taskorch._telling.notifying import KINDS
-from taskorch._verbs.table import bound
 from taskorch.errors import PolicyDeniedError
 from taskorch.governance import (
     ConstitutionalRuntime,
@@ -31,6 +30,7 @@ from taskorch.governance._policies import Moment
 from taskorch.kernel import BLOCKED_BY
 from taskorch.model import SEVERITIES
 from taskorch.reading import JournalReader
+from taskorch.verbs.table import bound
 
 MOMENTS = get_args(Moment)
 LEVELS = {

@@ -31,7 +31,6 @@ from tests.integration.tools import PATIENCE, Hold, eventually, part
 
 import taskorch
 from taskorch import RetryPolicy, Task, TaskHandle, TaskOrchestrator, workflow
-from taskorch._verbs.table import bound
 from taskorch.errors import InternalError, InvalidTaskError
 from taskorch.frontends.jobs import JobSystem
 from taskorch.kit.extension import Extension
@@ -40,6 +39,7 @@ from taskorch.kit.verbs import verb
 from taskorch.policies import QuotaRetryHandler, SourceRegistry, TenacityRetryHandler
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.recovery import Alerts, RecoveryHandler, Rule
+from taskorch.verbs.table import bound
 
 #: One of each kind. An interrupt is meant for the main thread, and has tests of its own.
 ERRORS: tuple[Callable[[], BaseException], ...] = (

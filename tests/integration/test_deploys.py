@@ -13,9 +13,9 @@ from tests.integration.deploys import (
 )
 
 from taskorch import TaskOrchestrator, Workflow
-from taskorch._verbs.table import foreseen
 from taskorch.client import Client
 from taskorch.errors import DuplicateTaskError, InvalidTaskError
+from taskorch.verbs.table import foreseen
 
 pytest.importorskip("cronsim")
 

@@ -14,7 +14,6 @@ from tests.integration.tools import PATIENCE, eventually
 
 import taskorch
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
-from taskorch._verbs.table import ROOMS, VERBS
 from taskorch.client import Client
 from taskorch.errors import ComponentError, PolicyDeniedError
 from taskorch.events import TaskCompleted
@@ -25,6 +24,7 @@ from taskorch.kit.extension import Extension
 from taskorch.kit.verbs import COUNT, verb
 from taskorch.protocols import Projection
 from taskorch.reading import JournalReader
+from taskorch.verbs.table import ROOMS, VERBS
 
 SOURCE = Path(taskorch.__file__).parent
 RULE = {

@@ -29,11 +29,11 @@ from taskorch import (
     TaskOrchestrator,
     current_context,
 )
-from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.governance import ConstitutionalRuntime, Policy, Rule
 from taskorch.model import OPTIONS, Cache
 from taskorch.policies import ValidatorChain
 from taskorch.protocols import Finding, RetryDecision, Verdict
+from taskorch.verbs.table import VERBS, as_json, bound
 
 # -- what tasks do with a value --------------------------------------------------------
 

@@ -20,8 +20,8 @@ from tests.integration.tools import PATIENCE
 from tests.tools import lives
 
 from taskorch import TaskOrchestrator
-from taskorch._verbs.table import ROOMS
 from taskorch.frontends.jobs import JobSystem
+from taskorch.verbs.table import ROOMS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/explanation/durability.md"

@@ -17,9 +17,9 @@ from tests.kernel.seen import VERBS, looking
 from tests.kernel.worlds import many
 
 import taskorch
-from taskorch._verbs.table import VERBS as PUBLIC
 from taskorch.events import CATALOGUE, Event
 from taskorch.kernel import Kernel
+from taskorch.verbs.table import VERBS as PUBLIC
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "commands.md"
 KERNEL = Path(taskorch.__file__).parent / "kernel"

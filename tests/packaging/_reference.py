@@ -15,7 +15,6 @@ from taskorch import TaskOrchestrator, errors
 from taskorch._settings.configuration import SETTINGS as WRITTEN
 from taskorch._settings.configuration import as_variable
 from taskorch._settings.fields import SETTINGS, SIMULATED
-from taskorch._verbs.table import VERBS
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.frontends.jobs._config import CONFIGURATION as ADAPTIVE_JOBS
@@ -43,6 +42,7 @@ from taskorch.planning._values import PlanEntry, TaskRequest
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE
 from taskorch.schedules._definition import ScheduleEntry
+from taskorch.verbs.table import VERBS
 from taskorch.workflows._documents import (
     KINDS,
     CacheEntry,

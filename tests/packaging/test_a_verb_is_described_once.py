@@ -20,8 +20,8 @@ from taskorch._aio import (
     AsyncResources,
     AsyncWorkflows,
 )
-from taskorch._verbs.table import ROOMS, VERBS
 from taskorch.client import AsyncClient, Client
+from taskorch.verbs.table import ROOMS, VERBS
 
 SOURCE = Path(taskorch.__file__).parent
 METHOD = "    def set_priority("
@@ -62,7 +62,7 @@ from taskorch import TaskOrchestrator
 from taskorch.cli import main
 from taskorch.client import Client
 from taskorch.frontends.service import create_app, serve
-from taskorch._verbs.remedies import in_commands, in_requests
+from taskorch.verbs.remedies import in_commands, in_requests
 
 
 def said(*words):

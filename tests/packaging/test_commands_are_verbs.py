@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from taskorch._verbs.remedies import in_commands, in_requests
-from taskorch._verbs.table import VERBS, acts_of, commands
 from taskorch.cli import COMMANDS, main, whole_parser
+from taskorch.verbs.remedies import in_commands, in_requests
+from taskorch.verbs.table import VERBS, acts_of, commands
 
 #: Commands that say verbs by hand: why. No more than eight.
 SAYS_VERBS = {

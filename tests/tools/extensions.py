@@ -73,7 +73,7 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "telemetry": ("telemetry",),
     "testing": ("testing",),
     "tools": ("fleet/_tools.py", "fleet/_tool_server.py"),
-    "verbs": ("_verbs",),
+    "verbs": ("verbs",),
     "wfformat": ("frontends/wfformat.py",),
     "workers": ("frontends/agent",),
 }

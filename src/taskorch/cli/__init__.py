@@ -140,7 +140,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _all_commands() -> dict[str, tuple[str, str]]:
-    from taskorch._verbs.table import commands  # noqa: PLC0415 - it takes a moment
+    from taskorch.verbs.table import commands  # noqa: PLC0415 - it takes a moment
 
     module = "taskorch.cli._control"
     own = dict(_OWN)

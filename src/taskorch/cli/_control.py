@@ -23,7 +23,6 @@ from typing import Any, Final
 from taskorch._managers._members import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import TOKEN_VARIABLE, read_configuration
-from taskorch._verbs.table import VERBS, as_json, bound, commands, foreseen, previewed
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,
@@ -49,6 +48,7 @@ from taskorch.kit.words import some
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import number_of, split_first, stem_of, task_of_escalation
 from taskorch.reading import JournalReader
+from taskorch.verbs.table import VERBS, as_json, bound, commands, foreseen, previewed
 
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)
 #: What the words behind a command are, where their arguments are not told of.

@@ -18,13 +18,13 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._verbs.table import VERBS, acts_of, as_json
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import at, call, in_help, kind_of, tell_foreseen, touched
 from taskorch.cli._terminal import add_json, line, parameters_of, print_json
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.verbs import Argument, Verb
 from taskorch.kit.words import some
+from taskorch.verbs.table import VERBS, acts_of, as_json
 
 #: Arguments that a token may say, and where they are read to.
 _WHO: Final = {"by": "by", "requested_by": "by"}

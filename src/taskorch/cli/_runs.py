@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from taskorch._managers._members import WILD
-from taskorch._verbs.table import VERBS, previewed
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import at, call, tell_foreseen, touched
 from taskorch.cli._source import Reader, RunsSource, reader_of, runs_of
@@ -42,6 +41,7 @@ from taskorch.model import TaskState
 from taskorch.reading import JournalReader
 from taskorch.reading._nights import PAGE
 from taskorch.reading._runs import SEVERITY
+from taskorch.verbs.table import VERBS, previewed
 
 #: Runs that are listed, unless it is said how many.
 _MANY: Final = 50

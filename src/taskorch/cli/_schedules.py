@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch._verbs.table import as_json
 from taskorch.cli import _groups
 from taskorch.cli._control import add_place, call
 from taskorch.cli._groups import ActGroup, ActView
@@ -17,6 +16,7 @@ from taskorch.cli._terminal import line, parameters_of, proves_name
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 from taskorch.schedules import Importable
+from taskorch.verbs.table import as_json
 
 _WORKFLOW: Final = "the document of a workflow, which may say itself when it runs"
 

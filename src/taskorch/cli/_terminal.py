@@ -80,7 +80,7 @@ def signature(place: str) -> str:
 
 def in_commands(text: str, place: str) -> str:
     """*text* with commands that can be typed about a *place*, and no calls."""
-    from taskorch._verbs.remedies import in_commands as say  # noqa: PLC0415 - few need it
+    from taskorch.verbs.remedies import in_commands as say  # noqa: PLC0415 - few need it
 
     return say(text, place, is_known=proves_name(place))
 

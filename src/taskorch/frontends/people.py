@@ -32,7 +32,6 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_answerer
 from taskorch.kit.fence import log_of
@@ -40,6 +39,7 @@ from taskorch.kit.people import NAMED_TOKEN, SPEAK_FOR, Caller, caller, person
 from taskorch.kit.staged import Staged
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
+from taskorch.verbs.table import VERBS
 
 __all__ = (
     "ROLES",

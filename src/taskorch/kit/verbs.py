@@ -2,7 +2,7 @@
 What can be done with an orchestrator, each verb once: at the method that does it.
 
 `@verb(…)` says beside a method what its signature and its text do not: how it is waited
-for, where it is over HTTP, and which command it is. `taskorch._verbs` lists them all;
+for, where it is over HTTP, and which command it is. `taskorch.verbs` lists them all;
 `orch.aio`, the client, the operations of HTTP, commands and remedies are made of it. A
 face that a verb has not is named, with the reason.
 

@@ -9,8 +9,8 @@ import pytest
 from tests.frontends.mcp.tools import at_service, run
 from tests.frontends.test_roles import DONE, PEOPLE, house_in, may
 
-from taskorch._verbs.table import VERBS
 from taskorch.frontends.mcp._tools import TOOLS, Effect
+from taskorch.verbs.table import VERBS
 
 #: What each tool that changes something is told, and the verb that it then does.
 CASES = {

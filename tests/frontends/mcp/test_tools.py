@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from tests.frontends.service.tools import orchestrator
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
-from taskorch._verbs.remedies import in_tools
 from taskorch.errors import AnswerRefusedError, TaskorchError, UnknownTaskError
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace, tools_of
 from taskorch.frontends.mcp._calls import MOST_SHOWN, ToolUser
 from taskorch.frontends.mcp._tools import Effect
 from taskorch.reading import JournalReader
+from taskorch.verbs.remedies import in_tools
 
 ROOT = Path(__file__).parents[3]
 BY_NAME = {tool.name: tool for tool in TOOLS}

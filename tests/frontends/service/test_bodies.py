@@ -10,8 +10,8 @@ import pytest
 from tests.frontends.service.tools import JSON
 
 from taskorch import InvalidTaskError
-from taskorch._verbs.table import VERBS
 from taskorch.client import Client
+from taskorch.verbs.table import VERBS
 
 TASKS = "/api/v1/tasks"
 

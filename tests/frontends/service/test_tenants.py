@@ -10,13 +10,13 @@ from tests.frontends.service.test_people import ask
 from tests.integration.tools import eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
-from taskorch._verbs.table import VERBS
 from taskorch.frontends._whose import ARGUMENTS, TASK, WORKFLOW, Keys
 from taskorch.frontends.people import Tokens
 from taskorch.frontends.service import create_app
 from taskorch.frontends.service._submissions import work_schemas
 from taskorch.frontends.service._tenants import is_for_bound
 from taskorch.protocols import RetryDecision
+from taskorch.verbs.table import VERBS
 from taskorch.workflows import document_schema
 
 SAY = (

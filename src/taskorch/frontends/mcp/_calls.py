@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._verbs.remedies import all_in_tools, in_tools
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.events import Event, fields_of, signal_name
 from taskorch.kit.backoff import Backoff
@@ -29,6 +28,7 @@ from taskorch.kit.words import in_a_line, some
 from taskorch.model import TaskFilter, TaskState
 from taskorch.model.ids import stem_of, task_of_escalation
 from taskorch.reading._why import explain_whole, waited_for
+from taskorch.verbs.remedies import all_in_tools, in_tools
 
 #: Tasks that `find` lists, and the most that it does.
 ROWS: Final = 20

@@ -13,12 +13,12 @@ from typing import Any, Final, NoReturn
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.following import FOLLOWED
-from taskorch._verbs.table import VERBS
 from taskorch.errors import ValidationFailedError
 from taskorch.events import Event
 from taskorch.frontends._incoming import Incoming, keys_of
 from taskorch.kit.verbs import Verb
 from taskorch.model import TaskFilter, TaskStatus
+from taskorch.verbs.table import VERBS
 
 #: The verbs of the orchestrator itself.
 _VERBS: Final = frozenset(name for name, verb in VERBS.items() if verb.name == name)

@@ -14,12 +14,12 @@ from urllib.parse import unquote, urlsplit
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from taskorch._verbs.remedies import in_tools
 from taskorch.errors import TaskorchError
 from taskorch.frontends.mcp import _calls
 from taskorch.frontends.mcp._calls import ToolUser
 from taskorch.frontends.mcp._tools import Tool
 from taskorch.kit.visible import visible
+from taskorch.verbs.remedies import in_tools
 from taskorch.workflows import document_schema
 
 _SCHEME: Final = "taskorch"

@@ -18,7 +18,6 @@ from typing import Any, Final
 import attrs
 
 import taskorch
-from taskorch._verbs.remedies import in_tools
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
@@ -31,6 +30,7 @@ from taskorch.frontends.people import may, role_of
 from taskorch.kit.fence import log_of
 from taskorch.kit.people import caller as proved_caller
 from taskorch.kit.visible import visible
+from taskorch.verbs.remedies import in_tools
 
 try:
     import anyio

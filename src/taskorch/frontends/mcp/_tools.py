@@ -18,7 +18,6 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._verbs.table import VERBS
 from taskorch.errors import (
     AnswerRefusedError,
     DuplicateTaskError,
@@ -37,6 +36,7 @@ from taskorch.kit.verbs import Verb
 from taskorch.kit.visible import visible
 from taskorch.kit.vocabulary import meant
 from taskorch.model import TaskFilter, TaskState
+from taskorch.verbs.table import VERBS
 
 Schema: TypeAlias = Mapping[str, Any]
 

@@ -26,7 +26,6 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._verbs.table import VERBS
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.people import Identity, Tokens
 from taskorch.frontends.service._agents import Agents, schemas
@@ -71,6 +70,7 @@ from taskorch.frontends.service._tenants import Tenancy
 from taskorch.frontends.service._verbs import operations as verbs
 from taskorch.kit.people import asking
 from taskorch.reading import JournalReader
+from taskorch.verbs.table import VERBS
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -21,7 +21,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from taskorch._verbs.remedies import REMEDIES_HEADER, in_requests
 from taskorch.errors import (
     DuplicateTaskError,
     ResourcesTakenError,
@@ -35,6 +34,7 @@ from taskorch.kit.limits import RECEIPT_SECONDS
 from taskorch.kit.people import asking
 from taskorch.kit.plain import object_of, plain, refuse_constant, taken_apart
 from taskorch.kit.visible import visible
+from taskorch.verbs.remedies import REMEDIES_HEADER, in_requests
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -15,7 +15,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._verbs.table import VERBS
 from taskorch.frontends.service._bodies import answer, document
 from taskorch.frontends.service._operations import (
     Current,
@@ -31,6 +30,7 @@ from taskorch.model import Health, Stats
 from taskorch.planning._schemas import agent_schema, workflow_schema
 from taskorch.recovery import Alerts
 from taskorch.telemetry._metrics import AGE, COUNTERS, LEVELS, MANY, OTHER
+from taskorch.verbs.table import VERBS
 
 if TYPE_CHECKING:
     from starlette.requests import Request

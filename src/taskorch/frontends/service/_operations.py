@@ -21,10 +21,10 @@ from starlette.types import ASGIApp
 import taskorch
 from taskorch._aio import is_prompt
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._verbs.remedies import all_in_requests
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.service._bodies import HttpProblem, read_object
 from taskorch.kit.verbs import ID, OBJECT, TEXT, Schema
+from taskorch.verbs.remedies import all_in_requests
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response | ASGIApp]]
 _T = TypeVar("_T")

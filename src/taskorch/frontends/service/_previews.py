@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._verbs.table import VERBS, foreseen, previewed
 from taskorch.frontends.service._bodies import WHO, answer, read_object
 from taskorch.frontends.service._operations import (
     Current,
@@ -29,6 +28,7 @@ from taskorch.frontends.service._people import refuse_role
 from taskorch.frontends.service._tenants import Tenancy, unknown
 from taskorch.frontends.service._verbs import queried
 from taskorch.kit.verbs import OBJECT, TEXT, listed
+from taskorch.verbs.table import VERBS, foreseen, previewed
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -14,7 +14,6 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._handles import TaskHandle
-from taskorch._verbs.remedies import in_requests
 from taskorch.errors import InvalidTaskError, ResultGoneError, TaskorchError
 from taskorch.frontends.service._bodies import WHO, answer
 from taskorch.frontends.service._operations import (
@@ -33,6 +32,7 @@ from taskorch.kit.raised import place_of, told_trace
 from taskorch.kit.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch.kit.visible import said as said_by
 from taskorch.model import Answer, TaskFilter, TaskState, TaskStatus
+from taskorch.verbs.remedies import in_requests
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._verbs.table import foreseen
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.frontends.service._bodies import HttpProblem
 from taskorch.frontends.service._operations import Current, Operation, named
 from taskorch.kit.visible import show
 from taskorch.model.ids import run_by, stem_of
+from taskorch.verbs.table import foreseen
 
 if TYPE_CHECKING:
     from starlette.requests import Request

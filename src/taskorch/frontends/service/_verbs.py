@@ -18,7 +18,6 @@ from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._verbs.table import VERBS, as_json, bound
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends._whose import ARGUMENTS, Bound
 from taskorch.frontends.service._bodies import (
@@ -48,6 +47,7 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.people import may_speak_as, person
 from taskorch.kit.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch.kit.visible import visible
+from taskorch.verbs.table import VERBS, as_json, bound
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from taskorch._managers._foreseen import Foreseen
     from taskorch.kit.verbs import Argument
 
+#: What a front end takes.
+__all__ = ("VERBS", "acts_of", "as_json", "bound", "commands", "foreseen", "previewed")
+
 #: Their documents are their fields.
 _FIELDS: Final = (Health, Stats)
 #: The classes whose methods are verbs, by where an orchestrator has them.

@@ -27,6 +27,15 @@ from taskorch.kit.people import caller
 if TYPE_CHECKING:
     from taskorch.kit.verbs import Verb
 
+#: What a front end takes.
+__all__ = (
+    "all_in_requests",
+    "all_in_tools",
+    "in_commands",
+    "in_requests",
+    "in_tools",
+)
+
 #: Of a request: what is to be done about an error is told as `requests`, or `calls`.
 REMEDIES_HEADER: Final = "Taskorch-Remedies"
 #: A call, with a full stop at the end of a line: that is no part of a command.
@@ -248,7 +257,7 @@ def _shown(word: str) -> str:
 
 def _verb(call: str) -> Verb | None:
     # Most texts have no call in them, and the table takes a moment to load.
-    from taskorch._verbs.table import VERBS  # noqa: PLC0415 - see above
+    from taskorch.verbs.table import VERBS  # noqa: PLC0415 - see above
 
     return VERBS.get(call)
 
