@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
+import threading
 from urllib.parse import quote
 
 import pytest
 from tests.cli.tools import taskorch
 from tests.frontends.service.tools import Service
 
-from taskorch import Program, Task, TaskOrchestrator, Workflow
+from taskorch import Program, Task, TaskOrchestrator, Workflow, errors
+from taskorch.errors import (
+    GateFailedError,
+    TaskFailure,
+    TaskorchError,
+    UnwantedResultError,
+)
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace
 from taskorch.frontends.mcp._calls import ToolUser
 from taskorch.frontends.service import create_app, recorded_app, serve
+from taskorch.kit.raised import place_of, told_of
+from taskorch.model import ProgramResult
 from taskorch.reading import JournalReader
 
 PATIENCE = 60.0
@@ -57,7 +67,11 @@ def fail(orch):
 
 
 def said(error):
-    return None if error is None else (error["type"], error["message"])
+    return (
+        None
+        if error is None
+        else tuple(map(error.get, ("type", "message", "where", "hint")))
+    )
 
 
 def of_service(app):
@@ -135,7 +149,7 @@ def test_a_restart_changes_no_error(tmp_path, capsys, keep):
     with orchestrator(path, keep) as orch:
         after = faces(capsys, path, orch)
     assert json.loads(json.dumps(after)) == json.loads(json.dumps(before))
-    types = {kind for kind, _ in before["service"]["list"].values()}
+    types = {kind for kind, *_ in before["service"]["list"].values()}
     assert types >= {"PriceError", "KeyError", "ValueError", "TaskTimeoutError"}
     assert before["service"] == before["recorded"]
 
@@ -146,3 +160,94 @@ def test_a_cause_names_no_part_of_a_word(tmp_path):
         orch.submit_task(Task("work", "own", id="a"))
         orch.wait(PATIENCE)
         assert [cause.pattern for cause in orch.failures()] == ["row # has no price"]
+
+
+# -- all errors of ours, with all that they have ----------------------------------------
+
+#: What attributes may be, by name; others by the type of their default.
+EXAMPLES = {
+    "result": ProgramResult(("false",), 3, "out", "err", None, 1.5),
+    "failures": {"load": PriceError("row 3 has no price"), "b": TaskFailure("no")},
+    "findings": (("payload.x", "it is none"),),
+    "conflict": ("it is too dear",),
+    "trace": ("tried",),
+    "story": (("queued", 1.5),),
+    "differences": (("a", "priority", "1", "2"),),
+    # What policies said of a whole operation is in `PolicyViolated`, and not kept again.
+    "verdict": None,
+}
+BY_TYPE = {str: "some text", float: 2.5, tuple: ("a", "b")}
+ERRORS = sorted(
+    (
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, TaskorchError)
+    ),
+    key=lambda cls: cls.__name__,
+)
+
+
+def example(cls):
+    """An error of *cls* that has something for each attribute."""
+    fields = {
+        name: EXAMPLES[name] if name in EXAMPLES else BY_TYPE[type(parameter.default)]
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if name not in ("message", "hint", "task_id")
+    }
+    if cls is GateFailedError:
+        fields["findings"] = (("coverage", False, "of 80 % there are 3"),)
+    return cls(f"a {cls.code}", hint="turn it off and on", task_id="a/b", **fields)
+
+
+def raise_one(name):
+    raise example(getattr(errors, name))
+
+
+def raise_what_cannot_be_kept():
+    raise UnwantedResultError("not this", hint="another", result=threading.Lock())
+
+
+def content(error):
+    """All that an error says, and what it has."""
+    fields = {
+        name: {each: told_of(of) for each, of in value.items()}
+        if name == "failures"
+        else value
+        for name, value in vars(error).items()
+    }
+    return type(error), str(error), place_of(error), fields
+
+
+@pytest.mark.parametrize("keep", [1_000, 1], ids=["memory", "left memory"])
+def test_each_error_of_ours_keeps_all_that_it_has(tmp_path, keep):
+    path = tmp_path / "runs.db"
+    names = [cls.__name__ for cls in ERRORS]
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_tasks([Task.call(raise_one, name, id=name) for name in names])
+        orch.wait(PATIENCE)
+        before = {name: content(orch.get_task_status(name).error) for name in names}
+    assert {name: kind.__name__ for name, (kind, *_) in before.items()} == {
+        name: name for name in names
+    }
+    with TaskOrchestrator(journal=path, keep_finished=keep) as orch:
+        after = {name: content(orch.get_task_status(name).error) for name in names}
+    for name in names:
+        assert after[name] == before[name], name
+    reader = JournalReader(path)
+    read = {name: content(reader.get_task_status(name).error) for name in names}
+    assert read == before
+
+
+def test_what_an_error_has_that_cannot_be_kept_is_left_out_alone(tmp_path):
+    path = tmp_path / "runs.db"
+
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(raise_what_cannot_be_kept, id="a"))
+        orch.wait(PATIENCE)
+    with TaskOrchestrator(journal=path) as orch:
+        error = orch.get_task_status("a").error
+    assert (type(error), error.hint, error.result) == (
+        UnwantedResultError,
+        "another",
+        None,
+    )

@@ -34,7 +34,11 @@ def trace_of(error: BaseException) -> str:
 
 def told_trace(error: BaseException) -> str:
     """The traceback of *error* as text, also if that is all there is of it."""
-    trace = error.traceback if isinstance(error, TaskFailedError) else ""
+    is_raised = error.__traceback__ is not None
+    known = error if is_raised or error.__cause__ is None else error.__cause__
+    trace = next(
+        (e.traceback for e in (error, known) if isinstance(e, TaskFailedError)), ""
+    )
     return trace or trace_of(error)
 
 
@@ -86,7 +90,8 @@ def place_of(error: BaseException | None) -> str:
         frames = list(frames_of(first.__traceback__))
     frames = [frame for frame in frames if not frame[0].startswith(_OURS)]
     if not frames:
-        return ""
+        # What we say of a failure: where that was.
+        return "" if cause is None else place_of(cause)
     own = (each for each in reversed(frames) if re.search(_INSTALLED, each[0]) is None)
     file, number, name = next(own, frames[-1])
     return f"{file}:{number} in {name}"

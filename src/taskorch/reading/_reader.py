@@ -337,10 +337,12 @@ class JournalReader:
         with only_looking():
             name = self._latest(task_id)
             runtime = _folded(self._journal, name, self._facts)
+            past = Recollection(runtime, self._journal)
+            past.add_roots({name: runtime.kernel.tasks[name].cargo})
             status = _reports.status(runtime, name)
             if runtime.kernel.tasks[name].bucket.spec.budget:
                 # Which budgets there were is in no event of the task.
-                works = Recollection(runtime, self._journal).recollect_all((name,))
+                works = past.recollect_all((name,))
                 spent = _reports.spent_by([works[name]._row])
                 status = attrs.evolve(status, spent=spent)
             stale = self._cause(name) is not None

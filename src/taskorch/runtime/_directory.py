@@ -340,7 +340,25 @@ class Recollection:
 
                     recall_spent(known._row, fact)
                 _recollect(known, fact, document)
+        self.add_roots(works)
         return works
+
+    def add_roots(self, works: dict[str, Work]) -> None:
+        """Have those that failed for others know of the first what that raised."""
+        roots = {
+            name: extra.first_roots[0]
+            for name, work in works.items()
+            if (extra := work._row.extra) is not None and extra.first_roots
+        }
+        gone = {*roots.values()} - self._rt.kernel.tasks.keys()
+        if not gone:
+            return
+        found = works | (
+            self.recollect_all(gone - works.keys()) if gone - works.keys() else {}
+        )
+        for name, root in roots.items():
+            if root in gone and root in found:
+                works[name]._above = (*works[name]._above, found[root])
 
 
 def _recollect(work: Work, event: Any, document: Any) -> None:

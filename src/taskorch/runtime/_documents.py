@@ -6,12 +6,14 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from taskorch import errors
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
     MemoryLimitError,
     ProgramFailedError,
     TaskFailedError,
+    TaskorchError,
     UnkeptResultError,
 )
 from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
@@ -19,7 +21,7 @@ from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
 from taskorch.kit.raised import FRAMES, frames_of, trace_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import said
+from taskorch.kit.visible import masked, said
 from taskorch.model import ProgramResult
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 
@@ -43,10 +45,11 @@ def document_of_end(
         if isinstance(error, AttemptInterrupted):
             return None, error
         strip(error)
-        return document(_described(error)), error
+        return document(_described(error, document)), error
     except InvalidTaskError as refused:
         msg = f"task {task_id}: {refused.message}"
-        return None, UnkeptResultError(msg, hint=refused.hint, task_id=task_id)
+        unkept = UnkeptResultError(msg, hint=refused.hint, task_id=task_id)
+        return document(_described(unkept, document)), unkept
     except BaseException as fault:
         # Mostly the `__str__` of the error has raised this.
         if not is_values(fault):
@@ -54,7 +57,8 @@ def document_of_end(
         if error is not None:
             return None, error
         msg = f"task {task_id}: result: it cannot be kept: {said(fault)[1]}"
-        return None, UnkeptResultError(msg, task_id=task_id)
+        unkept = UnkeptResultError(msg, task_id=task_id)
+        return document(_described(unkept, document)), unkept
 
 
 def document_of(document: Callable[[Any], Any], what: str, value: Any) -> Any:
@@ -73,11 +77,36 @@ def document_of(document: Callable[[Any], Any], what: str, value: Any) -> Any:
         raise InvalidTaskError(msg, hint=refused.hint) from None
 
 
-def _described(error: BaseException) -> dict[str, Any]:
+def _described(error: BaseException, document: Callable[[Any], Any]) -> dict[str, Any]:
+    """What is kept of *error*: its traceback, and of one of ours all that it says."""
     described: dict[str, Any] = {"traceback": trace_of(error)}
-    if isinstance(error, ProgramFailedError) and error.result is not None:
-        described["result"] = error.result
+    if not isinstance(error, TaskorchError) or not _is_ours(type(error)):
+        return described
+    fields = dict(vars(error))
+    failures = fields.pop("failures", {})
+    kept = {name: value for name, value in fields.items() if _fits(value, document)}
+    texts = {name: masked(kept[name]) for name in ("message", "hint")}
+    described["fields"] = kept | texts
+    if failures:
+        # Those of a workflow, which are errors as well.
+        described["failures"] = {
+            name: [*said(each), _described(each, document)]
+            for name, each in failures.items()
+        }
     return described
+
+
+def _is_ours(cls: type) -> bool:
+    return getattr(errors, cls.__name__, None) is cls
+
+
+def _fits(value: Any, document: Callable[[Any], Any]) -> bool:
+    """Whether the journal can keep an attribute of an error."""
+    try:
+        document(value)
+    except Exception:  # noqa: BLE001 - whatever is in it, the rest is kept
+        return False
+    return True
 
 
 def error_of_document(
@@ -86,7 +115,30 @@ def error_of_document(
     """What an attempt raised of whose end *event* tells, as far as that was kept."""
     if not isinstance(document, dict):
         return None
-    task_id, kind, message = event.task_id, event.error_type, event.message
+    error = event.task_id, event.error_type, event.message
+    return _made_anew(*error, document)
+
+
+def _made_anew(
+    task_id: str, kind: str, message: str, document: dict[str, Any]
+) -> BaseException:
+    """An error of a type that said something, of which *document* was kept."""
+    trace = str(document.get("traceback", ""))
+    fields = document.get("fields")
+    cls: Any = vars(errors).get(kind)
+    if isinstance(fields, dict) and cls is not None:
+        more: dict[str, Any] = {}
+        if failures := document.get("failures"):
+            parts = {
+                name: _made_anew(task_id, *each) for name, each in failures.items()
+            }
+            more["failures"] = parts
+        error: BaseException = cls(fields["message"], **more)
+        vars(error).update(fields)
+        if not isinstance(error, TaskFailedError):
+            error.__cause__ = _raised(task_id, kind, message, trace)
+        return error
+    # What versions before this one have kept of a program.
     result = document.get("result")
     if isinstance(result, ProgramResult):
         if kind == MemoryLimitError.__name__:
@@ -99,7 +151,11 @@ def error_of_document(
                 task_id=task_id,
             )
         return ProgramFailedError(message, result=result, task_id=task_id)
-    trace = str(document.get("traceback", ""))
+    return _raised(task_id, kind, message, trace)
+
+
+def _raised(task_id: str, kind: str, message: str, trace: str) -> TaskFailedError:
+    """The error that stands for one of another class."""
     # Errors of ours begin with the task.
     message = message.removeprefix(f"task {task_id}: ")
     text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
