@@ -35,11 +35,9 @@ def trace_of(error: BaseException) -> str:
 def told_trace(error: BaseException) -> str:
     """The traceback of *error* as text, also if that is all there is of it."""
     is_raised = error.__traceback__ is not None
-    known = error if is_raised or error.__cause__ is None else error.__cause__
-    trace = next(
-        (e.traceback for e in (error, known) if isinstance(e, TaskFailedError)), ""
-    )
-    return trace or trace_of(error)
+    cause = None if is_raised else error.__cause__
+    kept = (e.traceback for e in (error, cause) if isinstance(e, TaskFailedError))
+    return next(kept, "") or trace_of(error)
 
 
 def told_of(error: BaseException) -> tuple[str, str]:

@@ -353,12 +353,11 @@ class Recollection:
         gone = {*roots.values()} - self._rt.kernel.tasks.keys()
         if not gone:
             return
-        found = works | (
-            self.recollect_all(gone - works.keys()) if gone - works.keys() else {}
-        )
+        unread = gone - works.keys()
+        above = works | (self.recollect_all(unread) if unread else {})
         for name, root in roots.items():
-            if root in gone and root in found:
-                works[name]._above = (*works[name]._above, found[root])
+            if root in gone and root in above:
+                works[name]._above = (*works[name]._above, above[root])
 
 
 def _recollect(work: Work, event: Any, document: Any) -> None:
