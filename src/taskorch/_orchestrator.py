@@ -86,7 +86,6 @@ if TYPE_CHECKING:
 
     from taskorch._aio import AsyncOrchestrator
     from taskorch._decorators import TaskDecorator, TaskFunction
-    from taskorch._door import Door
     from taskorch._drivers import DriverManager
     from taskorch._extensions import Extensions
     from taskorch._handles import DoneAndNotDone, TaskHandle
@@ -387,7 +386,6 @@ class TaskOrchestrator:
         "Starts workflows and controls their runs.",
         room="taskorch._managers:WorkflowManager",
     )
-    _door: Part[Door] = Part("taskorch._door:Door", "For front ends.")
 
     def __init__(self, **settings: Unpack[SettingsOptions]) -> None:
         # Many who import the class make none: a command, an annotation, a test that

@@ -15,8 +15,8 @@ from tests.telemetry.tools import run
 import taskorch
 from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.service._health import exposition
 from taskorch.telemetry import _metrics
+from taskorch.telemetry.prometheus import exposition
 
 PATIENCE = 60.0
 

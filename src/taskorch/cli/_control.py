@@ -36,6 +36,7 @@ from taskorch.cli._terminal import (
     token_of_environment,
 )
 from taskorch.client import Client, ServiceError
+from taskorch.door import Door
 from taskorch.errors import (
     InvalidTaskError,
     JournalTakenError,
@@ -546,7 +547,7 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
         unknown_capability="wait",
         governance=None if named is None else named.value,
     )
-    orch._door.only_command()  # noqa: SLF001 - only a command leaves all as it is
+    Door(orch).only_command()
     try:
         yield orch
     except JournalTakenError as error:

@@ -36,6 +36,7 @@ from taskorch.cli._terminal import (
     print_json,
     tracebacks,
 )
+from taskorch.door import Door
 from taskorch.errors import InvalidTaskError, ProgramFailedError
 from taskorch.kit.address import without_password
 from taskorch.kit.clock import MonotonicClock
@@ -229,7 +230,7 @@ def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:
 
 def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
     """Stop the run: wait for what runs until a second Ctrl-C."""
-    orch._door.start_no_more()  # noqa: SLF001 - nobody but a command drains without starting
+    Door(orch).start_no_more()
     if len(presses) == 1:
         _say(1)
     pause = threading.Event()

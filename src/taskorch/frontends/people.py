@@ -50,6 +50,8 @@ __all__ = (
     "Tokens",
     "caller",
     "caller_of",
+    "may",
+    "role_of",
 )
 
 _LOG: Final = log_of(__name__)

@@ -8,6 +8,7 @@ nothing here may read a clock, change a task, or decide.
 - `_spans`, `_runs`: OpenTelemetry spans of tasks, their contexts as text; of runs and
   their phases.
 - `_metrics`: what there is now, and how long attempts and commits took.
+- `prometheus`: that, and the health, as the text that Prometheus reads.
 - `_conventions`: names of attributes; `orch.signals`, as those see it who may not
   import it.
 """

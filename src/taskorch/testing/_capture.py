@@ -6,6 +6,7 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from taskorch.door import Door
 from taskorch.events import (
     CATALOGUE,
     Event,
@@ -113,7 +114,7 @@ class Capture:
         for signal in self._signals():
             signal.connect(self._receive)
         # Facts from before may not have been published yet.
-        self._before = self._orch._door.latest_seq()  # noqa: SLF001 - no other way to know
+        self._before = Door(self._orch).latest_seq()
 
     def _disconnect(self) -> None:
         for signal in self._signals():

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    Metric,
-)
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -26,103 +20,13 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.kit.plain import plain
 from taskorch.kit.verbs import OBJECT, TEXT, listed
-from taskorch.model import Health, Stats
 from taskorch.planning._schemas import agent_schema, workflow_schema
 from taskorch.recovery import Alerts
-from taskorch.telemetry._metrics import AGE, COUNTERS, LEVELS, MANY, OTHER
+from taskorch.telemetry.prometheus import CONTENT_TYPE, exposition
 from taskorch.verbs.table import VERBS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_STATUSES: Final = ("ok", "degraded", "failed")
-
-
-def exposition(
-    stats: Stats | None,
-    health: Health | None,
-    *,
-    status: str = "",
-    statuses: Iterable[str] = (),
-) -> bytes:
-    """
-    The metrics in the Prometheus text format.
-
-    *status* is what a service does that runs a suite, one of *statuses*.
-    """
-    families: list[Metric] = []
-    if stats is not None:
-        families += _levels(stats)
-    if health is not None:
-        families += _health(health)
-    if status:
-        words = "What the service of a suite does, or has come to."
-        families.append(_one_of("taskorch_suite", words, status, statuses))
-    registry = CollectorRegistry()
-    registry.register(_Told(families))
-    return generate_latest(registry)
-
-
-class _Told:
-    """What was asked for already."""
-
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
-
-
-def _levels(stats: Stats) -> Iterable[Metric]:
-    of_kind = (
-        *((CounterMetricFamily, each) for each in COUNTERS),
-        *((GaugeMetricFamily, each) for each in (*LEVELS, AGE)),
-    )
-    for family_class, (name, unit, words, ask) in of_kind:
-        amounts = _bounded(ask(stats))
-        labels = list(amounts[0][0]) if amounts else []
-        plain = name.replace(".", "_") + ("_seconds" if unit == "s" else "")
-        family = family_class(plain, words, labels=[_label(label) for label in labels])
-        for attributes, value in amounts:
-            family.add_metric(list(attributes.values()), value)
-        yield family
-
-
-def _bounded(
-    amounts: Iterable[tuple[Mapping[str, str], float]],
-) -> list[tuple[Mapping[str, str], float]]:
-    """The first of them; what comes after these is added up as `other`."""
-    listed = list(amounts)
-    if len(listed) <= MANY:
-        return listed
-    rest = dict.fromkeys(listed[0][0], OTHER)
-    return [*listed[:MANY], (rest, sum(value for _, value in listed[MANY:]))]
-
-
-def _label(attribute: str) -> str:
-    return attribute.replace(".", "_")
-
-
-def _health(health: Health) -> Iterable[Metric]:
-    yield GaugeMetricFamily("taskorch_live", "Its threads are there.", health.live)
-    yield GaugeMetricFamily("taskorch_ready", "It takes and starts.", health.ready)
-    words = "Whether it is as it should be."
-    yield _one_of("taskorch_health", words, health.status, _STATUSES)
-    words = "1: a part is as it should be; 0: the health says why it is not."
-    parts = GaugeMetricFamily("taskorch_part_ok", words, labels=["part"])
-    checks = {check.component: check.status == "ok" for check in health.checks}
-    for part, is_ok in list(checks.items())[:MANY]:
-        parts.add_metric([part], is_ok)
-    yield parts
-
-
-def _one_of(name: str, words: str, status: str, statuses: Iterable[str]) -> Metric:
-    family = GaugeMetricFamily(name, words, labels=["status"])
-    for each in statuses:
-        family.add_metric([each], each == status)
-    return family
 
 
 #: What the description names of workers and runs as documents.

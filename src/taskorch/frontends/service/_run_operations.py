@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from taskorch.door import Door
 from taskorch.errors import TaskorchError
 from taskorch.frontends.service._bodies import answer
 from taskorch.frontends.service._operations import (
@@ -89,7 +90,7 @@ def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
         for key, document in rt.kernel.kept.get(SCHEDULES, {}).items():
             index.declare(key, document)
         index.enter_rows(rt.kernel.tasks.values())
-        return orch._door.latest_seq()  # noqa: SLF001 - see above
+        return Door(orch).latest_seq()
 
 
 # -- the operations --------------------------------------------------------------------

@@ -34,7 +34,7 @@ from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import HttpProblem, answer, read_object, refuse
 from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK, Doors
-from taskorch.frontends.service._health import exposition, metrics, probe
+from taskorch.frontends.service._health import metrics, probe
 from taskorch.frontends.service._operations import PROBLEM, Operation, asked
 from taskorch.frontends.service._page import PageOperations
 from taskorch.frontends.service._tenants import Tenancy
@@ -60,6 +60,7 @@ from taskorch.kit.vocabulary import meant
 from taskorch.model import TERMINAL, Agent, Resources, TaskState
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
+from taskorch.telemetry.prometheus import exposition
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

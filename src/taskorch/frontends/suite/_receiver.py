@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.notifying import Notifier, sender_of
+from taskorch.door import Door
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite._attempt import name_of
 from taskorch.frontends.suite._folder import JsonLines, RunFolder
@@ -61,7 +62,7 @@ class SuiteWebhook:
         url = watch.human_notification_webhook
         assert url is not None  # noqa: S101 - else nobody is told
         self._orchestrator, self._suite, self._folder = orchestrator, suite, folder
-        self._failed_tasks = orchestrator._door.failed_tasks()  # noqa: SLF001 - to tell of them
+        self._failed_tasks = Door(orchestrator).failed_tasks()
         self._names = frozenset(part.id for part in parts_of(suite))
         self._run_id = run_id
         self._taken = JsonLines(folder.told, 1 << 40, 1e6)
@@ -78,7 +79,7 @@ class SuiteWebhook:
         self.notifier: Notifier = Notifier(
             orchestrator, name, self._deliver, _ATTEMPTS, ("failure", _OVER_MEMORY)
         )
-        orchestrator._door.add_check(self.notifier.check)  # noqa: SLF001 - it is ours
+        Door(orchestrator).add_check(self.notifier.check)
         self._troubles = Notifier(
             orchestrator, name, self._deliver_trouble, _ATTEMPTS, _TROUBLES
         )

@@ -17,6 +17,7 @@ import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.failed import class_by_cause
+from taskorch.door import Door
 from taskorch.events import (
     BudgetExhausted,
     JournalDegraded,
@@ -206,7 +207,7 @@ class SuiteTeller:
         #: When tasks were given out, and when they ended.
         self.lines: JsonLines = JsonLines(folder.events, *limits)
         self._orchestrator = orchestrator
-        self._failed_tasks = orchestrator._door.failed_tasks()  # noqa: SLF001 - to tell of them
+        self._failed_tasks = Door(orchestrator).failed_tasks()
         self._suite = suite
         self._folder = folder
         #: Who did what when.

@@ -15,6 +15,7 @@ import attrs
 
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.door import Door
 from taskorch.frontends.suite._elsewhere import OWN, OthersFirst, room_for_any
 from taskorch.frontends.suite._model import (
     GLUE,
@@ -249,7 +250,7 @@ def orchestrator_of(
     )
     stand_ins = {Agent.LOCAL, *own} if elsewhere else {Agent.LOCAL}
     # Who writes the workflow, and the registry, knows it.
-    orch._door.set_apart(GLUE, frozenset(stand_ins))  # noqa: SLF001 - said to nobody else
+    Door(orch).set_apart(GLUE, frozenset(stand_ins))
     return orch
 
 

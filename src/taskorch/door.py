@@ -1,7 +1,7 @@
 """
-What front ends of taskorch ask of an orchestrator, and no user: `orch._door`.
+What front ends ask of an orchestrator, and no user.
 
-Decision: 0260.
+Decisions: 0260, 0295.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from taskorch._orchestrator import TaskOrchestrator
     from taskorch._telling.failed import FailedTasks
     from taskorch.model import HealthCheck
-    from taskorch.runtime import Runtime
 
 
 class Door:
@@ -20,11 +20,11 @@ class Door:
     The inside of one orchestrator, as far as front ends need it.
 
     Args:
-        rt: Its runtime.
+        orch: The orchestrator.
     """
 
-    def __init__(self, rt: Runtime) -> None:
-        self._runtime = rt
+    def __init__(self, orch: TaskOrchestrator) -> None:
+        self._runtime = orch._rt  # noqa: SLF001 - the one way in
 
     def failed_tasks(self) -> FailedTasks:
         """Return what is known of the tasks that have failed."""
