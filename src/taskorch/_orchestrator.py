@@ -393,11 +393,11 @@ class TaskOrchestrator:
         from taskorch._contexts import TaskContext  # noqa: PLC0415 - see above
         from taskorch._handles import TaskHandle  # noqa: PLC0415 - see above
         from taskorch._settings.fields import SETTINGS, Settings  # noqa: PLC0415 - see above
-        from taskorch.protocols import Learns  # noqa: PLC0415 - see above
 
         # What says how things stand is there when no file can be opened any more.
+        from taskorch.kit.machine import MEASURED  # noqa: PLC0415 - see above
+        from taskorch.protocols import Learns  # noqa: PLC0415 - see above
         from taskorch.runtime import (  # noqa: PLC0415 - see above
-            MEASURED,
             Lifecycle,
             Runtime,
             _reports,  # noqa: F401 - see above
@@ -787,9 +787,9 @@ class TaskOrchestrator:
             check_count("max_concurrency", max_concurrency, least=1)
 
         def add(handler: F) -> F:
+            from taskorch.kit.machine import machine_labels  # noqa: PLC0415 - when needed
             from taskorch.runtime import (  # noqa: PLC0415 - when needed
                 is_coroutine_function,
-                machine_labels,
                 refuse_arguments,
             )
 

@@ -15,7 +15,8 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import Task, TaskOrchestrator
 from taskorch.cli import COMMANDS, _doctor
 from taskorch.journal import SqliteJournal
-from taskorch.runtime import machine_labels, machine_resources
+from taskorch.kit.machine import machine_labels
+from taskorch.runtime import machine_resources
 
 
 @pytest.fixture

@@ -9,22 +9,19 @@ from tests.integration.tools import PATIENCE
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.errors import UnsatisfiableError
+from taskorch.kit import machine as machine_kit
+from taskorch.kit.machine import machine_labels, whole_cores
 from taskorch.model import check_labels
-from taskorch.runtime import _attempts
-from taskorch.runtime._attempts import (
-    machine_labels,
-    machine_resources,
-    whole_cores,
-)
+from taskorch.runtime import machine_resources
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """A machine of 8 cores and 4096 MiB, and the folder of its cgroup."""
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 20}
-    monkeypatch.setattr(_attempts, "_CGROUP", str(tmp_path))
-    monkeypatch.setattr(_attempts, "_GROUPS", f"{tmp_path}/groups")
-    monkeypatch.setattr(_attempts, "_NETWORK", f"{tmp_path}/net")
+    monkeypatch.setattr(machine_kit, "_CGROUP", str(tmp_path))
+    monkeypatch.setattr(machine_kit, "_GROUPS", f"{tmp_path}/groups")
+    monkeypatch.setattr(machine_kit, "_NETWORK", f"{tmp_path}/net")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
     return tmp_path

@@ -31,11 +31,10 @@ from taskorch.executors.programs import Governor
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.journal._file import WAL_RESET, trouble_of_log
 from taskorch.kit.address import without_password
-from taskorch.kit.gpus import gpus
+from taskorch.kit.machine import MEASURED, gpus, machine_amounts, machine_labels
 from taskorch.kit.visible import counted, visible
 from taskorch.model import LIMITS, ProgramVariables
 from taskorch.reading import JournalReader
-from taskorch.runtime import MEASURED, machine_labels, machine_resources
 
 #: Free bytes of a disk below which it is said, and below which work soon stops.
 _LITTLE: Final = 1 << 30
@@ -136,7 +135,7 @@ def _version_of(name: str) -> str:
 
 
 def _machine() -> Iterator[DoctorFinding]:
-    has = machine_resources()
+    has = machine_amounts()
     amounts = [
         f"{has[name]:,g} {name}" if name in has else f"{name} unknown"
         for name in MEASURED

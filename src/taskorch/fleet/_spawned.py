@@ -32,6 +32,7 @@ from taskorch.kernel import (
 from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
+from taskorch.kit.machine import machine_labels
 from taskorch.kit.visible import show, visible
 from taskorch.kit.vocabulary import meant
 from taskorch.model import (
@@ -53,7 +54,6 @@ from taskorch.model import (
     levels_of,
 )
 from taskorch.model.ids import check_id
-from taskorch.runtime import machine_labels
 
 if TYPE_CHECKING:
     from taskorch.executors.programs import ProgramExecutor

@@ -15,7 +15,7 @@ It imports nothing else of ours but the errors. This file imports nothing of our
 - `clock`: the time: the only place that reads a clock.
 - `drawing`: what all pictures share: texts that fit, a frame, a legend.
 - `address`: addresses of servers, where a path may stand, too; their passwords.
-- `gpus`: the GPUs of this machine.
+- `machine`: what this machine has, and what it is; its GPUs.
 - `lease`: how long somebody counts as there, from their latest sign of life on.
 - `frozen`: frozen attrs classes whose methods are written when they are first used.
 - `members`: the members of a protocol, and whether an object has them.

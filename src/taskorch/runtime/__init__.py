@@ -44,10 +44,8 @@ from taskorch.runtime._asyncio import asyncio_loop as asyncio_loop
 from taskorch.runtime._asyncio import resolve_on as resolve_on
 from taskorch.runtime._asyncio import running_loop as running_loop
 from taskorch.runtime._attempts import ENDS_LOOPS as ENDS_LOOPS
-from taskorch.runtime._attempts import MEASURED as MEASURED
 from taskorch.runtime._attempts import AgentRunner as AgentRunner
 from taskorch.runtime._attempts import Strategies as Strategies
-from taskorch.runtime._attempts import machine_labels as machine_labels
 from taskorch.runtime._attempts import machine_resources as machine_resources
 from taskorch.runtime._attempts import outcome_of as outcome_of
 from taskorch.runtime._attempts import tidy as tidy

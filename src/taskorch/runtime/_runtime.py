@@ -41,6 +41,7 @@ from taskorch.kernel import (
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.kit.limits import BLOCKING_SECONDS
+from taskorch.kit.machine import machine_labels
 from taskorch.kit.people import CALLING, caller_name
 from taskorch.kit.visible import said
 from taskorch.model import (
@@ -59,7 +60,6 @@ from taskorch.runtime._attempts import (
     AgentRunner,
     Attempts,
     Strategies,
-    machine_labels,
     tidy,
 )
 from taskorch.runtime._committer import Committer

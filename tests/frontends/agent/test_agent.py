@@ -38,7 +38,7 @@ from taskorch.errors import UnsatisfiableError
 from taskorch.frontends.agent import Abilities, Agent, progress, spent, units
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import AgentRun
-from taskorch.kit.gpus import VISIBLE
+from taskorch.kit.machine import VISIBLE
 from taskorch.model import NamedUnits
 from taskorch.recovery import RecoveryHandler
 from taskorch.runtime import machine_resources

@@ -27,9 +27,10 @@ from taskorch.frontends.agent._runs import MAX_RESULT, Abilities, AgentRun, Orde
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.fence import log_of
 from taskorch.kit.lease import Lease
+from taskorch.kit.machine import machine_labels
 from taskorch.kit.visible import counted, visible
 from taskorch.model import Resources
-from taskorch.runtime import machine_labels, machine_resources, with_gpus_found
+from taskorch.runtime import machine_resources, with_gpus_found
 
 _LOG: Final = log_of("taskorch.agent")
 _PROTOCOL: Final = 1

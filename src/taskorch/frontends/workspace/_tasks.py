@@ -9,9 +9,9 @@ from typing import Any, Final
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.workspace._config import AgentProgram, WorkspaceConfig
 from taskorch.frontends.workspace._task_file import TaskFile
+from taskorch.kit.machine import machine_amounts
 from taskorch.model import Program, Resources, Task, Units
 from taskorch.policies import Measured
-from taskorch.runtime import machine_resources
 
 #: Attempts besides tasks: each runs its program as a task of its own, and there are
 #: gates.
@@ -32,7 +32,7 @@ def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
     }
     if config.measured:
         # What is asked for may be more than there is: what is granted is not.
-        memory_mb = machine_resources().get("memory_mb", pools["memory_mb"])
+        memory_mb = machine_amounts().get("memory_mb", pools["memory_mb"])
         pools["memory_mb"] = max(memory_mb, config.max_memory_mb)
     for name, rule in config.phases.items():
         if rule.limit is not None:

@@ -1,5 +1,8 @@
 """
-The GPUs of this machine, as the library of NVIDIA's driver names them.
+What this machine gives us, as affinity and cgroups limit it; what it is; its GPUs.
+
+What cannot be known is left out, and whoever asks for it is told that it is unknown.
+GPUs are as the library of NVIDIA's driver names them.
 
 A GPU has the name that stays the same while others come and go, its UUID; each part of
 one that is divided (MIG) likewise. If `CUDA_VISIBLE_DEVICES` says which are ours, only
@@ -9,7 +12,8 @@ those are meant, by the names that stand there.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
@@ -21,6 +25,21 @@ _ORDER: Final = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 _MODULE: Final = "pynvml"
 _LIBRARY: Final = "libnvidia-ml.so.1"
 _NOT_INSTALLED: Final = "nvidia-ml-py is not installed: pip install 'taskorch[gpu]'"
+
+
+_CGROUP: Final = "/sys/fs/cgroup"
+#: Which groups this process is in.
+_GROUPS: Final = "/proc/self/cgroup"
+#: cgroup v1 says "no limit" with a number near 2 ** 63.
+_NO_LIMIT: Final = 1 << 60
+_MEGA: Final = 1 << 20
+#: The least of a core that a quota comes to.
+_LEAST: Final = 0.01
+#: The network interfaces, each a folder.
+_NETWORK: Final = "/sys/class/net"
+_UNKNOWN_SPEED: Final = (1 << 31) - 1
+#: Other words for a platform, or a kind of processor.
+_OTHER_WORDS: Final = {"win32": "windows", "amd64": "x86_64", "aarch64": "arm64"}
 
 
 class Gpus(NamedTuple):
@@ -161,3 +180,149 @@ def _str(text: str | bytes) -> str:
 
 def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__
+
+
+# -- amounts, and what it is -----------------------------------------------------------
+
+
+def machine_amounts() -> dict[str, float]:
+    """
+    What this machine has, as far as it is known, of all that is `MEASURED`.
+
+    `cpu` in cores; `memory_mb`, and `disk_mb` that is free here now, in MiB;
+    `bandwidth_mbps` in Mbit/s. A limit holds that was set for any group of ours, or for
+    one that it is in.
+    """
+    measured = {name: measure() for name, measure in _MEASURES.items()}
+    return {name: much for name, much in measured.items() if much is not None}
+
+
+def machine_labels() -> tuple[str, ...]:
+    """
+    What this machine is, as labels of workers, sorted.
+
+    Its kind of processor, its platform, and the Python that runs here:
+    `("machine:x86_64", "platform:linux", "python:3.12")`.
+    """
+    try:
+        machine = os.uname().machine
+    except AttributeError:
+        # On Windows.
+        machine = os.environ.get("PROCESSOR_ARCHITECTURE", "")
+    labels = {
+        "machine": machine,
+        "platform": sys.platform,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+    }
+    return tuple(
+        f"{key}:{_OTHER_WORDS.get(value.lower(), value.lower())}"
+        for key, value in labels.items()
+        if value
+    )
+
+
+def whole_cores() -> int:
+    """How many cores there are, at least one."""
+    return max(1, int(_cores() or 1))
+
+
+def _cores() -> float | None:
+    try:
+        cores = float(len(os.sched_getaffinity(0)))
+    except AttributeError:
+        # Not on macOS.
+        count = os.cpu_count()
+        cores = float("inf") if count is None else float(count)
+    for folder in _folders("cpu"):
+        period = _read(f"{folder}/cpu.cfs_period_us")
+        for text in (
+            _read(f"{folder}/cpu.max"),
+            f"{_read(f'{folder}/cpu.cfs_quota_us')} {period}",
+        ):
+            quota = text.split()
+            if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit():  # noqa: PLR2004 - "quota period"
+                cores = min(cores, max(_LEAST, int(quota[0]) / int(quota[1])))
+    return None if cores == float("inf") else cores
+
+
+def _memory_mb() -> float | None:
+    total = _NO_LIMIT
+    with suppress(ValueError, OSError):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for folder in _folders("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(f"{folder}/{name}").strip()
+            if text.isdigit():
+                total = min(total, int(text))
+    return None if total >= _NO_LIMIT else float(total // _MEGA)
+
+
+def _disk_mb() -> float | None:
+    try:
+        disk = os.statvfs(".")
+    except (AttributeError, OSError):
+        return None
+    return float(disk.f_bavail * disk.f_frsize // _MEGA)
+
+
+def _bandwidth_mbps() -> float | None:
+    """
+    Mbit/s of all interfaces that are up, have a device and say their speed.
+
+    A bridge, a tunnel or the end of a container has no device; a virtual function
+    has one that it shares with the interface that it is a part of.
+    """
+    try:
+        # `pathlib` would be imported for this alone.
+        names = os.listdir(_NETWORK)  # noqa: PTH208
+    except OSError:
+        return None
+    total = 0
+    for name in names:
+        interface = f"{_NETWORK}/{name}"
+        speed = _read(f"{interface}/speed").strip()
+        if (
+            # One that does not know says nothing, or -1; some say that in 32 bits.
+            speed.isdigit()
+            and 0 < int(speed) < _UNKNOWN_SPEED
+            and _read(f"{interface}/operstate").strip() == "up"
+            and os.path.exists(f"{interface}/device")  # noqa: PTH110 - as above
+            and not os.path.exists(f"{interface}/device/physfn")  # noqa: PTH110
+        ):
+            total += int(speed)
+    return float(total) if total else None
+
+
+#: How each resource is measured; None: it is unknown. What a machine may have besides
+#: (`gpu`) is one more line.
+_MEASURES: Final[Mapping[str, Callable[[], float | None]]] = {
+    "cpu": _cores,
+    "memory_mb": _memory_mb,
+    "disk_mb": _disk_mb,
+    "bandwidth_mbps": _bandwidth_mbps,
+}
+#: What is looked for.
+MEASURED: Final = tuple(_MEASURES)
+
+
+def _folders(controller: str) -> Iterator[str]:
+    """Folders of the process's control groups and their parents, for *controller*."""
+    yield _CGROUP
+    yield f"{_CGROUP}/{controller}"
+    for line in _read(_GROUPS).splitlines():
+        _, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        if names and controller not in names.split(","):
+            continue
+        root = f"{_CGROUP}/{controller}" if names else _CGROUP
+        parts = [part for part in path.split("/") if part]
+        for depth in range(1, len(parts) + 1):
+            yield "/".join([root, *parts[:depth]])
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - cheaper
+            return file.read()
+    except OSError:
+        return ""
