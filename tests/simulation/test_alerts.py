@@ -518,6 +518,7 @@ def test_a_common_type_that_always_fails_is_told_by_its_name(seed):
     fail = lambda number, is_late, _: (1.0, is_late and number == 0)  # noqa: E731
     raised, alerts = types_of(seed, 450, fail, common=0.2)
     assert [name for _, name, _ in raised] == ["failing_type"]
+    assert 0 < raised[0][0] <= 300
     assert raised[0][2].startswith("kind0: ")
     assert [(alert.name, alert.subject) for alert in alerts.firing()] == [
         ("failing_type", "kind0")
@@ -548,15 +549,18 @@ def test_if_all_types_fail_it_is_no_matter_of_each():
     assert [name for _, name, _ in raised] == ["high_failure_rate"]
 
 
-WEEK = pytest.param(168, marks=[pytest.mark.slow, pytest.mark.timeout(900)])
+WEEK = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("hours", [6, WEEK])
-def test_many_types_that_fail_now_and_then_raise_nothing(hours):
+@pytest.mark.parametrize(
+    ("seed", "hours"),
+    [(3, 6), pytest.param(3, 168, marks=WEEK), pytest.param(4, 168, marks=WEEK)],
+)
+def test_many_types_that_fail_now_and_then_raise_nothing(seed, hours):
     """A type that fails half of the time is as usual; and none has a line of its own."""
     share = lambda number: 0.5 if number == 7 else 0.02  # noqa: E731
     work = lambda number, _is_late, random: (1.0, random.random() < share(number))  # noqa: E731
-    raised, alerts = types_of(3, hours * 3_600, work, interval=60.0)
+    raised, alerts = types_of(seed, hours * 3_600, work, interval=60.0)
     assert raised == []
     of_types = [alert for alert in alerts.list() if alert.name == "failing_type"]
     assert [(alert.subject, alert.state) for alert in of_types] == [("", "ok")]
@@ -613,3 +617,54 @@ def test_a_slow_task_counts_once_though_it_was_seen_while_it_ran():
 def test_where_little_is_known_a_few_slow_tasks_prove_nothing():
     assert slow_ones(4, [0, 1, 2], every=3_600.0) == []
     assert len(slow_ones(4, range(10), every=3_600.0)) == 1
+
+
+def late_alerts(kinds, known, late, spoil):
+    """
+    What is told, raised or over, and how many late tasks had begun by then.
+
+    A task begins each minute, and takes 10 s. Of each of so many kinds there are
+    *known* ones before the late ones. *late* says the kind of each of these, and
+    whether it comes to *spoil*.
+    """
+    sim = Simulation(seed=1)
+    names = [f"kind{number}" for number in range(kinds)]
+    sim.agent("able", capabilities=names, max_concurrency=None)
+    order = [(number % kinds, False) for number in range(known * kinds)]
+    begin = len(order)
+    order += late
+
+    def job(task, *_):
+        is_spoilt = order[int(str(task.id).removeprefix("t"))][1]
+        return spoil if is_spoilt else Outcome(10.0)
+
+    for name in names:
+        sim.work(name, job)
+    sim.drivers.add(Alerts())
+    for count, (number, _) in enumerate(order):
+        task = Task(names[number], id=f"t{count}", not_before=count * 60.0)
+        sim.submit_task(task)
+    sim.run(until=len(order) * 60.0)
+    return [(at / 60 - begin, name) for at, name in told(sim)]
+
+
+FAILED = Outcome(10.0, error=OSError("no"))
+SLOW = Outcome(50.0)
+
+
+def test_what_a_type_fails_lately_is_not_yet_usual_for_it():
+    """Three of four fail: the first failures do not make the others look usual."""
+    late = []
+    for number in range(40):
+        late += [(0, number % 4 != 3), (1 + number % 5, False)]
+    ((at, name),) = late_alerts(6, 30, late, FAILED)
+    assert (name, at < 12) == ("failing_type", True)
+
+
+def test_what_is_slow_lately_is_not_yet_usual():
+    """Of each type three tasks are known: those of all types say what is usual."""
+    late = [(number % 10, True) for number in range(90)]
+    # It lasts while what is slow is not yet most of what a type has done.
+    ((at, name),) = late_alerts(10, 3, late[:60], SLOW)
+    assert (name, at < 8) == ("performance_degradation", True)
+    assert len(late_alerts(10, 5, late, SLOW)) == 1
