@@ -486,6 +486,8 @@ class JobConfig:
         CONFIGURATION.read(node, "", faults)
         if not faults:
             self._said: Mapping[str, Any] = plain(node)
+            #: What was found at a path: each job asks some dozens of times.
+            self._found: dict[str, Any] = {}
             by_path = dict(places(node))
             for path, text in (*self._apart(), *self._left_out()):
                 faults.add(by_path.get(path, node.place), text, path)
@@ -532,12 +534,13 @@ class JobConfig:
 
     def get(self, path: str, default: Any = None) -> Any:
         """What stands at *path*, with dots, or *default*."""
-        part: Any = self._said
-        for name in path.split("."):
-            if not isinstance(part, Mapping) or part.get(name) is None:
-                return default
-            part = part[name]
-        return part
+        if path not in self._found:
+            part: Any = self._said
+            for name in path.split("."):
+                part = part.get(name) if isinstance(part, Mapping) else None
+            self._found[path] = part
+        value = self._found[path]
+        return default if value is None else value
 
     def does(self, transition: str, action: str) -> bool:
         """Whether *action* is done at a *transition* of a job."""
