@@ -201,6 +201,51 @@ def test_slots_that_do_not_suffice_make_no_shop():
     assert found.makespan == 9
 
 
+@st.composite
+def open_shops(draw):
+    """Jobs that need each machine once, in any order, and perhaps a slot besides."""
+    jobs, machines = draw(st.integers(1, 4)), draw(st.integers(2, 4))
+    pairs = [(job, machine) for job in range(jobs) for machine in range(machines)]
+    lengths = st.lists(st.integers(0, 9), min_size=len(pairs), max_size=len(pairs))
+    return open_shop(draw(lengths), pairs, draw(st.sampled_from([len(pairs), 3, 1])))
+
+
+def open_shop(durations, pairs, slots):
+    jobs, machines = (max(each) + 1 for each in zip(*pairs, strict=True))
+    demands = [[1] + [0] * (jobs + machines) for _ in pairs]
+    for need, (job, machine) in zip(demands, pairs, strict=True):
+        need[1 + job] = need[1 + jobs + machine] = 1
+    capacities = [slots] + [1] * (jobs + machines)
+    return Problem(durations, [()] * len(pairs), demands, capacities)
+
+
+@given(open_shops())
+@settings(deadline=None, max_examples=examples(100))
+def test_an_order_of_an_open_shop_is_right_and_no_worse_than_any(problem):
+    found, bound = best_order(problem, 3_600, stop=after(60))
+
+    check(problem, found.starts, found.ends)
+    assert bound <= found.makespan <= improve(problem, 0.0)[0].makespan
+
+
+#: An open shop of E. Taillard (see `taillard`): 435 is the best that there can be.
+OPEN_SHOP = """71 39 89 54 56 92 34
+91 19 13 73 46 81 27
+66 95 96 18 14 48 24
+78 48 19 68 63 46 94
+52 9 91 28 75 60 7
+11 37 30 2 98 38 33
+52 83 88 45 37 52 77"""
+
+
+def test_an_open_shop_comes_near_the_best_that_there_is():
+    pairs = [(job, machine) for job in range(7) for machine in range(7)]
+    problem = open_shop([*map(int, OPEN_SHOP.split())], pairs, 49)
+    found, bound = best_order(problem, 3_600, stop=after(2_000))
+    assert bound == 435 <= found.makespan <= 1.01 * 435
+    assert improve(problem, 3_600, stop=after(100))[0].makespan > 1.02 * 435
+
+
 def after(count):
     """Stops a search that asks so often."""
     asked = iter(range(count))

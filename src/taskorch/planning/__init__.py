@@ -21,8 +21,8 @@ Planning: from a request to a workflow that is estimated and in a good order.
 - `_ways`, `_feasibility`, `_waits`: which way keeps all constraints; whether they can
   hold together; waits that keep them.
 - `_problems`: from tasks to a problem of order, and back; plans of the same shape.
-- `_scheduling`, `_job_shop`, `_solver`: orders, and what is to be small: in general, on
-  machines, by CP-SAT.
+- `_scheduling`, `_job_shop`, `_open_shop`, `_solver`: orders, and what is to be small:
+  in general, on machines, on several at once, by CP-SAT.
 - `_orders`, `_timing`: puts a plan in order; what the simulator says of it.
 - `_bounds`, `_kept_plans`: what a request is held to; plans that are kept.
 - `_replanning`: what is left of a way to do the same.

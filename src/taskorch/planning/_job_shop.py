@@ -18,6 +18,7 @@ from random import Random
 from time import monotonic
 from typing import Final, TypeAlias
 
+from taskorch.planning._open_shop import improve_open_shop, is_open_shop
 from taskorch.planning._scheduling import Problem, Schedule, improve, topological
 
 #: A task to be moved, the one next to which it goes, and whether it goes behind it.
@@ -27,6 +28,8 @@ _STALE: Final = 600
 #: How many of the best it begins again with, and moves by chance then.
 _ELITE: Final = 6
 _JOLTS: Final = 12
+#: Of an open shop, the part of the time that is left to the search for all problems.
+_AFTERWARDS: Final = 0.25
 
 
 def machines_of(  # noqa: C901 - a case a resource
@@ -301,9 +304,16 @@ def best_order(
     """The best schedule that is found in so many seconds, and the lower bound."""
     end = monotonic() + seconds
     machines = machines_of(problem) if seconds > 0 else None
-    if machines is None:
+    is_open = seconds > 0 and machines is None and is_open_shop(problem)
+    if machines is None and not is_open:
         return improve(problem, seconds, seed, rules=rules, begin=begin, stop=stop)
     schedule, bound = improve(problem, 0.0, seed, rules=rules, begin=begin)
+    if machines is None:
+        until = end - _AFTERWARDS * seconds
+        schedule = improve_open_shop(problem, schedule, until, bound, seed, stop=stop)
+        # Of a few tasks, the best may be one that waits for more than it needs.
+        seconds = max(0.0, end - monotonic())
+        return improve(problem, seconds, seed, begin=schedule, stop=stop)
     return improve_shop(problem, machines, schedule, end, bound, seed, stop=stop), bound
 
 

@@ -1,0 +1,163 @@
+"""
+Orders of tasks that need several things for themselves alone, and wait for no other.
+
+An open shop is such: each task needs its job and its machine, in any order. Whatever
+can begin begins; first what needs the resources with the most work left (dense
+schedules: C. Guéret and C. Prins, *Classical and new heuristics for the open-shop
+problem*, European Journal of Operational Research 107, 1998). A climb changes by how
+much some tasks come sooner or later than that.
+
+Decision: 0291.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from heapq import nsmallest
+from random import Random
+from time import monotonic
+from typing import Final
+
+from taskorch.planning._scheduling import Problem, Schedule
+
+#: Schedules that are drawn before the best of them is made better.
+_DRAWN: Final = 20
+#: By which parts of the bound tasks are drawn apart then, and later.
+_SPREADS: Final = (0.0, 0.05, 0.2, 0.5, 1.0)
+_SOONER: Final = 1.0
+_LATER: Final = 0.2
+#: Of the tasks, the part that a step moves at the most.
+_MOVED: Final = 10
+
+
+def is_open_shop(problem: Problem) -> bool:
+    """Whether no task waits for another, and some need two things for themselves."""
+    if problem.lengths is not None or any(problem.parents):
+        return False
+    counts = [0] * len(problem)
+    for place, capacity in enumerate(problem.capacities):
+        users = [n for n, need in enumerate(problem.demands) if need[place]]
+        amounts = [problem.demands[n][place] for n in users]
+        if max(amounts, default=0) > capacity:
+            return False
+        if len(users) > 1 and sum(nsmallest(2, amounts)) > capacity:
+            for number in users:
+                counts[number] += 1
+    return max(counts, default=0) > 1
+
+
+def improve_open_shop(
+    problem: Problem,
+    begin: Schedule,
+    end: float,
+    bound: int,
+    seed: int = 0,
+    *,
+    stop: Callable[[], bool] = bool,
+) -> Schedule:
+    """
+    The best schedule that is found, no worse than *begin*.
+
+    Args:
+        problem: What is to be put in order.
+        begin: A schedule that is known.
+        end: Until when it looks, by the clock that does not jump.
+        bound: What none can beat.
+        seed: Repeats what is drawn.
+        stop: Says whether somebody else has found what cannot be better.
+    """
+    random = Random(seed)  # noqa: S311 - for chance, not for secrets
+    count, dense = len(problem), _Dense(problem)
+    best, starts, how = begin.makespan, begin.starts, begin.how
+    tries, least = 0, -1
+    best_keys: list[float] = []
+    keeps_sum = False
+    while best > bound and monotonic() < end and not stop():
+        if tries < _DRAWN:
+            width = bound * random.choice(_SPREADS)
+            keys = [random.uniform(-width, 0) for _ in range(count)]
+            by_sum = tries % 2 == 0
+        else:
+            keys, by_sum = best_keys.copy(), keeps_sum
+            many = random.randint(1, min(count, max(2, count // _MOVED)))
+            for number in random.sample(range(count), many):
+                keys[number] = random.uniform(-_SOONER * bound, _LATER * bound)
+        tries += 1
+        drawn = dense.starts(keys, by_sum=by_sum)
+        span = dense.span
+        if least < 0 or span <= least:
+            best_keys, keeps_sum, least = keys, by_sum, span
+        if span < best:
+            best, starts = span, drawn
+            how = f"by the work that is left, after {tries} tries"
+    if best <= bound and not how.endswith("as good as can be"):
+        how += ": as good as can be"
+    ends = [
+        start + length for start, length in zip(starts, problem.durations, strict=True)
+    ]
+    return Schedule(list(starts), ends, [None] * count, how)
+
+
+class _Dense:
+    """Schedules in which whatever can begin begins."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._needs = problem.needs()
+        self._work = problem.work()
+        #: The makespan of the latest.
+        self.span = 0
+
+    def starts(  # noqa: C901, PLR0912 - the loop that all time goes into
+        self, keys: Sequence[float], *, by_sum: bool
+    ) -> list[int]:
+        """
+        When each task begins.
+
+        Args:
+            keys: Of each, by how much work less it counts.
+            by_sum: Whether the work that is left on all that a task needs counts, or
+                the most of it.
+        """
+        durations, needs = self._problem.durations, self._needs
+        combine: Callable[[list[int]], int] = sum if by_sum else max
+        work, free = self._work.copy(), list(self._problem.capacities)
+        queued: Sequence[int] = range(len(durations))
+        starts = [0] * len(durations)
+        running: list[tuple[int, int]] = []
+        now = 0
+        while queued or running:
+            waiting, able = [], []
+            for number in queued:
+                for place, amount in needs[number]:
+                    if free[place] < amount:
+                        waiting.append(number)
+                        break
+                else:
+                    able.append(number)
+            ranked = [
+                (keys[n] - combine([work[place] for place, _ in needs[n]] or [0]), n)
+                for n in able
+            ]
+            for _, number in sorted(ranked):
+                length, need = durations[number], needs[number]
+                for place, amount in need:
+                    if free[place] < amount:
+                        waiting.append(number)
+                        break
+                else:
+                    for place, amount in need:
+                        free[place] -= amount
+                        work[place] -= amount * length
+                    starts[number] = now
+                    heapq.heappush(running, (now + length, number))
+            queued = waiting
+            if not running:
+                break
+            now = running[0][0]
+            while running and running[0][0] == now:
+                for place, amount in needs[heapq.heappop(running)[1]]:
+                    free[place] += amount
+        self.span = now
+        return starts
