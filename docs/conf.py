@@ -60,6 +60,7 @@ PACKAGES = {
     "taskorch.workflows": "workflows, phases, gates",
     "taskorch.steps": "steps inside functions",
     "taskorch.events": "classes of events",
+    "taskorch.events.ends": "events that end an attempt",
     "taskorch.signals": "signals of an orchestrator",
     "taskorch.errors": "exceptions",
     "taskorch.executors.programs": "for who runs programs in an executor",

@@ -12,7 +12,7 @@ the state in `kernel`.
 
 - `_fact`: how the class of a fact is made.
 - `_catalogue`: the classes, one for every fact; and views, which say a part of a fact.
-- `_ends`: which facts end an attempt, and what becomes of its task then.
+- `ends`: which facts end an attempt, and what becomes of its task then.
 """
 
 from taskorch.events._catalogue import AT_NS as AT_NS

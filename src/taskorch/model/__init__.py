@@ -63,7 +63,6 @@ from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult
 from taskorch.model._program import ProgramVariables as ProgramVariables
-from taskorch.model._program import of_attempt as of_attempt
 from taskorch.model._question import ANSWER_TO as ANSWER_TO
 from taskorch.model._question import APPROVAL_OF as APPROVAL_OF
 from taskorch.model._question import RAISE as RAISE

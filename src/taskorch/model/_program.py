@@ -65,6 +65,12 @@ class ProgramVariables:
     PROGRESS: Final = "TASKORCH_PROGRESS"
     CGROUP: Final = "TASKORCH_CGROUP"
 
+    @classmethod
+    def of_attempt(cls, task_id: str, fence: tuple[int, int]) -> dict[str, str]:
+        """Return the variables that tell a program which attempt it is."""
+        epoch, number = fence
+        return {cls.TASK: task_id, cls.FENCE: f"{epoch}.{number}"}
+
 
 #: All that programs are told in this way.
 OUR_VARIABLES: Final = (
@@ -91,12 +97,6 @@ _UNLIMITED: Final = Resources()
 #: Whether what a program declares is held; None: where it has limits, scopes or a word
 #: on the network of its own, or else as the orchestrator says.
 Enforce: TypeAlias = Literal["if possible"] | bool | None
-
-
-def of_attempt(task_id: str, fence: tuple[int, int]) -> dict[str, str]:
-    """The variables that tell a program which attempt it is."""
-    epoch, number = fence
-    return {ProgramVariables.TASK: task_id, ProgramVariables.FENCE: f"{epoch}.{number}"}
 
 
 def _is_a(value: object, *kinds: type) -> bool:

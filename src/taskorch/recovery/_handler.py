@@ -31,7 +31,7 @@ from taskorch.kit.forms import (
 from taskorch.kit.limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.kit.located import Located, with_names_once
 from taskorch.kit.visible import show
-from taskorch.model import LOCAL, NO_RETRY, Task, is_able
+from taskorch.model import LOCAL, RetryPolicy, Task, is_able
 from taskorch.policies import BackoffRetryHandler
 from taskorch.policies._retry import is_permanent
 from taskorch.protocols import AgentView, Context, Failure, RetryDecision
@@ -49,6 +49,8 @@ from taskorch.recovery._matrix import (
 )
 from taskorch.recovery._repairs import REPAIRS
 
+#: What a task has that says nothing of retries.
+_NO_RETRY: Final = RetryPolicy()
 #: How many of the latest failures are remembered.
 _MOST: Final = 10_000
 #: Other tasks that fail in the same way within so many seconds make it widespread.
@@ -245,7 +247,7 @@ class RecoveryHandler:
         self._latest.append((context.now, kind, task.id or ""))
         is_final = is_permanent(failure.error)
         own = None
-        if is_final or task.retry != NO_RETRY:
+        if is_final or task.retry != _NO_RETRY:
             own = self._own.decide(failure, context)
         most = self.max_retries
         if row.most_retries is not None:

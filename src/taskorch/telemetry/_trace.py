@@ -31,7 +31,7 @@ from taskorch.events import (
     TaskSubmitted,
     signal_name,
 )
-from taskorch.events._ends import ENDS, end_of_attempt
+from taskorch.events.ends import ENDS, end_of_attempt
 from taskorch.kit.limits import NS
 from taskorch.model import Resources, TaskState, TaskStatus
 from taskorch.telemetry._conventions import AnySignals

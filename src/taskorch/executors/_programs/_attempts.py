@@ -25,7 +25,7 @@ from taskorch.errors import (
 from taskorch.kit.ends import KILLED_BY_OTHERS, is_no_room, until_kill
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import show
-from taskorch.model import LIMITS, ProgramVariables, Resources, of_attempt, units_in
+from taskorch.model import LIMITS, ProgramVariables, Resources, units_in
 from taskorch.protocols import Attempt, AttemptExecutor
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
         return self._opened().start(
             program,
             name=f"{task_id}/{attempt.fence[1]}",
-            env=of_attempt(task_id, attempt.fence),
+            env=ProgramVariables.of_attempt(task_id, attempt.fence),
             on_end=on_end,
             holding=_Holding(attempt) if task.resources.is_elastic else None,
             on_spent=None if spending is None else spending.take,

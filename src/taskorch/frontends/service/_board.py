@@ -25,7 +25,7 @@ from taskorch.events import (
     TaskFailed,
     TaskStarted,
 )
-from taskorch.events._ends import end_of_attempt
+from taskorch.events.ends import end_of_attempt
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.kit.clock import MonotonicClock
 from taskorch.protocols import Projection

@@ -39,7 +39,7 @@ from taskorch.frontends.suite._whole import totals_in
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.words import duration
-from taskorch.model import ProgramResult, Task, of_attempt
+from taskorch.model import ProgramResult, ProgramVariables, Task
 from taskorch.model.ids import stem_of, without_run
 from taskorch.recovery import FailureClass
 
@@ -198,7 +198,7 @@ class SuiteAttempt:
             "args": [self._filled(word) for word in payload[kind]],
             "cwd": payload["cwd"],
             "env": {name: self._filled(text) for name, text in env.items()},
-            "attempt": of_attempt(info.task_id, info.fence),
+            "attempt": ProgramVariables.of_attempt(info.task_id, info.fence),
             "log": str(self.log.resolve()),
             "results": str(self.results and self.results.resolve()),
             "coverage": payload.get("coverage", []),

@@ -48,7 +48,6 @@ from taskorch.model import (
     Resources,
     Task,
     TaskState,
-    of_attempt,
 )
 from taskorch.policies import CapabilityRegistry
 from taskorch.protocols import AgentView, Attempt, AttemptExecutor, Context, Match
@@ -450,7 +449,7 @@ class EndsKept:
         """What *agent* was asked for; nothing, if it was not, or that is over."""
         job = kept_in(self._folder.request(name_of(task_id), fence))
         about = job.get("about")
-        is_it = job.get("attempt") == of_attempt(task_id, fence)
+        is_it = job.get("attempt") == ProgramVariables.of_attempt(task_id, fence)
         is_its = isinstance(about, dict) and about.get("agent") == agent
         return job if is_it and is_its else {}
 

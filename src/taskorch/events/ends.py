@@ -15,6 +15,8 @@ from taskorch.events._catalogue import (
 )
 from taskorch.model import TaskState
 
+__all__ = ("ENDS", "end_of_attempt")
+
 #: Of each, the state of the task after it, if an attempt was under way before it.
 ENDS: Final[dict[type[Event], TaskState]] = {
     TaskCompleted: TaskState.COMPLETED,
