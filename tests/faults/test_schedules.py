@@ -278,7 +278,7 @@ def test_over_many_kills_no_slot_no_answer_and_no_remembered_result_is_lost_or_d
     tmp_path,
 ):
     (tmp_path / "service.py").write_text(textwrap.dedent(SERVICE))
-    kills = int(os.environ.get("TASKORCH_KILLS", "5"))
+    kills = int(os.environ.get("KILLS", "5"))
     random = Random(kills)
     for _ in range(kills):
         life = Life(tmp_path, ["service.py", "1000"], first=False)
