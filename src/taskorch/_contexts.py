@@ -11,8 +11,8 @@ from taskorch.runtime import Added, AttemptContext, _context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from taskorch import steps
     from taskorch._managers import AsyncWorkflowContext, WorkflowContext
-    from taskorch.steps import AsyncStepCaller, StepCaller
 
 
 class TaskContext(AttemptContext):
@@ -25,10 +25,15 @@ class TaskContext(AttemptContext):
 
     __slots__ = ()
 
-    step: Added[StepCaller] = Added(
+    step: Added[steps.StepCaller] = Added(
         "taskorch.steps:StepCaller",
         "Calls a function whose result is kept: "
         '`context.step("charge", charge, order)`.',
+    )
+    sleep: Added[steps.Sleeper] = Added(
+        "taskorch.steps:Sleeper",
+        "Waits without a slot, and not anew when the task runs again: "
+        "`context.sleep(days=3)`.",
     )
 
     if not TYPE_CHECKING:
@@ -113,8 +118,11 @@ class AsyncTaskContext:
 
     __slots__ = ("_context",)
 
-    step: Added[AsyncStepCaller] = Added(
+    step: Added[steps.AsyncStepCaller] = Added(
         "taskorch.steps:AsyncStepCaller", "See `TaskContext.step`."
+    )
+    sleep: Added[steps.AsyncSleeper] = Added(
+        "taskorch.steps:AsyncSleeper", "See `TaskContext.sleep`."
     )
 
     def __init__(self, context: TaskContext) -> None:

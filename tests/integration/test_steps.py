@@ -14,6 +14,7 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
+from tests.integration import test_sleeps
 from tests.integration.tools import PATIENCE, Recorder, eventually
 
 from taskorch import (
@@ -852,6 +853,11 @@ PROMISES = {
     ),
     "A step that has failed its attempt": (
         test_a_step_that_has_failed_its_attempt_is_called_again,
+    ),
+    "A sleep ends": (
+        test_sleeps.test_who_runs_again_waits_for_the_rest_alone,
+        test_sleeps.test_the_next_life_waits_for_the_rest_alone,
+        test_sleeps.test_another_time_under_a_kept_name_is_refused,
     ),
     "A failure after which": (
         test_a_failure_after_which_the_function_asks_for_another_step_is_kept,

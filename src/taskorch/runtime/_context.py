@@ -710,6 +710,9 @@ class RemoteContext:
     step: Added[Any] = Added(
         "taskorch.steps._calls:step_elsewhere", "See `TaskContext`."
     )
+    sleep: Added[Any] = Added(
+        "taskorch.steps._sleep:sleep_elsewhere", "See `TaskContext`."
+    )
 
     def __init__(
         self,

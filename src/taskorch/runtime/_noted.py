@@ -10,10 +10,13 @@ Decision: 0266.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import TaskNoted
+from taskorch.kit.limits import NS
 from taskorch.model.ids import earlier_ids
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._work import extra_of
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 
 T_co = TypeVar("T_co", covariant=True, bound="Own")
+#: Seconds after which a pause looks again: nothing wakes it where the clock is set, or
+#: its task suspended.
+_LOOK: Final = 1.0
 
 
 class Own(Protocol):
@@ -176,3 +182,33 @@ class Inside:
                 # See `Committer.wait_kept_unless`.
                 if self._context.cancelled:
                     raise
+
+    def pause(self, until_ns: int) -> None:
+        """
+        Wait until *until_ns* without the slot of the attempt; go on with it again.
+
+        Raises:
+            AttemptInterrupted: The attempt is to stop.
+        """
+        stopped = threading.Event()
+        with self._rt.waiting.holding(self._context, (), stopped.set):
+            while rest := self._rest(until_ns):
+                stopped.wait(rest)
+        self.stop_if_asked()
+
+    async def pause_async(self, until_ns: int) -> None:
+        """Do as `pause` does, on the running loop."""
+        waiting = self._rt.waiting
+        waiting.enter(self._context, ())
+        try:
+            while rest := self._rest(until_ns):  # noqa: ASYNC110 - it is for a time
+                await asyncio.sleep(rest)
+        finally:
+            await waiting.leave_async(self._context, ())
+        self.stop_if_asked()
+
+    def _rest(self, until_ns: int) -> float:
+        """Seconds to wait before the next look; 0 once it is over, or is to stop."""
+        if self._context._control.why:
+            return 0
+        return min(max(0.0, (until_ns - self.now()) / NS), _LOOK)

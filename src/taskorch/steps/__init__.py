@@ -10,6 +10,7 @@ stands between the steps runs again. It is an extension: see `taskorch.runtime._
 - `_step`: what is known of a step, and what is asked for.
 - `_book`: the steps that an attempt asks for, and those that are kept.
 - `_calls`: who calls the functions: on threads, on a loop, in worker processes.
+- `_sleep`: `context.sleep`.
 - `_marked`: `@step`.
 - `_manager`: `orch.steps`.
 
@@ -20,4 +21,6 @@ from taskorch.steps._calls import AsyncStepCaller as AsyncStepCaller
 from taskorch.steps._calls import StepCaller as StepCaller
 from taskorch.steps._manager import Steps as Steps
 from taskorch.steps._marked import step as step
+from taskorch.steps._sleep import AsyncSleeper as AsyncSleeper
+from taskorch.steps._sleep import Sleeper as Sleeper
 from taskorch.steps._step import Step as Step

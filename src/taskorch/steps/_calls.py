@@ -144,7 +144,8 @@ def _within(name: str) -> Iterator[None]:
         INSIDE.reset(token)
 
 
-def _refuse_inside(name: Any) -> None:
+def refuse_inside(name: Any) -> None:
+    """Refuse the step *name* if the caller is in a step."""
     outer = INSIDE.get()
     if outer:
         msg = f"step {name!r} is asked for inside step {outer!r}"
@@ -196,7 +197,7 @@ class StepCaller:
             TaskTimeoutError: The last try has taken longer than *timeout*.
             AttemptInterrupted: The attempt is to stop. Let it pass.
         """
-        _refuse_inside(name)
+        refuse_inside(name)
         function, marked = getattr(function, OPTIONS, (function, _NONE))
         retry = marked["retry"] if retry is None else retry
         timeout = marked["timeout"] if timeout is None else timeout
@@ -378,7 +379,7 @@ class AsyncStepCaller:
         **kwargs: Any,
     ) -> Any:
         """See `StepCaller.__call__`."""
-        _refuse_inside(name)
+        refuse_inside(name)
         function, marked = getattr(function, OPTIONS, (function, _NONE))
         retry = marked["retry"] if retry is None else retry
         timeout = marked["timeout"] if timeout is None else timeout

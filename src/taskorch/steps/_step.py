@@ -6,7 +6,7 @@ import json
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -25,6 +25,8 @@ from taskorch.kit.visible import masked, said, show
 #: Where its result is from: an earlier attempt, the latest one; or it has none yet.
 StepState: TypeAlias = Literal["kept", "called", "running"]
 
+#: What stands in the place of a function where a step is a sleep.
+SLEEP: Final = "context.sleep"
 _DIGEST: Final = 16
 _MAX_ARGUMENTS: Final = 200
 _MAX_TRACE: Final = 20_000
@@ -39,14 +41,15 @@ class Step:
         name: Its name.
         number: How often the name had been asked for in the attempt, this time
             included.
-        function: The function that it calls.
+        function: The function that it calls; `context.sleep` of a sleep.
         arguments: What the function was given, for people.
         state: `kept` if an earlier attempt has called it, `called` if the latest one
             has, `running` while that does.
         task_id: The run of the task in which it was called.
         attempt: The number of the attempt that has called it.
         began: When that began, in UTC.
-        seconds: How long it took, with all tries; None while it runs.
+        seconds: How long it took, with all tries; None while it runs. Of a sleep, how
+            long it is.
         tries: How often the function was called.
         error: What it raised, as in `ValueError: …`; "" if it returned.
     """
@@ -83,6 +86,9 @@ class Step:
         if self.state == "running":
             return f"{which}: runs since {self.began:%H:%M:%S}"
         where = "called" if self.state == "called" else f"kept from {self._source}"
+        if self.function == SLEEP:
+            until = self.began + timedelta(seconds=self.seconds or 0)
+            return f"{which}: sleeps until {until:%Y-%m-%d %H:%M:%S} UTC, {where}"
         return f"{which}: {how}{took}{tries}, {where}"
 
     @property
@@ -118,10 +124,7 @@ def asked_for(
     if callable(name) and not isinstance(name, str):
         msg = f"a step has a name before its function, not {show(name)}"
         raise StepError(msg, hint=f'context.step("{name_of(name)}", …)')
-    if not is_name(name) or len(name) > MAX_ID_LENGTH:
-        msg = f"the name of a step is a text of at most {MAX_ID_LENGTH} characters "
-        msg += f"that can be printed, not {show(name)}"
-        raise StepError(msg)
+    check_name(name)
     if not callable(function):
         msg = f"step {name!r} is to call {show(function)}, which is no function"
         hint = f'context.step("{name}", function, argument): it is not called before'
@@ -134,6 +137,19 @@ def asked_for(
     if len(named) > _MAX_ARGUMENTS:
         named = f"{named[:_MAX_ARGUMENTS]}…"
     return Asked(str(name), name_of(function), f"({named})", digest)
+
+
+def check_name(name: Any) -> None:
+    """
+    Refuse what cannot be the name of a step.
+
+    Raises:
+        StepError: It is none.
+    """
+    if not is_name(name) or len(name) > MAX_ID_LENGTH:
+        msg = f"the name of a step is a text of at most {MAX_ID_LENGTH} characters "
+        msg += f"that can be printed, not {show(name)}"
+        raise StepError(msg)
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -191,7 +207,9 @@ def kept_of(task_id: str, attempt: int, at_ns: int, note: str, value: Any) -> Ke
     """The step that a note says, which was made at a time."""
     fields = json.loads(note)
     digest = fields.pop("digest")
-    began = moment_of(at_ns - round(fields["seconds"] * NS))
+    # A sleep is kept as it begins.
+    took = 0 if fields["function"] == SLEEP else fields["seconds"]
+    began = moment_of(at_ns - round(took * NS))
     step = Step(**fields, state="kept", task_id=task_id, attempt=attempt, began=began)
     return KeptStep(step, digest, value)
 

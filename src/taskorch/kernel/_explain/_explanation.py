@@ -323,10 +323,11 @@ def _running(kernel: KernelState, row: TaskRow, inside: Sequence[str]) -> list[B
         return [Blocker("stopping", detail, name=name)]
     if extra is None or not extra.yielded:
         return []
-    detail = "It has given its slot back, and waits for "
+    detail = "It has given its slot back, and waits"
     if row in kernel.returning:
-        return [Blocker("slot", f"{detail}a free one to go on.", name=name)]
-    detail += f"another task: {some(inside)}." if inside else "another task."
+        return [Blocker("slot", f"{detail} for a free one to go on.", name=name)]
+    # What is not known here: a task of another orchestrator, or a time.
+    detail += f" for another task: {some(inside)}." if inside else "."
     words = f"{some(inside)} must complete: orch.explain(…) says how."
     remedies = (Remedy("complete", words, tuple(inside)),) if inside else ()
     return [Blocker("dependency", detail, some(inside), remedies=remedies)]

@@ -1,0 +1,181 @@
+"""`context.sleep`: a step that waits until a time, which is kept as it begins."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from time import sleep
+from typing import Any, Final, NamedTuple
+
+from taskorch.errors import InvalidTaskError
+from taskorch.kit.checks import check_seconds
+from taskorch.kit.clock import wall
+from taskorch.kit.limits import NS
+from taskorch.kit.visible import show
+from taskorch.kit.words import in_words
+from taskorch.runtime import ask_at_home
+from taskorch.steps._book import Book, Strand, book_of, needs_reading
+from taskorch.steps._calls import refuse_inside
+from taskorch.steps._step import SLEEP, Asked, Ran, check_name
+
+#: Seconds between two looks whether an attempt in a worker process is to stop.
+_LOOK: Final = 0.05
+
+
+class Sleeper:
+    """`context.sleep`: waits, and does not begin anew when the task runs again."""
+
+    def __init__(self, context: Any) -> None:
+        self._context: Any = context
+
+    def __call__(
+        self,
+        seconds: float | timedelta = 0,
+        *,
+        minutes: float = 0,
+        hours: float = 0,
+        days: float = 0,
+        until: datetime | None = None,
+        name: str = "sleep",
+    ) -> None:
+        """
+        Wait for a time, or until a moment; a later attempt waits for the rest of it.
+
+        Meanwhile the attempt has given its slot back. It keeps its resources, and its
+        timeout goes on.
+
+        Args:
+            seconds: How long, in seconds.
+            minutes: Minutes more.
+            hours: Hours more.
+            days: Days more, of 24 hours.
+            until: In place of these: a moment, with its zone.
+            name: The name of the step.
+
+        Raises:
+            InvalidTaskError: No time can be told from that.
+            StepError: It cannot be asked for so, or differs from what is kept.
+            AttemptInterrupted: The attempt is to stop. Let it pass.
+        """
+        refuse_inside(name)
+        length = _length_of((seconds, minutes, hours, days), until)
+        self._sleep(length, name)
+
+    def _sleep(self, length: SleepLength, name: str) -> None:
+        book = book_of(self._context)
+        until_ns, seq = _begin(book, (threading.get_ident(), 0), length, name)
+        book.inside.wait(seq)
+        book.inside.pause(until_ns)
+
+
+class AsyncSleeper:
+    """`context.aio.sleep`: as `Sleeper`, awaited."""
+
+    def __init__(self, context: Any) -> None:
+        self._context: Any = context
+
+    async def __call__(
+        self,
+        seconds: float | timedelta = 0,
+        *,
+        minutes: float = 0,
+        hours: float = 0,
+        days: float = 0,
+        until: datetime | None = None,
+        name: str = "sleep",
+    ) -> None:
+        """See `Sleeper.__call__`."""
+        refuse_inside(name)
+        length = _length_of((seconds, minutes, hours, days), until)
+        if needs_reading(self._context):
+            await asyncio.to_thread(book_of, self._context)
+        book = book_of(self._context)
+        strand = threading.get_ident(), id(asyncio.current_task())
+        until_ns, seq = _begin(book, strand, length, name)
+        await book.inside.wait_async(seq)
+        await book.inside.pause_async(until_ns)
+
+
+class SleepLength(NamedTuple):
+    """How long a sleep is: a duration in ns, or the moment of its end."""
+
+    length_ns: int
+    until_ns: int | None
+    words: str
+
+
+def _length_of(
+    parts: tuple[float | timedelta, float, float, float], until: Any
+) -> SleepLength:
+    """
+    Read how long a sleep is to be.
+
+    Raises:
+        InvalidTaskError: It is no duration, no moment, or both.
+    """
+    units = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400}
+    total = check_seconds(
+        "sleep",
+        sum(
+            check_seconds(name, part) * units[name]
+            for name, part in zip(units, parts, strict=True)
+        ),
+    )
+    if until is None:
+        return SleepLength(round(total * NS), None, f"({in_words(total)})")
+    if not isinstance(until, datetime) or until.tzinfo is None:
+        msg = f"until: a moment with its zone is needed, not {show(until)}"
+        hint = "datetime.now(UTC) + timedelta(days=3), or sleep(days=3)"
+        raise InvalidTaskError(msg, hint=hint)
+    if total:
+        msg = "a sleep has a duration or a moment, and not both"
+        raise InvalidTaskError(msg, hint="leave one of them out")
+    return SleepLength(0, round(until.timestamp() * NS), f"(until {until.isoformat()})")
+
+
+def _begin(
+    book: Book, strand: Strand, length: SleepLength, name: str
+) -> tuple[int, int]:
+    """Until when to wait, in ns; and the number of what is kept before, for `wait`."""
+    check_name(name)
+    exact = f"{length.length_ns} {length.until_ns}".encode()
+    asked = Asked(name, SLEEP, length.words, blake2b(exact, digest_size=16).hexdigest())
+    number, kept, seq = book.ask(asked, strand)
+    if kept is None:
+        now = book.inside.now()
+        until = now + length.length_ns if length.until_ns is None else length.until_ns
+        ran = Ran(max(0, until - now) / NS, 1)
+        kept, seq = book.returned(asked, number, ran, until)
+        if kept is None:
+            return until, seq
+    return int(kept.value), seq
+
+
+# -- in worker processes ---------------------------------------------------------------
+
+
+class _RemoteSleeper(Sleeper):
+    """`context.sleep` in a worker process, which it holds."""
+
+    def _sleep(self, length: SleepLength, name: str) -> None:
+        task = self._context.task_id, self._context.attempt
+        asked = tuple(length), name, threading.get_ident()
+        until_ns = ask_at_home(task, "taskorch.steps._sleep:begin_at_home", asked)
+        while not self._context.cancelled and (rest := until_ns / NS - wall()) > 0:
+            sleep(min(rest, _LOOK))
+
+
+def sleep_elsewhere(context: Any) -> Sleeper:
+    """`context.sleep` in a worker process."""
+    return _RemoteSleeper(context)
+
+
+def begin_at_home(context: Any, asked: tuple[Any, str, int]) -> int:
+    """Beside the orchestrator: until when a worker process is to wait."""
+    length, name, thread = asked
+    book = book_of(context)
+    until_ns, seq = _begin(book, (thread, 0), SleepLength(*length), name)
+    book.inside.wait(seq)
+    return until_ns
