@@ -362,6 +362,27 @@ def test_what_is_wrong_is_the_limits_own_and_costs_one_task(method, wrong):
         assert orch.health().ready
 
 
+def test_where_a_start_cannot_be_counted_nothing_has_begun():
+    limit = Wrong("started", LookupError)
+    with orchestrator(limit, concurrency=1) as orch:
+        handle = orch.submit_task(Task("seated", 1))
+        assert isinstance(handle.exception(timeout=PATIENCE), ComponentError)
+        assert orch.get_task_status(handle.task_id).attempts == 0
+        assert orch.get_stats().state_machine.running == 0
+        assert orch.submit_task(Task("other", 2)).result(PATIENCE) == 2
+
+
+def test_a_guess_when_a_task_starts_says_nothing_of_a_limit_of_the_program():
+    """It says when it is asked again, and not what it says then."""
+    with orchestrator(Counting(0)) as orch:
+        handle = orch.submit_task(Task("seated", 1))
+        eventually(lambda: not orch.explain(handle.task_id).runnable)
+        told = orch.explain(handle.task_id, estimates=True)
+        assert [blocker.kind for blocker in told.blockers] == ["limit"]
+        assert told.estimate is None or "limit" not in told.estimate.basis
+        handle.cancel()
+
+
 def test_a_kind_whose_need_was_not_known_may_turn_out_to_need_nothing():
     class Nothing(Wrong):
         def need(self, kind):

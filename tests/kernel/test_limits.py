@@ -149,3 +149,5 @@ def test_where_a_quota_changes_other_limits_are_not_asked_whom_they_concern(mach
     assert machine.end("a") == []
     assert seated(machine, "b", "c") == ["b"]
     assert machine.change_quotas(Quota(type="seated")) == ["c"]
+    # Its end is that of a task without a rate again.
+    assert machine.row("c").bucket.limits == (machine.limit,)

@@ -138,7 +138,6 @@ class Rates(TimedLimit):
         for kind, subject, spent, at_ns in told.get("rates", ()):
             rate = self.by_subject[kind, subject]
             rate.spent, rate.at_ns = spent, at_ns
-            rate.look(rate.seen_ns)
 
     def check(self, faults: list[str]) -> None:
         for rate in self.by_subject.values():
@@ -161,7 +160,6 @@ class Rates(TimedLimit):
         if known is not None:
             left = known.total - known.used_at(now)
             rate.spent = max(0, rate.total - left)
-            rate.look(now)
         self.by_subject[whose] = rate
 
     def _of(self, bucket: Bucket) -> list[RateRow]:
