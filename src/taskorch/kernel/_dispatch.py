@@ -1,7 +1,7 @@
 """
 Who starts, and where; and more of a resource for those that run.
 
-Decisions: 0046, 0072, 0195.
+Decisions: 0046, 0072, 0195, 0268.
 """
 
 from __future__ import annotations
