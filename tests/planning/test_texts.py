@@ -110,7 +110,8 @@ REFUSED = (
     "|max cpu 2|one at a time|with 4 threads|every 5 minutes|within 2-3 hours|within 2 to 3 hours"
     "|within 2 hours or 3 hours|never use more than 2 cpus|must not cost more than 20 eur"
     "|should not exceed 20 eur|time limit: 1 hour|due tomorrow|in an hour|within the hour|within 24/7"
-    "|within zero seconds"
+    "|within zero seconds|at most 1.000 eur|within 1.500 s|max 2.048 cpu|this evening|in the morning|soon"
+    "|concurrency 4|no gpu|without a gpu|by 17:00 today at the latest|cheaper than 20 eur"
 )
 
 

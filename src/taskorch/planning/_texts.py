@@ -65,7 +65,20 @@ _SPELLED: Final = rf"\b(?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})\b(?
 _NUMBER: Final = rf"(?:{_FIGURES}|{_SPELLED})"
 
 
+#: In some countries a thousand and more; in others a fraction.
+_EITHER: Final = r"[1-9]\d{0,2}\.\d{3}"
+
+
 def _number(text: str) -> float:
+    """
+    The number that `_NUMBER` has found.
+
+    Raises:
+        InvalidTaskError: It is another one in another country.
+    """
+    if re.fullmatch(_EITHER, text):
+        msg = f"{text} is one number in some countries, and another one in others"
+        raise InvalidTaskError(msg)
     return float(_WORDS.get(text.lower()) or text.replace(",", ""))
 
 
@@ -304,7 +317,7 @@ _DAY: Final = (
 #: What may be a limit where it stands alone: elsewhere it describes something.
 _ALONE: Final = (
     r"(?:(?:this|it)(?:\s+is|\'s)\s+)?(?:(?:and|but|very|really|quite|so|do|run)\s+)*"
-    r"(?:important|critical|quick(?:ly)?|fast|later|overnight|cheap(?:ly)?|once"
+    r"(?:important|critical|soon|quick(?:ly)?|fast|later|overnight|cheap(?:ly)?|once"
     r"|over\s+the\s+weekend|daily|hourly|nightly|weekly|monthly|at\s+once|slowly)"
 )
 #: What may be a limit, and was understood as none.
@@ -342,6 +355,9 @@ _LEFT: Final = re.compile(
             r"|business)|by\s+then)\b",
             r"\bevery\s+(?:\S+\s+)?(?:second|minute|hour|day|night|morning|week|month)s?\b",
             r"\b(?:urgen\w+|hurry|rush)\b",
+            r"\b(?:this|in\s+the)\s+(?:morning|afternoon|evening)\b",
+            r"\bconcurrency\s*(?:of\s+)?[:=]?\s*\d\S*",
+            r"\b(?:no|without)\s+(?:an?\s+|any\s+)?(?:cpus?|gpus?|cores?|workers?|agents?|threads?)\b",
             r"\b(?:half|quarter|five|ten|twenty)\s+(?:past|to)\s+\w+|\b\d+\s+past\s+\w+",
             r"\bas\s+\w+\s+as\s+(?:possible|you\s+can)\b",
             r"\b(?:whenever|when)\s+(?:you|there|it|we)\b(?:\s+\w+){0,2}",
