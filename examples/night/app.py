@@ -6,9 +6,11 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from taskorch import Task, TaskOrchestrator, Workflow, current_context
+from taskorch import Task, TaskOrchestrator, current_context, task, workflow
+from taskorch.workflows import current_workflow
 
 
+@task
 def extract():
     """List the files of the day before, one for each shop."""
     night = current_context().slot or datetime.now(UTC)
@@ -16,6 +18,7 @@ def extract():
     return [str(file) for file in sorted(Path("sales", str(day)).glob("*.csv"))]
 
 
+@task
 def transform(name):
     """Add up what one shop took."""
     file = Path(name)
@@ -26,6 +29,7 @@ def transform(name):
     return {"day": file.parent.name, "shop": file.stem, "euros": euros}
 
 
+@task
 def load(takings):
     """Write them to a table; the same day again takes the place of the old rows."""
     with closing(sqlite3.connect("shops.db")) as db, db:
@@ -35,6 +39,7 @@ def load(takings):
     return takings
 
 
+@task
 def report(takings):
     """Let a worker print them."""
     run = current_context().workflow
@@ -42,13 +47,16 @@ def report(takings):
     run.add(Task("print", takings, id="print"))
 
 
-night = Workflow("night")
-takings = night.map(transform, night.task(extract), id="transform")
-approval = night.add(
-    Task.question("Load these takings?", id="approval", who=["ada"], after=[takings])
-)
-loaded = night.task(load, takings, after=[approval])
-night.task(report, loaded)
+@workflow
+def night():
+    """Say what is done each night, and after what."""
+    takings = transform.map(extract())
+    question = "Load these takings?"
+    approval = current_workflow().add(
+        Task.question(question, id="approval", who=["ada"], after=[takings])
+    )
+    report(load.options(after=[approval])(takings))
+
 
 orch = TaskOrchestrator(journal="night.db", unknown_capability="wait")
 orch.schedules.add("nightly", "0 3 * * *", night)

@@ -362,6 +362,11 @@ def decorated(
             msg = f"@task is for functions, and {show(fn)} is none"
             hint = "put @staticmethod and @classmethod above @task"
             raise InvalidTaskError(msg, hint=hint)
+        if workflow_in_building() is not None and adding(fn) is fn:
+            # It has its name elsewhere, where it stays what it is.
+            from taskorch._with_options import CallOptions  # noqa: PLC0415 - as above
+
+            return SubmitsCalls(fn, CallOptions(executor, options), runtime)
         fn = _noting(fn, noted)
         if type(fn) is FunctionType:
             _let_submit(fn, runtime)

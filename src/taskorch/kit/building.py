@@ -64,7 +64,9 @@ def adding(fn: Any) -> Any:
     One that stands in its module under its name already is returned as it is: another
     in its place would not be found by that name.
     """
-    if fn.__code__ is _CODE or _stands_in_its_module(fn):
+    if type(fn) is not FunctionType or fn.__code__ is _CODE:
+        return fn
+    if _stands_in_its_module(fn):
         return fn
 
     @wraps(fn)
