@@ -10,6 +10,7 @@ Decisions: 0213, 0218.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -36,6 +37,7 @@ from taskorch.model.ids import (
     without_run,
 )
 from taskorch.reading._runs import RunIndex, RunLine, wanted
+from taskorch.workflows._status import state_of
 
 if TYPE_CHECKING:
     from taskorch.reading._reader import JournalReader
@@ -49,6 +51,8 @@ _SHOWN: Final = 25
 #: Tasks of a run that are told one by one, and calls of one map.
 _MOST_TASKS: Final = 2_000
 _MOST_CALLS: Final = 100
+#: Tasks of one name, after the same ones, from which on they are shown as one.
+_FAN: Final = 8
 #: Spans of one task that are told, the latest.
 _MOST_SPANS: Final = 50
 #: Earlier runs of a task, in other runs, that are told.
@@ -290,17 +294,41 @@ class RunViews:
             raise UnknownTaskError(msg, task_id=run_id)
         names = {_name(run_id, each.task_id): each for each in statuses}
         maps = _maps(names)
+        loose = [name for name in names if without_last(name) not in maps]
+        alike = _alike(loose)
         if under is not None:
-            calls = [
+            calls = [names[name] for name in alike.get(under, ())] or [
                 each for name, each in names.items() if without_last(name) == under
             ]
             calls.sort(key=_urgency)
             shown = [_task(run_id, each) for each in calls[:_MOST_TASKS]]
             return {"run": row or {}, "tasks": shown, "maps": {}}
         noted = (MadeFor(each.metadata).parameters for each in statuses)
-        of_maps = {name for name in names if without_last(name) in maps}
-        single = [name for name in names if name not in of_maps][:_MOST_TASKS]
-        above = self._above(orch, run_id, {name: names[name] for name in single})
+        # Of those that one task has added, one stands for all.
+        added = {
+            name: each[0]
+            for each in alike.values()
+            for name in each
+            if without_last(name) in names
+        }
+        asked = [name for name in loose if added.get(name, name) == name]
+        asked = asked[:_MOST_TASKS]
+        above = self._above(orch, run_id, {name: names[name] for name in asked})
+        fans = {
+            fan: each
+            for fan, each in alike.items()
+            if each[0] in added or len({tuple(above.get(n, ())) for n in each}) == 1
+        }
+        of_fans = {name: fan for fan, each in fans.items() for name in each}
+        single = [name for name in asked if name not in of_fans]
+
+        def parents(name: str) -> list[str]:
+            """What a task comes after, fans as one, and what has added it."""
+            adder = without_last(name)
+            parts = [*above.get(name, ()), *([adder] if adder in names else ())]
+            return [*dict.fromkeys(of_fans.get(each, each) for each in parts)]
+
+        folded = maps | {fan: [names[n] for n in each] for fan, each in fans.items()}
         states = Counter(each.state.value for each in statuses)
         return {
             "run": row or {"id": run_id},
@@ -308,12 +336,18 @@ class RunViews:
             "last_good": last_good,
             "states": states,
             "attempts": sum(each.attempts for each in statuses),
-            "left_out": len(names) - len(of_maps) - len(single),
+            "left_out": len(loose) - len(of_fans) - len(single),
             "tasks": [
-                {**_task(run_id, names[name]), "after": above.get(name, [])}
-                for name in single
+                *(
+                    {**_task(run_id, names[name]), "after": parents(name)}
+                    for name in single
+                ),
+                *(
+                    {**_fan(run_id, fan, folded[fan]), "after": parents(each[0])}
+                    for fan, each in fans.items()
+                ),
             ],
-            "maps": {name: _in_numbers(run_id, calls) for name, calls in maps.items()},
+            "maps": {n: _in_numbers(run_id, calls) for n, calls in folded.items()},
         }
 
     def _latest(self, orch: Any, run_id: str, line: RunLine | None) -> list[TaskStatus]:
@@ -438,6 +472,32 @@ def _maps(names: Mapping[str, TaskStatus]) -> dict[str, list[TaskStatus]]:
         if adder in names and last_of(name).isdecimal():
             under.setdefault(adder, []).append(status)
     return under
+
+
+def _alike(names: Iterable[str]) -> dict[str, list[str]]:
+    """
+    Tasks that are many and have one name, but for a number, by what they are shown as.
+
+    What a loop adds is called `fan/piece`, `fan/piece-2`, and so on.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"-\d+$", "", name), []).append(name)
+    return {f"{name} …": each for name, each in alike.items() if len(each) >= _FAN}
+
+
+def _fan(run_id: str, name: str, statuses: list[TaskStatus]) -> dict[str, Any]:
+    """A fan as one row of a run: the task that a person looks at first, with all."""
+    worst = min(statuses, key=_urgency)
+    states = Counter(each.state for each in statuses)
+    return {
+        **_task(run_id, worst),
+        "name": name,
+        "state": state_of(states, 0, 0).value,
+        "attempts": sum(each.attempts for each in statuses),
+        "error": None,
+        "spans": [],
+    }
 
 
 def _urgency(status: TaskStatus) -> tuple[int, int, str]:

@@ -536,3 +536,43 @@ def test_an_event_that_was_read_and_comes_late_counts_once(tmp_path):
             board = service.get("/api/v1/board")
             assert board["heard"] == heard + 3
             assert sum(completed for completed, _ in board["rates"]) == 2
+
+
+def add_pieces():
+    run = current_context().workflow
+    for _number in range(40):
+        run.task(well)
+    run.task(ill, id="single")
+
+
+def test_a_fan_is_one_folded_row_after_what_added_it(tmp_path):
+    """Whether a task has added it, or the workflow has it; of both kinds of services."""
+    path = tmp_path / "runs.db"
+    flow = Workflow("flow")
+    fan = flow.task(add_pieces, id="fan")
+    tasks = [flow.task(well, id=f"shop-{n}", after=[fan]) for n in range(20)]
+    flow.task(well, id="end", after=tasks)
+
+    def look(service):
+        said = service.get("/api/v1/runs/f1")
+        after = {each["name"]: each["after"] for each in said["tasks"]}
+        assert after == {
+            "fan": [],
+            "end": ["shop …"],
+            "shop …": ["fan"],
+            "fan/well …": ["fan"],
+            "single": [],
+        }
+        maps = {name: each["states"] for name, each in said["maps"].items()}
+        many = {"shop …": {"completed": 20}, "fan/well …": {"completed": 40}}
+        assert (maps, said["left_out"]) == (many, 0)
+        under = service.get("/api/v1/runs/f1?under=fan%2Fwell%20%E2%80%A6")["tasks"]
+        assert len(under) == 40
+
+    with shown(journal=path) as service:
+        service.orch.workflows.start(flow, id="f1")
+        settle(service.orch)
+        eventually(lambda: service.get("/api/v1/runs/f1")["run"].get("ended"))
+        look(service)
+    with recorded(path) as service:
+        look(service)
