@@ -12,6 +12,7 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
 from taskorch.errors import ComponentError, ReentryError
 from taskorch.kit.extension import Extension, Short
+from taskorch.model import Quota
 
 
 class Seats:
@@ -211,6 +212,19 @@ def test_a_task_that_waits_for_one_that_is_limited_is_in_no_deadlock():
             handle.result(0.05)
         seats.seats = 1
         assert handle.result(PATIENCE) == "inner"
+
+
+def test_a_task_that_waits_for_one_with_a_rate_is_in_no_deadlock():
+    """A token comes by itself."""
+    with orchestrator(resources={"cpu": 2}) as orch:
+        orch.resources.set_quotas(Quota(type="seated", starts_per_second=4))
+        assert orch.submit_task(Task("seated", 1)).result(PATIENCE) == 1
+
+        def outer():
+            return orch.submit_task(Task("seated", 2)).result(PATIENCE)
+
+        handle = orch.submit_task(Task.call(outer, resources={"cpu": 1}))
+        assert handle.result(PATIENCE) == 2
 
 
 def test_what_waits_for_a_slot_is_explained_with_and_without_seats():
