@@ -84,6 +84,18 @@ def test_a_job_is_done_by_units_that_share_it():
         assert jobs.learned()["thread_pool_configuration"] == ()
 
 
+def test_units_of_a_job_meet():
+    jobs = counting()
+
+    @jobs.objective("meet")
+    def meet(unit, job):
+        return unit.context.workflow.barrier("read", unit.count)
+
+    with jobs.orchestrator(seed=1):
+        jobs.assign_job(body(objective="meet"))
+        assert sorted(jobs.result("j1")) == [0, 1, 2, 3]
+
+
 def test_the_id_of_a_job_is_its_identity_in_later_lives_too(tmp_path):
     path = tmp_path / "jobs.db"
     jobs = counting()
