@@ -14,7 +14,7 @@ OWN = "model/ids.py"
 OTHER_TEXTS = {
     "governance/_audit.py": "rules of permits",
     "model/scopes.py": "paths of files",
-    "runtime/_attempts.py": "paths of control groups",
+    "kit/machine.py": "paths of control groups",
     "executors/_programs/_governor.py": "paths of control groups",
     "executors/_programs/_isolation.py": "paths of files",
     "executors/_programs/_run.py": "names of logs, which are paths",
