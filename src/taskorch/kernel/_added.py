@@ -66,7 +66,8 @@ class AddedLimit(TimedLimit):
         #: Whom it tells of starts; None: nobody.
         self._started: Callable[[float], object] | None = None
         if isinstance(limit, extension.CountingLimit):
-            self._started, self.waits_for_room = limit.started, True
+            self._started = limit.started
+            self.waits_for_room = True
         self._window = WindowRow(self, f"{LIMIT}{name}")
         #: What a task takes, by its kind; None: it was to say so, and has failed.
         self._needs: dict[Bucket, int | None] = {}

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import weakref
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 
 def host() -> str:
@@ -123,7 +123,7 @@ class _Gate:
 
 
 #: Held while a process is started: a fork of ours waits for it.
-no_fork = _Gate()
+no_fork: Final = _Gate()
 
 _owners: weakref.WeakSet[DescriptorHolder] = weakref.WeakSet()
 

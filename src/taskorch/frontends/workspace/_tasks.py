@@ -25,7 +25,7 @@ _NO_END: Final = 1e12
 
 def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
     """An orchestrator whose pools are the limits of the workspace."""
-    pools = {
+    pools: dict[str, float] = {
         "agents": config.max_agents,
         "cpu": config.max_cpu * config.max_agents,
         "memory_mb": config.max_memory_mb * config.max_agents,
