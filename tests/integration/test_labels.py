@@ -28,12 +28,12 @@ from taskorch.errors import (
     UnsatisfiableError,
 )
 from taskorch.events import AgentJoined, TaskStarted
+from taskorch.kit.machine import machine_labels
 from taskorch.model import Agent
 from taskorch.planning import TaskRequest
 from taskorch.protocols import AttemptExecutor, Match
 from taskorch.reading import JournalReader
 from taskorch.recovery import Grow, RecoveryHandler, Row
-from taskorch.runtime import machine_labels
 from taskorch.testing import Faults, Simulation
 
 #: This machine, and some that it is not.
