@@ -17,9 +17,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 #: Where nearly all the time that the kernel takes is spent. The others would bring no
 #: more than a larger wheel.
 MODULES = (
-    *("_admission", "_application", "_attempts", "_budgets", "_deciders"),
+    *("_added", "_admission", "_application", "_attempts", "_budgets", "_deciders"),
     *("_dependencies", "_dispatch", "_ends", "_kernel", "_limits", "_queue", "_quick"),
-    *("_rows", "_scopes", "_state"),
+    *("_rates", "_rows", "_scopes", "_state"),
 )
 
 

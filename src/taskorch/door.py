@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from taskorch.kit.fence import is_values as _is_values
+from taskorch.kit.visible import show as _show
+from taskorch.model import HealthCheck as _HealthCheck
+
 if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch._telling.failed import FailedTasks
@@ -33,8 +37,21 @@ class Door:
         return FailedTasks(self._runtime)
 
     def add_check(self, check: Callable[[], HealthCheck]) -> None:
-        """Make *check* a part of `health()`."""
-        self._runtime.health_checks.append(check)
+        """Make *check* a part of `health()`, which says so if it raises."""
+
+        def tell() -> HealthCheck:
+            try:
+                health: object = check()
+            except BaseException as error:
+                if not _is_values(error):
+                    raise
+                health = error
+            if isinstance(health, _HealthCheck):
+                return health
+            text = f"the check of a front end gave {_show(health)}"
+            return _HealthCheck("front end", "degraded", text)
+
+        self._runtime.health_checks.append(tell)
 
     def latest_seq(self) -> int:
         """The number of the latest fact, which may not have been told yet."""

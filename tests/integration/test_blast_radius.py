@@ -31,6 +31,7 @@ from tests.integration.tools import PATIENCE, Hold, eventually, part
 
 import taskorch
 from taskorch import RetryPolicy, Task, TaskHandle, TaskOrchestrator, workflow
+from taskorch.door import Door
 from taskorch.errors import InternalError, InvalidTaskError
 from taskorch.frontends.jobs import JobSystem
 from taskorch.kit.extension import Extension
@@ -418,6 +419,10 @@ PLACES: dict[str, Place] = {
         lambda orch, _: orch.health(),
         lambda fault: {"extensions": [Hostile(fault)]},
     ),
+    "a health check of a front end": Place(
+        lambda orch, _: orch.health(),
+        begin=lambda orch, fault: Door(orch).add_check(fault),
+    ),
     "a verb of an extension": Place(
         lambda orch, _: bound(orch, "hostile.act")(),
         lambda fault: {"extensions": [Hostile(fault)]},
@@ -479,6 +484,7 @@ def test_no_error_at_any_place_harms_another_task_or_the_orchestrator(
 
 #: Where each function that a public name takes has its place.
 TRIED: dict[str, str] = {
+    "door.Door.add_check(check)": "a health check of a front end",
     "_decorators.task(fn)": "a function",
     "_executor.TaskExecutor.submit(fn)": "a function",
     "_handles.TaskHandle.add_done_callback(fn)": "a done-callback",

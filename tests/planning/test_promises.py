@@ -480,7 +480,7 @@ def test_values_in_a_text(word, value):
         seen.append(pages)
         return Workflow("w")
 
-    orch.planner.plan(f"press pages={word}; soon")
+    orch.planner.plan(f"press pages={word}; urgently")
     assert seen == [value]
     assert type(seen[0]) is type(value)
 

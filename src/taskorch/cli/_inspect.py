@@ -179,7 +179,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
             f"{datetime.fromtimestamp(entry.at, UTC):%H:%M:%S.%f}"[:-3],
             entry.state.value,
             # What is said above is not said again.
-            "" if _says(error, entry.detail) else line(entry.detail),
+            "" if _says(error, status.error, entry.detail) else line(entry.detail),
         )
         for entry in status.history
     ]
@@ -204,9 +204,10 @@ def _cause_and_remedy(status: TaskStatus, place: str) -> str:
     return in_commands(f"{text} ({hint})" if hint else text, place)
 
 
-def _says(error: str, detail: str) -> bool:
-    """Whether what is said of the *error* has *detail*, or is all that this has."""
-    return detail in error or (error != "" and error in detail)
+def _says(told: str, error: BaseException | None, detail: str) -> bool:
+    """Whether what is *told* of an *error* has *detail*, or all of it that counts."""
+    message = error.message if isinstance(error, TaskorchError) else told
+    return detail in told or (message != "" and message in detail)
 
 
 def _result(value: Any) -> str:
