@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually, pass_time
@@ -101,6 +102,25 @@ def test_whoever_sleeps_has_given_the_slot_back(settings, function):
     assert DONE == ["before"]
 
 
+def nap_then_touch(path: str) -> None:
+    current_context().sleep(days=3)
+    Path(path).touch()
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_a_function_whose_sleep_is_cut_off_does_not_go_on(tmp_path, executor):
+    path = tmp_path / "went on"
+    with TaskOrchestrator(grace=PATIENCE) as orch:
+        task = Task.call(nap_then_touch, str(path), id="x", executor=executor)
+        handle = orch.submit_task(task)
+        eventually(lambda: is_asleep(orch))
+        handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        eventually(lambda: str(orch.get_task_status("x").state) == "cancelled")
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("executor", ["thread", "process"])
 def test_a_sleep_lasts_as_long_as_it_says(settings, executor):
     with TaskOrchestrator(**settings) as orch:
@@ -150,6 +170,9 @@ def do(name):
         ({"days": 10**6}, "is not between"),
         ({"until": datetime(2030, 1, 1)}, "a moment with its zone"),  # noqa: DTZ001
         ({"until": 5}, "a moment with its zone"),
+        ({"until": datetime.max.replace(tzinfo=UTC)}, "until: .* is not between"),
+        ({"seconds": 10**400}, "seconds: .* is not between"),
+        ({"minutes": timedelta(minutes=3)}, "minutes: a number is needed"),
         ({"until": datetime.now(UTC), "hours": 1}, "a duration or a moment"),
     ],
 )

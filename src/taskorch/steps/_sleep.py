@@ -116,6 +116,10 @@ def _length_of(
         InvalidTaskError: It is no duration, no moment, or both.
     """
     units = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400}
+    for name, part in zip(units, parts, strict=True):
+        if name != "seconds" and issubclass(type(part), timedelta):
+            msg = f"{name}: a number is needed, not {show(part)}"
+            raise InvalidTaskError(msg, hint="give a timedelta alone: sleep(length)")
     total = check_seconds(
         "sleep",
         sum(
@@ -125,14 +129,16 @@ def _length_of(
     )
     if until is None:
         return SleepLength(round(total * NS), None, f"({in_words(total)})")
-    if not isinstance(until, datetime) or until.tzinfo is None:
+    if not isinstance(until, datetime) or until.utcoffset() is None:
         msg = f"until: a moment with its zone is needed, not {show(until)}"
         hint = "datetime.now(UTC) + timedelta(days=3), or sleep(days=3)"
         raise InvalidTaskError(msg, hint=hint)
     if total:
         msg = "a sleep has a duration or a moment, and not both"
         raise InvalidTaskError(msg, hint="leave one of them out")
-    return SleepLength(0, round(until.timestamp() * NS), f"(until {until.isoformat()})")
+    end = until.timestamp()
+    check_seconds("until", max(0.0, end - wall()))
+    return SleepLength(0, round(end * NS), f"(until {until.isoformat()})")
 
 
 def _begin(
@@ -165,6 +171,7 @@ class _RemoteSleeper(Sleeper):
         until_ns = ask_at_home(task, "taskorch.steps._sleep:begin_at_home", asked)
         while not self._context.cancelled and (rest := until_ns / NS - wall()) > 0:
             sleep(min(rest, _LOOK))
+        ask_at_home(task, "taskorch.steps._sleep:stop_at_home", None)
 
 
 def sleep_elsewhere(context: Any) -> Sleeper:
@@ -179,3 +186,8 @@ def begin_at_home(context: Any, asked: tuple[Any, str, int]) -> int:
     until_ns, seq = _begin(book, (thread, 0), SleepLength(*length), name)
     book.inside.wait(seq)
     return until_ns
+
+
+def stop_at_home(context: Any, _: None) -> None:
+    """Beside the orchestrator: stop a worker process if its attempt is to stop."""
+    book_of(context).inside.stop_if_asked()
