@@ -400,6 +400,13 @@ def test_a_wait_for_an_event() -> None:
     assert blocker.detail == (
         "It waits for its time only, for another 12 s: then it completes."
     )
+    for name, end in (("short", "fail"), ("sure", "complete")):
+        late = machine.now + 13 * SEC
+        (blocker,) = explain(machine.kernel, machine.row(name), late).blockers
+        # Whoever reads it between its time and the moment at which it ends.
+        words = f"and its time is over: it is about to {end}."
+        assert blocker.detail.endswith(words), blocker.detail
+        assert (blocker.until, blocker.remedies) == (0, ())
     machine.submit("after", after=["w"])
     (blocker,) = machine.why("after").blockers
     assert blocker.detail == "It needs w, which waits for its event."
