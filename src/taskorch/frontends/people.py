@@ -19,6 +19,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import stat
 import threading
@@ -32,10 +33,25 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.kit.checks import check_answerer
 from taskorch.kit.fence import log_of
+from taskorch.kit.forms import (
+    DATE,
+    AnyNames,
+    DocumentOf,
+    Each,
+    FaultList,
+    Made,
+    Maybe,
+    Number,
+    Text,
+    may_be,
+    one_of,
+)
+from taskorch.kit.located import NOWHERE, located
 from taskorch.kit.people import NAMED_TOKEN, SPEAK_FOR, Caller, caller, person
+from taskorch.kit.plain import object_of, refuse_constant
 from taskorch.kit.staged import Staged
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
@@ -253,6 +269,40 @@ GRACE: Final = 86_400.0
 _SETTLED_NS: Final = 100_000_000
 _KINDS: Final = ("person", "program")
 _LONGEST: Final = 200
+_ID: Final = re.compile(r"[0-9a-f]{12}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def _version(number: int) -> int:
+    if number != _VERSION:
+        msg = f"it is of version {number}, and {_VERSION} is read here"
+        raise InvalidTaskError(msg)
+    return number
+
+
+def _time(text: str) -> datetime:
+    if DATE.fullmatch(text) is None:
+        msg = f"a date as in 2030-01-31T12:00:00+00:00 is needed, not {show(text)}"
+        raise InvalidTaskError(msg)
+    return datetime.fromisoformat(text)
+
+
+def _digits(count: int) -> Text:
+    """So many hexadecimal digits; no message shows what else stands there."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(f"[0-9a-f]{{{count}}}", text) is None:
+            msg = f"{count} hexadecimal digits are needed"
+            raise InvalidTaskError(msg)
+        return text
+
+    return Text(is_secret=True, check=check)
+
+
+_TIME: Final = Text(check=_time, needs="a date")
+#: A name: which it may be, others say.
+_WORD: Final = Text(is_blank=True)
+_WORDS: Final = Each(_WORD, 1, "a list of at least one name")
 
 
 @attrs.frozen
@@ -271,15 +321,23 @@ class TokenInfo:
         used: When this process was last asked with it; None: not yet.
     """
 
-    id: str
-    name: str
-    kind: str
-    roles: tuple[str, ...]
-    tenants: tuple[str, ...] | None
-    made: datetime
-    expires: datetime | None = None
+    id: str = attrs.field(metadata=may_be(_digits(12)))
+    name: str = attrs.field(metadata=may_be(_WORD))
+    kind: str = attrs.field(metadata=may_be(one_of(*_KINDS)))
+    roles: tuple[str, ...] = attrs.field(metadata=may_be(_WORDS))
+    tenants: tuple[str, ...] | None = attrs.field(metadata=may_be(Maybe(Each(_WORD))))
+    made: datetime = attrs.field(metadata=may_be(_TIME))
+    expires: datetime | None = attrs.field(
+        default=None, metadata=may_be(Maybe(_TIME), is_needed=True)
+    )
     used: datetime | None = None
-    _digest: str = attrs.field(default="", alias="digest", repr=False, eq=False)
+    _digest: str = attrs.field(
+        default="",
+        alias="digest",
+        repr=False,
+        eq=False,
+        metadata=may_be(_digits(64), name="hash", is_needed=True),
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it; the hash is not in it."""
@@ -299,31 +357,32 @@ class TokenInfo:
         del fields["used"]
         return {**fields, "hash": self._digest}
 
-    @classmethod
-    def _read(cls, fields: Mapping[str, Any]) -> TokenInfo:
-        tenants, expires = fields["tenants"], fields["expires"]
-        return cls(
-            str(fields["id"]),
-            str(fields["name"]),
-            str(fields["kind"]),
-            tuple(map(str, fields["roles"])),
-            None if tenants is None else tuple(map(str, tenants)),
-            datetime.fromisoformat(fields["made"]),
-            None if expires is None else datetime.fromisoformat(expires),
-            digest=str(fields["hash"]),
-        )
+
+def _token(**fields: Any) -> TokenInfo:
+    tenants, digest = fields.pop("tenants"), fields.pop("_digest")
+    bound = None if tenants is None else tuple(dict.fromkeys(tenants))
+    roles = tuple(dict.fromkeys(fields.pop("roles")))
+    return TokenInfo(**fields, roles=roles, tenants=bound, digest=digest)
 
 
 @attrs.frozen
 class _Kept:
     """What stands in the file."""
 
-    tokens: tuple[TokenInfo, ...] = ()
-    roles: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    tokens: tuple[TokenInfo, ...] = attrs.field(
+        default=(), metadata=may_be(Each(DocumentOf(TokenInfo, _token)), is_needed=True)
+    )
+    roles: Mapping[str, tuple[str, ...]] = attrs.field(
+        factory=dict, metadata=may_be(AnyNames(_WORDS, plain=True), is_needed=True)
+    )
+    version: int = attrs.field(
+        default=_VERSION,
+        metadata=may_be(Made(Number(is_whole=True), _version), is_needed=True),
+    )
 
     def text(self) -> str:
         document = {
-            "version": _VERSION,
+            "version": self.version,
             "roles": {name: list(parts) for name, parts in self.roles.items()},
             "tokens": [each._kept() for each in self.tokens],  # noqa: SLF001 - of this file
         }
@@ -331,14 +390,45 @@ class _Kept:
 
     @classmethod
     def of(cls, text: str) -> _Kept:
-        document = json.loads(text)
-        if document["version"] != _VERSION:
-            msg = f"it is of version {document['version']}"
-            raise ValueError(msg)
-        return cls(
-            tuple(TokenInfo._read(each) for each in document["tokens"]),  # noqa: SLF001 - of this file
-            {name: tuple(parts) for name, parts in document["roles"].items()},
+        """
+        What *text* says.
+
+        Raises:
+            ValueError: It means nothing; all that is wrong is named.
+        """
+        document = json.loads(
+            text, parse_constant=refuse_constant, object_pairs_hook=object_of
         )
+        faults = FaultList()
+        read = DocumentOf(_Kept).read(located(document), "", faults)
+        faults.refuse()
+        own: dict[str, tuple[str, ...]] = {}
+        for name, grants in read.get("roles").items():
+            own[name] = tuple(dict.fromkeys(grants))
+            with _noted(faults, f"the role {name!r}"):
+                _check_role(name)
+                _check_grants(grants)
+        tokens: tuple[TokenInfo, ...] = tuple(read.get("tokens"))
+        ids = [each.id for each in tokens]
+        for each in tokens:
+            whose = f"the token of {each.name!r}"
+            with _noted(faults, whose):
+                _check_name(each.name)
+                _check_roles(each.roles, own)
+                _names("tenants", each.tenants or ())
+            if ids.count(each.id) > 1:
+                faults.add(NOWHERE, f"its id {each.id} is that of another, too", whose)
+        faults.refuse()
+        return cls(tokens, own)
+
+
+@contextmanager
+def _noted(faults: FaultList, path: str) -> Iterator[None]:
+    """In the block, what is refused is noted of *path*."""
+    try:
+        yield
+    except InvalidTaskError as error:
+        faults.raised(error, NOWHERE, path)
 
 
 class Tokens:
@@ -455,9 +545,10 @@ class Tokens:
                 raise InvalidTaskError(msg, hint=f"chmod 600 {self._path}")
             try:
                 kept = _Kept.of(self._path.read_text("utf-8"))
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
-                msg = f"{self._path} is no file of tokens: {error}"
-                hint = "restore it from a copy"
+            except (ValueError, RecursionError) as error:
+                why = error.message if isinstance(error, TaskorchError) else str(error)
+                msg = f"{self._path} is no file of tokens: {why}"
+                hint = "mend it, or restore it from a copy"
                 raise InvalidTaskError(msg, hint=hint) from None
             self._kept = kept
             self._by_id = {each.id: each for each in kept.tokens}
@@ -599,26 +690,17 @@ class Tokens:
                 that there are.
 
         Raises:
-            InvalidTaskError: There is no such verb, or the name is that of a role that
-                is always there.
+            InvalidTaskError: There is no such verb; the name is that of a role that
+                is always there; or what is to be removed is not there, or some tokens
+                have it still.
         """
-        _check_name(name)
-        if name in ROLES or name == EVERYBODY or role_of(name):
-            msg = f"{name!r} has a meaning already"
-            raise InvalidTaskError(msg, hint="take another name")
+        _check_role(name)
         wanted = _names("grants", grants)
-        grantable = [*ROLES, *_OF_VERBS, *_OTHERS]
-        for grant in _OF_TOKENS.intersection(wanted):
-            msg = f"{grant}: whoever may do that may do all"
-            raise InvalidTaskError(msg, hint="give them the role administer")
-        for grant in wanted:
-            if grant not in grantable:
-                msg = f"there is no verb {grant!r}"
-                hint = meant(grant, grantable) or "GET /api/v1/verbs lists most of them"
-                raise InvalidTaskError(msg, hint=hint)
+        _check_grants(wanted)
         with self._changing() as kept:
             roles = {**kept.roles, name: wanted}
             if not wanted:
+                _check_removable(name, kept)
                 del roles[name]
             self._write(attrs.evolve(kept, roles=roles))
 
@@ -728,3 +810,36 @@ def _check_roles(
         msg = "roles: at least one is needed"
         raise InvalidTaskError(msg, hint=", ".join(names))
     return wanted
+
+
+def _check_role(name: str) -> None:
+    """Refuse what is no name for a role of one's own."""
+    _check_name(name)
+    if name in ROLES or name == EVERYBODY or role_of(name):
+        msg = f"{name!r} has a meaning already"
+        raise InvalidTaskError(msg, hint="take another name")
+
+
+def _check_grants(grants: Iterable[str]) -> None:
+    """Refuse what a role of one's own cannot stand for."""
+    grantable = [*ROLES, *_OF_VERBS, *_OTHERS]
+    for grant in grants:
+        if grant in _OF_TOKENS:
+            msg = f"{grant}: whoever may do that may do all"
+            raise InvalidTaskError(msg, hint="give them the role administer")
+        if grant not in grantable:
+            msg = f"there is no verb {grant!r}"
+            hint = meant(grant, grantable) or "GET /api/v1/verbs lists most of them"
+            raise InvalidTaskError(msg, hint=hint)
+
+
+def _check_removable(name: str, kept: _Kept) -> None:
+    if name not in kept.roles:
+        msg = f"there is no role {name!r} of your own"
+        hint = meant(name, kept.roles, ", ".join(kept.roles) or "there is none")
+        raise InvalidTaskError(msg, hint=hint)
+    holders = sorted({each.name for each in kept.tokens if name in each.roles})
+    if holders:
+        msg = f"tokens have the role {name!r} still: {', '.join(holders)}"
+        hint = f"taskorch tokens FILE change {holders[0]} --role ROLE, or revoke it"
+        raise InvalidTaskError(msg, hint=hint)
