@@ -189,6 +189,17 @@ def test_names_that_look_like_ours(service, host):
     assert (answer.status, answer.said["code"]) == (421, "unknown_host")
 
 
+@pytest.mark.parametrize("host", ["10.0.0.7:8080", "192.0.2.1", "[2001:db8::7]:8080"])
+def test_an_address_is_no_name_that_anybody_could_rebind(service, host):
+    """So probes of Kubernetes and Prometheus reach a pod by its address."""
+    assert service.send("GET", "/livez", b"", {"Host": host}).status == 200
+    sent = {**service.headers(), "Host": host}
+    assert service.send("GET", "/metrics", b"", sent).status == 200
+    assert service.send("GET", "/metrics", b"", {"Host": host}).status == 401
+    evil = {**sent, "Origin": "http://evil.example"}
+    assert service.send("GET", "/metrics", b"", evil).status == 403
+
+
 def test_names_that_the_owner_allows():
     with served(orchestrator(), hosts=["Orders.example.org"]) as service:
         sent = {**service.headers(), "Host": "orders.example.org"}
@@ -199,7 +210,7 @@ def test_names_that_the_owner_allows():
             "Sec-Fetch-Site": "same-origin",
         }
         assert service.send("GET", "/api/v1/health", b"", sent).status == 200
-        assert service.send("GET", "/livez").status == 421
+        assert service.send("GET", "/livez", b"", {"Host": "localhost"}).status == 421
 
 
 def test_without_a_token_the_others_checks_hold():

@@ -434,7 +434,9 @@ class RequestGuard:
     def _check_host(self, headers: Headers) -> str:
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
-        if not _is_authority(host) or _name_of(host) not in self._hosts:
+        name = _name_of(host) if _is_authority(host) else ""
+        # An address is nobody's to rebind; probes of Kubernetes ask by that of the pod.
+        if name not in self._hosts and not _is_address(name):
             raise HttpProblem(
                 421,
                 "unknown_host",
@@ -515,6 +517,15 @@ def _too_many(rate: float) -> HttpProblem:
 
 def _is_authority(host: str) -> bool:
     return not any(letter in host for letter in "/@?#\\ \t")
+
+
+def _is_address(name: str) -> bool:
+    """Say whether *name* is the number of an address, not a name of DNS."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _name_of(host: str) -> str:

@@ -1,0 +1,132 @@
+"""The files of `examples/deploy` start a service that lives and ends as they say."""
+
+import json
+import re
+import shlex
+import shutil
+import signal
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+import yaml
+from tests.cli.tools import started
+from tests.integration.tools import PATIENCE, eventually
+
+FOLDER = Path(__file__).parents[2] / "examples" / "deploy"
+TOKEN = "t" * 40
+_STOP = "TASKORCH_STOP_TIMEOUT"
+#: A service that asks for a token, as each of the files starts it.
+_SERVE = ["taskorch", "serve", "app.py", "--functions", "--agents"]
+
+
+def image() -> tuple[list[str], dict[str, str], str]:
+    """The command, the variables and the probe of `Containerfile`."""
+    text = (FOLDER / "Containerfile").read_text().replace("\\\n", " ")
+    (command,) = re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)
+    (variables,) = re.findall(r"^ENV (.*)$", text, re.MULTILINE)
+    (probe,) = re.findall(r"urlopen\('(\S+)'", text)
+    named = dict(pair.split("=", 1) for pair in variables.split())
+    return json.loads(command), named, probe
+
+
+def pod() -> dict:
+    """The template of the pods of `kubernetes.yaml`."""
+    documents = yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())
+    (deployment,) = [each for each in documents if each["kind"] == "Deployment"]
+    return deployment["spec"]["template"]["spec"]
+
+
+def unit() -> dict[str, str]:
+    """The keys of the section of the service of `tasks.service`."""
+    text = (FOLDER / "tasks.service").read_text()
+    section = text.partition("[Service]\n")[2].partition("\n[")[0]
+    lines = [line for line in section.splitlines() if not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines if line)
+
+
+def compose() -> dict:
+    return yaml.safe_load((FOLDER / "compose.yaml").read_text())
+
+
+def command_of(name: str) -> list[str]:
+    if name == "tasks.service":
+        return shlex.split(unit()["ExecStart"])
+    return image()[0] if name == "Containerfile" else pod()["containers"][0]["args"]
+
+
+@pytest.mark.parametrize("name", ["Containerfile", "kubernetes.yaml", "tasks.service"])
+def test_the_command_of_a_file_serves_until_sigterm(name, tmp_path):
+    shutil.copy(FOLDER / "app.py", tmp_path)
+    program, *words = command_of(name)
+    assert [Path(program).name, *words[:4]] == _SERVE
+    at = words.index("--port") + 1
+    assert words[at] == "8080"
+    words[at] = "0"
+    env = {"TASKORCH_TOKEN": TOKEN, "TASKORCH_JOURNAL": "runs.db", _STOP: "40"}
+    with started(*words, cwd=tmp_path, **env) as process:
+        lines = iter(process.stdout.readline, "")
+        page = next(line for line in lines if line.startswith("page: "))
+        address = page.removeprefix("page: ").strip().partition("/#")[0].rstrip("/")
+
+        def ask(path, body=None, **head):
+            sent = json.dumps(body).encode() if body else None
+            head = {"Content-Type": "application/json", **head}
+            with urlopen(Request(address + path, sent, head), timeout=PATIENCE) as got:
+                return json.load(got)
+
+        # As Kubernetes does, which asks by the address of the pod.
+        for path in ("/livez", "/readyz"):
+            assert ask(path, Host="10.0.0.7:8080") == {"status": "ok"}
+        with pytest.raises(HTTPError, match="401"):
+            ask("/api/v1/tasks")
+        known = {"Authorization": f"Bearer {TOKEN}"}
+        bill = {"call": "total", "args": [[20, 70]], "id": "bill"}
+        ask("/api/v1/tasks", bill, **known)
+        told = "/api/v1/tasks/bill/result?wait=5"
+        eventually(lambda: ask(told, **known).get("result") == 108)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_ports_paths_and_users_of_the_files_agree():
+    _, variables, probe = image()
+    text = (FOLDER / "Containerfile").read_text()
+    assert "EXPOSE 8080\n" in text
+    assert probe == "http://127.0.0.1:8080/livez"
+    (container,) = pod()["containers"]
+    assert [port["containerPort"] for port in container["ports"]] == [8080]
+    probes = {
+        name: container[f"{name}Probe"]["httpGet"]["path"]
+        for name in ("startup", "liveness", "readiness")
+    }
+    assert probes == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+    user = pod()["securityContext"]["runAsUser"]
+    assert f"useradd --uid {user} " in text
+    assert f"\nUSER {user}\n" in text
+    proxy = (FOLDER / "haproxy.cfg").read_text()
+    services = compose()["services"]
+    for name in re.findall(r"^ +server (\w+) \1:8080$", proxy, re.MULTILINE):
+        assert services.pop(name)["image"] == "tasks"
+    assert services.keys() == {"db", "proxy"}
+    assert Path(variables["TASKORCH_JOURNAL"]).parent == Path("/data")
+
+
+def test_supervisors_wait_longer_than_the_service_does():
+    served = float(image()[1][_STOP])
+    assert f"{_STOP}={served:g}" in unit()["Environment"].split()
+    waits = [
+        float(unit()["TimeoutStopSec"]),
+        float(pod()["terminationGracePeriodSeconds"]),
+        float(compose()["x-service"]["stop_grace_period"].removesuffix("s")),
+    ]
+    # A grace of ten seconds follows, in which attempts that are cut off may end.
+    assert min(waits) >= served + 10
+
+
+def test_no_secret_stands_in_a_file():
+    for path in filter(Path.is_file, FOLDER.iterdir()):
+        for line in path.read_text().splitlines():
+            named = re.search(r"(?:TOKEN|PASSWORD)\w*\W+(\S+)", line.partition("#")[0])
+            assert not named or "$" in line or "secretKeyRef" in line, line
