@@ -119,6 +119,11 @@ _SUBMITTED: Final = """
 _CANDIDATES: Final = """
     SELECT seq, task_id FROM {facts} AS submission WHERE {mine}kind = 'TaskSubmitted'
 """
+#: Few journals have any, and then no row is compared with them.
+_ANY_CHANGED: Final = f"""
+    SELECT seq FROM {{facts}} WHERE {{mine}}kind = 'TaskOptionsChanged'
+    AND {IS_RARE} LIMIT 1
+"""  # noqa: S608 - of our own words
 _IN_ORDER: Final = "AND seq > :after AND seq <= :until ORDER BY seq"
 _PLACE: Final = """
     SELECT seq FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
@@ -479,7 +484,8 @@ class Reader:
         """Some of the submissions that may pass *which*; none is the end of them."""
         from taskorch.journal._sieve import Sieve  # noqa: PLC0415 - for lists
 
-        sieve, until = Sieve(which), min(until, MOST)
+        is_changed = bool(self._ask(_ANY_CHANGED))
+        sieve, until = Sieve(which, is_changed=is_changed), min(until, MOST)
         end = f"{' DESC' if newest else ''} LIMIT :most"
         submissions: list[tuple[int, str]] = []
         if sieve.is_far_other:

@@ -14,6 +14,7 @@ import re
 from typing import Final
 
 from taskorch.journal._codec import above
+from taskorch.journal._session import IS_RARE
 from taskorch.model import TaskFilter
 
 #: What JSON and the column of ids have as it is; what is a wildcard of LIKE, too, finds
@@ -24,7 +25,7 @@ _LITERAL: Final = re.compile(r"[ !#-)+->@-Z\]-~]{1,400}")
 #: A number of up to so many digits is written in full, be it whole or not.
 _DIGITS: Final = 15
 #: Where metadata, or one value of it, is kept in another way than plain JSON.
-_CODED: Final = '%"metadata":{"$%'
+_CODED: Final = '%metadata":{"$%'
 _ATTEMPTS: Final = "kind IN ('TaskStarted', 'TaskCompleted') AND body LIKE :agent"
 #: Quick where many ran there, and where few did.
 _NEAR: Final = f"""AND EXISTS (
@@ -35,13 +36,18 @@ _FAR: Final = f"""AND task_id IN (
     SELECT task_id FROM {{facts}} WHERE {{mine}}seq > :after AND {_ATTEMPTS}
 )"""  # noqa: S608 - of our own words
 
-_CHANGED: Final = """task_id IN (
-    SELECT task_id FROM {facts} WHERE {mine}kind = 'TaskOptionsChanged'"""
+_CHANGED: Final = f"""task_id IN (
+    SELECT task_id FROM {{facts}} WHERE {{mine}}kind = 'TaskOptionsChanged'
+    AND {IS_RARE}"""  # noqa: S608 - of our own words
 
 
 class Sieve:
     """
     The conditions of *which*, as far as rows tell, in SQL.
+
+    Args:
+        which: What is asked for.
+        is_changed: Whether options of any task were changed by another submission.
 
     Attributes:
         where: What holds of the row of a submission, if few rows are looked through.
@@ -50,7 +56,8 @@ class Sieve:
         ids: Between which texts the ids are; {}: no index finds them.
     """
 
-    def __init__(self, which: TaskFilter) -> None:
+    def __init__(self, which: TaskFilter, *, is_changed: bool = True) -> None:
+        self._is_changed = is_changed
         fields = which.fields
         pattern = fields.get("id", "")
         self.values: dict[str, str] = {}
@@ -59,7 +66,7 @@ class Sieve:
         conditions = [
             *self._with("task_id", "part", max(parts, key=len, default="")),
             *self._with("body", "type", _quoted(fields.get("type"))),
-            *map(_or_since, self._with("body", "owner", _quoted(fields.get("owner")))),
+            *map(self._now, self._with("body", "owner", _quoted(fields.get("owner")))),
         ]
         items = fields.get("metadata", {}).items()
         for number, (name, value) in enumerate(items):
@@ -91,14 +98,19 @@ class Sieve:
         if not key:
             return []
         ways = [f"%{key}:{begin}%" for begin in _begins(value)]
-        self.values |= {f"{name}{i}": way for i, way in enumerate([*ways, _CODED])}
-        either = [f"doc LIKE :{name}{i}" for i in range(len(ways) + 1)]
-        return [_or_since(f"({' OR '.join(either)})")]
+        self.values |= {f"{name}{i}": way for i, way in enumerate(ways)}
+        either = " OR ".join(f"doc LIKE :{name}{i}" for i in range(len(ways)))
+        # Most rows have not the key, and are looked through for that alone. A text of
+        # JSON has many quotes, so none is the first letter that is looked for.
+        self.values |= {f"{name}key": f"%{key[1:]}:%", f"{name}coded": _CODED}
+        has_it = f"doc LIKE :{name}key AND ({either})"
+        return [self._now(f"({has_it} OR doc LIKE :{name}coded)")]
 
-
-def _or_since(condition: str) -> str:
-    """The *condition* on a row, or on what the task has since another submission."""
-    return f"({condition} OR {_CHANGED} AND {condition}))"
+    def _now(self, condition: str) -> str:
+        """The *condition* on a row, or on options of the task that came later."""
+        if not self._is_changed:
+            return condition
+        return f"({condition} OR {_CHANGED} AND {condition}))"
 
 
 def _quoted(value: object) -> str:
