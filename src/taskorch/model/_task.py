@@ -601,6 +601,7 @@ def plain_but(*names: str) -> Callable[[Task], bool]:
 
 
 _KIND: Final = tuple(each.name for each in OPTIONS.values() if each.kind)
+_KIND_USUAL: Final = tuple(OPTIONS[name].default for name in _KIND)
 #: Whether a task says nothing for itself alone, but of its kind.
 is_plain: Final = plain_but(*_KIND)
 #: Whether it says nothing of its kind but its type and its priority: most do not.
@@ -624,10 +625,17 @@ def kind_of(task: Task) -> tuple[Any, ...] | None:
     is_local = issubclass(type(task.payload), LOCAL)
     key: tuple[Any, ...]
     if _is_usual(task):
-        # Hashing the usual values would take longer than all else that is done here.
         key = task.type, task.priority, type(task.priority), is_local
     else:
-        key = _kind_values(task), *map(type, _numbers(task)), is_local
+        # Hashing the usual values would take longer than all else that is done here.
+        said = [
+            (name, value)
+            for name, value, usual in zip(
+                _KIND, _kind_values(task), _KIND_USUAL, strict=True
+            )
+            if value is not usual
+        ]
+        key = *said, *map(type, _numbers(task)), is_local
     try:
         hash(key)
     except (KeyboardInterrupt, SystemExit):

@@ -173,9 +173,9 @@ def is_own_well_formed(task: Task) -> bool:
     the same for all tasks of its kind.
     """
     try:
-        for name, usual, check in _OWN_CHECKS:
+        for name, usual, problem in _OWN_CHECKS:
             value = getattr(task, name)
-            if value is not usual and check(name, value):
+            if value is not usual and problem(value) is not None:
                 return False
     except BaseException as error:
         if not is_values(error):
@@ -389,9 +389,9 @@ _FINDINGS: Final[dict[Form, Callable[[str, object], list[Finding]]]] = {
 _CHECKS: Final = tuple(
     (each.name, each.default, _FINDINGS[each.form]) for each in OPTIONS.values()
 )
-#: The same of what a task says for itself alone.
+#: The same of what a task says for itself alone, of which no form is a list.
 _OWN_CHECKS: Final = tuple(
-    (each.name, each.default, _FINDINGS[each.form])
+    (each.name, each.default, _ONE[each.form])
     for each in OPTIONS.values()
     if not each.kind and each.name != "after"
 )

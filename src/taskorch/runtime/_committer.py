@@ -35,6 +35,7 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     CLS,
+    SEQ,
     EventEmitted,
     Fact,
     HealthReported,
@@ -411,31 +412,32 @@ class Committer:
         keep = pending.keep
         unsettled = self._unsettled
         hurry = False
+        last = self.last
         for fact, work in items:
-            cls = type(fact)
+            cls, seq = type(fact), fact[SEQ]
             if cls is TaskStarted:
                 keep(fact, None)
             elif cls is TaskCompleted:
-                work._visible_after = fact.seq
+                work._visible_after = seq
                 unsettled.append(work)
                 hurry = hurry or work._waiters is not None
                 keep(fact, documents.pop(work, None) if documents else None)
             elif cls is TaskSubmitted:
-                work._visible_after = NEVER + fact.seq
+                work._visible_after = NEVER + seq
                 keep(fact, documents.pop(work))
             elif cls in _PASSING:
                 continue
             else:
                 if cls in _SETTLING:
-                    work._visible_after = fact.seq
+                    work._visible_after = seq
                     unsettled.append(work)
                     hurry = hurry or work._waiters is not None
                 elif cls is TaskUnblocked:
-                    work._visible_after = NEVER + fact.seq
+                    work._visible_after = NEVER + seq
                     unsettled.append(work)
                 elif cls is TaskOptionsChanged and work._visible_after >= NEVER:
                     # It begins with what is kept: whether it may run twice, above all.
-                    work._visible_after = NEVER + fact.seq
+                    work._visible_after = NEVER + seq
                 document = None
                 # What ends the task in the same step has it: see `bring_late`.
                 if cls in _DOCUMENTED and not (
@@ -445,12 +447,14 @@ class Committer:
                 ):
                     document = documents.pop(work, None)
                 keep(fact, document)
-            self.last = fact.seq
+            last = seq
+        is_kept = last > self.last
+        self.last = last
         if self.listen is not None:
             self.listen(items)
         if self._rt.wanted:
             self._unpublished += items
-        if pending:
+        if is_kept or pending:
             if not self.caller_will_commit:
                 waited_for = self._unpublished or self._rt.waiting.quiet
                 self.poke(hurry=hurry or bool(waited_for))

@@ -260,7 +260,8 @@ def submit_tasks(
     submission = rt.submission
     batch = submission.preparation.prepare(tasks, run)
     if batch.needs_more or batch.ids or batch.refs or batch.have_keys:
-        rt.recall(submission.names(batch))
+        if rt.directory.recovered is not None:
+            rt.recall(submission.names(batch))
         inside = None if renewing is not None else current_or_none()
         if inside is not None and number_of(inside.task_id) > 1:
             rt.recall(earlier_ids(inside.task_id))
