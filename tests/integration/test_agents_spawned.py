@@ -311,6 +311,23 @@ def test_provision(orch):
     assert latest(orch).reason == "no template has tpu"
 
 
+def test_a_worker_is_provided_by_its_memory_and_cores(orch):
+    """A worker that is there has what its tasks leave; a template, its capacity."""
+    provide = orch.agents.provision_new_agent
+    orch.agents.template(
+        "small", capabilities=["test"], handler=do, capacity={"memory_mb": 512}
+    )
+    assert provide(["test"], {"memory_mb": 2048}) is None
+    assert latest(orch).reason == "no template has test, 2048 memory_mb"
+    large = {"memory_mb": 4096, "cpu": 0}
+    orch.agents.template("large", capabilities=["test"], handler=do, capacity=large)
+    assert provide(["test"], {"memory_mb": 2048}).id == "large-1"
+    assert provide(["test"], {"memory_mb": 2048, "gpu": 1}).id == "large-1"
+    assert provide(["test"], {"memory_mb": 512, "cpu": 1}).id == "small-1"
+    with pytest.raises(InvalidTaskError, match="memory_mb"):
+        provide(["test"], {"memory_mb": -1})
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

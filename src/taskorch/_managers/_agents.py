@@ -506,22 +506,30 @@ class AgentManager:
         fleet.pools[type] = pool
         return pool
 
-    def provision_new_agent(self, requirements: Iterable[str]) -> AgentInstance | None:
+    def provision_new_agent(
+        self,
+        requirements: Iterable[str],
+        resources: Resources | Mapping[str, float] | None = None,
+    ) -> AgentInstance | None:
         """
         Spawn a worker that has what is required, if none is there that has.
 
         A pool does it by itself, for tasks that wait (`unknown_capability="wait"`).
 
+        Args:
+            requirements: The capabilities, with levels or without.
+            resources: How much must be free of what its capacity names, such as
+                `{"memory_mb": 512, "cpu": 1}`.
+
         Returns:
             The worker that is there, or was spawned; None: no template could have it,
             or its pool is as large as it may be. `explain_scaling` says which.
+
+        Raises:
+            InvalidTaskError: A level, or an amount, is none.
         """
-        fleet = self._fleet
-        wanted = fleet.wanted(requirements)
-        for one in fleet.match(wanted):
-            if one.matches:
-                return one.agent
-        return fleet.provision(wanted)
+        need = Resources.of(resources or {}, "resources")
+        return self._fleet.provision(requirements, need)
 
     @verb(
         "Decisions of worker pools, and why.",

@@ -38,6 +38,7 @@ from taskorch.kit.vocabulary import meant
 from taskorch.model import (
     AGENT_KINDS,
     CODING_TYPES,
+    NO_RESOURCES,
     Agent,
     AgentHealth,
     AgentInstance,
@@ -222,8 +223,14 @@ class SpawnedAgents:
             raise
         return one
 
-    def provision(self, wanted: Mapping[str, int]) -> AgentInstance | None:
-        """Spawn an agent with these levels, or say why there is none."""
+    def provision(
+        self, requirements: Iterable[str], need: Resources
+    ) -> AgentInstance | None:
+        """An agent that has what is required, spawned if none has; or note why not."""
+        wanted = self.wanted(requirements)
+        for match in self.match(wanted, need=need):
+            if match.matches:
+                return match.agent
         able = [
             template
             for template in self.templates.values()
@@ -232,10 +239,12 @@ class SpawnedAgents:
                 for n, level in wanted.items()
                 if n not in self._labels_of(template)
             )
+            and not _too_little(need, _room_of(template))
         ]
-        words = ", ".join(
+        levels = [
             name if level == 1 else f"{name}:{level}" for name, level in wanted.items()
-        )
+        ]
+        words = ", ".join([*levels, *(f"{need[name]:g} {name}" for name in need)])
         why = f"no template has {words}"
         spawned: AgentInstance | None = None
         name = ""
@@ -740,6 +749,7 @@ class SpawnedAgents:
         self,
         wanted: Mapping[str, int],
         type: str | None = None,  # noqa: A002
+        need: Resources = NO_RESOURCES,
     ) -> list[AgentMatch]:
         """All agents: those that have what is required first, the best first."""
         matches = []
@@ -756,12 +766,15 @@ class SpawnedAgents:
                 if has.get(name, 0) < level
             ]
             row = self._rt.kernel.agents.get(agent.id)
+            one = self.spawned.get(agent.id)
             if row is None:
                 lacks += agent.health.reasons
+                room = {} if one is None else _room_of(one.template)
             else:
+                room = {name: row.free(name) for name in row.capacity}
                 names = tuple(wanted)
                 lacks += [f"it is {s.kind}" for s in shut_out(row, names)]
-            one = self.spawned.get(agent.id)
+            lacks += _too_little(need, room)
             weights: Mapping[str, float] = {}
             if one is not None:
                 weights = one.template.affinities
@@ -776,6 +789,20 @@ class SpawnedAgents:
             )
             matches.append(AgentMatch(agent, not lacks, words, score))
         return sorted(matches, key=lambda one: (not one.matches, -one.score))
+
+
+def _room_of(template: AgentTemplate) -> dict[str, int]:
+    """What a worker of a template has of the resources that its capacity names."""
+    return {} if template.capacity is None else dict(template.capacity.totals())
+
+
+def _too_little(need: Resources, room: Mapping[str, int]) -> list[str]:
+    """What *room*, which bounds what it names, has too little of, in words."""
+    return [
+        f"it has {room[name] / 1e6:g} {name} left, and {units / 1e6:g} are needed"
+        for name, units in need.units
+        if room.get(name, units) < units
+    ]
 
 
 @attrs.frozen
