@@ -24,6 +24,7 @@ import secrets
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -269,8 +270,6 @@ GRACE: Final = 86_400.0
 _SETTLED_NS: Final = 100_000_000
 _KINDS: Final = ("person", "program")
 _LONGEST: Final = 200
-_ID: Final = re.compile(r"[0-9a-f]{12}")
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def _version(number: int) -> int:
@@ -409,14 +408,14 @@ class _Kept:
                 _check_role(name)
                 _check_grants(grants)
         tokens: tuple[TokenInfo, ...] = tuple(read.get("tokens"))
-        ids = [each.id for each in tokens]
+        ids = Counter(each.id for each in tokens)
         for each in tokens:
             whose = f"the token of {each.name!r}"
             with _noted(faults, whose):
                 _check_name(each.name)
                 _check_roles(each.roles, own)
                 _names("tenants", each.tenants or ())
-            if ids.count(each.id) > 1:
+            if ids[each.id] > 1:
                 faults.add(NOWHERE, f"its id {each.id} is that of another, too", whose)
         faults.refuse()
         return cls(tokens, own)
