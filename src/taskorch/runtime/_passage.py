@@ -765,7 +765,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
     if committer is not None and (value is not None or error is not None):
         document, error = document_of_end(committer.document, row.id, value, error)
     weight = rt.weights.weigh(work, value, error)
-    first = following = launch = None
+    first = following = launch = told = None
     if not lock.acquire(blocking=False):
         _acquire(lock)
     try:
@@ -792,7 +792,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
             detach_control(work, attempt)
         if row.state in TERMINAL:
             if work._waiters is not None and committer is None:
-                rt.wake(work)
+                told = work
             if weight:
                 rt.weights.note(row, weight)
                 if committer is None:
@@ -823,6 +823,9 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
                 following = _first(rt, launch)
             if following is None:
                 _rest(rt, worker)
+        if told is not None:
+            # At last: until the lock and the GIL are free, they could only wait on.
+            rt.wake(told)
     finally:
         lock.release()
     try:
@@ -831,7 +834,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         return following
     finally:
         # The frames of an error lead to this one: it keeps no task alive.
-        del starts, following, launch, error
+        del starts, following, launch, told, error
 
 
 def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
