@@ -28,6 +28,7 @@ from taskorch import (
     Workflow,
     current_context,
 )
+from taskorch.events import BudgetLow, TaskResumed, TaskSubmitted, TaskSuspended
 from taskorch.recovery import Alerts
 
 #: What the work of the next slots comes to: an error's text, or "" for a good end.
@@ -185,6 +186,20 @@ def test_a_budget_that_is_low_is_an_alert(hook: Hook, caplog: Any) -> None:
         assert [each["state"] for each in messages(hook)] == ["raised", "cleared"]
         assert part(orch, "budgets").status == "ok"
         assert "budget release is not low any more" in caplog.text
+
+
+def test_how_tasks_come_is_heard_only_where_a_schedule_may_have_made_them(
+    tmp_path: Path,
+) -> None:
+    comes = {TaskSubmitted, TaskSuspended, TaskResumed}
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        orch.budget("release", tokens=100)
+        assert BudgetLow in orch.signals.connected()
+        assert comes.isdisjoint(orch.signals.connected())
+        orch.schedules.add("nightly", "0 3 * * *", Task.call(print))
+        assert comes <= orch.signals.connected().keys()
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        assert comes <= orch.signals.connected().keys()
 
 
 def test_of_a_budget_that_an_earlier_life_left_low_the_next_one_tells(

@@ -31,6 +31,7 @@ from taskorch.events import (
     BudgetChanged,
     BudgetLow,
     ComponentFailed,
+    Event,
     ExtensionKept,
     PolicyViolated,
     ScheduleFired,
@@ -54,7 +55,7 @@ from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import outcome, stamp
 from taskorch.model import FailureCause, HealthCheck, TaskState
-from taskorch.model.ids import has_number, number_of, stem_of
+from taskorch.model.ids import has_number, has_segments, number_of, stem_of
 from taskorch.reading._runs import RunIndex
 from taskorch.runtime import is_accounted_for, schedule_of
 from taskorch.runtime._questions import failure_of
@@ -325,6 +326,10 @@ class _Violated:
     count: int = 1
 
 
+#: Of which only those are of interest that a schedule's tasks cause.
+_OF_SCHEDULES: Final = (TaskSubmitted, TaskSuspended, TaskResumed)
+
+
 class TroubleTeller:
     """
     Tells people what they would not hear otherwise, on a thread of its own.
@@ -354,8 +359,6 @@ class TroubleTeller:
         self._violations: dict[str, _Violated] = {}
         #: What was in trouble as of an event, for those who ask before the start.
         self._still: tuple[int, Troubles] | None = None
-        #: The names of schedules; None: nobody has looked yet.
-        self._names: tuple[str, ...] | None = None
         #: What was said of parts and slots, and when.
         self._said: dict[str, float] = {}
         self._queue: queue.SimpleQueue[tuple[Callable[..., object], Any] | None] = (
@@ -383,8 +386,9 @@ class TroubleTeller:
             ComponentFailed: self._part_failed,
         }
         self._takes = takes
-        for cls in takes:
-            getattr(self._rt.signals, signal_name(cls)).connect(self._hear)
+        self._listen(cls for cls in takes if cls not in _OF_SCHEDULES)
+        if SCHEDULES in runtime.kernel.kept:
+            self.hear_schedules()
         self._rt.notices.teller = self
         self._rt.health_checks += [
             self._schedules_check,
@@ -415,6 +419,18 @@ class TroubleTeller:
         self._put(join, None)
 
     # -- hearing -------------------------------------------------------------------
+
+    def hear_schedules(self) -> None:
+        """
+        Hear from now on how tasks of schedules come, and are held: there may be some.
+
+        It is every task that this costs something, of whatever it is.
+        """
+        self._listen(_OF_SCHEDULES)
+
+    def _listen(self, classes: Iterable[type[Event]]) -> None:
+        for cls in classes:
+            getattr(self._rt.signals, signal_name(cls)).connect(self._hear)
 
     def failed(self, task_id: str, error: tuple[str, str], at_ns: int) -> None:
         """See `taskorch.runtime._notices.Told`."""
@@ -460,24 +476,16 @@ class TroubleTeller:
     def _is_of_interest(self, event: Any) -> bool:
         """Whether it may begin or end a trouble: most of what tasks do does not."""
         if type(event) is ExtensionKept:
-            is_ours = event.extension == SCHEDULES
-            if is_ours:
-                self._names = (*self._all_names(), event.key)
-            return is_ours
+            return bool(event.extension == SCHEDULES)
         if not isinstance(event, TaskEvent):
             return True
         name = event.task_id
-        if name.startswith(self._all_names()) and self._schedule_of(name)[0]:
+        if has_segments(name) and self._schedule_of(name)[0]:
             return True
         if isinstance(event, TaskBlocked | TaskUnblocked):
             return True
         is_end = isinstance(event, TaskCompleted | TaskCancelled | TaskFailed)
         return is_end and (has_number(name) or name in self._judged)
-
-    def _all_names(self) -> tuple[str, ...]:
-        if self._names is None:
-            self._names = (*self._rt.kernel.kept.get(SCHEDULES, ()),)
-        return self._names
 
     def _schedule_of(self, task_id: str) -> tuple[str, str]:
         """The schedule that made a task, and the slot; "" if none did."""

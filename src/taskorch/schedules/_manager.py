@@ -787,7 +787,7 @@ def schedules_of(host: ScheduleHost) -> ScheduleManager:
 
 def schedules_of_orch(rt: Any, orch: Any) -> ScheduleManager:
     """The schedules of an orchestrator: what they miss is told to people."""
-    orch._teller()
+    orch._teller().hear_schedules()
     return schedules_of(RuntimeHost(rt, orch))
 
 
