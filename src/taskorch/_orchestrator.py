@@ -33,7 +33,7 @@ from typing import (
     overload,
 )
 
-from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
+from taskorch.errors import InvalidTaskError, InvalidTransitionError
 from taskorch.kit.checks import (
     called_as,
     check_count,
@@ -891,7 +891,7 @@ class TaskOrchestrator:
             InvalidTaskError: The *reason* is no text.
         """
         _check_reason(reason)
-        return self._control(
+        return self._rt.control(
             task_id,
             lambda row, now: self._rt.kernel.cancel(row, now, reason),
         )
@@ -919,7 +919,7 @@ class TaskOrchestrator:
                 the state machine forbids it.
         """
         rt = self._rt
-        return self._control(
+        return self._rt.control(
             task_id,
             lambda row, now: rt.kernel.suspend(
                 row, now, holdable=rt.attempts.holdable(row)
@@ -943,7 +943,7 @@ class TaskOrchestrator:
             UnknownTaskError: No task has this id.
         """
         # Not the kernel of now: once the journal has been read, it is another.
-        return self._control(
+        return self._rt.control(
             task_id,
             lambda row, now: self._rt.kernel.resume(row, now),  # noqa: PLW0108
         )
@@ -970,25 +970,9 @@ class TaskOrchestrator:
             InvalidTaskError: *priority* is not an integer within ±1,000,000.
         """
         _check_priority(priority)
-        return self._control(
+        return self._rt.control(
             task_id, lambda row, now: self._rt.kernel.set_priority(row, priority, now)
         )
-
-    def _control(self, task_id: str, act: Callable[[Any, int], bool]) -> bool:
-        rt = self._rt
-
-        def change(now: int) -> bool:
-            run_id = rt.directory.reruns.latest(task_id)
-            row = rt.kernel.tasks.get(run_id)
-            if row is None:
-                if run_id in rt.kernel.evicted:
-                    return False
-                msg = f"no task has the id {task_id!r}"
-                raise UnknownTaskError(msg, task_id=str(task_id))
-            return False if rt.is_left(row) else act(row, now)
-
-        rt.recall((task_id,))
-        return bool(rt.step(change, keep=True))
 
     @verb(
         "Decide a task that is on hold, or waits.",
@@ -1051,7 +1035,7 @@ class TaskOrchestrator:
                     committer.documents[row.cargo] = document
             return self._rt.kernel.decide(row, verdict, now, reason)
 
-        return self._control(task_id, act)
+        return self._rt.control(task_id, act)
 
     @verb(
         "Start nothing new, or only while fewer than `most` attempts run.",

@@ -24,13 +24,15 @@ class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
         self.simulation = Simulation(1, check=False)
         self.ends: list[tuple[str, float]] = []
-        end = Life.end
+        end = Life.end_as_told
 
-        def told(life: Life, row: Any, number: int, how: str, *rest: Any) -> None:
+        def told(
+            life: Life, row: Any, number: int, work: Any, how: str, *rest: Any
+        ) -> None:
             self.ends.append((how, round(self.simulation.now, 1)))
-            end(life, row, number, how, *rest)
+            end(life, row, number, work, how, *rest)
 
-        monkeypatch.setattr(Life, "end", told)
+        monkeypatch.setattr(Life, "end_as_told", told)
         lease = 5.0 if where == "remotes" else None
         self.simulation.agent(
             "a", capabilities={"x"}, max_concurrency=None, lease=lease

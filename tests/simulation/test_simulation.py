@@ -2,6 +2,7 @@
 
 import pytest
 
+from taskorch import current_context
 from taskorch.errors import (
     CycleError,
     DuplicateTaskError,
@@ -19,7 +20,7 @@ from taskorch.events import (
     TaskProgressed,
     TaskStarted,
 )
-from taskorch.model import Resources, RetryPolicy, Task, TaskState
+from taskorch.model import Call, Resources, RetryPolicy, Task, TaskState
 from taskorch.policies import FifoQueue, PerformanceRouter
 from taskorch.simulation import Outcome
 from taskorch.testing import Simulation
@@ -394,6 +395,71 @@ def test_tasks_can_be_cancelled_moved_decided_rerun_and_expired():
     assert simulation.expire_tasks(1.0) == ["old"]
     assert simulation.run().get_stats().state_machine.failed == 1
     assert state(simulation, "last~2") is S.COMPLETED
+
+
+def test_an_id_means_the_latest_run_whatever_is_done():
+    simulation = world()
+    for name in "abcd":
+        simulation.submit_task(Task("x", id=name))
+    simulation.run()
+    for name in "abcd":
+        simulation.rerun_task(name)
+    assert simulation.cancel_task("a")
+    assert simulation.suspend_task("b")
+    assert simulation.set_priority("c", 3)
+    simulation.run()
+    ended = {name: state(simulation, f"{name}~2") for name in "abcd"}
+    assert ended == {"a": S.CANCELLED, "b": S.SUSPENDED} | dict.fromkeys(
+        "cd", S.COMPLETED
+    )
+    assert simulation.resume_task("b")
+    simulation.run()
+    assert state(simulation, "b~2") is S.COMPLETED
+
+
+def test_a_result_that_is_worth_a_retry_is_tried_again():
+    simulation = world()
+    again = RetryPolicy(max_attempts=3, retry_if_result=lambda value: True)
+    kept = RetryPolicy(max_attempts=3, retry_if_result=lambda value: False)
+    simulation.submit_task(Task("x", id="again", retry=again))
+    simulation.submit_task(Task("x", id="kept", retry=kept))
+    simulation.run()
+    tries = [attempt.task_id for attempt in simulation.attempts]
+    assert (tries.count("again"), tries.count("kept")) == (3, 1)
+    assert state(simulation, "again") is S.FAILED
+    assert state(simulation, "kept") is S.COMPLETED
+
+
+def test_errors_of_earlier_attempts_are_in_the_status():
+    simulation = world()
+    work = Outcome(error=ValueError("no such row"))
+    retry = RetryPolicy(max_attempts=2)
+    simulation.submit_task(Task("x", id="x", retry=retry), work)
+    simulation.run()
+    earlier = simulation.get_task_status("x").earlier_errors
+    assert list(earlier) == [1]
+    assert "no such row" in str(earlier[1])
+
+
+def test_a_function_tells_its_progress_and_leaves_a_checkpoint():
+    def counts():
+        context = current_context()
+        context.progress(0.5)
+        had = context.restored
+        context.checkpoint({"row": 7})
+        if had is None:
+            raise ValueError("once more")
+        return had
+
+    simulation = Simulation()
+    retry = RetryPolicy(max_attempts=2)
+    simulation.submit_task(Task("count", payload=Call(counts), id="c", retry=retry))
+    simulation.run()
+    status = simulation.get_task_status("c")
+    assert (status.state, status.result) == (S.COMPLETED, {"row": 7})
+    assert status.progress == 0.5
+    told = [e for e in simulation.events if isinstance(e, TaskProgressed)]
+    assert [event.attempt for event in told] == [1, 2]
 
 
 @pytest.mark.parametrize("waits_for", [{"after": ["before"]}, {"not_before": 98.0}])

@@ -26,7 +26,7 @@ bottom up:
 - `_batch`, `_submission`, `_passage`: tasks on their way in, taken in, to their end.
 - `_pruning`: what ended long ago leaves the journal, while others work, too.
 - `_end`, `_opening`: the end of a life, and the beginning of the next.
-- `_runtime`: the lock, the steps, and all parts; what a simulation has of them, too.
+- `_runtime`: the lock, the steps, and all parts; the engine, as a simulation is, too.
 - `_lifecycle`, `_questions`, `_reports`: start and stop, people, how things stand.
 - `_listing`: which tasks a list has.
 """
@@ -87,6 +87,7 @@ from taskorch.runtime._opening import Folding as Folding
 from taskorch.runtime._opening import Rereading as Rereading
 from taskorch.runtime._opening import apply_in_order as apply_in_order
 from taskorch.runtime._runtime import Runtime as Runtime
+from taskorch.runtime._runtime import TaskEngine as TaskEngine
 from taskorch.runtime._stale import Cause as Cause
 from taskorch.runtime._stale import Kept as Kept
 from taskorch.runtime._stale import Staleness as Staleness

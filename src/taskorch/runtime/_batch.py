@@ -60,7 +60,7 @@ from taskorch.runtime._work import NO_KWARGS, Work, capture, note_cache
 
 if TYPE_CHECKING:
     from taskorch.runtime._governor import PolicyGovernor
-    from taskorch.runtime._runtime import AnyRuntime
+    from taskorch.runtime._runtime import TaskEngine
 
 __all__ = ("Batch", "Entry", "Preparation")
 
@@ -201,7 +201,7 @@ class Preparation:
         rt: The orchestrator.
     """
 
-    def __init__(self, rt: AnyRuntime) -> None:
+    def __init__(self, rt: TaskEngine) -> None:
         self._rt = rt
         #: Buckets of kinds that the validator need not see again.
         self._known: dict[Any, Bucket] = {}
@@ -517,7 +517,7 @@ def _any_named(tasks: Iterable[Task]) -> bool:
 class _BatchLinks:
     """Finds what tasks of a batch wait for: tasks before them in it, and others."""
 
-    def __init__(self, rt: AnyRuntime, tasks: Sequence[Task], batch: Batch) -> None:
+    def __init__(self, rt: TaskEngine, tasks: Sequence[Task], batch: Batch) -> None:
         self._rt = rt
         self._tasks = tasks
         self._batch = batch

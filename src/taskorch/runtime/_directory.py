@@ -88,7 +88,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import AnyRuntime, Runtime
+    from taskorch.runtime._runtime import Runtime, TaskEngine
 
 # -- tasks of earlier lives that need what is gone: they are held until it is back -----
 
@@ -128,7 +128,7 @@ def _may_come(agent: AgentRow) -> bool:
 # -- the works of tasks that were submitted in an earlier life -------------------------
 
 
-def work_of(rt: AnyRuntime, task: Task) -> Work:
+def work_of(rt: TaskEngine, task: Task) -> Work:
     """The work of *task*, which was submitted in an earlier life."""
     payload = task.payload
     work: Work
@@ -174,7 +174,7 @@ def bring_back(work: Work) -> None:
         payload = attrs.evolve(payload, fn=found.get(id(payload.fn), payload.fn))
     else:
         payload = found.get(id(payload), payload)
-    rt = cast("AnyRuntime", work._rt)
+    rt = cast("TaskEngine", work._rt)
     back = work_of(rt, attrs.evolve(task, payload=payload, join=join))
     work._task, work._fn, work._executor = back._task, back._fn, back._executor
     work._args, work._kwargs = back._args, back._kwargs
@@ -429,7 +429,7 @@ class Directory:
     The caller has the lock, but for what only asks for one id.
     """
 
-    def __init__(self, rt: AnyRuntime) -> None:
+    def __init__(self, rt: TaskEngine) -> None:
         self._rt = rt
         #: What the ids of tasks that were run again stand for.
         self.reruns: Reruns = Reruns()
@@ -580,7 +580,7 @@ class Directory:
         return self._unknown(self.reruns.next_id(name) for name in found)
 
 
-def _gone(rt: AnyRuntime, task_id: str, state: TaskState) -> Work:
+def _gone(rt: TaskEngine, task_id: str, state: TaskState) -> Work:
     """A handle for a task that has left memory."""
     work = rt.new_work(None, (), {}, None, NO_VARIABLES)
     # As those that have left memory, it does not lead back to the handle.

@@ -60,7 +60,7 @@ from taskorch.runtime._work import (
 
 if TYPE_CHECKING:
     from taskorch.runtime._attempts import AgentRunner
-    from taskorch.runtime._runtime import AnyRuntime, Runtime
+    from taskorch.runtime._runtime import Runtime, TaskEngine
 
 # -- folding: what the facts of earlier lives lead to ----------------------------------
 
@@ -88,7 +88,7 @@ class Folding:
     The runtime, or what stands for one in a simulation, has a kernel that is new.
     """
 
-    def __init__(self, rt: AnyRuntime) -> None:
+    def __init__(self, rt: TaskEngine) -> None:
         self._rt = rt
         self._kernel = rt.kernel
         #: Works of tasks that the user named.

@@ -24,7 +24,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.executors._threads import Worker
-from taskorch.kernel import Bucket, PolicyFault, Spec, TaskRow
+from taskorch.kernel import AttemptOutcome, Bucket, PolicyFault, Spec, TaskRow
 from taskorch.kit.described import declared
 from taskorch.kit.ends import strip, unawaited
 from taskorch.kit.interrupts import defers_interrupts
@@ -86,7 +86,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import Runtime
+    from taskorch.runtime._runtime import Runtime, TaskEngine
     from taskorch.runtime._submission import Renewing
 
 # -- an attempt whose function has returned the handle of another task: it ends as
@@ -236,7 +236,7 @@ _RERUNS: Final = 500
 
 
 def submit_tasks(
-    rt: Runtime,
+    rt: TaskEngine,
     tasks: Iterable[Task],
     *,
     replace: bool = False,
@@ -298,7 +298,7 @@ class _OfEarlierRuns:
     def admitted(self, now: int) -> None:
         """Nothing follows."""
 
-    def __init__(self, rt: Runtime, inside: AttemptContext) -> None:
+    def __init__(self, rt: TaskEngine, inside: AttemptContext) -> None:
         self._rt = rt
         self._inside = inside
 
@@ -331,7 +331,7 @@ class _OfEarlierRuns:
 
 
 def submit_run(
-    rt: Runtime,
+    rt: TaskEngine,
     run_id: str,
     tasks: Mapping[str, Task],
     above: Mapping[str, Iterable[str]],
@@ -360,7 +360,7 @@ def submit_run(
     return works if rt.step(change, keep=True) else None
 
 
-def rerun(rt: Runtime, task_id: str, *, downstream: bool = False) -> Work:
+def rerun(rt: TaskEngine, task_id: str, *, downstream: bool = False) -> Work:
     """
     Run a finished task again.
 
@@ -390,7 +390,7 @@ def rerun(rt: Runtime, task_id: str, *, downstream: bool = False) -> Work:
     return result
 
 
-def rerun_below(rt: Runtime, task_id: str) -> None:
+def rerun_below(rt: TaskEngine, task_id: str) -> None:
     """Run again what is in memory and had the result of an earlier run of a task."""
     with rt.lock:
         row = rt.kernel.tasks.get(rt.directory.reruns.latest(task_id))
@@ -398,7 +398,7 @@ def rerun_below(rt: Runtime, task_id: str) -> None:
     _rerun_stale(rt, [row.cargo for row in rows])
 
 
-def _rerun_stale(rt: Runtime, works: Sequence[Work]) -> None:
+def _rerun_stale(rt: TaskEngine, works: Sequence[Work]) -> None:
     def go_on(part: Sequence[Work], now: int) -> None:
         rt.refuse_submission()
         for work in part:
@@ -408,7 +408,7 @@ def _rerun_stale(rt: Runtime, works: Sequence[Work]) -> None:
         rt.step(partial(go_on, works[start : start + _RERUNS]), keep=True)
 
 
-def add_parents(rt: Runtime, task_id: str, parent_ids: Iterable[str]) -> None:
+def add_parents(rt: TaskEngine, task_id: str, parent_ids: Iterable[str]) -> None:
     """
     Make a waiting task wait for more tasks, all of them or none.
 
@@ -432,14 +432,14 @@ def add_parents(rt: Runtime, task_id: str, parent_ids: Iterable[str]) -> None:
         works = [rt.directory.find(name, task_of(row)) for name in names]
         rows = [work._row for work in works]
         fresh = rt.kernel.add_parents(row, rows, now)
-        found = {work._row.id: work for work in works}
-        add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
+        by_id = {work._row.id: work for work in works}
+        add_above(row.cargo, {parent.id: by_id[parent.id] for parent in fresh})
 
     rt.recall((task_id, *names))
     rt.step(change, keep=True)
 
 
-def emit(rt: Runtime, name: str, payload: Any, keep_ns: int) -> int:
+def emit(rt: TaskEngine, name: str, payload: Any, keep_ns: int) -> int:
     """
     Emit an event from outside: release the tasks that wait for it; their number.
 
@@ -462,6 +462,28 @@ def emit(rt: Runtime, name: str, payload: Any, keep_ns: int) -> int:
 
     let_go: int = rt.step(change, keep=True)
     return let_go
+
+
+def control(rt: TaskEngine, task_id: str, act: Callable[[TaskRow, int], bool]) -> bool:
+    """
+    Call *act* on the latest run of a task; False if it has left memory, or was left.
+
+    Raises:
+        UnknownTaskError: No task has this id.
+    """
+
+    def change(now: int) -> bool:
+        run_id = rt.directory.reruns.latest(task_id)
+        row = rt.kernel.tasks.get(run_id)
+        if row is None:
+            if run_id in rt.kernel.evicted:
+                return False
+            msg = f"no task has the id {task_id!r}"
+            raise UnknownTaskError(msg, task_id=str(task_id))
+        return False if rt.is_left(row) else act(row, now)
+
+    rt.recall((task_id,))
+    return bool(rt.step(change, keep=True))
 
 
 # -- calls on their way in, and attempts on theirs to the end --------------------------
@@ -773,6 +795,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         if committer is not None and document is not None:
             committer.documents[work] = document
         if error is None:
+            # As `TaskEngine.end_as_told`, without a call more for each task.
             if row.attempt == attempt and row.state not in TERMINAL:
                 work._value = value
             if worker is not None and kernel.open:
@@ -887,6 +910,26 @@ def end_badly(
     if stops and ended:
         # The orchestrator stops: the next life takes it up.
         outcome = "interrupted"
+    end_ill(rt, row, attempt, work, outcome, error, now, used, seen, described)
+
+
+def end_ill(
+    rt: TaskEngine,
+    row: TaskRow,
+    attempt: int,
+    work: Work,
+    outcome: AttemptOutcome,
+    error: BaseException | None,
+    now: int,
+    used: Units,
+    seen: BaseException | None,
+    described: tuple[str, str],
+) -> None:
+    """
+    Under the lock: the attempt has not completed, for *error* if one was raised.
+
+    Callers are told of *seen*. Its type and message, *described*, are in facts.
+    """
     # A program that is suspended can be killed from outside.
     if row.attempt == attempt and row.state in (
         TaskState.RUNNING,
@@ -896,7 +939,7 @@ def end_badly(
     # A retry policy names what is raised, not what it is wrapped in for callers.
     used = used or usage_of(getattr(error, "result", None))
     counts = rt.kernel.end_attempt(row, attempt, outcome, now, error, described, used)
-    if outcome == "failed":
+    if outcome == "failed" and seen is not None:
         if not counts:
             keep_late(work, attempt, seen, described[0])
         elif row.state not in TERMINAL:

@@ -5,7 +5,7 @@ One step is: enter the lock, tell the kernel what happened, let it choose what s
 next, leave the lock, start that. A worker that ends an attempt takes its next one in
 the same step.
 
-Decisions: 0039, 0166.
+Decisions: 0039, 0166, 0296.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextvars import Context
 from functools import partial
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from taskorch.errors import (
     ComponentError,
@@ -30,6 +30,7 @@ from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.journal import MemoryJournal
 from taskorch.kernel import (
     LOCAL,
+    AttemptOutcome,
     Bucket,
     Kernel,
     KernelConfig,
@@ -61,6 +62,7 @@ from taskorch.runtime._attempts import (
     Attempts,
     Strategies,
     tidy,
+    usage_of,
 )
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
@@ -71,6 +73,7 @@ from taskorch.runtime._directory import (
     LostFunctions,
     hold_orphans,
 )
+from taskorch.runtime._documents import keep_late
 from taskorch.runtime._loops import LoopHost, yield_gil
 from taskorch.runtime._notices import Notices, ResourceExhaustion, Saturation
 from taskorch.runtime._publisher import Publisher
@@ -87,6 +90,7 @@ from taskorch.runtime._work import (
     result_of_wait,
     set_result,
     task_of,
+    unwanted,
     whom,
 )
 from taskorch.signals import Signals
@@ -104,63 +108,137 @@ if TYPE_CHECKING:
 _MANY: Final = 64
 
 
-class AnyRuntime(Protocol):
+class TaskEngine:
     """
-    A runtime, or the life of a simulation that stands for one.
+    What takes tasks in, finds them by their ids, acts on them and ends their attempts.
 
-    Both take tasks in, find them by their ids, and fold what a journal has of them, by
-    the same code: that asks this, and all else asks a `Runtime`.
+    It is a `Runtime`, or the life of a simulation that stands for one. They differ in
+    how they make a step, in what the time is, and in what attempts are done by. All
+    else of tasks is done by the same code, which asks this.
     """
 
-    kernel: Kernel
-    deciders: PolicyDeciders
-    directory: Directory
-    submission: Submission
-    work_class: type[Work]
+    __slots__ = (
+        "_config",
+        "_random",
+        "context_class",
+        "deciders",
+        "directory",
+        "kernel",
+        "submission",
+        "work_class",
+    )
 
-    @property
-    def committer(self) -> Committer | None:
-        """What keeps facts; None: nothing outlives the process."""
-        ...
+    #: Keeps everything; None: nothing outlives the process.
+    committer: Committer | None
+    #: Has what comes in and starts judged, if there are policies as data.
+    governor: PolicyGovernor | None
+    #: All executors, by name.
+    executors: Mapping[str, AttemptExecutor[Any]]
+    #: Whether what had failed in earlier lives runs again when it is submitted again.
+    rerun_failed: bool
+    #: Makes spans, if there is an SDK for them.
+    spans: Spans | None
+    #: Held around every call of the kernel.
+    lock: threading.Lock
+    #: The time in ns.
+    now: Callable[[], int]
+    #: Gives what keeps the facts, if they are kept; before something is submitted.
+    durable: ClassVar[Callable[..., Committer | None]]
+    #: Looks in the journal for tasks of some names that have left memory.
+    recall: ClassVar[Callable[..., None]]
+    #: Refuses new tasks, once none may come.
+    refuse_new: ClassVar[Callable[..., None]]
+    #: Says whether the orchestrator has stopped, and a task had ended by then.
+    is_left: ClassVar[Callable[..., bool]]
 
-    @property
-    def governor(self) -> PolicyGovernor | None:
-        """Has what comes in judged, if there are policies as data."""
-        ...
+    #: What says which task an id means.
+    _directory_class: type[Directory] = Directory
 
-    @property
-    def executors(self) -> Mapping[str, AttemptExecutor[Any]]:
-        """All executors, by name."""
-        ...
+    # What comes in.
+    submit_tasks: Final = _passage.submit_tasks
+    submit_run: Final = _passage.submit_run
+    rerun: Final = _passage.rerun
+    add_parents: Final = _passage.add_parents
+    emit: Final = _passage.emit
+    control: Final = _passage.control
+
+    # What running tasks leave.
+    checkpoint: Final = _committer.checkpoint
+    allow_repeat: Final = _committer.allow_repeat
+    progress: Final = _committer.progress
+    spend: Final = _committer.spend
+
+    def __init__(
+        self,
+        parts: Policies,
+        config: KernelConfig,
+        random: Random,
+        pools: Resources,
+        work_class: type[Work],
+        context_class: type[AttemptContext],
+    ) -> None:
+        self.deciders: PolicyDeciders = PolicyDeciders(parts, task_of)
+        self._random = random
+        self._config = config
+        #: What is handed out of a task, and what an attempt of one is given.
+        self.work_class: type[Work] = work_class
+        self.context_class: type[AttemptContext] = context_class
+        self.new_kernel(pools.units, pools.unit_names)
+        #: Which task an id means.
+        self.directory: Directory = self._directory_class(self)
+        self.submission: Submission = Submission(self)
+
+    def new_kernel(self, pools: Units = (), named: UnitNames = ()) -> None:
+        """Begin with nothing, but for *pools*, of which some have *named* units."""
+        self.kernel: Kernel = Kernel(
+            self._config, self.deciders, self._random, pools, named
+        )
+        self.kernel.hand_over = self._hand_over
+        self.kernel.whom = whom
+        self.deciders.bind(self.kernel)
+        if self.deciders.governor is not None:
+            self.kernel.judge_starts(judged=True)
+
+    # -- what differs --------------------------------------------------------------
 
     @property
     def id_parts(self) -> tuple[str, Iterator[int]]:
-        """What an id is made of."""
-        ...
+        """What an id is made of, for those who make many."""
+        raise NotImplementedError
 
-    @property
-    def rerun_failed(self) -> bool:
-        """Whether what had failed in earlier lives runs again when it comes again."""
-        ...
+    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
+        """
+        Make *change*, given the time, and do what follows from it.
 
-    @property
-    def spans(self) -> Spans | None:
-        """What makes spans, if there is an SDK for them."""
-        ...
+        With *keep*, return only once it is kept, where something is.
+        """
+        raise NotImplementedError
 
-    def component_error(
-        self, fault: PolicyFault, task_id: str | None
-    ) -> ComponentError:
-        """What a caller is told of a policy that failed."""
-        ...
+    def note_fault(self, fault: PolicyFault, task_id: str | None) -> None:
+        """Record that a policy failed, for a task or for none."""
+        raise NotImplementedError
 
-    def kernel_bucket(self, spec: Spec) -> Bucket:
-        """The bucket of *spec*."""
-        ...
+    def publish(self) -> None:
+        """Under the lock: hand over the facts that have not been told."""
+        raise NotImplementedError
+
+    def refuse_submission(self) -> None:
+        """Refuse what comes in, once nothing may."""
+        raise NotImplementedError
+
+    # -- what both do --------------------------------------------------------------
 
     def new_id(self) -> str:
         """A new id."""
-        ...
+        prefix, numbers = self.id_parts
+        return prefix + str(next(numbers))
+
+    @defers_interrupts
+    def kernel_bucket(self, spec: Spec) -> Bucket:
+        """The bucket of *spec*."""
+        self.deciders.refuse_reentry()
+        with self.lock:
+            return self.kernel.bucket(spec)
 
     def new_work(
         self,
@@ -171,22 +249,66 @@ class AnyRuntime(Protocol):
         ctx: Context,
     ) -> Work:
         """The work of a task."""
-        ...
+        return self.work_class(self, fn, args, kwargs, executor, ctx)
 
     def note(self, cls: type[Event], *fields: Any) -> None:
         """Record a fact; not under the lock."""
-        ...
+        self.step(lambda now: self.kernel.note(cls, now, *fields))
 
-    def now(self) -> int:
-        """The time in ns."""
-        ...
+    def component_error(
+        self, fault: PolicyFault, task_id: str | None
+    ) -> ComponentError:
+        """What a caller is told of a policy that failed; says it to all, too."""
+        self.note_fault(fault, task_id)
+        kind, message = said(fault.error)
+        msg = f"the {fault.component} failed: {kind}: {message}"
+        return ComponentError(msg, component=fault.component, task_id=task_id)
 
-    def publish(self) -> None:
-        """Under the lock: hand over the facts that have not been told."""
-        ...
+    def end_as_told(
+        self,
+        row: TaskRow,
+        attempt: int,
+        work: Work,
+        how: AttemptOutcome,
+        value: Any,
+        error: BaseException | None,
+    ) -> None:
+        """Under the lock: end an attempt; *how* it has ended is the kernel's word."""
+        now = self.now()
+        if how == "completed":
+            error = unwanted(work, value)
+            if error is None:
+                if row.attempt == attempt and row.state not in TERMINAL:
+                    work._value = value
+                end, used = self.kernel.end_attempt, usage_of(value)
+                if not end(row, attempt, "completed", now, usage=used):
+                    keep_late(work, attempt, value)
+                return
+            how = "failed"
+        described = ("", "") if error is None else said(error)
+        _passage.end_ill(
+            self, row, attempt, work, how, error, now, (), error, described
+        )
+
+    def _hand_over(self, work: Work, emitted: Emitted | None) -> None:
+        """Under the lock: a wait ends well, with what came, or with its default."""
+        value = result_of_wait(work, emitted)
+        set_result(work, value)
+        committer = self.committer
+        if committer is None:
+            return
+        if work in committer.documents:
+            # The document of its submission, from this step: its fact goes first.
+            self.publish()
+        if emitted is None:
+            committer.documents[work] = committer.journal.document(value)
+            return
+        if emitted.document is None:
+            emitted.document = committer.journal.document(value)
+        committer.documents[work] = emitted.document
 
 
-class Runtime:
+class Runtime(TaskEngine):
     """
     One orchestrator: its parts, and the steps that they make together.
 
@@ -200,11 +322,9 @@ class Runtime:
         "__dict__",
         "__weakref__",
         "_changing",
-        "_config",
         "_idle",
         "_numbers",
         "_prefix",
-        "_random",
         "_report",
         "_seed",
         "attempts",
@@ -212,9 +332,6 @@ class Runtime:
         "closed",
         "committed",
         "committer",
-        "context_class",
-        "deciders",
-        "directory",
         "draining",
         "driven",
         "epoch",
@@ -226,7 +343,6 @@ class Runtime:
         "governor",
         "halted",
         "joining",
-        "kernel",
         "known_calls",
         "lifecycle",
         "lock",
@@ -256,14 +372,12 @@ class Runtime:
         "stand_ins",
         "started",
         "strategies",
-        "submission",
         "takes_up",
         "threads",
         "timer",
         "waiting",
         "wanted",
         "weights",
-        "work_class",
     )
 
     # Plain calls, on their way in and to the end.
@@ -274,29 +388,18 @@ class Runtime:
 
     # The journal.
     open: Final = _opening.open_journal
-    durable: Final = _opening.durable
+    durable = _opening.durable
     look_up: Final = _opening.look_up
-    recall: Final = _opening.recall
+    recall = _opening.recall
     add_agent: Final = _opening.add_agent
 
     # What else comes in.
-    submit_tasks: Final = _passage.submit_tasks
-    submit_run: Final = _passage.submit_run
-    rerun: Final = _passage.rerun
     rerun_below: Final = _passage.rerun_below
-    add_parents: Final = _passage.add_parents
-    emit: Final = _passage.emit
-
-    # What running tasks leave, and who listens.
-    checkpoint: Final = _committer.checkpoint
-    allow_repeat: Final = _committer.allow_repeat
-    progress: Final = _committer.progress
-    spend: Final = _committer.spend
 
     # The end.
     halt: Final = _end.halt
-    is_left: Final = _end.is_left
-    refuse_new: Final = _end.refuse_new
+    is_left = _end.is_left
+    refuse_new = _end.refuse_new
 
     def __init__(  # noqa: PLR0915 - all that there is
         self,
@@ -319,19 +422,11 @@ class Runtime:
         self.name: str = "taskorch"
         self.lock: threading.Lock = threading.Lock()
         self.now: Callable[[], int] = MonotonicClock().now_ns
-        self.deciders: PolicyDeciders = PolicyDeciders(parts, task_of)
         check_chunks(parts.allocator, pools.units)
-        self._random = random
-        self._config = config
+        super().__init__(parts, config, random, pools, work_class, context_class)
         #: What there is as far as this life is asked: an earlier one may have had more.
         self.pools: Units = pools.units
         self.named: UnitNames = pools.unit_names
-        self.new_kernel(self.pools, self.named)
-        #: Which task an id means.
-        self.directory: Directory = Directory(self)
-        #: What is handed out of a task, and what an attempt of one is given.
-        self.work_class: type[Work] = work_class
-        self.context_class: type[AttemptContext] = context_class
         #: Says how things stand, to those who listen.
         self._report = report
         self.monitor_interval: float = monitor_interval
@@ -427,7 +522,6 @@ class Runtime:
         self.output: KeptOutput | None = None
         #: How many bytes finished tasks hold, and may hold.
         self.weights: Weights = Weights(self, keep_finished_mb)
-        self.submission: Submission = Submission(self)
         self.loops: LoopHost = LoopHost(self.name, self.fail_stop)
         self.threads: WorkerThreads = WorkerThreads(
             self.name,
@@ -478,17 +572,6 @@ class Runtime:
             InternalError: It has failed.
         """
         _end.refuse_submission(self)
-
-    def new_kernel(self, pools: Units = (), named: UnitNames = ()) -> None:
-        """Begin with nothing, but for *pools*, of which some have *named* units."""
-        self.kernel: Kernel = Kernel(
-            self._config, self.deciders, self._random, pools, named
-        )
-        self.kernel.hand_over = self._hand_over
-        self.kernel.whom = whom
-        self.deciders.bind(self.kernel)
-        if self.deciders.governor is not None:
-            self.kernel.judge_starts(judged=True)
 
     def name_life(self) -> None:
         """Ids of one life differ from those of any other."""
@@ -772,52 +855,12 @@ class Runtime:
         """What an id is made of, for those who make many."""
         return self._prefix, self._numbers
 
-    def new_id(self) -> str:
-        return self._prefix + str(next(self._numbers))
-
-    @defers_interrupts
-    def kernel_bucket(self, spec: Spec) -> Bucket:
-        self.deciders.refuse_reentry()
-        with self.lock:
-            return self.kernel.bucket(spec)
-
-    def new_work(
-        self,
-        fn: Callable[..., Any] | None,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        executor: AttemptExecutor[Any] | None,
-        ctx: Context,
-    ) -> Work:
-        return self.work_class(self, fn, args, kwargs, executor, ctx)
-
-    def _hand_over(self, work: Work, emitted: Emitted | None) -> None:
-        """Under the lock: a wait ends well, with what came, or with its default."""
-        value = result_of_wait(work, emitted)
-        set_result(work, value)
-        committer = self.committer
-        if committer is None:
-            return
-        if work in committer.documents:
-            # The document of its submission, from this step: its fact goes first.
-            self.publish()
-        if emitted is None:
-            committer.documents[work] = committer.journal.document(value)
-            return
-        if emitted.document is None:
-            emitted.document = committer.journal.document(value)
-        committer.documents[work] = emitted.document
-
     def submit_rest(self) -> None:
         """Submit what is left of every map, as all work is waited for."""
         for ahead in list(self.maps.values()):
             ahead.fill(whole=True)
 
     # -- facts ---------------------------------------------------------------------
-
-    def note(self, cls: type[Event], *fields: Any) -> None:
-        """Record a fact; not under the lock."""
-        self.step(lambda now: self.kernel.note(cls, now, *fields))
 
     def note_locked(self, cls: type[Event], *fields: Any) -> None:
         """Under the lock: record a fact and publish it."""
@@ -826,18 +869,13 @@ class Runtime:
             self.publish()
 
     @defers_interrupts
-    def component_error(
-        self, fault: PolicyFault, task_id: str | None
-    ) -> ComponentError:
-        """What a caller is told of a policy that failed; says it to all, too."""
+    def note_fault(self, fault: PolicyFault, task_id: str | None) -> None:
+        """See `TaskEngine.note_fault`."""
         with self.lock:
             now = self.now()
             self.kernel.note_fault(task_id, fault, now)
             launch = self.settle(now)
         self.launch(launch)
-        kind, message = said(fault.error)
-        msg = f"the {fault.component} failed: {kind}: {message}"
-        return ComponentError(msg, component=fault.component, task_id=task_id)
 
     def begin_work(self) -> None:
         """Start what has been submitted."""

@@ -94,7 +94,7 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.runtime._runtime import AnyRuntime
+    from taskorch.runtime._runtime import TaskEngine
 
 __all__ = ("Entry", "Submission")
 
@@ -144,7 +144,7 @@ class Submission:
     what needs it is `admit`, and cannot fail half-way.
     """
 
-    def __init__(self, rt: AnyRuntime) -> None:
+    def __init__(self, rt: TaskEngine) -> None:
         self._rt = rt
         self.preparation: Preparation = Preparation(rt)
 
@@ -968,7 +968,7 @@ def _length(entry: Entry) -> float | None:
     return 0 if event is not None or timeout is None else timeout
 
 
-def given_parents(rt: AnyRuntime, work: Work, given: Collection[str]) -> Sequence[str]:
+def given_parents(rt: TaskEngine, work: Work, given: Collection[str]) -> Sequence[str]:
     """
     Under the lock: the ids of the parents that *work* was submitted with.
 

@@ -358,8 +358,8 @@ class SimulationHost(ScheduleHost):
 
     def again(self, task_id: str, *, downstream: bool) -> str:
         """Run a task again that has ended: the id of the new run."""
-        del downstream
-        rerun_id: str = self.act(lambda: self.rt.rerun(task_id))
+        again = self.act(lambda: self.rt.rerun(task_id, downstream=downstream))
+        rerun_id: str = again.task_id
         return rerun_id
 
 

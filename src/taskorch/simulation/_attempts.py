@@ -72,12 +72,13 @@ class AttemptLife(Protocol):
         """Note the progress of an attempt."""
         ...
 
-    def end(
+    def end_as_told(
         self,
         row: TaskRow,
         attempt: int,
+        work: Work,
         how: AttemptOutcome,
-        result: Any,
+        value: Any,
         error: BaseException | None,
     ) -> None:
         """An attempt has ended."""
@@ -170,7 +171,8 @@ class SimulatedAttempt:
         self, how: AttemptOutcome, value: Any, error: BaseException | None
     ) -> None:
         """End the attempt; *how* is the kernel's word for the outcome."""
-        self._life.end(self.row, self.number, how, value, error)
+        end = self._life.end_as_told
+        end(self.row, self.number, self._work, how, value, error)
 
     def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
         timeline = self._life.timeline
@@ -434,7 +436,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         life, kernel = self._life, self._kernel
         row = kernel.tasks.get(task_id)
         if epoch == self._epoch and row is not None:
-            life.end(row, attempt, how, result, error)
+            life.end_as_told(row, attempt, row.cargo, how, result, error)
         else:
             used = usage_of(result) or usage_of(getattr(error, "result", None))
             kernel.end_reported(fence, how, life.now(), error, used)

@@ -11,18 +11,17 @@ Decision: 0033.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from taskorch.errors import (
-    ComponentError,
     NotRunningError,
     UsageError,
     WouldDeadlockError,
 )
 from taskorch.kernel import PolicyFault, TaskRow
-from taskorch.runtime import PolicyDeciders, Work, _passage, is_settled
+from taskorch.runtime import TaskEngine, Work, is_settled
 
 T = TypeVar("T")
 
@@ -44,14 +43,8 @@ class HostingWorld(Protocol):
         ...
 
 
-class Hosting:
-    """The part of a life that stands for a runtime to the managers of workflows."""
-
-    deciders: PolicyDeciders
-
-    #: They take tasks in as a runtime does: by its own code.
-    submit_run: Final = _passage.submit_run
-    submit_tasks: Final = _passage.submit_tasks
+class Hosting(TaskEngine):
+    """The part of a life that makes steps, and stands for a runtime to managers."""
 
     halted: bool = False
     manager: Any = None
@@ -64,16 +57,6 @@ class Hosting:
         self.waiting: SimpleNamespace = SimpleNamespace(
             wait=self._wait, used=lambda _works: None
         )
-
-    def now(self) -> int:
-        """Time in ns, as the process has it."""
-        raise NotImplementedError
-
-    def component_error(
-        self, fault: PolicyFault, task_id: str | None
-    ) -> ComponentError:
-        """What a caller is told of a policy that failed."""
-        raise NotImplementedError
 
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
         """
@@ -116,7 +99,7 @@ class Hosting:
     def look_up(self, *names: str) -> None:
         """What has left memory is known by its id only."""
 
-    def recall(self, names: Sequence[str]) -> None:
+    def recall(self, names: Iterable[str]) -> None:
         """What has left memory is known by its id only."""
 
     def is_left(self, row: TaskRow) -> bool:

@@ -5,13 +5,13 @@ It drives the kernel as the runtime does: one step is to tell the kernel all tha
 comes at an instant, to let it choose what starts, and to do what it says. Nothing
 else knows of a life, so what a crash takes away is what is only here.
 
-Decision: 0008.
+Decisions: 0008, 0296.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from heapq import heappop
 from random import Random
 from types import SimpleNamespace
@@ -20,15 +20,12 @@ from typing import Any, Final, Protocol
 import attrs
 
 from taskorch.errors import (
-    ComponentError,
     InternalError,
     JournalUnavailableError,
-    UnknownTaskError,
 )
 from taskorch.events import (
     CATALOGUE,
     TASK_ID,
-    Event,
     EventEmitted,
     Fact,
     TaskCompleted,
@@ -40,8 +37,6 @@ from taskorch.events import (
 from taskorch.kernel import (
     LEASE,
     RETAINED,
-    AttemptOutcome,
-    Bucket,
     Effect,
     HoldAttempt,
     Kernel,
@@ -49,14 +44,12 @@ from taskorch.kernel import (
     PolicyFault,
     ReleaseAttempt,
     ReturnSlot,
-    Spec,
     StopAttempt,
     TaskRow,
     TellAllocation,
     is_alive,
 )
 from taskorch.kit.limits import NS
-from taskorch.kit.visible import said
 from taskorch.model import TERMINAL, Resources, Task, TaskState
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Entry
@@ -64,18 +57,10 @@ from taskorch.runtime import (
     AttemptContext,
     Commits,
     Directory,
-    Emitted,
     Folding,
-    PolicyDeciders,
-    Submission,
     Work,
-    add_above,
     extra_of,
-    result_of_wait,
-    task_of,
     tidy,
-    usage_of,
-    whom,
 )
 from taskorch.runtime._memo import Memo
 from taskorch.simulation import _agents, _hosting
@@ -187,9 +172,11 @@ class Life(Hosting):
     """
     One life of an orchestrator.
 
-    What tasks are taken in and folded by is the code of the runtime: what that asks of
-    its owner stands under "as a runtime".
+    What tasks are taken in, folded and ended by is the code of the runtime: what that
+    asks of its engine stands under "as a runtime".
     """
+
+    _directory_class = _Directory
 
     #: See `Stats.glue`: all simulated tasks are somebody's.
     glue: tuple[str, ...] = ()
@@ -201,18 +188,15 @@ class Life(Hosting):
         self.world: LifeWorld = world
         self.timeline: Agenda = world.timeline
         self.epoch = epoch
-        self.deciders: PolicyDeciders = PolicyDeciders(setup.parts, task_of)
-        self._random = StepRandom(f"{setup.seed}/{epoch}", self._truth)
-        self.kernel: Kernel = Kernel(
+        self._draws = StepRandom(f"{setup.seed}/{epoch}", self._truth)
+        super().__init__(
+            setup.parts,
             setup.config,
-            self.deciders,
-            self._random,
-            setup.pools.units,
-            setup.pools.unit_names,
+            self._draws,
+            setup.pools,
+            world.work_class,
+            world.context_class,
         )
-        self.kernel.hand_over = _hand_over
-        self.kernel.whom = whom
-        self.deciders.bind(self.kernel)
         if world.nature.prodding:
             self.kernel.points = world.nature
         #: What the clock of the process shows is so many ns ahead of the truth.
@@ -234,28 +218,23 @@ class Life(Hosting):
         self.submitted_at: dict[str, int] = {}
 
         # As a runtime:
-        self.work_class: type[Work] = world.work_class
-        self.context_class: type[AttemptContext] = world.context_class
-        self.directory: Directory = _Directory(self)
-        self.submission: Submission = Submission(self)
-        self.executors: dict[str, Any] = dict.fromkeys(
+        self.executors = dict.fromkeys(
             ("thread", "asyncio", "program", "process"), self.in_process
         )
-        self.lock: nullcontext[None] = nullcontext()
+        self.lock = threading.Lock()
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
-        self.committer: None = None
-        self.governor: None = None
-        self.spans: None = None
-        self.rerun_failed: bool = False
+        self.committer = None
+        self.governor = None
+        self.spans = None
+        self.rerun_failed = False
         self.opened_at: int = -1
         self.committed: int = 0
         self.folding: Folding = Folding(self)
-        self.memo: Memo = Memo(self, None, self._note_for_memo, waits=False)
+        self.memo: Memo = Memo(self, None, self._change, waits=False)
         self._host(world, self.in_process.holdable)
 
-    def _note_for_memo(
-        self, change: Callable[[Kernel, int], None], *, keep: bool
-    ) -> None:
+    def _change(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
+        """Make a change of the kernel, which is a part of the step that is made."""
         del keep
         change(self.kernel, self.now())
 
@@ -283,7 +262,7 @@ class Life(Hosting):
 
     def begin(self) -> None:
         """The beginning of a step: what is due by now happens first."""
-        self._random.renew()
+        self._draws.renew()
         kernel = self.kernel
         if kernel.timers:
             kernel.tick(self.now())
@@ -303,7 +282,7 @@ class Life(Hosting):
     def settle(self) -> None:  # noqa: C901 - the hot path, written out
         """The end of a step: start what can start, and do what follows from it all."""
         kernel = self.kernel
-        if kernel.open or kernel.returning or kernel.growing:
+        if kernel.open or kernel.returning or kernel.growing or kernel.spent:
             kernel.dispatch(self.now())
         if kernel.touched or kernel.dropped:
             self._tidy()
@@ -427,36 +406,6 @@ class Life(Hosting):
         executor = self.remotes if is_remote else self.in_process
         executor.begin(SimulatedAttempt(self, row, attempt))
 
-    def end(
-        self,
-        row: TaskRow,
-        attempt: int,
-        how: AttemptOutcome,
-        result: Any,
-        error: BaseException | None,
-    ) -> None:
-        """An attempt has ended: tell the kernel, and keep what came of it."""
-        job = row.cargo
-        if how == "completed":
-            kernel, now, used = self.kernel, self.now(), usage_of(result)
-            counts = (
-                kernel.end_attempt(row, attempt, how, now, usage=used)
-                if used
-                else kernel.complete(row, attempt, now)
-            )
-            if counts and job is not None:
-                job._value = result
-            return
-        described = ("", "") if error is None else said(error)
-        if (
-            row.attempt == attempt
-            and job is not None
-            and row.state in (_RUNNING, TaskState.SUSPENDED)
-        ):
-            job._error = error
-        used = usage_of(getattr(error, "result", None))
-        self.kernel.end_attempt(row, attempt, how, self.now(), error, described, used)
-
     def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
         """Note the progress of an attempt."""
         if row.attempt == attempt and row.state is _RUNNING:
@@ -513,7 +462,7 @@ class Life(Hosting):
 
     def _unbegun(self, unbegun: tuple[TaskRow, int]) -> None:
         row, attempt = unbegun
-        self.end(row, attempt, "stopped", None, None)
+        self.end_as_told(row, attempt, row.cargo, "stopped", None, None)
 
     def join(self, agent: InProcessAgent | RemoteAgent) -> None:
         """Join an agent to this life."""
@@ -522,82 +471,20 @@ class Life(Hosting):
         else:
             self.kernel.add_agent(agent.info, self.now())
 
-    # -- submitting ----------------------------------------------------------------
-
     def submit(self, tasks: Sequence[Task], run: str = "") -> list[str]:
         """
-        Take in *tasks*, of the *run* of a workflow or of none (""), all or none.
+        Take in *tasks*, of the *run* of a workflow or of none (""); their ids.
 
         Raises:
-            UsageError: One was refused.
+            UsageError: One was refused, and so none was accepted.
         """
-        submission = self.submission
-        try:
-            batch = submission.preparation.prepare(tasks, run)
-            works = submission.admit(batch, self.now())
-        except PolicyFault as fault:
-            raise self.component_error(fault, None) from fault.error
-        return [work._row.id for work in works]
+        return [work._row.id for work in self.submit_tasks(tasks, run=run)]
 
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task; None if there is none."""
-        row = self.kernel.tasks.get(task_id)
-        return self.kernel.evicted.get(task_id) if row is None else row.state
-
-    def control(self, task_id: str, act: Callable[[TaskRow, int], bool]) -> bool:
-        """
-        Call *act* on a task; False if the task has left memory.
-
-        Raises:
-            UnknownTaskError: There is none of this id.
-        """
-        row = self.kernel.tasks.get(task_id)
-        if row is None:
-            if task_id in self.kernel.evicted:
-                return False
-            msg = f"no task has the id {task_id!r}"
-            raise UnknownTaskError(msg, task_id=str(task_id))
-        try:
-            return act(row, self.now())
-        except PolicyFault as fault:
-            raise self.component_error(fault, task_id) from fault.error
-
-    def suspend(self, row: TaskRow, now: int) -> bool:
-        """Suspend *row*; a program is stopped where it stands."""
-        return self.kernel.suspend(row, now, holdable=self.in_process.holdable(row))
-
-    def emit(self, name: str, payload: Any, keep_ns: int) -> int:
-        """An event has come from outside; how many tasks completed by it."""
-        return self.kernel.emit(name, Emitted(payload), keep_ns, self.now())
-
-    def add_parents(self, row: TaskRow, after: Sequence[str]) -> bool:
-        """
-        Make *row* wait for more tasks; whether any was new.
-
-        Raises:
-            UsageError: It may not, or they are unknown.
-        """
-        works = [self.directory.find(name, task_of(row)) for name in after]
-        rows = [work._row for work in works]
-        fresh = self.kernel.add_parents(row, rows, self.now())
-        by_id = {work._row.id: work for work in works}
-        add_above(row.cargo, {parent.id: by_id[parent.id] for parent in fresh})
-        return True
-
-    def rerun(self, task_id: str) -> str:
-        """
-        Run a finished task again; the id of the new one.
-
-        Raises:
-            UnknownTaskError: It is not in memory.
-            InvalidTransitionError: It has not ended.
-            CycleError: It would wait for a task that is to wait for it.
-        """
-        try:
-            job: Work = self.submission.rerun(task_id, self.now())
-        except PolicyFault as fault:
-            raise self.component_error(fault, task_id) from fault.error
-        return job._row.id
+        kernel = self.kernel
+        row = kernel.tasks.get(task_id)
+        return kernel.evicted.get(task_id) if row is None else row.state
 
     # -- as a runtime --------------------------------------------------------------
 
@@ -606,35 +493,6 @@ class Life(Hosting):
         """What an id is made of."""
         return self.world.id_parts
 
-    def new_id(self) -> str:
-        """A new id."""
-        prefix, numbers = self.id_parts
-        return prefix + str(next(numbers))
-
-    def new_work(
-        self, fn: Any, args: Any, kwargs: Any, executor: Any, ctx: Any
-    ) -> Work:
-        """The work of a task."""
-        return self.work_class(self, fn, args, kwargs, executor, ctx)
-
-    def kernel_bucket(self, spec: Spec) -> Bucket:
-        """The bucket of *spec*."""
-        return self.kernel.bucket(spec)
-
-    def note(self, cls: type[Event], *fields: Any) -> None:
-        """Record a fact."""
-        self.kernel.note(cls, self.now(), *fields)
-
-    def component_error(
-        self, fault: PolicyFault, task_id: str | None
-    ) -> ComponentError:
-        """What a caller is told of a policy that failed."""
+    def note_fault(self, fault: PolicyFault, task_id: str | None) -> None:
+        """Record that a policy failed, for a task or for none."""
         self.kernel.note_fault(task_id, fault, self.now())
-        kind, message = said(fault.error)
-        msg = f"the {fault.component} failed: {kind}: {message}"
-        return ComponentError(msg, component=fault.component, task_id=task_id)
-
-
-def _hand_over(job: Work, emitted: Emitted | None) -> None:
-    """A wait ends well, with what came, or with its default."""
-    job._value = result_of_wait(job, emitted)

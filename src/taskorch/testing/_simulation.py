@@ -636,7 +636,12 @@ class Simulation:
 
     def suspend_task(self, task_id: str) -> bool:
         """Suspend a task; False if it has ended or is suspended already."""
-        return self._control(task_id, Life.suspend)
+
+        def act(life: Life, row: Any, now: int) -> bool:
+            holdable = life.in_process.holdable(row)
+            return life.kernel.suspend(row, now, holdable=holdable)
+
+        return self._control(task_id, act)
 
     def resume_task(self, task_id: str) -> bool:
         """Resume a suspended task; False if it is not suspended."""
@@ -719,11 +724,13 @@ class Simulation:
         Raises:
             UsageError: It does not wait any more, or they wait for it.
         """
-        return self._control(task_id, lambda life, row, _: life.add_parents(row, after))
+        self.world.do(lambda: self._life().add_parents(task_id, after))
+        return True
 
     def rerun_task(self, task_id: str) -> str:
         """Run a finished task again; the id of the new one."""
-        return self.world.do(lambda: self._life().rerun(task_id))
+        again = self.world.do(lambda: self._life().rerun(task_id))
+        return cast("TaskHandle[Any]", again).task_id
 
     def expire_tasks(self, older_than: float) -> list[str]:
         """Fail every task that has been queued for longer; their ids."""
