@@ -26,7 +26,7 @@ import attrs
 
 from taskorch._handles import TaskHandle
 from taskorch.errors import ComponentError, InvalidTaskError, TaskorchError
-from taskorch.kit.extension import Extension
+from taskorch.kit.extension import NAME, Extension, named_limits
 from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.raised import told_of
@@ -41,7 +41,6 @@ E = TypeVar("E", bound=Extension)
 
 _LOG: Final = log_of(__name__)
 #: The names that an extension may have, and how many characters at the most.
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _LONGEST: Final = 40
 #: Under these names parts of the house keep documents, beside what the facade has.
 _OF_HOUSE: Final = frozenset(
@@ -171,26 +170,18 @@ class Extensions(Mapping[str, Extension]):
 
     def _limit(self, extension: Extension) -> None:
         """Ask the limits of an extension before starts, from now on."""
-        limits: Any = extension.limits
-        if isinstance(limits, str) or not isinstance(limits, Iterable):
-            msg = f"the limits of {_called(extension)} are a list, not {show(limits)}"
-            raise InvalidTaskError(msg, hint="limits = [Seats()]")
-        for limit in limits:
-            name: Any = getattr(limit, "name", None)
-            if not is_text(name) or not _NAME.fullmatch(name):
-                msg = f"a limit has a name, a word of a-z, 0-9 and _, not {show(name)}"
-                raise InvalidTaskError(msg, hint='name = "licences"')
-            if name in self._runtime.deciders.limits:
+        deciders = self._runtime.deciders
+        for name, limit in named_limits(extension.limits, _called(extension)).items():
+            if name in deciders.limits:
                 msg = f"two limits have the name {name!r}"
                 raise InvalidTaskError(msg, hint="name one of them otherwise")
-            _check_methods(name, limit)
             with self._runtime.lock:
-                self._runtime.deciders.add_limit(name, limit)
+                deciders.add_limit(name, limit)
 
     def _check_name(self, facade: type, extension: Extension) -> None:
         name: Any = extension.name
         cls = type(extension).__name__
-        if type(name) is not str or not _NAME.fullmatch(name) or len(name) > _LONGEST:
+        if type(name) is not str or not NAME.fullmatch(name) or len(name) > _LONGEST:
             msg = f"the name of {cls} is a word of a-z, 0-9 and _, which begins with a "
             msg += f"letter and has at most {_LONGEST} characters, not {show(name)}"
             raise InvalidTaskError(msg, hint=f'name = "{cls.lower()}"')
@@ -324,23 +315,6 @@ def _checked(extension: Extension) -> HealthCheck:
 
 def _called(extension: Extension) -> str:
     return f"extension {extension.name}"
-
-
-def _check_methods(name: str, limit: object) -> None:
-    """Refuse a limit whose methods cannot be asked."""
-    if isinstance(limit, type):
-        msg = f"limit {name} is the class {limit.__name__}, and no object of it"
-        raise InvalidTaskError(msg, hint=f"call it: {limit.__name__}()")
-    is_counting = hasattr(limit, "started")
-    for method in ("need", "short", "started") if is_counting else ("need", "short"):
-        asked = getattr(limit, method, None)
-        if not callable(asked):
-            msg = f"limit {name} has no method {method}()"
-            raise InvalidTaskError(msg, hint="see taskorch.kit.extension.Limit")
-        if iscoroutinefunction(asked):
-            msg = f"{method}() of limit {name} is a coroutine function: it is asked "
-            msg += "under the lock, where nothing may wait"
-            raise InvalidTaskError(msg, hint=f"def {method}, without async")
 
 
 def _of(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import math
 import threading
 from decimal import Decimal
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
@@ -13,6 +14,7 @@ from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
 from taskorch.errors import ComponentError, ReentryError
 from taskorch.kit.extension import Extension, Short
 from taskorch.model import Quota
+from taskorch.testing import Simulation
 
 
 class Seats:
@@ -549,3 +551,75 @@ def test_names_are_looked_at(names):
         limit.name = name
     with pytest.raises(InvalidTaskError, match="limit"):
         orchestrator(*limits)
+
+
+def test_a_simulation_asks_them_and_explains_them():
+    seats = Seats(2, seconds=1000.0)
+    simulation = Simulation(limits=[seats])
+    simulation.agent("a", capabilities={"seated", "free"}, max_concurrency=8)
+    for number in range(5):
+        simulation.submit_task(Task("seated", id=f"s{number}"), 10.0)
+    simulation.submit_task(Task("free", id="free"), 10.0)
+    simulation.run(until=5.0)
+    (blocker,) = simulation.explain("s4").blockers
+    assert (blocker.kind, blocker.detail) == ("limit", "0 seats are free.")
+    simulation.run()
+    begins = [(attempt.task_id, attempt.start) for attempt in simulation.attempts]
+    assert dict(begins) == {
+        "s0": 0,
+        "s1": 0,
+        "free": 0,
+        "s2": 10,
+        "s3": 10,
+        "s4": 20,
+    }
+    assert seats.most == 2
+
+
+def test_a_simulation_counts_what_is_held_of_them_through_a_crash():
+    seats = Seats(1, seconds=5.0)
+    simulation = Simulation(limits=[seats])
+    simulation.agent("far", capabilities={"seated"}, max_concurrency=8, lease=60.0)
+    for number in range(3):
+        simulation.submit_task(Task("seated", id=f"s{number}"), 20.0)
+    simulation.run(until=5.0)
+    simulation.crash(downtime=1.0)
+    simulation.run()
+    spans = sorted((attempt.start, attempt.end) for attempt in simulation.attempts)
+    assert len(spans) >= 3
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+    assert seats.most == 1
+
+
+def test_a_limit_of_a_simulation_that_raises_costs_one_task():
+    class Broken(Seats):
+        def short(self, need, held):
+            raise OSError("no licence server")
+
+    simulation = Simulation(limits=[Broken()])
+    simulation.agent("a", capabilities={"seated", "free"})
+    simulation.submit_task(Task("seated", id="s"))
+    simulation.submit_task(Task("free", id="free"))
+    simulation.run()
+    assert simulation.get_task_status("s").state == "failed"
+    assert simulation.get_task_status("free").state == "completed"
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (5, "the limits of a simulation are a list, not 5"),
+        ([Seats], "limit seats is the class Seats"),
+        ([Seats(), Seats()], "two limits have the name 'seats'"),
+        ([object()], "a limit has a name"),
+    ],
+)
+def test_a_simulation_refuses_what_is_no_limit(limits, said):
+    with pytest.raises(InvalidTaskError, match=said):
+        Simulation(limits=limits)
+
+
+def test_a_plan_says_that_they_hold_nothing_up():
+    with orchestrator(Seats()) as orch:
+        report = orch.simulate([Task("seated", id="a")], 1.0)
+    assert any("limits of the program, seats," in text for text in report.assumed)

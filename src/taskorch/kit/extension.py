@@ -9,13 +9,15 @@ Decision: 0260.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, MutableMapping
-from typing import Any, Protocol, cast, runtime_checkable
+from inspect import iscoroutinefunction
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.visible import show
+from taskorch.kit.visible import is_text, show
 
 
 @attrs.frozen
@@ -101,6 +103,56 @@ class CountingLimit(Limit, Protocol):
     def started(self, need: float) -> None:
         """Note that a task which takes *need* starts: `short` has let it."""
         ...
+
+
+#: What limits, and extensions, are called.
+NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def named_limits(limits: object, whose: str) -> dict[str, Limit]:
+    """
+    Return *limits* by their names.
+
+    Args:
+        limits: What was given for a list of them.
+        whose: Who has given it: a text that an error begins with.
+
+    Raises:
+        InvalidTaskError: It is no list of limits, two have one name, or one cannot be
+            asked.
+    """
+    if isinstance(limits, str) or not isinstance(limits, Iterable):
+        msg = f"the limits of {whose} are a list, not {show(limits)}"
+        raise InvalidTaskError(msg, hint="limits = [Seats()]")
+    by_name: dict[str, Limit] = {}
+    for limit in limits:
+        name: Any = getattr(limit, "name", None)
+        if not is_text(name) or not NAME.fullmatch(name):
+            msg = f"a limit has a name, a word of a-z, 0-9 and _, not {show(name)}"
+            raise InvalidTaskError(msg, hint='name = "licences"')
+        if name in by_name:
+            msg = f"two limits have the name {name!r}"
+            raise InvalidTaskError(msg, hint="name one of them otherwise")
+        _check_methods(name, limit)
+        by_name[name] = limit
+    return by_name
+
+
+def _check_methods(name: str, limit: object) -> None:
+    """Refuse a limit whose methods cannot be asked."""
+    if isinstance(limit, type):
+        msg = f"limit {name} is the class {limit.__name__}, and no object of it"
+        raise InvalidTaskError(msg, hint=f"call it: {limit.__name__}()")
+    is_counting = hasattr(limit, "started")
+    for method in ("need", "short", "started") if is_counting else ("need", "short"):
+        asked = getattr(limit, method, None)
+        if not callable(asked):
+            msg = f"limit {name} has no method {method}()"
+            raise InvalidTaskError(msg, hint="see taskorch.kit.extension.Limit")
+        if iscoroutinefunction(asked):
+            msg = f"{method}() of limit {name} is a coroutine function: it is asked "
+            msg += "under the lock, where nothing may wait"
+            raise InvalidTaskError(msg, hint=f"def {method}, without async")
 
 
 class Extension:

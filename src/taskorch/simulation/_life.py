@@ -11,7 +11,7 @@ Decisions: 0008, 0296.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop
 from random import Random
 from types import SimpleNamespace
@@ -49,6 +49,7 @@ from taskorch.kernel import (
     TellAllocation,
     is_alive,
 )
+from taskorch.kit.extension import Limit
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Resources, Task, TaskState
 from taskorch.policies._kinds import Policies
@@ -126,6 +127,8 @@ class Setup:
     config: KernelConfig
     pools: Resources
     seed: int
+    #: Those of the program, by their names; each life asks them.
+    limits: Mapping[str, Limit] = attrs.field(factory=dict[str, Limit])
 
 
 class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
@@ -197,6 +200,8 @@ class Life(Hosting):
             world.work_class,
             world.context_class,
         )
+        for name, limit in setup.limits.items():
+            self.deciders.add_limit(name, limit)
         if world.nature.prodding:
             self.kernel.points = world.nature
         #: What the clock of the process shows is so many ns ahead of the truth.

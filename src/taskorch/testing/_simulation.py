@@ -1,4 +1,8 @@
-"""An orchestrator in virtual time, with everything around it in your hands."""
+"""
+An orchestrator in virtual time, with everything around it in your hands.
+
+Decision: 0297.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,7 @@ from taskorch.events import (
 from taskorch.kernel import Kernel, PolicyFault
 from taskorch.kernel import explain as explain_row
 from taskorch.kit.checks import check_count, check_seconds, check_word
+from taskorch.kit.extension import Limit, named_limits
 from taskorch.kit.kept import kept_by
 from taskorch.kit.limits import (
     KEEP_EVENTS,
@@ -304,6 +309,9 @@ class Simulation:
             your own, which does that.
         keep: Of what chance brings about, only what has these names happens:
             `schedule.names` of another run, or some of them.
+        limits: What keeps tasks from starting until it allows it, as `limits` of an
+            `Extension`. One that looks at a clock looks at `now`; what one has counted
+            itself outlives a crash, as the object does.
 
     Raises:
         InvalidTaskError: A part lacks a method, or an argument is not what it says.
@@ -318,6 +326,7 @@ class Simulation:
         faults: Faults | None = None,
         check: bool | Observer = True,
         keep: Iterable[str] | None = None,
+        limits: Iterable[Limit] = (),
         **settings: Unpack[SimulatedSettings],
     ) -> None:
         check_kind("seed", seed, int)
@@ -333,7 +342,8 @@ class Simulation:
         self.nature: Chaos = Chaos(
             Faults.none() if faults is None else faults, self.dice
         )
-        setup = Setup(options, options.of_kernel(), pools, seed)
+        named = named_limits(limits, "a simulation")
+        setup = Setup(options, options.of_kernel(), pools, seed, named)
         self.world: _WatchedWorld = _WatchedWorld(setup, self.nature, check)
         self._schedules: ScheduleManager | None = None
         self.dice.clock = self._clock
@@ -953,6 +963,8 @@ def _bystander(setup: Setup) -> Kernel:
     pools = setup.pools
     kernel = Kernel(setup.config, deciders, random, pools.units, pools.unit_names)
     deciders.bind(kernel)
+    for name, limit in setup.limits.items():
+        deciders.add_limit(name, limit)
     return kernel
 
 

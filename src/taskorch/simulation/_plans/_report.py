@@ -493,6 +493,11 @@ def simulate(
     if runtime.governor is not None:
         tasks = map(plan.task, range(len(plan)))
         plan.assumed += runtime.governor.foreseen(tasks)
+    if runtime.deciders.limits:
+        plan.assumed.append(
+            f"The limits of the program, {some([*runtime.deciders.limits])}, hold "
+            "nothing up: what they say, they say of now."
+        )
     if kernel.workflows:
         plan.assumed.append(
             f"The quotas of runs, {some([*kernel.workflows])}, bound nothing: no task "
