@@ -233,7 +233,10 @@ def _attempt(start: TaskStarted, fact: TaskCompleted, text: str | None) -> Row |
             or name != agent
             or fact[_LATENCY:] != _NOTHING_MORE
             or start[_REASON:] != _NO_MORE_WHY
-            or type(attempt) is not int
+        ):
+            return None
+        if (
+            type(attempt) is not int
             or type(latency) is not int
             or not task_id.isascii()
             or not 0 <= begun < seq < _INT64

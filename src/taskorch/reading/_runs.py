@@ -894,18 +894,23 @@ def wanted(
         since_ns: Not submitted before.
         until_ns: Not submitted after.
     """
+    asked: list[Callable[[RunLine], bool]] = []
+    if ids:
+        asked.append(lambda line: fnmatchcase(line.run_id, ids))
+    if schedule:
+        asked.append(lambda line: line.schedule == schedule)
+    if since_ns:
+        asked.append(lambda line: _at(line) >= since_ns)
+    if until_ns:
+        asked.append(lambda line: _at(line) <= until_ns)
+    if state:
+        asked.append(lambda line: line.state == state or _is(line, state))
+    return lambda line: all(accepts(line) for accepts in asked)
 
-    def accept(line: RunLine) -> bool:
-        at = line.slot_ns or line.submitted_ns
-        return (
-            (not ids or fnmatchcase(line.run_id, ids))
-            and (not schedule or line.schedule == schedule)
-            and since_ns <= at
-            and (not until_ns or at <= until_ns)
-            and (not state or line.state == state or _is(line, state))
-        )
 
-    return accept
+def _at(line: RunLine) -> int:
+    """The time of the slot of a run, or of its submission."""
+    return line.slot_ns or line.submitted_ns
 
 
 def _is(line: RunLine, state: str) -> bool:

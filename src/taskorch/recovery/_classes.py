@@ -186,14 +186,17 @@ class Rule:
 
     def holds(self, error: BaseException, text: Callable[[], str]) -> bool:
         """Whether it holds of *error*, whose message and output are *text*."""
+        if self.error and self.error not in _names_of(error):
+            return False
         result = _result_of(error)
         code = None if result is None else result.exit_code
-        return (
-            (not self.error or self.error in _names_of(error))
-            and (not self.exit_code or code in self.exit_code)
-            and (self.text is None or searcher(self.text)(text()[-_MOST_TEXT:]))
-            and (self.when is None or bool(self.when(error)))
-        )
+        if self.exit_code and code not in self.exit_code:
+            return False
+        if self.text is not None:
+            is_in = searcher(self.text)
+            if not is_in(text()[-_MOST_TEXT:]):
+                return False
+        return self.when is None or bool(self.when(error))
 
 
 def classify(
