@@ -15,22 +15,26 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 class MadeFor:
     """
-    What a task knows of the schedule that has made it.
+    What a task knows of the schedule that has made it, or of the task that has.
 
     Attributes:
         schedule: The name of the schedule; None: no schedule has made it.
         slot: Its slot, in the zone of the schedule; for what was made by hand, when.
         parameters: Those of its run.
+        adder: The id of the task of its run that has added it, in the run of that which
+            did; "": none has, or an earlier taskorch has kept it.
         SCHEDULE: The name of the schedule, among the metadata of what it has made.
         SLOT: The slot there, as an ISO text in the zone of the schedule.
         PARAMETERS: The parameters of the run there.
+        ADDED: The adder there.
     """
 
-    __slots__ = ("parameters", "schedule", "slot")
+    __slots__ = ("adder", "parameters", "schedule", "slot")
 
     SCHEDULE: Final = "taskorch.schedule"
     SLOT: Final = "taskorch.slot"
     PARAMETERS: Final = "taskorch.parameters"
+    ADDED: Final = "added"
 
     def __init__(self, metadata: Mapping[str, Any] | None) -> None:
         noted = _NOTHING if metadata is None else metadata
@@ -39,6 +43,8 @@ class MadeFor:
         self.schedule: str | None = name if is_made else None
         self.slot: datetime | None = _moment(slot) if is_made else None
         self.parameters: Mapping[str, Any] = noted.get(MadeFor.PARAMETERS, _NOTHING)
+        adder = noted.get(MadeFor.ADDED)
+        self.adder: str = adder if isinstance(adder, str) else ""
 
     @classmethod
     def note(

@@ -295,7 +295,8 @@ class RunViews:
         names = {_name(run_id, each.task_id): each for each in statuses}
         maps = _maps(names)
         loose = [name for name in names if without_last(name) not in maps]
-        alike = _alike(loose)
+        adders = {name: _adder(name, each, names) for name, each in names.items()}
+        alike = _alike(loose, adders)
         if under is not None:
             calls = [names[name] for name in alike.get(under, ())] or [
                 each for name, each in names.items() if without_last(name) == under
@@ -306,10 +307,7 @@ class RunViews:
         noted = (MadeFor(each.metadata).parameters for each in statuses)
         # Of those that one task has added, one stands for all.
         added = {
-            name: each[0]
-            for each in alike.values()
-            for name in each
-            if without_last(name) in names
+            name: each[0] for each in alike.values() for name in each if adders[name]
         }
         asked = [name for name in loose if added.get(name, name) == name]
         asked = asked[:_MOST_TASKS]
@@ -324,8 +322,8 @@ class RunViews:
 
         def parents(name: str) -> list[str]:
             """What a task comes after, fans as one, and what has added it."""
-            adder = without_last(name)
-            parts = [*above.get(name, ()), *([adder] if adder in names else ())]
+            adder = adders[name]
+            parts = [*above.get(name, ()), *([adder] if adder else ())]
             return [*dict.fromkeys(of_fans.get(each, each) for each in parts)]
 
         folded = maps | {fan: [names[n] for n in each] for fan, each in fans.items()}
@@ -474,16 +472,29 @@ def _maps(names: Mapping[str, TaskStatus]) -> dict[str, list[TaskStatus]]:
     return under
 
 
-def _alike(names: Iterable[str]) -> dict[str, list[str]]:
+def _adder(name: str, status: TaskStatus, names: Mapping[str, TaskStatus]) -> str:
+    """The task of the run that has added the task of this name; "": none has."""
+    adder = name_of(stem_of(MadeFor(status.metadata).adder)) or without_last(name)
+    return adder if adder in names else ""
+
+
+def _alike(names: Iterable[str], adders: Mapping[str, str]) -> dict[str, list[str]]:
     """
     Tasks that are many and have one name, but for a number, by what they are shown as.
 
-    What a loop adds is called `fan/piece`, `fan/piece-2`, and so on.
+    What a loop adds is called `fan/piece`, `fan/piece-2`, and so on, or as its program
+    says: `shop/1`. One task has added all of them, or none has.
     """
-    alike: dict[str, list[str]] = {}
+    alike: dict[tuple[str, str], list[str]] = {}
     for name in names:
-        alike.setdefault(re.sub(r"-\d+$", "", name), []).append(name)
-    return {f"{name} …": each for name, each in alike.items() if len(each) >= _FAN}
+        stem = re.sub(r"[-/]?\d+$", "", name) or name
+        alike.setdefault((stem, adders[name]), []).append(name)
+    shown: dict[str, list[str]] = {}
+    for (stem, adder), each in alike.items():
+        if len(each) >= _FAN:
+            label = f"{stem} …"
+            shown[f"{label} ({adder})" if label in shown else label] = each
+    return shown
 
 
 def _fan(run_id: str, name: str, statuses: list[TaskStatus]) -> dict[str, Any]:

@@ -397,9 +397,10 @@ class JournalReader:
         return list(self._journal.select((task_id,), sys.maxsize))
 
     def _above(self, task_id: str) -> tuple[str, ...]:
-        """The tasks that a task comes after, as it was submitted."""
-        events = self.events(task_id)
-        return next((e.after for e in events if isinstance(e, TaskSubmitted)), ())
+        """The tasks that a task comes after; those that were added later, too."""
+        said = TaskSubmitted, TaskParentsAdded
+        events = (each for each in self.events(task_id) if isinstance(each, said))
+        return tuple(dict.fromkeys(name for each in events for name in each.after))
 
     # -- all of them ---------------------------------------------------------------
 

@@ -50,6 +50,7 @@ from taskorch.kit.visible import show
 from taskorch.model import (
     TERMINAL,
     Call,
+    MadeFor,
     Missing,
     Question,
     RecoveryAttempt,
@@ -117,7 +118,7 @@ class EffectQueue:
 
 #: What the metadata of a task says that another task of its run has added: the id of
 #: that, of the run which did. Earlier taskorch wrote True.
-ADDED: Final = "added"
+ADDED: Final = MadeFor.ADDED
 #: The number of a fact that has not come yet.
 NEVER: Final = 1 << 62
 #: As the number of the last fact that is kept: nothing is waited for any more.

@@ -6,6 +6,7 @@ import random
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from tests.frontends.service.tools import Service, recorded, shown
@@ -14,6 +15,7 @@ from tests.integration.tools import PATIENCE, eventually
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import TaskorchError
 from taskorch.model.ids import stem_of
+from taskorch.reading import JournalReader
 
 JOINS = ("all", "finished", "any")
 FATES = ("block", "skip", "fail", "run")
@@ -545,6 +547,77 @@ def add_pieces():
     run.task(ill, id="single")
 
 
+def load_once_mended(mended):
+    if not Path(mended).exists():
+        raise ValueError("not yet")
+
+
+def test_statistics_count_what_the_runs_have(tmp_path):
+    """A task that was run again counts as both runs in statistics, and once in its run."""
+    path, mended = tmp_path / "runs.db", tmp_path / "mended"
+    flow = Workflow("flow")
+    load = flow.task(load_once_mended, str(mended), after=[flow.task(well)])
+    flow.task(well, id="end", after=[load])
+
+    def look(service, stats):
+        runs = lines(service).values()
+        names = "total", "completed", "failed", "stuck", "reruns"
+        total, completed, failed, stuck, reruns = (
+            sum(each[name] for each in runs) for name in names
+        )
+        counts = stats().state_machine
+        assert (counts.total, counts.completed) == (total + reruns, completed)
+        assert (counts.failed, counts.blocked) == (failed + reruns, stuck)
+        assert (failed, stuck, reruns) == (2, 2, 1)
+
+    with shown(journal=path) as service:
+        orch = service.orch
+        for number in range(3):
+            orch.workflows.start(flow, id=f"f{number}")
+        settle(orch)
+        mended.touch()
+        orch.workflows.restart("f0")
+        settle(orch)
+        eventually(lambda: lines(service)["f0"]["completed"] == 3)
+        look(service, orch.get_stats)
+    with recorded(path) as service:
+        look(service, JournalReader(path).get_stats)
+
+
+def add_by_their_own_ids():
+    run = current_context().workflow
+    for number in range(12):
+        run.task(well, id=f"price/{number}", before=["end"])
+    run.task(well, id="rate/eu", before=["end"])
+
+
+def test_what_is_added_by_ids_of_its_own_stands_after_what_added_it(tmp_path):
+    path = tmp_path / "runs.db"
+    flow = Workflow("flow")
+    fan = flow.task(add_by_their_own_ids, id="fan")
+    flow.task(well, id="end", after=[fan])
+
+    def look(service):
+        said = service.get("/api/v1/runs/f1")
+        assert {each["name"]: each["after"] for each in said["tasks"]} == {
+            "fan": [],
+            "end": ["fan", "price …", "rate/eu"],
+            "price …": ["fan"],
+            "rate/eu": ["fan"],
+        }
+        assert said["maps"]["price …"]["states"] == {"completed": 12}
+        under = service.get("/api/v1/runs/f1?under=price%20%E2%80%A6")["tasks"]
+        assert {each["name"] for each in under} == {f"price/{n}" for n in range(12)}
+
+    with shown(journal=path) as service:
+        service.orch.workflows.start(flow, id="f1")
+        settle(service.orch)
+        eventually(lambda: service.get("/api/v1/runs/f1")["run"].get("ended"))
+        look(service)
+    with recorded(path) as service:
+        look(service)
+
+
 def test_a_fan_is_one_folded_row_after_what_added_it(tmp_path):
     """Whether a task has added it, or the workflow has it; of both kinds of services."""
     path = tmp_path / "runs.db"
@@ -561,7 +634,7 @@ def test_a_fan_is_one_folded_row_after_what_added_it(tmp_path):
             "end": ["shop …"],
             "shop …": ["fan"],
             "fan/well …": ["fan"],
-            "single": [],
+            "single": ["fan"],
         }
         maps = {name: each["states"] for name, each in said["maps"].items()}
         many = {"shop …": {"completed": 20}, "fan/well …": {"completed": 40}}

@@ -124,9 +124,10 @@ function brokenCard(said, reload, live) {
   const shown = said.broken.causes.slice(0, 6);
   return card("Failed, and not mended", list(shown.map((each) => el("div", { class: "item" },
     el("div", {}, mark("failed"), name(errorLine({ type: each.error_type, message: each.message })), el("div", { class: "quiet" },
-      each.count > 1 ? `${counted(each.count, "task")}${each.runs.length ? ` of ${counted(each.runs.length, "run")}` : ""}: ` : "",
-      each.tasks.slice(0, 3).map((task, i) => [i ? ", " : "", taskLink(task)]), each.count > 3 ? " …" : "", "; ",
-      each.count > 1 ? ["from ", when(Date.parse(each.first) / 1000), " to "] : "", when(Date.parse(each.last) / 1000))),
+      each.count > 1 ? `${counted(each.count, "task")}${each.runs.length ? ` of ${counted(each.runs.length, "run")}` : ""}, from ` : "",
+      each.count > 1 ? [when(Date.parse(each.first) / 1000), " to "] : "", when(Date.parse(each.last) / 1000)),
+    el("div", { class: "quiet" }, each.tasks.slice(0, 3).map((task) => el("div", {}, taskLink(task))),
+      each.count > 3 ? `and ${count(each.count - 3)} more` : "")),
     live ? actAfterAsking(each.count > 1 ? "Run the first again" : "Run again", `rerun-${each.tasks[0]}`, { operation: "rerun_task", subject: each.tasks[0] }, reload,
       { "aria-label": `Run again: ${each.tasks[0]}` }) : null)), "Nothing. What failed was run again, and has completed."),
   moreOf(said.broken.count, shown.reduce((sum, each) => sum + each.count, 0), BROKEN, "What failed"));

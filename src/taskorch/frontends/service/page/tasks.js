@@ -33,7 +33,7 @@ export async function tasksPage(route) {
       const more = said.next ? el("p", {}, el("a", { href: href("tasks", "", { ...query, cursor: said.next }) }, "Earlier ones")) : null;
       return [table(["Task", "State", "Worker", "Submitted", "Started", "#Took", "!Error"],
         said.tasks.map((task) => [[taskLink(task.run_id), below(task.type)], state(task.state),
-          [name(task.agent_id || "–"), below(task.attempts ? counted(task.attempts, "attempt") : "")], when(task.submitted), when(task.started), lasting(task.duration), [again(task), task.rerun && task.error ? "; " : "", name(errorLine(task.error))]]),
+          [name(task.agent_id || "–"), below(task.attempts ? counted(task.attempts, "attempt").replace(" ", "\u00a0") : "")], when(task.submitted), when(task.started), lasting(task.duration), [again(task), task.rerun && task.error ? "; " : "", name(errorLine(task.error))]]),
         "No task is as you asked. With fewer conditions there may be some."), more].filter(Boolean);
     });
   };
