@@ -96,7 +96,7 @@ def test_an_act_on_runs_has_one_name(place, capsys):
 
 def test_a_pool_is_resized(place, capsys):
     assert main(["resize", place, '{"licence": 3}']) == 0
-    capsys.readouterr()
+    assert capsys.readouterr().out == "licence: 3\n"
     assert main(["inspect", place]) == 0
     assert "licence" in capsys.readouterr().out
     assert main(["resize", place, '{"licence": -3}']) == 2

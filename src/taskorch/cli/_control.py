@@ -381,7 +381,10 @@ def _as_it_is(_: argparse.Namespace, document: dict[str, Any]) -> dict[str, Any]
 
 
 def _show(result: Any) -> None:
-    """An answer, a line for each thing that it has."""
+    """An answer, a line for each thing that it has; of none, that it is done."""
+    if result is None:
+        print("done")
+        return
     for each in result if isinstance(result, list) else [result]:
         fields = each if isinstance(each, dict) else {}
         words = [
@@ -394,6 +397,10 @@ def _show(result: Any) -> None:
 
 def _show_changed(_: argparse.Namespace, task_ids: Any) -> None:
     _show(task_ids or "There is no such task.")
+
+
+def _show_resized(args: argparse.Namespace, _: object) -> None:
+    print(", ".join(f"{line(n)}: {_short(each)}" for n, each in args.resources.items()))
 
 
 def _show_forgotten(_: argparse.Namespace, count: int) -> None:
@@ -513,6 +520,7 @@ _SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
     "memo.clear": _show_forgotten,
     "resources.budgets": _show_budgets,
     "resources.raise_budget": _show_budget,
+    "resources.resize": _show_resized,
     "steps.of": _show_steps,
     "steps.forget": _show_dropped_steps,
 }
