@@ -9,7 +9,7 @@ from taskorch.kit.vocabulary import other_attribute, remedy_of
 from taskorch.runtime import Added, AttemptContext, _context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from taskorch import steps
     from taskorch._managers import AsyncWorkflowContext, WorkflowContext
@@ -35,6 +35,19 @@ class TaskContext(AttemptContext):
         "Waits without a slot, and not anew when the task runs again: "
         "`context.sleep(days=3)`.",
     )
+    wait: Added[steps.EventWaiter] = Added(
+        "taskorch.steps:EventWaiter",
+        'Waits for an event, also over a restart: `context.wait("paid", timeout=60)`.',
+    )
+    ask: Added[steps.PeopleAsker] = Added(
+        "taskorch.steps:PeopleAsker",
+        'Asks people, also over a restart: `context.ask("Ship?")`.',
+    )
+    child: Added[steps.ChildCaller] = Added(
+        "taskorch.steps:ChildCaller",
+        "Runs a task or a workflow of its own, whose result is kept: "
+        '`context.child("pack", pack, order)`.',
+    )
 
     if not TYPE_CHECKING:
 
@@ -58,6 +71,15 @@ class TaskContext(AttemptContext):
         from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
 
         return manager_of(self._rt)._inside(self)
+
+    def _begin_run(
+        self, workflow: Any, run_id: str, given: Mapping[str, Any]
+    ) -> tuple[Any, Callable[[str], bool]]:
+        """Begin a run of *workflow*, or find it; and what cancels a run."""
+        from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
+
+        manager = manager_of(self._rt)
+        return manager.start(workflow, run_id, parameters=given or None), manager.cancel
 
     @property
     def aio(self) -> AsyncTaskContext:
@@ -123,6 +145,15 @@ class AsyncTaskContext:
     )
     sleep: Added[steps.AsyncSleeper] = Added(
         "taskorch.steps:AsyncSleeper", "See `TaskContext.sleep`."
+    )
+    wait: Added[steps.AsyncEventWaiter] = Added(
+        "taskorch.steps:AsyncEventWaiter", "See `TaskContext.wait`."
+    )
+    ask: Added[steps.AsyncPeopleAsker] = Added(
+        "taskorch.steps:AsyncPeopleAsker", "See `TaskContext.ask`."
+    )
+    child: Added[steps.AsyncChildCaller] = Added(
+        "taskorch.steps:AsyncChildCaller", "See `TaskContext.child`."
     )
 
     def __init__(self, context: TaskContext) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
-from tests.integration import test_sleeps
+from tests.integration import test_sleeps, test_waits_in_functions
 from tests.integration.tools import PATIENCE, Recorder, eventually
 
 from taskorch import (
@@ -853,6 +853,11 @@ PROMISES = {
     ),
     "A step that has failed its attempt": (
         test_a_step_that_has_failed_its_attempt_is_called_again,
+    ),
+    "A wait for an event, a question or a child": (
+        test_waits_in_functions.test_what_was_waited_for_is_not_waited_for_again,
+        test_waits_in_functions.test_the_next_life_waits_for_the_same,
+        test_waits_in_functions.test_killed_between_any_two_nothing_is_done_again,
     ),
     "A sleep ends": (
         test_sleeps.test_who_runs_again_waits_for_the_rest_alone,

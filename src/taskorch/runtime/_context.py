@@ -495,6 +495,10 @@ class AttemptContext:
         """The run of a workflow that the task is part of: `TaskContext` knows it."""
         return None
 
+    def _begin_run(self, workflow: Any, run_id: str, given: Mapping[str, Any]) -> Any:
+        """Begin a run of a workflow: `TaskContext` does."""
+        raise NotImplementedError
+
     @property
     def _run_id(self) -> str:
         """The id of the run of a workflow that the task is part of; "" if of none."""
@@ -712,6 +716,13 @@ class RemoteContext:
     )
     sleep: Added[Any] = Added(
         "taskorch.steps._sleep:sleep_elsewhere", "See `TaskContext`."
+    )
+    wait: Added[Any] = Added(
+        "taskorch.steps._waits:wait_elsewhere", "See `TaskContext`."
+    )
+    ask: Added[Any] = Added("taskorch.steps._waits:ask_elsewhere", "See `TaskContext`.")
+    child: Added[Any] = Added(
+        "taskorch.steps._waits:child_elsewhere", "See `TaskContext`."
     )
 
     def __init__(

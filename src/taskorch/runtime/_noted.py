@@ -12,18 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import attrs
 
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import TaskNoted
 from taskorch.kit.limits import NS
+from taskorch.model import TERMINAL
 from taskorch.model.ids import earlier_ids
+from taskorch.runtime._asyncio import resolve_on
 from taskorch.runtime._documents import document_of
+from taskorch.runtime._loops import Latch
 from taskorch.runtime._work import extra_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from taskorch.model import Task
     from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._work import Work
@@ -104,6 +111,10 @@ class Noted:
 
         rt.durable()
         rt.step(change, keep=True)
+
+
+def _has_ended(work: Work) -> bool:
+    return work._row.state in TERMINAL
 
 
 class Inside:
@@ -205,6 +216,67 @@ class Inside:
                 await asyncio.sleep(rest)
         finally:
             await waiting.leave_async(self._context, ())
+        self.stop_if_asked()
+
+    def begin(self, task: Task[Any]) -> Work:
+        """Submit *task*, which has an id; it has the owner of the attempt's task."""
+        owner = self._context._row.bucket.spec.owner
+        if task.owner is None and owner is not None:
+            task = attrs.evolve(task, owner=owner)
+        return self._rt.submit_tasks((task,))[0]
+
+    def begin_run(
+        self, workflow: Any, run_id: str, parameters: Mapping[str, Any]
+    ) -> tuple[Any, Callable[[str], bool]]:
+        """Begin a run of *workflow*, or find it; and what cancels a run."""
+        begun: tuple[Any, Callable[[str], bool]] = self._context._begin_run(
+            workflow, run_id, parameters
+        )
+        return begun
+
+    def at_end(self, tell: Callable[[str], object]) -> None:
+        """Call *tell* with its id once the task has ended, where receivers are told."""
+        put, item = self._rt.publisher.put, (tell, self.task_id)
+        self._rt.waiting.when(self.work, _has_ended, lambda: put([item]))
+
+    def until(self, work: Work) -> None:
+        """
+        Wait without the slot of the attempt until *work* is settled.
+
+        Raises:
+            AttemptInterrupted: The attempt is to stop.
+            WouldDeadlockError: It could never be.
+        """
+        self.stop_if_asked()
+        waiting, latch = self._rt.waiting, Latch()
+        with waiting.holding(self._context, (work._row,), latch.set):
+            # Nothing wakes it as its task is suspended.
+            while not self._context._control.why and waiting.add(work, latch.set):
+                try:
+                    latch.wait(_LOOK)
+                finally:
+                    waiting.remove(work, latch.set)
+        self.stop_if_asked()
+
+    async def until_async(self, work: Work) -> None:
+        """Do as `until` does, on the running loop."""
+        self.stop_if_asked()
+        waiting, context, targets = self._rt.waiting, self._context, (work._row,)
+        loop = asyncio.get_running_loop()
+        stopped: asyncio.Future[None] = loop.create_future()
+        wake = partial(resolve_on, loop, [stopped])
+        waiting.enter(context, targets)
+        waiting.note(context, wake)
+        settled = asyncio.ensure_future(waiting.until_settled(work))
+        try:
+            while not (context._control.why or settled.done()):
+                either = {settled, stopped}
+                first = asyncio.FIRST_COMPLETED
+                await asyncio.wait(either, timeout=_LOOK, return_when=first)
+        finally:
+            settled.cancel()
+            waiting._forget((context.task_id, context.attempt), wake)
+            await waiting.leave_async(context, targets)
         self.stop_if_asked()
 
     def _rest(self, until_ns: int) -> float:

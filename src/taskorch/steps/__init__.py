@@ -11,6 +11,7 @@ stands between the steps runs again. It is an extension: see `taskorch.runtime._
 - `_book`: the steps that an attempt asks for, and those that are kept.
 - `_calls`: who calls the functions: on threads, on a loop, in worker processes.
 - `_sleep`: `context.sleep`.
+- `_waits`: `context.wait`, `context.ask` and `context.child`.
 - `_marked`: `@step`.
 - `_manager`: `orch.steps`.
 
@@ -24,3 +25,9 @@ from taskorch.steps._marked import step as step
 from taskorch.steps._sleep import AsyncSleeper as AsyncSleeper
 from taskorch.steps._sleep import Sleeper as Sleeper
 from taskorch.steps._step import Step as Step
+from taskorch.steps._waits import AsyncChildCaller as AsyncChildCaller
+from taskorch.steps._waits import AsyncEventWaiter as AsyncEventWaiter
+from taskorch.steps._waits import AsyncPeopleAsker as AsyncPeopleAsker
+from taskorch.steps._waits import ChildCaller as ChildCaller
+from taskorch.steps._waits import EventWaiter as EventWaiter
+from taskorch.steps._waits import PeopleAsker as PeopleAsker

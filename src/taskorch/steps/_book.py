@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import suppress
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from taskorch.errors import InvalidTaskError, StepError
+from taskorch.errors import InvalidTaskError, StepError, TaskorchError
 from taskorch.model.ids import has_number
 from taskorch.runtime import Inside
 from taskorch.steps._step import Asked, KeptStep, Ran, Step, kept_of, moment_of, note_of
@@ -40,10 +41,26 @@ class _Shelf:
         self.lock = threading.RLock()
         self.kept: dict[str, KeptStep] = {}
         self.book: Book | None = None
+        #: What the task waits for: it is cancelled if the task ends before it.
+        self.waits: dict[str, Waits] | None = None
+
+    def leave(self, _: str) -> None:
+        """Leave what the task waits for, since it has ended."""
+        for wait in list((self.waits or {}).values()):
+            with suppress(TaskorchError):
+                wait.leave()
 
     def words(self) -> list[str]:
         """What an explanation says."""
         return [] if self.book is None else self.book.words()
+
+
+class Waits(Protocol):
+    """A step that waits for a task, or for a run of a workflow."""
+
+    def leave(self) -> None:
+        """Cancel that, if it has not ended: nobody waits for it any more."""
+        ...
 
 
 def book_of(context: Any) -> Book:
@@ -97,7 +114,7 @@ def folded(notes: Iterable[tuple[TaskNoted, Any]]) -> dict[str, KeptStep]:
     for fact, value in notes:
         if not fact.note:
             steps.pop(fact.key, None)
-        elif fact.key not in steps:
+        elif fact.key not in steps or not steps[fact.key].is_over:
             steps[fact.key] = kept_of(
                 fact.task_id, fact.attempt, fact.at_ns, fact.note, value
             )
@@ -122,8 +139,16 @@ def told_by(steps: list[Step], latest: tuple[str, int]) -> list[Step]:
     """*steps*, of which the *latest* attempt, of a run, has called some."""
     return [
         attrs.evolve(step, state="called")
-        if (step.task_id, step.attempt) == latest
+        if (step.task_id, step.attempt) == latest and step.state == "kept"
         else step
+        for step in steps
+    ]
+
+
+def left(steps: list[Step]) -> list[Step]:
+    """*steps* of a task that has ended: what waits is left."""
+    return [
+        attrs.evolve(step, state="left") if step.state == "running" else step
         for step in steps
     ]
 
@@ -166,7 +191,8 @@ class Book:
         """
         Ask for a step: its number, and what is kept of it, or None: it is to be called.
 
-        The last number is for `Inside.wait`, before anything is called.
+        The last number is for `Inside.wait`, before anything is called. Of a wait that
+        was begun and is not over, what is kept is its beginning.
 
         Raises:
             StepError: It cannot be asked for, or differs from what is kept.
@@ -186,7 +212,8 @@ class Book:
             kept = self._shelf.kept.get(key)
             if kept is not None:
                 self._refuse_difference(asked, kept)
-                return number, self._with_value(key, kept), seq
+                if kept.is_over:
+                    return number, self._with_value(key, kept), seq
             self._running[asked.name] = Step(
                 asked.name,
                 number,
@@ -197,7 +224,42 @@ class Book:
                 self.inside.attempt,
                 moment_of(self.inside.now()),
             )
-            return number, None, seq
+            return number, kept, seq
+
+    def begun(self, asked: Asked, number: int, child: str) -> None:
+        """Keep that a step has begun to wait for *child*."""
+        with self._shelf.lock:
+            self._note(asked, number, Ran(None, child=child), None, "")
+
+    def begin_anew(self, key: str) -> int:
+        """
+        Take back that a step waits: whoever asks for it next begins the wait anew.
+
+        The number is for `Inside.wait`.
+        """
+        with self._shelf.lock:
+            kept = self._shelf.kept.get(key)
+            if kept is not None and not kept.is_over:
+                del self._shelf.kept[key]
+                return self.inside.note(key, "")
+            return 0
+
+    def waits(self, key: str, wait: Waits) -> None:
+        """Note that the step of *key* waits."""
+        with self._shelf.lock:
+            shelf = self._shelf
+            if shelf.waits is None:
+                shelf.waits = {}
+                self.inside.at_end(shelf.leave)
+            shelf.waits[key] = wait
+
+    def waits_for(self, key: str) -> Waits:
+        """The step of *key*, which waits."""
+        return (self._shelf.waits or {})[key]
+
+    def waited(self, key: str) -> None:
+        """Note that the wait of the step of *key* is over."""
+        (self._shelf.waits or {}).pop(key, None)
 
     def returned(
         self, asked: Asked, number: int, ran: Ran, value: Any
@@ -215,7 +277,7 @@ class Book:
         with self._shelf.lock:
             self._running.pop(asked.name, None)
             first = self._newest.get(key)
-            if first is not None:
+            if first is not None and first.is_over:
                 return self._with_value(key, first), 0
             try:
                 return None, self._note(asked, number, ran, value, "")
@@ -245,8 +307,9 @@ class Book:
         self._running.pop(asked.name, None)
 
     def under_way(self) -> list[Step]:
-        """The steps that are being called."""
-        return [*self._running.values()]
+        """The steps that are being called; of a wait, it is kept that it has begun."""
+        kept = self._shelf.kept
+        return [step for step in [*self._running.values()] if step.key not in kept]
 
     def words(self) -> list[str]:
         """What an explanation says: the latest steps."""

@@ -8,9 +8,9 @@ from taskorch.errors import InvalidTransitionError, StepError
 from taskorch.kit.verbs import verb
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
-from taskorch.model import TaskState
+from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime import Noted
-from taskorch.steps._book import NAME, drop, steps_of
+from taskorch.steps._book import NAME, drop, left, steps_of
 
 if TYPE_CHECKING:
     from taskorch.steps._step import Step
@@ -52,7 +52,8 @@ class Steps:
         """
         status = self._orch.get_task_status(task_id)
         run_id: str = status.task_id
-        return steps_of(self._noted, run_id, status.attempts)
+        steps = steps_of(self._noted, run_id, status.attempts)
+        return left(steps) if status.state in TERMINAL else steps
 
     @verb(
         "Drop what is kept of the steps of a task: they are called again.",

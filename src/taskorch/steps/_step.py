@@ -22,8 +22,9 @@ from taskorch.kit.limits import MAX_ID_LENGTH, NS
 from taskorch.kit.plain import plain
 from taskorch.kit.visible import masked, said, show
 
-#: Where its result is from: an earlier attempt, the latest one; or it has none yet.
-StepState: TypeAlias = Literal["kept", "called", "running"]
+#: Where its result is from: an earlier attempt, the latest one; or it has none yet, or
+#: will have none, as its task has ended.
+StepState: TypeAlias = Literal["kept", "called", "running", "left"]
 
 #: What stands in the place of a function where a step is a sleep.
 SLEEP: Final = "context.sleep"
@@ -41,10 +42,11 @@ class Step:
         name: Its name.
         number: How often the name had been asked for in the attempt, this time
             included.
-        function: The function that it calls; `context.sleep` of a sleep.
+        function: The function that it calls; of a sleep or a wait, the method of the
+            context.
         arguments: What the function was given, for people.
         state: `kept` if an earlier attempt has called it, `called` if the latest one
-            has, `running` while that does.
+            has, `running` while that does; `left` if its task has ended meanwhile.
         task_id: The run of the task in which it was called.
         attempt: The number of the attempt that has called it.
         began: When that began, in UTC.
@@ -52,6 +54,7 @@ class Step:
             long it is.
         tries: How often the function was called.
         error: What it raised, as in `ValueError: …`; "" if it returned.
+        child: The id of the task or of the run that it waits for; "" of others.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Step:
     seconds: float | None = None
     tries: int = 1
     error: str = ""
+    child: str = ""
 
     @property
     def key(self) -> str:
@@ -83,8 +87,10 @@ class Step:
         took = "" if self.seconds is None else f" in {self.seconds:.3g} s"
         tries = f", {self.tries} tries" if self.tries > 1 else ""
         how = f"raised {self.error}" if self.error else "done"
-        if self.state == "running":
-            return f"{which}: runs since {self.began:%H:%M:%S}"
+        if self.seconds is None:
+            does = f"waits for {self.child}" if self.child else "runs"
+            end = ", which its task has left" if self.state == "left" else ""
+            return f"{which}: {does} since {self.began:%H:%M:%S}{end}"
         where = "called" if self.state == "called" else f"kept from {self._source}"
         if self.function == SLEEP:
             until = self.began + timedelta(seconds=self.seconds or 0)
@@ -106,10 +112,11 @@ class Asked(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """How the call of a step went: its seconds, and its tries."""
+    """How a step went: its seconds, None if it waits; its tries; whom it waits for."""
 
-    seconds: float
-    tries: int
+    seconds: float | None
+    tries: int = 1
+    child: str = ""
 
 
 def asked_for(
@@ -132,11 +139,16 @@ def asked_for(
     named = ", ".join(
         [*map(show, args), *(f"{key}={show(value)}" for key, value in kwargs.items())]
     )
-    texts = [_text(value) for value in (*args, *kwargs, *kwargs.values())]
-    digest = blake2b("\n".join(texts).encode(), digest_size=_DIGEST).hexdigest()
+    digest = digest_of(*args, *kwargs, *kwargs.values())
     if len(named) > _MAX_ARGUMENTS:
         named = f"{named[:_MAX_ARGUMENTS]}…"
     return Asked(str(name), name_of(function), f"({named})", digest)
+
+
+def digest_of(*values: Any) -> str:
+    """What tells these arguments from others."""
+    texts = "\n".join(map(_text, values))
+    return blake2b(texts.encode(), digest_size=_DIGEST).hexdigest()
 
 
 def check_name(name: Any) -> None:
@@ -173,12 +185,17 @@ def _text(value: Any) -> str:
 
 
 class KeptStep(NamedTuple):
-    """A step whose end is kept."""
+    """A step whose end is kept, or of a wait its beginning."""
 
     step: Step
     digest: str
     #: What it returned, or the document of what it raised.
     value: Any
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its end is kept."""
+        return self.step.seconds is not None
 
 
 def moment_of(at_ns: int) -> datetime:
@@ -188,29 +205,30 @@ def moment_of(at_ns: int) -> datetime:
 
 def note_of(asked: Asked, number: int, ran: Ran, error: str) -> str:
     """The note of a step."""
-    return json.dumps(
-        {
-            "name": asked.name,
-            "number": number,
-            "function": asked.function,
-            "arguments": asked.arguments,
-            "digest": asked.digest,
-            "seconds": round(ran.seconds, 6),
-            "tries": ran.tries,
-            "error": error,
-        },
-        separators=(",", ":"),
-    )
+    fields = {
+        "name": asked.name,
+        "number": number,
+        "function": asked.function,
+        "arguments": asked.arguments,
+        "digest": asked.digest,
+        "seconds": None if ran.seconds is None else round(ran.seconds, 6),
+        "tries": ran.tries,
+        "error": error,
+    }
+    if ran.child:
+        fields["child"] = ran.child
+    return json.dumps(fields, separators=(",", ":"))
 
 
 def kept_of(task_id: str, attempt: int, at_ns: int, note: str, value: Any) -> KeptStep:
     """The step that a note says, which was made at a time."""
     fields = json.loads(note)
     digest = fields.pop("digest")
-    # A sleep is kept as it begins.
-    took = 0 if fields["function"] == SLEEP else fields["seconds"]
+    # A sleep is kept as it begins; so is a wait, and again as it is over.
+    took = 0 if fields["function"] == SLEEP else fields["seconds"] or 0
     began = moment_of(at_ns - round(took * NS))
-    step = Step(**fields, state="kept", task_id=task_id, attempt=attempt, began=began)
+    state: StepState = "running" if fields["seconds"] is None else "kept"
+    step = Step(**fields, state=state, task_id=task_id, attempt=attempt, began=began)
     return KeptStep(step, digest, value)
 
 

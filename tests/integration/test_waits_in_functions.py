@@ -1,0 +1,362 @@
+"""`context.wait`, `context.ask`, `context.child`: known by name, kept over a restart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch import (
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+    TaskTimeoutError,
+    Workflow,
+    current_context,
+    workflow,
+)
+from taskorch.errors import InvalidTaskError, StepError, TaskCancelledError
+from taskorch.workflows import current_workflow
+
+AGAIN = RetryPolicy(3, base=0.001)
+#: What the functions below have done, in this process.
+DONE: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_done():
+    DONE.clear()
+
+
+@pytest.fixture(params=["memory", "journal"])
+def settings(request, tmp_path):
+    """An orchestrator in memory, and one with a journal."""
+    return {} if request.param == "memory" else {"journal": tmp_path / "runs.db"}
+
+
+def once(what):
+    """Fail the attempt that comes here first."""
+    DONE.append(what)
+    if DONE.count(what) == 1:
+        raise ValueError(what)
+
+
+def pack(order):
+    DONE.append(f"packed {order}")
+    return f"box of {order}"
+
+
+@workflow
+def delivery(order: str = "A"):
+    current_workflow().task(pack, order, id="pack")
+
+
+def sell(order):
+    context = current_context()
+    paid = context.wait(f"paid {order}", timeout=PATIENCE)
+    answer = context.ask("Ship?")
+    box = context.child("pack", pack, order)
+    once("sell")
+    return [paid, answer.choice, box]
+
+
+async def sell_on_loop(order):
+    context = current_context()
+    paid = await context.aio.wait(f"paid {order}", timeout=PATIENCE)
+    answer = await context.aio.ask("Ship?")
+    box = await context.aio.child("pack", pack, order)
+    once("sell")
+    return [paid, answer.choice, box]
+
+
+def waits_for(orch, child, task_id="x"):
+    return any(f"waits for {child}" in str(each) for each in orch.steps.of(task_id))
+
+
+def answer(orch):
+    eventually(lambda: [each.id for each in orch.questions()] == ["x.ask"])
+    orch.answer("x.ask", "approve", by="ada")
+
+
+@pytest.mark.parametrize("function", [sell, sell_on_loop])
+def test_what_was_waited_for_is_not_waited_for_again(settings, function):
+    with TaskOrchestrator(max_workers=1, **settings) as orch:
+        handle = orch.submit_task(Task.call(function, "A", id="x", retry=AGAIN))
+        eventually(
+            lambda: any(s.function == "context.wait" for s in orch.steps.of("x"))
+        )
+        # The slot is free, though there is but one.
+        assert orch.submit(int).result(PATIENCE) == 0
+        orch.emit("paid A", {"by": "card"}, keep=PATIENCE)
+        answer(orch)
+        assert handle.result(PATIENCE) == [{"by": "card"}, "approve", "box of A"]
+        assert DONE == ["packed A", "sell", "sell"]
+        steps = orch.steps.of("x")
+        assert [each.key for each in steps] == ["paid A#1", "ask#1", "pack#1"]
+        assert {each.state for each in steps} == {"kept"}
+        assert [each.child for each in steps[1:]] == ["x.ask", "x.pack"]
+
+
+@pytest.mark.parametrize("function", [sell, sell_on_loop])
+def test_the_next_life_waits_for_the_same(tmp_path, function):
+    journal = tmp_path / "runs.db"
+    first = TaskOrchestrator(journal=journal)
+    first.start()
+    first.submit_task(Task.call(function, "A", id="x", retry=AGAIN))
+    first.emit("paid A", 5, keep=PATIENCE)
+    eventually(lambda: waits_for(first, "x.ask"))
+    first.stop(drain=False, timeout=PATIENCE)
+    with TaskOrchestrator(journal=journal) as orch:
+        answer(orch)
+        assert orch.handle("x").result(PATIENCE) == [5, "approve", "box of A"]
+    assert DONE == ["packed A", "sell", "sell"]
+
+
+LIFE = """
+    import os, signal, sys
+    from pathlib import Path
+    from taskorch import Task, TaskOrchestrator, current_context
+
+    journal, kill_at = sys.argv[1], int(sys.argv[2])
+    ledger = Path(journal).with_name("ledger")
+
+    def did(what):
+        with ledger.open("a") as file:
+            file.write(what + "\\n")
+        global kill_at
+        kill_at -= 1
+        if not kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return what
+
+    def pack():
+        return did("packed")
+
+    def sell():
+        context = current_context()
+        context.step("begin", did, "begin")
+        did("between 1")
+        context.wait("paid", timeout=60)
+        did("between 2")
+        context.ask("Ship?", due=60)
+        did("between 3")
+        context.child("pack", pack)
+        did("between 4")
+        context.step("end", did, "end")
+
+    def main():
+        with TaskOrchestrator(journal=journal) as orch:
+            task = Task.call(sell, id="x", idempotency_key="x")
+            handle = orch.submit_task(task)
+            if not any(each.name == "paid" and each.state != "running"
+                       for each in orch.steps.of("x")):
+                orch.emit("paid", 1, keep=60)
+            while not handle.done():
+                for each in orch.questions():
+                    each.answer("approve", by="ada")
+            handle.result(60)
+            names = [getattr(fact, "task_id", "") for fact in orch.journal.facts()
+                     if type(fact).__name__ == "TaskSubmitted"]
+            print(*sorted(names))
+
+    if __name__ == "__main__":
+        main()
+"""
+
+
+@pytest.mark.parametrize("kill_at", range(1, 8))
+def test_killed_between_any_two_nothing_is_done_again(tmp_path, kill_at):
+    """A process is killed at each line of the function; the next one goes on."""
+    program, journal = tmp_path / "life.py", tmp_path / "journal" / "runs.db"
+    journal.parent.mkdir()
+    program.write_text(textwrap.dedent(LIFE), "utf-8")
+
+    def live(at):
+        command = [sys.executable, str(program), str(journal), str(at)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
+        )
+
+    assert live(kill_at).returncode == -9
+    ended = live(0)
+    assert ended.returncode == 0, ended.stderr
+    # None was made twice, whichever attempt has made it.
+    names = [name[:6] for name in ended.stdout.split()]
+    assert names == ["x", "x.ask", "x.pack", "x.paid"] or names[1:] == [
+        "x.ask-",
+        "x.pack",
+        "x.paid",
+    ]
+    lines = (journal.parent / "ledger").read_text().splitlines()
+    killed_in = lines[kill_at - 1]
+    effects = [line for line in lines if not line.startswith("between")]
+    twice = {each for each in effects if effects.count(each) > 1}
+    assert twice <= {killed_in}
+    assert {*effects} == {"begin", "packed", "end"}
+
+
+def test_a_workflow_is_a_child_too(settings):
+    def job():
+        context = current_context()
+        results = context.child("deliver", delivery, order="B")
+        flow = Workflow("plain")
+        flow.task(pack, "C", id="pack")
+        results = [results, context.child("plain", flow)]
+        once("job")
+        return results
+
+    FUNCTIONS["job"] = job
+    with TaskOrchestrator(**settings) as orch:
+        handle = orch.submit_task(Task.call(do, "job", id="x", retry=AGAIN))
+        assert handle.result(PATIENCE) == [{"pack": "box of B"}, {"pack": "box of C"}]
+        assert DONE == ["packed B", "packed C", "job", "job"]
+        assert [each.child for each in orch.steps.of("x")] == ["x.deliver", "x.plain"]
+
+
+FUNCTIONS = {}
+
+
+def do(name):
+    return FUNCTIONS[name]()
+
+
+def run(orch, job, **options):
+    FUNCTIONS["job"] = job
+    task = Task.call(do, "job", **{"id": "x", "retry": AGAIN, **options})
+    return orch.submit_task(task).result(PATIENCE)
+
+
+def test_a_wait_whose_failure_was_told_begins_anew_unless_the_function_went_on(
+    settings,
+):
+    def again():
+        return current_context().wait("never", timeout=0.01)
+
+    def goes_on():
+        context = current_context()
+        try:
+            context.wait("never", timeout=0.01)
+        except TaskTimeoutError:
+            context.step("instead", DONE.append, "instead")
+        once("job")
+        return [str(each) for each in orch.steps.of("y")]
+
+    with TaskOrchestrator(**settings) as orch:
+        with pytest.raises(TaskTimeoutError):
+            run(
+                orch,
+                again,
+                retry=RetryPolicy(3, base=0.001, retry_on=(TaskTimeoutError,)),
+            )
+        waits = [s for s in orch.tasks() if s.task_id.startswith("x.never")]
+        assert len(waits) == 3
+        first, second = run(orch, goes_on, id="y")
+        assert "raised TaskTimeoutError" in first
+        assert second.startswith("instead: done")
+        assert DONE == ["instead", "job", "job"]
+
+
+def test_a_task_that_ends_leaves_what_it_waits_for(settings):
+    def job():
+        current_context().wait("never")
+
+    FUNCTIONS["job"] = job
+    with TaskOrchestrator(**settings) as orch:
+        handle = orch.submit_task(Task.call(do, "job", id="x"))
+        eventually(lambda: waits_for(orch, "x.never"))
+        assert "waits for x.never" in str(orch.explain("x"))
+        handle.cancel()
+        with pytest.raises(TaskCancelledError):
+            handle.result(PATIENCE)
+        state = lambda: str(orch.get_task_status("x.never").state)  # noqa: E731
+        eventually(lambda: state() == "cancelled")
+        assert "which its task has left" in str(orch.steps.of("x")[0])
+        # The next run waits anew.
+        again = orch.rerun_task("x")
+        eventually(lambda: orch.steps.of("x")[0].state == "running")
+        orch.emit("never", keep=PATIENCE)
+        again.result(PATIENCE)
+
+
+def test_a_suspended_task_waits_on_once_it_is_resumed(settings):
+    def job():
+        return current_context().wait("go")
+
+    FUNCTIONS["job"] = job
+    with TaskOrchestrator(**settings) as orch:
+        handle = orch.submit_task(Task.call(do, "job", id="x"))
+        eventually(lambda: waits_for(orch, "x.go"))
+        orch.suspend_task("x")
+        eventually(lambda: str(orch.get_task_status("x").state) == "suspended")
+        orch.emit("go", 7, keep=PATIENCE)
+        orch.resume_task("x")
+        assert handle.result(PATIENCE) == 7
+
+
+def in_process():
+    context = current_context()
+    return [
+        context.wait("go", default=3, timeout=0.01),
+        context.child("pow", pow, 2, 5),
+    ]
+
+
+def test_a_worker_process_waits_as_well(settings):
+    with TaskOrchestrator(**settings) as orch:
+        task = Task.call(in_process, id="x", executor="process")
+        assert orch.submit_task(task).result(PATIENCE) == [3, 32]
+        assert [each.key for each in orch.steps.of("x")] == ["go#1", "pow#1"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (("wait", "a"), ("wait", "b"), r"\('a', .*\('b', "),
+        (("ask", "Ship?"), ("ask", "Sell?"), r"Ship\?.*Sell\?"),
+        (("child", int), ("child", float), "called with"),
+        (
+            ("wait", "a"),
+            ("ask", "Ship?"),
+            "context.wait, and is now to call context.ask",
+        ),
+    ],
+)
+def test_another_wait_under_a_kept_name_is_refused(settings, first, second, says):
+    def job():
+        context = current_context()
+        kind, what = first if context.attempt == 1 else second
+        if kind == "child":
+            context.child("n", what)
+        elif kind == "ask":
+            context.ask(what, name="n", due=0.01, default="approve")
+        else:
+            context.wait(what, name="n", timeout=0.01, default=None)
+        raise ValueError(context.attempt)
+
+    with TaskOrchestrator(**settings) as orch, pytest.raises(StepError, match=says):
+        run(orch, job)
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda c: c.wait(None, timeout=1, default=1), "waits for an event"),
+        (lambda c: c.child("n", 5), "no task, no workflow"),
+        (lambda c: c.child("n", Task.call(int, id="mine")), "has no id"),
+        (lambda c: c.child("n", Task.call(int), 5), "its arguments already"),
+        (lambda c: c.child("n", delivery, 5), "by name"),
+        (lambda c: c.step("outer", lambda: c.wait("go")), "inside step 'outer'"),
+        (lambda c: c.ask("Ship?", name=""), "the name of a step"),
+    ],
+)
+def test_what_is_no_wait_is_refused(ask, says):
+    with TaskOrchestrator() as orch, pytest.raises(StepError, match=says):
+        run(orch, lambda: ask(current_context()))
+
+
+def test_rules_that_make_no_sense_are_refused():
+    with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError, match="quorum"):
+        run(orch, lambda: current_context().ask("Ship?", quorum=0))
