@@ -787,7 +787,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
     if committer is not None and (value is not None or error is not None):
         document, error = document_of_end(committer.document, row.id, value, error)
     weight = rt.weights.weigh(work, value, error)
-    first = following = launch = told = None
+    first = following = launch = settled = None
     if not lock.acquire(blocking=False):
         _acquire(lock)
     try:
@@ -815,7 +815,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
             detach_control(work, attempt)
         if row.state in TERMINAL:
             if work._waiters is not None and committer is None:
-                told = work
+                settled = work
             if weight:
                 rt.weights.note(row, weight)
                 if committer is None:
@@ -846,9 +846,9 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
                 following = _first(rt, launch)
             if following is None:
                 _rest(rt, worker)
-        if told is not None:
+        if settled is not None:
             # At last: until the lock and the GIL are free, they could only wait on.
-            rt.wake(told)
+            rt.wake(settled)
     finally:
         lock.release()
     try:
@@ -857,7 +857,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         return following
     finally:
         # The frames of an error lead to this one: it keeps no task alive.
-        del starts, following, launch, told, error
+        del starts, following, launch, settled, error
 
 
 def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:

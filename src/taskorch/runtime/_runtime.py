@@ -388,9 +388,9 @@ class Runtime(TaskEngine):
 
     # The journal.
     open: Final = _opening.open_journal
-    durable = _opening.durable
+    durable: ClassVar[Callable[..., Committer | None]] = _opening.durable
     look_up: Final = _opening.look_up
-    recall = _opening.recall
+    recall: ClassVar[Callable[..., None]] = _opening.recall
     add_agent: Final = _opening.add_agent
 
     # What else comes in.
@@ -398,8 +398,8 @@ class Runtime(TaskEngine):
 
     # The end.
     halt: Final = _end.halt
-    is_left = _end.is_left
-    refuse_new = _end.refuse_new
+    is_left: ClassVar[Callable[..., bool]] = _end.is_left
+    refuse_new: ClassVar[Callable[..., None]] = _end.refuse_new
 
     def __init__(  # noqa: PLR0915 - all that there is
         self,

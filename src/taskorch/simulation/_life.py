@@ -223,15 +223,16 @@ class Life(Hosting):
         self.submitted_at: dict[str, int] = {}
 
         # As a runtime:
-        self.executors = dict.fromkeys(
+        self.executors: Mapping[str, AttemptExecutor[Any]] = dict.fromkeys(
             ("thread", "asyncio", "program", "process"), self.in_process
         )
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
-        self.committer = None
-        self.governor = None
-        self.spans = None
-        self.rerun_failed = False
+        # There is nothing of these kinds in a simulation.
+        self.committer: Any = None
+        self.governor: Any = None
+        self.spans: Any = None
+        self.rerun_failed: bool = False
         self.opened_at: int = -1
         self.committed: int = 0
         self.folding: Folding = Folding(self)

@@ -42,7 +42,7 @@ class _Shelf:
         self.kept: dict[str, KeptStep] = {}
         self.book: Book | None = None
         #: What the task waits for: it is cancelled if the task ends before it.
-        self.waits: dict[str, Waits] | None = None
+        self.waits: dict[str, StepWait] | None = None
 
     def leave(self, _: str) -> None:
         """Leave what the task waits for, since it has ended."""
@@ -55,7 +55,7 @@ class _Shelf:
         return [] if self.book is None else self.book.words()
 
 
-class Waits(Protocol):
+class StepWait(Protocol):
     """A step that waits for a task, or for a run of a workflow."""
 
     def leave(self) -> None:
@@ -244,7 +244,7 @@ class Book:
                 return self.inside.note(key, "")
             return 0
 
-    def waits(self, key: str, wait: Waits) -> None:
+    def waits(self, key: str, wait: StepWait) -> None:
         """Note that the step of *key* waits."""
         with self._shelf.lock:
             shelf = self._shelf
@@ -253,7 +253,7 @@ class Book:
                 self.inside.at_end(shelf.leave)
             shelf.waits[key] = wait
 
-    def waits_for(self, key: str) -> Waits:
+    def waits_for(self, key: str) -> StepWait:
         """The step of *key*, which waits."""
         return (self._shelf.waits or {})[key]
 

@@ -80,7 +80,7 @@ class EventWaiter:
         """
         Wait until `orch.emit(event, payload)`; return the payload.
 
-        Meanwhile the attempt has choices its slot back. It keeps its resources, and its
+        Meanwhile the attempt gives its slot back. It keeps its resources, and its
         timeout goes on.
 
         Args:
