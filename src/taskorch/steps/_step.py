@@ -140,9 +140,12 @@ def asked_for(
         [*map(show, args), *(f"{key}={show(value)}" for key, value in kwargs.items())]
     )
     digest = digest_of(*args, *kwargs, *kwargs.values())
-    if len(named) > _MAX_ARGUMENTS:
-        named = f"{named[:_MAX_ARGUMENTS]}…"
-    return Asked(str(name), name_of(function), f"({named})", digest)
+    return Asked(str(name), name_of(function), shown_arguments(named), digest)
+
+
+def shown_arguments(text: str) -> str:
+    """The *text* of arguments in parentheses, cut where it is too long for people."""
+    return f"({text[:_MAX_ARGUMENTS]}{'…' * (len(text) > _MAX_ARGUMENTS)})"
 
 
 def digest_of(*values: Any) -> str:

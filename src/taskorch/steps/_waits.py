@@ -24,7 +24,7 @@ import attrs
 from taskorch.errors import StepError
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
-from taskorch.model import Answer, Task
+from taskorch.model import TERMINAL, Answer, Task, TaskState
 from taskorch.runtime import ask_at_home
 from taskorch.steps._book import Book, Strand, book_of
 from taskorch.steps._calls import refuse_inside
@@ -37,18 +37,16 @@ from taskorch.steps._step import (
     document_of_error,
     error_of,
     name_of,
+    shown_arguments,
 )
 
 #: Seconds between two looks of a worker process, at first, and at the most.
 _LOOK: Final = 0.05
 _LONGEST_LOOK: Final = 1.0
-#: States in which a run of a workflow has ended.
-_ENDED: Final = ("completed", "failed", "cancelled")
 #: An id that says which task and which step it is of: the step has no full stop.
 _PLAIN: Final = re.compile(r"\w[\w.-]{0,99}\.\w(?:[\w-]{0,80}\w)?", re.ASCII)
 _UNSAFE: Final = re.compile(r"[^\w.-]+", re.ASCII)
 _MAX_STEM: Final = 100
-_MAX_SHOWN: Final = 200
 
 
 #: Stands for no default.
@@ -170,8 +168,8 @@ class PeopleAsker:
             TaskTimeoutError: The time is over.
             AttemptInterrupted: The attempt is to stop. Let it pass.
         """
-        choices = {key: value for key, value in locals().items() if key != "self"}
-        return cast("Answer", _outcome(self._context, _question(**choices)))
+        arguments = {key: value for key, value in locals().items() if key != "self"}
+        return cast("Answer", _outcome(self._context, _question(**arguments)))
 
 
 class AsyncPeopleAsker:
@@ -197,8 +195,8 @@ class AsyncPeopleAsker:
         details: Any = None,
     ) -> Answer:
         """See `PeopleAsker.__call__`."""
-        choices = {key: value for key, value in locals().items() if key != "self"}
-        wanted = _question(**choices)
+        arguments = {key: value for key, value in locals().items() if key != "self"}
+        wanted = _question(**arguments)
         return cast("Answer", await _outcome_async(self._context, wanted))
 
 
@@ -247,15 +245,14 @@ class AsyncChildCaller:
 def _asked(name: Any, method: str, shown: str, *values: Any) -> Asked:
     check_name(name)
     refuse_inside(name)
-    if len(shown) > _MAX_SHOWN:
-        shown = f"{shown[:_MAX_SHOWN]}…"
-    return Asked(str(name), f"context.{method}", f"({shown})", digest_of(*values))
+    arguments = shown_arguments(shown)
+    return Asked(str(name), f"context.{method}", arguments, digest_of(*values))
 
 
 def _event(event: Any, timeout: Any, default: Any, name: Any) -> WaitAsked:
     has_default = default is not _RAISE
-    choices = {"default": default} if has_default else {}
-    task = Task.wait_for(event, timeout=timeout, **choices)
+    options = {"default": default} if has_default else {}
+    task = Task.wait_for(event, timeout=timeout, **options)
     if event is None:
         msg = "context.wait waits for an event, and None is none"
         raise StepError(msg, hint="context.sleep(seconds) waits for a time")
@@ -279,34 +276,34 @@ def _question(name: Any, text: str, **rules: Any) -> WaitAsked:
 
 
 def _child(
-    name: Any, work: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    name: Any, child: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> WaitAsked:
     from taskorch.workflows import Workflow, WorkflowFunction  # noqa: PLC0415 - by few
 
-    if isinstance(work, Workflow | WorkflowFunction):
+    if isinstance(child, Workflow | WorkflowFunction):
         if args:
             msg = f"step {name!r}: the parameters of a workflow are given by name"
             raise StepError(msg)
-        title = work.name if isinstance(work, Workflow) else name_of(work)
+        title = child.name if isinstance(child, Workflow) else name_of(child)
         shown = ", ".join(f"{key}={show(value)}" for key, value in kwargs.items())
         asked = _asked(name, "child", f"{title}{shown and ', '}{shown}", title, kwargs)
-        return WaitAsked(asked, work, kwargs)
-    if not isinstance(work, Task):
-        if not callable(work):
-            msg = f"step {name!r} is to run {show(work)}, which is no task, no "
+        return WaitAsked(asked, child, kwargs)
+    if not isinstance(child, Task):
+        if not callable(child):
+            msg = f"step {name!r} is to run {show(child)}, which is no task, no "
             msg += "workflow and no function"
             raise StepError(msg)
-        work = Task.call(work, *args, kwargs=kwargs or None)
+        child = Task.call(child, *args, kwargs=kwargs or None)
     elif args or kwargs:
         msg = f"step {name!r}: a task has its arguments already"
         raise StepError(
             msg, hint="Task.call(function, argument), or the function alone"
         )
-    if work.id is not None or work.idempotency_key is not None:
+    if child.id is not None or child.idempotency_key is not None:
         msg = f"step {name!r}: the task of a step has no id and no idempotency key"
         raise StepError(msg, hint="leave it out: the name of the step says which it is")
-    asked = _asked(name, "child", work.type, work.type, work.payload)
-    return WaitAsked(asked, work)
+    asked = _asked(name, "child", child.type, child.type, child.payload)
+    return WaitAsked(asked, child)
 
 
 def _id_of(book: Book, asked: Asked, number: int) -> str:
@@ -363,10 +360,10 @@ class _RunAwaited:
         return [*self.handle.handles.values()]
 
     def is_over(self) -> bool:
-        return self.handle.status().state in _ENDED
+        return self.handle.status().state in TERMINAL
 
     def has_completed(self) -> bool:
-        return cast("bool", self.handle.status().state == "completed")
+        return self.handle.status().state is TaskState.COMPLETED
 
     def result(self) -> Any:
         return self.handle.result()
@@ -558,9 +555,8 @@ def begin_at_home(context: Any, told: tuple[WaitAsked, Strand]) -> tuple[str, _O
     _, opened, kept = _open(context, wanted, strand)
     if opened is not None:
         return opened.key, None
-    ended_step = cast("KeptStep", kept)
-    error = error_of(ended_step) if ended_step.step.error else None
-    return "", (ended_step.value, error)
+    over = cast("KeptStep", kept)
+    return "", (over.value, error_of(over) if over.step.error else None)
 
 
 def look_at_home(context: Any, told: tuple[str, Strand]) -> _Outcome:
