@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import PATIENCE, Hold
 from tests.pids import is_alive
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, TaskState
@@ -326,6 +326,25 @@ def test_a_worker_is_provided_by_its_memory_and_cores(orch):
     assert provide(["test"], {"memory_mb": 512, "cpu": 1}).id == "small-1"
     with pytest.raises(InvalidTaskError, match="memory_mb"):
         provide(["test"], {"memory_mb": -1})
+
+
+def test_a_worker_whose_memory_is_in_use_has_only_the_rest_of_it(orch):
+    gate = Hold()
+
+    def work(task, context):
+        gate()
+
+    room = {"memory_mb": 512}
+    orch.agents.template("small", capabilities=["test"], handler=work, capacity=room)
+    provide = orch.agents.provision_new_agent
+    assert provide(["test"], {"memory_mb": 512}).id == "small-1"
+    holder = Task("t", requires=["test"], resources={"memory_mb": 300})
+    handle = orch.submit_task(holder)
+    gate.wait()
+    assert provide(["test"], {"memory_mb": 212}).id == "small-1"
+    assert provide(["test"], {"memory_mb": 213}).id == "small-2"
+    gate.release()
+    handle.result(PATIENCE)
 
 
 @pytest.mark.parametrize(

@@ -433,7 +433,6 @@ def _open(
             if kept.step.task_id != book.inside.task_id and not wait.has_completed():
                 # The run of the task that waited for it has left it.
                 wait.leave()
-                book.begin_anew(kept.step.key)
                 wait, began_ns = None, book.inside.now()
         if wait is None:
             child = _id_of(book, asked, number)
