@@ -268,11 +268,11 @@ def test_what_waits_until_its_start_is_kept_is_not_missing(tmp_path):
         orch.submit_task(Task("x", id="t"))
         with rt.lock:
             row = rt.kernel.tasks["t"]
-            rt.committer.held[row, row.attempt] = None
+            rt.committer.held_back.attempts[row, row.attempt] = None
             seen = rt.kernel.agents["far"].seen[row]
         assert orch.agents.beat("far", ()) == []
         with rt.lock:
-            rt.committer.held.clear()
+            rt.committer.held_back.attempts.clear()
             assert rt.kernel.agents["far"].seen[row] > seen
         orch.stop(drain=False, timeout=0)
 

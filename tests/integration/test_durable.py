@@ -87,7 +87,7 @@ def fixture_folded(
 ) -> None:
     """The next life begins with the snapshot of the last, or reads all facts."""
     if request.param == "facts":
-        monkeypatch.setattr(_committer.Committer, "_save_last", lambda _: None)
+        monkeypatch.setattr(_committer.Snapshots, "save_last", lambda *_: None)
 
 
 FOLDED = pytest.mark.usefixtures("folded")

@@ -118,7 +118,7 @@ def test_a_snapshot_does_not_lose_it(tmp_path):
     with TaskOrchestrator(journal=path) as orch:
         give_up_the_first(orch, Task.call(work, "precious"))
         committer = orch._rt.committer
-        committer.snapshot_at = -(10**9)
+        committer.snapshots.at = -(10**9)
         orch.submit(int).result(PATIENCE)
     with closing(sqlite3.connect(path)) as db:
         ((saved,),) = db.execute("SELECT count(*) FROM snapshots").fetchall()

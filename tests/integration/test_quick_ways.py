@@ -211,7 +211,11 @@ class Side:
             due = kernel.timers and kernel.timers[0][0] <= self.now
             calm = not due and not kernel.starts
             if rt.committer is not None:
-                calm = calm and rt.committer.is_idle() and not rt.committer.held
+                calm = (
+                    calm
+                    and rt.committer.is_idle()
+                    and not rt.committer.held_back.attempts
+                )
             # What was given up runs on, with its slot or without.
             leaked = kernel.leaked.values()
             working = kernel.running + sum(1 - leak.slots for leak in leaked)

@@ -64,7 +64,7 @@ def fixture_path(tmp_path: Path) -> Path:
 def fixture_keep(request: Any, monkeypatch: pytest.MonkeyPatch) -> int:
     """The next life has what ended from the snapshot, all facts, or the journal only."""
     if request.param == "facts":
-        monkeypatch.setattr(_committer.Committer, "_save_last", lambda _: None)
+        monkeypatch.setattr(_committer.Snapshots, "save_last", lambda *_: None)
     return 0 if request.param == "journal" else 100
 
 

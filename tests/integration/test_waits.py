@@ -245,7 +245,7 @@ def fixture_path(
 ) -> Path:
     """A journal; the next life begins with a snapshot, or reads all facts."""
     if request.param == "facts":
-        monkeypatch.setattr(_committer.Committer, "_save_last", lambda _: None)
+        monkeypatch.setattr(_committer.Snapshots, "save_last", lambda *_: None)
     return tmp_path / "runs.db"
 
 

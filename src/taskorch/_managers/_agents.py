@@ -809,12 +809,9 @@ def _check_place(
 
 def _kept_here(rt: Runtime, name: str) -> _Attempts:
     """Attempts that an agent cannot know of: their start is not kept yet, or mended."""
-    held = [] if rt.committer is None else [*rt.committer.held]
+    held = [] if rt.committer is None else rt.committer.held_back.on(name)
     if rt.strategies is not None:
-        mending = list(rt.strategies.mending.items())
-        held += [(row, number) for (_, number), row in mending]
-    return [
-        (row.id, number)
-        for row, number in held
-        if row.agent is not None and row.agent.name == name
-    ]
+        for (task_id, number), row in list(rt.strategies.mending.items()):
+            if row.agent is not None and row.agent.name == name:
+                held.append((task_id, number))
+    return held

@@ -176,7 +176,7 @@ def _acts_by_name(
         runtime.refuse_submission()
         if not _ALLOWED["rerun"](row):
             return False
-        runtime.submission.rerun(row.id, now, anew=True)
+        runtime.succession.rerun(row.id, now, anew=True)
         return True
 
     return {

@@ -901,7 +901,7 @@ class WorkflowManager:
             for work in part:
                 is_latest = rt.directory.reruns.is_latest(work._row.id)
                 if is_latest and work._row.state in TERMINAL and not is_gone(work._row):
-                    new = rt.submission.rerun(work._row.id, now)
+                    new = rt.succession.rerun(work._row.id, now)
                     rt.kernel.cancel(new._row, now, GONE)
 
         for part in slices(gone):
@@ -947,9 +947,9 @@ class WorkflowManager:
                 # Another thread may have been faster.
                 if not (is_due and rt.directory.reruns.is_latest(task_id)):
                     continue
-                new = rt.submission.rerun(task_id, now, live=True)
+                new = rt.succession.rerun(task_id, now, live=True)
                 run._works[name] = cast("TaskHandle[Any]", new)
-                rt.submission.give_up(old, new, now)
+                rt.succession.give_up(old, new, now)
 
         # Parents come before their dependents: else these would be skipped once more.
         for part in slices(chosen):
@@ -980,7 +980,7 @@ class WorkflowManager:
                 above = named_above(rt, cast("Work", work))
                 if not (every or any(stem_of(each) in below for each in above)):
                     continue
-                new = rt.submission.rerun_stale(work, now)
+                new = rt.succession.rerun_stale(work, now)
                 if new is not None:
                     run._works[name] = cast("TaskHandle[Any]", new)
                 elif every:

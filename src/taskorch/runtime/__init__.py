@@ -24,6 +24,7 @@ bottom up:
 - `_committer`, `_attempts`: facts that are kept; attempts under way.
 - `_identity`, `_directory`, `_stale`: what a task is, what an id means, what is old.
 - `_batch`, `_submission`, `_passage`: tasks on their way in, taken in, to their end.
+- `_succession`: a later run takes the place of an earlier one.
 - `_pruning`: what ended long ago leaves the journal, while others work, too.
 - `_end`, `_opening`: the end of a life, and the beginning of the next.
 - `_runtime`: the lock, the steps, and all parts; the engine, as a simulation is, too.

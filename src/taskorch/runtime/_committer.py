@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from heapq import heappop, heappush
 from time import monotonic
 from typing import (
@@ -77,6 +78,7 @@ from taskorch.runtime._loops import Latch, release_if_mine
 from taskorch.runtime._work import NEVER, Emitted, MakesSteps, Work, extra_of, task_of
 
 if TYPE_CHECKING:
+    from taskorch.kernel import AttemptOutcome
     from taskorch.runtime._notices import Notices
     from taskorch.runtime._work import Weights
 
@@ -216,6 +218,82 @@ class Commits(Generic[G]):
         return released
 
 
+# -- attempts that are held back until what they need is kept --------------------------
+
+
+class HeldBack:
+    """
+    Attempts that the kernel has started, and that wait for a commit before they begin.
+
+    A task begins once its submission is kept. One that must not run twice begins once
+    its start is kept: the next life then knows that it may have run.
+
+    Args:
+        commits: Says when a fact is kept.
+        begin: Called once an attempt may begin, with its task and number.
+        end: Called with these where an attempt ends before that, and with how and why.
+    """
+
+    __slots__ = ("_begin", "_commits", "_end", "attempts")
+
+    def __init__(
+        self,
+        commits: Commits[Any],
+        begin: Callable[[TaskRow, int], object],
+        end: Callable[[TaskRow, int, AttemptOutcome, tuple[str, str]], object],
+    ) -> None:
+        self._end = end
+        self._commits = commits
+        self._begin = begin
+        #: Those that wait, by task and number.
+        self.attempts: dict[tuple[TaskRow, int], None] = {}
+
+    def take(self, row: TaskRow, submitted: int, last: int) -> bool:
+        """
+        Hold back the attempt of *row* that was just started, unless it may begin.
+
+        Args:
+            row: The task.
+            submitted: The number of the fact that says how it may begin.
+            last: The number of the last fact of the step that has started it.
+
+        Returns:
+            Whether it is held back.
+        """
+        seq = submitted if row.bucket.spec.idempotent else last
+        if seq <= self._commits.committed:
+            return False
+        self.attempts[row, row.attempt] = None
+        self._commits.when(seq, partial(self._let_go, row, row.attempt))
+        return True
+
+    def _let_go(self, row: TaskRow, attempt: int) -> None:
+        """Let an attempt begin, for what it waited for is kept."""
+        if (row, attempt) not in self.attempts:
+            return
+        del self.attempts[row, attempt]
+        if row.attempt == attempt and row.state is TaskState.RUNNING:
+            self._begin(row, attempt)
+        else:
+            # It was given up before it began.
+            self._end(row, attempt, "stopped", ("", ""))
+
+    def on(self, agent: str) -> list[tuple[str, int]]:
+        """Return ids and numbers of those for *agent*, which cannot know of them."""
+        return [
+            (row.id, attempt)
+            for row, attempt in self.attempts
+            if row.agent is not None and row.agent.name == agent
+        ]
+
+    def call_off(self) -> None:
+        """End them before they begin, for a stop."""
+        called_off, self.attempts = self.attempts, {}
+        described = ("AttemptLostError", "the orchestrator stopped before it began")
+        for row, attempt in called_off:
+            self._end(row, attempt, "interrupted", described)
+
+
 # -- commit, then release, with threads: who writes the journal, and who waits for
 # that
 
@@ -332,6 +410,67 @@ class Keeps(MakesSteps, Protocol):
         ...
 
 
+class Snapshots:
+    """
+    Snapshots of the state, which make the next opening short.
+
+    One is due after so many facts. It is taken under the lock with the group that goes
+    as far as it does, and saved once that is kept.
+    """
+
+    def __init__(self, rt: Keeps, journal: DurableJournal, at: int) -> None:
+        self._rt = rt
+        self._journal = journal
+        #: The number of the fact up to which the latest goes.
+        self.at: int = at
+        #: Whether one is taken with the next group, however few facts it has.
+        self.is_asked_for: bool = False
+        #: The number of the fact up to which one of this life is kept.
+        self.saved_at: int = 0
+        #: That which was taken with the group that is in hand.
+        self.taken: dict[str, Any] | None = None
+
+    def take_if_due(self, last: int) -> None:
+        """Under the lock, with a group up to fact *last*: take one, if it is time."""
+        many = max(_SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(self._rt.kernel.tasks))
+        if self.is_asked_for or last - self.at > many:
+            self.is_asked_for = False
+            self.at = last
+            # Without one, only the next opening takes longer.
+            with suppress(MemoryError):
+                self.taken = self.take()
+
+    def take(self) -> dict[str, Any]:
+        """Under the lock: take one of now, with what policies remember."""
+        rt = self._rt
+        state = take_snapshot(rt.kernel, rt.now())
+        if rt.governor is not None:
+            rt.governor.save_history(state)
+        return state
+
+    def save_taken(self, committed: int) -> None:
+        """Save that which was taken with the group that is kept, if one was."""
+        if self.taken is not None:
+            state, self.taken = self.taken, None
+            self.save(state, committed)
+
+    def save(self, state: dict[str, Any], committed: int) -> None:
+        """Save one up to fact *committed*, if the journal can keep it."""
+        try:
+            self._journal.save(self._rt.epoch, committed, state)
+        except (JournalError, MemoryError):
+            # Only the next opening takes longer; what is wrong will show by itself.
+            return
+        self.saved_at = committed
+
+    def save_last(self, committed: int) -> None:
+        """Save one of the end, if there is more than the latest goes."""
+        if committed > self.at:
+            with self._rt.lock:
+                state = self.take()
+            self.save(state, committed)
+
+
 class Committer:
     """
     The way of the facts of one runtime into its journal, which that has claimed.
@@ -358,10 +497,9 @@ class Committer:
         self.trouble: str = ""
         #: What is to be kept beside the next fact of a task: itself, or its result.
         self.documents: dict[Work | Emitted, Any] = {}
-        #: Attempts that are held back until what they wait for is kept.
-        self.held: dict[tuple[TaskRow, int], None] = {}
         #: Attempts that may begin now: what they waited for is kept.
         self.ready: list[tuple[TaskRow, int, Work]] = []
+        self.held_back: HeldBack = HeldBack(self.commits, self._ready, self._end)
         #: The number of the last fact that is on its way.
         self.last: int = 0
         #: Whether the latest group was large: then the next can wait for more.
@@ -392,14 +530,9 @@ class Committer:
         self._local = _Local()
         #: Who hears of all facts at once, under the lock.
         self.listen: Callable[[list[tuple[Fact, Any]]], object] | None = None
-        #: Whether the next group is followed by a snapshot, however few facts it has.
-        self._is_snapshot_due = False
-        #: The number of the fact up to which a snapshot of this life is kept.
-        self._saved_at = 0
-        #: The number of the fact up to which the latest snapshot goes. A journal that
-        #: keeps no snapshots is never due one: no fact is ever so far beyond it.
-        self.snapshot_at: int = 0 if self.can_be_asked else sys.maxsize
-        self._state: dict[str, Any] | None = None
+        # A journal that keeps no snapshots is never due one: no fact is so far.
+        first = 0 if self.can_be_asked else sys.maxsize
+        self.snapshots: Snapshots = Snapshots(rt, self.journal, first)
 
     # -- under the lock ------------------------------------------------------------
 
@@ -475,52 +608,39 @@ class Committer:
         """
         The attempts that may begin now; those of *rows* that may not are held back.
 
-        A task begins once its submission is kept; one that must not run twice, once
-        its start is. So does each if the journal may be another's by now.
+        So is each, until its start is kept, if the journal may be another's by now.
         """
         begun, self.ready = self.ready, []
         if not rows:
             return begun
-        commits = self.commits
-        is_owned = self.journal.is_owned()
-        held_back = False
+        is_owned, last = self.journal.is_owned(), self.last
+        are_held_back = False
         for row in rows:
-            work, attempt = row.cargo, row.attempt
-            is_early = is_owned and row.bucket.spec.idempotent
-            seq = work._begin_after if is_early else self.last
-            if seq <= commits.committed:
-                begun.append((row, attempt, work))
+            work, submitted = row.cargo, last
+            if is_owned:
+                # As `Work._begin_after`, without a call more for each start.
+                settled = work._visible_after
+                submitted = settled - NEVER if settled >= NEVER else settled
+            if self.held_back.take(row, submitted, last):
+                are_held_back = True
             else:
-                self.held[row, attempt] = None
-                commits.when(seq, self._beginning_of(row, attempt, work))
-                held_back = True
-        if held_back and not self.caller_will_commit:
+                begun.append((row, row.attempt, work))
+        if are_held_back and not self.caller_will_commit:
             self.poke()
         return begun
 
-    def _beginning_of(
-        self, row: TaskRow, attempt: int, work: Work
-    ) -> Callable[[], object]:
-        def begin() -> None:
-            if (row, attempt) not in self.held:
-                return
-            del self.held[row, attempt]
-            if row.attempt == attempt and row.state is TaskState.RUNNING:
-                self.ready.append((row, attempt, work))
-            else:
-                # It was given up before it began.
-                rt = self._rt
-                rt.kernel.end_attempt(row, attempt, "stopped", rt.now())
+    def _ready(self, row: TaskRow, attempt: int) -> None:
+        self.ready.append((row, attempt, row.cargo))
 
-        return begin
-
-    def call_off(self, now: int) -> None:
-        """End the attempts that were held back before they began, for a stop."""
-        held, self.held = self.held, {}
-        described = ("AttemptLostError", "the orchestrator stopped before it began")
-        for row, attempt in held:
-            kernel = self._rt.kernel
-            kernel.end_attempt(row, attempt, "interrupted", now, None, described)
+    def _end(
+        self,
+        row: TaskRow,
+        attempt: int,
+        how: AttemptOutcome,
+        described: tuple[str, str],
+    ) -> None:
+        rt = self._rt
+        rt.kernel.end_attempt(row, attempt, how, rt.now(), None, described)
 
     def is_idle(self) -> bool:
         """Whether nothing is on its way; in trouble, nothing gets there by itself."""
@@ -662,7 +782,7 @@ class Committer:
     def lost(self) -> None:
         """Under the lock: nothing will be kept any more, and nobody waits for that."""
         # Nor does what was held back begin any more.
-        self.held.clear()
+        self.held_back.attempts.clear()
         for latch in tuple(self._latches):
             latch.set()
         self._settle_loops(self._loops, value=False)
@@ -828,9 +948,8 @@ class Committer:
         if rt.metrics is not None:
             rt.metrics.committed(monotonic() - began)
         self._release()
-        if self._state is not None:
-            state, self._state = self._state, None
-            self._save(state)
+        if self.snapshots.taken is not None:
+            self.snapshots.save_taken(self.commits.committed)
         return True
 
     def _begin(self) -> Group | None:
@@ -839,15 +958,10 @@ class Committer:
             self._is_busy = len(group) > _MANY
             self._publishing, self._unpublished = self._unpublished, []
             self._settling, self._unsettled = self._unsettled, []
-            facts = self.last - self.snapshot_at
-            kernel = self._rt.kernel
-            many = max(_SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(kernel.tasks))
-            if self._is_snapshot_due or facts > many:
-                self._is_snapshot_due = False
-                self.snapshot_at = self.last
-                # Without one, only the next opening takes longer.
-                with suppress(MemoryError):
-                    self._state = self._snapshot()
+            snapshots = self.snapshots
+            # Most groups are far from it.
+            if snapshots.is_asked_for or self.last - snapshots.at > _SNAPSHOT_FACTS:
+                snapshots.take_if_due(self.last)
         return group
 
     def _release(self) -> None:  # noqa: C901 - one step, in order
@@ -963,37 +1077,21 @@ class Committer:
 
     def save_now(self) -> bool:
         """Save a snapshot of now, or with the next group; whether it is kept."""
-        rt, state = self._rt, None
+        rt, snapshots, state = self._rt, self.snapshots, None
         with self._writing:
             with rt.lock:
                 last = self.last
                 if self.trouble or rt.fault is not None:
                     return False
-                self._is_snapshot_due = not self.is_idle()
-                if not self._is_snapshot_due:
-                    state = self._snapshot()
-                    self.snapshot_at = self.last
+                snapshots.is_asked_for = not self.is_idle()
+                if not snapshots.is_asked_for:
+                    state = snapshots.take()
+                    snapshots.at = last
             if state is None:
                 self._commit()
             else:
-                self._save(state)
-            return self._saved_at >= last
-
-    def _snapshot(self) -> dict[str, Any]:
-        """Under the lock: take a snapshot of now, with what policies remember."""
-        rt = self._rt
-        state = take_snapshot(rt.kernel, rt.now())
-        if rt.governor is not None:
-            rt.governor.save_history(state)
-        return state
-
-    def _save(self, state: dict[str, Any]) -> None:
-        try:
-            self.journal.save(self._rt.epoch, self.commits.committed, state)
-        except (JournalError, MemoryError):
-            # Only the next opening takes longer; what is wrong will show by itself.
-            return
-        self._saved_at = self.commits.committed
+                snapshots.save(state, self.commits.committed)
+            return snapshots.saved_at >= last
 
     # -- the end -------------------------------------------------------------------
 
@@ -1043,7 +1141,7 @@ class Committer:
                     pass
                 well = rt.fault is None and not self.trouble
                 if well and monotonic() < end:
-                    self._save_last()
+                    self.snapshots.save_last(self.commits.committed)
                 self.journal.close()
                 return True
             with rt.lock:
@@ -1055,14 +1153,14 @@ class Committer:
         finally:
             release_if_mine(self._writing)
 
-    def _save_last(self) -> None:
-        if self.commits.committed > self.snapshot_at:
-            with self._rt.lock:
-                state = self._snapshot()
-            self._save(state)
+
+# -- what an attempt says while it is under way: how far it is, what it spends ---------
+
+# What an attempt says that was given up, or has ended, changes nothing.
 
 
-# -- what a running task leaves: how far it is, and its state for the next attempt -----
+#: The states of a task whose attempt is under way.
+_UNDER_WAY: Final = frozenset({TaskState.RUNNING, TaskState.SUSPENDED})
 
 
 def checkpoint(rt: Keeps, work: Work, attempt: int, state: Any) -> None:
@@ -1101,9 +1199,8 @@ def allow_repeat(
 
 
 def progress(rt: Keeps, work: Work, attempt: int, value: Any) -> None:
-    """A task reported *value*."""
-    row = work._row
-    extra_of(work).progress = value
+    """An attempt reports *value*."""
+    row, shown = work._row, value
     if rt.governor is not None:
         rt.governor.progressed(work, attempt, value)
     if rt.committer is not None:
@@ -1111,21 +1208,23 @@ def progress(rt: Keeps, work: Work, attempt: int, value: Any) -> None:
             rt.committer.journal.document(value)
         except InvalidTaskError:
             # The journal cannot keep it: the fact has its text, the status the value.
-            value = show(value)
-
+            shown = show(value)
     if rt.kernel.sink is None:
         # Nobody listens, and no journal keeps it: the fact only takes its number.
         rt.deciders.refuse_reentry()
         with rt.lock:
-            if row.attempt == attempt:
-                rt.kernel.note(TaskProgressed, rt.now(), row.id, attempt)
+            note_progress(rt, row, attempt, value, shown, rt.now())
         return
+    rt.step(lambda now: note_progress(rt, row, attempt, value, shown, now))
 
-    def change(now: int) -> None:
-        if row.attempt == attempt:
-            rt.kernel.note(TaskProgressed, now, row.id, attempt, value, cargo=work)
 
-    rt.step(change)
+def note_progress(
+    rt: Keeps, row: TaskRow, attempt: int, value: Any, shown: Any, now: int
+) -> None:
+    """Under the lock: note the *value* that an attempt reports, *shown* in a fact."""
+    if row.attempt == attempt and row.state in _UNDER_WAY:
+        extra_of(row.cargo).progress = value
+        rt.kernel.note(TaskProgressed, now, row.id, attempt, shown, cargo=row.cargo)
 
 
 def spend(rt: Keeps, work: Work, attempt: int, units: Units) -> None:

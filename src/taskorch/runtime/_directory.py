@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice, pairwise
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -160,36 +160,6 @@ def lost_by(work: Work) -> list[Missing]:
     payload: Any = task.payload
     called = payload.fn if isinstance(payload, Call) else payload
     return [each for each in (called, task.join) if isinstance(each, Missing)]
-
-
-def bring_back(work: Work) -> None:
-    """Under the lock: have *work* call what was missing, if that is here by now."""
-    task, lost = work._task, lost_by(work)
-    if task is None or not lost:
-        return
-    found = {id(each): each.look() for each in lost}
-    payload: Any = task.payload
-    join: Any = found.get(id(task.join), task.join)
-    if isinstance(payload, Call):
-        payload = attrs.evolve(payload, fn=found.get(id(payload.fn), payload.fn))
-    else:
-        payload = found.get(id(payload), payload)
-    rt = cast("TaskEngine", work._rt)
-    back = work_of(rt, attrs.evolve(task, payload=payload, join=join))
-    work._task, work._fn, work._executor = back._task, back._fn, back._executor
-    work._args, work._kwargs = back._args, back._kwargs
-    note_cache(work)
-
-
-def release_if_back(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """Release *row*, held for what it needs, if that is here by now."""
-    if not is_unresolvable(row):
-        return
-    bring_back(row.cargo)
-    if not why_unresolvable(row.cargo) and not no_agent(kernel, row, now):
-        # A veto of the user's StateMachine leaves it where it is.
-        with suppress(InvalidTransitionError, PolicyFault):
-            kernel.decide(row, "retry", now)
 
 
 # -- what a journal knows of tasks that have left memory -------------------------------
@@ -579,6 +549,36 @@ class Directory:
             self.reruns.note(name)
         return self._unknown(self.reruns.next_id(name) for name in found)
 
+    # -- what was missing when the journal was opened ----------------------------------
+
+    def bring_back(self, work: Work) -> None:
+        """Under the lock: have *work* call what was missing, if that is here by now."""
+        task, lost = work._task, lost_by(work)
+        if task is None or not lost:
+            return
+        found = {id(each): each.look() for each in lost}
+        payload: Any = task.payload
+        join: Any = found.get(id(task.join), task.join)
+        if isinstance(payload, Call):
+            payload = attrs.evolve(payload, fn=found.get(id(payload.fn), payload.fn))
+        else:
+            payload = found.get(id(payload), payload)
+        back = work_of(self._rt, attrs.evolve(task, payload=payload, join=join))
+        work._task, work._fn, work._executor = back._task, back._fn, back._executor
+        work._args, work._kwargs = back._args, back._kwargs
+        note_cache(work)
+
+    def release_if_back(self, row: TaskRow, now: int) -> None:
+        """Release *row*, held for what it needs, if that is here by now."""
+        if not is_unresolvable(row):
+            return
+        self.bring_back(row.cargo)
+        kernel = self._rt.kernel
+        if not why_unresolvable(row.cargo) and not no_agent(kernel, row, now):
+            # A veto of the user's StateMachine leaves it where it is.
+            with suppress(InvalidTransitionError, PolicyFault):
+                kernel.decide(row, "retry", now)
+
 
 def _gone(rt: TaskEngine, task_id: str, state: TaskState) -> Work:
     """A handle for a task that has left memory."""
@@ -664,12 +664,12 @@ class LostFunctions:
                 continue
             if not gone.isdisjoint(each.name for each in lost_by(work)):
                 continue
-            bring_back(work)
+            self._rt.directory.bring_back(work)
             missing = lost_by(work)
             gone.update(each.name for each in missing)
             if not missing:
                 del self.rows[row]
-                release_if_back(self._rt.kernel, row, now)
+                self._rt.directory.release_if_back(row, now)
 
     def _load(self, module: str) -> None:
         """Import a module that has come meanwhile."""

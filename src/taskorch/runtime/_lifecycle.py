@@ -374,7 +374,7 @@ class Lifecycle:
         rt.closed = True
         rt.kernel.pause()
         if rt.committer is not None:
-            rt.committer.call_off(now)
+            rt.committer.held_back.call_off()
         known: dict[Bucket, str] = {}
         rows = [row for row in rt.kernel.tasks.values() if row.state not in TERMINAL]
         left = [

@@ -41,7 +41,6 @@ from taskorch.runtime._committer import Committer
 from taskorch.runtime._directory import (
     Recollection,
     no_agent,
-    release_if_back,
     work_of,
 )
 from taskorch.runtime._documents import error_of_document, recall_earlier, recall_late
@@ -347,7 +346,8 @@ class Recovery:
         rt.now = now_ns
         self._sweep()
         committer = self._committer
-        committer.snapshot_at = past.snapshot_at or committer.snapshot_at
+        snapshots = committer.snapshots
+        snapshots.at = past.snapshot_at or snapshots.at
         committer.commits.committed = committer.last = rt.committed = past.last
         past.folding.reconnect()
         if rt.directory.recovered is not None:
@@ -440,7 +440,7 @@ class Recovery:
             if why:
                 kernel.miss(row, why, now)
         else:
-            release_if_back(kernel, row, now)
+            self._rt.directory.release_if_back(row, now)
 
 
 # -- the journal is read when it is first needed, and is looked up from then on --------
@@ -582,7 +582,7 @@ def add_agent(
         rt.kernel.add_agent(info, now, goes_on=again)
         if rt.kernel.blocked and rt.committer is not None:
             for row in list(rt.kernel.tasks.values()):
-                release_if_back(rt.kernel, row, now)
+                rt.directory.release_if_back(row, now)
 
     if not rt.opened:
         with rt._opening:

@@ -380,7 +380,7 @@ def rerun(rt: TaskEngine, task_id: str, *, downstream: bool = False) -> Work:
 
     def change(now: int) -> Work:
         rt.refuse_new()
-        again = rt.submission.rerun(task_id, now, anew=True)
+        again = rt.succession.rerun(task_id, now, anew=True)
         if downstream:
             works.extend(row.cargo for row in dependents(rt, again._row))
         return again
@@ -402,7 +402,7 @@ def _rerun_stale(rt: TaskEngine, works: Sequence[Work]) -> None:
     def go_on(part: Sequence[Work], now: int) -> None:
         rt.refuse_submission()
         for work in part:
-            rt.submission.rerun_stale(work, now)
+            rt.succession.rerun_stale(work, now)
 
     for start in range(0, len(works), _RERUNS):
         rt.step(partial(go_on, works[start : start + _RERUNS]), keep=True)

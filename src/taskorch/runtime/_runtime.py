@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._output import KeptOutput
     from taskorch.runtime._pruning import Pruner
     from taskorch.runtime._publisher import Receiver
+    from taskorch.runtime._succession import Succession
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
@@ -232,6 +233,13 @@ class TaskEngine:
         """A new id."""
         prefix, numbers = self.id_parts
         return prefix + str(next(numbers))
+
+    @property
+    def succession(self) -> Succession:
+        """What runs tasks again."""
+        from taskorch.runtime._succession import Succession  # noqa: PLC0415 - few are run again
+
+        return Succession(self)
 
     @defers_interrupts
     def kernel_bucket(self, spec: Spec) -> Bucket:
@@ -587,7 +595,7 @@ class Runtime(TaskEngine):
         kernel, committer = self.kernel, self.committer
         if committer is not None and committer.trouble:
             # Attempts that are held back for the journal count as active, and wait.
-            return kernel.active == len(committer.held)
+            return kernel.active == len(committer.held_back.attempts)
         if self.closed:
             # What is due later is for the next life.
             calm = not (kernel.active or kernel.starts)

@@ -1,5 +1,5 @@
 """
-Submissions of any kind: ids, what is there already, parents, cycles, and re-runs.
+Submissions of any kind: ids, what is there already, parents, and cycles.
 
 What the fields of a task mean is said in `_translation`; `_batch` has what comes before
 the lock.
@@ -14,9 +14,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import suppress
 from itertools import repeat
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
@@ -27,10 +25,8 @@ from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
     UnknownCapabilityError,
-    UnknownTaskError,
     UsageError,
 )
-from taskorch.events import TaskRenewed
 from taskorch.kernel import (
     PolicyFault,
     TaskRow,
@@ -38,7 +34,6 @@ from taskorch.kernel import (
     hangs_on,
     latest_finish_first,
     may_wait_for,
-    refuse_rerun,
     typical_ns,
 )
 from taskorch.kit.checks import find_ring
@@ -56,7 +51,6 @@ from taskorch.model import (
 )
 from taskorch.model.ids import earlier_ids, has_number, stem_of
 from taskorch.runtime._batch import SOME, Batch, Entry, Preparation
-from taskorch.runtime._directory import bring_back, release_if_back
 from taskorch.runtime._identity import (
     Difference,
     alike,
@@ -67,30 +61,22 @@ from taskorch.runtime._identity import (
     refusal,
     with_options,
 )
-from taskorch.runtime._stale import is_outdated, parents_of, replaced, runs_above
+from taskorch.runtime._stale import replaced, runs_above
 from taskorch.runtime._translation import (
+    bare,
+    id_of,
     needs_of_task,
-    portable,
     said_ns,
     terms_of,
-    unchecked_terms,
     when,
 )
 from taskorch.runtime._work import (
     NO_KWARGS,
     Work,
-    added_by,
     after_of,
-    extra_of,
     failed_earlier,
-    is_gone,
-    names_above,
     note_cache,
-    note_given,
     place_under,
-    since_of,
-    task_of,
-    turn,
 )
 
 if TYPE_CHECKING:
@@ -152,12 +138,8 @@ class Submission:
         """Ids by which tasks of *batch* name what may have left memory."""
         names: list[str] = []
         for refs in batch.refs.values():
-            for ref in refs:
-                name = ref if isinstance(ref, str) else None
-                if isinstance(ref, Task):
-                    name = ref._submitted_as or ref.id
-                if name is not None:
-                    names.append(name)
+            named = [id_of(ref) for ref in refs if isinstance(ref, str | Task)]
+            names += filter(None, named)
         if not (batch.needs_more or batch.ids or batch.have_keys):
             return names
         recovered, keys = self._rt.directory.recovered, self._rt.directory.keys
@@ -388,10 +370,12 @@ class Submission:
         for entry in fresh:
             if entry.again is not None:
                 old = entry.again
-                is_anew = entry.is_anew or _has_other_parents(old, entry.parents)
-                self._renew(old, entry.work, now, is_anew=is_anew)
-                self._replace(old, entry.work, self._rows_of(old), now)
-                self.give_up(old, entry.work, now)
+                succession = self._rt.succession
+                rows = succession.rows_of(old)
+                succession.succeed(
+                    old, entry.work, entry.parents, rows, now, is_anew=entry.is_anew
+                )
+                succession.give_up(old, entry.work, now)
         if self._rt.governor is not None:
             self._rt.governor.admitted(entries, now)
         for entry in entries:
@@ -417,7 +401,7 @@ class Submission:
                     msg = f"the id {known!r} is that of a task that is of no workflow"
                     hint = "choose another id for the run, or for the task"
                     raise DuplicateTaskError(msg, hint=hint, task_id=known)
-                bring_back(entry.existing)
+                rt.directory.bring_back(entry.existing)
                 self._check_id_and_key(task, known)
                 continue
             if task.id is not None and task.id in ids:
@@ -603,21 +587,25 @@ class Submission:
     ) -> list[Difference] | None:
         """In what *entry* is another task than *work*; None if it is the same."""
         rt, name, after = self._rt, work._row.id, entry.refs
-        above = [_id_of(ref, objects) for ref in after]
+
+        def name_of(ref: Any) -> str:
+            return _id_of(ref, objects)
+
+        above = [name_of(ref) for ref in after]
         new, old = entry.stated, work._task
         if rt.governor is not None:
             # Both with what policies would change in them: a waiver may have let one of
             # them pass as it is, and what is hidden stands in no message.
             new = rt.governor.changed(new)
             old = None if old is None else rt.governor.changed(old)
-        news = [_bare(each, objects) for each in (new, entry.given)]
+        news = [bare(each, name_of) for each in (new, entry.given)]
         if has_number(name):
             # The key stands for the first run, and so for them all.
             news = [attrs.evolve(each, idempotency_key=None) for each in news]
         if old is None:
             known = rt.kernel.evicted.digest(name)
             return None if known in [digest(each, above) for each in news] else []
-        new, old = news[0], _bare(old)
+        new, old = news[0], bare(old)
         both = given_parents(rt, work, above), above
         return differences(old, new, both, alike(rt.committer)) or None
 
@@ -706,7 +694,7 @@ class Submission:
         work, change, rt = entry.existing, entry.change, self._rt
         if work is None or work._task is None:
             return
-        release_if_back(rt.kernel, work._row, now)
+        rt.directory.release_if_back(work._row, now)
         if change is None:
             return
         work._task = with_options(work._task, entry.given)
@@ -715,206 +703,6 @@ class Submission:
             rt.committer.documents[work] = entry.document
         rt.kernel.change_options(change, now)
 
-    def rerun(
-        self, task_id: str, now: int, *, live: bool = False, anew: bool = False
-    ) -> Work:
-        """
-        Under the lock: run a finished task again; *live*, one that has not ended.
-
-        What it adds to its run is made anew if what it comes after has been run again,
-        or *anew*, if it had completed; else it goes on with what is there.
-
-        Raises:
-            UnknownTaskError: It is not known; or it has left memory, and no journal
-                has it.
-            InvalidTransitionError: It has not ended, though it is not said to be
-                *live*; or there was a later run.
-            CycleError: It would wait for a task that is to wait for it.
-            PolicyFault: A policy failed; nothing has changed.
-        """
-        rt = self._rt
-        kernel = rt.kernel
-        old = self._latest(task_id, live=live)
-        bring_back(old)
-        row = old._row
-        again = rt.directory.reruns.next_id(row.id)
-        task = task_of(row, old)
-        task = attrs.evolve(task, id=again, idempotency_key=None, after=())
-        # What it waited for may have been run again since: these are what counts.
-        above = names_above(old)
-        rt.directory.recall(map(stem_of, above))
-        newest = self._without_outdated(
-            {name: rt.directory.latest(stem_of(name)) for name in above}
-        )
-        args, kwargs = old._args, old._kwargs
-        if isinstance(task.payload, Call) and newest:
-            # Of each there is one run among them: the bare ids find it.
-            task = _bare(task)
-            args, kwargs = task.payload.args, task.payload.kwargs
-        work = rt.new_work(old._fn, args, kwargs, old._executor, old._ctx)
-        work._task = task
-        note_cache(work)
-        if old._extra is not None and old._extra.trace is not None:
-            extra_of(work).trace = old._extra.trace
-        place_under(work, {parent._row.id: parent for parent in newest.values()})
-        parents = [parent._row for parent in work._above]
-        is_here = row.id in kernel.tasks
-        spec_of = self.preparation.spec_of
-        bucket = row.bucket if is_here else kernel.bucket(spec_of(task))
-        if bucket.spec.avoid:
-            # A new run goes wherever it can: which agents to avoid is no part of it.
-            bucket = kernel.bucket(attrs.evolve(bucket.spec, avoid=()))
-        priority = task.priority
-        if is_here:
-            # It may have been moved.
-            priority = 0 if row.extra is None else row.extra.priority
-        rows = self._rows_of(old)
-        refuse_rerun(rows, again, parents)
-        work._row = TaskRow(again, 0, bucket, work, now)
-        work._row.named = row.named
-        admitted = kernel.consider(
-            work._row,
-            now,
-            priority=priority,
-            parents=parents,
-            not_before_ns=when(task.not_before, now),
-            deadline_ns=when(task.deadline, now),
-            rerun_of=row,
-            terms=unchecked_terms(task),
-        )
-        if rt.committer is not None:
-            document = self.preparation.document(
-                task, lambda ref: Reference(_id_of(ref))
-            )
-            rt.committer.documents[work] = document
-        kernel.accept(admitted, now)
-        anew = anew and row.state is TaskState.COMPLETED
-        self._renew(old, work, now, is_anew=anew or _has_other_parents(old, parents))
-        self._replace(old, work, rows, now)
-        return work
-
-    def _without_outdated(self, above: dict[str, Work]) -> dict[str, Work]:
-        """
-        Of the parents *above*, those that are not to be added again by another of them.
-
-        What adds them again lets their dependents wait for the new ones: a gate, say,
-        must not be skipped for those that were cancelled.
-        """
-        stems = {stem_of(work._row.id) for work in above.values()}
-        return {
-            name: work
-            for name, work in above.items()
-            if stem_of(added_by(work)) not in stems or not is_outdated(self._rt, work)
-        }
-
-    def _renew(self, old: Work, new: Work, now: int, *, is_anew: bool) -> None:
-        """
-        Note from which run on what the task adds is its own: see `TaskRenewed`.
-
-        If all is made anew, what lives of what the runs before have added is cancelled.
-        """
-        task_id = new._row.id
-        since = task_id if is_anew else since_of(old)
-        if not since or not new._row.run:
-            return
-        extra_of(new).since = since
-        self._rt.kernel.note(TaskRenewed, now, task_id, since, cargo=new)
-        for work in self._left_of(new) if is_anew else ():
-            self.give_up(work, new, now)
-
-    def _left_of(self, new: Work) -> list[Work]:
-        """What lives of what earlier runs have added, and that in its turn."""
-        rt, run_id = self._rt, new._row.run
-        below: dict[str, list[Work]] = {}
-        for row in rt.kernel.tasks.values():
-            adder = added_by(row.cargo)
-            if adder and row.run == run_id:
-                below.setdefault(stem_of(adder), []).append(row.cargo)
-        found: list[Work] = []
-        todo = [stem_of(new._row.id)]
-        while todo:
-            added = below.pop(todo.pop(), [])
-            todo += [stem_of(work._row.id) for work in added]
-            found += [work for work in added if work._row.state not in TERMINAL]
-        return found
-
-    def _latest(self, task_id: str, *, live: bool) -> Work:
-        """The latest run of a task, which is to be run again."""
-        rt = self._rt
-        run_id = rt.directory.reruns.latest(task_id)
-        if run_id not in rt.kernel.tasks and rt.directory.recovered is None:
-            msg = f"no task in memory has the id {task_id!r}"
-            raise UnknownTaskError(msg, task_id=str(task_id))
-        old = rt.directory.known(run_id)
-        if not rt.directory.reruns.is_latest(run_id):
-            latest = rt.directory.reruns.latest(stem_of(run_id))
-            msg = f"task {task_id} has been run again since, as {latest}"
-            hint = f"orch.rerun_task({stem_of(run_id)!r}) runs the latest again"
-            raise InvalidTransitionError(msg, hint=hint, task_id=task_id)
-        if old._row.state not in TERMINAL and not live:
-            msg = f"task {run_id} is {old._row.state}: only what has ended is run again"
-            raise InvalidTransitionError(msg, task_id=task_id)
-        return old
-
-    def _rows_of(self, old: Work) -> Sequence[TaskRow]:
-        """The rows that those have among their parents who wait for *old*."""
-        tasks = self._rt.kernel.tasks
-        if old._row.id in tasks:
-            return (old._row,)
-        # It has left memory: who waits for it has what stands for it.
-        return _standing_for(old._row.id, tasks.values())
-
-    def _replace(self, old: Work, new: Work, rows: Iterable[TaskRow], now: int) -> None:
-        """
-        *new*, which was accepted, is the run that the id of *old* means now.
-
-        It is waited for in the place of *rows*.
-        """
-        rt, kernel = self._rt, self._rt.kernel
-        rt.directory.reruns.note(new._row.id)
-        note_given(old, None)
-        for row in rows:
-            for child in () if row.links is None else row.links.dependents:
-                if hangs_on(child):
-                    below: Work = child.cargo
-                    below._after = after_of(below)
-                    turn(below, row.id, new._row.id)
-                    below._above = tuple(
-                        [new if w._row.id == row.id else w for w in below._above]
-                    )
-            kernel.repoint(row, new._row, now)
-
-    def rerun_stale(self, old: Work, now: int) -> Work | None:
-        """
-        Under the lock: run *old* again if one that it depends on has a later run.
-
-        If it has not ended, it is cancelled.
-
-        Returns:
-            The new run; None if there is none.
-
-        Raises:
-            UsageError: As `rerun`.
-        """
-        is_latest = self._rt.directory.reruns.is_latest
-        if is_gone(old._row):
-            return None
-        if not (is_latest(old._row.id) and replaced(self._rt, old)):
-            return None
-        if is_outdated(self._rt, old):
-            # What has added it does so again, with what there is then.
-            return None
-        new = self.rerun(old._row.id, now, live=True)
-        self.give_up(old, new, now)
-        return new
-
-    def give_up(self, old: Work, new: Work, now: int) -> None:
-        """Under the lock: *new* runs in the place of *old*: cancel that if it lives."""
-        if old._row.state not in TERMINAL:
-            # If the state machine forbids it, it goes on, and nobody listens.
-            with suppress(InvalidTransitionError):
-                self._rt.kernel.cancel(old._row, now, f"{new._row.id} runs instead")
-
     def remember(self, row: TaskRow, work: Work) -> None:
         """*row* leaves memory: the same name may be submitted again."""
         if row.named:
@@ -922,7 +710,7 @@ class Submission:
             assert task is not None  # noqa: S101 - it gave the name
             payload = task.payload
             if type(payload) is not Call or payload.args or payload.kwargs:
-                task = _bare(task)
+                task = bare(task)
             found = digest(task, after_of(work))
             if found is not None:
                 self._rt.kernel.evicted.note_digest(row.id, found)
@@ -990,37 +778,10 @@ def given_parents(rt: TaskEngine, work: Work, given: Collection[str]) -> Sequenc
     return [name for name in after if stem_of(name) not in added]
 
 
-def _has_other_parents(old: Work, parents: Iterable[TaskRow]) -> bool:
-    """Whether the next run of *old* comes after other runs than *old* did."""
-    return {row.id for row in parents} != set(parents_of(old))
-
-
-def _standing_for(task_id: str, rows: Iterable[TaskRow]) -> list[TaskRow]:
-    """What *rows* that wait have in the place of a parent that has left memory."""
-    found: dict[TaskRow, None] = {}
-    for row in rows:
-        if row.links is not None and row.state not in TERMINAL:
-            found |= {p: None for p in row.links.parents if p.id == task_id}
-    return list(found)
-
-
-def _id_of(ref: Any, objects: Mapping[int, Entry] = MappingProxyType({})) -> str:
-    """The id of the task that a handle, a task or a reference stands for."""
-    if isinstance(ref, Reference):
-        return ref.task_id
-    if isinstance(ref, Work):
-        return ref._row.id
-    if isinstance(ref, str):
-        return ref
-    if id(ref) in objects:
-        target = objects[id(ref)]
-        return (target.existing or target.work)._row.id
-    return ref._submitted_as or ref.id or ""
-
-
-def _bare(task: Task, objects: Mapping[int, Entry] = MappingProxyType({})) -> Task:
-    """*task* as it is compared: tasks that it needs are meant by the ids given."""
-    return portable(task, lambda ref: Reference(stem_of(_id_of(ref, objects))))
+def _id_of(ref: Any, objects: Mapping[int, Entry]) -> str:
+    """The id of what *ref* stands for, which may be one of a batch."""
+    target = objects.get(id(ref))
+    return id_of(ref) if target is None else (target.existing or target.work)._row.id
 
 
 def _naming(

@@ -42,6 +42,7 @@ from taskorch.model import (
     refuse_in,
     replaced,
 )
+from taskorch.model.ids import stem_of
 from taskorch.model.scopes import prefixes_of
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._work import Work
@@ -162,6 +163,22 @@ def portable(task: Task, name_of: Callable[[Any], Reference]) -> Task:
         return task
     # What it comes after is in the fact.
     return attrs.evolve(task, after=(), payload=payload)
+
+
+def id_of(ref: Any) -> str:
+    """Return the id of the task that a handle, a task or a reference stands for."""
+    if isinstance(ref, Reference):
+        return ref.task_id
+    if isinstance(ref, Work):
+        return ref._row.id
+    if isinstance(ref, str):
+        return ref
+    return ref._submitted_as or ref.id or ""
+
+
+def bare(task: Task, name_of: Callable[[Any], str] = id_of) -> Task:
+    """*task* as it is compared: tasks that it needs are meant by the ids given."""
+    return portable(task, lambda ref: Reference(stem_of(name_of(ref))))
 
 
 def needs_of_task(task: Task) -> Sequence[Any]:
