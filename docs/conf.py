@@ -55,6 +55,7 @@ PACKAGES = {
     "taskorch.model.ids": "what ids say",
     "taskorch.model.scopes": "what tasks may write",
     "taskorch.model.forms": "ids and scopes in documents",
+    "taskorch.comparing": "two runs beside each other",
     "taskorch.protocols": "what policies, journals and executors have",
     "taskorch.policies": "queues, routers, validators, retries",
     "taskorch.workflows": "workflows, phases, gates",

@@ -252,6 +252,7 @@ class AsyncOrchestrator(_Face):
     log: Final = awaited(TaskOrchestrator.log)
     get_stats: Final = awaited(TaskOrchestrator.get_stats)
     explain: Final = awaited(TaskOrchestrator.explain)
+    compare: Final = awaited(TaskOrchestrator.compare)
     stuck: Final = awaited(TaskOrchestrator.stuck)
     health: Final = awaited(TaskOrchestrator.health)
     doctor: Final = awaited(TaskOrchestrator.doctor)

@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from taskorch._telling.troubles import TroubleTeller
     from taskorch._with_options import WithOptions
     from taskorch.budgets._budget import Budget
+    from taskorch.comparing import Comparison
     from taskorch.events import Event
     from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
@@ -1709,6 +1710,34 @@ class TaskOrchestrator:
         from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
 
         return _reports.explain(self._rt, task_id, estimates=bool(estimates))
+
+    @verb(
+        "Two runs of a workflow beside each other: in what they differ, and how much "
+        "of the difference in the end each task accounts for.",
+        "journal",
+        "GET /runs/{earlier}/comparison/{later}",
+        gives="comparison",
+        refuses=(404,),
+        command="diff EARLIER LATER: say in what two runs differ",
+    )
+    def compare(self, earlier: str, later: str) -> Comparison:
+        """
+        Compare two runs: a good night and a bad one, or before and after a deploy.
+
+        Tasks are compared by their ids in the workflow, calls of a map by their
+        numbers. `str()` of the answer is for people: what to look at first comes first.
+
+        Args:
+            earlier: The id of the run that is compared with; or of a task on its own.
+            later: The id of the run that is asked about.
+
+        Raises:
+            UnknownTaskError: There is no such run.
+            JournalError: The journal cannot be read.
+        """
+        from taskorch.comparing import compared, facts_of  # noqa: PLC0415 - when needed
+
+        return compared(facts_of(self, earlier), facts_of(self, later))
 
     @verb(
         "Tasks that can never proceed, and why.",

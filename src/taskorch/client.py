@@ -763,6 +763,7 @@ class Client:
     # -- what is as it is beside the orchestrator: a line for checkers --------------
 
     get_task_status: Final = asking(TaskOrchestrator.get_task_status, document)
+    compare: Final = asking(TaskOrchestrator.compare, document)
     log: Final = asking(TaskOrchestrator.log, document)
     get_stats: Final = asking(TaskOrchestrator.get_stats, document)
     health: Final = asking(TaskOrchestrator.health, document)
@@ -1077,6 +1078,7 @@ class AsyncClient:
     result: Final = on_thread(Client.result)
     explain: Final = on_thread(Client.explain)
     stuck: Final = on_thread(Client.stuck)
+    compare: Final = on_thread(Client.compare)
     events: Final = on_thread(Client.events)
     schedule: Final = on_thread(Client.schedule)
     change_schedule: Final = on_thread(Client.change_schedule)

@@ -264,7 +264,7 @@ def test_who_is_bound_to_tenants_sees_and_touches_theirs_alone(house, tokens):
     eventually(lambda: orch.get_task_status("run-beta/one").is_terminal)
     eventually(lambda: orch.get_task_status("of-acme").is_terminal)
     token = tokens.add("acme's", ["administer"], tenants=["acme"])
-    of_all = {"explain", "earlier_runs"}
+    of_all = {"compare", "explain", "earlier_runs"}
     for operation in shown(app.state.operations):
         has_part = any(
             each in operation.path

@@ -40,7 +40,7 @@ _OWN: Final = frozenset(
     }
 )
 #: What names work of others, whatever it is asked about.
-_OF_ALL: Final = frozenset({"explain", "earlier_runs"})
+_OF_ALL: Final = frozenset({"compare", "explain", "earlier_runs"})
 
 
 _PARTS: Final = frozenset({"task_id", "workflow_id", "run_id"})

@@ -64,6 +64,7 @@ _MEMBERS: Final[Mapping[str, Schema]] = {
     "budget": OBJECT,
     "allocation_id": TEXT,
     "changed": CHANGED["properties"]["changed"],
+    "comparison": OBJECT,
     "count": {"type": "integer"},
     "decided": {"type": "boolean"},
     "ids": listed(TEXT),

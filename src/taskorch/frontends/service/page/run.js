@@ -35,33 +35,17 @@ function barsOf(spans, [begin, end], now) {
 
 const took = (each) => each.spans.reduce((sum, [from, to]) => sum + ((to ?? from) - from), 0);
 
-// What is told of a task that is in both: longer, elsewhere, another end. Small differences are none.
-function differences(each, other) {
-  const [now, before] = [took(each), took(other)];
-  const told = [];
-  if (Math.abs(now - before) > Math.max(0.2 * before, 0.05)) {
-    const times = before > 0 && now > before ? ` (${(now / before).toPrecision(2)} times as long)` : "";
-    told.push(el("span", { class: now > before ? "more" : "less" }, `took ${lasting(now)}, was ${lasting(before)}${times}`));
-  }
-  if (each.agent && other.agent && each.agent !== other.agent) told.push(el("span", {}, `ran on ${each.agent}, was ${other.agent}`));
-  if (each.state !== other.state) told.push(el("span", {}, `is ${each.state}, was ${other.state}`));
-  if (each.attempts !== other.attempts) told.push(el("span", {}, `${counted(each.attempts, "attempt")}, ${count(other.attempts)} before`));
-  if (each.type !== other.type) told.push(el("span", {}, `is of the type ${each.type}, was ${other.type}`));
-  return told;
-}
-
 const withMaps = (said) => [...said.tasks, ...Object.values(said.maps).flatMap((map) => map.first)];
 
-function comparison(said, other) {
-  const before = new Map(withMaps(other).map((each) => [each.name, each]));
-  const names = new Set(withMaps(said).map((each) => each.name));
-  const rows = withMaps(said).map((each) => [each, before.has(each.name) ? differences(each, before.get(each.name)) : [el("span", {}, "is new here")]])
-    .filter(([, told]) => told.length).sort(([a], [b]) => took(b) - took(a));
-  const gone = [...before.keys()].filter((each) => !names.has(each));
-  const items = [...rows.slice(0, 100).map(([each, told]) => [mark(each.state), taskLink(each.id, each.id, each.name), ": ", told.map((part, i) => [i ? "; " : "", part])]),
-    ...gone.slice(0, 100).map((each) => [name(each), ": was there, and is not here"])];
-  return card("Compared", el("p", { id: "compared" }, "with ", runLink(other.run.id), `, which took ${lasting(other.run.seconds)}; this one ${said.run.ended ? "took" : "has taken"} ${lasting(said.run.seconds)}.`),
-    items.length ? el("ul", { class: "plain" }, items.map((item) => el("li", {}, item))) : el("p", { class: "quiet" }, "No task differs much: in time, place, attempts or end."),
+function comparison(said, compared) {
+  const task = (each) => {
+    const found = withMaps(said).find((one) => one.name === each.task);
+    return found ? [mark(found.state), taskLink(found.id, found.id, found.name), ": "] : each.task ? [name(each.task), ": "] : [];
+  };
+  return card("Compared", el("p", { id: "compared" }, "With ", runLink(compared.earlier), ". ", compared.text.split("\n")[0]),
+    compared.differences.length ? el("ol", {}, compared.differences.slice(0, 100).map((each) => el("li", {}, task(each), each.text)))
+      : el("p", { class: "quiet" }, "No difference is known."),
+    compared.unknown.map((each) => el("p", { class: "quiet" }, `Not known: ${each}.`)),
     el("p", {}, el("a", { href: href("runs", said.run.id) }, "Compare no more")));
 }
 
@@ -158,7 +142,7 @@ export async function runPage(route) {
       live && !isOver && run.state !== "suspended" ? button("Pause", "pause") : null,
       live && !isOver ? button("Resume", "resume") : null,
       live && !isOver ? actAfterAsking("Cancel", "cancel", { operation: "cancel_workflow", subject: id, danger: true, wantsReason: true }, load) : null,
-      other ? null : compareForm()]);
+      other || !board?.live ? null : compareForm()]);
     const gone = withMaps(said).filter((each) => !each.submitted).length;
     const failed = withMaps(said).filter((each) => each.state === "failed" && each.error && each.error.type !== "DependencyFailedError");
     keep.broken(failed, () => failed.length ? card("What failed", el("ul", { class: "plain" }, failed.slice(0, 10).map((each) => el("li", {},
@@ -168,7 +152,7 @@ export async function runPage(route) {
     keep.list([said.tasks, said.maps, [...unfolded], [...calls.keys()], isOver || Math.floor(now)], () => [tasksTable(said, unfolded, calls, toggle, now),
       said.left_out ? el("p", { class: "quiet" }, `${counted(said.left_out, "task")} more are not shown.`) : null,
       gone ? el("p", { class: "quiet" }, `Of ${counted(gone, "task")} only the state is known: the rest has left memory (keep_finished).`) : null]);
-    keep.compared([compared?.run, said.run, said.tasks], () => compared ? comparison(said, compared) : []);
+    keep.compared([compared, said.tasks], () => compared ? comparison(said, compared) : []);
   };
   const compareForm = () => el("form", {
     class: "row",
@@ -179,7 +163,7 @@ export async function runPage(route) {
   }, field("Compare with", el("input", { id: "compare-with", name: "with", value: said.last_good || "", placeholder: "the id of a run" })), el("button", { id: "do-compare" }, "Compare"));
   const load = async () => {
     said = await ask(`/api/v1/runs/${encodeURIComponent(id)}`);
-    if (other && !compared) compared = await ask(`/api/v1/runs/${encodeURIComponent(other)}`);
+    if (other && (!compared || !said.run.ended)) compared = (await ask(`/api/v1/runs/${encodeURIComponent(other)}/comparison/${encodeURIComponent(id)}`)).comparison;
     if (board?.live && said.run.workflow !== false) {
       const path = `/api/v1/workflows/${encodeURIComponent(id)}`;
       const status = await ask(path).catch(() => null);

@@ -1,0 +1,162 @@
+"""`orch.compare` and `taskorch diff`: in what two runs differ, through all faces."""
+
+import json
+from contextlib import suppress
+from threading import Event
+from time import sleep
+
+import pytest
+from tests.integration.tools import PATIENCE
+
+from taskorch import (
+    TaskOrchestrator,
+    UnknownTaskError,
+    WorkflowFailedError,
+    task,
+    workflow,
+)
+from taskorch.cli import main
+from taskorch.client import Client
+
+GO = Event()
+
+
+@task
+def extract(rows):
+    return [*range(rows)]
+
+
+@task
+def load(rows, batch=10):
+    sleep(len(rows) / 100)
+    return len(rows)
+
+
+@task
+def check(count):
+    if count > 50:
+        raise ValueError("too many rows")
+
+
+@workflow
+def night(day="monday", rows=2, batch=10):
+    load(extract(rows), batch=batch)
+
+
+@workflow
+def checked(rows=2):
+    check(load(extract(rows)))
+
+
+@task
+def hold():
+    assert GO.wait(PATIENCE)
+
+
+@workflow
+def held():
+    hold()
+
+
+def run(orch, flow, run_id):
+    made = orch.workflows.start(flow, id=run_id)
+    with suppress(WorkflowFailedError):
+        made.result(PATIENCE)
+
+
+def test_what_took_longer_is_named_with_what_it_was_made_of():
+    with TaskOrchestrator() as orch:
+        run(orch, night(), "monday")
+        run(orch, night(batch=99, day="tuesday"), "tuesday")
+        comparison = orch.compare("monday", "tuesday")
+    assert comparison.states == ("completed", "completed")
+    kinds = {each.kind for each in comparison.differences}
+    assert "parameters" in kinds
+    last = comparison.differences[-1]
+    assert "day 'monday' → 'tuesday'" in last.text
+    assert "batch 10 → 99" in last.text
+
+
+def test_of_a_failure_that_is_new_the_first_is_named_first():
+    with TaskOrchestrator() as orch:
+        run(orch, checked(), "monday")
+        run(orch, checked(rows=60), "tuesday")
+        comparison = orch.compare("monday", "tuesday")
+    first = comparison.differences[0]
+    assert first.kind == "failed"
+    assert first.task == "check"
+    assert "ValueError: too many rows (it completed before)" in first.text
+    assert str(comparison).startswith("tuesday failed after ")
+
+
+@pytest.mark.parametrize("journal", [None, "runs.db"])
+def test_code_that_was_deployed_between_them_is_named(monkeypatch, tmp_path, journal):
+    path = None if journal is None else str(tmp_path / journal)
+    with TaskOrchestrator(journal=path) as orch:
+        run(orch, night(), "monday")
+
+        def slower(rows, batch=10):
+            sleep(0.4)
+            return len(rows)
+
+        slower.__name__, slower.__qualname__ = "load", "load"
+        slower.__module__ = __name__
+        monkeypatch.setitem(globals(), "load", task(slower))
+        run(orch, night(), "tuesday")
+        comparison = orch.compare("monday", "tuesday")
+    first = comparison.differences[0]
+    assert (first.task, first.kind) == ("load", "changed")
+    assert "other code of" in first.text
+    assert first.seconds == pytest.approx(comparison.seconds, rel=0.5)
+
+
+def test_a_run_that_is_not_there_is_refused():
+    with TaskOrchestrator() as orch:
+        run(orch, night(), "monday")
+        with pytest.raises(UnknownTaskError, match="nobody"):
+            orch.compare("nobody", "monday")
+
+
+def test_tasks_on_their_own_are_compared():
+    with TaskOrchestrator() as orch:
+        for task_id, rows in (("one", 1), ("two", 40)):
+            orch.options(id=task_id).submit(len, [*range(rows)]).result(PATIENCE)
+        comparison = orch.compare("one", "two")
+    assert comparison.differences[0].kind == "changed"
+    assert "args[0]" in comparison.differences[0].text
+
+
+def test_a_run_that_goes_on_has_no_difference_of_times():
+    GO.set()
+    with TaskOrchestrator() as orch:
+        run(orch, held(), "monday")
+        GO.clear()
+        going = orch.workflows.start(held(), id="tuesday")
+        comparison = orch.compare("monday", "tuesday")
+        GO.set()
+        going.result(PATIENCE)
+    assert comparison.seconds is None
+    assert "has not ended" in comparison.unknown[0]
+
+
+def test_the_command_and_the_service_say_the_same(tmp_path, capsys, monkeypatch):
+    journal = str(tmp_path / "runs.db")
+    with TaskOrchestrator(journal=journal) as orch:
+        run(orch, checked(), "night-1")
+        run(orch, checked(rows=60), "night-2")
+        said = orch.compare("night-1", "night-2")
+        with orch.serve() as server:
+            monkeypatch.setenv("TASKORCH_TOKEN", server.token)
+            answer = Client(server.url, token=server.token).compare(
+                "night-1", "night-2"
+            )
+            assert answer["text"] == str(said)
+            assert answer["differences"][0]["task"] == "check"
+            assert main(["diff", server.url, "night-1", "night-2"]) == 0
+            assert capsys.readouterr().out.strip() == str(said)
+    assert main(["diff", journal, "night-1", "night-2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)["comparison"]
+    assert document["earlier"] == "night-1"
+    assert document["differences"][0]["kind"] == "failed"
+    assert main(["diff", journal, "night-1", "night-9"]) == 2
+    assert "night-9" in capsys.readouterr().err

@@ -1,0 +1,157 @@
+"""Of two runs of a random world with one planted difference, that one is named first."""
+
+import random
+from heapq import heappop, heappush
+
+import attrs
+import pytest
+
+from taskorch import Task, TaskState
+from taskorch.comparing import RunFacts, TaskFacts, compared
+from taskorch.model import HistoryEntry, Resources, TaskStatus
+
+PLANTED = ("slower", "worker", "retry", "argument", "code", "setting", "failure")
+
+
+def work(rows):
+    return rows
+
+
+class World:
+    """A graph of tasks with durations, and the workers that run them in turn."""
+
+    def __init__(self, random_of: random.Random) -> None:
+        self.random = random_of
+        count = random_of.randint(6, 40)
+        names = [f"t{n}" for n in range(count)]
+        self.needs = {
+            name: tuple(random_of.sample(names[:n], min(n, random_of.randint(0, 3))))
+            for n, name in enumerate(names)
+        }
+        self.seconds = {name: random_of.lognormvariate(2, 1) for name in names}
+        self.workers = random_of.randint(2, 5)
+        self.tasks = {name: Task.call(work, 10, id=name) for name in names}
+        self.codes = dict.fromkeys(names, "a")
+        self.attempts = dict.fromkeys(names, 1)
+        self.failed = ""
+
+    def run(self, run_id: str) -> RunFacts:
+        """What is known of a run: each duration is up to two parts in a hundred off."""
+        took = {
+            name: seconds * self.random.uniform(0.98, 1.02)
+            for name, seconds in self.seconds.items()
+        }
+        ended: dict[str, float] = {}
+        facts: dict[str, TaskFacts] = {}
+        free = [(0.0, f"w{n}") for n in range(self.workers)]
+        waiting = dict(self.needs)
+        while waiting:
+            at, worker = heappop(free)
+            ready = {
+                name: max((ended[each] for each in needs), default=0.0)
+                for name, needs in waiting.items()
+                if all(each in ended for each in needs)
+            }
+            name = min(ready, key=lambda each: (max(at, ready[each]), each))
+            begun = max(at, ready[name])
+            end = begun + took[name] * self.attempts[name]
+            ended[name] = end
+            heappush(free, (end, worker))
+            del waiting[name]
+            facts[name] = self._facts(run_id, name, begun, end, worker)
+        return RunFacts(run_id, facts, 0.0, max(ended.values()), {})
+
+    def _facts(
+        self, run_id: str, name: str, begun: float, end: float, worker: str
+    ) -> TaskFacts:
+        state = TaskState.FAILED if name == self.failed else TaskState.COMPLETED
+        status = TaskStatus(
+            task_id=f"{run_id}/{name}",
+            type="call",
+            state=state,
+            label="",
+            result=None,
+            error=ValueError("no rows") if name == self.failed else None,
+            attempts=self.attempts[name],
+            history=(HistoryEntry(TaskState.RUNNING, "", begun),),
+            agent_id=worker,
+            allocation=Resources(),
+            blocked_by=(),
+        )
+        codes = {"flow.work": self.codes[name]}
+        task = self.tasks[name]
+        needs = self.needs[name]
+        return TaskFacts(name, status, needs, begun, end, end - begun, task, codes)
+
+    def plant(self, kind: str, chain: list[str]) -> str:
+        """Change one thing, mostly where it is felt; return the task, or ""."""
+        name = self.random.choice(chain)
+        longer = self.random.uniform(2, 6)
+        if kind == "worker":
+            self.workers = max(1, self.workers // 2)
+            return ""
+        if kind == "retry":
+            self.attempts[name] += 1
+        elif kind == "failure":
+            self.failed = name
+        elif kind == "setting":
+            self.tasks[name] = attrs.evolve(self.tasks[name], timeout=20.0)
+        else:
+            self.seconds[name] = self.seconds[name] * longer + 5
+            if kind == "argument":
+                self.tasks[name] = Task.call(work, 1_000, id=name)
+            elif kind == "code":
+                self.codes[name] = "b"
+        return name
+
+
+def chain_of(run: RunFacts) -> list[str]:
+    """The tasks of a run that its end came of, by the definition alone."""
+    last = max(run.tasks.values(), key=lambda each: each.ended)
+    names = [last.name]
+    while last.needs:
+        last = max((run.tasks[n] for n in last.needs), key=lambda each: each.ended)
+        names.append(last.name)
+    return names
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_the_planted_difference_is_named_first(kind):
+    found = []
+    for seed in range(100):
+        world = World(random.Random(f"{kind}{seed}"))
+        earlier = world.run("good")
+        planted = world.plant(kind, chain_of(earlier))
+        comparison = compared(earlier, world.run("bad"))
+        first = comparison.differences[:1]
+        if kind == "worker":
+            is_found = [each.kind for each in first] == ["workers"]
+            # With half of the workers, some runs take no longer.
+            is_found = is_found or (comparison.seconds or 0.0) < 0.1 * (
+                comparison.took[0] or 1.0
+            )
+        else:
+            is_found = [each.task for each in first] == [planted]
+        found.append(is_found)
+    assert sum(found) >= 90
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_what_tasks_account_for_sums_up_to_the_difference_of_the_chain(kind):
+    for seed in range(30):
+        world = World(random.Random(seed))
+        earlier = world.run("good")
+        world.plant(kind, chain_of(earlier))
+        later = world.run("bad")
+        last = max(later.tasks.values(), key=lambda each: each.ended)
+        differences = compared(earlier, later).differences
+        told = sum(each.seconds for each in differences if each.task)
+        whole = (last.ended or 0.0) - (earlier.tasks[last.name].ended or 0.0)
+        chance = 0.06 * (later.ended or 0.0) + 0.06 * (earlier.ended or 0.0)
+        assert told == pytest.approx(whole, abs=chance)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_does_not_differ_from_itself(seed):
+    run = World(random.Random(seed)).run("good")
+    assert compared(run, run).differences == ()
