@@ -12,6 +12,7 @@ facts mean, and what a new incarnation makes of them, is in `kernel` and `runtim
 - `tables`: what a journal in the tables of another database is made of.
 - `_reader`, `_forgetting`: what is read and checked; what is left out for good.
 - `_sieve`: what stands in the rows of a task, if it may pass a filter.
+- `_stretches`: what thousands of events have, noted once: lists leave out the others.
 - `_sqlite`, `_sqlite_session`, `_layout`: the tables in a file, written and read.
 - `_chain`: the hashes that prove a journal.
 - `_file`, `_lock`: opening the file; the lock of its owner.

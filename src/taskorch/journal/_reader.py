@@ -10,14 +10,14 @@ import contextlib
 import json
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter, itemgetter, lt
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
 from taskorch.events import CLS, Fact, TaskCompleted, TaskSubmitted
-from taskorch.journal import _chain, _codec
+from taskorch.journal import _chain, _codec, _stretches
 from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._scripts import Beside
@@ -28,6 +28,7 @@ from taskorch.kit.tree import Subtree
 from taskorch.protocols import Entry
 
 if TYPE_CHECKING:
+    from taskorch.journal._sieve import Sieve
     from taskorch.model import TaskFilter
 
 #: Groups, and rows, that are taken at once; between them the writer can checkpoint.
@@ -104,9 +105,17 @@ _ENDED_BY: Final = """
     WHERE {mine}kind = :kind AND seq > :after AND seq <= :until
 """
 _PAGED: Final = " ORDER BY seq LIMIT :most"
-_ENDS_BY_TIME: Final = """
-    SELECT at_ns / :every, kind, count(*) FROM {facts} WHERE {mine}
-    kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') GROUP BY 1, 2
+_BADLY_BY_TIME: Final = f"""
+    SELECT at_ns / :every, kind, count(*) FROM {{facts}} WHERE {{mine}}
+    kind IN ('TaskFailed', 'TaskCancelled') AND {IS_RARE} GROUP BY 1, 2
+"""  # noqa: S608 - of our own words
+_WELL_BY_TIME: Final = """
+    SELECT at_ns / :every, count(*) FROM {facts} WHERE {mine}kind = 'TaskCompleted'
+    AND seq > :after AND seq <= :until GROUP BY 1
+"""
+_COUNT: Final = """
+    SELECT count(*) FROM {facts} WHERE {mine}kind = 'TaskSubmitted'
+    AND seq > :after AND seq <= :until
 """
 _IDS_FROM: Final = """
     SELECT task_id FROM {facts} WHERE {mine}task_id >= :prefix AND task_id < :above
@@ -133,6 +142,10 @@ _AFTER_SOME: Final = " LIMIT 1 OFFSET :most"
 #: A database that reckons with a number does not go through all in its order.
 _BY_ID: Final = """
     AND task_id >= :prefix AND task_id < :above
+    AND seq + 0 > :after AND seq + 0 <= :until ORDER BY seq + 0
+"""
+_AMONG: Final = """
+    AND task_id IN (SELECT value FROM {names})
     AND seq + 0 > :after AND seq + 0 <= :until ORDER BY seq + 0
 """
 _BEGIN_ALIKE: Final = """
@@ -479,7 +492,14 @@ class Reader:
         return self._ask(_SUBMITTED, after=after, until=until, most=most)
 
     def candidates(
-        self, which: TaskFilter, after: int, until: int, most: int, *, newest: bool
+        self,
+        which: TaskFilter,
+        after: int,
+        until: int,
+        most: int,
+        *,
+        newest: bool,
+        among: Collection[str] | None,
     ) -> list[tuple[int, str]]:
         """Some of the submissions that may pass *which*; none is the end of them."""
         from taskorch.journal._sieve import Sieve  # noqa: PLC0415 - for lists
@@ -488,6 +508,10 @@ class Reader:
         sieve, until = Sieve(which, is_changed=is_changed), min(until, MOST)
         end = f"{' DESC' if newest else ''} LIMIT :most"
         submissions: list[tuple[int, str]] = []
+        if among is not None:
+            values = sieve.values | {"names": [*map(_codec.column, among)]}
+            between = after, until
+            return self._sifted(sieve.where, between, values, end, most, order=_AMONG)
         if sieve.is_far_other:
             # Many may pass: then enough of them are near.
             place = _PLACE + ("DESC" if newest else "") + _AFTER_SOME
@@ -497,18 +521,44 @@ class Reader:
             submissions = self._sifted(sieve.where, near, sieve.values, end, most)
             after, until = (after, near[0]) if newest else (near[1], until)
         if len(submissions) < most and after < until:
-            order = _BY_ID if self._has_few(sieve.ids) else _IN_ORDER
-            room, values = most - len(submissions), sieve.values | sieve.ids
-            submissions += self._sifted(
-                sieve.far, (after, until), values, end, room, order=order
+            submissions += self._far(
+                sieve, (after, until), end, most - len(submissions)
             )
+        return submissions
+
+    def _far(
+        self, sieve: Sieve, between: tuple[int, int], end: str, most: int
+    ) -> list[tuple[int, str]]:
+        """Some of many submissions that may pass."""
+        order, values = _IN_ORDER, dict[str, Any](sieve.values | sieve.ids)
+        after, until = between
+        places: Iterable[tuple[int, int]] = [between]
+        if self._has_few(sieve.ids):
+            order = _BY_ID
+        elif not sieve.ran:
+            newest = end.startswith(" DESC")
+            places = _stretches.places(
+                self.session, sieve.words, after, until, newest=newest
+            )
+        if sieve.ran:
+            ran = [*_stretches.places(self.session, sieve.ran, after, MOST)]
+            began, ended = (ran[0][0], ran[-1][1]) if ran else (after, after)
+            values |= {"began": began, "ended": ended}
+        submissions: list[tuple[int, str]] = []
+        for place in places:
+            room = most - len(submissions)
+            submissions += self._sifted(
+                sieve.far, place, values, end, room, order=order
+            )
+            if len(submissions) == most:
+                break
         return submissions
 
     def _sifted(
         self,
         where: str,
         between: tuple[int, int],
-        values: dict[str, str],
+        values: Mapping[str, object],
         end: str,
         most: int,
         *,
@@ -530,8 +580,33 @@ class Reader:
 
     def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
         """How many ended, by the period of *every_ns* and the class of the fact."""
-        rows = self._ask(_ENDS_BY_TIME, every=every_ns)
-        return {(period, kind): count for period, kind, count in rows}
+        rows = self._ask(_BADLY_BY_TIME, every=every_ns)
+        ends = {(period, kind): count for period, kind, count in rows}
+        counts, places = self._counted(every_ns)
+        well = [(period, completed) for period, _, completed in counts]
+        for after, until in places:
+            well += self._ask(_WELL_BY_TIME, every=every_ns, after=after, until=until)
+        for period, count in well:
+            if count:
+                key = period, TaskCompleted.__name__
+                ends[key] = ends.get(key, 0) + count
+        return ends
+
+    def count(self) -> int:
+        """How many tasks were submitted, of those that it has."""
+        counts, places = self._counted(MOST)
+        many = sum(submitted for _, submitted, _ in counts)
+        for after, until in places:
+            ((more,),) = self._ask(_COUNT, after=after, until=until)
+            many += more
+        return many
+
+    def _counted(
+        self, every_ns: int
+    ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
+        """See `_stretches.counted`."""
+        is_noted = self.session.has_stretches and not self.has_left_out(MOST)
+        return _stretches.counted(self.session, every_ns, is_noted=is_noted)
 
     def last_until(self, at_ns: int) -> int:
         """The number of the last row up to a time; 0: there is none."""

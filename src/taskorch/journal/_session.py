@@ -7,7 +7,7 @@ Decision: 0194.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, ClassVar, Final, Literal, TypeAlias
@@ -103,6 +103,19 @@ class Session(ABC):
         """The number of the first fact that was changed where no sum tells."""
         ((number,),) = self.ask(_MISFIT)
         return None if number is None else int(number)
+
+    @property
+    def has_stretches(self) -> bool:
+        """Whether it has the table `stretches`, which few databases have."""
+        return False
+
+    def unnoted(self, until: int) -> Sequence[tuple[int, int]]:
+        """Some stretches to the event *until* that are to be noted: first and last."""
+        del until
+        return ()
+
+    def note(self, stretches: Sequence[tuple[int, int]]) -> None:  # noqa: B027 - see above
+        """Note what *stretches* have, within a transaction of the caller's."""
 
     def put_into_life(  # noqa: B027 - most say that of groups alone
         self, after: int, last: int, epoch: int

@@ -33,7 +33,8 @@ _NEAR: Final = f"""AND EXISTS (
     WHERE {{mine}}attempt.task_id = submission.task_id AND {_ATTEMPTS}
 )"""  # noqa: S608 - of our own words
 _FAR: Final = f"""AND task_id IN (
-    SELECT task_id FROM {{facts}} WHERE {{mine}}seq > :after AND {_ATTEMPTS}
+    SELECT task_id FROM {{facts}} WHERE {{mine}}seq > :began AND seq <= :ended
+    AND {_ATTEMPTS}
 )"""  # noqa: S608 - of our own words
 
 _CHANGED: Final = f"""task_id IN (
@@ -54,26 +55,37 @@ class Sieve:
         far: The same for many rows.
         values: The values in both, by name.
         ids: Between which texts the ids are; {}: no index finds them.
+        words: What stretches have with submissions that may pass: see `_stretches`.
+        ran: The same of the attempts of an agent; empty: none is asked for.
     """
 
     def __init__(self, which: TaskFilter, *, is_changed: bool = True) -> None:
         self._is_changed = is_changed
         fields = which.fields
         pattern = fields.get("id", "")
+        self.words: list[tuple[str, list[str]]] = []
         self.values: dict[str, str] = {}
         # Where a bracket ends is not looked for.
         parts = _LITERAL.findall(pattern.partition("[")[0])
+        part = max(parts, key=len, default="")
+        type_, owner = _quoted(fields.get("type")), _quoted(fields.get("owner"))
         conditions = [
-            *self._with("task_id", "part", max(parts, key=len, default="")),
-            *self._with("body", "type", _quoted(fields.get("type"))),
-            *map(self._now, self._with("body", "owner", _quoted(fields.get("owner")))),
+            *self._with("task_id", "part", part),
+            *self._with("body", "type", type_),
+            *map(self._now, self._with("body", "owner", owner)),
         ]
+        self._note("ids", part)
+        self._note("words", type_)
+        if not is_changed:
+            self._note("words", owner)
         items = fields.get("metadata", {}).items()
         for number, (name, value) in enumerate(items):
             conditions += self._entry(f"m{number}_", name, value)
         self.where = self.far = " ".join(f"AND {each}" for each in conditions)
+        self.ran: list[tuple[str, list[str]]] = []
         if agent := _quoted(fields.get("agent")):
             self.values["agent"] = f"%{agent}%"
+            self.ran = [("words", [agent])]
             self.where, self.far = f"{self.where} {_NEAR}", f"{self.far} {_FAR}"
         begin = _LITERAL.match(pattern)
         self.ids: dict[str, str] = {}
@@ -83,7 +95,12 @@ class Sieve:
     @property
     def is_far_other(self) -> bool:
         """Whether many rows are looked through in another way."""
-        return bool(self.ids) or self.where != self.far
+        return bool(self.ids or self.ran)
+
+    def _note(self, column: str, *texts: str) -> None:
+        """What a stretch has one of in *column*; nothing if a text is empty."""
+        if all(texts):
+            self.words.append((column, [*texts]))
 
     def _with(self, column: str, name: str, text: str) -> list[str]:
         """The condition that *text* stands in a column; none for no text."""
@@ -97,7 +114,10 @@ class Sieve:
         key = _quoted(key)
         if not key:
             return []
-        ways = [f"%{key}:{begin}%" for begin in _begins(value)]
+        begins = [f"{key}:{begin}" for begin in _begins(value)]
+        if not self._is_changed:
+            self._note("words", *begins, _CODED.strip("%"))
+        ways = [f"%{begin}%" for begin in begins]
         self.values |= {f"{name}{i}": way for i, way in enumerate(ways)}
         either = " OR ".join(f"doc LIKE :{name}{i}" for i in range(len(ways)))
         # Most rows have not the key, and are looked through for that alone. A text of

@@ -300,6 +300,7 @@ class SqlReading(EncodingJournal):
         most: int,
         *,
         newest: bool = False,
+        among: Collection[str] | None = None,
     ) -> list[tuple[int, str]]:
         """
         See `DurableJournal.candidates`; rows are looked through as texts.
@@ -310,7 +311,10 @@ class SqlReading(EncodingJournal):
         """
         none: list[tuple[int, str]] = []
         return self._answer(
-            lambda r: r.candidates(which, after, until, most, newest=newest), none
+            lambda r: r.candidates(
+                which, after, until, most, newest=newest, among=among
+            ),
+            none,
         )
 
     def about(self, ids: Collection[str], until: int) -> Iterator[Entry]:
@@ -385,6 +389,16 @@ class SqlReading(EncodingJournal):
             JournalUnavailableError: It cannot be read now.
         """
         return self._answer(lambda reader: reader.ends_by_time(every_ns), {})
+
+    def count(self) -> int:
+        """
+        How many tasks it has; without a check.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.count(), 0)
 
     def last_until(self, at_ns: int) -> int:
         """
@@ -708,6 +722,9 @@ class SqlJournal(SqlReading):
                 session.change(_DROP_OLD)
             self._wrote(len(text))
             reach("saved")
+            if stretches := session.unnoted(seq):
+                with self._owning(session):
+                    session.note(stretches)
 
     def retention(self) -> Retention:
         """See `DurableJournal.retention`: `keep_for` and `keep_latest`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -13,6 +14,13 @@ from taskorch.errors import JournalError
 from taskorch.journal._file import FAILURES, is_passing
 from taskorch.journal._layout import KEY, LAYOUT, check_layout
 from taskorch.journal._session import Session, damage
+from taskorch.journal._stretches import (
+    CREATE,
+    MOST_NOTED,
+    NOTE,
+    UNCOVER,
+    unnoted,
+)
 
 _LISTED: Final = "(SELECT value FROM json_each(:lost))"
 _LOST: Final = """
@@ -94,6 +102,18 @@ class SqliteSession(Session):
         finally:
             self._is_within = False
 
+    @property
+    def has_stretches(self) -> bool:
+        return bool(self.ask("SELECT 1 FROM sqlite_master WHERE name = 'stretches'"))
+
+    def unnoted(self, until: int) -> Sequence[tuple[int, int]]:
+        return [*islice(unnoted(self, until), MOST_NOTED)]
+
+    def note(self, stretches: Sequence[tuple[int, int]]) -> None:
+        self.change(CREATE)
+        for first, last in stretches:
+            self.change(NOTE, first=first, last=last)
+
     def id_of_key(self, key: str) -> str | None:
         rows = self.ask("SELECT task_id FROM keys WHERE key = :key", key=key)
         return rows[0][0] if rows else None
@@ -104,6 +124,8 @@ class SqliteSession(Session):
     def leave_out(self, names: list[str]) -> None:
         rows = self.ask(_LOST, names=names)
         lost = [key for (key,) in rows]
+        if self.has_stretches:
+            self.change(UNCOVER, names=names)
         self.change(_LEAVE_OUT, names=names)
         self.change(_LOSE, lost=lost)
         self.change(_KEYS_AGAIN, lost=lost)

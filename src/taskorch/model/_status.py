@@ -360,11 +360,13 @@ class FailureCause:
         """
         # What is to be done differs from task to task, and from life to life.
         pattern = re.sub(_HINT, "", re.sub(_EARLIER, "", message))
-        pattern = re.sub(rf"(?<!\w){re.escape(task_id)}(?!\w)", "TASK", pattern)
+        if task_id in pattern:
+            pattern = re.sub(rf"(?<!\w){re.escape(task_id)}(?!\w)", "TASK", pattern)
         # In a workflow, messages of ours have the id that it has there. Elsewhere a
         # word that is the same may be what failed.
-        name = re.escape(last_of(task_id))
-        pattern = re.sub(rf"\btask {name}(?!\w)", "task TASK", pattern)
+        name = f"task {last_of(task_id)}"
+        if name in pattern:
+            pattern = re.sub(rf"\b{re.escape(name)}(?!\w)", "task TASK", pattern)
         return error_type, re.sub(_VARYING, "#", pattern)
 
     @classmethod

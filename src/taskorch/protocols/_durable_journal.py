@@ -304,6 +304,7 @@ class DurableJournal(Journal, Protocol):
         most: int,
         *,
         newest: bool = False,
+        among: Collection[str] | None = None,
     ) -> Sequence[tuple[int, str]]:
         """
         As `submitted`, some of those that may pass a filter; none is the end of them.
@@ -318,6 +319,7 @@ class DurableJournal(Journal, Protocol):
             until: And to this.
             most: At most so many.
             newest: The latest first, down to *after*.
+            among: Only tasks of these ids; None: of any.
         """
         fields, ran = which.fields, set[str]()
         wanted = fields.get("metadata", {}).items()
@@ -343,6 +345,8 @@ class DurableJournal(Journal, Protocol):
         passing = owned & described
         if "agent" in fields:
             passing &= ran
+        if among is not None:
+            passing &= {*among}
         submissions = [each for each in submissions if each[1] in passing]
         return submissions[: -most - 1 : -1] if newest else submissions[:most]
 

@@ -88,10 +88,13 @@ class PastJournal(DurableJournal):
         most: int,
         *,
         newest: bool = False,
+        among: Collection[str] | None = None,
     ) -> Sequence[tuple[int, str]]:
         """See `DurableJournal.candidates`."""
         until = min(until, self.until)
-        return self._journal.candidates(which, after, until, most, newest=newest)
+        return self._journal.candidates(
+            which, after, until, most, newest=newest, among=among
+        )
 
     def about(self, ids: Collection[str], until: int) -> Iterator[Entry]:
         """See `DurableJournal.about`."""

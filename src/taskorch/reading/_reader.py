@@ -482,6 +482,8 @@ class JournalReader:
         Raises:
             JournalError: See `JournalReader`.
         """
+        if self._file is not None:
+            return self._file.count()
         many, after = 0, 0
         while page := self._journal.submitted(after, sys.maxsize, _SLICE):
             many, after = many + len(page), page[-1][0]

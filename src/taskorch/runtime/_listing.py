@@ -50,6 +50,8 @@ _PAGE: Final = 200
 _FEW: Final = 50
 #: The most submissions that are asked for at once.
 _MANY: Final = 20_000
+#: What a journal looks for in its rows.
+_SIFTED: Final = frozenset({"type", "owner", "metadata", "agent"})
 #: What ended a task, of what few end with.
 _RARE: Final = {
     TaskState.FAILED: "TaskFailed",
@@ -257,9 +259,19 @@ class _Listing:
         if kind is not None:
             gone = [fact.task_id for fact in self._ended_by(recovered, kind)]
             if len(gone) <= _MANY:
+                gone = self._sifted(recovered, gone)
                 return iter(self._in_order(recovered, [*gone, *here], after))
             self._ended = frozenset(gone)
         return self._through(recovered, after)
+
+    def _sifted(self, recovered: Recollection, gone: list[str]) -> list[str]:
+        """Those of *gone* that may pass, as far as the journal tells."""
+        asked = self._which.asked
+        if _SIFTED.isdisjoint(asked.fields):
+            return gone
+        most, until = len(gone) + 1, self._until
+        passing = recovered.journal.candidates(asked, 0, until, most, among=gone)
+        return [name for _, name in passing]
 
     def _ended_by(self, recovered: Recollection, kind: str) -> Iterator[Any]:
         return recovered.journal.ended_by(kind, self._until)
