@@ -7,6 +7,7 @@ What several documents all say must agree. What has no effect is told, not refus
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -273,7 +274,9 @@ def _documents(path: Path, faults: FaultList) -> list[Located]:
         faults.add(where, f"it has more than the {_MAX_SIZE:,} bytes that are read")
         return []
     try:
-        documents, wrong = yaml_text.read(text.decode("utf-8-sig"), str(path))
+        documents, wrong = yaml_text.read(
+            text.removeprefix(BOM_UTF8).decode(), str(path)
+        )
     except UnicodeDecodeError as error:
         faults.add(where, f"it is no UTF-8 text: byte {error.start:,} is not")
         return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -345,7 +346,7 @@ def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
                 Problem(FILE, 1, 1, f"it has more than {_MAX_BYTES:,} bytes")
             )
             return WorkspaceConfig()
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(BOM_UTF8).decode()
     except FileNotFoundError:
         return WorkspaceConfig()
     except OSError as error:
