@@ -301,7 +301,7 @@ def _times(
         }
         if names:
             values = [f"{each} {_change(moved[each])}" for each in sorted(names)]
-            texts.append(f"it hangs on {some(values)}")
+            texts.append(f"it depends on {some(values)}")
         yield RunDifference(
             name, _kind_of(share, attempts), share.seconds, "; ".join(texts)
         )
