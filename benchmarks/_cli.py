@@ -68,14 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc(file=sys.stdout)
         finally:
             faulthandler.cancel_dump_traceback_later()
+        if options.json is not None:
+            # What was measured stays if a later case hangs, or somebody stops it.
+            _write(options.json, machine, results, failed, run)
     missed = [row for _, row in results if row.verdict is Verdict.MISSED]
     say("-" * _report.WIDTH)
     say(_report.legend())
     say(_summary(results, failed, perf_counter() - began, run))
     if options.page is not None:
         write_page(options.page, said, datetime.now(UTC).date())
-    if options.json is not None:
-        _write(options.json, machine, results, failed, run)
     return 1 if failed or (missed and not run.quick) else 0
 
 

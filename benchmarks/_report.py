@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import textwrap
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ from typing import Any
 from benchmarks._figures import ASYNCIO, PEERS, SEED, THREADS, Goal, Row, Samples
 
 WIDTH = 100
+_ROOT = Path(__file__).parents[1]
 _COLUMNS = (
     ("what", 26),
     ("taskorch", 10),
@@ -43,7 +45,23 @@ def machine() -> dict[str, str | int | float]:
         "processor": _processor(),
         "os": platform.platform(),
         "load": round(os.getloadavg()[0], 2),
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """The commit that is measured; with "changed" where src/ is not as it says."""
+    commands = ["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "src"]
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", *command], cwd=_ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + " changed" * bool(changes)
 
 
 def usable_cpus() -> int:
@@ -68,6 +86,8 @@ def machine_line(facts: Mapping[str, Any]) -> str:
     line = (
         f"{facts['python']}, {facts['cpus']} CPUs ({facts['processor']}), {facts['os']}"
     )
+    if facts.get("commit"):
+        line += f", commit {facts['commit']}"
     if float(facts["load"]) > 1:
         line += f"\nbusy with other work (load {facts['load']}): run it again later"
     return line

@@ -1,10 +1,12 @@
 """
-Two Pythons side by side: `python -m benchmarks.beside FILE FILE …`.
+Two Pythons, or two builds, side by side: `python -m benchmarks.beside FILE FILE …`.
 
 Of the results that `python -m benchmarks --json FILE` wrote, those of the oldest Python
-stand beside those of the newest. Each was measured beside its own peers, so that what
+stand beside those of the newest; of one Python, those of a compiled kernel behind those
+without. Each was measured beside its own peers, so that what
 tells of a change between the two is what was measured against the goal, not our time.
-With `--page FILE` the table is put into a page of the documentation as well.
+Several runs of one build, of some cases each, are one. With `--page FILE` the table is
+put into a page of the documentation as well.
 """
 
 from __future__ import annotations
@@ -55,12 +57,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (OSError, ValueError) as error:
             what = "a FILE is what python -m benchmarks --json FILE wrote"
             parser.error(f"{file}: {error}; {what}")
-    runs.sort(key=_version)
+    runs = _joined(runs)
     lines = table(runs[:1] + runs[1:][-1:])
     print("\n".join(lines))
     if options.page is not None:
         write_page(options.page, lines, datetime.now(UTC).date())
     return 0
+
+
+def _joined(runs: Sequence[Results]) -> list[Results]:
+    """One run for each build of a Python, in order: what the later ones measured counts."""
+    builds: dict[str, Results] = {}
+    for run in runs:
+        name = run["machine"]["python"]
+        before = builds.get(name, {"rows": [], "failed": []})
+        cases = {row["case"] for row in run["rows"]} | {*run["failed"]}
+        builds[name] = run | {
+            "rows": [
+                *(row for row in before["rows"] if row["case"] not in cases),
+                *run["rows"],
+            ],
+            "failed": [
+                *(name for name in before["failed"] if name not in cases),
+                *run["failed"],
+            ],
+        }
+    return sorted(builds.values(), key=_version)
 
 
 def _read(file: Path) -> Results:
@@ -100,10 +122,10 @@ def table(runs: Sequence[Results]) -> list[str]:
     return lines
 
 
-def _version(run: Results) -> list[int]:
-    """`CPython 3.15.2 compiled` as numbers, which sort."""
-    number = run["machine"]["python"].split()[1]
-    return [int(part) for part in number.split(".")[:2]]
+def _version(run: Results) -> tuple[list[int], bool]:
+    """The order of `CPython 3.15.2 compiled`: numbers sort, and compiled comes last."""
+    _, number, *compiled = run["machine"]["python"].split()
+    return [int(part) for part in number.split(".")[:2]], bool(compiled)
 
 
 def _cells(row: Results | None) -> str:

@@ -57,6 +57,22 @@ def test_the_oldest_and_the_newest_stand_side_by_side(tmp_path, capsys):
     ]
 
 
+def test_runs_of_some_cases_each_are_one(tmp_path, capsys):
+    first = results("3.11.7", row("one by one", 1.5), row("map", 2.5))
+    again = results("3.11.7", row("one by one", 1.25))
+    first["rows"][1]["case"] = "maps"
+    for number, run in enumerate((first, again, results("3.11.7 compiled"))):
+        (tmp_path / str(number)).write_text(json.dumps(run))
+    assert beside.main([str(tmp_path / str(number)) for number in range(3)]) == 0
+    out = capsys.readouterr().out
+    assert "1.25x" in out
+    assert "2.50x" in out
+    assert "1.50x" not in out
+    old, new, *_ = out.splitlines()
+    assert old.startswith("CPython 3.11.7, ")
+    assert new.startswith("CPython 3.11.7 compiled, ")
+
+
 def test_what_only_one_of_them_could_measure_has_its_place():
     long = "a name longer than its column, as some are"
     older = results("3.11.7", row("both", 2))
