@@ -63,6 +63,8 @@ CASES = {
         {"at": "second"},
         "forget-steps {} stepped --at second",
     ),
+    "fork": ("stepped", {"at": "second"}, "fork {} stepped --at second"),
+    "fork_many": ("second", {"ids": "step*"}, "fork-many {} second --ids step*"),
     "clear_memo": ("*", {"type": "call"}, "forget {} --type call"),
     "remove_schedule": ("daily", {}, "schedules {} remove daily"),
     "trigger_schedule": ("daily", {}, "schedules {} trigger daily"),

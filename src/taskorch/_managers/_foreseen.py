@@ -319,14 +319,48 @@ def forgetting_of_steps(orch: Any, task_id: str, at: str | None = None) -> Fores
     """
     steps = [each for each in orch.steps.of(task_id) if each.state != "running"]
     places = [n for n, each in enumerate(steps) if at in (None, each.key, each.name)]
-    keys = [each.key for each in steps[places[0] :]] if places else []
-    named = ", ".join(keys[:_NAMED])
-    if len(keys) > _NAMED:
-        named += f" and {len(keys) - _NAMED} more"
-    text = f"Forgets {counted(len(keys), 'step')} of {task_id}"
-    if keys:
-        text += f", which the next attempt or run calls again: {named}"
-    return Foreseen((task_id,), f"{text}.", does_something=bool(keys))
+    dropped = steps[places[0] :] if places else []
+    text = f"Forgets {counted(len(dropped), 'step')} of {task_id}"
+    if dropped:
+        text += f", which the next attempt or run calls again: {_named_steps(dropped)}"
+    return Foreseen((task_id,), f"{text}.", does_something=bool(dropped))
+
+
+def fork_of_task(orch: Any, task_id: str, at: str) -> Foreseen:
+    """
+    What `orch.steps.fork` would keep and call anew.
+
+    Raises:
+        UnknownTaskError: No task has this id.
+        StepError: It keeps no such step, or several of that name.
+    """
+    status = orch.get_task_status(task_id)
+    if status.state not in TERMINAL:
+        text = f"It has not ended: it is {status.state}."
+        return Foreseen((), text, does_something=False)
+    kept, anew = orch.steps.split(status.task_id, at=at)
+    text = f"Runs {status.task_id} again from {anew[0].key}. Keeps "
+    text += f"{_named_steps(kept)}. Calls anew {_named_steps(anew)}, and what follows."
+    return Foreseen((status.task_id,), text)
+
+
+def _named_steps(steps: Sequence[Any]) -> str:
+    named = ", ".join(each.key for each in steps[:_NAMED])
+    more = len(steps) - _NAMED
+    return (f"{named} and {more} more" if more > 0 else named) or "no step"
+
+
+def fork_of_tasks(
+    orch: Any,
+    at: str,
+    ids: str = "*",
+    type: str | None = None,  # noqa: A002 - as the verb has it
+    state: TaskState | str | None = None,
+) -> Foreseen:
+    """What `orch.steps.fork_many` would touch."""
+    task_ids = orch.steps.forkable(at, ids=ids, type=type, state=state)
+    text = f"Runs {counted(len(task_ids), 'task')} again from the step {at}."
+    return Foreseen(tuple(task_ids), text, does_something=bool(task_ids))
 
 
 def end_of_worker(orch: Any, agent_id: str, grace: float = 30.0) -> Foreseen:

@@ -325,7 +325,8 @@ def _changed(
     subject = _subject(args, verb, name)
     if verb.name == "rerun_task":
         return call(orch, args.call, **_said(args, verb, **subject)).task_id, True
-    return name, bool(_call(args, verb, orch, **subject))
+    answer = _call(args, verb, orch, **subject)
+    return (answer, True) if verb.gives == "task_id" else (name, bool(answer))
 
 
 def _subject(args: argparse.Namespace, verb: Verb, name: str) -> dict[str, Any]:
@@ -521,6 +522,7 @@ _SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
     "questions": _show_questions,
     "escalations": _show_questions,
     "change_tasks": _show_changed,
+    "steps.fork_many": _show_changed,
     "expire_tasks": _show_changed,
     "memo.clear": _show_forgotten,
     "resources.budgets": _show_budgets,

@@ -25,6 +25,7 @@ from taskorch.model.ids import earlier_ids
 from taskorch.runtime._asyncio import resolve_on
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._loops import Latch
+from taskorch.runtime._stale import dependents
 from taskorch.runtime._work import extra_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,62 @@ class Noted:
 
         rt.durable()
         rt.step(change, keep=True)
+
+    def run_again(
+        self,
+        task_id: str,
+        key: str,
+        note: str,
+        own: Own,
+        *,
+        downstream: bool | None,
+    ) -> str:
+        """
+        Run a finished task again, with a note for the new run: both are kept, or none.
+
+        Args:
+            task_id: The id of the task.
+            key: The key of the note.
+            note: The note.
+            own: What the extension keeps of the new run in memory.
+            downstream: Whether what had the result of the run before is run again, too;
+                None: what is of the same run of a workflow.
+
+        Returns:
+            The id of the new run.
+
+        Raises:
+            UnknownTaskError: No task has this id, also not in the journal.
+            InvalidTransitionError: It has not ended, or there is a later run.
+        """
+        rt = self._rt
+        rt.durable()
+        rt.recall((task_id,))
+        below: list[Work] = []
+
+        def change(now: int) -> str:
+            rt.refuse_new()
+            again = rt.succession.rerun(task_id, now, anew=True)
+            row = again._row
+            rt.kernel.note(TaskNoted, now, row.id, 0, self.extension, key, note)
+            extra_of(again).own[self.extension] = own
+            if downstream is not False:
+                below.extend(
+                    each.cargo
+                    for each in dependents(rt, row)
+                    if downstream or (row.run and each.run == row.run)
+                )
+            new_id: str = row.id
+            return new_id
+
+        def go_on(work: Work, now: int) -> None:
+            rt.refuse_submission()
+            rt.succession.rerun_stale(work, now)
+
+        again: str = rt.step(change, keep=True)
+        for work in below:
+            rt.step(partial(go_on, work), keep=True)
+        return again
 
 
 def _has_ended(work: Work) -> bool:

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError, StepError, TaskorchError
-from taskorch.model.ids import has_number
+from taskorch.events import TaskNoted
+from taskorch.model import TERMINAL
+from taskorch.model.ids import has_number, number_of
 from taskorch.runtime import Inside
 from taskorch.steps._step import Asked, KeptStep, Ran, Step, kept_of, moment_of, note_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from taskorch.events import TaskNoted
+    from taskorch.events import Event
+    from taskorch.model import TaskStatus
     from taskorch.runtime import Noted
 
 #: The name under which steps are noted.
@@ -27,6 +30,8 @@ NAME: Final = "steps"
 MOST: Final = 10_000
 #: Steps that an explanation shows.
 _SHOWN: Final = 10
+#: The key of the note from which step on a run begins anew: no step has such a key.
+_FORK: Final = "fork"
 #: Who asks: a thread, and a task of its loop.
 Strand: TypeAlias = tuple[int, int]
 
@@ -43,6 +48,8 @@ class _Shelf:
         self.book: Book | None = None
         #: What the task waits for: it is cancelled if the task ends before it.
         self.waits: dict[str, StepWait] | None = None
+        #: In memory alone: the step from which on this run of the task calls anew.
+        self.forked_at: str = ""
 
     def leave(self, _: str) -> None:
         """Leave what the task waits for, since it has ended."""
@@ -100,19 +107,34 @@ def is_again(inside: Inside) -> bool:
 
 def earlier_of(inside: Inside) -> dict[str, KeptStep]:
     """What is kept of the steps of a task that runs again."""
-    if inside.noted.is_durable:
-        return folded(inside.noted.of(inside.task_id))
-    earlier: dict[str, KeptStep] = {}
-    for work in inside.noted.works(inside.task_id):
-        earlier |= inside.noted.own(work, _Shelf).kept
-    return earlier
+    return _kept_of(inside.noted, inside.task_id)
+
+
+def _kept_of(noted: Noted, task_id: str) -> dict[str, KeptStep]:
+    """What is kept of the steps of a task, from its earlier runs, too."""
+    if noted.is_durable:
+        return folded(noted.of(task_id))
+    kept: dict[str, KeptStep] = {}
+    for work in noted.works(task_id):
+        shelf = noted.own(work, _Shelf)
+        if shelf.forked_at:
+            _cut(kept, shelf.forked_at)
+        kept |= shelf.kept
+    return kept
 
 
 def folded(notes: Iterable[tuple[TaskNoted, Any]]) -> dict[str, KeptStep]:
     """The steps that *notes*, in their order, lead to."""
     steps: dict[str, KeptStep] = {}
+    forked = 0
     for fact, value in notes:
-        if not fact.note:
+        if forked and number_of(fact.task_id) < forked:
+            # An earlier run has kept it since: the fork goes its own way.
+            continue
+        if fact.key == _FORK:
+            _cut(steps, fact.note)
+            forked = number_of(fact.task_id)
+        elif not fact.note:
             steps.pop(fact.key, None)
         elif fact.key not in steps or not steps[fact.key].is_over:
             steps[fact.key] = kept_of(
@@ -121,18 +143,46 @@ def folded(notes: Iterable[tuple[TaskNoted, Any]]) -> dict[str, KeptStep]:
     return steps
 
 
-def steps_of(noted: Noted, task_id: str, attempt: int) -> list[Step]:
+def _cut(steps: dict[str, KeptStep], at: str) -> None:
+    """Take the step of the key *at* out of *steps*, and all that come after it."""
+    keys = [*steps]
+    for key in keys[keys.index(at) :] if at in steps else ():
+        del steps[key]
+
+
+def steps_of(noted: Noted, status: TaskStatus) -> list[Step]:
     """The steps of a task, in their order: those kept, and those under way."""
-    kept: dict[str, KeptStep] = folded(noted.of(task_id))
     under_way: list[Step] = []
-    for work in noted.works(task_id):
+    for work in noted.works(status.task_id):
         shelf = noted.own(work, _Shelf)
-        if not noted.is_durable:
-            kept |= shelf.kept
         if shelf.book is not None:
             under_way = shelf.book.under_way()
+    return _shown(_kept_of(noted, status.task_id), status, under_way)
+
+
+def steps_in(events: Iterable[Event], status: TaskStatus) -> list[Step]:
+    """The steps that *events* of a task and of its earlier runs say, as `steps_of`."""
+    notes = [
+        (each, None)
+        for each in events
+        if isinstance(each, TaskNoted) and each.extension == NAME
+    ]
+    return _shown(folded(notes), status)
+
+
+def _shown(
+    kept: dict[str, KeptStep], status: TaskStatus, under_way: Sequence[Step] = ()
+) -> list[Step]:
     steps = [each.step for each in list(kept.values())]
-    return told_by(steps, (task_id, attempt)) + under_way
+    steps = [*told_by(steps, (status.task_id, status.attempts)), *under_way]
+    return left(steps) if status.state in TERMINAL else steps
+
+
+def fork(noted: Noted, task_id: str, at: str, *, downstream: bool | None) -> str:
+    """Run a task again from the step of the key *at* on; the id of the new run."""
+    shelf = _Shelf()
+    shelf.forked_at = at
+    return noted.run_again(task_id, _FORK, at, shelf, downstream=downstream)
 
 
 def told_by(steps: list[Step], latest: tuple[str, int]) -> list[Step]:

@@ -1,18 +1,33 @@
-"""`orch.steps`: what is kept of the steps of tasks."""
+"""
+`orch.steps`: what is kept of the steps of tasks, and runs that begin from one.
+
+Decision: 0301.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from taskorch.errors import InvalidTransitionError, StepError
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    StepError,
+    UnknownTaskError,
+)
 from taskorch.kit.verbs import verb
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
+from taskorch.kit.words import some
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime import Noted
-from taskorch.steps._book import NAME, drop, left, steps_of
+from taskorch.steps._book import NAME, drop, fork, steps_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from taskorch._handles import TaskHandle
+    from taskorch.model import FilterFields
     from taskorch.steps._step import Step
 
 
@@ -50,10 +65,7 @@ class Steps:
             UnknownTaskError: No task has this id.
             JournalError: The journal cannot be read.
         """
-        status = self._orch.get_task_status(task_id)
-        run_id: str = status.task_id
-        steps = steps_of(self._noted, run_id, status.attempts)
-        return left(steps) if status.state in TERMINAL else steps
+        return steps_of(self._noted, self._orch.get_task_status(task_id))
 
     @verb(
         "Drop what is kept of the steps of a task: they are called again.",
@@ -83,7 +95,7 @@ class Steps:
         Raises:
             UnknownTaskError: No task has this id.
             InvalidTransitionError: An attempt of it is under way.
-            StepError: No such step is kept.
+            StepError: No such step is kept, or several of that name.
         """
         status = self._orch.get_task_status(task_id)
         run_id: str = status.task_id
@@ -96,19 +108,176 @@ class Steps:
         steps = [each for each in self.of(run_id) if each.state != "running"]
         keys = [each.key for each in steps]
         if at is not None:
-            place = _place_of(at, steps)
-            if place is None:
-                msg = f"task {run_id} keeps no step {show(at)}"
-                hint = meant(at, keys) or f"orch.steps.of({run_id!r}) lists them"
-                raise StepError(msg, hint=hint, task_id=run_id)
-            keys = keys[place:]
+            keys = keys[_place_of(at, steps, run_id) :]
         if keys:
             drop(self._noted, run_id, keys)
         return keys
 
+    @verb(
+        "Run a finished task again from one of its steps: what was kept before stays.",
+        "commit",
+        "POST /tasks/{task_id}/fork",
+        operation="fork",
+        gives="task_id",
+        status=202,
+        refuses=(404, 409, 422),
+        forms={"downstream": {"type": ["boolean", "null"]}},
+        command="fork TASK: run a task again from one of its steps",
+        preview="fork_of_task",
+    )
+    def fork(
+        self, task_id: str, *, at: str, downstream: bool | None = None
+    ) -> TaskHandle[Any]:
+        """
+        Run a finished task again, as `id~2`, with what was kept before a step.
 
-def _place_of(at: str, steps: list[Step]) -> int | None:
-    for place, step in enumerate(steps):
-        if at in (step.key, step.name):
-            return place
-    return None
+        That step and all that were kept after it are called anew, with the functions of
+        today. The run before keeps its own. Arguments and options are as they were.
+
+        Args:
+            task_id: The id of the task.
+            at: The step from which on all is called anew: its name, or, of a name that
+                is there several times, the key that `of` says, such as `charge#2`.
+            downstream: Whether what had the result of the run before is run again, too.
+                None: what is of the same run of a workflow.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            InvalidTransitionError: It has not ended, or was run again since.
+            StepError: It keeps no such step, or several of that name.
+            InvalidTaskError: *downstream* is none of these.
+        """
+        if not isinstance(downstream, bool | None):
+            msg = f"downstream is True, False or None, not {show(downstream)}"
+            raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
+        _, anew = self.split(task_id, at=at)
+        again = fork(self._noted, task_id, anew[0].key, downstream=downstream)
+        handle: TaskHandle[Any] = self._orch.handle(again)
+        return handle
+
+    def split(self, task_id: str, *, at: str) -> tuple[list[Step], list[Step]]:
+        """
+        The steps that `fork` would keep, and those that it would call anew.
+
+        Args:
+            task_id: The id of the task.
+            at: The step: see `fork`.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+            InvalidTransitionError: It has not ended.
+            StepError: It keeps no such step, or several of that name.
+        """
+        status = self._orch.get_task_status(task_id)
+        run_id: str = status.task_id
+        if status.state not in TERMINAL:
+            msg = f"task {run_id} is {status.state}: a fork begins with what a run has "
+            msg += "kept by its end"
+            hint = "cancel it first, or wait for its end"
+            raise InvalidTransitionError(msg, hint=hint, task_id=run_id)
+        # What was cut off, and waited for nothing, is not kept.
+        steps = [
+            each
+            for each in steps_of(self._noted, status)
+            if each.state != "left" or each.child
+        ]
+        place = _place_of(at, steps, run_id)
+        return steps[:place], steps[place:]
+
+    @verb(
+        "Fork all finished tasks for which every condition holds, at the same step.",
+        "journal",
+        "POST /task-forks",
+        operation="fork_many",
+        gives="task_ids",
+        refuses=(422,),
+        forms={"state": {"enum": [s.value for s in TaskState if s in TERMINAL]}},
+        command="fork-many STEP: run all tasks of a kind again from the same step",
+        preview="fork_of_tasks",
+    )
+    def fork_many(
+        self,
+        at: str,
+        *,
+        ids: str = "*",
+        type: str | None = None,  # noqa: A002 - the name that tasks have for it
+        state: TaskState | str | None = None,
+    ) -> list[str]:
+        """
+        Fork all finished tasks for which every condition holds, at the same step.
+
+        Those are left out that keep no such step, or several of its name, and those
+        that were run again since. It is done one by one: after a crash, ask again.
+
+        Args:
+            at: The step: see `fork`.
+            ids: A pattern of their ids: `"nightly/*"`.
+            type: Their type.
+            state: Their state: `failed`, `completed` or `cancelled`.
+
+        Returns:
+            The ids of the new runs.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed.
+            JournalError: The journal cannot be read.
+        """
+        forked: list[str] = []
+        for task_id in self.forkable(at, ids=ids, type=type, state=state):
+            with suppress(InvalidTransitionError, UnknownTaskError, StepError):
+                forked.append(self.fork(task_id, at=at).task_id)
+        return forked
+
+    def forkable(
+        self,
+        at: str,
+        *,
+        ids: str = "*",
+        type: str | None = None,  # noqa: A002 - the name that tasks have for it
+        state: TaskState | str | None = None,
+    ) -> list[str]:
+        """
+        The ids of the tasks that `fork_many` would fork now.
+
+        Args:
+            at: The step: see `fork`.
+            ids: A pattern of their ids.
+            type: Their type.
+            state: Their state.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed.
+            JournalError: The journal cannot be read.
+        """
+        fields: FilterFields = {"id": ids}
+        if type is not None:
+            fields["type"] = type
+        task_ids: list[str] = []
+        for status in self._orch.tasks(state, **fields):
+            if status.state in TERMINAL and not status.rerun:
+                with suppress(StepError, UnknownTaskError):
+                    self.split(status.task_id, at=at)
+                    task_ids.append(status.task_id)
+        return task_ids
+
+
+def _place_of(at: Any, steps: Sequence[Step], task_id: str) -> int:
+    """
+    Where the one of *steps* stands that is meant by *at*.
+
+    Raises:
+        StepError: None is, or several are.
+    """
+    keys = [each.key for each in steps]
+    places = [n for n, each in enumerate(steps) if at in (each.key, each.name)]
+    if len(places) == 1:
+        return places[0]
+    if places:
+        several = [keys[place] for place in places]
+        msg = f"task {task_id} keeps several steps {show(at)}: {some(several)}"
+        raise StepError(msg, hint=f"at={several[0]!r} is the first", task_id=task_id)
+    msg = f"task {task_id} keeps no step {show(at)}"
+    msg += f": it keeps {some(keys)}" if keys else ", nor any other"
+    hint = f"orch.steps.of({task_id!r}) lists them; orch.rerun_task({task_id!r}) calls "
+    hint = meant(at, keys) or f"{hint}what was not kept"
+    raise StepError(msg, hint=hint, task_id=task_id)

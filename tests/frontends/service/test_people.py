@@ -49,6 +49,7 @@ DOES = {
         *("allocate_resources", "release_resources"),
         *("reject_workflow", "cancel_backfill", "pause_backfill", "resume_backfill"),
         *("raise_budget", "revoke_waiver", "forget_steps"),
+        *("fork", "fork_many"),
     },
     "administer": {
         *("spawn_agent", "terminate_agent", "resize_resources", "prune", "tokens"),

@@ -43,6 +43,8 @@ _OWN: Final = frozenset(
 _OF_ALL: Final = frozenset({"compare", "explain", "earlier_runs"})
 
 
+#: What runs a task again, and with it what is below.
+_RUN_AGAIN: Final = ("rerun_task", "fork")
 _PARTS: Final = frozenset({"task_id", "workflow_id", "run_id"})
 
 
@@ -113,7 +115,7 @@ class Tenancy:
         if not is_theirs:
             raise unknown(subject, is_task=is_task)
         # A restart runs tasks of its run alone, of which none is another's.
-        again = _run_again(orch, subject) if operation == "rerun_task" else ()
+        again = _run_again(orch, subject) if operation in _RUN_AGAIN else ()
         if not all(self.has_task(who, each) for each in again):
             raise HttpProblem(
                 *(403, "not_for_tenants", "that would run tasks of others again")
@@ -227,5 +229,5 @@ def unknown(subject: str, *, is_task: bool) -> HttpProblem:
 
 
 def _run_again(orch: Any, task_id: str) -> tuple[str, ...]:
-    """What `rerun_task` would run again, if the task has ended."""
+    """What a new run of a task would run again with it, if it has ended."""
     return foreseen(orch, "rerun_task", {"task_id": task_id}).task_ids
