@@ -1404,13 +1404,13 @@ class TaskOrchestrator:
         if not isinstance(downstream, bool | None):
             msg = f"downstream is True, False or None, not {show(downstream)}"
             raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
-        if self.workflows._rerun_as(task_id, definition, downstream=downstream):
+        if self.workflows._reruns.rerun_as(task_id, definition, downstream=downstream):
             if downstream:
                 self._rt.rerun_below(task_id)
             return self.handle(task_id)
         again = self._rt.rerun(task_id, downstream=bool(downstream))
         if again._row.run and downstream is not False:
-            self.workflows._rerun_below(again)
+            self.workflows._reruns.rerun_below(again)
         return cast("TaskHandle[Any]", again)
 
     @verb(

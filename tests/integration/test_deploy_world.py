@@ -92,7 +92,7 @@ def one_world(seed: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert run.status().state.value == "completed"
         before = {work.task_id for work in run.handles.values()}
         # Nothing differs any more.
-        assert not orch.workflows._move(RUN, None)
+        assert not orch.workflows._reruns.move(RUN, None)
         orch.workflows.restart(RUN)
         assert {work.task_id for work in run.handles.values()} == before
 

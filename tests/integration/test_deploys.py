@@ -167,7 +167,7 @@ def test_a_task_of_a_schedule_is_run_as_it_is_deployed(
         assert orch.handle(TASK).result(PATIENCE) == expected
         if kind == "timeout":
             assert orch.handle(TASK).task_id.endswith("~2")
-        assert not orch.workflows._move(TASK, None)
+        assert not orch.workflows._reruns.move(TASK, None)
 
 
 def test_what_was_given_to_one_run_stays_its_own(tmp_path):

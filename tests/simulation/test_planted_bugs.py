@@ -22,9 +22,11 @@ from taskorch._managers import (
     _approvals,
     _gates,
     _limits,
-    _manager,
     _progress,
+    _reruns,
 )
+from taskorch._managers._known import KnownRuns
+from taskorch._managers._reruns import Restarts
 from taskorch.kernel import (
     Kernel,
     _application,
@@ -313,7 +315,7 @@ BUGS_OF_RUNS = {
         "record.added += len(entries)",
     ),
     "what was added before a crash takes no room": (
-        WorkflowManager._record,
+        KnownRuns.record,
         "record.added = sum(map(_members.is_added, works.values()))",
         "record.added = 0",
     ),
@@ -368,24 +370,24 @@ BUGS_OF_RUNS = {
         "pass",
     ),
     "a restart runs again what completed": (
-        _manager._is_undone,
+        _reruns.is_undone,
         "(TaskState.FAILED, TaskState.CANCELLED)",
         "(TaskState.FAILED, TaskState.CANCELLED, TaskState.COMPLETED)",
     ),
     "a restart leaves out what was skipped": (
-        _manager._is_undone,
+        _reruns.is_undone,
         "(TaskState.FAILED, TaskState.CANCELLED)",
         "(TaskState.FAILED,)",
     ),
     "a restart does not wait for a gate that has not begun": (
-        _manager._asks_too_early,
+        _reruns.asks_too_early,
         "_may_ask(work) and work._row.attempt",
         "_may_ask(work)",
     ),
     "a restart runs first what waits": (
-        WorkflowManager._restart,
-        "in reversed(_backwards(run))",
-        "in _backwards(run)",
+        Restarts._restart,
+        "in reversed(run._backwards())",
+        "in run._backwards()",
     ),
     "what was added is another task when its gate is run again": (
         _submission.given_parents,

@@ -8,7 +8,9 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
    drawn, is in `workflows`. There are two packages since these managers need the
    runtime, and a description needs none: `workflows` stands below it.
 
-- `_manager`: `orch.workflows`: starts workflows, and controls their runs.
+- `_manager`: `orch.workflows`: the verbs, and what pauses and ends runs.
+- `_starts`, `_reruns`, `_known`: what begins a run; what runs again of one; which runs
+  there are.
 - `_run`, `_members`: a run as a value; its tasks; what is remembered beside them.
 - `_progress`: how far it is, how long the rest may take; how long tasks took.
 - `_gates`, `_approvals`: whether a phase has passed; a person says yes or no to it.

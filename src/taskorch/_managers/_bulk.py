@@ -72,12 +72,12 @@ def _gone_over(runtime: Runtime, meant: Sequence[TaskRow]) -> list[str]:
     Returns:
         The ids of these; for the others nothing is done.
     """
-    manager = manager_of(runtime)
+    reruns = manager_of(runtime)._reruns
     rows = [row for row in meant if _ALLOWED["rerun"](row) and _is_defined(row)]
     ids = {row.id for row in rows}
     changed: list[str] = []
     for made_id in dict.fromkeys(row.run or stem_of(row.id) for row in rows):
-        move = manager._move(made_id, None)
+        move = reruns.move(made_id, None)
         if move:
             due = move.due(lambda handle: handle.task_id in ids)
             move.carry_out(due)

@@ -17,12 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._managers import _bulk
-from taskorch._managers._manager import (
-    WorkflowManager,
-    _asks_too_early,
-    _backwards,
-    _is_undone,
-)
+from taskorch._managers._manager import WorkflowManager
+from taskorch._managers._reruns import asks_too_early, is_undone
 from taskorch.kernel import LOCAL, hangs_on
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import NS
@@ -84,7 +80,7 @@ def restarted(manager: WorkflowManager, run_id: str) -> list[str]:
     Raises:
         UnknownTaskError: There is no such run.
     """
-    return _again(manager.get(run_id), lambda w: _is_undone(w) or _asks_too_early(w))
+    return _again(manager.get(run_id), lambda w: is_undone(w) or asks_too_early(w))
 
 
 def many_tasks(ids: Collection[str], one: str, many: str) -> str:
@@ -101,9 +97,9 @@ def restart_of_run(orch: Any, run_id: str, definition: str | None = None) -> For
         InvalidTaskError: What is deployed is not known, or *definition* is none.
     """
     ids = restarted(orch.workflows, run_id)
-    move = orch.workflows._move(run_id, definition)
+    move = orch.workflows._reruns.move(run_id, definition)
     if move:
-        due, run = move.due(_is_undone), orch.workflows.get(run_id)
+        due, run = move.due(is_undone), orch.workflows.get(run_id)
         ids = [*dict.fromkeys([*due.values(), *_not_of(run, move, due, ids)])]
         return Foreseen(tuple(ids), _over(move, ids))
     if not ids:
@@ -111,7 +107,7 @@ def restart_of_run(orch: Any, run_id: str, definition: str | None = None) -> For
         return Foreseen((), text, does_something=False)
     opened = {*open_of(orch.workflows.get(run_id))}.difference(ids)
     text = f"Runs {counted(len(ids), 'task')} again."
-    if definition is None and orch.workflows._is_of_earlier(run_id):
+    if definition is None and orch.workflows._reruns.is_of_earlier(run_id):
         text += " As it was: nobody says here what it is today."
     if opened:
         text += f" {many_tasks(opened, 'that waited goes', 'that waited go')} on."
@@ -188,7 +184,9 @@ def rerun_of_task(
     if status.state not in TERMINAL:
         text = f"It has not ended: it is {status.state}."
         return Foreseen((), text, does_something=False)
-    move = orch.workflows._move(orch.workflows._moved_with(task_id), definition)
+    move = orch.workflows._reruns.move(
+        orch.workflows._reruns.moved_with(task_id), definition
+    )
     is_over = move is not None and name_of(status.task_id) in move.gone
     if is_over or (definition is None and is_gone(orch.handle(task_id)._row)):
         text = "It is not deployed any more: definition='as_it_was' runs it again."
@@ -444,7 +442,7 @@ def _differences_of(orch: Any, made: Iterable[str], definition: str | None) -> s
     """In what today's definition differs from those of what was made, in sentences."""
     different: dict[str, list[str]] = {}
     for each in sorted(made)[-_COMPARED:]:
-        move = orch.workflows._move(each, definition)
+        move = orch.workflows._reruns.move(each, definition)
         if move:
             different.setdefault(str(move), []).append(each)
     if definition == "as_it_was":
@@ -518,7 +516,7 @@ def _again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> list[str]:
     renewed: set[str] = set()
     #: What is blocked, and goes on as the same run.
     freed: set[str] = set()
-    ordered = _backwards(run)[::-1]
+    ordered = run._backwards()[::-1]
     size = -1
     # What has asked for a result may stand before the task that had it.
     while size < len(again) + len(freed):

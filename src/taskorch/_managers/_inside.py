@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import attrs
 
@@ -50,30 +50,11 @@ from taskorch.workflows._phases import phase_of
 if TYPE_CHECKING:
     import os
 
-    from taskorch._managers._meeting import Meetings
+    from taskorch._managers._known import KnownRuns
     from taskorch._managers._members import RunRecord
     from taskorch._managers._run import WorkflowRun
     from taskorch.model import Enforce, InheritEnv
     from taskorch.runtime import AttemptContext, Entry, Runtime
-
-
-class HoldsRuns(Protocol):
-    """What a task that adds tasks asks of the manager of its run."""
-
-    _meetings: Meetings
-    _rt: Runtime
-
-    def _counts_of(self, inside: AttemptContext) -> dict[str, int]:
-        """How often an attempt has made up a name, by the word that it begins with."""
-        ...
-
-    def _held(self, run_id: str) -> WorkflowRun | None:
-        """The run, if its object is still in use."""
-        ...
-
-    def _record(self, run_id: str) -> RunRecord:
-        """A run as known; one of an earlier incarnation as the journal shows it."""
-        ...
 
 
 class WorkflowContext:
@@ -85,11 +66,11 @@ class WorkflowContext:
     what an earlier attempt of its task has added gets that, and not something new.
     """
 
-    __slots__ = ("_inside", "_manager", "workflow_id")
+    __slots__ = ("_inside", "_known", "workflow_id")
 
-    def __init__(self, manager: Any, inside: Any) -> None:
+    def __init__(self, known: Any, inside: Any) -> None:
         # Any: the public type does not drag the runtime along.
-        self._manager: HoldsRuns = manager
+        self._known: KnownRuns = known
         self._inside: AttemptContext = inside
         #: The id of the run.
         self.workflow_id: str = inside._row.run
@@ -185,14 +166,14 @@ class WorkflowContext:
             UsageError: As for `add`.
         """
         named = [self._named(task) for task in tasks]
-        rt, manager = self._rt, self._manager
+        rt = self._rt
         rt.deciders.refuse_reentry()
         rt.durable()
         batch = rt.submission.preparation.prepare(named, self.workflow_id)
         rt.recall(rt.submission.names(batch))
         entries = batch.entries()
         later = [self._found(ref) for ref in _listed("before", before)]
-        record = manager._record(self.workflow_id)
+        record = self._known.record(self.workflow_id)
         add = partial(self._admit, entries, later, record)
         works: list[Work] = rt.step(add, keep=True)
         return cast("list[TaskHandle[Any]]", works)
@@ -269,7 +250,7 @@ class WorkflowContext:
     def _meet(
         self, name: str, parties: int, value: Any, timeout: float | timedelta | None
     ) -> tuple[int, list[Any]]:
-        meetings = self._manager._meetings
+        meetings = self._known.meetings
         return meetings.meet(self._inside, name, parties, value, timeout)
 
     async def _meet_async(
@@ -279,12 +260,12 @@ class WorkflowContext:
         value: Any,
         timeout: float | timedelta | None,  # noqa: ASYNC109 - the name that it has there
     ) -> tuple[int, list[Any]]:
-        meetings = self._manager._meetings
+        meetings = self._known.meetings
         return await meetings.meet_async(self._inside, name, parties, value, timeout)
 
     @property
     def _rt(self) -> Runtime:
-        return self._manager._rt
+        return self._known.rt
 
     def _named(self, task: Task) -> Task:
         """*task* with its id, and as one that was added."""
@@ -297,7 +278,7 @@ class WorkflowContext:
             hint = "a task of a workflow is known by its id and that of the run"
             raise InvalidTaskError(msg, hint=hint, task_id=task.id)
         if task.id is None:
-            counts = self._manager._counts_of(self._inside)
+            counts = self._known.counts_of(self._inside)
             ours = name_of(self._inside.task_id)
             name = unused(f"{ours}/{stem_of(task)}", (), counts)
         else:
@@ -370,7 +351,7 @@ class WorkflowContext:
         self._check(fresh, again, later, record, now)
         works = rt.submission.admit_entries(entries, now, renewing=renewing)
         record.added += len(fresh)
-        run = self._manager._held(self.workflow_id)
+        run = self._known.runs.get(self.workflow_id)
         for entry in entries:
             if entry.existing is not None:
                 continue
@@ -419,7 +400,7 @@ class WorkflowContext:
             if fresh or not _comes_after(target, again):
                 # With nothing to add, it only says whether it could be added.
                 self._rt.kernel.add_parents(target._row, (), now)
-        run = self._manager._held(self.workflow_id)
+        run = self._known.runs.get(self.workflow_id)
         way = _way(self._rt, run, [*fresh, *again], later)
         if way:
             error = ring_error(tuple(name_of(task_id) for task_id in way))

@@ -23,7 +23,6 @@ from taskorch.runtime import (
     Staleness,
     give_error,
     is_skipped,
-    may_run_without,
     spent_by,
 )
 from taskorch.workflows import PhaseReport, TaskReport, Verdict, WorkflowReport
@@ -116,7 +115,7 @@ def status(run: Run, is_paused: bool) -> WorkflowStatus:
         states = {name: row.state for name, row in rows.items()}
         parents = run._above(rows)
         eta, unknown = _estimate(rt, rows, parents)
-        stale = stale_names(rt, handles)
+        stale = Staleness(rt).among(handles)
     state, counts = _sum(rows, states, states)
     running = sum(map(under_way, rows.values()))
     over = all(state in TERMINAL for state in counts)
@@ -158,20 +157,6 @@ def parameters_of(run: Run) -> dict[str, Any]:
         if task and task.metadata
     )
     return dict(next(filter(None, noted), {}))
-
-
-def stale_names(
-    runtime: Runtime, handles: Mapping[str, TaskHandle[Any]]
-) -> tuple[str, ...]:
-    """Under the lock: which of *handles*, by their names, are of stale tasks."""
-    # Where nothing was run again, few can be stale.
-    is_each = not runtime.directory.reruns.is_empty
-    staleness = Staleness(runtime)
-    return tuple(
-        name
-        for name, work in handles.items()
-        if (is_each or may_run_without(work)) and staleness.cause(work) is not None
-    )
 
 
 def _phases(run: Run, among: Collection[str]) -> dict[str, list[str]]:
@@ -300,7 +285,7 @@ def report(run: Run) -> WorkflowReport:
     with run._rt.lock:
         rows = {name: work._row for name, work in handles.items()}
         states = {name: row.state for name, row in rows.items()}
-        stale = stale_names(run._rt, handles)
+        stale = Staleness(run._rt).among(handles)
         reports = (
             _task(
                 run.workflow_id,

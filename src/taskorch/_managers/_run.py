@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Collection, Generator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from time import monotonic
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from taskorch._handles import TaskHandle
 from taskorch._managers import _members, _progress
 from taskorch._managers._gates import rules_of
-from taskorch._managers._members import blockers
+from taskorch._managers._members import blockers, is_below
 from taskorch.errors import (
     NotRunningError,
     WorkflowFailedError,
@@ -28,6 +30,8 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import in_run, name_of, names_in_run, run_of, without_last
 from taskorch.runtime import (
     Latch,
+    Staleness,
+    added_by,
     blockade,
     current_or_none,
     error_of,
@@ -43,7 +47,7 @@ from taskorch.runtime import (
     unresolvable_root,
 )
 from taskorch.workflows import WorkflowReport, WorkflowStatus
-from taskorch.workflows._graph import Parents
+from taskorch.workflows._graph import Parents, order
 from taskorch.workflows._phases import approval_of, is_gate_id, is_same_end, phase_of
 from taskorch.workflows._pictures import drawing, page
 
@@ -71,9 +75,11 @@ _ENDS: Final = (
 
 
 class Pauses(Protocol):
-    """What a run asks of the manager that has it."""
+    """What a run asks of those who know of it."""
 
-    def _is_paused(self, run_id: str) -> bool:
+    rt: Runtime
+
+    def is_paused(self, run_id: str) -> bool:
         """Whether all of a run was told to pause, and not to resume since."""
         ...
 
@@ -89,7 +95,7 @@ class WorkflowRun:
     __slots__ = (
         "__weakref__",
         "_gates",
-        "_manager",
+        "_known",
         "_more",
         "_parents",
         "_rt",
@@ -101,13 +107,13 @@ class WorkflowRun:
     def __init__(
         self,
         # Any: the public type does not drag the runtime along.
-        manager: Any,
+        known: Any,
         workflow_id: str,
         works: dict[str, TaskHandle[Any]],
         parents: Parents,
     ) -> None:
-        self._manager: Pauses = manager
-        self._rt: Runtime = manager._rt
+        self._known: Pauses = known
+        self._rt: Runtime = known.rt
         #: The id of the run; those of its tasks are this, a slash, and the id of the
         #: task in the workflow.
         self.workflow_id: str = workflow_id
@@ -217,7 +223,7 @@ class WorkflowRun:
     def status(self) -> WorkflowStatus:
         """The progress of the run, at one instant."""
         self._rt.look_up()
-        return _progress.status(self, self._manager._is_paused(self.workflow_id))
+        return _progress.status(self, self._known.is_paused(self.workflow_id))
 
     def report(self) -> WorkflowReport:
         """What has become of it so far: phases, verdicts, tasks, failures, times."""
@@ -363,9 +369,34 @@ class WorkflowRun:
         if fresh:
             self._more[name] = (*self._more.get(name, ()), *fresh)
 
+    def _backwards(self) -> list[tuple[str, TaskHandle[Any]]]:
+        """Its tasks, each before all that it comes after, or was added by."""
+        handles = self.handles
+        parents = self._above(handles)
+        adders = {n: name_of(added_by(work)) for n, work in handles.items()}
+        with_adders = {
+            name: (*above, adders[name]) if adders[name] in handles else above
+            for name, above in parents.items()
+        }
+        # What adds once more that which it comes after is no ring.
+        with suppress(graphlib.CycleError):
+            return [(name, handles[name]) for name in reversed(order(with_adders))]
+        return [(name, handles[name]) for name in reversed(order(parents))]
+
+    def _below(self, part: str) -> dict[str, TaskHandle[Any]]:
+        """Its tasks below a name, or those of a phase of that name; "" is all."""
+        handles = self.handles
+        if not part:
+            return dict(handles)
+        chosen = {name for name in handles if is_below(name, part)}
+        for phase, members in self._phases().items():
+            if is_below(phase, part):
+                chosen.update(members)
+        return {name: work for name, work in handles.items() if name in chosen}
+
     def _say_stale(self) -> None:
         with self._rt.lock:
-            stale = _progress.stale_names(self._rt, self._works)
+            stale = Staleness(self._rt).among(self._works)
         if stale:
             _LOG.warning(
                 "workflow %s has results that are stale, of %s: what they depend on "

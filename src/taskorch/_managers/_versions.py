@@ -291,7 +291,7 @@ class Move:
     What differs today from the definition of a run, and the way over to it.
 
     Args:
-        manager: The workflows.
+        reruns: The re-runs of the workflows.
         made_id: The run; or the task, of what is no run.
         deployed: What is deployed today.
 
@@ -302,12 +302,12 @@ class Move:
     def __init__(
         self,
         # Any: it knows of this, and files know each other in one direction.
-        manager: Any,
+        reruns: Any,
         made_id: str,
         deployed: Deployed,
     ) -> None:
-        self._manager, self.made_id, self.deployed = manager, made_id, deployed
-        self._rt: Any = manager._rt
+        self._reruns, self.made_id, self.deployed = reruns, made_id, deployed
+        self._rt: Any = reruns.rt
         workflow, task = deployed.workflow, deployed.task
         #: The tasks by their ids in the run, as they would be submitted.
         self._tasks: dict[str, Task] = {}
@@ -315,7 +315,7 @@ class Move:
         if task is not None:
             self._tasks[""] = self._queued(task)
         if workflow is not None:
-            self._tasks, self._parents = manager._submittable(
+            self._tasks, self._parents = reruns.starts.submittable(
                 workflow, made_id, deployed.note
             )
         self._works: dict[str, Work] = {}
@@ -371,7 +371,7 @@ class Move:
         if self.parameters:
             self.stale.update(self._works)
         if run_id:
-            self._find_gone(self._manager.get(run_id))
+            self._find_gone(self._reruns.known.get(run_id))
 
     def _has_other_code(
         self, task: Task, work: Work, codes: Codes, history: Sequence[RunVersion]
@@ -459,7 +459,7 @@ class Move:
         Raises:
             UsageError: It was refused: nothing has changed.
         """
-        manager, rt, made_id = self._manager, self._rt, self.made_id
+        rt, made_id = self._rt, self.made_id
         text = str(self)
         anew = {
             due[name]
@@ -473,7 +473,7 @@ class Move:
             rt.submit_tasks([*self._tasks.values()], renewing=renewing)
         else:
             note(rt, made_id, self._tasks.values(), AS_DEPLOYED, text=text)
-            manager._go_over(made_id, workflow, self.deployed.note, renewing, going)
+            self._reruns.go_over(made_id, workflow, self.deployed.note, renewing, going)
         if text:
             said_by = self.deployed.said_by
             _LOG.info("%s goes on as deployed (%s): %s", made_id, said_by, text)
@@ -508,7 +508,7 @@ class _Due:
 
 
 def move_of(
-    manager: Any, made_id: str, which: str | None, deployed: Deployed | None
+    reruns: Any, made_id: str, which: str | None, deployed: Deployed | None
 ) -> Move | None:
     """
     The way over to today's definition; None: the act takes the definition as it was.
@@ -525,7 +525,7 @@ def move_of(
             f"start(workflow, id={made_id!r}, definition={AS_DEPLOYED!r})"
         )
         raise InvalidTaskError(msg, hint=hint)
-    return Move(manager, made_id, deployed)
+    return Move(reruns, made_id, deployed)
 
 
 def check_which(which: object) -> None:

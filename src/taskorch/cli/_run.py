@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from taskorch._managers._manager import real_task
+from taskorch._managers._starts import real_task
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import read_configuration
 from taskorch.cli import FAILED, INTERRUPTED, OK
@@ -182,7 +182,7 @@ def _submit(
             if without_run(task.id or "") in only
         ]
         # A part of it is a run, too.
-        handles = orch.workflows._start_part(  # noqa: SLF001 - it is not all of it
+        handles = orch.workflows._starts.begin_part(  # noqa: SLF001 - it is not all of it
             run_id, map(real_task, tasks), values
         )
         names = {

@@ -224,15 +224,13 @@ def changed(
 ) -> Workflow:
     """*workflow* with other *options* of its tasks, and more that they wait for."""
     variant = copy(workflow)
-    variant._share()
     variant._tasks = {
         name: attrs.evolve(task, **options[name]) if name in options else task
         for name, task in workflow._tasks.items()
     }
     variant._added = {}
-    variant._awaited = {name: [*waits] for name, waits in workflow._awaited.items()}
+    variant._dependencies = workflow._dependencies.copy()
     variant._counts = dict(workflow._counts)
-    variant._graph = variant._needed = None
     for first, then in edges:
         variant.chain(first, then)
     return variant

@@ -688,7 +688,7 @@ class Pruner:
         for task_id in ids:
             rt.directory.reruns.forget(task_id)
         if rt.manager is not None:
-            rt.manager._forget_runs(runs)
+            rt.manager._known.forget(runs)
 
 
 def _pruned(

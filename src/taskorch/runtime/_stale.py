@@ -123,6 +123,16 @@ class Staleness:
         if self._kept is not None:
             self._kept.learn(entries, latest)
 
+    def among(self, works: Mapping[str, Work]) -> tuple[str, ...]:
+        """Which of *works*, by their names, are of stale tasks."""
+        # Where nothing was run again, few can be stale.
+        is_each = not self._rt.directory.reruns.is_empty
+        return tuple(
+            name
+            for name, work in works.items()
+            if (is_each or may_run_without(work)) and self.cause(work) is not None
+        )
+
     def cause(self, work: Work) -> Cause | None:
         """Why the task of *work* is stale; None if it is not, or has a later run."""
         rt, found = self._rt, self._found

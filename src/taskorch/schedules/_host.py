@@ -198,7 +198,7 @@ class ScheduleHost(ABC):
         Returns:
             Whether it was another definition; else nothing is done.
         """
-        move = Move(self.orch.workflows, made_id, deployed)
+        move = Move(self.orch.workflows._reruns, made_id, deployed)
         if move:
             move.carry_out(move.due(lambda work: work._row.submitted_ns < since_ns))
         return bool(move)

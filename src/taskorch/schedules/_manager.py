@@ -776,7 +776,7 @@ def schedules_of(host: ScheduleHost) -> ScheduleManager:
     manager = ScheduleManager(host)
     if isinstance(host, RuntimeHost):
         host.add_check(manager.check)
-        host.orch.workflows._deployed.append(manager._ticks.deployed)
+        host.orch.workflows._reruns.deployed.append(manager._ticks.deployed)
     driver = ScheduleDriver(
         lambda: manager.rests,
         *(host, manager._book, manager._ticks, manager._backfills),

@@ -16,7 +16,8 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 - `_parameters`: what may be given to a run, and values that are checked.
 - `_steps`, `_arguments`: what tasks call that are added; tasks among arguments.
 - `_names`: ids of tasks, names of workflows.
-- `_graph`: who waits for whom; the tasks of a graph's nodes.
+- `_dependencies`, `_graph`: who waits for whom, as it grows; questions about that, and
+  the tasks of a graph's nodes.
 - `_documents`, `_task_documents`: workflows and tasks as documents.
 - `_reading`, `_writing`: from a document to tasks, and back.
 - `_status`, `_report`: how far a run is; what became of it.

@@ -39,7 +39,7 @@ from taskorch.model import (
     Wait,
     to_question,
 )
-from taskorch.model.ids import in_run, joined, split_last, without_last
+from taskorch.model.ids import in_run, joined, split_last
 from taskorch.workflows import _steps
 
 #: What the failure of a phase does to what comes after it.
@@ -60,9 +60,13 @@ def approval_of(phase: str) -> str:
     return joined(phase, "approval")
 
 
+#: What the id of a gate ends with.
+_END: Final = gate_of("")
+
+
 def is_gate_id(name: str) -> bool:
     """Whether *name* is the id that the gate of a phase has."""
-    return name == gate_of(without_last(name))
+    return name.endswith(_END)
 
 
 def phase_of(end: str) -> str:

@@ -13,9 +13,9 @@ from collections.abc import (
 )
 from datetime import timedelta
 from inspect import Parameter
-from itertools import chain, product
+from itertools import product
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 import attrs
 
@@ -37,7 +37,8 @@ from taskorch.workflows import (
 )
 from taskorch.workflows._arguments import prefixed, refers, with_references
 from taskorch.workflows._building import Builder
-from taskorch.workflows._graph import tasks_of
+from taskorch.workflows._dependencies import Dependencies
+from taskorch.workflows._graph import Parents, tasks_of
 from taskorch.workflows._phases import (
     Check,
     OnFailure,
@@ -91,7 +92,7 @@ class Node:
     @property
     def task(self) -> Task:
         """The task of the node, in which references stand for other tasks."""
-        return self.workflow._tasks[self.id]  # noqa: SLF001 - its other half
+        return self.workflow._tasks[self.id]
 
     @property
     def after(self) -> tuple[str, ...]:
@@ -160,6 +161,22 @@ class Node:
         return f"<Node {self.id!r} of {self.workflow.name!r}>"
 
 
+class Drafts(NamedTuple):
+    """
+    A workflow as it is submitted for a run.
+
+    Attributes:
+        tasks: The tasks by their ids in it. One that says nothing of the run but its
+            id, and what it waits for, is as it stands in the workflow.
+        parents: Of each, what it waits for; frozen.
+        has_limits: Whether a phase limits how many of its tasks run at once.
+    """
+
+    tasks: Mapping[str, Task]
+    parents: Parents
+    has_limits: bool
+
+
 #: A node, the id of one, or a list of them.
 Step: TypeAlias = Node | str | Sequence[Node | str]
 
@@ -196,10 +213,18 @@ class Phase(PhaseRules, Builder[Node]):
         Raises:
             UsageError: As for `task`.
         """
-        return self.workflow._add_to(self, task)  # noqa: SLF001 - its other half
+        return self._put(task)
 
     def _add_task(self, task: Task) -> Node:
-        return self.workflow._add_to(self, task, is_ours=True)  # noqa: SLF001 - its half
+        return self._put(task, is_ours=True)
+
+    def _put(self, task: Task, *, is_ours: bool = False) -> Node:
+        """Add *task* between the gate before and that of the phase."""
+        if isinstance(task, Task):
+            task = self._after_gate(task, _ANY_NAME)
+        node = self.workflow._put(task, _ANY_NAME, is_ours=is_ours)
+        self._take([node.id])
+        return node
 
     def include(
         self, other: Workflow, *, name: str | None = None, after: Iterable[Any] = ()
@@ -210,7 +235,55 @@ class Phase(PhaseRules, Builder[Node]):
         Raises:
             UsageError: As for `Workflow.include`.
         """
-        return self.workflow._include_in(self, other, name, after)  # noqa: SLF001
+        before = [] if self.before is None else [self.before.end]
+        size = len(self.workflow)
+        last = self.workflow.include(other, name=name, after=[*after, *before])
+        self._take([*self.workflow][size:])
+        return last
+
+    def _after_gate(self, task: Task, nameable: Container[str]) -> Task:
+        """
+        *task*, which waits for the gate before the self.
+
+        Raises:
+            InvalidTaskError: Its join is its own, and would not wait for the gate.
+        """
+        before = self.before
+        if before is None:
+            return task
+        refs, outside = self.workflow._waits(
+            task.after, "a task of a phase", "", nameable
+        )
+        if task.join != "all":
+            # The gate would be one of those that it chooses from.
+            if not set(refs).intersection(self.tasks) or outside:
+                msg = (
+                    f"a task of phase {self.name!r} with join={task.join!r} must come "
+                    "after tasks of that phase"
+                )
+                raise InvalidTaskError(msg, hint="let a task of the phase come between")
+            return task
+        why = task.on_parent_failure
+        if why == "block" and self.can_be_skipped:
+            why = "skip"
+        waits = (*task.after, before.end)
+        return attrs.evolve(task, after=waits, on_parent_failure=why)
+
+    def _take(self, names: Iterable[str], *, check: bool = True) -> None:
+        """Let tasks be of the phase: its gate waits for them."""
+        workflow, dependencies = self.workflow, self.workflow._dependencies
+        gate = self.gate.id
+        for name in names:
+            dependencies.connect(name, gate, check=check)
+            self.tasks.append(name)
+            limit = self.max_parallel
+            if limit is not None and not _is_gate(workflow._tasks[name]):
+                workflow._limits.setdefault(name, (self.name, limit))
+        # A gate stands behind its phase.
+        for name in (gate, approval_of(self.name)):
+            if name in workflow._tasks:
+                workflow._tasks[name] = workflow._tasks.pop(name)
+                dependencies.put_last(name)
 
     def __repr__(self) -> str:
         return (
@@ -243,28 +316,18 @@ class Workflow(Builder[Node]):
     ) -> None:
         self.name: str = check_name("the name of a workflow", name)
         self._tasks: dict[str, Task] = {}
-        #: Of each task, what it waits for: ordered sets. Most are as they were made, a
-        #: tuple; what has grown since is a dict.
-        self._after: dict[str, tuple[str, ...] | dict[str, None]] = {}
-        #: Tasks that others wait for, or have waited for; None: nobody has asked yet.
-        self._needed: set[str] | None = None
-        #: Names that no task has yet, and the tasks that wait for them.
-        self._awaited: dict[str, list[str]] = {}
+        self._dependencies: Dependencies = Dependencies()
         #: Tasks as they were added, and their ids, by the id of the object.
         self._added: dict[int, tuple[Task, str]] = {}
         self._counts: dict[str, int] = {}
         self._phases: dict[str, Phase] = {}
         #: Of each task of a phase that has a limit, that phase and its limit.
         self._limits: dict[str, tuple[str, int]] = {}
-        #: A run has `_after`, too: it is copied before it changes.
-        self._is_shared = False
         #: Of a workflow made of a graph, the ids of its nodes.
         self.ids: Mapping[Hashable, str] = {}
         #: When its document wants it to run: `orch.schedules.add(name, None, workflow)`
         #: follows it; a start is one run, now.
         self.schedule: Mapping[str, Any] | None = None
-        #: The same graph for networkx, once a ring had to be looked for.
-        self._graph: Any = None
         #: Its parameters by name, with types and defaults; None: it declares none.
         self.parameters: Mapping[str, Parameter] | None = _parameters.declared(
             parameters
@@ -361,14 +424,11 @@ class Workflow(Builder[Node]):
         try:
             for group in groups:
                 for parent, child in product(before, group):
-                    if self._connect(parent, child):
+                    if self._dependencies.connect(parent, child):
                         edges.append((parent, child))
                 before = group or before
         except CycleError:
-            for parent, child in edges:
-                del self._growing(child)[parent]
-                if self._graph is not None:
-                    self._graph.remove_edge(parent, child)
+            self._dependencies.disconnect(edges)
             raise
 
     def include(
@@ -409,7 +469,8 @@ class Workflow(Builder[Node]):
             waits = node.task.after if above else (*node.task.after, *outside)
             task_id = joined(prefix, node.id)
             task = prefixed(node.task, task_id, prefix, waits)
-            self._enter(task, task_id, dict.fromkeys(parents))
+            self._dependencies.add(task_id, dict.fromkeys(parents))
+            self._tasks[task_id] = task
             if node.id in other._limits:
                 phase, limit = other._limits[node.id]
                 self._limits[task_id] = joined(prefix, phase), limit
@@ -439,7 +500,7 @@ class Workflow(Builder[Node]):
     @property
     def dependencies(self) -> Mapping[str, tuple[str, ...]]:
         """Ids of the parents of each task: a view."""
-        return _graph.ParentsView(self._after)
+        return _graph.ParentsView(self._dependencies.after)
 
     def tasks(self, run_id: str) -> list[Task]:
         """
@@ -453,25 +514,22 @@ class Workflow(Builder[Node]):
         self._refuse_unknown()
         tasks: list[Task] = []
         for name, task in self._tasks.items():
-            above = ids_in_run(run_id, self._after[name])
+            above = ids_in_run(run_id, self._dependencies.after[name])
             tasks.append(self._submitted(name, run_id, (*above, *task.after)))
         return tasks
 
-    def _drafts(self, run_id: str) -> Mapping[str, Task]:
-        """
-        The tasks by their ids here, as they are submitted for a run.
-
-        One that says nothing of the run but its id, and what it waits for, is as it
-        stands here.
-        """
+    def _drafts(self, run_id: str) -> Drafts:
+        """The workflow as it is submitted for a run."""
         self._refuse_unknown()
+        parents = self._dependencies.shared()
         special: dict[str, Task] = {}
         for name, task in self._tasks.items():
             if name in self._limits or task.after or refers(task) or is_approval(task):
-                waits = ids_in_run(run_id, self._after[name])
+                waits = ids_in_run(run_id, parents[name])
                 special[name] = self._submitted(name, run_id, (*waits, *task.after))
         # Mostly nothing is, and what is as large need not be made once more.
-        return {**self._tasks, **special} if special else self._tasks
+        tasks = {**self._tasks, **special} if special else self._tasks
+        return Drafts(tasks, parents, bool(self._limits))
 
     def _submitted(self, name: str, run_id: str, waits: Sequence[Any]) -> Task:
         """A task as it is submitted for a run, where it is to wait for *waits*."""
@@ -483,7 +541,7 @@ class Workflow(Builder[Node]):
         return task
 
     def __repr__(self) -> str:
-        edges = sum(map(len, self._after.values()))
+        edges = sum(map(len, self._dependencies.after.values()))
         tasks = counted(len(self), "task")
         waits = f"{edges:,} dependenc{'y' if edges == 1 else 'ies'}"
         return f"<Workflow {self.name!r}: {tasks}, {waits}>"
@@ -532,7 +590,7 @@ class Workflow(Builder[Node]):
         The attribute `task` of a node has its `Task`.
         """
         self._refuse_unknown()
-        graph = _graph.digraph(self._after)
+        graph = _graph.digraph(self._dependencies.after)
         for name, task in self._tasks.items():
             graph.nodes[name]["task"] = task
         return graph
@@ -638,90 +696,8 @@ class Workflow(Builder[Node]):
             places=dict(located.places(node)),
         )
 
-    # -- phases --------------------------------------------------------------------
-
-    def _share(self) -> Mapping[str, tuple[str, ...] | dict[str, None]]:
-        """Parents of each task, frozen: later changes go into a copy."""
-        self._is_shared = True
-        return self._after
-
-    def _own(self) -> None:
-        """Before what tasks wait for is changed."""
-        if self._is_shared:
-            self._is_shared = False
-            self._after = {
-                name: dict(above) if isinstance(above, dict) else above
-                for name, above in self._after.items()
-            }
-
     def _add_task(self, task: Task) -> Node:
         return self._put(task, _ANY_NAME, is_ours=True)
-
-    def _add_to(self, phase: Phase, task: Task, *, is_ours: bool = False) -> Node:
-        """Add *task* to *phase*: between the gate before and its own."""
-        if isinstance(task, Task):
-            task = self._after_gate(phase, task, _ANY_NAME)
-        node = self._put(task, _ANY_NAME, is_ours=is_ours)
-        self._belongs(phase, [node.id])
-        return node
-
-    def _after_gate(self, phase: Phase, task: Task, nameable: Container[str]) -> Task:
-        """
-        *task*, which waits for the gate before *phase*.
-
-        Raises:
-            InvalidTaskError: Its join is its own, and would not wait for the gate.
-        """
-        before = phase.before
-        if before is None:
-            return task
-        refs, outside = self._waits(task.after, "a task of a phase", "", nameable)
-        if task.join != "all":
-            # The gate would be one of those that it chooses from.
-            if not set(refs).intersection(phase.tasks) or outside:
-                msg = (
-                    f"a task of phase {phase.name!r} with join={task.join!r} must come "
-                    "after tasks of that phase"
-                )
-                raise InvalidTaskError(msg, hint="let a task of the phase come between")
-            return task
-        why = task.on_parent_failure
-        if why == "block" and phase.can_be_skipped:
-            why = "skip"
-        waits = (*task.after, before.end)
-        return attrs.evolve(task, after=waits, on_parent_failure=why)
-
-    def _belongs(
-        self, phase: Phase, names: Iterable[str], *, check: bool = True
-    ) -> None:
-        """Tasks are of *phase*: its gate waits for them."""
-        gate = phase.gate.id
-        for name in names:
-            if check:
-                self._connect(name, gate)
-            else:
-                self._growing(gate)[name] = None
-                if self._needed is not None:
-                    self._needed.add(name)
-            phase.tasks.append(name)
-            limit = phase.max_parallel
-            if limit is not None and not _is_gate(self._tasks[name]):
-                self._limits.setdefault(name, (phase.name, limit))
-        self._own()
-        # A gate stands behind its phase.
-        for name in (gate, approval_of(phase.name)):
-            if name in self._tasks:
-                self._tasks[name] = self._tasks.pop(name)
-                self._after[name] = self._after.pop(name)
-
-    def _include_in(
-        self, phase: Phase, other: Workflow, name: str | None, after: Iterable[Any]
-    ) -> list[Node]:
-        before = [] if phase.before is None else [phase.before.end]
-        size = len(self._tasks)
-        last = self.include(other, name=name, after=[*after, *before])
-        self._belongs(phase, list(self._tasks)[size:])
-        return last
 
     # -- taking in -----------------------------------------------------------------
 
@@ -743,12 +719,12 @@ class Workflow(Builder[Node]):
         for task, name in tasks:
             waits = task
             if name is not None:
-                waits = self._after_gate(self._phases[name], task, names)
+                waits = self._phases[name]._after_gate(task, names)
             self._put(waits, names, check=False)
         for phase in self._phases.values():
             members, phase.tasks = phase.tasks, []
-            self._belongs(phase, members, check=False)
-        _graph.refuse_rings(self._after)
+            phase._take(members, check=False)
+        _graph.refuse_rings(self._dependencies.after)
 
     def _put(
         self,
@@ -791,7 +767,8 @@ class Workflow(Builder[Node]):
             added = task
         else:
             added = attrs.evolve(task, id=name, after=outside, payload=payload)
-        self._enter(added, name, parents, check=check)
+        self._dependencies.add(name, parents, check=check)
+        self._tasks[name] = added
         if not is_ours:
             self._added[id(task)] = (task, name)
         return Node(self, name)
@@ -815,42 +792,6 @@ class Workflow(Builder[Node]):
 
         return with_references(call, bound)
 
-    def _enter(
-        self, task: Task, name: str, parents: dict[str, None], *, check: bool = True
-    ) -> None:
-        tasks = self._tasks
-        if name in self._awaited:
-            if check:
-                self._refuse_ring(name, parents)
-            del self._awaited[name]
-        tasks[name] = task
-        for parent in parents:
-            if parent not in tasks:
-                self._awaited.setdefault(parent, []).append(name)
-        if self._is_shared:
-            self._own()
-        self._after[name] = above = tuple(parents)
-        if self._needed is not None:
-            self._needed.update(above)
-        if self._graph is not None:
-            self._graph.add_node(name)
-            self._graph.add_edges_from((parent, name) for parent in above)
-
-    def _refuse_ring(self, name: str, parents: Iterable[str]) -> None:
-        """
-        Refuse the task *name*, for which others wait, if one of *parents* does.
-
-        Raises:
-            CycleError: It does, however indirectly.
-        """
-        for parent in parents:
-            if self._after.get(parent):
-                if self._graph is None:
-                    self._graph = _graph.digraph(self._after)
-                ring = _graph.path(self._graph, name, parent)
-                if ring:
-                    raise _graph.ring_error(ring[::-1])
-
     def _refuse_unknown(self) -> None:
         """
         Refuse a workflow in which tasks wait for one that was never added.
@@ -858,49 +799,14 @@ class Workflow(Builder[Node]):
         Raises:
             InvalidTaskError: All such are named.
         """
-        if not self._awaited:
+        if not self._dependencies.awaited:
             return
         sentences = [
             f"task {children[0]!r} needs {self._unknown(name)}"
-            for name, children in self._awaited.items()
+            for name, children in self._dependencies.awaited.items()
         ]
         hint = "add it, or mend the name"
         raise InvalidTaskError("; ".join(sentences[:_MAX_SAID]), hint=hint)
-
-    def _connect(self, parent: str, child: str) -> bool:
-        """
-        Make *child* come after *parent*; False if it does already.
-
-        Raises:
-            CycleError: It comes before *parent*, however indirectly.
-        """
-        if parent == child:
-            raise _graph.ring_error((child,))
-        above = self._growing(child)
-        if parent in above:
-            return False
-        if self._needed is None:
-            self._needed = set(chain.from_iterable(self._after.values()))
-        # Mostly nobody waits for the one, or the other waits for nobody.
-        if child in self._needed and self._after[parent]:
-            if self._graph is None:
-                self._graph = _graph.digraph(self._after)
-            ring = _graph.path(self._graph, child, parent)
-            if ring:
-                raise _graph.ring_error(ring[::-1])
-        above[parent] = None
-        self._needed.add(parent)
-        if self._graph is not None:
-            self._graph.add_edge(parent, child)
-        return True
-
-    def _growing(self, name: str) -> dict[str, None]:
-        """What a task waits for, to be added to."""
-        self._own()
-        above = self._after[name]
-        if isinstance(above, tuple):
-            above = self._after[name] = dict.fromkeys(above)
-        return above
 
     # -- names ---------------------------------------------------------------------
 
@@ -965,7 +871,7 @@ class Workflow(Builder[Node]):
         if isinstance(ref, Task):
             if id(ref) in self._added:
                 return self._added[id(ref)][1]
-            if ref._submitted_as is None:  # noqa: SLF001 - or it has a handle
+            if ref._submitted_as is None:
                 msg = f"{who} needs {show(ref)}, which was not added"
                 hint = "name the node that wf.add(task) returns"
                 raise InvalidTaskError(msg, hint=hint)

@@ -1,0 +1,313 @@
+"""What runs again of a run: what failed, what is stale, what is deployed otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from taskorch._managers import _limits, _members
+from taskorch._managers._gates import is_gate
+from taskorch._managers._members import slices
+from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.kit.fence import log_of
+from taskorch.kit.plain import GONE
+from taskorch.model import TERMINAL, TaskState
+from taskorch.model.ids import name_of, names_in_run, stem_of
+from taskorch.runtime import (
+    ended_earlier,
+    failed_earlier,
+    is_gone,
+    is_outdated,
+    named_above,
+    names_above,
+)
+
+if TYPE_CHECKING:
+    from taskorch._handles import TaskHandle
+    from taskorch._managers._known import KnownRuns
+    from taskorch._managers._run import WorkflowRun
+    from taskorch._managers._starts import Starts
+    from taskorch._managers._versions import Deployed, Move
+    from taskorch.runtime import Runtime, Work
+    from taskorch.runtime._submission import Renewing
+    from taskorch.workflows import Workflow
+
+_LOG: Final = log_of(__name__)
+
+
+class Restarts:
+    """
+    What runs again.
+
+    Attributes:
+        known: The runs.
+        starts: Their starts.
+        rt: The runtime that has their tasks.
+        deployed: What says what a run is today: the schedules.
+    """
+
+    def __init__(self, known: KnownRuns, starts: Starts) -> None:
+        self.known: KnownRuns = known
+        self.starts: Starts = starts
+        self.rt: Runtime = known.rt
+        self.deployed: list[Callable[[str], Deployed | None]] = []
+
+    def start_again(
+        self,
+        workflow: Workflow,
+        run_id: str,
+        max_added: int,
+        note: Mapping[str, Any] | None,
+    ) -> WorkflowRun:
+        """Submit what a run lacks, and run again what failed in an earlier life."""
+        had_failed = self.rt.rerun_failed and any(
+            map(failed_earlier, self.known.get(run_id).handles.values())
+        )
+        run = self.starts.submit(workflow, run_id, max_added, is_new=False, note=note)
+        if had_failed:
+            # The submission has re-run the tasks of the workflow itself: what is left
+            # are those that its tasks had added.
+            self._restart(run, ended_earlier)
+        return run
+
+    def restart(self, run_id: str, definition: str | None) -> WorkflowRun:
+        """See `WorkflowManager.restart`."""
+        run, move = self.known.get(run_id), self.move(run_id, definition)
+        if move:
+            return self.restart_as(run_id, move.deployed)
+        if definition is None and move is None and self.is_of_earlier(run_id):
+            _LOG.info("%s is restarted as it was: nobody says what it is today", run_id)
+        self._note_as_it_was(run)
+        self._restart(run, lambda _work: True)
+        return run
+
+    def is_of_earlier(self, run_id: str) -> bool:
+        """Whether a run began in an earlier life, and nobody says what it is today."""
+        works = self.known.get(run_id).handles.values()
+        is_earlier = self.rt.committer is not None and any(map(ended_earlier, works))
+        return is_earlier and self.move(run_id, None) is None
+
+    def _note_as_it_was(self, run: WorkflowRun) -> None:
+        """Keep with what code a run goes on that keeps its definition."""
+        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+        tasks = [work._task for work in run.handles.values() if work._task is not None]
+        if _versions.versions(self.rt, run.workflow_id):
+            how = _versions.AS_IT_WAS
+            _versions.note(self.rt, run.workflow_id, tasks, how)
+
+    def restart_as(self, run_id: str, deployed: Deployed) -> WorkflowRun:
+        """`restart`, after the run has gone over to what is *deployed*."""
+        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+        run = self.known.get(run_id)
+        undone = {work._row.id for work in run.handles.values() if is_undone(work)}
+        move = _versions.Move(self, run_id, deployed)
+        move.carry_out(move.due(is_undone))
+        self._restart(run, lambda work: work._row.id in undone)
+        return run
+
+    def move(self, made_id: str, definition: str | None) -> Move | None:
+        """
+        The way of a run, or of a task, over to today's definition; None: as it was.
+
+        Raises:
+            InvalidTaskError: *definition* is none, or what is deployed is not known.
+        """
+        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+
+        _versions.check_which(definition)
+        if definition == _versions.AS_IT_WAS:
+            return None
+        deployed = None
+        for source in self.deployed:
+            deployed = deployed or source(made_id)
+        deployed = deployed or _versions.of_flow(self.rt, made_id)
+        return _versions.move_of(self, made_id, definition, deployed)
+
+    def rerun_as(
+        self, task_id: str, definition: str | None, *, downstream: bool | None
+    ) -> bool:
+        """
+        Run a task again as it is deployed, if that is another than it was.
+
+        Returns:
+            Whether it was; else nothing is done.
+
+        Raises:
+            InvalidTaskError: It is not deployed any more, or there is more to do than
+                *downstream* allows; or *definition* is none, or it is not known.
+        """
+        rt = self.rt
+        rt.recall((task_id,))
+        latest = rt.directory.reruns.latest(task_id)
+        work = rt.directory.known(latest) if rt.directory.is_known(latest) else None
+        is_due = work is not None and work._row.state in TERMINAL
+        if work is None or not (is_due and rt.directory.reruns.is_latest(latest)):
+            # It is refused, and why.
+            return False
+        name = name_of(latest) if work._row.run else ""
+        move = self.move(self.moved_with(task_id), definition)
+        is_kept = move is None and definition is not None
+        if name in (move.gone if move else ()) or (is_gone(work._row) and not is_kept):
+            msg = f"{task_id} is not deployed any more: no definition of today has it"
+            hint = "definition='as_it_was' runs it again"
+            raise InvalidTaskError(msg, hint=hint)
+        if not move:
+            if work._row.run:
+                self._note_as_it_was(self.known.get(work._row.run))
+            return False
+        due = move.due(lambda each: each._row.id == latest)
+        if downstream is False and (move.new or move.gone or due.keys() - {name}):
+            msg = f"today's definition changes more than {task_id}: {move}"
+            hint = "leave downstream=False out; or say definition='as_it_was'"
+            raise InvalidTaskError(msg, hint=hint)
+        move.carry_out(due)
+        # What a task has added is in no definition.
+        return name in due
+
+    def moved_with(self, task_id: str) -> str:
+        """The run that goes over if a task does; the bare id of one that is of none."""
+        work: Work = _members.newest(self.rt, task_id)
+        return work._row.run or stem_of(work._row.id)
+
+    def go_over(
+        self,
+        run_id: str,
+        workflow: Workflow,
+        note: Mapping[str, Any] | None,
+        renewing: Renewing,
+        gone: Sequence[Work],
+    ) -> None:
+        """Submit the tasks of a run anew, as those of *workflow*: see `_versions`."""
+        rt, run = self.rt, self.known.get(run_id)
+        with self.starts.lock:
+            most = self.known.record(run_id).max_added
+            self.starts.submit(
+                workflow, run_id, most, is_new=False, note=note, renewing=renewing
+            )
+
+        def leave(part: Sequence[Work], now: int) -> None:
+            # A run that never begins says of what has ended that it is gone.
+            rt.refuse_submission()
+            for work in part:
+                is_latest = rt.directory.reruns.is_latest(work._row.id)
+                if is_latest and work._row.state in TERMINAL and not is_gone(work._row):
+                    new = rt.succession.rerun(work._row.id, now)
+                    rt.kernel.cancel(new._row, now, GONE)
+
+        for part in slices(gone):
+            rt.step(partial(leave, part), keep=True)
+        handles = run.handles
+        with rt.lock:
+            run._parents, run._more = dict(workflow.dependencies), {}
+            for name, work in handles.items():
+                run._connect(name, tuple(names_in_run(run_id, names_above(work))))
+        self.rerun_stale(run)
+
+    def _restart(
+        self, run: WorkflowRun, is_meant: Callable[[TaskHandle[Any]], bool]
+    ) -> None:
+        """Run again what did not complete, as far as it *is_meant*."""
+        rt, run_id = self.rt, run.workflow_id
+        chosen = [
+            (name, work.task_id)
+            for name, work in reversed(run._backwards())
+            if (is_meant(work) if is_undone(work) else _may_ask(work))
+        ]
+        works: dict[str, Work] = {task_id: run._works[name] for name, task_id in chosen}
+        gone = [task_id for task_id in works if task_id not in rt.kernel.tasks]
+        if gone:
+            if rt.directory.recovered is None:
+                msg = f"task {gone[0]} has left memory, and cannot be run again"
+                raise UnknownTaskError(msg, hint="raise keep_finished", task_id=gone[0])
+            works |= rt.directory.recovered.recollect_all(gone)
+        pools = _limits.of_tasks(
+            work._task for work in works.values() if work._task is not None
+        )
+        if pools:
+            self.starts.limit(run_id, pools)
+
+        def rerun(part: Sequence[tuple[str, str]], now: int) -> None:
+            rt.refuse_submission()
+            for name, task_id in part:
+                old: Work = run._works[name]
+                is_due = is_undone(old) or asks_too_early(old)
+                # What has added it makes all anew: it is not of the run before that
+                # adds it again.
+                is_due = is_due and not is_outdated(rt, old)
+                # Another thread may have been faster.
+                if not (is_due and rt.directory.reruns.is_latest(task_id)):
+                    continue
+                new = rt.succession.rerun(task_id, now, live=True)
+                run._works[name] = cast("TaskHandle[Any]", new)
+                rt.succession.give_up(old, new, now)
+
+        # Parents come before their dependents: else these would be skipped once more.
+        for part in slices(chosen):
+            rt.step(partial(rerun, part), keep=True)
+        self.rerun_stale(run)
+
+    def rerun_below(self, work: Work) -> None:
+        """Of the run of a task that was run again: run again what is stale for that."""
+        self.rerun_stale(self.known.get(work._row.run), {stem_of(work._row.id)})
+
+    def rerun_stale(
+        self, run: WorkflowRun, since: Collection[str] | None = None
+    ) -> None:
+        """
+        Run again what had the results of runs that are not the latest any more.
+
+        Of a run that stays as it was otherwise, only what is below the tasks *since*.
+        """
+        rt = self.rt
+        below = set(since or ())
+
+        def rerun(
+            part: Sequence[tuple[str, TaskHandle[Any]]], now: int, *, every: bool
+        ) -> bool:
+            rt.refuse_submission()
+            is_more = False
+            for name, work in part:
+                above = named_above(rt, cast("Work", work))
+                if not (every or any(stem_of(each) in below for each in above)):
+                    continue
+                new = rt.succession.rerun_stale(work, now)
+                if new is not None:
+                    run._works[name] = cast("TaskHandle[Any]", new)
+                elif every:
+                    continue
+                stem = stem_of(work._row.id)
+                is_more |= new is not None or stem not in below
+                below.add(stem)
+            return is_more
+
+        every = since is None
+        is_more = True
+        while is_more:
+            is_more = False
+            for part in slices(run._backwards()[::-1]):
+                is_more |= rt.step(partial(rerun, part, every=every), keep=True)
+            # What has asked for a result may stand before the task that had it.
+            every = False
+
+
+def is_undone(work: Work) -> bool:
+    """Whether *work* has ended, and did not complete."""
+    return work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
+
+
+def _may_ask(work: Work) -> bool:
+    """Whether *work* is a gate that has not ended."""
+    return work._row.state not in TERMINAL and is_gate(work)
+
+
+def asks_too_early(work: Work) -> bool:
+    """Whether *work*, a gate, has begun, and something before it runs after all."""
+    is_latest = cast("Runtime", work._rt).directory.reruns.is_latest
+    return bool(_may_ask(work) and work._row.attempt) and any(
+        not is_latest(parent._row.id)
+        or (parent._row.state not in TERMINAL and not _members.blockers(parent._row))
+        for parent in work._above
+    )
