@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check quick test ci bench format clean \
         static style imports mypy pyright verifytypes \
-        bench-against bench-quick docs docs-ci fast measured at-length pages others others-ready wheel soak soak-ci \
+        bench-against bench-quick docs docs-ci fast measured at-length pages others others-ready wheel release soak soak-ci \
         stress stress-ci compiled side-by-side laws
 
 help:
@@ -43,6 +43,7 @@ help:
 	@echo 'make bench       the benchmarks, on several: make bench PYTHONS="3.11 newest";'
 	@echo '                 make bench-against REV=… beside another commit'
 	@echo 'make wheel       what would be released, built and tested without src/'
+	@echo 'make release     the same of a version, with its changelog: make release VERSION=1.0.0'
 	@echo 'make docs        the documentation as a site'
 	@echo 'make format      format the code and mend what ruff can mend'
 	@echo 'make clean       remove all that was made here, the environment too'
@@ -197,6 +198,11 @@ others others-ready: $(READY)
 
 wheel: $(READY)
 	@.ci/wheel
+
+# Cuts the version and the changelog, and leaves in dist/ what goes out, tested; it says what
+# is left to do: make release VERSION=1.0.0rc1
+release: $(READY)
+	@.ci/release '$(VERSION)'
 
 # Fresh seeds: they begin at the time of day, unless told otherwise.
 soak: $(READY)
