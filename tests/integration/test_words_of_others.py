@@ -485,6 +485,11 @@ def test_a_setting_of_others_works_or_leads_to_ours(tmp_path: Path) -> None:
         TaskOrchestrator(db="x.db")  # type: ignore[call-arg]
 
 
+def in_a_step() -> int:
+    power: int = current_context().step("power", pow, 2, 3)
+    return power
+
+
 def test_the_words_of_others_for_what_an_orchestrator_does() -> None:
     orch: Any = TaskOrchestrator()
     with orch:
@@ -496,6 +501,9 @@ def test_the_words_of_others_for_what_an_orchestrator_does() -> None:
         assert list(orch.starmap(pow, [(2, 3), (3, 2)])) == [8, 9]
         assert list(orch.starmap(pow, [])) == []
         assert orch.enqueue(pow, 2, 3).result(PATIENCE) == 8
+        orch.submit_task(Task.call(in_a_step, id="stepped")).result(PATIENCE)
+        assert orch.fork("stepped", at="power").result(PATIENCE) == 8
+        assert orch.fork_workflow("stepped~2", at="power").result(PATIENCE) == 8
         assert orch.with_options(retries=3).submit(pow, 2, 3).result(PATIENCE) == 8
         orch.submit_task(Task.call(pow, 2, 3, id="a")).result(PATIENCE)
         assert orch.status("a").state is TaskState.COMPLETED

@@ -198,6 +198,10 @@ def _cancel(orch: Any, task: Any) -> Any:
     return orch.cancel_task(task) if isinstance(task, str) else task.cancel()
 
 
+def _fork(orch: Any, task_id: str, *, at: str, **options: Any) -> Any:
+    return orch.steps.fork(task_id, at=at, **options)
+
+
 def _apply_async(
     calls: Any, args: Iterable[Any] = (), kwargs: Any = None, **options: Any
 ) -> Any:
@@ -221,6 +225,7 @@ _SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, str | Callable[..., Any]]]] = {
     "run": ("as_completed", _run),
     "starmap": ("as_completed", _starmap),
     "imap": ("as_completed", "map"),
+    **dict.fromkeys(("fork", "fork_workflow"), ("as_completed", _fork)),
     # Of a function that `@task` has decorated.
     **dict.fromkeys(("delay", "remote"), ("with_noted", "submit")),
     "apply_async": ("with_noted", _apply_async),
