@@ -644,7 +644,7 @@ class Client:
     # -- what is made again and again ----------------------------------------------
 
     def schedule(self, name: str, count: int = 5) -> dict[str, Any]:
-        """A schedule, with its next slots in `coming`."""
+        """A schedule, with its next ticks in `coming`."""
         path = f"/schedules/{quote(name, safe='')}"
         return self._ask("GET", path, query={"count": str(count)})
 

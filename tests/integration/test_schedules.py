@@ -157,13 +157,13 @@ def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
 
 
 def test_what_has_not_ended_is_named_in_a_sentence():
-    """One, or several; and what becomes of the next slot."""
+    """One, or several; and what becomes of the next tick."""
     asks = Workflow("asks")
     asks.add(Task.question("go on?", id="go"))
     with TaskOrchestrator() as orch:
         orch.schedules.add("s", "@daily", asks)
         one, two = [orch.schedules.trigger("s") for _ in range(2)]
-        end = "not ended: a slot that comes before is skipped."
+        end = "not ended: a tick that comes before is skipped."
         assert f" {one} and {two} have {end}" in str(orch.schedules.status("s"))
         orch.workflows.cancel(two)
         eventually(lambda: f" {one} has {end}" in str(orch.schedules.status("s")))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SCHEDULES = ROOT / "src/taskorch/schedules"
 PAGES = [
     *sorted((ROOT / "docs/howto").glob("*.md")),
     *sorted((ROOT / "docs/tutorial").glob("*.md")),
@@ -133,3 +136,19 @@ def test_a_page_is_written_as_the_guide_says(page: Path) -> None:
 def test_a_fault_is_seen(text: str, problem: str | None) -> None:
     problems = "\n".join(faults(text))
     assert problems == "" if problem is None else problem in problems
+
+
+def bare_words(source: str) -> Iterator[str]:
+    """The words of comments and texts of a module, without names of code."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.STRING, tokenize.COMMENT) and " " in token.string:
+            plain = re.sub(
+                r"`[^`]*`|\*\w+\*|\{[^}]*\}|^ *\w+:", "", token.string, flags=re.MULTILINE
+            )
+            yield from re.findall(r"[\w./-]+", plain)
+
+
+@pytest.mark.parametrize("path", sorted(SCHEDULES.glob("*.py")), ids=str)
+def test_what_a_schedule_has_is_a_tick(path: Path) -> None:
+    words = {word.lower() for word in bare_words(path.read_text())}
+    assert words.isdisjoint({"slot", "slots"})

@@ -184,7 +184,7 @@ def test_start_and_end_bound_the_slots():
     sim.run(until=10 * HOUR)
     assert [a.start / HOUR for a in sim.attempts] == [2, 3, 4]
     assert sim.schedules.status("h").next is None
-    assert "no slot any more" in sim.schedules.explain("h")
+    assert "no tick any more" in sim.schedules.explain("h")
 
 
 def test_a_workflow_is_run_once_a_slot_and_not_while_the_last_goes_on():

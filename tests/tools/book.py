@@ -579,7 +579,7 @@ class Book:
 
     @staticmethod
     def _is_well_since(schedule: str, stem: str, latest: Mapping[str, Event]) -> bool:
-        """Whether what a later slot has made has completed."""
+        """Whether what a later tick has made has completed."""
         return any(
             isinstance(end, TaskCompleted)
             and name.removesuffix("Z") > stem.removesuffix("Z")

@@ -330,7 +330,7 @@ class Move:
         self._compare()
 
     def _queued(self, task: Task) -> Task:
-        """*task*, after what this slot of its schedule waited for."""
+        """*task*, after what this tick of its schedule waited for."""
         directory = self._rt.directory
         latest = directory.reruns.latest(self.made_id)
         if not directory.is_known(latest):

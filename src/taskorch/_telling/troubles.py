@@ -78,7 +78,7 @@ Cause: TypeAlias = tuple[str, str]
 #: Seconds for which a failure counts that nothing mends, and until a cause of its kind
 #: is told again.
 AGE: Final = 86_400.0
-#: Seconds until slots that are passed over for one reason are told again.
+#: Seconds until ticks that are passed over for one reason are told again.
 _AGAIN: Final = 3_600.0
 #: Seconds between two records of one part that fails.
 _PAUSE: Final = 10.0
@@ -86,7 +86,7 @@ _PAUSE: Final = 10.0
 _MOST: Final = 10_000
 #: Troubles that a line of the health names.
 _NAMED: Final = 5
-#: How the reasons of slots begin that a person had passed over.
+#: How the reasons of ticks begin that a person had passed over.
 _WANTED: Final = ("it was paused", "its times were changed", "the schedule was removed")
 #: How policies put what is violated, in alerts.
 _BADNESS: Final = {"critical": "critical"}
@@ -102,7 +102,7 @@ class Trouble:
         name: The schedule, the run or the task.
         task_id: The first task that failed so.
         since_ns: When that was.
-        slot_ns: Of a schedule, the latest slot whose run failed.
+        slot_ns: Of a schedule, the latest tick whose run failed.
         count: How many failed: of a schedule, runs in a row.
         tasks: The tasks that failed.
         messages: What was told of it, by its causes.
@@ -345,7 +345,7 @@ class TroubleTeller:
         #: Where people reach the dashboard, which messages name; "": nobody serves it.
         self.page = ""
         self._troubles = Troubles()
-        #: Of each schedule whose latest slots were passed over, the sentence on that.
+        #: Of each schedule whose latest ticks were passed over, the sentence on that.
         self._skipped: dict[str, str] = {}
         #: When each reason was told last, in ns.
         self._reasons: dict[tuple[str, str], int] = {}
@@ -359,7 +359,7 @@ class TroubleTeller:
         self._violations: dict[str, _Violated] = {}
         #: What was in trouble as of an event, for those who ask before the start.
         self._still: tuple[int, Troubles] | None = None
-        #: What was said of parts and slots, and when.
+        #: What was said of parts and ticks, and when.
         self._said: dict[str, float] = {}
         self._queue: queue.SimpleQueue[tuple[Callable[..., object], Any] | None] = (
             queue.SimpleQueue()
@@ -488,7 +488,7 @@ class TroubleTeller:
         return is_end and (has_number(name) or name in self._judged)
 
     def _schedule_of(self, task_id: str) -> tuple[str, str]:
-        """The schedule that made a task, and the slot; "" if none did."""
+        """The schedule that made a task, and the tick; "" if none did."""
         return schedule_of(self._rt.kernel.kept, task_id)
 
     def _put(self, take: Callable[..., object], subject: Any) -> None:
@@ -543,7 +543,7 @@ class TroubleTeller:
         if trouble is not None and is_told:
             self._tell_failure(trouble, task_id, error)
             if not self._troubles.is_open(trouble):
-                self._mended(trouble, "a later slot")
+                self._mended(trouble, "a later tick")
         return trouble
 
     def _key(self, task_id: str) -> tuple[Kind, str]:
@@ -658,14 +658,14 @@ class TroubleTeller:
 
     def _passed_over(self, event: ScheduleSkipped) -> None:
         slot = stamp(event.slot_ns / NS, "auto")
-        many = f"the slot {slot}"
+        many = f"the tick {slot}"
         if event.slots > 1:
-            many = f"{event.slots:,} slots, the last of them {slot},"
+            many = f"{event.slots:,} ticks, the last of them {slot},"
         text = visible(f"schedule {event.name}: {many} did not happen: {event.reason}")
         if event.reason.startswith(_WANTED):
             _LOG.info("%s", text)
             return
-        # Which of many slots it is makes no other line of it.
+        # Which of many ticks it is makes no other line of it.
         if self._is_news(f"{event.name} {event.reason}"):
             _LOG.warning("%s", text)
         self._skipped[event.name] = text

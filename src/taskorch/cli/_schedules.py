@@ -81,7 +81,7 @@ def _make(args: argparse.Namespace, orch: Any, said: dict[str, Any]) -> dict[str
 def _made(_: argparse.Namespace, made: dict[str, Any]) -> list[str]:
     done = "  already done (--again makes it again)"
     lines = [line(each) + done * (each in made["already"]) for each in made["ids"]]
-    return lines or [f"{line(made['schedule'])} has no slot there"]
+    return lines or [f"{line(made['schedule'])} has no tick there"]
 
 
 def _user(args: argparse.Namespace) -> str | None:

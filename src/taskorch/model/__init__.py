@@ -18,7 +18,7 @@ Frozen values: what users write down and what they are told.
 - `_explanation`: why a task does not run, or what became of it.
 - `_filter`: which tasks are asked for.
 - `_arguments`: a task that is named among the arguments of another.
-- `_missing`, `_made_for`: what is gone since; which slot a task is of.
+- `_missing`, `_made_for`: what is gone since; which tick a task is of.
 - `forms`: what documents may say of tasks.
 """
 

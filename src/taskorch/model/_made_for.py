@@ -1,5 +1,5 @@
 """
-Which slot of which schedule a task was made for: its metadata says so.
+Which tick of which schedule a task was made for: its metadata says so.
 
 Decision: 0126.
 """
@@ -19,12 +19,12 @@ class MadeFor:
 
     Attributes:
         schedule: The name of the schedule; None: no schedule has made it.
-        slot: Its slot, in the zone of the schedule; for what was made by hand, when.
+        slot: Its tick, in the zone of the schedule; for what was made by hand, when.
         parameters: Those of its run.
         adder: The id of the task of its run that has added it, in the run of that which
             did; "": none has, or an earlier taskorch has kept it.
         SCHEDULE: The name of the schedule, among the metadata of what it has made.
-        SLOT: The slot there, as an ISO text in the zone of the schedule.
+        SLOT: The tick there, as an ISO text in the zone of the schedule.
         PARAMETERS: The parameters of the run there.
         ADDED: The adder there.
     """
@@ -55,7 +55,7 @@ class MadeFor:
 
         Args:
             name: The schedule.
-            slot: The slot, in the zone of the schedule.
+            slot: The tick, in the zone of the schedule.
             parameters: Those of the run.
         """
         noted: dict[str, Any] = {cls.SCHEDULE: name, cls.SLOT: slot.isoformat()}

@@ -11,7 +11,7 @@ the one who keeps runs knows.
 Ids that the orchestrator makes itself, which nobody may give from outside:
 
 - `RUN/NAME`, of a run that there is; with a number, `~2`, which is no safe id;
-- `SCHEDULE/SLOT` and `SCHEDULE-SLOT`, of a schedule that there is;
+- `SCHEDULE/TICK` and `SCHEDULE-TICK`, of a schedule that there is;
 - `waiver/NUMBER`, `escalation/TASK`, `budget-NAME/NUMBER`, by which people are asked;
 - `PREFIX-NUMBER`, of all that got no other id, with the prefix of this life.
 
@@ -89,7 +89,7 @@ _ASKED: Final = (
 _SLASH: Final = "/"
 _TILDE: Final = "~"
 _FIRST: Final = "1"
-# What a slot is called in ids; see `slot_name`.
+# What a tick is called in ids; see `slot_name`.
 _SLOT: Final = r"\d{4}-\d\d-\d\dT\d{4}(?:\d\d(?:\.\d{6})?)?Z"
 _MADE_RUN: Final = rf"(.+)-({_SLOT})"
 

@@ -909,7 +909,7 @@ def wanted(
 
 
 def _at(line: RunLine) -> int:
-    """The time of the slot of a run, or of its submission."""
+    """The time of the tick of a run, or of its submission."""
     return line.slot_ns or line.submitted_ns
 
 

@@ -3,7 +3,7 @@ Schedules: when something is made again and again, and what.
 
 1. Cron is read by cronsim, which follows Debian's at the changes of clocks; zones are
    those of `zoneinfo`.
-2. A slot is named by its time in UTC, and its task by the slot: so it cannot run twice.
+2. A tick is named by its time in UTC, and its task by the tick: so it cannot run twice.
 3. What a schedule is, and when, knows no clock: `orch.schedules` asks, and makes the
    tasks.
 
@@ -16,7 +16,7 @@ Schedules: when something is made again and again, and what.
 - `_host`: what schedules ask of an orchestrator, or of a simulation.
 - `_backfill`: past ticks that are run, a few at a time, and how far that came.
 - `_definition`: what a schedule is, as a value and as a document.
-- `_times`: when its slots are: by cron's rules, or at equal distances.
+- `_times`: when its ticks are: by cron's rules, or at equal distances.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def check_options(limit: int, order: str, by: str) -> dict[str, Any]:
 
 class Backfilled(list[str]):
     """
-    The ids of what is made for the slots of a backfill.
+    The ids of what is made for the ticks of a backfill.
 
     Attributes:
         already: Those that were there already, and for which nothing is done.

@@ -162,7 +162,7 @@ class BackfillRuns:
     def _slots_between(
         self, name: str, since: datetime | str | float, until: datetime | str | float
     ) -> list[int]:
-        """The slots of a backfill."""
+        """The ticks of a backfill."""
         entry = self._book.entry(name)
         first = moment_ns("since", since, entry.times.zone)
         last = moment_ns("until", until, entry.times.zone)
@@ -172,14 +172,14 @@ class BackfillRuns:
         coming = ticks_between(entry.definition, first, min(last, self._host.wall()))
         slots = [*islice(coming, _MOST + 1)]
         if len(slots) > _MOST:
-            msg = f"more than {_MOST:,} slots are between the two"
+            msg = f"more than {_MOST:,} ticks are between the two"
             raise InvalidTaskError(msg, hint="backfill in parts")
         return slots
 
     def foreseen(
         self, name: str, since: datetime | str | float, until: datetime | str | float
     ) -> tuple[list[str], set[str]]:
-        """What a backfill is for: the ids of all slots, and those that are made."""
+        """What a backfill is for: the ids of all ticks, and those that are made."""
         slots = self._slots_between(name, since, until)
         definition = self._book.entry(name).definition
         names = [definition.slot_id(slot) for slot in slots]
@@ -341,7 +341,7 @@ class BackfillRuns:
         self, entry: LiveSchedule, backfill: Backfill, made_id: str, run: TickRun
     ) -> SlotOrder:
         """Make what is for one tick, unless a life that was killed has made it."""
-        # With other parameters, the slot itself is not done.
+        # With other parameters, the tick itself is not done.
         is_own = made_id == entry.definition.slot_id(run.slot_ns)
         by = "backfill" if is_own else "trigger"
         order = SlotOrder(entry, run.slot_ns, made_id, by, (), backfill.parameters)
@@ -374,7 +374,7 @@ class BackfillRuns:
         self, entry: LiveSchedule, slots: list[int], parameters: Mapping[str, Any]
     ) -> list[str]:
         """
-        The ids of what is made for slots with these parameters besides the own ones.
+        The ids of what is made for ticks with these parameters besides the own ones.
 
         Raises:
             InvalidTaskError: They are not those of what is made, or no id can say them.

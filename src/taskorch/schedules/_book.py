@@ -319,7 +319,7 @@ class ScheduleBook:
                 entry.progress = progress
 
     def plan(self, entry: LiveSchedule, not_before: int = 0) -> None:
-        """Note when the next slot is due."""
+        """Note when the next tick is due."""
         with self.lock:
             entry.slot_ns = slot = next(entry.slots(entry.done_ns, None), None)
             if slot is not None:
@@ -365,7 +365,7 @@ class ScheduleBook:
         return slots
 
     def claim(self, entry: LiveSchedule) -> None:
-        """Note which slots that come are a backfill's to make."""
+        """Note which ticks that come are a backfill's to make."""
         claimed: set[int] = set()
         for backfill in self.all_backfills():
             is_own = backfill.schedule == entry.definition.name
@@ -385,7 +385,7 @@ class ScheduleBook:
         """
         Under the lock: a schedule that nobody says may be *new* by an old name.
 
-        While the program may still say it, it only waits: then its slots are its own.
+        While the program may still say it, it only waits: then its ticks are its own.
         """
         for name, entry in self.schedules().items():
             old = entry.definition

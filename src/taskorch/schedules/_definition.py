@@ -85,11 +85,11 @@ class Definition:
     zone: str = "UTC"
     catch_up: str = "last"
     overlap: str = "skip"
-    #: Seconds, within which each slot is put off by chance, the same each time.
+    #: Seconds, within which each tick is put off by chance, the same each time.
     jitter: float = 0.0
-    #: No slot is before, in ns.
+    #: No tick is before, in ns.
     start_ns: int | None = None
-    #: No slot is after, in ns.
+    #: No tick is after, in ns.
     end_ns: int | None = None
     #: The reason of a pause; "": none.
     paused: str = ""
@@ -102,7 +102,7 @@ class Definition:
     source: str = ""
     #: Since when no program has said it, though one did before, in ns; 0: one does.
     undeclared_ns: int = 0
-    #: Slots up to this one may have been made before the system's clock was set back,
+    #: Ticks up to this one may have been made before the system's clock was set back,
     #: in ns; 0: none.
     before_ns: int = 0
     #: The parameters of what is made, as JSON has them.
@@ -112,23 +112,23 @@ class Definition:
     keep_latest: int | None = None
 
     def times(self) -> SlotTimes:
-        """Its slots."""
+        """Its ticks."""
         return SlotTimes(self.when, self.zone, self.start_ns or 0)
 
     def put_off_ns(self, slot_ns: int) -> int:
-        """How long after its time a slot comes, in ns."""
+        """How long after its time a tick comes, in ns."""
         if not self.jitter:
             return 0
         drawn = zlib.crc32(f"{self.name}/{slot_ns}".encode()) / 2**32
         return int(drawn * self.jitter * NS)
 
     def slot_id(self, slot_ns: int, apart: str = "") -> str:
-        """The id of what is made for a slot; with *apart*, of what is made besides."""
+        """The id of what is made for a tick; with *apart*, of what is made besides."""
         is_run = self.is_run or "workflow" in self.work
         return made_id(self.name, slot_name(slot_ns) + apart, is_run=is_run)
 
     def timing(self) -> tuple[str, str, int | None, int | None]:
-        """All that says when its slots are."""
+        """All that says when its ticks are."""
         return self.when, self.zone, self.start_ns, self.end_ns
 
     def document(self) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def define(
         problem = f"{show(name)} has a slash"
     if problem is not None:
         msg = f"the name of a schedule: {problem}"
-        raise InvalidTaskError(msg, hint="one word: slots are called name/time")
+        raise InvalidTaskError(msg, hint="one word: ticks are called name/time")
     check_word("catch_up", catch_up, CATCH_UP)
     check_word("overlap", overlap, OVERLAP)
     work = _work_of(name, work)
@@ -343,7 +343,7 @@ def _parameters_of(name: str, work: Work, parameters: object) -> dict[str, Any]:
     """
     values = by_names(parameters)
     if not isinstance(work, Task):
-        # Each slot has its own time.
+        # Each tick has its own time.
         checked_values = checked(work, values, datetime.fromtimestamp(0, UTC))
         values = {key: checked_values[key] for key in values}
     document = as_json(kept(values))
@@ -364,7 +364,7 @@ def _work_of(name: str, work: object) -> Work:
     if isinstance(work, Task):
         for option in ("id", "idempotency_key", "not_before", "deadline"):
             if getattr(work, option) is not None:
-                msg = f"schedule {name!r}: its task has no {option} (each slot has one)"
+                msg = f"schedule {name!r}: its task has no {option} (each tick has one)"
                 raise InvalidTaskError(msg)
         return work
     if callable(work):

@@ -31,7 +31,7 @@ from taskorch.workflows._parameters import (
     kept,
 )
 
-#: Slots of cron that are counted at one time.
+#: Ticks of cron that are counted at one time.
 _MOST: Final = 10_000
 _NO_SUCH_VALUES: Final = (
     "the parameters of a backfill are texts, numbers, flags and times"
@@ -48,23 +48,23 @@ class LiveSchedule:
     times: SlotTimes
     #: How far its ticks came. It is replaced, once that is kept.
     progress: TickProgress
-    #: The slot that comes next, and when it is due; None: none comes.
+    #: The tick that comes next, and when it is due; None: none comes.
     slot_ns: int | None = None
     due_ns: int = 0
     #: What it made that may not have ended, the latest last.
     made: dict[str, None] = attrs.field(factory=dict[str, None])
-    #: Slots that are not decided about, and are a backfill's to make.
+    #: Ticks that are not decided about, and are a backfill's to make.
     claimed: frozenset[int] = frozenset()
-    #: An earlier life may have made slots, and died before it noted that.
+    #: An earlier life may have made ticks, and died before it noted that.
     is_unsure: bool = False
-    #: Slots up to this one may have been made by a schedule of its name that was
+    #: Ticks up to this one may have been made by a schedule of its name that was
     #: removed, before the system's clock was set back.
     older_ns: int = 0
     #: When one that was refused is tried again, in ns.
     again_ns: int = 0
-    #: Why the slot that is due does not come.
+    #: Why the tick that is due does not come.
     trouble: str = ""
-    #: Which slot could not be made, as its id was another's, and when that was.
+    #: Which tick could not be made, as its id was another's, and when that was.
     taken: str = ""
     taken_ns: int = 0
     #: The schedule that makes the same and was said in this life, as this one was not:
@@ -77,21 +77,21 @@ class LiveSchedule:
 
     @property
     def before_ns(self) -> int:
-        """Up to when slots may have been made before the clock was set back."""
+        """Up to when ticks may have been made before the clock was set back."""
         return max(self.definition.before_ns, self.older_ns)
 
     @property
     def done_ns(self) -> int:
-        """Up to when each of its slots is made, skipped or waits."""
+        """Up to when each of its ticks is made, skipped or waits."""
         return self.progress.done_ns
 
     @property
     def waiting(self) -> dict[int, None]:
-        """Slots that have come, and wait for the run before to end, in their order."""
+        """Ticks that have come, and wait for the run before to end, in their order."""
         return self.progress.waiting
 
     def slots(self, after_ns: int, until_ns: int | None) -> Iterator[int]:
-        """The slots after a time, up to another, that are not decided about."""
+        """The ticks after a time, up to another, that are not decided about."""
         definition, claimed = self.definition, self.claimed
         filled, waiting = self.progress.filled, self.waiting
         if definition.start_ns is not None:
@@ -107,7 +107,7 @@ class LiveSchedule:
             slot = self.times.after(slot)
 
     def due(self, now: int) -> Iterator[int]:
-        """The slots that are due and not done."""
+        """The ticks that are due and not done."""
         put_off = self.definition.put_off_ns
         return takewhile(
             lambda slot: slot + put_off(slot) <= now, self.slots(self.done_ns, now)
@@ -115,7 +115,7 @@ class LiveSchedule:
 
     def missed(self, now: int, *, put_off: bool = True) -> tuple[int, int, list[int]]:
         """
-        The slots that are due and not done; without *put_off*, jitter is none.
+        The ticks that are due and not done; without *put_off*, jitter is none.
 
         Returns:
             How many there are before those that came last; the last one of these, or
@@ -156,7 +156,7 @@ class LiveSchedule:
 
 @attrs.frozen(eq=False)
 class SlotOrder:
-    """What is to be made for a slot."""
+    """What is to be made for a tick."""
 
     entry: LiveSchedule
     slot_ns: int
@@ -183,7 +183,7 @@ class SlotOrder:
 
 
 def task_of(work: Task, order: SlotOrder) -> Task:
-    """Return the task of a slot."""
+    """Return the task of a tick."""
     metadata = {**(work.metadata or {}), **order.note(order.values)}
     if not order.after:
         return attrs.evolve(work, id=order.made_id, metadata=metadata)
@@ -201,7 +201,7 @@ def workflow_for(
     work: Workflow | WorkflowFunction[...], order: SlotOrder
 ) -> tuple[Workflow, dict[str, Any]]:
     """
-    The workflow of a slot, and the parameters that are kept with its run.
+    The workflow of a tick, and the parameters that are kept with its run.
 
     Raises:
         InvalidTaskError: The parameters are not those of the workflow, or the function
@@ -240,15 +240,15 @@ def values_of(
     entry: LiveSchedule, slot_ns: int, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """
-    All parameters of what is made for a slot, if they are not the schedule's own.
+    All parameters of what is made for a tick, if they are not the schedule's own.
 
     Args:
         entry: The schedule.
-        slot_ns: The slot.
+        slot_ns: The tick.
         parameters: Those besides the own ones.
 
     Returns:
-        The parameters as JSON has them, without the slot if each has its own; none, if
+        The parameters as JSON has them, without the tick if each has its own; none, if
         they are the schedule's own.
 
     Raises:
@@ -270,7 +270,7 @@ def values_of(
 
 
 def as_plain(values: Mapping[str, Any], *, has_slot: bool) -> dict[str, Any]:
-    """Values as JSON has them; without the slot, if each slot has its own."""
+    """Values as JSON has them; without the tick, if each tick has its own."""
     plain_values = as_json(kept(values))
     if not has_slot:
         plain_values.pop(SLOT, None)
@@ -283,7 +283,7 @@ def id_with(
     values: Mapping[str, Any],
     length: int = DIGESTS[0],
 ) -> str:
-    """The id of what is made for a slot with *values*; none: with the own ones."""
+    """The id of what is made for a tick with *values*; none: with the own ones."""
     word = f"-{digest_of(values, length)}" if values else ""
     return entry.definition.slot_id(slot_ns, word)
 

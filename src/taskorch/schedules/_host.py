@@ -174,7 +174,7 @@ class ScheduleHost(ABC):
         return states
 
     def made_for(self, made_id: str) -> MadeFor:
-        """Which slot of which schedule a task, or a run, was made for."""
+        """Which tick of which schedule a task, or a run, was made for."""
         names: Iterable[str] = ()
         # A task of nobody's may have such an id, too.
         with suppress(UnknownTaskError):
@@ -217,7 +217,7 @@ class ScheduleHost(ABC):
                 self.again(in_run(run_id, name), downstream=True)
 
     def fault(self, name: str, error: Exception) -> None:  # noqa: ARG002 - for people
-        """Say that a slot of a schedule, or of a backfill, was refused."""
+        """Say that a tick of a schedule, or of a backfill, was refused."""
         self.orch.drivers.say(DRIVER, error)
 
     def failing(self, name: str) -> str:  # noqa: ARG002 - as an orchestrator knows it

@@ -75,7 +75,7 @@ class ScheduleManager:
     """
     `orch.schedules`: what is made again and again, at times of cron or at distances.
 
-    A slot has a task of the id `name/2026-11-25T0300Z`, its time in UTC; a workflow
+    A tick has a task of the id `name/2026-11-25T0300Z`, its time in UTC; a workflow
     has a run `name-2026-11-25T0300Z`. So it is made once, in any number of lives. With
     a journal, schedules are kept: the next incarnation goes on with them, and catches
     up. What only code can say (a lambda) is kept by its name, and must be added again.
@@ -125,17 +125,17 @@ class ScheduleManager:
                 `"@daily"`; `"every 15m"`; or seconds, or a timedelta.
             what: A task without an id, a workflow, or a function without arguments; or
                 a function that `@workflow` has decorated, which is called for each
-                slot.
+                tick.
                 Of a workflow that says a schedule in its document, *when* may be None.
             zone: The name of a zone: there, cron's fields are read. Distances count
                 from *start*, or from the beginning of 1970.
-            catch_up: What becomes of slots that were missed, as nobody was here:
+            catch_up: What becomes of ticks that were missed, as nobody was here:
                 `"last"` makes one, for the last; `"all"` makes all, one after the
                 other; `"none"` none that is later than a minute.
-            overlap: What becomes of a slot while what was made for the one before has
+            overlap: What becomes of a tick while what was made for the one before has
                 not ended: `"skip"` makes nothing, `"queue"` lets it wait, `"cancel"`
                 cancels the one before.
-            jitter: Seconds, within which each slot is put off: by chance, but always
+            jitter: Seconds, within which each tick is put off: by chance, but always
                 the same.
             start: First possible time.
             end: Last possible time.
@@ -322,7 +322,7 @@ class ScheduleManager:
     )
     def pause(self, name: str, reason: str = "paused by the user") -> bool:
         """
-        Make nothing for the slots that come, until `resume`; False if it is paused.
+        Make nothing for the ticks that come, until `resume`; False if it is paused.
 
         Args:
             name: The schedule.
@@ -351,7 +351,7 @@ class ScheduleManager:
     )
     def resume(self, name: str) -> bool:
         """
-        Go on; the slots that came meanwhile are skipped. False if it is not paused.
+        Go on; the ticks that came meanwhile are skipped. False if it is not paused.
 
         Raises:
             UnknownTaskError: There is no such schedule.
@@ -382,7 +382,7 @@ class ScheduleManager:
     )
     def trigger(self, name: str, parameters: Mapping[str, Any] | None = None) -> str:
         """
-        Make now what it makes, besides its slots, whatever else of it goes on.
+        Make now what it makes, besides its ticks, whatever else of it goes on.
 
         Args:
             name: The schedule.
@@ -440,7 +440,7 @@ class ScheduleManager:
         Make what would have been made from *since* to *until*, a few at a time.
 
         The first ones begin at once; the others while the orchestrator runs, and in the
-        next one with this journal. A slot that has its task already keeps it: nothing
+        next one with this journal. A tick that has its task already keeps it: nothing
         is made twice, and nothing is done for it.
 
         Args:
@@ -450,9 +450,9 @@ class ScheduleManager:
             until: The last moment, which is not later than now.
             again: Run what has been made already, and has ended, again.
             parameters: As for `trigger`. With others than those of the schedule, what
-                is made for a slot is made besides, under an id of its own.
+                is made for a tick is made besides, under an id of its own.
             limit: How many of its runs go on at a time: 1 to 1,000.
-            order: Which slots come first: `oldest` or `newest`.
+            order: Which ticks come first: `oldest` or `newest`.
             stop_on_failure: Pause it once a run of it has failed, or waits for a
                 person; else it goes on.
             by: Who begins it: `backfills()` says so.
@@ -461,13 +461,13 @@ class ScheduleManager:
                 its own graph, arguments and options. None: as deployed.
 
         Returns:
-            The ids of the tasks, or of the runs, of all slots; in its attribute
+            The ids of the tasks, or of the runs, of all ticks; in its attribute
             `already`, those for which nothing is done; in `backfill_id`, the id of the
             backfill.
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: They are no moments, or there are too many slots; or a
+            InvalidTaskError: They are no moments, or there are too many ticks; or a
                 parameter is of another type, missing or unknown.
         """
         check_which(definition)
@@ -598,7 +598,7 @@ class ScheduleManager:
     def _foreseen(
         self, name: str, since: datetime | str | float, until: datetime | str | float
     ) -> tuple[list[str], set[str]]:
-        """What a backfill is for: the ids of all slots, and those that are made."""
+        """What a backfill is for: the ids of all ticks, and those that are made."""
         return self._backfills.foreseen(name, since, until)
 
     def _parameters(self, name: str) -> list[dict[str, Any]]:
@@ -642,7 +642,7 @@ class ScheduleManager:
 
     def next(self, name: str, count: int = 1) -> _Moments:
         """
-        Return the next slots, in the zone of the schedule, jitter left out.
+        Return the next ticks, in the zone of the schedule, jitter left out.
 
         Raises:
             UnknownTaskError: There is no such schedule.
@@ -707,7 +707,7 @@ class ScheduleManager:
             }
         for made_id in sorted(self._host.held() & makers.keys()):
             name = makers[made_id]
-            held = f"{made_id} is blocked until somebody decides, and later slots wait."
+            held = f"{made_id} is blocked until somebody decides, and later ticks wait."
             troubles[name] = f"{troubles.get(name, '')} {held}".strip()
         with self._book.lock:
             for each in self._book.all_backfills():
@@ -763,7 +763,7 @@ class ScheduleManager:
 
     def explain(self, name: str) -> str:
         """
-        When its next slot comes, and why none comes now.
+        When its next tick comes, and why none comes now.
 
         Raises:
             UnknownTaskError: There is no such schedule.

@@ -16,7 +16,7 @@ from taskorch.workflows import Workflow, WorkflowFunction
 _SAME: Final = ["name", "when", "zone", "catch_up", "overlap", "jitter", "paused"]
 #: How far ahead of the clock what is done must be for the clock to be set back, in ns.
 _AHEAD: Final = NS
-#: Seconds for which a schedule says that the id of a slot was another's.
+#: Seconds for which a schedule says that the id of a tick was another's.
 _TAKEN: Final = 3_600
 
 
@@ -30,14 +30,14 @@ class ScheduleStatus:
         when: Its times.
         zone: The zone of its times.
         makes: What it makes: the type of a task, or the name of a workflow.
-        catch_up: What becomes of slots that were missed.
-        overlap: What becomes of a slot while the one before has not ended.
-        jitter: Seconds within which slots are put off.
-        next: Its next slot; None: there is none.
-        done: Up to when its slots are done.
+        catch_up: What becomes of ticks that were missed.
+        overlap: What becomes of a tick while the one before has not ended.
+        jitter: Seconds within which ticks are put off.
+        next: Its next tick; None: there is none.
+        done: Up to when its ticks are done.
         running: The ids of what it made and has not ended.
         paused: Why it is paused, or "".
-        trouble: Why the next slot will not come, or is late, or "".
+        trouble: Why the next tick will not come, or is late, or "".
         document: What it is, as in a document.
         failing: What failed in its latest runs and is not mended, or "".
     """
@@ -62,13 +62,13 @@ class ScheduleStatus:
         if self.paused:
             come = f"It is paused: {self.paused}."
         elif self.next is None:
-            come = "It has no slot any more."
+            come = "It has no tick any more."
         else:
-            come = f"Its next slot is {self.next.isoformat()}."
+            come = f"Its next tick is {self.next.isoformat()}."
         sentences = [summary, come]
         if self.running:
             rule = {
-                "skip": "a slot that comes before is skipped",
+                "skip": "a tick that comes before is skipped",
                 "queue": "the next one waits",
                 "cancel": "the next one cancels what runs",
             }[self.overlap]
@@ -120,7 +120,7 @@ def status_of(entry: LiveSchedule, wall_ns: int, failing: str) -> ScheduleStatus
 
 
 def troubles_of(entry: LiveSchedule, wall_ns: int) -> list[str]:
-    """Say why the next slot does not come, or not as it should."""
+    """Say why the next tick does not come, or not as it should."""
     definition = entry.definition
     troubles: list[str] = []
     if entry.trouble:
@@ -145,7 +145,7 @@ def troubles_of(entry: LiveSchedule, wall_ns: int) -> list[str]:
     if made_up_to > wall_ns + _AHEAD:
         until = entry.moment(made_up_to).isoformat(timespec="seconds")
         troubles.append(
-            f"The system's clock was set back: slots up to {until} were made "
+            f"The system's clock was set back: ticks up to {until} were made "
             "before that, and are not made twice."
         )
     return troubles

@@ -38,11 +38,11 @@ from taskorch.workflows._parameters import as_json, kept
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
 
-#: With `catch_up="none"`, how late a slot may be, in ns.
+#: With `catch_up="none"`, how late a tick may be, in ns.
 _LATE: Final = 60 * NS
 #: Ticks that are made at one time: what others ask is answered in between.
 BATCH: Final = 200
-#: Seconds until a slot that was refused is tried again.
+#: Seconds until a tick that was refused is tried again.
 AGAIN: Final = 30
 _LOG: Final = log_of(__name__)
 
@@ -112,7 +112,7 @@ class Ticks:
             slots = [] if running else [*waiting, *slots][:1]
         else:
             if slots and definition.overlap == "cancel":
-                self.cancel(running, f"the next slot of {definition.name} has come")
+                self.cancel(running, f"the next tick of {definition.name} has come")
             # It may have been a run until now: of a task, none waits.
             slots = [*waiting, *slots]
         orders: list[SlotOrder] = []
@@ -157,7 +157,7 @@ class Ticks:
         entry.is_unsure = False
 
     def _caught_up(self, entry: LiveSchedule, now: int) -> list[int]:
-        """The slots that are due and are to be made; the others are skipped."""
+        """The ticks that are due and are to be made; the others are skipped."""
         definition = entry.definition
         if definition.catch_up == "all":
             slots = [*islice(entry.due(now), BATCH)]
@@ -195,7 +195,7 @@ class Ticks:
         self, entry: LiveSchedule, now: int, *, put_off: bool
     ) -> tuple[int, int]:
         """
-        How many slots are due and not made, and the last of them, or 0.
+        How many ticks are due and not made, and the last of them, or 0.
 
         Without *put_off*, those are among them that jitter has put off.
         """
@@ -207,7 +207,7 @@ class Ticks:
     def pass_over(
         self, entry: LiveSchedule, now: int, why: str, *, put_off: bool = True
     ) -> None:
-        """The slots up to *now* that have not come are skipped."""
+        """The ticks up to *now* that have not come are skipped."""
         count, last = self.passed(entry, now, put_off=put_off)
         if count:
             self._skip(entry, last, count, why)
@@ -227,7 +227,7 @@ class Ticks:
                 self._host.orch.cancel_task(made_id, reason=why)
 
     def is_taken(self, entry: LiveSchedule, now: int, made_id: str) -> bool:
-        """Whether the id of what is made at *now* is that of a slot, or is known."""
+        """Whether the id of what is made at *now* is that of a tick, or is known."""
         is_slot = now > entry.done_ns and entry.times.after(now - 1) == now
         return is_slot or bool(self._host.known([made_id]))
 
@@ -279,10 +279,10 @@ class Ticks:
 
     def _refuse_taken(self, order: SlotOrder, lost: set[int]) -> None:
         """
-        In an `except`: say that the id of a slot is another's, if it is, and go on.
+        In an `except`: say that the id of a tick is another's, if it is, and go on.
 
         Raises:
-            DuplicateTaskError: It is, and somebody asked for the slot, and hears it.
+            DuplicateTaskError: It is, and somebody asked for the tick, and hears it.
         """
         name = order.entry.definition.name
         if self._host.is_made_by(order.made_id, name):
@@ -293,13 +293,13 @@ class Ticks:
         self._skip(order.entry, order.slot_ns, 1, f"{order.made_id} is another task's")
         order.entry.taken_ns = self._host.wall()
         order.entry.taken = (
-            f"The slot {order.slot.isoformat()} was not made: its id, "
+            f"The tick {order.slot.isoformat()} was not made: its id, "
             f"{order.made_id}, is that of another task."
         )
         _LOG.warning("schedule %s: %s", name, order.entry.taken)
 
     def tell(self, orders: list[SlotOrder], backfill: Backfill | None = None) -> None:
-        """Note which slots have what they are for, and how far a backfill came so."""
+        """Note which ticks have what they are for, and how far a backfill came so."""
         if not orders:
             return
         self.has_made = True
@@ -321,7 +321,7 @@ class Ticks:
                 stem = stem_of(order.made_id)
                 entry.made.pop(stem, None)
                 if backfill is None:
-                    # Those of a backfill are in no slot's way.
+                    # Those of a backfill are in no tick's way.
                     entry.made[stem] = None
                 if order.by == "clock":
                     entry.trouble = ""

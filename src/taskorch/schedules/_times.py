@@ -1,4 +1,4 @@
-"""When the slots of a schedule are: by cron's rules, or at equal distances."""
+"""When the ticks of a schedule are: by cron's rules, or at equal distances."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EVERY: Final = re.compile(r"every\s+(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 #: A zone where cron of Kubernetes and others has it.
 _ZONE: Final = re.compile(r"(?:CRON_)?TZ=(\S+)\s+")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-#: The shortest distance of two slots, in s.
+#: The shortest distance of two ticks, in s.
 _LEAST: Final = 0.001
 #: A time of no zone, in which cron's arithmetic is done.
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001
@@ -40,14 +40,14 @@ _SECOND: Final = timedelta(seconds=1)
 _MS: Final = NS // 1_000
 #: In this time, clocks are set once at the most, in s.
 _WEEK: Final = 7 * 86_400
-#: How far back the last slot is looked for, in s.
+#: How far back the last tick is looked for, in s.
 _BACK: Final = (3_600, 86_400, 40 * 86_400, 366 * 86_400, 9 * 366 * 86_400)
 _FIELDS: Final = "minute hour day-of-month month day-of-week"
 
 
 class SlotTimes:
     """
-    The slots of a schedule, in ns since the epoch.
+    The ticks of a schedule, in ns since the epoch.
 
     Args:
         when: Five fields of cron, six with seconds before them, one of the names
@@ -67,9 +67,9 @@ class SlotTimes:
         self._start_ns = start_ns
         self._every: int = 0
         self._class: Any = None
-        #: The moment that was asked about last, and the slot after it.
+        #: The moment that was asked about last, and the tick after it.
         self._found: tuple[int | None, int | None] = (None, None)
-        #: The slots from some time on, and that time, where clocks are never set. Who
+        #: The ticks from some time on, and that time, where clocks are never set. Who
         #: asks takes it away: two may ask at once.
         self._coming: list[tuple[datetime, Iterator[datetime]]] = []
         match = _EVERY.fullmatch(self.text)
@@ -126,7 +126,7 @@ class SlotTimes:
         )
 
     def after(self, ns: int) -> int | None:
-        """The first slot after *ns*; None: there is none."""
+        """The first tick after *ns*; None: there is none."""
         ns = max(ns, FIRST_SLOT)
         if self._every:
             steps = (ns - self._start_ns) // self._every + 1
@@ -147,7 +147,7 @@ class SlotTimes:
 
     def pass_over(self, after_ns: int, until_ns: int, most: int) -> tuple[int, int]:
         """
-        Pass over slots up to *until_ns* without a look at them: *most* are left.
+        Pass over ticks up to *until_ns* without a look at them: *most* are left.
 
         Returns:
             How many, and the last of them; 0 and *after_ns* where only looking tells.
@@ -161,7 +161,7 @@ class SlotTimes:
         return passed, first + (passed - 1) * self._every
 
     def until(self, ns: int) -> int | None:
-        """The last slot that is not after *ns*; None: there is none."""
+        """The last tick that is not after *ns*; None: there is none."""
         if self._every:
             steps = (ns - self._start_ns) // self._every
             return self._start_ns + steps * self._every if steps >= 0 else None
@@ -266,7 +266,7 @@ def text_of(when: object) -> str:
         when = when.total_seconds()
     if isinstance(when, int | float) and not isinstance(when, bool):
         if not _LEAST <= when < 1e9:  # noqa: PLR2004 - some thirty years; NaN is neither
-            msg = f"slots are at least {_LEAST:g} s apart, and not {show(when)} s"
+            msg = f"ticks are at least {_LEAST:g} s apart, and not {show(when)} s"
             raise InvalidTaskError(msg)
         return f"every {when:.3f}".rstrip("0").rstrip(".") + "s"
     if not isinstance(when, str):
@@ -276,7 +276,7 @@ def text_of(when: object) -> str:
     match = _EVERY.fullmatch(text)
     seconds = 1.0 if match is None else float(match[1]) * _UNITS[match[2]]
     if seconds < _LEAST:
-        msg = f"slots are at least {_LEAST:g} s apart, and not {show(text)}"
+        msg = f"ticks are at least {_LEAST:g} s apart, and not {show(text)}"
         raise InvalidTaskError(msg)
     if isinf(seconds * NS):
         msg = f"{show(text)} never comes"
@@ -315,7 +315,7 @@ def moment_ns(name: str, value: object, zone: tzinfo) -> int | None:
 
 
 def slot_name(ns: int) -> str:
-    """What a slot is called in the ids of its tasks: its time, in UTC."""
+    """What a tick is called in the ids of its tasks: its time, in UTC."""
     at = datetime.fromtimestamp(ns // NS, UTC)
     if ns % NS:
         return at.strftime("%Y-%m-%dT%H%M%S") + f".{ns % NS // 1000:06d}Z"

@@ -57,7 +57,7 @@ from taskorch.workflows._parameters import TYPES
 
 #: What stands in the place of the result of another task.
 RESULT: Final = "$result"
-#: What follows for slots that were missed, and for one while the one before runs.
+#: What follows for ticks that were missed, and for one while the one before runs.
 CATCH_UP: Final = ("last", "all", "none")
 OVERLAP: Final = ("skip", "queue", "cancel")
 #: Characters of a value that a message shows.

@@ -262,7 +262,7 @@ def a_run_that_was_mended(orch, hold):
     eventually(lambda: orch.get_task_status("r1/roof").is_terminal)
 
 
-@case("Its next slot is", ask="night", never="is completed")
+@case("Its next tick is", ask="night", never="is completed")
 def a_night_that_was_mended(orch, hold):
     orch.schedules.add("night", "@daily", Task.call(mended, hold))
     made = orch.schedules.trigger("night")

@@ -34,7 +34,7 @@ INSTANCES: Final = {
     schema["title"]: {name: part for name, part in schema.items() if name != "$schema"}
     for schema in (agent_schema(), workflow_schema())
 }
-#: Slots of a schedule that are asked for at once.
+#: Ticks of a schedule that are asked for at once.
 _MOST: Final = 1_000
 
 
