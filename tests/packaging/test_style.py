@@ -143,7 +143,10 @@ def bare_words(source: str) -> Iterator[str]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type in (tokenize.STRING, tokenize.COMMENT) and " " in token.string:
             plain = re.sub(
-                r"`[^`]*`|\*\w+\*|\{[^}]*\}|^ *\w+:", "", token.string, flags=re.MULTILINE
+                r"`[^`]*`|\*\w+\*|\{[^}]*\}|^ *\w+:",
+                "",
+                token.string,
+                flags=re.MULTILINE,
             )
             yield from re.findall(r"[\w./-]+", plain)
 
