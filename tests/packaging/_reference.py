@@ -228,7 +228,7 @@ def _call(protocol: type, method: str) -> str:
 
 
 def _answer(protocol: type, method: str) -> str:
-    return inspect.signature(vars(protocol)[method]).return_annotation
+    return inspect.signature(getattr(protocol, method)).return_annotation
 
 
 def _described(protocol: type, name: str) -> str:

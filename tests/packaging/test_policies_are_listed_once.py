@@ -17,7 +17,7 @@ import taskorch
 from taskorch import TaskOrchestrator
 from taskorch.kit.described import texts_of
 from taskorch.kit.members import members_of, methods_of
-from taskorch.policies._kinds import POLICIES, Policies, PolicySettings
+from taskorch.policies._kinds import POLICIES, START_RULES, Policies, PolicySettings
 from taskorch.protocols import MAY_HAVE, _optional
 
 SOURCE = Path(taskorch.__file__).parent
@@ -115,6 +115,153 @@ def test_a_kind_of_policy_is_added_at_its_field_and_is_everywhere(tmp_path):
     assert done.stdout == "all of it\n", done.stdout + done.stderr
 
 
+CURFEW = '''@runtime_checkable
+class Curfew(StartRule, Protocol):
+    """Protocol: says which tasks do not start at this hour."""
+
+
+'''
+#: All that is written by hand for a kind that keeps tasks from starting, with words of
+#: its own, as CONTRIBUTING.md says it: by file, a line, and what comes before it.
+RULE = {
+    "protocols/_policies.py": [
+        (
+            "@runtime_checkable\nclass TaskRouter(Protocol):\n",
+            CURFEW,
+        ),
+        (
+            "from taskorch.kit.frozen import frozen\n",
+            "from taskorch.kit.extension import StartRule\n",
+        ),
+    ],
+    "protocols/__init__.py": [
+        (
+            "from taskorch.protocols._policies import TaskRouter as TaskRouter\n",
+            "from taskorch.protocols._policies import Curfew as Curfew\n",
+        )
+    ],
+    "policies/_kinds.py": [
+        (FIELD, "    curfew: Curfew = attrs.field(factory=AnyStart)\n"),
+        (TYPE, "    curfew: Curfew | None\n"),
+        ("    AgentRegistry,\n", "    Curfew,\n"),
+    ],
+    "_orchestrator.py": [
+        (
+            "        validator: Whether a task is accepted (`StructuralValidator`).\n",
+            "        curfew: Which tasks do not start at this hour (`AnyStart`).\n",
+        )
+    ],
+}
+STORY_OF_RULE = r"""
+import runpy
+import sys
+from inspect import signature
+
+import pytest
+
+from taskorch import InvalidTaskError, Task, TaskExecutor, TaskOrchestrator
+from taskorch.errors import ComponentError
+from taskorch.kit.extension import Short
+from taskorch.protocols import Curfew
+from taskorch.testing import Simulation
+
+
+class Night:
+    is_over = False
+
+    def need(self, kind):
+        return 1 if kind.type == "report" else 0
+
+    def short(self, need, held):
+        return None if self.is_over else Short("It is night.", seconds=0.05)
+
+
+class Counted(Night):
+    is_over = True
+    count = 0
+
+    def started(self, need):
+        self.count += need
+
+
+class Broken(Night):
+    def short(self, need, held):
+        raise ZeroDivisionError
+
+
+assert isinstance(Night(), Curfew)
+report = Task.call(pow, 2, 6, type="report")
+# In words.
+night = Night()
+with TaskOrchestrator(curfew=night) as orch:
+    assert orch.submit(pow, 2, 5).result() == 32
+    handle = orch.submit_task(report)
+    (blocker,) = orch.explain(handle.task_id).blockers
+    assert (blocker.kind, blocker.name) == ("limit", "curfew")
+    assert blocker.detail == "It is night."
+    assert "curfew must allow it" in blocker.remedies[0].detail
+    night.is_over = True
+    assert handle.result(60) == 64
+counted = Counted()
+with TaskOrchestrator(curfew=counted) as orch:
+    assert orch.submit(pow, 2, 5).result() == 32
+    assert orch.submit_task(report).result(60) == 64
+assert counted.count == 1
+with TaskOrchestrator(curfew=Broken()) as orch:
+    with pytest.raises(ComponentError, match="curfew"):
+        orch.submit_task(report).result(60)
+# Among the settings, and as an argument.
+for cls in (TaskOrchestrator, TaskExecutor, Simulation):
+    assert signature(cls).parameters["curfew"].annotation == "Curfew | None"
+    cls(curfew=None)
+    for part, words in {
+        object(): r"curfew=.* has no method need\(\)",
+        Night: "curfew= takes an object, not the class Night: call it",
+    }.items():
+        with pytest.raises(InvalidTaskError, match=words):
+            cls(curfew=part)
+sim = Simulation(curfew=Night())
+waiting = sim.submit_task(report)
+sim.run(1)
+assert sim.explain(waiting).blockers[0].detail == "It is night."
+# On the pages of the reference.
+pages = runpy.run_path(sys.argv[1])
+assert "| `curfew` | `Curfew` | `need(kind)` → `float`" in pages["policies_page"]()
+text = "Which tasks do not start at this hour (`AnyStart`)."
+assert f"| `curfew` | {text} |" in pages["settings_page"]()
+print("all of it")
+"""
+
+
+def test_a_kind_that_keeps_tasks_from_starting_says_so_itself(tmp_path):
+    """
+    Four files make a kind with words of its own, which are in explanations.
+
+    Nothing of the kernel, of the runtime or of the explanations is written for it.
+    """
+    leave = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(SOURCE, tmp_path / "taskorch", ignore=leave)
+    for name, lines in RULE.items():
+        file = tmp_path / "taskorch" / name
+        text = file.read_text()
+        for place, line in lines:
+            assert text.count(place) == 1, place
+            text = text.replace(place, line + place)
+        file.write_text(text)
+    story = tmp_path / "story.py"
+    story.write_text(STORY_OF_RULE)
+    done = subprocess.run(
+        [sys.executable, story, Path(__file__).with_name("_reference.py")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{SOURCE.parents[1]}"},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.stdout == "all of it\n", done.stdout + done.stderr
+
+
 def test_checkers_are_told_of_the_same_policies():
     """The types of arguments are written out, for them and for readers."""
     types = {
@@ -153,7 +300,8 @@ def test_five_files_name_all_policies():
 
 def test_no_two_methods_of_policies_have_one_name():
     """By the name of a method it is known who is asked."""
-    names = [method for kind in POLICIES.values() for method in methods_of(kind)]
+    kinds = [kind for name, kind in POLICIES.items() if name not in START_RULES]
+    names = [method for kind in kinds for method in methods_of(kind)]
     more = {
         member
         for optional in MAY_HAVE

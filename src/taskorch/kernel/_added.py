@@ -59,15 +59,17 @@ class AddedLimit(TimedLimit):
         limit: What is asked, by the deciders of the kernel.
     """
 
-    def __init__(self, kernel: KernelState, name: str, limit: extension.Limit) -> None:
+    def __init__(
+        self, kernel: KernelState, name: str, limit: extension.StartRule
+    ) -> None:
         self._name = name
         self._limit = limit
         self._ask = kernel.deciders.ask_program
         #: Whom it tells of starts; None: nobody.
-        self._started: Callable[[float], object] | None = None
-        if isinstance(limit, extension.CountingLimit):
-            self._started = limit.started
-            self.waits_for_room = True
+        self._started: Callable[[float], object] | None = getattr(
+            limit, "started", None
+        )
+        self.waits_for_room = self._started is not None
         self._window = WindowRow(self, f"{LIMIT}{name}")
         #: What a task takes, by its kind; None: it was to say so, and has failed.
         self._needs: dict[Bucket, int | None] = {}

@@ -55,16 +55,16 @@ class Short:
 
 
 @runtime_checkable
-class Limit(Protocol):
+class StartRule(Protocol):
     """
-    Keeps tasks of some kinds from starting, beside slots, workers and pools.
+    Protocol: keeps tasks of some kinds from starting, beside slots, workers and pools.
 
-    Name it in `Extension.limits`. It is asked under the lock of the orchestrator, so it
+    It is asked under the lock of the orchestrator, so it
     must not wait: let a thread of your own look at what is far away.
 
     What attempts hold is counted for it, and comes back however an attempt ends. If a
     method raises, or answers what it must not, the task that was to start fails with a
-    ComponentError that names the limit and the method.
+    ComponentError that names the rule and the method.
 
     Laws:
         1. `need` says the same of a kind each time: a number of 0 and more.
@@ -72,8 +72,6 @@ class Limit(Protocol):
            ask again: in more than 0 seconds. None says that it may start.
         3. To be asked changes nothing: `short` is asked for explanations, too.
     """
-
-    name: str
 
     def need(self, kind: Kind) -> float:
         """Return how much a task of *kind* takes; 0: it is not limited."""
@@ -88,6 +86,18 @@ class Limit(Protocol):
             held: How much the attempts under way hold.
         """
         ...
+
+
+@runtime_checkable
+class Limit(StartRule, Protocol):
+    """
+    A rule for starts that a program adds: name it in `Extension.limits`.
+
+    Attributes:
+        name: What it is called in errors and explanations.
+    """
+
+    name: str
 
 
 @runtime_checkable

@@ -10,24 +10,28 @@ from typing import Any, TypeGuard, get_type_hints
 @cache
 def members_of(protocol: type) -> tuple[str, ...]:
     """The names of the methods and attributes of *protocol*, in order."""
-    return tuple(name for name in vars(protocol) if not name.startswith("_"))
+    names = (name for cls in reversed(protocol.__mro__) for name in vars(cls))
+    return tuple(dict.fromkeys(name for name in names if not name.startswith("_")))
 
 
 @cache
 def methods_of(protocol: type) -> tuple[str, ...]:
     """The names of the methods of *protocol*, in order."""
-    members = vars(protocol)
-    return tuple(name for name in members_of(protocol) if isfunction(members[name]))
+    return tuple(
+        name
+        for name in members_of(protocol)
+        if isfunction(getattr(protocol, name, None))
+    )
 
 
 def arguments_of(protocol: type, method: str) -> tuple[str, ...]:
     """The names of what *method* of *protocol* is given, in order."""
-    return tuple(signature(vars(protocol)[method]).parameters)[1:]
+    return tuple(signature(getattr(protocol, method)).parameters)[1:]
 
 
 def answer_of(protocol: type, method: str) -> Any:
     """What *method* of *protocol* returns: a class."""
-    return get_type_hints(vars(protocol)[method])["return"]
+    return get_type_hints(getattr(protocol, method))["return"]
 
 
 def has(part: object, protocol: type) -> TypeGuard[Any]:

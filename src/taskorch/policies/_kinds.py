@@ -5,18 +5,20 @@ All that is said of all seven derives from this: the settings and their signatur
 is refused, who is asked what, the names in errors, and the page about them. What their
 methods are, and what they answer, is read from their protocols.
 
-Decision: 0152.
+A kind that is a `StartRule` is asked before each start, in its own words.
+
+Decisions: 0152, 0299.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.members import has
+from taskorch.kit.members import has, methods_of
 from taskorch.kit.visible import show
 from taskorch.policies._allocator import ProportionalAllocator
 from taskorch.policies._queue import PriorityQueue
@@ -38,6 +40,21 @@ from taskorch.protocols import (
     Validator,
 )
 from taskorch.protocols._optional import check_policy
+
+if TYPE_CHECKING:
+    from taskorch.kit.extension import Kind, Short, StartRule
+
+
+class AnyStart:
+    """Let every task start: the default of each kind that is a `StartRule`."""
+
+    def need(self, kind: Kind) -> float:
+        """See `StartRule.need`."""
+        return 0
+
+    def short(self, need: float, held: float) -> Short | None:
+        """See `StartRule.short`."""
+        return None
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -64,6 +81,14 @@ class Policies:
             parts[kind] for kind in MAY_HAVE[optional] if has(parts[kind], optional)
         ]
 
+    def start_rules(self) -> dict[str, StartRule]:
+        """Those that are asked before each start, by name, but for the default."""
+        return {
+            name: part
+            for name in START_RULES
+            if type(part := getattr(self, name)) is not AnyStart
+        }
+
 
 class PolicySettings(TypedDict, total=False):
     """The same as arguments, for checkers."""
@@ -82,6 +107,10 @@ POLICIES: Final[Mapping[str, type]] = {
     field.name: cast("type", field.type)
     for field in attrs.fields(attrs.resolve_types(Policies))
 }
+#: The names of those that are asked before each start, and say themselves why not.
+START_RULES: Final = tuple(
+    name for name, protocol in POLICIES.items() if "short" in methods_of(protocol)
+)
 
 
 def check_policies(parts: Policies) -> None:

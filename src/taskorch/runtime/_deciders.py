@@ -78,7 +78,7 @@ from taskorch.policies import (
     StructuralValidator,
 )
 from taskorch.policies._allocator import DEFAULT_CHUNKS
-from taskorch.policies._kinds import POLICIES, Policies
+from taskorch.policies._kinds import POLICIES, START_RULES, Policies
 from taskorch.protocols import (
     AllocationRequest,
     AsksOthers,
@@ -98,7 +98,7 @@ from taskorch.protocols import (
 from taskorch.protocols._policies import Reuse, said_of, trusted
 
 if TYPE_CHECKING:
-    from taskorch.kit.extension import Limit
+    from taskorch.kit.extension import StartRule
 
 # -- what policies of the user's are given to look at: what they change is their own ---
 
@@ -236,6 +236,7 @@ _QUESTIONS: Final = _Questions(
     {
         method: (name, answer_of(POLICIES[name], method))
         for name, methods in METHODS.items()
+        if name not in START_RULES
         for method in methods
     }
 )
@@ -324,8 +325,8 @@ class PolicyDeciders:
         self.is_here: Callable[[TaskRow], bool] = lambda _: True
         #: Has starts judged, if there are policies as data.
         self.governor: JudgesStarts | None = None
-        #: The limits that the program has added, by their names.
-        self.limits: dict[str, Limit] = {}
+        #: What is asked before each start: rules, and limits of the program.
+        self.limits: dict[str, StartRule] = dict(parts.start_rules())
         #: `(component, seconds)` of slow calls, for the runtime to report.
         self.slow: list[tuple[str, float]] = []
         self.aging_ns: int | None = None
@@ -386,7 +387,7 @@ class PolicyDeciders:
         for name, limit in self.limits.items():
             self.add_limit(name, limit)
 
-    def add_limit(self, name: str, limit: Limit) -> None:
+    def add_limit(self, name: str, limit: StartRule) -> None:
         """Have *limit* asked before starts of this kernel, and of each that follows."""
         from taskorch.kernel import AddedLimit  # noqa: PLC0415 - few have any
 
