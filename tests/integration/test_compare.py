@@ -145,7 +145,7 @@ def test_the_command_and_the_service_say_the_same(tmp_path, capsys, monkeypatch)
         run(orch, checked(), "night-1")
         run(orch, checked(rows=60), "night-2")
         said = orch.compare("night-1", "night-2")
-        with orch.serve() as server:
+        with orch.serve(port=0) as server:
             monkeypatch.setenv("TASKORCH_TOKEN", server.token)
             answer = Client(server.url, token=server.token).compare(
                 "night-1", "night-2"

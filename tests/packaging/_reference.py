@@ -447,6 +447,7 @@ BY_HAND = {
     "governance.waiver": "`governance.waivers` has it",
     "governance.replay": "`taskorch policy replay` reads a journal",
     "governance.serve governance.hear_waivers governance.restore_waivers governance.covers": "the work of policies",
+    "steps.split steps.forkable": "`taskorch fork --dry-run` and `taskorch fork-many --dry-run` say them",
 }
 
 

@@ -90,7 +90,7 @@ def gates_not_opened(patch):
 
 
 def held_not_dropped(patch):
-    plant(patch, Committer.lost, "self.held.clear()", "pass")
+    plant(patch, Committer.lost, "self.held_back.attempts.clear()", "pass")
 
 
 def nothing_written_anew(patch):
