@@ -255,6 +255,25 @@ def on_screen(place, story, *, size=(80, 24), every=0.1, is_kept=False, between=
     asyncio.run(sit())
 
 
+def charging():
+    current_context().step("charge", len, "abc")
+
+
+def test_the_screen_of_a_task_shows_its_steps(tmp_path):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(charging, id="x")).result(PATIENCE)
+
+    async def story(seen):
+        from taskorch.cli._top_screens import TaskScreen
+
+        await seen.until("All is well")
+        seen.app.open(TaskScreen(seen.app.screen.source, "x"))
+        await seen.until("task x", "steps", "charge: done in", "called")
+
+    on_screen(path, story, size=(100, 40))
+
+
 @pytest.mark.slow
 def test_a_person_finds_the_failure_and_runs_it_again(monkeypatch, tmp_path):
     with world(journal=tmp_path / "runs.db") as service:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ from collections import Counter
 from shutil import copytree
 
 import pytest
+from tests.frontends.service.tools import recorded
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context, workflow
@@ -267,6 +269,42 @@ def test_all_faces_fork(tmp_path, capsys):
     with TaskOrchestrator(journal=path) as orch:
         assert orch.handle("x").result(PATIENCE) == "aBc"
     assert CALLS == {"a": 1, "b": 3, "c": 5}
+
+
+def test_commands_show_the_steps_of_a_journal_that_nobody_has_open(
+    tmp_path, capsys, monkeypatch
+):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        run(orch, three)
+        orch.steps.fork("x", at="b").result(PATIENCE)
+        orch.submit_task(Task.call(pow, 2, 3, id="plain")).result(PATIENCE)
+
+    def said(*words):
+        capsys.readouterr()
+        assert main([*words]) == 0
+        return capsys.readouterr().out
+
+    steps = said("steps", str(path), "x").splitlines()
+    assert [line.rpartition(", ")[2] for line in steps] == [
+        "kept from attempt 1 of x",
+        "called",
+        "called",
+    ]
+    explained = said("explain", str(path), "x").splitlines()
+    assert explained[-3:] == [f"Step {line}." for line in steps]
+    inspected = said("inspect", str(path), "x").splitlines()
+    assert [line.split("  ")[2] for line in inspected[-3:]] == steps
+    first = said("inspect", str(path), "x~1").splitlines()
+    assert all(line.endswith(", called") for line in first[-3:])
+    document = json.loads(said("inspect", str(path), "x", "--json"))
+    assert [each["key"] for each in document["steps"]] == ["a#1", "b#1", "c#1"]
+    with recorded(path) as service:
+        monkeypatch.setenv("TASKORCH_TOKEN", service.token)
+        assert "x~2 is completed" in said("inspect", service.server.url, "x")
+    for command in ("explain", "inspect"):
+        assert "tep" not in said(command, str(path), "plain")
+    assert "steps" not in json.loads(said("inspect", str(path), "plain", "--json"))
 
 
 LIFE = """

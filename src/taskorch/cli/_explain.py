@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from taskorch.cli import OK
-from taskorch.cli._source import Reader, reader_of
+from taskorch.cli._source import Reader, reader_of, steps_of
 from taskorch.cli._terminal import (
     add_at,
     add_journal,
@@ -56,6 +56,13 @@ def _tell_whole(args: argparse.Namespace, whole: dict[str, Any]) -> int:
     return OK
 
 
+def _tell_steps(args: argparse.Namespace, reader: Reader, explanation: Any) -> None:
+    """Say the steps of a task, if who explains it has not seen them itself."""
+    if not explanation.to_dict().get("notes"):
+        for step in steps_of(reader, reader.get_task_status(args.task)):
+            print(f"Step {line(step['text'])}.")
+
+
 def _answer(args: argparse.Namespace, reader: Reader) -> int:
     if args.task is not None:
         try:
@@ -69,6 +76,7 @@ def _answer(args: argparse.Namespace, reader: Reader) -> int:
             print_json(explanation.to_dict())
         else:
             print(in_commands(str(explanation), args.journal))
+            _tell_steps(args, reader, explanation)
             if args.traceback:
                 status = reader.get_task_status(args.task)
                 print("\n".join(["", *tracebacks(status)]))

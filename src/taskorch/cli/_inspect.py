@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from taskorch.cli import OK
-from taskorch.cli._source import Reader, ServiceReader, reader_of
+from taskorch.cli._source import Reader, ServiceReader, reader_of, steps_of
 from taskorch.cli._terminal import (
     add_at,
     add_journal,
@@ -28,6 +28,7 @@ from taskorch.cli._terminal import (
     seconds,
     since,
     table,
+    table_of_steps,
     tell_left_out,
     tracebacks,
 )
@@ -147,10 +148,13 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     status = reader.get_task_status(args.task)
     if args.traceback and isinstance(reader, ServiceReader):
         status = reader.with_traceback(status)
+    steps = steps_of(reader, status)
     if args.json:
         happened = [_plain(event) for event in reader.events(status.task_id)]
-        trace = {"traceback": tracebacks(status)} if args.traceback else {}
-        print_json({**status.to_dict(), "events": happened, **trace})
+        more: dict[str, Any] = {"steps": steps} if steps else {}
+        if args.traceback:
+            more["traceback"] = tracebacks(status)
+        print_json({**status.to_dict(), "events": happened, **more})
         return
     state = coloured(status.state.value)
     print(f"{line(status.run_id)} is {state}" + _reservation(reader, status))
@@ -185,6 +189,8 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     ]
     print()
     print(table(("time (UTC)", "state", ""), rows, indent="  "))
+    if steps:
+        print(f"\n{table_of_steps(steps, indent='  ')}")
     if args.traceback:
         print("\n".join(["", *tracebacks(status)]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ import attrs
 from taskorch import errors
 from taskorch.cli._terminal import is_url
 from taskorch.errors import TaskFailedError, TaskorchError
-from taskorch.events import SIGNALS, Event
+from taskorch.events import SIGNALS, Event, TaskNoted
 from taskorch.model import (
     AgentStats,
     Durations,
@@ -32,6 +32,7 @@ from taskorch.model import (
     TaskStatus,
     TypeStats,
 )
+from taskorch.model.ids import number_of, numbered, stem_of
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:
@@ -77,6 +78,38 @@ def runs_of(reader: Reader) -> RunsSource:
 
     lines = _nights.RunsOfJournal(reader)
     return _nights.RunViews(lambda: reader, lambda: lines, live=False)
+
+
+def steps_of(reader: Reader, status: TaskStatus) -> list[dict[str, Any]]:
+    """The documents of the steps of a task, as `orch.steps.of` lists them."""
+    if not status.attempts:
+        return []
+    if isinstance(reader, ServiceReader):
+        return _steps_there(reader.client, status)
+    stem, latest = stem_of(status.task_id), number_of(status.task_id)
+    events: list[Event] = []
+    for number in range(1, latest + 1):
+        # Retention may have removed an earlier run.
+        with suppress(errors.UnknownTaskError):
+            events += reader.events(numbered(stem, number))
+    if not any(isinstance(each, TaskNoted) for each in events):
+        return []
+    # Few tasks have steps.
+    from taskorch.steps import Steps  # noqa: PLC0415 - see above
+
+    return [step.to_dict() for step in Steps.told_by(events, status)]
+
+
+def _steps_there(client: Client, status: TaskStatus) -> list[dict[str, Any]]:
+    from taskorch.client import ServiceError  # noqa: PLC0415 - as that of `reader_of`
+
+    try:
+        return client.steps(status.task_id)
+    except ServiceError as error:
+        # One that shows a journal has no steps, nor has one of before.
+        if error.problem.get("code") != "unknown_path":
+            raise
+        return []
 
 
 class ServiceRuns:

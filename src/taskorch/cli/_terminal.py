@@ -227,6 +227,18 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "")
     return "\n".join(texts)
 
 
+def table_of_steps(steps: Iterable[Mapping[str, Any]], indent: str = "") -> str:
+    """When each step of a task began, and what came of it."""
+    rows = [
+        (
+            f"{datetime.fromisoformat(step['began']):%H:%M:%S.%f}"[:-3],
+            line(step["text"]),
+        )
+        for step in steps
+    ]
+    return table(("time (UTC)", "step"), rows, indent)
+
+
 def fields(pairs: Mapping[str, str], indent: str = "  ") -> str:
     """What has a name and a value, one on a line; empty ones are left out."""
     shown = {name: value for name, value in pairs.items() if value}

@@ -42,8 +42,15 @@ from taskorch.cli._runs import (
     took,
     utc,
 )
-from taskorch.cli._source import Reader, RunsSource, ServiceReader
-from taskorch.cli._terminal import cause_of, in_commands, line, proves_name, tracebacks
+from taskorch.cli._source import Reader, RunsSource, ServiceReader, steps_of
+from taskorch.cli._terminal import (
+    cause_of,
+    in_commands,
+    line,
+    proves_name,
+    table_of_steps,
+    tracebacks,
+)
 from taskorch.client import Client, ServiceError
 from taskorch.errors import TaskorchError
 from taskorch.kit.visible import counted, visible, width
@@ -796,11 +803,17 @@ class TaskScreen(Looking):
             log = reader.log(self._subject).text[-_LOG:]
         except (TaskorchError, OSError) as error:
             log = f"(it cannot be read: {error})"
+        steps = steps_of(reader, status)
         earlier = self.source.runs.earlier(self._subject)["runs"]
-        return lambda: self._show(status, why, log, earlier)
+        return lambda: self._show(status, why, steps, log, earlier)
 
     def _show(
-        self, status: Any, why: str, log: str, earlier: Iterable[Mapping[str, Any]]
+        self,
+        status: Any,
+        why: str,
+        steps: Sequence[Mapping[str, Any]],
+        log: str,
+        earlier: Iterable[Mapping[str, Any]],
     ) -> None:
         self.say("head", f"task {line(self._subject)}  {line(self.source.place)}")
         state = status.state.value
@@ -817,6 +830,7 @@ class TaskScreen(Looking):
         sections = {
             "error": line(cause_of(status)),
             "why it is so": visible(in_commands(why, self.source.place)),
+            "steps": table_of_steps(steps) if steps else "",
             "traceback": "\n".join(tracebacks(status)),
             "log": visible(log).rstrip() or "nothing was logged",
         }

@@ -21,13 +21,14 @@ from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import some
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime import Noted
-from taskorch.steps._book import NAME, drop, fork, steps_of
+from taskorch.steps._book import NAME, drop, fork, steps_in, steps_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from taskorch._handles import TaskHandle
-    from taskorch.model import FilterFields
+    from taskorch.events import Event
+    from taskorch.model import FilterFields, TaskStatus
     from taskorch.steps._step import Step
 
 
@@ -66,6 +67,17 @@ class Steps:
             JournalError: The journal cannot be read.
         """
         return steps_of(self._noted, self._orch.get_task_status(task_id))
+
+    @staticmethod
+    def told_by(events: Iterable[Event], status: TaskStatus) -> list[Step]:
+        """
+        List the steps that the events of a task and of its earlier runs tell of.
+
+        Args:
+            events: The events, in their order, as a `JournalReader` has them.
+            status: The state of the task.
+        """
+        return steps_in(events, status)
 
     @verb(
         "Drop what is kept of the steps of a task: they are called again.",

@@ -252,10 +252,10 @@ def _asked(name: Any, method: str, shown: str, *values: Any) -> Asked:
 def _event(event: Any, timeout: Any, default: Any, name: Any) -> WaitAsked:
     has_default = default is not _RAISE
     options = {"default": default} if has_default else {}
-    task = Task.wait_for(event, timeout=timeout, **options)
     if event is None:
         msg = "context.wait waits for an event, and None is none"
         raise StepError(msg, hint="context.sleep(seconds) waits for a time")
+    task = Task.wait_for(event, timeout=timeout, **options)
     wait = cast("Any", task.payload)
     values = event, wait.timeout, has_default, default if has_default else None
     shown = show(event)

@@ -16,7 +16,14 @@ from tests.frontends.service import suites
 from tests.frontends.service.tools import Service, recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
-from taskorch import Approval, Resources, Task, TaskOrchestrator, Workflow
+from taskorch import (
+    Approval,
+    Resources,
+    Task,
+    TaskOrchestrator,
+    Workflow,
+    current_context,
+)
 from taskorch.frontends.people import Tokens
 from taskorch.frontends.service import new_token
 from taskorch.model import Answer, NamedUnits, Quota, TaskFilter
@@ -212,6 +219,30 @@ def test_its_buttons_do_what_they_say(browser):
             assert confirm(page) == "Runs 1 task again."
             text_is(page, "dd .state", "completed")
             assert service.orch.handle("mine").result(PATIENCE) == 0
+
+
+def test_a_task_begins_again_at_a_step(browser):
+    called = []
+
+    def job():
+        context = current_context()
+        for name in ("load", "<b>sum</b>"):
+            context.step(name, called.append, name)
+
+    with shown() as service:
+        service.orch.submit_task(Task.call(job, id="stepped")).result(PATIENCE)
+        service.orch.submit_task(Task.call(len, "x", id="plain")).result(PATIENCE)
+        with opened(browser, service, "task/stepped") as page:
+            page.wait_for_selector("[id='do-fork-load#1']")
+            page.click("[id='do-fork-<b>sum</b>#1']")
+            words = confirm(page)
+            assert "Keeps load#1. Calls anew <b>sum</b>#1, and" in words
+            text_is(page, "h1 .name", "stepped~2")
+            page.wait_for_selector("[id='do-fork-load#1']")
+            assert called == ["load", "<b>sum</b>", "<b>sum</b>"]
+            go(page, service, "task/plain")
+            page.wait_for_selector("#do-rerun")
+            assert page.locator("h2", has_text="Steps").count() == 0
 
 
 def test_what_is_held_for_a_decision_is_decided(browser):

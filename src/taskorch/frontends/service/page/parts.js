@@ -256,9 +256,9 @@ export function act(words, verb, send, after, { needs = "", ...more } = {}) {
 }
 
 // The same, of what cannot be undone: it asks first.
-export function actAfterAsking(words, verb, { operation, subject, body = {}, title, danger = false, wantsReason = false }, after, more = {}) {
+export function actAfterAsking(words, verb, { operation, subject, body = {}, query = {}, title, danger = false, wantsReason = false }, after, more = {}) {
   return act(words, verb, async () => {
-    const said = await askFirst({ title: title || `${words}: ${clip(subject, 120)}`, operation, subject, button: words, danger, wantsReason });
+    const said = await askFirst({ title: title || `${words}: ${clip(subject, 120)}`, operation, subject, query, button: words, danger, wantsReason });
     if (said === null) return null;
     const why = wantsReason ? { reason: [`by ${said.by}`, said.reason].filter(Boolean).join(": ") } : {};
     const parameters = Object.keys(said.parameters).length ? { parameters: said.parameters } : {};

@@ -45,8 +45,8 @@ export async function tasksPage(route) {
 export async function taskPage(route, known) {
   const id = encodeURIComponent(route.id);
   const path = `/api/v1/tasks/${id}`;
-  const parts = Array.from({ length: 9 }, () => el("div"));
-  const [buttons, facts, why, error, spans, history, form, earlier, called] = parts;
+  const parts = Array.from({ length: 10 }, () => el("div"));
+  const [buttons, facts, why, error, spans, history, form, earlier, called, steps] = parts;
   const title = el("h1", {}, "Task ", name(route.id));
   const keep = parts.map(keeper);
   const showAsked = questionsIn(form, () => load());
@@ -58,6 +58,7 @@ export async function taskPage(route, known) {
   let board = known; // until it is known whether it is live, nothing is offered
   let running = false;
   let next = null;
+  let stepsTold = "";
   let told = ""; // of which run, ended or not, the earlier ones are shown
   const button = (words, operation, id) => act(words, id, () => perform(operation, route.id), load, { needs: operation });
   const asking = (words, operation, id, more = {}) => actAfterAsking(words, id, { operation, subject: route.id, ...more }, load);
@@ -123,6 +124,16 @@ export async function taskPage(route, known) {
           result.error.traceback ? el("pre", { tabindex: "0", "aria-label": "Traceback", id: "traceback" }, textOf(result.error.traceback)) : null)
         : card("Result", el("pre", { tabindex: "0", "aria-label": "Result" }, String(textOf(result.result)).slice(0, 20000))));
     } else keep[3](null, () => []);
+    // Those are asked for again once they may have changed.
+    const stepsNow = `${task.run_id} ${task.state} ${task.attempts} ${live} ${(said?.notes || []).join()}`;
+    if (task.attempts && stepsNow !== stepsTold) {
+      const kept = (await ask(`${path}/steps`).catch(() => null))?.steps;
+      if (kept) stepsTold = stepsNow;
+      keep[9]([kept, live, over, task.rerun], () => kept?.length ? card("Steps", table(["Step", "Began", "#Took", "What became of it", "!Called with", ""],
+        kept.map((step) => [name(step.key), when(step.began), lasting(step.seconds), step.error ? [name(step.error), below(step.state)] : step.child ? [step.state, el("div", { class: "quiet" }, taskLink(step.child))] : step.state,
+          name(`${step.function}${step.arguments}`), live && over && !task.rerun && (step.state !== "left" || step.child)
+            ? asking("Begin again here", "fork", `fork-${step.key}`, { body: { at: step.key }, query: { at: step.key } }) : ""]), "")) : []);
+    }
     keep[2](said?.text, () => said ? card("Why", el("p", { class: "name lines" }, said.text)) : []);
     if (`${task.run_id} ${over}` !== told) {
       const before = await ask(`${path}/earlier`).catch(() => null);
@@ -144,7 +155,7 @@ export async function taskPage(route, known) {
   await load();
   return {
     parts: [title, buttons, form, error, el("div", { class: "cards" }, card("About it", facts), why), called, earlier,
-      card("Attempts and waits", spans), card("History", history), output],
+      steps, card("Attempts and waits", spans), card("History", history), output],
     stop: every(1000, load, () => running),
     update(said) {
       const first = board === null;
