@@ -82,7 +82,7 @@ _TABLE: Final[tuple[tuple[str, str], ...]] = (
     (
         "orch.workflows.cancel, pause, resume and restart take the id of a run",
         (
-            "cancelworkflow resumeworkflow forkworkflow pauseflowrun suspendflowrun "
+            "cancelworkflow resumeworkflow pauseflowrun suspendflowrun "
             "resumeflowrun reset clear terminateworkflow"
         ),
     ),
@@ -466,6 +466,10 @@ _TABLE: Final[tuple[tuple[str, str], ...]] = (
             "revoke revokebyid purge kill discard discardall flush empty delete "
             "canceljob sendstopjobcommand terminate abort cancel"
         ),
+    ),
+    (
+        "orch.steps.fork(id, at='step') runs a task again from a step",
+        "forkworkflow forkrun rewind resetworkflow replayfrom restartfromstep",
     ),
     (
         "orch.rerun_task(id) runs a task again that has ended",

@@ -134,16 +134,71 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "return_when": "orch.as_completed(handles) gives the first that end",
 }
 #: The same of what others have as attributes, by what has them here.
+_STEP: Final = "context.step('name', function, argument) keeps its result"
+_CHILD: Final = "context.child('name', function or workflow, …) runs it, and waits"
+_WAIT: Final = "context.wait(event, timeout=60) waits, and orch.emit(event) ends that"
+_EMIT: Final = "orch.emit(event, payload) sends an event to what waits for it"
+_SLEEP: Final = "context.sleep(seconds), or sleep(until=moment), waits without a slot"
+_ASK: Final = "context.ask('Ship?') asks people, and orch.answer answers"
+_FORK: Final = "orch.steps.fork(id, at='step') runs a task again from a step"
 _INSTEAD_OF: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
-    "signal": (
-        ("emit", "orch.emit(event, payload) sends an event to what waits for it"),
-    ),
     **dict.fromkeys(
-        ("run", "submit", "delay", "execute_in_process", "test", "apply_async"),
+        ("delay", "execute_in_process", "test", "apply_async"),
         (("to_mermaid", _START), ("parameters", _START)),
     ),
+    "run": (("child", _STEP), ("to_mermaid", _START), ("parameters", _START)),
     **dict.fromkeys(
-        ("execute_workflow", "start_workflow", "run_workflow"), (("workflows", _START),)
+        (
+            *("run_step", "run_async", "run_typed", "execute_activity", "activity"),
+            *("start_activity", "execute_local_activity", "side_effect", "task"),
+            *("invoke_step", "record", "memoize", "transaction"),
+        ),
+        (("child", _STEP),),
+    ),
+    **dict.fromkeys(
+        (
+            *("execute_child_workflow", "start_child_workflow", "child_workflow"),
+            *("invoke", "call", "service_call", "object_call", "sub_workflow"),
+            *("run_deployment", "generic_call"),
+        ),
+        (("child", _CHILD),),
+    ),
+    "submit": (("child", _CHILD), ("to_mermaid", _START), ("parameters", _START)),
+    "signal": (("child", _WAIT), ("emit", _EMIT)),
+    **dict.fromkeys(
+        (
+            *("wait_for_event", "wait_for_signal", "wait_condition", "recv"),
+            *("receive", "get_event", "awakeable", "promise", "wait_event"),
+            *("wait_for_external_event", "wait_for"),
+        ),
+        (("child", _WAIT),),
+    ),
+    **dict.fromkeys(
+        ("sleep_until", "sleep_for", "timer", "create_timer", "start_timer"),
+        (("child", _SLEEP),),
+    ),
+    **dict.fromkeys(
+        (
+            *("ask_human", "wait_for_input", "wait_for_approval", "approval"),
+            *("pause_flow_run", "suspend_flow_run"),
+        ),
+        (("child", _ASK),),
+    ),
+    **dict.fromkeys(
+        (
+            *("fork_run", "fork_task", "fork_from_step", "rewind"),
+            *("reset_workflow", "replay_from", "rerun_from_step", "restart_from_step"),
+            *("restart_as_new", "resume_from"),
+        ),
+        (("rerun_task", _FORK),),
+    ),
+    **dict.fromkeys(
+        ("list_workflow_steps", "list_steps", "get_steps", "step_history"),
+        (("rerun_task", "orch.steps.of(id) lists the steps of a task"),),
+    ),
+    **dict.fromkeys(
+        ("execute_workflow", "start_workflow", "run_workflow"),
+        (("workflows", _START), ("child", _CHILD)),
     ),
     **dict.fromkeys(("serve", "deploy"), (("parameters", _SCHEDULE),)),
     **dict.fromkeys(
