@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -339,3 +340,19 @@ def test_a_run_fires_no_schedules_unless_it_is_asked(
     assert (tmp_path / "ticks").exists() == bool(options)
     told = "--schedules lets them" in capsys.readouterr().err
     assert told != bool(options)
+
+
+def test_a_schedule_is_seen_to_fire_in_a_process(tmp_path):
+    """The task ends once a tick of the schedule has run, and not before."""
+    (tmp_path / "scheduled.py").write_text(SCHEDULED.replace("WAIT", str(PATIENCE)))
+    command = [sys.executable, "-m", "taskorch", "run", "scheduled.py:wf"]
+    done = subprocess.run(
+        [*command, "--schedules"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "ticks").exists()

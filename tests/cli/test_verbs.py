@@ -94,6 +94,18 @@ def test_an_act_on_runs_has_one_name(place, capsys):
         assert f"taskorch runs JOURNAL {act} RUN" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", ["licence=3", '{"licence": 3}', "licence = 3"])
+def test_a_pool_is_resized_by_name_and_amount(place, capsys, words):
+    assert main(["resize", place, f"{words}"]) == 0
+    assert capsys.readouterr().out == "licence: 3\n"
+
+
+def test_what_is_no_amount_is_refused_with_the_way_to_write_it(place, capsys):
+    with pytest.raises(SystemExit):
+        main(["resize", place, "licence"])
+    assert "NAME=VALUE" in capsys.readouterr().err
+
+
 def test_a_pool_is_resized(place, capsys):
     assert main(["resize", place, '{"licence": 3}']) == 0
     assert capsys.readouterr().out == "licence: 3\n"

@@ -555,7 +555,7 @@ def _by_apprise(url: str, seconds: float, *, allow_private: bool) -> Send:
     except ImportError:
         scheme = url.partition("://")[0]
         msg = f"{scheme}:// needs apprise, which is not installed"
-        raise InvalidTaskError(msg, hint='pip install "taskorch[notify]"') from None
+        raise InvalidTaskError(msg, hint="pip install 'taskorch[notify]'") from None
     sender = apprise.Apprise()
     if not sender.add(url):
         scheme = url.partition("://")[0]

@@ -154,11 +154,28 @@ def in_help(argument: Argument) -> str:
     return text if is_name else text[:1].lower() + text[1:]
 
 
-def _json(text: str) -> Any:
+def _object(text: str) -> Any:
+    """An object of JSON; `NAME=VALUE`, or several with commas between, is one, too."""
+    pairs = [each.partition("=") for each in text.split(",")]
+    if text.lstrip()[:1] in {"{", "[", '"'} or not all(
+        name.strip() and sign for name, sign, _ in pairs
+    ):
+        return _json(text, "NAME=VALUE is one, too")
+    return {name.strip(): _value(value.strip()) for name, _, value in pairs}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _json(text: str, hint: str = "a text has its own quotes: '\"done\"'") -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        msg = f"{text!r} is no JSON: {error} (a text has its own quotes: '\"done\"')"
+        msg = f"{text!r} is no JSON: {error} ({hint})"
         raise argparse.ArgumentTypeError(msg) from None
 
 
@@ -537,7 +554,11 @@ _DOCUMENTS: Final[
     "emit": lambda args, document: {"event": args.name, **document},
     "hold_starts": lambda _, __: {"held": True},
 }
-_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {"integer": int, "number": float}
+_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {
+    "integer": int,
+    "number": float,
+    "object": _object,
+}
 #: What was done to a task, where its state does not say it.
 _DONE: Final = {"priority": "was moved", "reward": "was rewarded"}
 _OF_RUNS: Final = {

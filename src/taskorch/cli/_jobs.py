@@ -22,6 +22,7 @@ from taskorch.cli._terminal import (
     add_listen,
     coloured,
     hosts_of,
+    is_url,
     on_signals,
     print_json,
     tell_listening,
@@ -175,7 +176,20 @@ def _read(path: str) -> Any:
 
 
 def _client(args: argparse.Namespace) -> Client:
-    return Client(args.url, token=token_of_environment())
+    """
+    What asks the service that is named.
+
+    Raises:
+        InvalidTaskError: A journal is named, or another thing.
+    """
+    if not is_url(args.url):
+        msg = f"{args.url} is no address of a service, and only one has jobs"
+        hint = (
+            "start it: taskorch jobs run CONFIG --port 8080, and name "
+            "http://127.0.0.1:8080; the runs of a journal: taskorch runs JOURNAL"
+        )
+        raise InvalidTaskError(msg, hint=hint)
+    return Client(args.url, token=token_of_environment(), remedies="calls")
 
 
 def _status(args: argparse.Namespace) -> int:

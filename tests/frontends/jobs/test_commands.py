@@ -138,3 +138,11 @@ def test_a_token_that_is_made_is_told_though_its_variable_is_empty(tmp_path):
             assert process.wait(60) == 0
         finally:
             process.kill()
+
+
+def test_a_journal_has_no_jobs_and_it_is_said_which_command_reads_it(capsys):
+    assert main(["jobs", "list", "runs.db"]) == 2
+    said = capsys.readouterr().err
+    assert "taskorch jobs run CONFIG --port" in said
+    assert "taskorch runs JOURNAL" in said
+    assert "Client(" not in said
