@@ -98,14 +98,21 @@ export const cell = (head, content, given = {}) => {
   if (NOTHING.includes(made.textContent) && !made.querySelector("canvas, meter, .spans")) made.classList.add("none");
   return made;
 };
-export function table(heads, rows, empty, rowOptions = () => ({})) {
+// What *below* gives of a row stands in a row of its own, as wide as all: an error, or a sentence.
+export function table(heads, rows, empty, rowOptions = () => ({}), below = () => null) {
   if (!rows.length) return el("p", { class: "quiet" }, empty);
   const plain = heads.map((head) => head.replace(/^[#!]/, ""));
   const classes = heads.map((head) => head.startsWith("#") ? "number" : head.startsWith("!") ? "long" : null);
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": plain.join(", ") },
     el("table", { class: "rows" },
       el("thead", {}, el("tr", {}, plain.map((head, i) => el("th", { scope: "col", class: classes[i] }, head)))),
-      el("tbody", {}, rows.map((row, at) => el("tr", rowOptions(at), row.map((content, i) => cell(plain[i], content, { class: classes[i] })))))));
+      el("tbody", {}, rows.map((row, at) => {
+        const more = below(at);
+        const made = el("tr", rowOptions(at), row.map((content, i) => cell(plain[i], content, { class: classes[i] })));
+        if (!more) return made;
+        made.classList.add("has-error");
+        return [made, el("tr", { class: more.class }, el("td", { colspan: heads.length }, more.says))];
+      }))));
 }
 
 export const field = (words, input) => el("label", { class: "field", for: input.id }, words, input);

@@ -104,16 +104,22 @@ export async function schedulesPage(route) {
   const keep = keeper(list);
   const load = async () => {
     const said = await ask("/api/v1/schedules");
-    keep(said, () => table(["Schedule", "When", "Makes", "Next", "Done until", "!State", "Acts"], said.schedules.map((each) => [
+    keep(said, () => table(["Schedule", "When", "Makes", "Next", "Done until", "State", "Acts"], said.schedules.map((each) => [
       link("schedules", each.name), [el("code", {}, whenOf(each.definition)), each.definition.zone ? el("div", { class: "quiet" }, each.definition.zone) : ""], name(each.makes),
       when(each.next, each.definition.zone), when(each.done, each.definition.zone),
-      [standing(each), ...[each.paused, each.trouble].filter(Boolean).map((text) => [": ", name(text)]),
-        each.failing ? el("div", {}, mark("failed"), name(each.failing)) : "",
+      [standing(each),
         each.running.length ? el("div", {}, "runs: ", each.running.slice(0, 5).map((id) => [runLink(id), " "])) : ""],
-      el("div", { class: "row" }, actsOf(each, load))]), "There are no schedules."));
+      el("div", { class: "row" }, actsOf(each, load))]), "There are no schedules.", () => ({}), (at) => saidOf(said.schedules[at])));
   };
   await load();
   return { parts: [el("h1", {}, "Schedules"), card("", list)], stop: every(2000, load) };
+}
+
+// What a list says of a schedule, besides its columns.
+function saidOf(each) {
+  const says = [each.paused, each.trouble].filter(Boolean).map((text) => el("div", {}, name(text)));
+  if (each.failing) says.push(el("div", {}, mark("failed"), name(each.failing)));
+  return says.length ? { class: "said", says } : null;
 }
 
 // What can be done with a schedule, wherever it is shown.

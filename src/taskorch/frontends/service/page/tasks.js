@@ -10,6 +10,10 @@ import { questionsIn } from "/page/people.js";
 const FILTERS = [["id", "Id, with *"], ["type", "Type"], ["agent", "Worker"], ["owner", "Tenant"],
   ["metadata", "Metadata, as JSON"], ["since", "Since: seconds ago, or a date"], ["older_than", "Seconds in this state"]];
 
+// What a list says of a task, besides its columns.
+const saidOf = (task) => task.error || task.mended_by || task.rerun
+  ? { class: task.error ? "error" : "said", says: [again(task), task.rerun && task.error ? "; " : "", name(errorLine(task.error))] } : null;
+
 export async function tasksPage(route) {
   const query = route.query;
   const found = el("div");
@@ -31,10 +35,10 @@ export async function tasksPage(route) {
     }
     keep(said, () => {
       const more = said.next ? el("p", {}, el("a", { href: href("tasks", "", { ...query, cursor: said.next }) }, "Earlier ones")) : null;
-      return [table(["Task", "State", "Worker", "Submitted", "Started", "#Took", "!Error"],
+      return [table(["Task", "State", "Worker", "Submitted", "Started", "#Took"],
         said.tasks.map((task) => [[taskLink(task.run_id), below(task.type)], state(task.state),
-          [name(task.agent_id || "–"), below(task.attempts ? counted(task.attempts, "attempt").replace(" ", "\u00a0") : "")], when(task.submitted), when(task.started), lasting(task.duration), [again(task), task.rerun && task.error ? "; " : "", name(errorLine(task.error))]]),
-        "No task is as you asked. With fewer conditions there may be some."), more].filter(Boolean);
+          [name(task.agent_id || "–"), below(task.attempts ? counted(task.attempts, "attempt").replace(" ", "\u00a0") : "")], when(task.submitted), when(task.started), lasting(task.duration)]),
+        "No task is as you asked. With fewer conditions there may be some.", () => ({}), (at) => saidOf(said.tasks[at])), more].filter(Boolean);
     });
   };
   await load();

@@ -2,7 +2,7 @@
 import { ask, el, fail, go, href, say } from "/page/page.js";
 import { alertsTable, canvasOf, prepared } from "/page/overview.js";
 import {
-  amount, below, card, cell, colour, count, every, field, keeper, lasting, link, meter, name, oneRunLink, runOf, share, state, table, when, whenText,
+  amount, below, card, cell, colour, count, counted, every, field, keeper, lasting, link, meter, name, oneRunLink, runOf, share, state, table, when, whenText,
 } from "/page/parts.js";
 
 // -- timeline ---------------------------------------------------------------------
@@ -155,6 +155,9 @@ const SECONDS = ["task_execution_time", "performance_benchmarks", "agent_communi
 
 function measured(key, value) {
   if (value === null || value === undefined) return "not measured";
+  if (key === "agent_task_history") {
+    return `${counted(value.completed + value.failed, "attempt")}: ${count(value.completed)} completed, ${count(value.failed)} failed`;
+  }
   if (typeof value === "object") return Object.entries(value).map(([what, each]) =>
     `${what}: ${key === "agent_resource_usage" ? share(each) : amount(each)}`).join(", ") || "–";
   if (typeof value !== "number") return String(value);
@@ -174,7 +177,7 @@ export async function metricsPage() {
     const said = await ask("/api/v1/metrics");
     const single = ["orchestrator_status", "active_agents_count", "total_memory_usage", "total_cpu_utilization",
       "task_queue_length", "completed_tasks_count", "failed_tasks_count", "resource_utilization_per_task"];
-    keep[0](single.map((key) => said[key]), () => table(["Metric", "!Now"], single.map((key) => [key.replaceAll("_", " "), measured(key, said[key])]), ""));
+    keep[0](single.map((key) => said[key]), () => table(["Metric", "!Now"], single.map((key) => [key.replaceAll("_", " ").replace("agents", "workers"), measured(key, said[key])]), ""));
     const ofTypes = by(said, ["task_execution_time", "task_success_rate", "test_coverage_percentage", "performance_benchmarks"]);
     keep[1](ofTypes, () => table(...ofTypes, "No task has ended yet."));
     const ofAgents = by(said, ["agent_health_status", "agent_resource_usage", "agent_task_history", "agent_error_rate", "agent_communication_latency"]);
