@@ -66,19 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _joined(runs: Sequence[Results]) -> list[Results]:
-    """One run for each build of a Python, in order: what the later ones measured counts."""
+    """One run for each build, in order: of a case, what was measured last counts."""
     builds: dict[str, Results] = {}
     for run in runs:
         name = run["machine"]["python"]
         before = builds.get(name, {"rows": [], "failed": []})
-        cases = {row["case"] for row in run["rows"]} | {*run["failed"]}
+        # A case that is measured again stays in its place.
+        cases: dict[str, list[Results]] = {}
+        for results in (before, run):
+            of_run: dict[str, list[Results]] = {each: [] for each in results["failed"]}
+            for row in results["rows"]:
+                of_run.setdefault(row["case"], []).append(row)
+            cases |= of_run
+        again = {*of_run}
         builds[name] = run | {
-            "rows": [
-                *(row for row in before["rows"] if row["case"] not in cases),
-                *run["rows"],
-            ],
+            "rows": [row for rows in cases.values() for row in rows],
             "failed": [
-                *(name for name in before["failed"] if name not in cases),
+                *(case for case in before["failed"] if case not in again),
                 *run["failed"],
             ],
         }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
 CHART = DOCS / "peers.svg"
+PAGE = DOCS / "reference" / "benchmarks.md"
 #: Of each row of the page, the peer that it is beside, and what was asked of both.
 _CALLS = {
     "submit, beside Parsl": "Parsl",
@@ -21,12 +22,16 @@ _CALLS = {
     "submit, beside Prefect": "Prefect",
 }
 _KEPT = {"against huey": "huey", "against DBOS": "DBOS"}
+_WORDS = {
+    "ThreadPoolExecutor": "a thread pool",
+    "taskorch, journal in SQLite": "taskorch",
+}
 _LEFT, _WIDTH, _ROW = 190, 420, 24
 
 
 def _figures() -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
     """Microseconds a task: of calls, and of calls that a crash does not undo."""
-    page = (DOCS / "reference" / "benchmarks.md").read_text("utf-8")
+    page = PAGE.read_text("utf-8")
     own, ratio = _row(page, "submit, one by one")
     calls = [("ThreadPoolExecutor", own * ratio), ("taskorch", own)]
     for name, peer in _CALLS.items():
@@ -52,6 +57,18 @@ def _row(page: str, name: str) -> tuple[float, float]:
 def _in_units(us: float) -> str:
     digits = f"{us:.2g}" if us < 100 else f"{us:,.0f}"
     return f"{digits} µs" if us < 1_000 else f"{us / 1_000:.2g} ms"
+
+
+def in_words() -> tuple[str, str]:
+    """What the README says of the chart: the figures of calls, and of kept ones."""
+    calls, kept = (
+        ", ".join(
+            f"{_WORDS.get(name, name)} {_in_units(us)}"
+            for name, us in sorted(rows, key=lambda row: row[1])
+        )
+        for rows in _figures()
+    )
+    return f"The time of a task: {calls}.", f"Kept through a crash: {kept}"
 
 
 def chart() -> str:

@@ -583,3 +583,17 @@ def test_what_only_looks_like_a_run_is_refused(name):
     thing = SimpleNamespace(**{name: "x"})
     with pytest.raises(InvalidTaskError, match="which is no node, id or handle"):
         wf.task(zero, id="a", after=[thing])
+
+
+def test_an_edge_that_comes_after_a_start_is_not_of_that_run():
+    wf = Workflow("w")
+    for name in "ab":
+        wf.task(zero, id=name)
+    with TaskOrchestrator() as orch:
+        run = orch.workflows.start(wf, id="r")
+        wf.chain("a", "b")
+        assert {each.task_id for each in run.last} == {"r/a", "r/b"}
+        assert run.result(60) == {"a": 0, "b": 0}
+        again = orch.workflows.start(wf, id="again")
+        assert [each.task_id for each in again.last] == ["again/b"]
+        again.result(60)
