@@ -11,6 +11,7 @@ from tests.integration.tools import PATIENCE
 from taskorch import (
     TaskOrchestrator,
     UnknownTaskError,
+    Workflow,
     WorkflowFailedError,
     task,
     workflow,
@@ -56,6 +57,7 @@ def hold():
 @workflow
 def held():
     hold()
+    extract(1)
 
 
 def run(orch, flow, run_id):
@@ -87,6 +89,28 @@ def test_of_a_failure_that_is_new_the_first_is_named_first():
     assert first.task == "check"
     assert "ValueError: too many rows (it completed before)" in first.text
     assert str(comparison).startswith("tuesday failed after ")
+
+
+def test_two_runs_of_one_thing_are_made_of_the_same():
+    with TaskOrchestrator() as orch:
+        run(orch, night(), "monday")
+        run(orch, night(), "tuesday")
+        kinds = {each.kind for each in orch.compare("monday", "tuesday").differences}
+    assert kinds.isdisjoint({"changed", "parameters", "failed", "added", "gone"})
+
+
+def test_what_failed_since_another_did_is_no_difference_of_its_own():
+    flow = Workflow("flow")
+    flow.task(check, 1, id="checked")
+    flow.task(len, "abc", id="after", after=["checked"], on_parent_failure="fail")
+    broken = Workflow("flow")
+    broken.task(check, 99, id="checked")
+    broken.task(len, "abc", id="after", after=["checked"], on_parent_failure="fail")
+    with TaskOrchestrator() as orch:
+        run(orch, flow, "monday")
+        run(orch, broken, "tuesday")
+        differences = orch.compare("monday", "tuesday").differences
+    assert [each.task for each in differences if each.kind == "failed"] == ["checked"]
 
 
 @pytest.mark.parametrize("journal", [None, "runs.db"])
@@ -132,6 +156,7 @@ def test_a_run_that_goes_on_has_no_difference_of_times():
         run(orch, held(), "monday")
         GO.clear()
         going = orch.workflows.start(held(), id="tuesday")
+        going.handles["extract"].result(PATIENCE)
         comparison = orch.compare("monday", "tuesday")
         GO.set()
         going.result(PATIENCE)

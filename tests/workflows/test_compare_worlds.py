@@ -155,3 +155,19 @@ def test_what_tasks_account_for_sums_up_to_the_difference_of_the_chain(kind):
 def test_a_run_does_not_differ_from_itself(seed):
     run = World(random.Random(seed)).run("good")
     assert compared(run, run).differences == ()
+
+
+def test_what_was_run_again_since_is_not_what_a_task_waited_for():
+    world = World(random.Random(1))
+    world.needs = {"a": (), "b": ("a",), "c": ("b",)}
+    world.tasks = {name: Task.call(work, 10, id=name) for name in "abc"}
+    world.codes, world.attempts = dict.fromkeys("abc", "x"), dict.fromkeys("abc", 1)
+
+    def run(run_id: str, begun: float) -> RunFacts:
+        times = {"a": (begun, begun + 1), "b": (1, 3), "c": (3, 9)}
+        facts = {
+            name: world._facts(run_id, name, *at, "w") for name, at in times.items()
+        }
+        return RunFacts(run_id, facts, 0.0, 9.0, {})
+
+    assert compared(run("good", 0.0), run("bad", 5.0)).differences == ()

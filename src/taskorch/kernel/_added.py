@@ -69,7 +69,7 @@ class AddedLimit(TimedLimit):
         self._started: Callable[[float], object] | None = getattr(
             limit, "started", None
         )
-        self.waits_for_room = self._started is not None
+        self.waits_for_room: bool = self._started is not None
         self._window = WindowRow(self, f"{LIMIT}{name}")
         #: What a task takes, by its kind; None: it was to say so, and has failed.
         self._needs: dict[Bucket, int | None] = {}
