@@ -170,8 +170,11 @@ def test_a_service_of_before_says_of_no_units(there, capsys):
 
     class Before(BaseHTTPRequestHandler):
         def do_GET(self):
-            body = json.dumps(told).encode()
-            self.send_response(200)
+            # It knew of no steps either.
+            is_known = not self.path.endswith("/steps")
+            answer = told if is_known else {"code": "unknown_path", "title": "no path"}
+            body = json.dumps(answer).encode()
+            self.send_response(200 if is_known else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -448,6 +448,7 @@ BY_HAND = {
     "governance.replay": "`taskorch policy replay` reads a journal",
     "governance.serve governance.hear_waivers governance.restore_waivers governance.covers": "the work of policies",
     "steps.split steps.forkable": "`taskorch fork --dry-run` and `taskorch fork-many --dry-run` say them",
+    "steps.told_by": "`taskorch inspect` has it, of a journal that somebody else may have open",
 }
 
 
