@@ -330,7 +330,8 @@ def lack(what, number):
 def test_two_causes_of_one_class_are_two(tmp_path, capsys):
     """By Python, over HTTP, in a journal, and at a command line; what was mended is none."""
     path, token = tmp_path / "runs.db", new_token()
-    with TaskOrchestrator(journal=path) as orch:
+    # One after the other: they fail in the order in which they are submitted.
+    with TaskOrchestrator(journal=path, concurrency=1) as orch:
         for number in range(5):
             orch.submit_task(Task.call(lack, "table", number, id=f"t{number}"))
         for number in range(3):

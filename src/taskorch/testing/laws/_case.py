@@ -237,8 +237,14 @@ def cases(
 
 
 def laws_of(protocol: type) -> dict[int, str]:
-    """The laws in the docstring of *protocol*, by number (none under `python -OO`)."""
-    _, _, text = (inspect.getdoc(protocol) or "").partition("Laws:\n")
+    """
+    The laws in the docstring of *protocol*, by number (none under `python -OO`).
+
+    A protocol that names none has those of the one that it inherits from.
+    """
+    docstrings = (inspect.cleandoc(each.__doc__ or "") for each in protocol.__mro__)
+    texts = (each.partition("Laws:\n")[2] for each in docstrings)
+    text = next(filter(None, texts), "")
     return {
         int(match[1]): re.sub(r"[*`]", "", " ".join(match[2].split()))
         for match in _LAW.finditer(text)
