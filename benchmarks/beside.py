@@ -3,8 +3,8 @@ Two Pythons, or two builds, side by side: `python -m benchmarks.beside FILE FILE
 
 Of the results that `python -m benchmarks --json FILE` wrote, those of the oldest Python
 stand beside those of the newest; of one Python, those of a compiled kernel behind those
-without. Each was measured beside its own peers, so that what
-tells of a change between the two is what was measured against the goal, not our time.
+without. Each was measured beside its own peers, so that what tells of a change between
+the two is what was measured against the goal, not our time.
 Several runs of one build, of some cases each, are one. With `--page FILE` the table is
 put into a page of the documentation as well.
 """

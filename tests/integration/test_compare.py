@@ -60,6 +60,10 @@ def held():
     extract(1)
 
 
+def ignore(value):
+    """Take anything."""
+
+
 def run(orch, flow, run_id):
     made = orch.workflows.start(flow, id=run_id)
     with suppress(WorkflowFailedError):
@@ -132,6 +136,60 @@ def test_code_that_was_deployed_between_them_is_named(monkeypatch, tmp_path, jou
     assert (first.task, first.kind) == ("load", "changed")
     assert "other code of" in first.text
     assert first.seconds == pytest.approx(comparison.seconds, rel=0.5)
+
+
+def test_a_failure_that_is_allowed_leaves_a_run_completed():
+    flow = Workflow("flow")
+    flow.task(check, 99, id="checked", allow_failure=True)
+    good = Workflow("flow")
+    good.task(check, 1, id="checked", allow_failure=True)
+    with TaskOrchestrator() as orch:
+        run(orch, good, "monday")
+        run(orch, flow, "tuesday")
+        comparison = orch.compare("monday", "tuesday")
+    assert comparison.states == ("completed", "completed, 1 failure allowed")
+    assert [each.task for each in comparison.differences][:1] == ["checked"]
+
+
+class Hostile:
+    """A value that refuses all that is asked of it."""
+
+    def __eq__(self, other):
+        raise ValueError("no")
+
+    __hash__ = None
+
+    def __repr__(self):
+        raise ValueError("no")
+
+
+class HostileDict(dict):
+    def keys(self):
+        raise ValueError("no")
+
+    def __eq__(self, other):
+        raise ValueError("no")
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_hostile_arguments_are_compared_or_said_to_be_unknown(number):
+    one, other = (
+        ("\ud800", "\udfff"),
+        (10**400, 10**401),
+        (float("nan"), float("inf")),
+        (Hostile(), Hostile()),
+        (HostileDict(a=1), HostileDict(b=2)),
+        ([Hostile()], [Hostile()]),
+        ({"a": Hostile()}, {"a": 1}),
+    )[number]
+    with TaskOrchestrator() as orch:
+        for task_id, value in (("one", one), ("two", other)):
+            orch.options(id=task_id).submit(ignore, value).result(PATIENCE)
+        comparison = orch.compare("one", "two")
+    json.dumps(comparison.to_dict())
+    str(comparison).encode()
 
 
 def test_a_run_that_is_not_there_is_refused():

@@ -592,8 +592,10 @@ def test_an_edge_that_comes_after_a_start_is_not_of_that_run():
     with TaskOrchestrator() as orch:
         run = orch.workflows.start(wf, id="r")
         wf.chain("a", "b")
+        assert run.dependencies == {"a": (), "b": ()}
         assert {each.task_id for each in run.last} == {"r/a", "r/b"}
         assert run.result(60) == {"a": 0, "b": 0}
         again = orch.workflows.start(wf, id="again")
+        assert again.dependencies == {"a": (), "b": ("a",)}
         assert [each.task_id for each in again.last] == ["again/b"]
         again.result(60)

@@ -59,7 +59,8 @@ class World:
             heappush(free, (end, worker))
             del waiting[name]
             facts[name] = self._facts(run_id, name, begun, end, worker)
-        return RunFacts(run_id, facts, 0.0, max(ended.values()), {})
+        state = "failed" if self.failed else "completed"
+        return RunFacts(run_id, facts, 0.0, max(ended.values()), {}, state)
 
     def _facts(
         self, run_id: str, name: str, begun: float, end: float, worker: str
@@ -81,7 +82,9 @@ class World:
         codes = {"flow.work": self.codes[name]}
         task = self.tasks[name]
         needs = self.needs[name]
-        return TaskFacts(name, status, needs, begun, end, end - begun, task, codes)
+        is_cause = name == self.failed
+        times = begun, end, end - begun
+        return TaskFacts(name, status, needs, *times, task, codes, is_cause)
 
     def plant(self, kind: str, chain: list[str]) -> str:
         """Change one thing, mostly where it is felt; return the task, or ""."""
@@ -168,6 +171,31 @@ def test_what_was_run_again_since_is_not_what_a_task_waited_for():
         facts = {
             name: world._facts(run_id, name, *at, "w") for name, at in times.items()
         }
-        return RunFacts(run_id, facts, 0.0, 9.0, {})
+        return RunFacts(run_id, facts, 0.0, 9.0, {}, "completed")
 
     assert compared(run("good", 0.0), run("bad", 5.0)).differences == ()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_new_task_on_the_chain_is_told_with_what_it_accounts_for(seed):
+    world = World(random.Random(seed))
+    earlier = world.run("good")
+    name = chain_of(earlier)[0]
+    facts = dict(earlier.tasks)
+    late = attrs.evolve(facts[name], name="late", needs=(name,), work=50.0)
+    end = earlier.ended or 0.0
+    facts["late"] = attrs.evolve(late, begun=end, ended=end + 50)
+    later = attrs.evolve(earlier, run_id="bad", tasks=facts, ended=end + 50)
+    (first,) = compared(earlier, later).differences
+    assert (first.task, first.kind) == ("late", "added")
+    assert first.seconds == pytest.approx(50)
+
+
+def test_all_kinds_of_tasks_that_are_new_are_told():
+    run = World(random.Random(1)).run("good")
+    one = next(iter(run.tasks.values()))
+    names = [f"{stem}/{n}" for stem in ("load", "check") for n in range(20)]
+    more = {n: attrs.evolve(one, name=n, begun=None, ended=None) for n in names}
+    later = attrs.evolve(run, run_id="bad", tasks={**run.tasks, **more})
+    texts = [each.text for each in compared(run, later).differences]
+    assert texts == ["20 tasks of load: each is new", "20 tasks of check: each is new"]

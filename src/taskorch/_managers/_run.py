@@ -163,6 +163,11 @@ class WorkflowRun:
             self._works.pop(name, None)
 
     @property
+    def dependencies(self) -> Mapping[str, tuple[str, ...]]:
+        """What each of its tasks waits for now, by ids in the workflow."""
+        return self._above(self.handles)
+
+    @property
     def last(self) -> list[TaskHandle[Any]]:
         """
         The handles of its tasks that no other of it waits for, as they are now.

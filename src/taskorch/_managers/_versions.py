@@ -175,6 +175,11 @@ class RunVersion:
     text: str
     codes: Codes = attrs.field(repr=False)
 
+    def called_by(self, task: Task) -> dict[str, str]:
+        """The digests of the functions that *task* calls or hands on, by name."""
+        names = map(_called, _functions(task))
+        return {name: self.codes[name] for name in names if name in self.codes}
+
     def __str__(self) -> str:
         how = self.how.replace("_", " ")
         return f"{how} ({self.digest})" + f": {self.text}" * bool(self.text)

@@ -36,8 +36,6 @@ _OF_THE_WHOLE: Final = 0.05
 _SHOWN: Final = 12
 #: Tasks of one name that are told as one.
 _FAN: Final = 8
-#: Errors of tasks that failed since others did.
-_OF_OTHERS: Final = "DependencyFailedError"
 _BAD: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
 
 
@@ -126,30 +124,28 @@ def compared(earlier: RunFacts, later: RunFacts) -> Comparison:
     both = [name for name in later.tasks if name in earlier.tasks]
     moved = parameters(earlier, later)
     texts_of = {name: [*changes(earlier, later, name, moved)] for name in both}
-    changed = {name: texts for name, texts in texts_of.items() if texts}
+    changed = {name: some(texts) for name, texts in texts_of.items() if texts}
     parts = shares(earlier, later) if seconds is not None else []
     notable = {
         each.name: each for each in parts if _is_notable(each, earlier, seconds or 0.0)
     }
+    below = _accounts(later, changed, notable)
     differences = [
         *_failures(earlier, later, changed),
-        *_causes(later, changed, notable),
+        *_causes(changed, notable, below),
         *_workers(earlier, later, notable.values()),
         *_times(earlier, later, changed, notable, moved),
-        *_others(earlier, later, changed, notable),
-        *_members(earlier, later),
+        *_others(earlier, later, changed, notable, below),
+        *_members(earlier, later, notable),
         *_parameters(moved),
     ]
-    first_of_kind: dict[tuple[str, str], RunDifference] = {}
-    for each in differences:
-        first_of_kind.setdefault((each.task, each.kind), each)
     return Comparison(
         earlier.run_id,
         later.run_id,
         seconds,
         took,
-        (_state_of(earlier), _state_of(later)),
-        tuple(first_of_kind.values()),
+        (earlier.state, later.state),
+        tuple(differences),
         tuple(_unknown(earlier, later, both)),
     )
 
@@ -167,15 +163,13 @@ def _is_notable(share: ChainPart, earlier: RunFacts, whole: float) -> bool:
 
 
 def _failures(
-    earlier: RunFacts, later: RunFacts, changed: Mapping[str, list[str]]
+    earlier: RunFacts, later: RunFacts, changed: Mapping[str, str]
 ) -> Iterator[RunDifference]:
     """What failed by itself in the later run alone; what failed first comes first."""
     failed = [
         each
         for name, each in later.tasks.items()
-        if each.status.state in _BAD
-        and not each.error.startswith(_OF_OTHERS)
-        and not _was_so(earlier.tasks.get(name), each)
+        if each.is_cause and not _was_so(earlier.tasks.get(name), each)
     ]
     for each in sorted(failed, key=_end_of):
         state = each.status.state.value
@@ -184,7 +178,7 @@ def _failures(
         if was is not None:
             text += f" (it {_became(was)} before)"
         if each.name in changed:
-            text += f"; {_listed(changed[each.name])}"
+            text += f"; {changed[each.name]}"
         yield RunDifference(each.name, "failed", 0.0, text)
 
 
@@ -207,14 +201,15 @@ def _became(task: TaskFacts) -> str:
 
 
 def _causes(
-    later: RunFacts, changed: Mapping[str, list[str]], notable: Mapping[str, ChainPart]
+    changed: Mapping[str, str],
+    notable: Mapping[str, ChainPart],
+    below: Mapping[str, float],
 ) -> Iterator[RunDifference]:
     """What was made of other things, and accounts for the end itself or below it."""
-    below = {name: _account(later, name, notable) for name in changed}
     causes = [name for name in changed if below[name]]
     for name in sorted(causes, key=lambda each: -abs(below[each])):
         share = notable.get(name)
-        text = _listed(changed[name])
+        text = changed[name]
         if share is not None:
             text += f"; {_in_words(share)}"
         else:
@@ -224,21 +219,30 @@ def _causes(
         )
 
 
-def _account(later: RunFacts, name: str, notable: Mapping[str, ChainPart]) -> float:
-    """Seconds of the difference that a task, or what comes after it, accounts for."""
-    todo, seen, total = [name], {name}, 0.0
+def _accounts(
+    later: RunFacts, names: Collection[str], notable: Mapping[str, ChainPart]
+) -> dict[str, float]:
+    """Seconds that each of these tasks, with all that comes after it, accounts for."""
     after: dict[str, list[str]] = {}
-    for each in later.tasks.values():
-        for above in each.needs:
-            after.setdefault(above, []).append(each.name)
+    for task in later.tasks.values():
+        for above in task.needs:
+            after.setdefault(above, []).append(task.name)
+    return {
+        name: sum(
+            notable[each].seconds for each in _reached(name, after) if each in notable
+        )
+        for name in names
+    }
+
+
+def _reached(name: str, edges: Mapping[str, Collection[str]]) -> set[str]:
+    """A task, and all that *edges* lead to from it, however indirectly."""
+    todo, seen = [name], {name}
     while todo:
-        each_name = todo.pop()
-        share = notable.get(each_name)
-        total += 0.0 if share is None else share.seconds
-        fresh = [each for each in after.get(each_name, ()) if each not in seen]
+        fresh = [each for each in edges.get(todo.pop(), ()) if each not in seen]
         seen.update(fresh)
         todo += fresh
-    return total
+    return seen
 
 
 def _workers(
@@ -281,10 +285,15 @@ def _times(
     notable: Mapping[str, ChainPart],
     moved: Mapping[str, tuple[Any, Any]],
 ) -> Iterator[RunDifference]:
-    """What took or waited another time, and was made of the same."""
+    """What took or waited another time, and was made of the same, or is new."""
+    needs = {name: task.needs for name, task in later.tasks.items()}
     for share in sorted(notable.values(), key=lambda each: -abs(each.seconds)):
         name = share.name
-        if name in changed or name not in earlier.tasks:
+        if name in changed:
+            continue
+        if name not in earlier.tasks:
+            text = f"is new; {_in_words(share)}"
+            yield RunDifference(name, "added", share.seconds, text)
             continue
         was, now = earlier.tasks[name], later.tasks[name]
         texts = [_in_words(share)]
@@ -295,8 +304,8 @@ def _times(
             texts.append(f"ran on {now.status.agent_id}, {was.status.agent_id} before")
         names = {
             each
-            for above in _above(later, name)
-            if above in earlier.tasks
+            for above in _reached(name, needs)
+            if above in earlier.tasks and above in later.tasks
             for each in given(earlier, later, above, moved)
         }
         if names:
@@ -305,17 +314,6 @@ def _times(
         yield RunDifference(
             name, _kind_of(share, attempts), share.seconds, "; ".join(texts)
         )
-
-
-def _above(run: RunFacts, name: str) -> set[str]:
-    """A task, and all that it waited for, however indirectly."""
-    todo, seen = [name], {name}
-    while todo:
-        task = run.tasks[todo.pop()]
-        fresh = [n for n in task.needs if n in run.tasks and n not in seen]
-        seen.update(fresh)
-        todo += fresh
-    return seen
 
 
 def _kind_of(share: ChainPart, attempts: tuple[int, int]) -> str:
@@ -329,13 +327,14 @@ def _kind_of(share: ChainPart, attempts: tuple[int, int]) -> str:
 def _others(
     earlier: RunFacts,
     later: RunFacts,
-    changed: Mapping[str, list[str]],
+    changed: Mapping[str, str],
     notable: Mapping[str, ChainPart],
+    below: Mapping[str, float],
 ) -> Iterator[RunDifference]:
     """What differs, and accounts for nothing that can be seen."""
-    for name, texts in changed.items():
-        if not _account(later, name, notable):
-            yield RunDifference(name, "changed", 0.0, _listed(texts))
+    for name, text in changed.items():
+        if not below[name]:
+            yield RunDifference(name, "changed", 0.0, text)
     for name, now in later.tasks.items():
         was = earlier.tasks.get(name)
         if was is None or name in notable:
@@ -349,13 +348,15 @@ def _others(
             yield RunDifference(name, "state", 0.0, text)
 
 
-def _members(earlier: RunFacts, later: RunFacts) -> Iterator[RunDifference]:
+def _members(
+    earlier: RunFacts, later: RunFacts, notable: Collection[str]
+) -> Iterator[RunDifference]:
     """What is new in the later run, and what is not in it any more."""
     for kind, run, other, word in (
         ("added", later, earlier, "is new"),
         ("gone", earlier, later, "is not there any more"),
     ):
-        alone = [name for name in run.tasks if name not in other.tasks]
+        alone = [n for n in run.tasks if n not in other.tasks and n not in notable]
         for stem, names in _by_stem(alone).items():
             if len(names) > _FAN:
                 text = f"{counted(len(names), 'task')} of {stem}: each {word}"
@@ -378,7 +379,7 @@ def _parameters(moved: Mapping[str, tuple[Any, Any]]) -> Iterator[RunDifference]
     """The parameters: most nights have another day, which is why they come last."""
     if moved:
         texts = [f"{name} {_change(each)}" for name, each in moved.items()]
-        yield RunDifference("", "parameters", 0.0, f"parameters: {_listed(texts)}")
+        yield RunDifference("", "parameters", 0.0, f"parameters: {some(texts)}")
 
 
 # -- words -----------------------------------------------------------------------------
@@ -401,20 +402,6 @@ def _in_words(share: ChainPart) -> str:
 
 def _change(both: tuple[Any, Any]) -> str:
     return " → ".join(map(shown, both))
-
-
-def _listed(texts: list[str]) -> str:
-    return some(texts)
-
-
-def _state_of(run: RunFacts) -> str:
-    states = {each.status.state for each in run.tasks.values()}
-    for state in (TaskState.FAILED, TaskState.CANCELLED):
-        if state in states and all(each.is_terminal for each in states):
-            return state.value
-    if states == {TaskState.COMPLETED}:
-        return TaskState.COMPLETED.value
-    return "goes on"
 
 
 def _unknown(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from inspect import isroutine
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.kit.visible import said, visible
-from taskorch.model import Call, MadeFor, Task, TaskState, TaskStatus
+from taskorch.kit.words import outcome
+from taskorch.model import MadeFor, Task, TaskState, TaskStatus
 from taskorch.model.ids import name_of, stem_of
+
+_BAD: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
 
 
 @attrs.frozen
@@ -30,6 +32,7 @@ class TaskFacts:
         task: What was submitted; None if nobody knows any more.
         codes: The digests of the functions that it called, by their names; None: they
             are not known.
+        is_cause: Whether it failed, or was cancelled, by itself.
     """
 
     name: str
@@ -40,6 +43,7 @@ class TaskFacts:
     work: float
     task: Task | None = None
     codes: Mapping[str, str] | None = None
+    is_cause: bool = False
 
     @property
     def error(self) -> str:
@@ -62,6 +66,7 @@ class RunFacts:
         began: When its first attempt began, in seconds since the epoch.
         ended: When its last one ended; None while it goes on.
         parameters: What its workflow was given.
+        state: Its state, in words: `completed, 1 failure allowed`.
     """
 
     run_id: str
@@ -69,6 +74,7 @@ class RunFacts:
     began: float | None
     ended: float | None
     parameters: Mapping[str, Any]
+    state: str
 
     @property
     def seconds(self) -> float | None:
@@ -95,21 +101,36 @@ def facts_of(orch: Any, run_id: str) -> RunFacts:
     try:
         run = orch.workflows.get(run_id)
     except UnknownTaskError:
-        statuses = {"": orch.get_task_status(run_id)}
+        status = orch.get_task_status(run_id)
+        statuses = {"": status}
+        state = status.state.value
+        causes = {""} if status.state in _BAD else set()
     else:
+        report = run.report()
+        state = outcome(report.state.value, len(report.allowed))
+        causes = {
+            each.name
+            for each in report.tasks
+            if each.state in _BAD and not each.root_causes
+        }
         handles = run.handles
         statuses = {name: each.status for name, each in handles.items()}
-        above = run._above(handles)  # noqa: SLF001 - as pages do
+        above = run.dependencies
         versions = orch.workflows.versions(run_id)
     tasks = {
         name: _task(
-            orch, name, status, (*above.get(name, ()), *_adder(status)), versions
+            orch,
+            name,
+            each,
+            (*above.get(name, ()), *_adder(each)),
+            versions,
+            is_cause=name in causes,
         )
-        for name, status in statuses.items()
+        for name, each in statuses.items()
     }
     begun = [each.begun for each in tasks.values() if each.begun is not None]
     ended = [each.ended for each in tasks.values() if each.ended is not None]
-    is_over = all(status.state.is_terminal for status in statuses.values())
+    is_over = all(each.state.is_terminal for each in statuses.values())
     noted = (MadeFor(each.metadata).parameters for each in statuses.values())
     return RunFacts(
         run_id,
@@ -117,6 +138,7 @@ def facts_of(orch: Any, run_id: str) -> RunFacts:
         min(begun, default=None),
         max(ended, default=None) if is_over else None,
         dict(next(filter(None, noted), {})),
+        state,
     )
 
 
@@ -132,6 +154,8 @@ def _task(
     status: TaskStatus,
     needs: tuple[str, ...],
     versions: Sequence[Any],
+    *,
+    is_cause: bool,
 ) -> TaskFacts:
     spells = _spells(status)
     ended = status.ended.timestamp() if status.ended and spells else None
@@ -147,21 +171,18 @@ def _task(
         sum(end - begin for begin, end in spells),
         task,
         _codes(versions, status, task),
+        is_cause,
     )
 
 
 def _spells(status: TaskStatus) -> list[tuple[float, float]]:
     """When its attempts began and ended; one that goes on has no length yet."""
     steps = status.history
-    return (
-        [
-            (step.at, later.at)
-            for step, later in zip(steps, [*steps[1:], steps[-1]], strict=True)
-            if step.state is TaskState.RUNNING
-        ]
-        if steps
-        else []
-    )
+    return [
+        (step.at, later.at)
+        for step, later in zip(steps, (*steps[1:], *steps[-1:]), strict=True)
+        if step.state is TaskState.RUNNING
+    ]
 
 
 def _codes(
@@ -171,23 +192,9 @@ def _codes(
     if task is None or status.started is None or not versions:
         return None
     # The first one is noted while the first tasks may have begun.
-    had = versions[0].codes
+    had = versions[0]
     for version in versions:
         if version.since <= status.started:
-            had = version.codes
-    return {name: had[name] for name in _called(task) if name in had}
-
-
-def _called(task: Task) -> Iterator[str]:
-    """The names of the functions that a task calls, or hands on."""
-    todo: list[Any] = [task.payload] if isinstance(task.payload, Call) else []
-    while todo:
-        value = todo.pop()
-        if isinstance(value, Call):
-            todo += [value.fn, *value.args, *value.kwargs.values()]
-        elif isinstance(value, list | tuple):
-            todo += value
-        elif isinstance(value, dict):
-            todo += value.values()
-        elif isroutine(value):
-            yield f"{value.__module__}.{value.__qualname__}"
+            had = version
+    called: Mapping[str, str] = had.called_by(task)
+    return called

@@ -59,8 +59,8 @@ class StartRule(Protocol):
     """
     Protocol: keeps tasks of some kinds from starting, beside slots, workers and pools.
 
-    It is asked under the lock of the orchestrator, so it
-    must not wait: let a thread of your own look at what is far away.
+    It is asked under the lock of the orchestrator, so it must not wait: let a thread of
+    your own look at what is far away.
 
     What attempts hold is counted for it, and comes back however an attempt ends. If a
     method raises, or answers what it must not, the task that was to start fails with a

@@ -133,7 +133,7 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "num_returns": "orch.as_completed(handles) gives the first that end",
     "return_when": "orch.as_completed(handles) gives the first that end",
 }
-#: The same of what others have as attributes, by what has them here.
+#: What stands here for words of engines whose functions have steps.
 _STEP: Final = "context.step('name', function, argument) keeps its result"
 _CHILD: Final = "context.child('name', function or workflow, …) runs it, and waits"
 _WAIT: Final = "context.wait(event, timeout=60) waits, and orch.emit(event) ends that"
@@ -141,6 +141,7 @@ _EMIT: Final = "orch.emit(event, payload) sends an event to what waits for it"
 _SLEEP: Final = "context.sleep(seconds), or sleep(until=moment), waits without a slot"
 _ASK: Final = "context.ask('Ship?') asks people, and orch.answer answers"
 _FORK: Final = "orch.steps.fork(id, at='step') runs a task again from a step"
+#: The same as above of what others have as attributes, by what has them here.
 _INSTEAD_OF: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     **dict.fromkeys(
         ("delay", "execute_in_process", "test", "apply_async"),

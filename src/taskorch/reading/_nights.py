@@ -368,7 +368,7 @@ class RunViews:
         if self._live:
             with suppress(UnknownTaskError):
                 run = orch.workflows.get(run_id)
-                above = run._above(run.handles)
+                above = run.dependencies
                 return {name: [*above.get(name, ())] for name in statuses}
             return {}
         return {
