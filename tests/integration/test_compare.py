@@ -208,6 +208,19 @@ def test_tasks_on_their_own_are_compared():
     assert "args[0]" in comparison.differences[0].text
 
 
+def test_a_run_and_a_task_have_nothing_in_common():
+    with TaskOrchestrator() as orch:
+        run(orch, night(), "monday")
+        orch.options(id="alone").submit(sleep, 0.1).result(PATIENCE)
+        comparisons = [
+            orch.compare(*each) for each in (("monday", "alone"), ("alone", "monday"))
+        ]
+    for comparison in comparisons:
+        assert any("in common" in each for each in comparison.unknown)
+        for each in comparison.differences:
+            assert each.task or each.kind == "parameters"
+
+
 def test_a_run_that_goes_on_has_no_difference_of_times():
     GO.set()
     with TaskOrchestrator() as orch:

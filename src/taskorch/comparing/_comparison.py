@@ -292,8 +292,10 @@ def _times(
         if name in changed:
             continue
         if name not in earlier.tasks:
-            text = f"is new; {_in_words(share)}"
-            yield RunDifference(name, "added", share.seconds, text)
+            # A task on its own beside a workflow: they have nothing in common.
+            if name:
+                text = f"is new; {_in_words(share)}"
+                yield RunDifference(name, "added", share.seconds, text)
             continue
         was, now = earlier.tasks[name], later.tasks[name]
         texts = [_in_words(share)]
@@ -356,7 +358,8 @@ def _members(
         ("added", later, earlier, "is new"),
         ("gone", earlier, later, "is not there any more"),
     ):
-        alone = [n for n in run.tasks if n not in other.tasks and n not in notable]
+        left_out = {"", *notable, *other.tasks}
+        alone = [name for name in run.tasks if name not in left_out]
         for stem, names in _by_stem(alone).items():
             if len(names) > _FAN:
                 text = f"{counted(len(names), 'task')} of {stem}: each {word}"
