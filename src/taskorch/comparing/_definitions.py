@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from inspect import unwrap
 from typing import Any, Final
 
@@ -141,18 +141,21 @@ def _pairs(
 
 def _is_same(one: Any, other: Any, earlier: RunFacts, later: RunFacts) -> bool:
     """Whether two values are one, but that each names tasks of its own run."""
-    if isinstance(one, Reference) and isinstance(other, Reference):
-        return _text(one, earlier) == _text(other, later)
+    if isinstance(one, Reference):
+        return isinstance(other, Reference) and _text(one, earlier) == _text(
+            other, later
+        )
     if type(one) is not type(other):
         return False
+    pairs: Iterable[tuple[Any, Any]]
     # What a class of the user's does with its items, it may refuse to do.
     if type(one) in (list, tuple) and len(one) == len(other):
         pairs = zip(one, other, strict=True)
-        return all(_is_same(*each, earlier, later) for each in pairs)
-    if type(one) is dict and _equal([*one], [*other]):
+    elif type(one) is dict and _equal([*one], [*other]):
         pairs = zip(one.values(), other.values(), strict=True)
-        return all(_is_same(*each, earlier, later) for each in pairs)
-    return _equal(one, other)
+    else:
+        return _equal(one, other)
+    return all(_is_same(was, now, earlier, later) for was, now in pairs)
 
 
 def _equal(one: Any, other: Any) -> bool:
