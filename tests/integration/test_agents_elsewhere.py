@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
-from tests.integration.tools import PATIENCE, begun, eventually, in_loop
+from tests.integration.tools import PATIENCE, Slow, begun, eventually, in_loop
 
 from taskorch import (
     InvalidTaskError,
@@ -19,6 +20,7 @@ from taskorch.errors import UnknownAgentError
 from taskorch.kernel import check_invariants
 from taskorch.model import Agent, ProgramResult
 from taskorch.protocols import AttemptExecutor
+from taskorch.runtime import _committer
 
 
 class Mailbox(AttemptExecutor):
@@ -275,6 +277,30 @@ def test_what_waits_until_its_start_is_kept_is_not_missing(tmp_path):
             rt.committer.held_back.attempts.clear()
             assert rt.kernel.agents["far"].seen[row] > seen
         orch.stop(drain=False, timeout=0)
+
+
+def test_what_is_given_up_before_it_may_begin_never_begins(tmp_path, monkeypatch):
+    """Its worker goes while its submission is written: only the next attempt is made."""
+    monkeypatch.setattr(_committer, "_COMMIT_TIMEOUT_S", PATIENCE)
+    journal = Slow(tmp_path / "runs.db")
+    gone, there = Mailbox(), Mailbox()
+    with TaskOrchestrator(journal=journal, unknown_capability="wait") as orch:
+        orch.agents.join(far(), gone)
+        orch.agents.keep()
+        journal.go.clear()
+        submitting = threading.Thread(
+            target=orch.submit_task, args=(Task("x", id="t"),)
+        )
+        submitting.start()
+        assert journal.waits.wait(PATIENCE)
+        orch.agents.leave("far", [("t", 1)])
+        orch.agents.join(far(), there)
+        journal.go.set()
+        submitting.join(PATIENCE)
+        eventually(lambda: there.begun)
+        assert [attempt.number for attempt in gone.begun + there.begun] == [2]
+        there.begun[0].end("right")
+        assert orch.handle("t").result(PATIENCE) == "right"
 
 
 def test_agents_may_come_before_the_start(tmp_path):

@@ -11,7 +11,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.integration.tools import PATIENCE, Hold, Recorder, fail
+from tests.integration.tools import PATIENCE, Hold, Recorder, begun, fail
 
 from taskorch import (
     CycleError,
@@ -24,6 +24,7 @@ from taskorch import (
     Task,
     TaskFailedError,
     TaskOrchestrator,
+    TaskState,
     TaskTimeoutError,
     UnknownTaskError,
     Workflow,
@@ -447,6 +448,77 @@ def test_what_was_added_and_what_was_cancelled_run_again_too(
         assert run.handles["off"].task_id == "x/off~2"
         run.handles["off"].cancel()
     assert CALLS == ["new", "new"]
+
+
+#: What tasks are held by, in this life of the script.
+HOLDS: dict[str, Hold] = {}
+
+
+def held(name: str) -> str:
+    """Stay until somebody lets it go."""
+    HOLDS[name]()
+    return name
+
+
+def grow_and_stay(name: str) -> str:
+    """Add a task, and stay until somebody lets it go."""
+    grow(name)
+    return held("grow")
+
+
+def test_what_failed_earlier_runs_again_when_it_is_added_again(
+    path: Path, keep: int
+) -> None:
+    """Nobody starts the run again: the task that had added it goes on, and adds it."""
+    earlier = HOLDS["grow"] = Hold()
+    BROKEN.add("new")
+    flow = Workflow("growing")
+    flow.task(grow_and_stay, "new", id="grow")
+    orch = life(path)
+    orch.start()
+    orch.workflows.start(flow, id="x")
+    earlier.wait()
+    assert orch.handle("x/new").exception(PATIENCE) is not None
+    orch.stop(drain=False, timeout=0)
+    BROKEN.clear()
+    later = HOLDS["grow"] = Hold()
+    with begun(lambda: life(path, keep_finished=keep, rerun_failed=True)) as orch:
+        later.wait()
+        again = orch.handle("x/new")
+        earlier.release()
+        later.release()
+        assert (again.task_id, again.result(PATIENCE)) == ("x/new~2", "new()")
+        assert orch.workflows.get("x").result(PATIENCE)["new"] == "new()"
+    assert CALLS == ["new", "new"]
+
+
+def test_what_runs_is_given_up_where_it_runs_again(path: Path) -> None:
+    """It had begun without what failed: what goes on after that is the later run."""
+
+    def script(orch: TaskOrchestrator) -> list[Any]:
+        x = Task.call(step, "x", id="x")
+        y = Task.call(held, "y", id="y", after=[x], on_parent_failure="run")
+        return list(orch.submit_tasks([x, y]))
+
+    earlier = HOLDS["y"] = Hold()
+    BROKEN.add("x")
+    orch = life(path)
+    orch.start()
+    script(orch)
+    earlier.wait()
+    orch.stop(drain=False, timeout=0)
+    BROKEN.clear()
+    goes_on = HOLDS["y"] = Hold()
+    with begun(lambda: life(path, rerun_failed=True)) as orch:
+        goes_on.wait()
+        last = HOLDS["y"] = Hold()
+        x, y = script(orch)
+        assert [x.task_id, y.task_id] == ["x~2", "y~2"]
+        for hold in (earlier, goes_on, last):
+            hold.release()
+        assert [x.result(PATIENCE), y.result(PATIENCE)] == ["x()", "y"]
+        assert orch.wait(PATIENCE)
+        assert orch.get_task_status("y~1").state is TaskState.CANCELLED
 
 
 def test_a_restarted_run_is_found_by_its_id(path: Path, keep: int) -> None:

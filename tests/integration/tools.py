@@ -6,13 +6,16 @@ import gc
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from taskorch import JournalTakenError, TaskOrchestrator
+from taskorch.journal import SqliteJournal
+from taskorch.protocols import Entry
 
 #: Seconds after which a test that should long be over fails.
 PATIENCE = 60.0
@@ -62,6 +65,22 @@ class Hold:
 
     def release(self) -> None:
         self.go.set()
+
+
+class Slow(SqliteJournal):
+    """A journal whose `append` waits while it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, durability="process")
+        self.go = threading.Event()
+        self.go.set()
+        self.waits = threading.Event()
+
+    def append(self, epoch: int, group: Sequence[Entry]) -> None:
+        if not self.go.is_set():
+            self.waits.set()
+            assert self.go.wait(PATIENCE)
+        super().append(epoch, group)
 
 
 class Recorder:

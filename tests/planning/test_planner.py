@@ -226,6 +226,27 @@ def test_a_template_takes_the_context_by_names():
         orch.planner.template("press")(press)
 
 
+def test_a_workflow_and_the_plans_of_it_grow_each_by_itself(orch):
+    """What a plan waits for besides is in no other plan, and not in what it was made of."""
+    wf = Workflow("flow")
+    first, then, free, last = (wf.task(do, n, expected=2, id=n) for n in "abcd")
+    wf.chain(first, then)
+    orch.planner.template("flow")(lambda: wf)
+    known = {"a": (), "b": ("a",), "c": (), "d": ()}
+
+    free_first = TaskRequest("r", "flow", constraints=[Before("c", "b")])
+    bound, plain = map(orch.planner.plan, (free_first, TaskRequest("s", "flow")))
+    assert dict(wf.dependencies) == dict(plain.workflow.dependencies) == known
+    assert dict(bound.workflow.dependencies) == {**known, "b": ("a", "c")}
+
+    plain.workflow.chain("d", "c")
+    wf.chain(last, free)
+    wf.chain(last, then)
+    assert dict(bound.workflow.dependencies) == {**known, "b": ("a", "c")}
+    assert dict(plain.workflow.dependencies) == {**known, "c": ("d",)}
+    assert dict(wf.dependencies) == {**known, "b": ("a", "d"), "c": ("d",)}
+
+
 def test_each_stage_can_be_another(orch):
     seen = []
     planner = orch.planner
