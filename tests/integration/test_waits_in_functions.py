@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from threading import Event
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import (
     RetryPolicy,
+    SqliteJournal,
     Task,
     TaskOrchestrator,
     TaskTimeoutError,
@@ -29,6 +31,7 @@ DONE: list[object] = []
 @pytest.fixture(autouse=True)
 def _nothing_done():
     DONE.clear()
+    GO.clear()
 
 
 @pytest.fixture(params=["memory", "journal"])
@@ -214,6 +217,70 @@ def test_a_workflow_is_a_child_too(settings):
         assert handle.result(PATIENCE) == [{"pack": "box of B"}, {"pack": "box of C"}]
         assert DONE == ["packed B", "packed C", "job", "job"]
         assert [each.child for each in orch.steps.of("x")] == ["x.deliver", "x.plain"]
+
+
+GO = Event()
+AWAITED = {
+    "a task": lambda context: context.child("it", pack, "A"),
+    "a run": lambda context: context.child("it", delivery, order="A")["pack"],
+    "an event": lambda context: context.wait("paid", name="it"),
+    "people": lambda context: context.ask("Ship?", name="it").choice,
+}
+
+
+def await_one(kind):
+    GO.wait(PATIENCE)
+    return AWAITED[kind](current_context())
+
+
+@pytest.mark.parametrize("kind", AWAITED)
+def test_what_a_step_waits_for_stays_as_long_as_its_task(tmp_path, kind):
+    """Retention would take what has ended; the step would begin it once more."""
+    journal = SqliteJournal(tmp_path / "runs.db")
+    first = TaskOrchestrator(journal=journal)
+    first.start()
+    first.submit_task(Task.call(await_one, kind, id="x"))
+    eventually(lambda: str(first.get_task_status("x").state) == "running")
+    first.hold_starts("what is waited for is to run later")
+    first.submit_task(Task.call(pack, "others", id="others"))
+    GO.set()
+    ended = "x.it/pack" if kind == "a run" else "x.it"
+    eventually(lambda: ended in [each.task_id for each in first.tasks()])
+    first.suspend_task("x")
+    first.stop(drain=False, timeout=PATIENCE)
+    # It ends in a life in which nobody waits for it.
+    with TaskOrchestrator(journal=SqliteJournal(tmp_path / "runs.db")) as second:
+        assert str(second.get_task_status("x").state) == "suspended"
+        second.release_starts()
+        if kind == "an event":
+            second.emit("paid", "by card")
+        elif kind == "people":
+            second.answer("x.it", "approve", by="ada")
+        for name in (ended, "others"):
+            second.handle(name).result(PATIENCE)
+        assert second.prune(keep_latest=0).tasks == 1
+    journal = SqliteJournal(tmp_path / "runs.db", keep_latest=0)
+    with TaskOrchestrator(journal=journal) as third:
+        third.resume_task("x")
+        result = third.handle("x").result(PATIENCE)
+        assert result in ("box of A", "by card", "approve")
+        assert DONE.count("packed A") == (kind in ("a task", "a run"))
+        # Once their task has ended, all go with it.
+        assert third.prune(keep_latest=0).tasks == 2
+        assert not [*third.tasks()]
+
+
+@pytest.mark.parametrize("kind", ["a task", "a run"])
+def test_a_stop_while_a_wait_begins_leaves_it_to_the_next_life(tmp_path, kind):
+    first = TaskOrchestrator(journal=tmp_path / "runs.db")
+    first.start()
+    first.submit_task(Task.call(await_one, kind, id="x"))
+    GO.set()
+    eventually(lambda: first.steps.of("x"))
+    first.stop(drain=False, timeout=PATIENCE)
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as second:
+        assert second.handle("x").result(PATIENCE) == "box of A"
+    assert DONE == ["packed A"]
 
 
 FUNCTIONS = {}

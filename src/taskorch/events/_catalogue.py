@@ -822,12 +822,15 @@ class TaskNoted(TaskEvent):
         extension: The name of the extension.
         key: What the note is about.
         note: The note, as JSON text; "" takes back the one of this key.
+        needs: The tasks and runs that the note is about: they leave the journal with
+            the task, and not before.
     """
 
     attempt: int
     extension: str
     key: str
     note: str
+    needs: tuple[str, ...] = ()
 
 
 # -- questions ---------------------------------------------------------------------

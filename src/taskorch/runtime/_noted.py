@@ -208,9 +208,14 @@ class Inside:
         """
         self._context._stop_if_asked()
 
-    def note(self, key: str, note: str, value: Any = None) -> int:
+    def note(
+        self, key: str, note: str, value: Any = None, needs: tuple[str, ...] = ()
+    ) -> int:
         """
         Keep *note* and *value* with the task, also after the end of the attempt.
+
+        The tasks and runs that it *needs* leave the journal with the task, and not
+        before.
 
         Returns:
             The number to `wait` for.
@@ -227,7 +232,7 @@ class Inside:
             if committer is not None:
                 committer.documents[work] = document
             about = self.task_id, self.attempt, self.noted.extension
-            rt.kernel.note(TaskNoted, now, *about, key, note, cargo=work)
+            rt.kernel.note(TaskNoted, now, *about, key, note, needs, cargo=work)
 
         rt.step(change)
         return 0 if committer is None else committer.last

@@ -2,14 +2,15 @@
 What ended long ago leaves the journal: which tasks may go, and how, while others work.
 
 Tasks that are bound together stay or go together: those that wait for each other, in
-however many steps, the tasks of one run, and the runs of one task. So what stays finds
-what it was given, and a new life folds it as if the rest had never been.
+however many steps, the tasks of one run, the runs of one task, and what a note of a
+task is about. So what stays finds what it was given, and a new life folds it as if the
+rest had never been.
 
 While the orchestrator works, it goes in batches. A fact that comes meanwhile, and names
 a task, keeps all that is bound to it. Groups of facts are written neither before nor
 behind a batch, and so none can name what the batch takes away.
 
-Decisions: 0051, 0220.
+Decisions: 0051, 0220, 0302.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskNoted,
     TaskParentsAdded,
     TaskRepointed,
     TaskSubmitted,
@@ -173,6 +175,9 @@ class EndedTasks:
             self._bound.bind(task_id, *fact.after)
         elif type(fact) is TaskRepointed:
             self._bound.bind(task_id, *fact.dependents)
+        elif type(fact) is TaskNoted:
+            for name in fact.needs:
+                self._bound.bind(task_id, name, *_as_name(name))
         elif type(fact) in _ENDS:
             self._ended[task_id] = fact.at_ns
 
@@ -571,7 +576,7 @@ class Pruner:
                 named.add(stem_of(about.task_id))
                 if type(fact) is TaskSubmitted:
                     named.add(run_by(about.task_id, fact.run))
-                for others in ("after", "dependents"):
+                for others in ("after", "dependents", "needs"):
                     named.update(map(stem_of, getattr(about, others, ())))
 
     def _let_go(self, past: EndedTasks, gone: Bundles) -> Pruned:

@@ -378,7 +378,8 @@ class Book:
     def _note(self, asked: Asked, number: int, ran: Ran, value: Any, error: str) -> int:
         key = f"{asked.name}#{number}"
         note = note_of(asked, number, ran, error)
-        seq = self.inside.note(key, note, value)
+        needs = (ran.child,) if ran.child else ()
+        seq = self.inside.note(key, note, value, needs)
         inside = self.inside
         held = _IN_JOURNAL if inside.noted.is_durable else _copied(value)
         about = inside.task_id, inside.attempt, inside.now()

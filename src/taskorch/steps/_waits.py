@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import attrs
 
-from taskorch.errors import StepError
+from taskorch.errors import NotRunningError, StepError
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, Answer, Task, TaskState
@@ -447,10 +447,16 @@ def _open(
 
 
 def _begin(book: Book, wanted: WaitAsked, child: str) -> _TaskAwaited | _RunAwaited:
-    if wanted.parameters is None:
-        return _TaskAwaited(book.inside.begin(attrs.evolve(wanted.what, id=child)))
-    run, cancel = book.inside.begin_run(wanted.what, child, wanted.parameters)
-    return _RunAwaited(run, cancel)
+    inside = book.inside
+    try:
+        if wanted.parameters is None:
+            return _TaskAwaited(inside.begin(attrs.evolve(wanted.what, id=child)))
+        run, cancel = inside.begin_run(wanted.what, child, wanted.parameters)
+        return _RunAwaited(run, cancel)
+    except NotRunningError:
+        # The next life begins it, if this one stops.
+        inside.stop_if_asked()
+        raise
 
 
 def _given(kept: KeptStep) -> Any:
