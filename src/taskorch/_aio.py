@@ -253,6 +253,7 @@ class AsyncOrchestrator(_Face):
     get_stats: Final = awaited(TaskOrchestrator.get_stats)
     explain: Final = awaited(TaskOrchestrator.explain)
     compare: Final = awaited(TaskOrchestrator.compare)
+    when: Final = awaited(TaskOrchestrator.when)
     stuck: Final = awaited(TaskOrchestrator.stuck)
     health: Final = awaited(TaskOrchestrator.health)
     doctor: Final = awaited(TaskOrchestrator.doctor)

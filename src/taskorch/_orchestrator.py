@@ -61,6 +61,7 @@ from taskorch.kit.verbs import (
     PERSON,
     PRIORITY,
     SECONDS,
+    TEXT,
     lacks,
     verb,
 )
@@ -81,6 +82,7 @@ from taskorch.model.ids import check_id, has_segments
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import datetime
     from inspect import Signature
     from typing import TextIO
 
@@ -116,6 +118,7 @@ if TYPE_CHECKING:
         FilterFields,
         Health,
         OpenQuestion,
+        Promise,
         Stats,
         StopReport,
         Stuck,
@@ -1738,6 +1741,47 @@ class TaskOrchestrator:
         from taskorch.comparing import compared, facts_of  # noqa: PLC0415 - when needed
 
         return compared(facts_of(self, earlier), facts_of(self, later))
+
+    @verb(
+        "When a task or a run ends: as likely as not, and in nine of ten cases.",
+        "thread",
+        "GET /tasks/{of}/end",
+        gives="promise",
+        refuses=(404,),
+        forms={"deadline": TEXT},
+        apart=("budget",),
+        command="when ID: say when a task or a run ends",
+    )
+    def when(
+        self,
+        of: str,
+        *,
+        deadline: datetime | str | float | None = None,
+        budget: float = 5.0,
+    ) -> Promise:
+        """
+        When a task or a run ends: as likely as not, and in nine of ten cases.
+
+        All that is open is carried out in virtual time by the policies that are asked
+        here, again and again, with durations as they were measured. Nothing of it
+        changes. Nothing new is taken to come, and no attempt to fail. `str()` of the
+        answer is for people.
+
+        Args:
+            of: The id of a task, or of a run.
+            deadline: A time to be told the risk of: a datetime; `"18:00"`, which is
+                today's; an ISO text; or seconds from now. None: its own, if it has one.
+            budget: Seconds of processor time after which it says what it has found.
+
+        Raises:
+            UnknownTaskError: There is no such task or run.
+            InvalidTaskError: It is open, and that time is over.
+            ComponentError: A policy failed.
+        """
+        from taskorch.simulation._open._promise import promise  # noqa: PLC0415 - when needed
+
+        self._rt.deciders.refuse_reentry()
+        return promise(self._rt, self, of, deadline, budget)
 
     @verb(
         "Tasks that can never proceed, and why.",

@@ -764,6 +764,7 @@ class Client:
 
     get_task_status: Final = asking(TaskOrchestrator.get_task_status, document)
     compare: Final = asking(TaskOrchestrator.compare, document)
+    when: Final = asking(TaskOrchestrator.when, document)
     log: Final = asking(TaskOrchestrator.log, document)
     get_stats: Final = asking(TaskOrchestrator.get_stats, document)
     health: Final = asking(TaskOrchestrator.health, document)
@@ -1081,6 +1082,7 @@ class AsyncClient:
     explain: Final = on_thread(Client.explain)
     stuck: Final = on_thread(Client.stuck)
     compare: Final = on_thread(Client.compare)
+    when: Final = on_thread(Client.when)
     events: Final = on_thread(Client.events)
     schedule: Final = on_thread(Client.schedule)
     change_schedule: Final = on_thread(Client.change_schedule)

@@ -145,7 +145,7 @@ def test_the_quick_way_in_is_the_general_one(tasks, count, aging, durations, fai
 
     quick = simulate()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_run._PlanRun, "_submit_plain", lambda _: False)
+        patched.setattr(_run.PlanRun, "_submit_plain", lambda _: False)
         assert simulate() == quick
 
 

@@ -469,8 +469,8 @@ def _show_steps(args: argparse.Namespace, steps: list[dict[str, Any]]) -> None:
         print(f"{line(args.task_id)} keeps no steps.")
 
 
-def _show_comparison(_: argparse.Namespace, comparison: dict[str, Any]) -> None:
-    print(comparison["text"])
+def _show_text(_: argparse.Namespace, document: dict[str, Any]) -> None:
+    print(document["text"])
 
 
 def _show_dropped_steps(args: argparse.Namespace, keys: list[str]) -> None:
@@ -532,7 +532,8 @@ def _state(orch: Any, task_id: str) -> TaskState:
 
 #: What is said of answers, beside what they are, by how a program calls for them.
 _SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
-    "compare": _show_comparison,
+    "compare": _show_text,
+    "when": _show_text,
     "emit": _show_emitted,
     "hold_starts": _show_hold,
     "release_starts": _show_release,

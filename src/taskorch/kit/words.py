@@ -67,6 +67,11 @@ def moment(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def local_moment(at: datetime) -> str:
+    """A moment for people, as the clocks of this machine have it."""
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
 def stamp(at: float, timespec: str = "seconds") -> str:
     """The moment *at*, in seconds since the epoch, as files and messages have it."""
     text = datetime.fromtimestamp(at, UTC).isoformat(timespec=timespec)

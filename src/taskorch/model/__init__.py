@@ -16,6 +16,7 @@ Frozen values: what users write down and what they are told.
 - `_status`: what the orchestrator says of one task, and of all.
 - `_log`: what it has logged and printed.
 - `_explanation`: why a task does not run, or what became of it.
+- `_promise`: when it ends.
 - `_filter`: which tasks are asked for.
 - `_arguments`: a task that is named among the arguments of another.
 - `_missing`, `_made_for`: what is gone since; which tick a task is of.
@@ -158,12 +159,14 @@ if TYPE_CHECKING:
     from taskorch.model._explanation import Stuck as Stuck
     from taskorch.model._filter import TaskFilter as TaskFilter
     from taskorch.model._log import TaskLog as TaskLog
+    from taskorch.model._promise import Promise as Promise
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
     "Blocker": "_explanation",
     "Estimate": "_explanation",
     "Explanation": "_explanation",
+    "Promise": "_promise",
     "Remedy": "_explanation",
     "Stuck": "_explanation",
     "TaskFilter": "_filter",
@@ -213,6 +216,7 @@ __all__ = (
     "PoolUsage",
     "Program",
     "ProgramResult",
+    "Promise",
     "Question",
     "QueueStats",
     "Quota",

@@ -16,6 +16,7 @@ The kernel in virtual time: what a plan would come to, and how the code stands f
 - `_attempts`, `_run`: attempts as executors have them, and as agents do; virtual time.
 - `_hosting`: what `orch.workflows` needs of a runtime, in virtual time.
 - `_journal`: a journal that survives a crash.
+- `_open`: when work that is open ends.
 - `_plans`: what a plan would come to, without a world and without faults.
 """
 

@@ -68,6 +68,7 @@ _MEMBERS: Final[Mapping[str, Schema]] = {
     "count": {"type": "integer"},
     "decided": {"type": "boolean"},
     "ids": listed(TEXT),
+    "promise": OBJECT,
     "matches": listed(told(agent=_AGENT, matches={"type": "boolean"}, reason=TEXT)),
     "released": {"type": "integer"},
     "resources": OBJECT,

@@ -174,7 +174,7 @@ class _Lengths:
         for number, length in enumerate(lengths):
             if length is None:
                 task = plan.tasks[number]
-                if _takes_no_time(task):
+                if takes_no_time(task):
                     lengths[number] = 0
                     if not (isinstance(task.payload, Wait) and not task.payload.event):
                         # The time of a timer is known.
@@ -244,7 +244,7 @@ class _Lengths:
         return InvalidTaskError(msg, hint=hint)
 
 
-def _takes_no_time(task: Task) -> bool:
+def takes_no_time(task: Task) -> bool:
     """Whether *task* does no work: it waits, or a workflow has added it by itself."""
     payload = task.payload
     return isinstance(payload, Wait) or (

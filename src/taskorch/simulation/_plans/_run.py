@@ -81,10 +81,10 @@ def carry_out(means: Means, plan: SimulatedPlan, chance: Chance) -> Course:
         ComponentError: A policy failed when it was asked about a submission.
         InvalidTaskError: A task is tried for ever, or chance is malformed.
     """
-    return _PlanRun(means, plan, chance).go()
+    return PlanRun(means, plan, chance).go()
 
 
-class _Deciders(PolicyDeciders):
+class PlanDeciders(PolicyDeciders):
     """Deciders of a runtime, which know the simulated durations of tasks."""
 
     def __init__(self, parts: Policies, plan: SimulatedPlan, chance: Chance) -> None:
@@ -106,12 +106,14 @@ class _Deciders(PolicyDeciders):
             self._changed[row.cargo] = answer.cargo
 
 
-class _PlanRun:
+class PlanRun:
+    """One run of a plan; a subclass may begin in the middle of one."""
+
     def __init__(self, means: Means, plan: SimulatedPlan, chance: Chance) -> None:
         self.plan = plan
         self.chance = chance
         self.begins = means.begins_ns
-        deciders = _Deciders(means.fresh_parts(), plan, chance)
+        deciders = self._deciders(means, plan, chance)
         config = attrs.evolve(means.config, keep_finished=len(plan))
         random = Random(chance.seed)  # noqa: S311 - for decisions, not for secrets
         self.kernel = Kernel(config, deciders, random, means.pools, means.named)
@@ -132,6 +134,11 @@ class _PlanRun:
         self.number = 0
         #: Since when tasks wait for what comes from outside.
         self.waits: dict[TaskRow, int] = {}
+
+    def _deciders(
+        self, means: Means, plan: SimulatedPlan, chance: Chance
+    ) -> PlanDeciders:
+        return PlanDeciders(means.fresh_parts(), plan, chance)
 
     def go(self) -> Course:  # noqa: C901 - one loop, in order
         """Run the plan to its end."""
