@@ -9,6 +9,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -23,6 +24,7 @@ from taskorch import (
     TaskState,
 )
 from taskorch.errors import JournalUnavailableError
+from taskorch.reading import JournalReader
 from taskorch.runtime import _listing
 from taskorch.testing import Simulation
 
@@ -398,6 +400,59 @@ def test_tasks_may_leave_memory_while_they_are_gone_through():
         later = list(statuses)
         assert 0 < len(later) < 500
         assert first.task_id not in ids(later)
+
+
+#: How the next run of each task ends.
+OUTCOMES: dict[str, bool] = {}
+
+
+def ends(name):
+    if not OUTCOMES[name]:
+        raise ValueError(name)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_later_runs_are_known_of_what_has_left_memory(seed, tmp_path, small_pages):
+    """A run between one that left memory and one that is in it counts, too."""
+    random, ended = Random(seed), dict[str, list[bool]]()
+    path = tmp_path / "runs.db"
+
+    def agree(ask):
+        runs = {
+            name if number == 0 else f"{name}~{number + 1}": (name, number)
+            for name, outcomes in ended.items()
+            for number in range(len(outcomes))
+        }
+        names = {place: run for run, place in runs.items()}
+        rerun, mended, broken = {}, {}, set()
+        for run, (name, number) in runs.items():
+            outcomes = ended[name]
+            later = range(number + 1, len(outcomes))
+            good = [names[name, n] for n in later if outcomes[n]]
+            rerun[run] = names[name, later[-1]] if later else ""
+            mended[run] = good[0] if good else ""
+            if not good and not outcomes[number]:
+                broken.add(run)
+        said = {s.task_id: s for s in ask.tasks()}
+        assert {run: status.rerun for run, status in said.items()} == rerun
+        assert {run: status.mended_by for run, status in said.items()} == mended
+        assert {*ids(ask.tasks("failed", mended=False))} == broken
+        assert {*ids(ask.tasks(mended=True))} == {run for run in mended if mended[run]}
+        assert sum(cause.count for cause in ask.failures()) == len(broken)
+
+    for _ in range(2):
+        with TaskOrchestrator(journal=path, keep_finished=3) as orch:
+            for _ in range(12):
+                name = random.choice("abcde")
+                OUTCOMES[name] = random.random() < 0.4
+                if name in ended:
+                    handle = orch.rerun_task(name)
+                else:
+                    handle = orch.options(id=name).submit(ends, name)
+                handle.exception(PATIENCE)
+                ended.setdefault(name, []).append(OUTCOMES[name])
+            agree(orch)
+        agree(JournalReader(path))
 
 
 def test_a_task_is_among_those_since_it_was_submitted():

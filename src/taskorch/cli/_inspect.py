@@ -332,7 +332,10 @@ def _still(reader: Reader, place: str) -> str:
     causes = reader.failures()
     many = sum(cause.count for cause in causes)
     if not many:
-        return "Nothing that is kept is still broken: what failed was run again."
+        return (
+            "Nothing that is kept is still broken: each failure is allowed, or was "
+            "mended by a later run."
+        )
     command = f"taskorch inspect {shlex.quote(place)} --state failed --no-mended"
     rows = [
         (f"{cause.count:,}", line(_said_by(cause, place))) for cause in causes[:_CAUSES]

@@ -298,7 +298,7 @@ class JournalReader:
         Raises:
             JournalError: While iterating: see `JournalReader`.
         """
-        return (fact for fact, _ in self.entries(after))
+        return self._journal.facts(after)
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """
@@ -707,7 +707,8 @@ class _Past:
         slots = _ANY if began is None else began.concurrency or _ANY
         self.runtime = _runtime(journal, slots)
         self._journal = journal
-        self._rereading = Rereading(self.runtime, journal)
+        # A list finds tasks that have ended in the file, without their facts.
+        self._rereading = Rereading(self.runtime, journal, ended=file is None)
         self._rereading.begin()
 
     def catch_up(self) -> None:

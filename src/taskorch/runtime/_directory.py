@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -536,6 +536,18 @@ class Directory:
                 unknown = self._recalled(
                     {name: ends[name] for name in ends if name not in self.leaving}
                 )
+
+    def recall_later(self, names: Collection[str], lock: Lock | None = None) -> None:
+        """
+        Look in the journal for the later runs of the tasks of which *names* are runs.
+
+        Of those between a run and a later one that is in memory, too.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        self.recall(map(stem_of, names), lock)
+        self.recall(chain.from_iterable(map(self.reruns.later_than, names)), lock)
 
     def _unknown(self, names: Iterable[str]) -> set[str]:
         """The latest runs of *names* of which memory says nothing."""

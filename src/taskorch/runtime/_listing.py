@@ -257,7 +257,10 @@ class _Listing:
             return iter(self._in_order(recovered, [*gone, *here], after))
         kind = None if which.state is None else _RARE.get(which.state)
         if kind is not None:
-            gone = [fact.task_id for fact in self._ended_by(recovered, kind)]
+            facts = self._ended_by(recovered, kind)
+            if which.mended is False and which.state is TaskState.FAILED:
+                facts = (fact for fact in facts if not fact.allowed)
+            gone = [fact.task_id for fact in facts]
             if len(gone) <= _MANY:
                 gone = self._sifted(recovered, gone)
                 return iter(self._in_order(recovered, [*gone, *here], after))
@@ -393,10 +396,10 @@ class _Listing:
         entries = recovered.entries_of(gone)
         past = recovered.works_of(chain.from_iterable(entries.values()))
         ended = {n: work for n, work in past.items() if work._row.state in TERMINAL}
-        # Of what has left memory it may not be known that it was run again.
-        badly = [n for n in ended if ended[n]._row.state is not TaskState.COMPLETED]
-        runtime.directory.recall(map(stem_of, badly), runtime.lock)
         later = recovered.journal.began([next_id(name) for name in past])
+        # Of what has left memory it may not be known that it was run again.
+        again = [name for name in ended if next_id(name) in later]
+        runtime.directory.recall_later(again, runtime.lock)
         alone = {stem_of(name): name for name in past if next_id(name) not in later}
         with runtime.lock:
             staleness = Staleness(runtime)
@@ -413,7 +416,7 @@ class _Listing:
         if wanted is not False:
             # What is allowed counts as mended: the task says it.
             return gone
-        runtime.directory.recall(map(stem_of, gone), runtime.lock)
+        runtime.directory.recall_later(gone, runtime.lock)
         with runtime.lock:
             return [name for name in gone if not later_of(runtime, name)[1]]
 
@@ -482,8 +485,9 @@ def failures(runtime: Runtime) -> tuple[FailureCause, ...]:
             name, error = fact.task_id, (fact.error_type, fact.message)
             if name not in here and not fact.allowed:
                 gone.append(FailedRun(name, *error, fact.at_ns))
-        names = {stem_of(each.task_id) for each in gone}
-        runtime.directory.recall(names, runtime.lock)
+        failed = [row.id for row in rows if row.state is TaskState.FAILED]
+        names = [*(each.task_id for each in gone), *failed]
+        runtime.directory.recall_later(names, runtime.lock)
     with runtime.lock:
         present = [*filter(None, (_failure(runtime, row) for row in rows))]
         every = sorted([*gone, *present], key=attrgetter("at_ns"))

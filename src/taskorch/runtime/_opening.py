@@ -17,6 +17,7 @@ from taskorch.events import (
     ResultsUsed,
     TaskCheckpointed,
     TaskCompleted,
+    TaskEvent,
     TaskFailed,
     TaskOptionsChanged,
     TaskParentsAdded,
@@ -198,11 +199,21 @@ class Rereading:
     Folds what *journal* keeps into the kernel of *rt*, which has done nothing yet.
 
     The journal need not be claimed.
+
+    Args:
+        rt: The runtime, which has done nothing yet.
+        journal: What it reads.
+        ended: Whether the tasks that had ended and were in memory at the time of the
+            snapshot come back into it. If not, the journal knows them, as those that
+            left memory before.
     """
 
-    def __init__(self, rt: Runtime, journal: DurableJournal) -> None:
+    def __init__(
+        self, rt: Runtime, journal: DurableJournal, *, ended: bool = True
+    ) -> None:
         self._rt = rt
         self._journal = journal
+        self._ended = ended
         # The facts say what there is, up to the end of the last life.
         rt.new_kernel()
         self.folding: Folding = Folding(rt)
@@ -256,12 +267,17 @@ class Rereading:
     def _restore(self, state: dict[str, Any]) -> bool:
         """Begin with a snapshot; whether that worked."""
         rt, journal = self._rt, self._journal
+        entries: list[Entry] = []
+        if not self._ended:
+            state, entries = self._open_of(state)
         try:
             restoration = Restoration(rt.kernel, state)
         except ValueError:
             return False
         until = restoration.seq
-        entries: list[Entry] = list(journal.select(restoration.ids, until))
+        read = {entry[0][TASK_ID] for entry in entries}
+        others = [name for name in restoration.ids if name not in read]
+        entries += journal.select(others, until)
         later = (entry[0] for entry in journal.read(after=until))
         missing = restoration.missing(chain((fact for fact, _ in entries), later))
         while missing:
@@ -278,6 +294,28 @@ class Rereading:
             return False
         self.last, self.at_ns = until, restoration.at_ns
         return True
+
+    def _open_of(self, state: dict[str, Any]) -> tuple[dict[str, Any], list[Entry]]:
+        """
+        What is left of a snapshot without most tasks that had ended.
+
+        Those stay that later facts are about, and those that open tasks come after.
+
+        Returns:
+            The snapshot, and the facts about the tasks of it that are open.
+        """
+        ended, until = {*self._journal.ends(state["tasks"])}, state["counters"]["seq"]
+        for fact, _ in self._journal.read(after=until):
+            if isinstance(fact, TaskEvent):
+                ended.discard(fact.task_id)
+        names = [name for name in state["tasks"] if name not in ended]
+        entries = list(self._journal.select(names, until))
+        for fact, _ in entries:
+            if isinstance(fact, TaskSubmitted | TaskParentsAdded):
+                ended.difference_update(fact.after)
+        places = zip(state["tasks"], state["places"], strict=True)
+        kept = {name: place for name, place in places if name not in ended}
+        return state | {"tasks": [*kept], "places": [*kept.values()]}, entries
 
     def _keep_events(self, restoration: Restoration) -> None:
         """Fold the events from outside that nobody had waited for."""
