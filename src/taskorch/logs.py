@@ -16,13 +16,22 @@ from typing import Any, Final
 
 from taskorch.kit.checks import check_count
 from taskorch.kit.fence import is_values
+from taskorch.kit.place import PLACE
 from taskorch.kit.visible import visible, written
 from taskorch.runtime import current_or_none
 
 __all__ = ("ContextFilter", "TaskLogs", "add_context", "log_context")
 
 #: All that a context may have, in this order.
-_FIELDS: Final = ("task_id", "attempt", "agent", "workflow", "trace_id", "span_id")
+_FIELDS: Final = (
+    "task_id",
+    "attempt",
+    "agent",
+    "workflow",
+    "step",
+    "trace_id",
+    "span_id",
+)
 #: How a `TaskLogs` writes a line, if it is given no formatter.
 _FORMAT: Final = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
@@ -32,8 +41,9 @@ def log_context() -> dict[str, Any]:
     What there is to say of the task that the caller is part of.
 
     `task_id` and `attempt`; `agent`, except in another process; `workflow`, the id of
-    the run, if it is part of one; and the `trace_id` and `span_id` of the current
-    OpenTelemetry span, if there is one, outside of tasks too.
+    the run, if it is part of one; `step`, the name of the step that it is in, if any;
+    and the `trace_id` and `span_id` of the current OpenTelemetry span, if there is one,
+    outside of tasks too.
     """
     fields: dict[str, Any] = {}
     task = current_or_none()
@@ -45,6 +55,8 @@ def log_context() -> dict[str, Any]:
         run_id = task._run_id  # noqa: SLF001 - a word for users it is not
         if run_id:
             fields["workflow"] = run_id
+        if step := PLACE.get():
+            fields["step"] = step
     api = sys.modules.get("opentelemetry.trace")
     if api is not None:
         span = api.get_current_span().get_span_context()

@@ -18,7 +18,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.logs import ContextFilter, TaskLogs, add_context, log_context
 
 LOG = logging.getLogger("users.own")
-FIELDS = ["task_id", "attempt", "agent", "workflow", "trace_id", "span_id"]
+FIELDS = ["task_id", "attempt", "agent", "workflow", "step", "trace_id", "span_id"]
 
 
 @pytest.fixture
@@ -64,10 +64,29 @@ def test_a_record_says_which_task_attempt_and_agent_it_is_of(records):
         orch.submit_task(Task.call(say, id="b")).result()
         orch.submit_task(Task.call(say_later, id="c")).result()
     assert [fields(records.get_nowait()) for _ in range(3)] == [
-        ["a", 1, "worker", "", "", ""],
-        ["b", 1, "local", "", "", ""],
-        ["c", 1, "local", "", "", ""],
+        ["a", 1, "worker", "", "", "", ""],
+        ["b", 1, "local", "", "", "", ""],
+        ["c", 1, "local", "", "", "", ""],
     ]
+
+
+def step_and_say() -> None:
+    say()
+    current_context().step("greet", say)
+    say()
+
+
+async def step_and_say_later() -> None:
+    await current_context().aio.step("greet", say_later)
+    await current_context().aio.step("greet", say, timeout=60)
+
+
+def test_a_record_says_which_step_it_is_in(records):
+    with TaskOrchestrator() as orch:
+        for function in (step_and_say, step_and_say_later):
+            orch.submit(function).result(60)
+    steps = [records.get_nowait().step for _ in range(5)]
+    assert steps == ["", "greet", "", "greet", "greet"]
 
 
 def test_a_record_says_which_workflow_it_is_of(records):
@@ -89,7 +108,7 @@ def test_a_record_says_which_trace_it_is_of(records):
     with tracing.orchestrator() as orch:
         orch.submit_task(Task.call(say, type="say")).result()
     span = tracing.only("say").context
-    assert fields(records.get_nowait())[4:] == [
+    assert fields(records.get_nowait())[5:] == [
         f"{span.trace_id:032x}",
         f"{span.span_id:016x}",
     ]
@@ -97,7 +116,7 @@ def test_a_record_says_which_trace_it_is_of(records):
 
 def test_outside_of_tasks_the_fields_are_there_and_empty(records):
     say()
-    assert fields(records.get_nowait()) == [""] * 6
+    assert fields(records.get_nowait()) == [""] * 7
     assert log_context() == {}
 
 

@@ -340,6 +340,97 @@ def test_a_worker_process_has_it(tracing):
     assert found == (far.trace_id, far.span_id)
 
 
+# -- steps -------------------------------------------------------------------------
+
+AGAIN = RetryPolicy(2, base=0.001)
+
+
+def steps_of(tracing, above):
+    """The spans of the steps below *above*: name, number, whether kept, error."""
+    keys = [f"taskorch.step.{key}" for key in ("name", "number", "kept")]
+    return [
+        (*(span.attributes[key] for key in keys), span.attributes.get("error.type"))
+        for span in tracing.spans
+        if is_child(span, above) and keys[0] in span.attributes
+    ]
+
+
+SEEN: list[int] = []
+
+
+def look() -> None:
+    SEEN.append(here().span_id)
+
+
+def find_none() -> None:
+    raise LookupError("none")
+
+
+def four_steps() -> None:
+    context = current_context()
+    context.step("look", look)
+    context.sleep(seconds=0.001)
+    context.wait("paid", timeout=PATIENCE)
+    context.step("fail", find_none)
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_steps_are_spans_below_that_of_their_attempt(tracing, tmp_path, journal):
+    SEEN.clear()
+    task = Task.call(four_steps, id="x", type="job", retry=AGAIN)
+    options = {"journal": tmp_path / "runs.db"} if journal else {}
+    with tracing.orchestrator(**options) as orch:
+        orch.emit("paid", keep=PATIENCE)
+        with pytest.raises(LookupError):
+            orch.submit_task(task).result(PATIENCE)
+    called, again = tracing.named("job")
+    names = ["look", "sleep", "paid"]
+    for attempt, is_kept in ((called, False), (again, True)):
+        assert steps_of(tracing, attempt) == [
+            *((name, 1, is_kept, None) for name in names),
+            ("fail", 1, False, "LookupError"),
+        ]
+    assert [tracing.named("look")[0].context.span_id] == SEEN
+    for span in tracing.named("fail"):
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.status.description == "none"
+    sleep = tracing.named("sleep")[0]
+    assert sleep.end_time - sleep.start_time >= 1_000_000
+
+
+def test_steps_of_a_coroutine_are_spans_too(tracing):
+    async def inner() -> int:
+        return here().span_id
+
+    async def job() -> list[int]:
+        step = current_context().aio.step
+        pauses = (current_context().aio.sleep(seconds=0.001, name=n) for n in "ab")
+        await asyncio.gather(*pauses)
+        return [await step("inner", inner), await step("inner", inner)]
+
+    with tracing.orchestrator() as orch:
+        found = orch.submit_task(Task.call(job, type="job")).result(PATIENCE)
+    assert found == [span.context.span_id for span in tracing.named("inner")]
+    steps = steps_of(tracing, tracing.only("job"))
+    assert sorted(steps[:2]) == [("a", 1, False, None), ("b", 1, False, None)]
+    assert steps[2:] == [("inner", 1, False, None), ("inner", 2, False, None)]
+
+
+def far_steps() -> None:
+    current_context().step("inner", double)
+    current_context().sleep(seconds=0.001)
+
+
+def test_steps_in_a_worker_process_are_spans_of_the_orchestrator(tracing):
+    with tracing.orchestrator(executors={"process": 1}) as orch:
+        task = Task.call(far_steps, type="far", executor="process")
+        orch.submit_task(task).result(PATIENCE)
+    assert steps_of(tracing, tracing.only("far")) == [
+        ("inner", 1, False, None),
+        ("sleep", 1, False, None),
+    ]
+
+
 # -- workflows ---------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ It imports nothing else of ours but the errors. This file imports nothing of our
 - `verbs`: what can be done with an orchestrator, said at the methods that do it.
 - `processes`, `loop`: processes and forks; a thread that waits for descriptors, times.
 - `interrupts`: signals on the main thread that wait for the end of a step.
-- `people`: who asks: a caller whose name was proved; when two names are one person's.
+- `people`, `place`: who asks, when two names are one person's; in which step one is.
 - `read_only`: mappings that nobody changes.
 - `staged`, `temporary`: files that are whole or not there; folders of one process.
 - `backoff`: pauses between tries, each longer than the one before.

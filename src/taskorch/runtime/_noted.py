@@ -23,6 +23,7 @@ from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL
 from taskorch.model.ids import earlier_ids
 from taskorch.runtime._asyncio import resolve_on
+from taskorch.runtime._context import current_or_none
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._loops import Latch
 from taskorch.runtime._stale import dependents
@@ -236,6 +237,15 @@ class Inside:
 
         rt.step(change)
         return 0 if committer is None else committer.last
+
+    def span(self, name: str, number: int, *, is_kept: bool) -> Any:
+        """Begin the span of a step, a `StepSpan`; None: nothing is traced."""
+        spans = self._rt.spans
+        if spans is None:
+            return None
+        attempt, here = (self.task_id, self.attempt), current_or_none()
+        is_here = here is not None and (here.task_id, here.attempt) == attempt
+        return spans.step(attempt, name, number, is_kept=is_kept, is_here=is_here)
 
     def wait(self, seq: int) -> None:
         """Wait until what has the number *seq* is kept."""

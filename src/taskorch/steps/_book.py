@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
@@ -15,7 +15,16 @@ from taskorch.events import TaskNoted
 from taskorch.model import TERMINAL
 from taskorch.model.ids import has_number, number_of
 from taskorch.runtime import Inside
-from taskorch.steps._step import Asked, KeptStep, Ran, Step, kept_of, moment_of, note_of
+from taskorch.steps._step import (
+    SLEEP,
+    Asked,
+    KeptStep,
+    Ran,
+    Step,
+    kept_of,
+    moment_of,
+    note_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,6 +76,18 @@ class StepWait(Protocol):
 
     def leave(self) -> None:
         """Cancel that, if it has not ended: nobody waits for it any more."""
+        ...
+
+
+class OpenSpan(Protocol):
+    """The span of a step: see `taskorch.telemetry`."""
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Make it the current span within the block."""
+        ...
+
+    def end(self, error: str = "", message: str = "") -> None:
+        """End it now; what it raised is of the class *error*."""
         ...
 
 
@@ -234,6 +255,8 @@ class Book:
         self._numbers: Counter[str] = Counter()
         self._total = 0
         self._running: dict[str, Step] = {}
+        #: By the keys of steps under way, where they are traced.
+        self._spans: dict[str, OpenSpan] = {}
         #: What raised and may be handled: kept once its strand asks for a step.
         self._raised: dict[Strand, tuple[Asked, int, Ran, dict[str, Any]]] = {}
 
@@ -263,7 +286,9 @@ class Book:
             if kept is not None:
                 self._refuse_difference(asked, kept)
                 if kept.is_over:
+                    self._begin_span(asked, number, is_kept=True)
                     return number, self._with_value(key, kept), seq
+            self._begin_span(asked, number, is_kept=False)
             self._running[asked.name] = Step(
                 asked.name,
                 number,
@@ -325,7 +350,7 @@ class Book:
         """
         key = f"{asked.name}#{number}"
         with self._shelf.lock:
-            self._running.pop(asked.name, None)
+            self._end(asked)
             first = self._newest.get(key)
             if first is not None and first.is_over:
                 return self._with_value(key, first), 0
@@ -349,12 +374,39 @@ class Book:
     ) -> None:
         """Note that a step raised: it is kept if the function goes on after it."""
         with self._shelf.lock:
-            self._running.pop(asked.name, None)
+            error = said_of["type"].rpartition(".")[2]
+            self._end(asked, error, said_of["message"])
             self._raised[strand] = asked, number, ran, said_of
 
     def left(self, asked: Asked) -> None:
         """Note that the call of a step was cut off."""
-        self._running.pop(asked.name, None)
+        self._end(asked)
+
+    def current(self, key: str) -> AbstractContextManager[Any]:
+        """Make the span of the step of *key*, if it has one, the current one."""
+        span = self._spans.get(key)
+        return nullcontext() if span is None else span.current()
+
+    def end_span(self, key: str, error: str = "", message: str = "") -> None:
+        """End the span of the step of *key*, if it has one; what it raised, if that."""
+        span = self._spans.pop(key, None)
+        if span is not None:
+            span.end(error, message)
+
+    def _begin_span(self, asked: Asked, number: int, *, is_kept: bool) -> None:
+        span = self.inside.span(asked.name, number, is_kept=is_kept)
+        if span is None:
+            return
+        key = f"{asked.name}#{number}"
+        self._spans[key] = span
+        if is_kept and asked.function != SLEEP:
+            self.end_span(key)
+
+    def _end(self, asked: Asked, error: str = "", message: str = "") -> None:
+        """Note that a step is not called any more; a sleep has but begun."""
+        step = self._running.pop(asked.name, None)
+        if step is not None and asked.function != SLEEP:
+            self.end_span(step.key, error, message)
 
     def under_way(self) -> list[Step]:
         """The steps that are being called; of a wait, it is kept that it has begun."""

@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
 from random import Random
@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar, cast, overload
 from taskorch.errors import StepError, TaskTimeoutError, UnwantedResultError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.clock import wall
+from taskorch.kit.place import PLACE
 from taskorch.kit.visible import show
 from taskorch.model import RetryPolicy, Task
 from taskorch.policies import BackoffRetryHandler
@@ -34,8 +35,6 @@ from taskorch.steps._step import (
 
 T = TypeVar("T")
 
-#: The name of the step that the caller is in.
-INSIDE: Final[ContextVar[str]] = ContextVar("taskorch_step", default="")
 #: Where a marked function has what it is, and the options of its steps.
 OPTIONS: Final = "step_options"
 #: Seconds between two looks whether an attempt is to stop that waits to try again.
@@ -137,16 +136,16 @@ def is_coroutine(function: Any) -> bool:
 
 @contextmanager
 def _within(name: str) -> Iterator[None]:
-    token = INSIDE.set(name)
+    token = PLACE.set(name)
     try:
         yield
     finally:
-        INSIDE.reset(token)
+        PLACE.reset(token)
 
 
 def refuse_inside(name: Any) -> None:
     """Refuse the step *name* if the caller is in a step."""
-    outer = INSIDE.get()
+    outer = PLACE.get()
     if outer:
         msg = f"step {name!r} is asked for inside step {outer!r}"
         hint = "call its function there, which is then a part of that step; or ask for "
@@ -214,7 +213,8 @@ class StepCaller:
             return cast("T", kept[0]) if not kept[1] else _raise(kept[1])
         tries = _Tries(asked, policy)
         try:
-            value = self._try(asked, tries, call, limit)
+            with book.current(f"{name}#{number}"):
+                value = self._try(asked, tries, call, limit)
         except Exception as error:
             book.raised(asked, number, tries.ran, document_of_error(error), strand)
             raise
@@ -295,6 +295,9 @@ class _BookHere:
         self._book.inside.wait(seq)
         return value if first is None else first.value
 
+    def current(self, key: str) -> AbstractContextManager[Any]:
+        return self._book.current(key)
+
     def raised(self, *told: Any) -> None:
         self._book.raised(*told)
 
@@ -307,6 +310,10 @@ class _BookElsewhere:
 
     def __init__(self, context: Any) -> None:
         self._task = context.task_id, context.attempt
+
+    def current(self, _: str) -> AbstractContextManager[Any]:
+        # Its span is beside the orchestrator.
+        return nullcontext()
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def ask(*told: Any) -> Any:
@@ -396,7 +403,8 @@ class AsyncStepCaller:
             return _raise(error_of(kept)) if kept.step.error else kept.value
         tries = _Tries(asked, policy)
         try:
-            value = await self._try(asked, tries, call, limit)
+            with book.current(f"{name}#{number}"):
+                value = await self._try(asked, tries, call, limit)
         except Exception as error:
             book.raised(asked, number, tries.ran, document_of_error(error), strand)
             raise

@@ -8,10 +8,11 @@ from functools import wraps
 from typing import Any, TypeVar, cast, overload
 
 from taskorch.errors import StepError
+from taskorch.kit.place import PLACE
 from taskorch.kit.visible import show
 from taskorch.model import RetryPolicy
 from taskorch.runtime import current_or_none
-from taskorch.steps._calls import INSIDE, OPTIONS, is_coroutine
+from taskorch.steps._calls import OPTIONS, is_coroutine
 from taskorch.steps._step import name_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -72,7 +73,7 @@ def _marked(function: Any, name: str | None, retry: Any, timeout: Any) -> Any:
         @wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             context = current_or_none()
-            if context is None or INSIDE.get():
+            if context is None or PLACE.get():
                 return await awaited(*args, **kwargs)
             step_in = cast("Any", context).aio.step
             return await step_in(called, function, *args, **options, **kwargs)
@@ -83,7 +84,7 @@ def _marked(function: Any, name: str | None, retry: Any, timeout: Any) -> Any:
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         context = current_or_none()
-        if context is None or INSIDE.get():
+        if context is None or PLACE.get():
             return function(*args, **kwargs)
         step_in = cast("Any", context).step
         return step_in(called, function, *args, **options, **kwargs)

@@ -65,9 +65,12 @@ class Sleeper:
 
     def _sleep(self, length: SleepLength, name: str) -> None:
         book = book_of(self._context)
-        until_ns, seq = _begin(book, (threading.get_ident(), 0), length, name)
-        book.inside.wait(seq)
-        book.inside.pause(until_ns)
+        until_ns, seq, key = _begin(book, (threading.get_ident(), 0), length, name)
+        try:
+            book.inside.wait(seq)
+            book.inside.pause(until_ns)
+        finally:
+            book.end_span(key)
 
 
 class AsyncSleeper:
@@ -93,9 +96,12 @@ class AsyncSleeper:
             await asyncio.to_thread(book_of, self._context)
         book = book_of(self._context)
         strand = threading.get_ident(), id(asyncio.current_task())
-        until_ns, seq = _begin(book, strand, length, name)
-        await book.inside.wait_async(seq)
-        await book.inside.pause_async(until_ns)
+        until_ns, seq, key = _begin(book, strand, length, name)
+        try:
+            await book.inside.wait_async(seq)
+            await book.inside.pause_async(until_ns)
+        finally:
+            book.end_span(key)
 
 
 class SleepLength(NamedTuple):
@@ -143,20 +149,21 @@ def _length_of(
 
 def _begin(
     book: Book, strand: Strand, length: SleepLength, name: str
-) -> tuple[int, int]:
-    """Until when to wait, in ns; and the number of what is kept before, for `wait`."""
+) -> tuple[int, int, str]:
+    """Until when to wait, in ns; the number of what is kept before; and the key."""
     check_name(name)
     exact = f"{length.length_ns} {length.until_ns}".encode()
     asked = Asked(name, SLEEP, length.words, blake2b(exact, digest_size=16).hexdigest())
     number, kept, seq = book.ask(asked, strand)
+    key = f"{name}#{number}"
     if kept is None:
         now = book.inside.now()
         until = now + length.length_ns if length.until_ns is None else length.until_ns
         ran = Ran(max(0, until - now) / NS, 1)
         kept, seq = book.returned(asked, number, ran, until)
         if kept is None:
-            return until, seq
-    return int(kept.value), seq
+            return until, seq, key
+    return int(kept.value), seq, key
 
 
 # -- in worker processes ---------------------------------------------------------------
@@ -168,10 +175,10 @@ class _RemoteSleeper(Sleeper):
     def _sleep(self, length: SleepLength, name: str) -> None:
         task = self._context.task_id, self._context.attempt
         asked = tuple(length), name, threading.get_ident()
-        until_ns = ask_at_home(task, "taskorch.steps._sleep:begin_at_home", asked)
+        until_ns, key = ask_at_home(task, "taskorch.steps._sleep:begin_at_home", asked)
         while not self._context.cancelled and (rest := until_ns / NS - wall()) > 0:
             sleep(min(rest, _LOOK))
-        ask_at_home(task, "taskorch.steps._sleep:stop_at_home", None)
+        ask_at_home(task, "taskorch.steps._sleep:stop_at_home", key)
 
 
 def sleep_elsewhere(context: Any) -> Sleeper:
@@ -179,15 +186,17 @@ def sleep_elsewhere(context: Any) -> Sleeper:
     return _RemoteSleeper(context)
 
 
-def begin_at_home(context: Any, asked: tuple[Any, str, int]) -> int:
-    """Beside the orchestrator: until when a worker process is to wait."""
+def begin_at_home(context: Any, asked: tuple[Any, str, int]) -> tuple[int, str]:
+    """Beside the orchestrator: until when a worker process is to wait; the key."""
     length, name, thread = asked
     book = book_of(context)
-    until_ns, seq = _begin(book, (thread, 0), SleepLength(*length), name)
+    until_ns, seq, key = _begin(book, (thread, 0), SleepLength(*length), name)
     book.inside.wait(seq)
-    return until_ns
+    return until_ns, key
 
 
-def stop_at_home(context: Any, _: None) -> None:
-    """Beside the orchestrator: stop a worker process if its attempt is to stop."""
-    book_of(context).inside.stop_if_asked()
+def stop_at_home(context: Any, key: str) -> None:
+    """Beside the orchestrator: end a sleep, or stop if its attempt is to stop."""
+    book = book_of(context)
+    book.end_span(key)
+    book.inside.stop_if_asked()

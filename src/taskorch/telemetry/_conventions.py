@@ -32,6 +32,10 @@ ERROR_TYPE: Final = "error.type"
 #: The id of the task, and the number of the attempt.
 TASK_ID: Final = "taskorch.task.id"
 ATTEMPT: Final = "taskorch.attempt"
+#: Of a step: its name and number, and whether it was kept, and nothing was called.
+STEP: Final = "taskorch.step.name"
+STEP_NUMBER: Final = "taskorch.step.number"
+STEP_KEPT: Final = "taskorch.step.kept"
 #: Why something was decided; the kind of failure; seconds before the next attempt.
 REASON: Final = "taskorch.reason"
 CAUSE: Final = "taskorch.cause"

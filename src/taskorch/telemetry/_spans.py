@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, ContextVar, copy_context
 from functools import lru_cache
 from itertools import islice
@@ -271,6 +271,26 @@ class _Attempt(NonRecordingSpan):
         return f"<span of attempt {self.number} of {self.task_id}>"
 
 
+@attrs.frozen(eq=False)
+class StepSpan:
+    """The span of a step of an attempt, which ends when that says so."""
+
+    span: Span
+    now: Callable[[], int]
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Make it the current span within the block."""
+        quiet = {"record_exception": False, "set_status_on_exception": False}
+        return trace.use_span(self.span, **quiet)
+
+    def end(self, error: str = "", message: str = "") -> None:
+        """End it now; what it raised is of the class *error*."""
+        if error:
+            self.span.set_attribute(names.ERROR_TYPE, error)
+            self.span.set_status(Status(StatusCode.ERROR, message))
+        self.span.end(self.now())
+
+
 #: A context in which no span is current.
 _NOTHING: Final = context.Context()
 #: The submission that a context was captured for.
@@ -420,6 +440,34 @@ class Spans:
     ) -> Mapping[str, str]:
         """What hands the context of an attempt down to its program."""
         return environment_of(self._attempt(task_id, attempt, origin, began))
+
+    def step(
+        self,
+        attempt: tuple[str, int],
+        name: str,
+        number: int,
+        *,
+        is_kept: bool,
+        is_here: bool,
+    ) -> StepSpan:
+        """
+        Begin the span of a step: below the current span, if the caller *is here*.
+
+        Else it is below that of the *attempt*, which is in another process.
+        """
+        above = None
+        if not is_here:
+            with self._lock:
+                begun = self._open.get(attempt[0], {}).get(attempt[1])
+            above = _NOTHING if begun is None else begun.within
+        attributes = {
+            names.STEP: name,
+            names.STEP_NUMBER: number,
+            names.STEP_KEPT: is_kept,
+        }
+        kind, now = SpanKind.INTERNAL, self._now()
+        span = start(self._tracer, name, above, kind, attributes, (), now)
+        return StepSpan(span, self._now)
 
     def _attempt(
         self, task_id: str, number: int, origin: Origin, began: int
