@@ -350,7 +350,7 @@ class TaskOrchestrator:
         once=True,
     )
     governance: Part[ConstitutionalRuntime] = Part(
-        "taskorch.runtime._governor:constitution_of",
+        "taskorch.governance._governor:constitution_of",
         "What judges by policies.\n\n"
         "Raises:\n    InvalidTaskError: There are no policies: give `governance=`.",
         room="taskorch.governance._audit:Audits",
@@ -433,9 +433,10 @@ class TaskOrchestrator:
         #: Held by who makes a part that joins others: see `_once`.
         self._making = threading.RLock()
         if said.governance is not None:
-            from taskorch.runtime._governor import govern  # noqa: PLC0415 - few have it
+            from taskorch.governance._governor import govern  # noqa: PLC0415 - few have it
 
             govern(self._rt, self, said.governance)
+            self._teller()
         self._rt.attempts.programs.enforce = said.enforce
         self._lifecycle = Lifecycle(self._rt)
         self._rt.signals.begins = partial(_follow, self._rt)

@@ -36,7 +36,7 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "command_line": ("cli", "__main__.py"),
     "drivers": ("_drivers.py",),
     "fleet": ("fleet/_spawned.py", "fleet/_failing.py", "fleet/_line_program.py"),
-    "governance": ("governance", "runtime/_governor.py"),
+    "governance": ("governance",),
     "hosts": ("executors/_hosts", "executors/_engines.py"),
     "jobs": ("frontends/jobs",),
     "joblib": ("frontends/joblib.py",),

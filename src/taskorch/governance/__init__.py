@@ -1,8 +1,8 @@
 """
 Policies as data: what may be submitted, started and asked for, and why not.
 
-They are values and documents, and know no orchestrator: its runtime has them asked, by
-`runtime/_governor`. The seven policies of `taskorch.policies` choose among what may be
+They are values and documents, and know no orchestrator; `_governor` alone has them
+asked by one. The seven policies of `taskorch.policies` choose among what may be
 done; these say what may not. From the bottom up:
 
 - `_operators`: the operators, and the values at dotted paths, as closures.
@@ -17,8 +17,9 @@ done; these say what may not. From the bottom up:
 - `_audit`: what policies say of the past: audits, and replays of a journal.
 - `_receipts`: what is handed to others as proof, and what signs it.
 - `_runtime`: the constitutional runtime, which puts these together.
+- `_governor`: has them asked by an orchestrator: see `taskorch.runtime._governs`.
 
-Decisions: 0223, 0224, 0225, 0226, 0250.
+Decisions: 0223, 0224, 0225, 0226, 0250, 0288.
 """
 
 from taskorch.governance._audit import (

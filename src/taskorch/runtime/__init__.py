@@ -19,7 +19,7 @@ bottom up:
 - `_context`, `_timer`, `_publisher`: what attempts are given, what is due, who listens.
 - `_noted`: what extensions keep with a task, and what they are given inside it.
 - `_projections`: who follows facts, the past and then what comes, without a gap.
-- `_governor`: where policies as data are asked.
+- `_governs`: what policies as data are asked.
 - `_notices`, `_waiting`: what went wrong where nobody is told; who waits for what.
 - `_committer`, `_attempts`: facts that are kept; attempts under way.
 - `_identity`, `_directory`, `_stale`: what a task is, what an id means, what is old.

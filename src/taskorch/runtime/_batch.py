@@ -59,7 +59,7 @@ from taskorch.runtime._translation import (
 from taskorch.runtime._work import NO_KWARGS, Work, capture, note_cache
 
 if TYPE_CHECKING:
-    from taskorch.runtime._governor import PolicyGovernor
+    from taskorch.runtime._governs import Governs
     from taskorch.runtime._runtime import TaskEngine
 
 __all__ = ("Batch", "Entry", "Preparation")
@@ -358,7 +358,7 @@ class Preparation:
             works.append(work)
             buckets.append(bucket)
 
-    def _judged(self, batch: Batch, task: Any, governor: PolicyGovernor) -> Any:
+    def _judged(self, batch: Batch, task: Any, governor: Governs) -> Any:
         """
         Return *task*, which may be anything, as policies change it.
 

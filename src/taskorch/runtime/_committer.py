@@ -79,6 +79,7 @@ from taskorch.runtime._work import NEVER, Emitted, MakesSteps, Work, extra_of, t
 
 if TYPE_CHECKING:
     from taskorch.kernel import AttemptOutcome
+    from taskorch.runtime._governs import Governs
     from taskorch.runtime._notices import Notices
     from taskorch.runtime._work import Weights
 
@@ -360,18 +361,6 @@ class SaysQuiet(Protocol):
         ...
 
 
-class Judges(Protocol):
-    """What has policies as data judge."""
-
-    def progressed(self, work: Work, attempt: int, value: Any) -> None:
-        """Judge the progress of an attempt."""
-        ...
-
-    def save_history(self, state: dict[str, Any]) -> None:
-        """Under the lock: put what history rules keep into *state*, a snapshot."""
-        ...
-
-
 class MeasuresCommits(Protocol):
     """What measures, if there is an SDK for it."""
 
@@ -395,7 +384,7 @@ class Keeps(MakesSteps, Protocol):
     weights: Weights
 
     @property
-    def governor(self) -> Judges | None:
+    def governor(self) -> Governs | None:
         """The policies as data, if there are some."""
         ...
 

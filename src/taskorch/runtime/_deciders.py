@@ -297,7 +297,7 @@ _RULED: Final = Ruling()
 
 
 class JudgesStarts(Protocol):
-    """Protocol: has starts judged; see `PolicyGovernor`."""
+    """Protocol: has starts judged; see `taskorch.runtime._governs`."""
 
     def is_asked(self, moment: str, name: str) -> bool:
         """Whether a policy judges tasks of a type then."""

@@ -55,6 +55,7 @@ from taskorch.runtime._work import (
 if TYPE_CHECKING:
     from taskorch.journal import MemoryJournal
     from taskorch.kernel import TaskRow
+    from taskorch.runtime._governs import Governs
     from taskorch.runtime._timer import TimerThread
     from taskorch.signals import Signals
 
@@ -191,15 +192,6 @@ class Told(Protocol):
         ...
 
 
-class HearsFacts(Protocol):
-    """What hears of facts: the policies as data."""
-
-    @property
-    def wants(self) -> frozenset[type[Event]]:
-        """The events that it must hear of."""
-        ...
-
-
 class Noticed(MakesSteps, Protocol):
     """
     What those who tell of troubles, and of facts, ask of the runtime.
@@ -220,7 +212,7 @@ class Noticed(MakesSteps, Protocol):
     _changing: threading.Lock
 
     @property
-    def governor(self) -> HearsFacts | None:
+    def governor(self) -> Governs | None:
         """The policies as data, if there are some."""
         ...
 

@@ -96,7 +96,7 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
-    from taskorch.runtime._governor import PolicyGovernor
+    from taskorch.runtime._governs import Governs
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
     from taskorch.runtime._pruning import Pruner
@@ -132,7 +132,7 @@ class TaskEngine:
     #: Keeps everything; None: nothing outlives the process.
     committer: Committer | None
     #: Has what comes in and starts judged, if there are policies as data.
-    governor: PolicyGovernor | None
+    governor: Governs | None
     #: All executors, by name.
     executors: Mapping[str, AttemptExecutor[Any]]
     #: Whether what had failed in earlier lives runs again when it is submitted again.
@@ -492,7 +492,7 @@ class Runtime(TaskEngine):
         #: both have that which is first in here.
         self.first_made: dict[str, Any] = {}
         #: Has what comes in and starts judged, if there are policies as data.
-        self.governor: PolicyGovernor | None = None
+        self.governor: Governs | None = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.
         self.glue: tuple[str, ...] = ()
         #: Agents that do what no other can: see `AgentStats.stands_by`.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from taskorch.kit.interrupts import begin_thread, defers_interrupts, join
 from taskorch.kit.limits import NS
 from taskorch.runtime._work import NEVER, MakesSteps, load_failures
+
+if TYPE_CHECKING:
+    from taskorch.runtime._governs import Governs
 
 #: The longest wait of a lock, some three weeks, is more than this.
 _LONGEST: Final = 100_000.0
@@ -33,19 +36,6 @@ class _Repeated:
             self.call()
         finally:
             self.is_under_way = False
-
-
-class Looks(Protocol):
-    """What looks again at a time of its own: the policies as data."""
-
-    @property
-    def due_ns(self) -> int:
-        """When to look again."""
-        ...
-
-    def look_if_due(self, now: int) -> None:
-        """Under the lock: look, if it is time to."""
-        ...
 
 
 class TriesMore(Protocol):
@@ -81,7 +71,7 @@ class Timed(MakesSteps, Protocol):
     monitor_interval: float
 
     @property
-    def governor(self) -> Looks | None:
+    def governor(self) -> Governs | None:
         """The policies as data, if there are some."""
         ...
 
@@ -225,7 +215,7 @@ class TimerThread:
                 due = rt.kernel.next_due()
                 until = NEVER if due is None else due
                 until = min(until, self._next_report, rt.room.due, notices, now + pulse)
-                until = min(until, NEVER if held is None else held.due_ns)
+                until = min(until, (0 if held is None else held.due_ns) or NEVER)
                 if self._repeated:
                     until = min(until, self._repeat(now))
                 if watch is not None:

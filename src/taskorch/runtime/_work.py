@@ -619,6 +619,11 @@ def detach_control(work: Work, attempt: int) -> None:
         control.detach()
 
 
+def row_of(work: Work) -> TaskRow:
+    """The row of *work*, which has one: also of one that the kernel has let go."""
+    return work._row
+
+
 def task_of(row: TaskRow, left: Work | None = None) -> Task:
     """The task of *row* as the user's policies see it: with its id."""
     # Of one that has left memory, the row does not lead there.

@@ -29,6 +29,8 @@ from taskorch.events import (
     TaskRejected,
     TaskSubmitted,
 )
+from taskorch.governance._policies import Operation, Verdict, Violation
+from taskorch.governance._runtime import ConstitutionalRuntime
 from taskorch.kernel import Ruling, TaskRow, rules_ask
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
@@ -37,15 +39,9 @@ from taskorch.kit.visible import visible
 from taskorch.kit.words import some
 from taskorch.model import TERMINAL, Task, TaskState, call_type
 from taskorch.runtime._context import current_budget
-from taskorch.runtime._work import NEVER, Work, question_in, task_of
+from taskorch.runtime._work import Work, question_in, row_of, task_of
 
 if TYPE_CHECKING:
-    from taskorch.governance import (
-        ConstitutionalRuntime,
-        Operation,
-        Verdict,
-        Violation,
-    )
     from taskorch.governance._history import Memory
     from taskorch.protocols import DurableJournal
     from taskorch.runtime._runtime import Runtime
@@ -98,7 +94,7 @@ class Accepted(Protocol):
 
 class PolicyGovernor:
     """
-    Has the policies of one orchestrator asked; a part of its runtime.
+    Has the policies of one orchestrator asked: see `taskorch.runtime._governs`.
 
     Args:
         rt: The runtime.
@@ -151,8 +147,6 @@ class PolicyGovernor:
     # -- who asks ----------------------------------------------------------------------
 
     def _operation(self, task: Task, **fields: Any) -> Operation:
-        from taskorch.governance import Operation  # noqa: PLC0415 - loaded by its user
-
         return Operation.of_task(task, **fields)
 
     def _operation_of(
@@ -265,7 +259,7 @@ class PolicyGovernor:
             if verdict is None or not entry.is_new:
                 continue
             work = entry.work
-            task_id = work._row.id
+            task_id = row_of(work).id
             self._rt.kernel.note(
                 PolicyViolated, now, task_id, *_told(verdict), cargo=work
             )
@@ -346,10 +340,9 @@ class PolicyGovernor:
         self._heard = 0
 
     def _of_cargo(self, _: Any, work: Work | None) -> Operation | None:
-        row = None if work is None else work._row
-        if row is None:  # pragma: no cover - each of these events comes with its work
+        if work is None:  # pragma: no cover - each of these events comes with its work
             return None
-        return self._operation_of(row, work)
+        return self._operation_of(row_of(work), work)
 
     def recall(self, last: int) -> None:
         """Under the lock: take in what the journal has, up to the event *last*."""
@@ -444,8 +437,8 @@ class PolicyGovernor:
 
     @property
     def due_ns(self) -> int:
-        """When to look at what is on hold, in ns."""
-        return self._due_ns or NEVER
+        """See `Governs`."""
+        return self._due_ns
 
     def look_if_due(self, now: int) -> None:
         """Under the lock: look at what is on hold, if it is time."""
@@ -568,7 +561,7 @@ class PolicyGovernor:
 
     def progressed(self, work: Work, attempt: int, value: Any) -> None:
         """Judge the progress of an attempt: what is denied is cancelled."""
-        row = work._row
+        row = row_of(work)
         if not self.is_asked("progress", row.bucket.spec.type):
             return
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -594,18 +587,18 @@ class PolicyGovernor:
 
     def result_error(self, work: Work, attempt: int, value: Any) -> Exception | None:
         """Why an attempt that returned *value* fails all the same, if it does."""
-        if not self.is_asked("result", work._row.bucket.spec.type):
+        if not self.is_asked("result", row_of(work).bucket.spec.type):
             return None
         verdict = self._judge(work, moment="result", attempt=attempt, result=value)
         if verdict is None or verdict.decision == "allow":
             return None
-        task_id = work._row.id
+        task_id = row_of(work).id
         msg = f"policies deny the result of task {task_id}: {verdict.reason}"
         return _denied(verdict, msg, task_id)
 
     def _judge(self, work: Work, **fields: Any) -> Verdict | None:
         """What policies say of a task that runs; None: nothing is violated."""
-        row = work._row
+        row = row_of(work)
         worker = "" if row.agent is None else row.agent.name
         operation = self._operation_of(row, work, worker=worker, **fields)
         verdict = self.constitution.judge(operation, self._rt.now())
@@ -631,8 +624,6 @@ class PolicyGovernor:
         # Or policies that nobody keeps to could never be waived.
         if verb == _UNJUDGED or not self.constitution.is_asked("verb", verb):
             return
-        from taskorch.governance import Operation  # noqa: PLC0415 - loaded by its user
-
         task_id = str(arguments.get("task_id") or "")
         fields: dict[str, Any] = {"id": task_id}
         row = self._rt.kernel.tasks.get(self._rt.directory.reruns.latest(task_id))
@@ -812,7 +803,7 @@ def _refused(verdict: Verdict) -> PolicyDeniedError:
 
 def _type_of(_: Any, work: Work | None) -> str:
     """The type of the task of *work*; "": nobody knows."""
-    return "" if work is None else work._row.bucket.spec.type
+    return "" if work is None else row_of(work).bucket.spec.type
 
 
 def _first_after(journal: DurableJournal, last: int, at_ns: int) -> int:
@@ -830,13 +821,10 @@ def _first_after(journal: DurableJournal, last: int, at_ns: int) -> int:
 
 def govern(rt: Runtime, orch: Any, governance: Any) -> None:
     """Have the policies *governance*, or those of the file of that path, asked."""
-    from taskorch.governance import ConstitutionalRuntime  # noqa: PLC0415 - by its user
-
     if isinstance(governance, str | os.PathLike):
         governance = ConstitutionalRuntime.from_yaml(governance)
     PolicyGovernor(rt, governance).begin()
     governance.serve(orch)
-    orch._teller()
 
 
 def constitution_of(rt: Runtime) -> ConstitutionalRuntime:
@@ -849,4 +837,5 @@ def constitution_of(rt: Runtime) -> ConstitutionalRuntime:
     if rt.governor is None:
         msg = "this orchestrator has no policies"
         raise InvalidTaskError(msg, hint="TaskOrchestrator(governance=…)")
-    return rt.governor.constitution
+    constitution: ConstitutionalRuntime = rt.governor.constitution
+    return constitution
