@@ -300,7 +300,9 @@ def task(
     workflows take its options; what is said there comes before them. A bound method of
     it, a `functools.partial`, and an object whose `__call__` it is, have them too. Of
     two decorations, the outer one comes before the inner. An agent's handler has none,
-    since its tasks have their own.
+    since its tasks have their own. Of a function that was defined without it, as in
+    `check = task(double)`, a `@workflow` makes the call at once, as of any function:
+    there, put `@task` above the definition.
 
         @taskorch.task(retries=2, timeout=60)
         def fetch(url): ...
