@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import shutil
@@ -49,8 +48,6 @@ from taskorch.proofs._notes import (
     public_key_of,
     read_private_key,
 )
-
-OLD = Path(__file__).parent / "data" / "journal-with-cut-facts.db.gz"
 
 
 @pytest.fixture(params=[InAFile, OnAServer], ids=lambda kind: kind.__name__)
@@ -586,71 +583,6 @@ def test_a_copy_is_proved_by_the_checkpoints_of_the_first(
     later = make_checkpoint(new.place, key, to=[place])
     assert later.size > made.size
     assert verify(new.place, [place], trust=[f"{key}.pub"]).compared == 2
-
-
-def test_a_journal_of_an_earlier_version_begins_its_chain_when_it_is_opened(
-    tmp_path, key, place
-):
-    file = InAFile(tmp_path, None)
-    Path(file.place).write_bytes(gzip.decompress(OLD.read_bytes()))
-    before = verify(file.place)
-    assert before.ok
-    assert "It has no chain yet" in str(before)
-    with pytest.raises(JournalError, match="has no chain yet"):
-        make_checkpoint(file.place, key, to=[place])
-    last = open_journal(file.place).last
-    with TaskOrchestrator(journal=file.place) as orch:
-        orch.submit(abs, -1).result(60)
-    result = verify(file.place)
-    assert result.ok
-    assert result.unchained == last
-    assert f"Events up to {last} are older than its chain" in str(result)
-    make_checkpoint(file.place, key, to=[place])
-    # Of what is older, something may go, and it stays out of the chain.
-    assert forget(file.place, "plain", "fails")
-    assert verify(file.place, [place], trust=[f"{key}.pub"]).ok
-    for statement in (
-        f"UPDATE facts SET at_ns = at_ns + 1 WHERE seq <= {last} AND seq > 3",
-        f"UPDATE meta SET chain = replace(chain, ' {last}', ' {last + 4}')",
-        "UPDATE groups SET size = NULL, hash = NULL",
-    ):
-        whole = Path(file.place).read_bytes()
-        file.run(statement)
-        assert not verify(file.place).ok, statement
-        Path(file.place).write_bytes(whole)
-
-
-#: What makes of the present tables those of layout 2.
-DOWN = """
-    ALTER TABLE taskorch.groups DROP COLUMN size, DROP COLUMN hash, DROP COLUMN gone;
-    ALTER TABLE taskorch.partitions DROP COLUMN chain;
-    UPDATE taskorch.layout SET version = 2;
-    UPDATE taskorch.groups SET form = 3;
-"""
-
-
-def test_tables_of_layout_2_are_read_and_migrated(postgres, key, place):
-    postgres.run("CREATE DATABASE layout_2")
-    address = postgres.address("p", "layout_2")
-    live(address)
-    last = open_journal(address).last
-    postgres.run(DOWN, database="layout_2")
-    assert "It has no chain yet" in str(verify(address))
-    assert open_journal(address).migrate() == 3
-    result = verify(address)
-    assert (result.ok, result.unchained, result.size) == (True, last, 0)
-    # What an owner of an earlier version says keeps nothing any more.
-    import psycopg
-
-    with pytest.raises(psycopg.errors.CheckViolation):
-        postgres.run(
-            "INSERT INTO taskorch.groups (partition, last, first, epoch, crc, form)"
-            " VALUES (1, 999, 999, 1, 1, 3)",
-            database="layout_2",
-        )
-    live(address, 1)
-    make_checkpoint(address, key, to=[place])
-    assert verify(address, [place], trust=[f"{key}.pub"]).compared == 1
 
 
 # -- proofs ----------------------------------------------------------------------------

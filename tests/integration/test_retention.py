@@ -120,11 +120,11 @@ def test_groups_of_one_become_few(tmp_path, monkeypatch):
     monkeypatch.setattr(_forgetting, "_MANY", 20)
     assert pruned(path, Retention(most=30)) == 30
     db = sqlite3.connect(path)
-    ((before,),) = db.execute("SELECT count(*) FROM groups WHERE form = 4")
+    ((before,),) = db.execute("SELECT count(*) FROM groups WHERE form = 2")
     assert before == 1
     # Whatever is left out later is put to it.
     assert pruned(path, Retention(most=29)) == 1
-    ((after,),) = db.execute("SELECT count(*) FROM groups WHERE form = 4")
+    ((after,),) = db.execute("SELECT count(*) FROM groups WHERE form = 2")
     ((version,),) = db.execute("PRAGMA user_version")
     assert (after, version) == (1, _layout.LAYOUT)
     db.close()
@@ -179,7 +179,7 @@ def test_what_is_left_of_many_groups_is_put_together_by_so_many_facts(
     db = sqlite3.connect(path)
     rests = db.execute("SELECT first, last, form FROM groups ORDER BY last").fetchall()
     db.close()
-    assert rests == [(1, 4, 4), (5, 8, 4), (9, 12, 4), (13, 14, 4)]
+    assert rests == [(1, 4, 2), (5, 8, 2), (9, 12, 2), (13, 14, 2)]
     assert SqliteJournal(path).verify() == 7
 
 

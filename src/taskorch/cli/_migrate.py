@@ -1,4 +1,4 @@
-"""`taskorch migrate`: the tables of journals in PostgreSQL are made, or made anew."""
+"""`taskorch migrate`: the tables of journals in PostgreSQL are made."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _run(args: argparse.Namespace) -> int:
 
     if not is_address(args.journal):
         msg = f"{without_password(args.journal)} is no address of a database"
-        hint = "postgresql://host/database; a file is migrated whenever it is opened"
+        hint = "postgresql://host/database; the tables of a file are made with it"
         raise InvalidTaskError(msg, hint=hint)
     if args.print:
         for statement in ("BEGIN", *MAKE, "COMMIT"):

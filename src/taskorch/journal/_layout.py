@@ -1,5 +1,5 @@
 """
-The tables of the journal, and how an older layout of them becomes the present one.
+The tables of the journal in a file.
 
     facts      one row a fact: its number, class, time, task, fields and document; the
                start of an attempt that completes in its group is the last of the fields
@@ -27,7 +27,7 @@ from taskorch.journal._session import IS_RARE, RESTORE
 #: "tsko": in the head of the file, where `file` and SQLite look for it.
 _APPLICATION: Final = 0x74736B6F
 #: The number of the layout that is written.
-LAYOUT: Final = 4
+LAYOUT: Final = 1
 #: SQLite has tables with strict types from here on.
 _STRICT_SINCE: Final = (3, 37)
 _STRICT: Final = " STRICT" if sqlite3.sqlite_version_info >= _STRICT_SINCE else ""
@@ -99,44 +99,8 @@ _TABLES: Final = (
     f"PRAGMA user_version = {LAYOUT}",
 )
 KEY: Final = """json_extract(doc, '$."$Task".idempotency_key')"""
-#: What makes of a layout the next one. A step that was released never changes.
-_STEPS: Final[dict[int, tuple[str, ...]]] = {
-    1: (
-        # The checksums of the groups that are there have the form 1.
-        "ALTER TABLE groups ADD COLUMN form INTEGER NOT NULL DEFAULT 1",
-        "ALTER TABLE meta ADD COLUMN uid TEXT",
-        "UPDATE meta SET uid = lower(hex(randomblob(16)))",
-        _FACTS_BY_KIND,
-        _RARE_FACTS,
-        _KEYS,
-        f"""
-        INSERT OR REPLACE INTO keys SELECT {KEY}, task_id FROM facts
-        WHERE kind = 'TaskSubmitted' AND {KEY} IS NOT NULL ORDER BY seq
-        """,  # noqa: S608 - of our own words
-        _SNAPSHOTS,
-    ),
-    # One of layout 2 from which something was left out has the layout 3: an earlier
-    # taskorch would have taken its groups for damaged.
-    2: (),
-    # What there is stays out of the chain.
-    3: (
-        "ALTER TABLE groups ADD COLUMN size INTEGER",
-        "ALTER TABLE groups ADD COLUMN hash BLOB",
-        "ALTER TABLE groups ADD COLUMN gone TEXT",
-        "ALTER TABLE meta ADD COLUMN chain TEXT",
-        f"""
-        UPDATE meta SET chain =
-        {_ID} || ' ' || coalesce((SELECT max(last) FROM groups), 0)
-        """,  # noqa: S608 - of our own words
-    ),
-}
-#: The tables of each layout that can be read.
-_NAMES: Final = {
-    1: frozenset({"facts", "groups", "meta"}),
-    2: frozenset({"facts", "groups", "meta", "keys", "snapshots"}),
-    3: frozenset({"facts", "groups", "meta", "keys", "snapshots"}),
-    4: frozenset({"facts", "groups", "meta", "keys", "snapshots"}),
-}
+#: The tables without which a journal is damaged.
+_NAMES: Final = frozenset({"facts", "groups", "meta", "keys", "snapshots"})
 
 
 def create_tables(db: sqlite3.Connection) -> None:
@@ -145,9 +109,9 @@ def create_tables(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-def check_layout(db: sqlite3.Connection, path: Path) -> int:
+def check_layout(db: sqlite3.Connection, path: Path) -> None:
     """
-    The layout of the journal.
+    Check that the tables are those of this taskorch.
 
     Raises:
         JournalError: It is none, a newer taskorch wrote it, or tables are missing.
@@ -161,15 +125,6 @@ def check_layout(db: sqlite3.Connection, path: Path) -> int:
         msg = f"{path} has layout {layout}, of a newer taskorch; {LAYOUT} is known"
         raise JournalError(msg, hint="open it with the taskorch that wrote it")
     names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-    if layout not in _NAMES or not names >= _NAMES[layout]:
+    if layout != LAYOUT or not names >= _NAMES:
         msg = f"{path} is damaged: tables are missing"
         raise JournalError(msg, hint=RESTORE)
-    return int(layout)
-
-
-def migrate(db: sqlite3.Connection, layout: int) -> None:
-    """Make of *layout* the present one; within a transaction of the caller's."""
-    for number in range(layout, LAYOUT):
-        for statement in _STEPS[number]:
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {number + 1}")

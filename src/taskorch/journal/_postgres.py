@@ -35,7 +35,6 @@ from taskorch.journal._postgres_session import (
     PostgresSession,
     clock,
     is_refusal,
-    load,
     number,
     parse,
     truth,
@@ -283,17 +282,18 @@ class PostgresJournal(PostgresReading, SqlJournal):
         """See to it that there are tables and the partition."""
         if self._oid is not None:
             return
-        self._bring_up_to_date(db)
+        if self._layout(db) is None:
+            self._make_tables(db)
+        self._check_layout(db)
         oid = self._check_server(db)
         db.execute(sql.NEW_PARTITION, (self.partition,))
         self._oid = oid
 
     def migrate(self) -> int:
         """
-        Make the tables that all journals of the database share, or make them anew.
+        Make the tables that all journals of the database share, if there are none.
 
-        `claim` does that too, if its role may; but while an owner lives, those of an
-        earlier taskorch stay as they are, since it may still write to them.
+        `claim` does that too, if its role may.
 
         Returns:
             The number of their layout.
@@ -303,27 +303,15 @@ class PostgresJournal(PostgresReading, SqlJournal):
             JournalError: They have another layout, or this role may not make any.
         """
         with self._speaking("changed") as db:
-            if self._layout(db) in (None, *sql.EARLIER):
+            if self._layout(db) is None:
                 self._make_tables(db)
-            self._check_layout(db, only_read=False)
+            self._check_layout(db)
         return sql.LAYOUT
 
     def _make_tables(self, db: psycopg.Connection[Any]) -> None:
         with db.transaction():
             for statement in sql.MAKE:
                 db.execute(statement)
-
-    def _bring_up_to_date(self, db: psycopg.Connection[Any]) -> None:
-        """Make the tables, or make them anew, unless somebody is at work with them."""
-        layout = self._layout(db)
-        if layout is None:
-            self._make_tables(db)
-        elif layout in sql.EARLIER:
-            cursor = db.cursor(row_factory=load().rows.dict_row)
-            owners = cursor.execute(sql.OWNERS).fetchall()
-            if all(has_died(owner) for owner in owners):
-                self._make_tables(db)
-        self._check_layout(db, only_read=False)
 
     def _check_server(self, db: psycopg.Connection[Any]) -> int:
         """Check that the server keeps what it is given; the number of the database."""

@@ -14,7 +14,6 @@ from taskorch.journal._postgres_session import (
     PostgresAddress,
     PostgresConnections,
     PostgresSession,
-    UnchainedPostgresSession,
     error_of,
     has_hung_up,
     load,
@@ -59,8 +58,6 @@ class PostgresReading(SqlReading):
         self._connections = PostgresConnections(address, lease)
         #: The number of the partition, once it was seen to be there.
         self._id: int | None = None
-        #: What its tables are, as far as was seen.
-        self._tables: type[PostgresSession] = PostgresSession
         #: The highest life that was seen.
         self._seen = 0
         _OPEN.add(self)
@@ -143,7 +140,7 @@ class PostgresReading(SqlReading):
     def _session(self, db: psycopg.Connection[Any]) -> PostgresSession:
         """The tables over a connection; it has looked for the partition before."""
         assert self._id is not None  # noqa: S101 - see above
-        return self._tables(db, self.name, self._id)
+        return PostgresSession(db, self.name, self._id)
 
     def _answer(self, question: Callable[[Reader], T], otherwise: T) -> T:
         try:
@@ -173,26 +170,18 @@ class PostgresReading(SqlReading):
         row = db.execute(sql.FIND_LAYOUT).fetchone()
         return 0 if row is None else int(row[0])
 
-    def _check_layout(
-        self, db: psycopg.Connection[Any], *, only_read: bool = True
-    ) -> None:
+    def _check_layout(self, db: psycopg.Connection[Any]) -> None:
         """
-        Check that the tables are known; an earlier layout may do for who *only reads*.
+        Check that the tables, if there are any, are those of this taskorch.
 
         Raises:
             JournalError: They are not.
         """
         layout = self._layout(db)
-        if layout is None or layout == sql.LAYOUT:
-            self._tables = PostgresSession
-            return
-        if only_read and layout == sql.UNCHAINED:
-            self._tables = UnchainedPostgresSession
+        if layout in (None, sql.LAYOUT):
             return
         msg = f"{self.name} has layout {layout}, and {sql.LAYOUT} is known here"
         hint = "bring this taskorch up to date: pip install --upgrade taskorch"
-        if layout < sql.LAYOUT:
-            hint = "stop all that use it, then run: taskorch migrate postgresql://…"
         raise JournalError(msg, hint=hint)
 
     def _look(self, db: psycopg.Connection[Any]) -> dict[str, Any]:

@@ -131,7 +131,7 @@ _MISFIT: Final = """
     JOIN {facts} AS fact ON fact.partition = :partition
     AND fact.seq BETWEEN kept.first AND kept.last
     WHERE kept.partition = :partition
-    AND (kept.form = 3 OR kept.gone IS NOT NULL) AND fact.epoch <> kept.epoch
+    AND (kept.form = 1 OR kept.gone IS NOT NULL) AND fact.epoch <> kept.epoch
 """
 
 
@@ -145,8 +145,6 @@ class PostgresSession(Session):
         "mine": "partition = :partition AND ",
         "column": "partition, ",
         "value": ":partition, ",
-        "form": "form",
-        "chained": "size, hash, gone",
         "chain": "(SELECT chain FROM taskorch.partitions WHERE id = :partition)",
         "numbers": "unnest(:numbers::bigint[]) AS listed (value)",
         "names": "unnest(:names::text[]) AS listed (value)",
@@ -224,20 +222,6 @@ class PostgresSession(Session):
 
     def close(self) -> None:
         self.db.close()
-
-
-class UnchainedPostgresSession(PostgresSession):
-    """A connection to those of a layout without a chain."""
-
-    WORDS: ClassVar[Mapping[str, str]] = {
-        **PostgresSession.WORDS,
-        "chained": "NULL, NULL, NULL",
-        "chain": "NULL",
-    }
-
-    def misfit(self) -> int | None:
-        # It is not known of which groups rests were made.
-        return Session.misfit(self)
 
 
 #: What an address may say besides what is the client library's.

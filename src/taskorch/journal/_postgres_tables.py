@@ -23,11 +23,7 @@ from typing import Any, Final
 from taskorch.journal.tables import IS_RARE
 
 #: The number of the layout that is written.
-LAYOUT: Final = 3
-#: Those that become it when the tables are made.
-EARLIER: Final = frozenset({1, 2})
-#: The one of these that can be read as it is: its groups are in no chain.
-UNCHAINED: Final = 2
+LAYOUT: Final = 1
 
 #: What makes the tables; within one transaction.
 MAKE: Final[tuple[Any, ...]] = (
@@ -37,7 +33,7 @@ MAKE: Final[tuple[Any, ...]] = (
     "CREATE TABLE IF NOT EXISTS taskorch.layout (version integer NOT NULL)",
     # The number is LAYOUT.
     """
-    INSERT INTO taskorch.layout SELECT 3
+    INSERT INTO taskorch.layout SELECT 1
     WHERE NOT EXISTS (SELECT FROM taskorch.layout)
     """,
     # Most of a page is left free: each commit writes a row of it anew, in its place.
@@ -107,56 +103,6 @@ MAKE: Final[tuple[Any, ...]] = (
         PRIMARY KEY (partition, last)
     )
     """,
-    # From here on it is for those of layout 1, which had no groups, and changes no
-    # others. Each of its groups gets a sum of what is there: see `moved_checksum`.
-    # Where facts were missing already, that of the first group is one that never fits.
-    """
-    DO $$ BEGIN IF (SELECT version FROM taskorch.layout) = 1 THEN
-        LOCK TABLE taskorch.partitions, taskorch.facts;
-        INSERT INTO taskorch.groups (partition, last, first, epoch, crc, form)
-        SELECT partition, upto,
-        1 + lag(upto, 1, 0::bigint) OVER (PARTITION BY partition ORDER BY upto), epoch,
-        CASE WHEN row_number() OVER (PARTITION BY partition ORDER BY upto) = 1
-        AND sum(count) OVER (PARTITION BY partition) <> (
-            SELECT facts FROM taskorch.partitions WHERE id = partition
-        ) THEN -1 ELSE mod(total, 2147483648) END, 5
-        FROM (
-            SELECT partition, upto, max(epoch) AS epoch, count(*), sum((
-                'x' || left(encode(sha256(convert_to(concat_ws(
-                    chr(10), seq, kind, at_ns, coalesce(task_id, ''), body,
-                    coalesce(doc, '')
-                ), 'UTF8')), 'hex'), 12)
-            )::bit(48)::bigint) AS total
-            FROM taskorch.facts GROUP BY partition, upto
-            UNION ALL
-            SELECT id, last, epoch, 0, 0 FROM taskorch.partitions WHERE last > (
-                SELECT coalesce(max(upto), 0) FROM taskorch.facts WHERE partition = id
-            )
-        ) AS those;
-        ALTER TABLE taskorch.facts DROP COLUMN upto;
-        -- An owner of an earlier version, which writes no groups, cannot go on now.
-        ALTER TABLE taskorch.partitions DROP COLUMN facts;
-        DELETE FROM taskorch.snapshots;
-        ALTER TABLE taskorch.snapshots ADD COLUMN crc bigint NOT NULL DEFAULT 0;
-        UPDATE taskorch.layout SET version = 2;
-    END IF; END $$
-    """,
-    # From here on it is for those of layout 2, whose groups stay out of the chain. One
-    # that comes without a hash, from an owner of an earlier version, is refused.
-    """
-    DO $$ BEGIN IF (SELECT version FROM taskorch.layout) = 2 THEN
-        LOCK TABLE taskorch.partitions;
-        ALTER TABLE taskorch.groups ADD COLUMN IF NOT EXISTS size bigint,
-        ADD COLUMN IF NOT EXISTS hash bytea, ADD COLUMN IF NOT EXISTS gone text,
-        ADD CONSTRAINT groups_are_chained
-        CHECK (form > 3 OR hash IS NOT NULL) NOT VALID;
-        ALTER TABLE taskorch.partitions ADD COLUMN chain text;
-        UPDATE taskorch.partitions SET chain =
-        replace(gen_random_uuid()::text, '-', '') || ' ' || last;
-        ALTER TABLE taskorch.partitions ALTER COLUMN chain SET NOT NULL;
-        UPDATE taskorch.layout SET version = 3;
-    END IF; END $$
-    """,
 )
 
 FIND_LAYOUT: Final = "SELECT version FROM taskorch.layout"
@@ -224,12 +170,6 @@ SERVER: Final = """
     extract(epoch FROM clock_timestamp())::float8
 """
 
-#: Who may be at work with tables of an earlier layout.
-OWNERS: Final = """
-    SELECT name, pid, host, machine, started FROM taskorch.partitions
-    WHERE lease_until > clock_timestamp()
-"""
-
 # -- writing -----------------------------------------------------------------------
 
 #: The rows of a group: each column is one text with a line for each row, which is taken
@@ -273,7 +213,7 @@ _APPEND: Final = f"""
         INSERT INTO taskorch.groups (
             partition, last, first, epoch, crc, form, size, hash
         )
-        SELECT id, %(last)s, %(first)s, epoch, %(crc)s, 3, %(size)s, %(hash)s
+        SELECT id, %(last)s, %(first)s, epoch, %(crc)s, 1, %(size)s, %(hash)s
         FROM owner
     )
     SELECT id FROM owner

@@ -47,7 +47,7 @@ _TEXTS: Final = (1, 3, 4, 5)
 #: Rows of which the checksum is reckoned at once.
 _PART: Final = 1_000
 #: The form of the checksums that are written.
-FORM: Final = 3
+FORM: Final = 1
 _FACTS: Final = (
     "SELECT seq, kind, at_ns, coalesce(task_id, ''), body, coalesce(doc, '') FROM "
 )
@@ -65,7 +65,7 @@ _LATEST_OF: Final = f"""
     {_FACTS}{{facts}} WHERE {{mine}}kind = :kind AND {IS_RARE} ORDER BY seq DESC LIMIT 1
 """
 _GROUPS: Final = (
-    "SELECT last, first, epoch, crc, {form}, {chained} FROM {groups} WHERE {mine}"
+    "SELECT last, first, epoch, crc, form, size, hash, gone FROM {groups} WHERE {mine}"
 )
 _NEXT: Final = f"{_GROUPS}last > :after ORDER BY last LIMIT :most"
 _AT: Final = f"{_GROUPS}last >= :number ORDER BY last LIMIT 1"
@@ -161,26 +161,19 @@ _NEAREST: Final = """
 """
 #: The form is `REST`.
 _RESTS: Final = """
-    SELECT 1 FROM {groups} WHERE {mine}{form} = 4 AND first <= :until LIMIT 1
+    SELECT 1 FROM {groups} WHERE {mine}form = 2 AND first <= :until LIMIT 1
 """
 _SNAPSHOTS: Final = "SELECT seq FROM {snapshots} WHERE {mine}seq > 0 ORDER BY seq DESC"
 _SNAPSHOT: Final = "SELECT state, crc FROM {snapshots} WHERE {mine}seq = :seq"
 
 
 #: The form of a group from which something was left out.
-REST: Final = 4
+REST: Final = 2
 #: Its checksum is that of the group that it was, which the next one goes on from, and
 #: above that one of its own: with so many bits, it is no negative number.
 _HEAD_BITS: Final = 32
 _HEAD: Final = (1 << _HEAD_BITS) - 1
 _OWN: Final = (1 << 31) - 1
-#: The form of a group that had no sum until its database reckoned one.
-MOVED: Final = 5
-#: Hexadecimal digits that count of the digest of each row of such a group.
-MOVED_DIGITS: Final = 12
-MOVED_BITS: Final = 31
-#: What is checked by itself, and says where it begins.
-_ALONE: Final = frozenset({REST, MOVED})
 #: Columns of a group that are numbers always; and of what kinds the others are, of one
 #: that is in no chain, of one that is, and of a rest.
 _NUMBERED: Final = 5
@@ -302,33 +295,6 @@ def checked_texts(rows: Rows | Sequence[Row], epoch: int) -> Iterator[bytes]:
                 # Takes a third of the time of a str of each.
                 text = "%s\n" * len(part) % tuple(part)
             yield text.encode()
-
-
-def _checksum_by_rows(rows: Iterable[Row], crc: int, epoch: int) -> int:
-    """The checksum of the first journals of layout 2."""
-    text = "\n".join([f"{a}\n{b}\n{c}\n{d}\n{e}\n{f}" for a, b, c, d, e, f in rows])
-    return crc32(f"{epoch}\n{text}\n".encode(), crc)
-
-
-def _first_checksum(rows: Sequence[Row], crc: int, epoch: int) -> int:
-    """The checksum of layout 1."""
-    lines = [f"{(a, b, c, d or None, e, f or None)!a}" for a, b, c, d, e, f in rows]
-    return crc32("\n".join([str(epoch), *lines, ""]).encode("ascii"), crc)
-
-
-def moved_checksum(rows: Iterable[Row]) -> int:
-    """The sum over the rows of a group that its database has reckoned."""
-    from hashlib import sha256  # noqa: PLC0415 - few journals have such groups
-
-    total = 0
-    for row in rows:
-        text = "\n".join(map(str, row)).encode()
-        digest = sha256(text).hexdigest()
-        total += int(digest[:MOVED_DIGITS], 16)
-    return total % (1 << MOVED_BITS)
-
-
-_CHECKSUMS: Final = {1: _first_checksum, 2: _checksum_by_rows, 3: checksum}
 
 
 def snapshot_checksum(seq: int, state: str, chain: int) -> int:
@@ -689,8 +655,7 @@ class Reader:
             self._check_end()
             if (number := self.session.misfit()) is not None:
                 self.damaged(f"event {number} was changed")
-            if self.session.has_keys:
-                self._check_beside(before, keys)
+            self._check_beside(before, keys)
             # This reads the indexes, too, which nothing above has used.
             if verdict := self.session.check_pages():
                 self.damaged(verdict)
@@ -732,7 +697,7 @@ class Reader:
             return
         if not group.hash:
             self.damaged(f"events {first} to {last} are in no chain")
-        if group.form in _ALONE:
+        if group.is_rest:
             self._check_rest(group, before, rows)
         elif (
             group.gone
@@ -773,8 +738,6 @@ class Reader:
 
     def snapshot(self) -> tuple[int, dict[str, Any]] | None:
         """The latest snapshot that is whole, as `(seq, state)`."""
-        if not self.session.has_keys:
-            return None
         # One that is damaged is no loss: the facts are there.
         with self._as_good_as_none():
             for (seq,) in self._ask(_SNAPSHOTS):
@@ -785,7 +748,7 @@ class Reader:
 
     def snapshots(self) -> Iterator[tuple[int, str]]:
         """The numbers and texts of all snapshots; "" is one that is not whole."""
-        for (seq,) in self._ask(_SNAPSHOTS) if self.session.has_keys else ():
+        for (seq,) in self._ask(_SNAPSHOTS):
             text = ""
             with self._as_good_as_none():
                 if self._snapshot(seq) is not None:
@@ -935,17 +898,11 @@ class Reader:
         with contextlib.suppress(TypeError):
             if form == REST:
                 computed = rest_checksum(rows, first, last, epoch, crc)
-            elif form == MOVED:
-                computed = moved_checksum(rows)
-            elif rows and rows[0][0] == first and rows[-1][0] == last:
-                check = _CHECKSUMS.get(form)
-                if texts is not None:
-                    computed = before.crc
-                    for text in texts:
-                        computed = crc32(text, computed)
-                elif check is not None:
-                    computed = check(rows, before.crc, epoch)
-        if form in _ALONE and first > before.last + 1:
+            elif form == FORM and rows and rows[0][0] == first and rows[-1][0] == last:
+                computed = before.crc
+                for text in checked_texts(rows, epoch) if texts is None else texts:
+                    computed = crc32(text, computed)
+        if form == REST and first > before.last + 1:
             self.damaged(_missing_between(before, first))
         if computed != kept:
             if form == REST:
@@ -988,7 +945,7 @@ class Reader:
         if kept is not None and kept != latest.last:
             self.damaged(f"the end after {latest.last} is gone: {kept} was the last")
         last = last or 0
-        if last != latest.last and not (last < latest.last and latest.form in _ALONE):
+        if last != latest.last and not (last < latest.last and latest.is_rest):
             if last > latest.last:
                 self.damaged(_in_no_group(latest.last + 1, last))
             self.damaged(f"events {last + 1} to {latest.last} are missing")
@@ -1057,7 +1014,7 @@ def _in_no_group(first: int, last: int) -> str:
 
 def _start(group: GroupRow, before: GroupRow) -> int:
     """The number above which the rows of *group* are, which comes after *before*."""
-    return group.first - 1 if group.form in _ALONE else before.last
+    return group.first - 1 if group.is_rest else before.last
 
 
 def _parted(rows: list[Row], ends: Iterable[int]) -> Iterator[list[Row]]:

@@ -44,8 +44,6 @@ class Session(ABC):
         {facts} {groups} {snapshots}   the tables
         {mine}             which rows of a table are this journal's: "" or "… AND "
         {column} {value}   what a new row has besides, for that: "" or "…, "
-        {form}             the column that says how the sum of a group was reckoned
-        {chained}          the columns of a group for the chain: size, hash and gone
         {chain}            where the chain begins: which log, and after which fact
         {numbers}          a list of numbers as rows, whose column is `value`
         {names}            a list of ids as rows, whose column is `value`
@@ -59,8 +57,6 @@ class Session(ABC):
 
     #: What those words are here.
     WORDS: ClassVar[Mapping[str, str]]
-    #: Whether it has keys and snapshots, as all but the first journals in files have.
-    has_keys: bool = True
 
     def __init__(self, name: str) -> None:
         self.name = name

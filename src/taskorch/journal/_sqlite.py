@@ -34,7 +34,7 @@ from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._descriptors import check_names, close_unneeded
 from taskorch.journal._file import FAILURES
-from taskorch.journal._layout import check_layout, migrate
+from taskorch.journal._layout import check_layout
 from taskorch.journal._lock import Lock
 from taskorch.journal._logs import put_aside
 from taskorch.journal._points import reach
@@ -384,7 +384,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
 
     def claim(self) -> int:
         """
-        See `Journal.claim`; a journal of an older layout is brought up to date.
+        See `Journal.claim`.
 
         Raises:
             JournalTakenError: A living process owns it, and `take_over` is not set.
@@ -439,9 +439,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         with session.transaction():
             # Of several that take over at once, only the last one's lock is current.
             lock.check(self.path)
-            layout = check_layout(db, self.path)
             latest = Reader(session).check_latest(life_of(session))
-            migrate(db, layout)
             session.change(_BEGIN, **me)
             ((epoch, self._uid),) = session.ask("SELECT epoch, uid FROM meta")
             start = Reader(session_of(db, self.path)).chain_start()

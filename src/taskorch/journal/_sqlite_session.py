@@ -10,9 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from taskorch.errors import JournalError
 from taskorch.journal._file import FAILURES, is_passing
-from taskorch.journal._layout import KEY, LAYOUT, check_layout
+from taskorch.journal._layout import KEY, check_layout
 from taskorch.journal._session import Session, damage
 from taskorch.journal._stretches import (
     CREATE,
@@ -47,8 +46,6 @@ class SqliteSession(Session):
         "mine": "",
         "column": "",
         "value": "",
-        "form": "form",
-        "chained": "size, hash, gone",
         "chain": "(SELECT chain FROM meta)",
         "numbers": "json_each(:numbers)",
         "names": "json_each(:names)",
@@ -141,28 +138,6 @@ class SqliteSession(Session):
         self.db.close()
 
 
-class _UnchainedSession(SqliteSession):
-    """A connection to those of a layout without a chain."""
-
-    WORDS: ClassVar[Mapping[str, str]] = {
-        **SqliteSession.WORDS,
-        "chained": "NULL, NULL, NULL",
-        "chain": "NULL",
-    }
-
-
-class _FirstSession(_UnchainedSession):
-    """A connection to those of the first layout."""
-
-    WORDS: ClassVar[Mapping[str, str]] = {**_UnchainedSession.WORDS, "form": "1"}
-    has_keys = False
-
-    def id_of_key(self, key: str) -> str | None:
-        del key
-        msg = f"{self.name} has layout 1, which knows no keys"
-        raise JournalError(msg, hint="claim it: it is brought up to date then")
-
-
 def session_of(db: sqlite3.Connection, path: Path) -> SqliteSession:
     """
     The tables of the journal at *path*, over a connection to it.
@@ -170,10 +145,8 @@ def session_of(db: sqlite3.Connection, path: Path) -> SqliteSession:
     Raises:
         JournalError: See `check_layout`.
     """
-    layout = check_layout(db, path)
-    if layout == LAYOUT:
-        return SqliteSession(db, str(path))
-    return (_FirstSession if layout == 1 else _UnchainedSession)(db, str(path))
+    check_layout(db, path)
+    return SqliteSession(db, str(path))
 
 
 def life_of(session: Session) -> int:

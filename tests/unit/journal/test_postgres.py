@@ -361,11 +361,8 @@ def test_a_reader_names_the_partitions_that_there_are(postgres):
     assert "is-there" in told.value.hint
 
 
-@pytest.mark.parametrize(
-    ("layout", "hint"),
-    [(99, "pip install --upgrade taskorch"), (0, "taskorch migrate")],
-)
-def test_another_layout_is_refused(postgres, layout, hint):
+@pytest.mark.parametrize("layout", [99, 0])
+def test_another_layout_is_refused(postgres, layout):
     name = f"layout{layout}"
     postgres.run(f"CREATE DATABASE {name}")
     address = postgres.address("p", name)
@@ -375,7 +372,7 @@ def test_another_layout_is_refused(postgres, layout, hint):
     for use in (PostgresJournal(address).claim, lambda: JournalReader(address)):
         with pytest.raises(JournalError, match=f"has layout {layout}") as told:
             use()
-        assert hint in told.value.hint
+        assert "pip install --upgrade taskorch" in told.value.hint
 
 
 def test_commits_that_do_not_wait_for_the_disk_are_refused(postgres):

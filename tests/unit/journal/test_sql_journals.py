@@ -328,7 +328,7 @@ def test_what_is_gone_before_a_rest_is_missed(backend, last, words):
         epoch = journal.claim()
         for name in ("t2", "t4", "t3"):
             assert journal.forget(epoch, [name]) == 1
-    groups = "SELECT last FROM {groups} WHERE {mine}form = 4"
+    groups = "SELECT last FROM {groups} WHERE {mine}form = 2"
     assert sorted(backend.edit(groups)) == [(3,), (4,)]
     backend.edit(f"DELETE FROM {{facts}} WHERE {{mine}}seq = {last}")
     backend.edit(f"DELETE FROM {{groups}} WHERE {{mine}}last = {last}")
