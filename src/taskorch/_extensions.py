@@ -44,7 +44,7 @@ _LOG: Final = log_of(__name__)
 _LONGEST: Final = 40
 #: Under these names parts of the house keep documents, beside what the facade has.
 _OF_HOUSE: Final = frozenset(
-    {"adaptive_jobs", "backfills", "foresight", "versions", "waivers"}
+    {"adaptive_jobs", "backfills", "foresight", "promises", "versions", "waivers"}
 )
 _REQUEST: Final = re.compile(r"(GET|POST) (/(?:[\w-]+|\{\w+\}))+", re.ASCII)
 #: The roles that a verb may need, and how it may be waited for.

@@ -219,3 +219,38 @@ def test_all_faces_say_the_same(tmp_path, capsys):
 
 async def _awaited(orch):
     return (await orch.aio.when("done")).ended
+
+
+@pytest.mark.parametrize("journal", [None, "runs.db"])
+def test_it_has_a_record_of_its_promises(tmp_path, journal):
+    path = None if journal is None else str(tmp_path / journal)
+    with TaskOrchestrator(journal=path, concurrency=1) as orch:
+        measured(orch)
+        blocker = orch.submit(step, 0.3)
+        first = orch.submit(step)
+        assert orch.when(first.task_id).settled == 0
+        assert orch.when(first.task_id).settled == 0
+        first.result(PATIENCE)
+        orch.submit(step, 0.3)
+        promise = orch.when(orch.submit(step).task_id)
+        assert promise.settled == 1
+        assert promise.held_p50 <= promise.held_p90 <= 1
+        assert "Of 1 such promise before it," in str(promise)
+        assert blocker.done()
+    if path is not None:
+        with TaskOrchestrator(journal=path, concurrency=1) as orch:
+            orch.submit(step, 0.3)
+            last = orch.submit(step)
+            # What is promised is known to those who come later.
+            assert orch.when(last.task_id).settled == 2
+            orch.when(last.task_id)
+
+
+def test_what_was_called_off_has_neither_held_nor_broken_a_promise():
+    with TaskOrchestrator(concurrency=1) as orch:
+        measured(orch)
+        orch.submit(step, 0.3)
+        first, last = orch.submit(step), orch.submit(step)
+        orch.when(first.task_id)
+        orch.cancel_task(first.task_id)
+        assert orch.when(last.task_id).settled == 0

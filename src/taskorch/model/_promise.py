@@ -7,7 +7,7 @@ from typing import Any
 
 from taskorch.kit.frozen import frozen
 from taskorch.kit.plain import fields_of
-from taskorch.kit.visible import visible
+from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import duration, local_moment, stamp
 
 
@@ -29,6 +29,10 @@ class Promise:
         draws: How often it was carried out with other durations.
         unknown: Why nobody knows, in sentences.
         basis: What it rests on, in sentences.
+        settled: Of the promises made here before, how many have ended since: each says
+            of a task or a run when it ends, as it was asked first.
+        held_p50: How many of those ended by their `p50`.
+        held_p90: How many of those ended by their `p90`.
     """
 
     id: str
@@ -43,6 +47,9 @@ class Promise:
     draws: int = 0
     unknown: tuple[str, ...] = ()
     basis: tuple[str, ...] = ()
+    settled: int = 0
+    held_p50: int = 0
+    held_p90: int = 0
 
     def __str__(self) -> str:
         lines = [self._first(), *self._of_deadline()]
@@ -50,6 +57,8 @@ class Promise:
             lines += self.unknown
         elif self.ended is None:
             lines += self.basis
+        if self.settled and self.ended is None:
+            lines.append(self._record())
         return visible("\n".join(lines))
 
     def _first(self) -> str:
@@ -69,6 +78,14 @@ class Promise:
         """How long it is until then, and when that is."""
         seconds = max(0.0, (until - self.at).total_seconds())
         return f"{duration(seconds)} ({local_moment(until)})"
+
+    def _record(self) -> str:
+        """How many promises held before."""
+        made = counted(self.settled, "such promise")
+        return (
+            f"Of {made} before it, {self.held_p90:,} ended by the time of nine in ten, "
+            f"and {self.held_p50:,} by that of one in two."
+        )
 
     def _of_deadline(self) -> list[str]:
         if self.deadline is None:

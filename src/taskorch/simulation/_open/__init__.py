@@ -9,6 +9,7 @@ again and again with durations that are drawn from what was measured.
 - `_course`: one draw: what is open, carried out in virtual time.
 - `_ends`: when what is asked for ends, in each of many draws.
 - `_promise`: when a task or a run ends: the question, and its answer.
+- `_record`: how many of the promises that were made have held.
 
 Decision: 0306.
 """

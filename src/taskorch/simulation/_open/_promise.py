@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
-from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, show
 from taskorch.kit.words import in_words, local_moment, ns_of, some
-from taskorch.model import TERMINAL, Promise, TaskStatus, quantile
+from taskorch.model import TERMINAL, Promise, quantile
 from taskorch.simulation._open._ends import NO_END, drawn
+from taskorch.simulation._open._record import end_of, recorded
 from taskorch.simulation._open._work import OpenWork, known_lengths, open_work
 
 if TYPE_CHECKING:
@@ -40,27 +41,11 @@ def promise(
     wanted = _open_of(rt, of)
     if wanted:
         refuse_past(until, rt.now())
-        return promise_of(open_work(rt), of, wanted, until, budget)
-    return _ended(orch, of, _time(rt.now()), until)
-
-
-def _ended(orch: Any, of: str, at: datetime, deadline: datetime | None) -> Promise:
-    """
-    When *of* ended, of which nothing is open.
-
-    Raises:
-        UnknownTaskError: There is no such task or run.
-    """
-    try:
-        run = orch.workflows.get(of)
-    except UnknownTaskError:
-        status: TaskStatus = orch.get_task_status(of)
-        state, statuses = status.state.value, [status]
+        made = promise_of(open_work(rt), of, wanted, until, budget)
     else:
-        state = run.report().state.value
-        statuses = [handle.status for handle in run.handles.values()]
-    ended = max((each.ended for each in statuses if each.ended), default=None)
-    return Promise(of, state, at, ended=ended, deadline=deadline)
+        state, ended = end_of(orch, of)
+        made = Promise(of, state, _time(rt.now()), ended=ended, deadline=until)
+    return recorded(rt, orch, made)
 
 
 def moment_of(value: Deadline, now: int) -> datetime | None:
