@@ -94,9 +94,7 @@ def test_of_its_own_type_nothing_is_known():
     with TaskOrchestrator(concurrency=1) as orch:
         measured(orch)
         blocker = orch.submit(step, 0.3)
-        promise = orch.when(
-            orch.submit(never_ran.with_options(after=[blocker])).task_id
-        )
+        promise = orch.when(orch.submit(never_ran.options(after=[blocker])).task_id)
     assert promise.p50 is None
     assert "No task of type never_ran has ended yet" in str(promise)
     assert str(promise).startswith("Nobody knows when")
@@ -105,14 +103,14 @@ def test_of_its_own_type_nothing_is_known():
 def test_what_its_user_expects_stands_for_what_nobody_has_measured():
     with TaskOrchestrator(concurrency=2) as orch:
         orch.hold_starts("not yet", by="me")
-        task_id = orch.submit(never_ran.with_options(id="x", expected=60)).task_id
+        task_id = orch.submit(never_ran.options(id="x", expected=60)).task_id
         assert "held back by me" in str(orch.when(task_id))
         orch.cancel_task(task_id)
 
 
 def test_what_has_ended_ended():
     with TaskOrchestrator() as orch:
-        handle = orch.submit(step.with_options(id="done"))
+        handle = orch.submit(step.options(id="done"))
         handle.result(PATIENCE)
         promise = orch.when("done")
         assert promise.ended == handle.status.ended
@@ -145,7 +143,7 @@ def test_a_deadline_is_a_risk():
         assert orch.when(task_id, deadline=3600).risk == 0
         assert orch.when(task_id, deadline=0.001).risk == 1
         assert "ends later than" in str(orch.when(task_id, deadline=3600))
-        own = orch.submit(step.with_options(deadline=3600)).task_id
+        own = orch.submit(step.options(deadline=3600)).task_id
         assert orch.when(own).risk == 0
 
 
@@ -156,14 +154,14 @@ def test_what_is_no_time_is_refused(deadline):
     with TaskOrchestrator(concurrency=2) as orch:
         held(orch)
         with pytest.raises(InvalidTaskError, match="deadline"):
-            orch.when(orch.submit(step.with_options(id="x")).task_id, deadline=deadline)
+            orch.when(orch.submit(step.options(id="x")).task_id, deadline=deadline)
         GO.set()
 
 
 def test_a_time_that_is_over_is_refused():
     with TaskOrchestrator(concurrency=2) as orch:
         held(orch)
-        orch.submit(step.with_options(id="x"))
+        orch.submit(step.options(id="x"))
         with pytest.raises(InvalidTaskError, match="is over"):
             orch.when("x", deadline=datetime.now(UTC) - timedelta(hours=1))
         with pytest.raises(UnknownTaskError):
@@ -205,7 +203,7 @@ def test_all_faces_say_the_same(tmp_path, capsys):
     path = str(tmp_path / "runs.db")
     with TaskOrchestrator(journal=path, concurrency=1) as orch:
         measured(orch)
-        orch.submit(step.with_options(id="done"), 0.01).result(PATIENCE)
+        orch.submit(step.options(id="done"), 0.01).result(PATIENCE)
         with orch.serve(port=0) as server:
             said = Client(server.url, token=server.token).when("done")
         assert said["text"] == str(orch.when("done"))
@@ -215,6 +213,19 @@ def test_all_faces_say_the_same(tmp_path, capsys):
     assert main(["when", path, "done", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["promise"]["state"]
     assert main(["when", path, "nobody"]) != 0
+
+
+def test_of_a_journal_that_nobody_uses_it_says_so(tmp_path, capsys):
+    path = str(tmp_path / "runs.db")
+    with TaskOrchestrator(journal=path, concurrency=1) as orch:
+        measured(orch)
+    orch = TaskOrchestrator(journal=path, concurrency=1)
+    orch.submit(step.options(id="x"))
+    orch.stop(drain=False)
+    assert main(["when", path, "x"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("x ends within ")
+    assert "Nobody works in this journal now" in said
 
 
 async def _awaited(orch):

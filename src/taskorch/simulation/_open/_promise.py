@@ -27,6 +27,10 @@ Deadline: TypeAlias = datetime | str | float | None
 _CLOCK: Final = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
 #: Draws without which nothing is said of one case in ten.
 _FEWEST: Final = 20
+_NOBODY: Final = (
+    "Nobody works in this journal now: it is taken as if a program with the slots of "
+    "this machine took it up at once."
+)
 #: Types that a sentence names.
 _TYPES: Final = 3
 
@@ -42,6 +46,8 @@ def promise(
     if wanted:
         refuse_past(until, rt.now())
         made = promise_of(open_work(rt), of, wanted, until, budget)
+        if not rt.takes_up:
+            made = attrs.evolve(made, basis=(*made.basis, _NOBODY))
     else:
         state, ended = end_of(orch, of)
         made = Promise(of, state, _time(rt.now()), ended=ended, deadline=until)
