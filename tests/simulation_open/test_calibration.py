@@ -12,7 +12,7 @@ from taskorch.simulation._open._draws import OpenChance
 from taskorch.simulation._open._ends import drawn
 from taskorch.simulation._open._work import open_work
 
-TRIALS = 200
+TRIALS = 300
 
 
 def extract():
@@ -60,7 +60,7 @@ def open_tasks(random):
     """A few tasks, of which some wait for others, on a few slots."""
     orch = TaskOrchestrator(concurrency=random.randint(1, 4))
     tasks = []
-    for _ in range(random.randint(3, 12)):
+    for _ in range(random.randint(3, 9)):
         after = random.sample(tasks, min(len(tasks), random.choice((0, 0, 1, 2))))
         tasks.append(Task.call(KINDS[random.choice([*KINDS])], after=after))
     ids = [handle.task_id for handle in orch.submit_tasks(tasks)]
@@ -82,7 +82,7 @@ def trial(number):
         places = list(work.places.values())
     run = OpenRun(work, TrueChance(work, truth, random), places, lambda: False)
     run.carry_out()
-    ends = drawn(work, places, 60.0).ends
+    ends = drawn(work, places, 60.0, most=50).ends
     return ends, max(run.ended_ns(place) for place in places)
 
 

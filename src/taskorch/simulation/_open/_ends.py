@@ -13,7 +13,7 @@ from taskorch.simulation._open._draws import OpenChance
 from taskorch.simulation._open._work import OpenWork
 
 #: Draws at the most.
-_DRAWS: Final = 100
+DRAWS: Final = 100
 #: The time of an end that does not come.
 NO_END: Final = 1 << 62
 
@@ -45,16 +45,20 @@ class Ends:
         return sum(end > ns for end in self.ends) / len(self.ends)
 
 
-def drawn(work: OpenWork, places: Collection[int], budget: float) -> Ends:
+def drawn(
+    work: OpenWork, places: Collection[int], budget: float, most: int = DRAWS
+) -> Ends:
     """
     Draw when the last of those at *places* ends, within *budget* seconds of processor.
+
+    There are *most* draws at the most.
 
     Raises:
         ComponentError: A policy failed.
     """
     until = thread_time() + budget
     ends: list[int] = []
-    for draw in range(_DRAWS):
+    for draw in range(most):
         chance = OpenChance(work, f"0/{draw}")
         run = OpenRun(work, chance, places, lambda: thread_time() >= until)
         run.carry_out()

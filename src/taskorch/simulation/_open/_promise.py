@@ -45,13 +45,13 @@ def promise(
     wanted = _open_of(rt, of)
     if wanted:
         refuse_past(until, rt.now())
-        made = promise_of(open_work(rt), of, wanted, until, budget)
+        answer = promise_of(open_work(rt), of, wanted, until, budget)
         if not rt.takes_up:
-            made = attrs.evolve(made, basis=(*made.basis, _NOBODY))
+            answer = attrs.evolve(answer, basis=(*answer.basis, _NOBODY))
     else:
         state, ended = end_of(orch, of)
-        made = Promise(of, state, _time(rt.now()), ended=ended, deadline=until)
-    return recorded(rt, orch, made)
+        answer = Promise(of, state, _time(rt.now()), ended=ended, deadline=until)
+    return recorded(rt, orch, answer)
 
 
 def moment_of(value: Deadline, now: int) -> datetime | None:

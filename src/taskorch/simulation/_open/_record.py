@@ -36,8 +36,8 @@ def recorded(rt: Runtime, orch: Any, promise: Promise) -> Promise:
     if not rt.takes_up or rt.closed:
         # Whoever only looks at a journal promises nothing for those who work in it.
         return promise
-    made = json.loads(rt.kernel.kept.get(_PROMISES, {}).get(_MADE, "{}"))
-    ends = {of: _end_of(orch, of) for of in made}
+    promises = json.loads(rt.kernel.kept.get(_PROMISES, {}).get(_MADE, "{}"))
+    ends = {of: _end_of(orch, of) for of in promises}
     kept = kept_by(rt, _PROMISES)
     held = [0, 0, 0]
 
