@@ -254,6 +254,8 @@ class AsyncOrchestrator(_Face):
     explain: Final = awaited(TaskOrchestrator.explain)
     compare: Final = awaited(TaskOrchestrator.compare)
     when: Final = awaited(TaskOrchestrator.when)
+    in_time: Final = awaited(TaskOrchestrator.in_time)
+    what_if: Final = awaited(TaskOrchestrator.what_if)
     stuck: Final = awaited(TaskOrchestrator.stuck)
     health: Final = awaited(TaskOrchestrator.health)
     doctor: Final = awaited(TaskOrchestrator.doctor)

@@ -58,11 +58,13 @@ from taskorch.kit.verbs import (
     FOR_PROGRAMS,
     NAME,
     NOTE,
+    OBJECT,
     PERSON,
     PRIORITY,
     SECONDS,
     TEXT,
     lacks,
+    listed,
     verb,
 )
 from taskorch.kit.visible import is_text, show
@@ -117,6 +119,7 @@ if TYPE_CHECKING:
         FailureCause,
         FilterFields,
         Health,
+        InTime,
         OpenQuestion,
         Promise,
         Stats,
@@ -127,6 +130,7 @@ if TYPE_CHECKING:
         TaskLog,
         TaskOptions,
         TaskStatus,
+        WhatIf,
     )
     from taskorch.model._task import FunctionOptions
     from taskorch.planning import ExecutionPlan, Planner
@@ -1779,10 +1783,91 @@ class TaskOrchestrator:
             InvalidTaskError: It is open, and that time is over.
             ComponentError: A policy failed.
         """
-        from taskorch.simulation._open._promise import promise  # noqa: PLC0415 - when needed
+        from taskorch.simulation import _open  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
-        return promise(self._rt, self, of, deadline, budget)
+        return _open.promise(self._rt, self, of, deadline, budget)
+
+    @verb(
+        "What would have to change for a task or a run to end in time.",
+        "thread",
+        "GET /tasks/{of}/in-time",
+        gives="in_time",
+        refuses=(404, 422),
+        forms={"deadline": TEXT},
+        apart=("budget",),
+        command="in-time ID: say what would have to change for it to end in time",
+    )
+    def in_time(
+        self,
+        of: str,
+        *,
+        deadline: datetime | str | float | None = None,
+        budget: float = 5.0,
+    ) -> InTime:
+        """
+        What would have to change for a task or a run to end in time; nothing is made.
+
+        Each answer is the smallest change of its kind after which it ends in time in
+        nine of ten cases: its priority, a pool with more in it, another task or run
+        that waits until it has ended. With each stand the call that makes it, and by
+        how much later others end then.
+
+        Args:
+            of: The id of a task, or of a run.
+            deadline: The time, as in `when`. None: its own.
+            budget: Seconds of processor time after which it says what it has found.
+
+        Raises:
+            UnknownTaskError: Nothing of it is open.
+            InvalidTaskError: That time is over, or it has none.
+            ComponentError: A policy failed.
+        """
+        from taskorch.simulation import _open  # noqa: PLC0415 - when needed
+
+        self._rt.deciders.refuse_reentry()
+        return _open.in_time(self._rt, of, deadline, budget)
+
+    @verb(
+        "What changes would do to the end of all that is open; nothing is made.",
+        "thread",
+        "POST /what-if",
+        gives="what_if",
+        refuses=(404, 422),
+        forms={"priority": OBJECT, "pools": OBJECT, "pause": listed(TEXT)},
+        apart=("budget",),
+        lacks=lacks(command="`in-time` says which changes help"),
+        needs="look",
+    )
+    def what_if(
+        self,
+        *,
+        priority: Mapping[str, int] | None = None,
+        pools: Mapping[str, float] | None = None,
+        pause: Iterable[str] = (),
+        budget: float = 5.0,
+    ) -> WhatIf:
+        """
+        What changes would do to the end of all that is open; nothing is made.
+
+        `str()` of the answer is a table: each run, and each task on its own, with its
+        end as things stand, and its end after all of these changes together.
+
+        Args:
+            priority: By ids of tasks or runs, the priority that they would have.
+            pools: By names, how much there would be of a resource pool.
+            pause: Ids of tasks and runs of which nothing more would begin.
+            budget: Seconds of processor time that it may take.
+
+        Raises:
+            UnknownTaskError: Nothing that is open has such an id.
+            InvalidTaskError: There is no such pool, or a value is none.
+            ComponentError: A policy failed.
+        """
+        from taskorch.simulation import _open  # noqa: PLC0415 - when needed
+
+        self._rt.deciders.refuse_reentry()
+        return _open.what_if(self._rt, priority or {}, pools or {}, pause, budget)
 
     @verb(
         "Tasks that can never proceed, and why.",

@@ -49,6 +49,7 @@ from taskorch.kit.words import some
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import number_of, split_first, stem_of, task_of_escalation
 from taskorch.reading import JournalReader
+from taskorch.verbs.remedies import in_commands
 from taskorch.verbs.table import VERBS, as_json, bound, commands, foreseen, previewed
 
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)
@@ -473,6 +474,10 @@ def _show_text(_: argparse.Namespace, document: dict[str, Any]) -> None:
     print(document["text"])
 
 
+def _show_in_time(args: argparse.Namespace, document: dict[str, Any]) -> None:
+    print(in_commands(document["text"], args.journal))
+
+
 def _show_dropped_steps(args: argparse.Namespace, keys: list[str]) -> None:
     if not keys:
         print(f"{line(args.task_id)} keeps no steps.")
@@ -533,6 +538,7 @@ def _state(orch: Any, task_id: str) -> TaskState:
 #: What is said of answers, beside what they are, by how a program calls for them.
 _SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
     "compare": _show_text,
+    "in_time": _show_in_time,
     "when": _show_text,
     "emit": _show_emitted,
     "hold_starts": _show_hold,

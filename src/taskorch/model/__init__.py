@@ -159,18 +159,26 @@ if TYPE_CHECKING:
     from taskorch.model._explanation import Stuck as Stuck
     from taskorch.model._filter import TaskFilter as TaskFilter
     from taskorch.model._log import TaskLog as TaskLog
+    from taskorch.model._promise import EndChange as EndChange
+    from taskorch.model._promise import InTime as InTime
     from taskorch.model._promise import Promise as Promise
+    from taskorch.model._promise import TimelyChange as TimelyChange
+    from taskorch.model._promise import WhatIf as WhatIf
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
     "Blocker": "_explanation",
+    "EndChange": "_promise",
     "Estimate": "_explanation",
     "Explanation": "_explanation",
+    "InTime": "_promise",
     "Promise": "_promise",
     "Remedy": "_explanation",
     "Stuck": "_explanation",
     "TaskFilter": "_filter",
     "TaskLog": "_log",
+    "TimelyChange": "_promise",
+    "WhatIf": "_promise",
 }
 
 __all__ = (
@@ -194,6 +202,7 @@ __all__ = (
     "Durations",
     "Elastic",
     "Elasticity",
+    "EndChange",
     "Enforce",
     "Escalation",
     "Estimate",
@@ -205,6 +214,7 @@ __all__ = (
     "HealthCheck",
     "HeldUnits",
     "HistoryEntry",
+    "InTime",
     "InheritEnv",
     "Join",
     "Missing",
@@ -239,12 +249,14 @@ __all__ = (
     "TaskOptions",
     "TaskState",
     "TaskStatus",
+    "TimelyChange",
     "TypeStats",
     "Unfinished",
     "UnitNames",
     "Units",
     "UntimedOptions",
     "Wait",
+    "WhatIf",
 )
 
 if not TYPE_CHECKING:

@@ -44,8 +44,10 @@ _CALL: Final = re.compile(
     re.MULTILINE,
 )
 _ARGUMENT: Final = re.compile(r"'([^']*)'")
-#: What a call says with yes or no.
-_FLAG: Final = re.compile(r"(\w+)=(True|False)")
+#: What a call says with yes or no, or with a number.
+_FLAG: Final = re.compile(r"(\w+)=(True|False|-?\d+)\b")
+#: A call whose last argument is a number.
+_NUMBER: Final = re.compile(r"^'[^']*', -?\d+$")
 #: What is no verb, or is told in other words: the command, and the request.
 _OTHERS: Final[Mapping[str, tuple[str, str]]] = {
     "explain": ("explain {journal} {first}", "GET /tasks/{first}/explanation"),
@@ -142,10 +144,10 @@ def _in_all(say: Callable[[str], str], value: Any) -> Any:
 
 
 def _replaced(
-    say: Callable[[str, list[Any], Mapping[str, bool]], str | None],
+    say: Callable[[str, list[Any], Mapping[str, int]], str | None],
     call: re.Match[str],
 ) -> str:
-    flags = {name: value == "True" for name, value in _FLAG.findall(call[2])}
+    flags = {name: ast.literal_eval(value) for name, value in _FLAG.findall(call[2])}
     request = say(call[1], _arguments(call[2]), flags)
     return f"{call[0] if request is None else request}{_for_whom(call[1])}"
 
@@ -161,15 +163,15 @@ def _for_whom(call: str) -> str:
 
 
 def _arguments(text: str) -> list[Any]:
-    """The texts among the arguments of a call; and what is a mapping."""
-    if "{" in text:
+    """The texts among the arguments of a call; and what is a mapping, or a number."""
+    if "{" in text or _NUMBER.match(text):
         with suppress(ValueError, SyntaxError):
             return [*ast.literal_eval(f"({text},)")]
     return _ARGUMENT.findall(text)
 
 
 def _command(
-    journal: str, is_known: bool, call: str, args: list[str], flags: Mapping[str, bool]
+    journal: str, is_known: bool, call: str, args: list[str], flags: Mapping[str, int]
 ) -> str | None:
     place, first = shlex.quote(journal), args[0] if args else "TASK"
     if call == "tasks":
@@ -182,7 +184,8 @@ def _command(
         return f"taskorch {command}" if command else None
     if verb is None or verb.command_name in ("", *_OF_SERVICES * (not is_at_service)):
         return None
-    act = _UNDOING.get(call) if False in flags.values() else None
+    is_undone = any(value is False for value in flags.values())
+    act = _UNDOING.get(call) if is_undone else None
     words = [place, *filter(None, [act or verb.command_act])]
     rest = list(args)
     for word in verb.command_words:
@@ -199,11 +202,18 @@ def _command(
             value = _quoted(rest.pop(0)) if rest else "NAME"
             words.append(f"--{option.name} {value}")
     if act is None:
-        words += [f"--{'' if flags[name] else 'no-'}{name}" for name in flags]
+        words += [_option(name, value) for name, value in flags.items()]
     return f"taskorch {verb.command_name} {' '.join(words)}"
 
 
-def _request(call: str, args: list[Any], flags: Mapping[str, bool]) -> str | None:
+def _option(name: str, value: int) -> str:
+    """What a command is told by name: yes or no, or a number."""
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{name}"
+    return f"--{name} {value}"
+
+
+def _request(call: str, args: list[Any], flags: Mapping[str, int]) -> str | None:
     path, first = "/api/v1", quote(str(args[0]), safe="") if args else "TASK"
     if call == "tasks":
         return f"GET {path}/tasks{f'?state={first}' if args else ''}"
@@ -232,7 +242,7 @@ def _request(call: str, args: list[Any], flags: Mapping[str, bool]) -> str | Non
     return f"{verb.method} {path}{below}{text}"
 
 
-def _tool(verb: str, args: list[str], flags: Mapping[str, bool]) -> str | None:
+def _tool(verb: str, args: list[str], flags: Mapping[str, int]) -> str | None:
     if verb not in _TOOLS:
         return None
     tool, always, names = _TOOLS[verb]

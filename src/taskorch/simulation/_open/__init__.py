@@ -9,7 +9,12 @@ again and again with durations that are drawn from what was measured.
 - `_course`: one draw: what is open, carried out in virtual time.
 - `_ends`: when what is asked for ends, in each of many draws.
 - `_promise`: when a task or a run ends: the question, and its answer.
+- `_changes`: what changes would do to it.
 - `_record`: how many of the promises that were made have held.
 
-Decision: 0306.
+Decisions: 0306, 0307.
 """
+
+from taskorch.simulation._open._changes import in_time as in_time
+from taskorch.simulation._open._changes import what_if as what_if
+from taskorch.simulation._open._promise import promise as promise

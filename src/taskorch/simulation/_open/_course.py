@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,8 +25,28 @@ from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, SimulatedPlan
 from taskorch.simulation._plans._run import PlanDeciders, PlanRun
 
+#: What has not begun.
+_ASIDE: Final = frozenset({TaskState.PENDING, TaskState.QUEUED, TaskState.RETRYING})
 #: After so many ends somebody looks whether there is time left.
 _LOOKS: Final = 256
+
+
+@attrs.frozen
+class Tried:
+    """
+    Changes that are tried.
+
+    Attributes:
+        priorities: By the place of a task, the priority that it has instead.
+        more: By the pool, how much more it has, in millionths.
+        later: The places of tasks that are put aside.
+        until: The places of those that they wait for; none: they stay aside.
+    """
+
+    priorities: Mapping[int, int] = attrs.field(factory=dict)
+    more: Mapping[str, int] = attrs.field(factory=dict)
+    later: Sequence[int] = ()
+    until: Sequence[int] = ()
 
 
 class _OverError(Exception):
@@ -91,6 +111,8 @@ class OpenRun(PlanRun):
         wanted: The places of those whose end is asked for; when they have ended, the
             draw is over.
         is_late: Whether there is no time left.
+        tried: What is otherwise than it stands.
+        horizon_ns: What ends later is not asked for; None: all is.
     """
 
     def __init__(
@@ -99,7 +121,12 @@ class OpenRun(PlanRun):
         chance: OpenChance,
         wanted: Collection[int],
         is_late: Callable[[], bool],
+        tried: Tried | None = None,
+        horizon_ns: int | None = None,
     ) -> None:
+        self._tried = Tried() if tried is None else tried
+        self._awaited = dict.fromkeys(self._tried.until)
+        self._horizon_ns = NEVER + work.now_ns if horizon_ns is None else horizon_ns
         self._work = work
         self._left = dict.fromkeys(wanted)
         self._is_late = is_late
@@ -156,7 +183,35 @@ class OpenRun(PlanRun):
                 kernel.drain(name, why, now)
         for who, (most, reason, lasts) in work.holds.items():
             kernel.hold_starts(who, most, reason, now, lasts=lasts)
+        self._try(now)
         return True
+
+    def _try(self, now: int) -> None:
+        """Make the changes that are tried, as their verbs make them."""
+        kernel, tried = self.kernel, self._tried
+        for place, priority in tried.priorities.items():
+            row = self.rows[place]
+            if row.id in kernel.tasks:
+                kernel.set_priority(row, priority, now)
+        if tried.more:
+            totals = [
+                (name, pool.total + tried.more[name])
+                for name, pool in kernel.pools.items()
+                if name in tried.more
+            ]
+            kernel.change_pools(totals, now)
+        for place in tried.later:
+            row = self.rows[place]
+            # What runs goes on: only what has not begun is put aside.
+            if row.id in kernel.tasks and row.state in _ASIDE:
+                kernel.suspend(row, now, holdable=False)
+
+    def _go_on(self) -> None:
+        """What was put aside goes on."""
+        for place in self._tried.later:
+            row = self.rows[place]
+            if row.state is TaskState.SUSPENDED:
+                self.kernel.resume(row, row.ended_ns or self.reached_ns)
 
     def _enter(self, place: int, each: OpenTask) -> None:
         """Take in one task; what nobody can do now is left out, and never ends."""
@@ -229,7 +284,7 @@ class OpenRun(PlanRun):
         end: BaseException | AttemptOutcome | None,
         now: int,
     ) -> None:
-        if now - self.begins >= NEVER:
+        if now >= NEVER or now > self._horizon_ns:
             raise _OverError
         self.reached_ns = now
         super()._end(row, attempt, end, now)
@@ -246,6 +301,10 @@ class OpenRun(PlanRun):
             self._look(row)
 
     def _look(self, row: TaskRow) -> None:
+        if self._awaited and row.state in TERMINAL and row.cargo in self._awaited:
+            del self._awaited[row.cargo]
+            if not self._awaited:
+                self._go_on()
         if row.state in TERMINAL and row.cargo in self._left:
             del self._left[row.cargo]
             if not self._left:

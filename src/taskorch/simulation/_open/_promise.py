@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 #: What `deadline=` may be: see `TaskOrchestrator.when`.
 Deadline: TypeAlias = datetime | str | float | None
+_SECONDS: Final = re.compile(r"\d{1,12}(\.\d+)?")
 _CLOCK: Final = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
 #: Draws without which nothing is said of one case in ten.
 _FEWEST: Final = 20
@@ -42,7 +43,7 @@ def promise(
     check_seconds("budget", budget, zero=False)
     rt.look_up()
     until = moment_of(deadline, rt.now())
-    wanted = _open_of(rt, of)
+    wanted = open_of(rt, of)
     if wanted:
         refuse_past(until, rt.now())
         answer = promise_of(open_work(rt), of, wanted, until, budget)
@@ -50,7 +51,7 @@ def promise(
             answer = attrs.evolve(answer, basis=(*answer.basis, _NOBODY))
     else:
         state, ended = end_of(orch, of)
-        answer = Promise(of, state, _time(rt.now()), ended=ended, deadline=until)
+        answer = Promise(of, state, time_of(rt.now()), ended=ended, deadline=until)
     return recorded(rt, orch, answer)
 
 
@@ -63,17 +64,19 @@ def moment_of(value: Deadline, now: int) -> datetime | None:
     """
     if value is None:
         return None
+    if isinstance(value, str) and _SECONDS.fullmatch(value):
+        value = float(value)
     if isinstance(value, datetime):
         return value if value.tzinfo is not None else value.astimezone()
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _time(now + int(check_seconds("deadline", value) * NS))
+        return time_of(now + int(check_seconds("deadline", value) * NS))
     msg = f"deadline: a time is needed, not {show(value)}"
     hint = "'18:00' is today's, '2026-11-29T18:00' that of another day, 3600 in an hour"
     if not isinstance(value, str):
         raise InvalidTaskError(msg, hint=hint)
     try:
         if _CLOCK.fullmatch(value):
-            today = _time(now).astimezone()
+            today = time_of(now).astimezone()
             clock = time.fromisoformat(value.zfill(5))
             return today.replace(
                 hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=0
@@ -91,12 +94,12 @@ def refuse_past(moment: datetime | None, now: int) -> None:
         InvalidTaskError: It is over.
     """
     if moment is not None and ns_of(moment) <= now:
-        here = local_moment(_time(now))
+        here = local_moment(time_of(now))
         msg = f"deadline: {local_moment(moment)} is over: it is {here}"
         raise InvalidTaskError(msg, hint="say the day, too: '2026-11-30T06:00'")
 
 
-def _open_of(rt: Runtime, of: str) -> list[str]:
+def open_of(rt: Runtime, of: str) -> list[str]:
     """The open tasks that *of* stands for, which is a task or a run."""
     with rt.lock:
         kernel = rt.kernel
@@ -117,21 +120,21 @@ def promise_of(
 ) -> Promise:
     """When the last of *wanted* ends, all of which are open."""
     stuck = [each for each in wanted if each not in work.places]
-    state, at = _state(work, wanted), _time(work.now_ns)
+    state, at = _state(work, wanted), time_of(work.now_ns)
     deadline, deadline_ns = _deadline(work, wanted, by)
     if stuck:
         return Promise(
             of, state, at, deadline=deadline, unknown=(_why(work, stuck[0]),)
         )
     places = [work.places[each] for each in wanted]
-    draws = drawn(_without_deadlines(work, places), places, budget)
+    draws = drawn(without_deadlines(work, places), places, budget)
     if draws.is_never:
         why = _why_never(work, [work.tasks[place].id for place in draws.endless])
         return Promise(of, state, at, deadline=deadline, draws=1, unknown=why)
     if not draws.ends:
         attempts = counted(draws.attempts, "attempt")
         late = f"{_not_within(budget)} in the first draw, {attempts} had ended by then."
-        reached = _time(draws.reached_ns)
+        reached = time_of(draws.reached_ns)
         return Promise(
             of, state, at, not_before=reached, deadline=deadline, unknown=(late,)
         )
@@ -143,8 +146,8 @@ def promise_of(
         of,
         state,
         at,
-        p50=None if p50 == NO_END else _time(p50),
-        p90=_time(p90) if is_enough and p90 != NO_END else None,
+        p50=None if p50 == NO_END else time_of(p50),
+        p90=time_of(p90) if is_enough and p90 != NO_END else None,
         deadline=deadline,
         risk=None if deadline_ns is None else draws.share_after(deadline_ns),
         draws=many,
@@ -153,7 +156,8 @@ def promise_of(
     )
 
 
-def _time(ns: int) -> datetime:
+def time_of(ns: int) -> datetime:
+    """The moment *ns* after the epoch."""
     return datetime.fromtimestamp(ns / NS, UTC)
 
 
@@ -185,10 +189,10 @@ def _deadline(
     ]
     if not deadlines:
         return None, None
-    return _time(max(deadlines)), max(deadlines)
+    return time_of(max(deadlines)), max(deadlines)
 
 
-def _without_deadlines(work: OpenWork, places: Collection[int]) -> OpenWork:
+def without_deadlines(work: OpenWork, places: Collection[int]) -> OpenWork:
     """The same, but those at *places* go on when their deadline is over."""
     if not any(work.tasks[place].deadline_ns is not None for place in places):
         return work
@@ -213,6 +217,9 @@ def _basis(work: OpenWork, places: Collection[int]) -> tuple[str, ...]:
                 f"cases ({len(measured):,} ended)"
             )
     lines = [f"It rests on what was measured: {'; '.join(words)}."] if words else []
+    expected = [kind for kind in kinds if not work.measured.get(kind)]
+    if expected:
+        lines.append(f"Of {some(expected)}, it is taken what their users expect.")
     before = len(work.tasks) - len(places)
     if before:
         lines.append(

@@ -11,6 +11,7 @@ from taskorch.kernel import (
     Spec,
     TaskRow,
     Terms,
+    declared,
     limits_of,
 )
 from taskorch.kit.limits import NS
@@ -101,6 +102,7 @@ class OpenWork:
         means: What there is to do it with.
         draining: Workers that get nothing new, and why.
         holds: Who holds starts back: while how many run, and why.
+        totals: How much there is of each pool, what is held by hand included.
     """
 
     now_ns: int
@@ -111,6 +113,7 @@ class OpenWork:
     means: Means
     draining: Mapping[str, str]
     holds: Mapping[str, tuple[int, str, bool]]
+    totals: Mapping[str, int]
 
     def above(self, task_id: str) -> Iterable[str]:
         """What the task waits for, and so on up; itself first."""
@@ -159,6 +162,11 @@ def open_work(runtime: Runtime) -> OpenWork:
             attrs.evolve(means, begins_ns=now, quotas=quotas),
             {row.name: row.draining for row in agents if not row.lost},
             dict(kernel.holds),
+            {
+                pool.name: declared(pool)[0]
+                for pool in kernel.pools.values()
+                if not pool.is_quota
+            },
         )
 
 

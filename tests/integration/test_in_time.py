@@ -1,0 +1,206 @@
+"""`orch.in_time` and `orch.what_if`: what would have to change, and what changes do."""
+
+import json
+from itertools import count
+from random import Random
+
+import attrs
+import pytest
+
+from taskorch import (
+    InvalidTaskError,
+    Resources,
+    Task,
+    TaskOrchestrator,
+    UnknownTaskError,
+    Workflow,
+)
+from taskorch.cli import main
+from taskorch.simulation._open._changes import _Search, groups_of
+from taskorch.simulation._open._course import OpenRun, Tried
+from taskorch.simulation._open._draws import OpenChance
+from taskorch.simulation._open._work import open_work
+
+SECOND = 1_000_000_000
+
+
+def work_of_time():
+    """Take some time."""
+
+
+def waiting(seconds=60, **options):
+    return Task.call(work_of_time, expected=seconds, **options)
+
+
+def not_begun(tasks, **options):
+    """An orchestrator that has not begun: all that it was given waits."""
+    orch = TaskOrchestrator(concurrency=1, **options)
+    orch.submit_tasks(tasks)
+    return orch
+
+
+def test_a_priority_is_enough_and_it_is_said_who_ends_later():
+    tasks = [waiting(id=f"other-{n}") for n in range(20)]
+    orch = not_begun([*tasks, waiting(id="mine")])
+    answer = orch.in_time("mine", deadline=300)
+    assert answer.promise.risk > 0.5
+    found = {each.kind: each for each in answer.changes}
+    assert found["priority"].call.startswith("orch.set_priority('mine', ")
+    assert found["priority"].p90 <= answer.promise.deadline
+    assert any(each.seconds > 0 for each in found["priority"].ends)
+    assert "orch.set_priority('mine', " in str(answer)
+    assert "later" in str(answer)
+    assert orch.get_task_status("mine").priority == 0
+
+
+def test_a_pool_with_more_in_it_is_enough():
+    tasks = [waiting(id=f"t{n}", resources=Resources(gpu=1)) for n in range(12)]
+    orch = TaskOrchestrator(concurrency=12, resources={"gpu": 1})
+    orch.submit_tasks(tasks)
+    answer = orch.in_time("t11", deadline=300)
+    calls = [each.call for each in answer.changes]
+    assert "orch.resources.resize({'gpu': 2})" in calls or any(
+        call.startswith("orch.resources.resize({'gpu': ") for call in calls
+    )
+
+
+def test_another_run_waits_until_it_has_ended():
+    flow = Workflow("flow")
+    for number in range(20):
+        flow.add(waiting(id=f"s{number}"))
+    orch = TaskOrchestrator(concurrency=1)
+    orch.workflows.start(flow, id="other")
+    orch.submit_tasks([waiting(id="mine")])
+    answer = orch.in_time("mine", deadline=300)
+    later = [each for each in answer.changes if each.kind == "later"]
+    assert [each.call for each in later] == ["orch.workflows.pause('other')"]
+    assert [each.id for each in later[0].ends] == ["other"]
+    assert later[0].ends[0].seconds > 0
+    run = orch.in_time("other", deadline=300)
+    assert not [each for each in run.changes if each.kind == "priority"]
+
+
+def test_what_ends_in_time_needs_no_change():
+    orch = not_begun([waiting(id="mine")])
+    answer = orch.in_time("mine", deadline=86_400)
+    assert not answer.changes
+    assert "nothing has to change" in str(answer)
+
+
+def test_nothing_that_there_is_may_be_enough():
+    orch = not_begun([waiting(id="mine")])
+    answer = orch.in_time("mine", deadline=1)
+    assert not answer.changes
+    assert "No single change is enough" in str(answer)
+
+
+def test_what_cannot_be_asked_is_refused():
+    orch = not_begun([waiting(id="mine")])
+    with pytest.raises(InvalidTaskError, match="no deadline"):
+        orch.in_time("mine")
+    with pytest.raises(InvalidTaskError, match="is over"):
+        orch.in_time("mine", deadline="2020-01-01")
+    with pytest.raises(UnknownTaskError):
+        orch.in_time("nobody", deadline=5)
+    with pytest.raises(UnknownTaskError):
+        orch.what_if(priority={"nobody": 1})
+    with pytest.raises(InvalidTaskError, match="no pool"):
+        orch.what_if(pools={"nothing": 1})
+    with pytest.raises(InvalidTaskError, match="an integer within"):
+        orch.what_if(priority={"mine": 1.5})
+
+
+def test_what_if_is_a_table_of_all_that_is_open():
+    orch = not_begun([waiting(id="first"), waiting(id="second"), waiting(id="third")])
+    answer = orch.what_if(priority={"third": 1_000_000})
+    ends = {each.id: each for each in answer.ends}
+    assert ends["third"].seconds < 0
+    assert ends["first"].seconds > 0
+    rows = str(answer).splitlines()
+    assert rows[0] == "If you call orch.set_priority('third', 1000000):"
+    assert rows[1].split() == ["ends", "now", "would", "end"]
+    assert any(row.startswith("third") and row.endswith("sooner") for row in rows)
+    paused = orch.what_if(pause=["first"])
+    ends = {each.id: each for each in paused.ends}
+    assert ends["first"].after is None
+    assert ends["second"].seconds < 0
+    assert json.loads(json.dumps(answer.to_dict()))["ends"]
+    nothing = orch.what_if()
+    assert all(each.seconds == 0 for each in nothing.ends)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_of_small_states_the_smallest_change_is_named(seed):
+    random = Random(f"smallest {seed}")
+    orch = TaskOrchestrator(concurrency=2, resources={"gpu": 2})
+    tasks = [
+        waiting(
+            random.randint(10, 90),
+            id=f"t{number}",
+            priority=random.randint(0, 3),
+            resources=Resources(gpu=random.randint(1, 2)),
+        )
+        for number in range(6)
+    ]
+    orch.submit_tasks(tasks)
+    work = attrs.evolve(open_work(orch._rt), measured={})
+    place = random.choice([*work.places.values()])
+    ends = [end_of(work, place, Tried(), draw) for draw in range(20)]
+    deadline_ns = work.now_ns + int((sorted(ends)[10] - work.now_ns) * 0.7)
+    search = _Search(
+        work,
+        work.tasks[place].id,
+        [place],
+        moment(deadline_ns),
+        float("inf"),
+    )
+    for found in (*search.priority(), *search.pools()):
+        # What is named works, and nothing smaller does.
+        value = float(found.call.rpartition(" ")[2].rstrip("})"))
+        smaller = {
+            "priority": lambda n: Tried({place: n}),
+            "pool": lambda n: Tried(more={"gpu": (n - 2) * 1_000_000}),
+        }[found.kind]
+        least = work.tasks[place].priority if found.kind == "priority" else 2
+        enough = (
+            n
+            for n in count(least + 1)
+            if is_enough(work, place, smaller(n), deadline_ns)
+        )
+        if value <= least + 200:
+            assert next(enough) == value
+        else:
+            assert is_enough(work, place, smaller(int(value)), deadline_ns)
+
+
+def moment(ns):
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(ns / SECOND, UTC)
+
+
+def end_of(work, place, tried, draw):
+    run = OpenRun(work, OpenChance(work, f"0/{draw}"), [place], lambda: False, tried)
+    run.carry_out()
+    return run.ended_ns(place)
+
+
+def is_enough(work, place, tried, deadline_ns):
+    late = sum(end_of(work, place, tried, draw) > deadline_ns for draw in range(20))
+    return late <= 2
+
+
+def test_the_command_says_commands(tmp_path, capsys):
+    path = str(tmp_path / "runs.db")
+    orch = TaskOrchestrator(journal=path)
+    orch.submit_tasks([waiting(id=f"other-{n}") for n in range(40)])
+    orch.submit_tasks([waiting(id="mine")])
+    orch.stop(drain=False)
+    assert main(["in-time", path, "mine", "--deadline", "300"]) == 0
+    said = capsys.readouterr().out
+    assert f"taskorch priority {path} mine " in said
+
+
+def test_groups_are_runs_and_tasks_on_their_own():
+    orch = not_begun([waiting(id="a"), waiting(id="b")])
+    assert groups_of(open_work(orch._rt)) == {"a": [0], "b": [1]}
