@@ -299,7 +299,15 @@ def test_commands_show_the_steps_of_a_journal_that_nobody_has_open(
     assert [each["key"] for each in document["steps"]] == ["a#1", "b#1", "c#1"]
     with recorded(path) as service:
         monkeypatch.setenv("TASKORCH_TOKEN", service.token)
-        assert "x~2 is completed" in said("inspect", service.server.url, "x")
+        assert said("inspect", service.server.url, "x").splitlines()[-3:] == [
+            *inspected[-3:]
+        ]
+        path_of_steps = "/api/v1/tasks/x/steps"
+        assert [each["key"] for each in service.get(path_of_steps)["steps"]] == [
+            "a#1",
+            "b#1",
+            "c#1",
+        ]
     for command in ("explain", "inspect"):
         assert "tep" not in said(command, str(path), "plain")
     assert "steps" not in json.loads(said("inspect", str(path), "plain", "--json"))

@@ -559,12 +559,24 @@ def test_options_that_are_none_are_refused():
     def none():
         current_context().step("a", note, "a", retry=0)
 
+    def elsewhere():
+        current_context().step("a", note, "a", executor="process")
+
+    def named_so():
+        return current_context().step("a", dict, executor="process", id=1)
+
     with TaskOrchestrator() as orch:
         with pytest.raises(StepError, match="timeout is an option of the step, and"):
             run(orch, ambiguous)
         for function in (negative, none):
             with pytest.raises(InvalidTaskError):
                 run(orch, function)
+        with pytest.raises(StepError, match="executor is an option of a task") as error:
+            run(orch, elsewhere)
+        assert (
+            "context.child('a', Task.call(function, …, executor=…))" in error.value.hint
+        )
+        assert run(orch, named_so) == {"executor": "process", "id": 1}
     with pytest.raises(StepError, match="@step stands above a function"):
         step(3)
     assert not CALLS

@@ -6,11 +6,13 @@ import argparse
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
+from taskorch.cli._control import touched
 from taskorch.cli._source import ServiceReader
 from taskorch.cli._terminal import (
     add_allow,
@@ -137,6 +139,8 @@ class ServicePlace(ServiceReader):
         self.resume_task = client.resume_task
         self.set_priority = client.set_priority
         self.rerun_task = client.rerun_task
+        self.fork = client.fork
+        self.foresee = partial(touched, client)
         self.hold_starts = client.hold_starts
         self.release_starts = client.release_starts
         self.schedules = client.schedules

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -32,7 +32,6 @@ from taskorch.model import (
     TaskStatus,
     TypeStats,
 )
-from taskorch.model.ids import number_of, numbered, stem_of
 from taskorch.reading import JournalReader
 
 if TYPE_CHECKING:
@@ -86,12 +85,7 @@ def steps_of(reader: Reader, status: TaskStatus) -> list[dict[str, Any]]:
         return []
     if isinstance(reader, ServiceReader):
         return _steps_there(reader.client, status)
-    stem, latest = stem_of(status.task_id), number_of(status.task_id)
-    events: list[Event] = []
-    for number in range(1, latest + 1):
-        # Retention may have removed an earlier run.
-        with suppress(errors.UnknownTaskError):
-            events += reader.events(numbered(stem, number))
+    events = reader.events(status.run_id, earlier=True)
     if not any(isinstance(each, TaskNoted) for each in events):
         return []
     # Few tasks have steps.
@@ -106,7 +100,7 @@ def _steps_there(client: Client, status: TaskStatus) -> list[dict[str, Any]]:
     try:
         return client.steps(status.task_id)
     except ServiceError as error:
-        # One that shows a journal has no steps, nor has one of before.
+        # A service of before has none.
         if error.problem.get("code") != "unknown_path":
             raise
         return []

@@ -270,12 +270,13 @@ class JournalReader:
 
     # -- one task ------------------------------------------------------------------
 
-    def events(self, task_id: str) -> list[Event]:
+    def events(self, task_id: str, *, earlier: bool = False) -> list[Event]:
         """
         All events of one task, in order.
 
         Args:
             task_id: Its id; `x` is the latest run of a task, and `x~1` the first.
+            earlier: Whether those of its earlier runs are to come before them.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -284,9 +285,14 @@ class JournalReader:
         with only_looking():
             name = self._latest(task_id)
             facts = self._facts(name)
-        if not facts:
-            raise _unknown(name)
-        return [fact for fact, _ in facts]
+            if not facts:
+                raise _unknown(name)
+            before: list[Event] = []
+            each = stem_of(name)
+            while earlier and each != name:
+                before += [fact for fact, _ in self._facts(each)]
+                each = next_id(each)
+        return [*before, *(fact for fact, _ in facts)]
 
     def happened(self, after: int = 0) -> Iterator[Event]:
         """

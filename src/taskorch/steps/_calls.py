@@ -15,6 +15,8 @@ from time import monotonic, sleep
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar, cast, overload
 
+import attrs
+
 from taskorch.errors import StepError, TaskTimeoutError, UnwantedResultError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.clock import wall
@@ -31,6 +33,7 @@ from taskorch.steps._step import (
     asked_for,
     document_of_error,
     error_of,
+    name_of,
 )
 
 T = TypeVar("T")
@@ -42,6 +45,8 @@ _LOOK: Final = 0.05
 _RANDOM: Final = Random()  # noqa: S311 - for pauses, not for secrets
 
 
+#: The options of a task that calls a function: a step has two of them.
+_OF_TASKS: Final = {"executor", *attrs.fields_dict(Task)} - {"retry", "timeout"}
 #: The options of a function that is not marked.
 _NONE: Final[Mapping[str, Any]] = {"retry": None, "timeout": None}
 
@@ -126,6 +131,31 @@ def _options(
     return retry, timeout
 
 
+def refuse_options(name: str, function: Any, given: Mapping[str, Any]) -> None:
+    """
+    Refuse options of a task that are no arguments of *function*.
+
+    Raises:
+        StepError: There are some, such as an executor.
+    """
+    foreign = [key for key in given if key in _OF_TASKS]
+    if not foreign:
+        return
+    try:
+        form = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return
+    if any(each.kind is each.VAR_KEYWORD for each in form.values()):
+        return
+    for key in foreign:
+        if key not in form:
+            msg = f"step {name!r}: {key} is an option of a task, and not of a step: "
+            msg += f"the function {name_of(function)} does not take it either"
+            hint = f"a step is called where its task runs; context.child({name!r}, "
+            hint += f"Task.call(function, …, {key}=…)) waits for a task of its own, "
+            raise StepError(msg, hint=f"{hint}whose result is kept as well")
+
+
 def is_coroutine(function: Any) -> bool:
     """Whether a call of *function* is to be awaited."""
     return any(
@@ -201,6 +231,7 @@ class StepCaller:
         retry = marked["retry"] if retry is None else retry
         timeout = marked["timeout"] if timeout is None else timeout
         asked = asked_for(name, function, args, kwargs)
+        refuse_options(name, function, kwargs)
         call = partial(function, *args, **kwargs)
         policy, limit = _options(name, call, retry, timeout)
         if is_coroutine(function):
@@ -391,6 +422,7 @@ class AsyncStepCaller:
         retry = marked["retry"] if retry is None else retry
         timeout = marked["timeout"] if timeout is None else timeout
         asked = asked_for(name, function, args, kwargs)
+        refuse_options(name, function, kwargs)
         call = partial(function, *args, **kwargs)
         policy, limit = _options(name, call, retry, timeout)
         strand = (threading.get_ident(), id(asyncio.current_task()))

@@ -22,7 +22,10 @@ CASES = {
     ],
     "release": [({"task": "x"}, "resume_task"), ({}, "release_starts")],
     "reprioritise": [({"task": "x", "priority": 1}, "set_priority")],
-    "rerun": [({"task": "x"}, "rerun_task")],
+    "rerun": [
+        ({"task": "x"}, "rerun_task"),
+        ({"task": "x", "at": "one"}, "steps.fork"),
+    ],
 }
 #: Tasks that come are no verb: `test_people` has who may submit.
 OTHERS = {"submit"}

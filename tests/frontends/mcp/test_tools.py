@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.frontends.service.tools import orchestrator
 
-from taskorch import InvalidTaskError, Task, TaskOrchestrator
+from taskorch import InvalidTaskError, Task, TaskOrchestrator, current_context
 from taskorch.errors import AnswerRefusedError, TaskorchError, UnknownTaskError
 from taskorch.frontends._incoming import findings_of
 from taskorch.frontends.mcp import TOOLS, OrchestratorPlace, tools_of
@@ -266,6 +266,28 @@ def test_a_run_that_is_not_the_latest_is_listed_by_its_number(orch, place):
     ids = [task["task_id"] for task in use(place, "find", id="a*")["tasks"]]
     assert ids == ["a~1", again]
     assert all(use(place, "status", task=each)["state"] for each in ids)
+
+
+def two_steps():
+    context = current_context()
+    return [context.step(name, str, name) for name in ("load", "total")]
+
+
+def test_a_task_is_run_again_from_a_step_once_it_was_said_what_that_does(orch, place):
+    orch.submit_task(Task.call(two_steps, id="a")).result()
+    said = use(place, "rerun", task="a", at="total", dry_run=True)
+    assert said["task_id"] is None
+    assert "Keeps load#1. Calls anew total#1" in said["text"]
+    assert use(place, "rerun", task="a", dry_run=True)["task_id"] is None
+    assert orch.get_task_status("a").task_id == "a"
+    again = use(place, "rerun", task="a", at="total")["task_id"]
+    orch.handle(again).result()
+    steps = [f"{each.name} {each.state}" for each in orch.steps.of("a")]
+    assert steps == ["load kept", "total called"]
+    with pytest.raises(TaskorchError, match="keeps no step 'x'"):
+        use(place, "rerun", task="a", at="x")
+    with pytest.raises(InvalidTaskError, match="not from a step"):
+        use(place, "rerun", task="a", at="total", definition="as_it_was")
 
 
 def test_a_long_result_is_cut_and_says_so(orch, place):

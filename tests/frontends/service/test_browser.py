@@ -248,6 +248,29 @@ def test_a_task_begins_again_at_a_step(browser):
             assert page.locator("h2", has_text="Steps").count() == 0
 
 
+def test_the_page_of_a_run_shows_the_steps_of_its_tasks(browser):
+    def job():
+        for name in ("load", "<b>sum</b>"):
+            current_context().step(name, str, name)
+
+    flow = Workflow("nightly")
+    flow.task(job, id="stepped")
+    flow.task(len, "x", id="plain")
+    with shown() as service:
+        service.orch.workflows.start(flow, id="v1").result(PATIENCE)
+        with opened(browser, service, "runs/v1") as page:
+            page.click("#show-steps-stepped")
+            page.wait_for_selector("#steps-stepped li")
+            steps = page.locator("#steps-stepped li").all_inner_texts()
+            assert [each.partition(":")[0] for each in steps] == ["load", "<b>sum</b>"]
+            assert all(each.endswith(", called") for each in steps)
+            page.click("#show-steps-plain")
+            page.wait_for_selector("#steps-plain")
+            assert page.inner_text("#steps-plain") == "It has no steps."
+            page.click("#show-steps-stepped")
+            page.wait_for_selector("#steps-stepped", state="detached")
+
+
 def test_what_is_held_for_a_decision_is_decided(browser):
     mended = threading.Event()
 

@@ -448,10 +448,19 @@ def _state(place: Any, task: str) -> str:
 
 
 def rerun(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
-    """Run a task again."""
-    chosen = {key: values[key] for key in ("downstream", "definition") if key in values}
-    handle = place.rerun_task(values["task"], **chosen)
-    return {"task_id": handle.task_id}
+    """Run a task again, or from one of its steps; or say what that would do."""
+    options = {**values}
+    task, is_dry = options.pop("task"), options.pop("dry_run", False)
+    if "at" in options and "definition" in options:
+        msg = "rerun: definition is for a run of the whole task, and not from a step"
+        raise InvalidTaskError(msg, hint="leave it out")
+    if is_dry:
+        call = "steps.fork" if "at" in options else "rerun_task"
+        touched = place.foresee(call, {"task_id": task, **options})
+        return {"task_id": None, "text": touched["text"]}
+    again = (place.fork if "at" in options else place.rerun_task)(task, **options)
+    task_id = again if isinstance(again, str) else again.task_id
+    return {"task_id": task_id, "text": f"Runs again as {task_id}."}
 
 
 def hold(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from taskorch._handles import TaskHandle
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.following import FOLLOWED
 from taskorch.errors import ValidationFailedError
@@ -18,7 +19,7 @@ from taskorch.events import Event
 from taskorch.frontends._incoming import Incoming, keys_of
 from taskorch.kit.verbs import Verb
 from taskorch.model import TaskFilter, TaskStatus
-from taskorch.verbs.table import VERBS
+from taskorch.verbs.table import VERBS, foreseen
 
 #: The verbs of the orchestrator itself.
 _VERBS: Final = frozenset(name for name, verb in VERBS.items() if verb.name == name)
@@ -89,6 +90,10 @@ class OrchestratorPlace:
         """The same, at most so many."""
         return self._orch._some_tasks(which, most)  # noqa: SLF001 - as a service does
 
+    def foresee(self, call: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What a verb would touch now, as a service answers it."""
+        return foreseen(self._orch, call, arguments).to_dict()
+
     # -- what is to be done --------------------------------------------------------
 
     def submit_documents(
@@ -107,6 +112,10 @@ class OrchestratorPlace:
     ) -> str:
         """See `Client.start_workflow`."""
         return self._incoming.start(document, run_id, key, parameters).workflow_id
+
+    def fork(self, task_id: str, **options: Any) -> TaskHandle[Any]:
+        """See `orch.steps.fork`."""
+        return self._orch.steps.fork(task_id, **options)
 
     def simulate(
         self, work: Any, durations: Mapping[str, float] | None = None

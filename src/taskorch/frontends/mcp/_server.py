@@ -227,6 +227,7 @@ class _Handlers:
 _OPERATIONS: Final[Mapping[str, str]] = {
     "plan": "make_plan",
     "schedule": "schedule_status",
+    "foresee": "preview",
     "schedules": "find_schedules",
     "submit_documents": "submit_task",
 }

@@ -460,16 +460,19 @@ TOOLS: Final[tuple[Tool, ...]] = (
     ),
     Tool(
         "rerun",
-        "Runs a task again that has ended: a new run, whose id it answers.",
+        "Runs a task again that has ended: a new run, whose id it answers. `at` forks "
+        "it: what was kept before that step stays. `dry_run` only says what it does.",
         (
             _TASK,
+            attrs.evolve(_of_verb("steps.fork", "at"), is_needed=False),
             _of_verb("rerun_task", "downstream"),
             _of_verb("rerun_task", "definition"),
+            ToolArgument("dry_run", _WHETHER, "Whether nothing is to be run."),
         ),
-        {"task_id": _TEXT},
+        {"task_id": {"type": ["string", "null"]}, "text": _TEXT},
         _calls.rerun,
-        ("rerun_task",),
-        (UnknownTaskError, InvalidTransitionError),
+        ("rerun_task", "fork"),
+        (UnknownTaskError, InvalidTransitionError, UsageError),
         quotes=False,
     ),
     Tool(

@@ -36,7 +36,7 @@ _PAUSE: Final = 0.5
 _ASKED: Final = frozenset(
     {
         *("get_task_status", "get_stats", "failures", "explain", "stuck", "health"),
-        *("measured", "log", "questions"),
+        *("measured", "log", "questions", "steps"),
     }
 )
 
@@ -62,6 +62,7 @@ class Recorded:
         self.explain = reader.explain
         self.log = reader.log
         self.stuck = reader.stuck
+        self.steps = _Steps(reader)
 
     def health(self) -> Health:
         """Whether its owner lives."""
@@ -91,6 +92,19 @@ class Recorded:
         """What says that there is nothing to wait for."""
         self.get_task_status(task_id)
         return _Done()
+
+
+class _Steps:
+    """`orch.steps`, of a journal: what is kept there."""
+
+    def __init__(self, reader: JournalReader) -> None:
+        self._reader = reader
+
+    def of(self, task_id: str) -> list[Any]:
+        """The steps of a task, in their order."""
+        status = self._reader.get_task_status(task_id)
+        events = self._reader.events(status.run_id, earlier=True)
+        return TaskOrchestrator.steps.room().told_by(events, status)
 
 
 class _Done:

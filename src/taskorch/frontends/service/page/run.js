@@ -62,20 +62,27 @@ const cells = (...contents) => contents.map((content, i) => {
 });
 const taskLinks = (each) => [taskLink(each.id, each.id, each.name), each.stale ? el("span", { class: "quiet" }, " stale") : null];
 
-function tasksTable(said, unfolded, calls, toggle, now) {
+// The steps of a task, below it, once they are asked for.
+const stepsBelow = (each, steps) => el("tr", { class: "below" }, el("td", { colspan: 7, id: `steps-${each.name}` }, steps.length
+  ? el("ol", { class: "plain" }, steps.map((step) => el("li", {}, name(step.text))))
+  : el("span", { class: "quiet" }, "It has no steps.")));
+
+function tasksTable(said, unfolded, calls, toggle, now, steps, showSteps) {
   const spans = withMaps(said).flatMap((each) => each.spans);
   const range = spans.length ? bounds(spans, now) : [now - 1, now];
   const rows = [];
   const row = (each, below) => el("tr", { class: below ? "below" : null, id: `row-${each.name}` },
-    cells(taskLinks(each), state(each.state), count(each.attempts), name(each.agent || "–"), when(each.started), lasting(took(each) || each.seconds),
+    cells(taskLinks(each), state(each.state), [count(each.attempts), each.attempts && showSteps ? el("div", {}, el("button", { type: "button", class: "link", id: `show-steps-${each.name}`,
+      "aria-expanded": String(steps.has(each.id)), onclick: () => showSteps(each.id) }, "steps")) : null], name(each.agent || "–"), when(each.started), lasting(took(each) || each.seconds),
       barsOf(each.spans, range, now)));
   // An error has a line of its own, below its task; of what only lacks another, one word is enough.
   const withError = (each, below) => {
     const part = row(each, below);
-    if (!each.error) return [part];
+    const more = steps?.has(each.id) ? [stepsBelow(each, steps.get(each.id))] : [];
+    if (!each.error) return [part, ...more];
     part.classList.add("has-error");
     const words = each.error.type === "DependencyFailedError" ? (each.blocked_by.length ? `since this did not complete: ${each.blocked_by.join(", ")}` : "since calls of it failed") : errorLine(each.error);
-    return [part, el("tr", { class: below ? "below error" : "error" }, el("td", { colspan: 7 }, name(words)))];
+    return [part, el("tr", { class: below ? "below error" : "error" }, el("td", { colspan: 7 }, name(words))), ...more];
   };
   for (const each of said.tasks) {
     rows.push(...withError(each, false));
@@ -111,6 +118,7 @@ export async function runPage(route) {
   const showAsked = questionsIn(parts.asked, () => load());
   const unfolded = new Set();
   const calls = new Map();
+  const steps = new Map();
   let board = null;
   let said = null;
   let compared = null;
@@ -124,6 +132,11 @@ export async function runPage(route) {
       calls.set(task, (await ask(`/api/v1/runs/${encodeURIComponent(id)}?under=${encodeURIComponent(task)}`)).tasks);
       show();
     }
+  };
+  const askSteps = async (task) => steps.set(task, (await ask(`/api/v1/tasks/${encodeURIComponent(task)}/steps`).catch(() => null))?.steps || []);
+  const showSteps = async (task) => {
+    if (!steps.delete(task)) await askSteps(task);
+    show();
   };
   const button = (text, verb) => act(text, verb, () => perform(`${verb}_workflow`, id), load, { needs: `${verb}_workflow` });
   const show = () => {
@@ -149,7 +162,7 @@ export async function runPage(route) {
       mark("failed"), taskLink(each.id, each.id, each.name), el("div", { class: "name quiet" }, errorLine(each.error)))))) : []);
     keep.graph([said.tasks.map((each) => [each.name, each.state, each.after]), Object.values(said.maps).map((map) => map.states)], () =>
       said.tasks.length > 1 ? card("Graph", graphOf(said.tasks, said.maps)) : []);
-    keep.list([said.tasks, said.maps, [...unfolded], [...calls.keys()], isOver || Math.floor(now)], () => [tasksTable(said, unfolded, calls, toggle, now),
+    keep.list([said.tasks, said.maps, [...unfolded], [...calls.keys()], [...steps], isOver || Math.floor(now)], () => [tasksTable(said, unfolded, calls, toggle, now, steps, showSteps),
       said.left_out ? el("p", { class: "quiet" }, `${counted(said.left_out, "task")} more are not shown.`) : null,
       gone ? el("p", { class: "quiet" }, `Of ${counted(gone, "task")} only the state is known: the rest has left memory (keep_finished).`) : null]);
     keep.compared([compared, said.tasks], () => compared ? comparison(said, compared) : []);
@@ -172,6 +185,7 @@ export async function runPage(route) {
       const open = status?.asks.length ? (await ask("/api/v1/questions")).questions.filter((each) => each.id.startsWith(`${id}/`)) : [];
       showAsked(open);
     }
+    if (!said.run.ended) await Promise.all([...steps.keys()].map(askSteps));
     show();
   };
   await load();
