@@ -7,7 +7,7 @@ Decisions: 0088, 0099, 0193.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, count
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -120,7 +120,7 @@ class Learned:
         elif not isinstance(self, learned):
             msg = f"arms of a {type(self).__name__} are no {learned.kind}s"
             raise InvalidTaskError(msg)
-        names, earlier = _names(self.arms)
+        names = _names(self.arms)
         #: What learns which arm to choose.
         self.learner: Learner = Learner(
             names,
@@ -136,7 +136,6 @@ class Learned:
             options=options,
             keep=keep,
             once=self.kind == LearnedValue.kind,
-            called=dict(zip(earlier, names, strict=True)),
         )
         self.names: tuple[str, ...] = names
         self.name: str = self.learner.name
@@ -387,7 +386,7 @@ class LearnedValue(Learned):
         if len(arms) <= self.baseline or _class_of(arms) is not LearnedValue:
             msg = f"arms of {self} are more than {self.baseline} numbers or texts"
             raise InvalidTaskError(msg)
-        names, _ = _names(arms)
+        names = _names(arms)
         self.arms: tuple[Any, ...] = arms
         self.names: tuple[str, ...] = names
         self.learner.change(names)
@@ -436,12 +435,8 @@ def _chunks_of(arm: object) -> dict[str, float]:
     return dict(arm.chunks) if has(arm, GrantsChunks) else {}
 
 
-def _names(arms: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """
-    What arms are called, each by another name, and how earlier versions called them.
-
-    Snapshots and events of those say `r`, `r~2`, `r~2'`, `r~2''` where arms are alike.
-    """
+def _names(arms: Sequence[Any]) -> tuple[str, ...]:
+    """Name arms, each by another name; those that are alike have numbers."""
     own: list[str] = []
     for arm in arms:
         name = type(arm).__name__
@@ -456,13 +451,8 @@ def _names(arms: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
             name = arm
         own.append(name)
     names: list[str] = []
-    earlier: list[str] = []
     for name in own:
-        earlier.append(f"{name}~2" if name in earlier else name)
-        while earlier.count(earlier[-1]) > 1:
-            earlier[-1] += "'"
-        numbered = (f"{name}~{number}" for number in count(3))
+        numbered = (f"{name}~{number}" for number in count(2))
         free = (each for each in numbered if each not in (*names, *own))
-        choices = chain((name, f"{name}~2"), free)
-        names.append(next(each for each in choices if each not in names))
-    return tuple(names), tuple(earlier)
+        names.append(name if name not in names else next(free))
+    return tuple(names)

@@ -93,8 +93,6 @@ class Learner(Projection):
         once: Whether a choice holds for all attempts and re-runs of a task.
         begins: Which arm a context begins with: `"any"`, or the `"baseline"`.
         log: How many of the latest rewards are kept in `log`.
-        called: By other names of arms, in facts and snapshots of earlier versions,
-            what they are called now.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -124,7 +122,6 @@ class Learner(Projection):
         once: bool = False,
         begins: Literal["any", "baseline"] = "any",
         log: int = 0,
-        called: Mapping[str, str] | None = None,
     ) -> None:
         check_word("algorithm", algorithm, tuple(BANDITS))
         check_word("reward", reward, ("outcome", "given"))
@@ -157,8 +154,8 @@ class Learner(Projection):
             options=dict(options or {}),
             log=deque(maxlen=log),
         )
-        self._called: dict[str, str] = dict(called or {})
-        self._called |= {arm: arm for arm in names or ()}
+        #: The names that arms have, or had before they were changed.
+        self._known: set[str] = {*(names or ())}
         self._lock = Lock()
         self._orch: Any = None
         #: What has the facts of earlier lives, if anything has.
@@ -190,7 +187,7 @@ class Learner(Projection):
         """Choose among other arms from now on: those that stay are known."""
         with self._lock:
             self._arms.change(arms)
-            self._called |= {arm: arm for arm in self.arms or ()}
+            self._known.update(self.arms or ())
 
     # -- choosing ------------------------------------------------------------------
 
@@ -310,8 +307,8 @@ class Learner(Projection):
         if self.arms is not None:
             # Names of arms may have anything in them: the longest is meant.
             padded, begin = f"{_AND}{text}{_AND}", f"{_AND}{self.name}:"
-            names = [arm for arm in self._called if f"{begin}{arm}{_AND}" in padded]
-            return [("", self._called[max(names, key=len)])] if names else []
+            names = [arm for arm in self._known if f"{begin}{arm}{_AND}" in padded]
+            return [("", max(names, key=len))] if names else []
         parts = [part.partition(f"{self.name} ") for part in text.split(_AND)]
         pairs = [rest.rpartition(":") for before, _, rest in parts if not before]
         return [(key, arm) for key, colon, arm in pairs if colon]
@@ -592,7 +589,7 @@ class Learner(Projection):
             _LOG.warning("what %s had learnt is left out: %s", self.name, error)
 
     def _take(self, snapshot: Mapping[str, Any]) -> None:
-        names = [self._called.get(name, "") for name in snapshot["arms"]]
+        names = [name if name in self._known else "" for name in snapshot["arms"]]
         self._arms.take(names, snapshot["learnt"])
         self._rewards = int(snapshot["rewards"])
         self.position = self._kept = int(snapshot["heard"])

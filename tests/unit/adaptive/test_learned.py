@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import gzip
 import random
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.integration.tools import eventually
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator
 from taskorch.adaptive import UCB1, Learned, LinUCB, Thompson
@@ -30,8 +27,6 @@ from taskorch.policies import (
 from taskorch.protocols import Route
 from taskorch.reading import JournalReader
 from taskorch.testing import Outcome, Simulation
-
-PRIMED = Path(__file__).parent / "data" / "journal-with-primed-arms.db.gz"
 
 
 class Always:
@@ -102,51 +97,9 @@ def test_arms_of_one_name_are_numbered(names):
         assert arm == name or name in arms[:place]
     alike = Learned([Always("r") for _ in names]).names
     assert alike == ("r", *(f"r~{number}" for number in range(2, len(names) + 1)))
-    # What an earlier version called the fourth is the name of no other.
+    # The name of another arm is not given away.
     names = ["r", "r", "r", "r~3"]
     assert Learned(map(Always, names)).names == ("r", "r~2", "r~4", "r~3")
-
-
-def test_arms_of_a_version_before_are_known_again(tmp_path):
-    """It called the third and the fourth of one name r~2' and r~2''."""
-    path = tmp_path / "runs.db"
-    path.write_bytes(gzip.decompress(PRIMED.read_bytes()))
-    learned = Learned([Always("r") for _ in range(4)], reward="given", floor=1)
-    started = {
-        event.task_id: event.choice[0].removeprefix("router:")
-        for event in JournalReader(path).happened()
-        if isinstance(event, TaskStarted)
-    }
-    worth = {"r": 0.1, "r~2": 0.2, "r~2'": 0.3, "r~2''": 0.4}
-    assert {*started.values()} == {*worth}
-
-    with TaskOrchestrator(journal=path, router=learned) as orch:
-        before = {one.arm: one for one in learned.learned()}
-        assert {arm: one.mean for arm, one in before.items()} == {
-            "r": 0.1,
-            "r~2": 0.2,
-            "r~3": 0.3,
-            "r~4": 0.4,
-        }
-        # Of the second half of the tasks nothing was said yet.
-        for number in range(30, 60):
-            orch.reward_task(f"t{number}", worth[started[f"t{number}"]])
-        eventually(lambda: learned.rewards == 60)
-        for one in learned.learned():
-            assert one.mean == before[one.arm].mean
-            assert one.pulls > before[one.arm].pulls
-        assert orch.wait(60)
-    values = learned.evaluate(JournalReader(path).happened())
-    assert {arm: round(value.mean, 4) for arm, value in values.items()} == {
-        "r": 0.1,
-        "r~2": 0.2,
-        "r~3": 0.3,
-        "r~4": 0.4,
-    }
-    # What it keeps now is read by the new names.
-    again = Learned([Always("r") for _ in range(4)], reward="given", floor=1)
-    with TaskOrchestrator(journal=path, router=again):
-        assert again.learned() == learned.learned()
 
 
 class Broken(Always):
