@@ -314,13 +314,12 @@ def test_commands_show_the_steps_of_a_journal_that_nobody_has_open(
 
 
 LIFE = """
-    import os, signal, sys
+    import json, os, signal, sys, traceback
     from pathlib import Path
     from taskorch import Task, TaskOrchestrator, current_context
     from taskorch.journal import SqliteJournal
 
-    path, kill_at = sys.argv[1], int(sys.argv[2])
-    ledger = Path(path).with_name("ledger")
+    path, kill_at = "", 0
     is_forking = False
 
     def tick():
@@ -336,7 +335,7 @@ LIFE = """
             tick()
 
     def did(what):
-        with ledger.open("a") as file:
+        with Path(path).with_name("ledger").open("a") as file:
             file.write(f"{what} {current_context().task_id}\\n")
         tick()
 
@@ -357,10 +356,20 @@ LIFE = """
             if orch.get_task_status("x").task_id == "x":
                 orch.steps.fork("x", at="b")
             orch.handle("x").result(60)
-            print("over", os.getpid())
 
     if __name__ == "__main__":
-        main()
+        # Each life is a process; what it imports is imported once for all.
+        for line in sys.stdin:
+            path, kill_at = json.loads(line)
+            life = os.fork()
+            if not life:
+                try:
+                    main()
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            print(os.waitstatus_to_exitcode(os.waitpid(life, 0)[1]), flush=True)
 """
 
 
@@ -368,30 +377,33 @@ def test_killed_between_any_two_there_is_a_whole_fork_or_none(tmp_path):
     """A process is killed before and after each commit, and in each step."""
     program = tmp_path / "life.py"
     program.write_text(textwrap.dedent(LIFE), "utf-8")
-
-    def live(journal, at):
-        command = [sys.executable, str(program), str(journal), str(at)]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
-        )
-
     before = tmp_path / "before"
     before.mkdir()
-    assert live(before / "runs.db", -1).returncode == 0
     halves, kill_at, code = 0, 0, -9
-    while code == -9:
-        kill_at += 1
-        journal = tmp_path / str(kill_at) / "runs.db"
-        copytree(before, journal.parent)
-        code = live(journal, kill_at).returncode
-        halves += _has_half_a_fork(journal)
-        if code == -9:
-            ended = live(journal, 0)
-            assert ended.returncode == 0, ended.stderr
-        lines = (journal.parent / "ledger").read_text().splitlines()
-        # The one that was killed may be twice there; "a" is the first run's alone.
-        assert len(lines) - len({*lines}) <= 1
-        assert {*lines} == {"a x", "b x", "c x", "b x~2", "c x~2"}
+    with subprocess.Popen(
+        [sys.executable, str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as lives:
+
+        def live(journal, at):
+            print(json.dumps([str(journal), at]), file=lives.stdin, flush=True)
+            return int(lives.stdout.readline())
+
+        assert live(before / "runs.db", -1) == 0
+        while code == -9:
+            kill_at += 1
+            journal = tmp_path / str(kill_at) / "runs.db"
+            copytree(before, journal.parent)
+            code = live(journal, kill_at)
+            halves += _has_half_a_fork(journal)
+            if code == -9:
+                assert live(journal, 0) == 0
+            lines = (journal.parent / "ledger").read_text().splitlines()
+            # The one that was killed may be twice there; "a" is the first run's alone.
+            assert len(lines) - len({*lines}) <= 1
+            assert {*lines} == {"a x", "b x", "c x", "b x~2", "c x~2"}
     assert code == 0
     assert kill_at > 8
     assert halves == 0
