@@ -16,6 +16,7 @@ from taskorch import (
     Workflow,
 )
 from taskorch.cli import main
+from taskorch.model import TimelyChange
 from taskorch.simulation._open._changes import _Search, groups_of
 from taskorch.simulation._open._course import OpenRun, Tried
 from taskorch.simulation._open._draws import OpenChance
@@ -204,3 +205,13 @@ def test_the_command_says_commands(tmp_path, capsys):
 def test_groups_are_runs_and_tasks_on_their_own():
     orch = not_begun([waiting(id="a"), waiting(id="b")])
     assert groups_of(open_work(orch._rt)) == {"a": [0], "b": [1]}
+
+
+def test_what_there_was_no_time_for_is_said_and_not_taken_for_nothing():
+    change = TimelyChange("later", "orch.suspend_task('a')", moment(SECOND), None)
+    assert "until it has ended: what it does to others, nobody had time" in str(change)
+    assert change.to_dict()["ends"] is None
+    orch = not_begun([waiting(id=f"t{n}") for n in range(2_000)])
+    answer = orch.in_time("t1999", deadline=600, budget=0.05)
+    assert "Not within 50 ms of processor time" in str(answer)
+    assert orch.what_if(budget=0.001).draws == 0

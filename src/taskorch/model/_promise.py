@@ -211,24 +211,27 @@ class TimelyChange:
         kind: `priority`, `pool`, or `later`: another one waits until it has ended.
         call: The call that makes it.
         p90: It then ends by this time in nine of ten cases.
-        ends: Which other runs and tasks end at another time then.
+        ends: Which other runs and tasks end at another time then; None: there was no
+            time to find that out.
     """
 
     kind: str
     call: str
     p90: datetime
-    ends: tuple[EndChange, ...] = ()
+    ends: tuple[EndChange, ...] | None = ()
 
     def __str__(self) -> str:
+        until = ", until it has ended" if self.kind == "later" else ""
+        if self.ends is None:
+            return f"{self.call}{until}: what it does to others, nobody had time to see"
         others = "; ".join(map(str, self.ends[:_NAMED])) or "nothing else ends later"
         more = len(self.ends) - _NAMED
-        until = ", until it has ended" if self.kind == "later" else ""
         rest = f"; and {more:,} more" if more > 0 else ""
         return f"{self.call}{until}: {others}{rest}"
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields, as JSON has them."""
-        ends = [each.to_dict() for each in self.ends]
+        ends = None if self.ends is None else [each.to_dict() for each in self.ends]
         return {**fields_of(self), "p90": _stamp(self.p90), "ends": ends}
 
 

@@ -133,6 +133,8 @@ def in_time(rt: Runtime, of: str, deadline: Deadline, budget: float) -> InTime:
 
 def _delay(change: TimelyChange) -> tuple[float, str]:
     """By how much others end later, and then by what it is called."""
+    if change.ends is None:
+        return float("inf"), change.call
     later = (each.seconds for each in change.ends if each.seconds is not None)
     return sum(seconds for seconds in later if seconds > 0), change.call
 
@@ -257,9 +259,9 @@ class _Search:
             # There was no time to make sure.
             return
         own = {self._of}
-        others, _ = _differences(self._work, tried, self._until, own)
+        others, draws = _differences(self._work, tried, self._until, own)
         changed = tuple([each for each in others if each.seconds != 0])
-        yield TimelyChange(kind, call, time_of(p90), changed)
+        yield TimelyChange(kind, call, time_of(p90), changed if draws else None)
 
 
 # -- what it does to others ------------------------------------------------------------
