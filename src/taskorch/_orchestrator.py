@@ -136,8 +136,8 @@ if TYPE_CHECKING:
     from taskorch.planning import ExecutionPlan, Planner
     from taskorch.protocols import Journal, Learns, Projection
     from taskorch.recovery import Alerts, RecoveryHandler
+    from taskorch.retention import Pruned
     from taskorch.runtime import AgentRunner, Runtime
-    from taskorch.runtime._pruning import Pruned
     from taskorch.schedules import ScheduleManager
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
@@ -149,7 +149,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 #: The file by which people are asked.
-_QUESTIONS: Final = "taskorch.runtime._questions"
+_QUESTIONS: Final = "taskorch.questions"
 #: What `orch.schedule` hands on to `orch.schedules.add`.
 _OPTIONS_OF_SCHEDULES: Final = (
     "zone",
@@ -1034,7 +1034,7 @@ class TaskOrchestrator:
         def act(row: Any, now: int) -> bool:
             if question_in(row.cargo) is not None:
                 check_there(_QUESTIONS, "decide() of a question")
-                from taskorch.runtime._questions import refuse_bypass  # noqa: PLC0415 - as above
+                from taskorch.questions import refuse_bypass  # noqa: PLC0415 - as above
 
                 refuse_bypass(self._rt, task_id, row, verdict)
             if verdict == "complete" and row.state is TaskState.BLOCKED:
@@ -1118,7 +1118,7 @@ class TaskOrchestrator:
         `escalations`.
         """
         check_there(_QUESTIONS, "questions()")
-        from taskorch.runtime._questions import open_questions  # noqa: PLC0415 - when needed
+        from taskorch.questions import open_questions  # noqa: PLC0415 - when needed
 
         return open_questions(self._rt, self.answer)
 
@@ -1206,7 +1206,7 @@ class TaskOrchestrator:
                 question.
         """
         check_there(_QUESTIONS, "answer()")
-        from taskorch.runtime._questions import answer, approval_of  # noqa: PLC0415 - when needed
+        from taskorch.questions import answer, approval_of  # noqa: PLC0415 - when needed
 
         asked = approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):
@@ -2363,7 +2363,7 @@ class TaskOrchestrator:
         if not isinstance(schedule, str):
             msg = f"a schedule is said by its name, not {show(schedule)}"
             raise InvalidTaskError(msg)
-        check_there("taskorch.runtime._pruning", "prune()")
+        check_there("taskorch.retention", "prune()")
         rt.look_up()
         if rt.pruner is None:
             msg = "nothing is kept that could be pruned: there is no durable journal"

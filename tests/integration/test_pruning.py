@@ -39,8 +39,8 @@ from taskorch.kernel import fold
 from taskorch.model import Cache
 from taskorch.reading import JournalReader
 from taskorch.reading._runs import RunLine
-from taskorch.runtime import _pruning
-from taskorch.runtime._pruning import Bundle, EndedTasks
+from taskorch.retention import _pruning
+from taskorch.retention._pruning import Bundle, EndedTasks
 
 DAY = 86_400.0
 

@@ -24,8 +24,8 @@ from taskorch.events import AT_NS, CLS, TASK_ID, TaskCompleted
 from taskorch.journal import MemoryJournal, _file, _forgetting, _layout, _points
 from taskorch.model import Retention
 from taskorch.reading import JournalReader
+from taskorch.retention._pruning import forgettable, prune
 from taskorch.runtime._passage import add_parents
-from taskorch.runtime._pruning import forgettable, prune
 
 ALL = Retention(age=0.0)
 LATER = 2**62
@@ -298,7 +298,7 @@ class Snapshots:
 def test_a_snapshot_is_saved_without_what_goes_before_it_goes(monkeypatch):
     """So it has the sums over all that was, wherever a death comes between."""
     monkeypatch.setattr(
-        "taskorch.runtime._pruning.without_tasks", lambda *said: ("without", *said)
+        "taskorch.retention._pruning.without_tasks", lambda *said: ("without", *said)
     )
     kept = MemoryJournal(keep_events=True)
     with TaskOrchestrator(journal=kept) as orch:

@@ -77,7 +77,7 @@ ASKED = {
         "TaskOrchestrator().resources.raise_budget('a', {'tokens': 1})",
     ),
     "questions": (
-        "taskorch.runtime._questions",
+        "taskorch.questions",
         "TaskOrchestrator().questions()",
         "TaskOrchestrator().answer('a', 'yes', by='ada')",
         DECIDING,
@@ -88,7 +88,7 @@ ASKED = {
         "TaskOrchestrator().recover('unknown')",
     ),
     "retention": (
-        "taskorch.runtime._pruning",
+        "taskorch.retention",
         KEEPING,
         "TaskOrchestrator(journal='runs.db').prune()",
         "TaskOrchestrator().schedules.add('a', 60, Task('a'), keep_latest=1)",

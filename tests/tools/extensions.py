@@ -59,11 +59,11 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "proofs": ("proofs",),
     "questions": (
         "_managers/_approvals.py",
-        "runtime/_questions.py",
+        "questions",
     ),
     "reading": ("reading",),
     "recovery": ("recovery",),
-    "retention": ("journal/_forgetting.py", "runtime/_pruning.py"),
+    "retention": ("journal/_forgetting.py", "retention"),
     "schedules": ("schedules",),
     "service": ("frontends/service", "frontends/_incoming.py"),
     "simulation": ("simulation",),

@@ -33,7 +33,7 @@ def orch():
 
 def wait_for_parties(orch, count: int = 1) -> None:
     """Until so many have come to the meetings that go on."""
-    meetings = orch._rt.manager._known.meetings._parties
+    meetings = orch._rt.runs.meetings._parties
     eventually(lambda: sum(map(len, list(meetings.values()))) >= count)
 
 
@@ -158,7 +158,7 @@ def test_nobody_waits_for_one_who_will_not_come(orch, how):
     error = failures(orch.workflows.start(wf, id="x"))["a"]
     assert isinstance(error, threading.BrokenBarrierError)
     assert "2 tasks are to come, and only 1 of workflow x" in str(error)
-    assert orch._rt.manager._known.meetings._parties == {}
+    assert orch._rt.runs.meetings._parties == {}
 
 
 def test_a_later_attempt_meets_again(orch):

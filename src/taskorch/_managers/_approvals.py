@@ -11,8 +11,8 @@ from taskorch.errors import (
 from taskorch.kit.words import some
 from taskorch.model import TERMINAL
 from taskorch.model.ids import stem_of, tail_of
+from taskorch.questions import check, vote, why_unsure
 from taskorch.runtime import question_in
-from taskorch.runtime._questions import check, vote, why_unsure
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
 if TYPE_CHECKING:

@@ -573,12 +573,9 @@ class WorkflowManager:
 
 def manager_of(runtime: Any) -> WorkflowManager:
     """The manager of the workflows of *runtime*, which is made when it is needed."""
-    if runtime.manager is None:
-        manager = WorkflowManager(runtime)
-        runtime.deciders.refuse_reentry()
-        with runtime.lock:
-            # One, whichever of two threads is the first.
-            if runtime.manager is None:
-                runtime.manager = manager
-    existing: WorkflowManager = runtime.manager
+    parts = runtime.first_made
+    if "workflows" not in parts:
+        # One, whichever of two threads is the first.
+        runtime.runs = parts.setdefault("workflows", WorkflowManager(runtime))._known
+    existing: WorkflowManager = parts["workflows"]
     return existing

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch.kit.limits import NS
-from taskorch.runtime._questions import failure_of
+from taskorch.questions import failure_of
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime

@@ -56,9 +56,9 @@ from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import outcome, stamp
 from taskorch.model import FailureCause, HealthCheck, TaskState
 from taskorch.model.ids import has_number, has_segments, number_of, stem_of
+from taskorch.questions import failure_of
 from taskorch.reading._runs import RunIndex
 from taskorch.runtime import is_accounted_for, schedule_of
-from taskorch.runtime._questions import failure_of
 
 if TYPE_CHECKING:
     from taskorch._telling.notifying import Notifier

@@ -25,7 +25,7 @@ from taskorch.kit.checks import check_count
 from taskorch.kit.visible import counted, show
 from taskorch.model import Retention
 from taskorch.reading import JournalReader
-from taskorch.runtime._pruning import foreseen, prune
+from taskorch.retention import foreseen, prune
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -67,6 +67,7 @@ from taskorch.model import (
 from taskorch.model.ids import has_number, next_id, run_id_of, stem_of
 from taskorch.policies._kinds import Policies
 from taskorch.protocols import DurableJournal, Entry
+from taskorch.questions import opened_questions
 from taskorch.reading._past import PastJournal, past_of
 from taskorch.runtime import (
     AttemptContext,
@@ -82,7 +83,6 @@ from taskorch.runtime import (
     failures,
     listed,
 )
-from taskorch.runtime._questions import opened_questions
 
 _RUN_IT: Final = Remedy("start", "Run the program again that has this journal.")
 #: Why nothing starts.

@@ -25,10 +25,9 @@ bottom up:
 - `_identity`, `_directory`, `_stale`: what a task is, what an id means, what is old.
 - `_batch`, `_submission`, `_passage`: tasks on their way in, taken in, to their end.
 - `_succession`: a later run takes the place of an earlier one.
-- `_pruning`: what ended long ago leaves the journal, while others work, too.
 - `_end`, `_opening`: the end of a life, and the beginning of the next.
 - `_runtime`: the lock, the steps, and all parts; the engine, as a simulation is, too.
-- `_lifecycle`, `_questions`, `_reports`: start and stop, people, how things stand.
+- `_lifecycle`, `_reports`: start and stop, how things stand.
 - `_listing`: which tasks a list has.
 """
 

@@ -1174,6 +1174,13 @@ def checkpoint(rt: Keeps, work: Work, attempt: int, state: Any) -> None:
     rt.step(change)
 
 
+def keep_value(rt: Keeps, work: Work, value: Any) -> None:
+    """Under the lock: *work* is about to complete with *value*, which somebody says."""
+    work._value, work._error = value, None
+    if rt.committer is not None:
+        rt.committer.documents[work] = rt.committer.journal.document(value)
+
+
 def allow_repeat(
     rt: Keeps, work: Work, attempt: int, *, allowed: bool, reason: str
 ) -> None:

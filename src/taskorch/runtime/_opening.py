@@ -348,7 +348,7 @@ def apply_in_order(
 
 
 _ALL: Final = frozenset(CATALOGUE)
-_PRUNING: Final = "taskorch.runtime._pruning"
+_PRUNING: Final = "taskorch.retention"
 #: States of which those who wait are told.
 _SETTLED: Final = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED}
@@ -421,7 +421,7 @@ class Recovery:
         if retention != Retention():
             check_there(_PRUNING, "keep_for= or keep_latest= of a journal")
         if is_there(_PRUNING):
-            from taskorch.runtime._pruning import Pruner, prune  # noqa: PLC0415 - with a journal
+            from taskorch.retention import Pruner, prune  # noqa: PLC0415 - with a journal
 
             prune(journal, rt.epoch, retention, rt.now())
             if self._committer.can_be_asked:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import Context
 from functools import partial
 from itertools import count
@@ -96,10 +96,10 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
+    from taskorch.retention import Pruner
     from taskorch.runtime._governs import Governs
     from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
-    from taskorch.runtime._pruning import Pruner
     from taskorch.runtime._publisher import Receiver
     from taskorch.runtime._succession import Succession
     from taskorch.telemetry._metrics import Metrics
@@ -166,6 +166,7 @@ class TaskEngine:
     # What running tasks leave.
     checkpoint: Final = _committer.checkpoint
     allow_repeat: Final = _committer.allow_repeat
+    keep_value: Final = _committer.keep_value
     progress: Final = _committer.progress
     spend: Final = _committer.spend
 
@@ -356,7 +357,6 @@ class Runtime(TaskEngine):
         "lock",
         "loops",
         "lost",
-        "manager",
         "maps",
         "memory",
         "metrics",
@@ -374,6 +374,7 @@ class Runtime(TaskEngine):
         "room",
         "run_id",
         "runners",
+        "runs",
         "saturation",
         "signals",
         "spans",
@@ -503,8 +504,8 @@ class Runtime(TaskEngine):
         self.fleet: Any = None
         #: What looks for the results of like tasks, once there was one to look for.
         self._memo: Memo | None = None
-        #: The manager of workflows, once it was needed.
-        self.manager: Any = None
+        #: What is known of runs of workflows, once that was needed.
+        self.runs: Any = None
         #: A fault of our own, after which nothing starts.
         self.fault: InternalError | JournalError | None = None
         #: What else has a say in the health: what notifies.
@@ -795,6 +796,21 @@ class Runtime(TaskEngine):
         # A copy: see `Waiting.abandon`.
         for waiter in tuple(waiters or ()):
             waiter()
+
+    def evict(self, ids: Iterable[str]) -> None:
+        """Under the lock: let those of *ids* leave memory whose ends are kept."""
+        assert self.committer is not None  # noqa: S101 - they leave a journal
+        tasks, kept = self.kernel.tasks, self.committer.commits.committed
+        rows = {
+            row
+            for task_id in ids
+            if (row := tasks.get(task_id)) is not None
+            and row.state in TERMINAL
+            and row.cargo._visible_after <= kept
+        }
+        if rows:
+            self.kernel.evict_rows(rows)
+            self.drop()
 
     def drop(self) -> None:
         """Under the lock: let go what is kept of tasks that have left memory."""

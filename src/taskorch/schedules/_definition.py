@@ -217,7 +217,7 @@ def define(
         msg = f"schedule {name!r} ends before it starts"
         raise InvalidTaskError(msg)
     if keep_for is not None or keep_latest is not None:
-        check_there("taskorch.runtime._pruning", "keep_for= or keep_latest=")
+        check_there("taskorch.retention", "keep_for= or keep_latest=")
     if keep_for is not None:
         keep_for = check_seconds("keep_for", keep_for)
     if keep_latest is not None:

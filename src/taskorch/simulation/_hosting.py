@@ -47,7 +47,8 @@ class Hosting(TaskEngine):
     """The part of a life that makes steps, and stands for a runtime to managers."""
 
     halted: bool = False
-    manager: Any = None
+    runs: Any = None
+    first_made: dict[str, Any]
 
     def _host(self, world: HostingWorld, holdable: Callable[[TaskRow], bool]) -> None:
         """Begin: to be called when the life is made."""

@@ -231,6 +231,7 @@ class Life(Hosting):
         # There is nothing of these kinds in a simulation.
         self.committer: Any = None
         self.governor: Any = None
+        self.first_made: dict[str, Any] = {}
         self.spans: Any = None
         self.rerun_failed: bool = False
         self.opened_at: int = -1

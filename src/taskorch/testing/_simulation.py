@@ -70,6 +70,7 @@ from taskorch.model import (
 )
 from taskorch.model.ids import check_id
 from taskorch.protocols import Entry, Hears
+from taskorch.questions import open_questions, vote
 from taskorch.runtime import (
     AttemptContext,
     PolicyDeciders,
@@ -78,7 +79,6 @@ from taskorch.runtime import (
     listed,
     task_of,
 )
-from taskorch.runtime._questions import open_questions, vote
 from taskorch.schedules import ScheduleManager, SimulationHost, schedules_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World

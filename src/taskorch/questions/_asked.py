@@ -72,7 +72,6 @@ from taskorch.runtime._work import question_in, task_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
-    from taskorch.runtime._work import Work
 
 
 # -- what is open ----------------------------------------------------------------------
@@ -422,7 +421,7 @@ def vote(
     rt.kernel.answer(rows, answered, verdict, now, sentence, others)
     if verdict == "complete":
         for each in rows:
-            keep_value(rt, each.cargo, result)
+            rt.keep_value(each.cargo, result)
         kept = question.keeps(row.id, result, now)
         if kept is not None:
             _keep(rt, *kept, now)
@@ -658,13 +657,6 @@ def _outcome(
     if chosen in question.no:
         return "fail", None, sentence
     return "complete", Answer(chosen, by, note, changes), sentence
-
-
-def keep_value(rt: Runtime, work: Work, value: Any) -> None:
-    """Under the lock: *work* is about to complete with *value*."""
-    work._value, work._error = value, None
-    if rt.committer is not None:
-        rt.committer.documents[work] = rt.committer.journal.document(value)
 
 
 def _votes(row: TaskRow) -> tuple[tuple[str, str], ...]:

@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -51,7 +51,7 @@ from taskorch.kit.interrupts import begin_thread
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import BACKFILLS, SCHEDULES, VERSIONS
 from taskorch.kit.visible import counted
-from taskorch.model import TERMINAL, Retention
+from taskorch.model import Retention
 from taskorch.model.ids import run_by, stem_of
 from taskorch.protocols import DurableJournal
 
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from taskorch.kernel import Kernel
-    from taskorch.runtime._committer import Committer
 
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 #: How often is looked whether something may go, in s.
@@ -75,6 +74,8 @@ _SHORT: Final = 0.04
 #: Rows that leave memory at once, and single facts that leave the journal at once.
 _ROWS: Final = 500
 _FACTS: Final = 1_000
+T = TypeVar("T")
+
 _LOG: Final = log_of("taskorch.pruning")
 
 
@@ -419,6 +420,41 @@ class Leaves(Protocol):
         ...
 
 
+class HoldsFacts(Protocol):
+    """
+    The way into the journal.
+
+    Attributes:
+        last: The number of the latest fact.
+        listen: Hears of the facts that are handed to it.
+        journal: Where they are kept.
+    """
+
+    last: int
+    listen: Callable[[list[tuple[Any, Any]]], object] | None
+    journal: DurableJournal
+
+    def wait_kept(self, seq: int) -> None:
+        """Return once the fact of that number is kept."""
+        ...
+
+    def save_now(self) -> bool:
+        """Keep a snapshot; whether that has worked."""
+        ...
+
+    def apart(self, act: Callable[[], T]) -> T:
+        """Do *act* while no facts are written."""
+        ...
+
+
+class LosesRuns(Protocol):
+    """What is known of runs of workflows."""
+
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """There are no runs any more of these ids."""
+        ...
+
+
 class Prunes(Protocol):
     """
     What lets tasks leave the journal asks of the runtime.
@@ -431,7 +467,7 @@ class Prunes(Protocol):
         epoch: The number of this life, for the fence.
         closed: Whether it has ended.
         draining: Whether it is about to stop.
-        manager: The manager of workflows, once it was needed.
+        runs: What is known of runs of workflows, once that was needed.
     """
 
     kernel: Kernel
@@ -441,7 +477,7 @@ class Prunes(Protocol):
     epoch: int
     closed: bool
     draining: bool
-    manager: Any
+    runs: LosesRuns | None
 
     @property
     def timer(self) -> Rings:
@@ -452,8 +488,8 @@ class Prunes(Protocol):
         """Enter the lock, make *change*, and do what follows from it."""
         ...
 
-    def drop(self) -> None:
-        """Under the lock: let go what is kept of tasks that have left memory."""
+    def evict(self, ids: Iterable[str]) -> None:
+        """Under the lock: let those of *ids* leave memory whose ends are kept."""
         ...
 
     @property
@@ -465,7 +501,7 @@ class Prunes(Protocol):
 class Pruner:
     """Lets what ended long ago leave the journal, and memory, while others work."""
 
-    def __init__(self, rt: Prunes, committer: Committer) -> None:
+    def __init__(self, rt: Prunes, committer: HoldsFacts) -> None:
         self._rt = rt
         self._committer = committer
         #: One at a time.
@@ -627,17 +663,7 @@ class Pruner:
         ids = [task_id for bundle in gone for task_id in bundle.ids]
         for place in range(0, len(ids), _ROWS):
             with rt.lock:
-                tasks, kept = rt.kernel.tasks, self._committer.commits.committed
-                rows = {
-                    row
-                    for task_id in ids[place : place + _ROWS]
-                    if (row := tasks.get(task_id)) is not None
-                    and row.state in TERMINAL
-                    and row.cargo._visible_after <= kept
-                }
-                if rows:
-                    rt.kernel.evict_rows(rows)
-                    rt.drop()
+                rt.evict(ids[place : place + _ROWS])
         with rt.lock:
             keys, tasks = rt.directory.keys, rt.kernel.tasks
             rt.directory.keys = {key: i for key, i in keys.items() if i in tasks}
@@ -692,8 +718,8 @@ class Pruner:
         rt.kernel.forget_tasks(ids, runs)
         for task_id in ids:
             rt.directory.reruns.forget(task_id)
-        if rt.manager is not None:
-            rt.manager._known.forget(runs)
+        if rt.runs is not None:
+            rt.runs.forget(runs)
 
 
 def _pruned(
