@@ -119,10 +119,10 @@ FIRST = {
 #: The classes of what an orchestrator has and gives, which nobody imports: by the way
 #: to it, the module and the name.
 GIVEN = {
-    "orch.workflows": ("taskorch._managers", "WorkflowManager"),
-    "orch.resources": ("taskorch._managers", "ResourceManager"),
-    "orch.resources.allocate(…)": ("taskorch._managers", "HeldResources"),
-    "orch.agents": ("taskorch._managers", "AgentManager"),
+    "orch.workflows": ("taskorch.runs", "WorkflowManager"),
+    "orch.resources": ("taskorch._resources", "ResourceManager"),
+    "orch.resources.allocate(…)": ("taskorch._resources", "HeldResources"),
+    "orch.agents": ("taskorch.fleet._agents", "AgentManager"),
     "orch.aio": ("taskorch._aio", "AsyncOrchestrator"),
     "orch.options(…)": ("taskorch._with_options", "WithOptions"),
     "orch.aio.options(…)": ("taskorch._aio", "AsyncWithOptions"),
@@ -131,7 +131,7 @@ GIVEN = {
         "EventStream",
     ),
     "orch.show_progress()": ("taskorch._telling.show_progress", "Progress"),
-    "context.workflow, in a coroutine": ("taskorch._managers", "AsyncWorkflowContext"),
+    "context.workflow, in a coroutine": ("taskorch.runs", "AsyncWorkflowContext"),
 }
 #: A part of the index that is a list of links; its table is for words, not for pages.
 _GROUP = re.compile(r"^## (?P<caption>.+)\n\n(?P<links>(?:- .+\n)+)", re.MULTILINE)

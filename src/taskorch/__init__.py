@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from taskorch._executor import TaskExecutor as TaskExecutor
     from taskorch._handles import TaskHandle as TaskHandle
     from taskorch._handles import as_completed as as_completed
-    from taskorch._managers import WorkflowContext as WorkflowContext
-    from taskorch._managers import WorkflowRun as WorkflowRun
     from taskorch._orchestrator import TaskOrchestrator as TaskOrchestrator
     from taskorch.errors import CycleError as CycleError
     from taskorch.errors import DependencyFailedError as DependencyFailedError
@@ -69,6 +67,8 @@ if TYPE_CHECKING:
     from taskorch.protocols import TaskQueue as TaskQueue
     from taskorch.protocols import TaskRouter as TaskRouter
     from taskorch.protocols import Validator as Validator
+    from taskorch.runs import WorkflowContext as WorkflowContext
+    from taskorch.runs import WorkflowRun as WorkflowRun
     from taskorch.simulation._plans._report import ScheduledAttempt as ScheduledAttempt
     from taskorch.simulation._plans._report import SimulationReport as SimulationReport
     from taskorch.workflows import Approval as Approval
@@ -82,7 +82,7 @@ _WHERE = {
     "taskorch._decorators": ("task",),
     "taskorch._executor": ("TaskExecutor",),
     "taskorch._handles": ("TaskHandle", "as_completed"),
-    "taskorch._managers": ("WorkflowContext", "WorkflowRun"),
+    "taskorch.runs": ("WorkflowContext", "WorkflowRun"),
     "taskorch._orchestrator": ("TaskOrchestrator",),
     "taskorch.errors": (
         "CycleError",

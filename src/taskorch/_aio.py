@@ -30,22 +30,22 @@ from typing import (
 )
 
 from taskorch._handles import Ahead, TaskHandle
-from taskorch._managers._agents import AgentManager
-from taskorch._managers._manager import WorkflowManager
-from taskorch._managers._resources import ResourceManager
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._resources import ResourceManager
 from taskorch._with_options import CallOptions
+from taskorch.fleet._agents import AgentManager
 from taskorch.kit.checks import called_as, to_patience
 from taskorch.kit.limits import FOLLOWED_EVENTS
 from taskorch.kit.verbs import Verb, verbs_of
 from taskorch.kit.vocabulary import other_attribute
+from taskorch.runs._manager import WorkflowManager
 from taskorch.runtime import NO_KWARGS, asyncio_loop, capture, restore_handlers
 
 if TYPE_CHECKING:
     from taskorch._allowed import MapFailures
     from taskorch._drivers import DriverManager
-    from taskorch._managers import HeldResources
     from taskorch._memo import MemoManager
+    from taskorch._resources import HeldResources
     from taskorch._telling.following import EventStream
     from taskorch.events import Event
     from taskorch.model import (

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from taskorch import steps
-    from taskorch._managers import AsyncWorkflowContext, WorkflowContext
+    from taskorch.runs import AsyncWorkflowContext, WorkflowContext
 
 
 class TaskContext(AttemptContext):
@@ -68,7 +68,7 @@ class TaskContext(AttemptContext):
         """
         if not self._run_id:
             return None
-        from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
+        from taskorch.runs import manager_of  # noqa: PLC0415 - when needed
 
         return manager_of(self._rt)._inside(self)
 
@@ -76,7 +76,7 @@ class TaskContext(AttemptContext):
         self, workflow: Any, run_id: str, given: Mapping[str, Any]
     ) -> tuple[Any, Callable[[str], bool]]:
         """Begin a run of *workflow*, or find it; and what cancels a run."""
-        from taskorch._managers import manager_of  # noqa: PLC0415 - when needed
+        from taskorch.runs import manager_of  # noqa: PLC0415 - when needed
 
         manager = manager_of(self._rt)
         return manager.start(workflow, run_id, parameters=given or None), manager.cancel

@@ -93,13 +93,8 @@ if TYPE_CHECKING:
     from taskorch._drivers import DriverManager
     from taskorch._extensions import Extensions
     from taskorch._handles import DoneAndNotDone, TaskHandle
-    from taskorch._managers import (
-        AgentManager,
-        ResourceManager,
-        WorkflowManager,
-        WorkflowRun,
-    )
     from taskorch._memo import MemoManager
+    from taskorch._resources import ResourceManager
     from taskorch._settings.fields import Settings, SettingsOptions
     from taskorch._telling.following import EventStream
     from taskorch._telling.notifying import Notifier
@@ -109,6 +104,7 @@ if TYPE_CHECKING:
     from taskorch.budgets._budget import Budget
     from taskorch.comparing import Comparison
     from taskorch.events import Event
+    from taskorch.fleet._agents import AgentManager
     from taskorch.frontends.people import Identity, Tokens
     from taskorch.frontends.service._server import Server
     from taskorch.governance import ConstitutionalRuntime
@@ -137,6 +133,7 @@ if TYPE_CHECKING:
     from taskorch.protocols import Journal, Learns, Projection
     from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.retention import Pruned
+    from taskorch.runs import WorkflowManager, WorkflowRun
     from taskorch.runtime import AgentRunner, Runtime
     from taskorch.schedules import ScheduleManager
     from taskorch.signals import Signals
@@ -331,7 +328,7 @@ class TaskOrchestrator:
 
     # What stands beside the core, each made when it is asked for.
     agents: Part[AgentManager] = Part(
-        "taskorch._managers:AgentManager",
+        "taskorch.fleet._agents:AgentManager",
         "Spawns workers, says how they do, and lets those elsewhere join.",
         given=True,
     )
@@ -374,7 +371,7 @@ class TaskOrchestrator:
         "Raises:\n    InvalidTaskError: It was given another one.",
     )
     resources: Part[ResourceManager] = Part(
-        "taskorch._managers:ResourceManager",
+        "taskorch._resources:ResourceManager",
         "Changes the pools, says who has what, and takes from them by hand.",
     )
     schedules: Part[ScheduleManager] = Part(
@@ -390,9 +387,9 @@ class TaskOrchestrator:
         given=True,
     )
     workflows: Part[WorkflowManager] = Part(
-        "taskorch._managers:manager_of",
+        "taskorch.runs:manager_of",
         "Starts workflows and controls their runs.",
-        room="taskorch._managers:WorkflowManager",
+        room="taskorch.runs:WorkflowManager",
     )
 
     def __init__(self, **settings: Unpack[SettingsOptions]) -> None:
@@ -1210,7 +1207,7 @@ class TaskOrchestrator:
 
         asked = approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):
-            from taskorch._managers import _approvals  # noqa: PLC0415 - when needed
+            from taskorch.runs import _approvals  # noqa: PLC0415 - when needed
 
             run, phase = self.workflows.get(asked[0]), asked[1]
             passed = choice == "approve"
@@ -1467,8 +1464,8 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: An argument is not well formed.
         """
-        from taskorch._managers import _bulk  # noqa: PLC0415 - when needed
         from taskorch.model import TaskFilter  # noqa: PLC0415 - when needed
+        from taskorch.runs import _bulk  # noqa: PLC0415 - when needed
 
         if action not in _bulk.ACTIONS:
             names = ", ".join(map(repr, _bulk.ACTIONS))
@@ -2249,11 +2246,11 @@ class TaskOrchestrator:
 
             begin_all(self._rt)
         if any(map(has_segments, self._rt.kernel.tasks)):
-            from taskorch._managers import _limits  # noqa: PLC0415 - when needed
+            from taskorch.runs import _limits  # noqa: PLC0415 - when needed
 
             _limits.restore(self._rt)
         if VERSIONS in self._rt.kernel.kept:
-            from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+            from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
             _versions.taken_up(self._rt)
 

@@ -48,13 +48,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._managers import (
-    AgentManager,
-    ResourceManager,
-    WorkflowManager,
-)
 from taskorch._memo import MemoManager
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._resources import ResourceManager
 from taskorch.errors import (
     InvalidTaskError,
     JournalUnavailableError,
@@ -62,6 +58,7 @@ from taskorch.errors import (
     TaskFailedError,
     TaskorchError,
 )
+from taskorch.fleet._agents import AgentManager
 from taskorch.governance._audit import Audits
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.checks import check_seconds, to_seconds
@@ -78,6 +75,7 @@ from taskorch.model import (
     TaskFilter,
     TaskState,
 )
+from taskorch.runs import WorkflowManager
 from taskorch.schedules import Backfilled, ScheduleManager
 from taskorch.steps import Steps
 from taskorch.verbs.remedies import REMEDIES_HEADER

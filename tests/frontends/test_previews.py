@@ -9,11 +9,11 @@ import pytest
 from tests.integration.tools import eventually
 
 from taskorch import Task, TaskOrchestrator, TaskState, current_context
-from taskorch._managers import _foreseen
 from taskorch.cli import main
 from taskorch.client import Client, ServiceError
 from taskorch.model import Cache
 from taskorch.reading import JournalReader
+from taskorch.runs import _foreseen
 from taskorch.verbs.table import VERBS, foreseen, previewed
 from taskorch.workflows import Approval, Workflow
 

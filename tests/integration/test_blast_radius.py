@@ -488,7 +488,7 @@ TRIED: dict[str, str] = {
     "_decorators.task(fn)": "a function",
     "_executor.TaskExecutor.submit(fn)": "a function",
     "_handles.TaskHandle.add_done_callback(fn)": "a done-callback",
-    "_managers._inside.WorkflowContext.task(fn)": "a function",
+    "runs._inside.WorkflowContext.task(fn)": "a function",
     "_orchestrator.TaskOrchestrator.map(fn)": "a function",
     "_orchestrator.TaskOrchestrator.submit(fn)": "a function",
     "_orchestrator.TaskOrchestrator.task(fn)": "a function",

@@ -488,7 +488,7 @@ wf.task(int, "3", id="three")
 class Finder:
     done = False
     def find_spec(self, name, path=None, target=None):
-        if name == "taskorch._managers._manager" and not self.done:
+        if name == "taskorch.runs._manager" and not self.done:
             self.done = True
             signal.raise_signal(signal.SIGINT)
 

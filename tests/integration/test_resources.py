@@ -19,8 +19,8 @@ from taskorch import (
     TaskOrchestrator,
     Workflow,
     _aio,
+    _resources,
 )
-from taskorch._managers import _resources
 from taskorch.errors import (
     AllocationError,
     ResourcesTakenError,

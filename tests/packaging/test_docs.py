@@ -133,7 +133,7 @@ def test_every_public_package_has_a_page_on_the_site():
         if "._" not in one.name
     }
     inner = {"budgets", "executors", "fleet", "frontends", "kernel", "runtime"}
-    inner |= {"questions", "retention", "schedules", "simulation", "verbs"}
+    inner |= {"questions", "retention", "runs", "schedules", "simulation", "verbs"}
     told = {"testing.pytest_plugin"}
     inside = {f"taskorch.{name}" for name in inner | told}
     site = runpy.run_path(str(DOCS / "conf.py"))

@@ -128,7 +128,7 @@ NOT_FOR_PLAIN = (
     "taskorch.questions",
     "taskorch.schedules",
     "taskorch.workflows",
-    "taskorch._managers",
+    "taskorch.runs",
 )
 
 

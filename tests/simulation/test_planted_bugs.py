@@ -15,18 +15,6 @@ import textwrap
 import pytest
 from tests.tools.explore import explore
 
-from taskorch._managers import (
-    WorkflowContext,
-    WorkflowManager,
-    WorkflowRun,
-    _approvals,
-    _gates,
-    _limits,
-    _progress,
-    _reruns,
-)
-from taskorch._managers._known import KnownRuns
-from taskorch._managers._reruns import Restarts
 from taskorch.kernel import (
     Kernel,
     _application,
@@ -40,6 +28,18 @@ from taskorch.kernel import (
 )
 from taskorch.kernel import _limits as kernel_limits
 from taskorch.kernel._rows import Bucket
+from taskorch.runs import (
+    WorkflowContext,
+    WorkflowManager,
+    WorkflowRun,
+    _approvals,
+    _gates,
+    _limits,
+    _progress,
+    _reruns,
+)
+from taskorch.runs._known import KnownRuns
+from taskorch.runs._reruns import Restarts
 from taskorch.runtime import _submission
 from taskorch.runtime._committer import Commits
 from taskorch.simulation._life import Life

@@ -58,7 +58,7 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "proofs": ("proofs",),
     "questions": (
-        "_managers/_approvals.py",
+        "runs/_approvals.py",
         "questions",
     ),
     "reading": ("reading",),

@@ -48,8 +48,8 @@ from taskorch.workflows._graph import order
 from taskorch.workflows._phases import approval_of, gate_of, phase_of
 
 if TYPE_CHECKING:
-    from taskorch._managers import WorkflowManager, WorkflowRun
     from taskorch.kernel import TaskRow
+    from taskorch.runs import WorkflowManager, WorkflowRun
 
 _RUN: Final = "run"
 #: The type of all tasks but gates and approvals.

@@ -26,9 +26,9 @@ from taskorch import (
     WorkflowContext,
     current_context,
 )
-from taskorch._managers._mapping import mapped
 from taskorch.errors import InvalidTransitionError, QueueFullError, WouldDeadlockError
 from taskorch.model import Call
+from taskorch.runs._mapping import mapped
 
 
 def one(fn, *args, **options) -> Workflow:

@@ -29,7 +29,6 @@ from taskorch import (
     WorkflowFailedError,
     current_context,
 )
-from taskorch._managers import _gates, _manager
 from taskorch.errors import (
     GateFailedError,
     InvalidTransitionError,
@@ -37,6 +36,7 @@ from taskorch.errors import (
 )
 from taskorch.policies import StandardStateMachine
 from taskorch.protocols import Permit
+from taskorch.runs import _gates, _manager
 from taskorch.workflows import _steps
 
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 import attrs
 
 from taskorch._handles import TaskHandle
-from taskorch._managers import WorkflowRun
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import cut, show, visible, width
 from taskorch.kit.words import duration
 from taskorch.model import TERMINAL, TaskState
+from taskorch.runs import WorkflowRun
 from taskorch.runtime import totals
 
 if TYPE_CHECKING:

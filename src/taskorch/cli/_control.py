@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from taskorch._managers._members import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import TOKEN_VARIABLE, read_configuration
 from taskorch.cli import FAILED, OK
@@ -49,6 +48,7 @@ from taskorch.kit.words import some
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import number_of, split_first, stem_of, task_of_escalation
 from taskorch.reading import JournalReader
+from taskorch.runs._members import WILD
 from taskorch.verbs.remedies import in_commands
 from taskorch.verbs.table import VERBS, as_json, bound, commands, foreseen, previewed
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from taskorch._managers._starts import real_task
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import read_configuration
 from taskorch.cli import FAILED, INTERRUPTED, OK
@@ -45,6 +44,7 @@ from taskorch.kit.visible import counted
 from taskorch.kit.words import in_words, outcome, some
 from taskorch.model import StopReport, TaskState, TaskStatus
 from taskorch.model.ids import without_run
+from taskorch.runs._starts import real_task
 from taskorch.workflows._functions import written
 from taskorch.workflows._parameters import digest_of
 

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from taskorch._managers._members import WILD
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import at, call, tell_foreseen, touched
 from taskorch.cli._source import Reader, RunsSource, reader_of, runs_of
@@ -41,6 +40,7 @@ from taskorch.model import TaskState
 from taskorch.reading import JournalReader
 from taskorch.reading._nights import PAGE
 from taskorch.reading._runs import SEVERITY
+from taskorch.runs._members import WILD
 from taskorch.verbs.table import VERBS, previewed
 
 #: Runs that are listed, unless it is said how many.

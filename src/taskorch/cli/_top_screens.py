@@ -26,7 +26,6 @@ from textual.css.query import NoMatches
 from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, Input, OptionList, Static
 
-from taskorch._managers._members import WILD
 from taskorch.cli import _first_view as first
 from taskorch.cli._first_view import SIGNS, Item, Picture
 from taskorch.cli._runs import (
@@ -55,6 +54,7 @@ from taskorch.client import Client, ServiceError
 from taskorch.errors import TaskorchError
 from taskorch.kit.visible import counted, visible, width
 from taskorch.kit.words import in_words
+from taskorch.runs._members import WILD
 
 #: The colour of each state.
 _COLOURS: Final[Mapping[str, str]] = {

@@ -30,7 +30,6 @@ from typing import Any, Final, NoReturn, TypeAlias
 import attrs
 
 from taskorch._handles import TaskHandle
-from taskorch._managers import WorkflowRun
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import DuplicateTaskError, UnknownTaskError
 from taskorch.frontends._whose import TASK, WORKFLOW, Bound, Keys
@@ -40,6 +39,7 @@ from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import remedy_of_key
 from taskorch.model import MadeFor, Task
 from taskorch.model.ids import asked_form, has_segments, in_run, makers_of, run_of
+from taskorch.runs import WorkflowRun
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
 

@@ -162,7 +162,7 @@ class Verb:
         is_final: Whether it ends what nobody can bring back.
         needs: The role of who may do it over HTTP; "": `look`, and `operate` if it
             changes anything.
-        preview: The function of `taskorch._managers._foreseen` that says what it would
+        preview: The function of `taskorch.runs._foreseen` that says what it would
             touch. Its first argument is what the verb is about. "": there is none.
     """
 

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._managers._versions import AS_IT_WAS, Deployed
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -29,6 +28,7 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import stem_of
+from taskorch.runs._versions import AS_IT_WAS, Deployed
 from taskorch.schedules._backfill import (
     NOT_YET,
     Backfill,

@@ -13,13 +13,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._managers._versions import AS_IT_WAS, Deployed, Move
 from taskorch.errors import UnknownTaskError
 from taskorch.kit.clock import wall
 from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.plain import VERSIONS
 from taskorch.model import TERMINAL, HealthCheck, MadeFor, Task, TaskState
 from taskorch.model.ids import first_of, has_segments, in_run, stem_of
+from taskorch.runs._versions import AS_IT_WAS, Deployed, Move
 from taskorch.workflows import Workflow
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._managers._versions import check_which
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleChanged, ScheduleSkipped
 from taskorch.kit.checks import called_as, check_count
@@ -26,6 +25,7 @@ from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.kit.words import some
 from taskorch.model import HealthCheck, Task
+from taskorch.runs._versions import check_which
 from taskorch.schedules._backfill import (
     ORDERS,
     Backfilled,

@@ -12,7 +12,6 @@ from contextlib import suppress
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._managers._versions import Deployed
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -26,6 +25,7 @@ from taskorch.kit.plain import VERSIONS
 from taskorch.kit.ticks import TickProgress
 from taskorch.model import Task
 from taskorch.model.ids import stem_of
+from taskorch.runs._versions import Deployed
 from taskorch.schedules._backfill import Backfill
 from taskorch.schedules._book import ScheduleBook
 from taskorch.schedules._entry import LiveSchedule, SlotOrder, task_of, workflow_for

@@ -14,11 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, c
 from taskorch._contexts import TaskContext
 from taskorch._drivers import SimulatedDrivers
 from taskorch._handles import TaskHandle
-from taskorch._managers import (
-    WorkflowManager,
-    _limits,
-    manager_of,
-)
 from taskorch._orchestrator import SpelledOut
 from taskorch._settings.fields import SIMULATED, Settings, SimulatedSettings
 from taskorch.errors import (
@@ -71,6 +66,7 @@ from taskorch.model import (
 from taskorch.model.ids import check_id
 from taskorch.protocols import Entry, Hears
 from taskorch.questions import open_questions, vote
+from taskorch.runs import WorkflowManager, _limits, manager_of
 from taskorch.runtime import (
     AttemptContext,
     PolicyDeciders,

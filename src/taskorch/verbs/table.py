@@ -11,17 +11,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._handles import TaskHandle
-from taskorch._managers import WorkflowRun, _foreseen
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.verbs import Verb, verbs_of
 from taskorch.model import AgentInstance, AgentMatch, Health, Stats
+from taskorch.runs import WorkflowRun, _foreseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from taskorch._managers._foreseen import Foreseen
     from taskorch.kit.verbs import Argument
+    from taskorch.runs._foreseen import Foreseen
 
 #: What a front end takes.
 __all__ = ("VERBS", "acts_of", "as_json", "bound", "commands", "foreseen", "previewed")

@@ -3,7 +3,7 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 
 1. A workflow is a description. It knows no orchestrator, no time and no state; what is
    submitted for a run are plain tasks, whose ids begin with the id of the run. What
-   starts and controls runs is in `_managers`, above the runtime, and never here.
+   starts and controls runs is in `runs`, above the runtime, and never here.
 2. What cannot be is refused where it is said: a name that is not there, a name that is
    there twice, a ring.
 3. The same calls give the same ids, so that a program that is run again means the same

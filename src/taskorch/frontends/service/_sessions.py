@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch._managers import AgentManager
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -35,6 +34,7 @@ from taskorch.executors.programs import (
     failure_of,
     spending_of,
 )
+from taskorch.fleet._agents import AgentManager
 from taskorch.frontends.service._waiting import Waiter
 from taskorch.model import Agent, Program, ProgramResult, Resources, Task
 from taskorch.protocols import Attempt, AttemptExecutor

@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._managers import _bulk
-from taskorch._managers._manager import WorkflowManager
-from taskorch._managers._reruns import asks_too_early, is_undone
 from taskorch.kernel import LOCAL, hangs_on
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import NS
@@ -26,13 +23,16 @@ from taskorch.kit.visible import counted
 from taskorch.kit.words import in_words
 from taskorch.model import TERMINAL, TaskFilter, TaskState
 from taskorch.model.ids import name_of, stem_of
+from taskorch.runs import _bulk
+from taskorch.runs._manager import WorkflowManager
+from taskorch.runs._reruns import asks_too_early, is_undone
 from taskorch.runtime import added_by, is_gone, may_run_without, runs_above
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from taskorch._managers._run import WorkflowRun
-    from taskorch._managers._versions import Move
+    from taskorch.runs._run import WorkflowRun
+    from taskorch.runs._versions import Move
     from taskorch.runtime import Work
 
 

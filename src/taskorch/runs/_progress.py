@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from taskorch._managers._members import blockers
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.kernel import LEFT_RUNNING, is_forgiven, past_of
 from taskorch.kit.limits import NS
@@ -19,6 +18,7 @@ from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import said
 from taskorch.model import TERMINAL, MadeFor, TaskState
 from taskorch.model.ids import earlier_ids, run_of, without_run
+from taskorch.runs._members import blockers
 from taskorch.runtime import (
     Staleness,
     give_error,

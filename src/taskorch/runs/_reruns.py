@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from taskorch._managers import _limits, _members
-from taskorch._managers._gates import is_gate
-from taskorch._managers._members import slices
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.fence import log_of
 from taskorch.kit.plain import GONE
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import name_of, names_in_run, stem_of
+from taskorch.runs import _limits, _members
+from taskorch.runs._gates import is_gate
+from taskorch.runs._members import slices
 from taskorch.runtime import (
     ended_earlier,
     failed_earlier,
@@ -25,10 +25,10 @@ from taskorch.runtime import (
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
-    from taskorch._managers._known import KnownRuns
-    from taskorch._managers._run import WorkflowRun
-    from taskorch._managers._starts import Starts
-    from taskorch._managers._versions import Deployed, Move
+    from taskorch.runs._known import KnownRuns
+    from taskorch.runs._run import WorkflowRun
+    from taskorch.runs._starts import Starts
+    from taskorch.runs._versions import Deployed, Move
     from taskorch.runtime import Runtime, Work
     from taskorch.runtime._submission import Renewing
     from taskorch.workflows import Workflow
@@ -90,7 +90,7 @@ class Restarts:
 
     def _note_as_it_was(self, run: WorkflowRun) -> None:
         """Keep with what code a run goes on that keeps its definition."""
-        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+        from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         tasks = [work._task for work in run.handles.values() if work._task is not None]
         if _versions.versions(self.rt, run.workflow_id):
@@ -99,7 +99,7 @@ class Restarts:
 
     def restart_as(self, run_id: str, deployed: Deployed) -> WorkflowRun:
         """`restart`, after the run has gone over to what is *deployed*."""
-        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+        from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         run = self.known.get(run_id)
         undone = {work._row.id for work in run.handles.values() if is_undone(work)}
@@ -115,7 +115,7 @@ class Restarts:
         Raises:
             InvalidTaskError: *definition* is none, or what is deployed is not known.
         """
-        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+        from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         _versions.check_which(definition)
         if definition == _versions.AS_IT_WAS:

@@ -1,12 +1,12 @@
 """
-The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
+What is done to runs of workflows, and to many tasks at once: `orch.workflows`.
 
 1. A run is its tasks: their ids are that of the run, a slash, and their ids in the
-   workflow. What is kept of a run beside them is convenience, and can be manager again.
+   workflow. What is kept of a run beside them is convenience, and can be had again.
 2. Many tasks are controlled in slices, so that the lock is held for milliseconds.
 3. Here belongs what does something to runs; what a workflow is, and how it is read and
-   drawn, is in `workflows`. There are two packages since these managers need the
-   runtime, and a description needs none: `workflows` stands below it.
+   drawn, is in `workflows`. There are two packages since a run needs the runtime, and a
+   description needs none: `workflows` stands below it.
 
 - `_manager`: `orch.workflows`: the verbs, and what pauses and ends runs.
 - `_starts`, `_reruns`, `_known`: what begins a run; what runs again of one; which runs
@@ -20,10 +20,8 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
   barriers.
 - `_foreseen`: what a verb would touch, for who asks a person first.
 - `_bulk`: one change to many tasks.
-- `_agents`: `orch.agents`: those that live elsewhere, their leases and what they are
-  given.
-- `_late_ends`: ends of attempts that their workers bring to a later life.
-- `_resources`: `orch.resources`: how much there is, and what is taken by hand.
+
+Decisions: 0288, 0298.
 """
 
 from __future__ import annotations
@@ -33,24 +31,18 @@ from typing import TYPE_CHECKING, Final
 from taskorch.kit import load_late as _load_late
 
 if TYPE_CHECKING:
-    from taskorch._managers._agents import AgentManager as AgentManager
-    from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
-    from taskorch._managers._inside import WorkflowContext as WorkflowContext
-    from taskorch._managers._manager import WorkflowManager as WorkflowManager
-    from taskorch._managers._manager import manager_of as manager_of
-    from taskorch._managers._resources import HeldResources as HeldResources
-    from taskorch._managers._resources import ResourceManager as ResourceManager
-    from taskorch._managers._run import WorkflowRun as WorkflowRun
+    from taskorch.runs._inside import AsyncWorkflowContext as AsyncWorkflowContext
+    from taskorch.runs._inside import WorkflowContext as WorkflowContext
+    from taskorch.runs._manager import WorkflowManager as WorkflowManager
+    from taskorch.runs._manager import manager_of as manager_of
+    from taskorch.runs._run import WorkflowRun as WorkflowRun
 
-#: Where each name is: a manager is loaded when somebody asks for it.
+#: Where each name is: a part is loaded when somebody asks for it.
 _WHERE: Final = {
-    "AgentManager": "_agents",
     "AsyncWorkflowContext": "_inside",
     "WorkflowContext": "_inside",
     "WorkflowManager": "_manager",
     "manager_of": "_manager",
-    "HeldResources": "_resources",
-    "ResourceManager": "_resources",
     "WorkflowRun": "_run",
 }
 

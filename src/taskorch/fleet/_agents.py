@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
-from taskorch._managers._late_ends import LateEnds
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
     UnknownAgentError,
 )
+from taskorch.fleet._late_ends import LateEnds
 from taskorch.kernel import GOING
 from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.verbs import NAME, OBJECT, verb

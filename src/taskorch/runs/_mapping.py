@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._futures import cancel_pending
-from taskorch._managers._members import newest, slices, with_error
 from taskorch.errors import (
     DependencyFailedError,
     InvalidTaskError,
@@ -20,6 +19,7 @@ from taskorch.kit.allowance import Allowance
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, Call, Task, TaskState
 from taskorch.model.ids import name_of, run_of
+from taskorch.runs._members import newest, slices, with_error
 from taskorch.runtime import current_context, error_of, is_hopeless, result_of
 
 if TYPE_CHECKING:

@@ -12,9 +12,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from taskorch._handles import TaskHandle
-from taskorch._managers import _members, _progress
-from taskorch._managers._gates import rules_of
-from taskorch._managers._members import blockers, is_below
 from taskorch.errors import (
     NotRunningError,
     WorkflowFailedError,
@@ -28,6 +25,9 @@ from taskorch.kit.vocabulary import other_attribute
 from taskorch.kit.words import some
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import in_run, name_of, names_in_run, run_of, without_last
+from taskorch.runs import _members, _progress
+from taskorch.runs._gates import rules_of
+from taskorch.runs._members import blockers, is_below
 from taskorch.runtime import (
     Latch,
     Staleness,

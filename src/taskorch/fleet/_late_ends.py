@@ -19,6 +19,7 @@ from taskorch.runtime import (
     keep_earlier,
     keep_late,
     outcome_of,
+    task_of,
     usage_of,
 )
 
@@ -151,6 +152,6 @@ class LateEnds:
     def program_of(self, task_id: str) -> Program | None:
         """The program that a task is, if it is one and has not left memory."""
         self._rt.look_up(task_id)
-        task = self._rt.directory.known(task_id)._task
-        payload = None if task is None else task.payload
+        work = self._rt.directory.known(task_id)
+        payload = task_of(work._row, work).payload
         return payload if isinstance(payload, Program) else None

@@ -14,14 +14,14 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._managers import _members
-from taskorch._managers._meeting import Meetings
-from taskorch._managers._members import RunRecord
-from taskorch._managers._run import WorkflowRun
 from taskorch.errors import UnknownTaskError
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import names_in_run, stem_of
+from taskorch.runs import _members
+from taskorch.runs._meeting import Meetings
+from taskorch.runs._members import RunRecord
+from taskorch.runs._run import WorkflowRun
 from taskorch.runtime import names_above
 
 if TYPE_CHECKING:

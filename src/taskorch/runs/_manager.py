@@ -9,12 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from taskorch._handles import TaskHandle
-from taskorch._managers._inside import WorkflowContext
-from taskorch._managers._known import KnownRuns
-from taskorch._managers._members import MAX_ADDED, WILD, is_below, slices
-from taskorch._managers._reruns import Restarts
-from taskorch._managers._run import WorkflowRun
-from taskorch._managers._starts import Starts, recipe_of
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -29,18 +23,24 @@ from taskorch.model.ids import (
     check_name,
     split_first,
 )
+from taskorch.runs._inside import WorkflowContext
+from taskorch.runs._known import KnownRuns
+from taskorch.runs._members import MAX_ADDED, WILD, is_below, slices
+from taskorch.runs._reruns import Restarts
+from taskorch.runs._run import WorkflowRun
+from taskorch.runs._starts import Starts, recipe_of
 from taskorch.workflows import Workflow, WorkflowFunction, WorkflowStatus
 from taskorch.workflows._functions import written
 from taskorch.workflows._parameters import as_json, by_names, kept
 
 if TYPE_CHECKING:
-    from taskorch._managers._versions import RunVersion
     from taskorch.kernel import TaskRow
     from taskorch.planning import ExecutionPlan
+    from taskorch.runs._versions import RunVersion
     from taskorch.runtime import AttemptContext, Runtime
 
 #: The file by which people approve phases.
-_APPROVALS: Final = "taskorch._managers._approvals"
+_APPROVALS: Final = "taskorch.runs._approvals"
 #: What is said about a gate.
 _VERDICT: Final = {"gate": NAME, "by": {**NAME, **PERSON}, "note": NOTE}
 
@@ -127,7 +127,7 @@ class WorkflowManager:
             run_id = f"{workflow.name}-{rt.new_id()}"
             return self._starts.begin(workflow, run_id, max_added, note, more)
         if definition is not None and self._is_here(id, definition):
-            from taskorch._managers._versions import Deployed  # noqa: PLC0415 - few need it
+            from taskorch.runs._versions import Deployed  # noqa: PLC0415 - few need it
 
             return self._reruns.restart_as(
                 id, Deployed("this program", None, workflow, note)
@@ -172,7 +172,7 @@ class WorkflowManager:
 
     def _is_here(self, run_id: str, definition: object) -> bool:
         """Whether a run is there, and is to go over to another definition."""
-        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+        from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         _versions.check_which(definition)
         with suppress(UnknownTaskError):
@@ -279,7 +279,7 @@ class WorkflowManager:
         Raises:
             UnknownTaskError: No workflow runs, or ran, under this id.
         """
-        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+        from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         return _versions.versions(self._rt, self.get(run_id).workflow_id)
 
@@ -480,13 +480,13 @@ class WorkflowManager:
         self, run_id: str, gate: str, by: str, note: str, *, passed: bool
     ) -> bool:
         check_there(_APPROVALS, "a verdict on a phase")
-        from taskorch._managers import _approvals  # noqa: PLC0415 - when needed
+        from taskorch.runs import _approvals  # noqa: PLC0415 - when needed
 
         return _approvals.decide(self.get(run_id), gate, by, note, passed=passed)
 
     def _approval(self, run_id: str, gate: str) -> TaskHandle[Any]:
         check_there(_APPROVALS, "a verdict on a phase")
-        from taskorch._managers import _approvals  # noqa: PLC0415 - when needed
+        from taskorch.runs import _approvals  # noqa: PLC0415 - when needed
 
         return _approvals.approval(self.get(run_id), gate)
 

@@ -8,13 +8,13 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._managers._manager import manager_of
-from taskorch._managers._members import slices
 from taskorch.errors import CycleError, InvalidTaskError, InvalidTransitionError
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._made_for import MadeFor
 from taskorch.model.ids import stem_of
+from taskorch.runs._manager import manager_of
+from taskorch.runs._members import slices
 from taskorch.runtime import is_gone, since_when
 
 if TYPE_CHECKING:

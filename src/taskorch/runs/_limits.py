@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from taskorch._managers._mapping import mapped
 from taskorch.model import NO_RESOURCES, TERMINAL, Call, Resources, Task, to_units
 from taskorch.model.ids import PHASE_LIMIT, run_of
+from taskorch.runs._mapping import mapped
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_o
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
-    from taskorch._managers._run import WorkflowRun
+    from taskorch.runs._run import WorkflowRun
 
 
 def approval(run: WorkflowRun, gate: str) -> TaskHandle[Any]:

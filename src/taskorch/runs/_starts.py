@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
-from taskorch._managers import _limits, _members, _progress
-from taskorch._managers._gates import gate
-from taskorch._managers._mapping import mapped
-from taskorch._managers._members import RunRecord
 from taskorch.errors import DuplicateTaskError
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, Call, MadeFor, Task
 from taskorch.model.ids import in_run
+from taskorch.runs import _limits, _members, _progress
+from taskorch.runs._gates import gate
+from taskorch.runs._mapping import mapped
+from taskorch.runs._members import RunRecord
 from taskorch.runtime import is_gone, workflow_span
 from taskorch.workflows import Workflow, WorkflowFunction, _steps
 from taskorch.workflows._parameters import as_json, by_names, kept
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
-    from taskorch._managers._known import KnownRuns
-    from taskorch._managers._run import WorkflowRun
+    from taskorch.runs._known import KnownRuns
+    from taskorch.runs._run import WorkflowRun
     from taskorch.runtime import Runtime
     from taskorch.runtime._submission import Renewing
     from taskorch.workflows._graph import Parents
@@ -130,7 +130,7 @@ class Starts:
         self, workflow: Workflow, run_id: str, more: Mapping[str, Any] | None
     ) -> None:
         """Keep what code a run begins with, and what it can be made of again."""
-        from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+        from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         tasks = workflow._drafts(run_id).tasks
         _versions.note(self._rt, run_id, tasks.values(), _versions.BEGUN, more=more)
@@ -302,7 +302,7 @@ def recipe_of(
     """What a run of *flow* can be made of again: its place, and what it was given."""
     if isinstance(flow, Workflow):
         return {}
-    from taskorch._managers import _versions  # noqa: PLC0415 - when needed
+    from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
     values = as_json(kept(by_names(parameters)))
     return {"flow": _versions.flow_name(flow), "given": values}

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 import attrs
 
 from taskorch._handles import TaskHandle
-from taskorch._managers import _limits, _members
-from taskorch._managers._gates import is_gate
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -30,6 +28,8 @@ from taskorch.kit.visible import show
 from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState, inherited
 from taskorch.model import ids as task_ids
 from taskorch.model.ids import check_task_id, ids_in_run, in_run, name_of, run_of
+from taskorch.runs import _limits, _members
+from taskorch.runs._gates import is_gate
 from taskorch.runtime import (
     ADDED,
     Work,
@@ -50,10 +50,10 @@ from taskorch.workflows._phases import phase_of
 if TYPE_CHECKING:
     import os
 
-    from taskorch._managers._known import KnownRuns
-    from taskorch._managers._members import RunRecord
-    from taskorch._managers._run import WorkflowRun
     from taskorch.model import Enforce, InheritEnv
+    from taskorch.runs._known import KnownRuns
+    from taskorch.runs._members import RunRecord
+    from taskorch.runs._run import WorkflowRun
     from taskorch.runtime import AttemptContext, Entry, Runtime
 
 
