@@ -313,7 +313,7 @@ def nights(tmp_path, clock, count, every):
                 # The lines of the latest 20,000 runs stay.
                 kinds = (type(each) for each in gc.get_objects())
                 inside = sum(
-                    kind.__module__.startswith("taskorch.") and kind is not RunLine
+                    f"{kind.__module__}".startswith("taskorch.") and kind is not RunLine
                     for kind in kinds
                 )
                 sizes.append((rows(path), len(ids(orch)), logs, inside))
