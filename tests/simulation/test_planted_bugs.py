@@ -41,7 +41,7 @@ from taskorch.runs import (
 from taskorch.runs._known import KnownRuns
 from taskorch.runs._reruns import Restarts
 from taskorch.runtime import _submission
-from taskorch.runtime._committer import Commits
+from taskorch.runtime._committer import Commits, HeldBack
 from taskorch.simulation._life import Life
 from taskorch.simulation._world import World
 from taskorch.testing import Breach
@@ -181,9 +181,14 @@ BUGS = {
         "self._answer(number)",
     ),
     "work begins before its submission is kept": (
-        Life._launch,
-        "if seq > commits.committed:",
-        "if False:",
+        HeldBack.take,
+        "if seq <= self._commits.committed:",
+        "if True:",
+    ),
+    "what must not run twice begins before its start is kept": (
+        HeldBack.take,
+        "seq = submitted if row.bucket.spec.idempotent else last",
+        "seq = submitted",
     ),
     "a group that could not be written is dropped": (
         Commits.failed,

@@ -53,6 +53,7 @@ from taskorch.runtime._attempts import usage_of as usage_of
 from taskorch.runtime._attempts import with_gpus_found as with_gpus_found
 from taskorch.runtime._batch import Entry as Entry
 from taskorch.runtime._committer import Commits as Commits
+from taskorch.runtime._committer import HeldBack as HeldBack
 from taskorch.runtime._context import BUDGET as BUDGET
 from taskorch.runtime._context import CURRENT as CURRENT
 from taskorch.runtime._context import LOCAL as LOCAL

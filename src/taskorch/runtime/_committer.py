@@ -78,7 +78,8 @@ from taskorch.runtime._loops import Latch, release_if_mine
 from taskorch.runtime._work import NEVER, Emitted, MakesSteps, Work, extra_of, task_of
 
 if TYPE_CHECKING:
-    from taskorch.kernel import AttemptOutcome
+    from taskorch.kernel import AttemptOutcome, Kernel
+    from taskorch.runtime._deciders import PolicyDeciders
     from taskorch.runtime._governs import Governs
     from taskorch.runtime._notices import Notices
     from taskorch.runtime._work import Weights
@@ -369,24 +370,47 @@ class MeasuresCommits(Protocol):
         ...
 
 
-class Keeps(MakesSteps, Protocol):
+class Hears(Protocol):
     """
-    What the way into the journal asks of the runtime.
+    What is asked for what running tasks say: of a runtime, or of a simulated life.
 
     Attributes:
         committer: Keeps facts; None: nothing outlives the process.
-        notices: Logs troubles.
-        weights: The bytes that finished tasks hold.
+        deciders: Asks the policies.
+        kernel: Has the rows of the tasks.
+        lock: Guards it.
     """
 
     committer: Committer | None
-    notices: Notices
-    weights: Weights
+    deciders: PolicyDeciders
+    kernel: Kernel
+    lock: threading.Lock
 
     @property
     def governor(self) -> Governs | None:
         """The policies as data, if there are some."""
         ...
+
+    def now(self) -> int:
+        """Say the time, in ns."""
+        ...
+
+    def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
+        """Make *change*, and do what follows from it."""
+        ...
+
+
+class Keeps(MakesSteps, Hears, Protocol):
+    """
+    What the way into the journal asks of the runtime.
+
+    Attributes:
+        notices: Logs troubles.
+        weights: The bytes that finished tasks hold.
+    """
+
+    notices: Notices
+    weights: Weights
 
     @property
     def metrics(self) -> MeasuresCommits | None:
@@ -1152,7 +1176,7 @@ class Committer:
 _UNDER_WAY: Final = frozenset({TaskState.RUNNING, TaskState.SUSPENDED})
 
 
-def checkpoint(rt: Keeps, work: Work, attempt: int, state: Any) -> None:
+def checkpoint(rt: Hears, work: Work, attempt: int, state: Any) -> None:
     """
     A running task leaves *state* for its next attempt; that is not waited for.
 
@@ -1182,7 +1206,7 @@ def keep_value(rt: Keeps, work: Work, value: Any) -> None:
 
 
 def allow_repeat(
-    rt: Keeps, work: Work, attempt: int, *, allowed: bool, reason: str
+    rt: Hears, work: Work, attempt: int, *, allowed: bool, reason: str
 ) -> None:
     """Whether a running task may be run again if nobody knows how it ends: *reason*."""
     row = work._row
@@ -1194,7 +1218,7 @@ def allow_repeat(
     rt.step(change)
 
 
-def progress(rt: Keeps, work: Work, attempt: int, value: Any) -> None:
+def progress(rt: Hears, work: Work, attempt: int, value: Any) -> None:
     """An attempt reports *value*."""
     row, shown = work._row, value
     if rt.governor is not None:
@@ -1215,7 +1239,7 @@ def progress(rt: Keeps, work: Work, attempt: int, value: Any) -> None:
 
 
 def note_progress(
-    rt: Keeps, row: TaskRow, attempt: int, value: Any, shown: Any, now: int
+    rt: Hears, row: TaskRow, attempt: int, value: Any, shown: Any, now: int
 ) -> None:
     """Under the lock: note the *value* that an attempt reports, *shown* in a fact."""
     if row.attempt == attempt and row.state in _UNDER_WAY:
@@ -1223,7 +1247,7 @@ def note_progress(
         rt.kernel.note(TaskProgressed, now, row.id, attempt, shown, cargo=row.cargo)
 
 
-def spend(rt: Keeps, work: Work, attempt: int, units: Units) -> None:
+def spend(rt: Hears, work: Work, attempt: int, units: Units) -> None:
     """
     An attempt has spent *units*.
 

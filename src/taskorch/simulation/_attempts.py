@@ -23,6 +23,7 @@ from taskorch.runtime import (
     CURRENT,
     AttemptContext,
     Commits,
+    HeldBack,
     Work,
     context_of,
     is_cached,
@@ -346,7 +347,7 @@ class RemotesLife(AttemptLife, Protocol):
     """What is asked of a life besides what all executors ask."""
 
     commits: Commits[list[Entry]] | None
-    held_back: dict[tuple[str, int], TaskRow]
+    held_back: HeldBack | None
 
 
 class _Session:
@@ -412,11 +413,8 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
             return
         ours = [fence[1:] for fence in named if fence[0] == self._epoch]
         # It cannot name the attempts that wait for a commit before it hears of them.
-        ours += [
-            key
-            for key, row in self._life.held_back.items()
-            if row.agent is not None and row.agent.name == name
-        ]
+        if self._life.held_back is not None:
+            ours += self._life.held_back.on(name)
         abandoned = self._kernel.beat(name, ours, self._life.now())
         for fence in named:
             if fence[0] != self._epoch or fence[1:] in abandoned:

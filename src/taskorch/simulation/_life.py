@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from taskorch.errors import (
+    AttemptInterrupted,
     InternalError,
     JournalUnavailableError,
 )
@@ -30,7 +31,6 @@ from taskorch.events import (
     Fact,
     TaskCompleted,
     TaskOptionsChanged,
-    TaskProgressed,
     TaskReady,
     TaskSubmitted,
 )
@@ -59,8 +59,8 @@ from taskorch.runtime import (
     Commits,
     Directory,
     Folding,
+    HeldBack,
     Work,
-    extra_of,
     tidy,
 )
 from taskorch.runtime._memo import Memo
@@ -113,7 +113,6 @@ class StepRandom(Random):
         super().seed(f"{self._name}/{self._at}/{self._step}")
 
 
-_RUNNING: Final = TaskState.RUNNING
 _ALL: Final = frozenset(CATALOGUE)
 #: Timers that bring nothing about by themselves.
 _IDLE: Final = frozenset({LEASE, RETAINED})
@@ -214,8 +213,12 @@ class Life(Hosting):
         self.in_process: InProcess = InProcess(self)
         self.remotes: Remotes = Remotes(self)
         self._grace: float = setup.config.grace_ns / NS
-        #: Attempts that wait for a commit before they begin.
-        self.held_back: dict[tuple[str, int], TaskRow] = {}
+        #: Attempts that wait for a commit before they begin, if there is a journal.
+        self.held_back: HeldBack | None = (
+            None
+            if self.commits is None
+            else HeldBack(self.commits, self._begin, self._call_off)
+        )
         #: Until when something is still to be done about an attempt.
         self._busy: dict[tuple[str, int], int] = {}
         #: The numbers of the facts of submissions, and of changes of options, of this
@@ -387,39 +390,33 @@ class Life(Hosting):
     # -- attempts ------------------------------------------------------------------
 
     def _launch(self, row: TaskRow) -> None:
-        """The kernel has started *row*: tell its agent, once that is safe."""
-        commits = self.commits
-        if commits is not None:
-            seq = self.kernel.seq
-            if row.bucket.spec.idempotent:
-                seq = self.submitted_at.get(row.id, 0)
-            if seq > commits.committed:
-                attempt = row.attempt
-                self.held_back[row.id, attempt] = row
-                commits.when(seq, lambda: self._begin_held_back(row, attempt))
+        """The kernel has started *row*: have its attempt begin, once that is safe."""
+        held_back = self.held_back
+        if held_back is not None:
+            submitted = self.submitted_at.get(row.id, 0)
+            if held_back.take(row, submitted, self.kernel.seq):
                 return
         self._begin(row, row.attempt)
 
-    def _begin_held_back(self, row: TaskRow, attempt: int) -> None:
-        # It may have been stopped, or its agent lost, before it began.
-        held_back = self.held_back.pop((row.id, attempt), None)
-        if held_back and row.attempt == attempt and row.state is _RUNNING:
-            self._begin(row, attempt)
-
-    def _begin(self, row: TaskRow, attempt: int) -> None:
+    def _begin(self, row: TaskRow, number: int) -> None:
+        attempt = SimulatedAttempt(self, row, number)
+        if attempt.cancelled:
+            self._call_off(row, number)
+            return
         assert row.agent is not None  # noqa: S101 - it has been started
         # One that has gone may be heard of later, and is taken for one that is there.
         is_remote = self.remotes.knows(row.agent.name)
         executor = self.remotes if is_remote else self.in_process
-        executor.begin(SimulatedAttempt(self, row, attempt))
+        executor.begin(attempt)
+
+    def _call_off(self, row: TaskRow, number: int, *_: object) -> None:
+        """End an attempt before it begins: not now, since a step may be under way."""
+        error = AttemptInterrupted("stopped before it began")
+        SimulatedAttempt(self, row, number).end_soon(error=error)
 
     def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
         """Note the progress of an attempt."""
-        if row.attempt == attempt and row.state is _RUNNING:
-            extra_of(row.cargo).progress = value
-            self.kernel.note(
-                TaskProgressed, self.now(), row.id, attempt, value, cargo=row.cargo
-            )
+        self.progress(row.cargo, attempt, value)
 
     def _see_to(self, effect: Effect) -> None:
         """
@@ -454,11 +451,7 @@ class Life(Hosting):
         if run is not None:
             executor, begun = self.in_process, run
         if isinstance(effect, StopAttempt):
-            if run is None and (row.id, attempt) in self.held_back:
-                del self.held_back[row.id, attempt]
-                self.timeline.at(self.timeline.now, self._unbegun, begun)
-            else:
-                executor.stop(begun, self._grace)
+            executor.stop(begun, self._grace)
         elif isinstance(effect, HoldAttempt):
             executor.hold(begun)
         elif isinstance(effect, ReleaseAttempt):
@@ -466,10 +459,6 @@ class Life(Hosting):
         elif run is not None:
             # It has a slot again.
             self.in_process.run_rest(run)
-
-    def _unbegun(self, unbegun: tuple[TaskRow, int]) -> None:
-        row, attempt = unbegun
-        self.end_as_told(row, attempt, row.cargo, "stopped", None, None)
 
     def join(self, agent: InProcessAgent | RemoteAgent) -> None:
         """Join an agent to this life."""
