@@ -17,7 +17,7 @@ from taskorch._handles import Ahead, MapResults, TaskHandle
 from taskorch.kit.allowance import Allowance
 from taskorch.kit.interrupts import defers_interrupts, takes_interrupts
 from taskorch.model import TaskState
-from taskorch.runtime import Latch, allowed_error, error_of, is_hopeless
+from taskorch.runtime import Latch, allowed_error, error_of
 
 T = TypeVar("T")
 
@@ -50,8 +50,8 @@ class MapFailures:
         """Count the failures among *handles*, which are new, from now on."""
         self._count += len(handles)
         for handle in handles:
-            tell = partial(self._tell, handle)
-            handle._rt.waiting.when(handle, _is_known, tell)
+            waiting = handle._rt.waiting
+            waiting.when(handle, waiting.is_told, partial(self._tell, handle))
         return handles
 
     def _tell(self, handle: TaskHandle[Any]) -> None:
@@ -115,10 +115,6 @@ class MapFailures:
         return result
 
 
-def _is_known(work: Any) -> bool:
-    return is_hopeless(work) or work._rt.halted
-
-
 def _value_of(handle: TaskHandle[Any]) -> Any:
     """The result of *handle*, which has ended; or the error that stands for it."""
     error = allowed_error(handle)
@@ -160,13 +156,10 @@ class _Results(MapResults[T]):
     @takes_interrupts
     def _wait(self, first: TaskHandle[T]) -> None:
         waiting = first._rt.waiting
-        while not _is_known(first):
+        while not waiting.is_told(first):
             if not waiting.until(self._latch, (first,), self._left()):
                 first.result(0)
             self._failures.check(self._ahead)
-        # Until its end is kept.
-        if not waiting.wait(first, self._left()):
-            first.result(0)
 
     def _left(self) -> float | None:
         return None if self._end is None else max(0.0, self._end - monotonic())

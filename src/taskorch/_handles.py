@@ -36,7 +36,6 @@ from taskorch.runtime import (
     blockade,
     error_of,
     gone_result,
-    is_hopeless,
     is_settled,
     note_given,
     size_of,
@@ -138,15 +137,16 @@ class TaskHandle(Work, Generic[T]):
             WouldDeadlockError: The wait could never end.
         """
         rt = self._rt
-        if timeout is None and self._row.state is not _COMPLETED:
-            # Most tasks complete: then the calls below `exception` are saved.
-            rt.waiting.wait(self, None)
+        if self._row.state is not _COMPLETED:
+            patience = None if timeout is None else to_patience(timeout)
+            self._wait(patience, None if patience is None else monotonic() + patience)
         if (
             self._row.state is _COMPLETED
             and self._error is None
             and self._visible_after <= rt.committed
         ):
-            # Not by `cast`, which is called.
+            # Most tasks complete: then the calls below `exception` are saved. Not by
+            # `cast`, which is called.
             value: T = self._value
             if LOCAL.worker is not None or CURRENT.get() is not None:
                 # Inside of a task, who has used which result is kept.
@@ -173,18 +173,27 @@ class TaskHandle(Work, Generic[T]):
         patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
         while True:
-            seconds_left = None if end is None else max(0.0, end - monotonic())
-            if not self._rt.waiting.wait(self, seconds_left):
-                msg = f"task {self._row.id} has not ended within {patience:g} s"
-                if not self._rt.started:
-                    msg += f": {UNSTARTED}"
-                raise TimeoutError(msg)
+            self._wait(patience, end)
             settled, error = self._outcome()
             if settled:
                 self._rt.waiting.used((self,))
                 if error is not None:
                     note_given(self, error)
                 return error
+
+    def _wait(self, patience: float | None, end: float | None) -> None:
+        """
+        Wait until there is something to say of the task.
+
+        Raises:
+            TimeoutError: It is *end*, and *patience*, in seconds, is over.
+        """
+        seconds_left = None if end is None else max(0.0, end - monotonic())
+        if not self._rt.waiting.wait(self, seconds_left):
+            msg = f"task {self._row.id} has not ended within {patience:g} s"
+            if not self._rt.started:
+                msg += f": {UNSTARTED}"
+            raise TimeoutError(msg)
 
     def _outcome(self) -> tuple[bool, BaseException | None]:
         """Whether there is one (a re-run may undo a blockade), and its error."""
@@ -271,7 +280,7 @@ class TaskHandle(Work, Generic[T]):
         if settled:
             future.resolve(error)
         else:
-            self._rt.waiting.when(self, _is_known, tell)
+            self._rt.waiting.when(self, self._rt.waiting.is_told, tell)
         return future
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -296,11 +305,6 @@ class TaskHandle(Work, Generic[T]):
         return f"<TaskHandle {row.id}: {row.state}>"
 
 
-def _is_known(work: Work) -> bool:
-    """Whether there is something to say of *work*: it may have been left, too."""
-    return is_hopeless(work) or work._rt.halted
-
-
 def as_completed(
     handles: Iterable[TaskHandle[T]], timeout: float | timedelta | None = None
 ) -> Iterator[TaskHandle[T]]:
@@ -323,7 +327,8 @@ def as_completed(
             settled.append(handle)
             latch.set()
 
-        return handle._rt.waiting.when(handle, _is_known, tell)
+        waiting = handle._rt.waiting
+        return waiting.when(handle, waiting.is_told, tell)
 
     for handle in dict.fromkeys(handles):
         unended[handle] = watch(handle)

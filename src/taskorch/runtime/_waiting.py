@@ -246,14 +246,18 @@ class Waiting:
         rt = self._rt
         rt.deciders.refuse_reentry()
         row = work._row
+        if row.state in TERMINAL and work._visible_after <= rt.committed:
+            # Without the lock, and a call: the end of most is all there is to ask.
+            return True
+        inside = self._inside_of()
+        is_mine = rt.loops.is_mine()
+        if inside is None and not is_mine:
+            return self._block(work, timeout)
         if self.is_told(work):
             return True
-        if rt.loops.is_mine():
+        if is_mine or inside is None:
             msg = f"result() of task {row.id} would block the event loop"
             raise WouldBlockError(msg, task_id=row.id)
-        inside = self._inside_of()
-        if inside is None:
-            return self._block(work, timeout)
         latch = Latch()
         with self.holding(inside, (row,), latch.set):
             return self._block_inside(inside, work, latch, timeout)
@@ -274,12 +278,14 @@ class Waiting:
     def _block(self, work: Work, timeout: float | None) -> bool:
         latch = threading.Lock()
         latch.acquire()
+        row, rt = work._row, self._rt
         end = None if timeout is None else monotonic() + timeout
         while self.add(work, latch.release):
             if not self._wait_for_lock(latch, end):
                 self.remove(work, latch.release)
                 return self.is_told(work)
-            if self.is_told(work):
+            if row.state in TERMINAL and work._visible_after <= rt.committed:
+                # As in `wait`. What else there is to tell, `add` asks once more.
                 break
         return True
 
