@@ -13,7 +13,7 @@ from shutil import copytree
 
 import pytest
 from tests.frontends.service.tools import recorded
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Started, eventually
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context, workflow
 from taskorch.cli import main
@@ -380,7 +380,7 @@ def test_killed_between_any_two_there_is_a_whole_fork_or_none(tmp_path):
     before = tmp_path / "before"
     before.mkdir()
     halves, kill_at, code = 0, 0, -9
-    with subprocess.Popen(
+    with Started(
         [sys.executable, str(program)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -370,7 +370,7 @@ class MeasuresCommits(Protocol):
         ...
 
 
-class Hears(Protocol):
+class HearsTasks(Protocol):
     """
     What is asked for what running tasks say: of a runtime, or of a simulated life.
 
@@ -400,7 +400,7 @@ class Hears(Protocol):
         ...
 
 
-class Keeps(MakesSteps, Hears, Protocol):
+class Keeps(MakesSteps, HearsTasks, Protocol):
     """
     What the way into the journal asks of the runtime.
 
@@ -1176,7 +1176,7 @@ class Committer:
 _UNDER_WAY: Final = frozenset({TaskState.RUNNING, TaskState.SUSPENDED})
 
 
-def checkpoint(rt: Hears, work: Work, attempt: int, state: Any) -> None:
+def checkpoint(rt: HearsTasks, work: Work, attempt: int, state: Any) -> None:
     """
     A running task leaves *state* for its next attempt; that is not waited for.
 
@@ -1206,7 +1206,7 @@ def keep_value(rt: Keeps, work: Work, value: Any) -> None:
 
 
 def allow_repeat(
-    rt: Hears, work: Work, attempt: int, *, allowed: bool, reason: str
+    rt: HearsTasks, work: Work, attempt: int, *, allowed: bool, reason: str
 ) -> None:
     """Whether a running task may be run again if nobody knows how it ends: *reason*."""
     row = work._row
@@ -1218,7 +1218,7 @@ def allow_repeat(
     rt.step(change)
 
 
-def progress(rt: Hears, work: Work, attempt: int, value: Any) -> None:
+def progress(rt: HearsTasks, work: Work, attempt: int, value: Any) -> None:
     """An attempt reports *value*."""
     row, shown = work._row, value
     if rt.governor is not None:
@@ -1239,7 +1239,7 @@ def progress(rt: Hears, work: Work, attempt: int, value: Any) -> None:
 
 
 def note_progress(
-    rt: Hears, row: TaskRow, attempt: int, value: Any, shown: Any, now: int
+    rt: HearsTasks, row: TaskRow, attempt: int, value: Any, shown: Any, now: int
 ) -> None:
     """Under the lock: note the *value* that an attempt reports, *shown* in a fact."""
     if row.attempt == attempt and row.state in _UNDER_WAY:
@@ -1247,7 +1247,7 @@ def note_progress(
         rt.kernel.note(TaskProgressed, now, row.id, attempt, shown, cargo=row.cargo)
 
 
-def spend(rt: Hears, work: Work, attempt: int, units: Units) -> None:
+def spend(rt: HearsTasks, work: Work, attempt: int, units: Units) -> None:
     """
     An attempt has spent *units*.
 
