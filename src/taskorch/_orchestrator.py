@@ -1864,7 +1864,9 @@ class TaskOrchestrator:
         from taskorch.simulation import _open  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
-        return _open.what_if(self._rt, priority or {}, pools or {}, pause, budget)
+        priority = {} if priority is None else priority
+        pools = {} if pools is None else pools
+        return _open.what_if(self._rt, priority, pools, pause, budget)
 
     @verb(
         "Tasks that can never proceed, and why.",

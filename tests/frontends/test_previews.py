@@ -31,7 +31,7 @@ WITHOUT = {
     "release_starts": "it lets go on what was there",
     "drain_agent": "`on=False` undoes it",
     "spawn_agent": "`terminate_agent` undoes it",
-    "match_agents": "it only asks",
+    **dict.fromkeys(("match_agents", "what_if"), "it only asks"),
     "set_priority": "it can be set again",
     "resize_resources": "it can be set again, and takes nothing from anybody",
     "set_quotas": "it can be set again, and takes nothing from anybody",

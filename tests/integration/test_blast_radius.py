@@ -529,6 +529,7 @@ APART: dict[str, str] = {
     "model._missing.": "ours, for what is read of an old journal",
     "planning.": "called for who asks for the plan",
     "protocols._durable_journal.": "ours, between a journal and the runtime",
+    "questions.": "ours, between the runtime and what answers",
     "runtime.": "ours",
     "schedules.": "names for functions",
     "signals.": "ours: whether somebody listens",

@@ -37,6 +37,7 @@ OF_ONE_LIFE = {
     "the order of controllers": r"drivers\.list\(\).*",
     "how busy the threads of jobs were": r"jobs\..*thread_utilisation.*|jobs\.(about|ledger)\(\).*",
     "ages": r".*\.oldest",
+    "when it is": r"what_if\(\).*",
 }
 
 

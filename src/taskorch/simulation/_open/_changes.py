@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from time import thread_time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.checks import check_seconds
@@ -53,11 +53,11 @@ def what_if(
     """See `TaskOrchestrator.what_if`."""
     check_seconds("budget", budget, zero=False)
     rt.look_up()
-    paused = [pause] if isinstance(pause, str) else [*pause]
+    paused = [pause] if isinstance(pause, str) else _read("pause", pause, list)
     calls: list[str] = []
     priorities: dict[int, int] = {}
     work = open_work(rt)
-    for of, value in priority.items():
+    for of, value in _read("priority", priority, dict).items():
         if type(value) is not int or abs(value) > MAX_PRIORITY:
             most = f"{MAX_PRIORITY:,}"
             msg = f"priority[{of!r}] is an integer within ±{most}, not {show(value)}"
@@ -66,7 +66,7 @@ def what_if(
         priorities |= dict.fromkeys(places, value)
         calls.append(_call_of_priority(work, of, places, value))
     more: dict[str, int] = {}
-    for name, amount in pools.items():
+    for name, amount in _read("pools", pools, dict).items():
         units = dict(work.means.pools)
         if name not in work.totals:
             msg = f"pools: there is no pool {show(name)}"
@@ -85,6 +85,21 @@ def what_if(
     if not draws:
         unknown = (f"Not within {in_words(budget)} of processor time.",)
     return WhatIf(time_of(work.now_ns), tuple(calls), tuple(ends), draws, unknown)
+
+
+def _read(name: str, said: Any, kind: Callable[[Any], Any]) -> Any:
+    """
+    Make a dict, or a list, of what is said.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    try:
+        return kind(said)
+    except Exception as error:
+        msg = f"{name} cannot be read: {show(said)}"
+        hint = 'what_if(priority={"night": 5}, pools={"gpu": 2}, pause=["reports"])'
+        raise InvalidTaskError(msg, hint=hint) from error
 
 
 def in_time(rt: Runtime, of: str, deadline: Deadline, budget: float) -> InTime:
