@@ -106,12 +106,13 @@ def in_time(rt: Runtime, of: str, deadline: Deadline, budget: float) -> InTime:
     """See `TaskOrchestrator.in_time`."""
     check_seconds("budget", budget, zero=False)
     rt.look_up()
-    moment = moment_of(deadline, rt.now())
+    asked = rt.now()
+    moment = moment_of(deadline, asked)
     wanted = open_of(rt, of)
     if not wanted:
         msg = f"{of} has ended, or there is no such task or run"
         raise UnknownTaskError(msg, hint="orch.when() says when it ended", task_id=of)
-    refuse_past(moment, rt.now())
+    refuse_past(moment, asked)
     work = open_work(rt)
     until = thread_time() + budget
     promise = promise_of(work, of, wanted, moment, budget / 4)

@@ -42,10 +42,11 @@ def promise(
     """See `TaskOrchestrator.when`."""
     check_seconds("budget", budget, zero=False)
     rt.look_up()
-    until = moment_of(deadline, rt.now())
+    asked = rt.now()
+    until = moment_of(deadline, asked)
     wanted = open_of(rt, of)
     if wanted:
-        refuse_past(until, rt.now())
+        refuse_past(until, asked)
         answer = promise_of(open_work(rt), of, wanted, until, budget)
         if not rt.takes_up:
             answer = attrs.evolve(answer, basis=(*answer.basis, _NOBODY))
@@ -88,7 +89,7 @@ def moment_of(value: Deadline, now: int) -> datetime | None:
 
 def refuse_past(moment: datetime | None, now: int) -> None:
     """
-    Refuse a *moment* for what has not ended by *now*, which is later.
+    Refuse a *moment* for what has not ended by *now*, when it was asked.
 
     Raises:
         InvalidTaskError: It is over.
