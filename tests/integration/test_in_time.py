@@ -3,9 +3,11 @@
 import json
 from itertools import count
 from random import Random
+from threading import Event
 
 import attrs
 import pytest
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     InvalidTaskError,
@@ -16,7 +18,7 @@ from taskorch import (
     Workflow,
 )
 from taskorch.cli import main
-from taskorch.model import TimelyChange
+from taskorch.model import NamedUnits, TimelyChange
 from taskorch.simulation._open._changes import _Search, groups_of
 from taskorch.simulation._open._course import OpenRun, Tried
 from taskorch.simulation._open._draws import OpenChance
@@ -109,6 +111,48 @@ def test_what_cannot_be_asked_is_refused():
         orch.what_if(pools={"nothing": 1})
     with pytest.raises(InvalidTaskError, match="an integer within"):
         orch.what_if(priority={"mine": 1.5})
+
+
+def test_the_call_that_is_named_says_what_was_tried_to_the_last_digit():
+    tasks = [waiting(id=f"t{n}", resources={"disk": 1_234_567}) for n in range(8)]
+    orch = TaskOrchestrator(concurrency=8, resources={"disk": 1_234_567})
+    orch.submit_tasks(tasks)
+    for amount in (12_345_678, 0.1):
+        answer = orch.what_if(pools={"disk": amount})
+        assert answer.changes == (f"orch.resources.resize({{'disk': {amount}}})",)
+    (found,) = (
+        each for each in orch.in_time("t7", deadline=300).changes if each.kind == "pool"
+    )
+    total = int(found.call.removeprefix("orch.resources.resize({'disk': ")[:-2])
+    assert total % 1_234_567 == 0
+
+
+def test_a_task_that_ran_again_is_no_run_and_is_none_of_the_others():
+    go = Event()
+    with TaskOrchestrator(concurrency=1) as orch:
+        orch.submit_tasks([waiting(id="mine")])[0].result(PATIENCE)
+        orch.submit_task(Task.call(go.wait, PATIENCE, expected=1))
+        others = [waiting(id=f"other-{n}", type="slow") for n in range(20)]
+        orch.submit_tasks(others)
+        orch.rerun_task("mine")
+        changes = orch.what_if(priority={"mine": 5}, pause=["mine"]).changes
+        assert changes == (
+            "orch.set_priority('mine~2', 5)",
+            "orch.suspend_task('mine')",
+        )
+        pause = orch.what_if(pause=["mine"])
+        assert {each.id: each.after for each in pause.ends}["mine~2"] is None
+        found = {c.kind: c for c in orch.in_time("mine", deadline=300).changes}
+        assert found["priority"].call.startswith("orch.set_priority('mine~2', ")
+        told = {each.id for change in found.values() for each in change.ends}
+        assert "mine~2" not in told
+        go.set()
+
+
+def test_a_number_is_no_change_of_units_with_names():
+    orch = not_begun([waiting()], resources={"gpu": NamedUnits("a", "b")})
+    with pytest.raises(InvalidTaskError, match="the units of gpu have names"):
+        orch.what_if(pools={"gpu": 4})
 
 
 def test_what_if_is_a_table_of_all_that_is_open():

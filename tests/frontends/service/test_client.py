@@ -9,6 +9,7 @@ import pytest
 from tests.frontends.service.tools import orchestrator, served
 from tests.integration.tools import PATIENCE
 
+import taskorch.client as module
 from taskorch import (
     AtLeast,
     InvalidTaskError,
@@ -19,9 +20,6 @@ from taskorch import (
     TaskFailedError,
     ValidationFailedError,
     errors,
-)
-from taskorch import (
-    client as module,
 )
 from taskorch.client import Client, RemoteHandle, ServiceError
 from taskorch.errors import AnswerRefusedError

@@ -58,26 +58,29 @@ def what_if(
     priorities: dict[int, int] = {}
     work = open_work(rt)
     for of, value in _read("priority", priority, dict).items():
+        places = _places(rt, work, of)
         if type(value) is not int or abs(value) > MAX_PRIORITY:
             most = f"{MAX_PRIORITY:,}"
             msg = f"priority[{of!r}] is an integer within ±{most}, not {show(value)}"
             raise InvalidTaskError(msg)
-        places = _places(rt, work, of)
         priorities |= dict.fromkeys(places, value)
         calls.append(_call_of_priority(work, of, places, value))
     more: dict[str, int] = {}
+    free = dict(work.means.pools)
     for name, amount in _read("pools", pools, dict).items():
-        units = dict(work.means.pools)
         if name not in work.totals:
             msg = f"pools: there is no pool {show(name)}"
             raise InvalidTaskError(msg, hint="orch.get_stats() names them")
-        more[name] = to_units(name, amount) - work.totals[name]
-        more[name] = max(more[name], -units.get(name, 0))
-        calls.append(f"orch.resources.resize({{{name!r}: {amount:g}}})")
+        if name in _named(work):
+            msg = f"pools: the units of {name} have names, and a number says not which"
+            raise InvalidTaskError(msg, hint="orch.resources.resize() takes names")
+        total = to_units(name, amount)
+        more[name] = max(total - work.totals[name], -free.get(name, 0))
+        calls.append(_call_of_pool(name, total))
     suspended: list[int] = []
     for of in paused:
         suspended += _places(rt, work, of)
-        calls.append(_call_of_pause(work, of))
+        calls.append(_call_of_pause(work, of, suspended[-1]))
     tried = Tried(priorities, more, tuple(dict.fromkeys(suspended)))
     until = thread_time() + budget
     ends, draws = _differences(work, tried, until, ())
@@ -192,7 +195,7 @@ class _Search:
     def pools(self) -> Iterator[TimelyChange]:
         """The least that each pool must have after which it ends in time."""
         work = self._work
-        named = {name for name, _ in work.means.named}
+        named = _named(work)
         asked: dict[str, list[int]] = {}
         for each in work.tasks:
             for name, units in each.spec.resources:
@@ -207,8 +210,7 @@ class _Search:
             lambda steps: Tried(more={name: steps * step}), max(1, -(-most // step))
         )
         if tried is not None:
-            total = (self._work.totals[name] + tried.more[name]) / _WHOLE
-            call = f"orch.resources.resize({{{name!r}: {total:g}}})"
+            call = _call_of_pool(name, self._work.totals[name] + tried.more[name])
             yield from self._told("pool", call, tried)
 
     def later(self) -> Iterator[TimelyChange]:
@@ -229,7 +231,7 @@ class _Search:
             if groups[name] and not self.is_late():
                 tried = Tried(later=tuple(groups[name]), until=tuple(self._places))
                 if self._is_enough(tried):
-                    call = _call_of_pause(work, name)
+                    call = _call_of_pause(work, name, groups[name][0])
                     yield from self._told("later", call, tried)
 
     def _least(self, tried_at: Callable[[int], Tried], most: int) -> Tried | None:
@@ -274,7 +276,7 @@ class _Search:
         if p90 == NO_END:
             # There was no time to make sure.
             return
-        own = {self._of}
+        own = {self._of, *(self._work.tasks[place].id for place in self._places)}
         others, draws = _differences(self._work, tried, self._until, own)
         changed = tuple([each for each in others if each.seconds != 0])
         yield TimelyChange(kind, call, time_of(p90), changed if draws else None)
@@ -359,19 +361,31 @@ def _places(rt: Runtime, work: OpenWork, of: str) -> list[int]:
     return places
 
 
-def _is_run(work: OpenWork, of: str) -> bool:
-    return of not in work.places
+def _named(work: OpenWork) -> frozenset[str]:
+    """The pools whose units have names."""
+    return frozenset(name for name, _ in work.means.named)
+
+
+def _is_run(work: OpenWork, of: str, place: int) -> bool:
+    """Whether *of* is the run of the task at *place*, and not the task."""
+    return work.tasks[place].run == of
 
 
 def _call_of_priority(
     work: OpenWork, of: str, places: Sequence[int], value: int
 ) -> str:
-    if _is_run(work, of):
+    if _is_run(work, of, places[0]):
         return f"orch.change_tasks('set_priority', ids='{of}/*', priority={value})"
     return f"orch.set_priority({work.tasks[places[0]].id!r}, {value})"
 
 
-def _call_of_pause(work: OpenWork, of: str) -> str:
-    if _is_run(work, of):
+def _call_of_pool(name: str, units: int) -> str:
+    amount = units / _WHOLE
+    whole = int(amount) if amount.is_integer() else amount
+    return f"orch.resources.resize({{{name!r}: {whole!r}}})"
+
+
+def _call_of_pause(work: OpenWork, of: str, place: int) -> str:
+    if _is_run(work, of, place):
         return f"orch.workflows.pause({of!r})"
     return f"orch.suspend_task({of!r})"
