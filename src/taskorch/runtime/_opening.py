@@ -278,7 +278,7 @@ class Rereading:
         read = {entry[0][TASK_ID] for entry in entries}
         others = [name for name in restoration.ids if name not in read]
         entries += journal.select(others, until)
-        later = (entry[0] for entry in journal.read(after=until))
+        later = journal.facts(until)
         missing = restoration.missing(chain((fact for fact, _ in entries), later))
         while missing:
             more = list(journal.select(missing, until))
@@ -299,13 +299,15 @@ class Rereading:
         """
         What is left of a snapshot without most tasks that had ended.
 
-        Those stay that later facts are about, and those that open tasks come after.
+        Those stay that later facts are about: they were open then, and the counters of
+        the snapshot have them. And those that open tasks come after: `explain` names
+        how they failed.
 
         Returns:
             The snapshot, and the facts about the tasks of it that are open.
         """
         ended, until = {*self._journal.ends(state["tasks"])}, state["counters"]["seq"]
-        for fact, _ in self._journal.read(after=until):
+        for fact in self._journal.facts(until):
             if isinstance(fact, TaskEvent):
                 ended.discard(fact.task_id)
         names = [name for name in state["tasks"] if name not in ended]
