@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check quick test ci bench format clean \
         static style imports mypy pyright verifytypes \
-        bench-against bench-quick docs docs-ci fast measured at-length pages others others-ready wheel release soak soak-ci \
+        bench-against bench-quick docs docs-ci fast measured at-length pages others others-ready wheel newcomer release soak soak-ci \
         stress stress-ci compiled side-by-side laws
 
 help:
@@ -43,6 +43,7 @@ help:
 	@echo 'make bench       the benchmarks, on several: make bench PYTHONS="3.11 newest";'
 	@echo '                 make bench-against REV=… beside another commit'
 	@echo 'make wheel       what would be released, built and tested without src/'
+	@echo 'make newcomer    the way of somebody who has the README and a wheel, by the clock'
 	@echo 'make release     the same of a version, with its changelog: make release VERSION=1.0.0'
 	@echo 'make docs        the documentation as a site'
 	@echo 'make format      format the code and mend what ruff can mend'
@@ -78,7 +79,7 @@ check: $(READY)
 	@echo 'format, lint, imports, types (mypy, pyright) and the quickest tests, side by side: a minute'
 	@$(AT_ONCE) static quick
 
-# What a change waits for; the slow tests are not among it (docs/decisions/0265).
+# What a change waits for; the slow tests are not among it (docs/decisions/tests-and-checks.md).
 # Each part runs to its end, whatever became of those before; the last lines name what failed.
 PARTS := side-by-side others test
 
@@ -198,6 +199,10 @@ others others-ready: $(READY)
 
 wheel: $(READY)
 	@.ci/wheel
+
+# The way of somebody who has the README and a wheel, by the clock.
+newcomer: $(READY)
+	@$(BIN)/python .ci/newcomer.py
 
 # Cuts the version and the changelog, and leaves in dist/ what goes out, tested; it says what
 # is left to do: make release VERSION=1.0.0rc1

@@ -9,16 +9,19 @@ and the reference of the docstrings.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from taskorch import __version__ as release  # noqa: F401 - Sphinx reads it
+from taskorch.events import Event
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from docutils.nodes import document
     from sphinx.application import Sphinx
 
 project = "taskorch"
@@ -71,6 +74,7 @@ PACKAGES = {
     "taskorch.journal": "SQLite, PostgreSQL, memory",
     "taskorch.journal.tables": "for who writes a journal in another database",
     "taskorch.door": "for front ends: the inside of an orchestrator",
+    "taskorch.large_values": "large results in object stores",
     "taskorch.verbs.table": "for front ends: all that can be done",
     "taskorch.verbs.remedies": "for front ends: what to do, in their words",
     "taskorch.governance": "policies as data, verdicts",
@@ -123,6 +127,7 @@ GIVEN = {
     "orch.resources": ("taskorch._resources", "ResourceManager"),
     "orch.resources.allocate(…)": ("taskorch._resources", "HeldResources"),
     "orch.agents": ("taskorch.fleet._agents", "AgentManager"),
+    "orch.schedules": ("taskorch.schedules", "ScheduleManager"),
     "orch.aio": ("taskorch._aio", "AsyncOrchestrator"),
     "orch.options(…)": ("taskorch._with_options", "WithOptions"),
     "orch.aio.options(…)": ("taskorch._aio", "AsyncWithOptions"),
@@ -140,6 +145,9 @@ _LINK = re.compile(r"^- \[[^]]+\]\(([\w/.-]+)\.md\)", re.MULTILINE)
 _EXAMPLE = re.compile(r"\]\(\.\./\.\./examples/(\w+\.(?:py|sh))\)")
 _LANGUAGES = {".py": "python", ".sh": "sh"}
 _DECISIONS = "](decisions/)"
+#: A line of the glossary: words of other tools, and ours with links to its pages.
+_WORDS = re.compile(r"^- \*\*(?P<theirs>.+?)\*\*: (?P<ours>.+)$", re.MULTILINE)
+_PAGE = re.compile(r"\]\(([\w/-]+)\.md")
 
 
 def _tree(caption: str, pages: list[str]) -> str:
@@ -168,6 +176,37 @@ def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
     examples = sorted(Path(app.srcdir).glob("examples/*.rst"))
     trees += _tree("Examples", [f"examples/{one.stem}" for one in examples])
     source[0] += trees + _tree("Decisions", ["decisions/index"])
+
+
+def words_of_others(source: Path) -> dict[str, list[str]]:
+    """Return the words of other tools by the pages to which the glossary leads them."""
+    text = (source / "glossary.md").read_text(encoding="utf-8")
+    words: dict[str, list[str]] = {}
+    for entry in _WORDS.finditer(text.partition("\n## Our words")[0]):
+        for page in _PAGE.findall(entry["ours"]):
+            words.setdefault(page, []).extend(re.findall(r"\w[\w-]*", entry["theirs"]))
+    return words
+
+
+def write_scorer(app: Sphinx) -> None:
+    """Write the ranking of the search: the words of other tools, and `scorer.js`."""
+    source = Path(app.srcdir)
+    words = json.dumps(words_of_others(source), indent=None)
+    ranking = (source / "scorer.js").read_text(encoding="utf-8")
+    page = Path(app.doctreedir) / "scorer.js"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(f"const WORDS = {words};\n{ranking}", encoding="utf-8")
+    app.config["html_search_scorer"] = str(page)
+
+
+def add_words_of_others(app: Sphinx, doctree: document) -> None:
+    """Let a search for a word of another tool find the page that is about ours."""
+    from docutils import nodes  # noqa: PLC0415 - tests read this file without Sphinx
+
+    words = words_of_others(Path(app.srcdir)).get(app.env.docname)
+    if words:
+        words = [part for word in words for part in {word, *word.split("-")}]
+        doctree.append(nodes.meta(name="keywords", content=", ".join(words)))
 
 
 def leave_out_of_search(app: Sphinx, _doctree: object) -> None:
@@ -208,7 +247,7 @@ def _is_ours(module: ModuleType, name: str) -> bool:
 
 
 def write_reference(app: Sphinx) -> None:
-    """Write a page of the reference for each package."""
+    """Write a page of the reference for each package, and one for each class of it."""
     folder = Path(app.srcdir) / "reference/api"
     folder.mkdir(exist_ok=True)
     #: What another page has already, and is to be found there.
@@ -218,21 +257,56 @@ def write_reference(app: Sphinx) -> None:
         title = f"{package}: {content}"
         lines = [title, "=" * len(title), ""]
         lines += [*for_sphinx((inspect.getdoc(module) or "").splitlines()), ""]
+        classes: list[str] = []
         for name in public_names(package):
             value = getattr(module, name)
             again = id(value) in told
             told.add(id(value))
-            if inspect.isclass(value):
-                lines += [f".. autoclass:: {package}.{name}", "   :members:"]
-                if getattr(value, "_is_protocol", False):
-                    # Nobody makes one.
-                    lines += ["   :exclude-members: __init__"]
-            elif inspect.isroutine(value):
-                lines += [f".. autofunction:: {package}.{name}"]
+            entry = _entry(package, name, value)
+            if again:
+                lines += [entry[0], "   :no-index:", ""]
+            elif _has_page(value):
+                _write_class(folder, package, name, entry)
+                first = (inspect.getdoc(value) or "").partition("\n")[0]
+                classes += [f":doc:`{name} <{package}.{name}>`", f"   {first}"]
             else:
-                lines += [f".. autodata:: {package}.{name}", "   :no-value:"]
-            lines += ["   :no-index:", ""] if again else [""]
+                lines += [*entry, ""]
+        if classes:
+            lines += [".. rubric:: Classes", "", *for_sphinx(classes), ""]
         (folder / f"{package}.rst").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _entry(package: str, name: str, value: object) -> list[str]:
+    """Return the lines that show one name of a package."""
+    if inspect.isclass(value):
+        entry = [f".. autoclass:: {package}.{name}", "   :members:"]
+        # Nobody makes a protocol.
+        is_protocol = getattr(value, "_is_protocol", False)
+        return [*entry, "   :exclude-members: __init__"] if is_protocol else entry
+    if inspect.isroutine(value):
+        return [f".. autofunction:: {package}.{name}"]
+    return [f".. autodata:: {package}.{name}", "   :no-value:"]
+
+
+def _has_page(value: object) -> bool:
+    """Return whether it is a class with a page: errors and events stand in lists."""
+    return inspect.isclass(value) and not issubclass(value, (BaseException, Event))
+
+
+def _write_class(folder: Path, package: str, name: str, entry: list[str]) -> None:
+    """Write the page of a class; the tree beside each page does not name it."""
+    lines = [
+        ":orphan:",
+        "",
+        name,
+        "=" * len(name),
+        "",
+        f".. py:currentmodule:: {package}",
+        "",
+        *entry,
+    ]
+    page = folder / f"{package}.{name}.rst"
+    page.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def write_given(app: Sphinx) -> None:
@@ -269,7 +343,7 @@ def write_examples(app: Sphinx) -> None:
 def write_decisions(app: Sphinx) -> None:
     """Write the page that leads to all decisions."""
     folder = Path(app.srcdir) / "decisions"
-    names = [one.stem for one in sorted(folder.glob("[0-9]*.md"))]
+    names = [one.stem for one in sorted(folder.glob("*.md"))]
     lines = ["Decisions", "=========", "", ".. toctree::", "   :maxdepth: 1", ""]
     lines += [f"   {name}" for name in names]
     (folder / "index.rst").write_text("\n".join(lines), encoding="utf-8")
@@ -306,12 +380,14 @@ def is_told_already(
 
 def setup(app: Sphinx) -> None:
     """Take part in building."""
+    app.connect("config-inited", lambda app, _config: write_scorer(app))
     app.connect("builder-inited", write_reference)
     app.connect("builder-inited", write_given)
     app.connect("builder-inited", write_examples)
     app.connect("builder-inited", write_decisions)
     app.connect("source-read", lead)
     app.connect("source-read", add_trees)
+    app.connect("doctree-read", add_words_of_others)
     app.connect("doctree-read", leave_out_of_search)
     app.connect("autodoc-skip-member", is_told_already)
     # Before napoleon.

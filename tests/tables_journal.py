@@ -187,7 +187,9 @@ class TablesJournal(SqlJournal):
         session.db.execute("BEGIN IMMEDIATE")
         ((epoch,),) = session.ask("SELECT epoch FROM t_journals WHERE id = :journal")
         if epoch != self._epoch:
-            raise JournalTakenError(f"{self._name} was taken over by life {epoch}")
+            raise JournalTakenError(
+                f"{self._name} was taken over by incarnation {epoch}"
+            )
         yield
         session.db.execute("COMMIT")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from benchmarks._figures import Goal, Row, Samples, Unit
@@ -169,6 +169,30 @@ def first_unit(run: Run) -> Iterator[Row]:
         what="assign_job of eight units to the first that runs",
         ours=taken,
         goal=Goal.no_more(5e-3, Unit.SECONDS, aim=1.5e-3),
+    )
+
+
+@case("many-jobs")
+def many(run: Run) -> Iterator[Row]:
+    """The processor time of a small job, of three types, from its body to its end."""
+    number = run.size(10_000, quick=300)
+    jobs = JobSystem({"resource_pools": {"compute_units_total": 256}})
+    for kind in range(3):
+        jobs.objective(f"type-{kind}")(lambda unit, job: unit.index)
+    asked = {"compute_units": 2, "memory_mb": 0, "bandwidth_mbps": 0}
+    with jobs.orchestrator(concurrency=2) as orch:
+        began = process_time()
+        for place in range(number):
+            body = {"job_id": f"j{place}", "objective": f"type-{place % 3}"}
+            body |= {"tadpole_count": 1, "reward_signal": 0.5}
+            jobs.assign_job({**body, "requested_resources": asked})
+        orch.wait()
+        taken = Samples.of((process_time() - began) / number, Unit.SECONDS)
+    yield Row(
+        what="a job of one unit, from assign_job to its reward: processor time",
+        ours=taken,
+        goal=Goal.no_more(0.8e-3, Unit.SECONDS, aim=0.6e-3),
+        note=f"{number:,} jobs of three types on two workers",
     )
 
 

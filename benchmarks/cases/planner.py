@@ -70,7 +70,7 @@ def beside_heft(run: Run) -> Iterator[Row]:
     """Recorded workflows on agents that differ, beside HEFT."""
     ratios: list[float] = []
     least: list[float] = []
-    for path in _recorded(run):
+    for path in recorded(run):
         problem = _on_agents(wfformat.load(path))
         if problem is not None:
             found, bound = improve_agents(problem, run.size(4, quick=1) / 4, seed=1)
@@ -89,7 +89,7 @@ def beside_heft(run: Run) -> Iterator[Row]:
     )
 
 
-def _recorded(run: Run) -> list[Path]:
+def recorded(run: Run) -> list[Path]:
     assert run.recorded is not None, "it is left out otherwise"
     paths = sorted(run.recorded.glob("*.json"), key=lambda path: path.stat().st_size)
     return paths[: run.size(len(paths), quick=3)]
@@ -124,7 +124,7 @@ def estimates(run: Run) -> Iterator[Row]:
     estimator = Estimator()
     means: dict[str, tuple[int, float]] = {}
     latest: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=50))
-    for path in _recorded(run):
+    for path in recorded(run):
         for kind, size, seconds in _tasks(path):
             count, mean = means.get(kind, (0, 0.0))
             if count >= 2:
@@ -132,15 +132,15 @@ def estimates(run: Run) -> Iterator[Row]:
                 held += seconds <= said.p90
                 counted += 1
                 # As parts of the mean: long ones count no more.
-                ours += _loss(seconds, said.p50, 0.5) / mean
-                ours += _loss(seconds, said.p90, 0.9) / mean
+                ours += pinball(seconds, said.p50, 0.5) / mean
+                ours += pinball(seconds, said.p90, 0.9) / mean
                 theirs += (
-                    sum(_loss(seconds, mean, share) for share in (0.5, 0.9)) / mean
+                    sum(pinball(seconds, mean, share) for share in (0.5, 0.9)) / mean
                 )
                 recent = sorted(latest[kind])
                 most = recent[min(len(recent), math.ceil(0.9 * (len(recent) + 1))) - 1]
-                plain += _loss(seconds, median(recent), 0.5) / mean
-                plain += _loss(seconds, most, 0.9) / mean
+                plain += pinball(seconds, median(recent), 0.5) / mean
+                plain += pinball(seconds, most, 0.9) / mean
             estimator.observe(kind, seconds, {"bytes": size})
             latest[kind].append(seconds)
             means[kind] = count + 1, mean + (seconds - mean) / (count + 1)
@@ -160,7 +160,7 @@ def estimates(run: Run) -> Iterator[Row]:
     )
 
 
-def _loss(seconds: float, said: float, share: float) -> float:
+def pinball(seconds: float, said: float, share: float) -> float:
     off = seconds - said
     return share * off if off >= 0 else (share - 1) * off
 

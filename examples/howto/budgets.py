@@ -1,5 +1,3 @@
-"""Reviews by a language model, which spend tokens and money."""
-
 from taskorch import Resources, Task, TaskOrchestrator, current_context
 
 

@@ -1,20 +1,13 @@
-"""A limit: as many simulations run as a licence server has seats, and none at night."""
-
-from collections.abc import Iterable
-from typing import Any
+"""A limit: as many simulations run as a licence server has free seats."""
 
 from taskorch import Task, TaskOrchestrator
-from taskorch.kit.extension import Extension, Kind, Limit, Short
+from taskorch.kit.extension import Extension, Kind, Short
 
 
 class Seats:
-    """Two seats of a licence server that others use, too."""
-
     name = "seats"
-
-    def __init__(self) -> None:
-        # A thread of yours sets it: the limit itself must not wait.
-        self.used_by_others = 0
+    # A thread of yours sets it: the limit itself must not wait.
+    used_by_others = 2
 
     def need(self, kind: Kind) -> float:
         return 1 if kind.type == "simulate" else 0
@@ -26,29 +19,16 @@ class Seats:
         return Short(f"Of 2 seats, {free:g} are free.", seconds=0.1, have=free)
 
 
+seats = Seats()
+
+
 class Licences(Extension):
     name = "licences"
-
-    def __init__(self) -> None:
-        self.seats = Seats()
-        self.limits: Iterable[Limit] = [self.seats]
+    limits = (seats,)
 
 
-def main() -> None:
-    licences = Licences()
-    licences.seats.used_by_others = 2
-    orch = TaskOrchestrator(extensions=[licences])
-
-    @orch.agent("solver", capabilities={"simulate"})
-    def solve(task: Task, context: Any) -> str:
-        return "solved"
-
-    with orch:
-        handle = orch.submit_task(Task("simulate"))
-        print(orch.explain(handle.task_id).blockers[0].detail)
-        licences.seats.used_by_others = 1
-        print(handle.result())
-
-
-if __name__ == "__main__":
-    main()
+with TaskOrchestrator(extensions=[Licences()]) as orch:
+    handle = orch.submit_task(Task.call(str.title, "solved", type="simulate"))
+    print(orch.explain(handle.task_id).blockers[0].detail)
+    seats.used_by_others = 1
+    print(handle.result())

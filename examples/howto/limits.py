@@ -1,5 +1,3 @@
-"""A program that takes too much memory is ended; another may write one folder only."""
-
 import sys
 import tempfile
 

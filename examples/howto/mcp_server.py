@@ -1,5 +1,3 @@
-"""A packing station, with MCP tools."""
-
 from taskorch import TaskOrchestrator
 
 orch = TaskOrchestrator()

@@ -1,5 +1,3 @@
-"""Ask the MCP server of a journal what completed."""
-
 import sys
 
 from taskorch import Task, TaskOrchestrator

@@ -1,4 +1,4 @@
-"""A map of which some calls may fail: errors stand in the places of their results."""
+"""A map of which some calls may fail."""
 
 from taskorch import TaskFailedError, TaskOrchestrator, Workflow, task
 
@@ -15,7 +15,6 @@ def total(prices: list[float | TaskFailedError]) -> str:
 
 items = ["1.5", "2", "unknown", "4"]
 with TaskOrchestrator() as orch:
-    print(list(price.map(items[:2], allow_failures=1)))  # [1.5, 2.0]
     night = Workflow("night")
     prices = night.map(price, items, id="prices", allow_failures="25%")
     night.task(total, prices)

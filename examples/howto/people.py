@@ -1,5 +1,3 @@
-"""A service for two people and a program, each with a token of their own."""
-
 import tempfile
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""The invoices of a night: one machine makes them, and others stand by."""
-
 from taskorch import PostgresJournal, Task, TaskOrchestrator
 
 journal = PostgresJournal(

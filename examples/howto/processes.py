@@ -1,5 +1,3 @@
-"""Simulate the price of a share on two cores."""
-
 import random
 
 from taskorch import Task, TaskOrchestrator

@@ -1,5 +1,3 @@
-"""Check a file with a program; another fails."""
-
 import sys
 
 from taskorch import ProgramFailedError, Task, TaskOrchestrator

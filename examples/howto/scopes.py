@@ -1,5 +1,3 @@
-"""Three agents work in one project; two that may write the same wait for each other."""
-
 from taskorch import Task, TaskOrchestrator
 
 

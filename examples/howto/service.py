@@ -1,5 +1,3 @@
-"""A service that makes invoices, and its client."""
-
 from taskorch import Task, TaskOrchestrator
 from taskorch.client import Client
 from taskorch.frontends.service import create_app, new_token, serve

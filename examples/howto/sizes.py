@@ -1,5 +1,3 @@
-"""Programs that ask for 4,000 MB each, and use 30."""
-
 import sys
 
 from taskorch import Task, TaskOrchestrator

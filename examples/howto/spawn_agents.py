@@ -1,5 +1,3 @@
-"""Checks of parcels, by workers that come with the work."""
-
 from taskorch import Task, TaskOrchestrator
 
 

@@ -1,5 +1,3 @@
-"""The tests of a shop: two phases, a criterion, retries."""
-
 from pathlib import Path
 
 from taskorch.frontends import suite

@@ -1,5 +1,3 @@
-"""Two task files, and a program that does them."""
-
 from pathlib import Path
 
 from taskorch.frontends.workspace import Workspace

@@ -1,5 +1,3 @@
-"""Training runs on two GPUs: each has units of its own, and sees no others."""
-
 import sys
 
 from taskorch import Resources, Task, TaskOrchestrator, current_context

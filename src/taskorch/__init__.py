@@ -130,13 +130,13 @@ _WHERE = {
     "taskorch.workflows": ("Approval", "Workflow", "workflow"),
 }
 
-#: Where the classes are that this module once offered as well.
+#: The modules of classes that this module once offered, too.
 _PUBLIC_MODULES = ("errors", "events", "model", "policies", "protocols")
 
 _NAMES = ("__version__", *sorted(itertools.chain.from_iterable(_WHERE.values())))
 
 if not TYPE_CHECKING:
-    # Checkers have the names from the imports above.
+    # Type checkers have the names from the imports above.
     __all__ = tuple(_NAMES)
 
 
@@ -150,7 +150,7 @@ def __getattr__(name: str) -> object:
         try:
             export = getattr(import_module(f"taskorch.{module}"), name)
         except (AttributeError, ImportError):
-            # A word of others is an ImportError, which says what is here.
+            # A name of another library raises an ImportError that suggests ours.
             continue
         msg = f"import {name} from taskorch.{module}, not from taskorch"
         warnings.warn(msg, DeprecationWarning, stacklevel=2)

@@ -1,7 +1,7 @@
 """
 `orch.aio`: the same names as awaitables. One thin adapter, no second engine.
 
-Decision: 0077.
+Decision: verbs-and-front-ends.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from taskorch.runtime import NO_KWARGS, asyncio_loop, capture, restore_handlers
 if TYPE_CHECKING:
     from taskorch._allowed import MapFailures
     from taskorch._drivers import DriverManager
-    from taskorch._memo import MemoManager
     from taskorch._resources import HeldResources
     from taskorch._telling.following import EventStream
     from taskorch.events import Event
+    from taskorch.memo import MemoManager
     from taskorch.model import (
         FilterFields,
         Resources,
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Statuses that are handed over at once.
+#: The number of statuses that are handed over at once.
 _PAGE: Final = 200
 
 
@@ -105,12 +105,12 @@ def _made(
     run: Callable[[_Face, Callable[[], Any]], Coroutine[Any, Any, Any]],
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """*method* of the object that a face is of, called by *run*, as a coroutine."""
+    """Return a coroutine function that lets *run* call *method* of a face's object."""
     name = method.__name__
 
     @wraps(method)
     async def call(face: _Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        # By its name: the object may be of a class that has its own.
+        # The lookup is by name, because a subclass may have its own method.
         bound = getattr(face._of, name)
         result: T = await run(face, partial(bound, *args, **kwargs))
         return result
@@ -121,7 +121,7 @@ def _made(
 def at_once(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """*method*, which waits for nobody, called on the loop itself."""
+    """Make a coroutine of *method*, which never waits, and runs on the loop."""
     return _made(_at_once, method)
 
 
@@ -181,14 +181,14 @@ _WAYS: Final[Mapping[str, Callable[..., Any]]] = {
 def awaited(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """*method*, which is a verb, waited for as that says."""
+    """Return the verb *method* as a coroutine function that waits as the verb says."""
     verb: Verb = method.verb  # type: ignore[attr-defined]  # checkers see no marks
     coroutine: Callable[..., Any] = _WAYS[verb.waits](method)
     return coroutine
 
 
 def _complete(face: type[_Face], of: type) -> None:
-    """Give *face* the verbs of a class that it has no line for; those tell checkers."""
+    """Give *face* the verbs of a class for which it has no line."""
     for name, verb in verbs_of(of).items():
         if not hasattr(face, name):
             setattr(face, name, awaited(verb.function))
@@ -196,7 +196,7 @@ def _complete(face: type[_Face], of: type) -> None:
 
 @cache
 def _class_of_face(of: type) -> type[_Face]:
-    """The class for coroutines of a class whose methods are verbs."""
+    """Return the class for coroutines of a class whose methods are verbs."""
     face = type(f"Async{of.__name__}", (_Face,), {})
     _complete(face, of)
     return face
@@ -254,6 +254,7 @@ class AsyncOrchestrator(_Face):
     explain: Final = awaited(TaskOrchestrator.explain)
     compare: Final = awaited(TaskOrchestrator.compare)
     when: Final = awaited(TaskOrchestrator.when)
+    at_risk: Final = awaited(TaskOrchestrator.at_risk)
     in_time: Final = awaited(TaskOrchestrator.in_time)
     what_if: Final = awaited(TaskOrchestrator.what_if)
     stuck: Final = awaited(TaskOrchestrator.stuck)
@@ -277,7 +278,7 @@ class AsyncOrchestrator(_Face):
         """See `TaskOrchestrator.submit`."""
         rt = self._orch._rt
         if rt.committer is not None and rt.knows(fn):
-            # No policy of the user's is asked here: only the commit takes time.
+            # No policy of the user is asked here: only the commit takes time.
             return await _committed(
                 self, partial(self._orch.submit, fn, *args, **kwargs)
             )
@@ -717,7 +718,7 @@ async def _map_calls(
     await _on_thread(ahead.fill, whole=ahead.is_accepted_at_once)
     try:
         while ahead.handles:
-            # Not kept in a variable: of a long map, no result stays in memory.
+            # No variable keeps the result, so that of a long map none stays in memory.
             if failures is None:
                 yield await _next_within(ahead, end)
             else:

@@ -1,7 +1,7 @@
 """
 The results of a `map` of which some calls may fail: errors stand in their places.
 
-Decision: 0269.
+Decision: failures-and-recovery.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MapFailures:
             )
         self._count = 0
         self._failed: list[TaskHandle[Any]] = []
-        #: What wakes whoever waits for results.
+        #: Wakes callers that wait for results.
         self.wake: Callable[[], object] = int
 
     def watch(self, handles: Any) -> Any:
@@ -77,7 +77,7 @@ class MapFailures:
         raise self.allowance.error(whose, errors, total, rest)
 
     def results(self, ahead: Ahead[T], end: float | None) -> MapResults[T]:
-        """The results of the calls, with errors in the places of those that failed."""
+        """Return the results of the calls, with errors in place of failed ones."""
         return _Results(ahead, end, self)
 
     async def next_result(self, ahead: Ahead[T], end: float | None) -> T:

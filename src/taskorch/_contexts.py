@@ -1,4 +1,4 @@
-"""What a running task is given, as its author knows it: with the run it is part of."""
+"""The context of a running task, with the run that it is part of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class TaskContext(AttemptContext):
     """
-    What a task knows of itself while an attempt of it runs.
+    The context of a task while an attempt of it runs.
 
     A worker's handler gets it as its second argument; a plain function asks
     `taskorch.current_context()`.
@@ -75,7 +75,7 @@ class TaskContext(AttemptContext):
     def _begin_run(
         self, workflow: Any, run_id: str, given: Mapping[str, Any]
     ) -> tuple[Any, Callable[[str], bool]]:
-        """Begin a run of *workflow*, or find it; and what cancels a run."""
+        """Begin or find a run of *workflow*; return a function that cancels a run."""
         from taskorch.runs import manager_of  # noqa: PLC0415 - when needed
 
         manager = manager_of(self._rt)
@@ -104,6 +104,9 @@ class TaskContext(AttemptContext):
         What it has reserved is reduced by it; more than that counts, too. As it ends,
         the rest of what it reserved comes back. An attempt that never says anything of
         a resource has spent all that it reserved; so has one that is cut off.
+
+        It cannot be called in a process pool, Ray or Dask of your own. Amounts are kept
+        in whole millionths.
 
         Args:
             amounts: By resource, such as `tokens=1_840, eur=0.02`. Of a task without
@@ -186,7 +189,7 @@ class AsyncTaskContext:
         context._stop_if_asked()
 
     async def _until_kept(self, act: Callable[[], None]) -> None:
-        """*act*; of a durable orchestrator, wait until what it did is kept."""
+        """Call *act*; with a journal, wait until its changes are kept."""
         context = self._context
         committer = context._rt.committer
         if committer is None:

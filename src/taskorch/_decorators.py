@@ -4,7 +4,7 @@
 The function stays what it was, and has `submit`, `map` and `options` besides. Where a
 workflow is written down, its calls are tasks of that.
 
-Decision: 0202, 0212.
+Decision: names-and-docs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _NAMES: Final = tuple(
     sorted(name for name, each in OPTIONS.items() if each.place == "function")
 )
 _NO_FUNCTIONS: Final = (type, staticmethod, classmethod)
-#: What belongs to one task, and so to no function.
+#: Options that belong to one task, and so to no function.
 _OF_ONE: Final = OPTIONS.keys() - _NAMES
 
 
@@ -75,9 +75,9 @@ class SubmitsCalls(FunctionWithOptions, Generic[T]):
     wherever a task is made of one: `orch.submit(f.options(timeout=5), 1)`.
 
     Args:
-        fn: What is called.
-        options: Of each call; None has none but those of the function.
-        runtime: Who runs them; None looks for it at each call.
+        fn: The function to call.
+        options: The options of each call; None: only those of the function.
+        runtime: The runtime that runs them; None looks for it at each call.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class SubmitsCalls(FunctionWithOptions, Generic[T]):
 
     @property
     def with_noted(self) -> Declared:
-        """The options of its calls, those of the function among them."""
+        """The options of its calls, with those of the function."""
         noted = declared(self.fn) or Declared({})
         if self._options is None:
             return noted
@@ -121,7 +121,7 @@ class SubmitsCalls(FunctionWithOptions, Generic[T]):
         return node
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Where it is unpickled, there is another orchestrator, or none.
+        # The program that unpickles it has another orchestrator, or none.
         return SubmitsCalls, (self.fn, self._options)
 
     def _calls(self) -> WithOptions:
@@ -258,7 +258,7 @@ class TaskFunction(Protocol[P, R_co, T]):
 
 
 class TaskDecorator(Protocol):
-    """What `@taskorch.task(…)` decorates functions with."""
+    """The decorator that `@taskorch.task(…)` makes."""
 
     @overload
     def __call__(
@@ -335,7 +335,7 @@ def decorated(
     task_options: FunctionOptions,
 ) -> Any:
     """
-    *fn* as `task` decorates it, for *runtime*; without *fn*, what decorates.
+    Return *fn* as `task` decorates it, for *runtime*; without *fn*, a decorator.
 
     Raises:
         TypeError, InvalidTaskError: As for `task`.
@@ -354,7 +354,7 @@ def decorated(
         faults = "; ".join(f"{finding.path}: {finding.message}" for finding in findings)
         msg = f"@task: {faults}"
         raise InvalidTaskError(msg)
-    # The options as the task holds them: an iterator among them has been read by now.
+    # The options are those of the task, which has consumed any iterator among them.
     checked = {name: getattr(probe, name) for name in options}
     noted = Declared(checked, executor)
 
@@ -365,7 +365,7 @@ def decorated(
             hint = "put @staticmethod and @classmethod above @task"
             raise InvalidTaskError(msg, hint=hint)
         if workflow_in_building() is not None and adding(fn) is fn:
-            # It has its name elsewhere, where it stays what it is.
+            # The function has its name elsewhere, where it stays unchanged.
             from taskorch._with_options import CallOptions  # noqa: PLC0415 - as above
 
             return SubmitsCalls(fn, CallOptions(executor, options), runtime)
@@ -390,7 +390,7 @@ def _noting(fn: Any, noted: Declared) -> Any:
         executor = inner.executor if noted.executor is None else noted.executor
         noted = Declared(options, executor)
     try:
-        # What was decorated may be submitted itself, by another name.
+        # The decorated function may be submitted itself, under another name.
         setattr(fn, DECLARED, noted)
         if type(fn) is FunctionType:
             setattr(called_in(fn), DECLARED, noted)

@@ -1,7 +1,7 @@
 """
-What is asked by time: `orch.drivers`, and that of a simulation.
+The controllers, which are asked by time: `orch.drivers`, also of a simulation.
 
-Decision: 0084.
+Decision: schedules.
 """
 
 from __future__ import annotations
@@ -34,19 +34,20 @@ if TYPE_CHECKING:
     from taskorch.protocols import AgentView
     from taskorch.runtime import Runtime
 
-#: The longest time between two questions, in s: the system's clock may be set, or the
-#: machine sleep, and no clock of ours says so.
+#: The longest time between two questions, in s: no clock of ours notices that the
+#: system's clock was set, or that the machine slept.
 _LONGEST: Final = 10.0
-#: How far the system's clock must move against ours for all to be asked, in ns.
+#: All controllers are asked if the system's clock moves so far against ours, in ns.
 _JUMP: Final = NS
-#: The least, in ns: a driver that names a time that is past is not asked without end.
+#: The least time, in ns, so that a controller with a past time is not asked without
+#: end.
 _LEAST: Final = NS // 1_000
-#: Seconds until a driver that has failed is asked again: more each time.
+#: The seconds until a failed controller is asked again: more each time.
 _AGAIN: Final = (1, 2, 5, 15, 60)
 
 
 class View:
-    """What a driver sees: see `taskorch.protocols.DriverView`."""
+    """The view of a controller: see `taskorch.protocols.DriverView`."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class View:
     ) -> None:
         self._orch = orchestrator
         self._clock = clock
-        #: None: the orchestrator is simulated.
+        #: The runtime; None: the orchestrator is simulated.
         self._rt = runtime
 
     @property
@@ -81,7 +82,7 @@ class View:
         return self._orch.explain(task_id)  # type: ignore[no-any-return]
 
     def agents(self) -> list[AgentView]:
-        """All workers that have ever joined, also those that are lost."""
+        """Return all workers that have ever joined, lost ones, too."""
         with self._kernel() as kernel:
             return [row.view for row in kernel.agents.values()]
 
@@ -96,16 +97,16 @@ class View:
         return counts
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
-        """Whether a worker is of a template, by an id that this makes."""
+        """Return whether a worker belongs to a template, by its id."""
         if not template.has_named(agent_id):
             return False
         fleet = self._fleet
         spawned = None if fleet is None else fleet.spawned.get(agent_id)
-        # What nobody has spawned here is known by its name alone.
+        # A worker that was not spawned here is known by its name only.
         return spawned is None or spawned.template.name in ("", template.name)
 
     def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
-        """Of workers of a template: attempts that have ended, and the latency."""
+        """Return the ended attempts of workers of a template, and their latency."""
         ended, weight, sum_ns = 0, 0, 0.0
         with self._kernel() as kernel:
             for name, row in kernel.agents.items():
@@ -117,7 +118,7 @@ class View:
         return ended, sum_ns / weight / NS if weight else None
 
     def ended(self, types: Iterable[str]) -> dict[str, list[tuple[float, float]]]:
-        """Of types of tasks, when the latest attempts ended, and their seconds."""
+        """Return the ends and the seconds of the latest attempts, by type."""
         latest: dict[str, list[tuple[int, int, int, int]]] = {}
         with self._kernel() as kernel:
             for name in types:
@@ -132,7 +133,7 @@ class View:
         }
 
     def under_way(self) -> list[tuple[str, int, str, float]]:
-        """The attempts that run: of which task and type, and when they started."""
+        """Return the running attempts: their tasks, types and starts."""
         running: list[tuple[str, int, str, float]] = []
         with self._kernel() as kernel:
             most = kernel.running
@@ -150,7 +151,7 @@ class View:
         return [] if fleet is None else list(fleet.starting(template))
 
     def given_up(self, template: str) -> str:
-        """Why workers of a template are not spawned any more, or ""."""
+        """Return why no more workers of a template are spawned, or ""."""
         fleet = self._fleet
         return "" if fleet is None else str(fleet.failing.why(template))
 
@@ -165,7 +166,7 @@ class View:
 
     @contextmanager
     def _kernel(self) -> Iterator[Any]:
-        """The kernel, which nobody changes meanwhile."""
+        """Yield the kernel, which nobody changes meanwhile."""
         if self._rt is None:
             yield self._orch.world.living().kernel
             return
@@ -182,24 +183,24 @@ class View:
 
 @attrs.define(eq=False)
 class Driven:
-    """A driver, and when it is asked next."""
+    """A controller, and when it is asked next."""
 
     driver: Driver
     name: str
     watches: tuple[type[Event], ...]
     due: int = 0
-    #: How often it has failed in a row.
+    #: The number of its failures in a row.
     failures: int = 0
-    #: Something that it watches has happened since it was asked.
+    #: Whether an event that it watches has happened since the last question.
     woken: bool = False
 
     def ask(
         self, orchestrator: Any, view: View, now: int, fault: Callable[..., None]
     ) -> None:
         """
-        Ask what is to be done, do it, and note when to ask again.
+        Ask the controller, carry out its commands, and note when to ask again.
 
-        What goes wrong is said to *fault*, with the name of the driver.
+        Errors are reported to *fault*, with the name of the controller.
 
         Raises:
             NotRunningError: The orchestrator stops, or has died.
@@ -211,7 +212,7 @@ class Driven:
         except NotRunningError:
             raise
         except BaseException as error:
-            # The driver is the user's: its error ends nothing.
+            # The controller belongs to the user, so that its error ends nothing.
             if not is_values(error):
                 raise
             self._failed(now, error, fault)
@@ -265,11 +266,11 @@ def driven(driver: Any, names: Iterable[str]) -> Driven:
 
 class DriverManager:
     """
-    `orch.drivers`: parts that are asked by time what is to be done.
+    `orch.drivers`: the controllers, which are asked by time for commands.
 
     They are asked on one thread of their own while the orchestrator runs, and not any
-    more once it is about to stop. `orch.wait()` does not wait for what they may do
-    later. A driver that fails, and a command that is refused, is said as the event
+    more once it is about to stop. `orch.wait()` does not wait for their later commands.
+    A driver that fails, and a command that is refused, is said as the event
     `ComponentFailed` and in `orch.health()`; it is asked again after a while.
     """
 
@@ -320,12 +321,12 @@ class DriverManager:
         return True
 
     def list(self) -> list[str]:
-        """Return the names of all drivers, in the order in which they were added."""
+        """Return the names of all controllers, in the order of their addition."""
         with self._lock:
             return [*self._driven]
 
     def of_class(self, cls: type) -> tuple[Any, ...]:
-        """Return the drivers of a class, in the order in which they were added."""
+        """Return the controllers of a class, in the order in which they were added."""
         with self._lock:
             drivers = [each.driver for each in self._driven.values()]
         return tuple(driver for driver in drivers if isinstance(driver, cls))
@@ -347,7 +348,7 @@ class DriverManager:
         self._rouse(entry)
 
     def say(self, name: str, error: Exception) -> None:
-        """Say what went wrong with a driver, as what its commands raise is said."""
+        """Report an error of a controller, as the errors of its commands."""
         self._fault(f"driver {name}", error)
 
     def begin(self) -> None:
@@ -358,7 +359,7 @@ class DriverManager:
         self._wake.set()
 
     def close(self, timeout: float = 0.0) -> None:
-        """Ask no more, and wait for what is under way."""
+        """Ask no more, and wait for running commands."""
         self._closing = True
         self._wake.set()
         thread = self._thread
@@ -379,8 +380,8 @@ class DriverManager:
                     every = list(self._driven.values())
                 before, ahead = ahead, self._ahead()
                 if abs(ahead - before) > _JUMP:
-                    # It was set, or the machine slept: what waits for a time of the
-                    # day may be due, whatever our own clock says.
+                    # The clock was set, or the machine slept: schedules may be due,
+                    # whatever our own clock shows.
                     for each in every:
                         each.woken = True
                 for each in every:
@@ -395,7 +396,7 @@ class DriverManager:
                     self._wake.wait(min(pause, _LONGEST))
 
     def _ahead(self) -> int:
-        """How far the system's clock is ahead of ours, in ns."""
+        """Return how far the system's clock is ahead of ours, in ns."""
         return int(wall() * NS) - self._rt.now()
 
     def _is_over(self) -> bool:
@@ -410,15 +411,15 @@ class DriverManager:
 
 class SimulatedDrivers:
     """
-    The drivers of a simulation, in virtual time.
+    The controllers of a simulation, in virtual time.
 
-    Each life of the orchestrator begins with drivers as they were added, as a program
-    that starts anew would make them.
+    Each incarnation of the orchestrator begins with the controllers as they were added,
+    as a program that starts again would make them.
     """
 
     def __init__(self, simulation: Any) -> None:
         self._sim = simulation
-        #: As they were added: none of these is asked.
+        #: The controllers as they were added; these copies are never asked.
         self._added: dict[str, Driver] = {}
         self._driven: dict[str, Driven] = {}
         self._view = View(simulation, self._seconds)
@@ -448,7 +449,7 @@ class SimulatedDrivers:
         return was_there
 
     def _listen(self) -> None:
-        """Have `TaskReady` told, which is no fact, if a driver watches it."""
+        """Let `TaskReady` be told, if a controller watches it."""
         world = self._sim.world
         world.tells_ready = any(
             TaskReady in one.watches for one in self._driven.values()
@@ -457,7 +458,7 @@ class SimulatedDrivers:
             world.life.listen()
 
     def list(self) -> list[str]:
-        """Return the names of all drivers, in the order in which they were added."""
+        """Return the names of all controllers, in the order of their addition."""
         return [*self._added]
 
     def wake(self, name: str) -> None:
@@ -476,16 +477,16 @@ class SimulatedDrivers:
         self._at(self._driven[name], 0)
 
     def wake_all(self) -> None:
-        """Ask all drivers now."""
+        """Ask all controllers now."""
         for name in self._driven:
             self.wake(name)
 
     def say(self, name: str, error: Exception) -> None:
-        """Say what went wrong with a driver, as what its commands raise is said."""
+        """Report an error of a controller, as the errors of its commands."""
         self._fault(f"driver {name}", error)
 
     def begin(self) -> None:
-        """A life begins: all drivers are as they were added."""
+        """Begin an incarnation, with all controllers as they were added."""
         self._driven = {
             name: driven(deepcopy(driver), ()) for name, driver in self._added.items()
         }
@@ -529,7 +530,7 @@ class SimulatedDrivers:
 
 
 def drivers_of(rt: Any, orch: Any) -> DriverManager:
-    """Return the drivers of an orchestrator, which the first call makes for all."""
+    """Return the controllers of an orchestrator, which the first call makes."""
     if rt.driven is None:
         rt.driven = rt.first_made.setdefault("drivers", DriverManager(rt, orch))
     manager: DriverManager = rt.driven

@@ -1,7 +1,7 @@
 """
 An orchestrator as an executor of `concurrent.futures`.
 
-Decision: 0024.
+Decision: executors.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: The threads that will stop the orchestrators of executors, and what tells each to.
+#: The threads that will stop the orchestrators of executors, with a queue for each.
 _CARETAKERS: Final[dict[threading.Thread, SimpleQueue[None]]] = {}
-#: The interpreter is about to end: nobody could begin a thread any more.
+#: Set when the interpreter is about to end, and no thread can begin.
 _EXITING: Final = threading.Event()
 
 
@@ -60,12 +60,12 @@ class TaskExecutor(Executor):
         max_workers: Calls that run at once; None is the `concurrency` that an
             orchestrator has by default.
         orchestrator: One that is there already: its `concurrency` counts.
-        options: Of the executor's own orchestrator: `resources`, `journal` and all
-            others that `TaskOrchestrator` takes.
+        options: Options of the executor's own orchestrator: `resources`, `journal` and
+            all others that `TaskOrchestrator` takes.
 
     Raises:
         InvalidTaskError: An argument is out of its range; or *orchestrator* is given
-            together with what is for one that the executor makes.
+            together with options for one that the executor makes.
     """
 
     __signature__: Any = SpelledOut()
@@ -85,12 +85,12 @@ class TaskExecutor(Executor):
             self._owns = False
             _refuse(orchestrator, max_workers, settings)
         self._orchestrator = orchestrator
-        #: By this name dask looks for it.
+        #: dask looks for this name.
         self._max_workers = orchestrator.concurrency
-        # The validator of the user's, say, may submit while it is asked.
+        # A validator of the user, for example, may submit while it is asked.
         self._lock = threading.RLock()
         self._closed = False
-        #: Of the calls that have no outcome yet.
+        #: The futures of calls that have no outcome yet.
         self._futures: set[TaskFuture[Any]] = set()
         self._caretaker: threading.Thread | None = None
 
@@ -119,7 +119,7 @@ class TaskExecutor(Executor):
             UsageError: The task was refused.
         """
         with self._lock:
-            # In the words of concurrent.futures, and with its error.
+            # The message and the error are those of concurrent.futures.
             if self._closed:
                 msg = "cannot schedule new futures after shutdown"
                 raise RuntimeError(msg)
@@ -130,8 +130,8 @@ class TaskExecutor(Executor):
                 self._caretaker = _start(self, self._orchestrator)
             future: Any = self._orchestrator.submit(fn, *args, **kwargs).future()
             self._futures.add(future)
-        # Not `add_done_callback` of TaskFuture: this callback does not count as
-        # somebody who sees the outcome.
+        # `add_done_callback` of TaskFuture would count as somebody who sees the
+        # outcome.
         Future.add_done_callback(future, self._futures.discard)
         plain: Future[Any] = future
         return plain
@@ -204,7 +204,7 @@ def _make(max_workers: int | None, options: dict[str, Any]) -> TaskOrchestrator:
     if max_workers is not None:
         untyped: Any = max_workers
         if isinstance(untyped, int) and untyped <= 0:
-            # In the words of concurrent.futures.
+            # The message is that of concurrent.futures.
             msg = "max_workers must be greater than 0"
             raise InvalidTaskError(msg, hint="None is as many as usual")
         check_count("max_workers", max_workers, least=1)
@@ -266,7 +266,7 @@ def _start(executor: TaskExecutor, orchestrator: TaskOrchestrator) -> threading.
     )
     _CARETAKERS[caretaker] = bell
     caretaker.start()
-    # The collector may call this in the midst of anything, and a put never blocks.
+    # The garbage collector may call this at any point, and a put never blocks.
     weakref.finalize(executor, bell.put, None).atexit = False
     return caretaker
 
@@ -289,13 +289,13 @@ def _tell(caretaker: threading.Thread) -> None:
 
 
 def _at_exit() -> None:
-    """At the exit of the process, wait until accepted calls are done."""
+    """Wait at the exit of the process until accepted calls are done."""
     _EXITING.set()
     for caretaker in list(_CARETAKERS):
         _tell(caretaker)
         caretaker.join()
 
 
-# The hook of concurrent.futures: before the interpreter waits for threads, and so
-# before all that `atexit` calls. It has no public name.
+# This hook of concurrent.futures runs before the interpreter waits for threads, and so
+# before all `atexit` functions. It has no public name.
 getattr(threading, "_register_atexit")(_at_exit)  # noqa: B009

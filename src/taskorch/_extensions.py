@@ -1,11 +1,11 @@
 """
-The extensions of one orchestrator: which may join, and what they bring.
+The extensions of one orchestrator: their checks, and their parts.
 
-All that is wrong with one is said as the orchestrator is made. What it raises later is
-told with its name: in a verb, to who asked; in its check, by the health; and a
+Faults of an extension are reported when the orchestrator is made. What it raises later
+is told with its name: in a verb, to who asked; in its check, by the health; and a
 projection or a controller of it is told of as all others are.
 
-Decision: 0260.
+Decision: extensions.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Extension)
 
 _LOG: Final = log_of(__name__)
-#: The names that an extension may have, and how many characters at the most.
+#: The largest number of characters in the name of an extension.
 _LONGEST: Final = 40
-#: Under these names parts of the house keep documents, beside what the facade has.
+#: Names under which our own parts keep documents, beside those of the facade.
 _OF_HOUSE: Final = frozenset(
     {"adaptive_jobs", "backfills", "foresight", "promises", "versions", "waivers"}
 )
 _REQUEST: Final = re.compile(r"(GET|POST) (/(?:[\w-]+|\{\w+\}))+", re.ASCII)
-#: The roles that a verb may need, and how it may be waited for.
+#: The roles that a verb may need, and the ways to wait for it.
 _ROLES: Final = ("look", "submit", "operate", "administer", "worker")
 _WAITS: Final = get_args(Waits)
-#: The key of the answer that has what a verb returned, unless the verb says another.
+#: The key in an answer for the result of a verb, unless the verb has another.
 _RESULT: Final = "result"
 
 
@@ -74,7 +74,7 @@ class Extensions(Mapping[str, Extension]):
     ) -> None:
         self._runtime = rt
         self._by_name: dict[str, Extension] = {}
-        #: The verbs of all of them, by how a program calls them: `licences.take`.
+        #: The verbs of all extensions, by their names in a program: `licences.take`.
         self.verbs: dict[str, Verb] = {}
         for each in extensions:
             self._check_name(facade, each)
@@ -259,7 +259,7 @@ def _check_verb(extension: Extension, name: str, verb: Verb) -> None:
 
 
 def _refuse_of_house(extension: Extension, name: str, verb: Verb) -> None:
-    """Refuse what verbs of the house may say, and would not act here."""
+    """Refuse options of a verb that have no effect in an extension."""
     if verb.command:
         text = "it has command=, and there are no commands of extensions"
         _refuse(extension, name, text, "leave it out: client.call has it, too")
@@ -297,11 +297,11 @@ def _refuse(extension: Extension, name: str, text: str, hint: str = "") -> NoRet
     raise InvalidTaskError(msg, hint=hint or None)
 
 
-# -- what it says of itself ------------------------------------------------------------
+# -- the description of an extension ---------------------------------------------------
 
 
 def _checked(extension: Extension) -> HealthCheck:
-    """The health of an extension: what its check says, or why that says nothing."""
+    """Return the health of an extension: the result or the error of its check."""
     try:
         text: Any = extension.check()
     except BaseException as error:

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from taskorch.runtime import Runtime, Work
 
 T = TypeVar("T")
-#: Seconds after which a lock that is not free is taken for one that this thread holds:
-#: other threads hold it for some hundredths of a second.
+#: A lock that is not free after so many seconds counts as held by this thread: other
+#: threads hold it for some hundredths of a second.
 _PATIENCE: Final = 1.0
 
-# Locks the futures that `concurrent.futures.wait` and `as_completed` are given, one
-# after another. An interrupt in it would leave those locked for ever that it has come
-# to, and the publisher waiting for them.
+# It locks the futures for `concurrent.futures.wait` and `as_completed`, one after
+# another. An interrupt there would leave some locked for ever, and the publisher
+# waiting for them.
 _lock_of_all = cast("Any", concurrent.futures)._base._AcquireFutures
 defers_interrupts(_lock_of_all.__enter__)
 defers_interrupts(_lock_of_all.__exit__)
@@ -46,7 +46,7 @@ class TaskFuture(concurrent.futures.Future[T]):
     A task that waits for it gives its slot back meanwhile, as for `handle.result()`.
 
     Args:
-        handle: Of the task.
+        handle: The handle of the task.
     """
 
     def __init__(self, handle: Work) -> None:
@@ -54,7 +54,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         self._handle = handle
 
     def running(self) -> bool:
-        """Whether the task has begun, and its outcome is not known yet."""
+        """Return whether the task has begun, and has no known outcome yet."""
         return self._handle._row.attempt > 0 and not self.done()
 
     def cancel(self) -> bool:
@@ -132,7 +132,7 @@ class TaskFuture(concurrent.futures.Future[T]):
         return None if end is None else max(0.0, end - monotonic())
 
     def resolve(self, error: BaseException | None) -> None:
-        """On the publisher's thread: the task has ended, or is blocked."""
+        """Set the outcome of an ended or blocked task, on the publisher's thread."""
         if self._handle._row.state is TaskState.CANCELLED:
             super().cancel()
         if not self.set_running_or_notify_cancel():
@@ -148,14 +148,14 @@ def _give(
     fn: Callable[[concurrent.futures.Future[T]], object],
     future: concurrent.futures.Future[T],
 ) -> object:
-    """Call *fn*, whose user is given what became of the task of *handle*."""
+    """Call *fn*, whose user sees the outcome of the task of *handle*."""
     if not future.cancelled():
         note_given(handle, concurrent.futures.Future.exception(future))
     return fn(future)
 
 
 def cancel_all(futures: Sequence[TaskFuture[Any]]) -> None:
-    """Cancel those of *futures*, all of one orchestrator, that have not begun."""
+    """Cancel the *futures* of one orchestrator that have not begun."""
     if futures:
         rt = cast("Runtime", futures[0]._handle._rt)
         rt.deciders.refuse_reentry()
@@ -182,21 +182,22 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
         return []
     rt = cast("Runtime", handles[0]._rt)
     if not is_free(rt.lock):
-        # Not by `threading`, in the midst of which the collector may come by as well.
+        # `threading` is no help here: the collector may run in the middle of it.
         with suppress(RuntimeError):
             start_new_thread(_cancel_after_step, (tuple(handles),))
         return []
 
     def change(now: int) -> list[Work]:
         if rt.closed and rt.committer is not None:
-            # Tasks that a durable orchestrator has left belong to its next life.
+            # The next incarnation takes the tasks that a durable orchestrator has left.
             return []
         cancelled: list[Work] = []
         for handle in handles:
             row = handle._row
             if row.attempt or is_settled(row):
                 continue
-            # A task that the user's StateMachine lets nobody cancel counts as begun.
+            # A task that a StateMachine of the user protects from cancelling counts as
+            # begun.
             with suppress(InvalidTransitionError):
                 rt.kernel.cancel(row, now, "cancelled before it began")
                 cancelled.append(handle)
@@ -208,7 +209,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
 
 @defers_interrupts
 def is_free(lock: threading.Lock) -> bool:
-    """Whether this thread can have *lock*, which it must not hold already."""
+    """Return whether this thread can take *lock*, which it must not hold already."""
     if not lock.acquire(timeout=_PATIENCE):
         return False
     lock.release()
@@ -216,6 +217,6 @@ def is_free(lock: threading.Lock) -> bool:
 
 
 def _cancel_after_step(handles: Sequence[Work]) -> None:
-    # Nobody would hear of an error. If there is one, the tasks run.
+    # Nobody would see an error here; after one, the tasks run.
     with suppress(TaskorchError):
         cancel_pending(handles, keep=False)

@@ -1,10 +1,10 @@
 """
-What the orchestrator gives for work: handles of tasks, and the results of a `map`.
+Handles of tasks, and the results of a `map`.
 
 A handle is a future that is also awaitable. `as_completed` gives handles as their tasks
 end; `MapResults` gives results in order, and `Ahead` submits calls as these are taken.
 
-Decision: 0066.
+Decision: retention.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from taskorch.kit.checks import check_count, to_patience
 from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.visible import counted, show
 from taskorch.kit.vocabulary import other_attribute
-from taskorch.model import TERMINAL, TaskState
+from taskorch.model import TERMINAL, Missing, TaskState
 from taskorch.runtime import (
     CURRENT,
     LOCAL,
@@ -45,7 +45,7 @@ from taskorch.runtime import (
 )
 
 if TYPE_CHECKING:
-    # Checkers know it without its being installed; Python has it from 3.13 on.
+    # Type checkers know it without the package; Python has it from 3.13 on.
     from typing_extensions import TypeVar
 
     from taskorch.model import TaskStatus
@@ -57,14 +57,14 @@ else:
 
     T = TypeVar("T")
 
-#: Calls that are ahead at first, and at the most; and the bytes that their results may
-#: come to, about, as far as the latest one tells.
+#: The number of calls ahead at first, and at most; and the bytes of their results,
+#: estimated by the latest one.
 _FIRST_AHEAD: Final = 64
 _MOST_AHEAD: Final = 4_096
 _BYTES_AHEAD: Final = 16 << 20
 _COMPLETED: Final = TaskState.COMPLETED
 _FAILED: Final = TaskState.FAILED
-#: Where the callbacks come from with which asyncio itself waits.
+#: The module of the callbacks with which asyncio itself waits.
 _ASYNCIO: Final = "asyncio.tasks"
 _AS_TASKS: Final = (
     "asyncio.wait([asyncio.ensure_future(handle), …]); gather, wait_for, shield and "
@@ -97,8 +97,8 @@ class TaskHandle(Work, Generic[T]):
 
     @property
     def status(self) -> TaskStatus:
-        """How the task is now: see `TaskOrchestrator.get_task_status`."""
-        # Not while the lock is held: it takes a while.
+        """The present status: see `TaskOrchestrator.get_task_status`."""
+        # This import is done without the lock, because it takes a while.
         from taskorch.runtime import status_of  # noqa: PLC0415 - for those who ask
 
         rt = self._rt
@@ -112,11 +112,11 @@ class TaskHandle(Work, Generic[T]):
         return None if self._extra is None else self._extra.progress
 
     def done(self) -> bool:
-        """Whether the task has ended."""
+        """Return whether the task has ended."""
         return self._row.state in TERMINAL and self._visible_after <= self._rt.committed
 
     def cancelled(self) -> bool:
-        """Whether the task was cancelled."""
+        """Return whether the task was cancelled."""
         return self._row.state is TaskState.CANCELLED and self.done()
 
     def result(self, timeout: float | timedelta | None = None) -> T:
@@ -130,7 +130,7 @@ class TaskHandle(Work, Generic[T]):
 
         Raises:
             TimeoutError: The caller's patience is over; the task goes on.
-            TaskFailure: What became of the task, if its own exception is not known.
+            TaskFailure: The end of the task, if its own exception is not known.
             DependencyFailedError: The task is blocked, or its function, or that of a
                 task that it needs, is gone.
             WouldBlockError: The caller is on the loop that must do the work.
@@ -145,11 +145,11 @@ class TaskHandle(Work, Generic[T]):
             and self._error is None
             and self._visible_after <= rt.committed
         ):
-            # Most tasks complete: then the calls below `exception` are saved. Not by
-            # `cast`, which is called.
+            # Most tasks complete, and need no call of `exception`. `cast` is avoided,
+            # because it is a call.
             value: T = self._value
             if LOCAL.worker is not None or CURRENT.get() is not None:
-                # Inside of a task, who has used which result is kept.
+                # Inside a task, the uses of results are kept.
                 rt.waiting.used((self,))
             return value
         error = self.exception(timeout)
@@ -196,7 +196,7 @@ class TaskHandle(Work, Generic[T]):
             raise TimeoutError(msg)
 
     def _outcome(self) -> tuple[bool, BaseException | None]:
-        """Whether there is one (a re-run may undo a blockade), and its error."""
+        """Return whether there is an outcome (a re-run may end it), and its error."""
         row, rt = self._row, self._rt
         gone = gone_result(self)
         if gone is not None:
@@ -208,7 +208,7 @@ class TaskHandle(Work, Generic[T]):
             return self._said()
 
     def _said(self) -> tuple[bool, BaseException | None]:
-        """Whether the task has ended, and its error; under the lock: see `_outcome`."""
+        """Return `_outcome`, under the lock."""
         row, rt = self._row, self._rt
         if self._visible_after <= rt.committed:
             if row.state in TERMINAL:
@@ -245,9 +245,9 @@ class TaskHandle(Work, Generic[T]):
             msg = f"a done-callback is called with the handle; {show(fn)} cannot be"
             raise TypeError(msg)
         if getattr(fn, "__module__", None) == _ASYNCIO:
-            # It would be called outside the loop, which would not wake up. Nor can it
-            # be called there: inside a task the slot has to be given back for such a
-            # wait, and of a task that is blocked it would never hear.
+            # asyncio would call it outside the loop, which would not wake up. It cannot
+            # be called there either: inside a task the slot has to be given back during
+            # such a wait, and a blocked task would never call it.
             msg = (
                 f"asyncio.wait() takes futures and tasks of asyncio, and {self!r} is "
                 "none: it would wait for ever"
@@ -272,7 +272,7 @@ class TaskHandle(Work, Generic[T]):
         future: TaskFuture[T] = TaskFuture(self)
 
         def tell() -> None:
-            # The outcome is read now: a re-run may unblock the task before the
+            # The outcome is read now, because a re-run may unblock the task before the
             # publisher's turn.
             self._rt.publisher.put([(future.resolve, self._said()[1])])
 
@@ -284,7 +284,14 @@ class TaskHandle(Work, Generic[T]):
         return future
 
     def __await__(self) -> Generator[Any, None, T]:
-        settled, error = self._outcome()
+        if issubclass(type(self._value), Missing):
+            import asyncio  # noqa: PLC0415 - of a later life, and seldom
+
+            # The value may come from far away, so that others on the loop go on.
+            asked = asyncio.to_thread(self._outcome)
+            settled, error = yield from asked.__await__()
+        else:
+            settled, error = self._outcome()
         while not settled:
             yield from self._rt.waiting.wait_async(self).__await__()
             settled, error = self._outcome()
@@ -312,7 +319,7 @@ def as_completed(
     Yield handles as their tasks end, or are blocked.
 
     Args:
-        handles: Of any orchestrators; each is yielded once.
+        handles: Handles of any orchestrators; each is yielded once.
         timeout: Seconds, or a timedelta, for all of them together.
 
     Raises:
@@ -349,7 +356,7 @@ def as_completed(
                     raise TimeoutError(msg)
                 latch.clear()
             del unended[settled[0]]
-            # Not kept in a variable: the caller alone holds what was yielded.
+            # No variable keeps the value, so that only the caller holds it.
             yield settled.popleft()
     finally:
         for handle, waiter in unended.items():
@@ -358,7 +365,7 @@ def as_completed(
 
 class DoneAndNotDone(NamedTuple, Generic[T]):
     """
-    What `orch.wait(handles)` gives.
+    The result of `orch.wait(handles)`.
 
     Attributes:
         done: Handles of tasks that have ended, or are blocked for good.
@@ -382,10 +389,10 @@ def wait_for(
 
 class Ahead(Generic[T]):
     """
-    Submits calls as results are taken, so that what they are made of may be endless.
+    Submits calls as results are taken, so that the iterables may be endless.
 
     Args:
-        runtime: Who runs them.
+        runtime: The runtime that runs them.
         submit: Takes some of the arguments, and gives the handles.
         iterables: One for each argument; the shortest ends it.
         most: Calls that are submitted before their results are taken; None is some
@@ -410,30 +417,30 @@ class Ahead(Generic[T]):
         self._calls = zip(*iterables, strict=False)
         self._is_adapting = most is None
         self._set_most(_FIRST_AHEAD if most is None else most)
-        #: It has an end: all of it can be submitted.
+        #: Whether it has an end, so that all of it can be submitted.
         self.has_end = most is None and all(
             isinstance(each, Sized) for each in iterables
         )
-        #: What a journal has accepted is made, whatever becomes of this life.
+        #: Whether a journal has accepted it, so that it is made in any case.
         self.is_accepted_at_once = self.has_end and runtime.committer is not None
-        #: All calls have been submitted, or nobody wants the others.
+        #: Whether all calls have been submitted, or nobody wants the others.
         self.is_over = False
-        # A drain submits the rest, beside the consumer of results.
+        # A drain submits the rest, at the same time as the consumer of results.
         self._lock = threading.Lock()
         if self.has_end:
             runtime.maps[id(self)] = self
 
     def _set_most(self, most: int) -> None:
         self._most = most
-        #: With so many ahead, or fewer, more are to be submitted.
+        #: With so many ahead, or fewer, more are submitted.
         self.refill_at = most >> 1 if self._is_adapting else most - 1
 
     def wants_more(self) -> bool:
-        """Whether there are too few ahead, and more may come."""
+        """Return whether too few calls are ahead, and more may come."""
         return len(self.handles) <= self.refill_at and not self.is_over
 
     def fill(self, *, whole: bool = False) -> None:
-        """Submit what may be ahead now, or the *whole* rest."""
+        """Submit calls up to the limit, or the *whole* rest."""
         with self._lock:
             if self.is_over or not (whole or self.wants_more()):
                 return
@@ -460,11 +467,11 @@ class Ahead(Generic[T]):
         self.handles.clear()
         for handle in handles:
             handle._rt.notices.ask(handle)
-        # The journal is not waited for: were it out of order, that error would take the
-        # place of the one that ended the map.
+        # It does not wait for the journal, whose error would replace the one that ended
+        # the map.
         cancel_pending(handles, keep=False)
-        # Else there would be a cycle: an error has frames, these have such a list, and
-        # the list has the handle with the error.
+        # Otherwise there would be a cycle: an error has frames, these have such a list,
+        # and the list has the handle with the error.
         handles.clear()
 
 
@@ -503,18 +510,18 @@ class MapResults(Iterator[T]):
         return result
 
     def close(self) -> None:
-        """Cancel what has not begun; there are no more results."""
+        """Cancel calls that have not begun; there are no more results."""
         self._is_asked = True
         self._ahead.leave()
 
     @defers_interrupts
     def __del__(self) -> None:
-        # As it goes Python prints what is raised, and forgets it.
+        # Python only prints errors of a destructor.
         with suppress(TaskorchError, RuntimeError, AttributeError):
             if self._is_asked:
                 self._ahead.leave()
             elif self._ahead.has_end and not self._ahead.is_over:
-                # The collector comes by anywhere, in the midst of a step, too.
+                # The collector may run anywhere, even in the middle of a step.
                 if is_free(self._ahead.runtime.lock):
                     self._ahead.fill(whole=True)
                 else:
@@ -545,7 +552,7 @@ def map_calls(
 
 
 def _submit_after_step(ahead: Ahead[Any]) -> None:
-    # Nobody would hear of an error.
+    # Nobody would see an error here.
     with suppress(TaskorchError):
         ahead.fill(whole=True)
 
@@ -557,6 +564,6 @@ def _take(calls: Iterator[tuple[Any, ...]], most: int | None) -> list[tuple[Any,
 
 @takes_interrupts
 def _first_result(handles: deque[TaskHandle[T]], end: float | None) -> T:
-    # The handle is in no variable: the frame of an error would keep it.
+    # No variable keeps the handle, which the frame of an error would hold.
     seconds_left = None if end is None else max(0.0, end - monotonic())
     return handles[0].result(seconds_left)

@@ -93,7 +93,6 @@ if TYPE_CHECKING:
     from taskorch._drivers import DriverManager
     from taskorch._extensions import Extensions
     from taskorch._handles import DoneAndNotDone, TaskHandle
-    from taskorch._memo import MemoManager
     from taskorch._resources import ResourceManager
     from taskorch._settings.fields import Settings, SettingsOptions
     from taskorch._telling.following import EventStream
@@ -109,6 +108,7 @@ if TYPE_CHECKING:
     from taskorch.frontends.service._server import Server
     from taskorch.governance import ConstitutionalRuntime
     from taskorch.journal import MemoryJournal
+    from taskorch.memo import MemoManager
     from taskorch.model import (
         Breaker,
         Explanation,
@@ -145,9 +145,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: The file by which people are asked.
+#: The module of the questions to people.
 _QUESTIONS: Final = "taskorch.questions"
-#: What `orch.schedule` hands on to `orch.schedules.add`.
+#: The package that tries open work and plans in virtual time.
+_SIMULATION: Final = "taskorch.simulation"
+#: Options that `orch.schedule` passes on to `orch.schedules.add`.
 _OPTIONS_OF_SCHEDULES: Final = (
     "zone",
     "catch_up",
@@ -161,12 +163,12 @@ _OPTIONS_OF_SCHEDULES: Final = (
 )
 F = TypeVar("F", bound="Callable[..., Any]")
 
-#: `max_concurrency` was not given: it depends on the kind of handler.
+#: Stands for a missing `max_concurrency`, which depends on the kind of handler.
 _BY_KIND: Final[Any] = object()
 
 
 class SpelledOut:
-    """The signature of a class whose constructor takes settings: each by its name."""
+    """The signature of a class whose constructor takes settings, each by name."""
 
     def __get__(self, instance: object, owner: type) -> Signature:
         from taskorch._settings.fields import signature_of  # noqa: PLC0415 - asked for by few
@@ -179,8 +181,8 @@ class Part(property, Generic[T]):
     A part of an orchestrator that is made when it is asked for: a line of the facade.
 
     Args:
-        place: What makes it, as `module:name`: of the runtime.
-        text: What it is for.
+        place: Makes it of the runtime, as `module:name`.
+        text: Its purpose.
         given: Whether the orchestrator is given to what makes it, too.
         once: Whether one serves for ever, since it joins others as it is made.
         room: Its class, as `module:name`, if that does not make it.
@@ -198,7 +200,7 @@ class Part(property, Generic[T]):
         def ask(orch: Any) -> Any:
             return self.__get__(orch)
 
-        # A property, for whoever looks for these: help, and pages of a reference.
+        # A property serves readers of the class: help, and pages of a reference.
         super().__init__(ask, doc=text)
         self._ask, self._place, self._given, self._once = ask, place, given, once
         self._room = room or place
@@ -266,13 +268,13 @@ class TaskOrchestrator:
     place of Python's own for SIGINT, and the last `stop` takes it back.
 
     Args:
-        registry: Which workers match a task (`CapabilityRegistry`).
-        router: Which of them does it (`PerformanceRouter`).
+        registry: Chooses the workers that match a task (`CapabilityRegistry`).
+        router: Chooses the one that does it (`PerformanceRouter`).
         validator: Whether a task is accepted (`StructuralValidator`).
         state_machine: A view of the states of your own (`StandardStateMachine`).
         queue: Order and admission (`PriorityQueue`).
-        retry_handler: What follows a failure (`BackoffRetryHandler`).
-        allocator: Who gets resources (`ProportionalAllocator`: all or nothing, and of
+        retry_handler: Decides what follows a failure (`BackoffRetryHandler`).
+        allocator: Grants resources (`ProportionalAllocator`: all or nothing, and of
             elastic requests a share).
         journal: None keeps all in memory. A path makes tasks durable: they survive the
             process, and go on when it is opened again. So does the address of a
@@ -326,7 +328,7 @@ class TaskOrchestrator:
 
     __signature__: Any = SpelledOut()
 
-    # What stands beside the core, each made when it is asked for.
+    # The parts beside the core, each made when it is used.
     agents: Part[AgentManager] = Part(
         "taskorch.fleet._agents:AgentManager",
         "Spawns workers, says how they do, and lets those elsewhere join.",
@@ -357,7 +359,7 @@ class TaskOrchestrator:
         room="taskorch.governance._audit:Audits",
     )
     memo: Part[MemoManager] = Part(
-        "taskorch._memo:MemoManager",
+        "taskorch.memo:MemoManager",
         "Forgets the results that like tasks would have: see `Cache`.",
     )
     planner: Part[Planner] = Part(
@@ -376,7 +378,7 @@ class TaskOrchestrator:
     )
     schedules: Part[ScheduleManager] = Part(
         "taskorch.schedules._manager:schedules_of_orch",
-        "What is made again and again, at times of cron or at distances.",
+        "The schedules: tasks and workflows at times of cron or at intervals.",
         given=True,
         room="taskorch.schedules:ScheduleManager",
         once=True,
@@ -393,13 +395,13 @@ class TaskOrchestrator:
     )
 
     def __init__(self, **settings: Unpack[SettingsOptions]) -> None:
-        # Many who import the class make none: a command, an annotation, a test that
-        # is collected.
+        # Many programs import the class and make none: a command, an annotation, a test
+        # that is collected.
         from taskorch._contexts import TaskContext  # noqa: PLC0415 - see above
         from taskorch._handles import TaskHandle  # noqa: PLC0415 - see above
         from taskorch._settings.fields import SETTINGS, Settings  # noqa: PLC0415 - see above
 
-        # What says how things stand is there when no file can be opened any more.
+        # The module of reports is loaded now, because later no file may be openable.
         from taskorch.kit.machine import MEASURED  # noqa: PLC0415 - see above
         from taskorch.protocols import Learns  # noqa: PLC0415 - see above
         from taskorch.runtime import (  # noqa: PLC0415 - see above
@@ -431,7 +433,7 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
             keep_logs_mb=said.keep_logs_mb,
         )
-        #: Held by who makes a part that joins others: see `_once`.
+        #: Held while a part is made that joins others: see `_once`.
         self._making = threading.RLock()
         if said.governance is not None:
             from taskorch.governance._governor import govern  # noqa: PLC0415 - few have it
@@ -468,8 +470,8 @@ class TaskOrchestrator:
         """
         An orchestrator with the settings of a file and of the environment.
 
-        A setting is an argument that is a plain value. What is given here comes first,
-        then `TASKORCH_NAME` in the environment, the profile, and the rest of the file.
+        A setting is an argument that is a plain value. Arguments here come first, then
+        `TASKORCH_NAME` in the environment, the profile, and the rest of the file.
 
         Args:
             path: The file; None is what `TASKORCH_CONFIG` names, or else the nearest
@@ -477,11 +479,11 @@ class TaskOrchestrator:
                 the working directory or above it. There need not be one.
             profile: Which table of `profiles` in the file lies over the rest of it;
                 None is what `TASKORCH_PROFILE` names.
-            arguments: Those of the class.
+            arguments: The arguments of the class.
 
         Raises:
-            InvalidTaskError: There is no such setting or profile, or a value is not
-                what is needed: it says in which line, or in which variable.
+            InvalidTaskError: There is no such setting or profile, or a value is
+                invalid: the error names the line, or the variable.
             OSError: The file cannot be read.
         """
         from taskorch._settings.configuration import read_configuration  # noqa: PLC0415 - when asked for
@@ -533,7 +535,7 @@ class TaskOrchestrator:
             from taskorch._with_options import refuse_options  # noqa: PLC0415 - if need be
 
             refuse_options(fn, kwargs)
-        # Not by `cast`, which is called.
+        # `cast` is avoided, because it is a call.
         handle: Any = self._rt.submit_calls(fn, ((args, kwargs),))[0]
         return handle  # type: ignore[no-any-return]
 
@@ -566,7 +568,7 @@ class TaskOrchestrator:
 
         They are submitted at one instant: where it is known how long they take, those
         of equal priority start in the order of their latest finish times, the critical
-        path first. What is known already is taken as `submit_task` takes it.
+        path first. Tasks that exist already are handled as by `submit_task`.
 
         Raises:
             UsageError: One was refused, and so none was accepted.
@@ -617,14 +619,14 @@ class TaskOrchestrator:
         over.
 
         Args:
-            fn: What to call.
+            fn: The function to call.
             iterables: One for each argument; the shortest ends it.
             timeout: Seconds, or a timedelta, for all of it, from now.
             buffersize: Calls that are submitted before their results are taken, and no
                 more, whatever the iterables are.
             allow_failures: How many calls may fail: a number, or a share such as
                 `"5%"`. The result of such a call is its `TaskFailedError`. None: the
-                first failure that is come to ends the map.
+                first failure that is found ends the map.
 
         Raises:
             TimeoutError: While iterating: *timeout* is over.
@@ -768,12 +770,12 @@ class TaskOrchestrator:
 
         Args:
             name: The agent's name.
-            capabilities: What it can do.
+            capabilities: Its capabilities.
             max_concurrency: Attempts that it runs at once; None is without limit.
                 Not given, it is without limit for an `async def`, and 1 otherwise.
-            capacity: What it has, as Resources or a mapping. It bounds what it names,
-                and leaves all else to the pools; None names nothing.
-            request: What a task takes on it that does not say itself.
+            capacity: Its own resources, as Resources or a mapping. It bounds what it
+                names, and leaves all else to the pools; None names nothing.
+            request: The resources of a task there that states none.
             executor: `"auto"`, `"thread"`, `"asyncio"`, `"process"`, `"program"` (the
                 handler returns a `Program`), or a name in `executors`.
             breaker: When it gets no more work because it fails; None: it always does.
@@ -793,14 +795,17 @@ class TaskOrchestrator:
             check_count("max_concurrency", max_concurrency, least=1)
 
         def add(handler: F) -> F:
-            from taskorch.kit.machine import machine_labels  # noqa: PLC0415 - when needed
+            from taskorch.kit.machine import (  # noqa: PLC0415 - when needed
+                host,
+                machine_labels,
+            )
             from taskorch.runtime import (  # noqa: PLC0415 - when needed
                 is_coroutine_function,
                 refuse_arguments,
             )
 
             if not callable(handler):
-                msg = f"an agent is a function of (task, context), not {show(handler)}"
+                msg = f"a worker is a function of (task, context), not {show(handler)}"
                 raise InvalidTaskError(msg)
             limit = max_concurrency
             if limit is _BY_KIND:
@@ -808,8 +813,8 @@ class TaskOrchestrator:
             runner = self._runner(name, handler, executor)
             refuse_arguments(name, handler)
             is_here = self._rt.attempts.is_here(runner.executor)
-            labels = machine_labels() if is_here else ()
-            info = Agent(name, names, limit, has, takes, breaker=breaker, labels=labels)
+            place = (machine_labels(), host()) if is_here else ((), "")
+            info = Agent(name, names, limit, has, takes, None, breaker, *place)
             self._rt.add_agent(info, runner)
             return handler
 
@@ -822,7 +827,9 @@ class TaskOrchestrator:
 
         if executor == "program":
             if is_coroutine_function(handler):
-                msg = f"agent {name!r}: a handler that returns a Program is a plain def"
+                msg = (
+                    f"worker {name!r}: a handler that returns a Program is a plain def"
+                )
                 raise InvalidTaskError(msg)
             return AgentRunner(
                 name, handler, self._rt.executors["thread"], program=True
@@ -832,7 +839,7 @@ class TaskOrchestrator:
 
     def recover(self, failure: str, *, level: int = 1) -> Callable[[F], F]:
         """
-        Decorate `recover(task, failure, context)`: what is tried after a failure.
+        Decorate `recover(task, failure, context)`, which is tried after a failure.
 
         It runs where the attempt ran (on a thread beside it, if that was no thread of
         ours), while the attempt goes on, with its timeout. It has one try in each
@@ -843,7 +850,7 @@ class TaskOrchestrator:
         Args:
             failure: The class of failures: see `taskorch.recovery.classify`.
             level: 1 is inside the failed attempt; 2 is before the next one, to reset
-                what it runs in: then nothing follows from what it returns.
+                its environment: then its result has no effect.
 
         Raises:
             InvalidTaskError: There is no such class or level, or there is one already.
@@ -948,7 +955,7 @@ class TaskOrchestrator:
         Raises:
             UnknownTaskError: No task has this id.
         """
-        # Not the kernel of now: once the journal has been read, it is another.
+        # The lookup is late, because reading the journal replaces the kernel.
         return self._rt.control(
             task_id,
             lambda row, now: self._rt.kernel.resume(row, now),  # noqa: PLW0108
@@ -1017,7 +1024,7 @@ class TaskOrchestrator:
         from taskorch.runtime import question_in  # noqa: PLC0415 - when needed
 
         if is_there(_QUESTIONS):
-            # Nobody loads it under the lock.
+            # The import must not happen under the lock.
             import_module(_QUESTIONS)
 
         _check_reason(reason)
@@ -1058,14 +1065,14 @@ class TaskOrchestrator:
         """
         Start nothing new, or only while fewer than *most* attempts run.
 
-        What runs goes on. It holds until `release_starts`: with a journal, in the lives
-        that follow, too. Health is degraded meanwhile, and `explain` says who it is.
+        Running tasks go on. It holds until `release_starts`: with a journal, in later
+        incarnations, too. Health is degraded meanwhile, and `explain` says who it is.
 
         Args:
             reason: Why.
             by: Who holds them: each releases its own, and the strictest counts.
             most: How many may run at once; 0: nothing starts.
-            lasts: Whether it outlives this life of the orchestrator.
+            lasts: Whether it outlives this incarnation of the orchestrator.
 
         Raises:
             InvalidTaskError: *most* is no whole number from 0.
@@ -1128,7 +1135,7 @@ class TaskOrchestrator:
     )
     def failures(self) -> tuple[FailureCause, ...]:
         """
-        What has failed and was not mended since, by cause; the commonest first.
+        Return the failures that are not yet repaired, by cause, the commonest first.
 
         Causes are told apart as those of `escalations` are: by the class of the error,
         and by what it says, numbers and the id of the task aside.
@@ -1147,7 +1154,7 @@ class TaskOrchestrator:
     )
     def escalations(self) -> list[Escalation]:
         """
-        Those of the questions that are about failures, one for each cause.
+        Return the questions that are about failures, one for each cause.
 
         Those tasks are held, and what waits for them waits on. An escalation is
         answered as all questions are, for all its tasks: `"retry"`, whose `changes` are
@@ -1189,9 +1196,9 @@ class TaskOrchestrator:
                 more; or that of an escalation.
             choice: One of its options.
             by: Who answers.
-            note: What they have to say; it stands in the history.
-            changes: What they want changed, as JSON has it: part of the `Answer`; or
-                of what an escalation takes.
+            note: Their comment, which stands in the history.
+            changes: Their changes, as JSON has them: part of the `Answer`; or of what
+                an escalation takes.
 
         Raises:
             AnswerRefusedError: It does not count: it comes too early, too late or
@@ -1230,16 +1237,19 @@ class TaskOrchestrator:
         about: Iterable[str] | None = None,
     ) -> Notifier:
         """
-        Tell a receiver of questions and escalations, and of what has failed.
+        Tell a receiver of questions, escalations and failures.
 
-        What is open already is told as the orchestrator starts, or now. One that is
-        dead or slow holds up nothing: `health()` and the log say what it did not get.
+        Open ones are told when the orchestrator starts, or now. One that is dead or
+        slow holds up nothing: `health()` and the log say what it did not get.
+
+        A message is tried again if the connection fails, or the answer is 408, 425, 429
+        or 5xx. A process that ends tries waiting messages once, for three seconds. A
+        map has the cause of its failed call.
 
         Args:
             url: A webhook, `https://…`, which gets JSON by POST; or a URL of Apprise,
                 such as `mailto://…`, with the extra `notify`.
-            secret: What a webhook is signed with: see
-                `docs/howto/questions.md`.
+            secret: The secret that signs a webhook: see `docs/howto/questions.md`.
             allow_private: Whether a webhook may be on this machine, or in a private
                 network.
             timeout: Seconds that one attempt at a webhook may take.
@@ -1293,7 +1303,7 @@ class TaskOrchestrator:
         Args:
             task_id: The task; it may have ended long ago.
             value: From -1, as bad as can be, to 1.
-            attempt: Which attempt, from 1; None is the latest.
+            attempt: The number of the attempt, from 1; None is the latest.
             source: Who says so: the first word of each source counts.
 
         Raises:
@@ -1308,7 +1318,7 @@ class TaskOrchestrator:
         if attempt is not None:
             check_count("attempt", attempt, least=1)
         rt = self._rt
-        # One that has left memory is read from the journal, if there is one.
+        # A task that has left memory is read from the journal, if there is one.
         work = self.handle(task_id)
         row = work._row
 
@@ -1343,7 +1353,7 @@ class TaskOrchestrator:
 
         Args:
             name: Its name.
-            payload: What came with it.
+            payload: The value that came with it.
             keep: For how many seconds it is kept if no task waits for it; 0: not at
                 all.
 
@@ -1381,7 +1391,7 @@ class TaskOrchestrator:
         Run a finished task again, as the new task `id~2`, then `id~3`.
 
         From then on, the id means this run, everywhere, and what waits for the task
-        waits for it. What had the result of the run before is stale: `TaskStatus.stale`
+        waits for it. Tasks that used the earlier result are stale: `TaskStatus.stale`
         and `explain` say so.
 
         Args:
@@ -1446,8 +1456,8 @@ class TaskOrchestrator:
         """
         Change all tasks in memory for which every condition holds.
 
-        It is done in slices, so that others can go on meanwhile; what the state of a
-        task, or the state machine, does not allow is left out.
+        It is done in slices, so that others can go on meanwhile; tasks whose state, or
+        the state machine, does not allow it are left out.
 
         Args:
             action: What `cancel_task`, `suspend_task`, `resume_task`, `rerun_task` and
@@ -1515,14 +1525,14 @@ class TaskOrchestrator:
 
         def change(now: int) -> list[Any]:
             if rt.committer is not None:
-                # What a stop has left belongs to the next life.
+                # The next incarnation takes the tasks that a stop has left.
                 rt.refuse_submission()
             return rt.kernel.expire(ns, now)
 
         rows = rt.step(change, keep=True)
         return [row.id for row in rows]
 
-    # -- asking --------------------------------------------------------------------
+    # -- questions -----------------------------------------------------------------
 
     @verb(
         "The handle of a task.",
@@ -1575,7 +1585,7 @@ class TaskOrchestrator:
         self, task_id: str, *, attempt: int | None = None, after: int | None = None
     ) -> TaskLog:
         """
-        What a task has logged and printed: the latest attempt, 64 KiB of it at most.
+        Return the log and output of a task: of the latest attempt, at most 64 KiB.
 
         A function's is kept with a journal, up to `keep_logs_mb` of each attempt: what
         it prints, and each record that the level of its logger lets pass. A program's
@@ -1602,7 +1612,7 @@ class TaskOrchestrator:
         **fields: Unpack[FilterFields],
     ) -> Iterator[TaskStatus]:
         """
-        Go through all tasks of which all that is said holds, the first submitted first.
+        Go through all tasks that match all arguments, the first submitted first.
 
         All that was submitted before this was called is looked at once, a page at a
         time, so that others can go on meanwhile: each status is of the moment at which
@@ -1676,7 +1686,7 @@ class TaskOrchestrator:
         Args:
             of: A run of a workflow, or handles; None is all that had not ended before
                 the block, and what comes.
-            label: What the line begins with.
+            label: The beginning of the line.
             file: Where it is written; None is the standard error.
 
         Raises:
@@ -1688,13 +1698,14 @@ class TaskOrchestrator:
         return progress_of(self._rt, of, label, file)
 
     @verb(
-        "Why a task does not run, and what would start it.",
+        "The reasons why a task does not run, and what would start it.",
         "not",
         "GET /tasks/{task_id}/explanation",
         refuses=(404,),
         apart=("estimates",),
         lacks=lacks(command="`explain` does more"),
     )
+    @called_as("orch.explain(id); orch.in_time(id, deadline='18:00') says what helps")
     def explain(self, task_id: str, *, estimates: bool = True) -> Explanation:
         """
         Why a task does not run, and what would start it; or what became of it.
@@ -1740,23 +1751,30 @@ class TaskOrchestrator:
             UnknownTaskError: There is no such run.
             JournalError: The journal cannot be read.
         """
-        from taskorch.comparing import compared, facts_of  # noqa: PLC0415 - when needed
+        check_there("taskorch.comparing", "compare()")
+        from taskorch.comparing import comparison_of  # noqa: PLC0415 - when needed
 
-        return compared(facts_of(self, earlier), facts_of(self, later))
+        rt = self._rt
+        rt.look_up()
+        recollection = rt.directory.recovered
+        with rt.lock:
+            agents = [agent.info for agent in rt.kernel.agents.values()]
+        ask = None if recollection is None else recollection.of_classes
+        return comparison_of(self, earlier, later, ask, agents)
 
     @verb(
-        "When a task or a run ends: as likely as not, and in nine of ten cases.",
+        "When a task, a run or a schedule's next run ends, and how sure that is.",
         "thread",
         "GET /tasks/{of}/end",
         gives="promise",
-        refuses=(404,),
-        forms={"deadline": TEXT},
+        refuses=(404, 422),
+        forms={"of": TEXT, "deadline": TEXT},
         apart=("budget",),
         command="when ID: say when a task or a run ends",
     )
     def when(
         self,
-        of: str,
+        of: str | Workflow | WorkflowFunction[...] | ExecutionPlan | Iterable[Task],
         *,
         deadline: datetime | str | float | None = None,
         budget: float = 5.0,
@@ -1765,28 +1783,67 @@ class TaskOrchestrator:
         When a task or a run ends: as likely as not, and in nine of ten cases.
 
         All that is open is carried out in virtual time by the policies that are asked
-        here, again and again, with durations as they were measured. Nothing of it
-        changes. Nothing new is taken to come, and no attempt to fail. `str()` of the
-        answer is for people.
+        here, again and again, with durations and failures as they were measured.
+        Nothing of it changes. Of what comes later, the next ticks of schedules are
+        counted. The answer names what is left out; `str()` of it is for people.
 
         Args:
-            of: The id of a task, or of a run.
+            of: The id of a task or of a run; the name of a schedule, for what it has
+                made last, or else for its next tick; or work that is not submitted yet:
+                a workflow, a plan, or tasks, as if they were submitted now.
             deadline: A time to be told the risk of: a datetime; `"18:00"`, which is
                 today's; an ISO text; or seconds from now. None: its own, if it has one.
             budget: Seconds of processor time after which it says what it has found.
 
         Raises:
-            UnknownTaskError: There is no such task or run.
-            InvalidTaskError: It is open, and that time is over.
+            UnknownTaskError: There is no such task, run or schedule.
+            InvalidTaskError: It is open, and that time is over; or the program has not
+                declared the work of the schedule.
+            UsageError: The work that is not submitted yet is not well formed.
             ComponentError: A policy failed.
         """
+        check_there(_SIMULATION, "when()")
         from taskorch.simulation import _open  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
-        return _open.promise(self._rt, self, of, deadline, budget)
+        work = of if isinstance(of, str) else self._planned(of)
+        return _open.promise(self._rt, self, work, deadline, budget)
 
     @verb(
-        "What would have to change for a task or a run to end in time.",
+        "Open tasks that may end later than their deadlines, the likeliest first.",
+        "thread",
+        "GET /at-risk",
+        gives="promises",
+        refuses=(422,),
+        apart=("budget",),
+        command="at-risk: list the tasks that may miss their deadlines",
+    )
+    def at_risk(
+        self, *, least: float = 0.1, budget: float = 5.0
+    ) -> tuple[Promise, ...]:
+        """
+        Open tasks that may end later than their deadlines, the likeliest first.
+
+        One simulation answers for all, as `when` would for one. Each is taken to go on
+        after its deadline.
+
+        Args:
+            least: The risk, from 0 to 1, below which a task is left out. Of whom nobody
+                knows the end stands there without a risk, and says why.
+            budget: Seconds of processor time after which it says what it has found.
+
+        Raises:
+            InvalidTaskError: *least* is no such number.
+            ComponentError: A policy failed.
+        """
+        check_there(_SIMULATION, "at_risk()")
+        from taskorch.simulation import _open  # noqa: PLC0415 - when needed
+
+        self._rt.deciders.refuse_reentry()
+        return _open.at_risk(self._rt, least, budget)
+
+    @verb(
+        "The changes after which a task or a run ends in time.",
         "thread",
         "GET /tasks/{of}/in-time",
         gives="in_time",
@@ -1803,12 +1860,13 @@ class TaskOrchestrator:
         budget: float = 5.0,
     ) -> InTime:
         """
-        What would have to change for a task or a run to end in time; nothing is made.
+        Find changes with which a task or a run would end in time; make none of them.
 
         Each answer is the smallest change of its kind after which it ends in time in
-        nine of ten cases: its priority, a pool with more in it, another task or run
-        that waits until it has ended. With each stand the call that makes it, and by
-        how much later others end then.
+        nine of ten cases: its priority, a pool with more in it, more slots, more
+        workers of a template, another task or run that waits until it has ended. Where
+        no single change is enough, it is two. With each stand the call that makes it,
+        and by how much later others end then.
 
         Args:
             of: The id of a task, or of a run.
@@ -1816,17 +1874,18 @@ class TaskOrchestrator:
             budget: Seconds of processor time after which it says what it has found.
 
         Raises:
-            UnknownTaskError: Nothing of it is open.
-            InvalidTaskError: That time is over, or it has none.
+            UnknownTaskError: There is no such task or run.
+            InvalidTaskError: It has ended; or that time is over, or it has none.
             ComponentError: A policy failed.
         """
+        check_there(_SIMULATION, "in_time()")
         from taskorch.simulation import _open  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
-        return _open.in_time(self._rt, of, deadline, budget)
+        return _open.in_time(self._rt, self, of, deadline, budget)
 
     @verb(
-        "What changes would do to the end of all that is open; nothing is made.",
+        "The effect of changes on the ends of all open work; nothing is changed.",
         "thread",
         "POST /what-if",
         gives="what_if",
@@ -1845,7 +1904,7 @@ class TaskOrchestrator:
         budget: float = 5.0,
     ) -> WhatIf:
         """
-        What changes would do to the end of all that is open; nothing is made.
+        Forecast the effect of changes on the end of all open work; make none of them.
 
         `str()` of the answer is a table: each run, and each task on its own, with its
         end as things stand, and its end after all of these changes together.
@@ -1858,9 +1917,10 @@ class TaskOrchestrator:
 
         Raises:
             UnknownTaskError: Nothing that is open has such an id.
-            InvalidTaskError: There is no such pool, or a value is none.
+            InvalidTaskError: There is no such pool, or a value is invalid.
             ComponentError: A policy failed.
         """
+        check_there(_SIMULATION, "what_if()")
         from taskorch.simulation import _open  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
@@ -1877,11 +1937,11 @@ class TaskOrchestrator:
     )
     def stuck(self) -> tuple[Stuck, ...]:
         """
-        What can never proceed as things stand, and why: groups with one cause each.
+        Return the tasks that can never proceed as things stand, by cause.
 
-        A task is named once, with the first cause that was found. What waits for
-        somebody's word (`resume_task`, `decide`) is told apart: `outside`. It takes
-        time for every task in memory, and lets others in between.
+        A task is named once, with the first cause that was found. Tasks that wait for a
+        person (`resume_task`, `decide`) are listed apart: `outside`. It takes time for
+        every task in memory, and lets others in between.
 
         Raises:
             ComponentError: The registry failed.
@@ -1913,6 +1973,10 @@ class TaskOrchestrator:
         asked as copies of theirs, where they can be copied; the validator is not
         asked.
 
+        Failures come at the end of an attempt, and match `retry_on`; retries, delays,
+        timeouts and deadlines are as in a real run. Durations decide the order,
+        distributions by the median of five draws.
+
         Args:
             workflow: The plan. Of a workflow, ids are those in the workflow. One of
                 `orch.planner` says how long its tasks take, where *durations* do not.
@@ -1921,7 +1985,7 @@ class TaskOrchestrator:
                 mapping of ids or types to either. `"history"`, which is also what
                 stands for whatever is not named: what was measured here of the type,
                 the median if there is one draw, drawn anew for each attempt otherwise.
-            failures: Which attempts fail: a probability for all; a mapping of ids or
+            failures: The attempts that fail: a probability for all; a mapping of ids or
                 types to probabilities; or a function of a `Task` and the number of an
                 attempt that gives a probability, or the exception that is raised.
             draws: How often chance is asked, for `p50` and `p90`.
@@ -1933,17 +1997,24 @@ class TaskOrchestrator:
             UsageError: The plan is not well formed.
             ComponentError: A policy failed.
         """
-        from taskorch.kit.building import as_workflow  # noqa: PLC0415 - when needed
+        check_there(_SIMULATION, "simulate()")
         from taskorch.simulation._plans._report import simulate  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
-        work: object = as_workflow(workflow)
+        work = self._planned(workflow)
+        return simulate(self._rt, work, durations, failures, draws, seed)
+
+    @staticmethod
+    def _planned(plan: object) -> object:
+        """The workflow, or the tasks, that a plan is."""
+        from taskorch.kit.building import as_workflow  # noqa: PLC0415 - when needed
+
         if "taskorch.planning" in sys.modules:
             from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
 
-            if isinstance(workflow, ExecutionPlan):
-                work = workflow.workflow
-        return simulate(self._rt, work, durations, failures, draws, seed)
+            if isinstance(plan, ExecutionPlan):
+                return plan.workflow
+        return as_workflow(plan)
 
     def events(
         self,
@@ -1953,7 +2024,7 @@ class TaskOrchestrator:
         buffer: int = FOLLOWED_EVENTS,
     ) -> EventStream:
         """
-        What happens from now on: `for event in orch.events(task="night/*")`.
+        Return the events from now on: `for event in orch.events(task="night/*")`.
 
         It ends when the orchestrator has stopped. On an event loop, `async for`.
 
@@ -1979,7 +2050,7 @@ class TaskOrchestrator:
         lacks=lacks(command="`inspect` shows it"),
     )
     def health(self) -> Health:
-        """Whether the orchestrator is fit for work; never blocks."""
+        """Check whether the orchestrator is fit for work; it never blocks."""
         from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_forked()
@@ -1994,10 +2065,10 @@ class TaskOrchestrator:
     )
     def doctor(self) -> tuple[HealthCheck, ...]:
         """
-        What the executors beyond this machine say of themselves: see `ray` and `dask`.
+        Return checks of executors beyond this machine: see `ray` and `dask`.
 
         The engine, each of its nodes with its versions, and each host. It asks them, so
-        it may take seconds, and starts what had not been started.
+        that it may take seconds, and starts those that had not been started.
         """
         self._rt.deciders.refuse_reentry()
         found = self._rt.attempts.findings()
@@ -2030,11 +2101,19 @@ class TaskOrchestrator:
             with orch.budget("release", tokens=200_000, eur=15):
                 orch.submit_task(Task("review", diff, resources={"tokens": 20_000}))
 
-        What is submitted in the block, or by such a task, or with `budget="release"`,
-        draws on it: it reserves its `resources` as it starts, and says by
-        `context.spent` what it has spent. At four fifths it is told of as an alert, by
-        the log, the health and `notify`. When it is used up, tasks wait and people are
-        asked: see `questions`.
+        A task that is submitted in the block, or by such a task, or with
+        `budget="release"`, draws on it: it reserves its `resources` as it starts, and
+        reports its spending by `context.spent`. At four fifths there is an alert, in
+        the log, the health and by `notify`. When it is used up, tasks wait and people
+        are asked: see `questions`.
+
+        Tasks of a part (`parent`) may reserve resources that only the whole has. The
+        state of a budget is `ok`, `low`, `exhausted`, or `open` once people have let it
+        finish. After a restart, the process that declares it asks the question.
+        `simulate` says if tasks reserve more than is left, and lets none wait for that.
+        A task that waits inside for another keeps its reservation: if the other needs
+        that, the wait raises `WouldDeadlockError`. A result from the cache has spent
+        nothing.
 
         Args:
             name: Its name. One that is there with the same amounts stays as it is, with
@@ -2044,13 +2123,14 @@ class TaskOrchestrator:
             amounts: How much there is of each resource, in all.
 
         Raises:
-            InvalidTaskError: A name or an amount is none, or there is no such parent.
+            InvalidTaskError: A name or an amount is invalid, or there is no such
+                parent.
         """
         check_there("taskorch.budgets", "budget()")
         from taskorch.budgets._budget import declare  # noqa: PLC0415 - when needed
 
         budget = declare(self._rt, name, parent, amounts)
-        # That little is left of it, somebody is told.
+        # This warns people when little of a budget is left.
         self._teller()
         return budget
 
@@ -2079,7 +2159,7 @@ class TaskOrchestrator:
         return self._making
 
     def _teller(self) -> TroubleTeller:
-        """What tells people of what they would not hear otherwise."""
+        """Return the part that warns people of hidden troubles."""
         if self._rt.notices.teller is None:
             # It is imported when needed.
             from taskorch._telling.troubles import TroubleTeller  # noqa: PLC0415
@@ -2098,10 +2178,10 @@ class TaskOrchestrator:
     )
     def metrics(self) -> dict[str, Any]:
         """
-        What is measured, by its names: of the system, of types of tasks, of workers.
+        Return the metrics, by name: of the system, of types of tasks, of workers.
 
-        Each name is in `taskorch.recovery.METRICS`, with its unit. What nobody has
-        measured is None.
+        Each name is in `taskorch.recovery.METRICS`, with its unit. A metric that nobody
+        has measured is None.
         """
         check_there("taskorch.recovery", "metrics()")
         from taskorch.recovery import metrics_of  # noqa: PLC0415 - when needed
@@ -2116,13 +2196,13 @@ class TaskOrchestrator:
 
     @property
     def journal(self) -> Journal | None:
-        """What keeps what happens for the lives that follow; None: nothing does."""
+        """The journal, for later incarnations; None: there is none."""
         committer = self._rt.committer
         return None if committer is None else committer.journal
 
     @property
     def concurrency(self) -> int:
-        """How many attempts may run at once."""
+        """The number of attempts that may run at once."""
         return self._rt.kernel.concurrency
 
     def kept(self, extension: str) -> MutableMapping[str, Any]:
@@ -2135,6 +2215,9 @@ class TaskOrchestrator:
         finds the documents, also after the older events were pruned. Who uses the same
         name has the same documents; those of an extension that is gone stay until you
         drop them, with `orch.kept(name).clear()`.
+
+        The library uses `adaptive_jobs`, `backfills`, `foresight`, `memo`, `waivers`
+        and `population_state.judgement_snapshots`.
 
         Args:
             extension: Its name; that of a module of yours is nobody else's.
@@ -2194,7 +2277,7 @@ class TaskOrchestrator:
 
         return add
 
-    # -- life ----------------------------------------------------------------------
+    # -- start and stop ------------------------------------------------------------
 
     def start(self) -> None:
         """Begin work."""
@@ -2237,7 +2320,7 @@ class TaskOrchestrator:
             self._teller()
         if self._rt.fleet is not None:
             self._rt.fleet.restore()
-        # What one of them says while it recalls, the others hear.
+        # The others hear events that one of them causes while it recalls.
         last = self._rt.committed
         for part in self._learners:
             part.restore(self.kept)
@@ -2280,15 +2363,16 @@ class TaskOrchestrator:
         timeout: float | timedelta | None = None,
     ) -> bool | DoneAndNotDone:
         """
-        Wait until nothing can proceed by itself and all receivers have been served.
+        Wait until nothing can proceed by itself and all listeners have been served.
 
         A backfill that goes on is waited for, too; the next tick of a schedule is not.
 
         Or for some handles: `done, not_done = orch.wait(handles, timeout=5)`, as
-        `concurrent.futures.wait` does. What is blocked for good is done, too.
+        `concurrent.futures.wait` does. Tasks that are blocked for good count as done,
+        too.
 
         Args:
-            handles: Of any orchestrators; what is no such is a timeout.
+            handles: Handles of any orchestrators; another value is a timeout.
             timeout: Seconds to wait; None is for ever.
 
         Returns:
@@ -2343,9 +2427,11 @@ class TaskOrchestrator:
         a task go its events, its result, its log and its cached result.
 
         Args:
-            older_than: What ended longer ago goes, in seconds or as a timedelta.
-            keep_latest: How many ended tasks stay, the latest; of *schedule*, runs. If
-                neither is said, what the journal and the schedules say is done now.
+            older_than: Tasks that ended longer ago are removed, in seconds or as a
+                timedelta.
+            keep_latest: How many ended tasks stay, the latest; of *schedule*, runs.
+                Without both, the rules of the journal and the schedules are applied
+                now.
             schedule: Only what this schedule has made.
             dry_run: Only say what would go.
 
@@ -2379,21 +2465,23 @@ class TaskOrchestrator:
         self, drain: bool = True, timeout: float | timedelta | None = None
     ) -> StopReport:
         """
-        Stop: wait for what can still proceed, cancel the rest, report what was left.
+        Stop: wait for tasks that can proceed, cancel the rest, report unfinished ones.
 
         While it waits, new tasks are taken from tasks, receivers and callbacks only,
-        and health is not ready. The log says after some seconds what is waited for.
+        and health is not ready. After some seconds, the log names the tasks for which
+        it waits.
 
-        What runs is asked to stop, and has `grace` seconds for that; then it is given
-        up, and programs are killed. Called again, it returns the same report; while
-        another thread is at it, the less patient of the two decides.
+        Running attempts are asked to stop, and have `grace` seconds for that; then they
+        are given up, and programs are killed. Called again, it returns the same report;
+        while another thread is at it, the less patient of the two decides.
 
         When it returns, the journal is closed, and the next orchestrator may open it.
         For that alone it waits for up to 5 seconds beyond *timeout*; a journal that is
         not closed by then, since nothing answers, is named in the log.
 
         Args:
-            drain: Whether to wait for what can still proceed; False asks all to stop.
+            drain: Whether to wait for tasks that can still proceed; False asks all to
+                stop.
             timeout: Seconds that all of it may take, the grace included: the drain
                 leaves a quarter to it, or the grace if that is shorter. 0 gives up at
                 once what does not end by itself. None is `stop_timeout`.
@@ -2432,9 +2520,9 @@ class TaskOrchestrator:
 
         Args:
             port: 0 takes one that is free.
-            token: What every request must have; None makes one. `server.token` has it.
-                Who has it may do all.
-            functions: What tasks that come in may call, by name.
+            token: The token that every request must have; None makes one.
+                `server.token` has it. Who has it may do all.
+            functions: The functions that submitted tasks may call, by name.
             agents: Whether workers may come and ask for work, as `taskorch agent` does.
             mcp: The tools that language models may use at `/mcp`, by name, beside those
                 that change nothing. None: there is no such path.
@@ -2457,7 +2545,7 @@ class TaskOrchestrator:
                 collection, or *mcp* has a name that is none.
             OSError: The port is taken.
         """
-        # The service stands above the facade, and most programs do without it.
+        # The service stands above the facade, and most programs need none.
         service = import_module("taskorch.frontends.service")
         made = service.new_token() if token is None else token
         app = service.create_app(
@@ -2501,7 +2589,7 @@ class TaskOrchestrator:
             signals: Such as `signal.SIGTERM`.
             timeout: Seconds that the end may take, as that of `stop`. Let it be less
                 than the sender of the signal waits before it kills.
-            drain: Whether what is queued is waited for, too; None is in memory only.
+            drain: Whether to wait for queued tasks, too; None is in memory only.
 
         Raises:
             UsageError: This is not the main thread.
@@ -2526,7 +2614,7 @@ class TaskOrchestrator:
         try:
             self.start()
         except INTERRUPTS:
-            # The block is not entered: nobody else would end what has begun.
+            # The block is not entered, so that nobody else would stop it.
             self.stop(drain=False)
             raise
         return self
@@ -2540,8 +2628,8 @@ class TaskOrchestrator:
     ) -> None:
         from taskorch.runtime import _lifecycle  # noqa: PLC0415 - when needed
 
-        # After an exception in the block, what is queued does not begin any more. Who
-        # has stopped it in the block has the report.
+        # After an exception in the block, queued tasks do not begin. A block that has
+        # stopped it has the report.
         if not self._rt.closed:
             self._say_unused(error)
             _lifecycle.end_block(self._lifecycle, self._stop_timeout, error)

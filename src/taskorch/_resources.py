@@ -1,4 +1,4 @@
-"""`orch.resources`: how much there is, who has it, and what is taken by hand."""
+"""`orch.resources`: the pools, their holders, and allocations by hand."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _QUOTA: Final = {
         "soft": FLAG,
     },
 }
-#: What stands for units that have names, in a document.
+#: The key for named units in a document.
 _UNITS: Final = (
     {
         "type": "object",
@@ -82,7 +82,7 @@ _UNITS: Final = (
     },
     {"const": "found"},
 )
-#: Seconds after which a wait looks whether the orchestrator has ended.
+#: The seconds after which a wait checks whether the orchestrator has ended.
 _SLICE: Final = 1.0
 
 
@@ -94,8 +94,8 @@ class HeldResources:
 
     Attributes:
         id: Its id.
-        owner: Whose it is.
-        resources: What it holds.
+        owner: Its owner.
+        resources: The held resources.
         since: When it was granted, in UTC.
     """
 
@@ -123,7 +123,7 @@ class HeldResources:
             self.release()
 
     def to_dict(self) -> dict[str, Any]:
-        """It as a document."""
+        """Return it as a document."""
         return {
             "id": self.id,
             "owner": self.owner,
@@ -156,14 +156,19 @@ class ResourceManager:
     """
     `orch.resources`: changes the pools, says who has what, and takes from them by hand.
 
-    What is taken by hand counts as what tasks hold does. It is taken whole or not at
-    all, before any task that waits, and is a fact: an orchestrator with a journal has
-    it in its next life, until it is released.
+    An allocation by hand counts like the resources of a task. It is taken whole or not
+    at all, before any task that waits, and is a fact: an orchestrator with a journal
+    has it in its next incarnation, until it is released.
+
+    A smaller request may pass a larger one that waits. Over HTTP a request that would
+    wait is refused (409): ask again with the same `id`. The events `ResourcesAllocated`
+    and `ResourcesReleased` are the ledger, with the use before. Totals in events are in
+    millionths.
     """
 
     def __init__(
         self,
-        # Any: the public type does not drag the runtime along.
+        # Any keeps the runtime out of the public type.
         runtime: Any,
     ) -> None:
         self._rt: Runtime = runtime
@@ -188,9 +193,9 @@ class ResourceManager:
         """
         Set the totals of the named resources; a new name makes a new pool.
 
-        Nothing is taken from anybody. Of a pool that has become smaller than what is
-        held of it, nothing is granted until enough has been given back; what waits and
-        asks for more than there is any more goes on waiting, and `explain` says so.
+        Nothing is taken from anybody. If a pool is smaller than the amount that is held
+        of it, nothing is granted until enough has been given back; tasks that ask for
+        more than the pool has now go on waiting, and `explain` says so.
 
         Args:
             resources: The new totals; the other pools stay as they are. Of a pool whose
@@ -233,7 +238,7 @@ class ResourceManager:
                 raise InvalidTaskError(msg, hint=hint)
 
     @verb(
-        "How much of each pool is in use.",
+        "The use of each resource pool.",
         "journal",
         lacks=lacks("`GET /resources` has it", "`inspect` shows it"),
     )
@@ -322,7 +327,7 @@ class ResourceManager:
         command="budgets: show how much of budgets is spent and left",
     )
     def budgets(self) -> list[BudgetUsage]:
-        """The budgets, with what is spent and reserved, all of one instant."""
+        """Return the budgets, with spent and reserved amounts of one instant."""
         rt = self._rt
         rt.look_up()
         if not rt.kernel.budgets:
@@ -346,19 +351,19 @@ class ResourceManager:
     )
     def raise_budget(self, name: str, totals: Mapping[str, float]) -> BudgetUsage:
         """
-        Set how much there is of a budget in all; what is not named stays.
+        Set how much there is of a budget in all; other amounts stay.
 
-        What there is of it then, is the answer.
+        The result is the usage of the budget after the change.
 
-        Tasks that wait for it go on. Less is allowed: what is spent is spent. A budget
-        that is declared again, as a program does after a restart, keeps this.
+        Tasks that wait for it go on. Less is allowed: spent amounts stay spent. A
+        budget that is declared again, as a program does after a restart, keeps this.
 
         Args:
             name: The budget.
             totals: How much there is, by resource: `{"tokens": 300000}`.
 
         Raises:
-            InvalidTaskError: There is no such budget, or an amount is none.
+            InvalidTaskError: There is no such budget, or an amount is invalid.
         """
         check_there("taskorch.budgets", "raise_budget()")
         from taskorch.budgets._budget import change  # noqa: PLC0415 - when needed
@@ -374,9 +379,9 @@ class ResourceManager:
         """
         Set the share of a pool above which it counts as saturated: 0.85 by default.
 
-        Then `PoolSaturated` is said, once; and `PoolRelieved` when less than *relief*
-        is in use. Both are said while somebody listens, and not of limits of phases,
-        nor of quotas.
+        Then there is the event `PoolSaturated`, once; and `PoolRelieved` when less than
+        *relief* is in use. Both are said while somebody listens, and not of limits of
+        phases, nor of quotas.
 
         Args:
             threshold: The share, above 0 and up to 1.
@@ -423,8 +428,8 @@ class ResourceManager:
         Take from the pools by hand.
 
         Args:
-            resources: What to take, all of it or nothing.
-            owner: Whose it is: only with this name it is released again.
+            resources: The resources to take, all or nothing.
+            owner: Its owner: only with this name it is released again.
             timeout: Seconds, or a timedelta, to wait until it is free; 0 is not to
                 wait, None is for ever. Those who wait are served in the order in which
                 they came, before tasks.
@@ -448,7 +453,7 @@ class ResourceManager:
         owner: str,
         allocation_id: str | None,
     ) -> Claim:
-        """What `allocate` is to obtain."""
+        """Return the claim that `allocate` is to obtain."""
         return Claim(
             self._rt.new_id() if allocation_id is None else check_id(allocation_id),
             _check_owner(owner),
@@ -487,8 +492,8 @@ class ResourceManager:
         Release an allocation.
 
         Args:
-            allocation: What `allocate` gave, or its id.
-            owner: Whose it is; needed with an id.
+            allocation: The result of `allocate`, or its id.
+            owner: Its owner; needed with an id.
 
         Raises:
             AllocationError: It was released before, or it is somebody else's.
@@ -539,8 +544,8 @@ class ResourceManager:
         Allocations by hand, the oldest first.
 
         Args:
-            owner: Only what is theirs; None is everybody's.
-            older_than: Only what has been held for longer than so many seconds.
+            owner: Only allocations of this owner; None is everybody's.
+            older_than: Only allocations that are older than so many seconds.
         """
         rt = self._rt
         rt.look_up()
@@ -590,10 +595,10 @@ class ResourceManager:
         kernel.await_allocation(claim)
 
     def _refuse(self, claim: Claim) -> NoReturn:
-        """Say what is short, by a `ResourcesTakenError`."""
+        """Raise a `ResourcesTakenError` that names the scarce resources."""
         kernel = self._rt.kernel
         short = pool_shortage(kernel, kernel.claimed(claim))
-        # What was short may have come free, a moment too late.
+        # The scarce amount may have become free a moment too late.
         pool_name, units = claim.units[0] if short is None else (short.name, short.need)
         pool = kernel.pools[pool_name]
         free = max(0, pool.total - pool.used) / _SCALE

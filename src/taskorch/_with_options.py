@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 _WHAT: Final = "options()"
 _NAMES: Final = tuple(sorted(TaskOptions.__optional_keys__))
-#: The options by their names, and by the words of others.
+#: The options by our names, and by those of other libraries.
 _OPTIONS: Final = others_words(_NAMES) | {name: name for name in ("executor", *_NAMES)}
-#: What to do about the `id` of a map.
+#: Advice about the `id` of a map.
 _HINT: Final = "'night/{}' has the item in it, 'night/{n}' its number"
 
 
@@ -45,7 +45,7 @@ def refuse_options(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     try:
         takes = inspect.signature(fn).parameters
     except (TypeError, ValueError):
-        # Something compiled, which does not say what it takes.
+        # A compiled function does not show its parameters.
         return
     kinds = {each.kind for each in takes.values()}
     if inspect.Parameter.VAR_KEYWORD in kinds:
@@ -53,7 +53,7 @@ def refuse_options(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
     for name in kwargs:
         option = _OPTIONS.get(name)
         if option is not None and name not in takes:
-            # What others count or list may be something else here.
+            # Values that other libraries count or list may be of another kind here.
             value = show(kwargs[name]) if option == name else "…"
             msg = f"{call_type(fn)} takes no argument {name}=, an option of tasks"
             hint = f"orch.options({option}={value}).submit(…), or Task.call(…)"
@@ -75,14 +75,16 @@ class CallOptions:
                 raise unknown_option(_WHAT, name, ("executor", *_NAMES))
         self._executor = executor
         self._options = cast("TaskOptions", ours)
+        #: Whether they only name who makes the calls.
+        self.is_of_executor: bool = not ours
 
     @property
     def declared(self) -> Declared:
-        """The options, as those of a function."""
+        """The options in the form of a function's options."""
         return Declared(self._options, self._executor)
 
     def changed(self, other: CallOptions) -> CallOptions:
-        """These options, of which those that *other* has are others."""
+        """Return these options with those of *other* in their place."""
         executor = self._executor if other._executor is None else other._executor
         both: Any = {**self._options, **other._options}
         return CallOptions(executor, both)
@@ -91,11 +93,11 @@ class CallOptions:
         self, value: int | str | None, iterables: tuple[Iterable[Any], ...]
     ) -> tuple[CallOptions, MapFailures | None]:
         """
-        The options of the calls of a map, and what counts their failures.
+        Return the options of the calls of a map, and the counter of their failures.
 
         Args:
             value: How many may be: see `Allowance`; None: nobody has said.
-            iterables: What they are made of.
+            iterables: The values from which the arguments are made.
 
         Raises:
             InvalidTaskError: *value* says no number.
@@ -122,10 +124,10 @@ class CallOptions:
         self, fn: Callable[..., Any], pattern: str | None
     ) -> Callable[[list[tuple[Any, ...]]], list[Task[Any]]]:
         """
-        What makes the tasks of the calls of a map, some at a time.
+        Return a function that makes the tasks of the calls of a map, some at a time.
 
         Args:
-            fn: What is called.
+            fn: The function to call.
             pattern: Of their ids: `{}` is an argument, and `{n}` the number of the
                 call; None is that of the options.
         """
@@ -199,8 +201,12 @@ class WithOptions:
         Raises:
             UsageError: The task was refused.
         """
-        task = self._options.task(fn, args, kwargs)
-        return cast("TaskHandle[Any]", self._rt.submit_tasks((task,))[0])
+        rt, options = self._rt, self._options
+        if options.is_of_executor:
+            works = rt.submit_calls(fn, ((args, kwargs),), by=options._executor)
+        else:
+            works = rt.submit_tasks((options.task(fn, args, kwargs),))
+        return cast("TaskHandle[Any]", works[0])
 
     @overload
     def map(
@@ -240,7 +246,7 @@ class WithOptions:
         Call *fn* with the items of *iterables*: see `TaskOrchestrator.map`.
 
         Args:
-            fn: What to call.
+            fn: The function to call.
             iterables: One for each argument; the shortest ends it.
             id: The ids of the tasks: in `"night/{}"` stands the item, in `"night/{n}"`
                 the number of the call, from 0. So what was done is not done again when

@@ -1,5 +1,5 @@
 """
-Asks an orchestrator that is a service, by the names that it has for those beside it.
+A client of an orchestrator that is a service, with the names that it has in Python.
 
     client = Client("http://127.0.0.1:8080", token=token)
     handle = client.submit_task(Task("code-review", {"path": "a.py"}))
@@ -8,7 +8,7 @@ Asks an orchestrator that is a service, by the names that it has for those besid
 It needs nothing but taskorch: the standard library speaks HTTP. A service may be away
 for a while, as at each deployment: every request that is safe to repeat is asked again.
 
-Decision: 0256.
+Decision: connections-to-peers.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._memo import MemoManager
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._resources import ResourceManager
 from taskorch.errors import (
@@ -66,6 +65,7 @@ from taskorch.kit.connections import HttpConnections, TooLongError
 from taskorch.kit.verbs import SECONDS, Argument, Verb
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
+from taskorch.memo import MemoManager
 from taskorch.model import (
     Call,
     FilterFields,
@@ -95,20 +95,20 @@ __all__ = (
     "ServiceError",
 )
 
-#: Seconds that the service may take to answer, beside those that it is to wait, and
-#: for which it may be away.
+#: The seconds that the service may take to answer, beside those that it is asked to
+#: wait, and for which it may be away.
 _PATIENCE: Final = 20.0
-#: Seconds that the last answer may take to come, once a caller's own time is over.
+#: The seconds that the last answer may take, after the caller's own time is over.
 _LAST: Final = 5.0
-#: Between two tries. Many clients lose a service at once: they do not return at once.
+#: The pauses between two tries, random so that many clients do not return at once.
 _PAUSES: Final = Backoff(0.1, 2.0, jitter=0.5)
-#: Statuses of what stands before a service that is away.
+#: Statuses of a proxy whose service is away.
 _AWAY: Final = (502, 503, 504)
-#: Errors of a service that cannot tell now how a task has ended.
+#: Errors of a service that does not know now how a task has ended.
 _NOT_NOW: Final = (OSError, JournalUnavailableError, NotRunningError)
-#: Verbs that only ask, although their arguments stand in a body.
+#: Verbs that only ask, although their arguments are in a body.
 _ASKING: Final = frozenset({"match_agents"})
-#: Seconds for which the service is asked to wait for a result, at a time.
+#: The seconds for which one request waits for a result.
 _WAIT: Final = 20.0
 _PAGE: Final = 500
 _OK: Final = range(200, 300)
@@ -121,7 +121,8 @@ def _all_errors(cls: type[TaskorchError]) -> Iterator[type[TaskorchError]]:
             yield from _all_errors(below)
 
 
-#: Classes of errors by their codes; a group needs what did not come over the wire.
+#: Classes of errors by their codes; a group needs its members, which HTTP does not
+#: carry.
 _ERRORS: Final[Mapping[str, type[TaskorchError]]] = {
     cls.code: cls
     for cls in _all_errors(TaskorchError)
@@ -134,8 +135,8 @@ class ServiceError(TaskorchError):
     The service has refused a request, for a reason that only a service has.
 
     Attributes:
-        status: Of HTTP.
-        problem: What the service has said of it.
+        status: The status of HTTP.
+        problem: The problem document of the service.
     """
 
     code = "service"
@@ -167,7 +168,7 @@ class RemoteHandle:
     _client: Client = attrs.field(repr=False, eq=False)
 
     def done(self) -> bool:
-        """Whether the task has ended."""
+        """Return whether the task has ended."""
         return TaskState(self.status()["state"]).is_terminal
 
     def status(self) -> dict[str, Any]:
@@ -199,7 +200,7 @@ class AsyncRemoteHandle:
         return self.result().__await__()
 
     async def done(self) -> bool:
-        """Whether the task has ended."""
+        """Return whether the task has ended."""
         return TaskState((await self.status())["state"]).is_terminal
 
     async def status(self) -> dict[str, Any]:
@@ -240,7 +241,7 @@ def nothing(_: Any) -> None:
     """Whatever was answered, the method returns nothing."""
 
 
-#: What a method that has no line here gives, by what its annotation says.
+#: Converters of results by annotation, for methods without a line here.
 _KINDS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "None": nothing,
     "bool": bool,
@@ -252,7 +253,7 @@ _KINDS: Final[Mapping[str, Callable[[Any], Any]]] = {
 def asking(
     method: Callable[Concatenate[Any, P], Any], kind: Callable[[Any], T]
 ) -> Callable[Concatenate[Client, P], T]:
-    """*method*, which is a verb, of a service: what it answers is made a *kind*."""
+    """Make a method like the verb *method* of a service, with a result of *kind*."""
     verb: Verb = method.verb  # type: ignore[attr-defined]  # checkers see no marks
     called = _signature_of(verb)
 
@@ -267,6 +268,9 @@ def asking(
         for each in verb.arguments:
             value: Any = values.get(each.name, () if each.is_many else None)
             if each.in_path:
+                if not isinstance(value, str):
+                    msg = f"{verb.operation}: {each.name} is a text, not {show(value)}"
+                    raise InvalidTaskError(msg, hint="a service knows it by its id")
                 path = path.replace(f"{{{each.key}}}", quote(value, safe=""))
             elif value is not None:
                 fields[each.key] = _plain_value(each, value)
@@ -299,7 +303,7 @@ def asking(
 
 
 def _signature_of(verb: Verb) -> Signature:
-    """That of a verb at a service, where a token may say who acts."""
+    """Return the signature of a verb at a service, where a token may give the name."""
     unsaid = {a.name for a in verb.arguments if a.says_who and a.is_needed}
     return verb.signature.replace(
         parameters=[
@@ -312,12 +316,12 @@ def _signature_of(verb: Verb) -> Signature:
 
 
 def signed(method: Callable[..., Any], kind: Callable[[Any], T]) -> Callable[..., T]:
-    """As `asking`, of what says who acts: a named token says it, or `by=`."""
+    """Make a method like `asking`, whose caller a token or `by=` names."""
     return asking(method, kind)
 
 
 def _plain_value(argument: Argument, value: Any) -> Any:
-    """*value* as JSON can say it."""
+    """Return *value* in the form that JSON has for *argument*."""
     if argument.form == SECONDS:
         return check_seconds(argument.name, value)
     if isinstance(value, Mapping):
@@ -342,7 +346,7 @@ class Client:
     Args:
         url: Where the service is, such as `http://127.0.0.1:8080`.
         token: The token that it asks for.
-        functions: What tasks call, by the names that the service has for it.
+        functions: The functions that tasks call, by their names at the service.
         remedies: What is to be done about an error is told as requests of HTTP, or as
             calls.
         patience: Seconds, or a timedelta, that an answer may take, beside those that
@@ -372,7 +376,7 @@ class Client:
         self._functions = functions or {}
         self._remedies = remedies
         self._patience = check_seconds("patience", patience)
-        #: Whether the service has ever answered: an address may be wrong.
+        #: Whether the service has ever answered: if not, the address may be wrong.
         self._has_answered = False
 
     def __repr__(self) -> str:
@@ -423,7 +427,7 @@ class Client:
         Submit tasks as JSON has them, all or none; their ids.
 
         Args:
-            documents: Of the tasks, in the words of workflows as documents.
+            documents: The documents of the tasks, as in documents of workflows.
             key: Under which the same tasks are meant if they come again.
 
         Raises:
@@ -444,7 +448,7 @@ class Client:
         key: str | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> str:
-        """See `orch.workflows.start`, of a document; the id of the run."""
+        """Start a workflow from a document, and return the id of the run."""
         body: dict[str, Any] = {"workflow": document}
         body |= {} if run_id is None else {"id": run_id}
         body |= {} if parameters is None else {"parameters": as_json(parameters)}
@@ -474,14 +478,14 @@ class Client:
         seed: int = 0,
     ) -> dict[str, Any]:
         """
-        What *work* would come to there: see `TaskOrchestrator.simulate`.
+        Forecast *work* at the service: see `TaskOrchestrator.simulate`.
 
         Args:
             work: Tasks, or their documents; or a workflow, or its document.
             durations: Seconds that tasks take, or by ids or types.
             failures: How likely attempts fail, or by ids or types.
             draws: How often chance is asked.
-            seed: Repeats what is left to chance.
+            seed: The seed of random draws.
 
         Returns:
             The numbers of `SimulationReport.to_dict`, and its `text`.
@@ -505,7 +509,7 @@ class Client:
                 body[name] = dict(each) if isinstance(each, Mapping) else each
         return self._ask("POST", "/simulations", body, repeatable=True)
 
-    # -- asking --------------------------------------------------------------------
+    # -- questions -----------------------------------------------------------------
 
     def handle(self, task_id: str) -> RemoteHandle:
         """
@@ -530,8 +534,8 @@ class Client:
 
         Raises:
             TimeoutError: It has not ended in that time.
-            TaskFailure: It has failed or was cancelled. What the task has raised is
-                told by a TaskFailedError.
+            TaskFailure: It has failed or was cancelled. An error of the task comes as a
+                TaskFailedError.
             UnknownTaskError: No task has this id.
             OSError: No service is there.
         """
@@ -573,7 +577,7 @@ class Client:
         **fields: Unpack[FilterFields],
     ) -> Iterator[dict[str, Any]]:
         """
-        Go through all tasks of which all that is said holds, a page at a time.
+        Go through all tasks that match all arguments, a page at a time.
 
         See `TaskOrchestrator.tasks`. A task that was submitted meanwhile may come too.
 
@@ -599,7 +603,7 @@ class Client:
 
         Args:
             task_id: Its id.
-            remedies: What is to be done is told as requests of HTTP, or as calls.
+            remedies: Whether remedies are HTTP requests, or calls.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -639,7 +643,7 @@ class Client:
         answer = self._of_task("POST", task_id, "/rerun", asked or None)
         return RemoteHandle(answer["task_id"], self)
 
-    # -- what is made again and again ----------------------------------------------
+    # -- schedules -----------------------------------------------------------------
 
     def schedule(self, name: str, count: int = 5) -> dict[str, Any]:
         """A schedule, with its next ticks in `coming`."""
@@ -647,7 +651,7 @@ class Client:
         return self._ask("GET", path, query={"count": str(count)})
 
     def change_schedule(self, name: str, verb: str, said: object = None) -> bool:
-        """Pause, resume or remove a schedule; whether that has changed anything."""
+        """Pause, resume or remove a schedule; return whether that changed it."""
         path = f"/schedules/{quote(name, safe='')}/{verb}"
         return bool(self._ask("POST", path, said)["changed"])
 
@@ -670,7 +674,7 @@ class Client:
         period: dict[str, Any] = {"since": since, "until": until}
         if parameters is not None:
             period["parameters"] = as_json(parameters)
-        # What is as it comes need not be known to an earlier service.
+        # An earlier service need not know an argument that has its default.
         if again:
             period["again"] = True
         if limit != 1:
@@ -694,7 +698,7 @@ class Client:
         return self._listed("/agent-instances", "agents")
 
     def alerts(self) -> list[dict[str, Any]]:
-        """How each alert stands: see `orch.alerts.list`."""
+        """Return the status of each alert: see `orch.alerts.list`."""
         return self._listed("/alerts", "alerts")
 
     # -- adaptive jobs -------------------------------------------------------------
@@ -709,7 +713,7 @@ class Client:
             action: `assign_job`, `job_status`, `job_result`, `list_jobs`, `cancel_job`,
                 `reward_job` or `learned`.
             endpoint: The path that the configuration of the jobs names.
-            fields: What belongs to it.
+            fields: The fields of the command.
         """
         message = {"action": action, "payload": fields}
         return self._ask("POST", endpoint, message, base="")
@@ -721,14 +725,14 @@ class Client:
         Call a verb of an extension: `client.call("licences.take", seat="ada")`.
 
         The service is asked which verbs it has, so this serves for all others, too, by
-        the names that `GET /api/v1/verbs` lists.
+        the names that `GET /api/v1/verbs` lists. It has no types for a checker.
 
         Args:
             verb: Its name.
-            arguments: What JSON can say, by name.
+            arguments: The arguments by name, as JSON has them.
 
         Returns:
-            What the method returned, as JSON has it.
+            The result of the method, as JSON has it.
 
         Raises:
             InvalidTaskError: The service has no such verb, or an argument of its path
@@ -758,11 +762,12 @@ class Client:
         )
         return answer[gives] if gives else answer
 
-    # -- what is as it is beside the orchestrator: a line for checkers --------------
+    # -- the same as beside the orchestrator: a line for type checkers --------------
 
     get_task_status: Final = asking(TaskOrchestrator.get_task_status, document)
     compare: Final = asking(TaskOrchestrator.compare, document)
     when: Final = asking(TaskOrchestrator.when, document)
+    at_risk: Final = asking(TaskOrchestrator.at_risk, documents)
     in_time: Final = asking(TaskOrchestrator.in_time, document)
     what_if: Final = asking(TaskOrchestrator.what_if, document)
     log: Final = asking(TaskOrchestrator.log, document)
@@ -830,7 +835,7 @@ class Client:
     allocate_resources: Final = asking(ResourceManager.allocate, document)
     release_resources: Final = asking(ResourceManager.release, nothing)
     allocations: Final = asking(ResourceManager.allocations, documents)
-    # The names that some had first.
+    # These names are older ones of some methods.
     approve: Final = signed(WorkflowManager.approve, bool)
     restart: Final = asking(WorkflowManager.restart, str)
     schedules: Final = asking(ScheduleManager.list, documents)
@@ -877,7 +882,7 @@ class Client:
         passing: tuple[type[Exception], ...] = (OSError,),
     ) -> dict[str, Any]:
         """
-        What the service answers, which may be away for a while.
+        Return the answer of the service, which may be away for a while.
 
         Args:
             ask: Asks it once.
@@ -896,10 +901,10 @@ class Client:
             try:
                 return ask()
             except passing as error:
-                # A service that refuses the connection has heard nothing.
+                # A service that refuses the connection has not got the request.
                 is_refused = isinstance(error, ConnectionRefusedError)
                 is_safe = repeatable or is_refused
-                # Where none was before, none is being started again.
+                # If no service was there before, none is being restarted.
                 is_nowhere = is_refused and not self._has_answered
                 seconds = end - monotonic()
                 if not is_safe or is_nowhere or seconds <= 0:
@@ -930,7 +935,7 @@ class Client:
         key: str | None = None,
     ) -> dict[str, Any]:
         """
-        What is answered to one request, within so many seconds.
+        Send one request, and return the answer, within so many seconds.
 
         Raises:
             OSError: The service cannot be reached, or does not say all in that time.
@@ -969,7 +974,7 @@ class Client:
 
 async def _apart(call: Callable[[], T]) -> T:
     """
-    What *call* returns, which has a thread of its own.
+    Run *call* on a thread of its own, and return its result.
 
     Those of the loop are few: whoever waits for a result would keep others from asking.
     """
@@ -1001,7 +1006,7 @@ async def _apart(call: Callable[[], T]) -> T:
 def on_thread(
     method: Callable[Concatenate[Client, P], T],
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
-    """*method* of a client, as a coroutine."""
+    """Return *method* of a client as a coroutine function that calls it on a thread."""
 
     @wraps(method)
     async def call(face: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -1072,7 +1077,8 @@ class AsyncClient:
         command = partial(self._client.command, action, endpoint=endpoint, **fields)
         return await _apart(command)
 
-    # -- a line for checkers -------------------------------------------------------
+    # -- a line for type checkers
+    # ----------------------------------------------------------
 
     call: Final = on_thread(Client.call)
     submit_documents: Final = on_thread(Client.submit_documents)
@@ -1083,6 +1089,7 @@ class AsyncClient:
     stuck: Final = on_thread(Client.stuck)
     compare: Final = on_thread(Client.compare)
     when: Final = on_thread(Client.when)
+    at_risk: Final = on_thread(Client.at_risk)
     in_time: Final = on_thread(Client.in_time)
     what_if: Final = on_thread(Client.what_if)
     events: Final = on_thread(Client.events)
@@ -1163,7 +1170,7 @@ class AsyncClient:
 
 
 for _verb in VERBS.values():
-    # A line is for checkers: a verb that has none is here all the same.
+    # The lines are for type checkers: a verb without one works all the same.
     if _verb.request and not hasattr(Client, _verb.operation):
         _kind = _KINDS.get(str(_verb.signature.return_annotation), lambda value: value)
         setattr(Client, _verb.operation, asking(_verb.function, _kind))
@@ -1173,7 +1180,7 @@ for _verb in VERBS.values():
 
 
 def _body(document: object) -> bytes | None:
-    """What a request says; None: nothing."""
+    """Return the bytes of a request; None: it has none."""
     if document is None:
         return None
     try:
@@ -1184,7 +1191,7 @@ def _body(document: object) -> bytes | None:
 
 
 def _answer(text: bytes) -> dict[str, Any] | None:
-    """What an answer says; None: it is none of a service of taskorch."""
+    """Return an answer; None: it does not come from taskorch."""
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError):
@@ -1193,7 +1200,7 @@ def _answer(text: bytes) -> dict[str, Any] | None:
 
 
 def _path(task_id: str, below: str) -> str:
-    """Path of a task, and of what is *below* it; the id is one part of the path."""
+    """Return the path of a task and of a part *below* it, with the id escaped."""
     return f"/tasks/{quote(task_id, safe='')}{below}"
 
 
@@ -1210,12 +1217,12 @@ def _reference(arg: Any) -> Any:
 
 
 def _is_repeatable(document: Mapping[str, Any]) -> bool:
-    """Whether a task that is submitted twice is one."""
+    """Return whether a task that is submitted twice counts once."""
     return bool(document.get("id") or document.get("idempotency_key"))
 
 
 def _id_of(parent: Any) -> str:
-    """The id of what a task waits for."""
+    """Return the id of a parent of a task."""
     task_id = parent if isinstance(parent, str) else getattr(parent, "task_id", None)
     if task_id is None and isinstance(parent, Task):
         task_id = parent.id
@@ -1249,7 +1256,7 @@ def _refusal(status: int, problem: Mapping[str, Any]) -> TaskorchError:
 
 
 def _failure(error: Mapping[str, Any], task_id: str) -> TaskorchError:
-    """The error that a task has come to."""
+    """Return the error of a failed task."""
     cls = _ERRORS.get(error.get("code", ""))
     if cls is None or issubclass(cls, TaskFailedError):
         return TaskFailedError(

@@ -1,15 +1,17 @@
 """
-What front ends ask of an orchestrator, and no user.
+The methods of an orchestrator for front ends, not for users.
 
-Decisions: 0260, 0295.
+Decisions: extensions, verbs-and-front-ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from taskorch.errors import InvalidTaskError as _InvalidTaskError
 from taskorch.kit.fence import is_values as _is_values
+from taskorch.kit.fence import log_of as _log_of
 from taskorch.kit.visible import show as _show
 from taskorch.model import HealthCheck as _HealthCheck
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch._telling.failed import FailedTasks
     from taskorch.model import HealthCheck
+    from taskorch.protocols import DurableJournal
+    from taskorch.runtime._committer import Committer
+
+_LOG = _log_of(__name__)
 
 
 class Door:
@@ -31,7 +37,7 @@ class Door:
         self._runtime = orch._rt  # noqa: SLF001 - the one way in
 
     def failed_tasks(self) -> FailedTasks:
-        """Return what is known of the tasks that have failed."""
+        """Return the records of failed tasks."""
         from taskorch._telling.failed import FailedTasks  # noqa: PLC0415 - when needed
 
         return FailedTasks(self._runtime)
@@ -54,7 +60,7 @@ class Door:
         self._runtime.health_checks.append(tell)
 
     def latest_seq(self) -> int:
-        """The number of the latest fact, which may not have been told yet."""
+        """The number of the latest event, which may not have been told yet."""
         return self._runtime.kernel.seq
 
     def refuse_within(self, call: str) -> None:
@@ -68,24 +74,82 @@ class Door:
         self._runtime.waiting.refuse_within(call)
 
     def is_on_loop(self) -> bool:
-        """Whether the caller is on the loop that does the work of coroutines."""
+        """Return whether the caller is on the loop of coroutines."""
         return self._runtime.loops.is_mine()
 
     def is_telling(self) -> bool:
-        """Whether the caller is on the thread of receivers and callbacks."""
+        """Return whether the caller is on the thread of listeners and callbacks."""
         return self._runtime.publisher.is_mine()
 
     def begin_telling(self) -> None:
-        """Begin the thread of receivers and callbacks before it has anything to do."""
+        """Begin the thread of listeners and callbacks before it has work."""
         self._runtime.publisher.begin()
 
     def start_no_more(self) -> None:
-        """Start no more tasks, as at the beginning of a stop; those that run go on."""
+        """Start no more tasks, as at the beginning of a stop; running ones go on."""
         self._runtime.step(lambda _: self._runtime.kernel.pause())
 
     def only_command(self) -> None:
-        """Leave what is in the journal as it is, but for what is commanded."""
+        """Take up no work of the journal: only commands change it."""
         self._runtime.takes_up = False
+
+    @property
+    def epoch(self) -> int:
+        """The number of this incarnation of the orchestrator in its journal."""
+        return self._runtime.epoch
+
+    def kept_journal(self) -> DurableJournal:
+        """
+        Return the journal, once it has all events up to now.
+
+        Raises:
+            JournalError: It cannot be used.
+        """
+        self._runtime.look_up()
+        committer = self._committer()
+        committer.wait_kept(committer.last)
+        return committer.journal
+
+    def keep_values_by(
+        self, keeping: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
+    ) -> None:
+        """
+        Have results, of steps too, kept as *keeping* says.
+
+        Args:
+            keeping: Makes of the function that makes documents of values another. If
+                that raises, the first one is asked, and the log says so.
+
+        Raises:
+            InvalidTaskError: There is no durable journal that could keep them.
+        """
+        committer = self._committer()
+        plain = committer.document
+        keep = keeping(plain)
+
+        def document(value: Any) -> Any:
+            try:
+                return keep(value)
+            except BaseException as error:
+                if not _is_values(error):
+                    raise
+                if not isinstance(error, _InvalidTaskError):
+                    _LOG.exception("what keeps values elsewhere raised")
+                return plain(value)
+
+        committer.document = document
+
+    def repeat(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call *call*, which waits for nothing, every so many *seconds* to the end."""
+        self._runtime.timer.repeat(seconds, call)
+
+    def _committer(self) -> Committer:
+        committer = self._runtime.committer
+        if committer is None or not committer.can_be_asked:
+            msg = "results are kept elsewhere only if there is a durable journal"
+            hint = 'TaskOrchestrator(journal="runs.db", …)'
+            raise _InvalidTaskError(msg, hint=hint)
+        return committer
 
     def set_apart(self, glue: tuple[str, ...], stand_ins: frozenset[str]) -> None:
         """

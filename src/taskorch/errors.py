@@ -43,6 +43,7 @@ Every error that taskorch raises, in one tree.
     ├── JournalError                  the journal cannot be used
     │   ├── JournalUnavailableError   it cannot be written now; .outcome
     │   └── JournalTakenError         another leader writes it now
+    ├── StoreUnavailableError         a store of large values does not answer
     └── InternalError                 a fault of taskorch itself: please report it
 
 Outside the tree: `Permanent`, which a task raises to say that a retry is no use,
@@ -91,6 +92,7 @@ __all__ = (
     "ResourcesTakenError",
     "ResultGoneError",
     "StepError",
+    "StoreUnavailableError",
     "TaskCancelledError",
     "TaskExpiredError",
     "TaskFailedError",
@@ -165,7 +167,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 class _Hint:
-    """A text that says what to do; None is the one of the class of the error."""
+    """The text of a remedy; None stands for the one of the class."""
 
     def __get__(self, error: object | None, cls: type) -> str:
         if error is None:
@@ -178,12 +180,12 @@ class _Hint:
 
 
 def _field(*, kw_only: bool = True) -> Any:
-    """For checkers: a field without a default; *kw_only* says how it is given."""
+    """Declare a field without a default, for type checkers."""
     del kw_only
 
 
 class _Signature:
-    """The signature of a class of errors, for those who ask: its fields by name."""
+    """The signature of a class of errors, with its fields by name."""
 
     def __get__(self, error: object, cls: type[TaskorchError]) -> Any:
         from inspect import Parameter, Signature  # noqa: PLC0415 - asked for by few
@@ -205,7 +207,7 @@ class _Signature:
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(_field,))
 class _DescribedError(Exception):
-    """For checkers: the constructor of an error has its annotated names by keyword."""
+    """The constructor of errors by keywords, for type checkers."""
 
 
 class TaskorchError(_DescribedError):
@@ -214,7 +216,7 @@ class TaskorchError(_DescribedError):
 
     Args:
         message: What happened, and where.
-        hint: What to do about it; each class has a general one.
+        hint: The remedy; each class has a general one.
         task_id: The task concerned, if one is.
     """
 
@@ -226,7 +228,7 @@ class TaskorchError(_DescribedError):
     hint: _Hint = _Hint()
     task_id: str | None = None
 
-    #: What the errors of a class have besides, with the defaults.
+    #: The further fields of the errors of a class, with their defaults.
     _fields: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -338,8 +340,8 @@ class UnknownCapabilityError(UsageError):
     No worker has the capabilities of the task.
 
     Attributes:
-        capability: What is missing.
-        known: The capabilities that there are.
+        capability: The missing capability.
+        known: The known capabilities.
     """
 
     code = "unknown_capability"
@@ -391,7 +393,7 @@ class AllocationError(UsageError):
 
     Attributes:
         allocation_id: Its id.
-        owner: Whose it is, if it is there.
+        owner: Its owner, if it is there.
     """
 
     code = "allocation"
@@ -421,7 +423,7 @@ class PlanningError(UsageError):
     Attributes:
         conflict: The fewest of its constraints that cannot hold together, in words;
             empty if it is not for them.
-        trace: What was tried, and where each attempt ended.
+        trace: The attempts, and where each ended.
     """
 
     code = "no_plan"
@@ -536,7 +538,7 @@ class UnwantedResultError(TaskFailure):
     An attempt returned what `RetryPolicy(retry_if_result=…)` does not want.
 
     Attributes:
-        result: What it returned.
+        result: The returned value.
     """
 
     code = "unwanted_result"
@@ -621,7 +623,7 @@ class MemoryLimitError(ProgramFailedError):
     Attributes:
         peak: MiB that it had at the most, as far as that was seen.
         limit: MiB that it could have.
-        how: What held the limit: "cgroup-v2", "cgroup-v1" or "watch".
+        how: The way in which the limit was held: "cgroup-v2", "cgroup-v1" or "watch".
     """
 
     code = "memory_limit"
@@ -664,7 +666,7 @@ class ToolError(TaskFailure):
     A tool of an MCP server failed, or cannot be reached.
 
     Attributes:
-        result: What the tool has answered, if it has; None: it has not.
+        result: The answer of the tool; None: it has not answered.
     """
 
     code = "tool"
@@ -737,7 +739,7 @@ class WorkflowFailedError(  # pyright: ignore[reportIncompatibleVariableOverride
         hint: str | None = None,
         task_id: str | None = None,
     ) -> Self:
-        """A group of *failures*: it may neither be empty nor hold what is no error."""
+        """Make a group of *failures*, which is not empty and has errors only."""
         del hint, task_id
         errors = [_as_error(error) for error in (failures or {}).values()]
         return super().__new__(cls, message, errors or [TaskFailure(message)])
@@ -754,7 +756,7 @@ class WorkflowFailedError(  # pyright: ignore[reportIncompatibleVariableOverride
         self.failures: Mapping[str, BaseException] = failures or {}
 
     def derive(self, excs: Sequence[Exception], /) -> WorkflowFailedError:  # type: ignore[override]
-        """The part of the error whose exceptions are *excs*."""
+        """Return the part of the error with the exceptions *excs*."""
         part: dict[str, BaseException] = {}
         for error in excs:
             # A part of a failure that is a group is another object than that.
@@ -802,6 +804,13 @@ class JournalTakenError(JournalError):
     default_hint = "stop this one: the other has taken over its work"
 
 
+class StoreUnavailableError(TaskorchError):
+    """The store of a large value does not answer; its objects are still there."""
+
+    code = "store_unavailable"
+    default_hint = "nothing is lost: ask again once the store answers"
+
+
 class InternalError(TaskorchError):
     """A fault of taskorch itself."""
 
@@ -815,10 +824,10 @@ class Permanent(Exception):  # noqa: N818 - reads as a statement where it is rai
 
 class PolicyDeniedError(ValidationFailedError, Permanent):
     """
-    Policies deny it: a task, its result, or what somebody asks for.
+    Policies deny a task, its result, or a command.
 
     Attributes:
-        verdict: The `taskorch.governance.Verdict`: what is violated, and why.
+        verdict: The `taskorch.governance.Verdict`, with the violations.
     """
 
     code = "policy_denied"

@@ -1,5 +1,5 @@
 """
-Which task a line of a log belongs to, for `logging` and for structlog.
+The task of each line of a log, for `logging` and for structlog.
 
 Nothing here is set up by itself: put a `ContextFilter` on your handlers, `add_context`
 among structlog's processors, or a `TaskLogs` beside your handlers.
@@ -22,7 +22,7 @@ from taskorch.runtime import current_or_none
 
 __all__ = ("ContextFilter", "TaskLogs", "add_context", "log_context")
 
-#: All that a context may have, in this order.
+#: All fields that a context may have, in this order.
 _FIELDS: Final = (
     "task_id",
     "attempt",
@@ -32,18 +32,23 @@ _FIELDS: Final = (
     "trace_id",
     "span_id",
 )
-#: How a `TaskLogs` writes a line, if it is given no formatter.
+#: The format of a line of `TaskLogs` without a formatter of its own.
 _FORMAT: Final = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def log_context() -> dict[str, Any]:
     """
-    What there is to say of the task that the caller is part of.
+    Return the fields of the task to which the caller belongs.
 
     `task_id` and `attempt`; `agent`, except in another process; `workflow`, the id of
     the run, if it is part of one; `step`, the name of the step that it is in, if any;
     and the `trace_id` and `span_id` of the current OpenTelemetry span, if there is one,
-    outside of tasks too.
+    outside of tasks too, in hexadecimal digits.
+
+    Threads of taskorch, coroutines, workers, your pools and the executor of the loop
+    know their task. A thread that a task starts knows it in a copy of its context, by
+    `contextvars.copy_context().run`, if the task is a coroutine or in a pool. Without,
+    one line of the task's log says that the thread writes.
     """
     fields: dict[str, Any] = {}
     task = current_or_none()
@@ -112,12 +117,12 @@ class TaskLogs(logging.Handler):
         ...
         print(*logs.of("build"), sep="\n")
 
-    What is logged outside of tasks it leaves to others. Control characters, in
-    tracebacks too, are shown as Python writes them (`\x1b`), and passwords in URLs are
-    left out. Programs log to a file of their own: `TaskStatus.log_path`.
+    It ignores lines that are logged outside of tasks. Control characters, in tracebacks
+    too, are shown as Python writes them (`\x1b`), and passwords in URLs are left out.
+    Programs log to a file of their own: `TaskStatus.log_path`.
 
     Args:
-        tasks: Of how many tasks it keeps something: those that have logged last.
+        tasks: The number of tasks whose lines are kept, those that have logged last.
         lines: How many lines of each.
         length: How many characters of each line, at the most.
         level: The least that it keeps.
@@ -150,12 +155,13 @@ class TaskLogs(logging.Handler):
         if not task_id:
             return
         try:
-            # Other handlers have it as it was.
+            # Other handlers get the record unchanged.
             mine = copy.copy(record)
             mine.msg, mine.args = written(record), None
             line = visible(self.format(mine))
         except BaseException as error:
-            # The formatter may be the user's: as logging does it.
+            # The formatter may belong to the user, so that errors are handled as
+            # logging does.
             if not is_values(error):
                 raise
             self.handleError(record)
@@ -169,7 +175,7 @@ class TaskLogs(logging.Handler):
             self._kept.popitem(last=False)
 
     def of(self, task_id: str) -> list[str]:
-        """What a task has logged, the latest last; empty if nothing is kept of it."""
+        """Return the log of a task, the latest line last; empty if none is kept."""
         self.acquire()
         try:
             return list(self._kept.get(task_id, ()))

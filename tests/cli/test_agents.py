@@ -82,9 +82,9 @@ def test_agents_are_shown_and_changed(there, capsys):
         (["match"], "agents match: CAPABILITY must be said"),
         (["show", "local", "--grace", "3"], "agents show takes no --grace SECONDS"),
         (["drain", "a", "b"], "'b' is one name too many"),
-        (["terminate", "nobody"], "there is no agent 'nobody'"),
+        (["terminate", "nobody"], "there is no worker 'nobody'"),
         (["terminate", "local", "--grace", "-1"], "grace"),
-        (["scaling", "tester"], "there is no pool of agents"),
+        (["scaling", "tester"], "there is no pool of workers"),
     ],
 )
 def test_what_cannot_be_is_said(there, capsys, words, error):

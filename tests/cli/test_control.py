@@ -179,7 +179,7 @@ def run_map(path):
         orch.wait()
 
 
-@pytest.mark.parametrize("verb", ["rerun", "restart"])
+@pytest.mark.parametrize("verb", ["rerun", "runs"])
 def test_what_is_printed_for_a_failed_map_can_be_typed(tmp_path, capsys, verb):
     """Its failed calls are made again, the others stay, and what waits goes on."""
     path = tmp_path / "runs.db"
@@ -188,8 +188,11 @@ def test_what_is_printed_for_a_failed_map_can_be_typed(tmp_path, capsys, verb):
     said = taskorch(capsys, "explain", path, "map/scale")[1]
     assert "1 of its 3 calls did not: map/scale/1 (ValueError: two)" in said
     assert "test_control.py" in said
-    assert f"taskorch restart {path} map runs them again" in said
-    words = {w[1]: w for w in [*remedies(said), ["", "restart", str(path), "map"]]}
+    assert f"taskorch runs {path} restart map runs them again" in said
+    words = {
+        w[1]: w
+        for w in [*remedies(said), ["", "runs", str(path), "restart", "map", "--yes"]]
+    }
     BAD.clear()
     assert taskorch(capsys, *words[verb][1:])[0] == 0
     run_map(path)
@@ -245,8 +248,8 @@ def test_a_service_is_asked_likewise_and_its_hints_are_requests(
         assert 'POST /api/v1/workflows/flow/approve {"gate": "say", ' in str(hints)
 
         (tmp_path / "mended").touch()
-        code, out, _ = taskorch(capsys, "restart", url, "flow")
-        assert (code, out) == (0, "flow was restarted\n")
+        code, out, _ = taskorch(capsys, "runs", url, "restart", "flow", "--yes")
+        assert (code, out.partition(":")[0]) == (0, "flow was restarted")
         assert taskorch(capsys, "approve", url, "flow/say", "--by", "Ada")[0] == 0
         assert taskorch(capsys, "emit", url, "come")[1] == "come: 1 task goes on\n"
         orch.wait()

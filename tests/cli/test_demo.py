@@ -49,7 +49,7 @@ def test_what_was_killed_goes_on_and_nothing_is_done_twice(
         text = output(process)
     assert process.returncode == 0, text
     assert "kill -9" in text
-    assert "5 steps in two lives, 0 of them done twice" in text
+    assert "5 steps in two incarnations, 0 of them done twice" in text
     killed, _, after = text.partition("kill -9")
     steps = re.findall(r"completed  (.*)", killed)
     later = re.findall(r"completed  (.*)", after)

@@ -43,7 +43,7 @@ def test_a_machine_that_is_fit(journal, capsys):
         assert is_known == (name in has)
         assert name in by_name["machine"]["detail"]
     assert by_name["labels"]["detail"] == ", ".join(machine_labels())
-    assert "life 1, not in use" in by_name[f"journal {journal}"]["detail"]
+    assert "incarnation 1, not in use" in by_name[f"journal {journal}"]["detail"]
     old = SqliteJournal(journal).wal_reset_bug
     assert by_name["sqlite"]["status"] == ("warning" if old else "ok")
     code, out, _ = taskorch(capsys, "doctor", "--verify", journal)

@@ -57,7 +57,7 @@ def test_a_hold_outlives_kill_9_and_is_told_everywhere(
         caplog.at_level(logging.INFO, "taskorch"),
         TaskOrchestrator(journal=killed) as orch,
     ):
-        assert f"{FREEZE} It was so in an earlier life." in caplog.text
+        assert f"{FREEZE} It was so in an earlier incarnation." in caplog.text
         assert orch.get_task_status("a").state == "queued"
         check = queue_of(orch)
         assert check.status == orch.health().status == "degraded"
@@ -219,7 +219,7 @@ def test_a_list_after_a_restart_has_the_cause_alone(tmp_path, capsys, monkeypatc
             assert causes["run/map/0"] == "ValueError: no part 1"
             assert "2 of its 2 calls did not: " in causes["run/map"]
             assert "orch." not in said
-            assert "earlier life" not in said
+            assert "earlier incarnation" not in said
 
 
 def broken_part(number):

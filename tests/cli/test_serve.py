@@ -12,7 +12,7 @@ import urllib.request
 import uuid
 
 import pytest
-from tests.cli.tools import started
+from tests.cli.tools import forget, started, taskorch
 from tests.frontends.agent.tools import free_port
 from tests.integration.tools import PATIENCE, Started, eventually
 
@@ -203,10 +203,11 @@ def test_files_that_make_no_one_service_are_refused(
         path.write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    monkeypatch.setattr("sys.modules", {**sys.modules})
     folders = sorted({str((tmp_path / "flows" / name).parent) for name in files})
-    assert cli.main(["serve", *folders, "--port", "0", "--no-token"]) == 2
-    assert said in capsys.readouterr().err
+    code, _, err = taskorch(capsys, "serve", *folders, "--port", "0", "--no-token")
+    forget(tmp_path)
+    assert code == 2
+    assert said in err
 
 
 def test_an_empty_token_is_none(tmp_path, monkeypatch, capsys):

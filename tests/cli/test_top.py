@@ -25,6 +25,7 @@ from taskorch.cli import main
 from taskorch.cli._first_view import SIGNS
 from taskorch.frontends.service import create_app, serve
 from taskorch.kit.visible import width
+from taskorch.reading._nights import RunViews
 
 pytest.importorskip("cronsim")
 
@@ -195,6 +196,43 @@ def test_what_cannot_be_looked_at_is_said(capsys, words, why):
     code, out, err = taskorch(capsys, "top", *words)
     assert (code, out) == (2, "")
     assert why in err
+
+
+def test_a_service_of_an_earlier_version_says_what_it_lacks(capsys, monkeypatch):
+    """It has no verdict, and the origin of a run is a word; its runs are listed."""
+    whole, page, run = RunViews.nights, RunViews.page, RunViews.run
+
+    def without(document, *names):
+        return {name: each for name, each in document.items() if name not in names}
+
+    def earlier_page(self, *which, **options):
+        found = page(self, *which, **options)
+        return found | {"runs": [without(each, "began_by") for each in found["runs"]]}
+
+    def earlier_run(self, *which):
+        found = run(self, *which)
+        return found | {"run": without(found["run"], "began_by")}
+
+    def earlier_nights(self, *which):
+        return without(whole(self, *which), "verdict", "late")
+
+    with shown() as service:
+        monkeypatch.setenv("TASKORCH_TOKEN", service.token)
+        flow = Workflow("flow")
+        flow.task(well)
+        service.orch.workflows.start(flow, id="one")
+        assert service.orch.wait(PATIENCE)
+        monkeypatch.setattr(RunViews, "nights", earlier_nights)
+        monkeypatch.setattr(RunViews, "page", earlier_page)
+        monkeypatch.setattr(RunViews, "run", earlier_run)
+        code, out, err = taskorch(capsys, "top", service.server.url)
+        assert (code, out) == (2, "")
+        assert "earlier version" in err
+        assert "one" in taskorch(capsys, "runs", service.server.url)[1]
+        assert (
+            "one is completed"
+            in taskorch(capsys, "runs", service.server.url, "show", "one")[1]
+        )
 
 
 # -- on a screen -----------------------------------------------------------------------

@@ -288,7 +288,7 @@ def test_memory_that_runs_out_is_trouble_that_passes(disk: Disk, what: str) -> N
 @pytest.mark.parametrize(
     ("is_synced", "words"),
     [
-        (False, "in life 1, and life 2 wrote to it"),
+        (False, "in incarnation 1, and 2 wrote to it"),
         (True, "fact 5 was kept, and it ends"),
     ],
     ids=["with its claim", "since its claim"],

@@ -140,7 +140,9 @@ def test_an_owner_from_whom_it_is_taken_stops_what_runs_without_a_commit(postgre
         wait_until(lambda: orch.get_task_status("t").state == "running")
         with closing(PostgresJournal(address, take_over=True)) as taker:
             taker.claim()
-            with pytest.raises(JournalTakenError, match="was taken over by life 2"):
+            with pytest.raises(
+                JournalTakenError, match="was taken over by incarnation 2"
+            ):
                 handle.result(60)
             # It was asked to stop, and has.
             assert orch.stop().leaked == ()

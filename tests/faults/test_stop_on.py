@@ -56,7 +56,9 @@ def test_with_a_journal_the_queue_is_left_to_the_next_life(tmp_path, program):
         (tmp_path / "go").touch()
         assert process.line() == "finished"
         assert process.wait() == TERMINATED
-        assert "1 task was left, and is kept for the next life" in process.errors()
+        assert (
+            "1 task was left, and is kept for the next incarnation" in process.errors()
+        )
         assert "  second (queued): " in process.errors()
     assert kinds(tmp_path) == [("TaskCompleted", "first")]
 

@@ -31,7 +31,6 @@ WITHOUT = {
     "release_starts": "it lets go on what was there",
     "drain_agent": "`on=False` undoes it",
     "spawn_agent": "`terminate_agent` undoes it",
-    **dict.fromkeys(("match_agents", "what_if"), "it only asks"),
     "set_priority": "it can be set again",
     "resize_resources": "it can be set again, and takes nothing from anybody",
     "set_quotas": "it can be set again, and takes nothing from anybody",
@@ -78,7 +77,7 @@ CASES = {
         "schedules {} cancel-backfill filled --running",
     ),
     "cancel_workflow": ("n2", {}, "runs {} cancel n2"),
-    "restart_workflow": ("n3", {}, "restart {} n3"),
+    "restart_workflow": ("n3", {}, "runs {} restart n3"),
     "approve_workflow": ("n4", {"gate": "build"}, "approve {} n4/build --by ada"),
     "reject_workflow": ("n4", {"gate": "build"}, "reject {} n4/build --by ada"),
 }

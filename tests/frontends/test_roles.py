@@ -298,6 +298,10 @@ def test_the_client_does_what_their_roles_allow(house, who):
 # -- the command line ------------------------------------------------------------------
 
 
+#: What the command asks for only where there is something to do: of x nothing failed.
+WITHOUT_NEED = {"workflows.restart"}
+
+
 def command(verb, url, by):
     """The words of the command of a verb, about x."""
     said = needed(verb, by)
@@ -334,7 +338,7 @@ def test_commands_do_what_their_roles_allow(house, who, monkeypatch, capsys):
     monkeypatch.setenv("LOGNAME", "root-of-all")
     monkeypatch.setenv("TASKORCH_TOKEN", house.tokens[who])
     for call, verb in ACTS.items():
-        if not verb.command:
+        if not verb.command or (call in WITHOUT_NEED and may(who, verb)):
             continue
         for by, expected in ways(who, verb):
             words = command(verb, house.server.url, by)

@@ -202,7 +202,8 @@ def _refused(cls: type, needed: dict[str, Any], name: str) -> list[str]:
         shown = "10**400" if value == 10**400 else repr(value)
         pattern = rf"(?<![\w.]){re.escape(repr(value))}(?!\w)"
         text = re.sub(pattern, "…", text)
-        text = re.sub(r"10{50,}…?", "…", text).replace("\n", "\\n")
+        text = re.sub(r"10{50,}…?|an integer of about \d+ digits", "…", text)
+        text = text.replace("\n", "\\n")
         values.setdefault(text, []).append(shown)
     return [
         f"{cls.__name__}.{name} = {', '.join(shown)}: {text}"
@@ -251,7 +252,7 @@ def _plain(sentence: str) -> str:
     """A sentence without numbers, drawn names, and the lengths of lists."""
     sentence = re.sub(r"\d+(\.\d+)?", "#", sentence)
     sentence = re.sub(r"(\w#(-#)?[~#/]*)+", "#", sentence)
-    sentence = re.sub(r"\b(agent,?) \w\b", r"\1 #", sentence)
+    sentence = re.sub(r"\b(worker,?) \w\b", r"\1 #", sentence)
     return re.sub(r"(#, )+#", "#, …", sentence)
 
 

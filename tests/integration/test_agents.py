@@ -146,7 +146,7 @@ def test_the_router_prefers_the_agent_that_succeeds():
         performance = orch.get_stats().agents["good"].performance["work"]
         assert performance.success_rate > 0.9
         assert performance.latency is not None
-        assert "best of 2 agents" in str(orch.explain(handle.task_id))
+        assert "best of 2 workers" in str(orch.explain(handle.task_id))
 
 
 def test_an_agent_that_was_unlucky_gets_another_chance():
@@ -270,10 +270,10 @@ def test_capacity_is_shared_by_the_tasks_of_an_agent(orch):
     # Memory it does not name: the pool says how much there is.
     loose = Task("work", resources=Resources(memory_mb=1_000))
     assert orch.submit_task(loose).result(PATIENCE) == Resources(memory_mb=1_000)
-    with pytest.raises(UnsatisfiableError, match="no pool and no agent has"):
+    with pytest.raises(UnsatisfiableError, match="no pool and no worker has"):
         orch.submit_task(Task("work", resources=Resources(gpu=1)))
     for resources in (Resources(cpu=3), Resources(licence=4)):
-        with pytest.raises(UnsatisfiableError, match="agent sized"):
+        with pytest.raises(UnsatisfiableError, match="worker sized"):
             orch.submit_task(Task("work", resources=resources))
 
 
@@ -313,7 +313,7 @@ def test_an_agent_that_joins_gets_the_tasks_that_waited_for_it():
         orch.signals.agent_joined.connect(joined.append)
         handles = [orch.submit_task(Task("later", n)) for n in range(3)]
         assert orch.wait(PATIENCE)
-        assert "No agent can do it" in str(orch.explain(handles[0].task_id))
+        assert "No worker can do it" in str(orch.explain(handles[0].task_id))
         (blocker,) = orch.explain(handles[0].task_id).blockers
         assert (blocker.kind, blocker.name) == ("capability", "later")
 
@@ -563,7 +563,7 @@ def test_a_phase_and_a_pool_do_not_count_against_an_agents_capacity() -> None:
         assert handle.result(PATIENCE) == Resources(gpu=1)
         results = orch.workflows.start(wf).result()
         assert [results[f"t{n}"]["cpu"] for n in range(3)] == [1, 1, 1]
-        with pytest.raises(UnsatisfiableError, match="on agent w, is 1"):
+        with pytest.raises(UnsatisfiableError, match="on worker w, is 1"):
             orch.submit_task(Task("x", resources={"cpu": 2}))
 
 
@@ -590,8 +590,8 @@ def test_an_agent_that_fails_at_once_is_not_preferred_for_being_free() -> None:
         eventually(lambda: orch.get_stats().agents["bad"].running == 0)
         assert orch.get_stats().queue.queued == 45
         said = str(orch.explain(last))
-        assert "Agent bad has failed 5 of 5 such tasks" in said
-        assert "it waits for agent good, which does better" in said
+        assert "Worker bad has failed 5 of 5 such tasks" in said
+        assert "it waits for worker good, which does better" in said
         hold.release()
         assert orch.wait(PATIENCE)
         assert first.result() == "done"

@@ -167,7 +167,7 @@ def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
             late("t", fence, agent="other")
         with pytest.raises(InvalidTaskError, match="made no attempt 7"):
             late("t", (fence[0], 7), agent="far")
-        with pytest.raises(InvalidTaskError, match="is of this life"):
+        with pytest.raises(InvalidTaskError, match="is of this incarnation"):
             late("t", (fence[0] + 1, 1), agent="far")
         assert "ValueError" in repr(orch.get_task_status("t").late_results[1])
         assert orch.get_task_status("t").state.value == "queued"
@@ -184,7 +184,7 @@ def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
         orch.stop(drain=False, timeout=0)
 
 
-@pytest.mark.parametrize("waits", ["for an agent", "for a slot", "on hold"])
+@pytest.mark.parametrize("waits", ["for a worker", "for a slot", "on hold"])
 @pytest.mark.parametrize(("most", "delay"), [(1, 0), (2, 0), (2, 600)])
 def test_a_judged_failure_of_an_earlier_life_counts_once(tmp_path, most, delay, waits):
     """By the retry policy, wherever its task waits: who can do it may not be there."""

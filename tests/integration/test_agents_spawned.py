@@ -226,12 +226,12 @@ def test_failures_that_are_minutes_apart_stop_no_template(orch, monkeypatch):
     template()
     for _ in range(2):
         for _ in range(4):
-            with pytest.raises(InvalidTaskError, match=r"agent gone-1: .* be started"):
+            with pytest.raises(InvalidTaskError, match=r"worker gone-1: .* be started"):
                 orch.agents.spawn("gone")
         ahead[0] += 61
     for _ in range(2):
         for _ in range(5):
-            with pytest.raises(InvalidTaskError, match=r"agent gone-1: .* be started"):
+            with pytest.raises(InvalidTaskError, match=r"worker gone-1: .* be started"):
                 orch.agents.spawn("gone")
         with pytest.raises(InvalidTaskError, match="not spawned: 5 have failed"):
             orch.agents.spawn("gone")
@@ -380,7 +380,7 @@ def test_bad_words(orch):
             lambda: agents.pool("x", scale_up_threshold=0.2),
             "the pool would never rest",
         ),
-        (lambda: agents.pool(agents.list()), "no template of agents \\["),
+        (lambda: agents.pool(agents.list()), "no template of workers \\["),
         (lambda: agents.pool("x", wait=-1), "wait: -1 is not between 0"),
         (lambda: agents.explain_scaling("x"), "no pool"),
     ):
@@ -412,7 +412,7 @@ def test_one_that_has_gone_is_unknown(orch):
     orch.agents.spawn("tester", {"id": "one"})
     orch.agents.spawn("tester", {"id": "another"})
     orch.agents.terminate("one")
-    with pytest.raises(UnknownAgentError, match="no agent 'one'"):
+    with pytest.raises(UnknownAgentError, match="no worker 'one'"):
         orch.agents.drain("one")
     with pytest.raises(UnknownAgentError):
         orch.agents.health("one")
@@ -616,10 +616,10 @@ def test_one_that_dies_at_once_says_why(orch, caplog):
     until(lambda: orch.agents.get("bad-1").status == "failed")
     (agent,) = (one for one in orch.agents.list() if one.id == "bad-1")
     assert (agent.type, agent.health.reasons, agent.pid) == ("bad", (why,), None)
-    assert f"agent bad-1 of bad is not there: {why}" in str(
+    assert f"worker bad-1 of bad is not there: {why}" in str(
         orch.explain(handle.task_id)
     )
-    assert [m for m in caplog.messages if f"agent bad-1 of bad: {why}; its out" in m]
+    assert [m for m in caplog.messages if f"worker bad-1 of bad: {why}; its out" in m]
     assert orch.agents.match(["z"])[0].reason == why
     # Its id is free.
     orch.agents.spawn("bad", {"id": "bad-1"})
@@ -632,7 +632,7 @@ def test_one_that_dies_at_once_says_why(orch, caplog):
 def test_a_program_of_lines_that_dies_at_once_says_why(orch, caplog):
     lines_of(orch, "sys.exit(4)")
     why = "its program ended with 4"
-    until(lambda: f"agent odd-1 of odd: {why}" in caplog.messages)
+    until(lambda: f"worker odd-1 of odd: {why}" in caplog.messages)
     assert orch.agents.health("odd-1").reasons == (
         f"{why}: it is started again for a task",
     )

@@ -146,15 +146,20 @@ def test_memory_counts_as_it_is_used_and_not_as_it_is_reserved() -> None:
     hold = Hold()
     # Programs that other tests have started may still be there: they take less than this.
     with TaskOrchestrator(resources={"memory_mb": 800}) as orch:
+        assert orch.metrics()["total_memory_usage_is"] == "reserved"
         orch.watch_alerts(Alerts(interval=0.05))
         all_of_it = Task.call(hold, id="all", resources={"memory_mb": 800})
         orch.submit_task(all_of_it)
         hold.wait()
         eventually(lambda: alert(orch, "memory_exhaustion").has_data)
+        assert orch.metrics()["total_memory_usage"] < 0.9
         assert alert(orch, "memory_exhaustion").state == "ok"
         code = "import sys; kept = b'1' * (850 << 20); sys.stdin.read()"
         with Started([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
             eventually(lambda: alert(orch, "memory_exhaustion").state == "firing")
+            # One number of one thing: not the share that is reserved, which is 1.
+            eventually(lambda: orch.metrics()["total_memory_usage"] > 1)
+            assert orch.metrics()["total_memory_usage_is"] == "measured"
             process.communicate(b"")
         orch.alerts.remove("memory_exhaustion")
         hold.release()

@@ -106,7 +106,7 @@ def test_capabilities_that_no_one_agent_has_together_are_refused(orch):
 
     error = refused(orch, Task("x", requires=["paint", "code-review"]))
     assert isinstance(error, UnknownCapabilityError)
-    assert "no agent has all of them" in str(error)
+    assert "no worker has all of them" in str(error)
 
 
 def test_without_any_agent_the_error_says_that_there_is_none():
@@ -139,7 +139,7 @@ def test_a_request_beyond_all_pools_is_refused_with_the_most_there_is(
         assert f"is {most:g}" in str(error)
         assert "ask for less" in error.hint
     else:
-        assert "no pool and no agent has a resource of that name" in str(error)
+        assert "no pool and no worker has a resource of that name" in str(error)
 
 
 def test_a_request_beyond_every_matching_agent_is_refused(orch):
@@ -151,7 +151,7 @@ def test_a_request_beyond_every_matching_agent_is_refused(orch):
     error = refused(orch, Task("build", resources=Resources(cpu=3)))
     assert isinstance(error, UnsatisfiableError)
     assert (error.resource, error.need, error.most) == ("cpu", 3.0, 2.0)
-    assert "agent large" in str(error)
+    assert "worker large" in str(error)
 
 
 def test_a_full_queue_refuses_with_numbers():
@@ -833,7 +833,7 @@ def test_an_agent_that_cannot_be_called_is_refused(orch):
 @pytest.mark.parametrize("name", ["reviewer", "local"])
 def test_the_name_of_an_agent_is_taken_once(orch, name):
     """The built-in agent's name is taken too."""
-    with pytest.raises(InvalidTaskError, match=f"agent '{name}' already"):
+    with pytest.raises(InvalidTaskError, match=f"worker '{name}' already"):
         orch.agent(name)(lambda task, context: None)
 
 
@@ -926,7 +926,7 @@ def test_every_refusal_is_a_usage_error_with_a_code(orch):
 def test_a_task_for_any_agent_is_refused_where_there_is_none():
     """`requires=[]` is any agent: without one, that is what is said."""
     orch = TaskOrchestrator()
-    with pytest.raises(UnknownCapabilityError, match="any agent, and there is none"):
+    with pytest.raises(UnknownCapabilityError, match="any worker, and there is none"):
         orch.submit_task(Task("x", requires=[]))
 
 

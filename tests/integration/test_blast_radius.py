@@ -423,6 +423,9 @@ PLACES: dict[str, Place] = {
         lambda orch, _: orch.health(),
         begin=lambda orch, fault: Door(orch).add_check(fault),
     ),
+    "what a front end does again and again": Place(
+        lambda *_: None, begin=lambda orch, fault: Door(orch).repeat(0.01, fault)
+    ),
     "a verb of an extension": Place(
         lambda orch, _: bound(orch, "hostile.act")(),
         lambda fault: {"extensions": [Hostile(fault)]},
@@ -485,6 +488,7 @@ def test_no_error_at_any_place_harms_another_task_or_the_orchestrator(
 #: Where each function that a public name takes has its place.
 TRIED: dict[str, str] = {
     "door.Door.add_check(check)": "a health check of a front end",
+    "door.Door.repeat(call)": "what a front end does again and again",
     "_decorators.task(fn)": "a function",
     "_executor.TaskExecutor.submit(fn)": "a function",
     "_handles.TaskHandle.add_done_callback(fn)": "a done-callback",
@@ -524,6 +528,7 @@ APART: dict[str, str] = {
     "governance.": "ours, between the runtime and what governs it",
     "journal.": "ours, between a journal and the runtime",
     "kit.": "ours",
+    "memo.": "ours: what they do is a task",
     "model._arguments.": "ours",
     "model._question.": "ours: what answers a question",
     "model._missing.": "ours, for what is read of an old journal",
@@ -541,6 +546,7 @@ APART: dict[str, str] = {
 #: The same, of single arguments.
 ALSO_APART = {
     "_orchestrator.TaskOrchestrator.serve(functions)": "names for functions",
+    "door.Door.keep_values_by(keeping)": "it needs a journal: test_values_in_stores",
     "frontends.agent._runs.Abilities.__init__(functions)": "what they do is a task",
     "frontends.jobs._unit.Unit.__init__(heard)": "ours",
     "frontends.people.ProxyHeader.__init__(people)": "it fails the request alone",
@@ -550,6 +556,7 @@ ALSO_APART = {
     "model._task.task_of_call(fn)": "ours",
     "protocols._driver.AddAgent.__init__(handler)": "what it does is a task",
     "recovery._classes.Rule.holds(text)": "ours",
+    "runs._inside.AsyncWorkflowContext.task(fn)": "that of WorkflowContext does it",
     **dict.fromkeys(
         (
             "adaptive._learned.Learned.restore(kept)",

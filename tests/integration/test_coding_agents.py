@@ -678,6 +678,20 @@ def test_a_report_is_found_wherever_it_stands(orch, programs, project):
         orch.agents.terminate(agent.id)
 
 
+def test_a_turn_that_does_not_say_what_it_spent_makes_the_sum_unknown(
+    orch, programs, project
+):
+    """All that was reserved counts, though another turn has said its part."""
+    install(programs, "codex", ONCE)
+    spawn(orch, "codex", folder=project)
+    report = [*REPORTS["codex"], {"type": "turn.completed", "usage": {}}]
+    with orch.budget("b", tokens=1000) as budget:
+        needs = {"tokens": 500}
+        result = do(orch, reporting(report), resources=needs).result(PATIENCE)
+    assert result["spent"] == {}
+    assert budget.usage.spent == needs
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPORTS)
 def test_a_report_that_is_none_is_not_believed(orch, programs, project, name):

@@ -1,9 +1,15 @@
 """`orch.compare` and `taskorch diff`: in what two runs differ, through all faces."""
 
+import importlib
 import json
+import os
+import re
+import shutil
+import sys
 from contextlib import suppress
 from threading import Event
 from time import sleep
+from types import SimpleNamespace
 
 import pytest
 from tests.integration.tools import PATIENCE
@@ -18,6 +24,7 @@ from taskorch import (
 )
 from taskorch.cli import main
 from taskorch.client import Client
+from taskorch.large_values import LargeValues
 
 GO = Event()
 
@@ -25,6 +32,15 @@ GO = Event()
 @task
 def extract(rows):
     return [*range(rows)]
+
+
+#: What is found, on any day.
+FOUND = []
+
+
+@task
+def find():
+    return [*FOUND]
 
 
 @task
@@ -138,6 +154,30 @@ def test_code_that_was_deployed_between_them_is_named(monkeypatch, tmp_path, jou
     assert first.seconds == pytest.approx(comparison.seconds, rel=0.5)
 
 
+def test_code_is_compared_by_who_cannot_import_it(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    path = str(tmp_path / "runs.db")
+    for run_id, value in (("monday", 1), ("tuesday", 2)):
+        text = f"def found():\n    return {value}\n"
+        (tmp_path / "jobs_of_nights.py").write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+        found = importlib.import_module("jobs_of_nights").found
+        with TaskOrchestrator(journal=path) as orch:
+            flow = Workflow("flow")
+            flow.task(found, id="find")
+            run(orch, flow, run_id)
+        del sys.modules["jobs_of_nights"]
+    (tmp_path / "jobs_of_nights.py").unlink()
+    importlib.invalidate_caches()
+    with TaskOrchestrator(journal=path) as orch:
+        comparison = orch.compare("monday", "tuesday")
+    (first,) = [each for each in comparison.differences if each.causes]
+    assert (first.task, first.causes) == ("find", ("code",))
+    assert "other code of jobs_of_nights.found" in first.text
+    assert not any("code" in each for each in comparison.unknown)
+
+
 def test_a_failure_that_is_allowed_leaves_a_run_completed():
     flow = Workflow("flow")
     flow.task(check, 99, id="checked", allow_failure=True)
@@ -233,6 +273,132 @@ def test_a_run_that_goes_on_has_no_difference_of_times():
         going.result(PATIENCE)
     assert comparison.seconds is None
     assert "has not ended" in comparison.unknown[0]
+
+
+def test_a_machine_that_was_moved_to_between_them_is_named(tmp_path, monkeypatch):
+    path = str(tmp_path / "runs.db")
+    for run_id, host in (("monday", "old1"), ("tuesday", "new7")):
+        here = SimpleNamespace(nodename=host, machine="x86_64")
+        monkeypatch.setattr(os, "uname", lambda here=here: here)
+        with TaskOrchestrator(journal=path) as orch:
+            run(orch, night(), run_id)
+    with TaskOrchestrator(journal=path) as orch:
+        comparison = orch.compare("monday", "tuesday")
+        (first,) = [each for each in comparison.differences if each.causes]
+    assert first.causes == ("machine",)
+    assert "ran on the machine new7, not used before (all 2 tasks)" in first.text
+
+
+def test_a_task_that_was_run_again_later_waited_for_nobody_else():
+    with TaskOrchestrator() as orch:
+        for run_id in ("monday", "tuesday"):
+            run(orch, night(), run_id)
+        sleep(0.3)
+        orch.rerun_task("tuesday/load").result(PATIENCE)
+        differences = orch.compare("monday", "tuesday").differences
+        back = orch.compare("tuesday", "monday").differences
+    (first,) = differences
+    assert (first.task, first.kind) == ("load", "waited")
+    assert first.text.startswith("was run again; waited ")
+    assert first.seconds > 0.29
+    assert [(each.task, each.kind) for each in back] == [("load", "waited")]
+
+
+def test_a_disk_that_fills_up_is_no_cause(tmp_path):
+    path = str(tmp_path / "runs.db")
+    flow = Workflow("flow")
+    for n in range(4):
+        flow.task(sleep, 0.2, id=f"part-{n}")
+    for run_id, free, slots in (("monday", 9_000, 4), ("tuesday", 5_000, 1)):
+        with TaskOrchestrator(
+            journal=path, concurrency=slots, resources={"cpu": 4, "disk_mb": free}
+        ) as orch:
+            run(orch, flow, run_id)
+            comparison = orch.compare("monday", run_id)
+    first = comparison.differences[0]
+    assert (first.kind, first.text.split(";")[0]) == ("workers", "1 slot, 4 before")
+    assert "disk_mb" not in str(comparison)
+
+
+def test_slots_and_pools_that_changed_between_them_are_named(tmp_path):
+    path = str(tmp_path / "runs.db")
+    flow = Workflow("flow")
+    for n in range(4):
+        flow.task(sleep, 0.2, id=f"part-{n}", resources={"db": 1})
+    for run_id, total in (("monday", 4), ("tuesday", 1)):
+        with TaskOrchestrator(
+            journal=path, concurrency=8 * total, resources={"cpu": 4, "db": total}
+        ) as orch:
+            run(orch, flow, run_id)
+            comparison = orch.compare("monday", run_id)
+    first = comparison.differences[0]
+    assert first.kind == "workers"
+    assert "8 slots, 32 before" in first.text
+    assert "the pool db has 1, 4 before" in first.text
+    assert "at most 1 task ran at once, " in first.text
+    assert first.seconds > 0.3
+
+
+def test_more_data_are_named_with_what_they_come_from():
+    with TaskOrchestrator() as orch:
+        run(orch, night(), "monday")
+        run(orch, night(rows=60), "tuesday")
+        first = orch.compare("monday", "tuesday").differences[0]
+    assert (first.task, first.causes[0]) == ("load", "data")
+    assert "the result of extract 2 items → 60 items" in first.text
+    assert "rows 2 → 60" in first.text
+
+
+def test_of_a_run_that_left_memory_it_is_said_what_is_not_known():
+    with TaskOrchestrator(keep_finished=1) as orch:
+        run(orch, night(), "monday")
+        run(orch, night(rows=60), "tuesday")
+        comparison = orch.compare("monday", "tuesday")
+    assert comparison.seconds is None
+    assert any("how long monday took" in each for each in comparison.unknown)
+    assert comparison.differences == ()
+
+
+def test_a_run_that_left_memory_is_compared_from_the_journal(tmp_path):
+    with TaskOrchestrator(journal=tmp_path / "runs.db", keep_finished=1) as orch:
+        run(orch, night(), "monday")
+        run(orch, night(rows=60), "tuesday")
+        comparison = orch.compare("monday", "tuesday")
+    assert comparison.differences[0].causes[0] == "data"
+    assert comparison.seconds is not None
+    assert comparison.unknown == ()
+
+
+def test_a_run_whose_graph_changed_is_compared_as_far_as_it_is_the_same():
+    before, now = Workflow("flow"), Workflow("flow")
+    for flow, name in ((before, "old"), (now, "new")):
+        flow.task(sleep, 0.2 if flow is now else 0.01, id="load")
+        flow.task(sleep, 0.2, id=name, after=["load"])
+    now.task(len, "abc", id="report", after=["new"])
+    with TaskOrchestrator() as orch:
+        run(orch, before, "monday")
+        run(orch, now, "tuesday")
+        differences = orch.compare("monday", "tuesday").differences
+    told = {(each.task, each.kind) for each in differences}
+    assert {("load", "changed"), ("old", "gone"), ("report", "added")} <= told
+
+
+def test_a_large_result_is_compared_by_its_size(tmp_path):
+    stores = LargeValues(str(tmp_path / "large"), keep_mb=0.001)
+    path = str(tmp_path / "runs.db")
+    with TaskOrchestrator(journal=path, extensions=[stores]) as orch:
+        for run_id, rows in (("monday", 2_000), ("tuesday", 20_000)):
+            FOUND[:] = range(rows)
+            flow = Workflow("flow")
+            flow.task(find, id="find")
+            run(orch, flow, run_id)
+    # Its size is in the journal: the store need not answer.
+    shutil.rmtree(tmp_path / "large")
+    with TaskOrchestrator(journal=path) as orch:
+        differences = orch.compare("monday", "tuesday").differences
+    (first,) = [each for each in differences if each.causes]
+    assert (first.task, first.causes) == ("find", ("data",))
+    assert re.search(r"its result 8,\d+ bytes → 1\d\d,\d+ bytes", first.text)
 
 
 def test_the_command_and_the_service_say_the_same(tmp_path, capsys, monkeypatch):

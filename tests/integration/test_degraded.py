@@ -560,7 +560,7 @@ def test_nothing_acknowledged_is_lost(  # noqa: C901 - small steps
 
 
 def taken() -> Exception:
-    return JournalTakenError("life 2 owns it now")
+    return JournalTakenError("incarnation 2 owns it now")
 
 
 def damaged() -> Exception:

@@ -1964,7 +1964,7 @@ def test_an_agent_that_is_gone_blocks_a_task_whose_turn_comes_later(
         for name in ("x1", "x2"):
             status = orch.get_task_status(name)
             assert status.state is TaskState.BLOCKED
-            assert "no agent can do review any more" in status.history[-1].detail
+            assert "no worker can do review any more" in status.history[-1].detail
         if comes == "now":
             orch.agent("another", capabilities={"review"})(review)
             assert orch.handle("x1").result(PATIENCE) == 1
@@ -2656,7 +2656,7 @@ def test_what_is_left_to_the_next_life_is_not_touched(path: Path) -> None:
         orch.stop(drain=False)
     assert not done.cancel()
     for act in (left.cancel, lambda: orch.set_priority("left", 1)):
-        with pytest.raises(NotRunningError, match="left task left"):
+        with pytest.raises(NotRunningError, match="incarnation has task left"):
             act()
     assert not orch.set_priority("done", 1)
 

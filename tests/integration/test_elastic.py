@@ -293,7 +293,7 @@ def test_chunks_larger_than_the_pool_are_refused():
 def test_a_resource_that_nobody_has_is_refused():
     with (
         orchestrator() as orch,
-        pytest.raises(UnsatisfiableError, match="1 gpu, and no pool and no agent"),
+        pytest.raises(UnsatisfiableError, match="1 gpu, and no pool and no worker"),
     ):
         orch.submit_task(Task.call(kept, resources=Elastic({"gpu": 1})))
 

@@ -67,7 +67,7 @@ def test_a_capability_that_nobody_has() -> None:
         handle = orch.submit_task(Task("painting", id="x"))
         blocker = only(orch.explain("x"))
         assert (blocker.kind, blocker.name) == ("capability", "painting")
-        assert "No agent can do it" in blocker.detail
+        assert "No worker can do it" in blocker.detail
 
         @orch.agent("painter", capabilities={"painting"})
         def paint(task, context) -> str:
@@ -93,7 +93,7 @@ def test_a_busy_agent() -> None:
         assert (blocker.kind, blocker.name) == ("agent", "one")
         assert blocker.holders == ("running",)
         assert (blocker.need, blocker.have) == (1, 0)
-        assert "Agent one runs 1 of 1 already." in str(orch.explain("waiting"))
+        assert "Worker one runs 1 of 1 already." in str(orch.explain("waiting"))
         hold.release()
 
 

@@ -358,18 +358,18 @@ LIFE = """
             orch.handle("x").result(60)
 
     if __name__ == "__main__":
-        # Each life is a process; what it imports is imported once for all.
+        # Each incarnation is a process; what it imports is imported once for all.
         for line in sys.stdin:
             path, kill_at = json.loads(line)
-            life = os.fork()
-            if not life:
+            incarnation = os.fork()
+            if not incarnation:
                 try:
                     main()
                 except BaseException:
                     traceback.print_exc()
                     os._exit(1)
                 os._exit(0)
-            print(os.waitstatus_to_exitcode(os.waitpid(life, 0)[1]), flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(incarnation, 0)[1]), flush=True)
 """
 
 

@@ -198,12 +198,12 @@ GENERAL: list[Any] = [
 ]
 
 SPECIAL: list[Any] = [
-    ("registry", lambda: Match(("nobody",)), "'nobody', which is no agent"),
-    ("registry", lambda: Match(("local",)), "'local', which is no agent"),
+    ("registry", lambda: Match(("nobody",)), "'nobody', which is no worker"),
+    ("registry", lambda: Match(("local",)), "'local', which is no worker"),
     ("registry", lambda: Match(None), "None"),
     ("registry", lambda: Match("local"), "'local'"),
     ("registry", lambda: Match(([],)), ""),
-    ("registry", lambda: Match((5,)), "5, which is no agent"),
+    ("registry", lambda: Match((5,)), "5, which is no worker"),
     ("registry", lambda: Match((Odd(),)), ""),
     ("router", lambda: Route("nobody"), "'nobody', not one of worker"),
     ("router", lambda: Route(None), "None, not one of worker"),
@@ -245,11 +245,11 @@ SPECIAL: list[Any] = [
     ("allocator", lambda: Allocation(Resources(memory_mb=1)), "than was asked"),
     ("allocator", lambda: Allocation({"cpu": 1}), "not Resources"),
     ("retry_handler", lambda: RetryDecision(retry=True, avoid="worker"), "a list"),
-    ("retry_handler", lambda: RetryDecision(retry=True, avoid=5), "a list of agents"),
+    ("retry_handler", lambda: RetryDecision(retry=True, avoid=5), "a list of workers"),
     (
         "retry_handler",
         lambda: RetryDecision(retry=True, avoid=[Odd()]),
-        "agent to avoid is <Odd",
+        "worker to avoid is <Odd",
     ),
     *(
         (name, lambda make=make: make(Odd()), "reason is <Odd>, not a text")
@@ -1077,4 +1077,4 @@ def test_explain_with_a_sick_registry_says_so():
     with pytest.raises(ComponentError, match="sick"):
         orch.explain(handle.task_id)
     world.part.answer = None
-    assert "No agent can do it" in str(orch.explain(handle.task_id))
+    assert "No worker can do it" in str(orch.explain(handle.task_id))

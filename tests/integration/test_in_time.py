@@ -1,6 +1,7 @@
 """`orch.in_time` and `orch.what_if`: what would have to change, and what changes do."""
 
 import json
+import sys
 from itertools import count
 from random import Random
 from threading import Event
@@ -18,7 +19,7 @@ from taskorch import (
     Workflow,
 )
 from taskorch.cli import main
-from taskorch.model import NamedUnits, TimelyChange
+from taskorch.model import Agent, NamedUnits, TimelyChange
 from taskorch.simulation._open._changes import _Search, groups_of
 from taskorch.simulation._open._course import OpenRun, Tried
 from taskorch.simulation._open._draws import OpenChance
@@ -83,6 +84,82 @@ def test_another_run_waits_until_it_has_ended():
     assert not [each for each in run.changes if each.kind == "priority"]
 
 
+def test_another_task_waits_until_it_has_ended():
+    orch = not_begun([waiting(600, id="long"), waiting(id="mine")])
+    answer = orch.in_time("mine", deadline=300)
+    (later,) = (each for each in answer.changes if each.kind == "later")
+    assert later.call == "orch.suspend_task('long')"
+    assert "long ends " in str(later)
+
+
+def test_no_worker_of_a_user_has_the_name_of_one_that_is_tried():
+    agents = [Agent("render")]
+    orch = not_begun([waiting()])
+    means = attrs.evolve(open_work(orch._rt).means, agents=agents)
+    (*_, tried) = Tried(workers={"render": 1}).means(means).agents
+    with pytest.raises(InvalidTaskError, match="no safe id"):
+        orch.agent(tried.name, capabilities=["x"])(print)
+
+
+def test_more_slots_are_enough_from_the_next_start():
+    orch = not_begun([waiting(id=f"t{n}") for n in range(12)])
+    (found,) = (
+        each
+        for each in orch.in_time("t11", deadline=400).changes
+        if "slots" in each.kind
+    )
+    assert found.call == "TaskOrchestrator(concurrency=4)"
+    assert f"{found.call}, from the next start of the program" in str(found)
+    assert found.requests == ()
+
+
+def test_more_workers_of_a_template_are_enough():
+    with TaskOrchestrator(concurrency=99) as orch:
+        orch.agents.template(
+            "render",
+            executor="lines",
+            start=[sys.executable, "-c", "import time; time.sleep(60)"],
+            capabilities=["render"],
+            max_concurrency=1,
+        )
+        orch.agents.spawn("render", {"id": "render-1"})
+        orch.submit_tasks(
+            Task("render", id=f"t{n}", expected=60, requires=["render"])
+            for n in range(12)
+        )
+        answer = orch.in_time("t11", deadline=400)
+        found = {each.kind: each for each in answer.changes}
+        spawns = "[orch.agents.spawn('render') for _ in range(3)]"
+        assert found["worker"].call == spawns
+        assert [each["operation"] for each in found["worker"].requests] == [
+            "spawn_agent"
+        ] * 3
+        assert "slots" not in found
+        orch.stop(drain=False)
+
+
+def test_where_no_single_change_is_enough_two_are_named():
+    """Neither more slots nor more of the pool help alone."""
+    tasks = [waiting(id=f"t{n}", resources=Resources(gpu=1)) for n in range(12)]
+    orch = TaskOrchestrator(concurrency=2, resources={"gpu": 2})
+    orch.submit_tasks(
+        [
+            *tasks,
+            Task.call(
+                work_of_time, expected=1, after=[f"t{n}" for n in range(12)], id="last"
+            ),
+        ]
+    )
+    answer = orch.in_time("last", deadline=600)
+    assert [each.kind for each in answer.changes] == ["pool and slots"]
+    (found,) = answer.changes
+    pool, slots = found.call.split("; ")
+    assert int(pool.removeprefix("orch.resources.resize({'gpu': ")[:-2]) > 2
+    assert int(slots.removeprefix("TaskOrchestrator(concurrency=")[:-1]) > 2
+    # A service cannot make both, so it is offered neither.
+    assert found.requests == ()
+
+
 def test_what_ends_in_time_needs_no_change():
     orch = not_begun([waiting(id="mine")])
     answer = orch.in_time("mine", deadline=86_400)
@@ -94,7 +171,7 @@ def test_nothing_that_there_is_may_be_enough():
     orch = not_begun([waiting(id="mine")])
     answer = orch.in_time("mine", deadline=1)
     assert not answer.changes
-    assert "No single change is enough" in str(answer)
+    assert "No change is enough, nor two together" in str(answer)
 
 
 def test_what_cannot_be_asked_is_refused():
@@ -105,12 +182,26 @@ def test_what_cannot_be_asked_is_refused():
         orch.in_time("mine", deadline="2020-01-01")
     with pytest.raises(UnknownTaskError):
         orch.in_time("nobody", deadline=5)
+    orch.cancel_task(orch.submit_task(waiting(id="gone")).task_id)
+    with pytest.raises(InvalidTaskError, match="gone has ended: it is cancelled"):
+        orch.in_time("gone", deadline=5)
     with pytest.raises(UnknownTaskError):
         orch.what_if(priority={"nobody": 1})
     with pytest.raises(InvalidTaskError, match="no pool"):
         orch.what_if(pools={"nothing": 1})
     with pytest.raises(InvalidTaskError, match="an integer within"):
         orch.what_if(priority={"mine": 1.5})
+
+
+def test_numbers_without_sense_are_refused_in_a_line_and_with_what_to_do():
+    orch = not_begun([waiting(id="mine")])
+    for ask in (orch.when, orch.in_time):
+        with pytest.raises(InvalidTaskError, match="of about 400 digits") as refused:
+            ask("mine", deadline=10**400)
+        assert len(str(refused.value)) < 200
+    for ask in (orch.what_if, orch.at_risk, lambda **o: orch.when("mine", **o)):
+        with pytest.raises(InvalidTaskError, match="give more than 0"):
+            ask(budget=0)
 
 
 def test_the_call_that_is_named_says_what_was_tried_to_the_last_digit():
@@ -198,8 +289,11 @@ def test_of_small_states_the_smallest_change_is_named(seed):
         [place],
         moment(deadline_ns),
         float("inf"),
+        {},
     )
-    for found in (*search.priority(), *search.pools()):
+    for found in search.singles():
+        if found.kind not in {"priority", "pool"}:
+            continue
         # What is named works, and nothing smaller does.
         value = float(found.call.rpartition(" ")[2].rstrip("})"))
         smaller = {
@@ -244,6 +338,42 @@ def test_the_command_says_commands(tmp_path, capsys):
     assert main(["in-time", path, "mine", "--deadline", "300"]) == 0
     said = capsys.readouterr().out
     assert f"taskorch priority {path} mine " in said
+    assert main(["explain", path, "mine", "--by", "300"]) == 0
+    said = capsys.readouterr().out
+    assert "mine is queued" in said
+    assert f"taskorch priority {path} mine " in said
+    assert main(["explain", path, "mine", "--by", "300", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["changes"]
+    assert main(["explain", path, "--by", "300"]) == 2
+    assert "of one task or run" in capsys.readouterr().err
+    with pytest.raises(InvalidTaskError, match="in_time"):
+        orch.explain("mine", by="18:00")
+
+
+def test_the_command_of_runs_says_when_a_run_ends_and_what_helps(tmp_path, capsys):
+    path = str(tmp_path / "runs.db")
+    orch = TaskOrchestrator(journal=path)
+    orch.submit_tasks([waiting(id=f"other-{n}") for n in range(40)])
+    flow = Workflow("flow")
+    flow.add(waiting(id="a"))
+    orch.workflows.start(flow, id="mine")
+    orch.stop(drain=False)
+    assert main(["runs", path, "show", "mine", "--by", "300"]) == 0
+    said = capsys.readouterr().out
+    assert "mine ends within" in said
+    assert "The risk that it ends later than" in said
+    assert main(["runs", path, "show", "mine", "--by", "300", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["promise"]["p50"]
+    assert main(["runs", path, "--by", "300"]) == 2
+    assert "show RUN --by" in capsys.readouterr().err
+
+
+def test_what_users_expect_of_each_counts_for_each():
+    orch = not_begun([waiting(600, id="long"), waiting(10, id="short")])
+    spans = [orch.when([waiting(n)]) for n in (600, 10)]
+    long, short = ((each.p50 - each.at).total_seconds() for each in spans)
+    assert long > short + 200
+    assert orch.when("short").p50 > orch.when("long").p50
 
 
 def test_groups_are_runs_and_tasks_on_their_own():

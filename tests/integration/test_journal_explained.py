@@ -20,7 +20,7 @@ from taskorch.reading import JournalReader
 NOBODY = "No orchestrator has its journal open"
 #: Words of what only an orchestrator that is there can say.
 OF_OWNERS = re.compile(
-    r"slots?\b|concurrency|agent \w+ (is lost|runs|gets)|No agent|sign of life|"
+    r"slots?\b|concurrency|worker \w+ (is lost|runs|gets)|No worker|sign of life|"
     r"must complete; it runs|is running on|It holds|of \d+ is free|resize|its turn"
 )
 

@@ -119,7 +119,7 @@ def test_a_task_goes_only_where_the_machine_is_as_it_requires(orch):
     assert [one.task_id for one in box.begun] == [there.task_id, alone.task_id]
     assert orch.submit_task(Task("x", 3, requires=HERE)).result(PATIENCE) == 3
     both = orch.submit_task(Task("x", 4, requires=[HERE[1], "python:2.7"]))
-    assert "no agent can do all of" in why(orch, both)
+    assert "no worker can do all of" in why(orch, both)
     assert both.status.state is TaskState.QUEUED
 
 
@@ -127,7 +127,7 @@ def test_labels_say_where_and_not_who(orch):
     """One on such a machine that cannot do it is not asked to."""
     orch.agent("other", capabilities={"y"})(echo)
     handle = orch.submit_task(Task("x", 1, requires=[HERE[0]]))
-    assert "no agent can do 'x'" in why(orch, handle)
+    assert "no worker can do 'x'" in why(orch, handle)
     assert f"on a machine with {HERE[0]}" in why(orch, handle)
     orch.agent("able", capabilities={"x"})(echo)
     assert handle.result(PATIENCE) == 1
@@ -140,7 +140,7 @@ def test_plain_functions_and_programs_run_here_if_this_machine_is_so(orch):
     assert call.result(PATIENCE) == 32
     assert program.result(PATIENCE).exit_code == 0
     for handle in (call, program):
-        assert "Its agent, local, was chosen" in why(orch, handle)
+        assert "Its worker, local, was chosen" in why(orch, handle)
 
 
 def test_a_program_for_another_machine_is_for_any_worker_there(orch):
@@ -225,7 +225,7 @@ def test_what_is_missing_is_named():
         assert caught.value.capability == "platform:windows"
         assert HERE[1] in caught.value.known
         assert "did you mean" not in caught.value.message
-        with pytest.raises(UnknownCapabilityError, match="no agent has 'z'"):
+        with pytest.raises(UnknownCapabilityError, match="no worker has 'z'"):
             orch.submit_task(Task("z", 1, requires=[HERE[1]]))
 
 
@@ -233,7 +233,7 @@ def test_explain_says_on_what_machines_workers_are(orch):
     orch.agents.join(far(labels=WINDOWS), Mailbox())
     handle = orch.submit_task(Task("x", 1, requires=["platform:darwin", "y"]))
     text = why(orch, handle)
-    assert "no agent can do 'y'" in text
+    assert "no worker can do 'y'" in text
     assert "with 'platform:darwin': there is platform:windows" in text
     assert "by `taskorch agent`" in text
 
@@ -282,7 +282,7 @@ def test_a_plan_and_a_simulation_keep_to_them(orch):
     assert orch.planner.optimize(plan).lower_bound == 30
     report = orch.simulate(plan.workflow)
     assert "3 tasks would take 30 s" in str(report)
-    assert "agent for platform:aix and x" in str(report)
+    assert "worker for platform:aix and x" in str(report)
     asks = TaskRequest("r2", "ship", requirements=["x", *HERE])
     assert orch.planner.plan(asks).request.requirements
     with pytest.raises(PlanningError, match="platform:darwin-no"):
@@ -472,10 +472,10 @@ def test_a_worker_that_is_too_small_is_named(orch):
     handle = orch.submit_task(Task("x", 1, resources={"cpu": 16}))
     box = Mailbox()
     orch.agents.join(far("w", capacity=Resources(cpu=8)), box)
-    assert "asks for 16 cpu, and the most there is, on agent w, is 8" in why(
+    assert "asks for 16 cpu, and the most there is, on worker w, is 8" in why(
         orch, handle
     )
-    with pytest.raises(UnsatisfiableError, match="on agent w, is 8"):
+    with pytest.raises(UnsatisfiableError, match="on worker w, is 8"):
         orch.submit_task(Task("x", 2, resources={"cpu": 9}))
     assert not box.begun
     orch.agents.join(far("larger", capacity=Resources(cpu=16)), box)

@@ -40,7 +40,7 @@ def small_pages(monkeypatch):
     monkeypatch.setattr(_listing, "_PAGE", 3)
 
 
-@pytest.fixture(params=["memory", "durable", "left memory", "later life"])
+@pytest.fixture(params=["memory", "durable", "left memory", "later incarnation"])
 def shop(request, tmp_path, small_pages):
     """The same tasks, wherever they are now."""
     where = request.param
@@ -49,7 +49,7 @@ def shop(request, tmp_path, small_pages):
     def make():
         orch = TaskOrchestrator(
             journal=journal,
-            keep_finished=2 if where in ("left memory", "later life") else 1_000,
+            keep_finished=2 if where in ("left memory", "later incarnation") else 1_000,
         )
 
         @orch.agent("ann", capabilities={"cut"})
@@ -81,7 +81,7 @@ def shop(request, tmp_path, small_pages):
         orch.submit_task(Task("cut", "bad", id="c/bad"))
         orch.submit_task(Task("cut", after=["c/bad"], id="c/blocked"))
         orch.wait(PATIENCE)
-        if where != "later life":
+        if where != "later incarnation":
             yield orch
             return
     with make() as orch:
@@ -195,6 +195,34 @@ def test_a_page_is_looked_at_in_one_hold_of_the_lock(small_pages):
     finally:
         _listing.status_of = real
     orch.stop(drain=False)
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        {"owner": "nobody"},
+        {"metadata": {"odd": "no"}},
+        {"mended": True},
+        {"older_than": 3_600},
+        {"type": "none"},
+        {"agent": "none"},
+        {"id": "*none*"},
+    ],
+)
+def test_what_none_has_takes_no_hold_of_the_lock_for_each_page(which, monkeypatch):
+    with TaskOrchestrator() as orch:
+        orch.submit_tasks([Task.call(int, id=str(n)) for n in range(40)])
+        orch.wait(PATIENCE)
+        looked = []
+        real = _listing._Listing._statuses
+
+        def statuses(self, ids, room):
+            looked.extend(ids)
+            return real(self, ids, room)
+
+        monkeypatch.setattr(_listing._Listing, "_statuses", statuses)
+        assert list(orch.tasks(**which)) == []
+        assert not looked
 
 
 def test_what_leaves_memory_meanwhile_is_read_from_the_journal(tmp_path, small_pages):

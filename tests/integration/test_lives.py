@@ -37,7 +37,8 @@ OF_ONE_LIFE = {
     "the order of controllers": r"drivers\.list\(\).*",
     "how busy the threads of jobs were": r"jobs\..*thread_utilisation.*|jobs\.(about|ledger)\(\).*",
     "ages": r".*\.oldest",
-    "when it is": r"what_if\(\).*",
+    "how much memory is in use": r"metrics\(\)\[total_memory_usage\]",
+    "when it is": r"what_if\(\).*|at_risk\(\).*\.at",
 }
 
 

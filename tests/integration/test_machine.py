@@ -214,3 +214,23 @@ def test_systems_have_one_word_for_the_same(monkeypatch, platform, machine, labe
     python = f"python:{sys.version_info[0]}.{sys.version_info[1]}"
     assert machine_labels() == (*labels, python)
     assert check_labels(machine_labels()) == machine_labels()
+
+
+class Lookups:
+    """Stands before all that finds modules, and notes what is looked for."""
+
+    def __init__(self):
+        self.names = []
+
+    def find_spec(self, name, path=None, target=None):
+        self.names.append(name)
+
+
+def test_a_process_looks_for_the_library_of_gpus_once(monkeypatch):
+    """A look waits for the locks of imports, where whoever begins may hang."""
+    lookups = Lookups()
+    monkeypatch.setattr(sys, "meta_path", [lookups, *sys.meta_path])
+    for _ in range(3):
+        with TaskOrchestrator() as orch:
+            assert orch.submit(pow, 2, 5).result(PATIENCE) == 32
+    assert lookups.names.count("pynvml") <= 1

@@ -783,7 +783,9 @@ def test_a_block_says_what_it_leaves_and_why(log: Any, tmp_path: Path) -> None:
             orch.submit_task(Task.call(print, id="ship", after=[paid]))
         said = log.messages[-1]
         assert said.startswith(f"the block ended; 7 tasks were left, and are {fate}")
-        assert "\n  wall/0, wall/1, wall/2 and 2 more (queued): No agent can do" in said
+        assert (
+            "\n  wall/0, wall/1, wall/2 and 2 more (queued): No worker can do" in said
+        )
         assert "\n  paid (blocked): It waits for the event 'payment'" in said
         assert "\n  ship (pending): It needs paid" in said
 

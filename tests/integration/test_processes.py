@@ -33,6 +33,8 @@ from taskorch import (
     Workflow,
 )
 from taskorch.logs import ContextFilter
+from taskorch.policies import StructuralValidator
+from taskorch.protocols import Verdict
 
 #: Workers are started by hand, so a second one costs what an interpreter costs.
 ONE: dict[str, Any] = {"process": 1}
@@ -111,6 +113,53 @@ def test_there_are_no_more_than_was_said(tmp_path: Path) -> None:
 
 def progress_of(orch: TaskOrchestrator, handle: Any) -> Any:
     return orch.get_task_status(handle.task_id).progress
+
+
+async def nothing() -> None:
+    """Do nothing, on the loop."""
+
+
+class Seeing(StructuralValidator):
+    """Notes who is to call the functions of the tasks that it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[str | None] = []
+
+    def validate(self, task: Task[Any], context: Any) -> Verdict:
+        self.seen.append(task.payload.executor)
+        return super().validate(task, context)
+
+
+def test_one_function_may_be_called_here_and_there() -> None:
+    validator = Seeing()
+    with TaskOrchestrator(executors=ONE, validator=validator) as orch:
+        there = orch.options(executor="process")
+        handles = [way.submit(os.getpid) for way in (orch, there, orch, there)]
+        more = [way.submit(in_workers.size_of, b"4") for way in (orch, there)]
+        here, elsewhere, *again = [handle.result() for handle in handles]
+        assert [handle.result() for handle in more] == [1, 1]
+        named = there.submit(int, "11", base=2)
+        assert named.result() == 3
+        above = there.submit(abs, there.submit(int, "-4"))
+        assert above.result() == 4
+        assert orch.submit(nothing).result() is None
+        with pytest.raises(InvalidTaskError, match="an async def runs on the loop"):
+            there.submit(nothing)
+    assert (here, again) == (os.getpid(), [here, elsewhere])
+    assert elsewhere != here
+    assert validator.seen[:6] == [None, "process"] * 3
+
+
+def test_by_options_alone_a_call_is_kept_with_its_executor(tmp_path: Path) -> None:
+    go, journal = tmp_path / "go", tmp_path / "runs.db"
+    with TaskOrchestrator(executors=ONE, journal=journal) as orch:
+        there = orch.options(executor="process")
+        there.submit(in_workers.until, str(go))
+        left = there.submit(os.getpid)
+        orch.stop(drain=False, timeout=0)
+    go.touch()
+    with TaskOrchestrator(executors=ONE, journal=journal) as orch:
+        assert orch.handle(left.task_id).result() != os.getpid()
 
 
 def test_an_agent_works_there() -> None:
@@ -372,7 +421,10 @@ def test_one_that_never_says_the_same_comes_back_too() -> None:
 def test_one_that_cannot_be_sent_at_all_is_described(tmp_path: Path) -> None:
     """And its class and its text are kept as its own."""
     task = in_worker(in_workers.raises_locked, id="t")
-    for said in ("task t raised LockedError: no entry", "in an earlier life, on "):
+    for said in (
+        "task t raised LockedError: no entry",
+        "in an earlier incarnation, on ",
+    ):
         with TaskOrchestrator(journal=tmp_path / "runs.db", executors=ONE) as orch:
             error: Any = orch.submit_task(task).exception(PATIENCE)
             assert type(error) is TaskFailedError

@@ -731,7 +731,9 @@ def test_an_agent_that_returns_no_program_fails_its_task(orch, value):
     def shell(task, context):
         return value
 
-    with pytest.raises(InvalidTaskError, match="agent 'shell' runs programs") as caught:
+    with pytest.raises(
+        InvalidTaskError, match="worker 'shell' runs programs"
+    ) as caught:
         orch.submit_task(Task("sh")).result(PATIENCE)
     assert "not " in str(caught.value)
 
@@ -840,7 +842,7 @@ def test_a_handler_that_yields_something_else_fails_its_task(orch):
     def shell(task, context):
         yield ["true"]
 
-    with pytest.raises(InvalidTaskError, match="agent 'shell' runs programs"):
+    with pytest.raises(InvalidTaskError, match="worker 'shell' runs programs"):
         orch.submit_task(Task("sh")).result(PATIENCE)
 
 

@@ -182,7 +182,7 @@ def test_more_memory_up_to_what_there_is_and_then_a_person():
         settled(orch, "t")
         said = str(orch.explain("t"))
         assert "cpu 3 → 4, memory_mb 100 → 200, timeout 60 → 90 s" in said
-        assert "memory_mb 200 → 300, all that the largest agent, local, has" in said
+        assert "memory_mb 200 → 300, all that the largest worker, local, has" in said
         assert "A person must decide: memory_error: 3 attempts have failed" in said
         assert orch.get_task_status("below").state is TaskState.PENDING
         orch.decide("t", "complete")

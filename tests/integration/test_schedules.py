@@ -371,7 +371,7 @@ def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_
     ):
         check = part(orch, "schedules")
         assert check.status == "degraded"
-        assert "s: Nobody has said in this life what s makes" in check.detail
+        assert "s: Nobody has said in this incarnation what s makes" in check.detail
         eventually(lambda: "schedule s: Nobody has said" in caplog.text)
         module("def tick(): return 2")
         name = orch.schedules.trigger("s")
@@ -396,7 +396,9 @@ def test_a_slot_that_comes_while_its_function_is_gone_is_made_when_it_is_back(
         assert orch.handle(name).result(60) == 2
         # The task is there a moment before its schedule notes that it was made.
         eventually(
-            lambda: "in this life what s makes" not in orch.schedules.explain("s")
+            lambda: (
+                "in this incarnation what s makes" not in orch.schedules.explain("s")
+            )
         )
 
 
@@ -622,6 +624,27 @@ def test_what_is_said_as_before_is_the_same_after_a_restart(tmp_path, clock):
     assert reasons == {"nobody was here when they came"}
     slots = [e.slot_ns for e in events if isinstance(e, ScheduleFired)]
     assert [ns for ns in slots if ns % 1_000_000] == []
+
+
+def test_what_it_makes_has_the_same_name_in_a_life_that_has_not_said_it(tmp_path):
+    flow = Workflow("sales")
+    flow.task(tick, id="a")
+    works = {
+        "f": tick,
+        "flow": flow,
+        "type": Task("render", {"page": 1}),
+        "program": Task.program(["echo", "x"]),
+        "nameless": lambda: None,
+    }
+    names = []
+    for life in range(2):
+        with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+            for name, work in () if life else works.items():
+                orch.schedules.add(name, "0 3 1 1 *", work)
+            names.append({each.name: each.makes for each in orch.schedules.list()})
+            orch.stop(drain=False)
+    assert names[1] == names[0]
+    assert names[0]["flow"] == "sales"
 
 
 # -- what is kept of them --------------------------------------------------------------

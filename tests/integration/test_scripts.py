@@ -245,11 +245,13 @@ def test_a_failure_of_an_earlier_life_says_when_and_what_to_do(
         for name, (task, kind) in tasks.items():
             error: Any = orch.submit_task(task).exception(PATIENCE)
             assert type(error) is kind
-            when = r"in an earlier life, on 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC: "
+            when = (
+                r"in an earlier incarnation, on 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC: "
+            )
             assert re.match(when, str(error)), error
             assert f"orch.rerun_task('{name}')" in error.hint
             assert "rerun_failed=True" in error.hint
-            assert str(error).count("earlier life") == 1
+            assert str(error).count("earlier incarnation") == 1
             again: Any = orch.handle(name).exception(PATIENCE)
             assert str(again) == str(error)
     assert CALLS == ["x"]
@@ -374,13 +376,15 @@ def test_a_workflow_that_failed_earlier_runs_again(path: Path, keep: int) -> Non
     BROKEN.add("a")
     with life(path) as orch, pytest.raises(WorkflowFailedError) as caught:
         orch.workflows.start(wf(), id="x").result(PATIENCE)
-    assert "earlier life" not in str(caught.value)
+    assert "earlier incarnation" not in str(caught.value)
     BROKEN.clear()
     for _ in range(2):
         with life(path, keep_finished=keep) as orch:
             with pytest.raises(WorkflowFailedError) as caught:
                 orch.workflows.start(wf(), id="x").result(PATIENCE)
-            assert re.search(r"in an earlier life, on 20\d\d-", str(caught.value))
+            assert re.search(
+                r"in an earlier incarnation, on 20\d\d-", str(caught.value)
+            )
             for way in ("restart('x')", "orch.rerun_task(", "rerun_failed=True"):
                 assert way in caught.value.hint
     with life(path, keep_finished=keep, rerun_failed=True) as orch:
@@ -1013,7 +1017,7 @@ def test_what_is_blocked_by_an_earlier_failure_says_when_that_was(path: Path) ->
         _, low = orch.submit_tasks(tasks())
         error = low.exception(PATIENCE)
         assert isinstance(error, DependencyFailedError)
-        assert "in an earlier life, on 20" in error.hint
+        assert "in an earlier incarnation, on 20" in error.hint
         assert "rerun_task('boom')" in error.hint
         assert "rerun_failed=True" in error.hint
 

@@ -148,7 +148,7 @@ def test_the_least_loaded_agent_is_chosen_and_explained() -> None:
             hold.wait()
         agents = [orch.get_task_status(f"w{number}").agent_id for number in range(3)]
         assert agents == ["two", "four", "four"]
-        assert "1 running of 4; least of 2 agents" in str(orch.explain("w2"))
+        assert "1 running of 4; least of 2 workers" in str(orch.explain("w2"))
         for hold in holds:
             hold.release()
         assert [handle.result(PATIENCE) for handle in handles] == [0, 1, 2]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +20,9 @@ from tests.integration.tools import (
     pass_time,
 )
 
-from taskorch import Task, TaskOrchestrator, current_context
+from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import OutcomeUnknownError
+from taskorch.journal import SqliteJournal
 
 DAY, HOUR = 86_400, 3_600
 
@@ -170,3 +173,46 @@ def test_messages_that_find_too_many_before_them_are_counted(hook: Hook) -> None
         assert receiver.flush(PATIENCE)
         assert (receiver.delivered, receiver.lost) == (1_001, 7)
         assert "7 not delivered" in notification(orch)
+
+
+def test_an_allowed_failure_that_left_memory_is_none_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    """Of two schedules, each with a failure, only the other one fails."""
+    path, now = tmp_path / "runs.db", datetime.now(UTC)
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        for name, is_allowed in (("allows", True), ("fails", False)):
+            flow = Workflow("flow")
+            flow.task(int, id="load")
+            flow.task(fail, "no disk", id="clean", allow_failure=is_allowed)
+            orch.schedules.add(name, timedelta(days=1), flow, start=now)
+            orch.schedules.backfill(name, now, now + timedelta(days=3))
+        made = orch.schedules.backfills
+        eventually(lambda: all(each.state == "done" for each in made()))
+        assert orch.wait(PATIENCE)
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        status = orch.schedules.status
+        eventually(lambda: status("fails").failing)
+        assert not status("allows").failing
+        orch.stop(drain=False)
+
+
+def test_a_slow_journal_holds_nothing_up_while_ticks_are_looked_for(
+    tmp_path: Path,
+) -> None:
+    path, asked, goes_on = tmp_path / "runs.db", threading.Event(), threading.Event()
+
+    class Slow(SqliteJournal):
+        def ids(self, prefix: str) -> list[str]:
+            if prefix.startswith("nightly"):
+                asked.set()
+                assert goes_on.wait(PATIENCE)
+            return super().ids(prefix)
+
+    with TaskOrchestrator(journal=path) as orch:
+        orch.schedules.add("nightly", timedelta(days=1), int)
+    with TaskOrchestrator(journal=Slow(path)) as orch:
+        assert asked.wait(PATIENCE)
+        assert orch.submit(divmod, 7, 2).result(PATIENCE) == (3, 1)
+        goes_on.set()
+        orch.stop(drain=False)

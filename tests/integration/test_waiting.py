@@ -914,7 +914,7 @@ def test_who_waits_for_quiet_waits_for_what_receivers_begin() -> None:
         assert ran == ["first", "second"]
 
 
-@pytest.mark.parametrize("holds", ["slots", "an agent", "a pool"])
+@pytest.mark.parametrize("holds", ["slots", "a worker", "a pool"])
 @pytest.mark.parametrize("limit", [None, PATIENCE], ids=["alike", "of another kind"])
 def test_wait_goes_on_while_calls_that_would_not_stop_hold_what_is_needed(holds, limit):
     hold = Hold()
@@ -924,7 +924,7 @@ def test_wait_goes_on_while_calls_that_would_not_stop_hold_what_is_needed(holds,
         orch.agent("one", capabilities=["one"])(lambda task, _: task.payload())
         tasks = [
             Task.call(fn, id=name, timeout=most, **needs)
-            if holds != "an agent"
+            if holds != "a worker"
             else Task("one", fn, id=name, timeout=most)
             for name, fn, most in (("a", hold, None), ("b", dict, limit))
         ]

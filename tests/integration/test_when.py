@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from random import Random
 from threading import Event
 from time import sleep
 
@@ -11,14 +13,19 @@ from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import (
     InvalidTaskError,
+    Resources,
+    RetryPolicy,
     Task,
     TaskOrchestrator,
     UnknownTaskError,
     Workflow,
+    current_context,
     task,
 )
 from taskorch.cli import main
 from taskorch.client import Client
+from taskorch.protocols import RetryDecision
+from taskorch.recovery import AlertRule, Alerts
 
 GO = Event()
 #: What each takes, in seconds, and how often it is measured before anybody asks.
@@ -97,6 +104,15 @@ def test_what_its_user_expects_stands_for_what_nobody_has_measured():
         task_id = orch.submit(never_ran.options(id="x", expected=60)).task_id
         assert "held back by me" in str(orch.when(task_id))
         orch.cancel_task(task_id)
+
+
+def test_two_measurements_far_apart_leave_a_wide_span_and_none_beyond_all_reason():
+    with TaskOrchestrator(concurrency=1) as orch:
+        for seconds in (0.002, 0.5):
+            orch.submit_task(Task.call(step, seconds)).result(PATIENCE)
+        longest = max(each.duration for each in orch.tasks("completed"))
+        answer = orch.when(Task.call(step))
+    assert answer.p90 - answer.at < timedelta(seconds=20 * longest)
 
 
 def test_what_has_ended_ended():
@@ -269,3 +285,479 @@ def test_what_was_called_off_has_neither_held_nor_broken_a_promise():
         orch.cancel_task(first.task_id)
         assert orch.when(last.task_id).settled == 0
         GO.set()
+
+
+# -- attempts that fail ----------------------------------------------------------------
+
+AGAIN = RetryPolicy(8, wait="fixed", base=0.05, jitter=0)
+
+
+def fail_first():
+    if current_context().attempt == 1:
+        raise OSError
+
+
+def flaky(number):
+    return Task.call(fail_first, id=f"f{number}", type="flaky", retry=AGAIN)
+
+
+def chain(many, **options):
+    """Tasks of which each waits for the one before."""
+    return [
+        Task.call(
+            fail_first,
+            id=f"c{number}",
+            type="flaky",
+            after=[f"c{number - 1}"] if number else [],
+            **options,
+        )
+        for number in range(many)
+    ]
+
+
+@pytest.mark.parametrize("journal", [None, "runs.db"])
+def test_what_fails_now_and_then_takes_its_retries(tmp_path, journal):
+    path = None if journal is None else str(tmp_path / journal)
+    with TaskOrchestrator(journal=path) as orch:
+        for each in orch.submit_tasks([flaky(number) for number in range(30)]):
+            each.result(PATIENCE)
+        first = orch.when(chain(30, retry=AGAIN))
+    # Half of the attempts fail, and each failure takes a delay.
+    span = (first.p50 - first.at).total_seconds()
+    assert 15 * 0.05 < span < 60 * 0.05
+    assert "30 ended, and 30 attempts failed" in str(first)
+    if path is not None:
+        with TaskOrchestrator(journal=path) as orch:
+            again = orch.when(chain(30, retry=AGAIN))
+            assert 15 * 0.05 < (again.p50 - again.at).total_seconds() < 60 * 0.05
+
+
+def test_what_fails_for_good_ends_and_what_needs_it_does_not():
+    with TaskOrchestrator() as orch:
+        for each in orch.submit_tasks([flaky(number) for number in range(30)]):
+            each.result(PATIENCE)
+        orch.hold_starts("not yet", most=1)
+        last = orch.submit_tasks(chain(6, not_before=60))[-1].task_id
+        needed = orch.when(last)
+        assert needed.p90 is None
+        assert "draws it does not end: what it needs fails for good." in str(needed)
+        alone = orch.when("c0")
+        assert alone.p90 is not None
+        assert "of 100 draws it fails for good, and ends with that." in str(alone)
+        # A run of which a task has failed has ended when nothing of it goes on.
+        flow = Workflow("flow")
+        for each in chain(6):
+            flow.add(each)
+        assert orch.when(flow).p90 is not None
+        # The end of the block would wait for the tasks until they are due.
+        orch.change_tasks("cancel")
+
+
+def test_a_failure_after_which_nobody_tried_again_is_not_tried_again():
+    def refuse():
+        raise KeyError
+
+    few = RetryPolicy(delays=[600] * 4, retry_on=(OSError,))
+    with TaskOrchestrator() as orch:
+        for number in range(20):
+            orch.submit_task(Task.call(refuse, type="t", retry=few)).exception(PATIENCE)
+            orch.submit_task(Task.call(int, type="t", retry=few)).result(PATIENCE)
+            assert number < 20
+        answer = orch.when([Task.call(int, id="x", type="t", retry=few)])
+        assert answer.p90 - answer.at < timedelta(seconds=60)
+        assert "20 attempts failed, 20 without another try" in str(answer)
+
+
+def test_tries_that_are_over_count():
+    """What has one try left waits for no more retries than that."""
+    late = RetryPolicy(2, delays=[600])
+    with TaskOrchestrator(concurrency=2) as orch:
+        for each in orch.submit_tasks([flaky(number) for number in range(30)]):
+            each.result(PATIENCE)
+        orch.submit_task(Task.call(fail_first, id="x", type="flaky", retry=late))
+        eventually(lambda: orch.get_task_status("x").state == "retrying")
+        answer = orch.when("x")
+        assert answer.p90 - answer.at < timedelta(seconds=660)
+        fresh = orch.when([Task.call(fail_first, id="y", type="flaky", retry=late)])
+        assert fresh.p90 - fresh.at > timedelta(seconds=590)
+        orch.cancel_task("x")
+
+
+def failed_draws(answer):
+    """In how many of a hundred draws it fails for good."""
+    found = re.search(r"In (\d+) of 100 draws it fails for good", str(answer))
+    return int(found[1]) if found else 0
+
+
+def refuse():
+    raise KeyError
+
+
+def test_a_type_that_never_failed_is_not_judged_by_one_that_always_fails():
+    with TaskOrchestrator() as orch:
+        for each in orch.submit_tasks([Task.call(refuse) for _ in range(100)]):
+            each.exception(PATIENCE)
+        for each in orch.submit_tasks([Task.call(never_ran) for _ in range(3)]):
+            each.result(PATIENCE)
+        assert failed_draws(orch.when([Task.call(never_ran, id="x")])) < 33
+        assert failed_draws(orch.when([Task.call(refuse, id="y", expected=1)])) > 90
+
+
+def test_what_is_tried_for_ever_has_no_end_that_is_known():
+    class Stubborn:
+        def decide(self, failure, context):
+            return RetryDecision(retry=True)
+
+    with TaskOrchestrator(retry_handler=Stubborn()) as orch:
+        first = orch.submit_task(Task.call(refuse, type="t"))
+        eventually(lambda: first.status.attempts > 300)
+        first.cancel()
+        task = Task.call(refuse, id="x", type="t", expected=1)
+        answer = orch.when([task])
+        assert answer.p50 is None
+        # A slow machine has time for few draws.
+        assert re.search("In [0-9]+ of [0-9]+ draws? it does not end", str(answer))
+
+
+def test_a_retry_handler_that_knows_no_simulated_failure_is_said():
+    class OwnError(Exception):
+        again = True
+
+    def fail_once():
+        if current_context().attempt == 1:
+            raise OwnError
+
+    class Handler:
+        def decide(self, failure, context):
+            return RetryDecision(retry=failure.error.again)
+
+    with TaskOrchestrator(retry_handler=Handler()) as orch:
+        plan = [Task.call(fail_once, type="t") for _ in range(30)]
+        for each in orch.submit_tasks(plan):
+            each.result(PATIENCE)
+        answer = orch.when([Task.call(fail_once, id="x", type="t")])
+        assert "of 100 draws a policy raises an error, such as the retry" in str(answer)
+
+
+def test_what_always_fails_since_a_while_is_taken_to_fail():
+    with TaskOrchestrator() as orch:
+        for call, many in ((int, 250), (refuse, 210)):
+            tasks = [Task.call(call, type="t") for _ in range(many)]
+            for each in orch.submit_tasks(tasks):
+                each.exception(PATIENCE)
+        assert failed_draws(orch.when([Task.call(int, id="x", type="t")])) > 90
+
+
+def test_a_failure_that_a_run_allows_does_not_make_it_fail():
+    with TaskOrchestrator() as orch:
+        for each in orch.submit_tasks([Task.call(refuse) for _ in range(30)]):
+            each.exception(PATIENCE)
+        flow = Workflow("flow")
+        flow.add(Task.call(refuse, id="a", expected=1, allow_failure=True))
+        assert failed_draws(orch.when(flow)) == 0
+        assert failed_draws(orch.when([Task.call(refuse, id="b", expected=1)])) > 80
+
+
+def test_what_runs_ends_with_its_timeout_at_the_latest():
+    with TaskOrchestrator() as orch:
+        options = {"expected": 3600, "timeout": 6}
+        orch.submit_task(Task.call(GO.wait, PATIENCE, id="x", **options))
+        eventually(lambda: orch.get_task_status("x").state == "running")
+        whole = orch.when("x")
+        assert timedelta(seconds=3) < whole.p90 - whole.at <= timedelta(seconds=6)
+        sleep(1)
+        rest = orch.when("x")
+        assert abs(rest.p90 - whole.p90) < timedelta(seconds=0.5)
+        assert failed_draws(rest) > 50
+        GO.set()
+
+
+# -- what is not submitted yet ---------------------------------------------------------
+
+
+def planned(seed):
+    """A workflow of some tasks, of which each may wait for earlier ones."""
+    rng, flow, names = Random(seed), Workflow("flow"), []
+    for number in range(rng.randint(1, 9)):
+        after = rng.sample(names, rng.randint(0, min(2, len(names))))
+        options = {"priority": rng.randint(0, 3), "expected": rng.randint(1, 90)}
+        if rng.random() < 0.4:
+            options["resources"] = Resources(gpu=1)
+        names.append(f"s{number}")
+        flow.add(Task.call(never_ran, id=names[-1], after=after, **options))
+    return flow
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_workflow_ends_as_is_said_before_it_is_started(seed):
+    """What is said of the plan is what is said of the run, once it is there."""
+    orch = TaskOrchestrator(concurrency=2, resources={"gpu": 1})
+    rng = Random(seed)
+    orch.submit_tasks(
+        Task.call(never_ran, id=f"t{n}", expected=rng.randint(1, 90)) for n in range(9)
+    )
+    flow = planned(seed)
+    before = orch.when(flow)
+    assert (before.id, before.state) == ("flow", "planned")
+    assert "It is not submitted yet" in str(before)
+    orch.workflows.start(flow, id="run")
+    after = orch.when("run")
+    for earlier, later in ((before.p50, after.p50), (before.p90, after.p90)):
+        apart = (later - after.at) - (earlier - before.at)
+        assert abs(apart.total_seconds()) < 0.01
+
+
+def test_of_a_schedule_it_is_the_next_tick_or_what_it_has_made():
+    flow = Workflow("flow")
+    flow.add(Task.call(never_ran, id="a", expected=60))
+    with TaskOrchestrator() as orch:
+        orch.schedules.add("nightly", "0 3 * * *", flow, zone="UTC")
+        tick = orch.schedules.next("nightly")[0]
+        answer = orch.when("nightly", deadline=tick + timedelta(seconds=1))
+        assert answer.state == "planned"
+        assert answer.id == f"nightly-{tick:%Y-%m-%dT%H%MZ}"
+        assert tick + timedelta(seconds=20) < answer.p50 < tick + timedelta(hours=1)
+        assert answer.risk > 0.9
+        assert f"{tick.astimezone():%H:%M}" in str(answer)
+        with pytest.raises(InvalidTaskError, match="is over"):
+            orch.when("nightly", deadline=tick - timedelta(seconds=1))
+        orch.schedules.add("ticking", "0 3 * * *", Task.call(GO.wait, PATIENCE))
+        made = orch.schedules.trigger("ticking")
+        assert orch.when("ticking").id == made
+        GO.set()
+        assert orch.when("ticking", deadline=tick + timedelta(days=2)).risk is None or (
+            orch.schedules.status("ticking").running == ()
+        )
+        orch.schedules.remove("ticking")
+        orch.schedules.remove("nightly")
+
+
+def nightly(orch, seconds=600, **options):
+    """Each minute there comes what takes the GPU, before all others."""
+    options |= {"expected": seconds, "priority": 10_000, "resources": Resources(gpu=1)}
+    flow = Workflow("flow")
+    flow.add(Task.call(never_ran, id="a", **options))
+    orch.schedules.add("often", "every 60s", flow)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_schedules_make_until_then_takes_its_part(paused):
+    tasks = [
+        Task.call(
+            never_ran,
+            id=f"t{number}",
+            expected=300,
+            after=[f"t{number - 1}"] if number else [],
+            resources=Resources(gpu=1),
+        )
+        for number in range(3)
+    ]
+    orch = TaskOrchestrator(concurrency=4, resources={"gpu": 1})
+    orch.submit_tasks(tasks)
+    alone = orch.when("t2")
+    nightly(orch)
+    if paused:
+        orch.schedules.pause("often")
+    beside = orch.when("t2")
+    later = (beside.p50 - beside.at) - (alone.p50 - alone.at)
+    assert (later > timedelta(minutes=10)) != paused
+    assert ("schedules are taken to make: often (" in str(beside)) != paused
+    # A run takes ten minutes: of ten ticks nine are skipped, since it goes on.
+    assert later < timedelta(hours=2)
+    changes = orch.in_time("t2", deadline=900).changes
+    assert not any("often-" in each.call for each in changes)
+    orch.schedules.remove("often")
+
+
+def test_ticks_after_the_first_twenty_are_said_and_left_out():
+    orch = TaskOrchestrator()
+    orch.submit_tasks([Task.call(never_ran, id="x", expected=300)])
+    flow = Workflow("flow")
+    flow.add(Task.call(never_ran, id="a", expected=1))
+    orch.schedules.add("often", "every 1s", flow)
+    answer = str(orch.when("x"))
+    assert "often (20 ticks)" in answer
+    assert "Ticks of often are left out." in answer
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue", "cancel"])
+def test_a_rule_for_runs_that_overlap_is_kept_or_said(overlap):
+    orch = TaskOrchestrator()
+    orch.submit_tasks([Task.call(never_ran, id="x", expected=300)])
+    flow = Workflow("flow")
+    flow.add(Task.call(never_ran, id="a", expected=600))
+    orch.schedules.add("often", "every 60s", flow, overlap=overlap)
+    said = "Runs of often are taken to go on side by side." in str(orch.when("x"))
+    assert said == (overlap != "skip")
+
+
+def test_a_tick_is_not_skipped_for_a_run_that_has_failed():
+    with TaskOrchestrator(resources={"gpu": 1}) as orch:
+        # Of many types, one fails always.
+        types = [f"type{number % 20}" for number in range(200)]
+        good = [Task.call(int, type=each) for each in types]
+        for each in orch.submit_tasks(good):
+            each.result(PATIENCE)
+        for each in orch.submit_tasks([Task.call(refuse) for _ in range(100)]):
+            each.exception(PATIENCE)
+        flow = Workflow("flow")
+        flow.add(Task.call(refuse, id="a", expected=0.01, priority=10_000))
+        flow.add(Task.call(never_ran, id="b", after=["a"], expected=1))
+        options = {"resources": Resources(gpu=1), "priority": 10_000}
+        flow.add(Task.call(never_ran, id="c", type="c", expected=40, **options))
+        plan = [
+            Task.call(
+                hold,
+                id=f"t{number}",
+                expected=100,
+                after=[f"t{number - 1}"] if number else [],
+                resources=Resources(gpu=1),
+            )
+            for number in range(5)
+        ]
+        alone = orch.when(plan)
+        orch.schedules.add("often", "every 60s", flow)
+        beside = orch.when(plan)
+        later = (beside.p50 - beside.at) - (alone.p50 - alone.at)
+        assert later > timedelta(seconds=100)
+        orch.schedules.remove("often")
+
+
+def test_a_tick_of_which_nobody_knows_how_long_it_takes_is_said_and_left_out():
+    orch = TaskOrchestrator(concurrency=4, resources={"gpu": 1})
+    orch.submit_tasks([Task.call(never_ran, id="x", type="t", expected=300)])
+    nightly(orch, None)
+    answer = orch.when("x")
+    assert answer.p90 is not None
+    assert "Ticks of often are left out." in str(answer)
+
+
+def test_what_cannot_be_carried_out_is_refused():
+    with TaskOrchestrator() as orch:
+        with pytest.raises(InvalidTaskError, match="no tasks"):
+            orch.when([])
+        with pytest.raises(InvalidTaskError):
+            orch.when(7)
+        with pytest.raises(UnknownTaskError):
+            orch.when([Task.call(never_ran, after=["nobody"])])
+        orch.schedules.add("over", "0 3 * * *", never_ran, end="2020-01-01")
+        with pytest.raises(InvalidTaskError, match="no tick any more"):
+            orch.when("over")
+        orch.schedules.remove("over")
+
+
+@pytest.mark.parametrize("allow", [False, True])
+def test_what_a_plan_waits_for_and_has_failed_is_no_task_that_has_completed(allow):
+    with TaskOrchestrator() as orch:
+        failed = orch.submit_task(Task.call(int, "x", id="broken", allow_failure=allow))
+        assert failed.exception(PATIENCE) is not None
+        later = Task.call(never_ran, id="later", after=["broken"], expected=5)
+        answer = orch.when([later])
+        assert (answer.p50 is not None) == allow
+        assert allow or "broken, which is failed" in str(answer)
+        # It is said of the task as of the plan.
+        orch.hold_starts("not yet")
+        orch.submit_task(later)
+        assert (orch.get_task_status("later").state == "blocked") != allow
+
+
+def test_a_service_is_asked_by_ids_alone():
+    client = Client("http://127.0.0.1:9", token="x")
+    with pytest.raises(InvalidTaskError, match="when: of is a text"):
+        client.when(planned(1))
+
+
+# -- what may miss its deadline --------------------------------------------------------
+
+
+def late_and_fine(orch, deadline=60):
+    """One slot, and what waits for it; of two with a deadline one is too late."""
+    for number in range(9):
+        orch.submit_task(Task.call(GO.wait, PATIENCE, id=f"t{number}", expected=60))
+    call = {"expected": 60, "deadline": deadline}
+    orch.submit_task(Task.call(GO.wait, PATIENCE, id="late", **call))
+    call["deadline"] = 100_000
+    orch.submit_task(Task.call(GO.wait, PATIENCE, id="fine", **call))
+
+
+def test_all_that_may_miss_a_deadline_is_told_at_once():
+    orch = TaskOrchestrator(concurrency=1)
+    late_and_fine(orch, 300)
+    assert [each.id for each in orch.at_risk()] == ["late"]
+    assert [each.id for each in orch.at_risk(least=0)] == ["late", "fine"]
+    for each in orch.at_risk(least=0):
+        alone = orch.when(each.id)
+        assert abs(alone.risk - each.risk) < 0.15
+        assert alone.deadline == each.deadline
+    orch.submit_task(Task.call(never_ran, id="unknown", deadline=1_000))
+    orch.submit_task(Task.wait_for("go", id="waits", deadline=1_100))
+    unsure = orch.at_risk()[-2:]
+    assert [(each.id, each.risk) for each in unsure] == [
+        ("unknown", None),
+        ("waits", None),
+    ]
+    assert all("nobody knows" in str(each).casefold() for each in unsure)
+    for wrong in (-1, 2, "much"):
+        with pytest.raises(InvalidTaskError, match="0 to 1"):
+            orch.at_risk(least=wrong)
+
+
+def test_nothing_is_at_risk_where_nothing_has_a_deadline(capsys, tmp_path):
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        orch.submit(step).result(PATIENCE)
+        assert orch.at_risk() == ()
+    assert main(["at-risk", str(tmp_path / "runs.db")]) == 0
+    assert "No task that is open" in capsys.readouterr().out
+
+
+def test_an_alert_comes_before_a_deadline_is_missed_and_goes_with_the_task():
+    with TaskOrchestrator(concurrency=1) as orch:
+        orch.watch_alerts(Alerts(interval=0.05, rules=()))
+        orch.alerts.rule("will_miss", when="deadline_risk > 0.5", per="task")
+        late_and_fine(orch, 400)
+        eventually(lambda: [each.subject for each in orch.alerts.firing()] == ["late"])
+        assert orch.get_task_status("late").state == "queued"
+        assert "will_miss of late" in str(orch.health())
+        GO.set()
+        eventually(lambda: not orch.alerts.firing())
+        assert orch.handle("late").result(PATIENCE)
+
+
+def watched(orch, *rules):
+    """Watch rules, and find out once in an hour how likely deadlines are missed."""
+    late_and_fine(orch, 400)
+    orch.watch_alerts(Alerts(interval=3_600, rules=rules))
+
+
+def test_an_alert_goes_with_its_task_before_risks_are_found_out_again():
+    with TaskOrchestrator(concurrency=1) as orch:
+        watched(orch, AlertRule.of("will_miss", "deadline_risk > 0.5", per="task"))
+        eventually(lambda: [each.subject for each in orch.alerts.firing()] == ["late"])
+        GO.set()
+        assert orch.handle("late").result(PATIENCE)
+        orch.drivers.wake("alerts")
+        eventually(lambda: not orch.alerts.firing())
+
+
+def test_a_rule_judges_a_task_anew_when_its_risk_is_found_out_anew():
+    """There may be 100,000: between, those come that an alert is about."""
+    judged, looks = [], []
+
+    def is_late(measured):
+        judged.append(measured["deadline_risk"])
+        return judged[-1] > 0.5
+
+    with TaskOrchestrator(concurrency=1) as orch:
+        rules = [
+            AlertRule.of("will_miss", is_late, per="task"),
+            AlertRule.of("looks", lambda _: bool(looks.append(1))),
+        ]
+        watched(orch, *rules)
+        eventually(orch.alerts.firing)
+        for _ in range(3):
+            before = len(looks)
+            orch.drivers.wake("alerts")
+            eventually(lambda before=before: len(looks) > before)
+        GO.set()
+    assert sum(risk <= 0.5 for risk in judged) == 1
+    assert sum(risk > 0.5 for risk in judged) > 1

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 from tests.kernel.harness import SEC, Policies
 from tests.kernel.random_run import LIVE, NAMES, NEEDS, OWNERS, Run, S
-from tests.kernel.test_elastic import Sharing
+from tests.kernel.sharing import Sharing
 
 from taskorch.errors import UsageError
 from taskorch.kernel import Search, TaskRow, check_invariants, explain

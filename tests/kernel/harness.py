@@ -615,9 +615,9 @@ def unlike(live: Kernel, folded: Kernel, now: int) -> list[str]:
 def _rest_of(kernel: Kernel, now: int) -> dict[str, Any]:
     """What is counted for reports, what leaves memory next, and what is due when."""
     types = {
-        name: (r.completed, r.failed, r.cancelled, r.failures, list(r.samples))
+        name: (*counts, list(r.samples), list(r.failing or ()))
         for name, r in kernel.types.items()
-        if r.completed or r.failed or r.cancelled
+        if any(counts := (r.completed, r.failed, r.cancelled, r.failures))
     }
     due = {
         (when, kind, row.id)

@@ -26,48 +26,12 @@ def machine():
     return Machine(pools=Resources(cpu=4, gpu=1))
 
 
-def test_what_is_taken_by_hand_counts_as_what_tasks_hold(machine):
-    assert machine.allocate("lab", cpu=3, gpu=1)
-    assert machine.submit("large", resources=Resources(cpu=2)) == []
-    assert machine.submit("small", resources=Resources(cpu=1)) == ["small"]
-    assert machine.release("lab") == ["large"]
-    assert machine.kernel.pools["gpu"].used == 0
-
-
 def test_what_was_refused_is_asked_about_again_when_something_is_given_back(machine):
     """Though it needs nothing of that, for all that the kernel knows."""
     machine.policies.refuses = lambda row, agent: "not now" if held(machine) else None
     machine.allocate("lab", gpu=1)
     assert machine.submit("t", resources=Resources(cpu=1)) == []
     assert machine.release("lab") == ["t"]
-
-
-def test_it_is_taken_whole_or_not_at_all(machine):
-    machine.submit("t", resources=Resources(gpu=1))
-    assert not machine.allocate("lab", cpu=1, gpu=1)
-    assert machine.kernel.pools["cpu"].used == 0
-    machine.end("t")
-    assert held(machine) == ["lab"]
-
-
-def test_who_waits_is_served_in_order_and_before_tasks(machine):
-    machine.allocate("all", cpu=4)
-    machine.submit("t", resources=Resources(cpu=1))
-    assert not machine.allocate("first", cpu=2)
-    assert not machine.allocate("second", "bob", cpu=2)
-    assert machine.release("all") == []
-    assert held(machine) == ["first", "second"]
-    assert machine.release("second") == ["t"]
-
-
-def test_who_needs_less_passes(machine):
-    machine.submit("t", resources=Resources(cpu=2))
-    machine.allocate("large", cpu=4)
-    assert machine.allocate("small", cpu=1)
-    machine.end("t")
-    assert held(machine) == ["small"]
-    machine.release("small")
-    assert held(machine) == ["large"]
 
 
 def test_who_withdraws_gets_nothing(machine):
@@ -118,13 +82,6 @@ def test_it_survives_a_crash_and_a_snapshot_until_it_is_released(machine):
     assert machine.release("lab") == ["t"]
 
 
-def test_a_pool_that_comes_back_knows_what_is_held_of_it(machine):
-    machine.allocate("lab", gpu=1)
-    machine.change_pools(gpu=0)
-    assert machine.change_pools(gone=("gpu",)) == []
-    assert machine.kernel.pools["gpu"].used == 1_000_000
-
-
 def test_explain_names_the_holder_and_what_would_help(machine):
     machine.allocate("lab", "the night shift", cpu=4)
     machine.submit("t", resources=Resources(cpu=1))
@@ -135,24 +92,6 @@ def test_explain_names_the_holder_and_what_would_help(machine):
     assert told.estimate is not None
     assert told.estimate.seconds is None
     assert "when its owner likes" in told.estimate.basis
-
-
-def test_tasks_that_need_it_wait_for_outside(machine):
-    """They are told apart from those that wait for what runs, and what is stuck."""
-    machine.allocate("lab", cpu=3)
-    machine.allocate("other", gpu=1)
-    machine.submit("t", resources=Resources(cpu=2))
-    machine.submit("child", after=["t"])
-    machine.submit("runs", resources=Resources(cpu=1))
-    machine.submit("soon", resources=Resources(cpu=1))
-    (group,) = stuck(machine)
-    assert (group.kind, group.outside) == ("allocation", True)
-    assert group.tasks == ("t", "child")
-    assert "allocation lab (of ann)" in group.detail
-    (remedy,) = group.remedies
-    assert remedy.kind == "release"
-    machine.release("lab")
-    assert stuck(machine) == ()
 
 
 STEPS = st.lists(

@@ -10,16 +10,12 @@ from tests.kernel.harness import SEC, Machine, Policies, S, Twin
 from taskorch.errors import OutcomeUnknownError
 from taskorch.events import (
     AttemptStopping,
-    ComponentFailed,
     LateResultIgnored,
-    SlotLeaked,
-    SlotRecovered,
     TaskBlocked,
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
     TaskRetrying,
-    TaskSuspended,
 )
 from taskorch.kernel import Again, ReturnSlot, StopAttempt, check_invariants
 from taskorch.kernel._history import past_of
@@ -52,17 +48,6 @@ def test_a_plain_completion():
     assert list(row.bucket.type_row.samples) == [(SEC, SEC, SEC, 4 * SEC)]
     done = machine.kernel.agents["local"].view.performance("call")
     assert (done.completed, done.failed, done.latency) == (1, 0, 3)
-
-
-def test_a_completion_that_is_not_plain_looks_the_same():
-    """A priority or a timeout costs no history of its own."""
-    machine = Machine()
-    machine.submit("t", priority=1, timeout_ns=9 * SEC)
-    machine.now += SEC
-    machine.end("t")
-    assert machine.extra("t").past is None
-    assert past(machine, "t") == [S.QUEUED, S.RUNNING, S.COMPLETED]
-    assert machine.told(TaskCompleted) == [("t", 1, "local", SEC)]
 
 
 def test_moving_average_of_latency():
@@ -216,50 +201,6 @@ def test_retries():
     assert machine.extra("t").last_delay_ns == 0
 
 
-def test_a_retry_keeps_its_place():
-    """The key counts from the submission, so a retry is not put at the end."""
-    machine = Machine(concurrency=1)
-    machine.policies.delays["t"] = [0]
-    machine.submit("t")
-    machine.now += SEC
-    machine.submit("u")
-    assert machine.fail("t") == ["t"]
-
-
-def test_retries_that_run_out():
-    """After the last attempt the task fails, and that counts as exhausted."""
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t")
-    machine.fail("t")
-    machine.fail("t")
-    assert machine.state("t") is S.FAILED
-    assert machine.kernel.retries_exhausted == 1
-
-
-def test_a_retry_handler_that_fails():
-    """The task fails with both errors, and the fault is told."""
-    machine = Machine()
-    machine.policies.broken.add("retry_handler")
-    machine.submit("t")
-    machine.fail("t")
-    kind, message, cause = machine.error("t")
-    assert (kind, cause) == ("ComponentError", "component")
-    assert "ValueError: it went wrong; and then the retry_handler failed" in message
-    assert machine.told(ComponentFailed)
-
-
-def test_a_retry_handler_that_fails_later_has_not_run_out_of_retries():
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t")
-    machine.fail("t")
-    machine.policies.broken.add("retry_handler")
-    machine.fail("t")
-    assert machine.extra("t").charged == 2
-    assert machine.kernel.retries_exhausted == 0
-
-
 def test_a_failure_of_which_others_are_to_blame_is_not_charged():
     """It is told with their cause, and no agent is to blame."""
     machine = Machine()
@@ -300,58 +241,12 @@ def test_what_there_is_no_room_for_steps_aside_and_is_not_charged():
     assert machine.state("t") is S.COMPLETED
 
 
-def test_a_lost_attempt_is_not_charged():
-    """The worker died: the task is tried again, without asking anybody."""
-    machine = Machine()
-    machine.submit("t")
-    assert machine.end("t", "lost") == ["t"]
-    assert machine.extra("t").charged == 0
-    (told,) = machine.told(TaskRetrying)
-    assert told[-4:] == (False, "its worker died", (), "system_error")
-    machine.end("t")
-    assert machine.kernel.retries_recovered == 0
-
-
-def test_poison():
-    """A task that killed its worker three times is held to be the cause."""
-    machine = Machine()
-    machine.submit("t")
-    machine.end("t", "lost")
-    machine.end("t", "lost")
-    machine.end("t", "lost")
-    kind, message, cause = machine.error("t")
-    assert (machine.state("t"), kind, cause) == (S.FAILED, "ValueError", "poisoned")
-    assert message == "3 attempts killed their worker; the last: it went wrong"
-
-
 def held():
     machine = Machine()
     machine.submit("t", idempotent=False)
     machine.submit("child", after=["t"])
     machine.end("t", "lost")
     return machine
-
-
-def test_what_is_not_idempotent_is_held_for_a_decision():
-    """It is not run again by itself, and what depends on it waits."""
-    machine = held()
-    assert machine.states("t", "child") == [S.BLOCKED, S.PENDING]
-    assert machine.kinds("t") == ["decision"]
-    assert machine.told(TaskBlocked)[0][:3] == ("t", (), ())
-    assert machine.kernel.quiescent()
-    assert "is blocked" in machine.why("child").blockers[0].detail
-    assert "again" not in machine.why("child").blockers[0].detail
-    machine.submit("late", after=["t"])
-    assert machine.state("late") is S.PENDING
-
-
-def test_decided_to_retry():
-    """A person lets it run again."""
-    machine = held()
-    assert machine.decide("t", "retry") == ["t"]
-    assert not machine.extra("t").decision
-    machine.end("t")
-    assert machine.states("t", "child") == [S.COMPLETED, S.RUNNING]
 
 
 def test_decided_to_complete():
@@ -361,19 +256,6 @@ def test_decided_to_complete():
     assert machine.state("t") is S.COMPLETED
     assert machine.told(TaskCompleted) == [("t", 1, "local", 0, "decision")]
     assert not machine.row("t").bucket.type_row.samples
-
-
-def test_decided_to_fail():
-    """A person gives it up; the error says so, and keeps what happened."""
-    machine = held()
-    machine.decide("t", "fail")
-    assert machine.error("t") == (
-        "ValueError",
-        "failed by decision: it went wrong",
-        "decision",
-    )
-    assert machine.states("t", "child") == [S.FAILED, S.BLOCKED]
-    assert not machine.kernel.decide(machine.row("t"), "retry", machine.now)
 
 
 # -- stopping ----------------------------------------------------------------------
@@ -393,34 +275,6 @@ def test_cancel_waits_for_the_end():
         assert machine.extra("t").stop_reason == "called off"
 
 
-def test_a_slot_leaks_and_is_recovered():
-    """Work that will not stop keeps its slot and resources, and is reported."""
-    machine = Machine(concurrency=2, pools=Resources(cpu=2))
-    machine.submit_all("t", "u", resources=Resources(cpu=1))
-    assert machine.submit("v", resources=Resources(cpu=1)) == []
-    machine.cancel("t")
-    assert machine.after(GRACE) == []
-    kernel = machine.kernel
-    assert machine.state("t") is S.CANCELLED
-    assert machine.told(SlotLeaked) == [("t", 1, "local")]
-    assert (kernel.running, kernel.agents["local"].leaked) == (2, 1)
-    assert kernel.pools["cpu"].used == 2_000_000
-    assert "t (attempt 1, which would not stop)" in machine.why("v").blockers[1].holders
-    assert machine.end("t", attempt=1) == ["v"]
-    assert machine.told(SlotRecovered) == [("t", 1, "local")]
-    assert (kernel.agents["local"].leaked, kernel.leaked) == (0, {})
-
-
-def test_a_leaked_attempt_whose_task_has_left_memory():
-    """Its end is still heard, and its slot recovered."""
-    machine = Machine(concurrency=1, keep_finished=0)
-    machine.submit_all("t", "u")
-    machine.cancel("t")
-    machine.after(GRACE)
-    assert "t" not in machine.kernel.tasks
-    assert machine.end("t", attempt=1) == ["u"]
-
-
 def test_a_timed_out_attempt_leaks_while_the_next_one_runs():
     """The books hold both: the attempt that would not stop, and its successor."""
     machine = Machine(pools=Resources(cpu=2))
@@ -438,60 +292,6 @@ def test_a_timed_out_attempt_leaks_while_the_next_one_runs():
     assert machine.policies.elapsed == [SEC + GRACE]
 
 
-def test_a_stronger_reason_replaces_a_weaker():
-    """A timeout, a deadline, a cancellation: each overrules those before it."""
-    machine = Machine()
-    machine.submit("t", timeout_ns=2 * SEC, deadline=machine.now + 3 * SEC)
-    machine.suspend("t")
-    machine.after(2 * SEC)
-    machine.after(SEC)
-    machine.cancel("t")
-    assert machine.kernel.cancel(machine.row("t"), machine.now, "again")
-    assert [fact[2] for fact in machine.told(AttemptStopping)] == [
-        "suspend",
-        "timeout",
-        "deadline",
-        "cancel",
-    ]
-    machine.end("t", "stopped")
-    assert machine.state("t") is S.CANCELLED
-
-
-def test_a_weaker_reason_does_not_replace_a_stronger():
-    """A task that is being cancelled neither times out nor is suspended."""
-    machine = Machine()
-    machine.submit("t", timeout_ns=2 * SEC, deadline=machine.now + 3 * SEC)
-    machine.cancel("t")
-    machine.suspend("t")
-    machine.after(3 * SEC)
-    assert len(machine.told(AttemptStopping)) == 1
-    assert not machine.extra("t").suspending
-
-
-def test_suspended_at_a_checkpoint():
-    """A thread that stops when asked ends its attempt uncharged."""
-    machine = Machine()
-    machine.submit("t")
-    machine.suspend("t")
-    assert machine.state("t") is S.RUNNING
-    machine.end("t", "stopped")
-    assert machine.state("t") is S.SUSPENDED
-    assert machine.told(TaskSuspended) == [("t", False)]
-    assert machine.kernel.running == 0
-    assert machine.resume("t") == ["t"]
-    assert machine.row("t").attempt == 2
-    assert machine.extra("t").charged == 0
-
-
-def test_it_completes_although_it_was_to_be_suspended():
-    """No checkpoint came: a result is a result."""
-    machine = Machine()
-    machine.submit("t")
-    machine.suspend("t")
-    machine.end("t")
-    assert machine.state("t") is S.COMPLETED
-
-
 @pytest.mark.parametrize("delay", [0, 5 * SEC])
 @pytest.mark.parametrize("outcome", ["failed", "lost"])
 def test_it_fails_before_it_is_suspended(outcome, delay):
@@ -505,53 +305,6 @@ def test_it_fails_before_it_is_suspended(outcome, delay):
     waits = delay and outcome == "failed"
     assert machine.resume("t") == ([] if waits else ["t"])
     assert machine.after(delay) == (["t"] if waits else [])
-
-
-def test_it_times_out_before_it_is_suspended():
-    """The timeout ends the attempt; the next one waits for `resume` all the same."""
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t", timeout_ns=SEC)
-    machine.suspend("t")
-    machine.after(SEC)
-    assert machine.end("t", "stopped") == []
-    assert machine.state("t") is S.SUSPENDED
-    assert machine.resume("t") == ["t"]
-
-
-def test_suspended_while_it_times_out():
-    """One that is asked to stop already is put aside when there is another attempt."""
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t", timeout_ns=SEC)
-    machine.after(SEC)
-    kernel, row = machine.kernel, machine.row("t")
-    assert kernel.suspend(row, machine.now, holdable=False)
-    assert kernel.resume(row, machine.now)
-    assert kernel.suspend(row, machine.now, holdable=False)
-    assert machine.effect_names() == ["StopAttempt"]
-    machine.end("t", "stopped")
-    assert machine.state("t") is S.SUSPENDED
-
-
-def test_a_decision_overrules_a_request_to_suspend():
-    """Held for a person, it runs when that person says so."""
-    machine = Machine()
-    machine.submit("t", idempotent=False)
-    machine.suspend("t")
-    machine.end("t", "lost")
-    assert machine.do(DecideTask("t", "retry")) == ["t"]
-
-
-def test_stopped_although_it_was_resumed():
-    """It had heard of the suspension and not of the resumption: it runs again, uncharged."""
-    machine = Machine()
-    machine.submit("t")
-    machine.suspend("t")
-    machine.resume("t")
-    assert machine.effect_names() == ["StopAttempt", "ReleaseAttempt"]
-    assert machine.end("t", "stopped") == ["t"]
-    assert machine.extra("t").charged == 0
 
 
 # -- programs that are stopped where they stand ------------------------------------
@@ -577,17 +330,6 @@ def test_a_held_program_keeps_what_it_holds():
     assert machine.error("t")[2] == "timeout"
 
 
-def test_a_held_program_is_held_again():
-    """Hold and release at one instant leave one timeout, not two."""
-    machine = Machine()
-    machine.submit("t", timeout_ns=3 * SEC)
-    for _ in range(2):
-        machine.suspend("t", holdable=True)
-        machine.resume("t")
-    machine.after(3 * SEC)
-    assert len(machine.told(AttemptStopping)) == 1
-
-
 @pytest.mark.parametrize(
     ("outcome", "state"),
     [("completed", S.COMPLETED), ("failed", S.FAILED), ("lost", S.SUSPENDED)],
@@ -599,15 +341,6 @@ def test_a_held_program_ends_all_the_same(outcome, state):
     machine.suspend("t", holdable=True)
     assert machine.end("t", outcome) == ["u"]
     assert machine.state("t") is state
-
-
-def test_a_held_program_without_a_timeout():
-    """Nothing is armed where there is no timeout."""
-    machine = Machine()
-    machine.submit("t")
-    machine.suspend("t", holdable=True)
-    machine.resume("t")
-    assert machine.kernel.next_due() is None
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
@@ -626,25 +359,6 @@ def test_a_held_program_is_continued_to_be_stopped(how):
 
 
 # -- waiting inside a task ---------------------------------------------------------
-
-
-def test_a_waiting_attempt_gives_its_slot_back():
-    """Its slot is free meanwhile, and before it goes on it has one again."""
-    machine = Machine(concurrency=1, pools=Resources(cpu=1))
-    machine.submit("t", resources=Resources(cpu=1))
-    machine.submit("u")
-    kernel, t = machine.kernel, machine.row("t")
-    assert kernel.yield_slot(t, 1, machine.now)
-    assert not kernel.yield_slot(t, 1, machine.now)
-    assert machine.settle() == ["u"]
-    assert machine.kinds("t") == ["dependency"]
-    assert kernel.pools["cpu"].used == 1_000_000
-    assert not kernel.reclaim_slot(t, 1, machine.now)
-    assert machine.kinds("t") == ["slot"]
-    machine.submit("v")
-    assert machine.end("u") == []
-    assert machine.effect_names() == ["ReturnSlot"]
-    assert machine.end("t") == ["v"]
 
 
 def test_a_slot_that_is_free_is_taken_at_once():
@@ -696,22 +410,6 @@ def test_slots_are_returned_in_order_and_by_agent():
     assert [e.row.id for e in machine.effects] == ["p1", "p2", "x1"]
 
 
-def test_one_that_has_ended_while_it_waited_for_a_slot_keeps_nobody():
-    machine = Machine(concurrency=2)
-    machine.submit_all("t", "w")
-    kernel = machine.kernel
-    for name in "tw":
-        kernel.yield_slot(machine.row(name), 1, machine.now)
-    assert machine.submit_all("u", "v") == ["u", "v"]
-    for name in "tw":
-        assert not kernel.reclaim_slot(machine.row(name), 1, machine.now)
-    machine.cancel("t")
-    machine.end("t", "stopped")
-    machine.effects.clear()
-    machine.end("u")
-    assert [effect.row.id for effect in machine.effects] == ["w"]
-
-
 def test_an_attempt_that_ends_while_it_waits_for_a_slot():
     """It is stopped meanwhile: nobody keeps a slot for it."""
     machine = Machine(concurrency=1)
@@ -728,23 +426,6 @@ def test_an_attempt_that_ends_while_it_waits_for_a_slot():
     assert machine.effect_names() == ["StopAttempt"]
 
 
-def test_a_waiting_attempt_that_will_not_stop_leaks_no_slot():
-    """It holds none; its resources stay taken."""
-    machine = Machine(concurrency=1, pools=Resources(cpu=1))
-    machine.submit("t", resources=Resources(cpu=1))
-    machine.submit("u")
-    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
-    machine.settle()
-    machine.cancel("t")
-    machine.after(GRACE)
-    assert machine.kernel.running == 1
-    assert machine.kernel.pools["cpu"].used == 1_000_000
-    assert machine.kernel.reclaim_slot(machine.row("t"), 1, machine.now)
-    machine.end("t", attempt=1)
-    assert machine.kernel.pools["cpu"].used == 0
-    assert machine.kernel.running == 1
-
-
 def test_yield_of_an_old_attempt():
     """What is not the current attempt neither gives nor takes a slot."""
     machine = Machine()
@@ -756,50 +437,12 @@ def test_yield_of_an_old_attempt():
     assert kernel.reclaim_slot(t, 1, machine.now)
 
 
-def test_a_waiting_attempt_is_suspended_at_its_checkpoint():
-    """It is no program that could be stopped where it stands."""
-    machine = Machine()
-    machine.submit("t")
-    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
-    machine.suspend("t", holdable=True)
-    assert machine.effect_names() == ["StopAttempt"]
-
-
-def test_what_was_lost_is_remembered_when_it_runs_again_and_what_was_gone_is_not():
-    """A decision does not undo what has happened; what is back is no failure."""
-    machine = Machine()
-    machine.submit("lost", idempotent=False)
-    machine.submit("gone")
-    machine.end("lost", "lost")
-    machine.end("gone", "gone")
-    assert machine.error("gone")[2] == "gone"
-    machine.decide("lost", "retry")
-    machine.decide("gone", "retry")
-    assert machine.error("lost") == ("ValueError", "it went wrong", "lost")
-    assert machine.extra("gone").error is None
-
-
 @pytest.mark.parametrize("name", ["a", "b", "c"])
 def test_why_this_agent_is_said_of_each(name):
     """Whether the router was asked, or its answer kept."""
     machine = Machine()
     machine.submit_all("a", "b", "c")
     assert machine.row(name).reason == "first of 1"
-
-
-@pytest.mark.parametrize("words", ["", "too late"])
-def test_a_late_failure_is_noted_with_its_error(words):
-    """Whether or not it says more than its type."""
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t")
-    machine.fail("t")
-    machine.end("t", "failed", attempt=1, error=OSError(words))
-    assert machine.told(LateResultIgnored) == [
-        ("t", 1, "failed", "OSError", words)[: 5 if words else 4]
-    ]
-    machine.end("t", "stopped", attempt=1)
-    assert machine.told(LateResultIgnored)[1:] == [("t", 1, "stopped")]
 
 
 def test_who_has_its_slot_at_once_is_told_nothing_and_nothing_else_is_lost():
@@ -820,24 +463,6 @@ def test_who_has_its_slot_at_once_is_told_nothing_and_nothing_else_is_lost():
     assert told == [(StopAttempt, a), (ReturnSlot, b)]
 
 
-@pytest.mark.parametrize(
-    ("outcome", "why"),
-    [
-        ("gone", "it went away"),
-        ("lost", "its worker died, and it is not safe to run twice: decide()"),
-    ],
-)
-def test_why_it_is_held_is_in_the_fact_and_in_its_history(outcome, why):
-    """What the driver said, or what follows from how the attempt ended."""
-    machine = Machine()
-    machine.submit("t", idempotent=False)
-    machine.end("t", outcome, error=OSError("it went away"))
-    ((name, _, _, reason, cause, *error),) = machine.told(TaskBlocked)
-    assert (name, reason, cause) == ("t", why, outcome)
-    assert error == ["OSError", "it went away"]
-    assert past_of(machine.row("t"))[-1][2] == why
-
-
 def test_an_attempt_may_say_why_nobody_knows_what_it_has_done():
     """By the class of its error; what any other says is beside the reason."""
     machine = Machine()
@@ -845,24 +470,6 @@ def test_an_attempt_may_say_why_nobody_knows_what_it_has_done():
     machine.end("t", "lost", error=OutcomeUnknownError("the bank is silent"))
     ((_, _, _, reason, *_),) = machine.told(TaskBlocked)
     assert reason == "the bank is silent, and it is not safe to run twice: decide()"
-
-
-@pytest.mark.parametrize("outcome", ["lost", "missing", "stopped", "failed"])
-def test_what_must_not_run_twice_is_held_if_nobody_knows_its_end_in_time(outcome):
-    """What has stopped, or failed, has ended: it was out of time as any other is."""
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t", idempotent=False, timeout_ns=SEC)
-    machine.after(2 * SEC)
-    machine.end("t", outcome, error=OSError("it went away"))
-    is_held = outcome in ("lost", "missing")
-    assert machine.state("t") is (S.BLOCKED if is_held else S.RUNNING)
-    for _, _, _, reason, cause, *_ in machine.told(TaskBlocked):
-        assert reason.startswith("it was out of time, and nobody knows")
-        assert cause == outcome
-    if is_held:
-        machine.decide("t", "retry")
-        assert machine.row("t").attempt == 2
 
 
 def test_an_attempt_says_whether_it_may_be_made_again():
@@ -890,28 +497,17 @@ def test_an_attempt_says_whether_it_may_be_made_again():
     )
 
 
-def test_how_it_came_to_be_suspended_is_in_its_history():
-    """At a checkpoint, after an attempt that failed, where it stands, or in the queue."""
-    machine = Machine(concurrency=3)
-    machine.policies.delays["fails"] = [0]
-    machine.submit_all("stops", "fails", "held", "queued")
-    machine.suspend("stops")
-    machine.suspend("fails")
-    machine.suspend("held", holdable=True)
-    machine.suspend("queued")
-    machine.end("stops", "stopped")
-    machine.fail("fails")
-    told = {
-        name: past_of(machine.row(name))[-1]
-        for name in ("stops", "fails", "held", "queued")
-    }
-    assert {state for state, _, _ in told.values()} == {S.SUSPENDED}
-    assert {name: detail for name, (_, _, detail) in told.items()} == {
-        "stops": "at a checkpoint",
-        "fails": "as it was asked to while it ran",
-        "held": "stopped where it stands",
-        "queued": "by the user",
-    }
+def test_a_failure_that_is_told_after_a_restart_says_nothing_of_how_long_it_took():
+    machine = Machine()
+    machine.agent("far", "y")
+    machine.submit("t", requires=("y",))
+    machine.reopen()
+    machine.restart()
+    gone = OutcomeUnknownError("it broke")
+    described = ("RuntimeError", "it broke")
+    machine.kernel.fail_late(machine.row("t"), gone, machine.now, described)
+    assert machine.states("t") == [S.FAILED]
+    assert not any(row.failing for row in machine.kernel.types.values())
 
 
 def test_what_was_gone_before_it_began_runs_by_decision():
@@ -982,7 +578,7 @@ def test_more_than_there_is_changes_nothing(reason):
     assert machine.fail("t") == ["t"]
     assert machine.row("t").alloc == Resources(cpu=1).units
     (told,) = machine.told(TaskRetrying)
-    words = "it keeps what it had, since no agent that can do it has more cpu than 4"
+    words = "it keeps what it had, since no worker that can do it has more cpu than 4"
     assert told[8] == (f"{reason}; {words}" if reason else words)
     assert machine.told(TaskOptionsChanged) == []
 
@@ -1031,27 +627,3 @@ def test_people_are_asked_about_what_is_held_for_them_and_nothing_else(how):
     machine.cancel("q")
     assert not machine.kernel.asked
     check_invariants(machine.kernel)
-
-
-def test_a_person_is_asked_about_a_task_that_was_to_be_suspended():
-    """It is held all the same."""
-    machine = Machine()
-    machine.submit("t")
-    machine.kernel.suspend(machine.row("t"), machine.now, holdable=False)
-    machine.policies.chosen["t"] = Again(retry=False, ask="What now?")
-    machine.end("t", "failed", error=KeyError("k"))
-    assert machine.state("t") is S.BLOCKED
-
-
-def test_what_an_attempt_has_used():
-    """It is told with its end, however it ends."""
-    machine = Machine()
-    used = Resources(memory_mb=7).units
-    for name in ("good", "bad"):
-        machine.submit(name)
-    machine.end("good", usage=used)
-    machine.end("bad", "failed", error=KeyError("k"), usage=used)
-    assert machine.told(TaskCompleted) == [("good", 1, "local", 0, "", "", used)]
-    (told,) = machine.told(TaskFailed)
-    assert told[-2:] == ((), used)
-    assert machine.extra("bad").usage == used

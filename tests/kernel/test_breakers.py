@@ -52,7 +52,7 @@ def test_it_opens_and_says_so():
     m.submit_all("t", "u", requires=("x",))
     waits = next(name for name in "tu" if m.state(name) is S.QUEUED)
     details = [blocker.detail for blocker in m.why(waits).blockers]
-    assert any("breaker of agent a is open" in detail for detail in details)
+    assert any("breaker of worker a is open" in detail for detail in details)
 
 
 def test_who_waits_for_a_probe_to_end_is_told_so():
@@ -60,7 +60,7 @@ def test_who_waits_for_a_probe_to_end_is_told_so():
     m.after(30 * SEC)
     m.submit_all("p", "q", "r", requires=("x",))
     waits = next(name for name in "pqr" if m.state(name) is S.QUEUED)
-    said = "The breaker of agent a is half-open, and all its probes are under way."
+    said = "The breaker of worker a is half-open, and all its probes are under way."
     (told,) = (one for one in m.why(waits).blockers if one.detail == said)
     assert told.until is None
     assert "Wait for a probe on a that ends well." in str(told.remedies[0])
@@ -249,7 +249,7 @@ def test_a_retry_goes_elsewhere():
     m.fail("t")
     assert m.state("t") is S.QUEUED
     details = [blocker.detail for blocker in m.why("t").blockers]
-    assert any(f"has failed on agent {first}" in detail for detail in details)
+    assert any(f"has failed on worker {first}" in detail for detail in details)
     m.end("u")
     assert m.agent_of("t") != first
 

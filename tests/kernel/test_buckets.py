@@ -304,5 +304,5 @@ def test_kernel_needs_no_local_agent():
     """Without the built-in agent, plain calls are refused as unknown."""
     machine = Machine()
     kernel = Kernel(machine.kernel.config, machine.policies, Random(1))
-    with pytest.raises(Exception, match="no agent has"):
+    with pytest.raises(Exception, match="no worker has"):
         kernel.submit("t", kernel.bucket(Spec("t")), None, 1)

@@ -3,13 +3,12 @@
 from random import Random
 
 import pytest
-from tests.kernel.harness import SEC, Machine, Policies
+from tests.kernel.harness import SEC, Machine
 
 from taskorch.errors import InternalError
 from taskorch.events import BudgetExhausted, BudgetLow, TaskFailed, make
 from taskorch.kernel import (
     Restoration,
-    Search,
     check_invariants,
     explain,
     row_extra,
@@ -65,37 +64,6 @@ def told(machine, cls):
     return [make(fact) for fact, _ in machine.sink if fact[0] is cls]
 
 
-def test_it_is_reserved_at_the_start_and_settled_at_the_end(machine):
-    assert draw(machine, "a", 60) == ["a"]
-    assert state(machine) == (0, 60)
-    assert spend(machine, "a", tokens=10)
-    assert spend(machine, "a", tokens=20)
-    assert state(machine) == (30, 30)
-    assert draw(machine, "b", 50) == []
-    assert machine.end("a") == ["b"]
-    assert state(machine) == (30, 50)
-
-
-def test_more_than_was_reserved_counts(machine):
-    draw(machine, "a", 20)
-    spend(machine, "a", tokens=70)
-    assert state(machine) == (70, 0)
-    assert draw(machine, "b", 40) == []
-    spend(machine, "a", tokens=70)
-    machine.end("a")
-    assert state(machine) == (140, 0)
-
-
-def test_who_says_nothing_has_spent_all_that_it_reserved(machine):
-    draw(machine, "a", 20)
-    machine.end("a")
-    assert state(machine) == (20, 0)
-    draw(machine, "b", 20)
-    spend(machine, "b", tokens=0.5)
-    machine.end("b")
-    assert state(machine) == (20.5, 0)
-
-
 @pytest.mark.parametrize(
     ("outcome", "spent"),
     [
@@ -113,31 +81,6 @@ def test_an_attempt_that_is_cut_off_has_spent_what_it_reserved(machine, outcome,
     machine.end("a", outcome)
     row = machine.kernel.budgets["release"]
     assert row.spent["tokens"] / MILLION == spent
-
-
-def test_one_that_never_began_has_spent_nothing(machine):
-    draw(machine, "a", 20)
-    machine.end("a", "unstarted")
-    assert state(machine)[0] == 0
-
-
-def test_after_its_end_nothing_is_spent(machine):
-    draw(machine, "a", 20)
-    assert not spend(machine, "a", attempt=2, tokens=1)
-    machine.end("a")
-    assert not spend(machine, "a", tokens=1)
-    assert state(machine) == (20, 0)
-
-
-def test_a_task_of_no_budget_may_say_what_it_spends(machine):
-    machine.submit("free")
-    assert spend(machine, "free", tokens=5)
-    assert state(machine) == (0, 0)
-    draw(machine, "a", 5)
-    # The budget has no euros: that is noted, and bounds nothing.
-    assert spend(machine, "a", eur=5)
-    machine.end("a")
-    assert state(machine) == (5, 0)
 
 
 def test_what_would_not_stop_counts_until_it_ends(machine):
@@ -160,19 +103,6 @@ def test_tasks_that_reserve_nothing_wait_once_it_is_used_up(machine):
 
 def why(machine, task_id):
     return str(explain(machine.kernel, machine.row(task_id), machine.now))
-
-
-def test_explain_says_how_much_is_left_who_reserved_it_and_how_to_raise_it(machine):
-    draw(machine, "a", 70)
-    draw(machine, "b", 40)
-    assert "Of budget 'release', 30 of 100 tokens are left, and it needs 40" in why(
-        machine, "b"
-    )
-    assert "Others have reserved of it: a" in why(machine, "b")
-    assert "raise_budget('release', {'tokens': 110})" in why(machine, "b")
-    machine.end("a")
-    assert "30 of 100 tokens are left" in why(machine, "b")
-    assert "reserved" not in why(machine, "b")
 
 
 def test_little_left_is_told_once(machine):
@@ -289,64 +219,6 @@ def test_more_of_it_is_asked_for_by_another_attempt(machine):
     assert state(machine) == (20, 30)
 
 
-def test_another_resource_comes_to_it(machine):
-    draw(machine, "a", 20)
-    draw(machine, "wait", 90)
-    budget(machine, "release", eur=2)
-    spend(machine, "a", eur=2)
-    machine.end("a")
-    assert draw(machine, "b", 20) == []
-    assert state(machine, what="eur") == (2, 0)
-
-
-def test_who_may_write_and_has_no_budget_has_no_turn(machine):
-    machine.submit("one", writes=("src/a",))
-    draw(machine, "wide", 90, writes=("src",))
-    draw(machine, "spends", 50)
-    spend(machine, "spends", tokens=20)
-    machine.submit("late", writes=("src/b",))
-    assert machine.end("one") == ["late"]
-
-
-def test_where_the_registry_is_asked_each_time():
-    policies = Policies()
-    policies.keeps_match = False
-    machine = Machine(policies=policies)
-    machine.agent("x", "x")
-    budget(machine, "release", tokens=10)
-    assert draw(machine, "a", 10, requires=("x",)) == ["a"]
-    assert draw(machine, "b", 10, requires=("x",)) == []
-    machine.end("a")
-    assert budget(machine, "release", tokens=20) == ["b"]
-
-
-def test_who_waits_for_what_is_spent_is_stuck(machine):
-    draw(machine, "a", 60)
-    draw(machine, "b", 60)
-
-    def stuck():
-        search = Search(machine.kernel, machine.now, {})
-        for _ in search.slices():
-            pass
-        return {group.kind: group.tasks for group in search.groups}
-
-    assert stuck() == {}
-    machine.end("a")
-    assert stuck() == {"budget": ("b",)}
-    budget(machine, "release", tokens=200)
-    assert stuck() == {}
-    pools = machine.kernel.pool_stats()
-    assert (pools["budget release: tokens"].total, pools) == (200, pools)
-
-
-def test_what_is_held_beside_it_is_no_budget():
-    machine = Machine(pools=Resources(cpu=1))
-    budget(machine, "release", tokens=10)
-    draw(machine, "a", 10, resources=Resources(cpu=1), writes=("src",))
-    machine.end("a")
-    assert state(machine) == (10, 0)
-
-
 def test_what_is_bent_is_noticed(machine):
     draw(machine, "a", 10)
     machine.kernel.budgets["release"].spent["tokens"] = 5
@@ -436,21 +308,6 @@ def test_who_keeps_a_task_out_is_who_does_not_give_back(machine):
     [limit] = buckets[0].limits
     assert [limit.leaves(kernel, each, reserved) for each in buckets] == [False, True]
     assert [limit.leaves(kernel, each, {}) for each in buckets] == [True, True]
-
-
-def test_what_comes_to_a_part_is_reserved_by_who_runs(machine):
-    """As of the whole, less what it has said; a life that reads a snapshot agrees."""
-    budget(machine, "release", eur=100)
-    budget(machine, "part", parent="release", tokens=50)
-    spends = Resources(tokens=5, eur=30).units
-    machine.submit("a", budget="part", spends=spends)
-    spend(machine, "a", eur=10)
-    budget(machine, "part", eur=40)
-    assert state(machine, "part", "eur") == (0, 20)
-    assert machine.submit("b", budget="part", spends=spends) == []
-    machine.end("a")
-    assert state(machine, "part", "eur") == (0, 30)
-    assert state(machine, what="eur") == (10, 30)
 
 
 @pytest.mark.parametrize("spent", [None, {}], ids=["none began", "one began"])

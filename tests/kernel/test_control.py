@@ -15,10 +15,6 @@ from taskorch.events import (
     TaskFailed,
     TaskOptionsChanged,
     TaskReprioritised,
-    TaskResumed,
-    TaskRetrying,
-    TaskSuspended,
-    TaskUnblocked,
 )
 from taskorch.kernel import (
     PolicyFault,
@@ -307,72 +303,7 @@ def test_cancel_tells_why():
     assert machine.kernel.delayed == 0
 
 
-# -- suspend and resume ------------------------------------------------------------
-
-
-def test_a_suspended_task_keeps_its_place():
-    """Resumed, it is where it was in the queue."""
-    machine = Machine(concurrency=1)
-    machine.submit_all("runs", "t", "u")
-    machine.suspend("t")
-    assert machine.kinds("t") == ["suspended"]
-    assert machine.told(TaskSuspended) == [("t", False)]
-    machine.now += SEC
-    machine.resume("t")
-    assert machine.told(TaskResumed) == [("t", False)]
-    assert machine.end("runs") == ["t"]
-
-
-@pytest.mark.parametrize("situation", [delayed, retrying])
-def test_a_delay_stops_while_it_is_suspended(situation):
-    """Afterwards what was left of it goes on, however long that took."""
-    machine = Machine()
-    situation(machine)
-    state = machine.state("t")
-    machine.suspend("t")
-    assert machine.kernel.quiescent()
-    machine.after(20 * SEC)
-    assert machine.resume("t") == []
-    assert machine.state("t") is state
-    assert not machine.kernel.quiescent()
-    assert machine.after(5 * SEC - 1) == []
-    assert machine.after(1) == ["t"]
-
-
-def test_a_deadline_goes_on_while_it_is_suspended():
-    """It is a promise to somebody else."""
-    machine = Machine()
-    machine.submit("t", not_before=machine.now + SEC, deadline=machine.now + 5 * SEC)
-    machine.suspend("t")
-    machine.after(5 * SEC)
-    assert machine.error("t")[2] == "deadline"
-
-
-def test_a_date_and_a_parent_of_a_suspended_task():
-    """Both are waited for after it is resumed."""
-    machine = Machine()
-    machine.submit("parent")
-    machine.submit("t", after=["parent"], not_before=machine.now + 5 * SEC)
-    machine.suspend("t")
-    machine.resume("t")
-    assert machine.kinds("t") == ["dependency", "delay"]
-    machine.end("parent")
-    assert machine.after(5 * SEC) == ["t"]
-
-
 # -- priority ----------------------------------------------------------------------
-
-
-def test_priority_moves_a_queued_task():
-    """Up and down, past others of its kind and of other kinds."""
-    machine = Machine(concurrency=1)
-    machine.submit("runs")
-    machine.submit("a", type="a")
-    machine.submit_all("b", "c")
-    machine.prioritise("c", 1)
-    machine.prioritise("a", -1)
-    assert machine.end("runs") == ["c"]
-    assert machine.end("c") == ["b"]
 
 
 def test_priority_by_a_key_of_the_users():
@@ -387,29 +318,6 @@ def test_priority_by_a_key_of_the_users():
     with pytest.raises(PolicyFault):
         machine.prioritise("t", 5)
     assert machine.extra("t").priority == 4
-
-
-# -- decide ------------------------------------------------------------------------
-
-
-def test_a_decision_is_told():
-    """A retry by decision is a change, and has its fact."""
-    machine = Machine()
-    undecided(machine)
-    machine.decide("t", "retry")
-    assert machine.told(TaskUnblocked) == [("t", "it runs again by decision")]
-
-
-def test_failed_by_decision_without_an_error():
-    """What was only blocked has no error of its own."""
-    machine = Machine()
-    blocked(machine)
-    machine.decide("t", "fail")
-    assert machine.error("t") == (
-        "TaskFailedError",
-        "failed by decision",
-        "decision",
-    )
 
 
 # -- other options ---------------------------------------------------------------------
@@ -483,21 +391,6 @@ def test_what_nobody_can_do_is_refused_whole():
     assert (row.bucket.spec, row.extra, machine.kernel.seq) == (spec, None, seq)
 
 
-def test_a_timeout_holds_from_the_next_attempt():
-    """The attempt that runs has the one that it began with, and says so."""
-    machine = in_situation(lambda m: m.submit("t", timeout_ns=3 * SEC))
-    machine.policies.delays["t"] = [0]
-    machine.change("t", timeout_ns=SEC)
-    machine.after(2 * SEC)
-    assert machine.extra("t").stop == ""
-    machine.after(SEC)
-    assert machine.extra("t").stop == "timeout"
-    machine.end("t", "stopped")
-    assert machine.told(TaskRetrying)[-1][4].endswith("its timeout of 3 s")
-    machine.after(SEC)
-    assert machine.extra("t").stop == "timeout"
-
-
 def test_dates_move_while_they_are_waited_for():
     """Sooner, later, at once, or never again; a deadline, too."""
     machine = in_situation(delayed)
@@ -517,43 +410,6 @@ def test_dates_move_while_they_are_waited_for():
     assert machine.extra("t").stop == ""
     machine.change("t", "deadline", deadline=machine.now - 1)
     assert machine.extra("t").stop == "deadline"
-
-
-def test_a_date_is_waited_for_after_the_parents_too():
-    """It may come to a task that had none while it waits for others."""
-    machine = in_situation(pending)
-    machine.change("t", "not_before", not_before=machine.now + 5 * SEC)
-    machine.end("parent")
-    assert machine.state("t") is S.PENDING
-    machine.after(5 * SEC)
-    assert machine.state("t") is S.RUNNING
-
-
-def due_of(machine):
-    """The dates that tasks wait for since their options were changed."""
-    facts = [fact for fact, _ in machine.sink if type(fact) is TaskOptionsChanged]
-    return [fact.due_ns for fact in facts]
-
-
-def test_a_date_of_this_very_moment_is_none():
-    machine = in_situation(pending)
-    machine.change("t", "not_before", not_before=machine.now)
-    assert due_of(machine) == [None]
-    machine.change("t", "not_before", not_before=machine.now + 1)
-    assert due_of(machine)[1] == machine.now + 1
-    # It had one, which is over now.
-    machine.change("t", "not_before", not_before=machine.now - 1)
-    assert due_of(machine)[2] == machine.now
-    machine.end("parent")
-    assert machine.state("t") is S.RUNNING
-
-
-def test_a_date_does_not_call_back_what_is_queued():
-    """What was let go once is not held up again."""
-    machine = in_situation(queued)
-    machine.change("t", "not_before", not_before=machine.now + 5 * SEC)
-    assert machine.state("t") is S.QUEUED
-    assert due_of(machine) == [None]
 
 
 @pytest.mark.parametrize("checkpoints", [1, 3])

@@ -14,40 +14,8 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import Spec, Terms, check_invariants, differences, take_snapshot
-from taskorch.kernel._history import past_of
 
 MANY = 100_000
-
-
-def test_a_task_waits_for_all_its_parents():
-    """It is queued when the last of them has completed, repeats or not."""
-    machine = Machine()
-    machine.submit_all("a", "b")
-    machine.submit("t", after=["a", "b", "a"])
-    assert machine.state("t") is S.PENDING
-    assert [b.name for b in machine.why("t").blockers] == ["a", "b"]
-    machine.now += SEC
-    assert machine.end("a") == []
-    assert machine.kinds("t") == ["dependency"]
-    assert machine.end("b") == ["t"]
-    assert [state for state, _, _ in past_of(machine.row("t"))] == [
-        S.PENDING,
-        S.QUEUED,
-        S.RUNNING,
-    ]
-    machine.submit("late", after=["a", "b"])
-    assert machine.state("late") is S.RUNNING
-
-
-def test_a_diamond():
-    """What two branches need is released once, by the second."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit_all("b", "c", after=["a"])
-    machine.submit("d", after=["b", "c"])
-    assert machine.end("a") == ["b", "c"]
-    assert machine.end("c") == []
-    assert machine.end("b") == ["d"]
 
 
 @pytest.mark.parametrize("how", ["fail", "cancel"])
@@ -72,26 +40,6 @@ def test_what_fails_blocks_what_depends_on_it(how):
     assert "will not complete unless it is run again" in str(machine.why("d"))
 
 
-def test_root_causes_of_several_failures():
-    """A second failure is a root cause too, also for what was blocked before it."""
-    machine = Machine()
-    machine.submit_all("a", "b")
-    machine.submit("c", after=["a", "b"])
-    machine.submit("d", after=["c"])
-    machine.fail("b")
-    machine.fail("a")
-    assert machine.extra("d").roots == ("b", "a")
-    assert list(machine.extra("c").blocked_by) == ["b", "a"]
-    machine.submit("e", after=["a", "d", "c"])
-    assert machine.extra("e").roots == ("a", "b")
-    assert machine.told(TaskBlocked)[-1] == (
-        "e",
-        ("a", "d", "c"),
-        ("a", "b"),
-        "a dependency did not complete",
-    )
-
-
 def test_a_rerun_mends():
     """Dependents of a failed task wait for its re-run, and so does what they blocked."""
     machine = Machine()
@@ -114,27 +62,6 @@ def test_a_rerun_mends():
     assert machine.end("b") == ["c"]
 
 
-def test_a_rerun_mends_in_part():
-    """What two failures block stays blocked by the other one."""
-    machine = Machine()
-    machine.submit_all("a", "b")
-    machine.submit("c", after=["a", "b"])
-    machine.submit("d", after=["c"])
-    machine.fail("a")
-    machine.fail("b")
-    machine.rerun("a")
-    assert machine.states("c", "d") == [S.BLOCKED] * 2
-    # Nobody tells of a change.
-    assert machine.told(TaskUnblocked) == []
-    assert list(machine.extra("c").blocked_by) == ["b"]
-    assert machine.extra("d").roots == ("b",)
-    again = machine.rerun("b")
-    assert machine.states("c", "d") == [S.PENDING] * 2
-    assert [told[0] for told in machine.told(TaskUnblocked)] == ["c", "d"]
-    machine.end(again)
-    assert machine.end("a~2") == ["c"]
-
-
 def test_a_rerun_that_cannot_run_itself():
     """Dependents of a re-run that is blocked from the start stay blocked, by that."""
     machine = Machine()
@@ -149,111 +76,6 @@ def test_a_rerun_that_cannot_run_itself():
     assert list(machine.extra("c").blocked_by) == ["b~2"]
     machine.rerun("a")
     assert machine.states("b~2", "c") == [S.PENDING] * 2
-
-
-def test_a_rerun_of_what_nobody_waits_for():
-    """Nothing is told, and nobody is touched; an ended dependent is left alone."""
-    machine = Machine()
-    machine.submit("a")
-    machine.fail("a")
-    machine.rerun("a")
-    assert machine.told(TaskRepointed) == []
-    machine.submit("b")
-    machine.submit("c", after=["b"])
-    machine.cancel("c")
-    machine.fail("b")
-    machine.rerun("b")
-    assert machine.told(TaskRepointed) == [("b", "b~2", ())]
-    assert machine.state("c") is S.CANCELLED
-
-
-def test_a_suspended_task_learns_of_failures_when_it_is_resumed():
-    """It is not blocked while it is suspended, and is when it goes on."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"], not_before=machine.now + 50 * SEC)
-    machine.submit("c", after=["b"])
-    machine.suspend("b")
-    machine.fail("a")
-    assert machine.states("b", "c") == [S.SUSPENDED, S.PENDING]
-    machine.resume("b")
-    assert machine.states("b", "c") == [S.BLOCKED] * 2
-    again = machine.rerun("a")
-    assert machine.end(again) == []
-    assert machine.kinds("b") == ["delay"]
-    assert machine.after(50 * SEC) == ["b"]
-
-
-def test_a_suspended_task_is_mended():
-    """A failure that is undone while it is suspended leaves no trace."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.suspend("b")
-    machine.fail("a")
-    again = machine.rerun("a")
-    machine.resume("b")
-    assert machine.state("b") is S.PENDING
-    assert machine.end(again) == ["b"]
-
-
-def test_a_parent_completes_while_its_dependent_is_suspended():
-    """It goes on when it is resumed, and not before."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.suspend("b")
-    assert machine.end("a") == []
-    assert machine.resume("b") == ["b"]
-
-
-def test_a_blocked_task_is_complete_by_decision():
-    """What it blocked goes on, suspended or not; what blocked it has no say any more."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.submit_all("c", "d", "e", after=["b"])
-    machine.suspend("d")
-    machine.cancel("e")
-    machine.fail("a")
-    machine.resume("d")
-    assert machine.decide("b", "complete") == ["c", "d"]
-    assert machine.told(TaskUnblocked)[0] == ("c", "b is complete by decision")
-    assert machine.state("e") is S.CANCELLED
-    machine.rerun("a")
-    assert machine.state("b") is S.COMPLETED
-
-
-def test_a_blocked_task_cannot_be_retried():
-    """Only what blocks it can be run again."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.fail("a")
-    with pytest.raises(Exception, match="task b is blocked by a"):
-        machine.decide("b", "retry")
-
-
-def test_a_blocked_task_comes_to_its_date():
-    """A date that passes while it is blocked is no hindrance later."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"], not_before=machine.now + SEC)
-    machine.fail("a")
-    machine.after(2 * SEC)
-    again = machine.rerun("a")
-    assert machine.end(again) == ["b"]
-
-
-def test_a_date_that_is_not_over_when_it_is_unblocked():
-    """The date of a blocked task is kept, even if its timer seemed dead meanwhile."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"], not_before=machine.now + 9 * SEC)
-    machine.fail("a")
-    again = machine.rerun("a")
-    assert machine.end(again) == []
-    assert machine.after(9 * SEC) == ["b"]
 
 
 # -- many --------------------------------------------------------------------------
@@ -370,43 +192,6 @@ def test_a_fan_in_where_all_fail():
     assert len(machine.extra("join").blocked_by) == count
     assert len(machine.extra("leaf").roots) == count
     check_invariants(kernel)
-
-
-def test_a_blocked_task_that_ends_by_itself_is_where_the_failure_began():
-    """It was held by a parent of its own, but that is not why it failed."""
-    machine = Machine()
-    machine.submit("parent")
-    machine.submit("task", after=["parent"], deadline=machine.now + 5 * SEC)
-    machine.submit("child", after=["task"])
-    machine.fail("parent")
-    assert machine.extra("child").roots == ("parent",)
-    machine.after(5 * SEC)
-    assert machine.state("task") is S.FAILED
-    assert machine.error("task")[2] == "deadline"
-    assert machine.extra("child").roots == ("task",)
-
-
-def test_a_date_that_comes_while_it_is_blocked():
-    """It counted as delayed neither then nor before, since it waited for others."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("t", after=["a"], not_before=machine.now + 5 * SEC)
-    machine.fail("a")
-    assert machine.state("t") is S.BLOCKED
-    machine.after(9 * SEC)
-    assert machine.kernel.delayed == 0
-    machine.end(machine.rerun("a"))
-    assert machine.state("t") is S.RUNNING
-
-
-def test_what_nobody_waits_for_is_repointed_by_no_fact():
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.end("a")
-    machine.fail("b")
-    machine.rerun("b")
-    assert machine.told(TaskRepointed) == []
 
 
 def test_a_parent_that_is_named_twice():

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, S, Twin
 
-from taskorch.errors import CycleError, InvalidTransitionError
-from taskorch.events import TaskBlocked, TaskParentsAdded, TaskUnblocked
+from taskorch.errors import CycleError
+from taskorch.events import TaskParentsAdded
 from taskorch.kernel import Spec, is_waiting
 from taskorch.kit.checks import find_ring
 from taskorch.model import TERMINAL
@@ -22,129 +22,6 @@ def chain(*names):
     for above, name in zip([None, *names], names, strict=False):
         machine.submit(name, after=[above] if above else [])
     return machine
-
-
-def test_it_waits_for_more():
-    """For all of them; what it waits for already, or has completed, is no more."""
-    machine = chain("a", "t")
-    machine.submit_all("b", "c")
-    machine.end("c")
-    machine.add_parents("t", "b", "a", "c", "b")
-    assert machine.told(TaskParentsAdded) == [("t", ("b", "c"))]
-    machine.add_parents("t", "a")
-    assert len(machine.told(TaskParentsAdded)) == 1
-    assert machine.end("a") == []
-    assert machine.end("b") == ["t"]
-
-
-def test_a_task_that_waits_for_its_date_only():
-    """It is not delayed any more, but waits; and then it is delayed again."""
-    machine = Twin()
-    machine.submit("t", not_before=machine.now + 9 * SEC)
-    machine.submit("u", not_before=machine.now + SEC, join="finished")
-    machine.submit("a")
-    machine.add_parents("t", "a")
-    machine.add_parents("u", "a")
-    assert machine.kernel.delayed == 0
-    assert machine.after(2 * SEC) == []
-    assert machine.fail("a") == ["u"]
-    assert machine.state("t") is S.BLOCKED
-
-
-def test_what_has_failed_blocks_it_at_once():
-    """And what depends on it."""
-    machine = chain("a", "t", "u")
-    machine.submit("bad")
-    machine.fail("bad")
-    machine.add_parents("t", "bad")
-    assert machine.states("t", "u") == [S.BLOCKED] * 2
-    assert machine.told(TaskBlocked)[-1][2] == ("bad",)
-    machine.submit("c")
-    machine.add_parents("t", "c")
-    machine.end("a")
-    again = machine.rerun("bad")
-    machine.end(again)
-    assert machine.states("t", "u") == [S.PENDING] * 2
-    assert machine.end("c") == ["t"]
-
-
-def test_a_join_is_looked_at_again():
-    """More parents may let it hold, let it go at once, or make it possible again."""
-    machine = Twin()
-    machine.submit_all("a", "b", "c", "done")
-    machine.end("done")
-    machine.submit("any", after=["a"], join="any")
-    machine.add_parents("any", "done")
-    assert machine.state("any") is S.RUNNING
-    machine.submit("two", after=["a", "b"], join=2)
-    machine.submit("below", after=["two"])
-    machine.fail("a")
-    assert machine.states("two", "below") == [S.BLOCKED] * 2
-    machine.add_parents("two", "c")
-    assert machine.told(TaskUnblocked) == [
-        ("two", "it waits for more tasks now"),
-        ("below", "it waits for more tasks now"),
-    ]
-    machine.end("b")
-    assert machine.end("c") == ["two"]
-
-
-def test_a_suspended_task():
-    """It is decided when it is resumed."""
-    machine = chain("a", "t")
-    machine.submit("b")
-    machine.suspend("t")
-    machine.add_parents("t", "b")
-    machine.fail("b")
-    machine.end("a")
-    assert machine.state("t") is S.SUSPENDED
-    machine.resume("t")
-    assert machine.state("t") is S.BLOCKED
-
-
-@pytest.mark.parametrize("state", ["running", "queued", "completed", "suspended"])
-def test_what_does_not_wait_any_more(state):
-    """Refused, with the state and a hint."""
-    machine = Twin(concurrency=1)
-    machine.submit_all("t", "other")
-    name = "other" if state == "queued" else "t"
-    if state == "completed":
-        machine.end("t")
-    elif state == "suspended":
-        machine.suspend("t", holdable=True)
-    with pytest.raises(InvalidTransitionError, match=f"{name} is {state}") as caught:
-        machine.add_parents(name, "other")
-    assert "pending" in caught.value.hint
-    assert machine.told(TaskParentsAdded) == []
-
-
-def test_what_was_cancelled_while_it_waited_waits_for_more_when_it_runs_again():
-    """Nothing comes of it before; and what was cancelled in the queue waits no more."""
-    machine = Twin(concurrency=1)
-    machine.submit("a")
-    machine.submit("t", after=["a"], join="finished")
-    machine.submit("queued")
-    machine.cancel("t")
-    machine.cancel("queued")
-    machine.submit("b")
-    machine.add_parents("t", "b")
-    assert machine.told(TaskParentsAdded) == [("t", ("b",))]
-    with pytest.raises(InvalidTransitionError, match="queued is cancelled"):
-        machine.add_parents("queued", "b")
-    assert machine.end("a") == ["b"]
-    machine.fail("b")
-    assert machine.state("t") is S.CANCELLED
-
-
-def test_a_join_that_has_held():
-    """Its parents have no say any more, though it waits for its date."""
-    machine = Twin()
-    machine.submit_all("a", "b")
-    late = machine.now + 9 * SEC
-    machine.submit("t", after=["a", "b"], join="any", not_before=late)
-    machine.end("a")
-    with pytest.raises(InvalidTransitionError, match="does not wait"):
-        machine.add_parents("t", "b")
 
 
 # -- rings -------------------------------------------------------------------------
@@ -202,19 +79,6 @@ def test_a_ring_through_what_was_cancelled():
     with pytest.raises(CycleError) as caught:
         machine.add_parents("a", "e")
     assert caught.value.cycle == ("a", "e", "d", "c", "b")
-
-
-def test_what_was_let_go_is_in_no_ring():
-    """A task does not wait for what comes of its parents once its join has held."""
-    machine = Twin()
-    machine.submit("root")
-    machine.submit("p", after=["root"])
-    machine.submit("done")
-    machine.submit("t", after=["p", "done"], join="any")
-    machine.end("done")
-    machine.add_parents("p", "t")
-    machine.end("t")
-    assert machine.end("root") == ["p"]
 
 
 def test_a_search_costs_the_smaller_side():
@@ -276,21 +140,6 @@ def test_exactly_the_rings_are_refused(edges):
         else:
             assert not ring
             parents[task].append(above)
-
-
-def test_what_waits_for_its_date_alone_by_now_may_wait_for_more():
-    """All that it was submitted after has completed: nothing has let it go."""
-    machine = Twin()
-    machine.submit_all("a", "b")
-    machine.submit("t", after=["a"], not_before=machine.now + 5 * SEC)
-    machine.end("a")
-    assert machine.kernel.delayed == 1
-    machine.add_parents("t", "b")
-    assert machine.told(TaskParentsAdded) == [("t", ("b",))]
-    assert machine.kernel.delayed == 0
-    machine.after(9 * SEC)
-    assert machine.state("t") is S.PENDING
-    assert machine.end("b") == ["t"]
 
 
 def test_a_rerun_takes_over_all_who_wait():
@@ -368,18 +217,6 @@ def test_what_may_be_recalled_is_waited_for():
     machine.add_parents("p", "clean")
     machine.rerun("root")
     assert machine.state("p") is S.PENDING
-
-
-def test_what_was_decided_to_be_complete_is_in_no_ring():
-    """It waits for nobody any more, though its parents have not completed."""
-    machine = Twin()
-    machine.submit("root")
-    machine.submit("p", after=["root"])
-    machine.submit("t", after=["p"])
-    machine.fail("root")
-    machine.decide("t", "complete")
-    machine.add_parents("p", "t")
-    assert machine.told(TaskParentsAdded) == [("p", ("t",))]
 
 
 #: In which states of a task there is something to do with it.

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
-from taskorch.kernel import Spec, TaskRow, Terms, explain
+from taskorch.kernel import TaskRow, explain
 from taskorch.kernel._explain import _estimate as estimates
 from taskorch.kernel._explain import _explanation
 from taskorch.model import Estimate, Resources
@@ -32,161 +31,6 @@ def taught(machine: Machine, seconds: int = 10, **spec) -> Machine:
     return machine
 
 
-def test_nothing_is_known() -> None:
-    machine = Machine(concurrency=1)
-    machine.submit_all("a", "b")
-    assert guess(machine, "b") == Estimate(
-        None, "no task of type call has completed yet"
-    )
-    text = str(explain(machine.kernel, machine.row("b"), machine.now, estimates=True))
-    assert text.endswith(
-        "Nobody can say when it starts: no task of type call has completed yet."
-    )
-
-
-def test_the_next_slot() -> None:
-    """What runs takes as long as its type has taken so far."""
-    machine = taught(Machine(concurrency=2))
-    machine.submit("a")
-    machine.after(4 * SEC)
-    machine.submit_all("b", "c")
-    found = guess(machine, "c")
-    assert found.seconds == 6
-    assert found.basis == "call takes 10 s (mean of 2); 2 are running"
-    assert str(found) == (
-        "It may start in about 6 s (estimated: call takes 10 s (mean of 2); 2 are "
-        "running)."
-    )
-    machine.after(100 * SEC)
-    assert guess(machine, "c").seconds == 0
-
-
-def test_what_comes_before_it() -> None:
-    """The work of those is shared out evenly among the slots."""
-    machine = taught(Machine(concurrency=2))
-    machine.submit_all("a", "b")
-    machine.submit_all("c", "d", "e")
-    assert guess(machine, "c").seconds == 10
-    assert guess(machine, "d").seconds == 15
-    assert guess(machine, "e").seconds == 20
-    assert "2 tasks come before it" in guess(machine, "e").basis
-
-
-def test_other_requirements_come_before_it_as_well() -> None:
-    """But no more of them than their agents do at once."""
-    machine = taught(taught(Machine(concurrency=1)), 30, type="other")
-    machine.agent("x", "x", max_concurrency=1)
-    machine.submit("a")
-    machine.submit_all("b", "c", "d", type="other", requires=("x",))
-    machine.submit("e")
-    assert guess(machine, "e").seconds == 40
-    assert "1 task comes before it" in guess(machine, "e").basis
-
-
-def test_of_some_that_run_nothing_is_known() -> None:
-    machine = taught(Machine(concurrency=2))
-    machine.submit("a")
-    machine.submit("new", type="new")
-    machine.submit("b")
-    found = guess(machine, "b")
-    assert found.seconds == 10
-    assert found.basis.endswith("2 are running, and of 1 of them nothing is known")
-
-
-def test_a_busy_agent() -> None:
-    """Only what runs there counts."""
-    machine = taught(Machine())
-    machine.agent("x", "x", max_concurrency=1)
-    machine.submit("elsewhere")
-    machine.after(9 * SEC)
-    machine.submit("a", requires=("x",))
-    machine.after(1 * SEC)
-    machine.submit_all("b", "c", requires=("x",))
-    assert guess(machine, "b").seconds == 9
-    assert guess(machine, "c").seconds == 19
-
-
-@pytest.mark.parametrize("capacity", [None, Resources(cpu=3)])
-def test_a_short_resource(capacity: Resources | None) -> None:
-    """It is shared by as many as fit at once."""
-    pools = Resources(cpu=4)
-    machine = taught(Machine(pools=pools, policies=Policies(rigid=True)))
-    machine.agent("x", "x", capacity=capacity)
-    each = {"requires": ("x",), "resources": Resources(cpu=1.5)}
-    machine.submit("free")
-    machine.submit("a", **each)
-    machine.after(2 * SEC)
-    machine.submit("b", **each)
-    machine.submit_all("c", "d", **each)
-    assert machine.states("a", "b", "c") == [S.RUNNING, S.RUNNING, S.QUEUED]
-    assert guess(machine, "c").seconds == 8
-    assert guess(machine, "d").seconds == 14
-
-
-def test_delays_and_dependencies() -> None:
-    """The longest way through what it waits for."""
-    machine = taught(Machine())
-    machine.submit("a")
-    machine.after(4 * SEC)
-    machine.submit("b", not_before=machine.now + 3 * SEC)
-    machine.submit("c", after=["a", "b"])
-    machine.submit("d", after=["c", "a"], not_before=machine.now + 20 * SEC)
-    assert guess(machine, "b") == Estimate(3, "it waits for nothing but the clock")
-    assert guess(machine, "c").seconds == 13
-    assert guess(machine, "d").seconds == 23
-
-
-def test_a_queued_parent_waits_for_its_turn() -> None:
-    machine = taught(Machine(concurrency=1))
-    machine.submit_all("a", "b")
-    machine.submit("c", after=["b"])
-    assert guess(machine, "c").seconds == 20
-
-
-def test_joins() -> None:
-    """The first, the second, the last; and of a function nobody can say."""
-    machine = taught(Machine())
-    machine.submit("a")
-    machine.after(4 * SEC)
-    machine.submit_all("b")
-    machine.after(2 * SEC)
-    machine.submit_all("c")
-    after = ["a", "b", "c"]
-    for join in ("any", 2, "finished", "asked"):
-        machine.submit(f"{join}", after=after, join=join)
-    assert [guess(machine, name).seconds for name in ("any", "2", "finished")] == [
-        4,
-        8,
-        10,
-    ]
-    assert guess(machine, "asked") == Estimate(None, "its own join decides")
-    machine.fail("b")
-    assert guess(machine, "2").seconds == 10
-    assert guess(machine, "finished").seconds == 10
-
-
-def test_what_does_not_pass_by_itself() -> None:
-    """It has no time, and the reason is in the basis."""
-    machine = taught(Machine(refuse_unknown=False))
-    machine.submit("s", not_before=machine.now + SEC)
-    machine.submit("after s", after=["s"])
-    machine.suspend("s")
-    machine.submit("z", requires=("z",))
-    machine.submit("dead", not_before=machine.now + 2 * SEC, deadline=machine.now + SEC)
-    assert guess(machine, "s") == Estimate(None, "it is suspended")
-    assert guess(machine, "after s").basis == "it needs s, which is suspended"
-    assert guess(machine, "z").basis == "no agent can do it"
-    assert guess(machine, "dead").basis == "its deadline comes first"
-    machine.agent("far", "far", lease=1.0)
-    machine.after(2 * SEC)
-    machine.submit("lost", requires=("far",))
-    assert guess(machine, "lost").basis.startswith("Agent far is lost")
-    machine.submit("failed")
-    machine.submit("blocked", after=["failed"])
-    machine.fail("failed")
-    assert guess(machine, "blocked").basis == "it needs failed, which has failed"
-
-
 def test_too_many_come_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimates, "_MOST", 3)
     machine = taught(Machine(concurrency=1))
@@ -195,27 +39,6 @@ def test_too_many_come_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
         machine.submit(f"t{number}", after=[f"t{number - 1}"])
     assert guess(machine, "t1").seconds == 10
     assert guess(machine, "t5").basis == "more than 3 tasks come before it"
-
-
-def test_many_types() -> None:
-    """A few of them are named."""
-    machine = Machine()
-    for number in range(5):
-        taught(machine, number + 1, type=f"kind{number}")
-        machine.submit(f"t{number}", type=f"kind{number}")
-    machine.submit("after", after=[f"t{number}" for number in range(5)])
-    assert guess(machine, "after").seconds == 5
-    assert guess(machine, "after").basis.endswith("; 2 more types likewise")
-
-
-def test_attempts_that_wait_hold_no_slot() -> None:
-    machine = taught(Machine(concurrency=1))
-    machine.submit("parent")
-    machine.kernel.yield_slot(machine.row("parent"), 1, machine.now)
-    machine.after(5 * SEC)
-    machine.submit_all("a", "b")
-    assert guess(machine, "b").seconds == 10
-    assert "1 is running" in guess(machine, "b").basis
 
 
 def test_far_back_in_another_queue(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,23 +60,6 @@ def test_work_ahead_fills_the_gaps() -> None:
     assert estimates._pour([5.0], 5.0, 2) == 5
 
 
-def test_waits_for_a_time_end() -> None:
-    """It is known when; of an event, it is not."""
-    machine = taught(Machine())
-    machine.submit("a")
-    for name, event, after in (("t", None, ()), ("u", None, ("a",)), ("e", "go", ())):
-        terms = Terms(wait=(event, 5 * SEC, True))
-        machine.do(SubmitTask(name, Spec("wait"), after=after, terms=terms))
-    machine.after(2 * SEC)
-    for name in ("t", "u", "e"):
-        machine.submit(f"after {name}", after=[name])
-    assert guess(machine, "after t").seconds == 3
-    assert guess(machine, "after u").seconds == 13
-    assert guess(machine, "after e").basis == "it needs e, which waits for its event"
-    machine.suspend("t")
-    assert guess(machine, "after t").basis == "it needs t, which is suspended"
-
-
 def test_a_guess_in_words() -> None:
     assert str(Estimate(0.0001, "luck")) == (
         "It may start at any moment (estimated: luck)."
@@ -266,30 +72,6 @@ def test_its_turn_is_now() -> None:
     machine.submit("a")
     machine.kernel.concurrency = 1
     assert guess(machine, "a") == Estimate(0, "it waits for nothing but the clock")
-
-
-def test_a_capacity_without_a_pool() -> None:
-    """It is shared by as many as fit on the agents."""
-    machine = taught(Machine(policies=Policies(rigid=True)))
-    machine.agent("x", "x", capacity=Resources(licence=2))
-    each = {"requires": ("x",), "resources": Resources(licence=1)}
-    machine.submit("a", **each)
-    machine.after(2 * SEC)
-    machine.submit_all("b", "c", **each)
-    assert guess(machine, "c").seconds == 8
-
-
-def test_what_runs_in_any_case_starts_when_its_parents_are_over() -> None:
-    """Although its join will not hold: it does not wait for that."""
-    machine = taught(Machine())
-    machine.submit_all("bad", "good")
-    machine.submit("runs", after=["bad", "good"], on_failure="run")
-    machine.submit("fails", after=["bad", "good"], join="any")
-    machine.fail("bad")
-    machine.after(4 * SEC)
-    assert guess(machine, "runs").seconds == 6
-    machine.submit("never", after=["bad", "good"], join=2, on_failure="run")
-    assert guess(machine, "never").seconds == 6
 
 
 # -- with one slot, it is plain arithmetic ---------------------------------------------
@@ -410,31 +192,6 @@ def test_with_one_slot_it_is_what_is_left_and_what_comes_before(
 # -- boundaries ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("running", "words"), [(1, "1 is running"), (2, "2 are running"), (3, "3 are")]
-)
-def test_how_many_run_in_words(running: int, words: str) -> None:
-    machine = taught(Machine(concurrency=running))
-    machine.submit_all(*(f"r{number}" for number in range(running)))
-    machine.submit("t")
-    basis = guess(machine, "t").basis
-    assert basis.startswith("call takes 10 s (mean of 2); ")
-    assert words in basis
-
-
-@pytest.mark.parametrize("types", [3, 4, 5])
-def test_three_types_are_named(types: int) -> None:
-    machine = Machine()
-    for number in range(types):
-        taught(machine, 5, type=f"kind{number}")
-        machine.submit(f"t{number}", type=f"kind{number}")
-    machine.submit("after", after=[f"t{number}" for number in range(types)])
-    basis = guess(machine, "after").basis
-    assert basis.count("takes 5 s (mean of 2)") == 3
-    more = f"; {types - 3} more type{'s' * (types > 4)} likewise"
-    assert basis.endswith(more) if types > 3 else "likewise" not in basis
-
-
 @pytest.mark.parametrize("bound", [2, 3, 4])
 def test_exactly_so_many_may_come_before_it(
     monkeypatch: pytest.MonkeyPatch, bound: int
@@ -449,38 +206,6 @@ def test_exactly_so_many_may_come_before_it(
     assert (found.basis == "more than 2 tasks come before it") == (bound < 3)
 
 
-def test_it_is_said_once_what_it_waits_for_twice() -> None:
-    """Two ways lead up to what is looked at once."""
-    machine = taught(Machine(concurrency=9))
-    machine.submit("a")
-    machine.submit_all("b", "c", after=["a"])
-    machine.submit("d", after=["b", "c"])
-    assert guess(machine, "d").seconds == 20
-
-
-def test_a_wait_for_a_time_that_has_not_begun() -> None:
-    """It begins once it waits for nothing else: for no time, if none was said."""
-    machine = taught(Machine())
-    machine.submit("a")
-    machine.after(4 * SEC)
-    for seconds in (0, 1, 7):
-        wait = (None, seconds * SEC, True)
-        machine.submit(f"w{seconds}", after=["a"], wait=wait, type="wait")
-        machine.submit(f"after w{seconds}", after=[f"w{seconds}"])
-        assert guess(machine, f"after w{seconds}").seconds == 6 + seconds
-
-
-def test_work_that_runs_for_longer_than_others_is_over_at_any_moment() -> None:
-    """Neither it nor what waits for it is expected in the past."""
-    machine = taught(Machine(concurrency=1))
-    machine.submit("a")
-    machine.after(25 * SEC)
-    machine.submit("b")
-    machine.submit("c", after=["a"])
-    machine.submit("d", after=["b"])
-    assert [guess(machine, name).seconds for name in "bcd"] == [0, 0, 10]
-
-
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_work_elsewhere_comes_before_it_as_far_as_its_agents_can_do_it(
     limit: int,
@@ -493,42 +218,6 @@ def test_work_elsewhere_comes_before_it_as_far_as_its_agents_can_do_it(
     machine.submit("more", type="other", requires=("x",), priority=-9)
     machine.submit("t")
     assert guess(machine, "t").seconds == 10 + 6 * limit
-
-
-def test_what_waits_only_for_its_date_waits_for_room_as_well() -> None:
-    """Whichever is later."""
-    machine = taught(Machine(concurrency=1))
-    machine.submit("runs")
-    for seconds in (3, 10, 17):
-        machine.submit(f"in {seconds}", not_before=machine.now + seconds * SEC)
-        assert guess(machine, f"in {seconds}").seconds == max(10, seconds)
-
-
-def test_on_an_agent_only_its_own_work_counts() -> None:
-    """Which is none of what runs elsewhere, and of what waits for others."""
-    machine = taught(Machine(concurrency=9))
-    machine.agent("x", "x", max_concurrency=2)
-    machine.submit_all("e1", "e2", "e3")
-    machine.after(6 * SEC)
-    machine.submit("a", requires=("x",), priority=1)
-    machine.after(1 * SEC)
-    machine.submit("b", requires=("x",))
-    machine.submit_all("c", "d", "e", requires=("x",))
-    assert [guess(machine, name).seconds for name in "cde"] == [9, 14.5, 19.5]
-    assert "2 are running" in guess(machine, "c").basis
-    assert "2 tasks come before it" in guess(machine, "e").basis
-
-
-def test_what_is_unknown_takes_its_place() -> None:
-    """Of two slots, one is never free as far as is known."""
-    machine = taught(Machine(concurrency=3))
-    machine.submit_all("a", "b")
-    machine.after(4 * SEC)
-    machine.submit("new", type="new")
-    machine.submit_all("c", "d", "e")
-    assert [guess(machine, name).seconds for name in "cde"] == [6, 11, 16]
-    words = "3 are running, and of 1 of them nothing is known"
-    assert words in guess(machine, "c").basis
 
 
 def test_it_is_the_turn_of_another_now() -> None:
@@ -552,17 +241,6 @@ def test_what_has_completed_is_not_waited_for() -> None:
     # The mean of 10, 10 and 4 is 8.
     assert guess(machine, "t").seconds == pytest.approx(4)
     assert guess(machine, "u").seconds == pytest.approx(5)
-
-
-@pytest.mark.parametrize(("cpu", "gpu"), [(4, 1), (1, 4)])
-def test_as_many_fit_as_of_what_is_scarcer(cpu: int, gpu: int) -> None:
-    """Of two resources, the one that is for fewer tasks says how many run at once."""
-    pools = Resources(cpu=cpu, gpu=gpu)
-    machine = taught(Machine(pools=pools, policies=Policies(rigid=True)))
-    each = {"resources": Resources(cpu=1, gpu=1)}
-    machine.submit_all("a", "b", "c", **each)
-    assert guess(machine, "b").seconds == 10
-    assert guess(machine, "c").seconds == 20
 
 
 @given(
@@ -643,16 +321,6 @@ def test_what_is_missing_is_what_has_not_completed_yet() -> None:
     assert guess(machine, "t").seconds == pytest.approx(means - 6)
 
 
-def test_work_that_nobody_can_do_comes_before_nothing() -> None:
-    """Though it is queued, and of its kind nothing is known."""
-    machine = taught(Machine(concurrency=1, refuse_unknown=False))
-    machine.submit("runs")
-    machine.submit_all("x", "y", type="new", requires=("z",), priority=5)
-    machine.submit("t")
-    assert guess(machine, "t").seconds == 10
-    assert "before it" not in guess(machine, "t").basis
-
-
 def test_where_an_agent_says_what_its_tasks_take_they_come_one_by_one() -> None:
     """What fits at once may be another number on each agent."""
     machine = taught(Machine(pools=Resources(cpu=1), policies=Policies(rigid=True)))
@@ -663,15 +331,6 @@ def test_where_an_agent_says_what_its_tasks_take_they_come_one_by_one() -> None:
     assert guess(machine, "c").seconds == 20
 
 
-def test_a_capacity_that_is_for_fewer_than_the_pool() -> None:
-    """Of four in the pool, the agents have two."""
-    machine = taught(Machine(pools=Resources(cpu=4), policies=Policies(rigid=True)))
-    machine.agent("x", "x", capacity=Resources(cpu=2))
-    each = {"requires": ("x",), "resources": Resources(cpu=1)}
-    machine.submit_all("a", "b", "c", "d", "e", **each)
-    assert [guess(machine, name).seconds for name in "cde"] == [10, 15, 20]
-
-
 def test_where_nothing_is_short_work_of_other_kinds_comes_before_it_too() -> None:
     machine = taught(taught(Machine()), 30, type="other")
     machine.kernel.concurrency = 0
@@ -680,12 +339,3 @@ def test_where_nothing_is_short_work_of_other_kinds_comes_before_it_too() -> Non
     machine.submit("b")
     machine.kernel.concurrency = 1
     assert guess(machine, "b").seconds == 30
-
-
-def test_nobody_knows_when_what_it_needs_completes_that_will_not():
-    machine = Machine()
-    machine.submit_all("x", "y", "z")
-    machine.submit("t", after=["x", "y"], join="any")
-    machine.fail("x")
-    machine.fail("y")
-    assert guess(machine, "t").basis == "what it needs will not complete"

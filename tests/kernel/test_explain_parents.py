@@ -53,66 +53,6 @@ def test_a_parent_that_still_can_complete() -> None:
     ]
 
 
-def test_what_is_to_be_run_again_from_the_top() -> None:
-    """Of a chain, where it began; of what was cancelled below that, both."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.submit("c", after=["b"])
-    machine.submit("d", after=["c"])
-    machine.fail("a")
-    rerun, decide = only(machine, "d").remedies
-    assert (rerun.kind, rerun.tasks) == ("rerun", ("a",))
-    assert (decide.kind, decide.tasks) == ("decide", ("c",))
-    machine.cancel("b")
-    rerun, _ = only(machine, "d").remedies
-    assert rerun.tasks == ("a", "b")
-    assert str(rerun) == (
-        "Run again what failed, and let it complete: orch.rerun_task('a') and "
-        "orch.rerun_task('b')."
-    )
-
-
-def test_the_latest_run_is_what_counts() -> None:
-    """What was run again already need not be, but for those who hang on the first."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.fail("a")
-    machine.cancel("b")
-    machine.submit("c", after=["b"])
-    again = machine.rerun("a")
-    assert only(machine, "c").remedies[0].tasks == ("b",)
-    machine.fail(again)
-    assert only(machine, "c").remedies[0].tasks == (again, "b")
-    machine.submit("d", after=["a"])
-    assert only(machine, "d").remedies[0].tasks == ("a",)
-
-
-def test_what_has_left_memory_cannot_be_run_again() -> None:
-    machine = Machine(keep_finished=0)
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.submit("c", after=["b"])
-    machine.fail("a")
-    assert only(machine, "b").remedies == ()
-    assert words(machine, "c") == [
-        "Do without it: orch.decide('b', 'complete') says that it is complete."
-    ]
-
-
-def test_somebody_must_be_able_to_do_what_is_run_again() -> None:
-    machine = Machine()
-    machine.agent("far", "x", lease=5.0)
-    machine.submit("a", requires=("x",))
-    machine.submit("b", after=["a"])
-    machine.fail("a")
-    machine.after(6 * SEC)
-    machine.submit("other", requires=("x",))
-    (text,) = words(machine, "b")
-    assert text.endswith("First of all, somebody must be able to do a.")
-
-
 def test_a_long_way_up() -> None:
     """Beyond the bound it is believed what was known when it was blocked."""
     machine = Machine(keep_finished=1)
@@ -194,33 +134,6 @@ def test_joins() -> None:
     assert words(machine, "finished") == ["All must end that have not: d."]
 
 
-def test_one_of_some() -> None:
-    machine = Machine(concurrency=1)
-    machine.submit_all("a", "b")
-    machine.submit("any", after=["a", "b"], join="any")
-    machine.submit("one", after=["b"], join="any")
-    assert only(machine, "any").detail == (
-        "0 of the 2 tasks that it depends on have completed, and 1 is needed."
-    )
-    assert words(machine, "any") == ["It is enough that 1 of a and b completes."]
-    assert words(machine, "one") == ["It is enough that b completes."]
-
-
-def test_a_join_that_can_never_hold() -> None:
-    machine = Machine(concurrency=1)
-    machine.submit_all("a", "b")
-    machine.submit("t", after=["a", "a"], join=2)
-    machine.end("a")
-    blocker = only(machine, "t")
-    assert "That can never be." in blocker.detail or blocker.kind == "decision"
-    machine.submit("c")
-    machine.fail("b")
-    machine.submit("u", after=["b", "c"], join=3)
-    blocker = only(machine, "u")
-    assert blocker.detail.endswith("and 3 are needed. That can never be.")
-    assert blocker.remedies == ()
-
-
 def test_a_join_that_runs_all_the_same() -> None:
     """It is lost, and waits for the rest to end."""
     machine = Machine(concurrency=1)
@@ -233,22 +146,6 @@ def test_a_join_that_runs_all_the_same() -> None:
     assert machine.state("t") is S.RUNNING
 
 
-def test_a_join_that_is_looked_at_when_it_is_resumed() -> None:
-    """What holds by then is no blocker."""
-    machine = Machine(concurrency=1)
-    machine.submit_all("a", "b")
-    for join in ("finished", "asked"):
-        machine.submit(f"{join}", after=["a"], join=join)
-        machine.suspend(f"{join}")
-    machine.end("a")
-    kernel, now = machine.kernel, machine.now
-    told = explain(kernel, machine.row("finished"), now, whole=True)
-    assert [blocker.kind for blocker in told.then] == ["slot"]
-    told = explain(kernel, machine.row("asked"), now, whole=True)
-    join = told.then[0]
-    assert [remedy.name for remedy in join.remedies] == ["join"]
-
-
 def test_a_function_that_said_no_is_asked_about_what_runs_again() -> None:
     machine = Machine()
     machine.policies.joins = lambda name, states: False
@@ -257,18 +154,6 @@ def test_a_function_that_said_no_is_asked_about_what_runs_again() -> None:
     machine.fail("a")
     assert machine.state("t") is S.BLOCKED
     assert [remedy.tasks for remedy in only(machine, "t").remedies] == [("a",)]
-
-
-def test_what_is_to_be_run_again_is_named_once() -> None:
-    """Even where two ways lead up to it."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.submit("c", after=["a"])
-    machine.submit("d", after=["b", "c"])
-    machine.submit("e", after=["d"])
-    machine.fail("a")
-    assert only(machine, "e").remedies[0].tasks == ("a",)
 
 
 @pytest.mark.parametrize("join", ["all", "any"])
@@ -327,20 +212,6 @@ def test_what_some_do_without_is_not_decided_by_the_rest() -> None:
     assert kinds("asked") == [("rerun", ("a",))]
 
 
-def test_who_can_do_it_is_told_as_far_as_it_is_known() -> None:
-    """Not of an agent that has joined since anybody asked."""
-    machine = Machine()
-    machine.agent("far", "x", lease=5.0)
-    machine.submit("a", requires=("x",))
-    machine.submit("b", after=["a"])
-    machine.fail("a")
-    machine.after(6 * SEC)
-    machine.submit("other", requires=("x",))
-    assert "First of all" in words(machine, "b")[0]
-    machine.agent("near", "x")
-    assert "First of all" not in words(machine, "b")[0]
-
-
 @pytest.mark.parametrize("many", [99, 100, 101, 102])
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_hundred_parents(many: int, twice: bool) -> None:
@@ -388,22 +259,6 @@ def test_how_many_have_and_how_many_are_needed_in_words(need: int, done: int) ->
     assert (blocker.need, blocker.have) == (need, done)
 
 
-def test_what_waits_for_no_other_any_more_is_not_said_to() -> None:
-    """Its join has held, and it waits for its next attempt, or to be resumed."""
-    machine = Machine()
-    machine.submit_all("a", "b")
-    for join in ("any", "all"):
-        machine.submit(join, after=["a", "b"] if join == "any" else ["a"], join=join)
-        machine.policies.delays[join] = [9 * SEC]
-    machine.end("a")
-    for join in ("any", "all"):
-        machine.fail(join)
-        assert machine.kinds(join) == ["delay"]
-        machine.suspend(join)
-        told = explain(machine.kernel, machine.row(join), machine.now, whole=True)
-        assert [blocker.kind for blocker in told.then] == ["delay"]
-
-
 def test_the_join_of_what_is_not_suspended_is_not_asked_again() -> None:
     """It is asked when something changes; what it says of that stands."""
     machine = Machine()
@@ -413,44 +268,6 @@ def test_the_join_of_what_is_not_suspended_is_not_asked_again() -> None:
     machine.policies.asked.clear()
     assert machine.kinds("t") == ["dependency"]
     assert "join" not in machine.policies.asked
-
-
-def test_how_many_have_ended_of_those_that_must() -> None:
-    """However they did."""
-    machine = Machine(concurrency=9)
-    machine.submit_all("a", "b", "c", "d")
-    machine.submit("t", after=["a", "b", "c", "d"], join="finished")
-    for number, name in enumerate("abc", 1):
-        machine.end(name) if name == "b" else machine.fail(name)
-        blocker = only(machine, "t")
-        has = "has" if number == 1 else "have"
-        assert blocker.detail == (
-            f"{number} of the 4 tasks that it depends on {has} ended, and all must "
-            "have, however they do."
-        )
-        assert (blocker.need, blocker.have) == (4, number)
-
-
-def test_where_two_ways_meet_all_on_both_is_run_again() -> None:
-    """What they have in common comes first, and once."""
-    machine = Machine()
-    machine.submit("a")
-    machine.submit_all("b", "c", after=["a"])
-    machine.submit("d", after=["b", "c"])
-    machine.submit("e", after=["d"])
-    machine.fail("a")
-    machine.cancel("b")
-    machine.cancel("c")
-    told = explain(machine.kernel, machine.row("e"), machine.now, whole=True)
-    assert told.blockers[0].remedies[0].tasks == ("a", "b", "c")
-
-
-def test_all_that_is_there_is_to_be_run_again() -> None:
-    """A single task that has failed, and nothing else in memory."""
-    machine = Machine()
-    machine.submit("a")
-    machine.fail("a")
-    assert words(machine, "a") == ["Call orch.rerun_task('a')."]
 
 
 @pytest.mark.parametrize("length", [5, 6, 7, 8, 9])
@@ -464,16 +281,3 @@ def test_how_far_up_it_is_looked(length: int) -> None:
     machine.cancel("t1")
     near = only(machine, f"t{length}").remedies[0]
     assert set(near.tasks) == ({"t0", "t1"} if length <= 7 else {"t0"})
-
-
-def test_what_has_completed_need_not_be_run_again() -> None:
-    """Of the parents of what was cancelled, only the one that failed."""
-    machine = Machine()
-    machine.submit_all("good", "bad")
-    machine.submit("t", after=["good", "bad"])
-    machine.submit("u", after=["t"])
-    machine.end("good")
-    machine.fail("bad")
-    machine.cancel("t")
-    assert only(machine, "t").remedies[0].tasks == ("bad", "t")
-    assert only(machine, "u").remedies[0].tasks == ("bad", "t")

@@ -26,90 +26,6 @@ def words(blocker: Blocker) -> list[str]:
     return [str(remedy) for remedy in blocker.remedies]
 
 
-def test_slots_can_be_freed_or_there_can_be_more() -> None:
-    machine = Machine(concurrency=2)
-    machine.submit_all("a", "b", "c")
-    blocker = only(machine.why("c"))
-    assert [remedy.kind for remedy in blocker.remedies] == ["free", "raise_concurrency"]
-    assert [*words(blocker)] == [
-        "It is enough that one of a and b ends.",
-        "Allow more in the next run: TaskOrchestrator(concurrency=3).",
-    ]
-    free, more = blocker.remedies
-    assert (free.tasks, free.name, free.amount) == (("a",), "slots", 1)
-    assert more.amount == 3
-
-
-def test_an_agent_that_is_busy() -> None:
-    """One of its attempts may end, or another agent may join."""
-    machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.submit_all("t", "u", requires=("x",))
-    blocker = only(machine.why("u"))
-    assert [*words(blocker)] == [
-        "It is enough that t ends.",
-        "Add an agent with capabilities={'x'}, by @orch.agent(…).",
-    ]
-    assert str(machine.why("u")) == (
-        "u is queued, number 1 among the queued tasks with the same requirements.\n"
-        "Agent a runs 1 of 1 already.\n"
-        "  → It is enough that t ends.\n"
-        "  or Add an agent with capabilities={'x'}, by @orch.agent(…)."
-    )
-    assert blocker.remedies[1].capabilities == ("x",)
-    assert blocker.remedies[1].resources == Resources()
-
-
-def test_agents_are_alternatives() -> None:
-    """Those that lack least are named first, and of many only a few."""
-    machine = Machine(pools=Resources(cpu=9), policies=Policies(rigid=True))
-    for number in range(7):
-        room = Resources(gpu=1) if number == 0 else None
-        machine.agent(f"a{number}", "x", max_concurrency=1, capacity=room)
-    machine.submit("0", requires=("x",), resources=Resources(gpu=1))
-    machine.submit_all(*"123456", requires=("x",))
-    machine.submit("t", requires=("x",))
-    told = machine.why("t")
-    assert told.more_agents == 2
-    # What waits for none could not have more of them.
-    assert machine.why("1").more_agents == 0
-    machine.end("1")
-    assert machine.why("1").more_agents == 0
-    assert [blocker.agent for blocker in told.blockers] == [
-        "a0",
-        "a1",
-        "a2",
-        "a3",
-        "a4",
-    ]
-    assert len(told.ways) == 5
-    text = str(told)
-    assert "It could run on any one of these agents:\n- Agent a0 runs 1 of 1" in text
-    assert "- 2 more agents match, and have no room either." in text
-
-
-def test_a_way_is_all_of_one_agent_and_what_counts_on_all() -> None:
-    machine = Machine(
-        concurrency=2, pools=Resources(cpu=1), policies=Policies(rigid=True)
-    )
-    machine.agent("a", "x", max_concurrency=1, capacity=Resources(cpu=1))
-    machine.agent("b", "x", max_concurrency=1, capacity=Resources(cpu=1))
-    machine.submit("t", requires=("x",), resources=Resources(cpu=1))
-    machine.submit("free")
-    machine.submit("u", requires=("x",), resources=Resources(cpu=1))
-    kinds = [[(b.kind, b.agent) for b in way] for way in machine.why("u").ways]
-    assert kinds == [
-        [("slot", ""), ("resource", "")],
-    ]
-    machine.end("free")
-    machine.submit("v", requires=("x",))
-    kinds = [[(b.kind, b.agent) for b in way] for way in machine.why("u").ways]
-    assert kinds == [
-        [("slot", ""), ("agent", "b"), ("resource", "")],
-        [("slot", ""), ("agent", "a"), ("agent", "a"), ("resource", "")],
-    ]
-
-
 def test_attempts_that_wait_to_go_on_come_first() -> None:
     """They take slots of the orchestrator, and of their agents."""
     machine = Machine(concurrency=2)
@@ -136,43 +52,10 @@ def test_attempts_that_wait_to_go_on_come_first() -> None:
     )
     assert words(blockers[0])[0] == "It is enough that one of t and u ends."
     assert blockers[1].detail == (
-        "Attempts that wait to go on take the slots of agent a."
+        "Attempts that wait to go on take the slots of worker a."
     )
     assert blockers[1].holders == ("t",)
     kernel.returning.clear()
-
-
-def test_who_comes_first_depends_on_the_agent() -> None:
-    """What waits for a slot of a full agent leaves the slot of another one alone."""
-    machine = Machine(concurrency=2)
-    machine.agent("a", "x", max_concurrency=1)
-    machine.agent("b", "x", "y", max_concurrency=1)
-    machine.submit("t", requires=("x",))
-    machine.kernel.yield_slot(machine.row("t"), 1, machine.now)
-    machine.submit("u", requires=("x",))
-    machine.submit("v", requires=("y",))
-    where = {machine.agent_of(name): name for name in ("t", "u", "v")}
-    assert set(where) == {"a", "b"}
-    machine.kernel.reclaim_slot(machine.row("t"), 1, machine.now)
-    machine.submit("w", requires=("x",))
-    told = machine.why("w")
-    missing = {
-        (b.kind, b.agent): b.remedies[0].amount for b in told.blockers if b.agent
-    }
-    agent = machine.agent_of("t")
-    assert missing["agent", agent] == 2
-    assert missing.get(("slot", agent)) == 2
-
-
-def test_lost_agents() -> None:
-    machine = Machine()
-    machine.agent("far", "x", lease=5.0)
-    machine.after(6 * SEC)
-    machine.submit("t", requires=("x",))
-    machine.submit("u")
-    blocker = only(machine.why("t"))
-    assert (blocker.kind, blocker.agent, blocker.need) == ("agent", "far", None)
-    assert words(blocker)[0] == "Agent far must give a sign of life, or join again."
 
 
 @RIGID
@@ -197,46 +80,12 @@ def test_what_is_too_small(rigid: bool) -> None:
         assert second.detail == "It needs 4 cpu, and 1 of 4 is free."
         assert second.remedies[-1].amount == 7
     first = machine.why("t").blockers[0]
-    assert first.detail == "It asks for 2 cpu, and the most there is, on agent a, is 1."
+    assert (
+        first.detail == "It asks for 2 cpu, and the most there is, on worker a, is 1."
+    )
     (larger,) = first.remedies
     assert (larger.kind, larger.capabilities) == ("add_agent", ("x",))
     assert larger.resources == Resources(cpu=2)
-
-
-def test_a_resource_of_which_there_is_no_pool() -> None:
-    """Nobody can do it, or who can has none: an agent needs it then."""
-    machine = Machine(refuse_unknown=False)
-    machine.submit("t", requires=("x",), resources=Resources(licence=1))
-    blocker = only(machine.why("t"))
-    (remedy,) = blocker.remedies
-    assert remedy.resources == Resources(licence=1)
-    assert str(remedy) == (
-        "Add an agent with capabilities={'x'} and a capacity of 1 licence, by "
-        "@orch.agent(…)."
-    )
-    machine.agent("a", "x")
-    blocker = only(machine.why("t"))
-    assert blocker.detail == (
-        "It asks for 1 licence, and no pool and no agent has a resource of that name."
-    )
-    assert blocker.agent == "a"
-
-
-def test_any_agent_will_do() -> None:
-    machine = Machine(refuse_unknown=False)
-    machine.submit("t", requires=())
-    assert words(only(machine.why("t"))) == [
-        "Add an agent of any kind, with any capabilities, by @orch.agent(…)."
-    ]
-
-
-def test_pools_that_nobody_can_use_yet() -> None:
-    """With a rigid allocator it is known what will be short besides."""
-    pools = Resources(cpu=4)
-    machine = Machine(pools=pools, policies=Policies(rigid=True), refuse_unknown=False)
-    machine.submit("holds", resources=Resources(cpu=3))
-    machine.submit("t", requires=("x",), resources=Resources(cpu=2))
-    assert machine.kinds("t") == ["capability", "resource"]
 
 
 def test_the_request_of_an_agent_is_short() -> None:
@@ -247,30 +96,6 @@ def test_the_request_of_an_agent_is_short() -> None:
     machine.submit("t", requires=("x",))
     blocker = only(machine.why("t"))
     assert (blocker.kind, blocker.agent, blocker.need) == ("resource", "a", 2)
-
-
-def test_the_end_of_the_largest_holders_is_enough() -> None:
-    machine = Machine(pools=Resources(cpu=8), policies=Policies(rigid=True))
-    for name, cpu in (("a", 1), ("b", 2), ("c", 4), ("d", 1)):
-        machine.submit(name, resources=Resources(cpu=cpu))
-    machine.submit("t", resources=Resources(cpu=5))
-    blocker = only(machine.why("t"))
-    assert blocker.remedies[0].tasks == ("c", "b")
-    assert words(blocker)[0] == "It is enough that c and b end."
-    assert blocker.remedies[0].amount == 5
-
-
-def test_work_that_would_not_stop_holds_on() -> None:
-    machine = Machine(
-        concurrency=1, pools=Resources(cpu=1), policies=Policies(rigid=True)
-    )
-    machine.submit("a", resources=Resources(cpu=1))
-    machine.submit("b", resources=Resources(cpu=1))
-    machine.cancel("a")
-    machine.after(11 * SEC)
-    assert machine.state("a") is S.CANCELLED
-    name = "a (attempt 1, which would not stop)"
-    assert [blocker.holders for blocker in machine.why("b").blockers] == [(name,)] * 2
 
 
 def test_work_that_would_not_stop_holds_on_to_its_own_agent_only() -> None:
@@ -348,18 +173,6 @@ def test_holders_that_are_too_far_to_be_found(monkeypatch: pytest.MonkeyPatch) -
     assert [remedy.kind for remedy in blocker.remedies] == ["enlarge_pool"]
 
 
-def test_programs_that_are_stopped_hold_their_slots() -> None:
-    machine = Machine(concurrency=2)
-    machine.submit_all("a", "b")
-    machine.suspend("a", holdable=True)
-    machine.submit("early", not_before=machine.now + SEC)
-    machine.suspend("early")
-    machine.submit("t")
-    assert only(machine.why("t")).holders == ("a", "b")
-    assert [blocker.kind for blocker in whole(machine, "a").blockers] == ["suspended"]
-    assert whole(machine, "a").then == ()
-
-
 def test_an_allocator_that_is_asked_what_if() -> None:
     """Pools are named where it would grant it if there were more."""
     machine = Machine(pools=Resources(cpu=2, gpu=2))
@@ -378,29 +191,6 @@ def test_an_allocator_that_is_asked_what_if() -> None:
     ]
 
 
-def test_an_allocator_that_has_changed_its_mind() -> None:
-    """It is not asked again before something has changed."""
-    machine = Machine()
-    machine.policies.refuses = lambda row, agent: "not yet"
-    machine.submit("t")
-    machine.policies.refuses = lambda row, agent: None
-    assert only(machine.why("t")).detail == "The allocator puts it off: not yet."
-    machine.cancel("t")
-    machine.submit("u")
-    assert machine.state("u") is S.RUNNING
-
-
-def test_a_veto_without_a_reason() -> None:
-    policies = Policies()
-    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
-    machine = Machine(policies=policies, concurrency=1)
-    machine.submit_all("runs", "t")
-    policies.vetoes["t", S.RUNNING] = ""
-    veto = machine.why("t").blockers[1]
-    assert veto.detail == "The state machine does not let it start: no reason given."
-    assert veto.remedies[0].name == "state_machine"
-
-
 def test_nothing_starts_at_all() -> None:
     """The driver may know why, and better."""
     machine = Machine()
@@ -411,25 +201,6 @@ def test_nothing_starts_at_all() -> None:
     paused = Blocker("journal", "No.")
     told = explain(machine.kernel, machine.row("t"), machine.now, paused=paused)
     assert told.blockers == (paused,)
-
-
-def test_what_comes_after_what_keeps_it_now() -> None:
-    """It is told apart, and in few words where it passes by itself."""
-    machine = Machine(concurrency=1)
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    assert machine.why("b").then == ()
-    told = whole(machine, "b")
-    assert [blocker.kind for blocker in told.then] == ["slot"]
-    assert str(told) == (
-        "b is pending.\n"
-        "It needs a, which is running.\n"
-        "  → a must complete; it runs.\n"
-        "After that, as things stand:\n"
-        "The one slot is taken (concurrency=1)."
-    )
-    assert [b.kind for way in told.ways for b in way] == ["dependency", "slot"]
-    assert whole(machine, "a").ways == ()
 
 
 def test_what_the_system_has_no_room_for() -> None:
@@ -457,21 +228,6 @@ def test_many_holders() -> None:
     assert words(blocker)[0] == (
         "It is enough that one of t0, t1, t2, t3, t4 and 95 more ends."
     )
-
-
-def test_a_veto_that_was_lifted_is_not_named_any_more() -> None:
-    """Although it was, and the task still waits: for something else by now."""
-    policies = Policies()
-    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
-    policies.vetoes["t", S.RUNNING] = "not now"
-    machine = Machine(concurrency=1, policies=policies)
-    machine.submit("t")
-    assert any("not now" in one.detail for one in machine.why("t").blockers)
-    policies.vetoes.clear()
-    assert machine.submit("u") == ["u"]
-    machine.prioritise("u", 1)
-    assert not any("not now" in one.detail for one in machine.why("t").blockers)
-    assert machine.end("u") == ["t"]
 
 
 @pytest.mark.parametrize("named", [2, 3, 4])
@@ -555,34 +311,6 @@ def test_how_many_ends_are_enough_in_words(held: int) -> None:
     assert cpu.remedies[-1].amount == 3 + held
 
 
-def test_what_is_said_of_a_busy_agent_and_its_slots() -> None:
-    machine = Machine()
-    machine.agent("a", "x", max_concurrency=2)
-    machine.submit_all("t", "u", "v", requires=("x",))
-    blocker = only(machine.why("v"))
-    assert blocker.detail == "Agent a runs 2 of 2 already."
-    assert (blocker.need, blocker.have, blocker.holders) == (1, 0, ("t", "u"))
-    assert (blocker.kind, blocker.name, blocker.agent) == ("agent", "a", "a")
-    assert words(blocker)[0] == "It is enough that one of t and u ends."
-
-
-def test_one_that_returns_and_one_that_starts_need_two_ends() -> None:
-    """A slot that is freed goes to the attempt that waits for its own."""
-    machine = Machine(concurrency=2)
-    machine.submit("waits")
-    machine.kernel.yield_slot(machine.row("waits"), 1, machine.now)
-    machine.submit_all("a", "b", "t")
-    assert not machine.kernel.reclaim_slot(machine.row("waits"), 1, machine.now)
-    slot = only(machine.why("t"))
-    free, more = slot.remedies
-    assert slot.holders == ("a", "b", "waits")
-    assert words(slot)[0] == "It is enough that a and b end."
-    assert (free.amount, more.amount) == (2, 4)
-    machine.end("a")
-    machine.end("b")
-    assert machine.state("t") is S.RUNNING
-
-
 def test_slots_that_are_short_on_one_agent_come_first() -> None:
     """Before what else is short there, since they are of the orchestrator."""
     machine = Machine(concurrency=2)
@@ -598,26 +326,6 @@ def test_slots_that_are_short_on_one_agent_come_first() -> None:
     agent = machine.agent_of("t")
     assert ("slot", agent, 1, 0) in told
     assert told.index(("slot", agent, 1, 0)) < told.index(("agent", agent, 1, 0))
-
-
-@RIGID
-def test_where_an_allocator_has_put_it_off_an_agent_with_room_is_asked(
-    rigid: bool,
-) -> None:
-    """What it said before counts where nothing has changed, and there only."""
-    machine = Machine(policies=Policies(rigid=rigid))
-    machine.agent("a", "x", max_concurrency=1)
-    machine.policies.refuses = lambda row, agent: "no"
-    machine.submit("t", requires=("x",))
-    machine.policies.refuses = lambda row, agent: None
-    assert only(machine.why("t")).detail == "The allocator puts it off: no."
-    assert only(machine.why("t")).need is None
-    assert only(machine.why("t")).have is None
-    machine.kernel.paused = True
-    machine.submit("u", requires=("x",))
-    machine.kernel.paused = False
-    # It is asked about another one, which is not the first.
-    assert machine.why("u").runnable
 
 
 @RIGID
@@ -664,24 +372,8 @@ def test_without_the_built_in_agent_nobody_can_do_a_plain_task() -> None:
     blocker = only(machine.why("t"))
     assert (blocker.kind, blocker.name) == ("capability", "")
     assert [*words(blocker)] == [
-        "Add an agent of any kind, with any capabilities, by @orch.agent(…)."
+        "Add a worker of any kind, with any capabilities, by @orch.agent(…)."
     ]
-
-
-def test_of_two_agents_each_is_kept_by_its_own() -> None:
-    """What the other one's attempts hold would free nothing there."""
-    machine = Machine(policies=Policies(rigid=True))
-    each = {"requires": ("x",), "resources": Resources(gpu=2)}
-    for name in ("a", "b"):
-        machine.agent(name, "x", capacity=Resources(gpu=2))
-    machine.submit_all("t", "u", "v", **each)
-    where = {machine.agent_of(name): name for name in ("t", "u")}
-    for blocker in machine.why("v").blockers:
-        name = blocker.agent
-        assert blocker.detail == f"It needs 2 gpu, and agent {name} has 0 free."
-        assert (blocker.need, blocker.have, blocker.resource) == (2, 0, "gpu")
-        assert blocker.holders == (where[name],)
-        assert words(blocker)[0] == f"It is enough that {where[name]} ends."
 
 
 def test_a_millionth_is_missing() -> None:
@@ -695,17 +387,6 @@ def test_a_millionth_is_missing() -> None:
     assert words(blocker)[0] == "It is enough that a ends."
     machine.submit("fits", resources=Resources(cpu=1))
     assert machine.state("fits") is S.RUNNING
-
-
-def test_an_agent_more_needs_all_that_is_asked_for_where_a_pool_lacks_some() -> None:
-    """What there is a pool of, and what there is none of."""
-    machine = Machine(pools=Resources(cpu=4), refuse_unknown=False)
-    machine.submit("t", requires=("x",), resources=Resources(cpu=1, licence=1))
-    (remedy,) = machine.why("t").blockers[0].remedies
-    assert remedy.resources == Resources(cpu=1, licence=1)
-    machine.submit("u", requires=("x",), resources=Resources(cpu=1))
-    (remedy,) = machine.why("u").blockers[0].remedies
-    assert remedy.resources == Resources()
 
 
 def test_who_has_ended_while_he_waited_for_his_slot_comes_first_no_more() -> None:
@@ -736,18 +417,6 @@ def test_what_can_start_has_no_agents_left_over() -> None:
     told = machine.why("u")
     assert told.runnable
     assert told.more_agents == 0
-
-
-def test_an_old_route_is_not_taken_for_an_answer() -> None:
-    """Since another agent has joined, the allocator is asked again: what it would say."""
-    machine = Machine()
-    machine.submit("t")
-    machine.agent("other", "x")
-    machine.kernel.paused = True
-    machine.submit("u")
-    machine.kernel.paused = False
-    machine.policies.refuses = lambda row, agent: "no"
-    assert only(machine.why("u")).detail == "The allocator puts it off: no."
 
 
 def test_who_has_answered_for_all_that_are_alike_is_not_asked_again() -> None:
@@ -808,23 +477,3 @@ def test_a_pool_that_is_too_small_would_still_be_in_use_were_it_large_enough() -
     ]
     # With what is too little on top, that it would refuse without.
     assert set(free) == {2_000_000, 3_000_000}
-
-
-def test_a_slot_that_is_freed_may_go_to_who_waits_for_his_slot() -> None:
-    """So as many are to end as there are before it, though only one slot is missing."""
-    machine = Machine(concurrency=2)
-    machine.agent("n", "x", max_concurrency=1)
-    machine.submit("far", requires=("x",))
-    machine.kernel.yield_slot(machine.row("far"), 1, machine.now)
-    machine.submit("other", requires=("x",))
-    machine.submit("here")
-    assert not machine.kernel.reclaim_slot(machine.row("far"), 1, machine.now)
-    machine.submit("t")
-    blocker = only(machine.why("t"))
-    assert blocker.holders == ("other", "here", "far")
-    assert [*words(blocker)] == [
-        "It is enough that other and here end.",
-        "Allow more in the next run: TaskOrchestrator(concurrency=3).",
-    ]
-    assert machine.end("other") == []
-    assert machine.end("here") == ["t"]

@@ -76,7 +76,7 @@ UNCHECKED = {
         KernelState: admitting bucket_no timer_no submissions seq
             retries_scheduled retries_recovered retries_exhausted causes faults types
         Shares: made served
-        TypeRow: completed failed cancelled failures samples
+        TypeRow: completed failed cancelled failures samples failing
     """,
     "when it is looked at, or made smaller: a question of speed": """
         KernelState: most_tasks most_buckets most_timers stale_entries timers growing

@@ -986,17 +986,17 @@ BENDS = {
         for name in OF_MORE
     },
     **{
-        f"agent {name}": (bend(name, lambda k: k.agents["a"]), "agent a: ")
+        f"worker {name}": (bend(name, lambda k: k.agents["a"]), "worker a: ")
         for name in OF_AN_AGENT
     },
     "agent": (lambda k: setattr(k.tasks["t"], "agent", k.agents["a"]), "t.agent: local"),
-    "agent of a plain row": (
+    "worker of a plain row": (
         lambda k: setattr(k.tasks["plain"], "agent", k.agents["a"]), "plain.agent: local"
     ),
     "spec of a plain row": (
         lambda k: setattr(k.tasks["plain"], "bucket", k.tasks["t"].bucket), "plain.spec: "
     ),
-    "no agent": (lambda k: setattr(k.tasks["t"], "agent", None), "t.agent: local"),
+    "no worker": (lambda k: setattr(k.tasks["t"], "agent", None), "t.agent: local"),
     "spec": (
         lambda k: setattr(k.tasks["t"], "bucket", k.tasks["child"].bucket), "t.spec: "
     ),
@@ -1031,12 +1031,12 @@ BENDS = {
     "allocation": (lambda k: k.allocations.clear(), "allocation lab: "),
     "pool total": (bend("total", lambda k: k.pools["cpu"]), "pool cpu: "),
     "no pool": (lambda k: k.pools.clear(), "pool cpu: "),
-    "no agents": (lambda k: k.agents.pop("a"), "agent a: "),
-    "agent used": (lambda k: k.agents["a"].used.update(cpu=1), "agent a: "),
+    "no workers": (lambda k: k.agents.pop("a"), "worker a: "),
+    "worker used": (lambda k: k.agents["a"].used.update(cpu=1), "worker a: "),
     "record": (
-        lambda k: setattr(k.agents["local"].records["call"], "failed", 5), "agent local: "
+        lambda k: setattr(k.agents["local"].records["call"], "failed", 5), "worker local: "
     ),
-    "no record": (lambda k: k.agents["local"].records.clear(), "agent local: "),
+    "no record": (lambda k: k.agents["local"].records.clear(), "worker local: "),
 }  # fmt: skip
 
 

@@ -56,8 +56,8 @@ FAULTS = {
     "pool": (lambda m: setattr(m.kernel.pools["cpu"], "used", 1), "is held, not 1"),
     "pool total": (lambda m: setattr(m.kernel.pools["cpu"], "total", 1), "over-comm"),
     "agent runs": (lambda m: setattr(m.kernel.agents["a"], "running", 0), "a runs 1, not 0"),
-    "agent limit": (lambda m: setattr(m.kernel.agents["a"], "limit", 0), "a runs 1 of 0"),
-    "agent books": (lambda m: m.kernel.agents["a"].used.update(memory=5), "memory 1000000"),
+    "worker limit": (lambda m: setattr(m.kernel.agents["a"], "limit", 0), "a runs 1 of 0"),
+    "worker books": (lambda m: m.kernel.agents["a"].used.update(memory=5), "memory 1000000"),
     "capacity": (
         lambda m: m.kernel.agents["a"].capacity.update(memory=1), "a is over-committed"
     ),
@@ -129,7 +129,7 @@ CROWD = {
     "it is free": (lambda room, a, b: room.enter(a), "has a room? Not as"),
     "it is busy": (lambda room, a, b: room.leave(b), "has b room? Not as"),
     "both": (lambda room, a, b: room.unplaced.update({b: None}), "b is on both sides"),
-    "views": (lambda room, a, b: room.views.reverse(), "sees other agents"),
+    "views": (lambda room, a, b: room.views.reverse(), "sees other workers"),
 }
 
 

@@ -10,13 +10,11 @@ from tests.kernel.harness import SEC, Policies, S, Twin
 
 from taskorch.events import (
     TaskBlocked,
-    TaskCancelled,
     TaskFailed,
     TaskRecalled,
     TaskReleased,
     TaskRepointed,
     TaskSubmitted,
-    TaskUnblocked,
     make,
 )
 from taskorch.kernel import PolicyFault, is_unresolvable
@@ -103,53 +101,7 @@ def test_a_release_is_told_with_its_reason():
     assert (make(fact).join, make(fact).on_parent_failure) == ("any", "block")
 
 
-def test_nothing_to_wait_for():
-    """A join of nothing holds; so does one of what has completed long ago."""
-    machine = Twin(keep_finished=0)
-    assert machine.submit("t", join="finished") == ["t"]
-    assert machine.submit("u", on_failure="skip") == ["u"]
-    assert machine.told(TaskReleased) == []
-
-
-def test_a_date_after_the_join():
-    """The join first, and then the delay."""
-    machine = Twin()
-    machine.submit_all("a", "b")
-    machine.submit("t", after="ab", join="any", not_before=machine.now + 5 * SEC)
-    machine.end("a")
-    assert machine.state("t") is S.PENDING
-    assert not machine.kernel.quiescent()
-    assert machine.after(5 * SEC) == ["t"]
-
-
 # -- what follows ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["skip", "fail"])
-def test_it_cascades_by_the_rule_of_each(how):
-    """What depends on a skipped or failed task follows its own rule, and knows why."""
-    machine = Twin()
-    machine.submit("a")
-    machine.submit("b", after=["a"], on_failure=how)
-    machine.submit("c", after=["b"], on_failure=how)
-    machine.submit("d", after=["c"])
-    machine.submit("e", after=["c"], join="finished")
-    machine.submit("f", after=["d", "c"], on_failure="run")
-    machine.submit("g", after=["d"])
-    assert machine.fail("a") == ["e", "f"]
-    assert machine.states("b", "c") == [FOLLOWS[how]] * 2
-    assert machine.states("d", "g") == [S.BLOCKED] * 2
-    assert machine.extra("g").roots == machine.extra("d").first_roots == ("a",)
-    told = machine.told(TaskCancelled if how == "skip" else TaskFailed)
-    assert [fact[-1] for fact in told[-2:]] == [("a",), ("a",)]
-    if how == "fail":
-        assert machine.error("c") == (
-            "DependencyFailedError",
-            "what it needs did not complete; it began with a",
-            "dependency",
-        )
-    else:
-        assert told == [("b", "skipped", ("a",)), ("c", "skipped", ("a",))]
 
 
 def test_a_message_names_some_of_many_roots():
@@ -166,56 +118,6 @@ def test_a_message_names_some_of_many_roots():
     assert machine.told(TaskFailed)[-1][-1] == tuple(names)
 
 
-def test_what_was_skipped_stays_so():
-    """A re-run of the parent re-points what waits still, and nothing else."""
-    machine = Twin()
-    machine.submit("a")
-    machine.submit("skipped", after=["a"], on_failure="skip")
-    machine.submit("failed", after=["a"], on_failure="fail")
-    machine.submit("ran", after=["a"], join="finished")
-    machine.submit("waits", after=["a"])
-    machine.fail("a")
-    again = machine.rerun("a")
-    assert machine.told(TaskUnblocked) == [("waits", "a runs again")]
-    machine.end(again)
-    assert machine.states("skipped", "failed", "ran", "waits") == [
-        S.CANCELLED,
-        S.FAILED,
-        S.RUNNING,
-        S.RUNNING,
-    ]
-    assert machine.state(machine.rerun("skipped")) is S.CANCELLED
-
-
-def test_a_join_that_may_hold_again():
-    """What too many failures block waits again when enough of them are undone."""
-    machine = three(2)
-    machine.fail("a")
-    assert machine.state("t") is S.PENDING
-    machine.submit("u", after=["t"])
-    machine.fail("b")
-    assert machine.states("t", "u") == [S.BLOCKED] * 2
-    assert machine.extra("t").roots == ("a", "b")
-    again = machine.rerun("b")
-    assert machine.states("t", "u") == [S.PENDING] * 2
-    machine.end("c")
-    assert machine.end(again) == ["t"]
-
-
-def test_a_join_that_holds_as_soon_as_it_is_unblocked():
-    """A parent that was blocked is complete by decision: that is enough."""
-    machine = Twin()
-    machine.submit("root")
-    machine.submit_all("a", "b", after=["root"])
-    machine.submit("t", after="ab", join="any")
-    machine.submit("u", after=["t"])
-    machine.fail("root")
-    assert machine.states("t", "u") == [S.BLOCKED] * 2
-    assert machine.extra("t").first_roots == ("root",)
-    assert machine.decide("a", "complete") == ["t"]
-    assert machine.end("t") == ["u"]
-
-
 def test_the_driver_learns_of_what_is_blocked_and_of_what_is_not_any_more():
     machine = Twin()
     machine.submit("a")
@@ -228,16 +130,6 @@ def test_the_driver_learns_of_what_is_blocked_and_of_what_is_not_any_more():
     kernel.repoint(a, again, machine.now)
     assert t.state is S.PENDING
     assert kernel.touched == [(t, "its cargo")]
-
-
-def test_a_blocked_parent_counts_as_over():
-    """`finished` waits neither for what is blocked for good, nor is it lost by it."""
-    machine = Twin()
-    machine.submit("a")
-    machine.submit("b", after=["a"])
-    machine.submit("t", after="ab", join="finished")
-    machine.submit("u", after="ab", on_failure="run")
-    assert machine.fail("a") == ["t", "u"]
 
 
 # -- a function of the user's ------------------------------------------------------
@@ -360,28 +252,6 @@ def test_a_function_that_is_back_may_say_no(on_failure):
     assert machine.state("t") is FOLLOWS[on_failure]
 
 
-@pytest.mark.parametrize("verdict", ["retry", "fail", "complete"])
-def test_a_no_though_nothing_failed_is_for_a_person(verdict):
-    """It is held: there is nothing that could be run again."""
-    machine = three("asked")
-    machine.submit("u", after=["t"])
-    for name in "abc":
-        machine.end(name)
-    assert machine.states("t", "u") == [S.BLOCKED, S.PENDING]
-    assert machine.told(TaskBlocked)[0][4] == "join"
-    started = machine.decide("t", verdict)
-    assert started == {"retry": ["t"], "fail": [], "complete": ["u"]}[verdict]
-
-
-def test_what_is_skipped_though_nothing_failed_is_where_it_began():
-    machine = three("asked", "skip")
-    machine.submit("u", after=["t"])
-    for name in "abc":
-        machine.end(name)
-    assert machine.states("t", "u") == [S.CANCELLED, S.BLOCKED]
-    assert machine.extra("u").first_roots == ("t",)
-
-
 @pytest.mark.parametrize("join", ["all", "any", "finished"])
 def test_what_runs_again_by_decision_waits_for_nobody_anew(join):
     """Its join has held once: in its history it is queued, and not pending again."""
@@ -411,15 +281,6 @@ def test_it_is_decided_when_it_is_resumed(join, ends):
     assert machine.state("t") is S.SUSPENDED
     machine.resume("t")
     assert machine.state("t") is expected(join, "fail", ends)
-
-
-def test_a_failure_before_its_deadline_is_looked_at():
-    """What fails at its submission does not fail again for its deadline."""
-    machine = Twin()
-    machine.submit("a")
-    machine.fail("a")
-    machine.submit("t", after=["a"], on_failure="fail", deadline=machine.now)
-    assert machine.error("t")[2] == "dependency"
 
 
 @given(
@@ -479,45 +340,6 @@ def test_what_has_only_ended_parents_waits_for_what_runs_again(state, verdict):
     assert [parent.id for parent in machine.row("t").links.parents] == [again, "b"]
 
 
-def test_what_has_only_ended_parents_waits_for_what_was_blocked_too():
-    """It had counted as ended, and may complete now."""
-    machine = Twin(concurrency=1)
-    machine.submit("a")
-    machine.submit("busy")
-    machine.submit("c", after=["a"])
-    machine.submit("t", after=["a", "c"], join="finished")
-    assert machine.fail("a") == ["busy"]
-    assert machine.states("c", "t") == [S.BLOCKED, S.QUEUED]
-    again = machine.rerun("a")
-    assert machine.states("c", "t") == [S.PENDING, S.PENDING]
-    assert machine.end("busy") == [again]
-    assert machine.end(again) == ["c"]
-    assert machine.fail("c") == ["t"]
-
-
-def test_what_was_cancelled_before_it_began_waits_for_nobody_again():
-    """Its parents had counted as ended, and one of them may complete after all."""
-    machine = Twin(concurrency=1)
-    machine.submit_all("a", "busy")
-    machine.submit("c", after=["a"])
-    machine.submit("t", after=["c"], join="finished")
-    machine.fail("a")
-    machine.cancel("t")
-    machine.rerun("a")
-    assert machine.states("c", "t") == [S.PENDING, S.CANCELLED]
-    assert machine.told(TaskRecalled) == []
-
-
-def test_what_waits_again_knows_who_else_has_failed():
-    machine = Twin(concurrency=1)
-    machine.submit_all("a", "b", "busy")
-    machine.submit("t", after=["a", "b"], join="finished")
-    machine.fail("a")
-    assert machine.fail("b") == ["busy"]
-    machine.rerun("a")
-    assert list(machine.extra("t").blocked_by) == ["b"]
-
-
 def test_a_join_of_the_users_is_asked_when_a_parent_runs_again():
     """At once, not when the next of them ends: it may hold without that one."""
     policies = Policies()
@@ -531,53 +353,3 @@ def test_a_join_of_the_users_is_asked_when_a_parent_runs_again():
     machine.rerun("a")
     assert machine.told(TaskReleased) == [("t", "1 of 3 completed")]
     assert machine.state("t") is S.RUNNING
-
-
-def test_what_has_only_ended_parents_waits_for_what_is_not_blocked_any_more():
-    """It was another task that was run again, on which that depends."""
-    machine = Twin(concurrency=1)
-    machine.submit_all("a", "busy")
-    machine.submit("b", after=["a"])
-    machine.submit("t", after=["b"], join="finished")
-    machine.fail("a")
-    assert machine.states("b", "t") == [S.BLOCKED, S.QUEUED]
-    again = machine.rerun("a")
-    assert machine.told(TaskRecalled) == [("t", "a runs again")]
-    assert machine.end("busy") == [again]
-    assert machine.end(again) == ["b"]
-    assert machine.end("b") == ["t"]
-
-
-def test_what_runs_again_and_is_blocked_at_once_recalls_nobody():
-    """All has ended, as it had before."""
-    machine = Twin(concurrency=1)
-    machine.submit_all("a", "busy")
-    machine.submit("b", after=["a"], on_failure="fail")
-    machine.submit("t", after=["b"], join="finished")
-    machine.fail("a")
-    assert machine.states("b", "t") == [S.FAILED, S.QUEUED]
-    assert machine.state(machine.rerun("b")) in (S.BLOCKED, S.FAILED)
-    assert machine.told(TaskRecalled) == []
-    assert machine.end("busy") == ["t"]
-
-
-def test_what_has_begun_looks_at_what_it_began_with():
-    """It is not stopped, and begins no second time."""
-    machine = Twin()
-    machine.submit("a")
-    machine.submit("t", after=["a"], join="finished")
-    assert machine.fail("a") == ["t"]
-    machine.rerun("a")
-    assert machine.told(TaskRepointed)[-1][2] == ()
-    assert machine.state("t") is S.RUNNING
-
-
-def test_a_join_that_held_early_does_not_wait_again():
-    """Enough have completed, whatever becomes of the others."""
-    machine = Twin(concurrency=1)
-    machine.submit_all("a", "b", "busy")
-    machine.submit("t", after=["a", "b"], join="any")
-    machine.fail("a")
-    machine.end("b")
-    machine.rerun("a")
-    assert machine.state("t") is S.QUEUED

@@ -3,30 +3,24 @@
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
-from tests.kernel.commands import EndAttempt
 from tests.kernel.harness import SEC, Policies, S, Twin
 
-from taskorch.errors import UnknownCapabilityError, UnsatisfiableError
 from taskorch.events import (
     AgentJoined,
     AgentLost,
     AgentReturned,
-    AttemptStopping,
-    LateResultIgnored,
     SlotLeaked,
     SlotRecovered,
     TaskBlocked,
     TaskEvent,
-    TaskFailed,
     TaskRetrying,
 )
-from taskorch.kernel import StopAttempt, check_invariants
+from taskorch.kernel import check_invariants
 from taskorch.kernel._queue import is_alive
 from taskorch.model import Agent, Resources
 
 LEASE = 5 * SEC
 GRACE = 10 * SEC
-SILENT = "no sign of life for 5 s"
 
 
 def machine(**config):
@@ -52,40 +46,6 @@ def live(m, ns, *attempts):
 
 
 # -- silence -----------------------------------------------------------------------
-
-
-def test_a_silent_agent_is_lost_after_its_lease():
-    """Not a tick earlier; and that is told once."""
-    m = machine()
-    assert m.kernel.next_due() == m.now + LEASE
-    m.after(LEASE - 1)
-    assert not far(m).lost
-    m.after(1)
-    assert far(m).lost
-    assert m.told(AgentLost) == [("far", SILENT)]
-    m.after(20 * LEASE)
-    assert len(m.told(AgentLost)) == 1
-    assert m.kernel.next_due() is None
-
-
-def test_a_sign_of_life_renews_the_lease():
-    """The lease counts from the latest one."""
-    m = machine()
-    m.after(LEASE - 1)
-    m.beat("far")
-    m.after(LEASE - 1)
-    assert not far(m).lost
-    m.after(1)
-    assert far(m).lost
-
-
-def test_a_sign_of_life_at_the_last_moment():
-    """At one instant, what is due comes first."""
-    m = machine()
-    m.now += LEASE
-    m.settle()
-    m.beat("far")
-    assert m.names()[-2:] == ["AgentLost", "AgentReturned"]
 
 
 @given(st.lists(st.integers(1, 3 * LEASE), max_size=12))
@@ -138,26 +98,6 @@ def test_what_would_not_stop_is_not_mended_for_our_sleep():
     assert not m.kernel.leaked
 
 
-def test_agents_without_a_lease_never_time_out():
-    """They live in our own process."""
-    m = Twin()
-    m.agent("near", "x")
-    submit(m, "t")
-    m.after(10**6 * SEC)
-    assert m.state("t") is S.RUNNING
-    assert m.told(AgentLost) == []
-    assert m.kernel.next_due() is None
-
-
-def test_a_lease_of_almost_nothing():
-    """A lease is a nanosecond at least."""
-    m = Twin()
-    m.agent("far", "x", lease=1e-12)
-    assert not far(m).lost
-    m.after(1)
-    assert far(m).lost
-
-
 def test_leases_survive_a_clean_up_of_timers():
     """The timers of leases are kept; those of agents that are lost are not."""
     m = machine()
@@ -185,40 +125,6 @@ def test_long_work_lives_as_long_as_there_are_signs_of_life():
     assert m.told(TaskRetrying, AgentLost) == []
 
 
-def test_an_attempt_that_is_not_named_is_missing():
-    """After a lease; the agent lives, and the next attempt may go there at once."""
-    m = machine()
-    submit(m, "t", "u")
-    live(m, LEASE - SEC, ("u", 1))
-    m.after(SEC - 1)
-    assert m.states("t", "u") == [S.RUNNING] * 2
-    m.after(1)
-    why = "agent far has not named it for 5 s"
-    assert m.told(TaskRetrying) == [
-        (
-            *("t", 1, "far", "AttemptLostError", why, "missing", 0),
-            *(False, "its agent does not know of it", (), "system_error"),
-        )
-    ]
-    assert not far(m).lost
-    assert (m.row("t").attempt, m.row("u").attempt) == (2, 1)
-    assert (m.extra("t").charged, m.extra("t").crashes) == (0, 0)
-    assert far(m).failed == 0
-
-
-def test_the_lease_of_an_attempt_counts_from_its_start():
-    """What began just before a sign of life may not be in it."""
-    m = machine()
-    m.after(3 * SEC)
-    submit(m, "t")
-    m.beat("far")
-    m.after(4 * SEC)
-    m.beat("far")
-    assert m.row("t").attempt == 1
-    m.after(SEC)
-    assert m.row("t").attempt == 2
-
-
 def test_missing_attempts_make_no_poison():
     """Nothing says that the task has killed anything."""
     m = machine()
@@ -229,17 +135,6 @@ def test_missing_attempts_make_no_poison():
     m.end("t", "lost")
     m.end("t", "lost")
     assert m.state("t") is S.RUNNING
-
-
-def test_a_missing_attempt_that_is_not_safe_to_run_twice():
-    """A person decides; the agent, and what else it runs, are not touched."""
-    m = machine()
-    submit(m, "t", idempotent=False)
-    live(m, LEASE)
-    assert m.state("t") is S.BLOCKED
-    assert m.kinds("t") == ["decision"]
-    assert m.told(TaskBlocked)[0][4:6] == ("missing", "AttemptLostError")
-    assert not far(m).lost
 
 
 @given(st.lists(st.tuples(st.integers(1, LEASE - 1), st.booleans()), max_size=12))
@@ -261,40 +156,6 @@ def test_missing_if_and_only_if_not_named(signs):
 
 
 # -- a lost agent ------------------------------------------------------------------
-
-
-def test_the_attempts_of_a_lost_agent_are_lost():
-    """All of them; what they held is free, and others take them."""
-    m = machine()
-    submit(m, "t", "u", resources=Resources(cpu=1))
-    submit(m, "v", idempotent=False)
-    m.agent("other", "x", max_concurrency=1)
-    m.after(LEASE)
-    assert m.states("t", "u", "v") == [S.RUNNING, S.QUEUED, S.BLOCKED]
-    assert m.agent_of("t") == "other"
-    assert far(m).running == 0
-    assert m.kernel.pools["cpu"].used == 1_000_000
-    said = ("AttemptLostError", f"agent far is lost: {SILENT}", "lost")
-    assert [m.error(name) for name in ("t", "u", "v")] == [said] * 3
-    assert [m.extra(name).crashes for name in ("t", "u", "v")] == [1] * 3
-    assert [m.extra(name).charged for name in ("t", "u", "v")] == [0] * 3
-    assert [fact[3:4] for fact in m.told(TaskBlocked)] == [
-        ("its worker died, and it is not safe to run twice: decide()",)
-    ]
-
-
-def test_poison():
-    """A task that took three agents with it is held to be the cause."""
-    m = machine()
-    submit(m, "t")
-    for _ in range(2):
-        m.after(LEASE)
-        m.beat("far")
-    assert m.row("t").attempt == 3
-    m.after(LEASE)
-    assert m.state("t") is S.FAILED
-    assert m.told(TaskFailed)[0][5] == "poisoned"
-    assert m.error("t")[1].startswith("3 attempts killed their worker; the last: agent")
 
 
 STOPS = {
@@ -320,73 +181,7 @@ def test_a_lost_attempt_that_was_to_stop(name):
     m.mirror()
 
 
-def test_no_work_for_a_lost_agent():
-    """It is not asked, and `explain` says for whom the task waits."""
-    m = machine()
-    m.after(LEASE)
-    assert submit(m, "t") == []
-    (blocker,) = m.why("t").blockers
-    assert (blocker.kind, blocker.name) == ("agent", "far")
-    assert blocker.detail == "Agent far is lost: it is to be heard of again first."
-    assert m.after(99 * SEC) == []
-
-
-def test_what_waits_for_a_slot_of_a_lost_agent():
-    """A task that was waiting there goes to whoever else can do it."""
-    m = Twin()
-    m.agent("far", "x", lease=5.0, max_concurrency=1)
-    m.agent("near", "x", max_concurrency=1)
-    submit(m, "t", "u", "v")
-    assert m.kinds("v") == ["agent", "agent"]
-    m.after(LEASE)
-    assert m.kinds("v") == ["agent"]
-    assert m.end("u") == ["t"]
-    assert m.beat("far") == []
-    assert m.states("t", "v") == [S.RUNNING] * 2
-
-
-def test_submissions_for_a_lost_agent():
-    """They are accepted: it may return. What nobody could ever do is refused."""
-    m = machine()
-    m.agent("far", "x", lease=5.0, capacity=Resources(gpu=1))
-    m.after(LEASE)
-    assert submit(m, "t", resources=Resources(gpu=1)) == []
-    with pytest.raises(UnknownCapabilityError):
-        m.submit("u", requires=("z",))
-    with pytest.raises(UnsatisfiableError):
-        submit(m, "u", resources=Resources(gpu=2))
-    m.beat("far")
-    assert m.running() == ["t"]
-
-
-def test_any_agent_will_do_and_there_is_none():
-    """A task that needs no capability needs an agent all the same."""
-    m = Twin()
-    with pytest.raises(UnknownCapabilityError, match="by any agent, and there is none"):
-        m.submit("t", requires=())
-    m.agent("far", lease=5.0)
-    m.after(LEASE)
-    assert m.submit("t", requires=()) == []
-    m.beat("far")
-    assert m.running() == ["t"]
-
-
 # -- returning ---------------------------------------------------------------------
-
-
-def test_an_agent_returns():
-    """With its next sign of life; it is told, and what waited starts there."""
-    m = machine()
-    m.after(LEASE)
-    submit(m, "t")
-    m.after(99 * SEC)
-    m.beat("far")
-    assert m.told(AgentReturned) == [("far",)]
-    assert m.running() == ["t"]
-    m.after(LEASE - 1)
-    assert not far(m).lost
-    m.after(1)
-    assert far(m).lost
 
 
 def test_abandoned_attempts_are_to_be_stopped():
@@ -400,29 +195,6 @@ def test_abandoned_attempts_are_to_be_stopped():
     assert m.running() == ["t", "u"]
     assert m.beat("far", ("t", 2), ("u", 1)) == [("u", 1)]
     assert m.beat("far", ("t", 2), ("u", 2)) == []
-
-
-def test_a_late_result_of_a_lost_agent():
-    """It is noted, and the attempt that runs meanwhile is the one that counts."""
-    m = machine()
-    submit(m, "t")
-    m.after(LEASE)
-    m.do(EndAttempt("t", 1, "completed", epoch=1))
-    assert m.told(LateResultIgnored) == [("t", 1, "completed")]
-    assert m.state("t") is S.QUEUED
-    m.beat("far")
-    m.do(EndAttempt("t", 2, "completed", epoch=1))
-    assert m.state("t") is S.COMPLETED
-
-
-def test_an_attempt_that_is_asked_to_stop_is_still_named():
-    """Until it ends it is current; and it is asked once."""
-    m = machine()
-    submit(m, "t")
-    m.cancel("t")
-    assert m.beat("far", ("t", 1)) == []
-    assert len(m.told(AttemptStopping)) == 1
-    assert [type(effect) for effect in m.effects] == [StopAttempt]
 
 
 # -- what would not stop -----------------------------------------------------------
@@ -445,20 +217,6 @@ def test_a_leak_that_is_named():
     assert m.told(SlotRecovered) == []
     assert m.kernel.pools["cpu"].used == 1_000_000
     assert m.beat("far", ("t", 1)) == [("t", 1)]
-
-
-def test_a_leak_that_is_not_named():
-    """An agent that does not know of it any more has what it held."""
-    m = machine()
-    leak(m)
-    live(m, LEASE - SEC)
-    m.after(SEC - 1)
-    assert m.kernel.leaked
-    m.after(1)
-    assert m.told(SlotRecovered) == [("t", 1, "far")]
-    assert (far(m).leaked, far(m).running, m.kernel.running) == (0, 0, 0)
-    assert m.kernel.pools["cpu"].used == 0
-    assert not far(m).lost
 
 
 def test_leaks_of_a_lost_agent():
@@ -510,7 +268,7 @@ def test_an_agent_that_starts_anew():
     m.agent("far", "x", "y", lease=7.0, max_concurrency=1)
     assert m.told(AgentLost) == [("far", "it has started anew")]
     assert m.told(TaskRetrying)[0][4:6] == (
-        "agent far is lost: it has started anew",
+        "worker far is lost: it has started anew",
         "lost",
     )
     assert [fact[0].max_concurrency for fact in m.told(AgentJoined)][1:] == [None, 1]
@@ -521,16 +279,6 @@ def test_an_agent_that_starts_anew():
     assert not far(m).lost
     m.after(1)
     assert far(m).lost
-
-
-def test_a_lost_agent_that_starts_anew():
-    """That it was lost has been told already."""
-    m = machine()
-    m.after(LEASE)
-    m.agent("far", "x", lease=5.0)
-    assert len(m.told(AgentLost)) == 1
-    assert m.told(AgentReturned) == []
-    assert submit(m, "t") == ["t"]
 
 
 def test_leaks_of_an_agent_that_starts_anew():
@@ -551,15 +299,6 @@ def test_its_record_survives():
     m.agent("far", "x", lease=5.0)
     assert (far(m).completed, far(m).failed) == (1, 1)
     assert far(m).view.performance("call").completed == 1
-
-
-def test_an_agent_that_starts_anew_without_a_lease():
-    """It lives with us now: its earlier lease means nothing."""
-    m = machine()
-    m.now += SEC
-    m.agent("far", "x")
-    m.after(99 * SEC)
-    assert not far(m).lost
 
 
 ANEW = [{"lease": 5.0}, {"max_concurrency": 1}, {"capacity": Resources(cpu=2)}]
@@ -667,7 +406,7 @@ def test_what_an_agent_that_leaves_has_not_ended_is_for_others():
     check_invariants(m.kernel)
 
     assert m.told(AgentLost) == [("far", "it has left")]
-    error = ("AttemptLostError", "agent far has left")
+    error = ("AttemptLostError", "worker far has left")
     begun, unbegun = m.told(TaskRetrying)
     assert begun[:7] == ("begun", 1, "far", *error, "missing", 0)
     assert unbegun[:7] == ("unbegun", 1, "far", *error, "returned", 0)

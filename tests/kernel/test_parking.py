@@ -32,19 +32,6 @@ def looks(monkeypatch, function):
     return count[0]
 
 
-def test_first_come_first_served_over_buckets():
-    """Buckets that wait for one agent are served in the order of their heads."""
-    machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.submit("runs", requires=("x",))
-    for n in (3, 1, 2):
-        machine.submit(f"t{n}", type=f"kind{n}", requires=("x",), priority=-n)
-    order = ["runs"]
-    while machine.running():
-        order += machine.end(order[-1])
-    assert order == ["runs", "t1", "t2", "t3"]
-
-
 def test_a_parked_bucket_gets_an_earlier_head():
     """A more urgent task that joins a waiting bucket moves the whole bucket forward."""
     machine = Machine()
@@ -125,92 +112,6 @@ def test_the_cost_of_a_release_does_not_grow(monkeypatch, buckets):
 
     assert looks(monkeypatch, work) <= 100
     check_invariants(kernel)
-
-
-def test_one_release_serves_many():
-    """When much is released at once, the wake-up is passed on until it is used up."""
-    machine = Machine(policies=Policies(rigid=True), pools=Resources(cpu=4))
-    machine.submit("large", resources=Resources(cpu=4))
-    names = [f"t{n}" for n in range(6)]
-    for name in names:
-        machine.submit(name, type=name, resources=Resources(cpu=1))
-    assert machine.end("large") == names[:4]
-
-
-def test_a_wake_up_passes_those_that_cannot_use_it():
-    """One that waits for something else too moves there, and lets the next one go."""
-    pools = Resources(cpu=2, gpu=1)
-    machine = Machine(policies=Policies(rigid=True), pools=pools)
-    machine.submit("cpu", type="a", resources=Resources(cpu=2))
-    machine.submit("gpu", type="b", resources=Resources(gpu=1))
-    machine.submit("both", type="c", resources=Resources(cpu=1, gpu=1))
-    machine.submit("next", type="d", resources=Resources(cpu=1))
-    assert machine.end("cpu") == ["next"]
-    assert machine.end("gpu") == ["both"]
-
-
-def test_a_wake_up_outlives_its_bearer():
-    """A bucket that was woken and is empty when it is looked at wakes the next."""
-    machine = Machine(concurrency=2)
-    machine.agent("a", "x", max_concurrency=1)
-    machine.submit("runs", requires=("x",))
-    machine.submit("other")
-    machine.submit("one", type="one", requires=("x",))
-    machine.submit("two", type="two", requires=("x",))
-    kernel = machine.kernel
-    kernel.paused = True
-    machine.end("runs")
-    machine.cancel("one")
-    kernel.paused = False
-    assert machine.settle() == ["two"]
-
-
-def test_a_bearer_that_sinks_wakes_the_next():
-    """A bucket that was woken and has a later head now goes behind the next."""
-    machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.submit("runs", requires=("x",))
-    machine.submit("one", type="one", requires=("x",))
-    machine.submit("two", type="two", requires=("x",))
-    machine.submit("three", type="three", requires=("x",))
-    machine.kernel.paused = True
-    machine.end("runs")
-    machine.prioritise("one", -1)
-    machine.kernel.paused = False
-    assert machine.settle() == ["two"]
-    assert machine.end("two") == ["three"]
-    assert machine.end("three") == ["one"]
-
-
-def test_an_earlier_head_overtakes_a_wake_up():
-    """While a wake-up is under way, a more urgent task in a waiting bucket goes first."""
-    machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.submit("runs", requires=("x",))
-    machine.submit("one", type="one", requires=("x",))
-    machine.submit("two", type="two", requires=("x",))
-    machine.kernel.paused = True
-    machine.end("runs")
-    machine.submit("urgent", type="two", requires=("x",), priority=1)
-    machine.kernel.paused = False
-    assert machine.settle() == ["urgent"]
-    assert machine.end("urgent") == ["one"]
-
-
-def test_several_agents():
-    """A bucket waits at each of its agents, and the first that is free takes it."""
-    machine = Machine()
-    machine.agent("a", "x", max_concurrency=1)
-    machine.agent("b", "x", capacity=Resources(memory=1))
-    wants = {"requires": ("x",), "resources": Resources(memory=1)}
-    assert machine.submit("b1", **wants) == ["b1"]
-    assert machine.submit("a1", requires=("x",)) == ["a1"]
-    assert machine.submit("a2", requires=("x",), priority=1) == ["a2"]
-    assert machine.submit("b2", **wants) == []
-    machine.submit("later", type="later", **wants)
-    assert machine.end("a1") == []
-    assert machine.end("b1") == ["b2"]
-    assert machine.end("b2") == ["later"]
 
 
 def test_spurious_entries_do_no_harm():

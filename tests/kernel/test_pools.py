@@ -5,17 +5,13 @@ from hypothesis import strategies as st
 from tests.kernel.harness import Machine
 
 from taskorch.events import PoolsChanged, TaskStarted, make
-from taskorch.kernel import check_invariants, explain
+from taskorch.kernel import check_invariants
 from taskorch.model import Resources, TaskState
 
 
 def running(machine):
     rows = machine.kernel.tasks.values()
     return [row.id for row in rows if row.state is TaskState.RUNNING]
-
-
-def said(machine, task_id):
-    return explain(machine.kernel, machine.row(task_id), machine.now)
 
 
 def test_below_what_is_granted_nothing_is_taken_and_nothing_starts():
@@ -35,56 +31,6 @@ def test_what_is_free_of_a_pool_is_never_less_than_nothing():
     machine.submit("a", resources=Resources(cpu=4))
     machine.change_pools(cpu=1)
     assert machine.kernel.pools["cpu"].view.free == 0
-
-
-def test_what_is_granted_beyond_a_pool_is_owed_until_it_is_large_enough():
-    machine = Machine(pools=Resources(cpu=4))
-    machine.submit("a", resources=Resources(cpu=3))
-    owed = []
-    for cpu in (1, 2, 4):
-        machine.change_pools(cpu=cpu)
-        owed.append(machine.kernel.pools["cpu"].owed)
-    assert owed == [2_000_000, 1_000_000, 0]
-
-
-def test_growing_wakes_those_who_wait_in_their_order():
-    machine = Machine(pools=Resources(cpu=1))
-    machine.submit_all("a", "b", "c", "d", resources=Resources(cpu=1))
-    assert machine.change_pools(cpu=3) == ["b", "c"]
-
-
-def test_a_request_that_has_become_too_large_waits_and_is_explained():
-    machine = Machine(pools=Resources(cpu=4))
-    machine.submit("holds", resources=Resources(cpu=2))
-    machine.submit("large", resources=Resources(cpu=3))
-    machine.change_pools(cpu=2)
-    assert machine.end("holds") == []
-    assert "It asks for 3 cpu, and the most there is" in str(said(machine, "large"))
-    assert machine.change_pools(cpu=3) == ["large"]
-
-
-def test_a_pool_of_what_only_an_agent_had():
-    """What was granted before there was a pool counts, and is given back once."""
-    machine = Machine()
-    machine.agent("smith", "iron", capacity=Resources(anvil=1))
-    machine.submit("forge", requires=("iron",), resources=Resources(anvil=1))
-    machine.change_pools(anvil=1)
-    assert machine.kernel.pools["anvil"].used == 1_000_000
-    machine.end("forge")
-    assert machine.kernel.pools["anvil"].used == 0
-
-
-def test_who_waits_for_a_pool_that_goes_may_have_an_agent_that_has_it():
-    machine = Machine(pools=Resources(anvil=1))
-    machine.agent("smith", "iron", capacity=Resources(anvil=2))
-    asks = {"requires": ("iron",), "resources": Resources(anvil=1)}
-    machine.submit("one", **asks)
-    machine.submit("two", **asks)
-    # It is in use.
-    assert machine.change_pools(gone=("anvil",)) == []
-    machine.change_pools(anvil=0)
-    machine.end("one")
-    assert machine.change_pools(gone=("anvil", "never-there")) == ["two"]
 
 
 def test_the_fact_says_what_was_before():

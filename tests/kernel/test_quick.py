@@ -448,7 +448,7 @@ MORE = {
     "there are more slots": lambda m: setattr(m.kernel, "concurrency", 4),
     "there are fewer slots": lambda m: setattr(m.kernel, "concurrency", 1),
     "the next has a priority": lambda m: m.kernel.set_priority(m.row("d"), 1, m.now),
-    "an agent has come": lambda m: m.agent("new", "call"),
+    "a worker has come": lambda m: m.agent("new", "call"),
     "its agent runs too many": lambda m: setattr(m.kernel.agents[LOCAL], "limit", 1),
     "what was granted may grow": lambda m: setattr(m.kernel, "growing", True),
     "it has a past": lambda m: row_extra(m.row("b")),

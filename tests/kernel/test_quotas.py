@@ -3,16 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernel.harness import SEC, Machine
-from tests.kernel.test_allocations import stuck
-from tests.kernel.test_elastic import cpus, elastic, machine_of
+from tests.kernel.harness import Machine
 
 from taskorch.events import QuotasChanged, make
 from taskorch.kernel import LOCAL, _standing, check_invariants, explain
 from taskorch.model import Quota, Resources, TaskState
 
 ONE = Resources(cpu=1)
-GRACE = 10 * SEC
 MILLION = 1_000_000
 
 
@@ -27,20 +24,6 @@ def running(machine, kind):
         for name, row in machine.kernel.tasks.items()
         if row.state is TaskState.RUNNING and row.bucket.spec.type == kind
     ]
-
-
-def test_what_would_exceed_it_waits_and_others_go_on(machine):
-    machine.change_quotas(Quota(type="render", resources={"cpu": 2}))
-    render = {"type": "render", "resources": ONE}
-    assert machine.submit_all("a", "b", "c", **render) == ["a", "b"]
-    assert machine.submit("other", type="upload", resources=ONE) == ["other"]
-    assert machine.end("a") == ["c"]
-
-
-def test_how_many_run_at_once(machine):
-    machine.change_quotas(Quota(type="render", max_parallel=1))
-    assert machine.submit_all("a", "b", type="render") == ["a"]
-    assert machine.end("a") == ["b"]
 
 
 def test_what_is_held_beyond_a_new_quota_is_owed(machine):
@@ -97,30 +80,6 @@ def test_an_agent_without_a_slot_is_waited_for_within_a_quota_too(machine):
     assert machine.end("b") == ["c"]
 
 
-def test_one_quota_after_another_wakes_who_waits_behind(machine):
-    """Who is woken starts the quick way, and passes the wake-up on."""
-    machine.change_quotas(
-        Quota(owner="ann", max_parallel=4), Quota(type="render", max_parallel=9)
-    )
-    machine.submit_all("a", "b", "c", "d", owner="ann", type="render")
-    machine.submit_all("e", "f", owner="ann", type="render")
-    machine.submit_all("g", "h", owner="ann", type="upload")
-    assert machine.change_quotas(Quota(owner="ann", max_parallel=5)) == ["e"]
-    assert machine.end("a") == ["f"]
-    assert machine.end("b") == ["g"]
-    assert machine.end("c") == ["h"]
-
-
-def test_below_what_is_in_use_nothing_is_taken_and_nothing_starts(machine):
-    machine.submit_all("a", "b", "c", type="render", resources=ONE)
-    machine.change_quotas(Quota(type="render", resources={"cpu": 1}))
-    assert running(machine, "render") == ["a", "b", "c"]
-    assert machine.submit("d", type="render", resources=ONE) == []
-    assert machine.end("a") == []
-    assert machine.end("b") == []
-    assert machine.end("c") == ["d"]
-
-
 def test_it_is_raised_and_lifted(machine):
     machine.change_quotas(Quota(type="render", max_parallel=0))
     machine.submit_all("a", "b", "c", type="render")
@@ -141,13 +100,6 @@ def test_what_an_agent_asks_for_by_default_counts(machine):
     assert machine.end("a") == ["b"]
 
 
-def test_what_only_an_agent_has_counts(machine):
-    machine.agent("smith", "iron", capacity=Resources(anvil=4))
-    machine.change_quotas(Quota(type="forge", resources={"anvil": 1}))
-    asks = {"type": "forge", "requires": ("iron",), "resources": Resources(anvil=1)}
-    assert machine.submit_all("a", "b", **asks) == ["a"]
-
-
 def test_an_allocator_that_grants_less_is_bound_as_well(machine):
     """It does with less of a pool; a quota counts what was granted."""
     machine.policies.grants = lambda row, request: tuple(
@@ -158,123 +110,6 @@ def test_an_allocator_that_grants_less_is_bound_as_well(machine):
     assert machine.submit_all("a", "b", **large) == ["a"]
     # One is left, and it asks for two: it waits at the quota, not at the pool.
     assert machine.end("a") == ["b"]
-
-
-def test_what_leaked_counts_until_it_ends(machine):
-    machine.submit("a", type="render", resources=ONE)
-    machine.cancel("a")
-    machine.after(GRACE)
-    machine.change_quotas(Quota(type="render", resources={"cpu": 1}))
-    assert machine.submit("b", type="render", resources=ONE) == []
-    assert machine.end("a", attempt=1) == ["b"]
-
-
-def test_of_an_owner(machine):
-    machine.allocate("had", cpu=2)
-    machine.change_quotas(Quota(owner="ann", resources={"cpu": 3}))
-    assert not machine.allocate("large", cpu=2)
-    assert machine.allocate("small", cpu=1)
-    assert machine.allocate("other", "bob", cpu=2)
-    machine.release("had")
-    assert "large" in machine.kernel.allocations
-    machine.change_quotas(Quota(owner="ann"))
-    assert [row.units for row in machine.kernel.allocations.values()] == [
-        (("cpu", 1_000_000),),
-        (("cpu", 2_000_000),),
-        (("cpu", 2_000_000),),
-    ]
-
-
-def test_tasks_and_what_is_taken_by_hand_count_together_for_an_owner(machine):
-    machine.change_quotas(
-        Quota(owner="ann", resources={"cpu": 3}, max_parallel=2),
-        Quota(type="render", max_parallel=1),
-    )
-    asks = {"resources": ONE, "owner": "ann"}
-    assert machine.allocate("lab", cpu=1)
-    assert machine.submit_all("a", "b", type="render", **asks) == ["a"]
-    # What is taken by hand does not run: one more may.
-    assert machine.submit_all("c", "d", type="upload", **asks) == ["c"]
-    assert machine.submit("bobs", type="upload", resources=ONE, owner="bob") == ["bobs"]
-    assert not machine.allocate("more", cpu=1)
-    assert machine.end("a") == []
-    assert "more" in machine.kernel.allocations
-    assert machine.release("lab") == ["b"]
-
-
-def test_explain_names_the_quota_and_who_holds_it(machine):
-    machine.change_quotas(Quota(type="render", resources={"cpu": 2}, max_parallel=2))
-    render = {"type": "render", "resources": Resources(cpu=1)}
-    machine.submit_all("a", "b", "c", **render)
-    told = explain(machine.kernel, machine.row("c"), machine.now)
-    cpu, many = sorted(told.blockers, key=lambda blocker: blocker.name)
-    assert (cpu.kind, cpu.name, cpu.need, cpu.have) == (
-        "quota",
-        "type=render:cpu",
-        1,
-        0,
-    )
-    assert cpu.holders == many.holders == ("a", "b")
-    assert "quota of type 'render' is 2 cpu at once: 2 is in use" in cpu.detail
-    assert [remedy.kind for remedy in cpu.remedies] == ["free", "raise_quota"]
-    raised = "Quota(type='render', resources={'cpu': 3}, max_parallel=2)"
-    assert raised in cpu.remedies[-1].detail
-    raised = "Quota(type='render', resources={'cpu': 2}, max_parallel=3)"
-    assert raised in many.remedies[-1].detail
-
-
-def test_what_is_more_than_its_quota_is_stuck(machine):
-    machine.change_quotas(Quota(type="render", resources={"cpu": 1}))
-    machine.submit("large", type="render", resources=Resources(cpu=2))
-    (group,) = stuck(machine)
-    assert (group.kind, group.tasks) == ("quota", ("large",))
-    assert [remedy.kind for remedy in group.remedies] == ["raise_quota"]
-
-
-def test_an_elastic_task_begins_and_grows_within_its_quota():
-    machine = machine_of(cpu=16)
-    machine.change_quotas(Quota(type="call", resources={"cpu": 6}))
-    assert machine.submit("a", resources=elastic(16, 4)) == ["a"]
-    machine.checkpoint("a")
-    assert cpus(machine) == {"a": 6}
-    assert machine.submit("b", resources=elastic(16, 4)) == []
-    # Of another type: "b" cannot start, and so does not contend with it.
-    assert machine.submit("c", type="other", resources=elastic(16, 4)) == ["c"]
-    assert cpus(machine)["c"] >= 8
-    machine.checkpoint("a")
-    machine.end("c")
-    assert cpus(machine) == {"a": 6}
-    machine.change_quotas(Quota(type="call", resources={"cpu": 9}))
-    assert cpus(machine) == {"a": 9}
-    assert machine.kernel.pools["quota:type=call:cpu"].used == 9_000_000
-    machine.change_quotas(Quota(type="call"))
-    assert sum(cpus(machine).values()) == 16
-    machine.mirror()
-
-
-def test_all_or_nothing_waits_for_a_quota_that_leaves_all_of_it():
-    machine = machine_of(cpu=16)
-    machine.change_quotas(Quota(type="call", resources={"cpu": 6}))
-    whole = elastic(8, 2, fallback="all_or_nothing")
-    assert machine.submit("a", resources=whole) == []
-    assert machine.change_quotas(Quota(type="call", resources={"cpu": 8})) == ["a"]
-    assert cpus(machine) == {"a": 8}
-
-
-def test_a_grant_that_changes_counts_in_the_quota_of_its_owner_too():
-    machine = machine_of(cpu=8)
-    machine.submit("a", owner="ann", resources=elastic(8, 1))
-    machine.change_quotas(Quota(owner="ann", resources={"cpu": 8}))
-    machine.submit("rigid", type="other", owner="ann", resources=Resources(cpu=1))
-    assert cpus(machine) == {"a": 8}
-    machine.end("a")
-    assert cpus(machine) == {"rigid": 1}
-    machine.submit("b", owner="ann", resources=elastic(8, 1))
-    machine.checkpoint("b")
-    assert cpus(machine) == {"rigid": 1, "b": 7}
-    machine.end("rigid")
-    assert cpus(machine) == {"b": 8}
-    assert machine.kernel.pools["quota:owner=ann:cpu"].used == 8_000_000
 
 
 def test_policies_do_not_see_quotas(machine):

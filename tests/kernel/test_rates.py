@@ -112,17 +112,6 @@ def test_what_go_reserves_starts_when_go_says(machine, case):
     assert last == [act / 10 for _, _, act in table]
 
 
-def test_of_many_at_once_as_many_as_go_lets_through(machine):
-    """15 ask at one moment of a bucket of 5 that gets one a second."""
-    machine.change_quotas(per_second(1, 5))
-    assert len(machine.submit_all(*map(str, range(15)))) == 5
-
-
-def test_the_first_of_a_rate_that_is_no_nice_number_may_start(machine):
-    machine.change_quotas(per_second(0.7692307692307693))
-    assert machine.submit("a") == ["a"]
-
-
 def test_over_a_long_time_it_is_the_rate_and_the_burst(machine):
     """10 a second, and as many at first; five times as many ask, for 5 s."""
     machine.change_quotas(per_second(10, 10))
@@ -131,28 +120,6 @@ def test_over_a_long_time_it_is_the_rate_and_the_burst(machine):
         machine.submit(f"t{number}")
     # Until it was asked first, nothing came: it was full.
     assert len(starts(machine)) == 10 + 49
-
-
-def test_a_rate_that_changes_keeps_what_had_come(machine):
-    """5 a second until 0.2 s, where one is there; then 10: the next is there at 0.3."""
-    machine.change_quotas(per_second(5, 2))
-    machine.submit_all("a", "b", "c", "d", "e")
-    machine.at(SEC + 2 * D)
-    machine.change_quotas(per_second(10, 2))
-    machine.after(SEC)
-    assert starts(machine) == [("a", 0), ("b", 0), ("c", 0.2), ("d", 0.3), ("e", 0.4)]
-
-
-def test_a_larger_burst_is_not_full_at_once_and_a_smaller_one_forgets(machine):
-    machine.change_quotas(per_second(1, 2))
-    machine.submit_all("a", "b")
-    machine.change_quotas(per_second(1, 4))
-    assert machine.submit("c") == []
-    machine.after(9 * SEC)
-    # Three have come back since, and then it was full.
-    machine.change_quotas(per_second(1, 1))
-    machine.change_quotas(per_second(1, 4))
-    assert machine.submit_all("d", "e") == ["d"]
 
 
 # -- who waits -------------------------------------------------------------------------
@@ -178,48 +145,6 @@ def test_others_go_on_and_are_not_asked_about_it(machine):
     # Theirs is the quick way: router and allocator are asked once.
     assert told.count("router") == told.count("allocator") == 1
     assert machine.kernel.row("b").bucket.route is None
-
-
-def test_of_a_type_and_of_an_owner_both_hold(machine):
-    machine.change_quotas(per_second(1), per_second(1, 2, owner="ann"))
-    assert machine.submit_all("a", "b", owner="ann") == ["a"]
-    assert machine.submit("c", type="other", owner="ann") == ["c"]
-    # Of ann's two tokens one came back in a second: "d" has it before "b".
-    assert machine.submit("d", type="other", owner="ann") == []
-    assert machine.after(SEC) == ["b"]
-    assert machine.after(SEC) == ["d"]
-
-
-def test_who_waits_for_a_slot_takes_no_token():
-    machine = Machine(concurrency=10)
-    machine.agent("ann", "x", max_concurrency=1)
-    machine.change_quotas(per_second(1))
-    machine.submit_all("a", "b", requires=("x",))
-    machine.after(5 * SEC)
-    # The token of "b" is there for anybody.
-    assert machine.submit("c") == ["c"]
-    assert machine.end("a") == []
-    assert machine.after(SEC) == ["b"]
-
-
-def test_every_attempt_counts(machine):
-    machine.policies.delays["a"] = [0]
-    machine.change_quotas(per_second(1))
-    machine.submit("a")
-    assert machine.fail("a") == []
-    assert machine.after(SEC) == ["a"]
-
-
-def test_what_waits_is_cancelled_and_wakes_nobody(machine):
-    machine.change_quotas(per_second(1))
-    machine.submit_all("a", "b")
-    assert not machine.kernel.quiescent()
-    machine.end("a")
-    assert not machine.kernel.quiescent()
-    machine.cancel("b")
-    assert machine.kernel.quiescent()
-    assert machine.after(5 * SEC) == []
-    assert machine.submit_all("c", "d") == ["c"]
 
 
 def test_it_is_lifted_and_whoever_waits_starts(machine):
@@ -257,15 +182,6 @@ def test_who_comes_before_the_timer_is_looked_at_may_take_what_it_is_for(machine
     assert starts(machine) == [("a", 0), ("c", 1)]
     machine.after(9 * SEC)
     assert starts(machine) == [("a", 0), ("c", 1), ("b", 2)]
-
-
-def test_unlike_tasks_of_a_type_are_woken_one_after_the_other(machine):
-    """Who takes the token sees to it that somebody looks when the next one comes."""
-    machine.change_quotas(per_second(1))
-    for number, name in enumerate("abcd"):
-        machine.submit(name, timeout_ns=(100 + number) * SEC)
-    machine.after(10 * SEC)
-    assert starts(machine) == [("a", 0), ("b", 1), ("c", 2), ("d", 3)]
 
 
 def test_where_the_registrys_word_does_not_hold_it_is_asked_again(machine):
@@ -319,15 +235,6 @@ def test_explain_says_when_the_next_token_comes(machine):
     assert search.groups == ()
 
 
-def test_that_one_may_start_at_one_moment_is_not_said(machine):
-    machine.change_quotas(per_second(1))
-    machine.submit_all("a", "b")
-    (blocker,) = explain(machine.kernel, machine.row("b"), machine.now).blockers
-    assert blocker.detail == (
-        "The quota of type 'call' lets 1 start in a second: the next may in 1 s."
-    )
-
-
 def test_an_estimate_counts_the_tokens_of_those_before_it(machine):
     machine.submit("taught")
     machine.after(SEC)
@@ -358,14 +265,6 @@ def test_where_a_token_is_there_nothing_is_said_of_it():
     assert [blocker.kind for blocker in told.blockers] == ["slot"]
     assert told.estimate.seconds == 1
     assert "start in a second" not in told.estimate.basis
-
-
-def test_what_a_larger_quota_would_be_keeps_the_rate(machine):
-    machine.change_quotas(Quota(type="call", max_parallel=0, starts_per_second=2.5))
-    machine.submit("a")
-    (blocker,) = machine.why("a").blockers
-    told = "Quota(type='call', max_parallel=1, starts_per_second=2.5, burst=1)"
-    assert told in blocker.remedies[-1].detail
 
 
 def test_the_fact_is_that_of_quotas_and_says_what_has_changed(machine):

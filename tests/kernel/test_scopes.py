@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernel.harness import SEC, Machine, Policies
+from tests.kernel.harness import SEC, Machine
 from tests.tools.examples import examples
 
 from taskorch.errors import InternalError
@@ -14,7 +14,6 @@ from taskorch.kernel import Search, check_invariants, explain, take_snapshot
 from taskorch.kernel._application import begin as begin_attempt
 from taskorch.model import (
     Quota,
-    Resources,
     TaskState,
 )
 from taskorch.model.scopes import prefixes_of, scopes_overlap
@@ -61,22 +60,6 @@ def test_prefixes_exclude_each_other(machine, one, other, together):
     assert machine.end("one") == ([] if together else ["other"])
 
 
-def test_all_or_nothing(machine):
-    writes(machine, "one", "a")
-    assert writes(machine, "two", "b", "a") == []
-    # It holds nothing of b.
-    assert writes(machine, "three", "b") == []
-    assert why(machine, "three").blockers[0].name == "two"
-    assert machine.end("one") == ["two"]
-    assert machine.end("two") == ["three"]
-
-
-def test_tasks_that_write_nothing_do_not_wait(machine):
-    writes(machine, "one", "**")
-    assert machine.submit("free") == ["free"]
-    assert machine.submit("nothing", writes=()) == ["nothing"]
-
-
 def test_explain_names_who_may_write_it_and_what(machine):
     writes(machine, "one", "src/a/**", "docs/x.md")
     writes(machine, "two", "src/**")
@@ -91,59 +74,6 @@ def test_explain_names_who_may_write_it_and_what(machine):
     assert "may write **, and so may one" in str(why(machine, "four"))
 
 
-def test_who_may_write_several_below_a_folder_holds_it_until_its_end(machine):
-    writes(machine, "one", "src/a", "src/b", "src/c/d")
-    writes(machine, "two", "src/c/e", "docs")
-    writes(machine, "wide", "src/**")
-    (blocker,) = why(machine, "wide").blockers
-    assert blocker.holders == ("one", "two")
-    assert "one and two end" in blocker.remedies[0].detail
-    assert machine.end("two") == []
-    (blocker,) = why(machine, "wide").blockers
-    assert blocker.holders == ("one",)
-    assert "that one ends" in blocker.remedies[0].detail
-    assert machine.end("one") == ["wide"]
-
-
-def test_a_wide_one_is_not_passed_for_ever(machine):
-    writes(machine, "n0", "src/a")
-    writes(machine, "early", "src/x")
-    writes(machine, "wide", "src/**")
-    # Submitted after its turn began: these would keep it waiting for ever.
-    for number in range(1, 5):
-        assert writes(machine, f"n{number}", "src/a") == []
-        assert writes(machine, f"m{number}", f"src/m{number}") == []
-        assert writes(machine, f"d{number}", f"docs/{number}") == [f"d{number}"]
-    assert machine.end("n0") == []
-    assert machine.end("early") == ["wide"]
-    assert machine.end("wide") == ["n1", *(f"m{number}" for number in range(1, 5))]
-
-
-def test_who_was_there_before_may_pass(machine):
-    machine.kernel.pause()
-    for number in range(3):
-        writes(machine, f"n{number}", "src/a")
-    writes(machine, "wide", "src/**")
-    writes(machine, "other", "src/b")
-    machine.kernel.unpause()
-    assert machine.settle() == ["n0", "other"]
-    assert machine.end("other") == []
-    assert machine.end("n0") == ["n1"]
-
-
-def test_who_is_less_urgent_does_not(machine):
-    machine.kernel.pause()
-    writes(machine, "narrow", "src/a", priority=2)
-    writes(machine, "wide", "src/**", priority=1)
-    writes(machine, "less", "src/b")
-    writes(machine, "more", "src/c", priority=3)
-    machine.kernel.unpause()
-    assert machine.settle() == ["more", "narrow"]
-    machine.end("more")
-    assert machine.end("narrow") == ["wide"]
-    assert machine.end("wide") == ["less"]
-
-
 @pytest.mark.parametrize("way", ["cancel", "suspend", "change", "deadline"])
 def test_who_does_not_wait_any_more_has_no_turn(machine, way):
     writes(machine, "one", "src/a")
@@ -156,103 +86,6 @@ def test_who_does_not_wait_any_more_has_no_turn(machine, way):
         assert machine.prioritise("wide", -1) == ["two"]
     else:
         assert getattr(machine, way)("wide") == ["two"]
-
-
-@pytest.mark.parametrize("keeps", ["waits", "held", "leaks"])
-def test_an_attempt_of_which_nobody_knows_the_end_holds_up_nobody_else(machine, keeps):
-    writes(machine, "one", "src/a", timeout_ns=SEC)
-    one = machine.row("one")
-    if keeps != "waits":
-        writes(machine, "wide", "src/**")
-        assert writes(machine, "child", "src/b") == []
-    if keeps == "waits":
-        machine.kernel.yield_slot(one, 1, machine.now)
-        writes(machine, "wide", "src/**")
-        # What it waits for may come later than who waits for it.
-        assert writes(machine, "child", "src/b") == ["child"]
-        machine.end("child")
-        machine.kernel.reclaim_slot(one, 1, machine.now)
-        machine.settle()
-        assert writes(machine, "late", "src/b") == []
-    elif keeps == "held":
-        assert machine.suspend("one", holdable=True) == ["child"]
-        machine.resume("one")
-        machine.end("child")
-        assert writes(machine, "late", "src/b") == []
-    else:
-        machine.after(SEC)
-        assert machine.after(60 * SEC) == ["child"]
-        machine.end("child")
-        assert machine.row("wide").state is S.QUEUED
-        assert "one (attempt 1, which would not stop)" in str(why(machine, "wide"))
-        return
-    assert machine.end("one") == ["wide"]
-
-
-def test_the_turn_goes_on_when_who_has_it_waits_for_what_does_not_end(machine):
-    writes(machine, "one", "src/a")
-    writes(machine, "lasts", "docs/a")
-    writes(machine, "wide", "src/**")
-    writes(machine, "docs", "docs/**")
-    assert writes(machine, "narrow", "src/b") == []
-    assert writes(machine, "page", "docs/b") == ["page"]
-    machine.kernel.yield_slot(machine.row("one"), 1, machine.now)
-    assert machine.settle() == ["narrow"]
-    # Now it is the turn of the next.
-    assert writes(machine, "page 2", "docs/c") == []
-    machine.end("one")
-    machine.end("lasts")
-    machine.end("narrow")
-    assert machine.end("page") == ["docs"]
-
-
-def test_who_waits_for_something_else_has_no_turn():
-    machine = Machine(pools=Resources(cpu=1))
-    writes(machine, "one", "src/a", resources=Resources(cpu=1))
-    writes(machine, "wide", "src/**", resources=Resources(cpu=1))
-    assert writes(machine, "late", "src/b") == []
-    machine.submit("cpu", resources=Resources(cpu=1), priority=1)
-    assert machine.end("one") == ["cpu", "late"]
-    machine.end("late")
-    assert machine.end("cpu") == ["wide"]
-
-
-def test_a_veto_a_soft_quota_and_a_registry_that_is_asked_each_time():
-    policies = Policies()
-    policies.keeps_match = False
-    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
-    machine = Machine(policies=policies)
-    machine.agent("x", "x")
-    machine.change_quotas(Quota(type="call", max_parallel=1, soft=True))
-    needs = {"requires": ("x",)}
-    assert writes(machine, "one", "src/a", **needs) == ["one"]
-    writes(machine, "wide", "src/**", **needs)
-    writes(machine, "two", "src/b", **needs)
-    policies.vetoes["wide", S.RUNNING] = "not now"
-    assert machine.end("one") == ["two"]
-    policies.vetoes.clear()
-    assert machine.end("two") == ["wide"]
-
-
-def test_of_those_above_a_soft_quota():
-    machine = Machine(concurrency=3)
-    machine.change_quotas(Quota(owner="ann", max_parallel=1, soft=True))
-    assert writes(machine, "one", "src/a", owner="ann") == ["one"]
-    assert writes(machine, "wide", "src/**", owner="ann") == []
-    assert writes(machine, "two", "src/b", owner="ben") == []
-    assert machine.submit("x", owner="ann") == ["x"]
-    assert machine.end("one") == ["two"]
-    machine.end("two")
-    assert machine.row("wide").state is S.RUNNING
-
-
-def test_quotas_change_while_something_is_written():
-    machine = Machine(pools=Resources(cpu=4))
-    writes(machine, "one", "src/a", resources=Resources(cpu=1))
-    machine.change_quotas(Quota(type="call", resources={"cpu": 2}))
-    assert writes(machine, "two", "src") == []
-    machine.change_quotas(Quota(type="call"))
-    assert machine.end("one") == ["two"]
 
 
 def test_an_elastic_request_that_grows_keeps_what_it_may_write():

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernel.harness import SEC, Machine, Policies
 from tests.kernel.random_run import Run, run
-from tests.kernel.test_elastic import Sharing, elastic
+from tests.kernel.sharing import Sharing
+from tests.kernel.test_elastic import elastic
 
 from taskorch.errors import InternalError
-from taskorch.kernel import Spec, check_invariants, explain
+from taskorch.kernel import Spec, check_invariants
 from taskorch.kernel._rows import FEW, Share
 from taskorch.kernel._state import MANY, ShareView
 from taskorch.model import Resources, TaskState
@@ -32,40 +33,6 @@ def submit(machine, owner, count, name=None, **options):
             f"{name or owner}{number}", owner=owner, requires=("x",), **options
         )
     ]
-
-
-def test_who_has_least_is_served_first():
-    machine = sharing(concurrency=3)
-    assert submit(machine, "ben", 4) == ["ben0", "ben1", "ben2"]
-    assert submit(machine, "ann", 4) == []
-    # Of ann nothing runs; then ann may have twice as much.
-    assert machine.end("ben0") == ["ann4"]
-    assert machine.end("ben1") == ["ann5"]
-    assert machine.end("ben2") == ["ben3"]
-    assert machine.end("ben3") == ["ann6"]
-
-
-def test_within_an_owner_keys_decide():
-    machine = sharing(concurrency=1)
-    submit(machine, "ben", 1)
-    submit(machine, "ann", 2)
-    submit(machine, "ann", 1, name="urgent", priority=9)
-    submit(machine, None, 1, name="nobody")
-    # Of those that were never served, the one whose first task is first.
-    assert machine.end("ben0") == ["urgent3"]
-    # Of equals, the one that was served longest ago.
-    assert machine.end("urgent3") == ["nobody4"]
-    assert machine.end("nobody4") == ["ann1"]
-
-
-def test_whoever_is_moved_back_does_not_go_first_for_its_owner():
-    machine = sharing(concurrency=1)
-    submit(machine, "ben", 1)
-    submit(machine, "ann", 1)
-    # Of another kind, so it stands in another line.
-    submit(machine, "ann", 1, timeout_ns=5 * SEC)
-    machine.prioritise("ann1", -9)
-    assert machine.end("ben0") == ["ann2"]
 
 
 def test_resources_count_and_what_is_taken_by_hand():
@@ -103,18 +70,6 @@ def test_grants_that_change_count_for_their_owner():
 def test_shares_at_one_place_are_in_the_order_in_which_they_came():
     assert Share("ben", 1) < Share("ann", 2)
     assert not Share("ann", 2) < Share("ben", 1)
-
-
-def test_a_queue_that_cannot_say_costs_one_task():
-    machine = sharing(concurrency=1)
-    submit(machine, "ben", 1)
-    submit(machine, "ann", 2)
-    machine.policies.broken = {"standing"}
-    machine.end("ben0")
-    assert {row.state for row in machine.kernel.tasks.values()} == {
-        TaskState.COMPLETED,
-        TaskState.FAILED,
-    }
 
 
 def test_a_lower_standing_is_found_though_nothing_of_its_own_changed():
@@ -254,19 +209,6 @@ def test_an_owner_is_ranked_anew_only_after_something_changed_for_it():
     assert asked.count("standing") == 1
 
 
-def test_explain_names_who_comes_first():
-    machine = sharing(concurrency=1)
-    submit(machine, "ben", 2)
-    submit(machine, "ann", 1)
-    said = explain(machine.kernel, machine.row("ben1"), machine.now, whole=True)
-    assert said.order == (
-        "owners share what there is, and ben has more for its weight than ann, whose "
-        "tasks come first"
-    )
-    other = explain(machine.kernel, machine.row("ann2"), machine.now, whole=True)
-    assert other.order == ""
-
-
 @given(st.integers(0, 2**32))
 def test_each_start_is_of_the_lowest_owner(seed):
     """Random tasks of a few owners wait; some attempts end, and others start."""
@@ -310,17 +252,6 @@ def test_an_attempt_that_waits_for_its_slot_goes_before_all_owners():
     assert machine.end("ann0") == ["ben2"]
 
 
-def test_what_has_left_its_queue_is_no_hindrance():
-    machine = sharing(concurrency=1)
-    submit(machine, "ben", 1)
-    for kind in ("one", "two"):
-        submit(machine, "ann", 1, name=kind, type=kind)
-    submit(machine, "ann", 1, name="three", type="two", priority=5)
-    machine.cancel("one1")
-    machine.cancel("three3")
-    assert machine.end("ben0") == ["two2"]
-
-
 def test_what_takes_long_to_stop_is_held_for_its_owner():
     machine = sharing(concurrency=2)
     submit(machine, "ann", 1)
@@ -347,11 +278,3 @@ def test_what_does_not_add_up_is_found(spoil, said):
     spoil(machine.kernel.shares.by_owner["ann"])
     with pytest.raises(InternalError, match=said):
         check_invariants(machine.kernel)
-
-
-def test_what_has_no_owner_is_named_too():
-    machine = sharing(concurrency=1)
-    submit(machine, "ben", 2)
-    submit(machine, None, 1, name="nobody")
-    said = explain(machine.kernel, machine.row("ben1"), machine.now, whole=True)
-    assert "than what has no owner, whose tasks come first" in said.order

@@ -244,13 +244,13 @@ def test_an_agent_that_is_busy_is_not_besides_one_that_fails() -> None:
     machine.kernel.record(poor, "call").failed = poor.failed = 20
     machine.submit("c", requires=("x",))
     assert [blocker.detail for blocker in machine.why("c").blockers] == [
-        "Agent good runs 1 of 1 already.",
-        "Agent poor runs 1 of 1 already.",
+        "Worker good runs 1 of 1 already.",
+        "Worker poor runs 1 of 1 already.",
     ]
     machine.end("b" if machine.agent_of("b") == "poor" else "a")
     _, poor_one = machine.why("c").blockers
     assert poor_one.detail == (
-        "Agent poor has failed 20 of 21 such tasks: it waits for agent good, which "
+        "Worker poor has failed 20 of 21 such tasks: it waits for worker good, which "
         "does better."
     )
 
@@ -266,7 +266,7 @@ def test_what_only_an_agent_without_new_work_can_do_is_stuck() -> None:
         pass
     (group,) = search.groups
     assert (group.kind, group.tasks) == ("agent", ("t",))
-    assert group.detail == "Agent a gets no new work: it is cleaned."
+    assert group.detail == "Worker a gets no new work: it is cleaned."
     assert group.remedies[0].kind == "agent_back"
 
 

@@ -44,93 +44,6 @@ def others(*names, **options):
 # -- what it is --------------------------------------------------------------------
 
 
-def test_nothing_is_held_back_where_nobody_else_wants_it(machine):
-    machine.change_quotas(soft(max_parallel=1))
-    assert machine.submit_all("a", "b", "c", type="render") == ["a", "b", "c"]
-
-
-def test_who_is_above_starts_after_all_that_is_not(machine):
-    machine.change_quotas(soft(max_parallel=1))
-    started = together(machine, *renders("a", "b", "c"), *others("x", "y"))
-    assert started == ["a", "x", "y", "b"]
-    assert machine.submit_all("z", type="upload") == []
-    assert machine.end("x") == ["z"]
-    assert machine.end("z") == ["c"]
-
-
-def test_nobody_has_a_turn_while_nothing_starts(machine):
-    machine.change_quotas(soft(max_parallel=1))
-    together(machine, *renders("a", "b", "c"), *others("x", "y"))
-    machine.kernel.pause()
-    assert machine.end("x") == []
-    machine.kernel.unpause()
-    assert machine.settle() == ["c"]
-
-
-def test_with_nothing_at_all_it_is_work_for_idle_times(machine):
-    machine.change_quotas(soft("sweep", max_parallel=0))
-    tasks = [(name, {"type": "sweep"}) for name in "abcdef"]
-    assert together(machine, *tasks, *others("x")) == ["x", "a", "b", "c"]
-
-
-def test_what_stays_within_its_own_does_not_wait_for_those_above_another(machine):
-    machine.change_quotas(soft(resources={"cpu": 2}), soft("upload", max_parallel=1))
-    need = {"resources": ONE}
-    tasks = [*renders("a", "b", "c", **need), *others("x", "y", **need)]
-    assert together(machine, *tasks) == ["a", "b", "x", "c"]
-
-
-def test_who_takes_nothing_of_what_it_bounds_is_not_above(machine):
-    machine.change_quotas(soft(resources={"gpu": 0}))
-    tasks = renders("a", resources=Resources(gpu=1)) + renders("b", resources=ONE)
-    assert together(machine, *tasks) == ["b", "a"]
-
-
-def test_there_is_room_in_it_again_once_enough_has_ended(machine):
-    machine.change_quotas(soft(max_parallel=2))
-    machine.submit_all("a", "b", "c", type="render")
-    machine.submit("x0", type="upload")
-    machine.submit_all("d", "e", type="render")
-    machine.submit_all("x1", "x2", "x3", type="upload")
-    # Three run, and two may: first one of the others.
-    assert machine.end("a") == ["x1"]
-    # Now one runs, and d came before them.
-    assert machine.end("b") == ["d"]
-    assert machine.end("x0") == ["x2"]
-    assert machine.end("c") == ["e"]
-
-
-def test_of_those_above_the_first_in_order_is_first(machine):
-    machine.change_quotas(soft(max_parallel=0), soft("sweep", max_parallel=0))
-    machine.kernel.paused = True
-    for name, kind in zip("abcdef", ["render", "sweep"] * 3, strict=True):
-        machine.submit(name, type=kind)
-    machine.kernel.paused = False
-    assert machine.settle() == ["a", "b", "c", "d"]
-    machine.prioritise("f", 1)
-    assert machine.end("a") == ["f"]
-
-
-def test_beside_one_that_is_not_soft(machine):
-    machine.change_quotas(
-        soft(max_parallel=1), Quota(type="render", max_parallel=3, resources={"cpu": 9})
-    )
-    assert together(machine, *renders(*"abcde"), *others("x")) == ["a", "x", "b", "c"]
-    assert machine.end("x") == []
-    assert machine.end("a") == ["d"]
-
-
-def test_of_an_owner_with_what_is_taken_by_hand(machine):
-    machine.change_quotas(Quota(owner="ann", resources={"cpu": 2}, soft=True))
-    assert machine.allocate("lab", "ann", cpu=2)
-    mine, yours = ({"resources": ONE, "owner": who} for who in ("ann", "bob"))
-    assert together(machine, ("a", mine), ("b", yours)) == ["b", "a"]
-    assert machine.allocate("more", "ann", cpu=1) is False
-    machine.end("b")
-    # By hand, it is there for whoever asks.
-    assert "more" in machine.kernel.allocations
-
-
 def test_it_is_set_changed_and_lifted_while_work_goes_on(machine):
     machine.submit_all("a", "b", "c", "d", type="render")
     machine.submit_all("e", "f", "g", type="render")
@@ -162,32 +75,6 @@ def test_a_later_life_knows_it(machine):
 
 
 # -- what else keeps a task --------------------------------------------------------
-
-
-def test_too_little_is_free_for_those_above(machine):
-    """A release wakes one of them, and not before whoever is within theirs."""
-    machine.change_quotas(soft(max_parallel=0), soft("sweep", max_parallel=0))
-    machine.allocate("lab", cpu=4)
-    need = {"resources": Resources(cpu=2)}
-    sweeps = [(name, {"type": "sweep", **need}) for name in ("s", "t")]
-    tasks = [*renders("a", "b", **need), *sweeps, *others("x", "y", **need)]
-    assert together(machine, *tasks) == []
-    assert machine.release("lab") == ["x", "y"]
-    assert machine.end("x") == ["a"]
-    assert machine.end("y") == ["b"]
-    assert machine.end("a") == ["s"]
-    assert machine.end("b") == ["t"]
-
-
-def test_who_waited_within_its_own_and_is_above_now_lets_others_pass(machine):
-    """What woke it wakes who is within theirs, before its turn comes."""
-    machine.change_quotas(soft(max_parallel=1))
-    machine.allocate("lab", cpu=4)
-    need = {"resources": Resources(cpu=4)}
-    assert together(machine, *renders("a", **need), *others("x", **need)) == []
-    assert machine.submit("b", type="render", resources=Resources(gpu=1)) == ["b"]
-    assert machine.release("lab") == ["x"]
-    assert machine.end("x") == ["a"]
 
 
 def test_a_release_wakes_one_of_many_kinds_that_are_above():
@@ -231,41 +118,6 @@ def test_a_wake_up_that_nobody_can_use_any_more_ends_where_there_is_no_room(mach
     machine.cancel("a")
     assert machine.end("x") == []
     assert machine.release("lab") == ["s"]
-
-
-def test_one_that_comes_before_the_first_of_those_above_is_the_first(machine):
-    machine.change_quotas(soft(max_parallel=0))
-    together(machine, *renders("a"), *others("w", "x", "y", "z"))
-    assert machine.submit_all("b", type="render", priority=1) == []
-    assert machine.end("w") == ["b"]
-    assert machine.end("x") == ["a"]
-
-
-def test_the_first_of_those_above_goes_and_the_next_comes_in_its_own_turn(machine):
-    machine.change_quotas(soft(max_parallel=0), soft("sweep", max_parallel=0))
-    tasks = [*renders("a"), ("s", {"type": "sweep"}), *renders("b")]
-    together(machine, *tasks, *others("w", "x", "y", "z"))
-    machine.cancel("a")
-    assert machine.end("w") == ["s"]
-    assert machine.end("x") == ["b"]
-
-
-def test_those_above_wait_for_an_agent_without_a_slot_and_for_a_token(machine):
-    machine.agent("smith", "iron", max_concurrency=1, capacity=Resources(anvil=1))
-    machine.change_quotas(
-        soft("forge", max_parallel=0),
-        Quota(type="forge", starts_per_second=1),
-    )
-    asks = {"type": "forge", "requires": ("iron",)}
-    assert machine.submit_all("a", "b", **asks) == ["a"]
-    anvil = {**asks, "resources": Resources(anvil=1)}
-    assert machine.submit_all("c", "d", **anvil) == []
-    assert machine.end("a") == []
-    assert machine.after(SEC) == ["b"]
-    machine.after(SEC)
-    assert machine.end("b") == ["c"]
-    machine.after(SEC)
-    assert machine.end("c") == ["d"]
 
 
 def test_where_what_it_takes_depends_on_the_agent_any_of_them_counts(machine):
@@ -330,58 +182,7 @@ def test_where_all_above_are_called_off_no_owner_has_a_turn(machine):
     assert machine.kernel.above == []
 
 
-def test_who_is_above_has_no_reservation():
-    machine = Machine(policies=Policies(backfills=True), pools=Resources(cpu=4))
-    machine.policies.lengths = {}
-    machine.change_quotas(soft(max_parallel=0))
-    machine.submit("long", resources=Resources(cpu=3))
-    machine.submit("above", type="render", resources=Resources(cpu=4))
-    # It would put off the one before it, were that within its quota.
-    assert machine.submit("x", type="upload", resources=ONE) == ["x"]
-    assert machine.submit("large", type="upload", resources=Resources(cpu=4)) == []
-    machine.end("long")
-    assert machine.end("x") == ["large"]
-    assert machine.end("large") == ["above"]
-
-
-def test_who_is_above_comes_after_the_first_that_waits_however_urgent_it_is():
-    policies = Policies(rigid=True, backfills=True)
-    policies.lengths = {"long": 10}
-    machine = Machine(policies=policies, pools=Resources(cpu=4))
-    machine.change_quotas(soft(max_parallel=0))
-    machine.submit("long", resources=Resources(cpu=3))
-    assert machine.submit("large", type="upload", resources=Resources(cpu=4)) == []
-    above = {"type": "render", "resources": ONE, "priority": 9}
-    assert machine.submit("above", **above) == []
-    assert machine.kinds("above") == ["reservation"]
-    assert machine.submit("urgent", type="upload", resources=ONE, priority=9) == [
-        "urgent"
-    ]
-
-
-def test_for_who_is_above_nothing_is_kept_from_others_above():
-    machine = Machine(policies=Policies(backfills=True), pools=Resources(cpu=4))
-    machine.change_quotas(soft(max_parallel=0))
-    machine.submit("long", resources=Resources(cpu=3))
-    machine.submit("large", type="render", resources=Resources(cpu=4))
-    assert machine.submit("small", type="render", resources=ONE) == ["small"]
-
-
 # -- what is said ------------------------------------------------------------------
-
-
-def test_explain_says_that_it_comes_last(machine):
-    machine.change_quotas(soft(max_parallel=1))
-    machine.submit_all("a", "b", type="render")
-    machine.submit_all("x", "y", type="upload")
-    machine.submit("c", type="render")
-    told = machine.why("c")
-    assert [blocker.kind for blocker in told.blockers] == ["slot"]
-    assert told.order == (
-        "The soft quota of type 'render' is 1 task at once: 2 is in use, and it needs "
-        "1. So it starts when nothing that stays within its quotas can use what is free"
-    )
-    assert machine.why("y").order == ""
 
 
 def test_of_a_soft_quota_that_was_lifted_nothing_is_said_any_more(machine):
@@ -393,14 +194,6 @@ def test_of_a_soft_quota_that_was_lifted_nothing_is_said_any_more(machine):
     machine.change_quotas(soft())
     assert exceeded(machine.kernel, machine.row("c").bucket) is None
     assert machine.why("c").order == ""
-
-
-def test_who_waits_for_a_quota_that_is_not_soft_does_not_come_last(machine):
-    machine.change_quotas(soft(max_parallel=3), Quota(type="render", max_parallel=1))
-    machine.submit_all("a", "b", type="render")
-    told = machine.why("b")
-    assert [blocker.kind for blocker in told.blockers] == ["quota"]
-    assert told.order == ""
 
 
 def test_the_books_are_counted_and_a_turn_that_is_missing_is_found(machine):

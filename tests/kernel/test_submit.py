@@ -8,13 +8,12 @@ from tests.kernel.commands import CancelTask, EndAttempt, SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import (
-    DuplicateTaskError,
     InvalidTransitionError,
     QueueFullError,
     UnknownCapabilityError,
     UnsatisfiableError,
 )
-from taskorch.events import TaskBlocked, TaskSubmitted
+from taskorch.events import TaskSubmitted
 from taskorch.kernel import PolicyFault, Spec, TaskRow, check_invariants
 from taskorch.kernel._rows import RowExtra
 from taskorch.kernel._state import KernelView
@@ -61,19 +60,6 @@ def test_a_task_that_needs_nothing_starts_at_once():
     assert machine.told(TaskSubmitted) == [told]
 
 
-def test_a_known_id_is_refused():
-    """An id is given once, also when its task has left memory."""
-    machine = Machine(keep_finished=0)
-    machine.submit("t")
-    before = counts(machine)
-    with pytest.raises(DuplicateTaskError, match="there is a task t already"):
-        machine.submit("t")
-    assert counts(machine) == before
-    machine.end("t")
-    with pytest.raises(DuplicateTaskError):
-        machine.submit("t")
-
-
 def test_unknown_capability():
     """What nobody can do is refused, each time, naming what is known and near."""
     machine = Machine()
@@ -89,22 +75,6 @@ def test_unknown_capability():
         assert "did you mean 'review'?" in str(error)
         assert "Known: compile, review" in str(error)
     assert counts(machine) == before
-
-
-def test_no_agent_has_all_capabilities():
-    """Each is known, but nobody has them together."""
-    machine = Machine()
-    machine.agent("a", "x")
-    machine.agent("b", "y")
-    with pytest.raises(UnknownCapabilityError, match="no agent has all of them"):
-        machine.submit("t", requires=("x", "y"))
-
-
-def test_no_agent_at_all():
-    """Where no agent has joined, nothing is known."""
-    machine = Machine()
-    with pytest.raises(UnknownCapabilityError, match="Known: none at all"):
-        machine.submit("t", requires=("x",))
 
 
 def test_an_unknown_capability_may_be_waited_for():
@@ -129,7 +99,7 @@ def test_an_agent_that_came_later_may_be_too_small():
     (first, second) = machine.why("t").blockers
     assert (first.kind, first.name, first.need, first.have) == ("resource", "gpu", 2, 0)
     assert "in any pool" in first.detail
-    assert "on agent small, is 1" in second.detail
+    assert "on worker small, is 1" in second.detail
     with pytest.raises(UnsatisfiableError):
         machine.submit("u", **wants)
     machine.agent("large", "x", capacity=Resources(gpu=2))
@@ -140,7 +110,7 @@ def test_an_agent_that_came_later_may_be_too_small():
     ("wants", "name", "need", "most", "where"),
     [
         (Resources(cpu=8), "cpu", 8, 4, "in the pool"),
-        (Resources(gpu=1), "gpu", 1, 0, "no pool and no agent has .* that name$"),
+        (Resources(gpu=1), "gpu", 1, 0, "no pool and no worker has .* that name$"),
         (Resources(cqu=1), "cqu", 1, 0, "did you mean 'cpu'"),
     ],
 )
@@ -182,7 +152,7 @@ def test_unsatisfiable_by_the_agents():
     machine.agent("a", "x", capacity=Resources(cpu=2))
     machine.agent("b", "x", capacity=Resources(cpu=3))
     machine.agent("c", "x", capacity=Resources(cpu=1))
-    with pytest.raises(UnsatisfiableError, match="on agent b, is 3") as caught:
+    with pytest.raises(UnsatisfiableError, match="on worker b, is 3") as caught:
         machine.submit("t", requires=("x",), resources=Resources(cpu=4))
     assert caught.value.most == 3
 
@@ -265,24 +235,6 @@ def test_a_policy_that_fails_refuses_the_task(component):
     assert machine.submit("t", requires=("x",)) == ["t"]
 
 
-def test_first_state():
-    """A task that waits is PENDING, one that cannot go on is BLOCKED from the start."""
-    machine = Machine()
-    machine.submit("parent")
-    machine.submit("waits", after=["parent"])
-    machine.submit("early", not_before=machine.now + SEC)
-    machine.submit("past", not_before=machine.now)
-    assert machine.states("waits", "early", "past") == [S.PENDING, S.PENDING, S.RUNNING]
-    machine.fail("parent")
-    machine.submit("hopeless", after=["waits", "parent"])
-    assert machine.state("hopeless") is S.BLOCKED
-    assert machine.told(TaskBlocked)[-1][:3] == (
-        "hopeless",
-        ("waits", "parent"),
-        ("parent",),
-    )
-
-
 class Asked(Policies):
     """Notes what the StateMachine is asked about."""
 
@@ -362,14 +314,6 @@ def test_a_batch_may_refer_forward():
     assert machine.extra("a").roots == ("bad",)
 
 
-def test_a_deadline_that_has_passed_fails_at_once():
-    """A task whose deadline is over at its submission never starts."""
-    machine = Machine()
-    assert machine.submit("t", deadline=machine.now) == []
-    assert machine.state("t") is S.FAILED
-    assert machine.error("t")[2] == "deadline"
-
-
 # -- handle ------------------------------------------------------------------------
 
 
@@ -387,15 +331,6 @@ def test_one_instant_is_applied_before_anything_starts():
     assert machine.state("a") is S.CANCELLED
 
 
-def test_a_refused_command_leaves_those_before_it():
-    """A batch stops at a refused command; what was applied stands, and starts later."""
-    machine = Machine()
-    with pytest.raises(DuplicateTaskError):
-        machine.do(SubmitTask("a", Spec("call")), SubmitTask("a", Spec("call")))
-    assert machine.state("a") is S.QUEUED
-    assert machine.settle() == ["a"]
-
-
 def test_a_command_for_a_task_that_is_gone():
     """A command names a task in memory, or it is refused."""
     machine = Machine(keep_finished=0)
@@ -403,16 +338,6 @@ def test_a_command_for_a_task_that_is_gone():
     machine.end("t")
     with pytest.raises(KeyError):
         machine.cancel("t")
-
-
-def test_nothing_starts_while_paused():
-    """Before the driver is ready, tasks are queued and explained, not started."""
-    machine = Machine()
-    machine.kernel.paused = True
-    assert machine.submit("t") == []
-    assert machine.kinds("t") == ["not_started"]
-    machine.kernel.paused = False
-    assert machine.settle() == ["t"]
 
 
 def test_the_driver_of_commands_need_not_clear_up():
@@ -492,4 +417,4 @@ def test_what_is_missing_is_what_no_agent_has(needs, missing):
         machine.submit("t", requires=needs)
     assert caught.value.capability == missing
     has = "all of them" if missing == "x" else repr(missing)
-    assert f"no agent has {has}" in str(caught.value)
+    assert f"no worker has {has}" in str(caught.value)

@@ -10,60 +10,6 @@ from taskorch.kernel._queue import FEW_TIMERS, LEASE, is_alive
 GRACE = 10 * SEC
 
 
-def test_timeout():
-    """An attempt that is over its time is asked to stop, and fails when it has."""
-    machine = Machine()
-    machine.submit("t", timeout_ns=5 * SEC)
-    assert machine.kernel.next_due() == machine.now + 5 * SEC
-    machine.after(5 * SEC)
-    assert machine.state("t") is S.RUNNING
-    assert machine.told(AttemptStopping) == [("t", 1, "timeout", "the timeout is over")]
-    machine.end("t")
-    assert machine.error("t") == (
-        "TaskTimeoutError",
-        "attempt 1 ran longer than its timeout of 5 s",
-        "timeout",
-    )
-    assert machine.kernel.agents["local"].failed == 1
-
-
-def test_timeout_of_each_attempt():
-    """Every attempt has its whole time; the timer of an old one means nothing."""
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t", timeout_ns=5 * SEC)
-    machine.after(4 * SEC)
-    machine.fail("t")
-    machine.after(4 * SEC)
-    assert machine.told(AttemptStopping) == []
-    machine.after(SEC)
-    assert machine.told(AttemptStopping)[0][1] == 2
-
-
-def test_attempts_of_no_length():
-    """Two attempts that began at one instant have two timers, and one says something."""
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t", timeout_ns=5 * SEC)
-    machine.fail("t")
-    machine.after(5 * SEC)
-    assert len(machine.told(AttemptStopping)) == 1
-
-
-def test_an_attempt_that_ends_in_time():
-    """Its timers ring for nobody."""
-    machine = Machine()
-    machine.submit("t", timeout_ns=5 * SEC)
-    machine.cancel("t")
-    machine.end("t", "stopped")
-    machine.submit("u", timeout_ns=5 * SEC, deadline=machine.now + 6 * SEC)
-    machine.end("u")
-    before = machine.names()
-    machine.after(20 * SEC)
-    assert machine.names() == before
-    assert machine.kernel.next_due() is None
-
-
 def test_those_that_are_left_by_a_clean_up_ring_in_their_order():
     machine = Machine()
     for name, seconds in (("t", 1), ("u", 5), ("v", 2)):
@@ -75,19 +21,6 @@ def test_those_that_are_left_by_a_clean_up_ring_in_their_order():
     for due, told in ((2, ["v"]), (5, ["v", "u"]), (9, ["v", "u", "w"])):
         machine.after(due * SEC - (machine.now - machine.row("u").started_ns))
         assert [what[0] for what in machine.told(AttemptStopping)] == told
-
-
-def test_not_before():
-    """A date is waited for; then the task is queued at its old place."""
-    machine = Machine(concurrency=1)
-    machine.submit("t", not_before=machine.now + 5 * SEC)
-    assert machine.state("t") is S.PENDING
-    assert machine.kinds("t") == ["delay"]
-    assert not machine.kernel.quiescent()
-    machine.submit("u")
-    assert machine.after(5 * SEC) == []
-    machine.submit("v")
-    assert machine.end("u") == ["t"]
 
 
 def test_a_date_and_a_parent():
@@ -147,43 +80,12 @@ def test_deadline_of_what_does_not_run(place):
     assert machine.kernel.delayed == 0
 
 
-def test_deadline_of_what_runs():
-    """It is asked to stop, and fails when it has, whatever it answers: no retry."""
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t", deadline=machine.now + SEC)
-    machine.after(SEC)
-    assert machine.told(AttemptStopping)[0][2] == "deadline"
-    machine.end("t")
-    assert machine.state("t") is S.FAILED
-    assert machine.error("t")[2] == "deadline"
-
-
 def test_deadline_of_work_that_will_not_stop():
     """After the grace it fails all the same."""
     machine = Machine()
     machine.submit("t", deadline=machine.now + SEC)
     machine.after(SEC + GRACE)
     assert machine.state("t") is S.FAILED
-
-
-def test_grace_counts_from_the_first_request():
-    """To be asked again, for a stronger reason, is no reprieve."""
-    machine = Machine()
-    machine.submit("t", timeout_ns=SEC)
-    machine.after(SEC + GRACE - 1)
-    machine.cancel("t")
-    machine.after(1)
-    assert machine.state("t") is S.CANCELLED
-
-
-def test_a_request_to_suspend_has_no_grace():
-    """A thread that reaches no checkpoint is left alone."""
-    machine = Machine()
-    machine.submit("t")
-    machine.suspend("t")
-    machine.after(10 * GRACE)
-    assert machine.state("t") is S.RUNNING
 
 
 @pytest.mark.parametrize("reusable", [False, True])
@@ -266,24 +168,6 @@ def test_time_may_jump():
     machine.now += 100 * SEC
     assert machine.settle() == ["late", "soon"]
     assert machine.row("soon").ready_ns == machine.now
-
-
-def test_the_grace_of_one_attempt_is_not_that_of_the_next():
-    """Which was asked to stop as well, and later."""
-    machine = Machine()
-    machine.policies.delays["t"] = [0]
-    machine.submit("t", timeout_ns=5 * SEC)
-    begin = machine.now
-    machine.after(5 * SEC)
-    machine.after(1 * SEC)
-    machine.end("t", "stopped")
-    assert machine.row("t").attempt == 2
-    machine.at(begin + 20 * SEC)
-    assert machine.state("t") is S.RUNNING
-    assert not machine.kernel.leaked
-    machine.at(begin + 21 * SEC)
-    assert machine.state("t") is S.FAILED
-    assert list(machine.kernel.leaked) == [("t", 2)]
 
 
 def test_an_attempt_that_is_held_just_as_its_timeout_is_over():

@@ -31,7 +31,7 @@ from taskorch.kernel import (
     names_of,
     take_snapshot,
 )
-from taskorch.model import Elastic, NamedUnits, Quota, Resources, TaskState
+from taskorch.model import Elastic, NamedUnits, Resources, TaskState
 
 S = TaskState
 GPUS = ("0", "1", "2", "3")
@@ -82,109 +82,6 @@ def test_each_attempt_has_units_of_its_own_and_the_fact_names_them():
     assert units(m, "more") == ("0",)
 
 
-def test_a_part_goes_to_the_fullest_unit_that_has_room_for_it():
-    m = machine_of("0", "1", "2")
-    asks(m, "a", 0.5)
-    asks(m, "b", 0.7)
-    # Beside none of them: 0 has 0.5 free, 1 has 0.3.
-    assert [units(m, name) for name in "ab"] == [("0",), ("1",)]
-    asks(m, "c", 0.3)
-    assert units(m, "c") == ("1",)
-    asks(m, "d", 0.5)
-    assert units(m, "d") == ("0",)
-    # So one is left whole.
-    assert asks(m, "whole", 1) == ["whole"]
-    assert units(m, "whole") == ("2",)
-
-
-def test_what_is_free_in_sum_is_not_free_of_one():
-    m = machine_of("0", "1")
-    for name in ("a", "b"):
-        asks(m, name, 0.6)
-    assert asks(m, "half", 0.5) == []
-    assert asks(m, "whole", 1) == []
-    (blocker,) = why(m, "half").blockers
-    assert blocker.kind == "resource"
-    assert blocker.detail == (
-        "It needs 0.5 gpu, and no unit has so much free: 0 has 0.4 and 1 has 0.4."
-    )
-    assert (blocker.need, blocker.have) == (0.5, 0.4)
-    assert [r.kind for r in blocker.remedies] == ["free", "enlarge_pool"]
-    assert blocker.remedies[0].tasks == ("a",)
-    assert "NamedUnits('0', '1', …)" in blocker.remedies[1].detail
-    (blocker,) = why(m, "whole").blockers
-    assert "no unit has so much free: 0 has 0.4 and 1 has 0.4" in blocker.detail
-    assert asks(m, "small", 0.4) == ["small"]
-    # One end is enough for the first of them, and then it is the turn of the other.
-    assert m.end("b") == ["half"]
-    assert m.end("half") == ["whole"]
-
-
-def test_whole_ones_are_wholly_free():
-    m = machine_of("0", "1", "2")
-    asks(m, "crumb", 0.1)
-    assert asks(m, "all", 3) == []
-    (blocker,) = why(m, "all").blockers
-    assert blocker.detail == (
-        "It needs 3 gpu, and 2 units are wholly free: 0 has 0.9, 1 has 1 and 2 has 1."
-    )
-    assert blocker.remedies[0].tasks == ("crumb",)
-    asks(m, "one", 1)
-    asks(m, "other", 1)
-    assert "no units are wholly free" in why(m, "all").blockers[0].detail
-    assert why(m, "all").blockers[0].remedies[0].tasks == ("crumb", "one", "other")
-    assert m.end("one") == []
-    assert "1 unit is wholly free" in why(m, "all").blockers[0].detail
-    m.end("other")
-    assert m.end("crumb") == ["all"]
-
-
-def test_two_halves_are_not_a_whole():
-    m = machine_of("0", "1")
-    for name in "abcd":
-        asks(m, name, 0.5)
-    asks(m, "whole", 1)
-    assert m.end("a") == []
-    assert m.end("c") == []
-    assert used(m) == {"0": 0.5, "1": 0.5}
-    assert m.end("b") == ["whole"]
-    assert units(m, "whole") == ("0",)
-
-
-def test_one_whole_and_two_halves_are_not_two():
-    m = machine_of("0", "1", "2")
-    for name in "abcd":
-        asks(m, name, 0.5)
-    m.end("a")
-    m.end("c")
-    assert used(m) == {"0": 0.5, "1": 0.5, "2": 0}
-    assert asks(m, "two", 2) == []
-    assert asks(m, "one", 1) == ["one"]
-    m.end("b")
-    assert m.end("d") == ["two"]
-
-
-def test_what_explain_says_is_enough_is_enough():
-    """Small parts on several units: the fewest ends of one unit, not of any."""
-    m = machine_of("0", "1")
-    for number in range(4):
-        asks(m, f"s{number}", 0.25)
-    asks(m, "big", 0.9)
-    asks(m, "rest", 0.1)
-    assert used(m) == {"0": 1, "1": 1}
-    assert asks(m, "half", 0.5) == []
-    (blocker,) = why(m, "half").blockers
-    assert blocker.remedies[0].tasks == ("big",)
-    m.end("big")
-    assert m.row("half").state is S.RUNNING
-    assert asks(m, "whole", 1) == []
-    ends = why(m, "whole").blockers[0].remedies[0].tasks
-    assert set(ends) in ({"half", "rest"}, {f"s{n}" for n in range(4)})
-    for name in ends:
-        m.end(name)
-    assert m.row("whole").state is S.RUNNING
-
-
 @pytest.mark.parametrize("much", [1.5, 2.5, 1.000001])
 def test_neither_whole_nor_a_part_is_refused(much):
     m = machine_of(*GPUS)
@@ -195,18 +92,6 @@ def test_neither_whole_nor_a_part_is_refused(much):
     assert "ask for whole gpu, or for less than 1" in str(e.value)
     with pytest.raises(UnsatisfiableError, match=r"most there is, in the pool, is 4"):
         asks(m, "five", 5)
-
-
-def test_that_waits_when_the_names_came_later():
-    m = Twin(concurrency=9, pools=Resources(gpu=2))
-    m.kernel.pause()
-    asks(m, "odd", 1.5)
-    m.change_pools(gpu=NamedUnits("0", "1"))
-    m.kernel.unpause()
-    assert m.settle() == []
-    (blocker,) = why(m, "odd").blockers
-    assert "1.5 gpu, which is neither whole units nor a part of one" in blocker.detail
-    assert m.change_pools(gpu=2) == ["odd"]
 
 
 def test_a_retry_keeps_what_can_be_had():
@@ -238,32 +123,6 @@ def test_units_come_back_however_an_attempt_ends(how):
         assert started == ["b"]
     assert used(m) == {"0": 1}
     assert len(units(m, started[0])) == 1
-
-
-def test_a_leaked_attempt_keeps_its_unit_until_it_ends():
-    m = machine_of("0", "1")
-    asks(m, "a", 1)
-    m.cancel("a")
-    m.after(m.kernel.config.grace_ns + 1)
-    assert m.row("a").state is S.CANCELLED
-    asks(m, "b", 1)
-    assert units(m, "b") == ("1",)
-    assert asks(m, "c", 0.2) == []
-    assert "attempt 1, which would not stop" in str(why(m, "c"))
-    assert m.end("a", attempt=1) == ["c"]
-    assert units(m, "c") == ("0",)
-
-
-def test_who_holds_a_unit_that_was_taken_away_frees_nothing():
-    m = machine_of("0", "1")
-    assert asks(m, "a", 0.5) == ["a"]
-    assert asks(m, "b", 1) == ["b"]
-    m.change_pools(gpu=NamedUnits("1"))
-    assert asks(m, "c", 1) == []
-    free, _ = why(m, "c").blockers[0].remedies
-    assert free.tasks == ("b",)
-    assert m.end("a") == []
-    assert m.end("b") == ["c"]
 
 
 def test_by_hand():
@@ -363,25 +222,6 @@ def test_no_units_at_all_and_no_names_any_more():
     assert m.end("c") == ["e"]
 
 
-def test_units_lose_their_names_while_in_use():
-    m = machine_of("0", "1")
-    asks(m, "a", 1)
-    asks(m, "b", 1)
-    m.kernel.pause()
-    asks(m, "c", 0.5)
-    m.change_pools(gpu=2)
-    m.kernel.unpause()
-    assert m.settle() == []
-    assert m.end("a") == ["c"]
-    assert (units(m, "b"), units(m, "c")) == (("1",), ())
-    # Named again, 1 is still in use.
-    m.change_pools(gpu=NamedUnits("1"))
-    assert used(m) == {"1": 1}
-    m.end("b")
-    m.end("c")
-    assert (used(m), m.kernel.pools["gpu"].used) == ({"1": 0}, 0)
-
-
 def test_a_pool_that_goes_takes_its_names_along():
     m = machine_of("0", "1")
     m.change_pools(gone=("gpu",))
@@ -417,7 +257,7 @@ def test_an_agent_has_its_own():
     where = {(m.row(f"t{n}").agent.name, *units(m, f"t{n}")) for n in range(3)}
     assert where == {("one", "0"), ("one", "1"), ("two", "0")}
     assert asks(m, "t3", 0.5, requires=("x",)) == []
-    assert "no unit of agent one has so much free: 0 has 0 and 1 has 0" in str(
+    assert "no unit of worker one has so much free: 0 has 0 and 1 has 0" in str(
         why(m, "t3")
     )
     held = [make(f) for f, _ in m.sink if f[0] is TaskStarted]
@@ -425,23 +265,7 @@ def test_an_agent_has_its_own():
     m.end("t0")
     assert m.row("t3").state is S.RUNNING
     assert asks(m, "t4", 2, requires=("x",)) == []
-    assert "no units are wholly free on agent one" in str(why(m, "t4"))
-
-
-def test_a_pool_bounds_the_amount_and_its_units_are_others():
-    m = machine_of("0", "1", "2")
-    far(m, "one", "0", "1")
-    m.agent("plain", "y")
-    asks(m, "a", 0.5, requires=("y",))
-    asks(m, "b", 0.6, requires=("y",))
-    assert used(m) == {"0": 0.5, "1": 0.6, "2": 0}
-    # No unit of the pool is asked for; of its amount, 1.9 is free.
-    assert asks(m, "c", 0.9, requires=("x",)) == ["c"]
-    assert units(m, "c") == ("0",)
-    assert used(m, "one") == {"0": 0.9, "1": 0}
-    assert asks(m, "d", 1, requires=("x",)) == ["d"]
-    assert asks(m, "e", 1, requires=("y",)) == []
-    assert m.end("d") == ["e"]
+    assert "no units are wholly free on worker one" in str(why(m, "t4"))
 
 
 @pytest.mark.parametrize("rigid", [True, False])
@@ -484,20 +308,6 @@ def test_an_agent_loses_a_unit():
     assert not agent.units
 
 
-def test_explain_says_which_units_of_whom_an_attempt_holds():
-    """And nothing of the pools that nobody sees: quotas, what it may write."""
-    m = machine_of("0", "1", "2")
-    m.change_quotas(Quota(type="call", max_parallel=9))
-    far(m, "one", "a", "b")
-    asks(m, "pool", 2, writes=("src",))
-    asks(m, "own", 0.5, requires=("x",))
-    assert why(m, "pool").granted == "It holds 2 gpu (0 and 1), as it asked for."
-    told = "It holds 0.5 gpu (a of agent one), as it asked for."
-    assert why(m, "own").granted == told
-    m.end("own")
-    assert why(m, "own").granted == "It was given 0.5 gpu, as it asked for."
-
-
 def test_what_is_granted_must_fit_on_an_agent_and_not_all_that_is_asked_for():
     """Also of its own units; of what no pool has, all must fit."""
     m = machine_of(*GPUS, policies=Policies(rigid=False))
@@ -516,7 +326,7 @@ def test_what_is_granted_must_fit_on_an_agent_and_not_all_that_is_asked_for():
     assert asks(m, "whole", 1, requires=("x",)) == []
     (blocker,) = why(m, "whole").blockers
     assert (blocker.kind, blocker.resource) == ("agent", "gpu")
-    assert "no unit of agent one has so much free: a has 0 and b has 0.5" in str(
+    assert "no unit of worker one has so much free: a has 0 and b has 0.5" in str(
         blocker
     )
     m.policies.grants = half
@@ -552,61 +362,6 @@ def test_an_allocator_that_grants_what_no_unit_has_is_asked_again():
     m.policies.grants = lambda row, request: request
     assert asks(m, "other", 0.1) == ["other"]
     assert m.end("other") == ["d"]
-
-
-def test_who_waits_for_whole_ones_is_served_in_its_turn():
-    m = machine_of("0", "1")
-    asks(m, "a", 0.5)
-    asks(m, "b", 0.6)
-    asks(m, "whole", 2)
-    assert m.end("a") == []
-    assert m.end("b") == ["whole"]
-
-
-def test_backfilling_keeps_the_units_of_who_comes_first():
-    policies = Policies(rigid=True, backfills=True)
-    policies.lengths = {"a": 10, "b": 20, "short": 5, "long": 50, "cpu": 99, "whole": 9}
-    m = machine_of("0", "1", policies=policies)
-    asks(m, "a", 0.6)
-    asks(m, "b", 0.6)
-    assert asks(m, "whole", 1) == []
-    # 0.4 is free on each: who ends before `a` does may have it.
-    assert asks(m, "long", 0.4) == []
-    assert asks(m, "short", 0.3) == ["short"]
-    assert m.submit("cpu", resources=Resources(cpu=1)) == ["cpu"]
-    assert "whole comes first" in str(why(m, "long"))
-    m.after(5 * SEC)
-    m.end("short")
-    m.after(5 * SEC)
-    # Once that has begun, nothing is kept.
-    assert m.end("a") == ["whole", "long"]
-
-
-def test_backfilling_knows_when_a_unit_is_whole():
-    """The sum would be enough sooner."""
-    policies = Policies(rigid=True, backfills=True)
-    policies.lengths = {
-        "a": 10,
-        "b": 20,
-        "c": 15,
-        "d": 40,
-        "whole": 9,
-        "x": 25,
-        "y": 26,
-    }
-    m = machine_of("0", "1", policies=policies)
-    asks(m, "a", 0.5)
-    asks(m, "b", 0.5)
-    asks(m, "c", 0.5)
-    asks(m, "d", 0.5)
-    assert [units(m, n) for n in "abcd"] == [("0",), ("0",), ("1",), ("1",)]
-    asks(m, "whole", 1)
-    m.after(10 * SEC)
-    m.end("a")
-    # At 15 s, one is free in sum. At 20 s, 0 is whole: until then, others may have part.
-    policies.lengths["z"] = 9
-    assert asks(m, "x", 0.5) == []
-    assert asks(m, "z", 0.5, type="other") == ["z"]
 
 
 def test_an_elastic_request_keeps_its_units():

@@ -32,7 +32,7 @@ def test_agents_and_pools():
     assert agent.capacity == room
     assert agent.used == Resources(cpu=1, memory=0.5)
     assert agent.performance("call").completed == 0
-    assert repr(agent) == "<agent a: 1 running>"
+    assert repr(agent) == "<worker a: 1 running>"
     assert local.capacity is None
     pool: PoolView = view.pools()["cpu"]
     assert (pool.name, pool.total, pool.free) == ("cpu", 4, 3)

@@ -14,10 +14,7 @@ from taskorch.events import (
     TaskBlocked,
     TaskCompleted,
     TaskDue,
-    TaskFailed,
-    TaskReleased,
     TaskSubmitted,
-    TaskUnblocked,
     make,
 )
 from taskorch.kernel import Restoration, check_invariants, take_snapshot
@@ -112,44 +109,6 @@ def test_the_latest_of_one_name_counts():
     assert machine.state("u") is S.BLOCKED
 
 
-def test_a_wait_begins_when_its_parents_and_its_date_let_it():
-    """Not before: an event that comes earlier is not for it."""
-    machine = Twin()
-    machine.submit("a")
-    machine.submit("t", after=["a"], wait=GO, not_before=machine.now + 5 * SEC)
-    machine.emit("go")
-    machine.end("a")
-    machine.emit("go")
-    assert machine.state("t") is S.PENDING
-    machine.after(5 * SEC)
-    assert machine.state("t") is S.BLOCKED
-    machine.emit("go")
-    assert machine.state("t") is S.COMPLETED
-
-
-def test_a_wait_has_a_join_as_others_have():
-    """It waits for its event once the join holds, and is skipped if it cannot."""
-    machine = Twin()
-    machine.submit_all("a", "b")
-    machine.submit("t", after="ab", join="any", wait=GO)
-    machine.submit("u", after="a", on_failure="skip", wait=GO)
-    machine.fail("a")
-    assert machine.states("t", "u") == [S.PENDING, S.CANCELLED]
-    machine.end("b")
-    assert machine.told(TaskReleased) == [("t", "1 of 2 completed")]
-    machine.emit("go")
-    assert machine.state("t") is S.COMPLETED
-
-
-def test_one_that_waits_after_another_waits_for_the_next_event():
-    """An event is for those who wait when it comes."""
-    machine = Twin()
-    machine.submit("t", wait=GO)
-    machine.submit("u", wait=GO, after=["t"])
-    machine.emit("go", keep=SEC)
-    assert machine.states("t", "u") == [S.COMPLETED, S.BLOCKED]
-
-
 # -- time --------------------------------------------------------------------------
 
 
@@ -195,31 +154,7 @@ def test_no_time_at_all(wait):
     assert machine.state("v") is (machine.state("t") if not wait[0] else S.COMPLETED)
 
 
-def test_an_event_before_the_time_is_over():
-    """The timer means nothing any more."""
-    machine = waiting(FIVE)
-    machine.emit("go")
-    machine.after(9 * SEC)
-    assert machine.state("t") is S.COMPLETED
-    assert machine.told(TaskFailed) == []
-
-
 # -- control -----------------------------------------------------------------------
-
-
-def test_its_time_stops_while_it_is_suspended():
-    """Afterwards the rest of it goes on; it is BLOCKED again."""
-    machine = waiting(FIVE)
-    machine.after(2 * SEC)
-    machine.suspend("t")
-    assert machine.kernel.quiescent()
-    machine.after(60 * SEC)
-    machine.resume("t")
-    assert machine.state("t") is S.BLOCKED
-    machine.after(3 * SEC - 1)
-    assert machine.state("t") is S.BLOCKED
-    machine.after(1)
-    assert machine.state("t") is S.FAILED
 
 
 @pytest.mark.parametrize("wait", [GO, FIVE])
@@ -302,21 +237,6 @@ def test_a_queue_that_lets_tasks_expire():
     machine.submit("t", wait=GO)
     machine.after(9 * SEC)
     assert machine.state("t") is S.BLOCKED
-
-
-def test_a_wait_whose_join_said_no():
-    """Decided to go on, it waits for its event."""
-    machine = Twin()
-    machine.submit("a")
-    machine.submit("t", after=["a"], join="asked", wait=GO)
-    machine.end("a")
-    assert machine.told(TaskBlocked)[0][4] == "join"
-    machine.emit("go")
-    machine.decide("t", "retry", "ada said so")
-    assert machine.told(TaskUnblocked) == [("t", "ada said so")]
-    assert machine.state("t") is S.BLOCKED
-    machine.emit("go")
-    assert machine.state("t") is S.COMPLETED
 
 
 def test_a_rerun_waits_again():
@@ -445,15 +365,3 @@ def test_a_rerun_that_ends_at_once():
     assert machine.states("b~2", "w") == [S.CANCELLED, S.PENDING]
     machine.fail("c")
     assert machine.error("w")[2] == "dependency"
-
-
-@pytest.mark.parametrize("seconds", [0, 1, 2.5])
-def test_how_long_it_has_waited_in_vain(seconds):
-    machine = Twin()
-    machine.submit("w", wait=("go", int(seconds * SEC), False), type="wait")
-    machine.after(9 * SEC)
-    assert machine.error("w") == (
-        "TaskTimeoutError",
-        f"go did not come within {seconds:g} s",
-        "timeout",
-    )

@@ -10,16 +10,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from inspect import getdoc, getsource
+from inspect import getsource
 from pathlib import Path
 
-from tests.kernel.seen import VERBS, looking
+from tests.kernel.seen import looking
 from tests.kernel.worlds import many
 
 import taskorch
 from taskorch.events import CATALOGUE, Event
 from taskorch.kernel import Kernel
-from taskorch.verbs.table import VERBS as PUBLIC
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "commands.md"
 KERNEL = Path(taskorch.__file__).parent / "kernel"
@@ -27,56 +26,69 @@ KERNEL = Path(taskorch.__file__).parent / "kernel"
 Facts = Mapping[str, set[type[Event]]]
 NAMES = {cls.__name__: cls for cls in CATALOGUE}
 
-#: What may become of tasks that wait for one that has ended: a word of the page.
-ENDS = frozenset(
-    NAMES[f"Task{name}"]
-    for name in ("Completed", "Failed", "Released", "Blocked", "Cancelled")
-)
+
+def _named(names: str) -> frozenset[type[Event]]:
+    return frozenset(NAMES[name] for name in names.split())
+
+
+#: Facts that stand together, by their word on the page, the most first.
+WORDS = {
+    # What may become of an attempt that ends.
+    "outcome": _named(
+        "TaskCompleted TaskFailed TaskRetrying TaskBlocked TaskSuspended TaskResumed"
+        " TaskCancelled TaskOptionsChanged LateResultIgnored SlotRecovered AgentTripped"
+        " ComponentFailed"
+    ),
+    # What may become of tasks that wait for one that has ended.
+    "ends": _named("TaskCompleted TaskFailed TaskReleased TaskBlocked TaskCancelled"),
+    # What may become of the attempts of a worker that is lost.
+    "loss": _named("TaskRetrying TaskSuspended TaskResumed SlotRecovered"),
+}
 
 HEAD = """\
 # The commands of the kernel
 
-Only these commands change the state of the kernel ([why](../decisions/0044-verbs-of-the-kernel.md)). Each is a function of
-the state, in `taskorch/kernel/`, and a method of `Kernel`. It asks the policies. Then it is refused whole, or records facts
-(events), and lets the state [follow each](states.md#what-each-fact-does). Nothing starts before `dispatch`. An incarnation
-begins with `fold` and `recover`.
+Only these commands change the state of the kernel ([why](../decisions/kernel.md)). Each is a function of
+the state, in `taskorch/kernel/`, and a method of `Kernel`, whose docstring says what it does. It asks the policies. Then it is
+refused whole, or records facts (events), and lets the state [follow each](states.md#what-each-fact-does). Nothing starts before
+`dispatch`. An incarnation begins with `fold` and `recover`.
 
 Behind the arrow stand facts about the task, worker (class `Agent`) or resource pool of the command, then those about other
-tasks, which follow at once: the tests have seen no others. The word *ends* means {ends}.
-Frequent facts, and `TaskReady`, need listeners. A command without a text is [the verb](../reference/verbs.md) of its name.
+tasks, which follow at once: the tests have seen no others. Frequent facts, and `TaskReady`, need listeners. Three words stand for
+several facts:
+
 """
 NO_FACT = "Without facts: "
 
 
 def page(own: Facts, others: Facts) -> str:
     """The page, with these facts about what a verb is given, and about other tasks."""
-    lines = [HEAD.format(ends=listed(ENDS)).rstrip("\n")]
+    lines = [
+        HEAD + "\n".join(f"- *{word}*: {listed(each)}" for word, each in WORDS.items())
+    ]
     for title, names in groups().items():
+        if not names:
+            continue
         lines += ["", f"## {title}", ""]
         for name in names:
             facts = [shortened(own[name])] * bool(own[name])
             if others[name]:
                 facts.append(f"others: {shortened(others[name])}")
             if facts:
-                lines.append(f"- `{name}`{text_of(name)} → {'; '.join(facts)}")
+                lines.append(f"- `{name}` → {'; '.join(facts)}")
         silent = [f"`{name}`" for name in names if not own[name] | others[name]]
         lines += [f"- {NO_FACT}{', '.join(silent)}."] * bool(silent)
     return "\n".join([*lines, ""])
 
 
-def text_of(name: str) -> str:
-    """What the command does, if it is none that users have by the same name."""
-    if not PUBLIC.keys().isdisjoint({name, f"{name}_task", f"{name}_tasks"}):
-        return ""
-    text = (getdoc(VERBS[name]) or "").partition("\n\n")[0]
-    return f": {' '.join(text.split())}"
-
-
 def shortened(facts: set[type[Event]]) -> str:
-    """The names of *facts*, with the word for those that stand together."""
-    if facts >= ENDS:
-        return ", ".join(["*ends*", listed(facts - ENDS)]).removesuffix(", ")
-    return listed(facts)
+    """The names of *facts*, with words for those that stand together."""
+    words = []
+    for word, together in WORDS.items():
+        if facts >= together:
+            words.append(f"*{word}*")
+            facts = facts - together
+    return ", ".join(filter(None, [*words, listed(facts)]))
 
 
 def groups() -> dict[str, list[str]]:
@@ -105,8 +117,8 @@ def facts_of(text: str) -> tuple[Facts, Facts]:
             name = command.split("`")[1]
             before, _, after = facts.partition("others: ")
             for seen, names in ((own, before), (others, after)):
-                if "*ends*" in names:
-                    seen[name].update(ENDS)
+                for word in re.findall(r"\*(\w+)\*", names):
+                    seen[name].update(WORDS[word])
                 seen[name].update(NAMES[each] for each in re.findall(r"`(\w+)`", names))
     return own, others
 

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 from tests.kernel.commands import EndAttempt
 from tests.kernel.harness import SEC, Machine, Policies, S
 from tests.kernel.random_run import run
+from tests.kernel.sharing import Sharing
 from tests.kernel.test_control import TABLE, blocked, queued, running, undecided
-from tests.kernel.test_elastic import Sharing
 from tests.kernel.test_fold import ACTIONS, STORY_LIST, drain
 
 from taskorch.errors import UsageError
@@ -523,6 +523,8 @@ def by_the_driver(m: Machine) -> None:
     m.submit("gone")
     m.end("gone")
     kernel.evict_rows([m.row("gone")])
+    for agent in kernel.agents.values():
+        kernel.restore_breakers(agent, agent.breakers_out())
     m.allocate("all", cpu=2)
     claim = Claim("more", "ann", Resources(cpu=1).units)
     kernel.claimed(claim)

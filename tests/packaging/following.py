@@ -14,7 +14,7 @@ A page that is followed as a reader follows it: its files, its commands, their o
 Each command of taskorch is a process, forked from one that has imported it all: to import
 it takes longer than most commands do.
 
-Decision: 0211.
+Decision: names-and-docs.
 """
 
 from __future__ import annotations

@@ -183,3 +183,14 @@ def test_what_is_to_be_done_is_an_act_with_all_that_the_call_says(
     if "agents" in call:
         # A journal has no workers.
         assert in_commands(text, "runs.db") == text
+
+
+def test_the_help_shows_each_command_once_and_in_a_group(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert "others:" not in shown
+    for name, (purpose, _) in COMMANDS.items():
+        rows = [row for row in shown.splitlines() if row.startswith(f"  {name} ")]
+        assert [row.split(maxsplit=1)[1] for row in rows] == [purpose]
+    assert max(map(len, shown.splitlines())) <= 80

@@ -86,14 +86,17 @@ def test_own_learning_router_knows_the_night_before():
 
 
 def test_an_extension_counts_on_in_the_next_run(tmp_path):
-    for night in (1, 2):
+    for seats, expired in ("2", "A-1"), ("4", "A-1, A-2"):
         lines = output_of("howto/extension.py", folder=tmp_path)
-        teams = {"wind": 2 * night, "sea": night}
-        assert lines == ["2", str(teams), "expired: A-17"]
+        assert lines == [seats, "4", f"expired: {expired}"]
 
 
 def test_own_recovery_keeps_its_laws():
     assert output_of("own_recovery.py") == ["they keep their laws"]
+
+
+def test_own_nice_executor_makes_the_call():
+    assert output_of("own_nice_executor.py") == ["1024"]
 
 
 def test_own_validator_names_every_fault():
@@ -118,6 +121,14 @@ def test_workflow_counts_words_and_restarts():
     assert lines[0] == "failed: {'report': OSError('the printer is out of paper')}"
     assert lines[1].startswith("monday is failed: 4 of 5 tasks completed, 1 failed.")
     assert lines[2] == "the 3, cat 2, dog 2"
+
+
+def test_merge_results_asks_about_the_branch_that_does_not_fit():
+    lines = output_of("merge_results.py")
+
+    assert lines[0].startswith("logic_error: a person always decides about it.")
+    assert {*lines[1:3]} == {"merge taskorch/docs", "merge taskorch/parser"}
+    assert lines[3] == "begin"
 
 
 def test_phases_fail_once_and_report():

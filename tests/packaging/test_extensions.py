@@ -76,6 +76,7 @@ ASKED = {
         "TaskOrchestrator().budget('a', tokens=1)",
         "TaskOrchestrator().resources.raise_budget('a', {'tokens': 1})",
     ),
+    "comparing": ("taskorch.comparing", "TaskOrchestrator().compare('a', 'b')"),
     "questions": (
         "taskorch.questions",
         "TaskOrchestrator().questions()",
@@ -86,6 +87,13 @@ ASKED = {
         "taskorch.recovery",
         "TaskOrchestrator().metrics()",
         "TaskOrchestrator().recover('unknown')",
+    ),
+    "simulation": (
+        "taskorch.simulation",
+        "TaskOrchestrator().simulate([])",
+        "TaskOrchestrator().when('a')",
+        "TaskOrchestrator().in_time('a')",
+        "TaskOrchestrator().what_if(pause=['a'])",
     ),
     "retention": (
         "taskorch.retention",
@@ -102,12 +110,16 @@ PUBLIC = "".join(
 )
 
 
-def printed(code: str, package: Path) -> list[str]:
-    """The lines that *code* prints, with the copy *package* and its public names."""
+#: What there is without any extension.
+FEW = "from taskorch import TaskOrchestrator\nfrom taskorch.errors import UsageError\n"
+
+
+def printed(code: str, package: Path, public: str = PUBLIC) -> list[str]:
+    """The lines that *code* prints, with the copy *package* and its *public* names."""
     done = subprocess.run(
         [
             *(sys.executable, "-P", "-c"),
-            f"{PUBLIC}{code}",
+            f"{public}{code}",
         ],
         cwd=package.parent,
         env=environment(package),
@@ -126,7 +138,9 @@ def test_a_call_that_needs_what_was_deleted_is_refused(name, tmp_path):
         f"try: {call}\nexcept UsageError as error: print(error)\nelse: print('done')\n"
         for call in calls
     )
-    told = printed(script, copy_without([name], tmp_path))
+    # All that is public has names of simulations.
+    public = FEW if name == "simulation" else PUBLIC
+    told = printed(script, copy_without([name], tmp_path), public)
     for line, call in zip(told, calls, strict=True):
         assert f"{module}, and its file was deleted" in line, call
 
@@ -173,6 +187,20 @@ def test_without_recovery_a_task_ends_by_its_own_options(tmp_path):
         "unknown",
         "TimeoutError() 3",
     ]
+
+
+REMEMBERING = """
+with TaskOrchestrator() as orch:
+    done = orch.submit_task(Task.call(int, id="a", cache=True))
+    print(done.exception())
+    print(orch.submit(int).result())
+"""
+
+
+def test_without_memo_a_task_with_a_cache_fails_and_says_why(tmp_path):
+    error, other = printed(REMEMBERING, copy_without(["memo"], tmp_path))
+    assert "cache= of a task needs taskorch.memo, and its file was deleted" in error
+    assert other == "0"
 
 
 @pytest.mark.slow

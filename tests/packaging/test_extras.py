@@ -46,6 +46,7 @@ USES = {
     "hypothesis": "import taskorch.testing.strategies",
     "jsonschema": "from taskorch import JsonSchemaValidator\n"
     "JsonSchemaValidator({'a': {'type': 'object'}})",
+    "obstore": "from taskorch.large_values import LargeValues\nLargeValues('values')",
     "prometheus_client": SERVICE,
     "psycopg": f"{ORCHESTRATOR}Orchestrator(journal='postgresql://127.0.0.1/x').start()",
     "starlette": SERVICE,

@@ -15,23 +15,11 @@ ROOMS = sorted(
     if path.parent != SOURCE
 )
 #: The last line of the docstring of a module that carries out decisions.
-DECISIONS = re.compile(r"Decisions?: (\d{4}(?:, \d{4})*)\.")
-PAGES = {path.name[:4] for path in (DOCS / "decisions").glob("*.md")}
-#: Decisions that no module carries out, and what they are about.
+DECISIONS = re.compile(r"Decisions?: ([a-z-]+(?:, [a-z-]+)*)\.")
+PAGES = {path.stem for path in (DOCS / "decisions").glob("*.md")}
+#: Pages that no module carries out, and what they are about.
 OF_NO_MODULE = {
-    "0004": "which libraries are used: pyproject.toml",
-    "0007": "checkers of types: pyproject.toml, the Makefile",
-    "0061": "what is not done any more for a quick start",
-    "0070": "tests, and tricks that are not used",
-    "0092": "tests of engines, and the extras",
-    "0094": "tests that start PostgreSQL",
-    "0149": "a world of the tests: tests/tools/rooms.py",
-    "0210": "texts for users, and the search of the site: STYLE.md, docs/conf.py",
-    "0211": "programs on pages, and the tutorial: tests/packaging",
-    "0259": "what keeps the core and its extensions apart: tests/tools/fences.py",
-    "0265": "what a change waits for: the Makefile, .ci/twice",
-    "0272": "what can be deleted: tests/tools/extensions.py",
-    "0284": "what the tests cost: the Makefile, tests/tools/examples.py",
+    "tests-and-checks": "what holds the promises: the Makefile, tests/tools",
 }
 
 
@@ -70,9 +58,10 @@ def test_a_room_begins_with_a_map(room):
 def test_the_design_names_each_room_and_each_module_at_the_root():
     """What stands beside the rooms is a map of its own: the root's text is for users."""
     text = (DOCS / "explanation" / "design.md").read_text(encoding="utf-8")
-    lines = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
-    names = set(re.findall(r"[\w/]+", " ".join(lines)))
-    assert files_of(SOURCE) - names == set()
+    section = text.partition("## Map of the code")[2].partition("\n## ")[0]
+    _, _, entries = section.partition("\n- ")
+    names = re.findall(r"`(\w+)`", entries)
+    assert sorted(names) == sorted(files_of(SOURCE))
 
 
 def decisions_named() -> dict[str, list[str]]:
@@ -81,8 +70,8 @@ def decisions_named() -> dict[str, list[str]]:
         last = docstring(path).rpartition("\n")[2]
         match = DECISIONS.fullmatch(last)
         assert match or not last.startswith("Decision"), path
-        for number in match[1].split(", ") if match else ():
-            named.setdefault(number, []).append(str(path.relative_to(SOURCE)))
+        for page in match[1].split(", ") if match else ():
+            named.setdefault(page, []).append(str(path.relative_to(SOURCE)))
     return named
 
 

@@ -115,35 +115,16 @@ def test_a_kind_of_policy_is_added_at_its_field_and_is_everywhere(tmp_path):
     assert done.stdout == "all of it\n", done.stdout + done.stderr
 
 
-CURFEW = '''@runtime_checkable
-class Curfew(StartRule, Protocol):
-    """Protocol: says which tasks do not start at this hour."""
-
-
-'''
 #: All that is written by hand for a kind that keeps tasks from starting, with words of
 #: its own, as CONTRIBUTING.md says it: by file, a line, and what comes before it.
 RULE = {
-    "protocols/_policies.py": [
+    "policies/_kinds.py": [
+        (FIELD, "    curfew: StartRule = attrs.field(factory=AnyStart)\n"),
+        (TYPE, "    curfew: StartRule | None\n"),
         (
-            "@runtime_checkable\nclass TaskRouter(Protocol):\n",
-            CURFEW,
-        ),
-        (
-            "from taskorch.kit.frozen import frozen\n",
+            "from taskorch.kit.members import has, methods_of\n",
             "from taskorch.kit.extension import StartRule\n",
         ),
-    ],
-    "protocols/__init__.py": [
-        (
-            "from taskorch.protocols._policies import TaskRouter as TaskRouter\n",
-            "from taskorch.protocols._policies import Curfew as Curfew\n",
-        )
-    ],
-    "policies/_kinds.py": [
-        (FIELD, "    curfew: Curfew = attrs.field(factory=AnyStart)\n"),
-        (TYPE, "    curfew: Curfew | None\n"),
-        ("    AgentRegistry,\n", "    Curfew,\n"),
     ],
     "_orchestrator.py": [
         (
@@ -161,8 +142,7 @@ import pytest
 
 from taskorch import InvalidTaskError, Task, TaskExecutor, TaskOrchestrator
 from taskorch.errors import ComponentError
-from taskorch.kit.extension import Short
-from taskorch.protocols import Curfew
+from taskorch.kit.extension import Short, StartRule
 from taskorch.testing import Simulation
 
 
@@ -189,7 +169,7 @@ class Broken(Night):
         raise ZeroDivisionError
 
 
-assert isinstance(Night(), Curfew)
+assert isinstance(Night(), StartRule)
 report = Task.call(pow, 2, 6, type="report")
 # In words.
 night = Night()
@@ -212,7 +192,7 @@ with TaskOrchestrator(curfew=Broken()) as orch:
         orch.submit_task(report).result(60)
 # Among the settings, and as an argument.
 for cls in (TaskOrchestrator, TaskExecutor, Simulation):
-    assert signature(cls).parameters["curfew"].annotation == "Curfew | None"
+    assert signature(cls).parameters["curfew"].annotation == "StartRule | None"
     cls(curfew=None)
     for part, words in {
         object(): r"curfew=.* has no method need\(\)",
@@ -220,24 +200,29 @@ for cls in (TaskOrchestrator, TaskExecutor, Simulation):
     }.items():
         with pytest.raises(InvalidTaskError, match=words):
             cls(curfew=part)
+Night.need, need = lambda self: 1, Night.need
+with pytest.raises(InvalidTaskError) as refused:
+    TaskOrchestrator(curfew=Night())
+Night.need = need
+assert refused.value.hint == "see taskorch.kit.extension.StartRule"
 sim = Simulation(curfew=Night())
 waiting = sim.submit_task(report)
 sim.run(1)
 assert sim.explain(waiting).blockers[0].detail == "It is night."
 # On the pages of the reference.
 pages = runpy.run_path(sys.argv[1])
-assert "| `curfew` | `Curfew` | `need(kind)` → `float`" in pages["policies_page"]()
+assert "- `curfew`, `StartRule`: `need(kind)` → `float`" in pages["policies_page"]()
 text = "Which tasks do not start at this hour (`AnyStart`)."
-assert f"| `curfew` | {text} |" in pages["settings_page"]()
+assert f". {text}" in pages["policies_page"]()
 print("all of it")
 """
 
 
 def test_a_kind_that_keeps_tasks_from_starting_says_so_itself(tmp_path):
     """
-    Four files make a kind with words of its own, which are in explanations.
+    Two files make a kind with words of its own, which are in explanations.
 
-    Nothing of the kernel, of the runtime or of the explanations is written for it.
+    Nothing of the protocols, of the kernel, of the runtime or of the explanations is written for it.
     """
     leave = shutil.ignore_patterns("__pycache__", "*.so")
     shutil.copytree(SOURCE, tmp_path / "taskorch", ignore=leave)

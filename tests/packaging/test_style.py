@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
@@ -155,3 +156,45 @@ def bare_words(source: str) -> Iterator[str]:
 def test_what_a_schedule_has_is_a_tick(path: Path) -> None:
     words = {word.lower() for word in bare_words(path.read_text())}
     assert words.isdisjoint({"slot", "slots"})
+
+
+#: Words with which a clause begins that has lost its noun: see STYLE.md.
+NO_NOUN = re.compile(
+    r"(What|Those|It|Of|Whether|Who|Whose|Which|That|This|They|These|Where|When|How|Why"
+    r"|By|In|On|From|As|For|At|To|With|If|So|Not|Its|Their)\b"
+)
+
+
+def one_line_docstrings(source: str) -> Iterator[str]:
+    """The docstrings of classes and functions that have one line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            text = ast.get_docstring(node)
+            if text and "\n" not in text:
+                yield text
+
+
+def test_a_docstring_begins_with_a_verb_or_a_noun() -> None:
+    """Of a hundred at most three begin with a word that says not of what they are."""
+    source = ROOT / "src/taskorch"
+    lines = [
+        (path, line)
+        for path in sorted(source.rglob("*.py"))
+        for line in one_line_docstrings(path.read_text(encoding="utf-8"))
+    ]
+    odd = [f"{path}: {line}" for path, line in lines if NO_NOUN.match(line)]
+    assert len(odd) <= 0.03 * len(lines), "\n".join(odd)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_odd"),
+    [
+        ("What stands for one.", True),
+        ("Whether it begins nothing any more.", True),
+        ("Return whether the backfill starts no more runs.", False),
+        ("Ids of the questions that are still open.", False),
+    ],
+)
+def test_a_docstring_without_its_noun_is_seen(line: str, is_odd: bool) -> None:
+    (found,) = one_line_docstrings(f'def do():\n    """{line}"""\n')
+    assert bool(NO_NOUN.match(found)) is is_odd

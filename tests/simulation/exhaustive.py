@@ -104,7 +104,7 @@ def _say(world: World, action: Action) -> str:
     verb, *rest = action
     if verb == "end":
         (epoch, task_id, attempt), outcome, how = rest
-        which = f"attempt {attempt} of {task_id}, begun in life {epoch}"
+        which = f"attempt {attempt} of {task_id}, begun in incarnation {epoch}"
         twice = {"": "", "twice": ", and will say so again", "again": " (said again)"}
         return f"{which}: {outcome}{twice[how]}"
     if verb == "submit":

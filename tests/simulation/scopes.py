@@ -8,7 +8,7 @@ from tests.simulation.small_world import Scope
 
 #: By name: a world, and how many states and transitions there are at least.
 SMALL: dict[str, tuple[Scope, int, int]] = {
-    "an agent comes and goes": (
+    "a worker comes and goes": (
         Scope(deaths=1, cancels=1),
         900,
         4000,

@@ -493,8 +493,8 @@ class World:
             hold(used <= pool.total, "a pool gives what there is")
         for name, agent in kernel.agents.items():
             running = sum(holder == name for holder, _ in holding)
-            hold(agent.running == running, "an agent's slots are its attempts'")
-            hold(not (agent.lost and running), "a lost agent keeps no slot")
+            hold(agent.running == running, "a worker's slots are its attempts'")
+            hold(not (agent.lost and running), "a lost worker keeps no slot")
 
     def _runnable(self) -> list[str]:
         kernel = self.kernel

@@ -268,7 +268,8 @@ def test_a_rule_that_goes_undoes_what_it_did():
         ({"when": "running > 1", "action": "reassign_tasks"}, "per='agent'"),
         ({"when": "running > 1", "severity": "bad"}, "severity is 'info'"),
         ({"when": "running > 1", "hold": -1}, "hold"),
-        ({"when": "running > 1", "per": "task"}, "per is 'system'"),
+        ({"when": "running > 1", "per": "tasks"}, "per is 'system'"),
+        ({"when": "running > 1", "per": "task"}, "deadline_risk"),
     ],
 )
 def test_a_rule_that_is_wrong_is_refused(fields, words):

@@ -82,7 +82,7 @@ PLANTED: list[tuple[Callable[..., None], Scope, str]] = [
     (
         bugs.keeps_the_slot_of_a_lost_agent,
         Scope(deaths=1),
-        "an agent's slots are its attempts'",
+        "a worker's slots are its attempts'",
     ),
     (bugs.loses_a_wake_up, Scope(), "nothing waits that could run"),
     (bugs.forgets_a_failed_attempt, Scope(), "the fold of the facts is the state"),
@@ -110,8 +110,8 @@ def test_the_shortest_way_to_a_bug_is_told(monkeypatch):
     assert steps[3:] == [
         "   1. t1 is submitted",
         "   2. all facts are committed",
-        "   3. attempt 1 of t1, begun in life 1: failed",
+        "   3. attempt 1 of t1, begun in incarnation 1: failed",
         "   4. the orchestrator crashes: 2 facts are lost; and recovers",
-        "   5. attempt 2 of t1, begun in life 1: completed",
+        "   5. attempt 2 of t1, begun in incarnation 1: completed",
     ]
     assert "          TaskCompleted t1, 2, near, 0" in str(caught.value).splitlines()

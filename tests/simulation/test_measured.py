@@ -153,7 +153,7 @@ def test_what_waits_for_a_worker_waits_for_its_size():
     told = []
     simulation.at(60.5, lambda: told.append(str(simulation.explain("a-1"))))
     simulation.run()
-    assert "It needs 120 memory_mb, and agent here has 80 free." in told[0]
+    assert "It needs 102 memory_mb, and worker here has 98 free." in told[0]
     assert "It is enough that new-0 ends." in told[0]
 
 
@@ -166,7 +166,7 @@ def test_an_elastic_request_waits_for_its_least_on_a_worker():
     told = []
     simulation.at(0.6, lambda: told.append(str(simulation.explain("e"))))
     simulation.run()
-    assert "needs 512 memory_mb at the least, and agent here has 200 free" in told[0]
+    assert "needs 512 memory_mb at the least, and worker here has 200 free" in told[0]
     assert "It is enough that a0 ends." in told[0]
     assert simulation.acknowledged["e"] is TaskState.COMPLETED
 
@@ -179,12 +179,12 @@ def test_one_that_needs_more_is_made_again_with_all_of_it():
     assert retried.cause == "undersized"
     assert retried.failure_class == "memory_error"
     assert retried.reason == (
-        "now it gets all that it asked for; it had less than that: 121 of 1,000 "
+        "now it gets all that it asked for; it had less than that: 102 of 1,000 "
         "memory_mb, since 19 tasks of its type used 100 or less"
     )
     first, second = [e for e in of(simulation, TaskStarted) if e.task_id == "a40"]
-    assert dict(first.allocation)["memory_mb"] == 121 * MB
-    assert "121 of 1,000 memory_mb, since" in first.reason
+    assert dict(first.allocation)["memory_mb"] == 102 * MB
+    assert "102 of 1,000 memory_mb, since" in first.reason
     assert dict(second.allocation)["memory_mb"] == ASKED * MB
     assert simulation.get_task_status("a40").attempts == 2
 
@@ -300,5 +300,5 @@ def test_what_waits_for_memory_waits_for_its_size():
     told = []
     simulation.at(60.5, lambda: told.append(str(simulation.explain("a-0"))))
     simulation.run()
-    assert "It needs 120 memory_mb, and 0 of 3000 is free." in told[0]
+    assert "It needs 102 memory_mb, and 0 of 3000 is free." in told[0]
     assert "It is enough that new-0 ends." in told[0]

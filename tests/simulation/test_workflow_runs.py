@@ -58,7 +58,7 @@ def test_random_runs_become_what_their_plans_say(block):
 @pytest.mark.slow
 def test_the_random_runs_do_all_that_they_are_to_try():
     """Refusals are borne in silence: so each kind of thing must happen somewhere."""
-    found = [explore(seed, 30, workflows=True) for seed in range(30)]
+    found = [explore(seed, 30, workflows=True) for seed in range(40)]
     kinds = {kind for run in found for kind in run.schedule.kinds()}
     assert kinds >= {"start", "pause", "resume", "decide", "restart", "look", "crash"}
     facts = {type(event) for run in found for event in run.events}
@@ -117,7 +117,9 @@ def test_a_run_goes_on_after_a_crash(simulation):
         run.result()
     simulation.run()
     # Whoever had it before the crash has a run of a life that is over.
-    with pytest.raises(NotRunningError, match="this life of the orchestrator is over"):
+    with pytest.raises(
+        NotRunningError, match="this incarnation of the orchestrator is over"
+    ):
         run.result()
     workflows = simulation.workflows
     assert workflows.approve("r", "first", by="ann")

@@ -12,6 +12,8 @@ from taskorch.simulation._open._draws import OpenChance
 from taskorch.simulation._open._ends import drawn
 from taskorch.simulation._open._work import open_work
 
+#: Three hundred workloads are carried out, a hundred times each.
+pytestmark = pytest.mark.timeout(900)
 TRIALS = 300
 
 

@@ -48,11 +48,12 @@ def test_one_more_agent():
     tasks = [Task("review") for _ in range(6)]
     report = orch.simulate(tasks, 10)
     assert str(report.bottleneck).startswith(
-        "One more agent for review would save 33 %"
+        "One more worker for review would save 33 %"
     )
     both = [Task("x", requires=["review", "other"]) for _ in range(6)]
     assert (
-        orch.simulate(both, 10).bottleneck.what == "one more agent for other and review"
+        orch.simulate(both, 10).bottleneck.what
+        == "one more worker for other and review"
     )
 
 
@@ -143,18 +144,18 @@ def test_the_sentences():
             "7.7 % above that."
         ),
         "In use, at the peak and on average:",
-        "  slots     2 of 2  1.86",
-        "  cpu       3 of 8  1.29",
-        "  agent a0  1 of 1  0.143",
-        "  agent a1  1 of 1  0.143",
-        "  agent a2  1 of 1  0.143",
-        "  agent a3  1 of 1  0.143",
-        "  agent a4  1 of 1  0.143",
-        "  … and 2 more agents",
+        "  slots      2 of 2  1.86",
+        "  cpu        3 of 8  1.29",
+        "  worker a0  1 of 1  0.143",
+        "  worker a1  1 of 1  0.143",
+        "  worker a2  1 of 1  0.143",
+        "  worker a3  1 of 1  0.143",
+        "  worker a4  1 of 1  0.143",
+        "  … and 2 more workers",
         "One more slot would save 29 %: it would take 2 min 30 s.",
         (
-            "One more agent for x0 or one more agent for x1 or one more agent for x2 or "
-            "one more agent for x3 or one more agent for x4 or … would save nothing by "
+            "One more worker for x0 or one more worker for x1 or one more worker for x2 or "
+            "one more worker for x3 or one more worker for x4 or … would save nothing by "
             "itself."
         ),
     ]
@@ -172,7 +173,7 @@ def test_one_of_a_thing_is_one():
     for n in range(6):
         orch.agent(f"a{n}", capabilities={f"x{n}"})(lambda t, c: None)
     text = str(orch.simulate([Task(f"x{n}") for n in range(6)], 1))
-    assert "  … and 1 more agent\n" in text
+    assert "  … and 1 more worker\n" in text
 
 
 def test_a_report_is_short_where_it_is_shown_as_an_object():

@@ -239,7 +239,7 @@ def test_what_can_never_run_is_said_with_its_reason_and_what_hangs_on_it():
     ]
     report = TaskOrchestrator(resources={"cpu": 2}).simulate(tasks, 1)
     assert list(spans(report)) == ["fine"]
-    assert "no agent has 'fly'" in report.never["fly"]
+    assert "no worker has 'fly'" in report.never["fly"]
     assert report.never["after"] == "It needs fly, which can never run."
     assert report.never["last"] == "It needs after, which can never run."
     assert "99 cpu" in report.never["huge"]
@@ -253,7 +253,7 @@ def test_what_waits_for_an_agent_waits_for_ever():
     tasks.append(Task.call(work, after=[tasks[0]]))
     report = orch.simulate(tasks, 1)
     assert len(report.never) == 4
-    assert "No agent can do it" in report.never["fly"]
+    assert "No worker can do it" in report.never["fly"]
     assert str(report).startswith("4 tasks, of which none can run.")
 
 

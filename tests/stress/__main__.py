@@ -128,7 +128,7 @@ class Round:
                 plan = self.living.pop(found[0], None)
                 code = os.waitstatus_to_exitcode(found[1])
                 if plan and code not in (0, 3) and found[0] not in self.killed:
-                    self.faults.append(f"life {plan.seed} ended with {code}")
+                    self.faults.append(f"incarnation {plan.seed} ended with {code}")
         return bool(self.living)
 
     def children(self, parent: int) -> list[int]:
@@ -201,7 +201,7 @@ class Round:
         end = time.monotonic() + 4 * life.PATIENCE
         while self.look():
             if time.monotonic() > end:
-                self.faults.append("a life does not end")
+                self.faults.append("an incarnation does not end")
                 for pid in self.living:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)

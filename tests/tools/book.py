@@ -28,7 +28,7 @@ What it checks, by the names that a breach has:
     rest        in the end nothing runs, nothing is held, and the pool is as small as it
                 may be
 
-Decision: 0149.
+Decision: tests-and-checks.
 """
 
 from __future__ import annotations

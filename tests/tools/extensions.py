@@ -5,7 +5,7 @@ The core takes tasks in, starts them within limits, ends them, and keeps the fac
 else is an extension: whoever does not use it could delete its files. The table says
 which files those are, and `tests/packaging/test_extensions.py` deletes them.
 
-Decision: 0259.
+Decision: extensions.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "budgets": ("budgets", "kernel/_budgets.py"),
     "channel": ("frontends/channel.py",),
     "client": ("client.py",),
+    "comparing": ("comparing",),
     "coding": ("fleet/_coding.py", "fleet/_coding_work.py"),
     "command_line": ("cli", "__main__.py"),
     "drivers": ("_drivers.py",),
@@ -41,10 +42,11 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "jobs": ("frontends/jobs",),
     "joblib": ("frontends/joblib.py",),
     "json_schema": ("policies/_json_schema.py",),
+    "large_values": ("large_values.py",),
     "learning": ("adaptive",),
     "logs": ("logs.py",),
     "mcp": ("frontends/mcp",),
-    "memo": ("_memo.py", "runtime/_memo.py"),
+    "memo": ("memo",),
     "notices": ("_telling",),
     "people": ("frontends/people.py", "frontends/_whose.py"),
     "planner": ("planning",),

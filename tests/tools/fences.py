@@ -18,7 +18,7 @@ The lists are in `tests/packaging/fences`, with an entry a line:
     ways        what a task costs, in calls, changes of file and files
     bound       extensions that cannot be deleted, and what fails without each
 
-Decision: 0259.
+Decision: extensions.
 """
 
 from __future__ import annotations

@@ -8,12 +8,15 @@ as a program that is started again makes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from taskorch._telling.troubles import TroubleTeller
-from taskorch.errors import NotRunningError
+from taskorch.errors import DuplicateTaskError, NotRunningError
 from taskorch.events import (
     KEPT,
     Event,
@@ -45,7 +48,7 @@ class _Orchestrator:
         self._life = simulation.world.living()
         self._rt = _Runtime(self._life, simulation)
         self.resources = SimpleNamespace(
-            usage=self._usage, set_saturation=lambda _: None
+            usage=self._usage, set_saturation=lambda threshold, relief: None
         )
         self.drivers = SimpleNamespace(add=lambda _: None)
         simulation.signals.begins = self._follow
@@ -202,6 +205,18 @@ class Jobs:
     def tick(self, view: DriverView, now: float) -> Tick:
         """See `Driver.tick`."""
         return self.system.cycles.tick(view, now)
+
+    def make_others(self, job_id: str) -> None:
+        """Make all units but the first, as the attempt of that one does in a program."""
+        # If it is dead, the next attempt does it; if it is done, nothing is left to do.
+        with suppress(NotRunningError, DuplicateTaskError):
+            system = self.system
+            record = system._book.known(job_id)
+            tasks = system._tasks_of(record, range(1, record.units))
+            self._simulation.submit_tasks(
+                attrs.evolve(task, id=name)
+                for task, name in zip(tasks, record.unit_ids[1:], strict=True)
+            )
 
 
 class _AtOnce(TroubleTeller):

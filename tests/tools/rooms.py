@@ -5,7 +5,7 @@ Schedules, questions, a pool that scales, breakers, alerts with actions, remembe
 results, recovery, holds, re-runs and cancels; and a process that dies at any step of
 it. What is to hold of its facts is said by `Book`, which knows nothing of how.
 
-Decision: 0149.
+Decision: tests-and-checks.
 """
 
 from __future__ import annotations
@@ -259,8 +259,13 @@ class Rooms:
         bad = not self._is_calm and dice.random() < 0.25
         return Outcome(seconds, error=dice.choice(_ERRORS) if bad else None)
 
-    def _craft(self, _task: Task, _attempt: int, dice: Random) -> Outcome:
+    def _craft(self, task: Task, _attempt: int, dice: Random) -> Outcome:
         """A unit of a job: half of them fail."""
+        payload = task.payload
+        if not payload["unit"] and payload["units"] > 1:
+            job_id = payload["job"]["job_id"]
+            simulation = self._simulation
+            simulation.at(simulation.now, lambda: self._jobs.make_others(job_id))
         bad = not self._is_calm and dice.random() < 0.5
         return Outcome(dice.random(), error=ConnectionError("refused") if bad else None)
 

@@ -717,7 +717,9 @@ async def test_a_map_on_the_loop_of_the_user():
         assert (await run)["m"] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("is_durable", [False, True], ids=["one life", "two lives"])
+@pytest.mark.parametrize(
+    "is_durable", [False, True], ids=["one incarnation", "two lives"]
+)
 def test_a_run_whose_gate_ran_again_is_the_same_run(tmp_path, is_durable):
     """What was added is no part of what the gate is, whichever run of it this is."""
     journal = {"journal": tmp_path / "runs.db"} if is_durable else {}
@@ -792,7 +794,9 @@ def adds_when_skipped() -> None:
     inside().task(step, "added", id="added")
 
 
-@pytest.mark.parametrize("is_durable", [False, True], ids=["one life", "two lives"])
+@pytest.mark.parametrize(
+    "is_durable", [False, True], ids=["one incarnation", "two lives"]
+)
 def test_a_gate_that_was_skipped_asks_for_what_was_added_then(tmp_path, is_durable):
     """It has given no verdict: when it runs again, that is of its phase too."""
     journal = {"journal": tmp_path / "runs.db"} if is_durable else {}

@@ -7,9 +7,10 @@ import attrs
 import pytest
 
 from taskorch import Task, TaskState
-from taskorch.comparing import RunFacts, TaskFacts, compared
+from taskorch.comparing import Around, RunFacts, TaskFacts, compared
 from taskorch.model import HistoryEntry, Resources, TaskStatus
 
+HOST = {"host": "host1"}
 PLANTED = ("slower", "worker", "retry", "argument", "code", "setting", "failure")
 
 
@@ -199,3 +200,118 @@ def test_all_kinds_of_tasks_that_are_new_are_told():
     later = attrs.evolve(run, run_id="bad", tasks={**run.tasks, **more})
     texts = [each.text for each in compared(run, later).differences]
     assert texts == ["20 tasks of load: each is new", "20 tasks of check: each is new"]
+
+
+def made_by_hand(run_id: str, begun: dict[str, float], **more: object) -> RunFacts:
+    """A run of `a`, which takes a second, and of `b`, which needs it and takes three."""
+    world = World(random.Random(1))
+    world.needs = {"a": (), "b": ("a",)}
+    world.tasks = {name: Task.call(work, 10, id=name) for name in "ab"}
+    world.codes, world.attempts = dict.fromkeys("ab", "x"), dict.fromkeys("ab", 1)
+    facts = {}
+    for name, seconds in (("a", 1.0), ("b", 3.0)):
+        end = begun[name] + seconds
+        task = world._facts(run_id, name, begun[name], end, "w")
+        # It is ready as soon as what it needs has ended.
+        ready = 0.0 if name == "a" else begun["a"] + 1.0
+        facts[name] = attrs.evolve(task, ready=ready, **more)
+    return RunFacts(run_id, facts, 0.0, begun["b"] + 3.0, {}, "completed")
+
+
+def test_a_task_that_waited_before_too_waited_longer_by_the_difference():
+    good = made_by_hand("good", {"a": 0.0, "b": 6.0})
+    bad = made_by_hand("bad", {"a": 0.0, "b": 9.0})
+    comparison = compared(good, bad)
+    (waited,) = comparison.differences
+    assert (waited.task, waited.kind, waited.seconds) == ("b", "waited", 3.0)
+    assert waited.text == "waited 3 s longer"
+    assert comparison.unknown == (
+        "whether workers or resources were fewer, which only a journal keeps",
+    )
+
+
+def test_the_slots_workers_and_pools_for_which_tasks_waited_are_told():
+    good = made_by_hand("good", {"a": 0.0, "b": 1.0})
+    bad = made_by_hand("bad", {"a": 0.0, "b": 9.0})
+    before = Around(4, {"w": 1, "x": 2}, pools={"db": 8.0})
+    for now, text in (
+        (Around(2, before.workers, pools=before.pools), "2 slots, 4 before"),
+        (Around(4, {"w": 1}, pools=before.pools), "1 worker, 2 before (without x)"),
+        (Around(4, {"w": 1, "x": 1}), "x runs 1 at once, 2 before"),
+        (Around(4, before.workers, pools={"db": 1.0}), "the pool db has 1, 8 before"),
+        (Around(4, before.workers, {"x": "silent"}), "x was lost: silent"),
+        (Around(4, before.workers, holds=("noon",)), "starts were on hold: noon"),
+    ):
+        (first, *_) = compared(
+            attrs.evolve(good, around=before), attrs.evolve(bad, around=now)
+        ).differences
+        assert (first.kind, first.seconds) == ("workers", 8.0)
+        assert first.text == f"{text}; tasks waited 8 s longer"
+
+
+def test_a_worker_that_said_no_host_before_is_not_on_another_machine():
+    times = {"a": 0.0, "b": 1.0}
+    good, bad = made_by_hand("good", times), made_by_hand("bad", times, machine=HOST)
+    assert compared(good, bad).differences == ()
+
+
+def test_a_host_whose_name_is_no_plain_text_is_shown_as_one():
+    times = {"a": 0.0, "b": 1.0}
+    strange = {"host": "\x1b[31mred\n"}
+    good = made_by_hand("good", times, machine=HOST)
+    text = str(compared(good, made_by_hand("bad", times, machine=strange)))
+    assert "\x1b" not in text
+    assert "red, not used before" in text
+
+
+def test_many_tasks_that_each_took_a_little_longer_have_a_cause_together():
+    names = [f"t{n}" for n in range(50)]
+    runs = []
+    for run_id, seconds, host in (("good", 1.0, "old"), ("bad", 2.0, "new")):
+        world = World(random.Random(1))
+        world.tasks = {name: Task.call(work, 10, id=name) for name in names}
+        world.codes, world.attempts = dict.fromkeys(names, "a"), dict.fromkeys(names, 1)
+        # A harmless change of one task is not the cause.
+        world.codes["t7"] = host
+        facts = {}
+        for n, name in enumerate(names):
+            world.needs = {name: tuple(names[max(0, n - 1) : n])}
+            begun = seconds * n
+            task = world._facts(run_id, name, begun, begun + seconds, "w")
+            facts[name] = attrs.evolve(task, ready=begun, machine={"host": host})
+        end = seconds * len(names)
+        runs.append(RunFacts(run_id, facts, 0.0, end, {}, "completed"))
+    first, *_ = compared(*runs).differences
+    assert first.causes == ("machine",)
+    assert first.seconds == pytest.approx(50.0)
+    assert "took 50 s longer" in first.text
+    again = attrs.evolve(
+        runs[1],
+        tasks={
+            name: attrs.evolve(
+                each, machine={"host": "old"}, codes=runs[0].tasks[name].codes
+            )
+            for name, each in runs[1].tasks.items()
+        },
+    )
+    (slower,) = compared(runs[0], again).differences
+    assert (slower.kind, slower.seconds) == ("slower", pytest.approx(50.0))
+    assert slower.text == "50 tasks took 50 s longer, each by a little"
+
+
+def test_more_room_is_no_reason_to_wait_longer():
+    good = made_by_hand("good", {"a": 0.0, "b": 1.0})
+    bad = made_by_hand("bad", {"a": 0.0, "b": 9.0})
+    before = Around(2, {"w": 1}, pools={"db": 1.0})
+    for now in (
+        Around(4, before.workers, pools=before.pools),
+        Around(2, {"w": 1, "x": 1}, pools=before.pools),
+        Around(2, {"w": 2}, pools=before.pools),
+        Around(2, {"w": None}, pools=before.pools),
+        Around(2, before.workers, pools={"db": 8.0}),
+    ):
+        first, second = compared(
+            attrs.evolve(good, around=before), attrs.evolve(bad, around=now)
+        ).differences
+        assert (first.task, first.kind, first.seconds) == ("b", "waited", 8.0)
+        assert (second.kind, second.seconds) == ("workers", 0.0)

@@ -45,6 +45,7 @@ def everything() -> Workflow:
         after=[b],
     )
     wf.program(["true"], inherit_env=True, type="probe", id="p")
+    wf.program(["true"], enforce="if possible", id="held")
     watched = Program(["true"], log="true.log", pid_file="/tmp/true.pid")
     wf.add(Task("program", watched, id="w"))
     wf.add(
@@ -179,6 +180,7 @@ BAD = [
         True,
     ),
     ({"tasks": {"a": {"program": ["a"], "check": 1}}}, "tasks.a.check", True),
+    ({"tasks": {"a": {"program": ["a"], "enforce": "x"}}}, "tasks.a.enforce", True),
     ({"tasks": {"a": {"program": ["a\0"]}}}, "tasks.a.program", False),
     ({"tasks": {"a": {"type": "x", "after": "b"}}}, "tasks.a.after", True),
     ({"tasks": {"a": {"type": "x", "after": ["b"]}}}, "tasks.a.after[0]", False),

@@ -170,7 +170,7 @@ def test_what_was_to_be_made_again_is_by_the_next_life(tmp_path, name):
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         orch.workflows.start(scaled(), id="r").result(PATIENCE)
-        orch.hold_starts("until the next life")
+        orch.hold_starts("until the next incarnation")
         orch.rerun_task(f"r/{name}")
         orch.stop(drain=False)
     NOW["factor"] = 100

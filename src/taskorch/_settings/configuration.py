@@ -6,7 +6,7 @@ variable `TASKORCH_NAME`, or else from the profile that was chosen, or else from
 rest of the file. Each is checked where it stands, so that an error can say where that
 is. No error shows a text that it refuses: somebody may have put a secret there.
 
-Decision: 0055.
+Decision: options-and-settings.
 """
 
 from __future__ import annotations
@@ -30,29 +30,32 @@ from taskorch.model import OUR_VARIABLES, ProgramVariables
 
 _FILE: Final = "taskorch.toml"
 _PROJECT: Final = "pyproject.toml"
-#: Where the settings are in that.
+#: The table of the settings in that file.
 _TABLE: Final = ("tool", "taskorch")
 _PREFIX: Final = "TASKORCH_"
-#: Which file, and which of its profiles.
+#: The variables for the file, and for one of its profiles.
 _CONFIG: Final = "TASKORCH_CONFIG"
 _PROFILE: Final = "TASKORCH_PROFILE"
-#: The token of a service: an argument would be seen by every user of the machine.
+#: The variable for the token of a service: every user of the machine would see an
+#: argument.
 TOKEN_VARIABLE: Final = "TASKORCH_TOKEN"  # noqa: S105 - the name of a variable
-#: What is no setting: what a program of ours is told, which may read settings of its
-#: own, what is for the service, and where limits are held.
+#: Variables that are no settings: for programs of ours, for the service, and for
+#: limits.
 _OTHERS: Final = (TOKEN_VARIABLE, ProgramVariables.CGROUP, *OUR_VARIABLES)
-#: What Kubernetes sets in every container, if there is a service with our name.
+#: Variables that Kubernetes sets in every container, if there is a service with our
+#: name.
 _OF_A_SERVICE: Final = re.compile(
     r"TASKORCH_(\w+_)?(SERVICE_HOST|(SERVICE_)?PORT(_\w+)?)"
 )
 _PROFILES: Final = "profiles"
-#: What is made again and again, by name.
+#: The table of schedules, by name.
 _SCHEDULES: Final = "schedules"
-#: One of these is where a statement ends that has several lines.
+#: A statement with several lines ends at one of these.
 _CLOSING: Final = ("]", "}", '"""', "'''")
-#: What stands for None, which TOML has not.
+#: The text for None, which TOML lacks.
 _NONE: Final = "none"
-#: What names files: relative to the file of settings, not to the working directory.
+#: Settings that name files, relative to the file of settings, not to the working
+#: directory.
 _PATHS: Final = ("journal", "governance")
 _FLAGS: Final = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -61,7 +64,7 @@ _FLAGS: Final = {
 
 
 def _value(text: str) -> object:
-    """*text* as a value of TOML, or else itself."""
+    """Return *text* read as a value of TOML, or *text* itself if it is none."""
     try:
         table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -78,14 +81,14 @@ def _flag(text: str) -> object:
     return _FLAGS.get(text.lower(), text)
 
 
-#: How the text of a variable is read, by what TOML may make of it.
+#: Functions that read the text of a variable, by the types of TOML.
 _READERS: Final[Mapping[type, Callable[[str], object]]] = {
     str: str,
     bool: _flag,
     dict: _table,
     int: _value,
 }
-#: Those that can be written down, by the names of the arguments.
+#: The settings that a file may have, by the names of the arguments.
 SETTINGS: Final[Mapping[str, tuple[Description, Written]]] = {
     name: (each, each.kind.written)
     for name, each in ALL_SETTINGS.items()
@@ -96,11 +99,11 @@ SETTINGS: Final[Mapping[str, tuple[Description, Written]]] = {
 @attrs.frozen
 class Setting:
     """
-    What one argument is to be.
+    The value of one argument, with its source.
 
     Attributes:
         name: The argument.
-        value: What it is.
+        value: The value.
         source: Where that stands: `taskorch.toml:3`, or a variable.
     """
 
@@ -116,8 +119,8 @@ class Configuration:
 
     Attributes:
         file: Where the file is; None: there is none.
-        profile: Which profile was chosen.
-        settings: Those that are set, by their names.
+        profile: The chosen profile.
+        settings: The settings with a value, by their names.
         schedules: The documents of schedules, by their names.
     """
 
@@ -127,12 +130,12 @@ class Configuration:
     schedules: Mapping[str, Any] = attrs.Factory(dict)
 
     def arguments(self, passed: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of an orchestrator: those that are *passed* come first."""
+        """Return the arguments of an orchestrator; *passed* ones come first."""
         passed = in_our_words("from_config()", passed, SETTINGS)
         arguments = {name: setting.value for name, setting in self.settings.items()}
         arguments |= passed
         if arguments.get("journal") is None:
-            # It says how a file is written, and there is none; nor logs beside it.
+            # Both settings are about the journal, and there is none.
             for name in {"durability", "keep_logs_mb"}.difference(passed):
                 arguments.pop(name, None)
         return arguments
@@ -155,11 +158,11 @@ def read_configuration(
         environ: The variables; None are those of the process.
 
     Raises:
-        InvalidTaskError: There is no such setting or profile, or a value is not what is
-            needed. It says where, of all that is wrong.
+        InvalidTaskError: There is no such setting or profile, or a value is invalid. It
+            says where, of all that is wrong.
         OSError: The file cannot be read.
     """
-    # An empty variable is one that was not set.
+    # An empty variable counts as not set.
     variables = {
         name: text
         for name, text in (os.environ if environ is None else environ).items()
@@ -185,7 +188,7 @@ def read_configuration(
 
 
 class _SettingFaults:
-    """Gathers what is wrong, each with what to do about it."""
+    """The collected faults, each with a remedy."""
 
     def __init__(self) -> None:
         self._found: dict[str, str] = {}
@@ -235,7 +238,7 @@ def _of_variables(
 def _checked(
     name: str, value: object, source: str, how: str, faults: _SettingFaults
 ) -> Any:
-    """*value* as the setting *name* is to be."""
+    """Return *value* as the setting *name* needs it; note a fault if it is wrong."""
     setting, written = SETTINGS[name]
     if setting.none and value == _NONE:
         return None
@@ -256,7 +259,7 @@ def _fits(setting: Description, written: Written, value: Any) -> bool:
 
 
 def _shown(value: object) -> str:
-    """What *value* is, in a word; only a number says which."""
+    """Return the kind of *value* in a word; of a number also its value."""
     if isinstance(value, bool):
         return "a truth value"
     if isinstance(value, int | float):
@@ -296,9 +299,9 @@ class _File:
     """A file of settings, as it was read."""
 
     path: Path
-    #: Our table; None: it has none.
+    #: Our table; None: the file has none.
     table: Mapping[str, Any] | None
-    #: Where that is in it, and the lines of all keys there.
+    #: The place of the table in the file, and the lines of all keys there.
     at: tuple[str, ...]
     lines: Mapping[tuple[str, ...], int]
 
@@ -329,7 +332,7 @@ class _File:
     def settings(
         self, profile: str | None, faults: _SettingFaults
     ) -> dict[str, Setting]:
-        """The settings of the file, and those of *profile* over them."""
+        """Return the settings of the file, replaced by those of *profile*."""
         table = dict(self.table or {})
         profiles = table.pop(_PROFILES, {})
         table.pop(_SCHEDULES, None)
@@ -338,7 +341,7 @@ class _File:
             msg = f"{self.where(_PROFILES)}: {_PROFILES} is a table of tables"
             faults.add(msg, f"write [{self._header(_PROFILES)}.ci]")
             return settings
-        # Each is checked, not only the one that is chosen here.
+        # Each profile is checked, not only the chosen one.
         by_name: dict[str, dict[str, Setting]] = {}
         for name, each in profiles.items():
             if not isinstance(each, dict):
@@ -352,7 +355,7 @@ class _File:
         return settings | by_name.get(profile or "", {})
 
     def schedules(self, faults: _SettingFaults) -> dict[str, Any]:
-        """What is made again and again."""
+        """Return the table of schedules."""
         schedules = (self.table or {}).get(_SCHEDULES, {})
         if not isinstance(schedules, dict):
             msg = f"{self.where(_SCHEDULES)}: {_SCHEDULES} is a table of tables"

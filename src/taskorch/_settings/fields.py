@@ -5,7 +5,7 @@ The arguments of `TaskOrchestrator` and of its kin, their checks, the settings o
 and of variables, and their page are taken from here. What each of them means stands in
 the docstring of `TaskOrchestrator`.
 
-Decision: 0074.
+Decision: options-and-settings.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 
 class SimulatedSettings(PolicySettings, total=False):
-    """What `Simulation` takes as well, for checkers."""
+    """The settings of `Simulation`, for type checkers."""
 
     resources: Resources | Mapping[str, Any] | None
     concurrency: int
@@ -74,7 +74,7 @@ class SimulatedSettings(PolicySettings, total=False):
 
 
 class SettingsOptions(SimulatedSettings, total=False):
-    """What `TaskOrchestrator` takes, for checkers: the fields of `Settings`."""
+    """The settings of `TaskOrchestrator`, for type checkers."""
 
     journal: str | os.PathLike[str] | Journal | None
     durability: Literal["power", "process"]
@@ -95,12 +95,12 @@ class SettingsOptions(SimulatedSettings, total=False):
 
 class Written(NamedTuple):
     """
-    How a setting is written down: one that is a plain value.
+    The written form of a setting that is a plain value.
 
     Attributes:
-        needs: What is needed, in words.
-        example: As it is written in a file.
-        types: What TOML may make of it.
+        needs: The expected values, in words.
+        example: An example, as in a file.
+        types: The types that TOML gives it.
     """
 
     needs: str
@@ -110,12 +110,11 @@ class Written(NamedTuple):
 
 class SettingKind(NamedTuple):
     """
-    What a setting may be.
+    A kind of settings: the check of its values, and their written form.
 
     Attributes:
-        check: Given the name and the value, returns what the value means, or raises
-            InvalidTaskError.
-        written: How it is written in a file or a variable; None: it is no plain value.
+        check: Parses a value, given its name, or raises InvalidTaskError.
+        written: The form in a file or a variable; None: it is no plain value.
     """
 
     check: Callable[[str, Any], Any]
@@ -128,8 +127,8 @@ class Description(NamedTuple):
 
     Attributes:
         name: The argument.
-        default: What it is if nothing is said.
-        kind: What it may be.
+        default: The default value.
+        kind: The kind of its values.
         none: Whether it may be None.
         simulated: Whether `Simulation` takes it, too.
     """
@@ -142,10 +141,10 @@ class Description(NamedTuple):
 
     def checked(self, value: Any) -> Any:
         """
-        What *value* means.
+        Parse *value* as a setting and return it.
 
         Raises:
-            InvalidTaskError: It is not what the setting may be.
+            InvalidTaskError: The setting does not take it.
         """
         if value is None and self.none:
             return None
@@ -227,7 +226,7 @@ def _processes(setting: str, executor: Any) -> Processes:
 
 
 def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
-    """The executors of *value*, each as what runs attempts."""
+    """Return the executors of *value*, each as one of attempts."""
     usual = "executors={'cpu': ProcessPoolExecutor()}"
     if not isinstance(value, Mapping):
         msg = f"{setting} is a mapping of names to executors, not {show(value)}"
@@ -280,7 +279,7 @@ def _extensions(name: str, value: object) -> object:
     return check_extensions(name, value)
 
 
-#: What is checked with the others of its sort, as it is used.
+#: A kind without a check of its own: these values are checked when they are used.
 _PART: Final = SettingKind(lambda _, value: value)
 _JOURNAL: Final = SettingKind(
     _journal, Written("the path of a file, or `postgresql://…`", '"runs.db"', (str,))
@@ -323,7 +322,7 @@ def _setting(
 
 @attrs.define(frozen=True, kw_only=True, eq=False, repr=False)
 class Settings(Policies):
-    """The settings of an orchestrator, checked; its policies are among them."""
+    """The checked settings of an orchestrator, with its policies."""
 
     journal: str | os.PathLike[str] | Journal | None = attrs.field(
         default=None, metadata=_setting(_JOURNAL, none=True)
@@ -392,17 +391,17 @@ class Settings(Policies):
 
         Args:
             owner: The class that takes them.
-            arguments: Those that are given.
-            descriptions: Of those that it takes.
+            arguments: The given arguments.
+            descriptions: The descriptions of all settings.
 
         Raises:
             TypeError: There is no such setting: it names the one that was meant.
-            InvalidTaskError: One is not what it may be, or two do not go together.
+            InvalidTaskError: A value is invalid, or two do not go together.
         """
         ours = in_our_words(owner.__name__, arguments, descriptions)
         refuse_unknown(owner, ours, descriptions)
         values = {name: descriptions[name].checked(it) for name, it in ours.items()}
-        # Compared with None: what is empty is false, and meant all the same.
+        # The test is for None, because empty values are false, and yet are meant.
         for name in POLICIES:
             if values.get(name) is None:
                 values.pop(name, None)
@@ -432,7 +431,7 @@ class Settings(Policies):
 
     def of_kernel(self, unknown: tuple[str, ...] = ()) -> KernelConfig:
         """
-        What the kernel is made with.
+        Return the settings of the kernel.
 
         Args:
             unknown: Resources of which it is not known how much of them there is.
@@ -464,7 +463,7 @@ def refuse_unknown(
     owner: type, arguments: Iterable[str], settings: Container[str] = SETTINGS
 ) -> None:
     """
-    Refuse a name among *arguments* that is none of *settings*.
+    Refuse *arguments* with an unknown name.
 
     Raises:
         TypeError: There is one: it names the argument of *owner* that was meant.
@@ -474,7 +473,7 @@ def refuse_unknown(
             raise unknown_option(owner.__name__, name, signature_of(owner).parameters)
 
 
-#: What stands for settings in the signature of a constructor.
+#: The parameter for settings in the signature of a constructor.
 _IN_PLACE_OF: Final = {
     "Unpack[SettingsOptions]": (SETTINGS, SettingsOptions),
     "Unpack[SimulatedSettings]": (SIMULATED, SimulatedSettings),

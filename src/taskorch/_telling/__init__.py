@@ -1,15 +1,14 @@
 """
-What is told and shown of what happens, to people and to those who follow it.
+Messages and progress for people, and for programs that follow events.
 
-Here belongs what listens on behalf of somebody: nothing here changes what becomes of a
-task. What happens is in `events`, and what hands it out in `runtime` and `signals`;
-spans and metrics are in `telemetry`. Each part is loaded by the first who asks for it,
-so nothing is imported here.
+These modules listen on behalf of somebody: none changes the outcome of a task. Events
+are in `events`, and `runtime` and `signals` publish them; spans and metrics are in
+`telemetry`. Each part is loaded when it is first needed, so nothing is imported here.
 
-- `causes`: by which line, message and part of the health people hear of each cause.
-- `troubles`: what has failed, waits for a person or did not happen: told once.
+- `causes`: the log line, message and part of the health that tell of a cause.
+- `troubles`: failures, tasks that wait for a person, missing runs: reported once.
 - `notifying`: the receivers of such messages: webhooks, services, functions.
-- `failed`: what an orchestrator knows of a task that has failed.
+- `failed`: the known data about a task that has failed.
 - `following`: `orch.events(…)`: one event after another.
-- `show_progress`: `orch.show_progress()`: one line that says how far work is.
+- `show_progress`: `orch.show_progress()`: one line on the progress of the work.
 """

@@ -1,10 +1,10 @@
 """
-How people hear of what keeps work from going on: one line for each cause.
+How people hear of each cause that keeps work from going on, one line for each.
 
-A cause that has no line here is told as what a person must judge, so that a new one is
-not left out in silence. What is told of it, and when, is in `troubles`.
+A cause without a line here is reported as one that a person must judge, so that no new
+one is left out silently. The text of a report, and its time, are in `troubles`.
 
-Decision: 0245.
+Decision: alerts-and-messages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import attrs
 @attrs.frozen
 class CauseTelling:
     """
-    How people hear of one cause.
+    The ways in which people hear of one cause.
 
     Attributes:
         level: The level of its line in the log; 0: it has none.
@@ -34,12 +34,12 @@ class CauseTelling:
     instead: str = ""
 
 
-#: A task waits until a person has judged it.
+#: The report of a task that waits until a person has judged it.
 _JUDGED: Final = CauseTelling(logging.WARNING, "blocked", "decisions")
 _SAYS_NOTHING_NEW: Final = "the failure that blocks it is told"
 
-#: By what happens and why. `blocked`: the causes of `TaskBlocked`. `violated`: the
-#: severities of what `PolicyViolated` names.
+#: By event and cause. `blocked`: the causes of `TaskBlocked`. `violated`: the
+#: severities in `PolicyViolated`.
 TELLINGS: Final[Mapping[tuple[str, str], CauseTelling]] = {
     ("blocked", "lost"): _JUDGED,
     ("blocked", "missing"): _JUDGED,
@@ -71,5 +71,5 @@ TELLINGS: Final[Mapping[tuple[str, str], CauseTelling]] = {
 
 
 def telling_of(happened: str, cause: str) -> CauseTelling:
-    """How people hear that something *happened* for a *cause*."""
+    """Return the ways in which people hear that something *happened* for a *cause*."""
     return TELLINGS.get((happened, cause), _JUDGED)

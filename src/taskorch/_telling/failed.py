@@ -1,4 +1,4 @@
-"""What an orchestrator knows of a task that has failed, for those who tell of it."""
+"""Data about a task that has failed, for the modules that report it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taskorch.questions import failure_of
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
-#: The class of a failure that no attempt told of, by its cause.
+#: The class of a failure by its cause, where no attempt reported it.
 _BY_CAUSE: Final = {
     **dict.fromkeys(("timeout", "deadline"), "timeout_error"),
     **dict.fromkeys(("lost", "missing", "unstarted", "poisoned"), "system_error"),
@@ -27,9 +27,9 @@ class LatestFailure:
     Attributes:
         attempt: The number of the attempt.
         error_type: The class of the error.
-        message: What the error says.
-        cause: As of `TaskFailed`.
-        failure_class: What kind of failure it was.
+        message: The message of the error.
+        cause: The cause, as in `TaskFailed`.
+        failure_class: The class of failure.
     """
 
     attempt: int
@@ -40,23 +40,23 @@ class LatestFailure:
 
 
 def class_by_cause(failure_class: str, cause: str) -> str:
-    """The class of a failure: as it was told, or by its *cause*."""
+    """Return the class of a failure: the reported one, or that of its *cause*."""
     return failure_class or _BY_CAUSE.get(cause, "unknown")
 
 
 class FailedTasks:
     """
-    What a runtime knows of tasks that have failed.
+    Tasks that have failed, as a runtime knows them.
 
     Args:
-        runtime: The orchestrator's.
+        runtime: The runtime of the orchestrator.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
 
     def latest(self, task_id: str) -> LatestFailure | None:
-        """The latest failure of a task; None: it has none, or has left memory."""
+        """Return the latest failure of a task; None if none is in memory."""
         row = self._rt.kernel.tasks.get(task_id)
         extra = None if row is None else row.extra
         if row is None or extra is None or extra.error is None:
@@ -66,11 +66,11 @@ class FailedTasks:
         return LatestFailure(row.attempt, error_type, message, cause, kind)
 
     def about(self, task_id: str) -> dict[str, Any] | None:
-        """What an escalation would say of a task; None: it has left memory."""
+        """Return the content of an escalation of a task; None if not in memory."""
         return failure_of(self._rt, task_id)
 
     def timeout(self, task_id: str) -> float | None:
-        """Seconds that an attempt at a task has now; None is without limit."""
+        """Return the seconds of an attempt at a task; None is without limit."""
         row = self._rt.kernel.tasks.get(task_id)
         limit = None if row is None else row.bucket.spec.timeout_ns
         return None if limit is None else float(limit / NS)

@@ -1,4 +1,4 @@
-"""`orch.events(…)`: what happens, one event after another."""
+"""`orch.events(…)`: one event after another, as they happen."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class EventStream:
     """
     Events as they happen, for a `for` or an `async for`, until the orchestrator stops.
 
-    It is for one that takes them. It has what happens from the moment in which it was
-    made; `close`, the end of a `with` block, or nobody's having it any more, ends it.
-    If events are not taken in time, an `EventsLost` stands in their place.
+    It is for one consumer. It has all events from the moment in which it was made;
+    `close`, the end of a `with` block, or the loss of the last reference ends it.
+    If events are not taken in time, an `EventsLost` takes their place.
     """
 
     def __init__(self, runtime: Any, task: object, types: object, most: int) -> None:
@@ -71,7 +71,7 @@ class EventStream:
             getattr(signals, name).connect(receive)
 
     def _put(self, event: Event) -> None:
-        """On the publisher's thread: *event* has happened."""
+        """Add *event*, on the publisher's thread."""
         with self._lock:
             if self._is_over:
                 return
@@ -97,7 +97,7 @@ class EventStream:
             resolve_on(loop, [future])
 
     def _take(self) -> Event | None:
-        """Under the lock: the next event; None if there is none yet."""
+        """Return the next event; None if there is none yet; hold the lock."""
         if not self._events:
             return None
         if self._missed:

@@ -1,8 +1,8 @@
 """
-Notification: who is told of questions and troubles, and how.
+Notifications: who is told of questions and troubles, and how.
 
-A receiver has a thread and a bounded queue of its own, so one that is slow or dead
-holds up nothing. What it did not get is said by the health of the orchestrator.
+A receiver has a thread and a bounded queue of its own, so a slow or dead one delays
+nothing. The health of the orchestrator reports messages that were not delivered.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 _LOG: Final = log_of("taskorch.notify")
-#: What messages are about.
+#: Kinds of messages.
 KINDS: Final = (
     "question",
     "reminder",
@@ -52,13 +52,13 @@ KINDS: Final = (
     "skipped",
     "alert",
 )
-#: Seconds at the end of the process that a receiver has for what waits for it.
+#: Seconds at the exit of the process for a receiver's waiting messages.
 _AT_EXIT: Final = 3.0
-#: Messages that wait for one receiver; more are not sent, and are counted.
+#: The most messages that wait for one receiver; more are not sent, and are counted.
 _MAX_WAITING: Final = 1_000
-#: Numbers of messages that are remembered: more than are ever open.
+#: The most numbers of messages that are kept: more than are ever open.
 _MAX_KNOWN: Final = 100_000
-#: Before the second attempt to send, and so on.
+#: Pauses before the second attempt to send, and so on.
 _PAUSES: Final = Backoff(1.0, 60.0)
 _REDIRECTS: Final = range(300, 400)
 _PASSING: Final = (408, 425, 429)
@@ -70,12 +70,12 @@ _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 
 
-#: Sends a message, whose number is the same in every attempt, at a time.
+#: Function that sends a message, with a number that every attempt shares, and a time.
 Send: TypeAlias = Callable[[dict[str, Any], str, float], None]
 
 
 class _RefusedError(Exception):
-    """A message will never be taken: another attempt is of no use."""
+    """The receiver will never accept a message, so no attempt follows."""
 
 
 class Notifier:
@@ -83,11 +83,11 @@ class Notifier:
     A receiver of notifications: see `TaskOrchestrator.notify`.
 
     Attributes:
-        name: Where it is, without what may be secret.
-        delivered: Messages that it has taken.
-        lost: Messages that it has not taken after all attempts.
-        trouble: Why the latest was not taken; empty if it was.
-        page: Says where people reach the dashboard; "": nobody knows.
+        name: Its address, without parts that may be secret.
+        delivered: The number of messages that it has accepted.
+        lost: The number of messages that it has not accepted after all attempts.
+        trouble: Why it did not accept the latest; empty if it did.
+        page: Returns the address of the dashboard; "" if unknown.
     """
 
     def __init__(
@@ -110,12 +110,12 @@ class Notifier:
         self._waiting: queue.Queue[str | dict[str, Any] | None] = queue.Queue(
             _MAX_WAITING
         )
-        #: Guards how many wait, or are being sent.
+        #: Guards how many messages wait, or are being sent.
         self._changed = threading.Condition()
         self._open = 0
         self._closed = threading.Event()
-        #: Whether what is open is to be looked at, which it is once for all that comes
-        #: until then: what was told is known by its number.
+        #: Whether to look at open questions, once for all that come until then: known
+        #: messages are found by their numbers.
         self._is_to_look = False
         #: The numbers of messages, each of which is sent once.
         self._numbers: dict[str, str] = {}
@@ -134,29 +134,29 @@ class Notifier:
         return f"<Notifier {self.name}: {self.delivered} delivered{trouble}>"
 
     def close(self) -> None:
-        """Tell it nothing new; what waits is sent once, and not tried again."""
+        """Accept no new messages; send waiting ones once, without another attempt."""
         self._closed.set()
         with suppress(queue.Full):
             self._waiting.put_nowait(None)
 
     def await_end(self, seconds: float) -> None:
-        """Give what waits a moment: the thread ends with the process."""
+        """Wait a moment for the waiting messages, as the process ends."""
         self.close()
         if self._open and self._thread is not threading.current_thread():
             self._thread.join(seconds)
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Send a message, if it is of a kind that this receiver is told of."""
+        """Send a message, if it is of a kind for this receiver."""
         if message["message_type"] in self._about:
             self._put(message)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all has been sent or given up; False: not in *timeout* seconds."""
+        """Wait until all are sent or given up; return False after *timeout* seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._open, timeout)
 
     def check(self) -> HealthCheck:
-        """How it is, as a part of `health()`."""
+        """Return its state, as a part of `health()`."""
         if not self.trouble and not self.lost:
             return HealthCheck("notification", "ok")
         lost = f"{self.lost} not delivered" if self.lost else "not delivered yet"
@@ -175,7 +175,7 @@ class Notifier:
         self._look()
 
     def _look(self) -> None:
-        """Tell what is open: many who are asked about at once are looked at once."""
+        """Report open questions; several that come together are looked at once."""
         with self._changed:
             self._is_to_look = self._is_to_look or self._put("")
 
@@ -183,7 +183,7 @@ class Notifier:
         self._put(event.task_id)
 
     def _put(self, subject: str | dict[str, Any]) -> bool:
-        """Let *subject* wait; False: too much waits."""
+        """Queue *subject*; return False if the queue is full."""
         with self._changed:
             try:
                 self._waiting.put_nowait(subject)
@@ -194,7 +194,7 @@ class Notifier:
             return True
 
     def _messages(self, reminded: str) -> list[dict[str, Any]]:
-        """The question that is *reminded* of; "": all that are open."""
+        """Return the question that is *reminded* of; all open ones if ""."""
         with self._changed:
             self._is_to_look = self._is_to_look and bool(reminded)
         messages = []
@@ -217,7 +217,7 @@ class Notifier:
                 elif not self._closed.is_set():
                     for message in self._messages(entry):
                         self._deliver(message)
-            except Exception as error:  # noqa: BLE001 - nothing of it ends the thread
+            except Exception as error:  # noqa: BLE001 - no message ends the thread
                 self.trouble = _said(error)
             with self._changed:
                 self._open -= 1
@@ -227,14 +227,14 @@ class Notifier:
                 return
 
     def _number_of(self, message: dict[str, Any]) -> str:
-        """The number of *message*, which is that of the same one in another life."""
+        """Return the number of *message*, which is the same after a restart."""
         kind, since = message["message_type"], message.get("asked_at")
         if since is None:
             since = message.get("timestamp")
         if kind == "reminder":
             since = self._now()
-        # The id of an escalation has its number only where it needs one; what a front
-        # end tells may have none.
+        # The id of an escalation has a number only where it needs one; a message of a
+        # front end may have no id.
         name = message.get("answer_to", _name_of(message))
         text = json.dumps([kind, name, since]).encode()
         return hashlib.sha256(text).hexdigest()[:32]
@@ -275,14 +275,14 @@ class Notifier:
         )
 
     def _fails(self, error: Exception) -> None:
-        """Note why it took nothing, and log it if that is news."""
+        """Note why it accepted nothing, and log it if that is new."""
         trouble = _said(error)
         if trouble != self.trouble:
             self.trouble = trouble
             _LOG.warning("%s cannot be told: %s", self.name, trouble)
 
 
-#: Those that are told at the end of the process what waits for them.
+#: Receivers that get their waiting messages at the exit of the process.
 _RECEIVERS: Final = weakref.WeakSet[Notifier]()
 
 
@@ -294,13 +294,13 @@ def _await_receivers() -> None:
 
 
 def _name_of(message: Mapping[str, Any]) -> str | None:
-    """The id of what *message* is about, if it has one."""
+    """Return the id of the subject of *message*, if it has one."""
     name: str | None = message.get("id", message.get("escalation_id"))
     return name
 
 
 def _view_of(message: Mapping[str, Any]) -> str:
-    """The part of the dashboard that shows what *message* is about."""
+    """Return the part of the dashboard that shows the subject of *message*."""
     kind = message["message_type"]
     if kind in ("question", "reminder", "escalation"):
         return "#/questions"
@@ -312,7 +312,7 @@ def _view_of(message: Mapping[str, Any]) -> str:
 
 
 def _remember(remembered: dict[Any, str], key: Any, value: str) -> None:
-    """Put *key* into *remembered*; the oldest leaves it if there are too many."""
+    """Put *key* into *remembered*; of too many, drop the oldest."""
     remembered[key] = value
     if len(remembered) > _MAX_KNOWN:
         del remembered[next(iter(remembered))]
@@ -334,7 +334,7 @@ def notifier(
     about: Iterable[str] | None,
 ) -> Notifier:
     """
-    A receiver at *url*, whose arguments are those of `TaskOrchestrator.notify`.
+    Return a receiver at *url*, with the arguments of `TaskOrchestrator.notify`.
 
     Raises:
         InvalidTaskError: An argument is not well formed.
@@ -365,7 +365,7 @@ def sender_of(
     timeout: float | timedelta,
 ) -> tuple[str, Send]:
     """
-    What a receiver is called, and what sends it a message; see `notifier`.
+    Return the name of a receiver, and the function that sends to it; see `notifier`.
 
     Raises:
         InvalidTaskError: An argument is not well formed.
@@ -391,7 +391,7 @@ def _key(secret: str | bytes | None) -> bytes | None:
         return None
     untyped: object = secret
     if isinstance(untyped, str | bytes) and len(untyped) >= _LEAST_SECRET:
-        # Half a character, alone, has no bytes.
+        # Half of a surrogate pair has no bytes.
         with suppress(UnicodeEncodeError):
             return untyped.encode() if isinstance(untyped, str) else untyped
     msg = f"secret: a text of at least {_LEAST_SECRET} characters is needed"
@@ -428,7 +428,7 @@ class Webhook:
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._timeout = timeout
         self._allow_private = allow_private
-        #: Neither a path nor a query: they may be secret.
+        #: It has neither a path nor a query, which may be secret.
         self.name: str = f"{parts.scheme}://{host}:{port}"
         if not allow_private:
             try:
@@ -445,11 +445,11 @@ class Webhook:
 
     def send(self, message: dict[str, Any], number: str, at: float) -> None:
         """
-        Send *message*, whose number is the same in every attempt, *at* this time.
+        Send *message* with a *number* that every attempt shares, *at* this time.
 
         Raises:
-            _RefusedError: It will never be taken.
-            OSError: It was not taken now.
+            _RefusedError: It will never be accepted.
+            OSError: It was not accepted now.
         """
         body = json.dumps(message, ensure_ascii=True).encode()
         headers = headers_of(body, number, at, self._key)
@@ -474,7 +474,7 @@ class Webhook:
         raise _RefusedError(msg)
 
     def _connect(self, deadline: PeerDeadline) -> socket.socket:
-        """A connection to an address that was looked at: its name may change."""
+        """Connect to an address that was checked, as its name may change."""
         addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         try:
             for *_, place in addresses:
@@ -508,7 +508,7 @@ class Webhook:
 def headers_of(
     body: bytes, number: str, at: float, key: bytes | None
 ) -> dict[str, str]:
-    """The headers of a message with this number, *at* a time, signed with a *key*."""
+    """Return the headers of a message, *at* a time, signed with a *key*."""
     now = str(int(at))
     headers = {
         "Content-Type": "application/json",
@@ -537,10 +537,10 @@ def _check_public(address: str) -> None:
     """
     target = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(target, ipaddress.IPv6Address):
-        # What stands for an address of IPv4 is judged by that.
+        # An IPv6 address that contains one of IPv4 is judged by that.
         inner = target.ipv4_mapped or target.sixtofour
         if target in _LOCAL_NAT64:
-            # Whatever stands in it is of the network of who sends.
+            # Any such address is in the network of the sender.
             raise _private(address)
         if target in _NAT64 or target in _COMPATIBLE:
             inner = ipaddress.IPv4Address(int(target) & 0xFFFF_FFFF)
@@ -564,7 +564,7 @@ def _by_apprise(url: str, seconds: float, *, allow_private: bool) -> Send:
     hosts: list[str] = []
     for plugin in cast("Iterable[Any]", sender):
         plugin.socket_connect_timeout = plugin.socket_read_timeout = seconds
-        # One that is redirected asks what nobody has looked at.
+        # A redirect would lead to a host that was not checked.
         plugin.redirects = False
         hosts += _hosts_of(plugin)
     if not allow_private:
@@ -588,10 +588,10 @@ def _by_apprise(url: str, seconds: float, *, allow_private: bool) -> Send:
 
 def _within(seconds: float, deliver: Callable[[], object]) -> None:
     """
-    Deliver a message by Apprise: its own times are those of one step of several.
+    Deliver a message by Apprise, whose own times are those of one step of several.
 
     Raises:
-        OSError: It was not taken, or not in time.
+        OSError: It was not accepted, or not in time.
     """
     answers: list[object] = []
     errors: list[Exception] = []
@@ -599,7 +599,7 @@ def _within(seconds: float, deliver: Callable[[], object]) -> None:
     def ask() -> None:
         try:
             answers.append(deliver())
-        except Exception as error:  # noqa: BLE001 - it is told who asked
+        except Exception as error:  # noqa: BLE001 - it is raised to the caller
             errors.append(error)
 
     thread = threading.Thread(target=ask, name="taskorch-apprise", daemon=True)
@@ -614,7 +614,7 @@ def _within(seconds: float, deliver: Callable[[], object]) -> None:
 
 
 def _hosts_of(plugin: Any) -> list[str]:
-    """The hosts that a URL of Apprise names; what is no name of a host is a token."""
+    """Return the hosts that a URL of Apprise names; other values are tokens."""
     templates = [str(each) for each in getattr(plugin, "templates", ())]
     hosts = [
         value
@@ -634,7 +634,7 @@ def _check_host(host: str, *, flags: int = 0) -> None:
     """
     if host == "localhost" or host.endswith(".localhost"):
         raise _private(host)
-    # What has no address is not reached, and says so itself.
+    # A name without an address is not reached, and its delivery fails.
     with suppress(socket.gaierror, UnicodeError):
         for *_, place in socket.getaddrinfo(host, None, flags=flags):
             _check_public(str(place[0]))

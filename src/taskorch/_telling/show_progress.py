@@ -1,8 +1,8 @@
 """
-One line that says how far work is, in a terminal, a notebook or a log.
+One line on the progress of the work, in a terminal, a notebook or a log.
 
-It is drawn where receivers are called, several times a second, and asks for what is
-counted anyhow: tasks pay nothing for it.
+It is drawn on the listeners' thread, several times a second, from counts that exist
+anyhow: tasks pay nothing for it.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime import Runtime
 
-#: Seconds between two looks, and between two of what takes longer.
+#: Seconds between two looks, and between two of those that take longer.
 _LOOK: Final = 0.25
 _LONG_LOOK: Final = 1.0
-#: Where lines stay: until the first, and between them.
+#: Seconds until the first line, and between lines, where lines stay.
 _PAUSES: Final = Backoff(10.0, 600.0)
-#: The rate is that of so many seconds.
+#: Seconds over which the rate is measured.
 _WINDOW: Final = 30.0
-#: Tasks among which is looked for the one that runs longest.
+#: The most tasks among which the one is looked for that runs longest.
 _MANY: Final = 20_000
 #: Characters of the bar, of a line that has one, of a line if the terminal does not
-#: say, and of a name.
+#: tell, and of a name.
 _BAR: Final = 20
 _WIDE: Final = 99
 _USUAL: Final = 80
 _MOST_OF_A_NAME: Final = 32
-#: The narrowest last line: what is less would say nothing.
+#: The narrowest last line: a shorter one would be of no use.
 _NARROW: Final = 20
-#: Seconds from which it is worth a word how long something runs.
+#: Seconds from which the line names how long a task runs.
 _WORTH: Final = 1.0
 
 _CLEAR: Final = "\x1b[K"
@@ -64,7 +64,7 @@ def progress_of(
     file: TextIO | None,
 ) -> Progress:
     """
-    What shows how far *of* is: see `TaskOrchestrator.show_progress`.
+    Return the progress of *of*: see `TaskOrchestrator.show_progress`.
 
     Raises:
         InvalidTaskError: It is neither a run nor handles.
@@ -75,15 +75,15 @@ def progress_of(
 @attrs.frozen
 class ProgressCounts:
     """
-    How far work is, at one instant.
+    Counts of the work, at one instant.
 
     Attributes:
-        ended: How many tasks have ended,
-        total: of so many;
-        running: so many run,
-        failed: have failed,
-        cancelled: were cancelled,
-        blocked: and cannot go on by themselves.
+        ended: Tasks that have ended.
+        total: All tasks.
+        running: Tasks that run.
+        failed: Tasks that have failed.
+        cancelled: Tasks that were cancelled.
+        blocked: Tasks that cannot go on by themselves.
         eta: Seconds that are left, if that is known better than by the rate.
     """
 
@@ -97,19 +97,19 @@ class ProgressCounts:
 
 
 class Source(Protocol):
-    """What progress is shown of."""
+    """Protocol: the subject of a progress line."""
 
     def counts(self, *, is_last: bool = False) -> ProgressCounts:
-        """Counts of the source; those of the last call are exact."""
+        """Return the counts; those of the last call are exact."""
         ...
 
     def rows(self) -> Iterable[TaskRow]:
-        """The tasks among which the slowest is found; under the lock of the runtime."""
+        """Return the tasks among which to find the slowest; hold the runtime's lock."""
         ...
 
 
 class Progress:
-    """A line about how far work is, while a `with` block goes on."""
+    """A line on the progress of the work, in a `with` block."""
 
     def __init__(
         self, runtime: Runtime, source: Source, label: str, file: TextIO | None
@@ -121,7 +121,7 @@ class Progress:
         self._screen: Screen | None = None
         self._end_timer: Callable[[], None] = _nothing
         self._began = 0.0
-        #: How many had ended then.
+        #: The number of tasks that had ended at the start.
         self._first = 0
         self._ended: deque[tuple[float, int]] = deque()
         self._slowest: TaskRow | None = None
@@ -144,9 +144,9 @@ class Progress:
 
     def print(self, *values: object) -> None:
         """
-        Write a line above that one, as `print` does, from any thread.
+        Write a line above the progress line, as `print` does, from any thread.
 
-        What a terminal would obey is shown; outside the block nothing is written.
+        Control characters are shown as text; outside the block nothing is written.
         """
         if self._screen is not None:
             self._screen.print(visible(" ".join(map(str, values))))
@@ -161,7 +161,7 @@ class Progress:
             screen.draw(self._line(now, counts), share)
 
     def _line(self, now: float, counts: ProgressCounts) -> list[str]:
-        """The parts of the line, the most important first."""
+        """Return the parts of the line, the most important first."""
         parts = [self._begin(counts), *_states(counts)]
         rate = self._rate(now, counts.ended)
         if rate:
@@ -188,10 +188,10 @@ class Progress:
         return parts
 
     def _rate(self, now: float, ended: int) -> float:
-        """Ends a second, of the last while."""
+        """Return the ends per second, lately."""
         seen = self._ended
         if ended < seen[-1][1]:
-            # Something is run again.
+            # A task runs again.
             seen.clear()
         seen.append((now, ended))
         while now - seen[0][0] > _WINDOW:
@@ -200,7 +200,7 @@ class Progress:
         return (ended - before) / (now - since) if now > since else 0.0
 
     def _slowest_of(self, now: float) -> str:
-        """Name of the task that runs longest, if it runs for long; or ""."""
+        """Return the task that runs longest, if it runs for long; or ""."""
         slowest = self._slowest
         if now >= self._look_at or (
             slowest is not None and slowest.state is not TaskState.RUNNING
@@ -229,7 +229,7 @@ class Screen:
     """
     The output for progress lines: on a terminal, each replaces the last.
 
-    What cannot be written to any more is left alone.
+    An output that cannot be written to is not tried again.
     """
 
     def __init__(self, file: TextIO, now: float) -> None:
@@ -242,7 +242,7 @@ class Screen:
         self._due = now if self._is_live else now + next(self._pauses)
         self._drawn = 0
         self._is_over = False
-        # The line is drawn on one thread, and others may print.
+        # One thread draws the line, and others may print.
         self._lock = Lock()
 
     @property
@@ -258,7 +258,7 @@ class Screen:
         return columns or _USUAL
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time for a line."""
+        """Return whether it is time for a line."""
         if self._is_over or now < self._due:
             return False
         if not self._is_live:
@@ -267,14 +267,14 @@ class Screen:
 
     def draw(self, parts: list[str], share: float) -> None:
         """
-        Write a line of *parts*, the most important first, as many as there is room for.
+        Write a line of as many *parts* as fit, the most important first.
 
         A wide one has a bar, of which a *share* is full, from 0 to 1.
         """
         if not self._is_live:
             self._write(f"{', '.join(parts)}\n")
             return
-        # A line that is full would begin a new one.
+        # A full line would begin a new one.
         room = self.width - 1
         if room >= _WIDE:
             bar = f"[{'#' * int(share * _BAR):.<{_BAR}}]"
@@ -290,7 +290,7 @@ class Screen:
         line = ", ".join(parts)
         room = max(self.width, _NARROW) if self._is_live else width(line)
         if width(line) > room:
-            # The label goes first: what is left is the numbers, at the end.
+            # The label is cut first, so that the numbers at the end stay.
             line = f"…{cut(line[::-1], room - 1)[::-1]}"
         start = "\r" if self._is_live else ""
         with self._lock:
@@ -298,7 +298,7 @@ class Screen:
             self._is_over = True
 
     def print(self, text: str) -> None:
-        """Write *text* in the place of the line, which is drawn anew below it."""
+        """Write *text* in the place of the line, which is redrawn below it."""
         start = "\r" if self._is_live else ""
         first, *others = text.split("\n")
         with self._lock:
@@ -307,10 +307,10 @@ class Screen:
             self._drawn = 0
 
     def _rest(self, line: str) -> str:
-        """What removes the rest of a longer line before."""
+        """Return the characters that erase the rest of a longer line before."""
         if self._is_terminal:
             return _CLEAR
-        # A notebook knows nothing but the beginning of a line.
+        # A notebook only supports a return to the beginning of the line.
         excess, self._drawn = self._drawn - width(line), width(line)
         return " " * max(0, excess)
 
@@ -350,7 +350,7 @@ class _OfOrchestrator:
         del is_last
         tasks = totals(self._rt).state_machine
         ended = tasks.completed + tasks.failed + tasks.cancelled
-        # Of what had ended before, something may be run again.
+        # A task that had ended before may run again.
         ended = max(0, ended - self._ended)
         unended = tasks.pending + tasks.queued + tasks.running + tasks.retrying
         unended += tasks.blocked + tasks.suspended
@@ -395,7 +395,7 @@ class _OfRun:
 
 
 class _OfHandles:
-    """Handles; those that have ended are not looked at again."""
+    """Handles, which are not looked at again once they have ended."""
 
     def __init__(self, handles: list[TaskHandle[Any]]) -> None:
         self._total = len(handles)

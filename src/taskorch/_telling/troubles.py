@@ -1,12 +1,12 @@
 """
-What people are told by default: each trouble once, and that it is over.
+Reports to people by default: each trouble once, and that it is over.
 
 A trouble is a schedule, a run or a task that has failed, waits for a person or did not
 happen. It is a line of the log, a part of the health, and a message to each receiver of
-`TaskOrchestrator.notify`. What is in trouble is read from the tasks as an orchestrator
-starts: so what a crash kept from being sent is sent by the next life.
+`TaskOrchestrator.notify`. Troubles are read from the tasks as an orchestrator starts,
+so a message that a crash has prevented is sent by the next incarnation.
 
-Decisions: 0122, 0287.
+Decision: alerts-and-messages.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -23,6 +26,7 @@ import attrs
 from taskorch._telling.causes import telling_of
 from taskorch.errors import (
     DependencyFailedError,
+    JournalError,
     NotRunningError,
 )
 from taskorch.events import (
@@ -63,6 +67,7 @@ from taskorch.runtime import is_accounted_for, schedule_of
 if TYPE_CHECKING:
     from taskorch._telling.notifying import Notifier
     from taskorch.kernel import BudgetRow, TaskRow
+    from taskorch.protocols import DurableJournal
     from taskorch.runtime import Runtime
 
 _LOG: Final = log_of("taskorch.schedules")
@@ -72,40 +77,46 @@ _ALERTS_LOG: Final = log_of("taskorch.alerts")
 _GOVERNANCE_LOG: Final = log_of("taskorch.governance")
 
 Kind: TypeAlias = Literal["schedule", "run", "task"]
-#: An error's name, and what it says, without what differs from task to task.
+#: The name of an error, and its message without parts that differ by task.
 Cause: TypeAlias = tuple[str, str]
 
+#: By schedule, tasks of its latest ticks: those that had left memory, and the ids of
+#: those that were there, and may have left it since.
+_Past: TypeAlias = "dict[str, tuple[list[TaskRow], list[str]]]"
+
 #: Seconds for which a failure counts that nothing mends, and until a cause of its kind
-#: is told again.
+#: is reported again.
 AGE: Final = 86_400.0
-#: Seconds until ticks that are passed over for one reason are told again.
+#: Seconds until ticks that are skipped for one reason are reported again.
 _AGAIN: Final = 3_600.0
 #: Seconds between two records of one part that fails.
 _PAUSE: Final = 10.0
-#: Troubles that are remembered.
+#: The most troubles that are kept.
 _MOST: Final = 10_000
-#: Troubles that a line of the health names.
+#: The most troubles that a line of the health names.
 _NAMED: Final = 5
-#: How the reasons of ticks begin that a person had passed over.
+#: The latest ticks of a schedule that are read, if memory does not have them.
+_READ: Final = 200
+#: The beginnings of reasons of ticks that a person wanted to skip.
 _WANTED: Final = ("it was paused", "its times were changed", "the schedule was removed")
-#: How policies put what is violated, in alerts.
+#: Severities in alerts, by those of violated policies.
 _BADNESS: Final = {"critical": "critical"}
 
 
 @attrs.define(eq=False)
 class Trouble:
     """
-    What was told of a schedule, a run or a task that is in trouble.
+    A schedule, a run or a task in trouble, as it was reported.
 
     Attributes:
-        kind: What it is.
+        kind: Which of these it is.
         name: The schedule, the run or the task.
         task_id: The first task that failed so.
         since_ns: When that was.
         slot_ns: Of a schedule, the latest tick whose run failed.
         count: How many failed: of a schedule, runs in a row.
         tasks: The tasks that failed.
-        messages: What was told of it, by its causes.
+        messages: The messages about it, by their causes.
     """
 
     kind: Kind
@@ -122,30 +133,30 @@ class Trouble:
 
 class Troubles:
     """
-    Which schedules, runs and tasks are in trouble, as the lines of runs say.
+    The schedules, runs and tasks in trouble, by the lines of runs.
 
-    What is news is said here: a cause is, once for what it is about; so is the end of
-    what was in trouble. Any thread may ask.
+    It decides what is new: each cause is, once for each subject; so is the end of a
+    trouble. Any thread may ask.
     """
 
     def __init__(self) -> None:
-        #: Of runs of schedules all that happens, and of others what has failed.
+        #: It has all events of runs of schedules, and the failures of others.
         self._index = RunIndex()
         self._lock = threading.Lock()
-        #: The number of the last event that was entered, and is not taken.
+        #: The number of the last event that was entered, and is not taken again.
         self._entered = 0
         self._open: dict[tuple[Kind, str], Trouble] = {}
-        #: Of schedules: the trouble that was heard of when a later run, which is given
-        #: too, had completed.
+        #: By schedule: a trouble that was heard of after a later run had completed, and
+        #: that run.
         self._late: dict[str, tuple[str, Trouble]] = {}
-        #: Of tasks on their own: when each cause was told.
+        #: When each cause was reported, for tasks outside of runs.
         self._causes: dict[Cause, int] = {}
 
     def enter(
         self, seq: int, schedules: Mapping[str, str], rows: Iterable[TaskRow]
     ) -> None:
         """
-        Enter what schedules have made, as it is in memory.
+        Enter the tasks that schedules have made, from memory.
 
         Args:
             seq: The number of the latest event in it.
@@ -159,13 +170,13 @@ class Troubles:
             self._index.enter_rows(rows)
 
     def take(self, event: Any) -> None:
-        """Something has happened to what a schedule has made, or to what has failed."""
+        """Take an event about a task of a schedule, or one that has failed."""
         with self._lock:
             if event.seq > self._entered:
                 self._index.take(event)
 
     def mend(self, stem: str) -> None:
-        """A task has completed in an earlier life."""
+        """Note that a task has completed in an earlier incarnation."""
         with self._lock:
             self._index.mend(stem)
 
@@ -179,15 +190,16 @@ class Troubles:
         is_past: bool = False,
     ) -> Trouble | None:
         """
-        A task has failed with the type and message of an *error*.
+        Note that a task has failed with the type and message of an *error*.
 
-        In the *past*, what a later run of the schedule has made up for is no trouble,
-        whatever has failed since.
+        In the *past*, a failure that a later run of the schedule has made up for is no
+        trouble, whatever has failed since.
 
         Returns:
-            The trouble, if its cause is news. That one failed since another did, as a
-            map does after its calls, is none. It is over already if a later run of the
-            schedule has completed; what else fails so before that is the same trouble.
+            The trouble, if its cause is new. A failure because of another one, like
+            that of a map after its calls, is none. It is over already if a later run
+            of the schedule has completed; other such failures before that are the same
+            trouble.
         """
         cause = FailureCause.common(task_id, *error)
         is_own = error[0] != DependencyFailedError.__name__
@@ -217,7 +229,7 @@ class Troubles:
         *,
         is_past: bool,
     ) -> Trouble | None:
-        """The trouble that a failure is of; None: the same was told of another task."""
+        """Return the trouble of a failure; None if it was reported of another task."""
         kind, name = key
         new = Trouble(kind, name, stem_of(task_id), at_ns)
         if kind == "task":
@@ -247,7 +259,7 @@ class Troubles:
         return trouble
 
     def over(self, key: tuple[Kind, str]) -> Trouble | None:
-        """The trouble of *key*, if there was one, and nothing is wrong any more."""
+        """Return the trouble of *key*, if there was one that is over now."""
         kind, name = key
         with self._lock:
             trouble = self._open.get(key)
@@ -261,11 +273,11 @@ class Troubles:
             return None if is_bad else self._open.pop(key)
 
     def is_open(self, trouble: Trouble) -> bool:
-        """Whether it is not over."""
+        """Return whether it is not over."""
         return self._open.get((trouble.kind, trouble.name)) is trouble
 
     def told(self, now_ns: int) -> list[Trouble]:
-        """What was told, and still counts."""
+        """Return troubles that were reported, and still count."""
         with self._lock:
             for key, trouble in list(self._open.items()):
                 if key[0] != "schedule" and now_ns - trouble.since_ns > AGE * NS:
@@ -273,7 +285,7 @@ class Troubles:
             return list(self._open.values())
 
     def ended(self, run_id: str, at_ns: int) -> tuple[str, int] | None:
-        """What a run came to that ended just then, and how many failures it allowed."""
+        """Return the state of a run that just ended, and its allowed failures."""
         with self._lock:
             line = self._index.lines.get(run_id)
             if line is None or line.ended_ns != at_ns:
@@ -281,12 +293,12 @@ class Troubles:
             return line.state, line.allowed
 
     def of_schedule(self, name: str) -> str:
-        """What is wrong with a schedule; "": nothing, as far as its runs say."""
+        """Return what is wrong with a schedule, by its runs; "" if nothing."""
         with self._lock:
             return str(self._index.standing(name))
 
     def of_schedules(self) -> list[str]:
-        """What is wrong with each schedule with which anything is."""
+        """Return what is wrong with each schedule in trouble."""
         with self._lock:
             standing = {
                 each: self._index.standing(each) for each in self._index.schedules
@@ -294,7 +306,7 @@ class Troubles:
             return [f"{name}: {each}" for name, each in standing.items() if each.bad]
 
     def of_runs(self, now_ns: int) -> list[str]:
-        """What is wrong with each run of which nobody was given the error."""
+        """Return what is wrong with each run whose error no caller was given."""
         runs = [each for each in self.told(now_ns) if each.kind == "run"]
         with self._lock:
             latest = self._index.latest_failure
@@ -302,7 +314,7 @@ class Troubles:
 
 
 def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
-    """Put *key* into *table*, from which the oldest leaves if there are too many."""
+    """Put *key* into *table*; of too many, drop the oldest."""
     table[key] = value
     if len(table) > _MOST:
         del table[next(iter(table))]
@@ -326,13 +338,13 @@ class _Violated:
     count: int = 1
 
 
-#: Of which only those are of interest that a schedule's tasks cause.
+#: Events that matter only if tasks of a schedule cause them.
 _OF_SCHEDULES: Final = (TaskSubmitted, TaskSuspended, TaskResumed)
 
 
 class TroubleTeller:
     """
-    Tells people what they would not hear otherwise, on a thread of its own.
+    Reports troubles that people would not hear of otherwise, on a thread of its own.
 
     One orchestrator has one, once it has a schedule, an alert, a budget or a receiver,
     or is served.
@@ -342,24 +354,24 @@ class TroubleTeller:
         self._orch = orch
         self._rt: Runtime = runtime
         self.notifiers: list[Notifier] = []
-        #: Where people reach the dashboard, which messages name; "": nobody serves it.
+        #: The address of the dashboard, which messages name; "" if it is not served.
         self.page = ""
         self._troubles = Troubles()
-        #: Of each schedule whose latest ticks were passed over, the sentence on that.
+        #: By schedule whose latest ticks were skipped: a sentence on that.
         self._skipped: dict[str, str] = {}
-        #: When each reason was told last, in ns.
+        #: When each reason was reported last, in ns.
         self._reasons: dict[tuple[str, str], int] = {}
         #: Tasks that a person must judge, and why.
         self._judged: dict[str, str] = {}
-        #: What was told of these.
+        #: The messages about these.
         self._asked: dict[str, dict[str, Any]] = {}
-        #: Budgets of which it was told that they are low: when, and the message.
+        #: Budgets that were reported as low: when, and the message.
         self._low: dict[str, tuple[int, dict[str, Any]]] = {}
         #: Policies that were violated lately, whose alerts are not over.
         self._violations: dict[str, _Violated] = {}
-        #: What was in trouble as of an event, for those who ask before the start.
-        self._still: tuple[int, Troubles] | None = None
-        #: What was said of parts and ticks, and when.
+        #: The troubles as of an event, for questions before the start.
+        self._still: tuple[int, Troubles, _Past] | None = None
+        #: Reports about parts and ticks, and their times.
         self._said: dict[str, float] = {}
         self._queue: queue.SimpleQueue[tuple[Callable[..., object], Any] | None] = (
             queue.SimpleQueue()
@@ -401,7 +413,7 @@ class TroubleTeller:
         self._put(self._look_at_budgets, None)
 
     def add(self, notifier: Notifier) -> None:
-        """Tell a receiver from now on, and what is in trouble already."""
+        """Add a receiver, and send it the open troubles."""
         notifier.page = lambda: self.page
 
         def join(_: None) -> None:
@@ -422,9 +434,9 @@ class TroubleTeller:
 
     def hear_schedules(self) -> None:
         """
-        Hear from now on how tasks of schedules come, and are held: there may be some.
+        Listen to submissions and suspensions of tasks, as schedules may exist.
 
-        It is every task that this costs something, of whatever it is.
+        It makes every task slower, even outside of schedules.
         """
         self._listen(_OF_SCHEDULES)
 
@@ -450,12 +462,14 @@ class TroubleTeller:
         """See `taskorch.runtime._notices.Told`."""
         if self._thread is not None:
             return self._troubles.of_schedule(schedule)
-        # Nobody listens yet, as in a command that looks into a journal.
+        # No thread listens yet, as in a command that reads a journal.
         with self._rt.lock:
             seq = self._rt.kernel.seq
             if self._still is None or self._still[0] != seq:
-                self._still = seq, Troubles()
-                self._enter(self._still[1])
+                past: _Past = {} if self._still is None else self._still[2]
+                self._look_back(past)
+                self._still = seq, Troubles(), past
+                self._enter(self._still[1], past)
             return self._still[1].of_schedule(schedule)
 
     def close(self) -> None:
@@ -474,7 +488,7 @@ class TroubleTeller:
             self._put(self._takes[type(event)], event)
 
     def _is_of_interest(self, event: Any) -> bool:
-        """Whether it may begin or end a trouble: most of what tasks do does not."""
+        """Return whether an event may begin or end a trouble; few do."""
         if type(event) is ExtensionKept:
             return bool(event.extension == SCHEDULES)
         if not isinstance(event, TaskEvent):
@@ -488,7 +502,7 @@ class TroubleTeller:
         return is_end and (has_number(name) or name in self._judged)
 
     def _schedule_of(self, task_id: str) -> tuple[str, str]:
-        """The schedule that made a task, and the tick; "" if none did."""
+        """Return the schedule that made a task, and the tick; or ""."""
         return schedule_of(self._rt.kernel.kept, task_id)
 
     def _put(self, take: Callable[..., object], subject: Any) -> None:
@@ -497,7 +511,7 @@ class TroubleTeller:
             self.begin()
 
     def begin(self) -> None:
-        """Begin to tell: what came before has waited."""
+        """Begin to report; earlier events have waited in the queue."""
         if self._thread is None and not self._is_closed:
             with self._beginning:
                 if self._thread is None:
@@ -525,7 +539,7 @@ class TroubleTeller:
             take(subject)
         except NotRunningError:
             pass
-        except Exception:  # noqa: BLE001 - nothing of it ends the thread
+        except Exception:  # noqa: BLE001 - no event ends the thread
             _PARTS_LOG.exception("something that happened was not told")
 
     # -- what failed ---------------------------------------------------------------
@@ -536,7 +550,7 @@ class TroubleTeller:
     def _note_failure(
         self, task_id: str, error: tuple[str, str], at_ns: int, *, is_told: bool
     ) -> Trouble | None:
-        """A task has failed; what it is about, if that is news."""
+        """Note a failed task; return its subject, if that is new."""
         trouble = self._troubles.failed(
             self._key(task_id), task_id, error, at_ns, is_past=not is_told
         )
@@ -547,7 +561,7 @@ class TroubleTeller:
         return trouble
 
     def _key(self, task_id: str) -> tuple[Kind, str]:
-        """What a task is of: a schedule, or else a run, or nothing but itself."""
+        """Return the subject of a task: its schedule, else its run, or itself."""
         schedule, _ = self._schedule_of(task_id)
         if schedule:
             return "schedule", schedule
@@ -575,14 +589,14 @@ class TroubleTeller:
         schedule, _ = self._schedule_of(name)
         run = self._rt.directory.run_of(name)
         state = type(event).__name__.removeprefix("Task").lower()
-        # That a task failed is said with its traceback.
+        # The failure of a task is logged with its traceback.
         if schedule and run in ("", schedule) and state != "failed":
             _LOG.info("schedule %s: %s has %s", schedule, name, _been(state))
         if not (schedule and run) and state == "completed":
             self._mended(self._troubles.over(self._key(name)), name)
 
     def _moved(self, event: Any) -> None:
-        """Something happened to a task; say so if that ends the run of a schedule."""
+        """Take an event about a task; report it if it ends a schedule's run."""
         self._troubles.take(event)
         schedule, _ = self._schedule_of(event.task_id)
         run = self._rt.directory.run_of(event.task_id) if schedule else ""
@@ -599,7 +613,7 @@ class TroubleTeller:
     def _mended(
         self, trouble: Trouble | None, by: str, words: str = "completed"
     ) -> None:
-        """Tell that a trouble is over, to whom it was told; *words* say how."""
+        """Report to all who heard of a trouble that it is over; *words* say how."""
         if trouble is None:
             return
         many = counted(max(1, trouble.count), "failure")
@@ -628,7 +642,8 @@ class TroubleTeller:
         why = f"a person must decide: {reason}"
         if cause == DENIED:
             why = f"policies deny its start: {reason}"
-        # What policies deny for one reason is told once, as long as it is so.
+        # Tasks that policies deny for one reason are reported once, as long as it
+        # lasts.
         is_told = cause == DENIED and why in self._judged.values()
         _remember(self._judged, task_id, why)
         if is_told:
@@ -645,7 +660,7 @@ class TroubleTeller:
         self._send(message)
 
     def _note_refused(self, facts: tuple[str, Exception, int]) -> None:
-        """What a schedule makes was refused, which the health says, too."""
+        """Report a task of a schedule that was refused; the health does, too."""
         schedule, error, at_ns = facts
         reason = f"it was refused, and is tried again: {error}"
         self._tell_skipped(schedule, at_ns, 0, reason, f"schedule {schedule}: {reason}")
@@ -665,7 +680,7 @@ class TroubleTeller:
         if event.reason.startswith(_WANTED):
             _LOG.info("%s", text)
             return
-        # Which of many ticks it is makes no other line of it.
+        # Lines about several ticks differ only by the tick.
         if self._is_news(f"{event.name} {event.reason}"):
             _LOG.warning("%s", text)
         self._skipped[event.name] = text
@@ -682,8 +697,8 @@ class TroubleTeller:
         text: str,
         slot: str = "refused",
     ) -> None:
-        """A schedule has not made what was due: once a *reason* and hour."""
-        # Which task has not ended makes no other reason of it.
+        """Report skipped ticks of a schedule: once per *reason* and hour."""
+        # Reasons that differ only by the unfinished task are the same.
         kind = schedule, FailureCause.common(schedule, "", reason)[1]
         since = self._reasons.get(kind)
         if since is not None and at_ns - since < _AGAIN * NS:
@@ -704,7 +719,7 @@ class TroubleTeller:
     # -- alerts, and parts that fail -----------------------------------------------
 
     def _alert(self, event: AlertRaised | AlertCleared, **more: Any) -> dict[str, Any]:
-        """Send what is to be told of an alert, and return it."""
+        """Send the message of an alert, and return it."""
         fields: dict[str, Any] = {"name": event.name, **more}
         text = f"alert {event.name} is over: {event.message}"
         if isinstance(event, AlertRaised):
@@ -722,7 +737,7 @@ class TroubleTeller:
         return message
 
     def _budget_low(self, event: BudgetLow) -> None:
-        """A budget is told of as an alert is."""
+        """Report a low budget like an alert."""
         if event.budget in self._low:
             return
         amounts = _spent_of(event.spent, event.total, event.resource)
@@ -752,7 +767,7 @@ class TroubleTeller:
     def _note_violations(
         self, facts: tuple[PolicyViolated, Sequence[tuple[str, ...]]]
     ) -> None:
-        """Policies are violated: by a line in the log, and an alert, if it is bad."""
+        """Log violations of policies, and raise an alert if they are bad."""
         event, violations = facts
         by = f"task {event.task_id}"
         if event.verb:
@@ -774,7 +789,7 @@ class TroubleTeller:
     def _alert_of(
         self, event: PolicyViolated, policy: str, rule: str, severity: str, text: str
     ) -> None:
-        """A policy is violated: it is told of as an alert is, once in a while."""
+        """Report a violated policy like an alert, once in a while."""
         until = monotonic() + _AGAIN
         violated = self._violations.pop(policy, None)
         if violated is not None:
@@ -806,25 +821,30 @@ class TroubleTeller:
             _PARTS_LOG.warning("%s", text)
 
     def _is_news(self, text: str) -> bool:
-        """Whether this was not said a moment ago."""
+        """Return whether the same was not logged a moment ago."""
         now = monotonic()
         since = self._said.pop(text, None)
         is_news = since is None or now - since >= _PAUSE
         _remember(self._said, text, now if since is None or is_news else since)
         return is_news
 
-    # -- a new life ----------------------------------------------------------------
+    # -- a new incarnation -------------------------------------------------------------
 
     def _started(self, _: object) -> None:
-        """Go through what earlier lives have left, and tell what is not over."""
+        """Look at tasks of earlier incarnations, and report open troubles."""
         kernel = self._rt.kernel
 
+        # Nothing waits while the journal is read.
+        past: _Past = {}
+        self._look_back(past)
+
         def look(_: int) -> list[_Before]:
-            self._enter(self._troubles)
+            self._enter(self._troubles, past)
             return list(_before(kernel.tasks.values()))
 
         rows: list[_Before] = self._rt.step(look)
-        # As it was heard then: so what was told has the number that it had.
+        # They are taken in the order of that time, so that each message has its earlier
+        # number.
         rows.sort(key=lambda row: row.at_ns)
         latest = {
             stem_of(row.task_id): row
@@ -846,19 +866,71 @@ class TroubleTeller:
                 self._note_judged(row.task_id, row.cause, row.reason)
         in_trouble = self._troubles.told(self._rt.now())
         for trouble, row in news:
-            assert row.error is not None  # noqa: S101 - it is one that failed
+            assert row.error is not None  # noqa: S101 - it has failed
             cause = FailureCause.common(row.task_id, *row.error)
             if trouble in in_trouble and not trouble.messages.get(cause):
                 self._tell_failure(trouble, row.task_id, row.error)
 
-    def _enter(self, troubles: Troubles) -> None:
-        """Under the lock of the runtime: enter what schedules have made."""
-        kernel = self._rt.kernel
-        rows = [row for row in kernel.tasks.values() if self._schedule_of(row.id)[0]]
-        troubles.enter(kernel.seq, kernel.kept.get(SCHEDULES, {}), rows)
+    def _enter(self, troubles: Troubles, past: _Past) -> None:
+        """Enter the tasks that schedules have made; hold the runtime's lock."""
+        kernel, recovered = self._rt.kernel, self._rt.directory.recovered
+        rows = {row.id: row for gone, _ in past.values() for row in gone}
+        evicted = [
+            n for _, held in past.values() for n in held if n not in kernel.tasks
+        ]
+        if evicted and recovered is not None:
+            with suppress(JournalError):
+                rows |= {row.id: row for row in recovered.rows_of(evicted)}
+        rows |= {n: row for n, row in kernel.tasks.items() if self._schedule_of(n)[0]}
+        in_order = sorted(
+            rows.values(), key=lambda row: (row.submitted_ns, number_of(row.id))
+        )
+        troubles.enter(kernel.seq, kernel.kept.get(SCHEDULES, {}), in_order)
+
+    def _look_back(self, past: _Past) -> None:
+        """Read the latest ticks of the schedules that *past* has not."""
+        names = [*self._rt.kernel.kept.get(SCHEDULES, {})]
+        # A journal that cannot be read is told of elsewhere.
+        with suppress(JournalError):
+            for name in names:
+                if name not in past and not has_segments(name):
+                    past[name] = self._latest_ticks(name)
+
+    def _latest_ticks(self, name: str) -> tuple[list[TaskRow], list[str]]:
+        """Return tasks of a schedule, back to a tick that completed: see `_Past`."""
+        gone: list[TaskRow] = []
+        held: list[str] = []
+        tasks, recovered = self._rt.kernel.tasks, self._rt.directory.recovered
+        if recovered is None:
+            return gone, held
+        for task_ids in islice(self._ticks(name, recovered.journal), _READ):
+            here = {n: row for n in task_ids if (row := tasks.get(n)) is not None}
+            rows = recovered.rows_of([n for n in task_ids if n not in here])
+            held += here
+            gone += rows
+            if RunIndex.has_completed([*here.values(), *rows]):
+                break
+        return gone, held
+
+    def _ticks(self, name: str, journal: DurableJournal) -> Iterator[list[str]]:
+        """Yield the tasks of each tick of a schedule, the latest first."""
+        now = datetime.fromtimestamp(self._rt.now() / NS, UTC)
+        before = now.replace(day=1) - timedelta(days=1)
+        seen: set[str] = set()
+        # Most schedules have a tick of late, so that few ids are read.
+        for begin in (f"{now:%Y-%m-}", f"{before:%Y-%m-}", now.year, now.year - 1):
+            ticks: dict[str, list[str]] = {}
+            # A task has the tick behind a slash, and a run of a workflow behind a dash.
+            for mark in "/-":
+                for task_id in journal.ids(f"{name}{mark}{begin}"):
+                    schedule, tick = self._schedule_of(task_id)
+                    if schedule == name and tick not in seen:
+                        ticks.setdefault(tick, []).append(task_id)
+            seen |= ticks.keys()
+            yield from (ticks[tick] for tick in sorted(ticks, reverse=True))
 
     def _look_at_budgets(self, _: object) -> None:
-        """Tell which budgets earlier lives have left low."""
+        """Report budgets that earlier incarnations have left low."""
         rows = self._rt.kernel.budgets
 
         def look(now: int) -> list[BudgetLow]:
@@ -872,7 +944,7 @@ class TroubleTeller:
     def _message(
         self, kind: str, number: str, text: str, **fields: Any
     ) -> dict[str, Any]:
-        """A message; its kind, *number* and time tell it from all others."""
+        """Return a message, identified by its kind, *number* and time."""
         now = stamp(self._rt.now() / NS, "microseconds")
         return {
             "message_type": kind,
@@ -932,7 +1004,7 @@ class TroubleTeller:
 
 
 def _spent_of(spent: int, total: int, resource: str) -> str:
-    """How much is spent of a resource, of amounts in millionths."""
+    """Return how much is spent of a resource, from amounts in millionths."""
     return f"{spent / 1e6:.12g} of {total / 1e6:.12g} {resource} spent"
 
 
@@ -950,14 +1022,14 @@ def _been(state: str) -> str:
 
 @attrs.frozen
 class _Before:
-    """A task that an earlier life has left, as far as it matters here."""
+    """A task that an earlier incarnation has left, as far as it matters here."""
 
     task_id: str
-    #: The run of a workflow that it is of, or "".
+    #: Its run of a workflow, or "".
     run: str
     state: TaskState
     at_ns: int
-    #: Of one that failed, unless that is accounted for.
+    #: The error of a failed one, unless that is accounted for.
     error: tuple[str, str] | None
     #: Why a person must judge it: the cause, and in words.
     cause: str
@@ -982,7 +1054,7 @@ def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
 
 
 def _low(rows: Iterable[BudgetRow], now: int) -> Iterator[BudgetLow]:
-    """What is to be told of the budgets that are low: no fact, so it has no number."""
+    """Yield reports of low budgets; no event records them, so they have no number."""
     for row in rows:
         if row.is_low and not row.is_open:
             amounts = [(n, row.spent[n], total) for n, total in row.totals]

@@ -1,7 +1,7 @@
 """
-Arms in contexts: which is chosen, so that a floor holds, and what came of each.
+Arms in contexts: their choice above a floor, and their rewards.
 
-Decisions: 0088, 0193, 0270.
+Decision: learning-and-jobs.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from taskorch.adaptive._bandits import UCB1, Bandit, LinUCB, Thompson
 if TYPE_CHECKING:
     from random import Random
 
-#: How wide the doubt of a UCB1 is, where arms are policies.
+#: The width of the confidence interval of UCB1, for arms that are policies.
 _WIDTH: Final = 0.1
-#: The part of the rewards of the baseline that learning may cost, if nobody says it.
+#: The default for the part of the baseline's rewards that learning may cost.
 FLOOR: Final = 0.5
-#: Choices whose reward is waited for, at the most: the oldest are forgotten.
+#: The most choices that await a reward: older ones are forgotten.
 AWAITED: Final = 10_000
 BANDITS: Final[Mapping[str, Any]] = {
     each.name: each for each in (UCB1, Thompson, LinUCB)
@@ -32,12 +32,12 @@ BANDITS: Final[Mapping[str, Any]] = {
 @attrs.frozen
 class Learning:
     """
-    What was learnt of one arm in one context.
+    Learnt rewards of one arm in one context.
 
     Attributes:
         context: The context, as text; "" where there is none.
         arm: The name of the arm.
-        pulls: How many rewards are remembered; older ones count less.
+        pulls: The number of known rewards; older ones count less.
         mean: Their mean, from -1 to 1.
     """
 
@@ -50,16 +50,16 @@ class Learning:
 @attrs.frozen
 class Chosen:
     """
-    What was chosen, and how likely that was.
+    Choice of an arm, with its probability.
 
     Attributes:
-        context: Where.
-        arm: What.
+        context: The context.
+        arm: The name of the arm.
         propensity: Its probability at that moment.
-        reward: What came of it, from 0 to 1; None: nobody has said yet.
-        features: What it was chosen for, as numbers, for LinUCB.
-        least: The reward that it counts as for the floor until it has one; None: it is
-            the baseline, which counts as usual.
+        reward: Its reward, from 0 to 1; None: there is none yet.
+        features: The features of the task as numbers, for LinUCB.
+        least: The assumed reward for the floor until there is one; None: it is the
+            baseline, for which its mean is assumed.
     """
 
     context: str
@@ -73,23 +73,23 @@ class Chosen:
 @attrs.define(kw_only=True, eq=False)
 class Arms:
     """
-    What is chosen among, and what was learnt of it; its caller holds a lock.
+    Arms and their learnt rewards; the caller holds a lock.
 
     Attributes:
         names: The arms; None: each context has its own.
         algorithm: The bandit of each context.
-        features: How many numbers a choice may be for.
-        baseline: Which arm is the static default.
+        features: The number of features of a choice.
+        baseline: The index of the arm that is the static default.
         floor: The part of the rewards of the baseline that learning may cost.
         explore: How often an arm is drawn at random.
         memory: About how many rewards are remembered; None is all.
-        begins: Which arm a context begins with.
+        begins: The arm with which a context begins.
         options: More arguments of the bandit.
-        waiting: What was chosen for tasks that have not begun.
-        begun: What was chosen for attempts whose reward is awaited.
-        gained: The sum of rewards from 0 to 1, and how many there were.
-        usual: The same of those of the baseline.
-        log: What was chosen of late, and what came of it.
+        waiting: Choices for tasks that have not begun.
+        begun: Choices for attempts whose reward is awaited.
+        gained: The sum of all rewards from 0 to 1, and their number.
+        usual: The same for the baseline.
+        log: The latest choices with their rewards.
     """
 
     names: tuple[str, ...] | None
@@ -112,13 +112,13 @@ class Arms:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all that was learnt, and chosen."""
+        """Forget all rewards and choices."""
         self._contexts = {}
         self.waiting, self.begun = Awaited(), Awaited()
         self.gained = self.usual = 0.0, 0.0
 
     def change(self, names: Iterable[str]) -> None:
-        """Choose among other arms from now on: those that stay are known."""
+        """Choose among other arms from now on; arms that stay keep their rewards."""
         self.names = tuple(names)
         for key in self._contexts:
             self._context(key)
@@ -133,7 +133,7 @@ class Arms:
         own: Sequence[str] | None = None,
         explore: float | None = None,
     ) -> dict[str, float]:
-        """How probable each arm is to be chosen now; see `Learner.chances`."""
+        """Return the probability of each arm to be chosen; see `Learner.chances`."""
         context = self._context(key, own)
         chances = self._chances(context, features, random, explore)
         return dict(zip(context.names, chances, strict=True))
@@ -152,7 +152,7 @@ class Arms:
         else:
             best = context.bandit.chances(features, random)
         chances = [chance * (1 - explore) + explore / size for chance in best]
-        # What the floor forbids is done by the baseline.
+        # The baseline takes the probability of the arms that the floor forbids.
         needed = self._needed()
         if needed > 0:
             for arm, chance in enumerate(chances):
@@ -170,7 +170,7 @@ class Arms:
         own: Sequence[str] | None = None,
         explore: float | None = None,
     ) -> Chosen:
-        """An arm, drawn by `chances`."""
+        """Draw an arm by `chances`."""
         context = self._context(key, own)
         chances = self._chances(context, features, random, explore)
         drawn, last = random.random(), self.baseline
@@ -183,7 +183,7 @@ class Arms:
         return self.chosen(key, features, context.names[last], chance)
 
     def surely(self, key: str, features: tuple[float, ...]) -> Chosen:
-        """The best arm, if that is known to be good, or the baseline."""
+        """Return the best arm if it is known to be good, or the baseline."""
         context = self._context(key)
         means = context.bandit.means()
         best = max(range(len(means)), key=lambda arm: (means[arm][1], -arm))
@@ -194,7 +194,7 @@ class Arms:
     def chosen(
         self, key: str, features: tuple[float, ...], name: str, chance: float
     ) -> Chosen:
-        """The choice of an arm, with what it counts as until it is rewarded."""
+        """Return the choice of an arm, with what the floor counts for it so far."""
         least = None
         if self.floor < 1:
             names = self._context(key).names
@@ -203,22 +203,22 @@ class Arms:
         return Chosen(key, name, chance, None, features, least)
 
     def _needed(self) -> float:
-        """What another arm has to bring, so that the rewards stay above the floor."""
+        """Return the reward that another arm must bring to stay above the floor."""
         total, count = self.usual
         if self.floor >= 1:
             return 0.0
-        # Of a baseline of which nothing is known the most there can be is expected: the
-        # floor allows the same share of others, whatever that brings.
+        # An unknown baseline counts as the best possible one: then the floor allows the
+        # same share of other arms, whatever the baseline brings.
         usual = total / count if count else 1.0
         gained, number = self.gained
-        # Those under way may yet bring no more than is sure of their arms.
+        # Each running attempt may bring as little as the lower bound of its arm.
         for awaited in (self.waiting, self.begun):
             gained += awaited.least + usual * awaited.usual
             number += len(awaited)
         return (1 - self.floor) * usual * (number + 1) - gained
 
     def _low(self, mean: tuple[float, float]) -> float:
-        """What an arm brings at the least, as far as that is known."""
+        """Return a lower bound for the reward of an arm; 0 if nothing is known."""
         pulls, value = mean
         if not pulls:
             return 0.0
@@ -227,7 +227,7 @@ class Arms:
     # -- what came of it -----------------------------------------------------------
 
     def count(self, chosen: Chosen, reward: float) -> bool:
-        """Count what came of a choice, from 0 to 1; False: there is no such arm."""
+        """Record the reward of a choice, 0 to 1; return False if the arm is gone."""
         context = self._context(chosen.context)
         if chosen.arm not in context.names:
             if self.names is not None:
@@ -243,12 +243,12 @@ class Arms:
         return True
 
     def mean(self, key: str, name: str) -> tuple[float, float]:
-        """How many rewards of an arm are remembered, and their mean, from 0 to 1."""
+        """Return how many rewards of an arm are known, and their mean, 0 to 1."""
         context = self._context(key)
         return context.bandit.means()[context.names.index(name)]
 
     def learned(self) -> tuple[Learning, ...]:
-        """What was learnt of each arm in each context."""
+        """Return the rewards learnt of each arm in each context."""
         return tuple(
             Learning(key, arm, round(pulls, 3), round(mean * 2 - 1, 4))
             for key, context in self._contexts.items()
@@ -259,23 +259,23 @@ class Arms:
         )
 
     def states(self) -> dict[str, list[list[float]]]:
-        """What was learnt, for `take`: by context, of each arm."""
+        """Return the learnt state of each arm by context, for `take`."""
         return {key: context.bandit.state() for key, context in self._contexts.items()}
 
     def take(
         self, names: Sequence[str], states: Mapping[str, Sequence[Sequence[float]]]
     ) -> None:
         """
-        Go on with what was learnt of arms, those that are here.
+        Take over the learnt rewards of the arms that still exist.
 
         Raises:
-            ValueError: It is of another number of arms, or no state of such a bandit.
+            ValueError: The state has another number of arms, or another bandit's form.
         """
         for key, each in states.items():
             self._context(key).take(names, each)
 
     def _context(self, key: str, own: Sequence[str] | None = None) -> _ContextArms:
-        """What was learnt in a context, which has *own* arms, if it says so."""
+        """Return the arms of a context; they are *own*, if it has its own."""
         context, names = self._contexts.get(key), self.names or tuple(own or ())
         if context is not None and (not names or context.names == names):
             return context
@@ -293,7 +293,7 @@ class Arms:
 
 @attrs.frozen(eq=False)
 class _ContextArms:
-    """The arms of one context, and what learns of them."""
+    """Arms of one context, and their bandit."""
 
     names: tuple[str, ...]
     bandit: Bandit
@@ -310,8 +310,8 @@ class Awaited:
     Choices whose reward is awaited, by task and attempt; the oldest are forgotten.
 
     Attributes:
-        usual: How many of them are the baseline's.
-        least: The sum of what the others count as for the floor.
+        usual: The number of choices of the baseline.
+        least: The sum of the assumed rewards of the others.
     """
 
     def __init__(self) -> None:
@@ -324,12 +324,12 @@ class Awaited:
         return self._size
 
     def get(self, task_id: str, attempt: int) -> Chosen | None:
-        """What was chosen first for an attempt, or None."""
+        """Return the first choice for an attempt, or None."""
         choices = self._tasks.get(task_id, {}).get(attempt)
         return choices[0] if choices else None
 
     def put(self, task_id: str, attempt: int, *choices: Chosen) -> None:
-        """Await the reward of an attempt, for which *choices* are."""
+        """Await the reward of an attempt for which *choices* were made."""
         if task_id in self._tasks:
             self.pop(task_id, attempt)
         if choices:
@@ -340,7 +340,7 @@ class Awaited:
             self.pop(oldest, next(iter(self._tasks[oldest])))
 
     def pop(self, task_id: str, attempt: int) -> tuple[Chosen, ...]:
-        """What was chosen for an attempt: it is awaited no more."""
+        """Remove the choices for an attempt and return them."""
         attempts = self._tasks.get(task_id)
         choices = () if attempts is None else attempts.pop(attempt, ())
         if choices:
@@ -350,7 +350,7 @@ class Awaited:
         return choices
 
     def forget(self, task_id: str) -> None:
-        """Await no attempt of a task any more."""
+        """Forget all attempts of a task."""
         for choices in self._tasks.pop(task_id, {}).values():
             self._add(choices, -1)
 

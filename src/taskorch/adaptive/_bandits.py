@@ -5,7 +5,7 @@ A reward is a number from 0 to 1. Chance comes from a generator that is handed i
 all that is learnt is plain numbers in lists, for a snapshot in JSON. The rewards of one
 of them are linear in features of what is done.
 
-Decisions: 0134, 0270.
+Decision: learning-and-jobs.
 """
 
 from __future__ import annotations
@@ -22,33 +22,38 @@ if TYPE_CHECKING:
     from random import Random
 
 
-#: What a pull counts among the latest of its arm, after one more, so that some four and
-#: some thirty count; and standard deviations from which these do not fit the others.
+#: The factor by which older pulls count less among the latest, so that about 4 and
+#: about 33 count, and the standard deviations by which these must differ from the
+#: others.
 _LATE: Final = ((0.75, 4.0), (0.97, 3.5))
-#: Pulls of an arm that are needed before its latest, to compare them with.
+#: The fewest earlier pulls of an arm to compare its latest ones with.
 _BEFORE: Final = 3.0
-#: Pulls that are known of other arms once one has changed.
+#: Pulls of other arms that still count once one arm has changed.
 _LITTLE: Final = 2.0
-#: As many rewards of an arm as its scatter is taken from all arms.
+#: The weight of the variance of all arms in that of one arm, as a number of rewards.
 _ALIKE: Final = 4.0
-#: The least variance of rewards, and how much more one may count than one of 0 or 1.
+#: The parameters above which a beta distribution is nearly normal (skewness below 0.2),
+#: and is drawn as such, at a tenth of the time.
+_NARROW: Final = 100.0
+#: The least variance of rewards, and the largest factor by which a reward counts more
+#: than one of 0 or 1.
 _FINEST: Final = 1e-6
 _SHARPEST: Final = 100.0
 
 
 class Bandit(Protocol):
-    """Protocol: chooses among arms, and learns from rewards from 0 to 1."""
+    """Protocol: an algorithm that chooses among arms by rewards from 0 to 1."""
 
     #: The name by which it is asked for.
     name: ClassVar[str]
 
     def chances(self, features: Sequence[float], random: Random) -> Sequence[float]:
-        """How probable each arm is to be pulled now; the sum is 1."""
+        """Return the probability of each arm to be pulled now; the sum is 1."""
         ...
 
     def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
         """
-        Arm *arm* was pulled, and this came of it.
+        Learn that a pull of *arm* brought *reward*.
 
         Raises:
             InvalidTaskError: *reward* is no number from 0 to 1, or a feature is none.
@@ -56,23 +61,23 @@ class Bandit(Protocol):
         ...
 
     def means(self) -> list[tuple[float, float]]:
-        """Of each arm how many pulls are remembered, and their mean reward."""
+        """Return for each arm how many pulls are known, and their mean reward."""
         ...
 
     def state(self) -> list[list[float]]:
-        """What was learnt, one list for each arm."""
+        """Return the learnt state, one list for each arm."""
         ...
 
     def restore(self, arm: int, numbers: Sequence[float]) -> None:
-        """Take what was learnt of one arm from a state."""
+        """Take over the state of one arm."""
         ...
 
 
 class Counting:
-    """How often each arm was pulled, and what came of it, of late."""
+    """Weighted counts of the pulls of each arm, and sums of their rewards."""
 
     def __init__(self, arms: int, *, memory: int | None = None) -> None:
-        # Each pull makes all earlier ones count a little less.
+        # Each pull reduces the weight of all earlier ones a little.
         self._keep: float = 1.0 if memory is None else 1.0 - 1.0 / memory
         self.counts: list[float] = [0.0] * arms
         self.sums: list[float] = [0.0] * arms
@@ -114,9 +119,17 @@ def certain(arms: int, arm: int) -> list[float]:
     return chances
 
 
+def _beta(a: float, b: float, random: Random) -> float:
+    """Draw from a beta distribution; a narrow one is drawn as a normal one."""
+    if min(a, b) < _NARROW:
+        return random.betavariate(a, b)
+    total = a + b
+    return random.gauss(a / total, sqrt(a * b / (total + 1)) / total)
+
+
 class UCB1(Counting):
     """
-    Pulls the arm whose reward could be the highest, as far as is known.
+    Bandit that pulls the arm with the highest upper confidence bound.
 
     Source: P. Auer, N. Cesa-Bianchi and P. Fischer, *Finite-time Analysis of the
     Multiarmed Bandit Problem*, Machine Learning 47, 2002.
@@ -124,7 +137,7 @@ class UCB1(Counting):
     Args:
         arms: How many there are.
         memory: About how many pulls are remembered; None is all of them.
-        width: How many standard deviations wide the doubt about an arm is, squared;
+        width: The squared width of the confidence bound in standard deviations;
             the paper has 2.
     """
 
@@ -153,17 +166,16 @@ class UCB1(Counting):
 
 class Thompson(Counting):
     """
-    Pulls each arm as often as it is likely to be the best.
+    Bandit that pulls each arm with its probability to be the best.
 
-    How likely that is, is found by drawing from a beta distribution of each arm, a few
-    times, and again when enough was learnt since; so the probability of a pull is
-    known exactly, as off-policy estimates need it. Where rewards come late, it goes on
-    to try what it does not know. The less rewards of an arm scatter, the more each of
-    them says.
+    It estimates that probability by draws from a beta distribution of each arm, and
+    again when enough was learnt since. So the probability of a pull is known exactly,
+    as off-policy estimates need it. If rewards come late, it still tries unknown arms.
+    The less the rewards of an arm scatter, the more each of them counts.
 
-    The world may change: when the latest rewards of an arm do not fit those before, and
-    it is the best by the one and not by the other, it goes on from the latest, and of
-    the other arms it knows little more than nothing.
+    The world may change: the latest rewards of an arm may differ from the earlier ones
+    so much that another arm is the best. Then only these latest rewards count, and
+    little of those of the other arms.
 
     Source: S. Agrawal and N. Goyal, *Analysis of Thompson Sampling for the Multi-armed
     Bandit Problem*, COLT 2012.
@@ -171,8 +183,8 @@ class Thompson(Counting):
     Args:
         arms: How many there are.
         memory: About how many pulls are remembered; None is all of them.
-        draws: How often is drawn to find the probabilities.
-        trust: How often each reward of 0 or 1 counts: above 1 it settles sooner.
+        draws: The number of draws for the probabilities.
+        trust: The weight of each reward of 0 or 1: above 1, one arm prevails sooner.
     """
 
     name: ClassVar[str] = "thompson"
@@ -190,9 +202,9 @@ class Thompson(Counting):
         self._trust = trust
         self._chances: list[float] | None = None
         self._learnt = 0
-        #: Of each arm the sum of the squares of its rewards.
+        #: The sum of the squared rewards of each arm.
         self._squares: list[float] = [0.0] * arms
-        #: Of each arm its latest pulls and what came of them, for each of `_LATE`.
+        #: The weighted latest pulls of each arm and their rewards, for each of `_LATE`.
         self._late: list[list[tuple[float, float]]] = [
             [(0.0, 0.0)] * len(_LATE) for _ in range(arms)
         ]
@@ -205,14 +217,14 @@ class Thompson(Counting):
             shapes = list(map(self._shape, range(len(self.counts))))
             wins = [0] * len(shapes)
             for _ in range(self._draws):
-                drawn = [random.betavariate(a, b) for a, b in shapes]
+                drawn = [_beta(a, b, random) for a, b in shapes]
                 wins[drawn.index(max(drawn))] += 1
             chances = self._chances = [won / self._draws for won in wins]
             self._learnt = 0
         return chances
 
     def _shape(self, arm: int) -> tuple[float, float]:
-        """The two numbers of the beta distribution of an arm."""
+        """Return the two parameters of the beta distribution of an arm."""
         count, total = self.counts[arm], self.sums[arm]
         if not count:
             return 1.0, 1.0
@@ -223,7 +235,7 @@ class Thompson(Counting):
         return 1 + trust * total, 1 + trust * max(0.0, count - total)
 
     def _variance(self, arm: int) -> float:
-        """By how much rewards of an arm scatter; while few are known, as all do."""
+        """Estimate the variance of an arm's rewards; with few, that of all arms."""
         parts = [
             (max(0.0, squares - total * total / count), max(0.0, count - 1))
             if count
@@ -233,7 +245,7 @@ class Thompson(Counting):
             )
         ]
         spread, free = map(sum, zip(*parts, strict=True))
-        # Two rewards that scatter as those of 0 and 1 do are known before any is.
+        # The variance starts from two assumed rewards with that of 0 and 1.
         usual = (spread + 0.5) / (free + 2)
         own, degrees = parts[arm]
         return (own + _ALIKE * usual) / (degrees + _ALIKE)
@@ -260,7 +272,7 @@ class Thompson(Counting):
         unlikely: float,
         variance: float,
     ) -> bool:
-        """Whether the latest rewards of an arm do not fit, and another arm is best."""
+        """Return whether the latest rewards of an arm change which arm is best."""
         number, total = latest
         before = self.counts[arm] - number
         if before < max(_BEFORE, number):
@@ -274,7 +286,7 @@ class Thompson(Counting):
         return abs(now - usual) > unlikely * sqrt(spread)
 
     def _begin_anew(self, changed: int, latest: tuple[float, float]) -> None:
-        """Know no more than the latest rewards of one arm, and little of the others."""
+        """Keep the latest rewards of one arm, and little of the others."""
         for arm, (count, total) in enumerate(zip(self.counts, self.sums, strict=True)):
             number, rewards = latest
             if arm != changed:
@@ -306,7 +318,7 @@ class Thompson(Counting):
             self._late[arm] = list(zip(latest[::2], latest[1::2], strict=True))
             self._squares[arm] = float(numbers[size])
         else:
-            # As if all of them had been 0 or 1: they scatter most.
+            # The largest variance is assumed, that of rewards of 0 or 1.
             self._late[arm] = [(0.0, 0.0)] * len(_LATE)
             self._squares[arm] = min(total, count)
         self._chances = None
@@ -314,16 +326,16 @@ class Thompson(Counting):
 
 class LinUCB(Counting):
     """
-    As UCB1, with a reward that is linear in the features of what is done.
+    Bandit as UCB1, for a reward that is linear in the features of the task.
 
     Source: L. Li, W. Chu, J. Langford and R. Schapire, *A Contextual-Bandit Approach to
     Personalized News Article Recommendation*, WWW 2010; the disjoint model.
 
     Args:
         arms: How many there are.
-        features: How many numbers describe what is done.
+        features: The number of features of a task.
         memory: About how many pulls are remembered; None is all of them.
-        alpha: How many standard deviations wide the doubt about an arm is.
+        alpha: The width of the confidence bound in standard deviations.
     """
 
     name: ClassVar[str] = "linucb"
@@ -339,7 +351,7 @@ class LinUCB(Counting):
         super().__init__(arms, memory=memory)
         self._size = features + 1
         self._alpha = alpha
-        #: Of each arm the inverse of its matrix: the upper triangle, row after row.
+        #: The inverse matrix of each arm: the upper triangle, row after row.
         self._inverses: list[list[float]] = []
         self._sums_of_features: list[list[float]] = []
         self._weights: list[list[float]] = []
@@ -356,7 +368,7 @@ class LinUCB(Counting):
         """See `Bandit.chances`: one arm is certain."""
         del random
         point = (1.0, *features)
-        # What each entry of the triangle counts for: those off the diagonal twice.
+        # Entries off the diagonal count twice, since the triangle has them once.
         squares: list[float] = []
         for place, one in enumerate(point):
             squares.append(one * one)
@@ -377,7 +389,7 @@ class LinUCB(Counting):
         point = (1.0, *features)
         size, flat = self._size, self._inverses[arm]
         keep = self._keep
-        # What is forgotten makes the doubt grow, but not beyond that of the beginning.
+        # Forgetting widens the confidence bound, but not beyond its initial width.
         if keep < 1 and max(flat) < 1:
             flat = [entry / keep for entry in flat]
         full = self._full(flat)

@@ -1,7 +1,7 @@
 """
-What facts say of choices and of rewards, and what would have come of others.
+Choices and rewards from events, and estimates for other choices.
 
-Decisions: 0088, 0193.
+Decision: learning-and-jobs.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from taskorch.events import (
     TaskSubmitted,
 )
 
-#: Standard deviations within which 95 of 100 cases are.
+#: Standard deviations that cover 95 of 100 cases.
 _SURE: Final = 1.96
-#: How many attempts of all or nothing are added to those that have said something.
+#: The number of assumed attempts with rewards of all or nothing.
 _DOUBT: Final = 0.6
-#: How much the latest latency counts in the usual latency of a type.
+#: The weight of the latest latency in the usual latency of a type.
 _LATEST: Final = 0.05
 #: Causes of a failure for which the choice may be to blame.
 _OWN_FAULTS: Final = ("error", "timeout", "deadline")
-#: The least probability that is believed: a weight has an end.
+#: The least probability that counts, so that weights stay finite.
 _LEAST: Final = 1e-6
 
 H = TypeVar("H", bound=Hashable)
@@ -42,13 +42,13 @@ Reward = tuple[str, int, float]
 @attrs.frozen
 class Value:
     """
-    What would have come of one arm, if it had been chosen always.
+    Estimated mean reward of one arm, if it had always been chosen.
 
     Attributes:
         mean: The mean reward, from -1 to 1.
         low: The lower end of an interval that covers it in 95 of 100 cases.
         high: Its upper end.
-        attempts: How many attempts the estimate rests on.
+        attempts: The number of attempts on which the estimate rests.
     """
 
     mean: float
@@ -59,11 +59,11 @@ class Value:
 
 class OutcomeRewards:
     """
-    Rewards that follow from what becomes of attempts: a projection of events.
+    Projection of events that derives rewards from the outcomes of attempts.
 
     A failure is worth -1. A completion is worth (usual - latency) / (usual + latency),
-    where the usual latency is that of the type of late: 0 as usual, 1/3 in half the
-    time, near -1 where it takes far longer.
+    where the usual latency is the recent one of the type: 0 for the usual time, 1/3 for
+    half of it, near -1 for a far longer one.
     """
 
     def __init__(self, usual: Mapping[str, float] | None = None) -> None:
@@ -71,20 +71,21 @@ class OutcomeRewards:
         self._usual: dict[str, float] = dict(usual or {})
 
     def usual(self) -> dict[str, float]:
-        """The usual latency of each type: as `__init__` takes it."""
+        """Return the usual latency of each type, as `__init__` takes it."""
         return dict(self._usual)
 
     def knows(self, task_id: str) -> bool:
-        """Whether the submission of a task that has not ended was taken in."""
+        """Return whether the submission of a task that still runs was recorded."""
         return task_id in self._types
 
     def reward(self, event: Event, *, is_new: bool = True) -> Reward | None:
         """
-        The task, the attempt and its reward, if *event* says so.
+        Return the task, the attempt and its reward, if *event* is an outcome.
 
         Args:
             event: The next one.
-            is_new: Whether it counts in the usual latency; it has, before.
+            is_new: Whether to count it in the usual latency; False if it was counted
+            before.
         """
         if isinstance(event, TaskSubmitted):
             self._types[event.task_id] = event.type
@@ -107,7 +108,7 @@ class OutcomeRewards:
 
 
 def is_lost(event: Event) -> bool:
-    """Whether *event* is about an attempt that was lost: that says nothing of it."""
+    """Return whether *event* is about a lost attempt, which teaches nothing."""
     return isinstance(event, TaskRetrying) and not event.charged
 
 
@@ -117,7 +118,7 @@ def values_of(
     reward_of: Callable[[Event], Reward | None],
 ) -> dict[H, Value]:
     """
-    What would have come of each arm, chosen always.
+    Estimate the mean reward of each arm, if it had always been chosen.
 
     An estimate by the method of self-normalised inverse propensities: a reward
     counts the more, the less probable its choice was. Of each attempt the first reward
@@ -125,8 +126,8 @@ def values_of(
 
     Args:
         events: Those of a journal, in order.
-        arms_in: The arms that a text of `TaskStarted.choice` names.
-        reward_of: The reward that an event says.
+        arms_in: Returns the arms that a text of `TaskStarted.choice` names.
+        reward_of: Returns the reward of an event.
     """
     choices: dict[tuple[str, int], tuple[str, float]] = {}
     pairs: dict[H, list[tuple[float, float]]] = {}
@@ -145,7 +146,7 @@ def values_of(
 
 
 def _weighted_mean(pairs: Iterable[tuple[float, float]]) -> float | None:
-    """The mean of rewards by pairs of a weight and a reward; None: of none."""
+    """Return the mean reward of pairs of a weight and a reward; None: no pairs."""
     weights = total = 0.0
     for weight, reward in pairs:
         weights += weight
@@ -155,7 +156,7 @@ def _weighted_mean(pairs: Iterable[tuple[float, float]]) -> float | None:
 
 def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
     """
-    An estimate, with an interval, from pairs of a weight and a reward.
+    Estimate a mean reward, with an interval, from pairs of a weight and a reward.
 
     The interval is Wilson's, for as many attempts of all or nothing as these say as
     much as. His is near its level for small means, too, where one about the mean is not
@@ -169,15 +170,15 @@ def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
     something, beside a share of one of all or nothing, `_DOUBT`.
     """
     weights = sum(weight for weight, _ in pairs)
-    # Sums of fractions may come to a little more than there is.
+    # Rounding may bring the mean a little above 1 or below -1.
     mean = min(1.0, max(-1.0, _weighted_mean(pairs) or 0.0))
-    # As many attempts of equal weight would say as much.
+    # This is the effective count: so many attempts of equal weight tell as much.
     count = weights**2 / sum(weight**2 for weight, _ in pairs)
     part = (mean + 1) / 2
     spread = sum(w * ((value + 1) / 2 - part) ** 2 for w, value in pairs) / weights
     widest = part * (1 - part)
     if widest:
-        # Rewards that vary less than all or nothing say more.
+        # Rewards that vary less than all or nothing count as more attempts.
         said = count * min(part, 1 - part)
         ratio = max(spread / widest, 1 / count)
         count *= (said / ratio + _DOUBT) / (said + _DOUBT)
@@ -190,7 +191,7 @@ def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
 
 def off_policy(log: Iterable[Chosen], policy: Mapping[str, float]) -> float | None:
     """
-    What *policy*, probabilities by arm, would have been worth: from what others chose.
+    Estimate the mean reward of *policy*, probabilities by arm, from others' choices.
 
     The rewards are weighed by how much likelier a choice is by this policy, and by the
     sum of the weights (self-normalised importance sampling). None: nothing is known.

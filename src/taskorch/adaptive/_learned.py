@@ -1,7 +1,7 @@
 """
 Policies that learn which of several policies does best.
 
-Decisions: 0088, 0099, 0193.
+Decision: learning-and-jobs.
 """
 
 from __future__ import annotations
@@ -49,48 +49,49 @@ _LOG: Final = log_of(__name__)
 
 class Learned:
     """
-    A policy that learns which of its *arms* to ask; or a value that is learnt.
+    Policy that learns which of its *arms* to ask; or value that is learnt.
 
     All arms are routers, or queues, or allocators, or values for `pick` (numbers or
-    texts): by them it is a `LearnedRouter`, a `LearnedQueue`, a `LearnedAllocator` or a
-    `LearnedValue`. Each arm does what it does by itself; which is asked for a task is
-    decided by a bandit, from the rewards of earlier tasks. It becomes part of one
-    orchestrator, hears its events, and has its journal keep what it has learnt, each
-    hundred rewards, as an event from which a later incarnation goes on.
+    texts): so it is a `LearnedRouter`, a `LearnedQueue`, a `LearnedAllocator` or a
+    `LearnedValue`. For each task, a bandit decides which arm to ask, from the rewards
+    of earlier tasks. It becomes part of one orchestrator and hears its events. After
+    each hundred rewards the journal stores what it has learnt, as an event from which a
+    later incarnation continues.
 
-    `TaskStarted.choice` says which arm was chosen and how probable that was; the reason
-    of a route or an allocation says it, too, so `explain` does.
+    `TaskStarted.choice` has the chosen arm and its probability. The reason of a route
+    or an allocation has them too, and so has `explain`.
 
     Args:
         arms: The policies, at least two.
-        algorithm: `"thompson"`, `"ucb1"` or `"linucb"`. The first does well where
-            rewards come late, and where the world changes.
-        context: Names of what a task is told apart by: `"type"`, `"priority"`,
-            `"owner"`, or what is in its metadata. It learns for each combination by
-            itself; a number counts by its power of two, or, with LinUCB, as a feature.
-        baseline: Which of the arms is the static default, from 0.
-        floor: An arm other than the baseline is only chosen while the rewards so far,
-            counted from the worst that there can be, are at least those of the
-            baseline less this part of them, whatever comes of what is under way. So
-            that part of all tasks is for arms of which nothing is known, from the
-            first. 1 is without a floor. The condition: the baseline brings what it
-            has brought so far; if it gets better, the floor follows as it is chosen.
-        explore: How often an arm is drawn at random, within the floor.
-        memory: About how many rewards are remembered, for what changes; None is all.
-        reward: `"outcome"`: what becomes of an attempt, and how soon, is its reward;
-            `"given"`: only what `reward_task` says.
-        sources: Whose rewards count; None is everybody's.
-        name: Tells it from other parts that learn, in journals and reasons.
+        algorithm: `"thompson"`, `"ucb1"` or `"linucb"`. The first does well if rewards
+            come late, and if the world changes.
+        context: Names of properties that tell tasks apart: `"type"`, `"priority"`,
+            `"owner"`, or keys of the metadata. It learns separately for each
+            combination. A number counts by its power of two, or, with LinUCB, as a
+            feature.
+        baseline: The index of the arm that is the static default, from 0.
+        floor: The part of the baseline's rewards that learning may cost. Another arm is
+            only chosen if the rewards, counted from the worst possible one, stay above
+            the rest, whatever the running attempts bring. So this part of all tasks may
+            try unknown arms, from the first task on. 1 is without a floor. It assumes
+            that the baseline goes on to bring its mean so far; if the baseline gets
+            better, the floor follows as it is chosen.
+        explore: The share of choices at random, within the floor.
+        memory: About how many rewards count, for a changing world; None is all.
+        reward: `"outcome"`: the reward follows from the end and the latency of an
+            attempt; `"given"`: only `reward_task` gives rewards.
+        sources: The sources whose rewards count; None is all.
+        name: The name that tells it from other learners, in journals and reasons.
         options: More arguments of the bandit. UCB1 has a `width` of 0.1 here, and not
             of 2 as in the paper: arms that are policies differ by little, and all of
             them do the work.
-        keep: Whether the journal keeps what was learnt, for the next incarnation.
+        keep: Whether the journal stores what was learnt, for the next incarnation.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or the arms are not alike.
     """
 
-    #: What its arms are; "" as long as they are none.
+    #: The kind of its arms; "" as long as there are none.
     kind: str = ""
 
     def __init__(
@@ -115,13 +116,13 @@ class Learned:
             raise InvalidTaskError(msg)
         learned = _class_of(self.arms)
         if type(self) is Learned:
-            # Its arms say which of the four it is.
+            # The arms decide which of the four classes it becomes.
             self.__class__ = learned
         elif not isinstance(self, learned):
             msg = f"arms of a {type(self).__name__} are no {learned.kind}s"
             raise InvalidTaskError(msg)
         names = _names(self.arms)
-        #: What learns which arm to choose.
+        #: The learner that chooses the arms.
         self.learner: Learner = Learner(
             names,
             name=name or self.kind,
@@ -150,7 +151,8 @@ class Learned:
         self.keep: bool = self.learner.keep
 
     if TYPE_CHECKING:
-        # A checker does not know which of the four it is: it has the methods of all.
+        # A type checker does not know which of the four classes it becomes, so it sees
+        # the methods of all.
         def route(
             self, task: Task, candidates: Sequence[AgentView], context: Context
         ) -> Route:
@@ -182,13 +184,13 @@ class Learned:
         self, task: Task, random: Random, ask: Callable[[Any], Any]
     ) -> tuple[Any, str]:
         """
-        What the arm for *task* answers, and why it was asked.
+        Return the answer of the arm for *task*, and why it was asked.
 
-        One that fails has the worst reward, and then the baseline is asked, and the
-        others.
+        An arm that fails gets the worst reward; then the baseline and the others are
+        asked.
 
         Raises:
-            Exception: All have failed; of the last.
+            Exception: All arms have failed; it is the error of the last.
         """
         chosen = self.learner.choose_for(task, random)
         pulls, mean = self.learner.record(chosen)
@@ -234,7 +236,7 @@ class Learned:
 
     def give(self, subject: str, value: float) -> None:
         """
-        Reward what was chosen for *subject*, from -1 to 1: the first word counts.
+        Reward the choice for *subject*, from -1 to 1; only the first reward counts.
 
         Raises:
             InvalidTaskError: *value* is no number from -1 to 1.
@@ -244,29 +246,29 @@ class Learned:
     # -- what was learnt -----------------------------------------------------------
 
     def learned(self) -> tuple[Learning, ...]:
-        """What was learnt of each arm in each context."""
+        """Return the rewards learnt of each arm in each context."""
         return self.learner.learned()
 
     @property
     def rewards(self) -> int:
-        """From how many rewards it has learnt."""
+        """Number of rewards that it has learnt from."""
         return self.learner.rewards
 
     def reset(self) -> None:
-        """Forget all that was learnt; the journal keeps that it was forgotten."""
+        """Forget all that was learnt, and record that in the journal."""
         self.learner.reset()
 
     def snapshot(self) -> dict[str, Any]:
-        """What was learnt, as JSON has it."""
+        """Return the learnt state as a JSON object."""
         return self.learner.snapshot()
 
     def save(self, orchestrator: Any = None) -> None:
-        """Have the journal keep a snapshot, for the next incarnation."""
+        """Store a snapshot in the journal, for the next incarnation."""
         self.learner.save(orchestrator)
 
     def evaluate(self, events: Iterable[Event]) -> dict[str, Value]:
         """
-        What would have come of each arm, chosen always: from the events of a journal.
+        Estimate the mean reward of each arm, if always chosen, from a journal's events.
 
         An estimate by the method of self-normalised inverse propensities: a reward
         counts the more, the less probable its choice was; its interval is Wilson's,
@@ -283,7 +285,7 @@ class Learned:
 
 
 class LearnedRouter(Learned):
-    """A TaskRouter that learns which of several to ask."""
+    """TaskRouter that learns which of several routers to ask."""
 
     kind = "router"
     waits_for_better: bool = False
@@ -291,7 +293,7 @@ class LearnedRouter(Learned):
     def route(
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
-        """The worker that the router chosen for *task* names."""
+        """Return the worker that the router chosen for *task* names."""
         if len(candidates) == 1:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=LearnedRouter)
@@ -303,12 +305,12 @@ class LearnedRouter(Learned):
 
 
 class LearnedQueue(Learned):
-    """A TaskQueue that learns by which of several to order."""
+    """TaskQueue that learns by which of several queues to order."""
 
     kind = "queue"
 
     def order(self, task: Task, context: Context) -> Order:
-        """The place that the queue chosen for *task* gives it: a time."""
+        """Return the place by the queue chosen for *task*: a time."""
         order: Order
         order, _ = self._ask(task, context.random, lambda arm: arm.order(task, context))
         if order.aging is None:
@@ -316,24 +318,24 @@ class LearnedQueue(Learned):
         return Order(context.now - task.priority * order.aging)
 
     def admit(self, task: Task, context: Context) -> Admission:
-        """Whether the baseline admits *task*."""
+        """Return whether the baseline admits *task*."""
         admission: Admission = self.arms[self.baseline].admit(task, context)
         return attrs.evolve(admission, reusable=False)
 
 
 class LearnedAllocator(Learned):
-    """A ResourceAllocator that learns which of several to ask."""
+    """ResourceAllocator that learns which of several allocators to ask."""
 
     kind = "allocator"
 
     @property
     def rigid(self) -> bool:
-        """Whether all arms grant whole: see `GrantsWhole`."""
+        """True if all arms are rigid: see `GrantsWhole`."""
         return all(has(arm, GrantsWhole) and arm.rigid for arm in self.arms)
 
     @property
     def chunks(self) -> Mapping[str, float]:
-        """Those of all arms: see `GrantsChunks`."""
+        """Chunks of the allocators, the same for all: see `GrantsChunks`."""
         return _chunks_of(self.arms[0])
 
     def allocate(
@@ -342,7 +344,7 @@ class LearnedAllocator(Learned):
         pools: Mapping[str, PoolView],
         context: Context,
     ) -> Allocation:
-        """What the allocator chosen for the task grants."""
+        """Return the grant of the allocator that is chosen for the task."""
         if not request.resources.units:
             allocation: Allocation = self.arms[self.baseline].allocate(
                 request, pools, context
@@ -357,30 +359,29 @@ class LearnedAllocator(Learned):
 
 
 class LearnedValue(Learned):
-    """One of several numbers, or texts; which does best is learnt."""
+    """Choice among several numbers or texts, which learns the best."""
 
     kind = "value"
 
     def pick(self, subject: str, kind: str, random: Random) -> Any:
         """
-        One of the values, for *subject*.
+        Pick one of the values, for *subject*.
 
         Args:
-            subject: The id of what it is for, by which `give` rewards it; if that is a
-                task, by which `reward_task` does.
+            subject: The id by which `give` rewards it, or `reward_task` if it is that
+                of a task.
             kind: Its type, for the context.
-            random: What chance is drawn from.
+            random: The source of random numbers.
         """
-        chosen = self.learner.choose_for(Task(kind, id=subject), random)
-        self.learner.begin(subject, 1)
+        chosen = self.learner.pick(subject, kind, random)
         return self.arms[self.names.index(chosen.arm)]
 
     def change(self, arms: Iterable[Any]) -> None:
         """
-        Pick among other values from now on: those that stay are known.
+        Pick among other values from now on; those that stay keep their rewards.
 
         Raises:
-            InvalidTaskError: They are no values, or too few for the baseline.
+            InvalidTaskError: They are invalid, or too few for the baseline.
         """
         arms = tuple(arms)
         if len(arms) <= self.baseline or _class_of(arms) is not LearnedValue:
@@ -392,7 +393,7 @@ class LearnedValue(Learned):
         self.learner.change(names)
 
 
-#: By what arms may be, the class that learns which does best.
+#: The class for each kind of arms.
 _CLASSES: Final[Mapping[type, Any]] = {
     TaskRouter: LearnedRouter,
     TaskQueue: LearnedQueue,
@@ -402,10 +403,10 @@ _CLASSES: Final[Mapping[type, Any]] = {
 
 def _class_of(arms: Sequence[Any]) -> Any:
     """
-    The class for *arms*.
+    Return the class for *arms*.
 
     Raises:
-        InvalidTaskError: They are not alike, or cannot be asked as arms are.
+        InvalidTaskError: They are of different kinds, or cannot be arms.
     """
     if all(isinstance(arm, int | float | str) for arm in arms):
         return LearnedValue
@@ -436,7 +437,7 @@ def _chunks_of(arm: object) -> dict[str, float]:
 
 
 def _names(arms: Sequence[Any]) -> tuple[str, ...]:
-    """Name arms, each by another name; those that are alike have numbers."""
+    """Name the arms uniquely; equal names get numbers."""
     own: list[str] = []
     for arm in arms:
         name = type(arm).__name__

@@ -1,7 +1,7 @@
 """
-What is learnt from reward, whatever is chosen: by policies, for jobs, for plans.
+Learner from rewards, for policies, jobs and plans.
 
-Decisions: 0088, 0099, 0193.
+Decision: learning-and-jobs.
 """
 
 from __future__ import annotations
@@ -51,48 +51,51 @@ if TYPE_CHECKING:
     from random import Random
 
 _LOG: Final = log_of(__name__)
-#: Of snapshots; it rises when what they say changes.
+#: The version of snapshots, which rises when their form changes.
 _VERSION: Final = 1
-#: The name of the documents that are snapshots, as the adaptive jobs call it.
+#: The name of the documents with snapshots, a word of the adaptive jobs.
 SNAPSHOTS: Final = "population_state.judgement_snapshots"
 #: Rewards after which the journal keeps a snapshot.
 _UNKEPT: Final = 100
-#: Facts after which it does, so that a later life has few to read.
+#: Events after which the journal does so too, so that a restart has few to read.
 _UNREAD: Final = 10_000
 _NO_END: Final = 1 << 62
-#: Facts that may say how good an attempt was.
+#: Events from which a reward may follow.
 _WORDS: Final = (TaskCompleted, TaskFailed, TaskRetrying, TaskRewarded)
-#: Between the arms of several learners, in `TaskStarted.choice`.
+#: Events for a learner that only learns from given rewards. A start only tells it how
+#: far it has heard.
+_TOLD: Final[frozenset[type[Event]]] = frozenset({TaskStarted, TaskRewarded})
+#: The text between the arms of several learners, in `TaskStarted.choice`.
 _AND: Final = " + "
 
 
 class Learner(Projection):
     """
-    Learns from reward which of its arms to choose; it `Learns` and `Hears`.
+    Chooser among arms that learns from rewards; it `Learns` and `Hears`.
 
-    In each context it learns by itself. What it chooses stands in `TaskStarted.choice`,
-    so that all that it learns is a `Projection` of events, and a snapshot says up to
-    which it has learnt. All rewards of events are from -1 to 1, those of `learn` from 0
+    It learns separately in each context. Its choices stand in `TaskStarted.choice`, so
+    that its state is a `Projection` of events, and a snapshot has the number of the
+    last one. All rewards of events are from -1 to 1, those of `learn` from 0
     to 1.
 
     Args:
-        arms: Their names, each another one. None: each context has arms of its own.
-            `choose` says them, and a context stands in the events beside its arm.
-        name: Tells it from others that learn, in journals.
+        arms: Their names, all different. None: each context has arms of its own, which
+            `choose` gets, and events have the context beside the arm.
+        name: The name that tells it from other learners, in journals.
         algorithm: See `Learned`, as for all below.
-        context: Names of what a task is told apart by.
-        baseline: Which arm is the static default, from 0.
-        floor: The part of the rewards of the baseline that learning may cost, whatever
-            comes of what is under way. 1 is without a floor.
-        explore: How often an arm is drawn at random, within the floor.
-        memory: About how many rewards are remembered; None is all.
-        reward: Whether rewards follow from outcomes, or are only those that are given.
-        sources: Whose rewards count; None is everybody's.
+        context: Names of properties that tell tasks apart.
+        baseline: The index of the arm that is the static default, from 0.
+        floor: The part of the baseline's rewards that learning may cost, whatever the
+            running attempts bring. 1 is without a floor.
+        explore: The share of choices at random, within the floor.
+        memory: About how many rewards count; None is all.
+        reward: `"outcome"` or `"given"`: rewards follow from outcomes, or are given.
+        sources: The sources whose rewards count; None is all.
         options: More arguments of the bandit.
         keep: Whether the journal keeps snapshots.
         once: Whether a choice holds for all attempts and re-runs of a task.
-        begins: Which arm a context begins with: `"any"`, or the `"baseline"`.
-        log: How many of the latest rewards are kept in `log`.
+        begins: The arm with which a context begins: `"any"`, or the `"baseline"`.
+        log: The number of latest choices in `log`.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -142,6 +145,11 @@ class Learner(Projection):
         )
         self.keep: bool = bool(keep)
         self._once = once
+        #: Whether a choice stays known until its reward is given, so that other events
+        #: of its task do not matter.
+        self._is_told = once and reward == "given"
+        if self._is_told:
+            self.wants = _TOLD
         self._arms = Arms(
             names=names,
             algorithm=algorithm,
@@ -154,11 +162,13 @@ class Learner(Projection):
             options=dict(options or {}),
             log=deque(maxlen=log),
         )
-        #: The names that arms have, or had before they were changed.
+        #: The present and the earlier names of arms.
         self._known: set[str] = {*(names or ())}
+        #: The contexts of picked values, by type of their subjects.
+        self._kinds: dict[str, tuple[str, tuple[float, ...]]] = {}
         self._lock = Lock()
         self._orch: Any = None
-        #: What has the facts of earlier lives, if anything has.
+        #: The journal with the events of earlier incarnations, if there is one.
         self._journal: Any = None
         self._clear()
 
@@ -169,22 +179,22 @@ class Learner(Projection):
         self._unlearnt = 0
         #: The tasks that were submitted and have not ended, for their contexts.
         self._tasks: OrderedDict[str, Task] = OrderedDict()
-        #: The number of the last fact that the snapshot which is kept says.
+        #: The number of the last event in the stored snapshot.
         self._kept = 0
 
     @property
     def arms(self) -> tuple[str, ...] | None:
-        """The names of the arms; None: each context has its own."""
+        """Names of the arms; None: each context has its own."""
         return self._arms.names
 
     @property
     def log(self) -> list[Chosen]:
-        """What was chosen of late, and what came of it, in order."""
+        """Latest choices with their rewards, in order."""
         with self._lock:
             return list(self._arms.log)
 
     def change(self, arms: Iterable[str]) -> None:
-        """Choose among other arms from now on: those that stay are known."""
+        """Choose among other arms from now on; arms that stay keep their rewards."""
         with self._lock:
             self._arms.change(arms)
             self._known.update(self.arms or ())
@@ -200,13 +210,13 @@ class Learner(Projection):
         explore: float | None = None,
     ) -> dict[str, float]:
         """
-        How probable each arm is to be chosen now.
+        Return the probability of each arm to be chosen now.
 
         Args:
-            context: Where.
+            context: The context.
             random: What chance is drawn from.
-            arms: The arms of this context, where each has its own.
-            explore: As of the class; None is as that says.
+            arms: The arms of this context, if each has its own.
+            explore: As of the class; None: the value of the class.
         """
         with self._lock:
             return self._arms.chances(context, (), random, arms, explore)
@@ -219,15 +229,15 @@ class Learner(Projection):
         arms: Sequence[str] | None = None,
         explore: float | None = None,
     ) -> Chosen:
-        """An arm, drawn by `chances`, of which the arguments are."""
+        """Draw an arm by `chances`, which has the same arguments."""
         with self._lock:
             return self._arms.draw(context, (), random, arms, explore)
 
     def choose_for(self, task: Task, random: Random) -> Chosen:
         """
-        What is chosen for *task*, the same until it begins.
+        Return the choice for *task*, which stays the same until it begins.
 
-        What cannot be repeated is no subject of experiments.
+        A task that must not run twice gets no experiment.
         """
         task_id, arms = task.id or "", self._arms
         with self._lock:
@@ -241,14 +251,25 @@ class Learner(Projection):
                 arms.waiting.put(task_id, 0, chosen)
             return chosen
 
+    def pick(self, subject: str, kind: str, random: Random) -> Chosen:
+        """Pick an arm for *subject*, of that type, and await its reward."""
+        arms = self._arms
+        with self._lock:
+            context = self._kinds.get(kind)
+            if context is None:
+                context = self._kinds[kind] = self._context_of(Task(kind, id=subject))
+            chosen = arms.draw(*context, random)
+            arms.begun.put(*self._subject(subject, 1), chosen)
+            return chosen
+
     def record(self, chosen: Chosen) -> tuple[float, float]:
-        """How many rewards of that arm are remembered; their mean, from -1 to 1."""
+        """Return how many rewards of that arm are known, and their mean, -1 to 1."""
         with self._lock:
             pulls, mean = self._arms.mean(chosen.context, chosen.arm)
         return pulls, mean * 2 - 1
 
     def failed(self, task: Task, arm: str, instead: str | None) -> None:
-        """The *arm* for *task* could not be asked: the worst; *instead* of it is."""
+        """Give *arm* the worst reward: it failed for *task*; *instead* does it."""
         task_id, arms = task.id or "", self._arms
         with self._lock:
             for failed in arms.waiting.pop(task_id, 0):
@@ -258,17 +279,17 @@ class Learner(Projection):
                     arms.waiting.put(task_id, 0, arms.chosen(*context, instead, 1.0))
 
     def begin(self, task_id: str, attempt: int) -> Chosen | None:
-        """What was chosen for an attempt that begins: its reward is awaited now."""
+        """Return the choice for an attempt that begins, and await its reward."""
         arms, subject = self._arms, self._subject(task_id, attempt)
         with self._lock:
             for chosen in arms.waiting.pop(task_id, 0):
                 arms.begun.put(*subject, chosen)
                 return chosen
-            # It may have been chosen before, and be the same for all attempts.
+            # One choice may hold for all attempts of the task.
             return arms.begun.get(*subject) if self._once else None
 
     def _context_of(self, task: Task) -> tuple[str, tuple[float, ...]]:
-        """The context of *task*: the key of its bandit, and its features."""
+        """Return the context of *task*: the key of its bandit, and its features."""
         if not self.context:
             return "", ()
         metadata = task.metadata or {}
@@ -276,7 +297,7 @@ class Learner(Projection):
         values = [own.get(name, metadata.get(name)) for name in self.context]
         if self._arms.algorithm != "linucb":
             return ", ".join(map(_bucket, values)), ()
-        # Texts are told apart; numbers say how alike tasks are.
+        # Texts tell tasks apart; numbers tell how similar they are.
         numbers = [
             float(value) if is_number(value, -1e300, 1e300) else None
             for value in values
@@ -289,10 +310,10 @@ class Learner(Projection):
             0.0 if number is None else number / (1 + abs(number)) for number in numbers
         )
 
-    # -- what facts say of choices -------------------------------------------------
+    # -- choices in events ---------------------------------------------------------
 
     def choice(self, choices: Iterable[Chosen]) -> tuple[str, float]:
-        """What was chosen for one attempt, as `TaskStarted.choice` has it."""
+        """Return the choices for one attempt in the form of `TaskStarted.choice`."""
         every = list(choices)
         texts = [
             f"{self.name}:{one.arm}"
@@ -303,9 +324,9 @@ class Learner(Projection):
         return _AND.join(texts), prod(one.propensity for one in every)
 
     def choices_in(self, text: str) -> list[tuple[str, str]]:
-        """What it has chosen, of all that a choice says: each a context and an arm."""
+        """Parse its own choices from a choice: each a context and an arm."""
         if self.arms is not None:
-            # Names of arms may have anything in them: the longest is meant.
+            # A name may contain another one, so the longest match is the right one.
             padded, begin = f"{_AND}{text}{_AND}", f"{_AND}{self.name}:"
             names = [arm for arm in self._known if f"{begin}{arm}{_AND}" in padded]
             return [("", max(names, key=len))] if names else []
@@ -317,7 +338,7 @@ class Learner(Projection):
 
     def learn(self, chosen: Chosen, reward: float) -> None:
         """
-        What came of a choice, from 0 to 1.
+        Learn the reward of a choice, from 0 to 1.
 
         Raises:
             InvalidTaskError: *reward* is no such number.
@@ -328,7 +349,7 @@ class Learner(Projection):
 
     def give(self, task_id: str, value: float, attempt: int = 1) -> None:
         """
-        Reward what was chosen for an attempt, from -1 to 1: the first word counts.
+        Reward the choice for an attempt, from -1 to 1; only the first reward counts.
 
         Raises:
             InvalidTaskError: *value* is no number from -1 to 1.
@@ -338,7 +359,7 @@ class Learner(Projection):
             self._learn(task_id, attempt, value)
 
     def _learn(self, task_id: str, attempt: int, value: float) -> None:
-        # The first word counts: a second one finds nothing.
+        # Only the first reward counts: a second one finds no choice.
         for chosen in self._arms.begun.pop(*self._subject(task_id, attempt)):
             self._count(chosen, (value + 1) / 2)
 
@@ -348,29 +369,29 @@ class Learner(Projection):
             self._unlearnt += 1
 
     def _subject(self, task_id: str, attempt: int) -> tuple[str, int]:
-        """By which a choice is known."""
+        """Return the key by which a choice is stored."""
         return (stem_of(task_id), 0) if self._once else (task_id, attempt)
 
-    # -- facts ---------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------
 
     def attach(self, orchestrator: Any) -> None:
         """
-        Called by the orchestrator of which it becomes a part: hear its events.
+        Hear the events of *orchestrator*, which calls this.
 
         Raises:
-            InvalidTaskError: It is part of another one already.
+            InvalidTaskError: It is part of another orchestrator already.
         """
         if self._orch is not None:
             msg = f"{self!r} learns for another orchestrator already"
             raise InvalidTaskError(msg, hint="make a Learned for each")
         self._orch, self._journal = orchestrator, orchestrator.journal
         if self.position or not self.keep:
-            # A copy that has learnt elsewhere goes on with what comes.
+            # A copy with learnt state continues with the events from now on.
             self.past = self.position = 0
         orchestrator.signals.follow(self)
 
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
-        """Called as an attempt begins: the arm that was chosen, and its probability."""
+        """Return arm and probability of an attempt that begins, if one was chosen."""
         chosen = self.begin(task_id, attempt)
         return None if chosen is None else self.choice([chosen])
 
@@ -379,7 +400,7 @@ class Learner(Projection):
         self.take(event, None)
 
     def take(self, event: Event, document: Any) -> None:
-        """See `Projection`: learn from *event*, of this or of an earlier life."""
+        """Learn from *event*, of this or an earlier incarnation; see `Projection`."""
         recalled: Sequence[tuple[Event, Any]] = ()
         if self._is_unknown(event):
             recalled = self._entries({event.task_id})
@@ -421,7 +442,7 @@ class Learner(Projection):
         return self.rewarded_by == "outcome"
 
     def _let_go(self, event: Event) -> None:
-        """Await no reward of what *event* says was lost, or has ended without one."""
+        """Stop waiting for rewards of attempts that are lost or ended without one."""
         if isinstance(event, TaskCompleted | TaskCancelled | TaskFailed):
             self._tasks.pop(event.task_id, None)
         if isinstance(event, TaskCancelled | TaskFailed):
@@ -434,7 +455,7 @@ class Learner(Projection):
     def _counts(self, event: TaskRewarded) -> bool:
         return self.sources is None or event.source in self.sources
 
-    # -- what earlier lives have left ----------------------------------------------
+    # -- earlier incarnations ------------------------------------------------------
 
     def replay(
         self,
@@ -446,28 +467,29 @@ class Learner(Projection):
         Learn from events of earlier incarnations.
 
         Args:
-            entries: Each with what the journal has beside it: of `TaskSubmitted` that
-                is the task.
-            since: The number of the last that was learnt from before: of those up to
-                it is only known again what was chosen.
-            last: The number of the last that counts.
+            entries: Events with their data in the journal, which for `TaskSubmitted` is
+                the task.
+            since: The number of the last event that was learnt before. From events up
+                to it, only choices are restored.
+            last: The number of the last event that counts.
         """
         with self._lock:
             self._replay(entries, since, until=last + 1)
 
     def _is_unknown(self, event: Event) -> TypeGuard[TaskEvent]:
-        """Whether only the journal may know what was chosen for the attempt."""
+        """Return whether only the journal may know the choice for the attempt."""
         if self._journal is None or not isinstance(event, (TaskStarted, *_WORDS)):
             return False
         with self._lock:
             if not isinstance(event, TaskRewarded):
-                return not self._outcomes.knows(event.task_id)
+                # With given rewards, it asks the journal only once there is a reward.
+                return not (self._is_told or self._outcomes.knows(event.task_id))
             return self._counts(event) and not self._arms.begun.get(
                 *self._subject(event.task_id, event.attempt)
             )
 
     def _entries(self, ids: Collection[str]) -> Sequence[tuple[Event, Any]]:
-        """The events about tasks, with what the journal has beside them."""
+        """Return the events about tasks, with their data in the journal."""
         if not ids:
             return ()
         wanted = {*ids, *map(stem_of, ids)}
@@ -487,13 +509,13 @@ class Learner(Projection):
             elif isinstance(event, TaskStarted):
                 self._know_again(event, tasks.get(event.task_id))
             elif event.seq <= since:
-                # That was learnt before, or was nobody's word.
+                # This event was learnt before, or had no reward.
                 self._forget(event)
             else:
                 self._take_in(event)
 
     def _know_again(self, event: TaskStarted, task: Task | None) -> None:
-        """The event of a start has the choice; the context is that of the task."""
+        """Restore a choice from a start event, with the context of its task."""
         subject = self._subject(event.task_id, event.attempt)
         if event.choice is None or self._arms.begun.get(*subject):
             return
@@ -510,7 +532,7 @@ class Learner(Projection):
         arms.begun.put(*subject, *choices)
 
     def _forget(self, event: Event) -> None:
-        """What *event* says was learnt."""
+        """Forget the choices that *event* needs no more, and learn nothing."""
         reward = self._outcomes.reward(event, is_new=False)
         if isinstance(event, TaskRewarded):
             if self._counts(event):
@@ -522,23 +544,23 @@ class Learner(Projection):
     # -- what was learnt -----------------------------------------------------------
 
     def learned(self) -> tuple[Learning, ...]:
-        """What was learnt of each arm in each context."""
+        """Return the rewards learnt of each arm in each context."""
         with self._lock:
             return self._arms.learned()
 
     @property
     def rewards(self) -> int:
-        """From how many rewards it has learnt."""
+        """Number of rewards that it has learnt from."""
         return self._rewards
 
     def reset(self) -> None:
-        """Forget all that was learnt; the journal keeps that it was forgotten."""
+        """Forget all that was learnt, and record that in the journal."""
         with self._lock:
             self._clear()
         self.save()
 
     def snapshot(self) -> dict[str, Any]:
-        """What was learnt, as JSON has it."""
+        """Return the learnt state as a JSON object."""
         with self._lock:
             self._unlearnt = 0
             self._kept = self.position
@@ -556,7 +578,7 @@ class Learner(Projection):
             }
 
     def save(self, orchestrator: Any = None) -> None:
-        """Have the journal keep a snapshot, for the next incarnation."""
+        """Store a snapshot in the journal, for the next incarnation."""
         orch = self._orch if orchestrator is None else orchestrator
         if orch is not None and self.keep:
             try:
@@ -566,11 +588,10 @@ class Learner(Projection):
 
     def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
         """
-        Called at the start: go on with what an earlier incarnation has learnt.
+        Take over the learnt state of an earlier incarnation, at the start.
 
-        Arms are known again by their names: one that is gone is forgotten, a new one is
-        untried. What was learnt otherwise (by another version, algorithm or context) is
-        left out, with a warning.
+        Arms are matched by name: one that is gone is forgotten, a new one is untried.
+        State of another version, algorithm or context is ignored, with a warning.
         """
         snapshot = kept(SNAPSHOTS).get(self.name) if self.keep else None
         if snapshot is None:
@@ -603,7 +624,7 @@ class Learner(Projection):
 
     def values(self, events: Iterable[Event]) -> dict[tuple[str, str], Value]:
         """
-        What would have come of each arm, chosen always: see `values_of`.
+        Estimate the mean reward of each arm, if always chosen: see `values_of`.
 
         Rewards are those that it learns from.
 
@@ -611,7 +632,7 @@ class Learner(Projection):
             events: Such as `JournalReader(path).happened()`.
 
         Returns:
-            By the context, where that has arms of its own, and the arm.
+            The values by arm; if contexts have arms of their own, by context and arm.
         """
         outcomes = OutcomeRewards()
 
@@ -625,7 +646,7 @@ class Learner(Projection):
         return values_of(events, self.choices_in, reward_of)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A simulation asks a copy, which keeps nothing.
+        # A simulation uses a copy, which stores nothing.
         alone: dict[str, Any] = {"_lock": None, "_orch": None, "_journal": None}
         alone["_tasks"] = OrderedDict()
         with self._lock:

@@ -1,12 +1,12 @@
 """
-Budgets as programs see them, and the question when one is used up.
+Budgets in programs, and the question when one is used up.
 
-The question is a task, so it is asked once, outlives the process, and is answered as
-any other. Each life whose journal has a budget asks, and acts on the answer, whether
-its program declares the budget again or not: the task of a life before is found by its
+The question is a task, so it is asked once, outlives the process, and is answered like
+any other. Each incarnation whose journal has a budget asks, and acts on the answer,
+whether its program declares the budget again or not: an earlier task is found by its
 id.
 
-Decisions: 0232, 0257.
+Decisions: events-and-recovery, quotas-and-budgets.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
 _SCALE: Final = 1_000_000
-#: What people may answer: there is half as much again, or as much as they say in
-#: `changes`; what waits is cancelled; or the budget keeps nobody waiting any more.
+#: The choices of people: to add half as much again, or as much as `changes` names; to
+#: cancel the waiting tasks; or to let no task wait for the budget any more.
 CHOICES: Final = ("raise", "stop", "finish")
 
 
 class Budget:
     """
-    A budget: tasks that draw on it spend it, and what is spent does not come back.
+    A budget: tasks that draw on it spend it, and spent amounts do not come back.
 
-    It is a context manager: what is submitted in the block draws on it.
+    It is a context manager: tasks that are submitted in the block draw on it.
 
     Attributes:
         name: Its name.
@@ -65,14 +65,14 @@ class Budget:
 
     @property
     def usage(self) -> BudgetUsage:
-        """How much there is, is spent and is reserved, all of one instant."""
+        """Total, spent and reserved amounts, all of one instant."""
         with self._rt.lock:
             kernel = self._rt.kernel
             return usage_of(kernel, kernel.budgets[self.name])
 
     def raise_to(self, **totals: float) -> None:
         """
-        Set how much there is in all; what is not named stays.
+        Set the totals; resources that are not named stay.
 
         Raises:
             InvalidTaskError: An amount is none.
@@ -94,7 +94,7 @@ def declare(
     runtime: Any, name: str, parent: str | None, amounts: Mapping[str, float]
 ) -> Budget:
     """
-    Let there be a budget: see `ResourceManager.budget`.
+    Declare a budget: see `ResourceManager.budget`.
 
     Raises:
         InvalidTaskError: The name or an amount is none, or there is no such parent.
@@ -121,7 +121,7 @@ def declare(
 
 
 def attend(rt: Runtime) -> None:
-    """Ask people in this life about budgets that are used up, by now or later."""
+    """Ask people from now on about budgets that are used up, now or later."""
     asking = _Asking(rt)
     if rt.first_made.setdefault("budgets", asking) is not asking:
         return
@@ -135,7 +135,7 @@ def attend(rt: Runtime) -> None:
 
 def change(runtime: Any, name: str, amounts: Mapping[str, float]) -> BudgetUsage:
     """
-    Set how much there is of a budget: see `ResourceManager.raise_budget`.
+    Set the totals of a budget: see `ResourceManager.raise_budget`.
 
     Raises:
         InvalidTaskError: There is no such budget, or an amount is none.
@@ -163,7 +163,7 @@ def _step(rt: Runtime, name: str, totals: Units, *, is_open: bool) -> BudgetUsag
 
 
 def _withdraw(kernel: Kernel, name: str, now: int) -> None:
-    """Under the lock: nobody is asked any more about a budget that was changed."""
+    """Cancel the question about a budget that was changed; hold the lock."""
     number = kernel.budgets[name].asked
     question = _question_of(kernel, name, -number) if number < 0 else None
     if question is not None and question.state not in TERMINAL:
@@ -181,7 +181,7 @@ def _totals_of(name: str, amounts: Mapping[str, float]) -> Units:
 
 
 def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
-    """Under the lock: a budget as a value."""
+    """Return the usage of a budget; hold the lock."""
     asked = _question_of(kernel, row.name, row.asked)
     if asked is not None and asked.state in TERMINAL:
         asked = None
@@ -202,9 +202,9 @@ def usage_of(kernel: Kernel, row: BudgetRow) -> BudgetUsage:
 
 def _question_of(kernel: Kernel, budget: str, number: int) -> TaskRow | None:
     """
-    Under the lock: the row of the question about a budget, if it is in memory.
+    Return the row of the question about a budget, if in memory; hold the lock.
 
-    Where a task of somebody else has its id, it has the next one.
+    Where a task of the user has its id, it has the next one.
     """
     for again in count():
         name = budget_question_id(budget, number, again)
@@ -218,9 +218,9 @@ def _question_of(kernel: Kernel, budget: str, number: int) -> TaskRow | None:
 
 def _asked_before(rt: Runtime, budget: str, number: int) -> tuple[str, Work | None]:
     """
-    Find the question about a budget, in memory and in the journal: its id, its task.
+    Find the question about a budget in memory and journal: its id, its task.
 
-    An earlier life may have asked, and have ended before it did what was answered.
+    An earlier incarnation may have asked, and ended before it carried out the answer.
     """
     for again in count():
         name = budget_question_id(budget, number, again)
@@ -252,12 +252,12 @@ class _Asking:
 
 
 def _ask(rt: Runtime, name: str, number: int) -> None:
-    """Ask what is to become of a budget that is used up, for the *number*th time."""
+    """Ask what to do about a budget that is used up, for the *number*th time."""
     name_of_task, handle = _asked_before(rt, name, number)
     with rt.lock:
         row = rt.kernel.budgets[name]
         if row.asked != number:
-            # Somebody has changed it meanwhile.
+            # The budget was changed meanwhile.
             return
         usage = usage_of(rt.kernel, row)
     if handle is None:
@@ -272,19 +272,19 @@ def _ask(rt: Runtime, name: str, number: int) -> None:
         try:
             (handle,) = rt.submit_tasks([question])
         except NotRunningError:
-            # It stops: the next life asks.
+            # It stops, so the next incarnation asks.
             return
         except TaskorchError as error:
             fault = PolicyFault(f"question about budget {name}", error)
             rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
             return
-    # If an earlier life asked, what is spent may be more by now.
+    # If an earlier incarnation asked, more may be spent by now.
     asked: Any = handle
     asked.add_done_callback(lambda ended: _act(rt, name, number, ended))
 
 
 def _act(rt: Runtime, name: str, number: int, handle: Any) -> None:
-    """Do what people have said, unless somebody has raised the budget meanwhile."""
+    """Carry out the answer, unless the budget was raised meanwhile."""
     with rt.lock:
         row = rt.kernel.budgets[name]
         is_due, totals = row.asked == number, row.totals
@@ -293,7 +293,7 @@ def _act(rt: Runtime, name: str, number: int, handle: Any) -> None:
     answer: Answer = handle.result()
     if answer.choice == "stop":
         _stop(rt, name)
-        # About what comes after that, people are asked again.
+        # About later events, people are asked again.
         _step(rt, name, (), is_open=False)
     elif answer.choice == "finish":
         _step(rt, name, (), is_open=True)
@@ -305,7 +305,7 @@ def _act(rt: Runtime, name: str, number: int, handle: Any) -> None:
 
 
 def _stop(rt: Runtime, name: str) -> None:
-    """Cancel what draws on a budget, and has not ended."""
+    """Cancel unfinished tasks that draw on a budget."""
     with rt.lock:
         budgets = rt.kernel.budgets
         names = {name: None}

@@ -1,14 +1,14 @@
 """
-Budgets in documents: what they declare, and what of it tasks draw on.
+Budgets in documents: their declarations, and the amounts that tasks draw.
 
     budgets:
       release: {total: {tokens: 200_000, eur: 15}}
       reviews: {total: {tokens: 50_000}, parent: release}
 
-A task names its budget, and reserves of it what its `resources` name that the budget
+A task names its budget, and reserves the amounts in its `resources` that the budget
 has.
 
-Decision: 0241.
+Decision: task-files.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from taskorch.kit.vocabulary import OTHER_RESOURCES
 from taskorch.model import Resources
 from taskorch.model.ids import has_segments, id_problem
 
-#: Words that mean something else where amounts stand.
+#: Names that have another meaning among amounts.
 _OTHER_WORDS: Final = frozenset(
     {"agents", "cpu", "cpu_cores", "memory_mb", "memory_gb", "disk_mb", "gpu"}
     | {"timeout", "timeout_seconds", "max_parallel", "budget", "parent"}
@@ -59,11 +59,11 @@ def _check_budget(name: str) -> None:
 @attrs.frozen
 class BudgetEntry:
     """
-    A budget: what is spent of it does not come back.
+    A budget: amounts spent of it do not come back.
 
     Attributes:
         total: How much there is of each resource, by any name, such as `tokens`.
-        parent: The budget that it is part of: what is spent of it is spent of both.
+        parent: The budget that it is part of: its spending counts in both.
     """
 
     total: Mapping[str, float] = field(
@@ -91,8 +91,7 @@ class DeclaredBudgets:
     The budgets of a document.
 
     Attributes:
-        totals: How much there is of each resource, by budget; a part comes after its
-            whole.
+        totals: The total of each resource, by budget; a part comes after its parent.
         parents: The budget that each is part of, if it is.
     """
 
@@ -101,7 +100,7 @@ class DeclaredBudgets:
 
     @classmethod
     def of(cls, section: ReadMapping, faults: FaultList) -> DeclaredBudgets:
-        """What a *section* declares; what is wrong with it goes to *faults*."""
+        """Read the budgets of a *section*; add errors to *faults*."""
         parents: dict[str, str] = {}
         for name, entry in section.values.items():
             if "parent" in entry.values:
@@ -125,7 +124,7 @@ class DeclaredBudgets:
         return cls(totals, parents)
 
     def chain(self, name: str) -> Iterator[str]:
-        """The budget *name*, and those that it is part of; each once."""
+        """Yield the budget *name*, and those that it is part of; each once."""
         seen: set[str] = set()
         above: str | None = name
         while above is not None and above not in seen:
@@ -134,7 +133,7 @@ class DeclaredBudgets:
             above = self.parents.get(above)
 
     def resources(self, name: str | None) -> frozenset[str]:
-        """What can be reserved by who draws on the budget *name*; None is on none."""
+        """Return resources that a task of budget *name* can reserve."""
         chain = () if name is None else self.chain(name)
         return frozenset(
             resource for each in chain for resource in self.totals.get(each, ())
@@ -146,7 +145,7 @@ class DeclaredBudgets:
         path: str,
         faults: FaultList,
     ) -> None:
-        """Note if an *entry*, at *path*, draws on a budget that there is not."""
+        """Note if an *entry*, at *path*, draws on an unknown budget."""
         if "budget" not in entry.values or entry.get("budget") in self.totals:
             return
         node = entry.node("budget")
@@ -163,9 +162,9 @@ class DeclaredBudgets:
         faults: FaultList,
     ) -> None:
         """
-        Note what *held*, of *cls* and at *path*, has besides that *budget* has not.
+        Note names in *held*, of *cls* at *path*, that the *budget* does not have.
 
-        A *budget* that there is not was noted.
+        An unknown *budget* was noted before.
         """
         if budget is not None and budget not in self.totals:
             return
@@ -178,9 +177,9 @@ class DeclaredBudgets:
 
     def problem(self, name: Located, cls: type, budget: str | None) -> str | None:
         """
-        What is wrong with reserving the resource *name* of *budget*, or None.
+        Return what is wrong with reserving resource *name* of *budget*, or None.
 
-        Beside it there may stand the names of *cls*.
+        The names of *cls* are allowed, too.
         """
         resources = self.resources(budget)
         if name.value in resources:

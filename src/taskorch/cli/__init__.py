@@ -1,37 +1,35 @@
 """
 The command line: `taskorch COMMAND …`.
 
-A command is a verb that says so, or a line in `_OWN`: what it is for, and the module
-that has it, which is imported only when it is needed. The module has
+A command is a verb with a `command=`, or a line in `_OWN` with its purpose and its
+module, which is imported only when it is needed. The module has
 `add_arguments(parser)`, and the parser is to set `run`: a function of the parsed
-arguments that returns the exit code. Commands
-read arguments, call what the library offers, and print; what they can do, a program of
-the user's can do too.
+arguments that returns the exit code. Commands read arguments, call the library, and
+print; a program of the user can do all that they do.
 
-- `_terminal`: how commands read what they are given, and write for people and programs.
-- `_source`, `_target`: what is looked at, a journal or a service; what a file defines.
-- `_run`, `_simulate`, `_plan`: a workflow or tasks to their end; how long; from a
-  request.
+- `_terminal`: reading of arguments, and output for people and programs.
+- `_source`, `_target`: reading of a journal or a service; the contents of a file.
+- `_run`, `_simulate`, `_plan`: run a workflow or tasks; forecast them; plan a request.
 - `_serve`, `_serve_file`: a suite or a journal over HTTP; the orchestrator of a file.
-- `_tokens`: who may ask a service.
+- `_tokens`: tokens of the users of a service.
 - `_mcp`: tools for language models, of a journal, a service or a file.
 - `_agent`, `_agents`: does the work of a service; lists its agents, alerts and holds.
-- `_inspect`, `_explain`, `_logs`: what a journal or a service says of tasks; why one
-  does not run; what it logs and prints.
+- `_inspect`, `_explain`, `_logs`: tasks of a journal or a service; the reason why one
+  does not run; its log and output.
 - `_control`: rerun, restart, cancel, decide, approve, answer and the like.
-- `_groups`: what commands with several acts have in common, from the table of verbs.
-- `_waivers`: waivers: which there are, to ask for one, to revoke one; audits; receipts.
+- `_groups`: commands with several acts, from the table of verbs.
+- `_waivers`: list, ask for and revoke waivers; audits; receipts.
 - `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
-- `_schedules`, `_runs`: what is made again and again; runs of workflows and schedules.
-- `_top`, `_first_view`, `_top_screens`: the dashboard in a terminal: what it says, and
-  what draws it.
-- `_policy`: whether policies are well formed, and what they would say.
-- `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; what ended long
-  ago goes; the history of a journal in another.
-- `_verify`: whether a journal is what it was, checkpoints of it, and proofs.
-- `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
+- `_schedules`, `_runs`: schedules; runs of workflows and schedules.
+- `_top`, `_first_view`, `_top_screens`: the dashboard in a terminal: its contents, and
+  its screens.
+- `_policy`: checks of policy files, and their verdicts.
+- `_migrate`, `_prune`, `_copy`: the tables of journals in PostgreSQL; removal of old
+  tasks; the history of a journal in another.
+- `_verify`: verification of a journal, checkpoints of it, and proofs.
+- `_doctor`, `_completion`: checks of this machine; completion in a shell.
 - `_demo`: a small workflow that is killed, goes on, and is explained.
-- `_skill`: what a language model needs to write with taskorch.
+- `_skill`: the guide for language models that write with taskorch.
 """
 
 from __future__ import annotations
@@ -59,17 +57,17 @@ from taskorch.kit.vocabulary import meant, nearest
 
 __all__ = ("COMMANDS", "main")
 
-#: The exit codes: all is well; something failed; what was asked for cannot be; it
-#: cannot be now, and may be later (EX_TEMPFAIL of sysexits.h).
+#: The exit codes: all is well; something failed; the request is invalid; it cannot be
+#: done now, and may be later (EX_TEMPFAIL of sysexits.h).
 OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 NOT_NOW: Final = 75
 INTERRUPTED: Final = 130
 
-#: What the help begins with.
+#: The beginning of the help.
 _FIRST: Final = ("run", "simulate", "plan", "inspect", "explain")
-#: Of each command, what it is for, and the module that has it: those that are no verbs.
+#: The purpose and the module of each command that is no verb.
 _OWN: Final = {
     "run": ("run a workflow or tasks that a file defines", "taskorch.cli._run"),
     "simulate": ("say how long that would take", "taskorch.cli._simulate"),
@@ -128,7 +126,20 @@ _OWN: Final = {
     "completion": ("write what completes commands", "taskorch.cli._completion"),
     "skill": ("print what a coding agent needs to know", "taskorch.cli._skill"),
 }
-#: Of all commands the same; made when it is asked for.
+#: The groups of the help; commands in no group come last.
+_GROUPS: Final[Mapping[str, str]] = {
+    "run work": "run simulate plan suite workspace jobs serve agent mcp",
+    "look": "inspect explain when at-risk in-time diff logs top alerts",
+    "tasks": "cancel suspend resume priority rerun change expire decide reward emit",
+    "runs and schedules": "runs approve reject schedules",
+    "steps": "steps fork fork-many forget-steps",
+    "people": "questions escalations answer tokens",
+    "starts, workers, resources": "hold release agents resize budgets raise-budget",
+    "policies": "policy waivers audit receipt",
+    "journals": "prune copy migrate verify checkpoint prove forget",
+    "help": "demo doctor completion skill",
+}
+#: The purpose and the module of every command, made when they are asked for.
 COMMANDS: Mapping[str, tuple[str, str]]
 
 
@@ -153,7 +164,7 @@ def _all_commands() -> dict[str, tuple[str, str]]:
     return {**first, **derived, **own}
 
 
-#: What to do if the system has refused something.
+#: Advice for errors of the system.
 _WHAT_NOW: Final[Mapping[int | None, str]] = {
     errno.ENOENT: "check the path",
     errno.EACCES: "who runs this must be allowed to use it",
@@ -168,7 +179,7 @@ _WHAT_NOW: Final[Mapping[int | None, str]] = {
     errno.ENFILE: "raise the limit of open files: ulimit -n",
 }
 
-#: Commands that do work, which goes on though nobody reads what they say.
+#: Commands that do work, which goes on although nobody reads the output.
 _WORKING: Final = frozenset(
     {"agent", "demo", "jobs", "mcp", "run", "serve", "suite", "workspace"}
 )
@@ -183,6 +194,7 @@ EXTRAS: Final = {
     "cryptography": "audit",
     "distributed": "dask",
     "mcp": "mcp",
+    "obstore": "artifacts",
     "psycopg": "postgres",
     "pynvml": "gpu",
     "ray": "ray",
@@ -193,19 +205,19 @@ _SILENT: Final = logging.NullHandler()
 
 
 class _NobodyReads(BaseException):
-    """Whoever read the output has closed the pipe: `taskorch … | head`."""
+    """The reader of the output has closed the pipe: `taskorch … | head`."""
 
 
 class _Output(io.TextIOWrapper):
     """
     The output of a command.
 
-    What cannot be written is no error of whatever the command asks: a service, a file.
-    So it passes those who catch such errors, and ends the command, but for one that
-    works: that goes on. On another thread nothing follows at once.
+    A closed output is no error of the service or file that the command asks. So it
+    passes handlers of such errors, and ends the command, unless the command does work:
+    that goes on. On another thread, nothing ends at once.
     """
 
-    #: Whether nobody reads; and whether the command is to go on, or ends already.
+    #: Whether nobody reads; and whether the command goes on, or ends already.
     is_unread = goes_on = False
 
     def write(self, text: str) -> int:
@@ -213,7 +225,7 @@ class _Output(io.TextIOWrapper):
         return self._tried(super().write, text) or 0
 
     def flush(self) -> None:
-        """Hand over what was written, if anybody reads."""
+        """Hand over the written text, if anybody reads."""
         self._tried(super().flush)
 
     def _tried(self, act: Callable[..., Any], *args: Any) -> Any:
@@ -223,7 +235,7 @@ class _Output(io.TextIOWrapper):
             except BrokenPipeError:
                 self.is_unread = True
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-                # What was to be written goes there.
+                # This writes the buffered rest to the null device.
                 super().flush()
         if not self.goes_on and threading.current_thread() is threading.main_thread():
             self.goes_on = True
@@ -239,17 +251,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; None is those of the process.
 
     Returns:
-        The exit code: 0 if all is well, 1 if something failed, 2 if what was asked for
-        cannot be, 75 if it cannot be now, 130 if it was interrupted.
+        The exit code: 0 if all is well, 1 if something failed, 2 if the request is
+        invalid, 75 if it cannot be done now, 130 if it was interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     journal: str | None = None
-    # Each command says in its own words what it leaves; a handler of somebody's own
-    # hears of it all the same.
+    # Each command says in its own words what it leaves; a handler of the caller gets
+    # the interrupt all the same.
     logging.getLogger("taskorch.runtime._lifecycle").addHandler(_SILENT)
     _prepare_streams(is_process=argv is None)
     try:
-        # To load what a command needs takes a moment, which can be interrupted, too.
+        # Loading the modules of a command takes a moment, which can be interrupted,
+        # too.
         try:
             args = _parsed(words)
             journal = getattr(args, "journal", None)
@@ -275,10 +288,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_streams(*, is_process: bool) -> None:
-    """Let the streams take any text; of a whole process, though nobody reads."""
+    """Let the streams take any text, also in a process whose output nobody reads."""
     if is_process and type(sys.stdout) is io.TextIOWrapper:
         old = sys.stdout
-        # As Python was told to open it: `PYTHONUNBUFFERED` writes at once.
+        # The stream keeps the mode that Python opened it with: `PYTHONUNBUFFERED`
+        # writes at once.
         sys.stdout = _Output(
             os.fdopen(os.dup(old.fileno()), "wb", 0 if old.write_through else -1),
             old.encoding,
@@ -287,12 +301,12 @@ def _prepare_streams(*, is_process: bool) -> None:
         )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What it has no letter for is shown as Python writes it.
+            # A character that the encoding lacks is shown as Python escapes it.
             stream.reconfigure(errors="backslashreplace")
 
 
 def _said(error: Exception, journal: str | None) -> str:
-    """What *error* says, with the commands of a *journal*, and the extra that lacks."""
+    """Return the text of *error*, with commands for *journal* and a missing extra."""
     text = str(error)
     extra = EXTRAS.get((getattr(error, "name", "") or "").partition(".")[0])
     if extra is not None and "pip install" not in text:
@@ -314,11 +328,11 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         if words[0] not in commands:
             act = words[0].removesuffix("-run")
             what_now = f"taskorch runs JOURNAL {act} RUN"
-            if act == words[0]:
+            if act == words[0] and act != "restart":
                 what_now = meant(words[0], commands, "see taskorch --help")
             parser.error(f"there is no command {words[0]!r}: {what_now}")
     args, rest = parser.parse_known_args(words)
-    # argparse takes an argument that may be left out only before the options.
+    # argparse accepts an optional argument only before the options.
     if rest and not rest[0].startswith("-") and getattr(args, "task", "") is None:
         args.task = rest.pop(0)
     while rest and not rest[0].startswith("-") and hasattr(args, "more"):
@@ -335,7 +349,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that names the nearest of the words that may stand somewhere."""
+    """A parser that suggests the nearest word for a misspelt one."""
 
     def error(self, message: str) -> NoReturn:
         match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message)
@@ -344,7 +358,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """All options of *parser* and of the commands in it."""
+    """Yield all options of *parser* and of the commands in it."""
     for action in parser._actions:  # noqa: SLF001 - argparse shows them nowhere else
         yield from action.option_strings
         if isinstance(action.choices, Mapping):
@@ -353,7 +367,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _refused(error: OSError) -> str:
-    """What the system has refused, for which file, and what to do about it."""
+    """Return what the system has refused, for which file, and what to do."""
     why = error.strerror or str(error) or "the system has refused it"
     where = "" if error.filename is None else f"{error.filename!r}: "
     what_now = _WHAT_NOW.get(error.errno, "mend that, then run the same command again")
@@ -361,22 +375,43 @@ def _refused(error: OSError) -> str:
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """The parser of all commands, with all that they take."""
+    """Return the parser of all commands, with all their arguments."""
     return _parser(_all_commands(), every=True)
 
 
 def version() -> str:
-    """The version of taskorch, and whether its kernel is compiled."""
-    # All that is compiled is in one module beside the package.
+    """Return the version of taskorch, and whether its kernel is compiled."""
+    # One module beside the package holds all compiled code.
     is_compiled = find_spec("taskorch__mypyc") is not None
     return taskorch.__version__ + ", compiled" * is_compiled
 
 
+class _Whole(_Parser):
+    """The parser of all commands: its help shows them in groups."""
+
+    def format_help(self) -> str:
+        """Return the help, with a line for each command."""
+        commands = {name: purpose for name, (purpose, _) in _all_commands().items()}
+        lines = [self.format_usage(), f"{self.description}\n"]
+        grouped = {title: names.split() for title, names in _GROUPS.items()}
+        known = {name for names in grouped.values() for name in names}
+        grouped["others"] = [name for name in commands if name not in known]
+        for title, names in grouped.items():
+            shown = [name for name in names if name in commands]
+            if shown:
+                rows = [f"  {name:<14}{commands[name]}" for name in shown]
+                lines += [f"{title}:", *rows, ""]
+        lines += ["taskorch COMMAND --help says more of one; taskorch --version."]
+        return "\n".join(lines) + "\n"
+
+
 def _parser(words: Iterable[str], *, every: bool = False) -> argparse.ArgumentParser:
-    parser = _Parser(prog="taskorch", description="Orchestrates tasks on this machine.")
+    parser = _Whole(prog="taskorch", description="Orchestrates tasks on this machine.")
     parser.add_argument("--version", action="version", version=f"taskorch {version()}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    # Only who asks which commands there are needs all of them.
+    commands = parser.add_subparsers(
+        metavar="COMMAND", required=True, parser_class=_Parser
+    )
+    # Only the help and the completion of all commands need them all.
     is_own = next(iter(words), "") in {*_OWN, "--version"}
     own_or_all = _OWN if is_own and not every else _all_commands()
     wanted = next((word for word in words if word in own_or_all), None)

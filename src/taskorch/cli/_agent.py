@@ -24,7 +24,7 @@ from taskorch.model.ids import check_id
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "--agent-id", required=True, metavar="ID", help="its name: no other has it"
@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    # They take their time: help and completion do without.
+    # These imports take time, which help and completion save.
     from taskorch.frontends.agent import Abilities, Agent  # noqa: PLC0415
 
     check_id(args.agent_id)
@@ -104,7 +104,7 @@ def _run(args: argparse.Namespace) -> int:
         check_seconds("--lease", args.lease, zero=False)
     check_seconds("--drain", args.drain)
     if "" not in sys.path:
-        # The functions that it is to call are mostly those of the working directory.
+        # The functions that it calls are mostly in the working directory.
         sys.path.insert(0, "")
     agent = Agent(
         args.agent_id,
@@ -123,7 +123,7 @@ def _run(args: argparse.Namespace) -> int:
     log.propagate = False
 
     def stop(*_: object) -> None:
-        # On a thread: the one that is interrupted may hold what `stop` needs.
+        # This needs a thread: the interrupted one may hold a lock that `stop` needs.
         threading.Thread(target=agent.stop, daemon=True).start()
 
     try:
@@ -140,7 +140,7 @@ def _handler(path: Path | None) -> logging.Handler:
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # For its owner alone; one that is there keeps its rights.
+            # Only the owner may read the file; an existing one keeps its rights.
             os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
             handler = logging.FileHandler(path, encoding="utf-8")
         except OSError as error:

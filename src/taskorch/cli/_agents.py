@@ -6,20 +6,19 @@ import argparse
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK, _groups
 from taskorch.cli._control import call, service
 from taskorch.cli._groups import ActGroup, ActView
-from taskorch.cli._terminal import add_json, is_url, line, print_json, table
+from taskorch.cli._terminal import add_json, is_url, line, moment, print_json, table
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command that *parser* is for."""
+    """Add the arguments of the command of *parser*."""
     if parser.prog.endswith(" agents"):
         _groups.add_arguments(parser, _GROUP)
         return
@@ -43,7 +42,7 @@ def _add_id(parser: argparse.ArgumentParser) -> None:
 
 def _at(args: argparse.Namespace) -> AbstractContextManager[Client]:
     if not is_url(args.url):
-        msg = f"{args.url!r} is no address of a service, and agents are there only"
+        msg = f"{args.url!r} is no address of a service, and workers are there only"
         raise InvalidTaskError(msg, hint="http://127.0.0.1:8080")
     return service(args.url)
 
@@ -55,7 +54,7 @@ def _alerts(args: argparse.Namespace) -> int:
         for each in alerts:
             print_json(each)
         return OK
-    # Agents that need not say that they live have no data.
+    # Agents without a lease have no data.
     shown = [each for each in alerts if each["state"] != "no data"]
     shown += [each for each in alerts if each not in shown and not each["subject"]]
     print("\n".join(map(_alert, shown)) or "No alert is watched.")
@@ -95,7 +94,7 @@ def _listed(_: argparse.Namespace, agents: Iterable[Mapping[str, Any]]) -> list[
                 name if level == 1 else f"{name}:{level}"
                 for name, level in one["capabilities"].items()
             ),
-            # A service of before says neither.
+            # A service of an earlier version sends neither.
             line(" ".join(one.get("labels", {}).values())),
             line(_capacity(one)),
             line("; ".join(one["health"]["reasons"])),
@@ -108,7 +107,7 @@ def _listed(_: argparse.Namespace, agents: Iterable[Mapping[str, Any]]) -> list[
 
 
 def _capacity(one: Mapping[str, Any]) -> str:
-    """What a worker has, and what is in use of units that have names."""
+    """Return the capacity of a worker, with the named units in use."""
     units = one.get("units", {})
     return ", ".join(
         f"{much:,g} {name}{_in_use(units.get(name, {}))}"
@@ -122,9 +121,8 @@ def _in_use(units: Mapping[str, float]) -> str:
 
 
 def _decision(one: Mapping[str, Any]) -> str:
-    at = datetime.fromtimestamp(one["at"], UTC)
-    many = f"{one['before']} → {one['after']}"
-    return f"{at:%F %T} {line(one['pool'] or '-')}: {many}, {line(one['reason'])}"
+    pool, many = line(one["pool"] or "-"), f"{one['before']} → {one['after']}"
+    return f"{moment(one['at'])} {pool}: {many}, {line(one['reason'])}"
 
 
 def _alert(one: Mapping[str, Any]) -> str:
@@ -135,7 +133,7 @@ def _alert(one: Mapping[str, Any]) -> str:
     return words
 
 
-_NONE: Final = "There is no agent."
+_NONE: Final = "There is no worker."
 _DRAINED: Final = "drained by hand"
 _GROUP: Final = ActGroup(
     acts={

@@ -1,8 +1,8 @@
 """
-`taskorch completion`: what lets a shell complete commands and options.
+`taskorch completion`: a script with which a shell completes commands and options.
 
-It is made of the parser, so it knows all that is there, and starts no Python when a key
-is pressed.
+It is made from the parser, so that it is complete, and starts no Python when a key is
+pressed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SHELLS: Final = ("bash", "zsh", "fish")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "shell",
@@ -38,14 +38,14 @@ def _run(args: argparse.Namespace) -> int:
 
 @attrs.frozen
 class _CommandPlace:
-    """What can be typed after some commands."""
+    """The words that can follow some commands."""
 
     #: The commands: "" or "/suite/run".
     path: str
-    #: What can follow, by its words, with what it is for.
+    #: The words that can follow, each with its purpose.
     commands: dict[str, str]
     options: dict[str, str]
-    #: Of options that take one of some words, and of an argument (""), these.
+    #: The choices of options, and of an argument ("").
     choices: dict[str, tuple[str, ...]]
 
 
@@ -73,12 +73,12 @@ def _places(parser: argparse.ArgumentParser, path: str) -> Iterator[_CommandPlac
 
 
 def _quoted(text: str) -> str:
-    """*text* as one word of a shell."""
+    """Return *text* as one word of a shell."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _walk(places: list[_CommandPlace], words: str) -> str:
-    """Code, for bash and zsh, that finds the commands typed so far."""
+    """Return code, for bash and zsh, that finds the commands typed so far."""
     paths = "|".join(place.path for place in places if place.path)
     return f"""\
     local at="" word

@@ -1,11 +1,11 @@
 """
 The verbs that are commands: `taskorch rerun`, `cancel`, `decide`, `answer` and others.
 
-They are made of the table of verbs: what they take, and what is said of it. They change
-tasks of a journal that nobody uses, or those of a service. In a journal nothing is run
-by that: the program does it that has this journal.
+Their arguments and help come from the table of verbs. They change tasks of a journal
+that nobody uses, or those of a service. They run nothing: the program does that to
+which the journal belongs.
 
-Decisions: 0068, 0190, 0280.
+Decisions: durable-commits, tokens-and-roles, verbs-and-front-ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -32,7 +31,10 @@ from taskorch.cli._terminal import (
     proves_name,
     seconds,
     signature,
+    tell,
     token_of_environment,
+    utc,
+    value_of,
 )
 from taskorch.client import Client, ServiceError
 from taskorch.door import Door
@@ -53,21 +55,20 @@ from taskorch.verbs.remedies import in_commands
 from taskorch.verbs.table import VERBS, as_json, bound, commands, foreseen, previewed
 
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)
-#: What the words behind a command are, where their arguments are not told of.
+#: The help of the words behind a command, if the verb describes no arguments.
 _WORDS: Final = {
     "TASK": "its id",
     "TASK...": "ids of tasks",
-    "RUN...": "ids of runs",
     "RUN+PHASE": "a phase that asks for it",
     "EVENT": "its name",
 }
 _UNAUTHORIZED: Final = 401
-#: How what is said by name is shown, by its type.
+#: The metavar of an option, by its type.
 _METAVARS: Final = {"string": "TEXT", "integer": "N", "number": "NUMBER"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command that *parser* is for."""
+    """Add the arguments of the command of *parser*."""
     command = parser.prog.rpartition(" ")[2]
     call, verb = commands()[command]
     parser.set_defaults(run=_run, call=call)
@@ -132,13 +133,13 @@ def _add_option(parser: argparse.ArgumentParser, argument: Argument) -> None:
             else _METAVARS.get(str(argument.form.get("type")), "JSON")
         )
         kind["metavar"] = metavar
-    # At a service, a token may say who acts.
+    # At a service, a token may prove the name of the caller.
     is_needed = argument.is_needed and not argument.says_who
     parser.add_argument(name, required=is_needed, help=in_help(argument), **kind)
 
 
 def kind_of(argument: Argument) -> dict[str, Any]:
-    """How argparse reads *argument*."""
+    """Return the keywords with which argparse reads *argument*."""
     if "enum" in argument.form:
         return {"choices": argument.form["enum"]}
     if argument.form == SECONDS:
@@ -148,7 +149,7 @@ def kind_of(argument: Argument) -> dict[str, Any]:
 
 
 def in_help(argument: Argument) -> str:
-    """What is said of *argument*, as the line of a help."""
+    """Return the help of *argument*, in one line."""
     text = argument.text.partition(". ")[0].partition("; None")[0].removesuffix(".")
     text = re.sub(r"\*(\w+)\*", r"\1", text.replace("%", "%%").replace("`", ""))
     is_name = len(text) > 1 and text[:2].isalpha() and text[:2].isupper()
@@ -156,20 +157,13 @@ def in_help(argument: Argument) -> str:
 
 
 def _object(text: str) -> Any:
-    """An object of JSON; `NAME=VALUE`, or several with commas between, is one, too."""
+    """Return an object from JSON, or from `NAME=VALUE` with commas between several."""
     pairs = [each.partition("=") for each in text.split(",")]
     if text.lstrip()[:1] in {"{", "[", '"'} or not all(
         name.strip() and sign for name, sign, _ in pairs
     ):
         return _json(text, "NAME=VALUE is one, too")
-    return {name.strip(): _value(value.strip()) for name, _, value in pairs}
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return {name.strip(): value_of(value.strip()) for name, _, value in pairs}
 
 
 def _json(text: str, hint: str = "a text has its own quotes: '\"done\"'") -> Any:
@@ -183,7 +177,7 @@ def _json(text: str, hint: str = "a text has its own quotes: '\"done\"'") -> Any
 def _run(args: argparse.Namespace) -> int:
     verb = VERBS[args.call]
     with at(args.journal) as orch:
-        subjects = ["TASK..."], ["TASK"], ["RUN..."], ["RUN+PHASE"]
+        subjects = ["TASK..."], ["TASK"], ["RUN+PHASE"]
         if verb.command_words[:1] in subjects and args.call not in _SHOWN:
             return _change(args, verb, orch)
         if verb.preview and args.dry_run:
@@ -202,20 +196,20 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _said(args: argparse.Namespace, verb: Verb, **instead: Any) -> dict[str, Any]:
-    """What was said to *verb*, by the names of its arguments."""
+    """Return the given arguments of *verb*, by their names."""
     values = {each.name: getattr(args, each.name, None) for each in verb.arguments}
-    # What was not said is as the method has it.
+    # Arguments that are not given keep the default of the method.
     return {k: each for k, each in (values | instead).items() if each is not None}
 
 
 def _call(args: argparse.Namespace, verb: Verb, orch: Any, **instead: Any) -> Any:
-    """Do what *verb* does, with what was said: the answer, as JSON has it."""
+    """Call *verb* with the given arguments, and return the answer as JSON has it."""
     return as_json(call(orch, args.call, **_said(args, verb, **instead)))
 
 
 def call(orch: Any, name: str, /, *words: Any, **said: Any) -> Any:
     """
-    Do what the verb of a *name* does, here or at a service.
+    Call the verb *name*, here or at a service, and return the answer.
 
     Raises:
         InvalidTaskError: Nobody has said who acts.
@@ -246,7 +240,7 @@ def _nobody(name: str, place: str) -> InvalidTaskError:
 
 
 def touched(orch: Any, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What the verb of a *name* would touch, here or at a service: its document."""
+    """Return a document of what the verb *name* would touch, without a change."""
     if not isinstance(orch, Client):
         return foreseen(orch, name, said).to_dict()
     first, *others = previewed(name)
@@ -267,7 +261,7 @@ def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
     states: set[TaskState] = set()
     code = OK
     name_of = verb.arguments[0].name
-    # Neither a phase nor a run nor an escalation is a task.
+    # A phase, a run or an escalation is no task.
     are_tasks = name_of == "task_id"
     for name in _named(args, name_of, orch):
         if verb.preview and args.dry_run:
@@ -280,11 +274,11 @@ def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
         state = _state(orch, task_id) if is_task else None
         if state is not None:
             states.add(state)
-        # Another answer may be needed before one decides.
+        # Another answer may be needed before the decision.
         code = code if changed or verb.name == "answer" else FAILED
         document = {"task": task_id, "changed": changed, "state": state}
         _tell(args, document, _words(verb, task_id, state, changed=changed))
-    goes_on = verb.name == "restart" or not states.isdisjoint(_PASSING)
+    goes_on = not states.isdisjoint(_PASSING)
     if not is_url(args.journal) and code == OK and not args.json and goes_on:
         print(f"It runs when the program is run again that has {line(args.journal)}.")
     return code
@@ -293,34 +287,21 @@ def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
 def tell_foreseen(
     args: argparse.Namespace, about: dict[str, str], document: dict[str, Any]
 ) -> None:
-    """Say what a verb would touch."""
-    if args.json:
-        print_json({**about, **document})
-        return
-    print(": ".join([*map(line, about.values()), line(document["text"])]))
+    """Print what a verb would touch."""
+    head = ": ".join([*map(line, about.values()), line(document["text"])])
     others = [each for each in document["tasks"] if each not in about.values()]
-    for each in others:
-        print(f"  {line(each)}")
     more = document["count"] - len(document["tasks"])
-    if more:
-        print(f"  and {more:,} more")
+    rest = [f"  and {more:,} more"] if more else []
+    tell(args, {**about, **document}, head, *(f"  {line(o)}" for o in others), *rest)
 
 
 def _tell(args: argparse.Namespace, document: dict[str, Any], words: str) -> None:
-    if args.json:
-        print_json(
-            {name: value for name, value in document.items() if value is not None}
-        )
-    else:
-        print(words, flush=True)
+    fields = {name: value for name, value in document.items() if value is not None}
+    tell(args, fields, words)
 
 
 def _words(verb: Verb, task_id: str, state: TaskState | None, *, changed: bool) -> str:
     command = verb.command_name
-    if command in _OF_RUNS:
-        act = command.removesuffix("-run")
-        words = _OF_RUNS[command] if changed else f"has nothing to {act}"
-        return f"{line(task_id)} {words}"
     if state is None:
         return f"{line(task_id)} {'is' if changed else 'had been'} decided on"
     text = f"{line(task_id)} is {coloured(state.value)}"
@@ -339,7 +320,7 @@ def _words(verb: Verb, task_id: str, state: TaskState | None, *, changed: bool) 
 def _changed(
     args: argparse.Namespace, verb: Verb, orch: Any, name: str
 ) -> tuple[str, bool]:
-    """The id of the task that there is then, and whether anything has changed."""
+    """Return the new id of the task, and whether anything has changed."""
     subject = _subject(args, verb, name)
     if verb.name == "rerun_task":
         return call(orch, args.call, **_said(args, verb, **subject)).task_id, True
@@ -349,18 +330,18 @@ def _changed(
 
 def _subject(args: argparse.Namespace, verb: Verb, name: str) -> dict[str, Any]:
     """
-    What is said to *verb* about one of the tasks, or runs, that are named.
+    Return the arguments of *verb* for one of the named tasks or runs.
 
     Raises:
         InvalidTaskError: It takes a phase of a run, and *name* is none.
     """
     subject, *others = verb.arguments
     if verb.name == "rerun_task" and name not in args.task_id:
-        # Of a pattern, each is run again that is meant, and nothing else.
+        # A pattern runs again exactly the tasks that it matches.
         return {subject.name: name, "downstream": False}
     if verb.command_words != ["RUN+PHASE"]:
         return {subject.name: name}
-    # The phase may have slashes, a run has none.
+    # A phase may have slashes, and a run has none.
     run_id, phase = split_first(name)
     if not phase:
         msg = f"{name!r} names no phase of a run"
@@ -369,7 +350,7 @@ def _subject(args: argparse.Namespace, verb: Verb, name: str) -> dict[str, Any]:
 
 
 def _named(args: argparse.Namespace, name_of: str, orch: Any) -> list[str]:
-    """The tasks, or runs, that are named; of patterns to be run again, those meant."""
+    """Return the named tasks or runs; patterns stand for the ones to run again."""
     words = getattr(args, name_of)
     names: list[str] = []
     for name in [words] if isinstance(words, str) else words:
@@ -385,7 +366,7 @@ def _named(args: argparse.Namespace, name_of: str, orch: Any) -> list[str]:
 
 
 def _ended_like(orch: Any, pattern: str) -> list[str]:
-    """The ids of tasks that have ended in their latest runs, and match *pattern*."""
+    """Return the ids of tasks that match *pattern* and whose latest run has ended."""
     latest: dict[str, tuple[int, bool]] = {}
     for each in orch.tasks():
         task = each if isinstance(orch, Client) else each.to_dict()
@@ -400,7 +381,7 @@ def _as_it_is(_: argparse.Namespace, document: dict[str, Any]) -> dict[str, Any]
 
 
 def _show(result: Any) -> None:
-    """An answer, a line for each thing that it has; of none, that it is done."""
+    """Show an answer, a line for each entry; without one, that it is done."""
     if result is None:
         print("done")
         return
@@ -478,6 +459,14 @@ def _show_in_time(args: argparse.Namespace, document: dict[str, Any]) -> None:
     print(in_commands(document["text"], args.journal))
 
 
+def _show_at_risk(_: argparse.Namespace, promises: list[dict[str, Any]]) -> None:
+    for each in promises:
+        first, *others = each["text"].split("\n")
+        print("\n  ".join([line(first), *map(line, others)]))
+    if not promises:
+        print("No task that is open is likely to miss its deadline.")
+
+
 def _show_dropped_steps(args: argparse.Namespace, keys: list[str]) -> None:
     if not keys:
         print(f"{line(args.task_id)} keeps no steps.")
@@ -503,7 +492,7 @@ def _show_budget(args: argparse.Namespace, budget: dict[str, Any]) -> None:
 
 def _show_question(asked: dict[str, Any]) -> None:
     print(f"{line(asked['id'])}: {line(asked['text'])}")
-    due, details = asked["due"], asked["details"]
+    details = asked["details"]
     if not isinstance(details, dict):
         details = {} if details is None else {"details": details}
     facts = {
@@ -511,7 +500,7 @@ def _show_question(asked: dict[str, Any]) -> None:
         "by whom": asked["whom"],
         "decides": asked["tasks"] if asked["tasks"] != [asked["id"]] else None,
         "wait for it": asked["blocking_tasks"],
-        "due": due and f"{datetime.fromtimestamp(due, UTC):%F %T} UTC",
+        "due": utc(asked["due"]),
         **{f"{by} said": choice for by, choice in asked["votes"]},
         **details,
     }
@@ -521,7 +510,7 @@ def _show_question(asked: dict[str, Any]) -> None:
 
 
 def _short(value: Any) -> str:
-    """*value* in a line: of many texts, the first."""
+    """Return *value* in a line; of many texts, the first."""
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return some(value)
     if isinstance(value, dict):
@@ -535,10 +524,11 @@ def _state(orch: Any, task_id: str) -> TaskState:
     return TaskState(status["state"] if isinstance(orch, Client) else status.state)
 
 
-#: What is said of answers, beside what they are, by how a program calls for them.
+#: Functions that show answers, by the name of the verb in a program.
 _SHOWN: Final[Mapping[str, Callable[[argparse.Namespace, Any], None]]] = {
     "compare": _show_text,
     "in_time": _show_in_time,
+    "at_risk": _show_at_risk,
     "when": _show_text,
     "emit": _show_emitted,
     "hold_starts": _show_hold,
@@ -566,24 +556,21 @@ _TYPES: Final[Mapping[str, Callable[[str], Any]]] = {
     "number": float,
     "object": _object,
 }
-#: What was done to a task, where its state does not say it.
+#: The change of a task, where its state does not show it.
 _DONE: Final = {"priority": "was moved", "reward": "was rewarded"}
-_OF_RUNS: Final = {
-    "restart": "was restarted",
-}
 
 
 def at(place: str) -> AbstractContextManager[Any]:
-    """A service, or an orchestrator that has a journal and runs nothing of it."""
+    """Yield a service, or an orchestrator that has a journal and runs nothing."""
     return service(place) if is_url(place) else _journal(place)
 
 
 @contextmanager
 def _journal(path: str) -> Iterator[TaskOrchestrator]:
-    """An orchestrator that has a journal, and runs nothing of what is in it."""
-    # It must be there: to own one makes it.
+    """Yield an orchestrator that has a journal and runs nothing."""
+    # The journal must exist already, because the next call would make a new one.
     JournalReader(path)
-    # Policies judge what is commanded; other settings are for what runs tasks.
+    # Policies judge commands, too; other settings are for orchestrators that run tasks.
     named = read_configuration().settings.get("governance")
     orch = TaskOrchestrator(
         journal=path,
@@ -603,18 +590,18 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
 @contextmanager
 def service(url: str) -> Iterator[Client]:
     """
-    What asks a service, with the token of the environment.
+    Return a client of a service, with the token of the environment.
 
     Raises:
         TaskorchError: It cannot be reached.
     """
     try:
-        # They are told in words of their own: see `in_commands`.
+        # Remedies come as calls, and `in_commands` translates them.
         yield Client(url, token=token_of_environment(), remedies="calls")
     except ServiceError as error:
         if error.status != _UNAUTHORIZED:
             raise
-        # How a request would have it is of no use here.
+        # The hint for requests over HTTP is of no use here.
         hint = f"export {TOKEN_VARIABLE}=…, with the token of {url}"
         raise TaskorchError(error.message, hint=hint) from error
     except OSError as error:

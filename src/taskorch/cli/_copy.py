@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 
 from taskorch.cli import OK
-from taskorch.cli._terminal import add_json, line, print_json
+from taskorch.cli._terminal import add_json, line, tell
 from taskorch.kit.visible import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "journal",
@@ -29,18 +29,14 @@ def _run(args: argparse.Namespace) -> int:
     from taskorch.journal._copying import copy_journal  # noqa: PLC0415 - when needed
 
     copied = copy_journal(args.journal, args.target)
-    if args.json:
-        print_json(
-            {
-                "events": copied.events,
-                "source": copied.source,
-                "target": copied.target,
-                "logs_left": None if copied.logs is None else str(copied.logs),
-            }
-        )
-        return OK
-    print(line(f"{copied.target} has {counted(copied.events, 'event')}."))
-    print(line(f"Go on with it alone: {copied.source} would do the same work again."))
-    if copied.logs is not None:
-        print(line(f"The logs of tasks stay in {copied.logs}: it has no folder."))
+    logs = None if copied.logs is None else str(copied.logs)
+    lines = [
+        f"{copied.target} has {counted(copied.events, 'event')}.",
+        f"Go on with it alone: {copied.source} would do the same work again.",
+    ]
+    if logs is not None:
+        lines.append(f"The logs of tasks stay in {logs}: it has no folder.")
+    document = {"events": copied.events, "source": copied.source}
+    document |= {"target": copied.target, "logs_left": logs}
+    tell(args, document, *map(line, lines))
     return OK

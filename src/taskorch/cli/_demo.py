@@ -1,8 +1,7 @@
 """
 `taskorch demo`: a small workflow that is killed, goes on, and is explained.
 
-It needs nothing that is not installed with taskorch: a journal in a new folder, and a
-process that it kills itself.
+It needs only taskorch: it makes a journal in a new folder, and a process that it kills.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from taskorch.model import Task
 from taskorch.reading import JournalReader
 from taskorch.workflows import Workflow
 
-#: Seconds that a step takes, so that there is a moment at which to kill it.
+#: The seconds of a step, which leave time to kill it.
 _STEP: Final = 0.4
-#: Tasks that have completed when it is killed.
+#: The number of completed tasks at the time of the kill.
 _SOME: Final = 3
-#: Seconds for the first life to come so far; a busy machine takes some.
+#: The seconds that the first process has for that; a busy machine takes some.
 _PATIENCE: Final = 60.0
 _RUN: Final = "tonight"
 _JOURNAL: Final = "night.db"
@@ -37,7 +36,7 @@ _STORES: Final = ("berlin", "lagos", "lima", "osaka")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "--stay",
@@ -47,17 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-life", metavar="FOLDER", help=argparse.SUPPRESS)
 
 
-# -- what runs: each writes down that it was called ------------------------------------
+# -- tasks: each notes that it was called ----------------------------------------------
 
 
 def extract(calls: str, store: str) -> int:
-    """The number of orders of *store*."""
+    """Return the number of orders of *store*."""
     _note(calls, f"extract {store}")
     return len(store) * 100
 
 
 def load(calls: str, orders: list[int]) -> int:
-    """The sum of all *orders*."""
+    """Return the sum of all *orders*."""
     _note(calls, "load")
     return sum(orders)
 
@@ -85,14 +84,14 @@ def _live(folder: Path) -> TaskOrchestrator:
 
 
 def _first_life(folder: Path) -> int:
-    """What the process runs that is to be killed."""
+    """Run the workflow in the process that is to be killed."""
     with _live(folder) as orch:
         orch.workflows.start(_night(str(folder / _CALLS)), _RUN)
         orch.wait()
     return OK
 
 
-# -- what is shown ---------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -121,11 +120,11 @@ def _run(args: argparse.Namespace) -> int:
         after = _lines(calls)
         _steps(after[len(before) :])
         twice = len(after) - len(set(after))
-        _say(f"{len(set(after))} steps in two lives, {twice} of them done twice")
+        _say(f"{len(set(after))} steps in two incarnations, {twice} of them done twice")
         _head("4. Why does the night not end? orch.explain says it")
         explanation = str(orch.explain(run.handles["send"].task_id))
         if not args.stay:
-            # Of this journal, which is nobody's soon.
+            # The commands shown are about this journal, which nobody uses then.
             explanation = in_commands(explanation, str(folder / "night.db"))
         for text in explanation.splitlines():
             _say(text)
@@ -134,10 +133,10 @@ def _run(args: argparse.Namespace) -> int:
 
 def _show_some(folder: Path, process: subprocess.Popen[Any]) -> int:
     """
-    Show the first steps of *process*, and say how many; 0: it came to none.
+    Show the first steps of *process*, and return how many; 0: it failed before one.
 
-    The process is stopped when this returns: in the middle of a step. Between a step
-    and its commit it goes on, since such a step is rightly done again.
+    When this returns, the process is stopped in the middle of a step. It is not stopped
+    between a step and its commit, because that step would rightly be done again.
     """
     end = time.monotonic() + _PATIENCE
     shown = 0

@@ -1,7 +1,7 @@
 """
-`taskorch doctor`: whether this machine, and some journals, are fit for work.
+`taskorch doctor`: checks of this machine and of journals.
 
-And which settings hold here.
+It also lists the settings that hold here.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from taskorch.kit.visible import counted, visible
 from taskorch.model import LIMITS, ProgramVariables
 from taskorch.reading import JournalReader
 
-#: Free bytes of a disk below which it is said, and below which work soon stops.
+#: The free bytes of a disk below which there is a warning, and an error.
 _LITTLE: Final = 1 << 30
 _TOO_LITTLE: Final = 64 << 20
-#: Open files of a process that are few for many programs at once.
+#: The number of open files that is too small for many programs at once.
 _FEW_FILES: Final = 1_024
 _LIBRARIES: Final = {
     "attrs": "attrs",
@@ -55,7 +55,7 @@ _MARK: Final = f"{ProgramVariables.RUN}=".encode()
 
 
 class DoctorFinding(NamedTuple):
-    """What was found about one thing: `ok`, `warning` or `error`."""
+    """A finding about one thing: `ok`, `warning` or `error`."""
 
     status: str
     name: str
@@ -64,7 +64,7 @@ class DoctorFinding(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "journals", metavar="JOURNAL", nargs="*", help="look at these, too"
@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            # A word for each line, for those who see no colours.
+            # Each line has a word, for terminals without colours.
             word = coloured(finding.status, f"{finding.status:7}")
             print(f"{word}  {line(finding.name)}: {line(finding.detail)}")
             if finding.what_now:
@@ -159,7 +159,7 @@ def _machine() -> Iterator[DoctorFinding]:
 
 
 def _gpus() -> DoctorFinding:
-    """Which GPUs there are for us, or why there are none."""
+    """Return the GPUs of this machine, or why there are none."""
     names, models, why = gpus()
     texts = [f"{name}, {model}" for name, model in zip(names, models, strict=True)]
     text = "; ".join([*texts, *([why] if why else [])]) or "none"
@@ -168,7 +168,7 @@ def _gpus() -> DoctorFinding:
 
 
 def _limits() -> DoctorFinding:
-    """By what programs can be held to their limits, and which limits cannot be."""
+    """Return the ways to enforce limits of programs, and the missing limits."""
     ways = Governor().ways()
     text = _by_way(ways)
     missing = [name for name in LIMITS if name not in ways]
@@ -185,7 +185,7 @@ def _limits() -> DoctorFinding:
 
 
 def _scopes() -> DoctorFinding:
-    """By what programs can be held to the files and sockets that they declare."""
+    """Return the ways to enforce declared files and sockets of programs."""
     ways = ways_of_scopes()
     missing = [name for name in ("reads", "writes", "network") if name not in ways]
     lacking = f"nothing holds {', '.join(missing)}" if missing else ""
@@ -195,7 +195,7 @@ def _scopes() -> DoctorFinding:
 
 
 def _by_way(ways: dict[str, str]) -> str:
-    """What is held, by what holds it."""
+    """Return the names that each way enforces, in words."""
     return "; ".join(
         f"{way} holds {', '.join(name for name in ways if ways[name] == way)}"
         for way in dict.fromkeys(ways.values())
@@ -218,7 +218,7 @@ def _disk(where: Path) -> DoctorFinding:
 
 
 def _leftovers() -> Iterator[DoctorFinding]:
-    """Programs of ours whose orchestrator has gone."""
+    """Yield programs of ours whose orchestrator has gone."""
     if sys.platform != "linux":
         return
     pids = [pid for pid in _guardian.find(_is_ours) if _is_left(pid)]
@@ -228,8 +228,8 @@ def _leftovers() -> Iterator[DoctorFinding]:
             "warning",
             "leftovers",
             f"programs of orchestrators that are gone: {numbers}",
-            "the next life of a durable orchestrator ends its own; or look at them, "
-            f"and end them: kill {numbers}",
+            "the next incarnation of a durable orchestrator ends its own; or look at "
+            f"them, and end them: kill {numbers}",
         )
     else:
         yield DoctorFinding("ok", "leftovers", "no program of a dead orchestrator runs")
@@ -244,7 +244,7 @@ def _is_ours(pid: int) -> bool:
 
 
 def _is_left(pid: int) -> bool:
-    """Whether nobody is above it who is not of its run."""
+    """Return whether a program of ours has lost its orchestrator."""
     while _is_ours(pid):
         state = _guardian.state_of(pid)
         if state is None or not state.alive:
@@ -256,7 +256,7 @@ def _is_left(pid: int) -> bool:
 
 
 def _settings() -> Iterator[DoctorFinding]:
-    """What orchestrators that are made from the configuration have, and whence."""
+    """Yield the settings of the configuration, each with its source."""
     try:
         configuration = read_configuration()
     except InvalidTaskError as error:
@@ -305,7 +305,7 @@ def _journal(path: str, *, verify: bool) -> Iterator[DoctorFinding]:
             reader = JournalReader(journal)
             owner = reader.owner
             who = "in use" if owner.lives else "not in use"
-            facts = f"{counted(reader.last, 'fact')}, life {owner.epoch}, {who}"
+            facts = f"{counted(reader.last, 'fact')}, incarnation {owner.epoch}, {who}"
             kept = reader.kept()
             if verify:
                 facts = f"{counted(journal.verify(), 'fact')} checked, {who}"

@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from taskorch.cli import OK
-from taskorch.cli._source import Reader, reader_of, steps_of
+from taskorch.cli._control import at, call
+from taskorch.cli._source import Reader, is_left, reader_of, steps_of
 from taskorch.cli._terminal import (
     add_at,
     add_journal,
@@ -15,16 +16,18 @@ from taskorch.cli._terminal import (
     in_commands,
     line,
     print_json,
+    tell,
     tell_left_out,
     tracebacks,
 )
-from taskorch.errors import UnknownTaskError
-from taskorch.reading import JournalReader
+from taskorch.errors import UnknownTaskError, UsageError
+from taskorch.kit.words import NOBODY_GOES_ON
 from taskorch.reading._why import explain_whole
+from taskorch.verbs.table import as_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     add_journal(parser, services=True)
     parser.add_argument(
@@ -35,29 +38,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "can never proceed is told, by cause",
     )
     add_at(parser)
+    parser.add_argument(
+        "--by",
+        metavar="TIME",
+        help="say, too, what would have to change for it to end by then: 18:00, or "
+        "seconds from now",
+    )
     add_traceback(parser)
     add_json(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.by and (args.task is None or args.at is not None):
+        msg = "--by is said of one task or run, as it stands now"
+        raise UsageError(msg, hint="taskorch explain JOURNAL TASK --by 18:00")
+    if args.by and args.json:
+        return tell_changes(args, args.task)
     with reader_of(args.journal, args.at) as reader:
         tell_left_out(reader)
-        return _answer(args, reader)
+        code = _answer(args, reader)
+    return tell_changes(args, args.task) if args.by else code
+
+
+def tell_changes(args: argparse.Namespace, of: str) -> int:
+    """Print when a task or a run ends, and changes with which it would end in time."""
+    with at(args.journal) as orch:
+        changes = as_json(call(orch, "in_time", of, deadline=args.by))
+    tell(args, changes, "", in_commands(changes["text"], args.journal))
+    return OK
 
 
 def _tell_whole(args: argparse.Namespace, whole: dict[str, Any]) -> int:
-    """Say why a run, or what a schedule makes, is as it is."""
-    if args.json:
-        print_json(whole)
-        return OK
-    print(in_commands(whole["text"], args.journal))
+    """Print the reason for the state of a run, or of the runs of a schedule."""
     command = "runs" if "run" in whole else "schedules"
-    print(f"\ntaskorch {command} {line(args.journal)} show {line(args.task)}")
+    show = f"taskorch {command} {line(args.journal)} show {line(args.task)}"
+    tell(args, whole, in_commands(whole["text"], args.journal), "", show)
     return OK
 
 
 def _tell_steps(args: argparse.Namespace, reader: Reader, explanation: Any) -> None:
-    """Say the steps of a task, if who explains it has not seen them itself."""
+    """Print the steps of a task that its explanation leaves out."""
     if not explanation.to_dict().get("notes"):
         for step in steps_of(reader, reader.get_task_status(args.task)):
             print(f"Step {line(step['text'])}.")
@@ -82,15 +102,11 @@ def _answer(args: argparse.Namespace, reader: Reader) -> int:
                 print("\n".join(["", *tracebacks(status)]))
         return OK
     stuck = reader.stuck()
-    if args.json:
-        print_json([group.to_dict() for group in stuck])
-        return OK
-    if stuck:
-        print(in_commands("\n\n".join(map(str, stuck)), args.journal))
-    else:
-        print("Nothing is stuck.")
-    if isinstance(reader, JournalReader) and reader.owner.lives is False:
+    texts = [in_commands("\n\n".join(map(str, stuck)), args.journal)]
+    lines = texts if stuck else ["Nothing is stuck."]
+    if is_left(reader):
         state = reader.get_stats().state_machine
         if state.pending + state.queued + state.running + state.retrying:
-            print("No orchestrator has its journal open: nothing goes on by itself.")
+            lines.append(NOBODY_GOES_ON)
+    tell(args, [group.to_dict() for group in stuck], *lines)
     return OK

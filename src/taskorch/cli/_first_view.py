@@ -1,10 +1,10 @@
 """
-The first view of the dashboard as lines of a terminal: is last night all right?
+The first view of the dashboard as lines of a terminal, with a verdict on last night.
 
-Its words and its rules are those of the dashboard. What is coloured has a sign of its
-own, too, for whoever sees no colours.
+Its words and its rules are those of the dashboard. Each colour comes with a sign, for
+people who see no colours.
 
-Decision: 0218.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch.cli._runs import began_by, took
-from taskorch.cli._source import Reader, RunsSource, ServiceReader
-from taskorch.cli._terminal import line
+from taskorch.cli._runs import took
+from taskorch.cli._source import Reader, RunsSource, ServiceReader, is_left
+from taskorch.cli._terminal import error_line, line, utc
 from taskorch.kit.address import without_password
 from taskorch.kit.visible import counted, cut, width
 from taskorch.kit.words import in_words
 from taskorch.model import Stats
 
-#: A text, and the state whose colour it has; "" has none.
+#: A text, and the state that gives its colour; "" has none.
 Piece: TypeAlias = "tuple[str, str]"
 Line: TypeAlias = "list[Piece]"
 
-#: Of each state its sign, the same for terminals with few letters, and what it means.
+#: For each state: its sign, the sign for terminals with few letters, and its meaning.
 SIGNS: Final[Mapping[str, tuple[str, str, str]]] = {
     "completed": ("●", "o", "completed"),
     "mended": ("◐", "m", "completed, once it was run again"),
@@ -44,12 +44,8 @@ SIGNS: Final[Mapping[str, tuple[str, str, str]]] = {
 }
 #: States of tasks that have the sign of another one.
 _LIKE: Final = {"queued": "pending", "retrying": "running", "stuck": "blocked"}
-_WELL: Final = frozenset({"completed", "mended"})
-#: States of a latest run that is not well though nothing in it failed.
-_UNWELL: Final = frozenset({"blocked", "cancelled"})
-_GOES_ON: Final = frozenset({"running", "pending"})
 _NONE: Final = "-"
-#: The widest name of a schedule; columns of a night.
+#: The width of the name of a schedule, and of a night.
 _NAME: Final = 20
 NIGHT: Final = 3
 
@@ -57,7 +53,7 @@ NIGHT: Final = 3
 @attrs.frozen
 class Item:
     """
-    What a person is to look at.
+    An entry of the list of things that need a person.
 
     Attributes:
         kind: `task`, `question`, `run` or `schedule`.
@@ -77,13 +73,13 @@ class Item:
 @attrs.frozen
 class Picture:
     """
-    What there is to see at one moment.
+    The data of the first view at one moment.
 
     Attributes:
         place: The journal or the service.
         nights: See `RunViews.nights`.
         stats: The statistics.
-        notes: What is to be known of the place itself.
+        notes: Notes on the place itself.
         is_live: Whether it is a service.
     """
 
@@ -112,7 +108,7 @@ def look(place: str, reader: Reader, runs: RunsSource, days: int) -> Picture:
             for each in checks
             if each["status"] != "ok"
         ]
-    elif reader.owner.lives is False:
+    elif is_left(reader):
         notes.append("nobody has the journal open: nothing goes on by itself")
     if nights["is_reading"]:
         notes.append("the journal is still being read: earlier runs are to come")
@@ -123,58 +119,14 @@ def look(place: str, reader: Reader, runs: RunsSource, days: int) -> Picture:
 
 
 def verdict(picture: Picture) -> tuple[str, str]:
-    """Whether all is right: the state whose sign it has, and the words."""
-    nights = picture.nights
-    latest = [
-        schedule["latest"]["state"]
-        for schedule in nights["schedules"]
-        if schedule["latest"]
-    ]
-    bad = sum(
-        bool(each["failing"] or (each["latest"] or {}).get("state") in _UNWELL)
-        for each in nights["schedules"]
-    )
-    running = sum(state in _GOES_ON for state in latest)
-    late = sum(bool(each["late"] or each["trouble"]) for each in nights["schedules"])
-    holds = [str(each) for each in picture.stats.holds]
-    counts = (
-        (bad, "schedule", "did not end well", "did not end well"),
-        (
-            nights["broken"]["count"],
-            *("task", "failed and is not mended", "failed and are not mended"),
-        ),
-        (
-            nights["questions"]["count"],
-            *("question", "waits for a person", "wait for a person"),
-        ),
-        (late, "schedule", "is late or in trouble", "are late or in trouble"),
-        (
-            len(nights["slow"]),
-            *("run", "takes much longer than usual", "take much longer than usual"),
-        ),
-    )
-    points = [
-        f"{counted(number, noun)} {one if number == 1 else many}"
-        for number, noun, one, many in counts
-        if number
-    ]
-    points += holds
-    words = ""
-    if latest:
-        well = sum(state in _WELL for state in latest)
-        words = f"The latest run of {well:,} of {counted(len(latest), 'schedule')} "
-        words += "completed"
-        if running:
-            words += f"; {running:,} {'runs' if running == 1 else 'run'} now"
-        words += ". "
-    words += f"{'; '.join(points) or 'All is well'}."
-    if bad or holds or (nights["broken"]["count"] and not latest):
-        return "failed", line(words)
-    return ("blocked" if points else "completed"), line(words)
+    """Return the verdict on all schedules: a state with its sign, and the words."""
+    whole = picture.nights["verdict"]
+    points = "; ".join(each["text"] for each in whole["points"]) or "All is well"
+    return whole["state"], line(f"{whole['latest']} {points}.")
 
 
 def load(stats: Stats) -> str:
-    """How much is under way, and what of the resources is in use."""
+    """Return how many tasks are unfinished, and the resources in use."""
     states = stats.state_machine
     names = ("running", "queued", "retrying", "pending", "blocked", "suspended")
     counts = [f"{n:,} {name}" for name in names if (n := getattr(states, name))]
@@ -188,7 +140,7 @@ def load(stats: Stats) -> str:
 
 
 def short(at: float | None) -> str:
-    """A moment of UTC, for a column."""
+    """Return a moment of UTC, for a column."""
     return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%d %b %H:%M}"
 
 
@@ -196,25 +148,25 @@ def short(at: float | None) -> str:
 
 
 def columns(nights: Mapping[str, Any]) -> list[str]:
-    """The nights on which anything came, the latest first."""
+    """Return the nights with any run, the latest first."""
     days = {cell["at"] for each in nights["schedules"] for cell in each["cells"]}
     return sorted(days, reverse=True)
 
 
 def name_of(schedule: Mapping[str, Any]) -> str:
-    """The name of a schedule, as far as there is room."""
+    """Return the name of a schedule, as far as there is room."""
     name = line(schedule["name"])
     return name if width(name) <= _NAME else f"{cut(name, _NAME - 1)}…"
 
 
 def last_of(schedule: Mapping[str, Any]) -> tuple[str, str]:
-    """The state of the latest run of a schedule, and how long that took."""
+    """Return the state of the latest run of a schedule, and its duration."""
     run = schedule["latest"]
     return ("", _NONE) if run is None else (run["state"], took(run))
 
 
 def standing(schedule: Mapping[str, Any]) -> tuple[str, str]:
-    """When a schedule comes next, or why it does not: a state, and the words."""
+    """Return a state and words: when a schedule comes next, or why it does not."""
     if schedule["paused"]:
         return "suspended", "on hold"
     if schedule["late"]:
@@ -225,13 +177,13 @@ def standing(schedule: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def cells_of(schedule: Mapping[str, Any], days: Iterable[str]) -> list[Any]:
-    """What came on each of *days*; None: nothing."""
+    """Return the cell of each of *days*; None: there was no run."""
     by_day = {cell["at"]: cell for cell in schedule["cells"]}
     return [by_day.get(day) for day in days]
 
 
 def in_words_of(schedule: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
-    """What a place of the grid says."""
+    """Return a cell of the grid in words."""
     run = cell["run"]
     many = ", ".join(f"{number:,} {state}" for state, number in cell["states"].items())
     state = str(cell["state"])
@@ -241,21 +193,19 @@ def in_words_of(schedule: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
     parts += [many] * (sum(cell["states"].values()) > 1)
     if run is not None:
         parts += [f"took {took(run)}"] * (run["seconds"] is not None)
-        parts.append(f"begun by {began_by(run)}")
-    parts.append(cell["reason"])
-    if run is not None and run["error"] is not None:
-        parts.append(f"{run['error']['type']}: {run['error']['message']}")
+        parts.append(f"begun by {run['began_by']}")
+    parts += [cell["reason"], error_line(run and run["error"])]
     return line("; ".join(filter(None, parts)))
 
 
-# -- what to look at -------------------------------------------------------------------
+# -- entries for a person --------------------------------------------------------------
 
 
 def items(picture: Picture) -> Iterator[Item]:
-    """What failed, what waits for a person, what is late, slow or on hold."""
+    """Yield failures, open questions, and schedules that are late or on hold."""
     nights = picture.nights
     for cause in nights["broken"]["causes"]:
-        # One row a cause: its first task stands for the others.
+        # Each cause has one row, in which its first task stands for the others.
         others = f" ({counted(cause['count'], 'task')})" * (cause["count"] > 1)
         text = f"{cause['error_type']}: {cause['message']}{others}"
         at = datetime.fromisoformat(cause["last"]).timestamp()
@@ -264,37 +214,26 @@ def items(picture: Picture) -> Iterator[Item]:
         due = f" (until {short(asked['due'])} UTC)" if asked["due"] else ""
         text = f"{asked['text']}{due}"
         yield Item("question", asked["id"], "blocked", asked["asked"], text)
-    for each in nights["schedules"]:
-        name, coming = each["name"], each["next"]
-        if each["trouble"]:
-            yield Item("schedule", name, "late", coming, each["trouble"])
-        elif each["late"]:
-            text = f"is late by {in_words(each['late'])}"
-            yield Item("schedule", name, "late", coming, text)
-    for run in nights["slow"]:
-        text = f"takes {in_words(run['seconds'])}; usual are {in_words(run['usual'])}"
-        yield Item("run", run["id"], "late", None, text)
-    for each in nights["schedules"]:
-        if each["paused"]:
-            text = f"is on hold: {each['paused']}"
-            yield Item("schedule", each["name"], "suspended", None, text)
+    for each in nights["late"]:
+        yield Item(**each)
 
 
 def left_out(picture: Picture) -> str:
-    """How much more there is than `items` names."""
+    """Return how many entries `items` leaves out, in words."""
     nights = picture.nights
-    tasks = nights["broken"]["count"] - len(nights["broken"]["tasks"])
+    shown = sum(cause["count"] for cause in nights["broken"]["causes"])
+    tasks = nights["broken"]["count"] - shown
     questions = nights["questions"]["count"] - len(nights["questions"]["first"])
     more = [counted(tasks, "more failure")] * (tasks > 0)
     more += [counted(questions, "more question")] * (questions > 0)
     return ", ".join(more)
 
 
-# -- once, as text ---------------------------------------------------------------------
+# -- plain text ------------------------------------------------------------------------
 
 
 def has_letters() -> bool:
-    """Whether standard output has the signs."""
+    """Return whether standard output can show the signs."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     try:
         "".join(sign for sign, _, _ in SIGNS.values()).encode(encoding)
@@ -304,7 +243,7 @@ def has_letters() -> bool:
 
 
 def sign_of(state: str, *, letters: bool = True) -> str:
-    """The sign of a state."""
+    """Return the sign of a state."""
     sign, plain, _ = SIGNS.get(_LIKE.get(state, state), (" ", " ", ""))
     return sign if letters else plain
 
@@ -316,17 +255,16 @@ def in_text(
     The first view as lines.
 
     Args:
-        picture: What there is to see.
+        picture: The data.
         room: Columns of the terminal.
         letters: Whether it has more than ASCII.
-        cuts: Whether what is too long is cut.
+        cuts: Whether long lines are cut.
     """
 
     def sign(state: str) -> Piece:
         return state, sign_of(state, letters=letters)
 
-    now = f"{datetime.fromtimestamp(picture.nights['now'], UTC):%Y-%m-%d %H:%M:%S} UTC"
-    yield [("", f"{line(picture.place)}  {now}")]
+    yield [("", f"{line(picture.place)}  {utc(picture.nights['now'])}")]
     state, words = verdict(picture)
     yield [sign(state), ("", f" {words}")]
     for note in picture.notes:

@@ -1,11 +1,11 @@
 """
 Commands with several acts, as `taskorch schedules JOURNAL|URL pause NAME`.
 
-An act is a verb whose `command=` names it. What it takes, which options are its, what
-it would touch, and how it is done here or at a service, the table of verbs says. A
-`ActGroup` has what no verb says: how options are spelt, and what is shown of an answer.
+An act is a verb whose `command=` names it. The table of verbs has its arguments, its
+options, a preview, and the calls here or at a service. An `ActGroup` adds the spelling
+of options, and the output.
 
-Decision: 0261.
+Decision: verbs-and-front-ends.
 """
 
 from __future__ import annotations
@@ -26,55 +26,55 @@ from taskorch.kit.verbs import Argument, Verb
 from taskorch.kit.words import some
 from taskorch.verbs.table import VERBS, acts_of, as_json
 
-#: Arguments that a token may say, and where they are read to.
+#: Arguments that a token may give, and their places in the parsed arguments.
 _WHO: Final = {"by": "by", "requested_by": "by"}
 
 
 def _texts(_: argparse.Namespace, answer: Any) -> list[str]:
-    """The text of an answer, or those of all that it lists."""
+    """Yield the text of an answer, or of each entry in it."""
     documents = answer if isinstance(answer, list) else [answer]
     return [line(each["text"]) for each in documents]
 
 
 @attrs.frozen
 class ActView:
-    """What an act is beside what its verb says."""
+    """The command line of an act: its options and its output."""
 
-    #: What is said once it is done, and what more if it was so before.
+    #: The text after a change, and its addition if nothing had to change.
     done: tuple[str, str] = ("", "")
     lines: Callable[[argparse.Namespace, Any], Iterable[str]] = _texts
-    #: What is said in the place of no line.
+    #: The text for an empty answer.
     none: str = ""
-    #: Does it, with what was said to the verb, which is called otherwise.
+    #: Does the act with the arguments of the verb, instead of the usual call.
     call: Callable[[argparse.Namespace, Any, dict[str, Any]], Any] | None = None
-    #: What it says to the verb if nobody says it: a value, or what makes it.
+    #: Defaults for the verb: values, or functions that make them.
     says: Mapping[str, Any] = attrs.field(factory=dict)
-    #: How a program calls its verb, if the verb has another command.
+    #: The name of its verb in a program, if the verb has another command.
     path: str = ""
     #: Options of its own.
     takes: tuple[str, ...] = ()
     code: Callable[[Any], int] = lambda answer: FAILED if answer is False else OK
     verb: Verb | None = None
-    #: The arguments that are options, by where they are read to.
+    #: The arguments that are options, by their places in the parsed arguments.
     options: Mapping[str, Argument] = attrs.field(factory=dict)
 
     def subject(self, names: list[str]) -> dict[str, str]:
-        """What it is about, as JSON says it."""
+        """Return the named subject, as JSON has it."""
         words = () if self.verb is None else map(str.lower, self.verb.command_words)
         return dict(zip(words, names, strict=False))
 
 
 @attrs.frozen
 class ActGroup:
-    """A command, and its acts: what they are beside their verbs."""
+    """A command with its acts."""
 
     acts: Mapping[str, ActView]
-    #: Of options, the metavar and the help, in the order of the help.
+    #: The metavar and the help of options, in the order of the help.
     options: Mapping[str, tuple[str | None, str]]
     place: Callable[[argparse.ArgumentParser], None]
-    #: What stands behind an act: its metavar, how many there are, and the help.
+    #: The words behind an act: their metavar, their number, and the help.
     names: tuple[str, str | None, str]
-    #: Add options of its own, before and behind the others.
+    #: Functions that add options of its own, before and behind the others.
     begin: Callable[[argparse.ArgumentParser], object] = lambda _: None
     end: Callable[[argparse.ArgumentParser], object] = lambda _: None
     at: Callable[[argparse.Namespace], AbstractContextManager[Any]] = lambda args: at(
@@ -83,7 +83,7 @@ class ActGroup:
     what: str = "what to do (list)"
 
     def acts_of(self, command: str) -> dict[str, ActView]:
-        """All acts: those that are said here, and any other verb of the command."""
+        """Return all acts: the ones with a view here, and all other verbs."""
         paths = acts_of(command)
         named = {**dict.fromkeys(paths, ActView()), **self.acts}
         acts = {}
@@ -101,7 +101,7 @@ class ActGroup:
 
 
 def add_arguments(parser: argparse.ArgumentParser, group: ActGroup) -> None:
-    """Add those of the command that *parser* is for, which is a group."""
+    """Add the arguments of the command of *parser*, which is a group."""
     command = parser.prog.rpartition(" ")[2]
     acts = group.acts_of(command)
     group.place(parser)
@@ -160,22 +160,22 @@ def _add_option(
 
 
 def _has_several(argument: Argument) -> bool:
-    """Whether an option may be given several times."""
+    """Return whether an option may be given several times."""
     return argument.form.get("type") == "array" or argument.name == "parameters"
 
 
 def _flag(place: str, argument: Argument | None) -> str:
-    """How an option is called."""
+    """Return the spelling of an option."""
     name = place.replace("_", "-")
     if argument is not None and _has_several(argument):
-        # Each time, it says one.
+        # Each occurrence has one value, so that its name is singular.
         name = name.removesuffix("s")
     return f"-{name}" if len(name) == 1 else f"--{name}"
 
 
 def _run(args: argparse.Namespace) -> int:
     names = [args.names] if isinstance(args.names, str) else [*(args.names or ())]
-    # argparse takes words that may be left out only before the options.
+    # argparse accepts optional words only before the options.
     args.names = [*names, *args.more]
     args.act = getattr(args, "act", "")
     if args.act is None:
@@ -198,10 +198,10 @@ def _run(args: argparse.Namespace) -> int:
 
 def _said(args: argparse.Namespace, act: ActView) -> dict[str, Any]:
     """
-    What was said to the verb, by the names of its arguments.
+    Return the given arguments of the verb, by their names.
 
     Raises:
-        InvalidTaskError: Something is missing, or is not for this act.
+        InvalidTaskError: An argument is missing, or is not for this act.
     """
     title = f"{args.command} {args.act}".rstrip()
     hint = f"taskorch {args.command} --help"
@@ -233,7 +233,7 @@ def _said(args: argparse.Namespace, act: ActView) -> dict[str, Any]:
 
 def _read(flag: str, argument: Argument, value: Any) -> Any:
     """
-    The value of an option, as the verb takes it.
+    Return the value of an option, as the verb takes it.
 
     Raises:
         InvalidTaskError: It is no JSON, and no object.
@@ -253,7 +253,7 @@ def _read(flag: str, argument: Argument, value: Any) -> Any:
 
 
 def _named(names: list[str], verb: Verb, arguments: dict[str, Any]) -> Iterator[str]:
-    """Enter what stands behind an act, and name what is missing there."""
+    """Enter the words behind an act, and refuse an act without them."""
     rest = iter(names)
     for word, argument in zip(verb.command_words, verb.arguments, strict=False):
         value = [*rest] if word.endswith("...") else next(rest, None)
@@ -264,7 +264,7 @@ def _named(names: list[str], verb: Verb, arguments: dict[str, Any]) -> Iterator[
 
 
 def _tell(args: argparse.Namespace, act: ActView, answer: Any) -> None:
-    """Show an answer: a change in the words of its act, all else as the act does it."""
+    """Show an answer: a change in the words of its act, others as the act does."""
     is_change = answer is None or isinstance(answer, bool)
     if getattr(args, "json", False):
         changed = {} if answer is None else {"changed": answer}

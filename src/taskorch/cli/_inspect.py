@@ -1,4 +1,4 @@
-"""`taskorch inspect`: what a journal or a service says of its tasks."""
+"""`taskorch inspect`: the tasks of a journal or a service."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from taskorch.cli import OK
-from taskorch.cli._source import Reader, ServiceReader, reader_of, steps_of
+from taskorch.cli._source import (
+    LEFT,
+    Reader,
+    ServiceReader,
+    is_left,
+    reader_of,
+    steps_of,
+)
 from taskorch.cli._terminal import (
     add_at,
     add_journal,
     add_json,
     add_traceback,
     cause_of,
+    clock,
     coloured,
     fields,
     in_commands,
@@ -31,6 +38,7 @@ from taskorch.cli._terminal import (
     table_of_steps,
     tell_left_out,
     tracebacks,
+    utc,
 )
 from taskorch.errors import (
     InvalidTaskError,
@@ -44,18 +52,18 @@ from taskorch.kit.words import in_words
 from taskorch.model import FailureCause, Missing, TaskFilter, TaskState, TaskStatus
 from taskorch.reading import JournalOwner, JournalReader
 
-#: Tasks that are listed, unless it is said how many.
+#: The default number of tasks in the list.
 _MANY: Final = 50
-#: Causes of failures that are shown.
+#: The number of causes of failures in the output.
 _CAUSES: Final = 10
-#: How often in succession a journal may be disturbed while it is followed.
+#: A journal may be disturbed so often in succession while it is followed.
 _MOST_REFUSALS: Final = 20
-#: Fields of an event that are said elsewhere, or only of use to programs.
+#: Fields of an event that are shown elsewhere, or only of use to programs.
 _SAID: Final = frozenset({"seq", "at_ns", "task_id", "key", "named", "trace"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     add_journal(parser, services=True)
     parser.add_argument("task", metavar="TASK", nargs="?", help="the id of one task")
@@ -90,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-#: How the command line says what tasks are looked for by.
+#: The options of the command line for each filter of tasks.
 _FLAGS: Final[dict[str, dict[str, Any]]] = {
     "state": {"choices": [state.value for state in TaskState]},
     "equal": {"metavar": "NAME"},
@@ -120,7 +128,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _answer(args: argparse.Namespace, reader: Reader) -> int:
-    # What comes after the answer is followed, so its number comes first.
+    # Events after the answer are followed, so that its number is asked first.
     last = reader.last if args.follow else 0
     if args.task is not None:
         _show_task(args, reader)
@@ -168,9 +176,9 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
         "holds": ", ".join(_held(status)),
         "attempts": str(status.attempts) if status.attempts > 1 else "",
         "priority": str(status.priority or ""),
-        "submitted": _utc(status.submitted),
-        "started": _utc(status.started),
-        "ended": _utc(status.ended) + took,
+        "submitted": utc(status.submitted),
+        "started": utc(status.started),
+        "ended": utc(status.ended) + took,
         "metadata": ", ".join(metadata),
         "result": _result(status.result) if completed else "",
         "error": error,
@@ -180,9 +188,9 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     print(fields({name: line(text) for name, text in facts.items()}))
     rows = [
         (
-            f"{datetime.fromtimestamp(entry.at, UTC):%H:%M:%S.%f}"[:-3],
+            clock(entry.at),
             entry.state.value,
-            # What is said above is not said again.
+            # Lines above have said this already.
             "" if _says(error, status.error, entry.detail) else line(entry.detail),
         )
         for entry in status.history
@@ -196,14 +204,14 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
 
 
 def _held(status: TaskStatus) -> Iterator[str]:
-    """What a task holds, and of which units that have names."""
+    """Yield the resources that a task holds, with the names of units."""
     for name, much in status.allocation.items():
         units = status.units.get(name)
         yield f"{much:g} {name}" + (f" ({', '.join(units)})" if units else "")
 
 
 def _cause_and_remedy(status: TaskStatus, place: str) -> str:
-    """Why a task is as it is, and the commands about *place* that help."""
+    """Return the cause of a state, and the commands about *place* that help."""
     error = status.error
     hint = error.hint if isinstance(error, TaskorchError) else ""
     text = cause_of(status)
@@ -211,35 +219,27 @@ def _cause_and_remedy(status: TaskStatus, place: str) -> str:
 
 
 def _says(told: str, error: BaseException | None, detail: str) -> bool:
-    """Whether what is *told* of an *error* has *detail*, or all of it that counts."""
+    """Return whether *told* contains *detail*, or the reverse."""
     message = error.message if isinstance(error, TaskorchError) else told
     return detail in told or (message != "" and message in detail)
 
 
 def _result(value: Any) -> str:
-    return f"{value!r}: {value.why}" if isinstance(value, Missing) else show(value)
-
-
-def _utc(at: datetime | None) -> str:
-    return f"{moment(at)} UTC" if at else ""
+    return f"{value!r}: {value.why}" if type(value) is Missing else show(value)
 
 
 def _reservation(reader: Reader, status: TaskStatus) -> str:
-    """What is to be known of the state of a task, beside it."""
+    """Return a note on the state of a task, such as a later repair."""
     if status.mended_by:
         return f", and mended since by {line(status.mended_by)}"
     if status.rerun:
         return f", and run again since: {line(status.rerun)}"
     if status.stale:
         return ", and stale: what it depends on was run again since"
-    if isinstance(reader, ServiceReader):
-        return ""
-    if status.state is TaskState.RUNNING and reader.owner.lives is False:
-        return ", as far as is kept: its orchestrator is gone"
-    return ""
+    return LEFT if status.state is TaskState.RUNNING and is_left(reader) else ""
 
 
-# -- all of them ---------------------------------------------------------------------
+# -- many tasks ----------------------------------------------------------------------
 
 
 def _list(args: argparse.Namespace, reader: Reader) -> None:
@@ -328,7 +328,7 @@ def _show_all(args: argparse.Namespace, reader: Reader) -> None:
 
 
 def _still(reader: Reader, place: str) -> str:
-    """How much of what failed is broken still, by cause, and what shows it."""
+    """Return the failures that are not repaired, by cause, and the next command."""
     causes = reader.failures()
     many = sum(cause.count for cause in causes)
     if not many:
@@ -365,7 +365,7 @@ def _who(owner: JournalOwner) -> str:
 
 
 def _how(health: Mapping[str, Any]) -> str:
-    """How a service is, in a line, and what is not as it should be, in others."""
+    """Return the health of a service in a line, and its problems in others."""
     wrong = [
         f"  {each['component']} {each['status']}: {line(each['detail'])}"
         for each in health["checks"]
@@ -395,7 +395,7 @@ def _show_over_time(args: argparse.Namespace, reader: Reader) -> None:
     print(table(("from (UTC)", "completed", "failed", "cancelled"), rows))
 
 
-# -- what happens --------------------------------------------------------------------
+# -- following events ----------------------------------------------------------------
 
 
 def _follow(args: argparse.Namespace, reader: Reader, last: int) -> None:
@@ -426,18 +426,20 @@ def _follow_journal(args: argparse.Namespace, reader: JournalReader, last: int) 
         try:
             if has_stopped is None:
                 has_stopped = any(map(_is_stop, reader.happened(max(0, last - 1))))
-            # Looked at before the news, of which the last are told then.
+            # This is asked before the news, so that the last events are still shown.
             lives = reader.owner.lives
             is_over = lives is False or has_stopped or _is_over(args, reader)
             for event in _news(args, reader, last):
                 last = event.seq
-                # The log may stay where another process reads it just then.
+                # The journal may seem in use while another process reads it; this event
+                # is sure.
                 has_stopped = _is_stop(event)
                 if isinstance(event, TaskEvent):
                     _tell(args, event)
             refusals = 0
         except JournalUnavailableError:
-            # Its owner came or went while it was read: no reason, unless it goes on.
+            # Its owner came or went during the read, which is an error only if it goes
+            # on.
             refusals += 1
             if refusals > _MOST_REFUSALS:
                 raise
@@ -468,14 +470,14 @@ def _tell(args: argparse.Namespace, event: TaskEvent) -> None:
         print_json(_plain(event))
         return
     values = [f"{name}={show(value)}" for name, value in _said(event).items()]
-    at = f"{event.timestamp:%H:%M:%S.%f}"[:-3]
+    at = clock(event.timestamp)
     name = type(event).__name__.removeprefix("Task").lower()
     words = f"{at}  {line(event.task_id)}  {coloured(name)}  {line(' '.join(values))}"
     print(words.rstrip(), flush=True)
 
 
 def _said(event: Event) -> dict[str, Any]:
-    """What is not said of every event, and is not as it always is."""
+    """Return the details of an event that are not shown for every event."""
     return {
         name: value
         for name, value in details_of(event).items()

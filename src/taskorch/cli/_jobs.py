@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import threading
@@ -24,7 +23,8 @@ from taskorch.cli._terminal import (
     hosts_of,
     is_url,
     on_signals,
-    print_json,
+    read_json,
+    tell,
     tell_listening,
     token_of_environment,
 )
@@ -105,8 +105,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.journal is not None:
         settings["journal"] = args.journal
     with jobs.orchestrator(**settings) as orch:
-        if not args.json:
-            _introduce(jobs.about())
+        for line in () if args.json else _introduction(jobs.about()):
+            print(line)
         for body in bodies:
             jobs.assign_job(body)
         if args.port is not None:
@@ -123,7 +123,7 @@ def _serve(jobs: JobSystem, orch: Any, args: argparse.Namespace) -> None:
 
     preset = token_of_environment(keep=False)
     token = preset or new_token()
-    # What is on standard output is read by a program.
+    # A program reads standard output.
     tell = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
     asked = threading.Event()
     app = create_app(orch, token=token, hosts=hosts_of(args), jobs=jobs)
@@ -152,7 +152,7 @@ def _function(place: str) -> Callable[..., Any]:
         msg = f"--objective: there is no function {place!r}: {error}"
         raise InvalidTaskError(msg, hint="--objective NAME=MODULE:FUNCTION") from error
     finally:
-        # The module may have put others in front of it, or taken it out.
+        # The module may have put others before it, or removed it.
         with suppress(ValueError):
             sys.path.remove(here)
     if not callable(candidate):
@@ -163,12 +163,7 @@ def _function(place: str) -> Callable[..., Any]:
 
 
 def _read(path: str) -> Any:
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_bytes()
-        document = json.loads(text)
-    except ValueError as error:
-        msg = f"{path} is no JSON: {error}"
-        raise InvalidTaskError(msg) from error
+    document = read_json(path)
     if not isinstance(document, dict):
         msg = f"{path}: a job is a JSON object"
         raise InvalidTaskError(msg)
@@ -177,10 +172,10 @@ def _read(path: str) -> Any:
 
 def _client(args: argparse.Namespace) -> Client:
     """
-    What asks the service that is named.
+    Return a client of the named service.
 
     Raises:
-        InvalidTaskError: A journal is named, or another thing.
+        InvalidTaskError: A journal is named, or something else.
     """
     if not is_url(args.url):
         msg = f"{args.url} is no address of a service, and only one has jobs"
@@ -200,44 +195,35 @@ def _status(args: argparse.Namespace) -> int:
 
 def _result(args: argparse.Namespace) -> int:
     answer = _client(args).command("job_result", job_id=args.job)
-    if args.json:
-        print_json(answer)
-    elif answer["state"] == "completed":
-        for index, value in enumerate(answer["result"]):
-            print(f"unit {index}: {value!r}")
-    else:
-        print(f"{args.job}: {coloured(answer['state'])}, it has no result")
-        _tell_errors(answer)
-    return OK if answer["state"] == "completed" else FAILED
+    is_done = answer["state"] == "completed"
+    values = enumerate(answer["result"] if is_done else ())
+    lines = [f"unit {index}: {value!r}" for index, value in values]
+    if not is_done:
+        lines = [f"{args.job}: {coloured(answer['state'])}, it has no result"]
+        lines += _errors(answer)
+    tell(args, answer, *lines)
+    return OK if is_done else FAILED
 
 
 def _list(args: argparse.Namespace) -> int:
     answer = _client(args).command("list_jobs")
-    if args.json:
-        print_json(answer)
-        return OK
-    _introduce(answer["about"])
-    for job_id, state in answer["jobs"].items():
-        print(f"{job_id}: {coloured(state)}")
-    print(counted(len(answer["jobs"]), "job"))
+    jobs = [f"{job_id}: {coloured(state)}" for job_id, state in answer["jobs"].items()]
+    lines = [*_introduction(answer["about"]), *jobs, counted(len(jobs), "job")]
+    tell(args, answer, *lines)
     return OK
 
 
 def _cancel(args: argparse.Namespace) -> int:
     answer = _client(args).command("cancel_job", job_id=args.job)
-    if args.json:
-        print_json(answer)
-    else:
-        print("cancelled" if answer["changed"] else f"{args.job} has ended")
+    tell(args, answer, "cancelled" if answer["changed"] else f"{args.job} has ended")
     return OK
 
 
-def _introduce(about: dict[str, str]) -> None:
-    """Say whose jobs they are, as the configuration says it."""
+def _introduction(about: dict[str, str]) -> list[str]:
+    """Return whose jobs they are, by the configuration, in a line or none."""
     words = " ".join(about[name] for name in ("name", "version") if name in about)
     line = ": ".join(text for text in (words, about.get("mission", "")) if text)
-    if line:
-        print(line)
+    return [line] if line else []
 
 
 def _assign(args: argparse.Namespace) -> int:
@@ -251,30 +237,24 @@ def _reward(args: argparse.Namespace) -> int:
         raise InvalidTaskError(msg)
     fields = {"job_id": args.job, "value": args.value, "source": args.source}
     answer = _client(args).command("reward_job", **fields)
-    if args.json:
-        print_json(answer)
-    else:
-        print("rewarded" if answer["changed"] else f"{args.source} has said so before")
+    text = "rewarded" if answer["changed"] else f"{args.source} has said so before"
+    tell(args, answer, text)
     return OK
 
 
 def _tell(status: dict[str, Any], args: argparse.Namespace) -> None:
-    if args.json:
-        print_json(status)
-        return
-    units = list(status["units"].values())
-    ended = units.count("completed")
-    print(
+    ended = [*status["units"].values()].count("completed")
+    head = (
         f"{status['job_id']}: {coloured(status['state'])}, {ended} of "
-        f"{counted(len(units), 'unit')}, {counted(status['threads'], 'thread')} each"
+        f"{counted(status['unit_count'], 'unit')}, "
+        f"{counted(status['threads'], 'thread')} each"
     )
-    _tell_errors(status)
-    for name, value in status["metrics"].items():
-        if value is not None:
-            print(f"  {name}: {value:.4g}")
+    measured = {k: each for k, each in status["metrics"].items() if each is not None}
+    metrics = [f"  {name}: {value:.4g}" for name, value in measured.items()]
+    tell(args, status, head, *_errors(status), *metrics)
 
 
-def _tell_errors(answer: dict[str, Any]) -> None:
-    # A service of an earlier version says none.
-    for unit, error in answer.get("errors", {}).items():
-        print(f"  unit {unit}: {error}")
+def _errors(answer: dict[str, Any]) -> list[str]:
+    # A service of an earlier version sends none.
+    errors = answer.get("errors", {}).items()
+    return [f"  unit {unit}: {error}" for unit, error in errors]

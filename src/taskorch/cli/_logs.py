@@ -1,4 +1,4 @@
-"""`taskorch logs`: what a task has logged and printed, and does."""
+"""`taskorch logs`: the log and the output of a task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taskorch.model import TERMINAL, TaskLog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     add_journal(parser, services=True)
     parser.add_argument("task", metavar="TASK", help="its id")
@@ -57,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
 def _show(
     args: argparse.Namespace, reader: Reader, attempt: int | None, after: int
 ) -> TaskLog:
-    """Show all that there is *after* a byte of an attempt; the last part of it."""
+    """Show the output of an attempt *after* a byte; return the last part of it."""
     while True:
         log = reader.log(args.task, attempt=attempt, after=after)
         lines = log.text.split("\n")
@@ -68,7 +68,7 @@ def _show(
 
 
 def _whole(args: argparse.Namespace, reader: Reader) -> TaskLog:
-    """All of what an attempt has written, in one piece."""
+    """Return all output of an attempt, in one piece."""
     log = reader.log(args.task, attempt=args.attempt, after=0)
     while True:
         part = reader.log(args.task, attempt=log.attempt, after=log.next)
@@ -81,7 +81,8 @@ def _follow(args: argparse.Namespace, reader: Reader) -> int:
     attempt, after = 0, 0
     while True:
         status = reader.get_task_status(args.task)
-        # What ended between two looks was written before this one.
+        # An attempt that ended between two looks wrote all of its output before this
+        # one.
         if status.attempts != attempt:
             if attempt:
                 _show(args, reader, attempt, after)
@@ -94,7 +95,7 @@ def _follow(args: argparse.Namespace, reader: Reader) -> int:
 
 
 def _nothing(args: argparse.Namespace, reader: Reader, log: TaskLog) -> str:
-    """Why there is nothing to show."""
+    """Return why there is no output."""
     status = reader.get_task_status(args.task)
     if not status.attempts:
         return f"{visible(status.task_id)} has not begun: it has logged nothing."

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "place",
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    # They are of an extra.
+    # These modules belong to an extra.
     from taskorch.frontends.mcp._server import make_server  # noqa: PLC0415
     from taskorch.frontends.mcp._stdio import (  # noqa: PLC0415
         serve_streams,
@@ -63,9 +63,9 @@ def _run(args: argparse.Namespace) -> int:
     )
 
     with (
-        # What is loaded may print: before it is, the streams are ours.
+        # Loaded modules may print, so that the streams are taken over before.
         taken_streams() as (incoming, outgoing),
-        # Until it is served, and once it is not any more.
+        # Interrupts end the command before it is served and afterwards.
         on_signals(_interrupt, signal.SIGTERM),
         logged("WARNING"),
         _opened(args.place) as place,
@@ -86,7 +86,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _secret(place: Any) -> bytes | None:
-    """What is known to who may read *place*, and to nobody else, if there is that."""
+    """Return a secret that only readers of *place* know, if there is one."""
     if isinstance(place, ServicePlace):
         token = token_of_environment()
         return None if token is None else token.encode()
@@ -95,13 +95,13 @@ def _secret(place: Any) -> bytes | None:
 
 @contextmanager
 def _opened(name: str) -> Iterator[Any]:
-    """What tools are used on: a journal, a service, or the orchestrator of a file."""
+    """Yield the place for tools: a journal, a service, or a file's orchestrator."""
     if is_url(name):
-        # A client loads what speaks HTTP.
+        # The import is late, since it loads the modules for HTTP.
         from taskorch.cli._control import service  # noqa: PLC0415 - see above
 
         with service(name) as client:
-            # Whether it is there, and the token is right, is said now.
+            # This fails now if the service is not there, or the token is wrong.
             client.health()
             yield ServicePlace(client)
     elif Path(name).suffix == ".py":
@@ -120,49 +120,27 @@ def _opened(name: str) -> Iterator[Any]:
         yield JournalReader(name)
 
 
+#: The methods of a client that tools use as they are.
+_VERBS: Final = (
+    *("answer", "cancel_task", "fork", "hold_starts", "questions", "release_starts"),
+    *("rerun_task", "resume_task", "schedules", "set_priority", "simulate"),
+    *("start_workflow", "submit_documents", "suspend_task"),
+)
+
+
 class ServicePlace(ServiceReader):
     """
     A service, for tools: see `taskorch.frontends.mcp.OrchestratorPlace`.
 
     Args:
-        client: What speaks with it.
+        client: The client of the service.
     """
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
-        self._client = client
-        self.simulate = client.simulate
-        self.questions = client.questions
-        self.answer = client.answer
-        self.cancel_task = client.cancel_task
-        self.suspend_task = client.suspend_task
-        self.resume_task = client.resume_task
-        self.set_priority = client.set_priority
-        self.rerun_task = client.rerun_task
-        self.fork = client.fork
         self.foresee = partial(touched, client)
-        self.hold_starts = client.hold_starts
-        self.release_starts = client.release_starts
-        self.schedules = client.schedules
+        for name in _VERBS:
+            setattr(self, name, getattr(client, name))
 
     def __repr__(self) -> str:
         return "the service"
-
-    def submit_documents(
-        self, documents: Iterable[Mapping[str, Any]], *, key: str | None = None
-    ) -> list[str]:
-        """See `Client.submit_documents`."""
-        return self._client.submit_documents(documents, key=key)
-
-    def start_workflow(
-        self,
-        document: Mapping[str, Any],
-        run_id: str | None = None,
-        *,
-        key: str | None = None,
-        parameters: Mapping[str, Any] | None = None,
-    ) -> str:
-        """See `Client.start_workflow`."""
-        return self._client.start_workflow(
-            document, run_id, key=key, parameters=parameters
-        )

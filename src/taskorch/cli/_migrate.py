@@ -1,4 +1,4 @@
-"""`taskorch migrate`: the tables of journals in PostgreSQL are made."""
+"""`taskorch migrate`: make the tables of journals in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskorch.kit.address import is_address, without_password
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "journal", metavar="ADDRESS", help="the database: postgresql://host/database"

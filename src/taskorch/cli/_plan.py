@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._settings.configuration import read_configuration
 from taskorch.cli import FAILED, OK
 from taskorch.cli._target import (
     add_limits,
@@ -17,8 +16,10 @@ from taskorch.cli._target import (
     functions_of,
     limits_of,
     module_of,
+    orchestrator_in,
+    without_journal,
 )
-from taskorch.cli._terminal import add_json, print_json, seconds
+from taskorch.cli._terminal import add_json, print_json, read_json, seconds, value_of
 from taskorch.errors import InvalidTaskError
 from taskorch.planning import (
     Domain,
@@ -33,7 +34,7 @@ from taskorch.planning import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "target",
@@ -123,13 +124,13 @@ def _aims(aims: list[str]) -> dict[str, float]:
 def _read(
     args: argparse.Namespace, names: dict[str, Any]
 ) -> tuple[TaskOrchestrator, Any]:
-    """Who plans, and what; the functions of the file are added to *names*."""
+    """Return the planner and the request; add the functions of the file to *names*."""
     request: Any = args.request
     if not args.is_module and args.target.endswith(".json"):
         if request is not None:
             msg = "a request in JSON is planned by itself: name one file"
             raise InvalidTaskError(msg, hint="taskorch plan FILE.py REQUEST")
-        return _bare(args), _document(args.target)
+        return without_journal(args), _document(args.target)
     defined = module_of(args.target, is_module=args.is_module)
     names |= {
         name: one
@@ -149,7 +150,7 @@ def _tell(
     verdict: ValidationResult | None,
     names: dict[str, Any],
 ) -> None:
-    """Write the plan where it was asked for."""
+    """Write the plan to the file of `--output`, or print it."""
     if args.output is not None:
         text = json.dumps(plan.to_dict(names), indent=2, ensure_ascii=False)
         Path(args.output).write_text(text + "\n", encoding="utf-8")
@@ -164,27 +165,16 @@ def _tell(
     print_json(document)
 
 
-def _bare(args: argparse.Namespace) -> TaskOrchestrator:
-    options = limits_of(args)
-    options["journal"] = None
-    return TaskOrchestrator(**read_configuration().arguments(options))
-
-
 def _orchestrator(
     defined: dict[str, Any], args: argparse.Namespace
 ) -> TaskOrchestrator:
-    orchestrators = {
-        id(o): o for o in defined.values() if isinstance(o, TaskOrchestrator)
-    }
-    if len(orchestrators) > 1:
-        msg = f"{args.target} defines {len(orchestrators)} orchestrators"
-        raise InvalidTaskError(msg, hint="define one in a file")
-    if orchestrators and limits_of(args):
+    own = orchestrator_in(defined, args.target)
+    if own is not None and limits_of(args):
         msg = f"{args.target} defines an orchestrator, which has limits of its own"
         raise InvalidTaskError(msg, hint="leave out --concurrency and --resources")
-    orch = next(iter(orchestrators.values())) if orchestrators else _bare(args)
-    if orchestrators:
-        check_settings(orch, args.target)
+    if own is not None:
+        check_settings(own, args.target)
+    orch = without_journal(args) if own is None else own
     for one in defined.values():
         if isinstance(one, Domain):
             orch.planner.domain(one)
@@ -203,16 +193,11 @@ def _of_file(defined: dict[str, Any], where: str) -> TaskRequest:
 
 def _document(name: str) -> Any:
     """
-    What a file of JSON says.
+    Read a file of JSON.
 
     Raises:
-        InvalidTaskError: It is no JSON.
+        InvalidTaskError: It has no valid JSON.
     """
-    text = sys.stdin.read() if name == "-" else Path(name).read_bytes()
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        if name == "-":
-            return text
-        msg = f"{name} is no JSON: {error}"
-        raise InvalidTaskError(msg, hint="mend it there") from error
+    if name != "-":
+        return read_json(name, "mend it there")
+    return value_of(sys.stdin.read())

@@ -1,17 +1,15 @@
-"""`taskorch policy`: whether policies are well formed, and what they would say."""
+"""`taskorch policy`: checks of policy files, and their verdicts."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import add_json, coloured, line, print_json
+from taskorch.cli._terminal import add_json, coloured, line, read_json, tell
 from taskorch.errors import InvalidTaskError
 from taskorch.governance import (
     ConstitutionalRuntime,
@@ -26,12 +24,12 @@ from taskorch.model import Task
 from taskorch.reading import JournalReader
 
 _ACTS: Final = ("check", "test", "explain", "replay")
-#: What a document of a task may have besides, which no policy looks at.
+#: Further keys of a document of a task, which no policy uses.
 _OTHERS: Final = {field.name for field in attrs.fields(Task)} | {"function"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "act",
@@ -89,26 +87,19 @@ def _run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace, constitution: ConstitutionalRuntime) -> int:
     policies = constitution.policies
     rules = sum(len(one.rules) + len(one.history) for one in policies)
-    if args.json:
-        print_json(
-            {
-                "policies": [one.to_dict() for one in policies],
-                "policies_hash": constitution.policies_hash,
-            }
-        )
-        return OK
-    number = len(policies)
+    digest, number = constitution.policies_hash, len(policies)
+    document = {
+        "policies": [one.to_dict() for one in policies],
+        "policies_hash": digest,
+    }
     many = f"{number:,} {'policy' if number == 1 else 'policies'}"
-    print(f"{many}, {counted(rules, 'rule')}: {constitution.policies_hash}")
+    tell(args, document, f"{many}, {counted(rules, 'rule')}: {digest}")
     return OK
 
 
 def _replay(args: argparse.Namespace, constitution: ConstitutionalRuntime) -> int:
     replay = constitution.replay(JournalReader(args.journal))
-    if args.json:
-        print_json(replay.to_dict())
-    else:
-        print("\n".join(map(line, str(replay).split("\n"))))
+    tell(args, replay.to_dict(), *map(line, str(replay).split("\n")))
     return FAILED if replay.differences else OK
 
 
@@ -119,14 +110,13 @@ def _test(args: argparse.Namespace, constitution: ConstitutionalRuntime) -> int:
         raise InvalidTaskError(msg, hint="cases: [{operation: …, decision: deny}]")
     results = [_result(constitution, case) for case in cases]
     failed = sum(bool(result["problem"]) for result in results)
-    if args.json:
-        print_json({"cases": results, "failed": failed})
-        return FAILED if failed else OK
+    lines = []
     for result in results:
         word = "failed" if result["problem"] else "ok"
         problem = f": {result['problem']}" if result["problem"] else ""
-        print(line(f"{coloured(word)} {result['name']}{problem}"))
-    print(f"{counted(len(cases), 'case')}, {failed} failed")
+        lines.append(line(f"{coloured(word)} {result['name']}{problem}"))
+    lines.append(f"{counted(len(cases), 'case')}, {failed} failed")
+    tell(args, {"cases": results, "failed": failed}, *lines)
     return FAILED if failed else OK
 
 
@@ -154,29 +144,20 @@ def _explain(args: argparse.Namespace, constitution: ConstitutionalRuntime) -> i
     if args.at is not None:
         operation = attrs.evolve(operation, moment=args.at)
     verdict = constitution.validate_operation(operation)
-    if args.json:
-        print_json(verdict.to_dict())
-    else:
-        for text in _lines(verdict):
-            print(visible(text))
+    tell(args, verdict.to_dict(), *map(visible, _lines(verdict)))
     return OK if verdict.decision == "allow" else FAILED
 
 
 def _operation(path: str) -> Operation:
     """
-    The operation that a file says, which may be the document of a task.
+    Read an operation from a file, which may be the document of a task.
 
     Raises:
-        InvalidTaskError: It is none.
+        InvalidTaskError: It has no operation.
         ValidationFailedError: It is no YAML.
     """
     if path == "-" or path.endswith(".json"):
-        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
-        try:
-            document = json.loads(text)
-        except ValueError as error:
-            msg = f"{path} is no JSON: {error}"
-            raise InvalidTaskError(msg) from None
+        document = read_json(path)
     else:
         from taskorch.kit.located import plain as without_places  # noqa: PLC0415
         from taskorch.kit.yaml_text import load  # noqa: PLC0415 - optional
@@ -191,7 +172,7 @@ def _operation(path: str) -> Operation:
 
 
 def _lines(verdict: Verdict) -> list[str]:
-    """What a verdict says, for people."""
+    """Return a verdict as lines for people."""
     lines = [
         f"{verdict.operation.name}, at {verdict.operation.moment}: {verdict.decision}"
     ]

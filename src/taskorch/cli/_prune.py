@@ -1,4 +1,4 @@
-"""`taskorch prune`: what ended long ago leaves a journal, or that of a service."""
+"""`taskorch prune`: remove old tasks from a journal, or from that of a service."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from taskorch.retention import foreseen, prune
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "journal",
@@ -73,7 +73,7 @@ def _run(args: argparse.Namespace) -> int:
     retention = Retention(args.older_than, args.keep)
     now = time.time_ns()  # noqa: TID251 - the age of what is on the disk
     with closing(open_journal(args.journal)) as journal:
-        # It must be there: to claim one makes it.
+        # The journal must exist already, because a claim would make a new one.
         JournalReader(journal)
         path = journal.path if isinstance(journal, SqliteJournal) else None
         before = _size(path)
@@ -101,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _of_service(args: argparse.Namespace) -> int:
-    """What a service would forget is shown first; then it is asked to."""
+    """Show what a service would forget, then let it forget."""
     options = {"schedule": args.schedule}
     if args.older_than is not None:
         options["older_than"] = args.older_than
@@ -125,14 +125,14 @@ def _of_service(args: argparse.Namespace) -> int:
 
 
 def _size(path: Path | None) -> int | None:
-    """Bytes of the file; None: a server has it, which makes room by itself."""
+    """Return the bytes of the file; None: a database makes room by itself."""
     return None if path is None else path.stat().st_size
 
 
 def _tell_of_nothing(args: argparse.Namespace, count: int) -> None:
-    """Say that nothing of the schedule is there, if that is so."""
+    """Print that nothing of the schedule is there, if that is so."""
     if args.schedule and not (count or args.json):
-        # It may be a slip: whoever removed a schedule may still prune its runs.
+        # A name without a schedule may be a misspelt one, or one of a removed schedule.
         print(f"Nothing of a schedule {show(args.schedule)} is there to be removed.")
 
 

@@ -50,11 +50,11 @@ from taskorch.workflows._parameters import digest_of
 
 _S: Final = TaskState
 _SLOWEST: Final = 5
-#: The latest lines of a program that failed, if they are in no file.
+#: The number of last lines of a failed program that are shown, if no file has them.
 _OUTPUT: Final = 10
-#: Seconds between two looks whether all has ended, or Ctrl-C was pressed.
+#: The seconds between two checks for the end, or for Ctrl-C.
 _LOOK: Final = 0.1
-#: What is said at each Ctrl-C.
+#: The texts at each Ctrl-C.
 _SAID: Final = (
     "Nothing new starts; what runs is finished. Ctrl-C again stops that, too.",
     "What runs is asked to stop. Ctrl-C once more kills it.",
@@ -63,7 +63,7 @@ _SAID: Final = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     add_target(parser)
     parser.add_argument(
@@ -114,7 +114,7 @@ def _run(args: argparse.Namespace) -> int:
                 text = "Schedules make nothing meanwhile: --schedules lets them."
                 print(text, file=sys.stderr)
             names = _submit(args, orch, target, only)
-            # Without a journal there was nothing before.
+            # Without a journal, no earlier run is known.
             before = _done_before(orch, names(), began) if args.is_durable else []
             progress.show(names, before)
             stopped = _wait(orch, presses)
@@ -161,17 +161,17 @@ def _submit(
     only: set[str] | None,
 ) -> Callable[[], dict[str, str]]:
     """
-    Submit what is to run.
+    Submit the tasks to run.
 
     Returns:
-        What gives the names in the workflow, by the ids of the tasks; those of tasks
-        that were added since, such as the calls of a map, are among them.
+        A function that returns the names in the workflow, by the ids of the tasks, with
+        later tasks such as the calls of a map.
     """
     workflow = target.workflow
     run_id = args.id
     _, values = written(workflow, target.parameters)
     if run_id is None and (args.is_durable or only is not None):
-        # Another run for other parameters; the same command goes on with its own.
+        # Other parameters make another run; the same command goes on with its own.
         apart = f"-{digest_of(values)}" if args.parameters else ""
         run_id = f"{workflow.name}{apart}"
     if only is not None:
@@ -181,7 +181,7 @@ def _submit(
             for task in workflow.tasks(run_id)
             if without_run(task.id or "") in only
         ]
-        # A part of it is a run, too.
+        # A part of a workflow is a run, too.
         handles = orch.workflows._starts.begin_part(  # noqa: SLF001 - it is not all of it
             run_id, map(real_task, tasks), values
         )
@@ -197,7 +197,7 @@ def _submit(
 def _done_before(
     orch: TaskOrchestrator, names: Iterable[str], began: datetime
 ) -> list[str]:
-    """The ids of tasks that an earlier run has completed."""
+    """Return the ids of tasks that an earlier run has completed."""
     statuses = ((task_id, orch.get_task_status(task_id)) for task_id in names)
     return [
         task_id
@@ -208,7 +208,7 @@ def _done_before(
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Count Ctrl-C; whoever sends SIGTERM does not wait, and it counts twice."""
+    """Count Ctrl-C; SIGTERM counts twice, as its sender does not wait."""
     presses: list[int] = []
 
     def note(number: int, _frame: object) -> None:
@@ -221,7 +221,7 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:
-    """Wait until nothing can proceed; the report, if Ctrl-C stopped the run."""
+    """Wait until nothing can proceed; return the report if Ctrl-C stopped it."""
     while not orch.wait(_LOOK):
         if presses:
             return _stop(orch, presses)
@@ -229,7 +229,7 @@ def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:
 
 
 def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
-    """Stop the run: wait for what runs until a second Ctrl-C."""
+    """Stop the run: wait for running tasks until a second Ctrl-C."""
     Door(orch).start_no_more()
     if len(presses) == 1:
         _say(1)
@@ -255,7 +255,7 @@ def _say(press: int) -> None:
 
 
 class _Progress:
-    """A line for each end; in a terminal, one below that says how far it is."""
+    """The output of a run: a line for each end, and in a terminal a bar below."""
 
     def __init__(self, orch: TaskOrchestrator, args: argparse.Namespace) -> None:
         self._orch = orch
@@ -273,7 +273,7 @@ class _Progress:
     def show(
         self, names: Callable[[], Mapping[str, str]], before: Iterable[str]
     ) -> None:
-        """From now on; what has ended meanwhile, too, and what had ended *before*."""
+        """Show the tasks that end; tasks in *before* completed in earlier programs."""
         with self._mutex:
             self._ask = names
             self._names = names()
@@ -296,8 +296,8 @@ class _Progress:
         try:
             self._take(event)
         except OSError:
-            # Nobody reads it any more, or there is no room: the work goes on, and the
-            # last block says so.
+            # Nobody reads the output any more, or the disk is full: the work goes on,
+            # and the last block reports it.
             self._is_over = True
 
     def _take(self, event: Any) -> None:
@@ -329,7 +329,7 @@ class _Progress:
         why = ""
         if word in ("failed", "retrying"):
             why = f"{event.error_type}: {event.message}".removesuffix(": ")
-            # What follows is said at the end, or the same for each.
+            # The rest of the message is shown at the end, or is the same for each task.
             why = why.partition(f" (task {event.task_id})")[0]
         elif word == "cancelled":
             why = event.reason
@@ -351,7 +351,7 @@ def _all_well(statuses: Mapping[str, TaskStatus]) -> bool:
 def _tell_end(
     args: argparse.Namespace, statuses: Mapping[str, TaskStatus], *, interrupted: bool
 ) -> None:
-    """What a person needs: the slowest, what never began, and at last what failed."""
+    """Print the slowest and unfinished tasks, and at last the failed ones."""
     failed = {n: s for n, s in statuses.items() if s.state is _S.FAILED}
     unfinished = {
         name: _why_left(status, statuses)
@@ -422,7 +422,7 @@ def _why_left(status: TaskStatus, statuses: Mapping[str, TaskStatus]) -> str:
 
 
 def _failure(args: argparse.Namespace, name: str, status: TaskStatus) -> str:
-    """What a person needs to know of a task that failed."""
+    """Return the details of a failed task for a person."""
     error = status.error
     rows = [f"  {coloured('failed', line(name))}"]
     if error is not None:
@@ -436,7 +436,7 @@ def _failure(args: argparse.Namespace, name: str, status: TaskStatus) -> str:
     if status.log_path is not None and args.is_durable:
         rows.append(f"    log     {line(str(status.log_path))}")
     elif isinstance(error, ProgramFailedError) and error.result is not None:
-        # Without a journal, its log is gone by now.
+        # Without a journal, the log of the program is gone by now.
         output = error.result.stderr_tail or error.result.stdout_tail
         lines = output.splitlines()[-_OUTPUT:]
         rows += [f"    output  {line(text)}" for text in lines]
@@ -444,7 +444,7 @@ def _failure(args: argparse.Namespace, name: str, status: TaskStatus) -> str:
 
 
 def _repeat(args: argparse.Namespace, name: str) -> str:
-    """The command that repeats the run."""
+    """Return the command that repeats the run."""
     words = ["taskorch", "run", *(["-m"] * args.is_module), args.target]
     for option in ("functions", "journal", "id"):
         if getattr(args, option) is not None:

@@ -1,27 +1,29 @@
 """
 `taskorch runs`: the runs of workflows and schedules, listed, shown and changed.
 
-Decision: 0218.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 import attrs
 
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import at, call, tell_foreseen, touched
-from taskorch.cli._source import Reader, RunsSource, reader_of, runs_of
+from taskorch.cli._explain import tell_changes
+from taskorch.cli._source import LEFT, Reader, RunsSource, is_left, reader_of, runs_of
 from taskorch.cli._terminal import (
     add_journal,
     add_json,
     coloured,
+    error_line,
     fields,
     in_commands,
     is_agreed,
@@ -31,32 +33,27 @@ from taskorch.cli._terminal import (
     print_json,
     since,
     table,
+    tell,
+    utc,
 )
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.visible import counted, show
 from taskorch.kit.words import in_words
 from taskorch.model import TaskState
-from taskorch.reading import JournalReader
 from taskorch.reading._nights import PAGE
 from taskorch.reading._runs import SEVERITY
 from taskorch.runs._members import WILD
 from taskorch.verbs.table import VERBS, previewed
 
-#: Runs that are listed, unless it is said how many.
+#: The default number of runs in the list.
 _MANY: Final = 50
-#: Tasks of a run of which it is said why they do not run.
+#: The number of waiting tasks of a run that are explained.
 _EXPLAINED: Final = 3
-#: Calls of a map that are shown, those first that a person looks for.
+#: The number of calls of a map in the output, failed and running ones first.
 CALLS: Final = 3
-#: Who has begun a run, by what an event says of it.
-_BY: Final = {
-    "": "a program",
-    "clock": "its schedule",
-    "schedule": "its schedule",
-    "trigger": "a person (trigger)",
-    "backfill": "a backfill",
-}
+#: A function that says a moment, in seconds since 1970, in a column.
+At: TypeAlias = "Callable[[float | None], str]"
 _WAITS: Final = frozenset(
     {TaskState.BLOCKED, TaskState.PENDING, TaskState.QUEUED, TaskState.SUSPENDED}
 )
@@ -69,10 +66,10 @@ class RunAct:
 
     Attributes:
         of_workflow: The verb of a run of a workflow.
-        of_task: That of one task, which a schedule has made.
-        which: The state of runs that a pattern means.
-        done: What is said once it is done.
-        asks: Whether a person is asked before: it cannot be undone.
+        of_task: The verb of a single task, which a schedule has made.
+        which: The states of runs that a pattern matches.
+        done: The text after the change.
+        asks: Whether a person must agree, because it cannot be undone.
     """
 
     of_workflow: str
@@ -95,7 +92,7 @@ ACTS: Final[Mapping[str, RunAct]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     add_journal(parser, services=True)
     parser.add_argument(
@@ -151,10 +148,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of `restart`: today's definition, where one is known, or that of the run",
     )
     parser.add_argument("--reason", metavar="TEXT", help="of `cancel`: why")
+    parser.add_argument(
+        "--by",
+        metavar="TIME",
+        help="of `show`: say, too, when it ends, and what would have to change for it "
+        "to end by then: 18:00, or seconds from now",
+    )
     add_json(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.by and args.verb != "show":
+        msg = "--by is said of one run, as it stands now"
+        raise InvalidTaskError(msg, hint="taskorch runs JOURNAL show RUN --by 18:00")
     if args.verb == "list":
         if args.names:
             msg = f"runs list: {' '.join(args.names)!r} is one word too many"
@@ -168,10 +174,14 @@ def _run(args: argparse.Namespace) -> int:
         msg = f"runs {args.verb}: which run?"
         raise InvalidTaskError(msg, hint="its id stands behind that")
     if args.verb == "show":
+        if args.by and args.json:
+            return max(tell_changes(args, name) for name in args.names)
         with reader_of(args.journal) as reader:
             runs = runs_of(reader)
             for place, name in enumerate(args.names):
                 _show(args, reader, runs.run(name), after_another=place > 0)
+        for name in args.names if args.by else ():
+            tell_changes(args, name)
         return OK
     return _change(args, ACTS[args.verb])
 
@@ -196,14 +206,14 @@ def _list(args: argparse.Namespace, reader: Reader) -> int:
         print("No run is like that." if which else "There is no run.")
         return OK
     heads = ("run", "state", "started (UTC)", "took", "began by", "tasks", "")
-    print(table(heads, map(_row, rows)))
+    print(table(heads, [run_row(row, moment) for row in rows]))
     if more:
         print(f"There are more: --after {line(rows[-1]['id'])} goes on, --limit 0: all")
     return OK
 
 
 def _which(args: argparse.Namespace) -> dict[str, Any]:
-    """What was said of the runs, as the list is asked for it."""
+    """Return the filters of the list of runs."""
     names = ("id", "schedule", "state", "day", "after")
     which = {name: getattr(args, name) for name in names}
     times = {"since": args.since, "until": args.until}
@@ -212,7 +222,7 @@ def _which(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _seconds(at: float | datetime | None) -> float | None:
-    """A moment, or how long ago it was, as seconds since 1970."""
+    """Return a moment, or a time ago, as seconds since 1970."""
     if at is None or isinstance(at, datetime):
         return None if at is None else at.timestamp()
     return _now() - at
@@ -228,7 +238,7 @@ def _pages(
     most: int | None,
     rows: list[dict[str, Any]],
 ) -> tuple[bool, dict[str, Any]]:
-    """Add the runs to *rows*; whether there are more of them, and the last page."""
+    """Add the runs to *rows*; return whether there are more, and the last page."""
     wanted = dict(which)
     while True:
         limit = PAGE if most is None else min(PAGE, most - len(rows))
@@ -242,33 +252,22 @@ def _pages(
         wanted["after"] = page["next"]
 
 
-def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    error = row["error"]
+def run_row(row: Mapping[str, Any], at: At) -> tuple[str, ...]:
+    """Return the cells of a run in a list; *at* says when it began."""
     return (
         line(row["id"]),
         row["outcome"],
-        utc(row["started"] or row["submitted"], zone=""),
+        at(row["started"] or row["submitted"]),
         took(row),
-        line(began_by(row)),
+        line(row["began_by"]),
         f"{row['completed']:,}/{row['total']:,}",
-        "" if error is None else line(f"{error['type']}: {error['message']}"),
+        line(error_line(row["error"])),
     )
 
 
-def utc(at: float | None, zone: str = " UTC") -> str:
-    """A moment in seconds since 1970, for people."""
-    return "" if at is None else moment(datetime.fromtimestamp(at, UTC)) + zone
-
-
 def took(row: Mapping[str, Any]) -> str:
-    """How long a run or a task took, or takes."""
+    """Return how long a run or a task took, or takes so far."""
     return "" if row["seconds"] is None else in_words(row["seconds"])
-
-
-def began_by(row: Mapping[str, Any]) -> str:
-    """Who has begun a run."""
-    by: str = row["by"]
-    return _BY.get(by, by)
 
 
 # -- one run ---------------------------------------------------------------------------
@@ -292,7 +291,7 @@ def _show(
     state = whole["run"].get("state", "")
     print(first.replace(f" is {state}", f" is {coloured(state)}"), *rest, sep="\n")
     heads = ("task", "state", "attempts", "started (UTC)", "took", "")
-    print(f"\n{table(heads, task_rows(whole), indent='  ')}")
+    print(f"\n{table(heads, _task_rows(whole), indent='  ')}")
     if whole["left_out"]:
         print(f"  and {counted(whole['left_out'], 'more task')}")
     for _, text in blocked:
@@ -300,20 +299,18 @@ def _show(
 
 
 def in_lines(reader: Reader, whole: Mapping[str, Any]) -> list[str]:
-    """What is to be known of a run, a line each."""
+    """Return the details of a run, a line each."""
     run = whole["run"]
     if "state" not in run:
-        # A service may have forgotten the line of an old run, and knows its tasks.
+        # A service may have forgotten the row of an old run, and still know its tasks.
         counts = ", ".join(f"{n:,} {state}" for state, n in whole["states"].items())
         return [f"{line(run['id'])}: {counts}"]
     first = f"{line(run['id'])} is {run['outcome']}"
-    if isinstance(reader, JournalReader) and not run["ended"]:
-        gone = reader.owner.lives is False
-        first += ", as far as is kept: its orchestrator is gone" * gone
+    if not run["ended"] and is_left(reader):
+        first += LEFT
     parameters = (f"{name}={show(each)}" for name, each in whole["parameters"].items())
-    error = run["error"]
     facts = {
-        "began by": began_by(run),
+        "began by": run["began_by"],
         "schedule": run["schedule"],
         "scheduled": _local(run["slot"], run["zone"]),
         "parameters": ", ".join(parameters),
@@ -323,14 +320,14 @@ def in_lines(reader: Reader, whole: Mapping[str, Any]) -> list[str]:
         "took": took(run),
         "tasks": _counts(run),
         "definition": run.get("definition", ""),
-        "error": "" if error is None else f"{error['type']}: {error['message']}",
+        "error": error_line(run["error"]),
         "last good": whole["last_good"] or "",
     }
     return [first, fields({name: line(text) for name, text in facts.items()})]
 
 
 def _local(at: float | None, zone: str) -> str:
-    """A scheduled time, in the zone of its schedule."""
+    """Return a scheduled time in the zone of its schedule."""
     if at is None:
         return ""
     return f"{datetime.fromtimestamp(at, ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}"
@@ -346,60 +343,62 @@ def _counts(run: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def task_rows(whole: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The tasks of a run; the calls of a map below their map."""
+def _task_rows(whole: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Return the tasks of a run, with the calls of a map below it."""
     for task in whole["tasks"]:
-        yield _task_row(task, task["name"])
+        yield task_row(task, task["name"], moment)
         calls = whole["maps"].get(task["name"])
         if calls is not None:
-            yield _calls_row(calls)
+            yield calls_row(calls, moment)
             for call in calls["first"][:CALLS]:
                 if call["state"] != TaskState.COMPLETED:
-                    yield _task_row(call, f"  {call['name']}")
+                    yield task_row(call, f"  {call['name']}", moment)
 
 
-def _task_row(task: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def task_row(task: Mapping[str, Any], name: str, at: At) -> tuple[str, ...]:
+    """Return the cells of a task of a run; *at* says when it began."""
     text = line(error_of(task))
     return (
         f"{' ' * (len(name) - len(name.lstrip()))}{line(name)}",
         task["state"],
         str(task["attempts"]),
-        utc(task["started"], zone=""),
+        at(task["started"]),
         took(task),
         f"stale{'; ' * bool(text)}{text}" if task["stale"] else text,
     )
 
 
 def error_of(task: Mapping[str, Any]) -> str:
-    """The error of a task, where its id stands beside it."""
+    """Return the error of a task, without its id."""
     error = task["error"]
     if error is None:
         return ""
-    # What is to be done about it is said by what explains.
-    kind, message = error["type"], error["message"].partition(" (orch.")[0]
+    # The explanation names the remedy.
+    message: str = error["message"].partition(" (orch.")[0]
     before = f"task {task['id']} is {task['state']}: "
     if message.startswith(before):
-        return str(message.removeprefix(before))
-    return f"{kind}: {message}".removesuffix(": ")
+        return message.removeprefix(before)
+    return error_line({**error, "message": message})
 
 
-def _calls_row(calls: Mapping[str, Any]) -> tuple[str, ...]:
+def calls_row(calls: Mapping[str, Any], at: At) -> tuple[str, ...]:
+    """Return the cells of all calls of a map; *at* says when the first began."""
     states = ", ".join(f"{n:,} {state}" for state, n in calls["states"].items())
     longest = calls["longest"]
     return (
         f"  {counted(sum(calls['states'].values()), 'call')}",
         "",
         str(calls["attempts"]),
-        utc(calls["started"], zone=""),
+        at(calls["started"]),
         "" if longest is None else f"≤ {in_words(longest)}",
         states,
     )
 
 
 def explained(reader: Reader, whole: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Of the first tasks of a run that do not go on: the id, and why that is."""
+    """Yield the first tasks of a run that do not go on, each with the reason."""
     waiting = {t["id"]: t for t in whole["tasks"] if t["state"] in _WAITS}
-    # Those that wait for one of these say nothing new.
+    # Tasks that wait for one of these would add nothing new.
     first = [t for t in waiting.values() if waiting.keys().isdisjoint(t["blocked_by"])]
     for task in first[:_EXPLAINED]:
         yield task["id"], str(reader.explain(task["id"]))
@@ -421,7 +420,7 @@ def _change(args: argparse.Namespace, act: RunAct) -> int:
         previews = {
             name: each
             for name, each in previews.items()
-            # A pattern means those of which there is something to do.
+            # A pattern stands for the runs that the act can change.
             if each[2] or name in args.names
         }
         if args.dry_run:
@@ -440,11 +439,9 @@ def _change(args: argparse.Namespace, act: RunAct) -> int:
                 orch, verb, name, reason=args.reason, definition=args.definition
             )
             code = code if changed else FAILED
-            if args.json:
-                print_json({"run": name, "changed": changed, "text": text})
-            else:
-                words = act.done if changed else f"has nothing to {args.verb}"
-                print(f"{line(name)} {words}{': ' * bool(text)}{line(text)}")
+            words = act.done if changed else f"has nothing to {args.verb}"
+            sentence = f"{line(name)} {words}{': ' * bool(text)}{line(text)}"
+            tell(args, {"run": name, "changed": changed, "text": text}, sentence)
     goes_on = args.verb in ("restart", "resume") and code == OK
     if goes_on and not is_url(args.journal) and not args.json:
         print(f"It runs when the program is run again that has {line(args.journal)}.")
@@ -452,7 +449,7 @@ def _change(args: argparse.Namespace, act: RunAct) -> int:
 
 
 def _named(args: argparse.Namespace, act: RunAct) -> list[str]:
-    """The runs that are named; of a pattern, those that are meant."""
+    """Return the named runs; a pattern stands for the runs that it matches."""
     if all(WILD.isdisjoint(name) for name in args.names):
         return list(dict.fromkeys(args.names))
     names: dict[str, None] = {}
@@ -475,7 +472,7 @@ def foreseen(
     orch: Any, act: RunAct, name: str, definition: str | None = None
 ) -> tuple[str, str, bool]:
     """
-    The verb of a run, what it would touch in words, and whether it does anything.
+    Return the verb of a run, a preview in words, and whether it changes anything.
 
     Raises:
         UnknownTaskError: There is no such run.
@@ -484,7 +481,7 @@ def foreseen(
         text, does = _preview(orch, act.of_workflow, name, definition)
         return act.of_workflow, text, does
     except UnknownTaskError:
-        # One task, that a schedule has made, is a run, too.
+        # A single task that a schedule has made is a run, too.
         try:
             text, does = _preview(orch, act.of_task, name, definition)
             return act.of_task, text, does
@@ -499,7 +496,7 @@ def _preview(
     if VERBS[verb].preview:
         document = _touched(orch, verb, name, definition)
         return document["text"], document["does_something"]
-    # It can be undone: it is enough that there is one.
+    # It can be undone, so that it is enough that the run exists.
     is_run = verb.startswith("workflows.")
     call(orch, "workflows.status" if is_run else "get_task_status", name)
     return "", True
@@ -519,7 +516,7 @@ def do(
     reason: str | None = None,
     definition: str | None = None,
 ) -> bool:
-    """Do it: whether anything has changed."""
+    """Call the verb, and return whether anything has changed."""
     is_cancel = verb in ("workflows.cancel", "cancel_task")
     more = {"reason": reason} if reason is not None and is_cancel else {}
     if definition is not None:
@@ -529,7 +526,7 @@ def do(
 
 def _agrees(args: argparse.Namespace, texts: Mapping[str, str]) -> bool:
     """
-    Whether a person who is told what is touched agrees.
+    Show a person the preview, and return whether they agree.
 
     Raises:
         InvalidTaskError: Nobody can be asked.

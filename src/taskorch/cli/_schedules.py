@@ -1,4 +1,4 @@
-"""`taskorch schedules`: what is made again and again, in a journal or a service."""
+"""`taskorch schedules`: the schedules of a journal or a service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORKFLOW: Final = "the document of a workflow, which may say itself when it run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     _groups.add_arguments(parser, _GROUP)
 
 
@@ -65,13 +65,13 @@ def _coming(_: argparse.Namespace, status: dict[str, Any]) -> list[str]:
 
 
 def _make(args: argparse.Namespace, orch: Any, said: dict[str, Any]) -> dict[str, Any]:
-    """Make runs, as JSON says it; how a backfill stands then is said beside that."""
+    """Make runs, as JSON has it, with the status of their backfill."""
     ids = call(orch, args.acts[args.act].path, **said)
     ids = [ids] if isinstance(ids, str) else ids
     backfill_id = getattr(ids, "backfill_id", "")
     if backfill_id and not args.json:
         status = as_json(call(orch, "schedules.backfill_status", backfill_id))
-        # Whoever reads ids from the output finds nothing else there.
+        # A program that reads ids from the output must find nothing else.
         print(line(status["text"]), file=sys.stderr)
     report = {"schedule": said["name"], "ids": [*ids]}
     already = [*getattr(ids, "already", ())]
@@ -85,7 +85,7 @@ def _made(_: argparse.Namespace, made: dict[str, Any]) -> list[str]:
 
 
 def _user(args: argparse.Namespace) -> str | None:
-    """Who calls the command, as the system knows it; None: the token says it."""
+    """Return the user of the command by the system; None: a token proves the name."""
     if proves_name(args.journal):
         return None
     try:

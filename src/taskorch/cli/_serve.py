@@ -25,6 +25,7 @@ from taskorch.cli._terminal import (
     port,
     tell_left_out,
     tell_listening,
+    tell_served,
     token_of,
 )
 from taskorch.errors import InvalidTaskError
@@ -42,7 +43,7 @@ _PORT: Final = 8080
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "files",
@@ -175,13 +176,7 @@ def _serve_journal(args: argparse.Namespace) -> int:
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         serve(app, host=args.listen, port=number) as server,
     ):
-        server.token = token if is_new or is_terminal() else None
-        print(f"{name}: {server.url}")
-        tell_listening(args, server.port)
-        print(f"page: {server.page}")
-        if is_new:
-            print(f"token: {token}")
-        sys.stdout.flush()
+        tell_served(args, name, server, token, is_new=is_new)
         while not asked.wait(SLICE):
             pass
     return OK
@@ -201,7 +196,7 @@ def _refuse_tools(args: argparse.Namespace, kind: str) -> None:
 
 
 def _serve_suite(args: argparse.Namespace) -> int:
-    # They are of extras, and take their time: help and completion do without.
+    # These modules belong to extras and take time, which help and completion save.
     from taskorch.frontends.service import serve  # noqa: PLC0415
     from taskorch.frontends.service._app import tokens_of  # noqa: PLC0415
     from taskorch.frontends.service._suites import (  # noqa: PLC0415
@@ -215,7 +210,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
     _refuse_tools(args, "a suite")
     suite = load(*args.config)
     folder = folder_of(args)
-    # Whether it can be written is said now, and not by the first run.
+    # This fails now, and not in the first run, if the file cannot be written.
     tempfile.TemporaryFile(dir=RunFolder(folder).make().path).close()
     settings = settings_for("a suite", ACTING)
     runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)), settings)
@@ -230,7 +225,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
         for make in (suite_app, metrics_app)
     )
     with (
-        # Before anybody can know that it is there.
+        # This comes before the service announces itself.
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         logged(watch.log_level),
         serve(next(apps), host=args.listen, port=number) as api,
@@ -256,11 +251,11 @@ def _tell(event: Ended, text: str) -> None:
 def _wait(runs: SuiteRuns, asked: threading.Event) -> None:
     """Wait for a signal to end, then give running tasks time to end."""
     try:
-        # A signal that comes as a wait begins does not end it.
+        # A signal just before a wait would not end an endless one.
         while not asked.wait(SLICE):
             pass
         runs.stop(drain=True, timeout=SIGNAL_SECONDS)
     except BaseException:
-        # Ctrl-C, also in the time that the end takes.
+        # Ctrl-C counts, also during the shutdown.
         runs.stop(drain=False)
         raise

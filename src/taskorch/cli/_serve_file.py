@@ -18,13 +18,12 @@ from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
-from taskorch.cli._target import check_settings
+from taskorch.cli._target import check_settings, orchestrators_in
 from taskorch.cli._terminal import (
     hosts_of,
-    is_terminal,
     logged,
     on_signals,
-    tell_listening,
+    tell_served,
     token_of,
 )
 from taskorch.errors import InvalidTaskError, TaskorchError
@@ -34,22 +33,22 @@ from taskorch.kit.limits import SIGNAL_SECONDS
 from taskorch.runtime import SLICE
 
 _LOG: Final = log_of(__name__)
-#: Seconds after which whoever asks is told that it waits.
+#: The seconds after which the command reports that it waits.
 _SOON: Final = 1.0
-#: How the files begin that a user has not written.
+#: The first lines of files that a tool has written.
 _NOT_THEIRS: Final = (
     str(Path(__file__).parents[1]),
     sysconfig.get_path("stdlib"),
-    # What was made at run time.
+    # Code that was made at run time.
     "<",
 )
-#: What a function is called that makes the orchestrator, if no variable has it.
+#: The name of the function that makes the orchestrator, if no variable has it.
 _MAKES = "make_orchestrator"
 
 
 def serve_file(args: argparse.Namespace) -> int:
     """Start the orchestrator of a file or module, and serve it until a signal comes."""
-    # They are of extras, and take their time.
+    # These modules belong to extras and take time.
     from taskorch.frontends.service import create_app, serve  # noqa: PLC0415
 
     token, is_new = token_of(args)
@@ -61,7 +60,7 @@ def serve_file(args: argparse.Namespace) -> int:
     def end(*_: object) -> None:
         asked.set()
         if not waiting.is_over:
-            # Whoever waits for a turn hears nothing else.
+            # A process that waits for its turn has no other output.
             raise KeyboardInterrupt
 
     with on_signals(end, signal.SIGTERM), logged("INFO"):
@@ -73,7 +72,7 @@ def serve_file(args: argparse.Namespace) -> int:
                     else orchestrator_named(args.module)
                 )
                 check_settings(orch, str(source))
-                # What is told as it starts has links, too.
+                # Messages at the start have links, too.
                 at = args.url or f"http://127.0.0.1:{port}"
                 orch._teller().page = at  # noqa: SLF001 - as `create_app` says it
                 orch.start()
@@ -95,21 +94,14 @@ def serve_file(args: argparse.Namespace) -> int:
                 url=args.url,
             )
             with serve(app, host=args.listen, port=port) as api:
-                # Its tools are at /mcp there, if it has any.
-                print(f"{source}: {api.url}")
-                tell_listening(args, api.port)
-                # In a terminal, whoever started it reads the code that lets them in.
-                api.token = token if is_new or is_terminal() else None
-                print(f"page: {api.page}")
-                if is_new:
-                    print(f"token: {token}")
+                # Tools for language models are at /mcp there, if there are any.
+                tell_served(args, str(source), api, token, is_new=is_new)
                 for status in orch.schedules.list():
-                    print(status)
-                sys.stdout.flush()
+                    print(status, flush=True)
                 while not asked.wait(SLICE) and orch.health().live:
                     pass
         except BaseException:
-            # Ctrl-C, or a port that is taken.
+            # The cause is Ctrl-C, or a port that is in use.
             orch.stop(drain=False, timeout=SIGNAL_SECONDS)
             raise
         health = orch.health()
@@ -125,7 +117,7 @@ def serve_file(args: argparse.Namespace) -> int:
 
 def _decorated(modules: Iterable[ModuleType]) -> dict[str, Callable[..., Any]]:
     """
-    The functions that the modules themselves decorate with `@task`, by name.
+    Return the functions that the modules decorate with `@task`, by name.
 
     Raises:
         InvalidTaskError: Two have the same name.
@@ -146,9 +138,9 @@ def _decorated(modules: Iterable[ModuleType]) -> dict[str, Callable[..., Any]]:
 
 class ProbesWhileWaiting:
     """
-    Answers probes at a port in a block that may last long: the wait for a turn.
+    A server that answers probes at a port while a block waits, maybe for long.
 
-    `/livez` says that the process is there, and all else that it waits.
+    `/livez` answers that the process lives, all other paths that it waits.
     """
 
     def __init__(self, source: str, port: int, host: str = "127.0.0.1") -> None:
@@ -183,7 +175,7 @@ class ProbesWhileWaiting:
                 app = waiting_app(self._what)
                 self._server = serve(app, host=self._host, port=self._port)
             except OSError as error:
-                # It is said again, and ends the command, once it is served.
+                # It is raised again, and ends the command, once the service runs.
                 _LOG.warning("port %d cannot be had yet: %s", self._port, error)
                 return
             url = self._server.url
@@ -193,10 +185,10 @@ class ProbesWhileWaiting:
 @contextmanager
 def _placing() -> Iterator[None]:
     """
-    In the block, put before what is wrong the file and the line of whoever wrote it.
+    Put the user's file and line before the message of an error in the block.
 
     Raises:
-        InvalidTaskError: What was raised is no error of ours.
+        InvalidTaskError: The code of the user has raised an error.
     """
     try:
         yield
@@ -217,7 +209,7 @@ def _placing() -> Iterator[None]:
 
 
 def _place_of(error: BaseException) -> str:
-    """The file and line of the innermost frame that is the user's, or ""."""
+    """Return the file and line of the innermost frame of the user, or ""."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{error.filename}:{error.lineno}"
     place = ""
@@ -232,9 +224,9 @@ def orchestrator_of(
     paths: Sequence[Path],
 ) -> tuple[TaskOrchestrator, list[ModuleType]]:
     """
-    The orchestrator that one of several files makes, which is not started.
+    Return the orchestrator that one of several files makes, without starting it.
 
-    The others import it from that one, by the name of the file.
+    The other files import it from that one, by the name of the file.
 
     Args:
         paths: The files, and folders of files.
@@ -256,7 +248,7 @@ def orchestrator_of(
             )
             msg = f"{file}: its name is {whose}"
             raise InvalidTaskError(msg, hint="give it another")
-    # What one needs of another is imported by its name.
+    # A file imports what it needs of another by the name of that file.
     sys.path[:0] = dict.fromkeys(str(file.parent) for file in files)
     with _placing():
         modules = [_loaded(file) for file in files]
@@ -265,7 +257,7 @@ def orchestrator_of(
 
 def _files_in(path: Path) -> list[Path]:
     """
-    The file *path*, or those of the folder that are no part of another.
+    Return the file *path*, or the files of the folder that are no part of another.
 
     Raises:
         InvalidTaskError: There are none in the folder.
@@ -282,10 +274,10 @@ def _files_in(path: Path) -> list[Path]:
 
 def orchestrator_named(words: str) -> tuple[TaskOrchestrator, list[ModuleType]]:
     """
-    The orchestrator that a module has, as `app:orch`, which is not started.
+    Return the orchestrator of a module, as `app:orch`, without starting it.
 
-    What stands behind the colon is one, or a function that makes one; without a colon,
-    the module is looked through as a file is.
+    The name behind the colon is an orchestrator, or a function that makes one; without
+    a colon, the module is searched as a file is.
 
     Returns:
         The orchestrator, and the module.
@@ -294,12 +286,12 @@ def orchestrator_named(words: str) -> tuple[TaskOrchestrator, list[ModuleType]]:
         InvalidTaskError: There is none.
     """
     name, _, inside = words.partition(":")
-    # What the user has here, as `python -m` does.
+    # The working directory is importable, as with `python -m`.
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # What it needs itself is missed as it says.
+        # A missing module that the file imports is reported by its own name.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             with _placing():
                 raise
@@ -328,13 +320,8 @@ def orchestrator_named(words: str) -> tuple[TaskOrchestrator, list[ModuleType]]:
 
 
 def _found_in(modules: Sequence[ModuleType], path: str) -> TaskOrchestrator:
-    orchestrators = [
-        value
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, TaskOrchestrator)
-    ]
-    orchestrators = list({id(orch): orch for orch in orchestrators}.values())
+    defined = [orch for module in modules for orch in orchestrators_in(vars(module))]
+    orchestrators = list({id(orch): orch for orch in defined}.values())
     if not orchestrators:
         candidates = [
             make()
@@ -357,15 +344,15 @@ def _found_in(modules: Sequence[ModuleType], path: str) -> TaskOrchestrator:
 
 def _loaded(path: Path) -> ModuleType:
     """
-    The module of a file, which is loaded once, whoever imports it first.
+    Return the module of a file, which is loaded once, whoever imports it first.
 
     Raises:
-        InvalidTaskError: Its name is no module's.
+        InvalidTaskError: Its name is not possible for a module.
         OSError: It cannot be read.
     """
     name = path.stem
     if not path.is_file() or not name.isidentifier():
-        # What is missing is said as the system says it.
+        # The error of the system says that the file is missing.
         path.open("rb").close()
         msg = f"{path.name} is no module of Python"
         raise InvalidTaskError(msg, hint="such as app.py")

@@ -1,22 +1,27 @@
-"""`taskorch simulate`: how long a plan would take, without running it."""
+"""`taskorch simulate`: a forecast of a plan, without running it."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from taskorch._orchestrator import TaskOrchestrator
-from taskorch._settings.configuration import read_configuration
 from taskorch.cli import OK
-from taskorch.cli._target import add_limits, add_target, check_settings, limits_of, load
-from taskorch.cli._terminal import add_json, print_json, seconds
+from taskorch.cli._target import (
+    add_limits,
+    add_target,
+    check_settings,
+    limits_of,
+    load,
+    without_journal,
+)
+from taskorch.cli._terminal import add_json, seconds, tell
 from taskorch.model.ids import without_run
 from taskorch.reading import JournalReader
 from taskorch.workflows._functions import checked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     add_target(parser)
     parser.add_argument(
@@ -47,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _duration(text: str) -> tuple[str, float]:
-    """The name and the time of `NAME=90s`; no name, if there is none."""
+    """Return the name and the time of `NAME=90s`; the name may be empty."""
     name, _, value = text.rpartition("=")
     return name, seconds(value)
 
@@ -56,11 +61,9 @@ def _run(args: argparse.Namespace) -> int:
     target = load(args)
     if target.parameters:
         checked(target.workflow, target.parameters)
-    options = limits_of(args)
     orch = target.orchestrator
-    if orch is None or options:
-        options["journal"] = None
-        orch = TaskOrchestrator(**read_configuration().arguments(options))
+    if orch is None or limits_of(args):
+        orch = without_journal(args)
     else:
         check_settings(orch, args.target)
     report = orch.simulate(
@@ -73,17 +76,13 @@ def _run(args: argparse.Namespace) -> int:
     if args.trace is not None:
         report.write_trace(args.trace)
     saving = report.bottleneck
-    if args.json:
-        print_json(report.to_dict())
-        return OK
-    print(report)
-    if saving is not None:
-        print(saving)
+    lines = [str(each) for each in (report, saving) if each is not None]
+    tell(args, report.to_dict(), *lines)
     return OK
 
 
 def _durations(args: argparse.Namespace, target: Any) -> Any:
-    """What is known of how long tasks take: by name, by type, or of all."""
+    """Return the durations of tasks that are known: by name, by type, or for all."""
     durations: dict[str, Any] = {}
     if args.journal is not None:
         for name, kind in JournalReader(args.journal).get_stats().types.items():

@@ -1,5 +1,5 @@
 """
-`taskorch skill`: what a language model needs to write with taskorch.
+`taskorch skill`: the guide for language models that write with taskorch.
 
 It stands in `skill.md`, in the form of a skill of an agent: a name and a description,
 and then the text. It has ASCII only, so that it is the same wherever it is printed.
@@ -14,7 +14,7 @@ from taskorch.cli import OK
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
 
 

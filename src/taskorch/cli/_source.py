@@ -1,13 +1,23 @@
-"""What commands look at: a journal, or a service, which is asked the same."""
+"""Readers for commands: of a journal, or of a service with the same methods."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import attrs
 
@@ -16,21 +26,13 @@ from taskorch.cli._terminal import is_url
 from taskorch.errors import TaskFailedError, TaskorchError
 from taskorch.events import SIGNALS, Event, TaskNoted
 from taskorch.model import (
-    AgentStats,
-    Durations,
     FailureCause,
-    HistoryEntry,
-    PoolStats,
-    QueueStats,
     Resources,
-    RetryStats,
-    StateStats,
     Stats,
     TaskFilter,
     TaskLog,
     TaskState,
     TaskStatus,
-    TypeStats,
 )
 from taskorch.reading import JournalReader
 
@@ -38,19 +40,20 @@ if TYPE_CHECKING:
     from taskorch.client import Client
     from taskorch.reading._nights import RunViews
 
-#: What both are asked.
+#: Either reader.
 Reader: TypeAlias = "JournalReader | ServiceReader"
 RunsSource: TypeAlias = "RunViews | ServiceRuns"
 
 #: The status with which a service refuses a cursor that is not its own.
 _NO_CURSOR: Final = 400
-_TIMES: Final = ("submitted", "started", "ended")
+#: A note on what was under way in such a journal.
+LEFT: Final = ", as far as is kept: its orchestrator is gone"
 
 
 @contextmanager
 def reader_of(place: str, at: int | datetime | None = None) -> Iterator[Reader]:
     """
-    What reads a journal, as it was *at* some event or moment, or asks a service.
+    Return a reader of a service, or of a journal as it was *at* an event or moment.
 
     Raises:
         TaskorchError: There is none, or it cannot be asked.
@@ -61,18 +64,23 @@ def reader_of(place: str, at: int | datetime | None = None) -> Iterator[Reader]:
     if at is not None:
         msg = "a service says how things are, and not how they were"
         raise errors.InvalidTaskError(msg, hint="name its journal, with --at")
-    # A client loads what speaks HTTP.
+    # A client loads the modules for HTTP.
     from taskorch.cli._control import service  # noqa: PLC0415 - see above
 
     with service(place) as client:
         yield ServiceReader(client)
 
 
+def is_left(reader: Reader) -> bool:
+    """Return whether *reader* is of a journal whose orchestrator is gone."""
+    return isinstance(reader, JournalReader) and reader.owner.lives is False
+
+
 def runs_of(reader: Reader) -> RunsSource:
-    """What says of runs what *reader* says of tasks."""
+    """Return the source of runs that belongs to *reader*."""
     if isinstance(reader, ServiceReader):
         return ServiceRuns(reader.client)
-    # It loads zones and statistics.
+    # This module loads zones and statistics.
     from taskorch.reading import _nights  # noqa: PLC0415 - see above
 
     lines = _nights.RunsOfJournal(reader)
@@ -80,7 +88,7 @@ def runs_of(reader: Reader) -> RunsSource:
 
 
 def steps_of(reader: Reader, status: TaskStatus) -> list[dict[str, Any]]:
-    """The documents of the steps of a task, as `orch.steps.of` lists them."""
+    """Return the documents of the steps of a task, as `orch.steps.of` lists them."""
     if not status.attempts:
         return []
     if isinstance(reader, ServiceReader):
@@ -100,7 +108,7 @@ def _steps_there(client: Client, status: TaskStatus) -> list[dict[str, Any]]:
     try:
         return client.steps(status.task_id)
     except ServiceError as error:
-        # A service of before has none.
+        # A service of an earlier version has none.
         if error.problem.get("code") != "unknown_path":
             raise
         return []
@@ -108,26 +116,38 @@ def _steps_there(client: Client, status: TaskStatus) -> list[dict[str, Any]]:
 
 class ServiceRuns:
     """
-    Asks a service what `RunViews` says.
+    The views of `RunViews`, asked of a service.
 
     Args:
-        client: What speaks with the service.
+        client: The client of the service.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def nights(self, *, days: int) -> dict[str, Any]:
-        """See `RunViews.nights`."""
-        return self._ask("/nights", days=days)
+        """
+        See `RunViews.nights`.
+
+        Raises:
+            TaskorchError: The service is of an earlier version, which has no verdict.
+        """
+        view = self._ask("/nights", days=days)
+        if "verdict" not in view:
+            msg = "the service is of an earlier version, and sends no verdict for `top`"
+            hint = "taskorch runs URL lists its runs; or update taskorch there"
+            raise TaskorchError(msg, hint=hint)
+        return view
 
     def page(self, **which: Any) -> dict[str, Any] | None:
         """See `RunViews.page`; a service refuses a run that is not there any more."""
-        return self._ask("/runs", **which)
+        page = self._ask("/runs", **which)
+        return {**page, "runs": [*map(_row, page["runs"])]}
 
     def run(self, run_id: str, under: str | None = None) -> dict[str, Any]:
         """See `RunViews.run`."""
-        return self._ask(f"/runs/{_quoted(run_id)}", under=under)
+        whole = self._ask(f"/runs/{_quoted(run_id)}", under=under)
+        return {**whole, "run": _row(whole["run"])}
 
     def earlier(self, task_id: str) -> dict[str, Any]:
         """See `RunViews.earlier`."""
@@ -138,11 +158,16 @@ class ServiceRuns:
         return ask_dashboard(self._client, path, query)
 
 
+def _row(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A service of an earlier version does not say in words who has begun a run.
+    return {"began_by": run["by"], **run} if "by" in run else run
+
+
 def ask_dashboard(
     client: Client, path: str, query: Mapping[str, str]
 ) -> dict[str, Any]:
     """
-    What a service tells its dashboard.
+    Return the data that a service gives its dashboard.
 
     Raises:
         TaskorchError: It has none, or refuses.
@@ -166,10 +191,10 @@ def _quoted(name: str) -> str:
 
 
 class InWords(dict[str, Any]):
-    """What a service says as values, and in words."""
+    """An answer of a service, with its values and its text."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The values."""
+        """Return the values."""
         return {name: value for name, value in self.items() if name != "text"}
 
     def __str__(self) -> str:
@@ -177,46 +202,47 @@ class InWords(dict[str, Any]):
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - as others call it
-    """The traceback of an error that was raised elsewhere, or what is known of it."""
+    """The traceback of an error that was raised elsewhere, as far as known."""
 
 
 class ServiceReader:
     """
-    Asks a service what `JournalReader` asks a journal.
+    The reader of a service, with the methods of `JournalReader`.
 
     Args:
-        client: What speaks with the service.
+        client: The client of the service.
     """
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self._cursor = "0"
-        #: Whether `news` has left out events that are not to be had any more.
+        #: Whether `news` has left out events that no longer exist.
         self.has_missed = False
 
     def get_task_status(self, task_id: str) -> TaskStatus:
         """See `JournalReader.get_task_status`."""
-        return _status(self.client.get_task_status(task_id))
+        status: TaskStatus = _read(TaskStatus, self.client.get_task_status(task_id))
+        return status
 
     def with_traceback(self, status: TaskStatus) -> TaskStatus:
-        """*status*, with the traceback of its error: alone, it has the place only."""
+        """Return *status* with the whole traceback of its error."""
         try:
             if status.state is TaskState.FAILED:
                 self.client.result(status.run_id, timeout=0)
         except TaskFailedError as error:
             return attrs.evolve(status, error=error)
         except TaskorchError:
-            # What has no traceback has been said by the status.
+            # An error without a traceback is complete in the status.
             pass
         return status
 
     def tasks(self, which: TaskFilter) -> Iterator[TaskStatus]:
         """See `JournalReader.tasks`."""
-        return map(_status, self.client.tasks(which))
+        return map(partial(_read, TaskStatus), self.client.tasks(which))
 
     def failures(self) -> tuple[FailureCause, ...]:
         """See `JournalReader.failures`."""
-        return tuple(map(_cause, self.client.failures()))
+        return tuple(map(partial(_read, FailureCause), self.client.failures()))
 
     def _some_tasks(self, which: TaskFilter, most: int | None) -> Iterator[TaskStatus]:
         """See `JournalReader.tasks`; at most so many."""
@@ -224,7 +250,8 @@ class ServiceReader:
 
     def get_stats(self) -> Stats:
         """See `JournalReader.get_stats`."""
-        return _stats(self.client.get_stats())
+        stats: Stats = _read(Stats, self.client.get_stats())
+        return stats
 
     def explain(self, task_id: str) -> InWords:
         """See `JournalReader.explain`."""
@@ -239,7 +266,7 @@ class ServiceReader:
         return tuple(map(InWords, self.client.stuck(remedies="calls")))
 
     def health(self) -> dict[str, Any]:
-        """How the service is."""
+        """Return the health of the service."""
         return self.client.health()
 
     def log(
@@ -249,7 +276,7 @@ class ServiceReader:
         return TaskLog(**self.client.log(task_id, attempt=attempt, after=after))
 
     def events(self, task_id: str) -> list[Event]:
-        """What is known of the events of one task."""
+        """Return the known events of one task."""
         return [event for page in self._pages("0", task_id) for event in page]
 
     @property
@@ -258,7 +285,7 @@ class ServiceReader:
         return max((event.seq for event in self.news()), default=0)
 
     def news(self, task_id: str | None = None) -> Iterator[Event]:
-        """The events since it was asked last."""
+        """Yield the events since the last call."""
         for page in self._pages(self._cursor, task_id):
             yield from page
 
@@ -279,7 +306,8 @@ class ServiceReader:
         except ServiceError as error:
             if after == "0" or error.status != _NO_CURSOR:
                 raise
-            # It was started anew without a journal: its events are others.
+            # The service was started anew without a journal, so that its events are
+            # others.
             page = {**self.client.events("0", task=task_id), "missed": True}
         self.has_missed |= page["missed"] and after != "0"
         return page
@@ -292,57 +320,39 @@ def _event(document: Mapping[str, Any]) -> Event:
     )
 
 
-def _status(document: Mapping[str, Any]) -> TaskStatus:
-    # One of before says less.
-    names = [name for name in attrs.fields_dict(TaskStatus) if name in document]
-    fields = {name: document[name] for name in names}
-    for name in _TIMES:
-        if fields[name] is not None:
-            fields[name] = datetime.fromisoformat(fields[name])
-    fields |= {
-        "state": TaskState(document["state"]),
-        "error": None if document["error"] is None else _error(document["error"]),
-        "earlier_errors": {
-            int(number): _error(each)
-            for number, each in document["earlier_errors"].items()
-        },
-        "history": tuple(
-            HistoryEntry(**{**each, "state": TaskState(each["state"])})
-            for each in document["history"]
-        ),
-        "allocation": Resources(**document["allocation"]),
-        "log_path": None
-        if document["log_path"] is None
-        else Path(document["log_path"]),
-        "blocked_by": tuple(document["blocked_by"]),
-        "units": {
-            resource: tuple(units)
-            for resource, units in document.get("units", {}).items()
-        },
-    }
-    return TaskStatus(**fields)
+def _read(kind: Any, value: Any) -> Any:
+    """
+    Return a *value* of a document, by the type that its field has.
+
+    A service of an earlier version may send fewer fields.
+    """
+    if value is None or kind is Any:
+        return value
+    if isinstance(kind, UnionType):
+        kind = get_args(kind)[0]
+    of, origin = get_args(kind), get_origin(kind)
+    if origin is tuple:
+        return tuple(_read(of[0], each) for each in value)
+    if origin is Mapping:
+        return {_read(of[0], key): _read(of[1], each) for key, each in value.items()}
+    if attrs.has(kind) and kind not in _READS:
+        fields = _fields(kind).items()
+        return kind(**{n: _read(each, value[n]) for n, each in fields if n in value})
+    return _READS.get(kind, kind)(value)
 
 
-def _cause(document: dict[str, Any]) -> FailureCause:
-    first, last = document.get("first"), document.get("last")
-    return FailureCause(
-        error_type=document["error_type"],
-        pattern=document["pattern"],
-        message=document["message"],
-        count=document["count"],
-        tasks=tuple(document["tasks"]),
-        runs=tuple(document.get("runs", ())),
-        first=None if first is None else datetime.fromisoformat(first),
-        last=None if last is None else datetime.fromisoformat(last),
-    )
+@cache
+def _fields(cls: type) -> dict[str, Any]:
+    """Return the types of the fields of a class, by their names."""
+    return get_type_hints(cls, None, {"Path": Path})
 
 
 def _error(document: Mapping[str, Any]) -> Exception:
-    """An error that is called, and says, what the one there does."""
+    """Return an error with the class name and the message of a remote one."""
     cls = getattr(errors, document["type"], None)
     is_ours = isinstance(cls, type) and issubclass(cls, TaskorchError)
     base = TaskorchError if is_ours else Exception
-    # It is shown by its name alone.
+    # A traceback shows the class without a module.
     named = type(document["type"], (base,), {"__module__": "builtins"})
     message, hint = document["message"], document.get("hint", "")
     error: Exception
@@ -355,32 +365,15 @@ def _error(document: Mapping[str, Any]) -> Exception:
 
 
 def _frame(where: str) -> str:
-    """The line of a traceback that says *where*, as in `flow.py:12 in work`."""
+    """Return the line of a traceback for *where*, as in `flow.py:12 in work`."""
     place, _, function = where.rpartition(" in ")
     file, _, number = place.rpartition(":")
     return f'File "{file}", line {number}, in {function}\n' if file else ""
 
 
-def _stats(document: Mapping[str, Any]) -> Stats:
-    def each(name: str, cls: Any) -> dict[str, Any]:
-        return {key: cls(**fields) for key, fields in document[name].items()}
-
-    def kind(fields: Mapping[str, Any]) -> TypeStats:
-        times = {
-            name: None if fields[name] is None else Durations(**fields[name])
-            for name in ("queued", "running", "total")
-        }
-        return TypeStats(**{**fields, **times})
-
-    return Stats(
-        **{
-            **document,
-            "queue": QueueStats(**document["queue"]),
-            "state_machine": StateStats(**document["state_machine"]),
-            "retries": RetryStats(**document["retries"]),
-            "resources": each("resources", PoolStats),
-            "agents": each("agents", AgentStats),
-            "types": {name: kind(fields) for name, fields in document["types"].items()},
-            "holds": tuple(document["holds"]),
-        }
-    )
+#: Functions that read values whose class does not take a document.
+_READS: Final[Mapping[Any, Callable[[Any], Any]]] = {
+    datetime: datetime.fromisoformat,
+    BaseException: _error,
+    Resources: lambda amounts: Resources(**amounts),
+}

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch.frontends.service import Server
 
-#: Where a run keeps its files, beside the first file of its configuration.
+#: The folder of the files of runs, beside the first file of the configuration.
 _FOLDER: Final = ".taskorch"
-#: Settings that act in runs of suites: what others say, the suite says itself.
+#: Settings that apply to runs of suites; the suite itself sets the others.
 ACTING: Final = (
     *("governance", "durability", "monitor_interval", "seed", "stop_timeout"),
 )
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _do(arguments: argparse.Namespace) -> int:
-    """What was asked for; the exit code."""
+    """Carry out the command, and return the exit code."""
     try:
         code: int = arguments.act(arguments)
     except JournalTakenError as error:
@@ -124,7 +124,7 @@ def _do(arguments: argparse.Namespace) -> int:
 
 
 def folder_of(arguments: argparse.Namespace) -> Path:
-    """Folder where the runs of a configuration keep their files."""
+    """Return the folder where the runs of a configuration keep their files."""
     output: Path | None = arguments.output
     if output is not None:
         return output
@@ -183,13 +183,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _say(least: int, level: int, text: str) -> None:
-    """Print *text*, unless it is of less weight than the least that is shown."""
+    """Print *text*, unless its level is below the least that is shown."""
     if level >= least:
         print(text, flush=True)
 
 
 def _check_page(arguments: argparse.Namespace) -> None:
-    """What the page of a run needs is missed before anything has begun."""
+    """Fail before the run if the modules of its page are missing."""
     if arguments.page:
         import_module("taskorch.frontends.service")
         return
@@ -205,7 +205,7 @@ def _check_page(arguments: argparse.Namespace) -> None:
 
 
 def _stay() -> None:
-    """Let the page be there until Ctrl-C."""
+    """Keep the page open until Ctrl-C."""
     print("the page stays until Ctrl-C", flush=True)
     with suppress(KeyboardInterrupt):
         while True:
@@ -215,8 +215,8 @@ def _stay() -> None:
 def _serve(
     orch: TaskOrchestrator, folder: Path, arguments: argparse.Namespace
 ) -> Server:
-    """Show *orch*, which has a run in *folder*, to who has the token."""
-    # They are of an extra.
+    """Serve *orch*, which has a run in *folder*, to owners of the token."""
+    # These modules belong to an extra.
     from taskorch.frontends.service import (  # noqa: PLC0415
         create_app,
         new_token,
@@ -233,7 +233,7 @@ def _serve(
 
 
 def line(event: Ended) -> str:
-    """What has become of a task, for people."""
+    """Return the news of a task, for people."""
     word = {"completed": "passed", "retrying": "failed, once more"}.get(
         event.state, event.state
     )
@@ -245,7 +245,7 @@ def line(event: Ended) -> str:
 
 
 def _summary(report: SuiteReport) -> str:
-    """The end of a run: what failed comes last, where one looks."""
+    """Print the end of a run; failures come last, where people look."""
     lines = [""]
     if report.slowest:
         lines.append("slowest:")

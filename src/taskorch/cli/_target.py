@@ -1,10 +1,9 @@
-"""What `run` and `simulate` are given: a file or a module, and what it defines."""
+"""The target of `run` and `simulate`: a file or a module, and its definitions."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._settings.configuration import Setting, read_configuration
-from taskorch.cli._terminal import add_parameter, pairs, parameters_of
+from taskorch.cli._terminal import add_parameter, pairs, parameters_of, read_json
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.governance import ConstitutionalRuntime
 from taskorch.kit.vocabulary import guess
@@ -28,22 +27,22 @@ from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._functions import checked
 
 _DOCUMENTS: Final = (".yaml", ".yml", ".json")
-#: What a name of tasks without a workflow becomes.
+#: The name of the workflow of tasks that come without one.
 _NAME: Final = "tasks"
 
 
 @attrs.frozen
 class Target:
-    """What is to be run: a workflow, and the orchestrator that was defined with it."""
+    """The workflow to run, and the orchestrator that is defined with it."""
 
     workflow: Workflow
     orchestrator: TaskOrchestrator | None
-    #: Those that the workflow has not been written down with.
+    #: The parameters that the document of the workflow leaves open.
     parameters: dict[str, str] = attrs.Factory(dict)
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say what is to be run."""
+    """Add the arguments for the target."""
     parser.add_argument(
         "target",
         metavar="FILE",
@@ -62,7 +61,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say how much there is to run it."""
+    """Add the arguments for concurrency and resources."""
     parser.add_argument(
         "--concurrency", type=int, metavar="N", help="attempts at once, at the most"
     )
@@ -76,14 +75,20 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def limits_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What these arguments say, as those of an orchestrator."""
+    """Return these arguments as settings of an orchestrator."""
     limits = {"concurrency": args.concurrency, "resources": pairs(args.resources)}
     return {name: value for name, value in limits.items() if value not in (None, {})}
 
 
+def without_journal(args: argparse.Namespace) -> TaskOrchestrator:
+    """Return an orchestrator with these limits that keeps nothing."""
+    options = {**limits_of(args), "journal": None}
+    return TaskOrchestrator(**read_configuration().arguments(options))
+
+
 def load(args: argparse.Namespace) -> Target:
     """
-    What the arguments mean.
+    Return the target that the arguments name.
 
     Raises:
         InvalidTaskError: There is nothing to run there, or more than one thing.
@@ -96,24 +101,40 @@ def load(args: argparse.Namespace) -> Target:
         return Target(workflow, None, parameters)
     where, _, name = text.partition(":")
     names = module_of(where, is_module=args.is_module)
-    defined = [one for one in names.values() if isinstance(one, TaskOrchestrator)]
-    orchestrators = list({id(one): one for one in defined}.values())
-    if len(orchestrators) > 1:
-        msg = f"{where} defines {len(orchestrators)} orchestrators"
-        raise InvalidTaskError(msg, hint="define one in a file")
+    orch = orchestrator_in(names, where)
     work = _workflow(names, name, where)
     if isinstance(work, WorkflowFunction):
         values, parameters = checked(work, parameters), {}
         with _importing(f"{where}:{name}" if name else where):
             work = work(**values)
-    return Target(work, orchestrators[0] if orchestrators else None, parameters)
+    return Target(work, orch, parameters)
+
+
+def orchestrators_in(names: Mapping[str, Any]) -> list[TaskOrchestrator]:
+    """Return the orchestrators among the definitions of a file, each once."""
+    by_id = {id(o): o for o in names.values() if isinstance(o, TaskOrchestrator)}
+    return [*by_id.values()]
+
+
+def orchestrator_in(names: Mapping[str, Any], where: str) -> TaskOrchestrator | None:
+    """
+    Return the orchestrator that a file defines, or None.
+
+    Raises:
+        InvalidTaskError: It defines several.
+    """
+    orchestrators = orchestrators_in(names)
+    if len(orchestrators) > 1:
+        msg = f"{where} defines {len(orchestrators)} orchestrators"
+        raise InvalidTaskError(msg, hint="define one in a file")
+    return orchestrators[0] if orchestrators else None
 
 
 def settings_for(place: str, acting: Collection[str]) -> dict[str, Any]:
     """
-    The settings that hold here of those that are *acting* in a *place*.
+    Return the *acting* settings of the configuration for a *place*.
 
-    A line names the others: none is ignored in silence.
+    A line of output names the others, so that none is ignored silently.
     """
     settings = read_configuration().settings.values()
     _tell_ignored(place, (one for one in settings if one.name not in acting))
@@ -122,7 +143,7 @@ def settings_for(place: str, acting: Collection[str]) -> dict[str, Any]:
 
 def check_settings(orch: TaskOrchestrator, where: str) -> None:
     """
-    Say which settings do not act, since a program has made *orch* without them.
+    Report settings without an effect, because a program has made *orch* without them.
 
     Raises:
         InvalidTaskError: Policies are among them.
@@ -151,7 +172,7 @@ def _tell_ignored(place: str, settings: Iterable[Setting]) -> None:
 
 def module_of(where: str, *, is_module: bool) -> dict[str, Any]:
     """
-    What a file of Python, or a module, defines.
+    Return the definitions of a Python file or a module.
 
     Raises:
         InvalidTaskError: It cannot be imported.
@@ -166,7 +187,7 @@ def module_of(where: str, *, is_module: bool) -> dict[str, Any]:
 
 
 def functions_of(module: str | None) -> dict[str, Any]:
-    """The functions that a module has for documents; None has none."""
+    """Return the functions that a module has for documents."""
     if module is None:
         return {}
     names = module_of(module, is_module=True)
@@ -174,9 +195,9 @@ def functions_of(module: str | None) -> dict[str, Any]:
 
 
 def _import_file(path: Path) -> Any:
-    """The module of a file, by the name under which others can import it."""
+    """Import a file under the name by which others can import it."""
     if not path.is_file():
-        # The system says what is wrong with it.
+        # Reading raises the error of the system for a missing file.
         path.read_bytes()
     name = path.stem
     spec = None
@@ -191,7 +212,7 @@ def _import_file(path: Path) -> Any:
     if name in sys.modules:
         msg = f"{path} has the name of a module that is needed: {name}"
         raise InvalidTaskError(msg, hint="give the file another name")
-    # Tasks name their functions as `flow:fetch`, in every run of it.
+    # Tasks name their functions as `flow:fetch`, in every run of the file.
     sys.path.insert(0, str(path.resolve().parent))
     module = sys.modules[name] = module_from_spec(spec)
     with _importing(str(path)):
@@ -202,10 +223,10 @@ def _import_file(path: Path) -> Any:
 @contextmanager
 def _importing(where: str) -> Iterator[None]:
     """
-    Say what its author must know of a file that cannot be imported: where in it.
+    Report the place of the error if a file cannot be imported.
 
     Raises:
-        InvalidTaskError: It cannot.
+        InvalidTaskError: It cannot be imported.
     """
     try:
         yield
@@ -228,7 +249,7 @@ def _importing(where: str) -> Iterator[None]:
 
 
 def _is_ours(file: str) -> bool:
-    """Whether *file* is part of the import machinery, and not of what is imported."""
+    """Return whether *file* is import machinery, not imported code."""
     return file in (__file__, importlib.__file__) or file.startswith("<frozen import")
 
 
@@ -273,7 +294,7 @@ def _workflow(
 
 
 def _offer(names: Mapping[str, Any]) -> str:
-    """What could be named."""
+    """Return the names to choose from."""
     fit = [
         name
         for name, value in names.items()
@@ -283,7 +304,7 @@ def _offer(names: Mapping[str, Any]) -> str:
 
 
 def _made_of(value: Any, name: str) -> Workflow | None:
-    """A workflow of what stands for one."""
+    """Return a workflow of a workflow, a task or a list of tasks; else None."""
     if isinstance(value, Workflow):
         return value
     if isinstance(value, Task):
@@ -301,21 +322,16 @@ def _made_of(value: Any, name: str) -> Workflow | None:
 
 def read_document(path: Path, names: Mapping[str, Any]) -> Workflow:
     """
-    The workflow of a document; it may start programs, and call what *names* has.
+    Read a workflow of a document, which may start programs and call *names*.
 
     Raises:
         InvalidTaskError: It is none.
         OSError: It cannot be read.
     """
-    text = path.read_bytes()
     if path.suffix != ".json":
         with _naming(path):
-            return Workflow.from_yaml(text, names, programs=True)
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        msg = f"{path} is no JSON: {error}"
-        raise InvalidTaskError(msg, hint="mend it there") from error
+            return Workflow.from_yaml(path.read_bytes(), names, programs=True)
+    document = read_json(str(path), "mend it there")
     if not isinstance(document, dict):
         msg = f"{path} is no workflow: a mapping is needed"
         raise InvalidTaskError(msg, hint="see taskorch.workflows.document_schema")
@@ -335,7 +351,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 def needed_for(workflow: Workflow, names: Iterable[str]) -> set[str]:
     """
-    The tasks of *names*, and all that they need.
+    Return the tasks *names*, and all that they need.
 
     Raises:
         TaskorchError: One is not in the workflow.

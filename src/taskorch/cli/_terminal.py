@@ -1,4 +1,4 @@
-"""How commands read what they are given, and write for people and for programs."""
+"""Arguments of commands, and output for people and for programs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
@@ -27,11 +28,11 @@ from taskorch.model import TaskStatus
 _LINE: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-#: Between the columns of a table.
+#: The space between the columns of a table.
 _GAP: Final = "  "
-#: The narrowest last column: what is less would say nothing.
+#: The least width of a last column that is worth its place.
 _NARROW: Final = 20
-#: By the word that is said.
+#: Colours by word.
 _COLOURS: Final = {
     "completed": "32",
     "ok": "32",
@@ -44,7 +45,7 @@ _COLOURS: Final = {
 
 
 def add_journal(parser: argparse.ArgumentParser, *, services: bool = False) -> None:
-    """Add the journal that a command is about; or a service."""
+    """Add the argument for the journal or service of a command."""
     parser.add_argument(
         "journal",
         metavar="JOURNAL|URL" if services else "JOURNAL",
@@ -56,10 +57,10 @@ def add_journal(parser: argparse.ArgumentParser, *, services: bool = False) -> N
 
 def token_of_environment(*, keep: bool = True) -> str | None:
     """
-    The token of a service that is in the environment; an empty one is none.
+    Return the token in the environment; an empty one is none.
 
-    Unless it is to *keep* it, the environment has it no more: what is started from here
-    has not to know it.
+    Without *keep*, it is removed from the environment, so that child processes do not
+    get it.
     """
     token = os.environ.get(TOKEN_VARIABLE)
     if not keep:
@@ -68,44 +69,44 @@ def token_of_environment(*, keep: bool = True) -> str | None:
 
 
 def proves_name(place: str) -> bool:
-    """Whether the token of the environment says who acts in a *place*."""
+    """Return whether the token of the environment names who acts in a *place*."""
     token = token_of_environment() or ""
     return is_url(place) and token.startswith(f"{NAMED_TOKEN}_")
 
 
 def signature(place: str) -> str:
-    """What a command about a *place* says of who acts, if nothing else says it."""
+    """Return the option for the caller's name in a command about a *place*."""
     return "" if proves_name(place) else " --by NAME"
 
 
 def in_commands(text: str, place: str) -> str:
-    """*text* with commands that can be typed about a *place*, and no calls."""
+    """Return *text* with commands about a *place* instead of calls."""
     from taskorch.verbs.remedies import in_commands as say  # noqa: PLC0415 - few need it
 
     return say(text, place, is_known=proves_name(place))
 
 
 def is_url(place: str) -> bool:
-    """Whether *place* names a service, and not a journal."""
+    """Return whether *place* names a service, and not a journal."""
     return place.startswith(("http://", "https://"))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """The option that every command has."""
+    """Add the option for JSON that every command has."""
     parser.add_argument(
         "--json", action="store_true", help="write JSON, for other programs"
     )
 
 
 def add_traceback(parser: argparse.ArgumentParser) -> None:
-    """The option of commands that tell of failures."""
+    """Add the option of commands that report failures."""
     parser.add_argument(
         "--traceback", action="store_true", help="show the whole traceback of failures"
     )
 
 
 def add_allow(parser: argparse.ArgumentParser) -> None:
-    """The option that says which tools of MCP may change something."""
+    """Add the option for the tools of MCP that may change something."""
     parser.add_argument(
         "--allow",
         type=lambda text: [each for each in re.split(r"[,\s]+", text) if each],
@@ -117,7 +118,7 @@ def add_allow(parser: argparse.ArgumentParser) -> None:
 
 
 def tracebacks(status: TaskStatus) -> list[str]:
-    """The lines of what the attempts of a task raised, the latest last."""
+    """Return the lines of all tracebacks of a task, the latest last."""
     from taskorch.kit.raised import told_trace  # noqa: PLC0415 - seldom asked
 
     errors = {f"attempt {n}": error for n, error in status.earlier_errors.items()}
@@ -131,13 +132,21 @@ def tracebacks(status: TaskStatus) -> list[str]:
 
 
 def print_json(value: Any) -> None:
-    """*value* on one line."""
+    """Print *value* on one line."""
     print(json.dumps(plain(taken_apart(value)), ensure_ascii=True), flush=True)
 
 
+def tell(args: argparse.Namespace, document: Any, *lines: str) -> None:
+    """Print *document* where JSON is asked for, and *lines* elsewhere."""
+    if args.json:
+        print_json(document)
+    elif lines:
+        print("\n".join(lines), flush=True)
+
+
 def is_terminal() -> bool:
-    """Whether a person looks at standard output, in colours and as it changes."""
-    # There is none in a process that was started without.
+    """Return whether standard output is a terminal that shows changes."""
+    # A process may have been started without a standard output.
     stream: TextIO | None = sys.stdout
     if stream is None or not stream.isatty():
         return False
@@ -146,11 +155,11 @@ def is_terminal() -> bool:
 
 def is_agreed(why: str, hint: str) -> bool:
     """
-    Whether a person at the terminal agrees; no answer is no.
+    Ask a person at the terminal, and return whether they agree; no answer is no.
 
     Args:
-        why: What nobody can undo.
-        hint: How it is done without being asked.
+        why: The effect that nobody can undo.
+        hint: The way to do it without a question.
 
     Raises:
         InvalidTaskError: There is nobody to be asked.
@@ -164,7 +173,7 @@ def is_agreed(why: str, hint: str) -> bool:
 
 
 def coloured(word: str, text: str | None = None) -> str:
-    """*text*, or *word* itself, in the colour that *word* has, where there are any."""
+    """Return *text*, or *word* itself, in the colour of *word*, if there are any."""
     text = word if text is None else text
     colour = _COLOURS.get(word)
     if colour is None or os.environ.get("NO_COLOR") or not is_terminal():
@@ -173,12 +182,19 @@ def coloured(word: str, text: str | None = None) -> str:
 
 
 def line(text: str) -> str:
-    """*text*, which a task or a user has supplied, on one line that harms nobody."""
+    """Return *text* of a task or user on one line, without control characters."""
     return visible(in_a_line(text.strip()))
 
 
+def error_line(error: Mapping[str, Any] | None) -> str:
+    """Return an error of a document, for a line; "" for None."""
+    if error is None:
+        return ""
+    return f"{error['type']}: {error['message']}".removesuffix(": ")
+
+
 def cause_of(status: TaskStatus) -> str:
-    """Why a task is as it is, where its id stands beside it."""
+    """Return the error of a task, without its id."""
     error = status.error
     if error is None:
         return ""
@@ -191,20 +207,33 @@ def cause_of(status: TaskStatus) -> str:
 
 
 def size(number: int) -> str:
-    """*number* of bytes, for people."""
+    """Return *number* of bytes in words."""
     if number < 1 << 20:
         return f"{number / 2**10:,.0f} KiB"
     return f"{number / 2**20:,.1f} MiB"
 
 
-def moment(at: datetime | None) -> str:
-    """A time for people, to the second."""
+def moment(at: datetime | float | None) -> str:
+    """Return a time in UTC, or in seconds since 1970, for a column; "" for None."""
+    if isinstance(at, int | float):
+        at = datetime.fromtimestamp(at, UTC)
     return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def utc(at: datetime | float | None) -> str:
+    """Return the same with its zone."""
+    return "" if at is None else f"{moment(at)} UTC"
+
+
+def clock(at: datetime | float) -> str:
+    """Return the time of the day in UTC, to the millisecond."""
+    when = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at
+    return f"{when:%H:%M:%S.%f}"[:-3]
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "") -> str:
     """
-    *rows* in columns; what comes from users is made visible before.
+    Return *rows* in columns; the caller has made control characters visible.
 
     In a terminal, the last column is cut to its width.
     """
@@ -228,19 +257,16 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "")
 
 
 def table_of_steps(steps: Iterable[Mapping[str, Any]], indent: str = "") -> str:
-    """When each step of a task began, and what came of it."""
+    """Return a table of the steps of a task, with times and results."""
     rows = [
-        (
-            f"{datetime.fromisoformat(step['began']):%H:%M:%S.%f}"[:-3],
-            line(step["text"]),
-        )
+        (clock(datetime.fromisoformat(step["began"])), line(step["text"]))
         for step in steps
     ]
     return table(("time (UTC)", "step"), rows, indent)
 
 
 def fields(pairs: Mapping[str, str], indent: str = "  ") -> str:
-    """What has a name and a value, one on a line; empty ones are left out."""
+    """Return names and values, one on a line, without empty ones."""
     shown = {name: value for name, value in pairs.items() if value}
     most = max(map(len, shown), default=0)
     return "\n".join(f"{indent}{name:{most}}  {value}" for name, value in shown.items())
@@ -248,10 +274,10 @@ def fields(pairs: Mapping[str, str], indent: str = "  ") -> str:
 
 def seconds(text: str) -> float:
     """
-    A time as it is typed: `90`, `90s`, `1h30m`, `30d`.
+    Read a time as it is typed: `90`, `90s`, `1h30m`, `30d`.
 
     Raises:
-        argparse.ArgumentTypeError: It is none.
+        argparse.ArgumentTypeError: It is no time.
     """
     try:
         return float(text) if float(text) >= 0 else _no_time(text)
@@ -269,7 +295,7 @@ def _no_time(text: str) -> float:
 
 def since(text: str) -> float | datetime:
     """
-    When something began: how long ago, or a date, which is of here if it says nothing.
+    Read a moment: a time ago, or a date, which is local if it has no zone.
 
     Raises:
         argparse.ArgumentTypeError: It is neither.
@@ -281,7 +307,7 @@ def since(text: str) -> float | datetime:
 
 
 def add_at(parser: argparse.ArgumentParser) -> None:
-    """The option of commands that read a journal as it was."""
+    """Add the option of commands that read a journal as it was."""
     parser.add_argument(
         "--at",
         type=_event_or_moment,
@@ -301,14 +327,14 @@ def _event_or_moment(text: str) -> int | datetime:
 
 
 def tell_left_out(reader: Any) -> None:
-    """Say of a journal as it was that something may be missing in it, if it may."""
+    """Warn that an earlier state of a journal may be incomplete, if it may."""
     if getattr(reader, "until", None) is not None and reader.has_left_out:
         text = "Retention has left out some tasks since: they are not counted here."
         print(text, file=sys.stderr)
 
 
 def log_format() -> logging.Formatter:
-    """How services and agents write a line of their log."""
+    """Return the format of log lines of services and workers."""
     formatter = logging.Formatter(_LINE, "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     return formatter
@@ -316,7 +342,7 @@ def log_format() -> logging.Formatter:
 
 @contextmanager
 def on_signals(handle: Callable[[int, Any], object], *numbers: int) -> Iterator[None]:
-    """In the block, *handle* is called when one of these signals comes."""
+    """Call *handle* in the block when one of these signals comes."""
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
@@ -327,26 +353,33 @@ def on_signals(handle: Callable[[int, Any], object], *numbers: int) -> Iterator[
 
 def pairs(texts: Iterable[str]) -> dict[str, Any]:
     """
-    `NAME=VALUE` of each; a value is JSON, or else a text.
+    Read `NAME=VALUE` of each text; a value is JSON, or else a text.
 
     Raises:
         InvalidTaskError: One is none.
     """
-    values: dict[str, Any] = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not name or not sign:
-            msg = f"{text!r} says no value"
-            raise InvalidTaskError(msg, hint="write NAME=VALUE")
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            values[name] = value
-    return values
+    return {name: value_of(text) for name, text in map(_named, texts)}
+
+
+def value_of(text: str) -> Any:
+    """Return the value of a JSON text; any other text is itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _named(text: str, option: str = "") -> tuple[str, str]:
+    """Return the name and the text behind it of `NAME=VALUE`."""
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        msg = f"{option}{text!r} says no value"
+        raise InvalidTaskError(msg, hint=f"write {option}NAME=VALUE")
+    return name, value
 
 
 def add_parameter(parser: argparse.ArgumentParser, of: str = "") -> None:
-    """`--parameter`, which says the values of parameters."""
+    """Add `--parameter`, for the values of parameters."""
     parser.add_argument(
         "--parameter",
         dest="parameters",
@@ -359,17 +392,14 @@ def add_parameter(parser: argparse.ArgumentParser, of: str = "") -> None:
 
 def parameters_of(texts: Iterable[str]) -> dict[str, str]:
     """
-    `NAME=VALUE` of each; values are texts.
+    Read `NAME=VALUE` of each text; values are texts.
 
     Raises:
-        InvalidTaskError: One is none, or a name is there twice.
+        InvalidTaskError: One has no `=`, or a name is there twice.
     """
     values: dict[str, str] = {}
     for text in texts:
-        name, sign, value = text.partition("=")
-        if not name or not sign:
-            msg = f"--parameter {text!r} says no value"
-            raise InvalidTaskError(msg, hint="write --parameter NAME=VALUE")
+        name, value = _named(text, "--parameter ")
         if name in values:
             msg = f"--parameter {name} stands there twice"
             raise InvalidTaskError(msg, hint="say it once")
@@ -377,15 +407,31 @@ def parameters_of(texts: Iterable[str]) -> dict[str, str]:
     return values
 
 
+def read_json(name: str, hint: str = "") -> Any:
+    """
+    Read a file of JSON; `-` is standard input.
+
+    Raises:
+        InvalidTaskError: It has none.
+        OSError: It cannot be read.
+    """
+    text = sys.stdin.read() if name == "-" else Path(name).read_bytes()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        msg = f"{name} is no JSON: {error}"
+        raise InvalidTaskError(msg, hint=hint) from error
+
+
 def port(text: str) -> int:
-    """The port that an argument names; 0 is a free one."""
+    """Return the port that an argument names; 0 is a free one."""
     if text.isascii() and text.isdigit() and int(text[:6]) < 1 << 16:
         return int(text)
     msg = f"{text!r} is no port"
     raise argparse.ArgumentTypeError(msg)
 
 
-#: Where a service listens, unless it is told.
+#: The default address of a service.
 LISTEN: Final = "127.0.0.1"
 
 
@@ -407,14 +453,14 @@ def add_listen(parser: argparse.ArgumentParser) -> None:
 
 
 def hosts_of(args: argparse.Namespace) -> list[str]:
-    """The names by which a service may be called."""
+    """Return the names by which a service may be called."""
     from taskorch.frontends.service._guard import names_at  # noqa: PLC0415
 
     return names_at(args.listen, args.host or ())
 
 
 def tell_listening(args: argparse.Namespace, *ports: int) -> None:
-    """Say who may call a service that others reach, and what they must know."""
+    """Print who may call a service that others reach, and the token."""
     if args.listen in ("localhost", "::1") or args.listen.startswith("127."):
         return
     at = ", ".join(f"{args.listen} port {number}" for number in ports)
@@ -424,7 +470,7 @@ def tell_listening(args: argparse.Namespace, *ports: int) -> None:
 
 
 def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
-    """The token that is needed, or None, and whether it was made here."""
+    """Return the needed token, or None, and whether it was made here."""
     from taskorch.frontends.service import new_token  # noqa: PLC0415
 
     preset = token_of_environment(keep=False)
@@ -439,9 +485,23 @@ def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
     return (new_token(), True) if preset is None else (preset, False)
 
 
+def tell_served(
+    args: argparse.Namespace, name: str, server: Any, token: str | None, *, is_new: bool
+) -> None:
+    """Print where a service with a dashboard is, and the token if it was made here."""
+    # In a terminal, the address of the dashboard has the code for signing in.
+    server.token = token if is_new or is_terminal() else None
+    print(f"{name}: {server.url}")
+    tell_listening(args, server.port)
+    print(f"page: {server.page}")
+    if is_new:
+        print(f"token: {token}")
+    sys.stdout.flush()
+
+
 @contextmanager
 def logged(level: str) -> Iterator[None]:
-    """In the block, what is logged from *level* on stands on standard error."""
+    """Write the log from *level* on to standard error, in the block."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(log_format())
     log = logging.getLogger("taskorch")

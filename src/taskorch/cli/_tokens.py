@@ -1,11 +1,11 @@
-"""`taskorch tokens`: who may ask a service, and what for."""
+"""`taskorch tokens`: the tokens of users of a service, and their rights."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
@@ -16,9 +16,9 @@ from taskorch.cli._terminal import (
     is_url,
     line,
     moment,
-    print_json,
     seconds,
     table,
+    tell,
 )
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.people import GRACE, Tokens
@@ -28,7 +28,7 @@ _HEADS: Final = ("NAME", "KIND", "ROLES", "TENANTS", "EXPIRES", "USED", "ID")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "place",
@@ -75,25 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-class _TokenPlace(Protocol):
-    """What has tokens: a file, or a service."""
-
-    def list(self) -> dict[str, Any]: ...
-    def add(self, name: str, **fields: Any) -> str: ...
-    def rotate(self, name: str, grace: float, lasts: float | None) -> str: ...
-    def change(self, which: str, **fields: Any) -> int: ...
-    def revoke(self, which: str) -> int: ...
-    def role(self, name: str, verbs: Sequence[str]) -> None: ...
-
-
 def _run(args: argparse.Namespace) -> int:
     if is_url(args.place):
         with service(args.place) as client:
             return _act(args, _OfService(client._ask))  # noqa: SLF001 - it has no other way
-    return _act(args, _OfFile(Tokens(args.place)))
+    return _act(args, Tokens(args.place))
 
 
-def _act(args: argparse.Namespace, place: _TokenPlace) -> int:
+def _act(args: argparse.Namespace, place: Tokens | _OfService) -> int:
     verb, names = args.verb, args.names
     needed = {"list": 0, "role": None}.get(verb, 1)
     if (needed is not None and len(names) != needed) or (verb == "role" and not names):
@@ -101,37 +90,42 @@ def _act(args: argparse.Namespace, place: _TokenPlace) -> int:
         msg = f"tokens {verb}: {whose} stands behind that"
         raise InvalidTaskError(msg, hint=f"taskorch tokens {args.place} {verb} NAME")
     if verb == "list":
-        _list(args, place.list())
+        _list(args, _documents(place))
     elif verb == "add":
-        fields = {"roles": args.role or [], "tenants": args.tenant}
-        fields["kind"] = "program" if args.program else "person"
-        fields["lasts"] = args.lasts
-        _tell(args, names[0], place.add(names[0], **fields))
+        kind = "program" if args.program else "person"
+        bound = {"tenants": args.tenant, "kind": kind, "lasts": args.lasts}
+        _tell(args, names[0], place.add(names[0], args.role or [], **bound))
     elif verb == "rotate":
-        _tell(args, names[0], place.rotate(names[0], args.grace, args.lasts))
+        token = place.rotate(names[0], grace=args.grace, lasts=args.lasts)
+        _tell(args, names[0], token)
     elif verb == "role":
-        place.role(names[0], names[1:])
-        _say(args, {"role": names[0]}, f"{line(names[0])} is changed")
+        place.set_role(names[0], names[1:])
+        tell(args, {"role": names[0]}, f"{line(names[0])} is changed")
     else:
         if verb == "change":
             count = place.change(names[0], roles=args.role, tenants=args.tenant)
         else:
             count = place.revoke(names[0])
         done = "changed" if verb == "change" else "revoked"
-        _say(args, {"count": count}, f"{done}: {count}")
+        tell(args, {"count": count}, f"{done}: {count}")
     return OK
 
 
+def _documents(place: Tokens | _OfService) -> Mapping[str, Any]:
+    """Return the tokens and the roles of a file, or of a service."""
+    if isinstance(place, _OfService):
+        return place.list()
+    return {"tokens": [each.to_dict() for each in place.list()], "roles": place.roles}
+
+
 def _list(args: argparse.Namespace, document: Mapping[str, Any]) -> None:
-    if args.json:
-        print_json(document)
-        return
-    if not document["tokens"]:
-        print("There are no tokens.")
-    else:
-        print(table(_HEADS, _rows(document["tokens"])))
-    for name, verbs in document["roles"].items():
-        print(f"role {line(name)}: {', '.join(map(line, verbs))}")
+    tokens = [*_rows(document["tokens"])]
+    roles = [
+        f"role {line(name)}: {', '.join(map(line, verbs))}"
+        for name, verbs in document["roles"].items()
+    ]
+    first = table(_HEADS, tokens) if tokens else "There are no tokens."
+    tell(args, document, first, *roles)
 
 
 def _rows(tokens: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
@@ -153,40 +147,11 @@ def _rows(tokens: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
 
 
 def _tell(args: argparse.Namespace, name: str, token: str) -> None:
-    _say(args, {"token": token}, f"{line(name)}, shown once: {token}")
-
-
-def _say(args: argparse.Namespace, document: Mapping[str, Any], text: str) -> None:
-    if args.json:
-        print_json(document)
-    else:
-        print(text)
-
-
-class _OfFile:
-    """Tokens in a file."""
-
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
-        self.add: Any = tokens.add
-        self.revoke: Any = tokens.revoke
-
-    def list(self) -> dict[str, Any]:
-        tokens = [each.to_dict() for each in self._tokens.list()]
-        return {"tokens": tokens, "roles": self._tokens.roles}
-
-    def rotate(self, name: str, grace: float, lasts: float | None) -> str:
-        return self._tokens.rotate(name, grace=grace, lasts=lasts)
-
-    def change(self, which: str, **fields: Any) -> int:
-        return self._tokens.change(which, **fields)
-
-    def role(self, name: str, verbs: Sequence[str]) -> None:
-        self._tokens.set_role(name, verbs)
+    tell(args, {"token": token}, f"{line(name)}, shown once: {token}")
 
 
 class _OfService:
-    """Those of a service."""
+    """The tokens of a service, with the methods of `Tokens`."""
 
     def __init__(self, ask: Callable[..., dict[str, Any]]) -> None:
         self._ask = ask
@@ -194,13 +159,13 @@ class _OfService:
     def list(self) -> dict[str, Any]:
         return self._ask("GET", "/tokens")
 
-    def add(self, name: str, **fields: Any) -> str:
-        body = {"name": name, **_told(fields)}
+    def add(self, name: str, roles: Sequence[str], **fields: Any) -> str:
+        body = {"name": name, "roles": roles, **_told(fields)}
         return str(self._ask("POST", "/tokens", body)["token"])
 
-    def rotate(self, name: str, grace: float, lasts: float | None) -> str:
-        body = {"grace": grace, **_told({"lasts": lasts})}
-        return str(self._ask("POST", f"{_path(name)}/rotate", body)["token"])
+    def rotate(self, name: str, **fields: Any) -> str:
+        answer = self._ask("POST", f"{_path(name)}/rotate", _told(fields))
+        return str(answer["token"])
 
     def change(self, which: str, **fields: Any) -> int:
         answer = self._ask("POST", f"{_path(which)}/change", _told(fields))
@@ -209,7 +174,7 @@ class _OfService:
     def revoke(self, which: str) -> int:
         return int(self._ask("POST", f"{_path(which)}/revoke")["count"])
 
-    def role(self, name: str, verbs: Sequence[str]) -> None:
+    def set_role(self, name: str, verbs: Sequence[str]) -> None:
         self._ask("POST", "/roles", {"name": name, "verbs": [*verbs]})
 
 

@@ -1,10 +1,10 @@
 """
 `taskorch top`: the first view of the dashboard in a terminal, and runs to open.
 
-Without a terminal it is printed once. What draws is in `_top_screens`, which needs
+Without a terminal it is printed once. The screens are in `_top_screens`, which needs
 textual, and is imported when it is needed.
 
-Decision: 0218.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from taskorch.cli._terminal import add_json, coloured, is_terminal, print_json, 
 from taskorch.errors import InvalidTaskError
 from taskorch.reading._nights import DAYS
 
-#: Seconds between two looks, at the least.
+#: The least seconds between two looks.
 _SOONEST: Final = 0.1
-#: States that have the colour of another word.
+#: States that have the colour of another state.
 _LIKE: Final = {
     "mended": "completed",
     "cancelled": "failed",
@@ -35,7 +35,7 @@ _LIKE: Final = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the arguments of the command."""
     parser.set_defaults(run=_run)
     parser.add_argument(
         "journal",
@@ -89,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _watch(place: str, reader: Reader, runs: RunsSource, args: Any) -> int:
     """
-    Draw until a person has seen enough; the exit code.
+    Draw until a person quits, and return the exit code.
 
     Raises:
         ImportError: textual is not installed.
@@ -103,7 +103,7 @@ def _watch(place: str, reader: Reader, runs: RunsSource, args: Any) -> int:
         text += "; taskorch top --once needs nothing"
         raise ImportError(text, name=error.name) from error
     source = TopSource(place, reader, runs, days=args.days)
-    # What cannot be asked at all is told as any command tells it.
+    # An error at the first look ends the command, as in any other.
     source.look()
     top = Top(source, every=max(args.every, _SOONEST))
     top.run()

@@ -1,10 +1,10 @@
 """
 The screens of `taskorch top`, drawn by textual.
 
-One thread asks what the screen on top shows, again and again, and hands it over: so no
-screen waits, and one whose service has gone away stays as it was and says so.
+One thread asks for the data of the top screen again and again. So no screen waits, and
+if a service goes away, its screen keeps the old data with a note.
 
-Decision: 0218.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ from taskorch.cli._runs import (
     ACTS,
     CALLS,
     RunAct,
-    began_by,
+    calls_row,
     do,
     error_of,
     explained,
     foreseen,
     in_lines,
+    run_row,
+    task_row,
     took,
-    utc,
 )
 from taskorch.cli._source import Reader, RunsSource, ServiceReader, steps_of
 from taskorch.cli._terminal import (
@@ -49,6 +50,7 @@ from taskorch.cli._terminal import (
     proves_name,
     table_of_steps,
     tracebacks,
+    utc,
 )
 from taskorch.client import Client, ServiceError
 from taskorch.errors import TaskorchError
@@ -73,23 +75,23 @@ _COLOURS: Final[Mapping[str, str]] = {
     "waiting": "blue",
     "skipped": "dim",
 }
-#: Characters of the log of a task that are shown, the last of them.
+#: The number of last characters of the log of a task that are shown.
 _LOG: Final = 20_000
-#: Runs that the list shows.
+#: The number of runs in the list.
 _RUNS: Final = 100
-#: Seconds without an answer after which a screen says so.
+#: The seconds without an answer after which a screen shows a note.
 _SLOW: Final = 3.0
 
 
 class TopSource:
     """
-    What the screens ask, and what they change.
+    The data of the screens, and their changes.
 
     Args:
         place: The journal or the service.
-        reader: What is asked of tasks.
-        runs: What is asked of runs.
-        days: Nights of the grid.
+        reader: The reader of tasks.
+        runs: The views of runs.
+        days: The number of nights in the grid.
     """
 
     def __init__(
@@ -102,15 +104,15 @@ class TopSource:
 
     @property
     def client(self) -> Any:
-        """What acts; None: a journal is only read."""
+        """The client for changes; None: a journal is only read."""
         return self.reader.client if isinstance(self.reader, ServiceReader) else None
 
     def look(self) -> Picture:
-        """The first view, now."""
+        """Return the first view as it is now."""
         return first.look(self.place, self.reader, self.runs, self._days)
 
     def said_of(self, error: Exception) -> str:
-        """An error, for people."""
+        """Return an error in words."""
         if isinstance(error, ServiceError) and error.status == 401:  # noqa: PLR2004
             return f"the token is refused: {error.message}"
         if isinstance(error, TaskorchError):
@@ -121,13 +123,13 @@ class TopSource:
 
 
 def _signed(state: str, text: str | None = None) -> Text:
-    """The sign of a state, and a text, in its colour."""
+    """Return the sign of a state and a text, in its colour."""
     sign = first.sign_of(state)
     return Text(sign if text is None else f"{sign} {text}", _COLOURS.get(state, ""))
 
 
 def _matches(pattern: str, *texts: str) -> bool:
-    """Whether one of *texts* has the pattern, or a part of it is that."""
+    """Return whether one of *texts* matches the pattern, or contains it."""
     wanted = pattern.lower()
     if not WILD.isdisjoint(wanted):
         return any(fnmatchcase(text.lower(), wanted) for text in texts)
@@ -135,7 +137,7 @@ def _matches(pattern: str, *texts: str) -> bool:
 
 
 class SteadyTable(DataTable[Text]):
-    """A table that keeps its place by what stands there, and not by the number."""
+    """A table whose cursor follows the entry, not the row number."""
 
     def __init__(self, *, id: str, cursor: Any = "row", fixed: int = 0) -> None:  # noqa: A002 - as textual has it
         super().__init__(
@@ -167,7 +169,7 @@ class SteadyTable(DataTable[Text]):
         if shown == self._shown:
             return
         key, at = self.key if self._keys else begin_at, self.cursor_coordinate
-        # The cursor begins at the first column that moves.
+        # The cursor begins at the first column that scrolls.
         begin = heads[min(self._begin, len(heads) - 1)]
         head = self._shown[0][at.column] if self._keys else begin
         scroll = self.scroll_offset
@@ -175,7 +177,8 @@ class SteadyTable(DataTable[Text]):
         self._keys = [each for each, _ in rows]
         self.clear(columns=True)
         for place, each in enumerate(heads):
-            # It would measure them later, and not each time.
+            # The widths are given, because the table measures columns later, and not at
+            # each change.
             widest = max((cells[place].cell_len for _, cells in rows), default=0)
             self.add_column(Text(each, "bold"), width=max(widest, width(each)))
         for _, cells in rows:
@@ -190,19 +193,19 @@ class SteadyTable(DataTable[Text]):
                 scroll=key == begin_at != "",
             )
             self.scroll_to(scroll.x, scroll.y, animate=False)
-        # How high it is, it knows only then.
+        # The table knows its height only after the next refresh.
         self.call_after_refresh(self.refresh, layout=True)
 
     @property
     def key(self) -> str:
-        """What the cursor is on; "": nothing."""
+        """The key of the entry under the cursor; "": there is none."""
         row = self.cursor_coordinate.row
         # In a table without rows, the arrows lead to the row -1.
         return self._keys[row] if 0 <= row < len(self._keys) else ""
 
 
 class Looking(Screen[None]):
-    """A screen that is asked for again and again."""
+    """A screen whose data is asked for again and again."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "back", show=False),
@@ -219,7 +222,7 @@ class Looking(Screen[None]):
         self._since = ""
 
     def look(self) -> Callable[[], None]:
-        """On a thread: ask; what is returned shows the answer."""
+        """Ask for data on a thread, and return a function that shows it."""
         raise NotImplementedError
 
     def body(self) -> ComposeResult:
@@ -241,7 +244,7 @@ class Looking(Screen[None]):
         )
 
     def lost(self, error: Exception) -> None:
-        """It cannot be asked: what is shown is of before."""
+        """Show that the data cannot be asked for and is old."""
         now = f"{datetime.now(UTC):%H:%M:%S} UTC"  # noqa: TID251 - for a person's eyes
         if not self._is_lost:
             self._since = now
@@ -252,7 +255,7 @@ class Looking(Screen[None]):
         self.query_one("#trouble").display = True
 
     def seen(self) -> None:
-        """It was asked."""
+        """Show that the data is new again."""
         if self._is_lost:
             self._is_lost = False
             self.query_one("#trouble").display = False
@@ -275,13 +278,13 @@ class Looking(Screen[None]):
         box.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Another filter."""
+        """Use another filter."""
         if event.input.id == "filter":
             self.pattern = event.value.strip()
             self.top.wake()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """The filter stays, if it is one."""
+        """Keep the filter, unless it is empty."""
         if event.input.id == "filter":
             self._close(event.input)
 
@@ -298,20 +301,20 @@ class Looking(Screen[None]):
     # -- acts ----------------------------------------------------------------------
 
     def act(self, verb: str, run_id: str) -> None:
-        """Ask what an act would touch, then a person, then do it."""
+        """Show what an act would touch, ask a person, then do it."""
         self._act(ACTS[verb], verb, run_id, is_run=True)
 
     def act_on_task(self, verb: str, task_id: str) -> None:
-        """The same of one task."""
+        """Do the same for one task."""
         self._act(ACTS[verb], verb, task_id, is_run=False)
 
     def _reachable(self, instead: str) -> Client | None:
-        """Return who can be asked, or say why nobody can, or what to do *instead*."""
+        """Return the client for changes, or say why there is none."""
         client: Client | None = self.source.client
         if client is None:
             self.notify(instead, severity="warning", markup=False)
         elif self._is_lost:
-            # Once it is back it would answer a person who has gone elsewhere.
+            # Once it is back, an answer would come to a person who has moved on.
             words = f"{self.source.place} cannot be reached: try again once it is back"
             self.notify(words, severity="warning", markup=False)
             return None
@@ -324,7 +327,7 @@ class Looking(Screen[None]):
         )
         if client is None:
             return
-        # A named token says who it is.
+        # A named token proves who acts.
         is_known = proves_name(self.source.place)
         reason = None if is_known else f"cancelled by {_user()}, in taskorch top"
 
@@ -396,7 +399,7 @@ class Looking(Screen[None]):
 
 
 def _user() -> str:
-    """Who uses this terminal, as far as the system knows."""
+    """Return the user of this terminal, as far as the system knows."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -404,7 +407,7 @@ def _user() -> str:
 
 
 class FirstView(Looking):
-    """The first view: the verdict, the grid of nights, and what to look at."""
+    """The first view: the verdict, the grid of nights, and the list of entries."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "act('restart')", "run again"),
@@ -415,7 +418,7 @@ class FirstView(Looking):
 
     def __init__(self, source: TopSource) -> None:
         super().__init__(source)
-        #: Of each place of the grid the words, and the id of its run, if it has one.
+        #: The words of each cell of the grid, and the id of its run, if it has one.
         self._cells: dict[tuple[str, str], tuple[str, str]] = {}
         self._items: dict[str, Item] = {}
         self._lists_runs = False
@@ -443,8 +446,7 @@ class FirstView(Looking):
         return lambda: self._show(picture, rows)
 
     def _show(self, picture: Picture, rows: Sequence[Mapping[str, Any]]) -> None:
-        at = datetime.fromtimestamp(picture.nights["now"], UTC)
-        now, under_way = f"{at:%Y-%m-%d %H:%M:%S} UTC", first.load(picture.stats)
+        now, under_way = utc(picture.nights["now"]), first.load(picture.stats)
         self.say("head", f"{line(picture.place)}  {now}  {under_way}")
         state, words = first.verdict(picture)
         self.say("verdict", _signed(state, words))
@@ -525,11 +527,11 @@ class FirstView(Looking):
 
     def _show_runs(self, runs: Sequence[Mapping[str, Any]], words: str) -> None:
         self.say("what", words)
-        rows = [(f"run:{each['id']}", _run_row(each)) for each in runs]
+        rows = [(f"run:{each['id']}", _run_cells(each)) for each in runs]
         self._items = {
             f"run:{each['id']}": Item(
                 *("run", str(each["id"]), each["state"], None),
-                f"{each['state']}; begun by {began_by(each)}",
+                f"{each['state']}; begun by {each['began_by']}",
             )
             for each in runs
         }
@@ -539,7 +541,7 @@ class FirstView(Looking):
     # -- the cursor ----------------------------------------------------------------
 
     def _cell(self) -> tuple[str, str]:
-        """What the place of the grid says that the cursor is on; the id of its run."""
+        """Return the words and the run of the cell under the cursor."""
         grid = self.query_one("#grid", SteadyTable)
         column = grid.cursor_coordinate.column - 3
         name = grid.key
@@ -550,7 +552,7 @@ class FirstView(Looking):
         return self._cells.get((name, max(days, default="")), ("", ""))
 
     def _show_cell(self) -> None:
-        """Say in words what the cursor is on."""
+        """Describe the cell under the cursor."""
         if self.query_one("#grid", SteadyTable).has_focus:
             words, _ = self._cell()
         else:
@@ -559,15 +561,15 @@ class FirstView(Looking):
         self.say("cell", words)
 
     def on_data_table_cell_highlighted(self, _: DataTable.CellHighlighted) -> None:
-        """The cursor is elsewhere in the grid."""
+        """Describe the new cell under the cursor."""
         self._show_cell()
 
     def on_data_table_row_highlighted(self, _: DataTable.RowHighlighted) -> None:
-        """The cursor is elsewhere in the list."""
+        """Note the new row of the list."""
         self._show_cell()
 
     def on_descendant_focus(self) -> None:
-        """Another part has the keys."""
+        """Note that another part has the keys."""
         with suppress(NoMatches):
             self._show_cell()
 
@@ -578,7 +580,7 @@ class FirstView(Looking):
             self.top.open(RunScreen(self.source, run_id))
 
     def on_data_table_row_selected(self, _: DataTable.RowSelected) -> None:
-        """Open what is to be looked at."""
+        """Open the entry of the list."""
         item = self._item()
         if item is None:
             return
@@ -595,13 +597,13 @@ class FirstView(Looking):
         return self._items.get(self.query_one("#todo", SteadyTable).key)
 
     def action_list(self) -> None:
-        """Show the latest runs, or what to look at."""
+        """Show the latest runs, or the list of entries."""
         self._lists_runs = not self._lists_runs
         self.query_one("#todo", SteadyTable).move_cursor(row=0)
         self.top.wake()
 
     def action_act(self, verb: str) -> None:
-        """Run what the cursor is on again, or cancel it."""
+        """Run the entry under the cursor again, or cancel it."""
         if self.query_one("#grid", SteadyTable).has_focus:
             run_id = self._cell()[1]
             if run_id:
@@ -614,7 +616,7 @@ class FirstView(Looking):
             self.act_on_task(verb, item.id)
 
     def action_answer(self) -> None:
-        """Answer the question that the cursor is on, or the first one."""
+        """Answer the question under the cursor, or the first one."""
         item = self._item()
         if item is None or item.kind != "question":
             item = next((i for i in self._items.values() if i.kind == "question"), None)
@@ -624,20 +626,14 @@ class FirstView(Looking):
             self.answer(item.id)
 
 
-def _run_row(run: Mapping[str, Any]) -> list[Text]:
-    error = run["error"]
-    return [
-        _signed(run["state"]),
-        Text(line(run["id"])),
-        Text(first.short(run["started"] or run["submitted"])),
-        Text(took(run)),
-        Text(f"{run['completed']:,}/{run['total']:,}"),
-        Text("" if error is None else line(f"{error['type']}: {error['message']}")),
-    ]
+def _run_cells(run: Mapping[str, Any]) -> list[Text]:
+    run_id, _, began, lasted, _, tasks, error = run_row(run, first.short)
+    cells = map(Text, (run_id, began, lasted, tasks, error))
+    return [_signed(run["state"]), *cells]
 
 
 class RunScreen(Looking):
-    """One run: how it stands, and its tasks."""
+    """One run: its state and its tasks."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "act('restart')", "run again"),
@@ -698,32 +694,17 @@ class RunScreen(Looking):
         for task in whole["tasks"]:
             name = task["name"]
             if _matches(self.pattern, name, error_of(task)):
-                yield f"task:{task['id']}", _task_cells(task, line(name))
+                yield f"task:{task['id']}", _cells(task_row(task, name, first.short))
             numbers = whole["maps"].get(name)
             if numbers is None or not _matches(self.pattern, name):
                 continue
-            states = ", ".join(f"{n:,} {s}" for s, n in numbers["states"].items())
-            many = counted(sum(numbers["states"].values()), "call")
             fold = "▾" if name in calls else "▸"
-            longest = numbers["longest"]
-            yield (
-                f"map:{name}",
-                [
-                    Text(""),
-                    Text(f"  {fold} {many}"),
-                    Text(""),
-                    Text(str(numbers["attempts"])),
-                    Text(first.short(numbers["started"])),
-                    Text("" if longest is None else f"≤ {in_words(longest)}"),
-                    Text(states),
-                ],
-            )
-            # Those that failed are seen, folded or not.
+            many, *others = calls_row(numbers, first.short)
+            yield f"map:{name}", _cells([f"  {fold} {many.lstrip()}", *others])
+            # Failed calls are visible even if the map is folded.
             for call in calls.get(name) or _failed_calls(numbers):
-                yield (
-                    f"task:{call['id']}",
-                    _task_cells(call, f"    {line(call['name'])}"),
-                )
+                row = task_row(call, f"    {call['name']}", first.short)
+                yield f"task:{call['id']}", _cells(row)
 
     def on_data_table_row_selected(self, _: DataTable.RowSelected) -> None:
         """Open a task, or the calls of a map."""
@@ -740,19 +721,19 @@ class RunScreen(Looking):
 
 
 def _failed_calls(numbers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Of the calls of a map, the first that failed."""
+    """Return the first failed calls of a map."""
     return [c for c in numbers["first"] if c["state"] == "failed"][:CALLS]
 
 
 def _first_failed(whole: Mapping[str, Any]) -> str:
-    """The key of the row of what failed first: of a map, a call of it."""
+    """Return the key of the first failed row; of a map, the call's."""
     calls = [c for each in whole["maps"].values() for c in _failed_calls(each)]
     tasks = [task for task in whole["tasks"] if task["state"] == "failed"]
     return next((f"task:{each['id']}" for each in [*calls, *tasks]), "")
 
 
 def _in_two(fields: Sequence[str], room: int) -> list[str]:
-    """Short lines, two in one where there is room: a terminal is wider than high."""
+    """Put short lines in two columns where there is room."""
     half = (len(fields) + 1) // 2
     firsts, seconds = fields[:half], [*fields[half:], ""]
     most = max(map(width, firsts), default=0)
@@ -762,20 +743,15 @@ def _in_two(fields: Sequence[str], room: int) -> list[str]:
     return [f"{a}{' ' * (most - width(a))}  {b}".rstrip() for a, b in pairs]
 
 
-def _task_cells(task: Mapping[str, Any], name: str) -> list[Text]:
-    return [
-        _signed(task["state"]),
-        Text(name),
-        Text(task["state"], _COLOURS.get(task["state"], "")),
-        Text(str(task["attempts"])),
-        Text(first.short(task["started"])),
-        Text(took(task)),
-        Text("; ".join(filter(None, ("stale" * task["stale"], line(error_of(task)))))),
-    ]
+def _cells(row: Sequence[str]) -> list[Text]:
+    """Return the cells of a task of a run, with the sign and colour of its state."""
+    name, state, *others = row
+    colour = _COLOURS.get(state, "")
+    return [_signed(state), Text(name), Text(state, colour), *map(Text, others)]
 
 
 class TaskScreen(Looking):
-    """One task: how it stands, why, what it raised, and what it logged."""
+    """One task: its state and the reason, its error, and its log."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "act('restart')", "run again"),
@@ -820,7 +796,7 @@ class TaskScreen(Looking):
         words = f"{line(status.run_id)} is {state}"
         facts = [
             f"attempts {status.attempts}",
-            f"started {utc(status.started.timestamp())}" if status.started else "",
+            f"started {utc(status.started)}" if status.started else "",
             f"took {in_words(status.duration)}" if status.duration is not None else "",
             f"worker {line(status.agent_id)}" if status.agent_id else "",
         ]
@@ -852,11 +828,11 @@ class TaskScreen(Looking):
         self.answer(self._subject)
 
 
-# -- what is asked ---------------------------------------------------------------------
+# -- questions -------------------------------------------------------------------------
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks whether something is to be done."""
+    """A question whether something is to be done."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "yes"),
@@ -876,7 +852,7 @@ class Confirm(ModalScreen[bool]):
 
 
 class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
-    """Asks a person what is asked, and, if it is not known, who answers."""
+    """A question to a person, with the name of the person if it is unknown."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "leave it")
@@ -896,7 +872,7 @@ class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
         self._subject = str(asked["answer_to"])
 
     def compose(self) -> ComposeResult:
-        """The text, who answers, the choices."""
+        """Yield the text, a field for the name of the person, and the choices."""
         with Vertical(classes="box"):
             yield Static(Text(self._words), id="question")
             if not self._is_known:
@@ -908,15 +884,15 @@ class AskPerson(ModalScreen["tuple[str, str, str] | None"]):
             yield Static(Text(f"{keys}Enter: answer   Esc: leave it"))
 
     def on_mount(self) -> None:
-        """The choice comes first."""
+        """Put the cursor on the choices."""
         self.query_one(OptionList).focus()
 
     def on_input_submitted(self) -> None:
-        """The name is said: now the choice."""
+        """Go on from the name to the choices."""
         self.query_one(OptionList).focus()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """It is chosen."""
+        """Return the choice, with a name."""
         boxes = self.query("#by").results(Input)
         by = "".join(box.value.strip() for box in boxes)
         if not by and not self._is_known:
@@ -961,7 +937,7 @@ class Top(App[None]):
     `taskorch top`.
 
     Args:
-        source: What it shows.
+        source: The data to show.
         every: Seconds between two looks.
     """
 
@@ -999,20 +975,20 @@ class Top(App[None]):
         self._every = every
         self._wake = threading.Event()
         self._has_ended = False
-        #: Since when the present look waits for its answer; 0: none does.
+        #: The time since which the present look waits for its answer; 0: it does not.
         self._asked = 0.0
         self._thread = threading.Thread(
             target=self._follow, name="taskorch-top", daemon=True
         )
 
     def on_mount(self) -> None:
-        """Begin."""
+        """Begin to ask for data."""
         self.push_screen(FirstView(self._source))
         self._thread.start()
         self.set_interval(1, self._say_slow)
 
     def on_unmount(self) -> None:
-        """End; a thread that waits for a service goes with the process."""
+        """End; a thread that waits for a service ends with the process."""
         self._has_ended = True
         self._wake.set()
 
@@ -1030,7 +1006,7 @@ class Top(App[None]):
         self.push_screen(Help())
 
     def ask(self, work: Callable[[], Callable[[], None]]) -> None:
-        """On a thread of its own: do *work*; what it returns is called here."""
+        """Do *work* on a thread of its own; call its result here."""
 
         def run() -> None:
             try:
@@ -1051,7 +1027,7 @@ class Top(App[None]):
             self._wake.wait(self._every)
 
     def _looking(self) -> Looking | None:
-        """The screen that is asked for: the highest that shows what it is told."""
+        """Return the highest screen that shows data."""
         return next(
             (s for s in reversed(self.screen_stack) if isinstance(s, Looking)), None
         )
@@ -1078,7 +1054,7 @@ class Top(App[None]):
         self._on(screen, see)
 
     def _say_slow(self) -> None:
-        """Say of the screen on top that it waits, if it does."""
+        """Show on the top screen that it waits, if it does."""
         since, screen = self._asked, self._looking()
         if not since or monotonic() - since < _SLOW:
             return
@@ -1089,7 +1065,8 @@ class Top(App[None]):
         """Call *show* once the screen has its parts, and while it has them."""
 
         def see() -> None:
-            # It may have been left meanwhile; at the end, parts go before their screen.
+            # The screen may have closed meanwhile; at the end, its parts close before
+            # it.
             if not self.is_running or screen not in self.screen_stack:
                 return
             if screen.is_mounted:
@@ -1100,7 +1077,7 @@ class Top(App[None]):
         self._call(see)
 
     def _call(self, show: Callable[[], None]) -> None:
-        """Call *show* where the screens live; what has ended shows nothing."""
+        """Call *show* on the thread of the screens, unless these have ended."""
         if not self._has_ended:
             with suppress(RuntimeError):
                 self.call_from_thread(show)

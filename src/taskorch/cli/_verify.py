@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import add_journal, add_json, line, print_json
+from taskorch.cli._terminal import add_journal, add_json, line, print_json, tell
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.visible import visible
 
@@ -17,7 +17,7 @@ _PLACE = "a file, git:FOLDER or git:FOLDER@REF"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add them, those of the command that *parser* is for."""
+    """Add the arguments of the command of *parser*."""
     name = (parser.prog or "").rpartition(" ")[2]
     {"checkpoint": _add_checkpoint, "prove": _add_prove}.get(name, _add_verify)(parser)
 
@@ -89,10 +89,7 @@ def _verify(args: argparse.Namespace) -> int:
     from taskorch.proofs import verify  # noqa: PLC0415 - when needed
 
     result = verify(args.journal, args.anchor, trust=args.trust)
-    if args.json:
-        print_json(result.to_dict())
-    else:
-        print("\n".join(map(line, str(result).splitlines())))
+    tell(args, result.to_dict(), *map(line, str(result).splitlines()))
     return OK if result.ok else FAILED
 
 
@@ -104,25 +101,23 @@ def _checkpoint(args: argparse.Namespace) -> int:
             msg = "a key is made, or a checkpoint: not both at once"
             raise InvalidTaskError(msg, hint="leave out JOURNAL, then run it again")
         key = make_key(args.new_key, args.name)
-        if args.json:
-            print_json({"key": key, "public": f"{args.new_key}.pub"})
-        else:
-            print(line(f"{args.new_key} has the key {key}: keep it secret."))
-            print(line(f"{args.new_key}.pub is for those who check what it signs."))
+        public = f"{args.new_key}.pub"
+        lines = [
+            f"{args.new_key} has the key {key}: keep it secret.",
+            f"{public} is for those who check what it signs.",
+        ]
+        tell(args, {"key": key, "public": public}, *map(line, lines))
         return OK
     if args.journal is None or args.key is None:
         msg = "a checkpoint needs a journal and a key"
         hint = "taskorch checkpoint JOURNAL --key FILE --to PLACE; --new-key FILE"
         raise InvalidTaskError(msg, hint=hint)
     checkpoint = make_checkpoint(args.journal, args.key, to=args.to)
-    if args.json:
-        print_json({"checkpoint": str(checkpoint), "places": args.to})
-    elif args.to:
-        places = ", ".join(args.to)
+    text = visible(str(checkpoint)).removesuffix("\n")
+    if args.to:
         event = f"event {checkpoint.last}, {checkpoint.at}"
-        print(line(f"Checkpoint of {event}, is kept in {places}."))
-    else:
-        print(visible(str(checkpoint)), end="")
+        text = line(f"Checkpoint of {event}, is kept in {', '.join(args.to)}.")
+    tell(args, {"checkpoint": str(checkpoint), "places": args.to}, text)
     return OK
 
 
@@ -135,27 +130,23 @@ def _prove(args: argparse.Namespace) -> int:
 
     if args.check is not None:
         proved = check_proof(_proof_of(args.check), args.trust or [])
-        point = proved.checkpoint
-        if args.json:
-            print_json(
-                {
-                    "row": proved.row,
-                    "checkpoint": str(point),
-                    "later": None if proved.later is None else str(proved.later),
-                    "signed_by": proved.signed_by,
-                }
-            )
-        elif proved.later is None:
-            print(line(f"In the journal {point.log} by {point.at}, signed by"))
-            print(line(f"{proved.signed_by}:"))
-            print(visible(proved.row))
+        point, later, signer = proved.checkpoint, proved.later, proved.signed_by
+        document = {
+            "row": proved.row,
+            "checkpoint": str(point),
+            "later": None if later is None else str(later),
+            "signed_by": signer,
+        }
+        if later is None:
+            head = line(f"In the journal {point.log} by {point.at}, signed by")
+            lines = [head, line(f"{signer}:"), visible(proved.row)]
         else:
             text = (
-                f"The journal {point.log} of {proved.later.at} (event "
-                f"{proved.later.last}) extends that of {point.at} (event {point.last})"
-                f", signed by {proved.signed_by}."
+                f"The journal {point.log} of {later.at} (event {later.last}) extends "
+                f"that of {point.at} (event {point.last}), signed by {signer}."
             )
-            print(line(text))
+            lines = [line(text)]
+        tell(args, document, *lines)
         return OK
     if args.journal is None or not args.anchor:
         msg = "a proof needs a journal, and a place with checkpoints of it"

@@ -1,4 +1,4 @@
-"""`taskorch waivers`, `audit` and `receipt`: waivers, and what is said of the past."""
+"""`taskorch waivers`, `audit` and `receipt`: waivers, and reports on the past."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SERVICE: Final = "http://127.0.0.1:8080"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command that *parser* is for."""
+    """Add the arguments of the command of *parser*."""
     _groups.add_arguments(parser, _GROUPS[parser.prog.rpartition(" ")[2]])
 
 
@@ -33,7 +33,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def _at(args: argparse.Namespace) -> AbstractContextManager[Client | None]:
-    """A service; None: a journal is read."""
+    """Return a client of a service; None: a journal is read."""
     is_service = is_url(args.journal)
     if is_service and getattr(args, "policies", None):
         msg = "--policies: a service judges by its own"
@@ -51,7 +51,7 @@ def _list(args: argparse.Namespace, client: Client | None, said: dict[str, Any])
         now = MonotonicClock().now_ns() / NS
         every = read_waivers(JournalReader(args.journal), now)
         waivers = [each.to_dict() for each in every if args.state in (None, each.state)]
-    # JSON has them in one list.
+    # A list inside a list prints as one JSON document, not as a line for each waiver.
     return [waivers] if args.json else waivers
 
 
@@ -74,7 +74,7 @@ def _changed(args: argparse.Namespace, waiver: dict[str, Any]) -> list[str]:
 def _judge(
     args: argparse.Namespace, client: Client | None, said: dict[str, Any]
 ) -> Any:
-    """What policies say of a task, those of the service or of files."""
+    """Return the verdict on a task, by the policies of the service or of files."""
     path = args.acts[""].path
     if client is not None:
         return call(client, path, **said)
@@ -89,7 +89,7 @@ def _judge(
 def _of_task(
     lines: Callable[[argparse.Namespace, Any], Iterable[str]], policies: str
 ) -> ActGroup:
-    """A command about the policies of one task."""
+    """Return a command about the policies of one task."""
     return ActGroup(
         acts={"": ActView(call=_judge, lines=lines, takes=("policies",))},
         options={},

@@ -107,7 +107,7 @@ def _run(args: argparse.Namespace) -> int:
         "retry_failed": args.retry_failed,
     }
     problems = workspace.lint()
-    # Those of the settings are an error, which says them.
+    # Problems of the settings raise an error of their own.
     shown = [problem for problem in problems if problem.path != FILE]
     for problem in shown:
         print(problem, file=sys.stderr)
@@ -115,10 +115,10 @@ def _run(args: argparse.Namespace) -> int:
         print(workspace.dry_run(**how))
         return OK
     if shown and shown == problems and not workspace.task_ids:
-        # Somewhere else, most likely: nothing is to be made here.
+        # The folder is most likely a wrong one, in which nothing must be made.
         print("There are no tasks.")
         return FAILED
-    # As Ctrl-C, which never comes in the middle of a step.
+    # As with Ctrl-C, the interrupt never comes in the middle of a step.
     came: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
@@ -148,7 +148,7 @@ def _watch(args: argparse.Namespace) -> int:
     workspace = Workspace(args.dir)
     shown = ""
     while True:
-        # Before the page, which then shows all that has ended.
+        # This is asked before the page, which then shows all that has ended.
         complete = workspace.check_all_complete()
         page = workspace.status()
         if page != shown:

@@ -5,20 +5,26 @@ Two runs of one workflow beside each other: in what they differ, and what that c
 
 Of the difference in the end, it says how much each task accounts for, along the chain
 of tasks that the later end came of; and what was otherwise there: code, arguments,
-options, attempts, workers, failures. Nothing else of taskorch knows of it but the faces
-that ask.
+options, sizes of data, machines, workers, attempts, failures. Nothing else of taskorch
+knows of it but the faces that ask.
 
-- `_facts`: what is known of one run.
-- `_definitions`: in what two tasks of one name are made of other things.
+- `_surroundings`: workers, machines, slots and pools around a run.
+- `_sizes`: how large values are.
+- `_facts`: the facts of one run.
+- `_definitions`: in what two tasks of one name differ.
 - `_chain`: which tasks the end of a run came of, and what each accounts for.
+- `_causes`: which of the differences is the likeliest cause.
 - `_comparison`: the differences, in the order in which a person asks for them.
 
-Decision: 0305.
+Decision: dashboard-and-views.
 """
 
 from taskorch.comparing._comparison import Comparison as Comparison
 from taskorch.comparing._comparison import RunDifference as RunDifference
 from taskorch.comparing._comparison import compared as compared
+from taskorch.comparing._comparison import comparison_of as comparison_of
 from taskorch.comparing._facts import RunFacts as RunFacts
 from taskorch.comparing._facts import TaskFacts as TaskFacts
 from taskorch.comparing._facts import facts_of as facts_of
+from taskorch.comparing._surroundings import Around as Around
+from taskorch.comparing._surroundings import Surroundings as Surroundings

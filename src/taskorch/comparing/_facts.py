@@ -1,17 +1,20 @@
-"""What is known of one run: its tasks, when they ran, and what they were made of."""
+"""The facts of one run: its tasks, their times, and their definitions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import attrs
 
-from taskorch.errors import TaskorchError, UnknownTaskError
-from taskorch.kit.visible import said, visible
+from taskorch.comparing._sizes import Sizes, sizes_of
+from taskorch.comparing._surroundings import Around, Surroundings
+from taskorch.errors import UnknownTaskError
+from taskorch.kit.raised import told_of
+from taskorch.kit.visible import visible
 from taskorch.kit.words import outcome
-from taskorch.model import MadeFor, Task, TaskState, TaskStatus
+from taskorch.model import MadeFor, Missing, Task, TaskState, TaskStatus
 from taskorch.model.ids import name_of, stem_of
 
 _BAD: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
@@ -29,10 +32,15 @@ class TaskFacts:
         begun: When its first attempt began, in seconds since the epoch; None: not yet.
         ended: When its last attempt ended; None: it has not.
         work: Seconds that its attempts took.
-        task: What was submitted; None if nobody knows any more.
+        task: The task as it was submitted; None if nobody knows any more.
         codes: The digests of the functions that it called, by their names; None: they
             are not known.
         is_cause: Whether it failed, or was cancelled, by itself.
+        ready: When its first attempt could have begun, but for workers and resources;
+            None: unknown.
+        sizes: How large its result is; None: unknown, or it is no data.
+        machine: What is known of the machine of its latest attempt: see
+            `Surroundings.machine`.
     """
 
     name: str
@@ -44,15 +52,38 @@ class TaskFacts:
     task: Task | None = None
     codes: Mapping[str, str] | None = None
     is_cause: bool = False
+    ready: float | None = None
+    sizes: Sizes | None = None
+    machine: Mapping[str, str] | None = None
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it has left memory, so that only its state is known."""
+        # Each task that is known has a type.
+        return self.status.state.is_terminal and not self.status.type
+
+    @property
+    def is_rerun(self) -> bool:
+        """Whether it was run again, by a person or a program, after it had ended."""
+        return stem_of(self.status.task_id) != self.status.task_id
+
+    @property
+    def queued(self) -> float | None:
+        """Seconds that it waited once it was ready; None: unknown."""
+        if self.begun is None or self.ready is None:
+            return None
+        return self.begun - self.ready
 
     @property
     def error(self) -> str:
-        """Why it did not complete, in a line; "" if it did, or has not ended."""
-        error = self.status.error
-        if error is None:
-            return ""
-        kind, message = said(error)
-        return visible(f"{kind}: {message}".partition("\n")[0].removesuffix(": "))
+        """The error in a line; "" if it completed, or has not ended."""
+        return "" if self.status.error is None else line_of(self.status.error)
+
+
+def line_of(error: BaseException) -> str:
+    """Return an error in a line."""
+    kind, message = told_of(error)
+    return visible(f"{kind}: {message}".partition("\n")[0].removesuffix(": "))
 
 
 @attrs.frozen
@@ -63,10 +94,12 @@ class RunFacts:
     Attributes:
         run_id: Its id.
         tasks: Its tasks, by their names.
-        began: When its first attempt began, in seconds since the epoch.
+        began: When it was submitted, or, if that is unknown, when its first attempt
+            began; in seconds since the epoch.
         ended: When its last one ended; None while it goes on.
-        parameters: What its workflow was given.
+        parameters: The parameters of its workflow.
         state: Its state, in words: `completed, 1 failure allowed`.
+        around: What was around its tasks.
     """
 
     run_id: str
@@ -75,36 +108,41 @@ class RunFacts:
     ended: float | None
     parameters: Mapping[str, Any]
     state: str
+    around: Around = attrs.field(factory=Around)
 
     @property
     def seconds(self) -> float | None:
-        """From its begin to its end; None: that is not known, or not yet."""
+        """The seconds from its start to its end; None: unknown, or not yet."""
         if self.began is None or self.ended is None:
             return None
         return max(0.0, self.ended - self.began)
 
 
-def facts_of(orch: Any, run_id: str) -> RunFacts:
+def facts_of(
+    orch: Any, run_id: str, surroundings: Surroundings | None = None
+) -> RunFacts:
     """
-    Ask what is known of a run.
+    Ask for the facts of a run.
 
     Args:
-        orch: The orchestrator.
+        orch: The orchestrator, or a simulation.
         run_id: The run of a workflow, or a task on its own.
+        surroundings: What was around all tasks; None: nobody knows.
 
     Raises:
         UnknownTaskError: There is no such run.
         JournalError: The journal cannot be read.
     """
+    around = Surroundings() if surroundings is None else surroundings
     above: Mapping[str, tuple[str, ...]] = {}
     versions: Sequence[Any] = ()
     try:
         run = orch.workflows.get(run_id)
     except UnknownTaskError:
-        status = orch.get_task_status(run_id)
-        statuses = {"": status}
-        state = status.state.value
-        causes = {""} if status.state in _BAD else set()
+        handles: Mapping[str, Any] = {"": orch.handle(run_id)}
+        statuses = {"": handles[""].status}
+        state = statuses[""].state.value
+        causes = {""} if statuses[""].state in _BAD else set()
     else:
         report = run.report()
         state = outcome(report.state.value, len(report.allowed))
@@ -117,28 +155,39 @@ def facts_of(orch: Any, run_id: str) -> RunFacts:
         statuses = {name: each.status for name, each in handles.items()}
         above = run.dependencies
         versions = orch.workflows.versions(run_id)
+    came = [each.submitted.timestamp() for each in statuses.values() if each.submitted]
+    is_over = all(each.state.is_terminal for each in statuses.values())
+    latest = [each.ended.timestamp() for each in statuses.values() if each.ended]
+    around.reach(max(latest, default=0.0) if is_over else math.inf)
     tasks = {
         name: _task(
-            orch,
             name,
             each,
             (*above.get(name, ()), *_adder(each)),
+            handles[name]._task,  # noqa: SLF001 - as pages do
             versions,
+            around,
             is_cause=name in causes,
         )
         for name, each in statuses.items()
     }
     begun = [each.begun for each in tasks.values() if each.begun is not None]
     ended = [each.ended for each in tasks.values() if each.ended is not None]
-    is_over = all(each.state.is_terminal for each in statuses.values())
+    # Of a task that has left memory nobody knows when it ended: it may be the last one.
+    is_over = is_over and not any(each.has_left for each in tasks.values())
     noted = (MadeFor(each.metadata).parameters for each in statuses.values())
+    began = min(came or begun) if begun else None
+    end = max(ended, default=None) if is_over else None
     return RunFacts(
         run_id,
         tasks,
-        min(begun, default=None),
-        max(ended, default=None) if is_over else None,
+        began,
+        end,
         dict(next(filter(None, noted), {})),
         state,
+        Around()
+        if began is None
+        else around.during(began, math.inf if end is None else end),
     )
 
 
@@ -149,34 +198,46 @@ def _adder(status: TaskStatus) -> tuple[str, ...]:
 
 
 def _task(
-    orch: Any,
     name: str,
     status: TaskStatus,
     needs: tuple[str, ...],
+    task: Task | None,
     versions: Sequence[Any],
+    around: Surroundings,
     *,
     is_cause: bool,
 ) -> TaskFacts:
     spells = _spells(status)
-    ended = status.ended.timestamp() if status.ended and spells else None
-    task = None
-    with suppress(TaskorchError):
-        task = orch.handle(status.task_id)._task  # noqa: SLF001 - as pages do
     return TaskFacts(
         name,
         status,
         needs,
         spells[0][0] if spells else None,
-        ended,
+        # The history has it to the nanosecond, as the beginning of what came after it.
+        status.history[-1].at if status.state.is_terminal and spells else None,
         sum(end - begin for begin, end in spells),
         task,
         _codes(versions, status, task),
         is_cause,
+        _ready(status),
+        sizes_of(status.result),
+        # A worker may join and begin at once: the history has it to the nanosecond.
+        around.machine(status.agent_id, spells[-1][0] if spells else None),
     )
 
 
+def _ready(status: TaskStatus) -> float | None:
+    """Return when a task was first queued for the attempt that it then began."""
+    ready = None
+    for step in status.history:
+        if step.state is TaskState.RUNNING:
+            return ready
+        ready = step.at if step.state is TaskState.QUEUED else None
+    return None
+
+
 def _spells(status: TaskStatus) -> list[tuple[float, float]]:
-    """When its attempts began and ended; one that goes on has no length yet."""
+    """Return the starts and ends of its attempts; an unfinished one has no length."""
     steps = status.history
     return [
         (step.at, later.at)
@@ -188,13 +249,24 @@ def _spells(status: TaskStatus) -> list[tuple[float, float]]:
 def _codes(
     versions: Sequence[Any], status: TaskStatus, task: Task | None
 ) -> Mapping[str, str] | None:
-    """The digests of what the latest attempt of a task called; None: nobody knows."""
+    """Return the code digests of the latest attempt of a task; None: unknown."""
     if task is None or status.started is None or not versions:
         return None
-    # The first one is noted while the first tasks may have begun.
+    # The first version is noted when the first tasks may have begun already.
     had = versions[0]
     for version in versions:
         if version.since <= status.started:
             had = version
-    called: Mapping[str, str] = had.called_by(task)
+    called: dict[str, str] = had.called_by(task)
+    function = getattr(task.payload, "fn", None)
+    if issubclass(type(function), Missing):
+        # Who only reads a journal cannot import what it calls.
+        name = _name_of(function)
+        return {**called, name: had.codes[name]} if name in had.codes else None
     return called
+
+
+def _name_of(function: Any) -> str:
+    """Return the name of a missing function, as a version of a run has it."""
+    module, _, member = str(function.name).rpartition(":")
+    return f"{module.partition('@')[0]}.{member}"

@@ -1,5 +1,5 @@
 """
-Facts: what has happened, each an object of a class of its own.
+Events, each an object of a class of its own.
 
 1. Named in the past tense, subject first; the signal has the same name in snake case.
 2. Fields are plain values: ids, numbers, words; never a payload or a result.
@@ -7,12 +7,13 @@ Facts: what has happened, each an object of a class of its own.
    `schema` rises.
 4. An object is a tuple that begins with its class, and cannot be changed.
 
-Who hears of them is in `signals`, how they are kept in `journal`, and what each does to
-the state in `kernel`.
+`signals` brings them to listeners, `journal` keeps them, and `kernel` applies them to
+the state.
 
-- `_fact`: how the class of a fact is made.
-- `_catalogue`: the classes, one for every fact; and views, which say a part of a fact.
-- `ends`: which facts end an attempt, and what becomes of its task then.
+- `_fact`: makes the class of an event.
+- `_catalogue`: the classes, one for every event; and views, which have a part of an
+  event.
+- `ends`: the events that end an attempt, and the state of its task then.
 """
 
 from taskorch.events._catalogue import AT_NS as AT_NS

@@ -1,10 +1,10 @@
 """
-The catalogue: one class for every fact.
+The catalogue: one class for every event.
 
-A fact is noted as an object of its class, and stays that: listeners get it, journals
-keep it, and the fold applies it.
+An event is one object from beginning to end: listeners get it, journals keep it, and
+the fold applies it.
 
-Decision: 0001.
+Decision: events-and-recovery.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from taskorch.model import (
     asked_of,
 )
 
-#: Where every fact has its class, its number and its time, and one about a task its id.
+#: The indexes of the class, the number and the time in every fact, and of the task's id
+#: in a fact about a task.
 CLS: Final = 0
 SEQ: Final = 1
 AT_NS: Final = 2
@@ -39,12 +40,12 @@ TASK_ID: Final = 3
 @frozen
 class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
     """
-    An event: something that has happened.
+    An event that has happened.
 
     Attributes:
-        seq: Rises with every event of one orchestrator. `TaskValidated`, `TaskRouted`
-            and `TaskTimedOut` share the number of the event that they are a view of,
-            and `TaskReady` that of the event that let the task go.
+        seq: A number that rises with every event of one orchestrator. `TaskValidated`,
+            `TaskRouted` and `TaskTimedOut` share the number of the event that they are
+            a view of, and `TaskReady` has that of the event that released the task.
         at_ns: Nanoseconds since the epoch, on a clock that never goes back.
     """
 
@@ -58,7 +59,7 @@ class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
 
     @property
     def at(self) -> float:
-        """Seconds since the epoch."""
+        """Time in seconds since the epoch."""
         return self.at_ns / 1e9
 
     @property
@@ -71,7 +72,7 @@ class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
         return f"{type(self).__name__}({fields})"
 
     def __replace__(self, **changes: Any) -> Self:
-        """The event with other values of some fields; `copy.replace` calls it."""
+        """Return the event with other values of some fields, for `copy.replace`."""
         return type(self)(**{**fields_of(self), **changes})
 
     def __getnewargs__(self) -> tuple[Any, ...]:
@@ -84,7 +85,7 @@ class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
         raise attrs.exceptions.FrozenInstanceError
 
 
-#: What is noted, and kept in a journal.
+#: An event, as the kernel and journals call it.
 Fact: TypeAlias = Event
 
 
@@ -100,7 +101,7 @@ class TaskEvent(Event):
     task_id: str
 
 
-# -- the life of a task ------------------------------------------------------------
+# -- the history of a task ---------------------------------------------------------
 
 
 @frozen
@@ -111,36 +112,36 @@ class TaskSubmitted(TaskEvent):
     Attributes:
         type: The type of the task.
         priority: The priority of the task.
-        after: Ids of what it waits for.
-        requires: Capabilities that the worker must have; None: it runs here.
-        resources: What it asks for, in millionths.
+        after: Ids of its parents.
+        requires: Capabilities that the worker must have; None for the built-in worker.
+        resources: The resources that it asks for, in millionths.
         rerun_of: The id of the task that this one runs again.
         timeout_ns: The most that one attempt may take, in ns.
-        idempotent: False: after an attempt whose end nobody knows, a person decides.
-        key: Its place in the queue: lower starts first.
-        not_before_ns: Not to start before this time, in ns since the epoch.
-        deadline_ns: To have ended by this time, in ns since the epoch.
-        expires_ns: To have begun by this time, in ns since the epoch.
-        named: Whether its id or its idempotency key is of the user's choice.
-        join: When its parents let it go: `all`, `finished`, `any`, `asked` (a function
-            of the user's says it), or how many must complete.
-        on_parent_failure: What follows if that cannot be any more: `block`, `skip`,
-            `fail` or `run`.
-        wait: It is a wait: for what event, for how many ns, and whether there is a
-            default; of a question with reminders, after how many ns each comes.
+        idempotent: False if a person must decide after an attempt with an unknown end.
+        key: Its key in the queue: the lowest starts first.
+        not_before_ns: The time before which it must not start, in ns since the epoch.
+        deadline_ns: The time by which it must have ended, in ns since the epoch.
+        expires_ns: The time by which it must have begun, in ns since the epoch.
+        named: True if the user chose its id or its idempotency key.
+        join: Its join: `all`, `finished`, `any`, `asked` (a function of the user
+            decides), or how many parents must complete.
+        on_parent_failure: The rule if its join can never hold: `block`, `skip`, `fail`
+            or `run`.
+        wait: For a wait: the event, the timeout in ns, and whether there is a default;
+            for a question with reminders, also the ns between two of them.
         trace: The span in which it was submitted, as a `traceparent` of W3C Trace
             Context: its attempts belong to that trace, in later incarnations too.
-        owner: For whom it is done.
-        elastic: Of a request that may be granted in part: the least that was named, in
-            millionths; the weight, in millionths; and the fallback.
-        run: The run of a workflow that it is of, where its id does not say it; "" is
-            none. None: what stands before the first slash of its id, if it has one.
-        writes: What it may write: the folders and files before the first wildcard of
-            each path; "" is everything.
-        budget: The budget that it draws on; "" is none.
-        spends: How much of it each attempt reserves, in millionths.
-        caller: Who asked for it; "": nobody whose name was proved.
-        allow_failure: Whether its failure is allowed: see `TaskFailed.allowed`.
+        owner: Its tenant.
+        elastic: For an elastic request: the named least amounts, in millionths; the
+            weight, in millionths; and the fallback.
+        run: Its run of a workflow, if its id does not name it, or "". None stands for
+            the part of its id before the first slash, if it has one.
+        writes: The paths that it may write, each up to the first wildcard; "" is
+            everything.
+        budget: The budget that it draws on, or "".
+        spends: The amounts of it that each attempt reserves, in millionths.
+        caller: The proved name of the caller, or "".
+        allow_failure: True if its failure is allowed: see `TaskFailed.allowed`.
     """
 
     type: str
@@ -187,8 +188,8 @@ class TaskReady(TaskEvent):
     """
     The task is queued.
 
-    Said while somebody listens, each time: of a task that is queued as it comes, after
-    its last parent, a delay, a retry or a suspension. No journal has it.
+    It is made only if somebody listens, each time that a task is queued: on submission,
+    or after its last parent, a delay, a retry or a suspension. No journal has it.
     """
 
 
@@ -199,8 +200,8 @@ class TaskRouted(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The worker.
-        reason: Why.
+        agent_id: The id of the worker.
+        reason: The reason.
     """
 
     attempt: int
@@ -214,19 +215,18 @@ class TaskStarted(TaskEvent):
     An attempt began.
 
     Attributes:
-        attempt: Counted from 1.
-        agent_id: The worker.
-        allocation: What it holds of the pools, in millionths.
-        reason: Why this worker; and why it holds less than it asks for, if that is no
-            elastic request.
-        choice: What a policy that learns has chosen for it: the name of the arm, and
-            how probable it was that this one would be chosen; None: nobody learns.
-        permit: By what it was allowed, where rules were asked: the hash of the set of
-            policies, then each rule, as `policy/rule`; with `@` and the number of the
+        attempt: The number of the attempt, from 1.
+        agent_id: The id of the worker.
+        allocation: The amounts that it holds of the pools, in millionths.
+        reason: The reason for this worker; and the reason if a request that is not
+            elastic got less than it asked for.
+        choice: The choice of a policy that learns: the name of the arm, and the
+            probability of that choice; None if no policy learns.
+        permit: The rules that allowed it, if rules were asked: the hash of the set of
+            policies, then each rule as `policy/rule`, with `@` and the number of the
             event that satisfied it, or with `~` and the waiver, or `people`.
-        units: Of each unit with a name, such as a GPU, of which it holds something: the
-            resource, its name, how much in millionths, and whether it is the worker's
-            own.
+        units: The named units, such as GPUs, that it holds: for each the resource, the
+            name, the amount in millionths, and whether the unit is the worker's own.
     """
 
     attempt: int
@@ -245,15 +245,16 @@ class TaskCompleted(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The worker.
-        latency_ns: From the start of the attempt to its end.
-        cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
-            `decision`.
-        reason: And why; or why it was not suspended before, though it was to be.
-        usage: What the attempt was seen to use, in millionths: `memory_mb` and
-            `processes` at their peak, `cpu_seconds` and `written_mb`; nothing where
-            nobody measured it.
-        caller: Who asked for it; "": nobody whose name was proved.
+        agent_id: The id of the worker.
+        latency_ns: The duration of the attempt, in ns.
+        cause: The cause of its end, if no attempt ended it: `event`, `timeout` (of a
+            wait) or `decision`.
+        reason: The reason of that; or the reason why it was not suspended first, as
+            asked.
+        usage: The measured resource usage of the attempt, in millionths: `memory_mb`
+            and `processes` at their peak, `cpu_seconds` and `written_mb`; empty if it
+            was not measured.
+        caller: The proved name of the caller, or "".
     """
 
     attempt: int
@@ -279,17 +280,18 @@ class TaskCompleted(TaskEvent):
 
     @property
     def result(self) -> object:
-        """What the task returned, fetched when asked for."""
+        """Result of the task, fetched on access."""
         return None if self._load is None else self._load()
 
     def with_result(self, load: Callable[[], object]) -> TaskCompleted:
-        """The same event, whose result *load* fetches."""
+        """Return the same event with a result that *load* fetches."""
         fact = tuple.__new__(TaskCompleted, self)
         fact.__dict__["_load"] = load
         return fact
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A copy in another process has the result itself, and nowhere to fetch it from.
+        # A copy in another process has the result itself, since it has nowhere to fetch
+        # it from.
         return _completed, (self.result, *self[SEQ:])
 
 
@@ -304,20 +306,20 @@ class TaskFailed(TaskEvent):
 
     Attributes:
         attempt: The last attempt, or 0 if none began.
-        agent_id: The worker.
+        agent_id: The id of the worker.
         error_type: The class of the error.
-        message: What the error says.
+        message: The message of the error.
         cause: `error`, `timeout`, `deadline`, `expired`, `poisoned`, `component`,
             `decision` or `dependency`.
-        reason: Why it was not tried again.
-        charged: Whether the last attempt counts against the retry policy.
-        root_causes: Ids of the tasks where the failure began, if that was with what it
-            needs.
-        usage: As of `TaskCompleted`, of the last attempt.
-        failure_class: What kind of failure it was, such as `memory_error`; "" where
-            no attempt of its own failed.
-        caller: Who asked for it; "": nobody whose name was proved.
-        allowed: Whether its failure is allowed: the tasks that wait for it go on.
+        reason: The reason why it was not tried again.
+        charged: True if the last attempt counts as a try.
+        root_causes: Ids of the tasks where the failure began, if it came from its
+            parents.
+        usage: The resource usage of the last attempt, as in `TaskCompleted`.
+        failure_class: The class of the failure, such as `memory_error`; "" if no
+            attempt of its own failed.
+        caller: The proved name of the caller, or "".
+        allowed: True if its failure is allowed: its dependents go on.
     """
 
     attempt: int
@@ -339,23 +341,24 @@ class TaskRetrying(TaskEvent):
     """
     An attempt failed, and there will be another.
 
-    If people are asked first, `TaskBlocked` follows, and they say whether.
+    If people are asked first, `TaskBlocked` follows, and they decide.
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The worker.
+        agent_id: The id of the worker.
         error_type: The class of the error.
-        message: What the error says.
+        message: The message of the error.
         cause: `error` or `timeout`; `lost` (its worker died), `missing` (its worker
-            does not know of it, or has left), `interrupted` (the orchestrator stopped),
+            does not know it, or has left), `interrupted` (the orchestrator stopped),
             `stopped`, `unstarted` (the system had no thread, process or descriptor for
             it), `returned` (its worker gave it back before it began) or `undersized`
             (it was granted less memory than it asked for, and that was too little).
-        delay_ns: Until the next attempt may start.
-        charged: False if the attempt was lost through no fault of the task's.
-        reason: Why.
-        usage: As of `TaskCompleted`.
-        failure_class: As of `TaskFailed`.
+        delay_ns: Nanoseconds until the next attempt may start.
+        charged: True if the attempt counts as a try; False if its loss is no fault of
+            the task.
+        reason: The reason.
+        usage: The resource usage, as in `TaskCompleted`.
+        failure_class: The class of the failure, as in `TaskFailed`.
     """
 
     attempt: int
@@ -381,17 +384,18 @@ class TaskBlocked(TaskEvent):
     The task cannot go on by itself.
 
     Attributes:
-        blocked_by: Ids of failed dependencies; empty where a person must decide.
+        blocked_by: Ids of failed parents; empty if a person must decide.
         root_causes: Ids of the tasks where the failure began.
-        reason: Why.
-        cause: `dependency`; or what became of the attempt that a person must judge:
-            `lost`, `missing` or `interrupted`; or `gone`: what it needs is gone; or
-            `join`: a person must say whether it may go on; or `event`: it waits for one
-            from outside; or `asked`: the retry handler, or a policy, asks a person, and
-            the reason is the question; or `policy`: policies deny its start.
+        reason: The reason.
+        cause: `dependency`; `lost`, `missing` or `interrupted` for the end of an
+            attempt that a person must judge; `gone` if its worker or function is
+            missing; `join` if a person must say whether it may go on; `event` if it
+            waits for an event from outside; `asked` if the retry handler, or a policy,
+            asks a person, with the question as the reason; or `policy` if policies deny
+            its start.
         error_type: The class of the error.
-        message: What the error says.
-        caller: Who asked for it; "": nobody whose name was proved.
+        message: The message of the error.
+        caller: The proved name of the caller, or "".
     """
 
     blocked_by: tuple[str, ...]
@@ -409,8 +413,8 @@ class TaskReleased(TaskEvent):
     The join of a task holds: it waits for no other task.
 
     Attributes:
-        reason: Why.
-        caller: Who asked for it; "": nobody whose name was proved.
+        reason: The reason.
+        caller: The proved name of the caller, or "".
     """
 
     reason: str
@@ -422,11 +426,11 @@ class TaskRecalled(TaskEvent):
     """
     The released task waits for its parents again.
 
-    It had not begun, and something that had ended, or was blocked, is to run after all.
+    It had not begun, and a parent that had ended, or was blocked, is to run after all.
 
     Attributes:
-        reason: Why.
-        caller: Who asked for it; "": nobody whose name was proved.
+        reason: The reason.
+        caller: The proved name of the caller, or "".
     """
 
     reason: str
@@ -439,8 +443,8 @@ class TaskUnblocked(TaskEvent):
     The task is no longer blocked: it waits as before.
 
     Attributes:
-        reason: Why.
-        caller: Who asked for it; "": nobody whose name was proved.
+        reason: The reason.
+        caller: The proved name of the caller, or "".
     """
 
     reason: str
@@ -453,9 +457,9 @@ class TaskSuspended(TaskEvent):
     The task was suspended.
 
     Attributes:
-        held: True for a stopped program: its attempt continues later, and keeps what it
-            holds.
-        caller: Who asked for it; "": nobody whose name was proved.
+        held: True for a program that is stopped in place: its attempt continues later,
+            and keeps its resources.
+        caller: The proved name of the caller, or "".
     """
 
     held: bool
@@ -469,8 +473,8 @@ class TaskResumed(TaskEvent):
 
     Attributes:
         held: True for a program that was continued in the same attempt.
-        reason: Why.
-        caller: Who asked for it; "": nobody whose name was proved.
+        reason: The reason.
+        caller: The proved name of the caller, or "".
     """
 
     held: bool
@@ -480,7 +484,7 @@ class TaskResumed(TaskEvent):
 
 @frozen
 class TaskDue(TaskEvent):
-    """A delay of the task is over: `not_before`, or before a retry, or of a wait."""
+    """A delay of the task is over: of a `not_before`, a retry or a wait."""
 
 
 @frozen
@@ -489,9 +493,10 @@ class TaskCancelled(TaskEvent):
     The task was cancelled; its work ended or was given up.
 
     Attributes:
-        reason: Why.
-        root_causes: Ids of the tasks where the failure began for which it was skipped.
-        caller: Who asked for it; "": nobody whose name was proved.
+        reason: The reason.
+        root_causes: Ids of the tasks where the failure began, if it was skipped for
+            one.
+        caller: The proved name of the caller, or "".
     """
 
     reason: str
@@ -506,8 +511,8 @@ class TaskReprioritised(TaskEvent):
 
     Attributes:
         priority: The new priority.
-        key: Its new place in the queue: lower starts first.
-        caller: Who asked for it; "": nobody whose name was proved.
+        key: Its new key in the queue: the lowest starts first.
+        caller: The proved name of the caller, or "".
     """
 
     priority: int
@@ -524,22 +529,23 @@ class TaskOptionsChanged(TaskEvent):
     attempts.
 
     Attributes:
-        changed: The names of the options that are others.
+        changed: The names of the changed options.
         priority: Its priority.
-        key: Its place in the queue: lower starts first.
-        requires: Capabilities that the worker must have; None: it runs here.
-        resources: What it needs, in whole units.
-        timeout_ns: How long an attempt may take, in ns; None is for ever.
-        idempotent: Whether an attempt that was cut off may be run again.
-        due_ns: If it waits for a date, and that has changed: when that is, in ns since
-            the epoch.
-        deadline_ns: To have ended by this time, in ns since the epoch; None is never.
-        owner: For whom it is done.
-        elastic: As of `TaskSubmitted`.
-        avoid: Workers that it does not go to as long as there is another.
-        reason: Why the retry handler chose them; "" if it was submitted with them.
-        spends: How much of its budget each attempt reserves, in millionths.
-        caller: Who asked for it; "": nobody whose name was proved.
+        key: Its key in the queue: the lowest starts first.
+        requires: Capabilities that the worker must have; None for the built-in worker.
+        resources: The resources that it asks for, in millionths.
+        timeout_ns: The timeout of an attempt, in ns; None is for ever.
+        idempotent: True if an attempt that was cut off may be run again.
+        due_ns: The new time that it waits for, in ns since the epoch, if that has
+            changed.
+        deadline_ns: The time by which it must have ended, in ns since the epoch; None
+            is never.
+        owner: Its tenant.
+        elastic: The elastic request, as in `TaskSubmitted`.
+        avoid: Workers that it avoids as long as there is another.
+        reason: The retry handler's reason; "" if it was submitted with them.
+        spends: The amounts of its budget that each attempt reserves, in millionths.
+        caller: The proved name of the caller, or "".
     """
 
     changed: tuple[str, ...]
@@ -567,7 +573,7 @@ class TaskRepointed(TaskEvent):
     Attributes:
         rerun_id: The id of the new task.
         dependents: Ids of the tasks that depend on the new one from now on.
-        caller: Who asked for it; "": nobody whose name was proved.
+        caller: The proved name of the caller, or "".
     """
 
     rerun_id: str
@@ -580,11 +586,11 @@ class TaskParentsAdded(TaskEvent):
     """
     The task waits for more tasks than it was submitted with.
 
-    One that was cancelled while it waited does so when it runs again.
+    A task that was cancelled while it waited will wait for them when it runs again.
 
     Attributes:
-        after: Ids of those that were added.
-        caller: Who asked for it; "": nobody whose name was proved.
+        after: Ids of the added parents.
+        caller: The proved name of the caller, or "".
     """
 
     after: tuple[str, ...]
@@ -597,9 +603,9 @@ class TaskRenewed(TaskEvent):
     The re-run adds again to its run: calls of a map, questions.
 
     Attributes:
-        since: The id of the run of the task from which on what was added is its own:
-            this one, or an earlier one, after which only what failed was made again.
-        caller: Who asked for it; "": nobody whose name was proved.
+        since: The id of the first run of the task whose added tasks still belong to it:
+            this one, or an earlier one, after which only failed tasks were added again.
+        caller: The proved name of the caller, or "".
     """
 
     since: str
@@ -611,11 +617,11 @@ class ResultsUsed(TaskEvent):
     """
     A running task asked for results of tasks that it does not depend on.
 
-    If one of these is run again, what the task came to is stale.
+    If one of these is run again, the result of the task is stale.
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        of: Ids of the others.
+        of: Ids of the other tasks.
     """
 
     attempt: int
@@ -629,8 +635,8 @@ class TaskRejected(TaskEvent):
 
     Attributes:
         type: The type of the task.
-        findings: Where, and what is wrong there.
-        caller: Who asked for it; "": nobody whose name was proved.
+        findings: The faults, each with its path and its text.
+        caller: The proved name of the caller, or "".
     """
 
     type: str
@@ -648,9 +654,9 @@ class AttemptStopping(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        why: `cancel`, `suspend`, `timeout` or `deadline`.
-        reason: Why.
-        caller: Who asked for it; "": nobody whose name was proved.
+        why: The kind of stop: `cancel`, `suspend`, `timeout` or `deadline`.
+        reason: The reason.
+        caller: The proved name of the caller, or "".
     """
 
     attempt: int
@@ -666,7 +672,7 @@ class TaskTimedOut(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        why: What ran out.
+        why: The limit that was reached: `timeout` or `deadline`.
     """
 
     attempt: int
@@ -704,9 +710,9 @@ class LateResultIgnored(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        outcome: How it ended.
-        error_type: The class of what it raised, or "".
-        message: Its message.
+        outcome: The outcome of the attempt.
+        error_type: The class of its error, or "".
+        message: The message of its error.
     """
 
     schema: ClassVar[int] = 2
@@ -724,9 +730,9 @@ class AllocationChanged(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        before: What it held, in millionths.
-        after: What it holds from now on, in millionths.
-        reason: Why so much.
+        before: The amounts that it held, in millionths.
+        after: The amounts that it holds from now on, in millionths.
+        reason: The reason.
     """
 
     attempt: int
@@ -738,11 +744,11 @@ class AllocationChanged(TaskEvent):
 @frozen
 class SlotLeaked(TaskEvent):
     """
-    Work did not stop in its grace; it keeps slot and resources.
+    An attempt did not stop within its grace; it keeps its slot and resources.
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The worker.
+        agent_id: The id of the worker.
     """
 
     attempt: int
@@ -752,11 +758,11 @@ class SlotLeaked(TaskEvent):
 @frozen
 class SlotRecovered(TaskEvent):
     """
-    Leaked work ended: its slot is free again.
+    A leaked attempt ended: its slot is free again.
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        agent_id: The worker.
+        agent_id: The id of the worker.
     """
 
     attempt: int
@@ -770,7 +776,7 @@ class TaskProgressed(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        value: What was reported.
+        value: The reported progress.
     """
 
     attempt: int
@@ -789,7 +795,7 @@ class RecoveryAttempted(TaskEvent):
         action: The name of the function that tried.
         result: `retry` (the attempt is run again), `escalate` (it counts as failed),
             `done` (of level 2) or `failed` (the function itself raised).
-        message: What it raised, or is wrong with its answer.
+        message: Its error, or the fault of its answer.
     """
 
     attempt: int
@@ -815,13 +821,13 @@ class TaskCheckpointed(TaskEvent):
 @frozen
 class TaskNoted(TaskEvent):
     """
-    An extension keeps something with a task: it goes when the task does.
+    An extension keeps a note with a task, which is removed with the task.
 
     Attributes:
-        attempt: The number of the attempt in which it was; 0: in none.
+        attempt: The number of the attempt that made the note; 0 if none did.
         extension: The name of the extension.
-        key: What the note is about.
-        note: The note, as JSON text; "" takes back the one of this key.
+        key: The key of the note.
+        note: The note, as JSON text; "" removes the note of this key.
         needs: The tasks and runs that the note is about: they leave the journal with
             the task, and not before.
     """
@@ -841,11 +847,11 @@ class QuestionAsked(TaskEvent):
     """
     A question was asked; a view of `TaskBlocked`.
 
-    By a question, by the approval of a phase, or about a failure.
+    It is a question of a task, the approval of a phase, or a question about a failure.
 
     Attributes:
-        text: What is asked.
-        failure: Whether it is about a failure: see `TaskOrchestrator.escalations`.
+        text: The question.
+        failure: True if it is about a failure: see `TaskOrchestrator.escalations`.
     """
 
     text: str
@@ -858,11 +864,11 @@ class QuestionAnswered(TaskEvent):
     Somebody answered a question; the next event has the effect.
 
     Attributes:
-        by: Who.
-        choice: What they chose.
-        note: What they wrote.
-        changes: What they want changed, as JSON has it.
-        caller: Who asked for it; "": nobody whose name was proved.
+        by: The person who answered.
+        choice: Their choice.
+        note: Their note.
+        changes: The changes that they ask for, as JSON has them.
+        caller: The proved name of the caller, or "".
     """
 
     by: str
@@ -878,10 +884,10 @@ class AnswerRefused(TaskEvent):
     An answer to a question did not count.
 
     Attributes:
-        by: Whose.
-        choice: What they chose.
-        why: Why not.
-        caller: Who asked for it; "": nobody whose name was proved.
+        by: The person who answered.
+        choice: Their choice.
+        why: The reason.
+        caller: The proved name of the caller, or "".
     """
 
     by: str
@@ -896,7 +902,7 @@ class QuestionReminded(TaskEvent):
     The reminder of an open question.
 
     Attributes:
-        times: How often that has been said.
+        times: How many reminders there were.
     """
 
     times: int
@@ -909,9 +915,9 @@ class TaskRewarded(TaskEvent):
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        value: From -1 to 1.
-        source: Who says so.
-        caller: Who asked for it; "": nobody whose name was proved.
+        value: The reward, from -1 to 1.
+        source: The author of the reward.
+        caller: The proved name of the caller, or "".
     """
 
     attempt: int
@@ -923,18 +929,19 @@ class TaskRewarded(TaskEvent):
 @frozen
 class PolicyViolated(TaskEvent):
     """
-    Policies are violated: by a task that was submitted, or was to start, or since.
+    Policies are violated by a task: on submission, before a start, or later.
 
     Attributes:
-        moment: When it was judged: `submit`, `start`, `progress`, `result` or `verb`.
-        decision: What follows: `allow`, `ask` or `deny`.
-        policies_hash: What tells the set of policies from any other.
-        violations: Each as policy, rule, severity, message, the waiver that covers it,
-            or "", what there is, and what follows: `allow`, `ask`, `deny`, `change`.
-        changes: The paths of what was changed in the task.
-        verb: What somebody asked for; "": that is not what was judged.
-        caller: Who asked for it; "": nobody whose name was proved.
-        type: The type of a task that was refused; "": none was.
+        moment: The moment of the judgement: `submit`, `start`, `progress`, `result` or
+            `verb`.
+        decision: The ruling: `allow`, `ask` or `deny`.
+        policies_hash: The hash of the set of policies.
+        violations: The violations, each as policy, rule, severity, message, waiver or
+            "", present values, and ruling: `allow`, `ask`, `deny`, `change`.
+        changes: The paths of changed values in the task.
+        verb: The verb that was judged; "" if no verb was.
+        caller: The proved name of the caller, or "".
+        type: The type of a refused task; "" if none was refused.
     """
 
     moment: str
@@ -947,20 +954,20 @@ class PolicyViolated(TaskEvent):
     type: str = ""
 
 
-# -- from outside ------------------------------------------------------------------
+# -- events from outside -----------------------------------------------------------
 
 
 @frozen
 class EventEmitted(Event):
     """
-    An event from outside happened, for which tasks may wait.
+    An event from outside happened that tasks may wait for.
 
     Attributes:
         name: The name of the event.
         let_go: How many tasks had waited for it.
-        until_ns: Until when it is kept for tasks that come to wait for it, in ns since
-            the epoch; 0: it is not.
-        caller: Who asked for it; "": nobody whose name was proved.
+        until_ns: The time until which it is kept for later waits, in ns since the
+            epoch; 0 if it is not kept.
+        caller: The proved name of the caller, or "".
     """
 
     name: str
@@ -978,7 +985,7 @@ class ExtensionKept(Event):
         extension: The name of the extension.
         key: The key of the document.
         document: The document, as JSON text; "" drops it.
-        caller: Who asked for it; "": nobody whose name was proved.
+        caller: The proved name of the caller, or "".
     """
 
     extension: str
@@ -998,8 +1005,8 @@ class AlertRaised(Event):
     Attributes:
         name: The name of its rule.
         severity: `info`, `warning` or `critical`.
-        action: What is done about it, in a word; "" is nothing.
-        message: What was measured.
+        action: The action, in a word; "" for none.
+        message: The measured values, in words.
     """
 
     name: str
@@ -1015,8 +1022,8 @@ class AlertCleared(Event):
 
     Attributes:
         name: The name of its rule.
-        seconds: How long it lasted.
-        message: What was measured.
+        seconds: Its duration in seconds.
+        message: The measured values, in words.
     """
 
     name: str
@@ -1024,20 +1031,21 @@ class AlertCleared(Event):
     message: str
 
 
-# -- starts that are held ----------------------------------------------------------
+# -- holds of starts ---------------------------------------------------------------
 
 
 @frozen
 class StartsHeld(Event):
     """
-    Starts are on hold: nothing new starts, or only so much.
+    Starts are on hold: no new attempt, or only a few, may run.
 
     Attributes:
-        by: Who holds them; they have one hold, and this one takes its place.
-        most: How many attempts may run at once; 0: nothing starts.
-        reason: Why.
-        lasts: Whether that outlives this life of the orchestrator.
-        caller: Who asked for it; "": nobody whose name was proved.
+        by: The author of the hold; this hold replaces an earlier one of the same
+            author.
+        most: How many attempts may run at once; 0 if none may start.
+        reason: The reason.
+        lasts: True if the hold outlives this incarnation of the orchestrator.
+        caller: The proved name of the caller, or "".
     """
 
     by: str
@@ -1053,9 +1061,9 @@ class StartsReleased(Event):
     Starts are no longer on hold.
 
     Attributes:
-        by: Who held them.
-        reason: Why, where they did not say so themselves.
-        caller: Who asked for it; "": nobody whose name was proved.
+        by: The author of the hold.
+        reason: The reason, if the author did not release it.
+        caller: The proved name of the caller, or "".
     """
 
     by: str
@@ -1063,7 +1071,7 @@ class StartsReleased(Event):
     caller: str = ""
 
 
-# -- agents, parts and receivers ---------------------------------------------------
+# -- workers, policies and listeners -----------------------------------------------
 
 
 @frozen
@@ -1072,8 +1080,8 @@ class AgentJoined(Event):
     A worker was added.
 
     Attributes:
-        agent: What is known of it.
-        caller: Who asked for it; "": nobody whose name was proved.
+        agent: The description of the worker.
+        caller: The proved name of the caller, or "".
     """
 
     agent: Agent
@@ -1086,9 +1094,9 @@ class AgentLost(Event):
     A worker is silent, or left: it loses its attempts.
 
     Attributes:
-        agent_id: The worker.
-        reason: Why.
-        caller: Who asked for it; "": nobody whose name was proved.
+        agent_id: The id of the worker.
+        reason: The reason.
+        caller: The proved name of the caller, or "".
     """
 
     agent_id: str
@@ -1102,7 +1110,7 @@ class AgentReturned(Event):
     A lost worker gives a sign of life.
 
     Attributes:
-        agent_id: The worker.
+        agent_id: The id of the worker.
     """
 
     agent_id: str
@@ -1114,10 +1122,10 @@ class AgentTripped(Event):
     A worker's circuit breaker opened: no work of that kind for a while.
 
     Attributes:
-        agent_id: The worker.
-        capability: For which capability; "" is for all that it does.
-        until_ns: When the first probe may go there, in ns since the epoch.
-        reason: Why.
+        agent_id: The id of the worker.
+        capability: The capability; "" for the whole worker.
+        until_ns: The time of the first probe, in ns since the epoch.
+        reason: The reason.
     """
 
     agent_id: str
@@ -1132,8 +1140,8 @@ class AgentProbed(Event):
     A worker's circuit breaker is half-open: it gets a few attempts as probes.
 
     Attributes:
-        agent_id: The worker.
-        capability: For which capability; "" is for all that it does.
+        agent_id: The id of the worker.
+        capability: The capability; "" for the whole worker.
     """
 
     agent_id: str
@@ -1146,9 +1154,9 @@ class AgentRestored(Event):
     A worker's circuit breaker is closed again: it gets work as before.
 
     Attributes:
-        agent_id: The worker.
-        capability: For which capability; "" is for all that it does.
-        reason: Why.
+        agent_id: The id of the worker.
+        capability: The capability; "" for the whole worker.
+        reason: The reason.
     """
 
     agent_id: str
@@ -1159,13 +1167,13 @@ class AgentRestored(Event):
 @frozen
 class AgentDraining(Event):
     """
-    A worker drains: it gets no new work; or it works again.
+    A worker drains, so it gets no new work; or it gets work again.
 
     Attributes:
-        agent_id: The worker.
-        draining: False: it gets work again.
-        reason: Why.
-        caller: Who asked for it; "": nobody whose name was proved.
+        agent_id: The id of the worker.
+        draining: True if it drains; False if it gets work again.
+        reason: The reason.
+        caller: The proved name of the caller, or "".
     """
 
     agent_id: str
@@ -1180,13 +1188,12 @@ class PoolsChanged(Event):
     Resource pools were added, removed or changed in size.
 
     Attributes:
-        totals: The pools that are new or of another size, each with its total, in
-            millionths.
-        gone: The pools that are not there any more.
-        before: Of those in `totals`, what the total was, in millionths; a pool that is
-            not named is new.
-        caller: Who asked for it; "": nobody whose name was proved.
-        units: Of those in `totals` whose units have names: these names.
+        totals: The new and changed pools, each with its total in millionths.
+        gone: The removed pools.
+        before: The earlier totals of pools in `totals`, in millionths; a pool without
+            one is new.
+        caller: The proved name of the caller, or "".
+        units: The names of the units of pools in `totals` with named units.
     """
 
     totals: Units
@@ -1203,8 +1210,8 @@ class PoolSaturated(Event):
 
     Attributes:
         pool: The resource.
-        used: How much is held, in millionths.
-        total: How much there is, in millionths.
+        used: The amount that is held, in millionths.
+        total: The total amount, in millionths.
     """
 
     pool: str
@@ -1219,8 +1226,8 @@ class PoolRelieved(Event):
 
     Attributes:
         pool: The resource.
-        used: How much is held, in millionths.
-        total: How much there is, in millionths.
+        used: The amount that is held, in millionths.
+        total: The total amount, in millionths.
     """
 
     pool: str
@@ -1234,11 +1241,11 @@ class QuotaExceeded(Event):
     A soft quota is exceeded; reported once, to listeners only.
 
     Attributes:
-        kind: Whom the quota is for: `type`, `owner` or `workflow`.
-        subject: Which.
-        resource: What it bounds; `tasks` is how many run.
-        used: How much they have, in millionths.
-        limit: How much the quota is, in millionths.
+        kind: The kind of the quota: `type`, `owner` or `workflow`.
+        subject: The name of the type, tenant or run.
+        resource: The resource that it bounds; `tasks` is the number of running tasks.
+        used: The amount in use, in millionths.
+        limit: The limit, in millionths.
     """
 
     kind: str
@@ -1254,11 +1261,11 @@ class QuotaRelieved(Event):
     A soft quota is no longer exceeded.
 
     Attributes:
-        kind: Whom the quota is for: `type`, `owner` or `workflow`.
-        subject: Which.
-        resource: What it bounds; `tasks` is how many run.
-        used: How much they have, in millionths.
-        limit: How much the quota is, in millionths.
+        kind: The kind of the quota: `type`, `owner` or `workflow`.
+        subject: The name of the type, tenant or run.
+        resource: The resource that it bounds; `tasks` is the number of running tasks.
+        used: The amount in use, in millionths.
+        limit: The limit, in millionths.
     """
 
     kind: str
@@ -1274,12 +1281,12 @@ class QuotasChanged(Event):
     Quotas were set, changed or removed.
 
     Attributes:
-        quotas: Whom each is for (`type`, `owner` or `workflow`, or `soft type` and so
-            on; and which), and its limits, in millionths, in which `tasks` is how many
-            may run at once, `starts_per_second` how many may start in a second, and
-            `burst` how many of these at one moment; without limits, there is no quota
-            any more.
-        caller: Who asked for it; "": nobody whose name was proved.
+        quotas: The quotas, each with the kind of its subject (`type`, `owner` or
+            `workflow`, or `soft type` and so on), the name of its subject, and its
+            limits in millionths; empty limits remove it. The limit `tasks` is the
+            number of running tasks, `starts_per_second` that of starts in a second, and
+            `burst` that of starts at one moment.
+        caller: The proved name of the caller, or "".
     """
 
     quotas: tuple[tuple[str, str, Units], ...]
@@ -1289,15 +1296,15 @@ class QuotasChanged(Event):
 @frozen
 class BudgetChanged(Event):
     """
-    A budget was set, or there is more or less of it than before.
+    A budget was declared, raised or reduced.
 
     Attributes:
         budget: Its name.
-        totals: How much there is of each resource, in millionths.
-        parent: The budget that it is part of; "" is none.
-        is_open: Whether it keeps no task from starting any more.
-        declared: How much there was to be, as it was declared last.
-        caller: Who asked for it; "": nobody whose name was proved.
+        totals: The total of each resource, in millionths.
+        parent: The budget that it is part of, or "".
+        is_open: True if it stops no task any more.
+        declared: The totals of the latest declaration, in millionths.
+        caller: The proved name of the caller, or "".
     """
 
     budget: str
@@ -1311,11 +1318,11 @@ class BudgetChanged(Event):
 @frozen
 class BudgetSpent(TaskEvent):
     """
-    An attempt said what it has spent, by `context.spent`.
+    An attempt reported its spending by `context.spent`.
 
     Attributes:
         attempt: The number of the attempt, from 1.
-        spent: How much of each resource, in millionths.
+        spent: The amount of each resource, in millionths.
     """
 
     attempt: int
@@ -1325,13 +1332,13 @@ class BudgetSpent(TaskEvent):
 @frozen
 class BudgetLow(Event):
     """
-    Four fifths of a budget are spent; said once, until there is more of it.
+    Four fifths of a budget are spent; reported once, until it is raised.
 
     Attributes:
         budget: Its name.
         resource: The resource.
-        spent: How much is spent, in millionths.
-        total: How much there is in all, in millionths.
+        spent: The spent amount, in millionths.
+        total: The total amount, in millionths.
     """
 
     budget: str
@@ -1348,10 +1355,10 @@ class BudgetExhausted(Event):
     Attributes:
         budget: Its name.
         resource: The resource.
-        spent: How much is spent, in millionths.
-        total: How much there is in all, in millionths.
-        need: How much the task reserves, in millionths.
-        number: How often this was so, with this time.
+        spent: The spent amount, in millionths.
+        total: The total amount, in millionths.
+        need: The amount that the task reserves, in millionths.
+        number: How often this has happened, including this time.
     """
 
     budget: str
@@ -1369,10 +1376,10 @@ class ResultRemembered(TaskEvent):
 
     Attributes:
         kind: The type of the task.
-        key: What like tasks have in common, as a digest.
+        key: The digest that like tasks have in common.
         parts: The names of its arguments, each with a digest of its value.
-        reason: Why there was no such result: which argument differs from the nearest,
-            or that it has expired.
+        reason: The reason for the miss: the argument that differs from the nearest
+            result, or that it has expired.
     """
 
     kind: str
@@ -1387,9 +1394,9 @@ class ResultReused(TaskEvent):
     A task takes a cached result.
 
     Attributes:
-        key: What they have in common, as a digest.
-        source_id: The id of that task.
-        reason: How old the result is, or that it was waited for.
+        key: The digest that both tasks have in common.
+        source_id: The id of the task that made the result.
+        reason: The age of the result, or that the task waited for it.
     """
 
     key: str
@@ -1403,8 +1410,8 @@ class ResultsForgotten(Event):
     Cached results were cleared: like tasks run again.
 
     Attributes:
-        keys: The keys of these results.
-        caller: Who asked for it; "": nobody whose name was proved.
+        keys: The keys of the cleared results.
+        caller: The proved name of the caller, or "".
     """
 
     keys: tuple[str, ...]
@@ -1418,9 +1425,9 @@ class ScheduleChanged(Event):
 
     Attributes:
         name: The name of the schedule.
-        document: What it is, as JSON; "" if it was removed.
-        done_ns: Up to when its slots are done, in ns since the epoch.
-        caller: Who asked for it; "": nobody whose name was proved.
+        document: The schedule as JSON; "" if it was removed.
+        done_ns: The time up to which its ticks are done, in ns since the epoch.
+        caller: The proved name of the caller, or "".
     """
 
     name: str
@@ -1436,10 +1443,10 @@ class ScheduleFired(Event):
 
     Attributes:
         name: The name of the schedule.
-        slot_ns: The time of the slot, in ns since the epoch.
+        slot_ns: The time of the tick, in ns since the epoch.
         task_id: The id of its task, or of its run of a workflow.
         by: `clock`, `trigger` or `backfill`.
-        caller: Who asked for it; "": nobody whose name was proved.
+        caller: The proved name of the caller, or "".
     """
 
     name: str
@@ -1456,8 +1463,8 @@ class ScheduleQueued(Event):
 
     Attributes:
         name: The name of the schedule.
-        slot_ns: The time of the slot, in ns since the epoch.
-        caller: Who asked for it; "": nobody whose name was proved.
+        slot_ns: The time of the tick, in ns since the epoch.
+        caller: The proved name of the caller, or "".
     """
 
     name: str
@@ -1473,9 +1480,9 @@ class ScheduleSkipped(Event):
     Attributes:
         name: The name of the schedule.
         slot_ns: The time of the last of them, in ns since the epoch.
-        slots: How many they are.
-        reason: Why they get none.
-        caller: Who asked for it; "": nobody whose name was proved.
+        slots: The number of ticks.
+        reason: The reason.
+        caller: The proved name of the caller, or "".
     """
 
     name: str
@@ -1492,11 +1499,11 @@ class ResourcesAllocated(Event):
 
     Attributes:
         allocation_id: The id of the allocation.
-        owner: Whose it is.
-        resources: What it holds, in millionths.
-        before: How much of each of these was in use before, in millionths.
-        units: Of each unit with a name of which it holds something: the resource, its
-            name, how much in millionths, and False, since it is no worker's.
+        owner: The tenant that holds it.
+        resources: The amounts that it holds, in millionths.
+        before: The amount of each that was in use before, in millionths.
+        units: The named units that it holds: for each the resource, the name, the
+            amount in millionths, and False, since no worker owns the unit.
     """
 
     allocation_id: str
@@ -1513,9 +1520,9 @@ class ResourcesReleased(Event):
 
     Attributes:
         allocation_id: The id of the allocation.
-        owner: Whose it was.
-        resources: What it held, in millionths.
-        before: How much of each of these was in use before, in millionths.
+        owner: The tenant that held it.
+        resources: The amounts that it held, in millionths.
+        before: The amount of each that was in use before, in millionths.
     """
 
     allocation_id: str
@@ -1527,13 +1534,13 @@ class ResourcesReleased(Event):
 @frozen
 class ComponentFailed(Event):
     """
-    A policy raised, or returned what its protocol does not allow.
+    A policy raised an error, or returned an answer that its protocol does not allow.
 
     Attributes:
-        component: Which part: `router`, `queue`, ….
+        component: The policy: `router`, `queue`, ….
         error_type: The class of the error.
-        message: What the error says.
-        task_id: The task about which it was asked, if it was about one.
+        message: The message of the error.
+        task_id: The task that it was asked about, if it was about one.
     """
 
     component: str
@@ -1545,11 +1552,11 @@ class ComponentFailed(Event):
 @frozen
 class PolicySlow(Event):
     """
-    A policy took long while all waited; a validator holds up nobody.
+    A policy was slow under the lock; a validator holds no lock.
 
     Attributes:
-        component: Which part: `router`, `queue`, ….
-        seconds: How long it took.
+        component: The policy: `router`, `queue`, ….
+        seconds: The duration of its answer.
     """
 
     component: str
@@ -1559,13 +1566,13 @@ class PolicySlow(Event):
 @frozen
 class ReceiverFailed(Event):
     """
-    A listener, or a done-callback, raised.
+    A listener, or a done-callback, raised an error.
 
     Attributes:
         signal: The signal.
         receiver: The name of the listener.
         error_type: The class of the error.
-        message: What the error says.
+        message: The message of the error.
     """
 
     signal: str
@@ -1582,7 +1589,7 @@ class EventsLost(Event):
     Attributes:
         signal: The signal.
         receiver: The name of the listener.
-        lost: How many.
+        lost: The number of lost events.
     """
 
     signal: str
@@ -1600,7 +1607,7 @@ class OrchestratorStarted(Event):
 
     Attributes:
         epoch: The number of this incarnation; with the number of an attempt, its fence.
-        concurrency: How many attempts run at once at the most; 0: nobody has said it.
+        concurrency: The most attempts that run at once; 0 if unknown.
     """
 
     epoch: int = 1
@@ -1618,7 +1625,7 @@ class JournalDegraded(Event):
     The journal cannot be written: nothing new starts until it can.
 
     Attributes:
-        reason: Why.
+        reason: The reason.
     """
 
     reason: str
@@ -1635,7 +1642,7 @@ class StatsReported(Event):
     Monitoring: the statistics, at an interval, for listeners.
 
     Attributes:
-        stats: What `get_stats()` says.
+        stats: The result of `get_stats()`.
     """
 
     stats: Stats
@@ -1647,7 +1654,7 @@ class HealthReported(Event):
     Monitoring: the health, at an interval, for listeners.
 
     Attributes:
-        health: What `health()` says.
+        health: The result of `health()`.
     """
 
     health: Health
@@ -1659,7 +1666,7 @@ class PerformanceReported(Event):
     Monitoring: times by type, at an interval, for listeners.
 
     Attributes:
-        types: By type of task.
+        types: The statistics of each type of task.
     """
 
     types: dict[str, TypeStats]
@@ -1753,13 +1760,13 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
 )
 
 
-#: The events that somebody may have asked for, and that say who it was.
+#: The events that a caller may have asked for, with the caller in a field.
 CAUSED: Final = frozenset(cls for cls in CATALOGUE if "caller" in cls.__match_args__)
 
 
 @cache
 def signal_name(cls: type[Event]) -> str:
-    """The name of the signal of *cls*: its own in snake case."""
+    """Return the name of the signal of *cls*: its own name in snake case."""
     name = cls.__name__
     return "".join(
         ("_" if i and c.isupper() else "") + c.lower() for i, c in enumerate(name)
@@ -1772,16 +1779,16 @@ SIGNALS: Final[dict[str, type[Event]]] = {signal_name(c): c for c in CATALOGUE}
 
 def make(fact: tuple[Any, ...]) -> Any:
     """
-    The event of *fact*: an event is one itself.
+    Return the event of *fact*, which may be a plain tuple.
 
-    A journal of the user's own may give it back as a plain tuple, `(class, *fields)`,
-    without what is as usual at its end.
+    A user's journal may return a fact as a plain tuple, `(class, *fields)`, without
+    trailing defaults.
     """
     return fact if isinstance(fact, Event) else fact[CLS](*fact[SEQ:])
 
 
 def fields_of(event: Event) -> dict[str, Any]:
-    """The fields of *event* by their names; `caller` only if there is one."""
+    """Return the fields of *event* by name; `caller` only if there is one."""
     names = type(event).__match_args__
     fields: dict[str, Any] = dict(zip(names, event[SEQ:], strict=True))
     if not fields.get("caller", True):
@@ -1790,7 +1797,7 @@ def fields_of(event: Event) -> dict[str, Any]:
 
 
 def details_of(event: Event) -> dict[str, Any]:
-    """What *event* says besides its number and its time, but for what is as usual."""
+    """Return the fields of *event* after seq and time that are not defaults."""
     usual = defaults_of(type(event))
     return {
         name: value
@@ -1800,7 +1807,7 @@ def details_of(event: Event) -> dict[str, Any]:
 
 
 def _asked(blocked: TaskBlocked) -> str:
-    """What people are asked from now on; empty if they are not."""
+    """Return the question that people are asked from now on, or ""."""
     if blocked.cause == "asked":
         return blocked.reason
     name = blocked.reason.removeprefix("it waits for ")
@@ -1814,7 +1821,7 @@ def _asked(blocked: TaskBlocked) -> str:
 
 def view_of(cls: type[Event], fact: Fact) -> Event | None:
     """
-    The event of class *cls* that *fact* contains, or None.
+    Return the event of class *cls* that *fact* contains, or None.
 
     An event contains itself; some contain another event too: see `VIEWS`.
     """
@@ -1840,7 +1847,7 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
     return event
 
 
-#: Which events each fact contains, in the order in which they are sent.
+#: The events that each fact contains, in the order in which they are sent.
 VIEWS: Final[dict[type[Event], tuple[type[Event], ...]]] = {
     **{cls: (cls,) for cls in CATALOGUE},
     TaskSubmitted: (TaskSubmitted, TaskValidated),
@@ -1849,8 +1856,8 @@ VIEWS: Final[dict[type[Event], tuple[type[Event], ...]]] = {
     TaskBlocked: (TaskBlocked, QuestionAsked),
 }
 
-#: The classes of events that a journal keeps, each with a number of its own: not those
-#: of the moment, nor those that are another one, seen from a different side.
+#: The classes of events that a journal keeps, each with a number of its own. Monitoring
+#: events, and views of other events, are left out.
 KEPT: Final[frozenset[type[Event]]] = (
     frozenset(CATALOGUE)
     - {StatsReported, HealthReported, PerformanceReported, TaskReady}

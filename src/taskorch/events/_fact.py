@@ -1,11 +1,11 @@
 """
-How the class of a fact is made: its objects are tuples that begin with the class.
+Construction of fact classes, whose objects are tuples that begin with the class.
 
-What the kernel notes is what receivers get and journals keep. It is made as often as
-tasks start and end, and a tuple is the cheapest object that cannot be changed. With the
+Listeners get, and journals keep, the very objects that the kernel makes. One is made
+for each start and end of a task, and a tuple is the cheapest immutable object. With the
 class in front, facts of two classes are never equal.
 
-Decision: 0075.
+Decision: events-and-recovery.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ import attrs
 
 T = TypeVar("T", bound=type)
 
-#: The most fields that a fact has, its class included.
+#: The most fields of a fact, including its class.
 _MOST: Final = 64
 _ITEMS: Final = tuple(f"item_{place}" for place in range(_MOST))
 _Items: Final = namedtuple("_Items", _ITEMS)  # type: ignore[misc]  # noqa: PYI024 - its getters are all we need
-#: What reads the item at each place: those of a named tuple, which are written in C.
+#: The getters of the items at each index, from a named tuple, since those are written
+#: in C.
 _GETTERS: Final = tuple(vars(_Items)[name] for name in _ITEMS)
 
 
 class _Beside(str):
-    """The argument that a field which is no part of the fact is given by."""
+    """Argument for a field that is no part of the fact."""
 
     __slots__ = ()
 
 
 class FieldsForAttrs:
-    """Lets `attrs.fields`, `asdict` and `evolve` of attrs look at a class of facts."""
+    """Descriptor that lets functions of attrs read the fields of a class of facts."""
 
     def __get__(self, _: object, cls: type) -> tuple[attrs.Attribute[Any], ...]:
-        """What attrs would say of the fields of *cls*."""
+        """Return the fields of *cls* as attrs would describe them."""
         kinds = {
             name: kind
             for base in reversed(cls.__mro__)
@@ -57,7 +58,7 @@ class FieldsForAttrs:
 
 
 def beside(*, alias: str, default: None, kw_only: bool) -> Any:
-    """A field that is no part of the fact: it is not compared, shown or kept."""
+    """Declare a field outside the fact: it is not compared, shown or kept."""
     del default, kw_only
     return _Beside(alias)
 
@@ -65,11 +66,10 @@ def beside(*, alias: str, default: None, kw_only: bool) -> Any:
 @dataclass_transform(frozen_default=True, field_specifiers=(beside,))
 def frozen(cls: T) -> T:
     """
-    Make the facts of *cls* of the fields of its base and those that it annotates.
+    Make *cls* a class of facts, with the fields of its base and its annotations.
 
-    A field may have a default, if those after it have one. The class is made anew: a
-    method of it names the class that it means, since an empty `super()` would find
-    the old one.
+    A field may have a default if all later ones have one. The class is made anew, so
+    its methods cannot use an empty `super()`, which would find the old one.
     """
     base, body = cls.__mro__[1], dict(vars(cls))
     above: tuple[str, ...] = getattr(base, "__match_args__", ())
@@ -102,10 +102,10 @@ def frozen(cls: T) -> T:
 
 class _UnwrittenInit:
     """
-    Stands for the `__new__` of a class, and writes it when it is first looked at.
+    Placeholder for the `__new__` of a class, which makes it on first access.
 
     There are more than eighty classes, and most programs make objects of few. Two
-    threads may write it at the same moment: both write the same.
+    threads may make it at the same moment: both make the same.
     """
 
     def __init__(self, *parts: Any) -> None:
@@ -115,7 +115,7 @@ class _UnwrittenInit:
         self._class = owner
 
     def __get__(self, _: object, cls: type) -> Any:
-        """The `__new__`, which is in its place from now on."""
+        """Return the `__new__`, which replaces this descriptor from now on."""
         constructor = _constructor(*self._parts)
         self._class.__new__ = staticmethod(constructor)  # type: ignore[method-assign]
         return constructor
@@ -124,7 +124,7 @@ class _UnwrittenInit:
 def _constructor(
     fields: tuple[str, ...], defaults: tuple[Any, ...], others: dict[str, str]
 ) -> Any:
-    """The `__new__` of facts of *fields*; as text, since nothing else is as fast."""
+    """Make the `__new__` of facts of *fields*, from text, since that is fastest."""
     keywords = ["*", *(f"{alias}=None" for alias in others.values())] if others else []
     parameters = ", ".join(["_cls", *fields, *keywords])
     lines = [
@@ -142,7 +142,7 @@ def _constructor(
 
 
 def defaults_of(cls: type) -> dict[str, Any]:
-    """What the fields of *cls*, a class of facts, are where they are left out."""
+    """Return the defaults of the fields of *cls*, a class of facts."""
     values: tuple[Any, ...] = getattr(cls.__new__, "__defaults__", None) or ()
     if not values:
         return {}

@@ -1,4 +1,4 @@
-"""Which events end an attempt, and what becomes of its task then."""
+"""The events that end an attempt, and the state of its task then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taskorch.model import TaskState
 
 __all__ = ("ENDS", "end_of_attempt")
 
-#: Of each, the state of the task after it, if an attempt was under way before it.
+#: The state of the task after each event, if an attempt was under way before it.
 ENDS: Final[dict[type[Event], TaskState]] = {
     TaskCompleted: TaskState.COMPLETED,
     TaskFailed: TaskState.FAILED,
@@ -30,11 +30,11 @@ ENDS: Final[dict[type[Event], TaskState]] = {
 
 def end_of_attempt(event: Event) -> TaskState | None:
     """
-    The state of a task after the attempt that *event* ends; None: it ends none.
+    Return the state of a task after *event*, if that ends an attempt, or None.
 
-    Whether an attempt was under way, those know who have heard that it began.
+    The caller must know whether an attempt was under way.
     """
     if isinstance(event, TaskSuspended) and event.held:
-        # A program that is stopped where it stands goes on in the same attempt.
+        # A program that is stopped in place goes on in the same attempt.
         return None
     return ENDS.get(type(event))

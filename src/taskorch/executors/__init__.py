@@ -1,24 +1,23 @@
 """
-Where attempts run: threads, programs, and calls in other processes.
+Executors of attempts: threads, programs, and calls in other processes.
 
-Here belongs what starts work, sees it end, and can stop or hold it meanwhile; programs
-have a package of their own. Nothing here may know of the kernel or the runtime, nor
-decide what is run, or when. What is for programs is loaded when it is asked for.
+An executor starts work, sees it end, and can stop or suspend it meanwhile; programs
+have a package of their own. No module here may know of the kernel or the runtime, nor
+decide what runs, or when. Modules for programs are loaded when they are asked for.
 
-`processes(…)`, `ray(…)` and `dask(…)` are for users: what they name is loaded when it
-is asked for.
+`processes(…)`, `ray(…)` and `dask(…)` are for users; their modules, too, are loaded
+when they are asked for.
 
-- `programs`: for who writes an executor or a worker that runs programs as these do.
+- `programs`: for authors of an executor or a worker that runs programs as these do.
 - `_threads`: worker threads that are parked, not polled.
 - `_programs`: programs, from a command to the last process that it leaves behind.
 - `_processes`: calls in processes of this machine.
 - `_hosts`: calls in processes of other machines, where an engine places them.
-- `link`, `wire`: the link to a worker or a host: what it was given, what is lost with
-  it; and its frames.
+- `link`, `wire`: the link to a worker process or a node worker, and its frames.
 - `_engines`: `ray(…)` and `dask(…)`, by which users name these.
-- `_futures`: attempts as calls on an executor of `concurrent.futures`; those of ours,
+- `_futures`: attempts as calls on an executor of `concurrent.futures`; our executors,
   which end with the orchestrator that they were given to.
-- `remote`: what a call in another process is sent as, and comes back as.
+- `remote`: calls for another process, and their outcomes on the way back.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ __all__ = ("RemoteValue", "dask", "processes", "ray")
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        # When asked for.
+        # The import waits until the name is asked for.
         if name == "RemoteValue":
             from taskorch.executors._hosts._engine import RemoteValue  # noqa: PLC0415
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 #: Seconds after which a host with nothing to do is ended.
 _IDLE: Final = 300.0
-#: Seconds of silence after which a host is lost: as an agent.
+#: Seconds of silence after which a host is lost, as for a worker.
 _LEASE: Final = 15.0
-#: Seconds in which a host comes, or its node, where the engine has to start one.
+#: Seconds in which a host, or its node, must come, where the engine has to start one.
 _PATIENCE: Final = 120.0
-#: MB that a result may have at all.
+#: The most MB of a result.
 _MOST_MB: Final = 256
 
 
@@ -37,20 +37,21 @@ def ray(
     **init: Any,
 ) -> Hosts:
     """
-    An executor of worker processes on the nodes of a Ray cluster.
+    Return an executor of worker processes on the nodes of a Ray cluster.
 
     It is for one orchestrator, which ends it: `executors={"cluster": ray()}`. Nothing
     is started, and Ray is not imported, before the first call.
 
     Args:
-        address: Of the cluster, as for `ray.init`: `"auto"` is the one that runs here.
-            None: the one that this process is connected to, or that `RAY_ADDRESS` says,
-            or else a new one.
-        per_host: What each host reserves: `cpu` is its number of workers; `gpu`,
-            `memory_mb` and other names are Ray's. None: the cores of the smallest node.
-        hosts: How many there are at the least, and at the most; None: as many as there
-            is room for now. With a number, one may wait until the cluster has grown.
-            (0, 0): none, and each attempt is a task of Ray.
+        address: The address of the cluster, as for `ray.init`: `"auto"` is the one that
+            runs here. None: the one that this process is connected to, or that
+            `RAY_ADDRESS` names, or else a new one.
+        per_host: The resources that each host (node worker) reserves: `cpu` is its
+            number of processes; `gpu`, `memory_mb` and other names are Ray's. None:
+            the cores of the smallest node.
+        hosts: The least and the largest number of hosts; None: as many as there is room
+            for now. With a number, one may wait until the cluster has grown. (0, 0):
+            none, and each attempt is a task of Ray.
         idle: Seconds after which a host that has nothing to do is given back.
         lease: Seconds of silence after which a host is lost, and ends what it runs.
         patience: Seconds in which a host must come.
@@ -58,13 +59,13 @@ def ray(
             are made anew.
         keep_mb: MB above which a result stays in the store of Ray, as a `RemoteValue`.
             None: all come at once, as they do to an orchestrator with a journal.
-        labels: What labels the nodes of hosts have.
-        init: What else `ray.init` is given, such as `runtime_env`.
+        labels: The labels that the nodes of hosts must have.
+        init: Further arguments of `ray.init`, such as `runtime_env`.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
     """
-    # When it is asked for.
+    # The import waits until it is asked for.
     from taskorch.executors._hosts._hosts import Hosts  # noqa: PLC0415
     from taskorch.executors._hosts._ray import RayEngine  # noqa: PLC0415
 
@@ -115,33 +116,37 @@ def dask(
     **client: Any,
 ) -> Hosts:
     """
-    An executor of worker processes beside the workers of a Dask cluster.
+    Return an executor of worker processes beside the workers of a Dask cluster.
 
     It is for one orchestrator, which ends it. Nothing is started, and Dask is not
-    imported, before the first call.
+    imported, before the first call. `dask(LocalCluster(n_workers=0), hosts=(0, 20))`
+    has no worker without work. A worker of Dask goes back only if this has requested
+    it, nobody else uses it, and others can take its data. The cluster must end workers
+    by name, as `LocalCluster` does, or dask-jobqueue with one worker a job.
 
     Args:
         cluster: The address of its scheduler, a `Client`, or a cluster such as a
             `LocalCluster`; the orchestrator ends neither.
-        per_host: `cpu` is the number of workers of each host, the threads of a worker
-            of Dask if it is not said; other names are its resources.
-        hosts: How many there are at the least, and at the most; None: one beside each
-            worker of Dask. With a number, a cluster that can is asked for as many
-            workers, and gets those back that have nothing to do. (0, 0): none, and each
-            attempt is a task of Dask, which cannot be stopped.
+        per_host: The resources of each host (node worker): `cpu` is its number of
+            processes, by default the threads of a Dask worker; other names are its
+            resources.
+        hosts: The least and the largest number of hosts; None: one beside each worker
+            of Dask. With a number, a cluster that can is asked for as many workers, and
+            gets those back that have nothing to do. (0, 0): none, and each attempt is a
+            task of Dask, which cannot be stopped.
         idle: Seconds after which a host that has nothing to do is given back.
         lease: Seconds of silence after which a host is lost, and ends what it runs.
         patience: Seconds in which a host must come.
         tls: Files of a certificate and its key, for hosts on other machines. None: they
             are made anew.
         keep_mb: MB above which a result stays with a worker of Dask: see `ray`.
-        client: What else the `Client` is given that is made for an address or a
+        client: Further arguments of the `Client` that is made for an address or a
             cluster, such as `security`.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
     """
-    # When it is asked for.
+    # The import waits until it is asked for.
     from taskorch.executors._hosts._dask import DaskEngine  # noqa: PLC0415
     from taskorch.executors._hosts._hosts import Hosts  # noqa: PLC0415
 

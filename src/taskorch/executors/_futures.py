@@ -1,7 +1,7 @@
 """
 Attempts as calls on an executor of `concurrent.futures`, or on one like it.
 
-And executors of ours that end with the orchestrator that they were given to.
+It also has the base of our own executors, which end with their orchestrator.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ B = TypeVar("B")
 
 class OwnedExecutor(AttemptExecutor[B]):
     """
-    An executor that one orchestrator ends: nobody else has it.
+    An executor that one orchestrator uses, and ends.
 
-    All others are ended by who has made them.
+    Other executors are ended by the code that has made them.
     """
 
     @abstractmethod
@@ -36,7 +36,7 @@ class OwnedExecutor(AttemptExecutor[B]):
         cores: Callable[[], int],
         is_durable: Callable[[], bool],
     ) -> None:
-        """Bind it to one life of an orchestrator with *cores* cores."""
+        """Bind it to one incarnation of an orchestrator with *cores* cores."""
         ...
 
     @abstractmethod
@@ -46,34 +46,34 @@ class OwnedExecutor(AttemptExecutor[B]):
 
     @abstractmethod
     def close(self, patience: float) -> None:
-        """End all that it has begun, and wait *patience* seconds for that."""
+        """End all that it has begun, and wait up to *patience* seconds."""
         ...
 
     def where(self, begun: B) -> str:
-        """A sentence: where an attempt is, or what it waits for; or "" for none."""
+        """Return a sentence on where an attempt is, or what it waits for; or ""."""
         del begun
         return ""
 
     def findings(self) -> Iterable[tuple[str, str]]:
         """
-        What is to be said of it: pairs of `ok`, `degraded` or `failed`, and words.
+        Return findings about it: pairs of `ok`, `degraded` or `failed`, and words.
 
         It may take seconds.
         """
         return ()
 
 
-#: What is said of calls that the executor has given up.
+#: Errors of calls that the executor has given up.
 _GIVEN_UP: Final = (concurrent.futures.BrokenExecutor, AttemptInterrupted)
 
 
 class FuturesExecutor(AttemptExecutor[Any]):
     """
-    Makes each attempt a call, and sees by its future how it ends.
+    Makes each attempt a call, and sees its end by its future.
 
-    On threads of ours it is called in its variables, in a process of a
-    `ProcessPoolExecutor` in a form that can come back in any case; whatever else has a
-    `submit` gets the function as it is.
+    On threads the call has the attempt's variables; in a process of a
+    `ProcessPoolExecutor` it has a form whose outcome can always come back. Any other
+    object with a `submit` gets the function unchanged.
     """
 
     def __init__(self, name: str, executor: Executor) -> None:
@@ -93,7 +93,7 @@ class FuturesExecutor(AttemptExecutor[Any]):
             except Exception as error:
                 if not is_no_room(error):
                     raise
-                # The executor may make the call all the same, so it is not begun again.
+                # The executor may still make the call, so it is not begun again.
                 attempt.end(error=error)
                 return None
         if not hasattr(future, "add_done_callback"):
@@ -106,8 +106,8 @@ class FuturesExecutor(AttemptExecutor[Any]):
         def done(future: concurrent.futures.Future[Any]) -> None:
             value, error = self._end_of(future, attempt.task_id, is_remote=is_remote)
             if isinstance(error, _GIVEN_UP):
-                # It is said under the lock of a pool that breaks or is shut down, and
-                # what starts next may be for the same pool.
+                # A pool that breaks or is shut down calls this under its lock, and the
+                # next start may be for the same pool.
                 attempt.end_soon(error=error)
             else:
                 attempt.end(value, error)
@@ -141,7 +141,7 @@ class FuturesExecutor(AttemptExecutor[Any]):
         try:
             return pool.submit(_call, variables, *call)
         except RuntimeError:
-            # It may stand in the queue of the pool all the same.
+            # The call may still be in the queue of the pool.
             variables.clear()
             raise
 
@@ -153,9 +153,9 @@ class FuturesExecutor(AttemptExecutor[Any]):
         is_remote: bool,
     ) -> tuple[Any, BaseException | None]:
         """
-        What became of a call: its value, its error.
+        Return the value and the error of a call.
 
-        If it is *is_remote*, what the function raised is in the value.
+        If it is *is_remote*, an error that the function raised is in the value.
         """
         if future.cancelled():
             return None, AttemptInterrupted("cancelled")
@@ -174,7 +174,7 @@ def _call(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> Any:
-    """On a thread of the user's executor, in the context variables of the attempt."""
-    # Taken out of it, and into no variable: the frames of an error lead to those of the
-    # pool, which keep what they were given, and would keep the task alive.
+    """Make a call on a thread of the user's executor, in the attempt's variables."""
+    # They are not put into a local: frames of an error lead to those of the pool, which
+    # keep their arguments, and would keep the task alive.
     return variables.pop().run(fn, *args, **kwargs)

@@ -20,13 +20,13 @@ class Worker:
     __slots__ = ("current", "item", "leaving", "lock")
 
     def __init__(self, item: Any) -> None:
-        #: What it is to do next; without one, it ends.
+        #: Its next item; without one, it ends.
         self.item: Any = item
-        #: What it is doing; the driver's own.
+        #: Its current item; for the controller only.
         self.current: Any = None
         self.lock: threading.Lock = threading.Lock()
         self.lock.acquire()
-        #: It is not to be used again.
+        #: Whether it is not to be used again.
         self.leaving: bool = False
 
 
@@ -34,8 +34,9 @@ class WorkerThreads(AttemptExecutor[None]):
     """
     Worker threads: as many as there are attempts at once.
 
-    A thread cannot be stopped from outside: what it does asks whether it is to end. The
-    driver begins an attempt on an idle worker by `start`, which `begin` does without.
+    A thread cannot be stopped from outside: its code asks whether it is to end. The
+    controller begins an attempt on an idle worker by `start`, and `begin` on a new
+    thread.
 
     Args:
         name: The prefix of the threads' names.
@@ -43,7 +44,7 @@ class WorkerThreads(AttemptExecutor[None]):
             it has put the worker into `idle` itself, in its own critical section.
         local: A thread-local that gets the attribute `worker`.
         keep: Idle threads that are kept.
-        crashed: Told what *run* raised, which it never should.
+        crashed: Called with an error that *run* raised, which it never should.
     """
 
     def __init__(
@@ -60,9 +61,9 @@ class WorkerThreads(AttemptExecutor[None]):
         self._crashed = crashed
         self._count = 0
         self.keep = keep
-        #: Parked workers, the latest last; the driver's lock guards it.
+        #: Parked workers, the latest last; the controller's lock guards it.
         self.idle: list[Worker] = []
-        #: Threads that have not come to their end, with their workers.
+        #: Threads that have not ended, with their workers.
         self._threads: dict[threading.Thread, Worker] = {}
 
     def begin(self, attempt: Attempt) -> None:
@@ -92,7 +93,7 @@ class WorkerThreads(AttemptExecutor[None]):
 
     def end_idle(self, *, unassigned: bool = False) -> None:
         """
-        End all idle threads; the driver holds its lock.
+        End all idle threads; hold the controller's lock.
 
         Args:
             unassigned: Also those that were taken from `idle`, and never got an item.
@@ -111,7 +112,7 @@ class WorkerThreads(AttemptExecutor[None]):
             worker.lock.release()
 
     def ending(self) -> list[threading.Thread]:
-        """The threads that have nothing to do any more."""
+        """Return the threads that have nothing to do any more."""
         return [
             thread
             for thread, worker in list(self._threads.items())
@@ -134,7 +135,7 @@ class WorkerThreads(AttemptExecutor[None]):
                 if worker.leaving:
                     break
                 park()
-            except BaseException as error:  # noqa: BLE001 - a fault of the driver's
+            except BaseException as error:  # noqa: BLE001 - a fault of the controller's
                 self._crashed(error)
                 break
         self._threads.pop(threading.current_thread(), None)

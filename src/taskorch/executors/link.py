@@ -1,20 +1,20 @@
 """
-A link to who makes calls: what it was given, what it says of that, and its end.
+A link to a process that makes calls: the calls that it was given, answers, and its end.
 
 A worker process of this machine has one over a pair of sockets, a host of workers
-elsewhere one over TCP or TLS, and so has the host's own side. Here is what holds for
-each of them:
+elsewhere one over TCP or TLS, and so has the host's own side. These rules hold for each
+of them:
 
-- What comes of a call is told by its number. An answer to what was not asked, or what
-  is no frame, ends the link: whose it is nobody knows, nor what was lost with it.
-- A link that has ended is never heard again, whatever is still on its way. What was
-  given and has no end by then is lost, by those who gave it.
+- The outcome of a call is sent with its number. An answer to no question, or bytes that
+  are no frame, end the link: other messages may be lost with them.
+- A link that has ended is never heard again, whatever is still on its way. Calls that
+  were given and have no end by then are lost, for those who gave them.
 - With a lease, each side gives a sign of life a few times in it, and a side that hears
   none for it ends the link. A process of this machine needs none: its end is seen.
-- Nothing that is sent waits for the other side. How much a side is given ahead of what
-  it makes is for those who give it.
+- Sending never waits for the other side. How many calls a side is given ahead is up to
+  those who give them.
 
-Decisions: 0198, 0293.
+Decisions: executors, worker-processes.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ __all__ = ("Link", "LinkedCall")
 
 _log = log_of(__name__)
 
-_CHUNK: Final = 2**18
-#: Seconds between two signs of life, at the most.
+#: Bytes that are read at a time: for more, the system would map memory each time.
+_CHUNK: Final = 2**16
+#: The most seconds between two signs of life.
 BEAT: Final = 1.0
-#: Bytes of a frame that are a sign of life before its end: with fewer, a side that says
-#: a byte a second would be there for ever.
+#: Bytes of a frame that count as a sign of life before its end: with fewer, a side that
+#: sends a byte a second would count as alive for ever.
 _LEAST_SAID: Final = 1_000
 
 
@@ -54,14 +55,14 @@ class LinkedCall:
 
     def __init__(self, attempt: Attempt, number: bytes, call: bytes) -> None:
         self.attempt: Attempt = attempt
-        #: By which it is known on both sides.
+        #: Its number, which both sides use.
         self.number: bytes = number
-        #: What is sent of it; empty once that is not needed any more.
+        #: Its bytes to be sent; empty once they are not needed any more.
         self.call: bytes = call
-        #: It was asked to end.
+        #: Whether it was asked to end.
         self.is_asked: bool = False
         self.is_over: bool = False
-        #: In which what it logs is handled, once it has logged anything.
+        #: The context for its log records, once it has logged anything.
         self.variables: Context | None = None
 
 
@@ -74,11 +75,11 @@ class Link:
     Args:
         loop: The loop.
         sock: The socket.
-        given: The numbers of what the other side has been given, and has not ended.
+        given: The numbers of unfinished calls that the other side has been given.
         heard: Called with kind, number and body of each frame that comes.
         ended: Called once, with the reason, when no more comes.
         lease: Seconds of silence after which the other side counts as gone; None: it
-            may be silent for as long as it likes.
+            may be silent for any time.
     """
 
     def __init__(
@@ -96,9 +97,9 @@ class Link:
         self._heard, self._ended = heard, ended
         self._lease = None if lease is None else Lease(lease, time.monotonic())
         self._frames = wire.Frames()
-        #: The other side is not lost by its silence, for now.
+        #: Whether the other side may be silent for now.
         self.may_be_silent: bool = False
-        #: It has said what it cannot have to say: it is to be given nothing more.
+        #: Whether its last frame cannot be right, so that it gets no more calls.
         self.is_garbled: bool = False
         self._is_over = False
         #: Bytes of a frame that have come since the latest sign of life.
@@ -107,18 +108,18 @@ class Link:
     def open(self) -> None:
         """Begin to listen."""
         sock = self._sender.sock
-        assert sock is not None  # noqa: S101 - it is not over
-        sock.setblocking(False)  # noqa: FBT003 - it takes no name
+        assert sock is not None  # noqa: S101 - it is open
+        sock.setblocking(False)  # noqa: FBT003 - takes no name
         self._loop.watch(sock.fileno(), self.read)
         if self._lease is not None:
             self._beat(self._lease)
 
     def send(self, kind: int, number: bytes, *body: bytes) -> None:
-        """Send a frame, without waiting; if the other side has gone, that is told."""
+        """Send a frame without waiting; `ended` is called if the other side is gone."""
         self._sender.send(wire.frame(kind, number, *body))
 
     def read(self) -> bool:
-        """Take in what has come; whether there may be more."""
+        """Take the bytes that have come; return whether there may be more."""
         data = self._receive()
         if not data:
             return False
@@ -127,11 +128,11 @@ class Link:
         if self._lease is not None and (frames or self._unfinished >= _LEAST_SAID):
             self._lease.renew(time.monotonic())
             self._unfinished = 0
-        # Before the last it has said is heard, or it would be given more to do.
+        # This is set before the last frames are heard, or it would be given more calls.
         self.is_garbled = self._frames.is_garbled
         try:
             self._hear(frames)
-        except Exception:  # noqa: BLE001 - what follows it would not be heard
+        except Exception:  # noqa: BLE001 - later frames would be lost
             _log.exception("taskorch: what has come over a link cannot be read")
             self.is_garbled = True
             self.end("what has come over it cannot be read")
@@ -150,7 +151,7 @@ class Link:
                 hear(kind, number, body)
 
     def _receive(self) -> bytes:
-        """What has come, if anything has; the end of it ends the link."""
+        """Return the bytes that have come; their end ends the link."""
         sock = self._sender.sock
         if sock is None:
             return b""
@@ -166,27 +167,27 @@ class Link:
         return data
 
     def refuse(self) -> None:
-        """It has answered what it was not asked: hear no more of it."""
+        """End the link, as the other side has answered no question."""
         self.is_garbled = True
         self.end("it has answered what it was not asked")
 
     def end(self, why: str) -> None:
-        """End it, for a reason, which those are told who have it."""
+        """End it, and call `ended` with the reason."""
         if not self._is_over:
             self.close()
             self._ended(why)
 
     def close(self) -> None:
-        """End it, and tell nobody."""
+        """End it without a call of `ended`."""
         self._is_over = True
         self._sender.close()
 
     def finish(self) -> None:
-        """Say that nothing more will come: the other side ends by that."""
+        """Send the end, by which the other side ends, too."""
         self._sender.finish()
 
     def disown(self) -> None:
-        """In a forked child: close what is the parent's."""
+        """Close the parent's socket, in a forked child."""
         self._sender.disown()
 
     def _beat(self, lease: Lease) -> None:

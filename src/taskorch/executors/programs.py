@@ -1,16 +1,16 @@
 """
-Programs as taskorch runs them: for who writes an executor, or a worker, that does so.
+Programs as taskorch runs them, for authors of an executor or a worker that does so.
 
     programs = ProgramExecutor(run_id="mine")
     process = programs.start(Program(["make"]), name="make", env={}, on_end=print)
 
 1. `ProgramExecutor` starts programs and ends them with all that they have started; a
-   `ProgramProcess` is asked to end, and a `ProgramEnd` says what came of it.
+   `ProgramProcess` can be asked to end, and a `ProgramEnd` is its outcome.
 2. `as_declared`, `failure_of` and `spending_of` are for an attempt whose program runs
-   elsewhere: what it is held to, what is said if it fails, what it takes of a budget.
-3. A `Governor` holds processes that something else has started to limits.
+   elsewhere: its limits, its error if it fails, its spending of a budget.
+3. A `Governor` holds processes that other code has started to limits.
 
-Decision: 0293.
+Decision: executors.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """
 Calls in another process, so that nothing that a function does breaks the pool.
 
-A `ProcessPoolExecutor` pickles what a function returns or raises, and unpickles it on
+A `ProcessPoolExecutor` pickles the result or error of a function, and unpickles it on
 the thread that manages the pool: an exception class with a constructor of its own is
 enough to break the pool, and with it all other work. Here both halves are guarded:
-`remote_call` makes a call there, and `end_of` reads what came of it here.
+`remote_call` makes a call there, and `end_of` reads its outcome here.
 
-Decision: 0293.
+Decision: executors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from taskorch.kit.ends import strip
 from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import said, with_article
 
-#: For who writes an executor whose calls are made in other processes.
+#: Names for authors of an executor whose calls are made in other processes.
 __all__ = ("HERE", "RemoteEnd", "end_of", "pickled", "remote_call", "unsendable")
 
 #: Characters of an error, and of its traceback, that come back where it cannot itself.
@@ -36,7 +36,7 @@ _MOST_SAID: Final = 100_000
 
 
 class TaskLink(Protocol):
-    """How a task in a worker process reaches the orchestrator."""
+    """Protocol: the way of a task in a worker process to the orchestrator."""
 
     @property
     def is_to_end(self) -> bool:
@@ -53,15 +53,15 @@ class TaskLink(Protocol):
 
 
 class Here:
-    """What a worker process says of itself; in other processes, nothing."""
+    """State of a worker process; in other processes, empty."""
 
-    #: How its tasks reach the orchestrator.
+    #: The way of its tasks to the orchestrator.
     link: TaskLink | None = None
-    #: Bytes that something may have, pickled, which goes to another process.
+    #: The most bytes, pickled, of a value for another process.
     most_bytes: int | None = None
-    #: It has no link, and what a task says of its progress is dropped.
+    #: Whether progress of a task is dropped, as there is no link.
     drops_progress: bool = False
-    #: The main module of its parent is being brought in.
+    #: Whether the main module of its parent is being imported.
     is_importing_main: bool = False
 
 
@@ -73,7 +73,7 @@ class TooLargeError(pickle.PicklingError):
 
 
 class _Limited:
-    """A file of so many bytes at most."""
+    """A file of limited size."""
 
     def __init__(self, most: int) -> None:
         self._left = most
@@ -86,14 +86,14 @@ class _Limited:
         if self._left < 0:
             msg = f"it has more than {self._most / 2**20:g} MiB, pickled"
             raise TooLargeError(msg)
-        # The pickler may use it again.
+        # The pickler may use the buffer again.
         self.parts.append(data if isinstance(data, bytes) else bytes(data))
         return size
 
 
 def by_value() -> Any:
     """
-    What pickles functions and classes that nobody can import, by what they are.
+    Return the pickler of functions and classes that cannot be imported, by value.
 
     Raises:
         ImportError: It is not installed.
@@ -102,7 +102,7 @@ def by_value() -> Any:
 
 
 def is_session() -> bool:
-    """Whether the main module is one that no other process can bring in."""
+    """Return whether no other process can import the main module."""
     main = sys.modules.get("__main__")
     path = getattr(main, "__file__", None)
     return getattr(main, "__spec__", None) is None and (
@@ -112,13 +112,14 @@ def is_session() -> bool:
 
 def pickled(value: Any, most: int | None = None, *, elsewhere: bool = False) -> bytes:
     """
-    *value* pickled, for another process.
+    Return *value* pickled, for another process.
 
-    What cannot be found there by its name is pickled by value, by cloudpickle, if that
-    is installed: lambdas, functions inside others, and all of a session.
-    For one that is *elsewhere*, and has no file of the main module, all of that, too.
+    Functions that cannot be found there by name are pickled by value, by cloudpickle,
+    if that is installed: lambdas, functions inside others, and all of a session. For a
+    process *elsewhere*, without the file of the main module, that is all of this
+    module, too.
 
-    It may have *most* bytes; None: as many as what is sent from here.
+    It may have *most* bytes; None: the limit for values that are sent from here.
 
     Raises:
         TooLargeError: It has more: it is not even made.
@@ -130,7 +131,7 @@ def pickled(value: Any, most: int | None = None, *, elsewhere: bool = False) -> 
     except TooLargeError:
         raise
     except Exception:
-        # What it is that no pickle takes is said by the first of them.
+        # If neither can pickle it, the error is that of the first.
         with suppress(Exception):
             return _pickled_by(by_value().Pickler, value, most)
         raise
@@ -147,7 +148,7 @@ def _pickled_by(pickler: Any, value: Any, most: int | None) -> bytes:
 
 
 def unsendable(error: BaseException, task_id: str, name: str) -> InvalidTaskError:
-    """What to say of a task that cannot be sent to executor *name*, as *error* says."""
+    """Return the error of a task that cannot be sent to executor *name*."""
     kind, message = said(error)
     wrapped = InvalidTaskError(
         f"task {task_id} cannot be sent to executor {name!r}: {kind}: {message}",
@@ -162,7 +163,7 @@ def unsendable(error: BaseException, task_id: str, name: str) -> InvalidTaskErro
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of one
-    """The traceback of the other process, as text: the cause of what was raised."""
+    """The traceback of the other process, as text: the cause of the error here."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -170,18 +171,18 @@ class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of one
 
 @frozen
 class RemoteEnd:
-    """How a call ended in another process: pickled there, not yet unpickled here."""
+    """The end of a call in another process: pickled there, not yet unpickled here."""
 
-    #: What it returned or raised; None if that cannot be pickled.
+    #: The result or error; None if that cannot be pickled.
     data: bytes | None
-    #: Whether it raised.
+    #: Whether it is an error.
     raised: bool
-    #: The type of what it returned or raised.
+    #: The type of the result or error.
     kind: str
-    #: What it said, or why it cannot be pickled.
+    #: The message of the error, or why the result cannot be pickled.
     message: str = ""
     traceback: str = ""
-    #: What it returned is larger than what may come back.
+    #: Whether the result is larger than may come back.
     is_too_large: bool = False
     #: Seconds of processor that its thread took there, pickling included.
     cpu_seconds: float | None = None
@@ -190,24 +191,24 @@ class RemoteEnd:
 def remote_call(
     fn: Callable[..., Any], args: tuple[Any, ...]
 ) -> Callable[[], RemoteEnd]:
-    """A call that is sent to another process, and made there: it raises nothing."""
-    # Nothing is pickled faster.
+    """Return a call that is sent to another process, and raises nothing there."""
+    # A partial is pickled fastest.
     return partial(_call, fn, args)
 
 
 def with_variables(variables: Mapping[str, str], call: bytes) -> Any:
-    """Make a pickled *call* in a process that is to have *variables* from now on."""
-    # Before it is read: what its modules open as they are imported, is opened so.
+    """Make a pickled *call* in a process that has *variables* from now on."""
+    # They are set before the call is read, since modules may use them when imported.
     os.environ.update(variables)
     return pickle.loads(call)()  # noqa: S301 - from our parent
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> RemoteEnd:
-    """In the other process: whatever comes of the call can be sent back."""
+    """Make the call in the other process; its outcome can always be sent back."""
     begin = time.thread_time()
     try:
         value = fn(*args)
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
+    except BaseException as error:  # noqa: BLE001 - the caller gets it
         strip(error)
         return RemoteEnd(
             _error_data(error),
@@ -222,7 +223,7 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> RemoteEnd:
         data = pickled(value)
         used = time.thread_time() - begin
         return RemoteEnd(data, raised=False, kind=kind, cpu_seconds=used)
-    except BaseException as error:  # noqa: BLE001 - whatever its __reduce__ does
+    except BaseException as error:  # noqa: BLE001 - the user's __reduce__ ran
         return RemoteEnd(
             None,
             raised=False,
@@ -233,10 +234,10 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> RemoteEnd:
 
 
 def end_of(end: RemoteEnd, task_id: str) -> tuple[Any, BaseException | None]:
-    """Value and error of a task, in the orchestrator, from the worker's *end*."""
+    """Return value and error of a task, in the orchestrator, from the *end*."""
     try:
         value = _unpickled(end)
-    except BaseException as error:  # noqa: BLE001 - whatever its unpickling does
+    except BaseException as error:  # noqa: BLE001 - the user's unpickling ran
         return None, _failure(end, task_id, error)
     return (None, value) if end.raised else (value, None)
 
@@ -251,7 +252,7 @@ def _unpickled(end: RemoteEnd) -> Any:
 
 
 def _failure(end: RemoteEnd, task_id: str, error: BaseException) -> TaskFailedError:
-    """In the place of what cannot be unpickled, as *error* says."""
+    """Return the error for an outcome that cannot be unpickled, as *error* says."""
     if end.raised:
         failed = TaskFailedError(
             f"task {task_id} raised {end.kind}: {end.message}",
@@ -280,32 +281,32 @@ def _failure(end: RemoteEnd, task_id: str, error: BaseException) -> TaskFailedEr
 
 
 def _error_data(error: BaseException) -> bytes | None:
-    """*error* pickled, if what comes out of that is *error* again."""
+    """Return *error* pickled, if it can be unpickled to the same error."""
     forms: list[object] = [error]
     if isinstance(type(error).__reduce__, MethodDescriptorType):
-        # It does not say itself how it is pickled.
+        # It does not define itself how it is pickled.
         forms.append(_WithoutInit(error))
     alike: bytes | None = None
     for form in forms:
         try:
             data = pickled(form)
             again = pickle.loads(data)  # noqa: S301 - our own
-        except BaseException:  # noqa: BLE001, S112 - whatever its __reduce__ does
+        except BaseException:  # noqa: BLE001, S112 - the user's __reduce__ ran
             continue
         if type(again) is type(error):
             if _said(again) == _said(error):
                 return data
-            # What it says may have an address in it: the usual way is as good.
+            # The message may contain an address: the usual way is as good.
             alike = alike or data
     return alike
 
 
 class _WithoutInit:
     """
-    Pickled instead of *error*, makes it again, but without its constructor.
+    Object that is pickled instead of *error*, and makes it without its constructor.
 
     Exceptions are pickled as a call of their class with their `args`: one whose
-    `__init__` takes other arguments than it passes on fails so, or says something else.
+    `__init__` takes other arguments than it passes on fails so, or has another message.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -320,7 +321,7 @@ def _made_again(
     kind: type[BaseException], args: tuple[Any, ...], fields: dict[str, Any]
 ) -> BaseException:
     error = kind.__new__(kind)
-    # What Python has of its own, such as the errno of an OSError.
+    # The base of Python's own sets state, such as the errno of an OSError.
     builtin: Any = next(cls for cls in kind.__mro__ if cls.__module__ == "builtins")
     builtin.__init__(error, *args)
     error.__dict__.update(fields)

@@ -1,5 +1,5 @@
 """
-The workers that there are, and those that taskorch starts itself: `orch.agents`.
+Workers that join, and workers that taskorch starts itself: `orch.agents`.
 
 1. `_agents` and `_late_ends` are of all workers. Without the other files these are as
    they were: they are asked for once somebody spawns one, each from a template.
@@ -15,5 +15,5 @@ The workers that there are, and those that taskorch starts itself: `orch.agents`
   known; the work of one, and the program that keeps one.
 - `_tools`, `_tool_server`: workers that are servers of tools (MCP), and one of these.
 
-Decisions: 0277, 0288.
+Decision: rooms-and-loading.
 """

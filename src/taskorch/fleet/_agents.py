@@ -1,7 +1,7 @@
 """
 Workers that live elsewhere: `orch.agents`.
 
-Decision: 0058.
+Decision: workers-elsewhere.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ _DEFAULT_BREAKER: Final = Breaker()
 
 class AgentManager:
     """
-    `orch.agents`: spawns workers, says how they do, and lets others join by leases.
+    Manager of workers, `orch.agents`: spawns them, watches them, and lets others join.
 
-    A worker in another process, or on another machine, joins by itself. Whoever speaks
-    with such a worker is its executor, and says here what is heard of it. One that is
-    silent for its lease is lost: what it had is made again, and what it brings of that
-    later is kept, and does not count.
+    A worker in another process, or on another machine, joins by itself. Its executor
+    exchanges the messages with it, and reports them here. A worker that is silent for
+    its lease is lost: its attempts are made again. A result that it brings later is
+    stored, but does not count.
     """
 
     def __init__(
@@ -95,29 +95,29 @@ class AgentManager:
         names: str = "{type}-{number}",
     ) -> AgentTemplate:
         """
-        Say how workers of a type are made; `spawn` makes them. See `AgentTemplate`.
+        Define how `spawn` makes workers of a type. See `AgentTemplate`.
 
-        One of the same name is replaced, for those that are spawned later.
+        It replaces a template of the same name, for workers that are spawned later.
 
         Args:
             name: The type.
             kind: A label for people: `code`, `test`, `review`, `document`, `utility` or
                 `hybrid`.
             executor: As for `orch.agent`; or `lines` or `service`.
-            capabilities: What they can do, as names, or each with its level.
-            affinities: Types of tasks that they are better for, each with a weight.
+            capabilities: The capabilities of the agents: names, or names with levels.
+            affinities: Types of tasks that suit them better, each with a weight.
             handler: `handler(task, context)`, if no command does the work.
             start: The command, if one does; `{id}` in it is the id of the worker.
             max_concurrency: Attempts that each runs at once; None is without limit.
-            capacity: What each has; None names nothing.
-            request: What a task takes on it that does not say itself.
-            breaker: When one gets no more work because it fails; not given, as
-                `Breaker()` says; None: it always does.
+            capacity: The capacity of each agent; None names nothing.
+            request: The resources of a task that requests none.
+            breaker: When a failing worker gets no more work; by default as `Breaker()`;
+                None: never.
             spawn_timeout: Seconds in which one that is started has to join.
-            names: How the ids of those are made that are given none.
+            names: How ids are made for workers without one.
 
         Raises:
-            InvalidTaskError: An argument is not what it says, or two contradict.
+            InvalidTaskError: An argument is invalid, or two contradict each other.
         """
         if isinstance(start, str):
             msg = f"template {name!r}: start is a list of arguments, not one text"
@@ -163,11 +163,12 @@ class AgentManager:
         Make templates of coding agents for a folder: `code`, `test`, …; see `template`.
 
         Each has the capability of its name. The payload of a task is a text, or a
-        mapping with `prompt` and `files`. Its result is a mapping with `runner`,
-        `output`, `changed` (files, as git says; None: it does not), `folder`,
-        `refused` (tools that it was not allowed), and `branch` with *worktree*; without
-        *reuse* also `spent`, which a budget settles, and as of a program `exit_code`,
-        `log`, `enforced` and `unenforced`.
+        mapping with `prompt` and `files`. Its result: `runner`, `folder`, `output` (64
+        KiB at most), `changed` (files, committed or not, that differ from before the
+        first attempt; None: git does not say; no ignored ones; those of others, too; a
+        submodule is one), `refused` (tools, as `claude` and kept runners say), `branch`
+        with *worktree*, or the commit; without *reuse* also `spent` (`tokens`, `usd`),
+        and `exit_code`, `log`, `enforced`, `unenforced` of a program.
 
         Args:
             runner: `aider`, `claude`, `codex`, `gemini` or `goose`, or a command, which
@@ -225,8 +226,8 @@ class AgentManager:
         Args:
             type: The name of the template. Without one of that name, `code`, `test`,
                 `review` and `document` are those of `coding()`, for our folder.
-            config: What is other than there: `id`, `max_concurrency`, `capabilities`,
-                `capacity`, `request`. Not given an id, it is as `names` says.
+            config: Values that replace those of the template: `id`, `max_concurrency`,
+                `capabilities`, `capacity`, `request`. Without an id, `names` makes it.
 
         Raises:
             InvalidTaskError: There is no such template, or it was given up because its
@@ -251,10 +252,10 @@ class AgentManager:
     )
     def terminate(self, agent_id: str, grace: float = 30.0) -> None:
         """
-        Let a worker go: it gets no new work, and leaves when it has none.
+        Stop a worker: it gets no new work, and leaves once it has none.
 
-        After *grace* seconds it leaves in any case: what it has not ended begins anew
-        elsewhere, unless it must not run twice.
+        After *grace* seconds it leaves in any case: its running tasks begin anew
+        elsewhere, unless they must not run twice.
 
         Args:
             agent_id: Its id.
@@ -280,17 +281,16 @@ class AgentManager:
         self, agent_id: str, reason: str = "it is drained", *, on: bool = True
     ) -> bool:
         """
-        Let a worker end what it has begun, and give it nothing new; or let it again.
+        Give a worker no new work while it ends its tasks; or give it work again.
 
-        A restart knows it, if there is a journal.
+        With a journal, this holds after a restart, too.
 
         Args:
             agent_id: Its id.
             reason: Why: `explain` says it.
             on: False: it gets work again.
 
-        Returns:
-            Whether that is new.
+        Returns: Whether that is a change.
 
         Raises:
             UnknownAgentError: There is none of this id, or it has not joined yet.
@@ -299,10 +299,10 @@ class AgentManager:
         rt = self._rt
         row = self._fleet.row(agent_id)
         if row is not None and row.draining == GOING:
-            msg = f"agent {agent_id!r} was terminated, and goes when it has no work"
+            msg = f"worker {agent_id!r} was terminated, and goes when it has no work"
             raise InvalidTransitionError(msg, hint="spawn another one")
         if row is None:
-            msg = f"agent {agent_id!r} has not joined yet"
+            msg = f"worker {agent_id!r} has not joined yet"
             raise UnknownAgentError(msg, hint="orch.agents.terminate(…) ends it")
         why = (str(reason).strip() or "it is drained") if on else ""
         drained: bool = rt.step(lambda now: rt.kernel.drain(agent_id, why, now))
@@ -330,7 +330,7 @@ class AgentManager:
     )
     def get(self, agent_id: str) -> AgentInstance:
         """
-        One worker, as it is now.
+        Return the present state of one worker.
 
         Raises:
             UnknownAgentError: There is none of this id.
@@ -347,7 +347,7 @@ class AgentManager:
         self, agent_id: str | None = None
     ) -> AgentHealth | dict[str, AgentHealth]:
         """
-        How a worker does; or all of them, by id.
+        Return the health of a worker; or of all workers, by id.
 
         Raises:
             UnknownAgentError: There is none of this id.
@@ -374,15 +374,15 @@ class AgentManager:
         type: str | None = None,  # noqa: A002 - as tasks have it
     ) -> tuple[AgentMatch, ...]:
         """
-        All workers, with those first that have what is required and get work.
+        Rank all workers: those that meet the requirements and get work come first.
 
         Args:
             requirements: Capabilities: `[Capability("test", level=2)]`, or names.
             type: A type of task, for which affinities count.
 
         Returns:
-            The best first: by affinity, success and free slots; then those that do not
-            match. Each says why it stands there.
+            The matching workers by affinity, success and free slots, then the others.
+            Each has the reason for its place.
         """
         return tuple(self._fleet.match(self._fleet.wanted(requirements), type))
 
@@ -415,24 +415,25 @@ class AgentManager:
             name: The name of the worker.
             command: The command that is the server, which speaks on its standard
                 streams.
-            env: Variables that it has besides those of every shell: `PATH`, `HOME`.
-            url: Where it is, if it is no command.
-            headers: What it is sent there with every request.
+            env: Environment variables for it besides those of every shell: `PATH`,
+            `HOME`.
+            url: The address of the server, if it is no command.
+            headers: HTTP headers of every request to it.
             repeatable: Names of tools that may be called again whatever they say, or
                 patterns, as `"get_*"`.
             max_concurrency: Calls at once; None is without limit.
-            capacity: What it has; None names nothing.
-            request: What a call takes that does not say itself.
-            breaker: When it gets no more work because it fails; None: it always does.
-            connect_timeout: Seconds in which it must have listed its tools.
+            capacity: The capacity of the agent; None names nothing.
+            request: The resources of a call that requests none.
+            breaker: When it gets no more work because it fails; None: never.
+            connect_timeout: Seconds that it has to list its tools.
 
         Returns:
-            Its capabilities; when its list of tools changes, they follow.
+            Its capabilities, which follow later changes of its tools.
 
         Raises:
-            InvalidTaskError: The name is taken, or an argument is not what it says; or
-                the library is missing.
-            ToolError: The server cannot be reached, or is none.
+            InvalidTaskError: The name is taken, an argument is invalid, or the library
+                is missing.
+            ToolError: The server cannot be reached, or is no MCP server.
         """
         check_id(name)
         _check_place(name, command, env, url, headers)
@@ -487,8 +488,8 @@ class AgentManager:
         if fleet.pools.get(type) is not None and (
             fleet.pools[type].name in self._orch.drivers.list()
         ):
-            msg = f"there is a pool of agents {type!r} already: {fleet.pools[type]}"
-            hint = f"orch.drivers.remove('pool/{type}') ends it; its agents stay"
+            msg = f"there is a pool of workers {type!r} already: {fleet.pools[type]}"
+            hint = f"orch.drivers.remove('pool/{type}') ends it; its workers stay"
             raise InvalidTaskError(msg, hint=hint)
         pool = AgentPool(
             template,
@@ -512,21 +513,19 @@ class AgentManager:
         resources: Resources | Mapping[str, float] | None = None,
     ) -> AgentInstance | None:
         """
-        Spawn a worker that has what is required, if none is there that has.
+        Spawn a worker that meets the requirements, unless there is one.
 
         A pool does it by itself, for tasks that wait (`unknown_capability="wait"`).
 
         Args:
             requirements: The capabilities, with levels or without.
-            resources: How much must be free of what its capacity names, such as
-                `{"memory_mb": 512, "cpu": 1}`.
+            resources: The amounts that it must have free: `{"memory_mb": 512}`.
 
         Returns:
-            The worker that is there, or was spawned; None: no template could have it,
-            or its pool is as large as it may be. `explain_scaling` says which.
+            The worker that was found or spawned; None: `explain_scaling` says why.
 
         Raises:
-            InvalidTaskError: A level, or an amount, is none.
+            InvalidTaskError: A level or an amount is invalid.
         """
         need = Resources.of(resources or {}, "resources")
         return self._fleet.provision(requirements, need)
@@ -545,7 +544,7 @@ class AgentManager:
         type: str | None = None,  # noqa: A002 - as templates have it
     ) -> tuple[ScalingDecision, ...]:
         """
-        The latest decisions of the pools, or of one, oldest first: what, and why.
+        Return the latest decisions of all pools or one, with reasons, oldest first.
 
         Args:
             type: The template of a pool; None is all.
@@ -570,14 +569,15 @@ class AgentManager:
 
     def join(self, agent: Agent, executor: AttemptExecutor[Any]) -> None:
         """
-        A worker has come, or has started anew: it gets work from now on.
+        Add a worker that has come or has restarted: it gets work from now on.
 
-        Programs that need one of its capabilities (`Task.program(…, requires=…)`) are
-        for it, too. Attempts that it had before are lost.
+        It also gets programs that need one of its capabilities (`Task.program(…,
+        requires=…)`). Attempts that it had before are lost.
 
         Args:
-            agent: What is known of it; it has a lease.
-            executor: Begins and stops its attempts: by messages, mostly.
+            agent: Its description, with a lease.
+            executor: The executor that begins and stops its attempts, mostly by
+            messages.
 
         Raises:
             InvalidTaskError: The name is taken by a worker that is there, or it has no
@@ -596,18 +596,18 @@ class AgentManager:
         round_trip: float | None = None,
     ) -> _Attempts:
         """
-        A worker is heard of.
+        Record a sign of life of a worker.
 
         Args:
             name: Its name.
-            attempts: Ids of tasks and numbers of attempts, of this incarnation, of all
-                that it has begun and not ended, and of all that is on its way to it.
-                One that it has not named for a whole lease is made again.
-            round_trip: Seconds that its latest sign of life took there and back, as it
-                has measured; None: it does not say.
+            attempts: The attempts of this incarnation that it runs or that are on their
+                way to it, as ids of tasks and numbers of attempts. An attempt that it
+                has not named for a whole lease is made again.
+            round_trip: The round-trip time of its latest sign of life in seconds, by
+                its own measurement; None: unknown.
 
         Returns:
-            Those of them that do not count any more: it should stop them.
+            The attempts among them that no longer count: it should stop them.
 
         Raises:
             UnknownAgentError: No worker of this name, with a lease, has joined.
@@ -626,15 +626,15 @@ class AgentManager:
 
     def leave(self, name: str, unbegun: Collection[tuple[str, int]] = ()) -> bool:
         """
-        A worker goes, and has ended what it had begun: all of that is made again.
+        Remove a worker that leaves; its unfinished attempts are made again.
 
         Args:
             name: Its name.
-            unbegun: Of its attempts, those that it has never begun, as in `beat`: also
-                what must not run twice is made again.
+            unbegun: The attempts that it never began, in the form of `beat`. They are
+                made again even if they must not run twice.
 
         Returns:
-            Whether it was there: False if it counted as lost.
+            Whether it had joined; False if it counted as lost.
 
         Raises:
             UnknownAgentError: No worker of this name, with a lease, has joined.
@@ -647,7 +647,7 @@ class AgentManager:
 
     def is_lost(self, name: str) -> bool:
         """
-        Whether a worker counts as lost: it was silent for its lease, or has left.
+        Return whether a worker is lost: it was silent for its lease, or has left.
 
         Raises:
             UnknownAgentError: No worker of this name, with a lease, has joined.
@@ -657,12 +657,13 @@ class AgentManager:
 
     def keep(self) -> None:
         """
-        Wait until all that was told so far is kept, if there is a journal.
+        Wait until the journal, if there is one, holds all reports so far.
 
-        Then a worker may forget that it has ended an attempt.
+        After that, a worker may forget the attempts that it has ended.
 
         Raises:
-            JournalUnavailableError: It cannot be kept now: nobody knows whether it is.
+            JournalUnavailableError: The journal cannot be written: it is unknown what
+            it holds.
         """
         self._rt.step(lambda _now: None, keep=True)
 
@@ -679,21 +680,21 @@ class AgentManager:
         """
         Take the end of an attempt of an earlier incarnation, from its worker.
 
-        What it returned completes its task, unless that has ended since, or is under
-        way in this process; another agent's attempt is stopped. Anything else changes
-        nothing: it is in `TaskStatus.late_results`, and told as `LateResultIgnored`.
+        A result completes its task, unless the task has ended since, or runs in this
+        process; another worker's attempt is stopped. Any other end changes nothing: it
+        stands in `TaskStatus.late_results` and in a `LateResultIgnored` event.
 
-        Of an attempt that is *judged*, what it raised counts as well, unless its task
-        has ended since, or was begun again.
+        The error of an attempt that is *judged* counts as well, unless its task has
+        ended since, or was begun again.
 
         Args:
             task_id: The id of its task.
             fence: Its life and number, as `Attempt.fence`.
-            value: What it returned.
-            error: What it raised.
+            value: The returned value.
+            error: The error that it raised.
             agent: The name of the worker that made it.
-            judged: Whether that is what the task itself has come to, whatever its
-                worker was given to do for it.
+            judged: Whether this end is that of the task itself, even if its worker only
+                ran a program for it.
 
         Returns:
             Whether it counts.
@@ -709,9 +710,9 @@ class AgentManager:
 
     def awaits_end(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
         """
-        Whether nobody knows how an attempt of an earlier incarnation has ended.
+        Return whether the end of an attempt of an earlier incarnation is still unknown.
 
-        Its worker may still bring that, as its task was not begun again: see
+        Its task was not begun again, so its worker may still bring the end: see
         `bring_late`.
 
         Args:
@@ -726,7 +727,7 @@ class AgentManager:
 
     def check_made(self, task_id: str, fence: tuple[int, int], agent: str) -> None:
         """
-        Refuse what no worker of this name has made in an earlier incarnation.
+        Refuse an attempt that this worker has not made in an earlier incarnation.
 
         Args:
             task_id: The id of a task.
@@ -752,25 +753,25 @@ class AgentManager:
     def _check(self, name: str) -> None:
         row = self._rt.kernel.agents.get(name)
         if row is None or not row.lease_ns or name not in self._rt.runners:
-            msg = f"no agent elsewhere has joined by the name {name!r}"
+            msg = f"no worker elsewhere has joined by the name {name!r}"
             raise UnknownAgentError(msg, hint="orch.agents.join(…)")
 
 
 def _no_handler(_task: object, _context: object) -> None:
-    """What a worker elsewhere does, it does elsewhere."""
+    """Do nothing: a worker elsewhere does its tasks elsewhere."""
 
 
 def _check_joining(agent: Agent, executor: object) -> None:
     """
-    Refuse a worker that could never work, or never be missed.
+    Refuse a worker that could never work, or whose loss could not be noticed.
 
     Raises:
-        InvalidTaskError: It could not.
+        InvalidTaskError: It is such a worker.
     """
     check_id(agent.name)
     check_capabilities(agent.capabilities)
     if agent.lease is None:
-        msg = f"agent {agent.name!r} has no lease: it could not be missed"
+        msg = f"worker {agent.name!r} has no lease: it could not be missed"
         raise InvalidTaskError(msg, hint="Agent(…, lease=15)")
     check_seconds("lease", agent.lease, zero=False)
     if agent.max_concurrency is not None:
@@ -790,10 +791,10 @@ def _check_place(
     headers: Mapping[str, str] | None,
 ) -> None:
     """
-    Refuse a server of tools that is nowhere, or in two places.
+    Refuse a tool server without a command or a URL, or with both.
 
     Raises:
-        InvalidTaskError: It is.
+        InvalidTaskError: It has none, or both.
     """
     is_text: object = command
     if isinstance(is_text, str):

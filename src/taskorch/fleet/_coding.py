@@ -1,10 +1,10 @@
 """
-Coding agents that are known, and the templates that are made of them.
+Known coding agents, and the templates for them.
 
-One table says how each is run without a person, for task files too. What it says of
-arguments and of output is what the documentation of the runner says.
+One table has the command of each for use without a person, also for task files. Its
+arguments and the form of its output follow the documentation of the runner.
 
-Decision: 0236.
+Decision: coding-agents.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from taskorch.model import AgentTemplate, Program, ProgramResult, Task
 @attrs.frozen
 class RunnerReport:
     """
-    What a runner says of its work at its end.
+    Report of a runner at the end of its work.
 
     Attributes:
-        output: Its last words.
-        spent: What it has spent, by resource: `tokens`, and `usd` if it says that.
+        output: The last text of its output.
+        spent: Its consumption by resource: `tokens`, and `usd` if it reports that.
         refused: Names of the tools that it was not allowed to use.
-        fault: Why it has not done the work; "": it has.
+        fault: Why it has not done the work; "" if it has.
     """
 
     output: str
@@ -49,7 +49,7 @@ class RunnerReport:
 
 
 def _messages(text: str) -> list[dict[str, Any]]:
-    """The JSON objects in *text* that begin a line, whatever stands around them."""
+    """Yield the JSON objects in *text* that begin a line, without other text."""
     messages: list[dict[str, Any]] = []
     for begin in _BEGINS.finditer(text):
         with suppress(ValueError, RecursionError):
@@ -58,14 +58,14 @@ def _messages(text: str) -> list[dict[str, Any]]:
 
 
 def _inside(message: Any, *keys: str) -> Any:
-    """What stands in *message* below *keys*; None: nothing does."""
+    """Return the value in *message* below *keys*; None: there is none."""
     for key in keys:
         message = message.get(key) if isinstance(message, dict) else None
     return message
 
 
 def _sum(amounts: Iterable[Any]) -> float | None:
-    """The sum of *amounts*; None: one of them is no amount, or there is none."""
+    """Return the sum of *amounts*; None: there is none, or one is no amount."""
     values = [*amounts]
     return (
         sum(values)
@@ -79,7 +79,7 @@ def _amounts(**amounts: float | None) -> dict[str, float]:
 
 
 def _of_claude(text: str) -> RunnerReport | None:
-    """See `claude -p --output-format json`; tokens of its caches count."""
+    """Parse `claude -p --output-format json`; cached tokens count."""
     for message in _messages(text):
         if message.get("type") != "result":
             continue
@@ -104,8 +104,10 @@ def _of_claude(text: str) -> RunnerReport | None:
 
 
 def _of_codex(text: str) -> RunnerReport | None:
-    """See `codex exec --json`; cached tokens are among those of the input."""
-    output, fault, tokens, is_over = "", "", 0.0, False
+    """Parse `codex exec --json`; cached tokens are part of the input."""
+    output, fault, is_over = "", "", False
+    # A turn without its usage makes the sum unknown.
+    turns: list[float | None] = []
     for message in _messages(text):
         kind = message.get("type")
         if kind == "item.completed":
@@ -114,18 +116,18 @@ def _of_codex(text: str) -> RunnerReport | None:
                 output = str(_inside(item, "text") or "")
         elif kind == "turn.completed":
             names = ("input_tokens", "output_tokens")
-            much = _sum(_inside(message, "usage", name) for name in names)
-            tokens, is_over = tokens + (much or 0), True
+            turns.append(_sum(_inside(message, "usage", name) for name in names))
+            is_over = True
         elif kind == "turn.failed":
             fault, is_over = str(_inside(message, "error", "message")), True
     if not is_over:
         return None
-    spent = _amounts(tokens=tokens or None)
+    spent = _amounts(tokens=_sum(turns))
     return RunnerReport(output[-MOST_SAID:], spent, fault=fault)
 
 
 def _of_gemini(text: str) -> RunnerReport | None:
-    """See `gemini --output-format json`; the tokens of all models count."""
+    """Parse `gemini --output-format json`; the tokens of all models count."""
     for message in _messages(text):
         models = _inside(message, "stats", "models")
         counts = models.values() if isinstance(models, dict) else ()
@@ -142,17 +144,17 @@ def _of_gemini(text: str) -> RunnerReport | None:
 @attrs.frozen
 class CodingRunner:
     """
-    A program that does the work of a coding agent, and how it is run without a person.
+    Program that does the work of a coding agent, and its arguments.
 
     Attributes:
         name: Its name, which is that of its program.
-        args: The program and its arguments; `{task_file}` stands for the file with what
-            it is to do.
-        stdin: Whether it reads that from its standard input.
+        args: The program and its arguments; `{task_file}` stands for the file with the
+            prompt.
+        stdin: Whether it reads the prompt from its standard input.
         edits: Arguments with which it may change files.
-        looks: Arguments with which it may not, if it could without.
+        looks: Arguments with which it may not change files, if it needs any.
         report: Arguments with which it reports as `read` reads it.
-        read: Reads that; None: it reports nothing that is known.
+        read: The parser of that report; None: it has no known report.
         kept: Arguments with which it speaks the Agent Client Protocol; None: it cannot.
     """
 
@@ -166,12 +168,12 @@ class CodingRunner:
     kept: tuple[str, ...] | None = None
 
     def command(self, *more: str) -> tuple[str, ...]:
-        """Its arguments with *more*: those for options stand before a last `-`."""
+        """Return its arguments with *more*; these stand before a last `-`."""
         place = len(self.args) - (self.args[-1] == "-")
         return (*self.args[:place], *more, *self.args[place:])
 
 
-#: In this order they are looked for.
+#: The known runners, in the order in which they are looked for.
 RUNNERS: Final[Mapping[str, CodingRunner]] = {
     runner.name: runner
     for runner in (
@@ -213,7 +215,7 @@ _ALONE: Final = (
     "Nobody answers questions: decide, and say what you assumed. Commit nothing. "
     "At the end, say in a few sentences"
 )
-#: What a coding agent of each type is told.
+#: The instructions for a coding agent of each type.
 INSTRUCTIONS: Final[Mapping[str, str]] = {
     "code": "You change the code of the project in this folder. Do what is asked and "
     f"nothing else, in the style of the code around it. {_ALONE} what you changed.",
@@ -228,11 +230,11 @@ INSTRUCTIONS: Final[Mapping[str, str]] = {
     "style of its pages. Say only what the code does. Leave the code itself as it is. "
     f"{_ALONE} what you wrote.",
 }
-#: Those that change no file.
+#: The types that change no file.
 _READERS: Final = frozenset(("review",))
-#: The most that is believed to have been spent.
+#: The largest amount that counts as spent; a larger one is a mistake.
 _MOST_SPENT: Final = 1e12
-#: What `Program` may be told of the programs of coding agents.
+#: The options of `Program` that the programs of coding agents may have.
 _OPTIONS: Final = (
     "enforce",
     "env",
@@ -242,10 +244,10 @@ _OPTIONS: Final = (
     "reads",
     "writes",
 )
-#: Where a JSON object may begin.
+#: The place at which a JSON object may begin.
 _BEGINS: Final = re.compile(r"^\{", re.MULTILINE)
 _OWN: Final = "orch.agents.coding(['my-agent', '{task_file}']) names your own"
-#: Where a program finds its standard input as a file.
+#: The file by which a program reads its standard input.
 _STDIN_FILE: Final = "/dev/stdin"
 _PROGRAM: Final = _coding_work.__file__
 
@@ -253,12 +255,12 @@ _PROGRAM: Final = _coding_work.__file__
 @attrs.frozen
 class CodingHandler:
     """
-    Does the tasks of coding agents of one type: each is a run of the runner.
+    Handler for the tasks of coding agents of one type: each is a run of the runner.
 
     Attributes:
         runner: The runner; of its arguments, only its report is of interest.
         args: The command.
-        instructions: What it is told beside the task.
+        instructions: The text before the task in its prompt.
         folder: The folder.
         worktree: Whether each task gets a worktree of its own.
         options: More of `Program`.
@@ -275,12 +277,12 @@ class CodingHandler:
         self, task: Task[Any], context: Any
     ) -> Generator[Program, ProgramResult, dict[str, Any]]:
         """
-        Do *task*: yields the program, and returns what came of it.
+        Do *task*: yield the program, and return its result.
 
         Raises:
             InvalidTaskError: Its payload is no prompt, or it can have no worktree.
-            AgentProgramError: The runner says that it has not done it.
-            ProgramFailedError: It has ended badly.
+            AgentProgramError: The runner reports that it has not done the task.
+            ProgramFailedError: The runner has failed.
         """
         try:
             prompt = prompt_of(self.instructions, task.payload, task.writes)
@@ -322,11 +324,11 @@ class CodingHandler:
         )
 
     def _report(self, result: ProgramResult, context: Any) -> RunnerReport:
-        """What the runner reports, or has written last; what it spent is settled."""
+        """Return the runner's report, or its last output, and record what it spent."""
         text, read = result.stdout_tail, self.runner.read
         report = None if read is None else read(text)
         if report is None and read is not None and result.log_path is not None:
-            # A long one begins before the tail.
+            # A long report begins before the tail of the output.
             with suppress(OSError):
                 report = read(result.log_path.read_text(errors="replace"))
         if report is None:
@@ -335,7 +337,7 @@ class CodingHandler:
             if report.spent:
                 context.spent(**report.spent)
         except InvalidTaskError:
-            # Its budget may count tokens alone: the report says the rest.
+            # The budget may not count this resource; the report still shows it.
             for name, much in report.spent.items():
                 with suppress(InvalidTaskError):
                     context.spent(**{name: much})
@@ -419,7 +421,7 @@ def _listed() -> str:
 
 def _runner(runner: str | Iterable[str] | None) -> CodingRunner:
     """
-    The runner that is meant, with the path of its program.
+    Return the runner of this name or command, with the path of its program.
 
     Raises:
         InvalidTaskError: It is not known, or not installed.
@@ -453,7 +455,7 @@ def _runner(runner: str | Iterable[str] | None) -> CodingRunner:
 
 def _checked(options: Mapping[str, Any], *, reuse: bool) -> Mapping[str, Any]:
     """
-    Options of the programs, which are theirs.
+    Check the options for the programs of coding agents and return them.
 
     Raises:
         InvalidTaskError: There is none of this name, or one runner is kept for all.

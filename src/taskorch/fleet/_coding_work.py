@@ -1,12 +1,12 @@
 """
-The work of a coding agent: its prompt, its folder, and what it has changed there.
+Work of a coding agent: its prompt, its folder, and its changes there.
 
-Run as a program, it does the tasks of one agent by one runner that goes on living and
-speaks the Agent Client Protocol: each task is a session of its own, so that none sees
-what was said in another. It reads tasks and answers as `_line_program` says. It imports
-nothing of ours, since it starts with each agent.
+Run as a program, it does the tasks of one agent by one long-lived runner, which speaks
+the Agent Client Protocol. Each task is a session of its own, so that it sees nothing of
+others. It reads tasks and answers in the form of `_line_program`. It imports nothing of
+ours, since it starts with each agent.
 
-Decisions: 0236, 0257.
+Decisions: coding-agents, events-and-recovery.
 """
 
 from __future__ import annotations
@@ -25,35 +25,36 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, Final
 
-#: Seconds that git has for a question, and to make a worktree, with its hooks.
+#: Seconds that git has for a query, and to make a worktree, with its hooks.
 _PATIENCE: Final = 60.0
 _PATIENCE_TO_MAKE: Final = 600.0
-#: Seconds that others have to make theirs, one after the other.
+#: Seconds to wait while others make their worktrees, one after the other.
 _PATIENCE_FOR_OTHERS: Final = 3600.0
-#: Seconds between two looks whether another has done with it.
+#: Seconds between two attempts to get the lock.
 _LOOK: Final = 0.05
-#: More bytes than the line has that says whose a worktree is.
+#: More bytes than the line has that names the task of a worktree.
 _SHORT: Final = 4096
-#: Seconds for which it is kept how a task has begun.
+#: Seconds for which the state at the start of a task is kept.
 _LONG_AGO: Final = 30 * 86_400.0
-#: Characters of what a runner says that a result has: the last.
+#: The most characters of the end of a runner's output that a result has.
 MOST_SAID: Final = 64 << 10
 #: The longest line that is read, in bytes.
 _LONGEST: Final = 16 << 20
-#: Seconds in which a kept runner has said who it is, and begun a session.
+#: Seconds that a kept runner has to introduce itself, and to begin a session.
 _GREETING: Final = 60.0
-#: Characters of a line that an error shows.
+#: The most characters of a line that an error shows.
 _SHOWN: Final = 80
 _KEYS: Final = ("prompt", "files")
-#: Variables by which a git that runs us would have ours look elsewhere, and that of
-#: the runner.
+#: Variables of an outer git, such as that of a hook, which would point our git and the
+#: runner's to another work tree.
 _OF_GIT: Final = frozenset(
     ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
 )
-#: Kinds of tools that a runner may use which is to look only, and which is to change.
+#: Kinds of tools for a runner that only reads files, and for one that changes them.
 _LOOKS: Final = frozenset(("read", "search", "think"))
 _EDITS: Final = _LOOKS | {"edit", "delete", "move"}
-#: The version of the protocol, and what it says of an end that is none.
+#: The version of the protocol, its reason for a normal end, and its error code for an
+#: unknown method.
 _VERSION: Final = 1
 _DONE: Final = "end_turn"
 _UNKNOWN_METHOD: Final = -32601
@@ -61,12 +62,12 @@ _UNKNOWN_METHOD: Final = -32601
 
 def prompt_of(instructions: str, payload: Any, writes: Iterable[str] | None) -> str:
     """
-    What a runner is told: the *instructions* of its type, the task, and its limits.
+    Return the prompt of a runner: the *instructions*, the task and its limits.
 
     Args:
-        instructions: Of the type of agent.
+        instructions: The instructions of the type of agent.
         payload: A text, or a mapping with `prompt` and, if so wanted, `files`.
-        writes: The scopes that the task may write; None: it says nothing of that.
+        writes: The scopes that the task may write; None: it declares none.
 
     Raises:
         ValueError: The payload is neither.
@@ -96,24 +97,24 @@ def prompt_of(instructions: str, payload: Any, writes: Iterable[str] | None) -> 
 
 
 def name_of_tree(task_id: str) -> str:
-    """As `taskorch.model.file_name`, which this program does not import."""
+    """Do as `taskorch.model.file_name`, which this program does not import."""
     great = sum(1 << place for place, c in enumerate(task_id) if c.isupper())
     name = task_id.lower().replace("/", "+").replace(".", "=").replace("~", "@")
     return f"{name},{great:x}" if great else name
 
 
 def inherited() -> dict[str, str]:
-    """Our variables, without those by which git would look for another work tree."""
+    """Return our variables without those that point git to another work tree."""
     return {name: os.environ[name] for name in os.environ if name not in _OF_GIT}
 
 
-#: The commit, and files with what is other once they have been written: as in JSON.
+#: The commit, and a stamp of each changed file, as in JSON.
 _Snapshot = list[Any]
 
 
 class WorkFolder:
     """
-    The folder in which a task is done, and what git says of it.
+    Folder in which a task is done, and its changes according to git.
 
     Args:
         folder: The folder of the agents.
@@ -141,14 +142,14 @@ class WorkFolder:
         self.path: Path = Path(folder)
         #: The branch of the worktree; "" without one.
         self.branch: str = ""
-        #: Whether no runner has been in its worktree yet.
+        #: Whether no runner has worked in its worktree yet.
         self._is_new = False
         self._owner = f"task {task_id} of {run_id.partition('.')[0]}"
         if worktree:
             self._enter(task_id, attempt)
         common = _ask(self.path, "rev-parse", "--git-common-dir")
-        #: The file with what attempts at the task know of those before them; None:
-        #: there is no git, which knows nothing either.
+        #: The file in which attempts at the task leave their state for later ones;
+        #: None: the folder is in no git repository.
         self._kept: Path | None = None
         if common is not None:
             marks = self.path / common.rstrip("\n") / "taskorch"
@@ -156,12 +157,12 @@ class WorkFolder:
         self._before, self._spent = self._begun(attempt)
 
     def _begun(self, attempt: int) -> tuple[_Snapshot | None, dict[str, float]]:
-        """How all was as the first attempt began, and what was spent since."""
+        """Return the files before the first attempt, and what was spent since."""
         record = _read(self._kept) if attempt > 1 else {}
         if record.get("owner") == self._owner:
             return record["before"], record["spent"]
         if attempt > 1 and not self._is_new:
-            # An attempt may have changed something of which nothing was kept.
+            # An earlier attempt may have changed files without a record of it.
             return None, {}
         before = _snapshot(self.path)
         self._keep(before, {})
@@ -170,19 +171,19 @@ class WorkFolder:
         return before, {}
 
     def _keep(self, before: _Snapshot | None, spent: Mapping[str, float]) -> None:
-        """Keep that for later attempts: whoever is killed has kept all or nothing."""
+        """Store that for later attempts, atomically: a kill leaves no partial file."""
         if self._kept is None or before is None:
             return
         values = {"owner": self._owner, "before": before, "spent": spent}
         draft = self._kept.with_suffix(".draft")
-        # Where it cannot be kept, later attempts say that they do not know.
+        # Without this file, later attempts report their changes as unknown.
         with suppress(OSError):
             self._kept.parent.mkdir(exist_ok=True)
             draft.write_text(json.dumps(values))
             draft.replace(self._kept)
 
     def note_spent(self, spent: Mapping[str, float]) -> None:
-        """Note what an attempt has spent, for those that follow."""
+        """Store the spending of an attempt, for those that follow."""
         for name, much in spent.items():
             self._spent[name] = self._spent.get(name, 0) + much
         if spent:
@@ -190,15 +191,15 @@ class WorkFolder:
 
     @property
     def spent(self) -> dict[str, float]:
-        """What all attempts have spent, as far as they have said."""
+        """Sum of what all attempts have reported as spent."""
         return dict(self._spent)
 
     def changed(self) -> list[str] | None:
         """
-        Files that are other than before the first attempt; None: nobody knows.
+        Return the files that differ from those before the first attempt; None: unknown.
 
-        Whoever changes files in the folder meanwhile changes them, too. Ignored files
-        are not among them. A repository in it, such as a submodule, is one name.
+        They include files that others change in the folder meanwhile, but not ignored
+        files. A repository in it, such as a submodule, is one name.
         """
         before, after = self._before, _snapshot(self.path)
         if before is None or after is None:
@@ -218,18 +219,18 @@ class WorkFolder:
             if committed is None:
                 return None
             names.update(filter(None, committed.split("\0")))
-        # What is no UTF-8 is shown by its bytes.
+        # Bytes that are no UTF-8 are shown as escapes.
         return sorted(
             os.fsencode(name).decode(errors="backslashreplace") for name in names
         )
 
     def result(self, **values: Any) -> dict[str, Any]:
-        """The result of the task: *values*, and what is known of the folder."""
+        """Return the result of the task: *values*, and the state of the folder."""
         values |= {"changed": self.changed(), "folder": str(self.path)}
         return values | ({"branch": self._left_on()} if self.branch else {})
 
     def _left_on(self) -> str:
-        """Where the work is that was committed: the runner may have left its branch."""
+        """Return the branch or commit of the work: the runner may have switched."""
         branch = _ask(self.path, "symbolic-ref", "-q", "--short", "HEAD")
         head = _ask(self.path, "rev-parse", "-q", "--verify", "HEAD")
         return (branch or head or self.branch).rstrip("\n")
@@ -246,7 +247,7 @@ class WorkFolder:
         try:
             marks = self.path / common / "taskorch"
             with _locked(marks) as lock, _opened(marks / name) as mark:
-                # Other ids, and tasks of other days and programs, have this name, too.
+                # Other ids, and tasks of other runs, may have this name, too.
                 why = self._claim(lock, mark, tree, attempt)
         except OSError as error:
             why = str(error)
@@ -257,10 +258,11 @@ class WorkFolder:
 
     def _claim(self, lock: int, mark: int, tree: Path, attempt: int) -> str:
         """
-        Have the worktree *tree*, which is made if it must be; or say why not.
+        Take the worktree *tree*, which is created if needed; or say why not.
 
-        The first line of the file *mark* says whose it is. Who is killed while git
-        makes it leaves a part of one, in which no runner has been: that is said, too.
+        The first line of the file *mark* names its task. It also says whether git has
+        made all of it, since a kill meanwhile leaves a part, in which no runner has
+        been.
         """
         owner = self._owner
         unmade = f"{owner}, not made yet"
@@ -276,7 +278,7 @@ class WorkFolder:
         elif not is_there and not _has(self.path, "HEAD"):
             why = "there is no commit yet, at which it could begin: make one"
         if why and marked == owner:
-            # Else a later attempt would go on where this one is refused.
+            # Without this, a later attempt would use the tree that this one is refused.
             _write(mark, "")
         if not why and (marked != owner or not tree.exists()):
             _write(mark, unmade)
@@ -285,14 +287,14 @@ class WorkFolder:
                 _write(mark, owner)
                 self._is_new = marked != owner
             elif os.path.lexists(tree) and not self._lists(tree):
-                # Somebody has made it meanwhile.
+                # Another program has made the folder meanwhile.
                 _write(mark, "")
         if not why and _ask(tree, "rev-parse", "--show-prefix") != "\n":
             why = f"{tree} is there, and no worktree any more: move it"
         return why
 
     def _make(self, lock: int, tree: Path, *, is_there: bool) -> str:
-        """Make the worktree anew, of its branch if that *is_there*; or say why not."""
+        """Create the worktree, from its branch if that *is_there*; or say why not."""
         words = ["worktree", "add", "-b", self.branch, str(tree)]
         if is_there:
             words = ["worktree", "add", str(tree), self.branch]
@@ -300,13 +302,13 @@ class WorkFolder:
             shutil.rmtree(tree)
         if self._lists(tree):
             _git(self.path, "worktree", "remove", "--force", "--force", str(tree))
-        # It goes on if we are killed, and has the lock until its end: git that is
-        # killed itself would leave what no git can read.
+        # git goes on if we are killed, and holds the lock until its end: if it were
+        # killed too, it would leave a broken worktree.
         git = _git(self.path, *words, patience=_PATIENCE_TO_MAKE, lock=lock)
         return _why(git) if git.returncode else ""
 
     def _lists(self, tree: Path) -> bool:
-        """Whether git has a worktree there, or takes what is gone for one."""
+        """Return whether git lists a worktree there, even one that is gone."""
         trees = _ask(self.path, "worktree", "list", "--porcelain") or ""
         return f"worktree {tree}" in trees.split("\n")
 
@@ -314,10 +316,10 @@ class WorkFolder:
 @contextmanager
 def _locked(folder: Path) -> Iterator[int]:
     """
-    The lock of a folder, which is made; git that makes two worktrees at once may fail.
+    Lock a folder, which is created: git may fail if it makes two worktrees at once.
 
     Raises:
-        OSError: Somebody has it, or it cannot be made.
+        OSError: Another process holds the lock, or it cannot be made.
     """
     folder.mkdir(exist_ok=True)
     with _opened(folder / ".lock") as lock:
@@ -335,7 +337,7 @@ def _locked(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """The descriptor of a file, which is made."""
+    """Open a file, which is created if needed, and return its descriptor."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         yield file
@@ -344,12 +346,12 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _write(mark: int, text: str) -> None:
-    """Write the first line of a file at once: who is killed has written all or none."""
+    """Write the first line of a file atomically: a kill leaves all of it or none."""
     os.pwrite(mark, os.fsencode(f"{text}\n"), 0)
 
 
 def _forget_older(kept: Path) -> None:
-    """Remove what was kept beside *kept* of tasks of which nothing was heard since."""
+    """Remove files beside *kept* of tasks that were not used for long."""
     with suppress(OSError):
         now = kept.stat().st_mtime
         for file in kept.parent.glob("*.begun"):
@@ -358,7 +360,7 @@ def _forget_older(kept: Path) -> None:
 
 
 def _read(file: Path | None) -> dict[str, Any]:
-    """What is kept in a file; empty: nothing that can be read."""
+    """Return the record in a file; empty if it cannot be read."""
     with suppress(OSError, ValueError):
         record = json.loads("{}" if file is None else file.read_text())
         return record if isinstance(record, dict) else {}
@@ -367,9 +369,9 @@ def _read(file: Path | None) -> dict[str, Any]:
 
 def _snapshot(folder: Path, *, is_whole: bool = False) -> _Snapshot | None:
     """
-    The commit, and the files that differ from it; None: git does not say.
+    Return the commit, and the files that differ from it; None: git fails.
 
-    With *is_whole*, the folder is to be the top of its work tree.
+    With *is_whole*, the folder must be the top of its work tree.
     """
     words = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
     prefix = _ask(folder, "rev-parse", "--show-prefix")
@@ -388,24 +390,24 @@ def _snapshot(folder: Path, *, is_whole: bool = False) -> _Snapshot | None:
 
 
 def _stamp(path: Path) -> object:
-    """What is other once a file has been written; empty: there is none."""
+    """Return a stamp that changes when the file is written; empty: there is no file."""
     try:
         stat = path.lstat()
     except OSError:
         return []
     if S_ISDIR(stat.st_mode):
-        # A repository of its own: git names no files in it.
+        # It is a repository of its own, in which our git names no files.
         return _snapshot(path, is_whole=True)
     return [stat.st_ctime_ns, stat.st_size, stat.st_ino]
 
 
 def _has(folder: Path, name: str) -> bool:
-    """Whether a name stands for a commit."""
+    """Return whether a name stands for a commit."""
     return _ask(folder, "rev-parse", "-q", "--verify", name) is not None
 
 
 def _ask(folder: Path, *words: str) -> str | None:
-    """What git answers in a folder; None: it does not."""
+    """Return the output of a git command in a folder; None if it fails."""
     git = _git(folder, *words)
     return None if git.returncode else os.fsdecode(git.stdout)
 
@@ -416,10 +418,10 @@ def _git(
     patience: float = _PATIENCE,
     lock: int | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Ask git, which has a *lock* of ours meanwhile, and takes none for a question."""
+    """Run git with our *lock*; it takes no optional locks of its own."""
     args = ["git", "--no-optional-locks", *words]
     variables = inherited()
-    # By this, what has outlived us is found and killed.
+    # Processes with this mark are killed after our death, and git must not be.
     variables.pop("TASKORCH_RUN", None)
     try:
         process = subprocess.Popen(  # noqa: S603 - a list of our own
@@ -439,14 +441,14 @@ def _git(
         try:
             out, err = process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
-            # It removes what it has begun to make.
+            # After this signal git removes its unfinished work.
             process.terminate()
             out, err = b"", f"git {words[0]} has not ended in {patience:g} s".encode()
     return subprocess.CompletedProcess(args, process.returncode, out, err)
 
 
 def _why(git: subprocess.CompletedProcess[bytes]) -> str:
-    """The line in which git says why it has failed, among those of hints and hooks."""
+    """Return the line of git's output that gives the error, not a hint or a hook's."""
     lines = git.stderr.decode(errors="backslashreplace").strip().splitlines()
     for line in lines:
         if line.startswith(("fatal:", "error:")):
@@ -458,7 +460,7 @@ def _why(git: subprocess.CompletedProcess[bytes]) -> str:
 
 
 class RunnerEndedError(Exception):
-    """The runner has ended, with an exit code, while it had a task."""
+    """Exit of the runner, with its exit code, during a task."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"the runner ended with {code}")
@@ -467,23 +469,23 @@ class RunnerEndedError(Exception):
 
 class KeptRunner:
     """
-    A runner that speaks the Agent Client Protocol, a line of JSON for each message.
+    Runner that speaks the Agent Client Protocol, a line of JSON for each message.
 
     Args:
         args: The program and its arguments.
-        folder: Where it is started.
-        edits: Whether it may change files, if it asks.
+        folder: The folder in which it is started.
+        edits: Whether it may change files when it asks.
     """
 
     def __init__(self, args: Sequence[str], folder: str, *, edits: bool) -> None:
         self._args, self._folder = [*args], folder
         self._allowed = _EDITS if edits else _LOOKS
         self._process: subprocess.Popen[bytes] | None = None
-        #: It was killed: nobody knows what it has started, and left.
+        #: Whether it was killed, which may leave processes that it has started.
         self.is_killed: bool = False
         self._number = 0
-        #: Of the present session: its id, what was said, what was refused, and the
-        #: kinds and titles of tools, by the ids of their calls.
+        #: The present session: its id, its output, its refused tools, and the kinds and
+        #: titles of tools by the ids of their calls.
         self._session = ""
         self._said = ""
         self.refused: list[str] = []
@@ -495,15 +497,15 @@ class KeptRunner:
         Do one task in a session of its own.
 
         Args:
-            prompt: All that it is told.
-            folder: Where it works.
-            tell: Called with what it does, again and again.
+            prompt: The whole prompt.
+            folder: The folder in which it works.
+            tell: A function that is called with each step of its work.
 
         Returns:
-            What it said, the end of that.
+            The end of its output.
 
         Raises:
-            ValueError: It refused, or said what is not of the protocol.
+            ValueError: It refused, or violated the protocol.
             RunnerEndedError: It ended meanwhile.
             OSError: It cannot be started.
         """
@@ -543,7 +545,7 @@ class KeptRunner:
             raise ValueError(msg)
 
     def _greet(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request that is no work: a runner is killed that stays silent."""
+        """Send a request that is no work; a silent runner is killed."""
         process = self._process
         assert process is not None  # noqa: S101 - it was started
         is_late = threading.Event()
@@ -558,7 +560,7 @@ class KeptRunner:
         try:
             return self._ask(method, params)
         except (RunnerEndedError, ValueError):
-            # What it had begun to say ends with it.
+            # The kill may also cut off a line of its output.
             if not is_late.is_set():
                 raise
             self.is_killed = True
@@ -568,7 +570,7 @@ class KeptRunner:
             guard.cancel()
 
     def _ask(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request, and hear all until its answer."""
+        """Send a request, and handle all messages until its answer."""
         self._number += 1
         number = self._number
         self._send({"id": number, "method": method, "params": params})
@@ -591,7 +593,7 @@ class KeptRunner:
         assert process is not None  # noqa: S101 - it was started
         assert process.stdin is not None  # noqa: S101 - it is a pipe
         line = json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n"
-        # That it has ended is seen when it is to be heard.
+        # The next read notices its end.
         with suppress(OSError):
             process.stdin.write(line)
             process.stdin.flush()
@@ -616,7 +618,7 @@ class KeptRunner:
         return message
 
     def _answer(self, message: Mapping[str, Any]) -> None:
-        """Hear a notification, or answer a request of the runner."""
+        """Handle a notification, or answer a request of the runner."""
         params = message.get("params")
         params = params if isinstance(params, dict) else {}
         update = params.get("update")
@@ -641,7 +643,7 @@ class KeptRunner:
                 self._tell(title)
 
     def _call_of(self, update: Mapping[str, Any]) -> tuple[str, str]:
-        """The kind and the title of a call of a tool: what is not said now, was."""
+        """Return kind and title of a tool call; earlier messages fill the gaps."""
         number = str(update.get("toolCallId"))
         kind, title = self._calls.get(number, ("other", ""))
         call = str(update.get("kind") or kind), str(update.get("title") or title)
@@ -649,7 +651,7 @@ class KeptRunner:
         return call
 
     def _permit(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer whether the runner may use a tool."""
+        """Answer the question of the runner whether it may use a tool."""
         update, options = params.get("toolCall"), params.get("options")
         kind, title = self._call_of(update if isinstance(update, dict) else {})
         is_allowed = kind in self._allowed
@@ -664,7 +666,7 @@ class KeptRunner:
         return {"outcome": "cancelled"}
 
     def _end(self) -> None:
-        """Kill the runner, of which nobody knows what it would say next."""
+        """Kill the runner, since its state is unknown."""
         process, self._process = self._process, None
         if process is not None:
             self.is_killed = process.poll() is None
@@ -677,7 +679,7 @@ class KeptRunner:
 
 
 def main(options: Mapping[str, Any]) -> int:
-    """Do the tasks that come on standard input, until it ends."""
+    """Do the tasks that come on standard input, until its end."""
     folder, name = options["folder"], options["name"]
     runner = KeptRunner(options["args"], folder, edits=options["edits"])
 

@@ -1,7 +1,7 @@
 """
-Templates of agents that keep failing: given up, until a person says otherwise.
+Templates whose agents keep failing, which are given up until a person decides.
 
-Decision: 0131.
+Decision: workers-elsewhere.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from taskorch.runtime import question_in, task_of
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
-#: A template whose agents fail so often in so many seconds is given up.
+#: So many failed agents within so many seconds end the spawning from a template.
 _MOST_FAILURES: Final = 5
 _PERIOD: Final = 60.0
 _GIVEN_UP: Final = "what is given up is"
-#: What people may answer who are asked whether to spawn agents again.
+#: The answers to the question whether to spawn agents again.
 _CHOICES: Final = ("spawn", "leave it")
 
 
 class FailingTemplates:
     """
-    How often agents of each template have failed, and which templates are given up.
+    Record of failures by template, and of the templates that are given up.
 
-    One that is given up is told of as a fault, and a question asks whether to go on. It
-    is spawned again after the answer, or once the template is said anew.
+    A template that is given up is reported as a fault, and a question asks whether to
+    go on. Its agents are spawned again after the answer, or once it is defined anew.
     """
 
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
         self._rt: Runtime = runtime
         self._orch = orchestrator
         self._lock = threading.Lock()
-        #: Why each is given up, by name.
+        #: The reason for each template that is given up, by name.
         self._why: dict[str, str] = {}
-        #: The questions that ask whether to go on with these.
+        #: The ids of the questions about these templates.
         self._questions: dict[str, str] = {}
         self._failures: dict[str, deque[float]] = {}
 
     def why(self, name: str) -> str:
-        """Why agents of a template are not spawned; "" if they are."""
+        """Return why a template spawns no agents; "" if it does."""
         return self._why.get(name, "")
 
     def names(self) -> list[str]:
@@ -56,17 +56,17 @@ class FailingTemplates:
         return list(self._why)
 
     def question(self, name: str) -> str:
-        """The id of the question about a template that is given up, or ""."""
+        """Return the id of the question about a template that is given up, or ""."""
         return self._questions.get(name, "")
 
     def forget(self, name: str) -> None:
-        """A template is said anew: what failed before does not count."""
+        """Forget the failures of a template, so that its agents are spawned again."""
         with self._lock:
             self._why.pop(name, None)
             self._failures.pop(name, None)
 
     def fault(self, name: str, why: str) -> bool:
-        """Count a failure of a template; True if it is given up, which is told once."""
+        """Count a failure of a template; return whether the template is given up."""
         with self._lock:
             now = time.monotonic()
             times = self._failures.setdefault(name, deque(maxlen=_MOST_FAILURES))
@@ -82,21 +82,21 @@ class FailingTemplates:
         return True
 
     def ended(self, name: str, agent_id: str, why: str) -> None:
-        """Count the end of an agent that could start again: it is drained in time."""
+        """Count an unexpected end of an agent that can start again."""
         if self.fault(name, why):
             why = f"{_draining(name)}{why}"
             with suppress(NotRunningError):
                 self._rt.step(lambda now: self._rt.kernel.drain(agent_id, why, now))
 
     def _tell(self, name: str, why: str) -> None:
-        """Say that a template is given up, and ask what is to be done, if one can."""
+        """Report that a template is given up, and ask a person, if possible."""
         rt = self._rt
         error = RuntimeError(f"it is given up: {why}")
-        fault = PolicyFault(f"agents of {name}", error)
+        fault = PolicyFault(f"workers of {name}", error)
         with suppress(NotRunningError):
             rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
             question = Task.question(
-                f"Agents of {name} keep failing: {why}. Spawn them again?",
+                f"Workers of {name} keep failing: {why}. Spawn them again?",
                 options=_CHOICES,
                 no=(),
                 metadata={"template": name},
@@ -106,7 +106,7 @@ class FailingTemplates:
             handle.add_done_callback(lambda handle: self._answered(name, handle))
 
     def withdraw(self, names: Iterable[str]) -> None:
-        """Ask no more whether to spawn agents of templates that are said anew."""
+        """Withdraw the questions about templates that were defined anew."""
         kernel = self._rt.kernel
         anew = [*names]
         if not anew:
@@ -116,7 +116,7 @@ class FailingTemplates:
             for row in [*kernel.asked]:
                 name = _template_asked_about(row)
                 if name in anew:
-                    # The state machine may forbid it.
+                    # A state machine of the user may forbid it.
                     with suppress(InvalidTransitionError):
                         kernel.cancel(row, now, f"template {name} was said anew")
 
@@ -124,7 +124,7 @@ class FailingTemplates:
             self._rt.step(cancel, keep=True)
 
     def _answered(self, name: str, handle: Any) -> None:
-        """Spawn agents of a template again, if that was the answer."""
+        """Spawn agents of a template again if the answer is yes."""
         if handle.exception(0) is None and handle.result(0).choice == _CHOICES[0]:
             self.forget(name)
 
@@ -138,12 +138,12 @@ class FailingTemplates:
 
 
 def _draining(name: str) -> str:
-    """With what the reason begins why agents of a template get nothing new."""
+    """Return the start of the reason for which agents of a template drain."""
     return f"{_GIVEN_UP} {name}: "
 
 
 def _template_asked_about(row: TaskRow) -> object:
-    """The template that people are asked about, which is given up; None: another."""
+    """Return the given-up template of a question; None: it is about another matter."""
     question = question_in(row.cargo)
     is_one = question is not None and question.options == _CHOICES
     return (task_of(row).metadata or {}).get("template") if is_one else None

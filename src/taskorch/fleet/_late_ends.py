@@ -1,7 +1,7 @@
 """
 Ends of attempts of earlier incarnations, which the workers that made them bring.
 
-Decision: 0140.
+Decision: test-suites.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 class LateEnds:
     """
-    Takes them, as far as they count: see `AgentManager.bring_late`.
+    Handler of ends from earlier incarnations: see `AgentManager.bring_late`.
 
     Args:
-        runtime: The orchestrator's.
+        runtime: The runtime of the orchestrator.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -49,14 +49,14 @@ class LateEnds:
         agent: str,
         judged: bool,
     ) -> bool:
-        """Take the end of an attempt that *agent* made; whether it counts."""
+        """Take the end of an attempt that *agent* made; return whether it counts."""
         self.check(task_id, fence, agent)
         rt = self._rt
         number = fence[1]
         work = rt.directory.known(task_id)
         row = work._row
-        # How a program has ended is for the class that made it of the task, unless it
-        # is the user's own.
+        # A `ProgramResult` completes only a program task directly. Other tasks that run
+        # as programs need their own class to judge it.
         is_of_kind = judged or isinstance(value, ProgramResult) == (
             self.program_of(task_id) is not None
         )
@@ -77,9 +77,10 @@ class LateEnds:
                 committer.documents[work] = document
             if error is not None and judged and awaits_end(row, number):
                 if row.state is TaskState.BLOCKED:
-                    # Nobody who can do it has come yet. A state machine may forbid it.
+                    # The task still waits for a worker. A state machine may forbid
+                    # this.
                     with suppress(InvalidTransitionError):
-                        why = f"agent {agent} has ended it"
+                        why = f"worker {agent} has ended it"
                         rt.kernel.decide(row, "retry", now, why)
                 if row.state is TaskState.QUEUED:
                     _, work._error, seen = outcome_of(error, task_id, asked=False)
@@ -90,8 +91,8 @@ class LateEnds:
                     return True
             if counts:
                 work._value, work._error = value, None
-                why = f"agent {agent} had done it while the orchestrator was away"
-                # A state machine that forbids it leaves it held.
+                why = f"worker {agent} had done it while the orchestrator was away"
+                # If the state machine forbids this, the task stays on hold.
                 with suppress(InvalidTransitionError):
                     return rt.kernel.decide(row, "complete", now, why)
             rt.kernel.note(
@@ -105,9 +106,9 @@ class LateEnds:
         return counted
 
     def _await_end(self, row: TaskRow, number: int, agent: str, now: int) -> bool:
-        """Hold *row* for the end of its attempt *number*; False if it is too late."""
+        """Prepare *row* for the end of attempt *number*; return False if too late."""
         kernel = self._rt.kernel
-        why = f"agent {agent} has ended attempt {number} of it"
+        why = f"worker {agent} has ended attempt {number} of it"
         extra = row.extra
         if row.state is TaskState.RUNNING:
             has_lease = row.agent is not None and row.agent.lease_ns
@@ -125,7 +126,7 @@ class LateEnds:
         return row.state is TaskState.BLOCKED and is_held
 
     def is_awaited(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
-        """Whether nobody knows how an attempt of *agent* has ended."""
+        """Return whether the outcome of an attempt of *agent* is still unknown."""
         try:
             self.check(task_id, fence, agent)
         except InvalidTaskError:
@@ -135,22 +136,22 @@ class LateEnds:
             return awaits_end(rt.directory.known(task_id)._row, fence[1])
 
     def check(self, task_id: str, fence: tuple[int, int], agent: str) -> None:
-        """Refuse what *agent* has not made in an earlier incarnation."""
+        """Refuse an attempt that *agent* has not made in an earlier incarnation."""
         rt = self._rt
         epoch, number = fence
         if epoch >= rt.epoch:
-            msg = f"attempt {number} of task {task_id} is of this life"
+            msg = f"attempt {number} of task {task_id} is of this incarnation"
             raise InvalidTaskError(msg, hint="Attempt.end() ends it", task_id=task_id)
         rt.look_up(task_id)
         with rt.lock:
             row = rt.directory.known(task_id)._row
             runs = [who for state, _, who in past_of(row) if state is TaskState.RUNNING]
             if agent not in runs or number > row.attempt:
-                msg = f"agent {agent!r} made no attempt {number} of task {task_id}"
+                msg = f"worker {agent!r} made no attempt {number} of task {task_id}"
                 raise InvalidTaskError(msg, task_id=task_id)
 
     def program_of(self, task_id: str) -> Program | None:
-        """The program that a task is, if it is one and has not left memory."""
+        """Return the program that a task is; None if it is none or has left memory."""
         self._rt.look_up(task_id)
         work = self._rt.directory.known(task_id)
         payload = task_of(work._row, work).payload

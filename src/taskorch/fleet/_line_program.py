@@ -1,12 +1,12 @@
 """
-An agent that is one long-lived program: a task is a line of JSON, and so is its answer.
+Agent that is one long-lived program, with a line of JSON for a task and its answer.
 
 To the program goes `{"id", "type", "payload", "attempt"}`, with `"writes"` if the task
 has write scopes, and `"units"` if it has units with names. It answers with the same id:
 `{"id", "result"}` or `{"id", "error"}` ends the attempt; `{"id", "progress"}` and
-`{"id", "spent": {"tokens": 5}}` do not. An error with `"last": true` has it killed,
-with all that it has started. What it wrote before it was given the task, or says of
-another attempt, is no answer.
+`{"id", "spent": {"tokens": 5}}` do not. An error with `"last": true` makes us kill the
+program and all that it has started. Output from before the task, or about another
+attempt, is no answer.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from taskorch.model import ProgramVariables
 if TYPE_CHECKING:
     from taskorch.executors.programs import ProgramExecutor
 
-#: The longest line that is read, and what is read at once, in bytes.
+#: The longest line, and the most that is read at once, in bytes.
 _LONGEST: Final = 16 << 20
 _CHUNK: Final = 64 << 10
-#: Bytes that a pipe may hold: so much may have been written before a task was sent.
+#: Bytes that a pipe may hold: so much output may be older than the task.
 _PIPE: Final = 1 << 20
-#: Seconds between two looks at whether the attempt is cancelled.
+#: Seconds between two checks whether the attempt is cancelled.
 _LOOK: Final = 0.05
-#: Seconds that are read on after the end of the program, if another holds its output.
+#: Seconds to read on after its end, if another process holds its output open.
 _LAST_WORDS: Final = 0.5
 _MOMENT: Final = 0.01
 
 
 class LineProgram:
     """
-    Does the tasks of one agent, one at a time; called as its handler.
+    Handler of one agent, whose program does the tasks, one at a time.
 
     The program is started at once, and again for a task if it has ended. It is killed
-    if a task is cancelled, or out of time: nobody knows what it would answer next.
-    While it has no task nobody reads what it writes, so that it waits once a pipe is
-    full. If this process dies, the guardian of programs kills it.
+    if a task is cancelled or out of time, since its next answer could be for that task.
+    Its output is not read while it has no task, so it blocks once the pipe is full. If
+    this process dies, the guardian of programs kills it.
 
     Args:
         agent_id: The id of the agent.
         command: Its list of arguments.
-        keeper: Has the guardian, and the mark of the run.
-        run_id: That mark.
-        ended: Called with why, each time the program ends that should not.
+        keeper: The executor with the guardian.
+        run_id: The mark of this run on processes.
+        ended: Called with the reason when the program ends unexpectedly.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class LineProgram:
         self._keeper = keeper
         self._run_id = run_id
         self._ended = ended
-        #: Held by who speaks with the program, or puts another in its place.
+        #: Held by a thread that exchanges data with the program, or replaces it.
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        #: What it has written and is no whole line yet.
+        #: Its output that is no whole line yet.
         self._rest = bytearray()
-        #: The line that comes was begun before the present task was sent.
+        #: Whether the present line was begun before the present task was sent.
         self._is_inside = False
-        #: The present one has answered.
+        #: Whether the present process has answered a task.
         self._is_proven = False
         self._is_stopped = False
 
     @property
     def pid(self) -> int | None:
-        """The process, while there is one."""
+        """Process id, while the program runs."""
         process = self._process
         return None if process is None or _code(process) is not None else process.pid
 
@@ -103,8 +103,8 @@ class LineProgram:
         Do *task*.
 
         Raises:
-            AgentProgramError: It answered with an error, or with what is none.
-            AttemptLostError: It ended: the attempt is to be made again.
+            AgentProgramError: It answered with an error, or with an invalid answer.
+            AttemptLostError: It ended, so the attempt must be made again.
         """
         order = {
             "id": context.task_id,
@@ -128,14 +128,14 @@ class LineProgram:
             except OSError as error:
                 why = f"{self._command[0]!r} cannot be started: {error.strerror}"
                 self._ended(why)
-                msg = f"agent {self._id}: {why}"
+                msg = f"worker {self._id}: {why}"
                 hint = "mend start=[…] of its template"
                 raise AgentProgramError(msg, hint=hint) from None
             self._skip(process)
             return self._converse(process, memoryview(line), context)
 
     def look(self) -> None:
-        """Notice a program that has ended before it was of any use."""
+        """Notice a program that ended before it did any task."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -151,12 +151,12 @@ class LineProgram:
             self._ended(why)
 
     def stop(self) -> None:
-        """End the program, and what it has started, for good; for any thread."""
+        """End the program and all that it started, for good; from any thread."""
         self._is_stopped = True
         process = self._process
         if process is not None:
             _kill(process)
-        # Who speaks with it sees its end, and closes its pipes.
+        # A thread in exchange with it notices its end, and closes its pipes.
         if self._lock.acquire(blocking=False):
             try:
                 if self._process is not None:
@@ -194,19 +194,19 @@ class LineProgram:
         return process
 
     def _skip(self, process: subprocess.Popen[bytes]) -> None:
-        """Leave out what the program has written so far."""
+        """Discard the output of the program so far."""
         skipped, last = 0, bytes(self._rest)
         while skipped < _PIPE and (data := _read(process)):
             skipped += len(data)
             last = data
-        # The end of such a line is still to come, and is no answer either.
+        # The end of such a line still follows, and is no answer either.
         self._is_inside = bool(last) and not last.endswith(b"\n")
         self._rest.clear()
 
     def _converse(
         self, process: subprocess.Popen[bytes], line: memoryview, context: Any
     ) -> Any:
-        """Give the program a task, and hear it until it has answered."""
+        """Give the program a task, and handle its output until it has answered."""
         assert process.stdin is not None  # noqa: S101 - it is a pipe
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         end = 0.0
@@ -217,7 +217,7 @@ class LineProgram:
                 ready = {key.fileobj for key, _ in selector.select(_LOOK)}
                 if context.cancelled:
                     self._close(process)
-                    msg = f"agent {self._id} was stopped"
+                    msg = f"worker {self._id} was stopped"
                     raise AgentProgramError(msg)
                 if process.stdin in ready:
                     line = _write(process, line, selector)
@@ -227,13 +227,13 @@ class LineProgram:
                         return value
                 if _code(process) is None:
                     continue
-                # What it has started may hold its output open, and write to it.
+                # Its child processes may hold its output open, and write to it.
                 end = end or monotonic() + _LAST_WORDS
                 if process.stdout not in ready or monotonic() > end:
                     self._lose(process, context)
 
     def _hear(self, process: subprocess.Popen[bytes], context: Any) -> tuple[bool, Any]:
-        """Read what the program has written: whether it has answered, and what."""
+        """Read output of the program; return whether it has answered, and what."""
         data = _read(process)
         if not data:
             self._lose(process, context)
@@ -245,7 +245,7 @@ class LineProgram:
         return False, None
 
     def _lines(self, process: subprocess.Popen[bytes], data: bytes) -> list[bytes]:
-        """The whole lines that *data* ends."""
+        """Split *data* into whole lines, and keep the rest."""
         *lines, rest = data.split(b"\n")
         if lines:
             lines[0] = bytes(self._rest) + lines[0]
@@ -262,7 +262,7 @@ class LineProgram:
     def _answer(
         self, process: subprocess.Popen[bytes], line: bytes, context: Any
     ) -> tuple[bool, Any]:
-        """Hear one line: whether it ends the attempt, and the result."""
+        """Handle one line; return whether it ends the attempt, and the result."""
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
@@ -271,7 +271,7 @@ class LineProgram:
             self._babbles(process, line)
         number = answer.get("attempt", context.attempt)
         if answer["id"] != context.task_id or number != context.attempt:
-            # An answer to what does not count any more.
+            # It answers an earlier attempt, which no longer counts.
             return False, None
         if "spent" in answer:
             if not isinstance(answer["spent"], dict):
@@ -290,25 +290,25 @@ class LineProgram:
     def _babbles(self, process: subprocess.Popen[bytes], line: bytes) -> NoReturn:
         self._close(process)
         text = line[:80].decode(errors="backslashreplace")
-        msg = f"agent {self._id} answered with {text!r}, not a line of JSON"
+        msg = f"worker {self._id} answered with {text!r}, not a line of JSON"
         raise AgentProgramError(msg, hint='{"id": …, "result": …}, on one line')
 
     def _lose(self, process: subprocess.Popen[bytes], context: Any) -> NoReturn:
         """
-        Say that the program has ended, or can say nothing more.
+        Report that the program has ended, or has closed its output.
 
         Raises:
             AttemptLostError: Always.
         """
         end = monotonic() + _LAST_WORDS
         while _code(process) is None and monotonic() < end:
-            # It has closed its output: mostly because it ends.
+            # A program that closes its output mostly ends.
             sleep(_MOMENT)
         why = _how(process)
         self._close(process)
         if not self._is_stopped:
             self._ended(why)
-        msg = f"agent {self._id}: {why}"
+        msg = f"worker {self._id}: {why}"
         raise AttemptLostError(msg, task_id=context.task_id)
 
     def _close(self, process: subprocess.Popen[bytes]) -> None:
@@ -325,25 +325,25 @@ class LineProgram:
 
 
 def _how(process: subprocess.Popen[bytes]) -> str:
-    """How a program has ended, as the end of a sentence."""
+    """Describe how a program has ended, as the end of a sentence."""
     code = _code(process)
     closed = "its program closed its output"
     return closed if code is None else f"its program ended with {code}"
 
 
 def _code(process: subprocess.Popen[bytes]) -> int | None:
-    """The exit code of a process that has ended; its number stays its own."""
+    """Return the exit code of an ended process, without releasing its process id."""
     if process.returncode is not None:
         return process.returncode
     try:
         return exit_code_of(process)
     except ChildProcessError:
-        # Somebody else has waited for it.
+        # Other code has waited for the process already.
         return process.poll()
 
 
 def _read(process: subprocess.Popen[bytes]) -> bytes:
-    """What it has written; nothing if there is none, or its output has ended."""
+    """Read output of the program; empty if there is none or it has ended."""
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     try:
         return os.read(process.stdout.fileno(), _CHUNK)
@@ -354,14 +354,14 @@ def _read(process: subprocess.Popen[bytes]) -> bytes:
 def _write(
     process: subprocess.Popen[bytes], line: memoryview, selector: selectors.BaseSelector
 ) -> memoryview:
-    """Write what there is room for; what is left of *line* then."""
+    """Write as much of *line* as fits; return the rest."""
     assert process.stdin is not None  # noqa: S101 - it is a pipe
     try:
         line = line[os.write(process.stdin.fileno(), line[:_CHUNK]) :]
     except BlockingIOError:
         pass
     except OSError:
-        # Whether it ends, or has closed its input and answers all the same, is seen.
+        # It ends, or has closed its input and still answers: the next reads show which.
         line = line[:0]
     if not line:
         selector.unregister(process.stdin)
@@ -369,6 +369,6 @@ def _write(
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads a group, and all of its group."""
+    """Kill a process that leads a group, and its group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,7 +1,7 @@
 """
-The agents that are spawned: templates, processes, and what became of them.
+Spawned agents: their templates, their processes, and their ends.
 
-Decisions: 0097, 0131.
+Decisions: worker-pools, workers-elsewhere.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ if TYPE_CHECKING:
 
 _LOG: Final = log_of(__name__)
 
-#: Seconds between two looks at processes.
+#: Seconds between two checks of processes.
 _LOOK: Final = 0.2
-#: The least seconds that a process has from SIGTERM to SIGKILL, to say goodbye.
+#: The least seconds from SIGTERM to SIGKILL, in which a worker can leave.
 _GOODBYE: Final = 1.0
-#: Agents that have failed, and are still listed with the reason.
+#: The most failed agents that are still listed with their reasons.
 _MOST_FALLEN: Final = 20
-#: Characters of the last line of an agent that its end is told with.
+#: The most characters of an agent's last line that the report of its end has.
 _MOST_SHOWN: Final = 300
-#: What `spawn` may say anew.
+#: The keys of `config` of `spawn`.
 _CONFIG: Final = ("id", "max_concurrency", "capabilities", "capacity", "request")
 _WITH_HANDLER: Final = ("auto", "thread", "asyncio", "process", "program")
 _WITH_COMMAND: Final = ("lines", "service")
@@ -79,25 +79,25 @@ _WITH_COMMAND: Final = ("lines", "service")
 
 @attrs.define(eq=False)
 class Spawned:
-    """An agent that was spawned here."""
+    """Agent that was spawned here."""
 
     id: str
     template: AgentTemplate
     since: float
     process: ProgramProcess | None = None
-    #: How that has ended.
+    #: The end of the process.
     end: ProgramEnd | None = None
     lines: LineProgram | None = None
-    #: It has joined.
+    #: Whether it has joined.
     joined: bool = False
-    #: When it is to go, whatever it runs.
+    #: The time at which it leaves even if it has work; None: it is not to leave.
     until: float | None = None
-    #: How it has failed last; "": it has not.
+    #: The reason for its last failure; "": there was none.
     failed: str = ""
 
 
 class SpawnedAgents:
-    """All that `orch.agents` knows of agents that it spawns."""
+    """State and processes of the agents that `orch.agents` spawns."""
 
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
         self._rt: Runtime = runtime
@@ -105,27 +105,27 @@ class SpawnedAgents:
         self.lock = threading.RLock()
         self.templates: dict[str, AgentTemplate] = {}
         self.spawned: dict[str, Spawned] = {}
-        #: The latest that have failed, by id.
+        #: The latest agents that have failed, by id.
         self.fallen: dict[str, Spawned] = {}
         self.failing = FailingTemplates(runtime, orchestrator)
         self.pools: dict[str, Any] = {}
-        #: What was decided when an agent was to be provided for what is required.
+        #: The latest decisions of `provision`.
         self.provisions: deque[ScalingDecision] = deque(maxlen=100)
         self._looks = False
-        #: Runs the processes of agents, and has the guardian that ends them.
+        #: The executor of the agents' processes, with the guardian that ends them.
         self._keeper: ProgramExecutor | None = None
-        #: Servers whose tools are capabilities; None: there is none.
+        #: The tool servers; None: there are none.
         self.tools: ToolServers | None = None
 
     def pooled(self) -> dict[str, Any]:
-        """The pools, by their templates; those that were added as drivers, too."""
+        """Return the pools by template, also those that were added as controllers."""
         from taskorch.policies import AgentPool  # noqa: PLC0415 - when needed
 
         driven = self._orch.drivers.of_class(AgentPool)
         return {**self.pools, **{each.template.name: each for each in driven}}
 
     def is_of_earlier_life(self, agent_id: str) -> bool:
-        """Whether a pool had this agent, and has not spawned it in this life."""
+        """Return whether only an earlier run of the program has spawned the agent."""
         if agent_id in self.spawned or agent_id in self.fallen:
             return False
         pools = self.pooled().values()
@@ -139,7 +139,7 @@ class SpawnedAgents:
         patience: float,
     ) -> tuple[str, ...]:
         """
-        Let a server of tools join as the agent *info*; its capabilities.
+        Let a tool server join as the agent *info*, and return its capabilities.
 
         Raises:
             InvalidTaskError: The name is taken, or the library is missing.
@@ -160,7 +160,7 @@ class SpawnedAgents:
     # -- templates -----------------------------------------------------------------
 
     def template(self, template: AgentTemplate) -> AgentTemplate:
-        """Keep a template that was checked; one of its name is replaced."""
+        """Store a checked template; it replaces one of the same name."""
         _check(template)
         with self.lock:
             self.templates[template.name] = template
@@ -170,7 +170,7 @@ class SpawnedAgents:
         return template
 
     def template_named(self, name: str) -> AgentTemplate:
-        """The template of this name."""
+        """Return the template of this name."""
         named: object = name
         template = self.templates.get(name) if isinstance(named, str) else None
         if template is not None:
@@ -181,7 +181,7 @@ class SpawnedAgents:
                 made: AgentTemplate = self._orch.agents.coding(types=[name])[0]
                 return made
             hint = meant(name, {*self.templates, *CODING_TYPES}, hint)
-        msg = f"there is no template of agents {show(named)}"
+        msg = f"there is no template of workers {show(named)}"
         raise InvalidTaskError(msg, hint=hint)
 
     # -- spawning ------------------------------------------------------------------
@@ -190,7 +190,7 @@ class SpawnedAgents:
         """Start an agent."""
         template = self.template_named(name)
         if why := self.failing.why(name):
-            msg = f"agents of {name!r} are not spawned: {why}"
+            msg = f"workers of {name!r} are not spawned: {why}"
             hint = f"mend it, and say orch.agents.template({name!r}, …) anew"
             raise InvalidTaskError(msg, hint=hint)
         changes = dict(config)
@@ -211,7 +211,7 @@ class SpawnedAgents:
             if agent_id is None:
                 agent_id = self._free_id(template)
             if check_id(agent_id) in self.spawned or self._is_there(agent_id):
-                msg = f"there is an agent {agent_id!r} already"
+                msg = f"there is a worker {agent_id!r} already"
                 raise InvalidTaskError(msg, hint="give it another id, or none")
             one = Spawned(agent_id, template, time.monotonic())
             self.spawned[agent_id] = one
@@ -226,7 +226,7 @@ class SpawnedAgents:
     def provision(
         self, requirements: Iterable[str], need: Resources
     ) -> AgentInstance | None:
-        """An agent that has what is required, spawned if none has; or note why not."""
+        """Return an agent that meets the needs, or spawn one, or note why not."""
         wanted = self.wanted(requirements)
         for match in self.match(wanted, need=need):
             if match.matches:
@@ -257,13 +257,15 @@ class SpawnedAgents:
             ]
             pool = self.pools.get(name)
             if pool is not None and len(mine) >= pool.max_agents:
-                why = f"{words} is needed, and there are {len(mine)} agents of {name}, "
+                why = (
+                    f"{words} is needed, and there are {len(mine)} workers of {name}, "
+                )
                 why += "which is max_agents"
                 continue
             if given_up := self.failing.why(name):
                 why = f"{words} is needed, and {name} is given up: {given_up}"
                 continue
-            why = f"no agent has {words}, and those of {name} have"
+            why = f"no worker has {words}, and those of {name} have"
             spawned = self.instance(self.spawn(name, {}).id)
             break
         now = self._rt.now() / NS
@@ -280,7 +282,7 @@ class SpawnedAgents:
         """
         pools = self.pooled()
         if template is not None and template not in pools:
-            msg = f"there is no pool of agents {show(template)}"
+            msg = f"there is no pool of workers {show(template)}"
             hint = meant(template, pools, f"there are {[*pools]}")
             raise InvalidTaskError(msg, hint=hint)
         decisions = [
@@ -294,10 +296,11 @@ class SpawnedAgents:
         return tuple(sorted(decisions, key=lambda each: each.at))
 
     def _labels_of(self, template: AgentTemplate) -> Iterable[str]:
-        """What the machines of a template's workers are, as far as that is known."""
+        """Return the known labels of the machines of a template's workers."""
         if template.executor != "service":
             return machine_labels()
-        # Its command may lead elsewhere: one that has joined has said where.
+        # The command may start it on another machine, whose labels it brings as it
+        # joins.
         agents = self._rt.kernel.agents
         mine = [one.id for one in self._of(template.name) if one.id in agents]
         return {label for one_id in mine for label in agents[one_id].info.labels}
@@ -321,7 +324,7 @@ class SpawnedAgents:
     def _start(self, one: Spawned) -> None:
         template = one.template
         if template.executor in _WITH_COMMAND:
-            # What is started carries the mark of this life.
+            # Processes need the mark of this run, which exists once it has started.
             self._orch.start()
         if template.executor == "service":
             self._start_process(one)
@@ -392,12 +395,12 @@ class SpawnedAgents:
         why = os.strerror(error.errno) if error.errno else str(error)
         why = f"{one.template.start[0]!r} cannot be started: {why}"
         self.failing.fault(one.template.name, why)
-        msg = f"agent {one.id}: {why}"
+        msg = f"worker {one.id}: {why}"
         raise InvalidTaskError(msg, hint="mend start=[…]") from None
 
     @property
     def _run_id(self) -> str:
-        """The mark of what is started for agents in this life, and of nothing else."""
+        """Mark of the agents' processes of this run, and of no others."""
         return f"{self._rt.run_id}.agents"
 
     def _opened(self) -> ProgramExecutor:
@@ -410,11 +413,11 @@ class SpawnedAgents:
             return self._keeper
 
     def restore(self) -> None:
-        """Ask no more what an earlier life asked: this one spawns what it gave up."""
+        """Withdraw the questions of an earlier run of the program."""
         self.failing.withdraw([*self.templates])
 
     def joining(self, agent: Agent) -> Agent:
-        """An agent that joins, with what its template says of it, if it has one."""
+        """Complete an agent that joins with the values of its template, if any."""
         one = self.spawned.get(agent.name)
         if one is None or one.process is None:
             return agent
@@ -422,7 +425,7 @@ class SpawnedAgents:
         if lacks:
             why = f"it has joined without {', '.join(sorted(lacks))}"
             self.failing.fault(one.template.name, why)
-            msg = f"agent {agent.name!r} is not as its template says: {why}"
+            msg = f"worker {agent.name!r} is not as its template says: {why}"
             raise InvalidTaskError(msg, hint="name them in the command, with --can")
         template = one.template
         return attrs.evolve(
@@ -433,9 +436,9 @@ class SpawnedAgents:
         )
 
     def _ended(self, one: Spawned, why: str) -> None:
-        """The program of an agent has ended; one that does it too often is drained."""
+        """Handle the end of an agent's program; drain an agent that ends too often."""
         one.failed = why
-        _LOG.warning("agent %s of %s: %s", one.id, one.template.name, visible(why))
+        _LOG.warning("worker %s of %s: %s", one.id, one.template.name, visible(why))
         self.failing.ended(one.template.name, one.id, why)
 
     # -- the end -------------------------------------------------------------------
@@ -449,7 +452,7 @@ class SpawnedAgents:
         """
         if agent_id == Agent.LOCAL:
             msg = (
-                f"agent {Agent.LOCAL!r} is built in: nothing else runs plain functions"
+                f"worker {Agent.LOCAL!r} is built in: nothing else runs plain functions"
             )
             hint = (
                 f"orch.agents.drain({Agent.LOCAL!r}) gives it nothing new for a while"
@@ -473,7 +476,7 @@ class SpawnedAgents:
             self._look_on()
 
     def _forget(self, one: Spawned, grace: float = 0.0) -> None:
-        """End what was started for an agent, within so many seconds."""
+        """Stop what was started for an agent, within so many seconds."""
         with self.lock:
             if self.spawned.get(one.id) is one:
                 del self.spawned[one.id]
@@ -483,7 +486,7 @@ class SpawnedAgents:
             one.lines.stop()
 
     def close(self, patience: float) -> None:
-        """The orchestrator stops: end what was started for it, and wait for that."""
+        """Stop all that was started for the orchestrator, and wait for that."""
         for one in list(self.spawned.values()):
             if one.lines is not None:
                 one.lines.stop()
@@ -498,7 +501,7 @@ class SpawnedAgents:
 
     @property
     def name(self) -> str:
-        """Of the driver."""
+        """Name of the controller."""
         return "agents"
 
     def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
@@ -519,7 +522,7 @@ class SpawnedAgents:
         drivers.wake(self.name)
 
     def look(self) -> None:
-        """See what has become of those that start, run and go."""
+        """Check the agents that start, run and leave."""
         for one in list(self.spawned.values()):
             row = self._rt.kernel.agents.get(one.id)
             here = row is not None and not row.lost
@@ -541,13 +544,13 @@ class SpawnedAgents:
                 self._failed(one, row, why)
 
     def _failed(self, one: Spawned, row: AgentRow | None, why: str) -> None:
-        """An agent has ended by itself, or is of no use."""
+        """Handle an agent that has ended by itself or is of no use."""
         path = None if one.process is None else one.process.log_path
         where = f"; its output is in {path}" if path is not None else ""
-        text = visible(f"agent {one.id} of {one.template.name}: {why}{where}")
+        text = visible(f"worker {one.id} of {one.template.name}: {why}{where}")
         _LOG.warning("%s", text)
         with self.lock:
-            # It is one or the other for whoever looks.
+            # Under the lock, it is either spawned or failed for all readers.
             one.failed = why
             self.fallen.pop(one.id, None)
             self.fallen[one.id] = one
@@ -570,25 +573,25 @@ class SpawnedAgents:
     # -- what is seen --------------------------------------------------------------
 
     def starting(self, template: str) -> Iterator[str]:
-        """Ids of agents of a template that have not joined yet."""
+        """Return the ids of agents of a template that have not joined yet."""
         for one in self._of(template):
             if not one.joined:
                 yield one.id
 
     def row(self, agent_id: str) -> AgentRow | None:
-        """What the kernel knows of an agent; None: it starts."""
+        """Return the kernel's record of an agent; None while it starts."""
         row = self._rt.kernel.agents.get(agent_id)
         has_gone = row is not None and row.lost and row.draining == GOING
         is_mine = agent_id in self.spawned or agent_id in self.fallen
         if (row is None or has_gone) and not is_mine:
             ids = [one.id for one in self.all()]
-            msg = f"there is no agent {show(agent_id)}"
+            msg = f"there is no worker {show(agent_id)}"
             hint = meant(agent_id, ids, "see orch.agents.list()")
             raise UnknownAgentError(msg, hint=hint)
         return row
 
     def all(self) -> list[AgentInstance]:
-        """All agents, in the order in which they came, those that start last."""
+        """Return all agents in the order in which they came; starting ones are last."""
         with self._rt.lock:
             every = self._rt.kernel.agents.values()
             rows = [row for row in every if not (row.lost and row.draining == GOING)]
@@ -603,13 +606,13 @@ class SpawnedAgents:
         return instances + [self._instance(one_id, None, {}) for one_id in late]
 
     def instance(self, agent_id: str) -> AgentInstance:
-        """One agent."""
+        """Return one agent."""
         row = self.row(agent_id)
         with self._rt.lock:
             return self._instance(agent_id, row, self._running())
 
     def _running(self) -> dict[str, list[str]]:
-        """Under the lock: the ids of the tasks that each agent runs, by its name."""
+        """Return the ids of running tasks by agent; the caller holds the lock."""
         ids: dict[str, list[str]] = {}
         for task in self._rt.kernel.tasks.values():
             if task.agent is not None and task.state is TaskState.RUNNING:
@@ -651,7 +654,7 @@ class SpawnedAgents:
         )
 
     def _most(self, row: AgentRow) -> Resources:
-        """The most of each resource that a task can have on an agent."""
+        """Return the most of each resource that a task can have on an agent."""
         most = {
             name: pool.total
             for name, pool in self._rt.kernel.pools.items()
@@ -707,10 +710,10 @@ class SpawnedAgents:
         )
 
     def why_none(self, requires: Iterable[str]) -> str:
-        """Why there is no agent of a template that could do this; "" if one may be."""
+        """Return why no agent of a template can do this; "" if one may come."""
         wanted = {name for name in requires if not is_label(name)}
         reasons = [
-            f"agent {one.id} of {one.template.name} is not there: {one.failed}"
+            f"worker {one.id} of {one.template.name} is not there: {one.failed}"
             for one in list(self.fallen.values())
             if wanted <= {*level_names(one.template.capabilities)}
         ]
@@ -721,7 +724,7 @@ class SpawnedAgents:
         return reasons[-1] if reasons else ""
 
     def asked_for(self, requires: Iterable[str]) -> list[str]:
-        """The questions about templates that are given up, and could do this."""
+        """Return the questions about given-up templates that could do this."""
         wanted = {name for name in requires if not is_label(name)}
         names = self._given_up_for(wanted)
         return [asked for name in names if (asked := self.failing.question(name))]
@@ -735,7 +738,7 @@ class SpawnedAgents:
 
     def wanted(self, requirements: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
         """
-        What is required, as levels by names.
+        Return the required level of each capability, by name.
 
         Raises:
             InvalidTaskError: A level is none, and no agent has what is called so.
@@ -751,7 +754,7 @@ class SpawnedAgents:
         type: str | None = None,  # noqa: A002
         need: Resources = NO_RESOURCES,
     ) -> list[AgentMatch]:
-        """All agents: those that have what is required first, the best first."""
+        """Return all agents but the local one; agents that lack nothing come first."""
         matches = []
         for agent in self.all():
             if agent.id == "local":
@@ -792,12 +795,12 @@ class SpawnedAgents:
 
 
 def _room_of(template: AgentTemplate) -> dict[str, int]:
-    """What a worker of a template has of the resources that its capacity names."""
+    """Return the amounts of the resources that a template's capacity names."""
     return {} if template.capacity is None else dict(template.capacity.totals())
 
 
 def _too_little(need: Resources, room: Mapping[str, int]) -> list[str]:
-    """What *room*, which bounds what it names, has too little of, in words."""
+    """Describe each resource of which *room* has less than is needed."""
     return [
         f"it has {room[name] / 1e6:g} {name} left, and {units / 1e6:g} are needed"
         for name, units in need.units
@@ -818,7 +821,7 @@ class _Look:
 
 
 def _how(end: ProgramEnd) -> str:
-    """How the process of an agent has ended, with the last that it said."""
+    """Describe how the process of an agent has ended, with its last line of output."""
     if end.result is None:
         return f"its process could not be followed: {end.error}"
     tail = end.result.stderr_tail.strip() or end.result.stdout_tail.strip()
@@ -828,20 +831,20 @@ def _how(end: ProgramEnd) -> str:
 
 
 def _of_itself(row: AgentRow) -> AgentTemplate:
-    """What stands for the template of an agent that came by itself."""
+    """Return a template for an agent that joined without being spawned."""
     levels = levels_had(row.info.capabilities)
-    # Those of templates have no colon.
+    # Capabilities of templates have no colon.
     capabilities = {name: level for name, level in levels.items() if ":" not in name}
     return AgentTemplate("", capabilities=capabilities)
 
 
 def _by_key(labels: Iterable[str]) -> dict[str, str]:
-    """Labels by what they say something of."""
+    """Group labels by their keys."""
     return {key: value for key, _, value in (each.partition(":") for each in labels)}
 
 
 def _held(row: AgentRow) -> Resources:
-    """What the attempts of an agent hold, of its own and of the pools."""
+    """Return the resources that the attempts of an agent hold, pools included."""
     return Resources.from_units(
         without_quotas(
             tuple((name, units) for name, units in row.used.items() if units)

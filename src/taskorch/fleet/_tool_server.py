@@ -1,9 +1,9 @@
 """
-A connection to a server of the Model Context Protocol, and what it says.
+Connection to a server of the Model Context Protocol.
 
 One task of an event loop holds it: it begins the server, lists its tools, lists them
-again when they change, and ends it. Who asks when there is none waits for a new one.
-Nothing here knows of tasks or attempts of ours.
+again when they change, and ends it. A call without a connection waits for a new one.
+Nothing here knows our tasks or attempts.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 
 _LOG: Final = log_of(__name__)
 
-#: The extension for calls that are answered by a task of the server's own.
+#: The extension by which a server answers a call with a task of its own.
 _TASKS: Final = "io.modelcontextprotocol/tasks"
 #: The longest line that is read, in bytes.
 _LONGEST: Final = 16 << 20
-#: Characters of what a server says that an error has.
+#: The most characters of a server's words that an error has.
 _MOST_SAID: Final = 500
-#: Pages of a list of tools.
+#: The most pages of a list of tools.
 _MOST_PAGES: Final = 100
-#: Seconds: between two lists of tools; between two looks at whether its process lives;
-#: that it has to go once its input has ended, and once it is killed; between two looks
-#: at that; for the word that a task of its own is cancelled.
+#: Seconds: between two lists of tools; between two checks of its process; for its end
+#: after its input ends, and after a kill; between two checks of that; for the answer to
+#: the cancellation of a task.
 _SETTLE: Final = 0.2
 _WATCH: Final = 0.5
 _GOODBYE: Final = 1.0
@@ -66,12 +66,12 @@ _LOOK: Final = 0.01
 _LAST_WORD: Final = 5.0
 #: Seconds to connect, and to send.
 _HTTP_SECONDS: Final = 30.0
-#: Seconds without a byte after which an answer over HTTP is waited for no more: nobody
-#: hears that a network is gone. The task of a call may say less.
+#: Seconds without a byte after which a call over HTTP is given up, since a lost network
+#: gives no signal. The timeout of the task may be shorter.
 _HTTP_SILENCE: Final = 3_600.0
-#: Bytes that are read at a time, and that are kept of either end of a longer line.
+#: Bytes that are read at a time, and that remain of each end of an overlong line.
 _PART: Final = 1 << 16
-#: The number of the call that a line answers, in front of its result or behind it.
+#: The number of the answered call, which stands before the result or after it.
 _ID: Final = rb'"id"\s*:\s*(-?\d+|"(?:[^"\\]|\\.)*")\s*'
 _VERSION: Final = rb'"jsonrpc"\s*:\s*"2\.0"\s*'
 _NUMBER_FIRST: Final = re.compile(
@@ -82,38 +82,38 @@ _NUMBER_FIRST: Final = re.compile(
     + rb',\s*(?:"jsonrpc"|"result"|"error")'
 )
 _NUMBER_LAST: Final = re.compile(rb",\s*" + _ID + rb"(?:,\s*" + _VERSION + rb")?\}\s*$")
-#: Answers are taken as they come: what they must have, who asks looks at.
+#: Answers are not parsed here: the caller checks them.
 _ANSWER: Final[Any] = TypeAdapter(dict[str, Any])
-#: Codes of errors by which a transport says that there was no answer.
+#: Error codes of a transport for a missing answer.
 _NO_ANSWER: Final = frozenset({types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT})
-#: Over HTTP something between us and the server may have said these.
+#: Error codes that over HTTP may come from a proxy instead of the server.
 _NO_SURE_ANSWER: Final = _NO_ANSWER | {types.INTERNAL_ERROR, types.PARSE_ERROR}
 
 
-#: Requests that say in a header which task they are about, as the extension asks for.
+#: Requests with a header that names their task, as the extension requires.
 _NAMED: Final = {"name_param": "taskId"}
 _GetTask: Final[Any] = type("_GetTask", (types.GetTaskRequest,), _NAMED)
 _CancelTask: Final[Any] = type("_CancelTask", (types.CancelTaskRequest,), _NAMED)
 
 
 class UnansweredError(Exception):
-    """Nobody knows what the server has done: its answer did not come."""
+    """Lack of an answer: it is unknown what the server has done."""
 
 
 @attrs.frozen
 class OfferedTool:
-    """A tool, as its server describes it."""
+    """Tool, as its server describes it."""
 
     name: str
     arguments: Mapping[str, Any]
     answer: Mapping[str, Any] | None
-    #: To call it twice is as to call it once.
+    #: Whether a second call has no further effect.
     repeatable: bool
 
 
 @attrs.frozen
 class ServerPlace:
-    """Where a server is: a command that is one, or a URL."""
+    """Place of a tool server: a command to start, or a URL."""
 
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
@@ -123,18 +123,18 @@ class ServerPlace:
 
 class ToolServer:
     """
-    A server, which is connected when it is asked, and again when it has gone.
+    Tool server, which is connected when needed, and again after a loss.
 
-    All but `open` is for the thread of *loop*.
+    Only `open` may be called outside of the thread of *loop*.
 
     Args:
-        name: What it is called in messages.
-        place: Where it is.
-        patience: Seconds in which it must be there, with the list of its tools.
-        loop: The loop on which it is spoken with.
-        keeper: Has the guardian that ends its process if we die.
-        run_id: The mark of what is started for us.
-        changed: Called with its tools, each time that they may be others.
+        name: Its name in messages.
+        place: Its command or URL.
+        patience: Seconds that it has to connect, and to list its tools.
+        loop: The event loop of its connection.
+        keeper: The executor with the guardian, which ends its process if we die.
+        run_id: The mark of this run on processes.
+        changed: Called with its tools whenever they may have changed.
     """
 
     def __init__(
@@ -158,10 +158,10 @@ class ToolServer:
         self._opened: asyncio.Future[Client] | None = None
         #: Set when the connection is to end, or has ended.
         self._over = asyncio.Event()
-        #: Set when its tools may be others.
+        #: Set when its tools may have changed.
         self._stale = asyncio.Event()
         self._is_closed = False
-        #: The last that it wrote beside messages: on standard error, or in their place.
+        #: Its last output that was no message, on standard error or standard output.
         self._last_words = ""
 
     # -- for other threads ---------------------------------------------------------
@@ -171,7 +171,7 @@ class ToolServer:
         Connect, and wait until its tools are known.
 
         Raises:
-            ToolError: It cannot be reached, or says what is not of the protocol.
+            ToolError: It cannot be reached, or violates the protocol.
         """
         asyncio.run_coroutine_threadsafe(self.connected(), self._loop).result()
 
@@ -184,9 +184,9 @@ class ToolServer:
         on_progress: Callable[[float, float | None, str | None], Awaitable[None]],
     ) -> dict[str, Any]:
         """
-        Call a tool; what it answers, as it came.
+        Call a tool, and return the unparsed answer.
 
-        If the caller is cancelled meanwhile, the server is told.
+        If the caller is cancelled meanwhile, the server is notified.
 
         Raises:
             ToolError: It answered with an error.
@@ -198,10 +198,11 @@ class ToolServer:
 
     async def state(self, task_id: str, tool: str) -> dict[str, Any]:
         """
-        How a task of the server's own stands.
+        Return the state of a task of the server.
 
         Raises:
-            ToolError: It answered with an error: it does not know the task, mostly.
+            ToolError: It answered with an error, mostly because it does not know the
+            task.
             UnansweredError: It did not answer.
         """
         params = types.GetTaskRequestParams(task_id=task_id)
@@ -213,7 +214,7 @@ class ToolServer:
             raise UnansweredError(msg) from None
 
     async def cancel(self, task_id: str, tool: str) -> None:
-        """Say that a task of the server's own is to end, and wait for no more."""
+        """Ask the server to end a task of its own, without waiting for the end."""
         params = types.CancelTaskRequestParams(task_id=task_id)
         with suppress(ToolError, UnansweredError, TimeoutError):
             async with asyncio.timeout(_LAST_WORD):
@@ -236,7 +237,7 @@ class ToolServer:
             if code == types.CONNECTION_CLOSED or (
                 self._place.url and code == types.INVALID_REQUEST
             ):
-                # It is made anew: what was agreed with the server, too.
+                # A new connection negotiates with the server anew.
                 self._over.set()
             if code in (_NO_SURE_ANSWER if self._place.url else _NO_ANSWER):
                 msg = f"its server did not answer: {self._why(text)}"
@@ -257,7 +258,7 @@ class ToolServer:
 
     async def connected(self) -> Client:
         """
-        The connection that there is, or a new one.
+        Return the present connection, or a new one.
 
         Raises:
             ToolError: There is none.
@@ -274,13 +275,13 @@ class ToolServer:
                 self._opened = self._loop.create_future()
                 holding = self._hold(self._opened, self._over)
                 self._holder = self._loop.create_task(holding)
-            # One that waits and is cancelled takes it from no other.
+            # A cancelled waiter must not cancel the connection of the others.
             client = await asyncio.shield(self._opened)
             if not self._over.is_set():
                 return client
 
     async def _hold(self, opened: asyncio.Future[Client], over: asyncio.Event) -> None:
-        """Connect, and stay until the connection is over."""
+        """Connect, and stay until the connection ends."""
         self._last_words = ""
         try:
             with anyio.fail_after(self._patience) as limit:
@@ -302,11 +303,12 @@ class ToolServer:
                         await self._follow(client, over)
                     finally:
                         listens.cancel()
-                        # Whoever asks next waits for that.
+                        # The next caller waits for this end, so it has a limit.
                         limit.deadline = anyio.current_time() + _GOODBYE + _GONE
         except BaseException as error:
             if not opened.done():
-                # Nobody may ask for it any more.
+                # Perhaps nobody waits for this exception, so it is marked as retrieved
+                # below.
                 opened.set_exception(self._unreachable(error))
                 opened.exception()
             elif not over.is_set():
@@ -331,12 +333,12 @@ class ToolServer:
         return failed
 
     def _why(self, text: str) -> str:
-        """*text*, and the last that the server wrote beside its messages."""
+        """Return *text* with the last other output of the server."""
         words = f"{text}; it wrote: {self._last_words}" if self._last_words else text
         return visible(words)
 
     async def end(self) -> None:
-        """End the connection for good, and the process of the server."""
+        """End the connection and the server's process for good."""
         self._is_closed = True
         self._over.set()
         if self._holder is not None:
@@ -386,18 +388,18 @@ class ToolServer:
             self._stale.set()
 
     async def _listen(self, client: Client) -> None:
-        """Hear of changes from a server that tells only those who ask for it."""
+        """Subscribe to changes at a server that reports them only to subscribers."""
         has = client.server_capabilities.tools
         if has is None or not has.list_changed:
             return
-        # One of an earlier version tells everybody; nothing depends on the others.
+        # Servers of earlier versions notify all clients, and no call depends on this.
         with suppress(Exception):
             async with client.listen(tools_list_changed=True) as changes:
                 async for _ in changes:
                     self._stale.set()
 
     async def _follow(self, client: Client, over: asyncio.Event) -> None:
-        """List the tools anew each time that they change, until it is over."""
+        """List the tools anew on each change, until the connection ends."""
         while not over.is_set():
             waits = [
                 self._loop.create_task(each.wait()) for each in (over, self._stale)
@@ -425,7 +427,7 @@ class ToolServer:
             await asyncio.sleep(_SETTLE)
 
     def note_words(self, words: bytes, *, beside: bool) -> None:
-        """The server wrote *words*, which are no message; *beside*: on its output."""
+        """Keep other output, *words*, of the server; *beside*: on standard output."""
         text = words.decode("utf-8", "replace").strip()[:_MOST_SAID]
         if not text:
             return
@@ -441,7 +443,7 @@ class ToolServer:
 
 
 class _Pipes:
-    """A process that is a server: a line on its standard streams is a message."""
+    """Process that is a server: each line on its standard streams is a message."""
 
     def __init__(self, server: ToolServer, over: asyncio.Event) -> None:
         self._server = server
@@ -499,7 +501,7 @@ class _Pipes:
             ]
             yield incoming, outgoing
         finally:
-            # Whoever is out of patience waits for this all the same.
+            # The clean-up must finish even after a timeout.
             with anyio.CancelScope(shield=True):
                 for task in tasks:
                     task.cancel()
@@ -521,7 +523,7 @@ class _Pipes:
         return reader
 
     async def _hear(self, output: asyncio.StreamReader, heard: Any) -> None:
-        """Hand on each message until the output ends: then the connection is over."""
+        """Pass on each message until the output ends; then end the connection."""
         try:
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 line, length = bytearray(), 0
@@ -533,7 +535,7 @@ class _Pipes:
                     length += len(rest)
                     line += rest
                     if length > _LONGEST:
-                        # Which call it answers stands at one of its ends.
+                        # The number of the call stands at one end of the line.
                         del line[_PART:-_PART]
                 await self._hear_line(line, length, heard)
         finally:
@@ -555,7 +557,7 @@ class _Pipes:
             )
         except ValueError:
             self._server.note_words(line, beside=True)
-        # It may be meant for somebody who would wait for it for ever.
+        # It may be an invalid answer, whose caller would wait for ever.
         try:
             document = json.loads(line)
         except (ValueError, RecursionError):
@@ -567,12 +569,12 @@ class _Pipes:
         return self._refused(number, text)
 
     def _too_long(self, line: bytes, length: int) -> SessionMessage | None:
-        """A line is longer than any that is read: the call fails that it answers."""
+        """Fail the call that a line answers which is too long to be read."""
         text = f"a line of {length >> 20} MiB; it may have {_LONGEST >> 20} MiB"
         self._server.note_words(text.encode(), beside=True)
         number = _NUMBER_FIRST.match(line) or _NUMBER_LAST.search(line)
         if number is None:
-            # Somebody would wait for it for ever.
+            # The call is unknown, and its caller would wait for ever.
             self._over.set()
             return None
         return self._refused(json.loads(number[1]), f"its answer is {text}")
@@ -590,19 +592,19 @@ class _Pipes:
                     writer.write(text.encode() + b"\n")
                     await writer.drain()
         finally:
-            # It takes no more: nobody is to wait for that.
+            # The server reads no more input, so no caller should wait for it.
             sent.close()
             self._over.set()
 
     async def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        """When the process ends, the connection does, whoever has its output."""
+        """Close the connection when the process ends, even with its output open."""
         while process.poll() is None:  # noqa: ASYNC110 - no event tells it
             await asyncio.sleep(_WATCH)
         await asyncio.sleep(_WATCH)
         self._over.set()
 
     async def _overhear(self, words: asyncio.StreamReader) -> None:
-        """Read what it writes on standard error, so that it is never held up."""
+        """Read standard error, so that the server never blocks on it."""
         rest = b""
         while data := await words.read(1 << 16):
             *lines, rest = (rest + data).split(b"\n")
@@ -614,12 +616,12 @@ class _Pipes:
     async def _kill(
         self, process: subprocess.Popen[bytes], pipes: Sequence[asyncio.BaseTransport]
     ) -> None:
-        """End the process: by the end of its input, and then whatever is left."""
+        """End the process: close its input, and kill what is left."""
         for pipe in pipes:
-            # What it has not read by now is not waited for.
+            # Input that it has not read by now is dropped.
             if not pipe.is_closing():
                 getattr(pipe, "abort", pipe.close)()
-        # Who is out of patience early has made a transport of none of them, or of some.
+        # After an early timeout, some of these have no transport that closes them.
         for end in (process.stdin, process.stdout, process.stderr):
             if end is not None:
                 end.close()

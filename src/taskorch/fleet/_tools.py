@@ -1,13 +1,13 @@
 """
-Agents that are servers of the Model Context Protocol: their tools are capabilities.
+Agents that are servers of the Model Context Protocol, with tools as capabilities.
 
-What a tool does is out of our hands, so nothing is called twice that may not be. While
-a call is under way that is not repeatable, the task says `idempotent=False`: a crash,
-a lost connection or the end of its time leaves it to a person. If the tool answers with
-a task of the server's own, its id is kept as the checkpoint, and the task may be run
-again: then the next attempt asks for that id, and calls nothing.
+We do not know the effects of a tool, so no call is repeated without permission. During
+a call that is not repeatable, the task has `idempotent=False`: after a crash, a lost
+connection or a timeout, a person decides. If the tool answers with a task of the
+server, its id becomes the checkpoint, and our task may run again: the next attempt
+queries that id, and calls nothing.
 
-Decision: 0186.
+Decision: coding-agents.
 """
 
 from __future__ import annotations
@@ -50,34 +50,34 @@ if TYPE_CHECKING:
 
 _LOG: Final = log_of(__name__)
 
-#: Seconds between two questions about a task of a server's own, at the least, at the
-#: most, and if it does not say.
+#: Seconds between two queries about a task of a server: the least, the most, and the
+#: default.
 _SOONEST: Final = 0.05
 _LATEST: Final = 60.0
 _USUAL: Final = 1.0
 #: Seconds for which a server may be silent about such a task.
 _SILENT: Final = 300.0
-#: Characters of an answer that an error has.
+#: The most characters of an answer that an error shows.
 _MOST_SHOWN: Final = 2_000
 #: The longest id of such a task.
 _LONGEST_ID: Final = 10_000
-#: Why a task must not run twice.
+#: The reason for which a task must not run twice.
 _UNSAID: Final = "nobody says that its tool may be called again"
-#: Seconds that a server has to end of which nothing came.
+#: Seconds for the end of a server that could not join.
 _GOODBYE: Final = 10.0
 
 
 class ToolServers:
-    """All servers of one orchestrator, and the loop on which they are spoken with."""
+    """Tool servers of one orchestrator, and the event loop for them."""
 
     def __init__(self, runtime: Any) -> None:
         self._rt: Runtime = runtime
-        # An orchestrator that has not opened its journal has no mark of its own yet.
+        # The orchestrator has no mark of its own before it opens its journal.
         self._run_id = f"tools-{secrets.token_hex(8)}"
         self._loops = LoopHost(f"{runtime.name}-tools", runtime.fail_stop)
         self._executor = Coroutines(self._loops)
         self._servers: list[ToolServer] = []
-        #: Has the guardian of their processes.
+        #: The executor with the guardian of their processes.
         self._keeper: ProgramExecutor | None = None
 
     def add(
@@ -88,7 +88,7 @@ class ToolServers:
         patience: float,
     ) -> tuple[str, ...]:
         """
-        Connect to a server, and let it join as the agent *info*; its capabilities.
+        Connect to a server, let it join as the agent *info*, return its capabilities.
 
         *place* has the fields of a `ServerPlace`.
 
@@ -97,7 +97,7 @@ class ToolServers:
             ToolError: The server cannot be reached.
         """
         if info.name in [Agent.LOCAL, *self._rt.runners]:
-            msg = f"there is an agent {info.name!r} already"
+            msg = f"there is a worker {info.name!r} already"
             raise InvalidTaskError(msg, hint="give it another name")
         where = ServerPlace(**place)
         agent = ToolAgent(info.name, where, repeatable)
@@ -133,7 +133,7 @@ class ToolServers:
             every = [server.end() for server in servers]
             await asyncio.gather(*every, return_exceptions=True)
 
-        # What does not end in time is left to the guardian.
+        # The guardian ends the processes that are left after that time.
         with suppress(TimeoutError):
             loop = self._loops.get()
             asyncio.run_coroutine_threadsafe(end(), loop).result(patience)
@@ -145,7 +145,7 @@ class ToolServers:
 
 
 class ToolAgent:
-    """Does the tasks of one agent by the tools of its server."""
+    """Worker that does its tasks by the tools of its server."""
 
     server: ToolServer
 
@@ -158,19 +158,19 @@ class ToolAgent:
         self._tools: dict[str, OfferedTool] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By this, remembered results of one server are not those of another.
+        # This becomes part of the cache key, so servers do not share cached results.
         place = self._place
         return ToolAgent, (self._name, ServerPlace(place.command, url=place.url), ())
 
     def join(self, rt: Runtime, info: Agent, executor: Coroutines) -> None:
-        """It is an agent of *rt* from now on, which has no tools yet."""
+        """Become an agent of *rt*, without any tools yet."""
         self._rt = rt
         self._info = info
         self._runner = AgentRunner(info.name, self.do, executor)
         self._joined = False
 
     def tools_changed(self, tools: dict[str, OfferedTool]) -> None:
-        """Its capabilities are these *tools* from now on."""
+        """Set the capabilities to these *tools*."""
         unusable = [name for name in tools if not is_name(name)]
         for name in unusable:
             _LOG.warning("%s has a tool without a usable name: %r", self._name, name)
@@ -186,7 +186,7 @@ class ToolAgent:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """What it can do now."""
+        """Capabilities of the agent now."""
         return self._info.capabilities
 
     # -- one attempt ---------------------------------------------------------------
@@ -197,8 +197,8 @@ class ToolAgent:
 
         Raises:
             ToolError: The tool failed, or its server cannot be reached.
-            ToolCallError: The task is no call of a tool, or the answer no answer.
-            OutcomeUnknownError: Nobody knows what the tool has done.
+            ToolCallError: The task is no call of a tool, or the answer is invalid.
+            OutcomeUnknownError: It is unknown what the tool has done.
         """
         kept = context.restored
         call = _ToolCall(self, task, context)
@@ -208,10 +208,10 @@ class ToolAgent:
 
     def tool_name(self, task: Any, requires: Iterable[str]) -> str:
         """
-        The tool that a task is a call of.
+        Return the name of the tool that a task calls.
 
         Raises:
-            ToolCallError: It is of none, or of several.
+            ToolCallError: It calls none, or several.
         """
         prefix = f"{self._name}."
         names = [each for each in requires if each.startswith(prefix)]
@@ -226,11 +226,11 @@ class ToolAgent:
         raise ToolCallError(msg, hint=hint)
 
     def tool(self, name: str) -> OfferedTool | None:
-        """What is known of a tool; None: there is none of this name."""
+        """Return the description of a tool; None: it has none of this name."""
         return self._tools.get(name)
 
     def is_repeatable(self, tool: OfferedTool | None) -> bool:
-        """Whether its server says that it may be called again, or its owner does."""
+        """Return whether its server, or the user, says that it may be called again."""
         return tool is not None and (
             tool.repeatable
             or any(fnmatchcase(tool.name, each) for each in self._repeatable)
@@ -238,7 +238,7 @@ class ToolAgent:
 
 
 class _ToolCall:
-    """One attempt at a task that is a call of a tool."""
+    """Attempt at a task that is a call of a tool."""
 
     def __init__(self, agent: ToolAgent, task: Any, context: Any) -> None:
         self._agent = agent
@@ -250,7 +250,7 @@ class _ToolCall:
         self._payload = task.payload
 
     async def begin(self, *, was_called: bool) -> Any:
-        """Call the tool, and wait for what comes of that; *was_called*: once more."""
+        """Call the tool and wait for its result; *was_called*: it is called again."""
         agent, name = self._agent, self._tool_name
         tool = agent.tool(name)
         if tool is None:
@@ -288,12 +288,12 @@ class _ToolCall:
         return await self.go_on(kept, is_new=True)
 
     async def go_on(self, kept: Mapping[str, Any], *, is_new: bool = False) -> Any:
-        """Wait for a task of the server's own; one that *is_new* is kept first."""
+        """Wait for a task of the server; one that *is_new* is stored first."""
         task_id = kept["task"]
         try:
             if is_new:
                 await self._context.aio.checkpoint(kept)
-            # After that: nobody may call the tool again who does not know the task.
+            # Only now a repeat is safe, since the next attempt knows the task.
             self._allow("its server has a task for it, which is waited for")
             await self._kept()
             state = await self._end_of(task_id)
@@ -306,7 +306,7 @@ class _ToolCall:
                 self._lose("its server does not know the task any more that it began")
             return self._outcome(state)
         except Exception:
-            # The next attempt, if there is one, is a call of its own.
+            # The next attempt, if there is one, calls the tool anew.
             why = "the task of its server is over"
             self._allow(why, allowed=kept["idempotent"])
             with suppress(AttemptInterrupted):
@@ -314,7 +314,7 @@ class _ToolCall:
             raise
 
     async def _end_of(self, task_id: str) -> dict[str, Any] | None:
-        """How a task of the server's own ended; None: nobody knows it."""
+        """Wait for the end of a task of the server, return it; None: unknown."""
         heard = monotonic()
         latest: object = None
         pause = _SOONEST
@@ -341,7 +341,7 @@ class _ToolCall:
             await asyncio.sleep(min(max(pause, _SOONEST), _LATEST))
 
     def _outcome(self, state: dict[str, Any]) -> Any:
-        """What came of a task of the server's own."""
+        """Return the result of a task of the server, or raise its error."""
         status, answer = state.get("status"), state.get("result")
         if status == "completed" and isinstance(answer, dict):
             return self._result(answer)
@@ -359,10 +359,10 @@ class _ToolCall:
 
     def _arguments(self, tool: OfferedTool) -> dict[str, Any]:
         """
-        The payload, if the tool takes that.
+        Return the payload as arguments, if the tool accepts it.
 
         Raises:
-            ToolCallError: It does not.
+            ToolCallError: The tool does not accept it.
         """
         payload = {} if self._payload is None else self._payload
         if not isinstance(payload, Mapping):
@@ -377,11 +377,11 @@ class _ToolCall:
 
     def _result(self, answer: dict[str, Any]) -> Any:
         """
-        What a tool has returned.
+        Return the result of a tool.
 
         Raises:
-            ToolError: It says that it failed.
-            ToolCallError: It is not as the tool says that it is.
+            ToolError: The tool reports a failure.
+            ToolCallError: The result violates the schema of the tool.
         """
         if answer.get("resultType") == "input_required":
             self._refuse("asks for input, which nobody here gives", answer)
@@ -438,7 +438,7 @@ class _ToolCall:
         return why
 
     def _was_cut_off(self) -> bool:
-        """Whether this follows an attempt that a crash has ended, by itself."""
+        """Return whether this attempt automatically follows one that a crash ended."""
         moves = [
             (state, why)
             for state, _, why in past_of(self._context._row)
@@ -447,7 +447,7 @@ class _ToolCall:
         return bool(moves) and moves[-1] == (TaskState.RETRYING, LEFT_RUNNING)
 
     def _allow(self, why: str, *, allowed: bool = True) -> None:
-        """Whether the task may be run again if nobody knows how this attempt ends."""
+        """Set whether the task may run again if the end of this attempt is unknown."""
         context = self._context
         if context._row.bucket.spec.idempotent is not allowed:
             context._rt.allow_repeat(
@@ -455,26 +455,26 @@ class _ToolCall:
             )
 
     async def _kept(self) -> None:
-        """Wait until all that was told so far is in the journal, if there is one."""
+        """Wait until all events so far are in the journal, if there is one."""
         committer = self._context._rt.committer
         while committer is not None:
             try:
                 await committer.wait_kept_async([committer.last])
                 return
             except JournalUnavailableError:
-                # As a checkpoint, it waits until the journal can be written.
+                # Like a checkpoint, this waits until the journal can be written.
                 if self._context.cancelled:
                     raise
 
     def _lose_once(self, why: str) -> NoReturn:
-        """Leave to a person what must not be called twice."""
+        """Leave the decision to a person, since a second call is not allowed."""
         # It may have been submitted anew meanwhile, as a task that may run twice.
         self._allow(_UNSAID, allowed=False)
         self._lose(why)
 
 
 def _mismatch(schema: Any, value: Any) -> str:
-    """How *value* is not as *schema* says, or ""."""
+    """Describe how *value* violates *schema*; "" if it does not."""
     from jsonschema import SchemaError  # noqa: PLC0415 - heavy, and comes with mcp
     from jsonschema.exceptions import best_match  # noqa: PLC0415
     from jsonschema.validators import validator_for  # noqa: PLC0415
@@ -484,7 +484,7 @@ def _mismatch(schema: Any, value: Any) -> str:
     try:
         kind = validator_for(schema)
         kind.check_schema(schema)
-        # Nothing is fetched for a schema.
+        # The empty registry makes sure that no schema is fetched.
         error = best_match(kind(schema, registry=Registry()).iter_errors(value))
     except (SchemaError, Unresolvable, RecursionError, ValueError, TypeError) as wrong:
         text = wrong.message if isinstance(wrong, SchemaError) else str(wrong)

@@ -1,5 +1,5 @@
 """
-What comes in as a document, over HTTP or from a language model.
+Checks and reading of documents that come over HTTP or from a language model.
 
 What is wrong with a value, by the schema that describes it, is found at once, each
 fault with its path and the nearest right word. Of JSON Schema it knows what bodies of
@@ -48,7 +48,7 @@ Schema: TypeAlias = Mapping[str, Any]
 Finding: TypeAlias = tuple[str, str]
 
 _SHOWN: Final = 60
-#: Findings by which one of several schemas is told from the others.
+#: The most findings by which one of several schemas is told from the others.
 _MOST: Final = 100
 _IS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "null": lambda value: value is None,
@@ -74,13 +74,13 @@ def findings_of(
     schema: Schema, value: Any, parts: Schema, path: str = ""
 ) -> Iterator[Finding]:
     """
-    All that is wrong with *value*, which stands at *path*.
+    Yield all faults of *value*, which stands at *path*.
 
     Args:
-        schema: What it is to be.
-        value: As JSON has it.
-        parts: What schemas refer to, by the name at the end of the reference; what is
-            not there is not looked at.
+        schema: The schema that the value must fit.
+        value: The value, as JSON has it.
+        parts: The schemas that others refer to, by the name at the end of the
+            reference; a reference to another schema is not checked.
         path: Where it stands.
     """
     if _is_endless(value):
@@ -178,7 +178,7 @@ def _lengths(schema: Schema) -> tuple[int, float]:
 
 
 def _needed(schema: Schema) -> str:
-    """What is needed, in words."""
+    """Say in words which values *schema* needs."""
     words = schema.get("enum", [schema["const"]] if "const" in schema else [])
     if words:
         return f"{_or([str(word) for word in words])} is needed"
@@ -218,7 +218,7 @@ def _never(_who: Caller, _id: str) -> bool:
 
 
 def _bound_caller() -> Caller | None:
-    """Who asks, if they are bound to tenants."""
+    """Return the caller, if the caller is bound to tenants."""
     who = caller()
     return None if who is None or who.tenants is None else who
 
@@ -231,7 +231,7 @@ def _is_run(orch: TaskOrchestrator, run_id: str) -> bool:
     return True
 
 
-#: What schedules note among the metadata of what they make.
+#: The keys that schedules add to the metadata of tasks and runs.
 _NOTED: Final = (MadeFor.SCHEDULE, MadeFor.SLOT, MadeFor.PARAMETERS)
 
 
@@ -276,7 +276,7 @@ def refuse_our_run(
     Raises:
         UsageError: They would.
     """
-    # Of a run that there is, it was asked when it began.
+    # For a run that exists, this check was made when it began.
     if not _is_run(orch, run_id):
         for name in names:
             refuse_ours(orch, in_run(run_id, name), "id", refuse, run_id)
@@ -290,11 +290,11 @@ def _key_of(owner: str | None, key: str) -> str:
 @attrs.frozen
 class Incoming:
     """
-    What reads documents of work, and starts it.
+    A reader of documents of work that also starts the work.
 
     Attributes:
-        orch: Whose work it will be.
-        functions: What tasks may call, by name.
+        orch: The orchestrator that gets the work.
+        functions: The functions that tasks may call, by name.
         refuse: How something is refused.
         programs: Whether tasks may start programs, and gates may look for files.
         has_task: Whether a task is that of a caller who is bound to tenants.
@@ -324,7 +324,7 @@ class Incoming:
 
     def _handle(self, task_id: str) -> TaskHandle[Any]:
         """
-        What stands for a result of another task.
+        Return the handle that stands for the result of another task.
 
         Raises:
             UnknownTaskError: It is not there, or not for who asks.
@@ -422,8 +422,8 @@ class Incoming:
         Submit tasks, all or none; their ids.
 
         Args:
-            documents: Of the tasks.
-            keys: Of each its key; None: they have none.
+            documents: The documents of the tasks.
+            keys: The key of each document; None: they have none.
 
         Raises:
             UsageError: One was refused.
@@ -473,10 +473,10 @@ class Incoming:
         Start a workflow.
 
         Args:
-            document: Of it.
+            document: The document of the run.
             run_id: The id of the run; None: it follows from the key, or is new.
-            key: Of the whole.
-            parameters: Those of the run.
+            key: The key of the whole request.
+            parameters: The parameters of the run.
 
         Raises:
             UsageError: It was refused.
@@ -507,7 +507,7 @@ class Incoming:
             return self.orch.workflows.start(workflow, run_id, parameters=parameters)
         except DuplicateTaskError:
             if who is not None and not self.has_run(who, str(run_id)):
-                # What it says of the tasks that have these ids is not theirs to know.
+                # The caller must not learn from the error about tasks of others.
                 self.refuse("id", "it is taken")
             raise
 
@@ -520,7 +520,7 @@ def keys_of(key: str | None, documents: Sequence[object]) -> list[str] | None:
 
 
 def refuse_files(document: Any, refuse: Refuse) -> None:
-    """A gate that looks for a file says what files there are."""
+    """Refuse gates that look for files: they would tell which files exist here."""
     phases = document.get("phases") if isinstance(document, dict) else None
     for name, phase in phases.items() if isinstance(phases, dict) else ():
         gate = phase.get("gate") if isinstance(phase, dict) else None

@@ -9,7 +9,7 @@ A name is a tenant's if it is the tenant, or begins with it and a slash: that of
 event, and that of what a task may write. A budget is a tenant's if it, or one above it,
 has the tenant's name.
 
-Decision: 0246.
+Decision: documents.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ class Bound:
 
 
 def _own(_bound: Bound, _value: Any) -> str:
-    """It concerns the task, or the request, alone."""
+    """Accept any value: it concerns only the task, or the request."""
     return ""
 
 
 def _shared(_bound: Bound, _value: Any) -> str:
-    """It is of the machine, which all tenants share; quotas hold it."""
+    """Accept any value: it asks for a share of the machine, and quotas bound it."""
     return ""
 
 
 def _checked(_bound: Bound, _value: Any) -> str:
-    """It names tasks, runs or tenants: whoever reads it asks whose they are."""
+    """Accept names of tasks, runs or tenants: their reader checks whose they are."""
     return ""
 
 
@@ -124,7 +124,7 @@ class Keys:
     is_list: bool = False
 
     def faults(self, bound: Bound, value: Any, path: str) -> Iterator[_Fault]:
-        """What *bound* may not say in *value*, which stands at *path*."""
+        """Yield each value at *path* that the caller *bound* may not give, and why."""
         if self.is_list and isinstance(value, list):
             for place, one in enumerate(value):
                 yield from attrs.evolve(self, is_list=False).faults(
@@ -175,7 +175,7 @@ TASK: Final = Keys(
         # Names: what others have is refused, or is another thing for each tenant.
         **_keys(_checked, "id idempotency_key after owner args kwargs over start"),
         **_keys(_checked, "gather reduce map call question asked_by"),
-        # Of the task alone.
+        # These keys are about the task alone.
         **_keys(_own, "type payload join on_parent_failure timeout expected deadline"),
         **_keys(_own, "not_before idempotent metadata phase max_parallel default"),
         **_keys(_own, "options no who quorum not_by due remind details"),

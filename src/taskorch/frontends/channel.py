@@ -8,7 +8,7 @@ Messages in few bytes: symbols for the names that occur, and a learnt dictionary
 A frame says by its first byte how the rest is coded; plain JSON is a frame as well, and
 what is sent whenever in doubt: nobody guesses. The first byte of JSON is none of ours.
 
-Decision: 0089.
+Decision: connections-to-peers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _STREAM: Final = 0x83
 #: Bytes of a dictionary: a larger one gains nothing.
 _DICTIONARY: Final = 4_096
 _ID_BYTES: Final = 4
-#: Dictionaries that are kept, so that frames under way can be read.
+#: The most dictionaries that are kept, so that frames under way can be read.
 _KEPT: Final = 4
 #: Fields that stand around what users have said, beside those of events.
 _AROUND: Final = ("event", "job_id", "kind", "objective", "state", "unit", "schema")
@@ -63,7 +63,7 @@ class FrameError(InvalidTaskError):
 @attrs.frozen
 class Capabilities:
     """
-    What one side of a channel can read.
+    The codings and dictionaries that one side of a channel can read.
 
     Attributes:
         codings: Names of codings, the best first; `json` is always one of them.
@@ -74,7 +74,7 @@ class Capabilities:
     dictionaries: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the capabilities as JSON has them."""
         return {
             "codings": list(self.codings),
             "dictionaries": list(self.dictionaries),
@@ -82,7 +82,7 @@ class Capabilities:
 
     @classmethod
     def of(cls, found: object) -> Capabilities:
-        """What another side says; what is not understood is left out."""
+        """Read the capabilities that another side sent; leave out unknown values."""
         if not isinstance(found, Mapping):
             return cls()
 
@@ -96,7 +96,7 @@ class Capabilities:
 
 
 def _needed() -> Any:
-    """What compresses, which is there."""
+    """Return the module for zstd, which must be installed."""
     return _zstd
 
 
@@ -143,7 +143,7 @@ def _dumps(value: Any) -> bytes:
 
 
 def dictionary_id(content: bytes) -> str:
-    """The id of a dictionary: it says what is in it, so none can be forged."""
+    """Return the id of a dictionary, a hash of its content, so none can be forged."""
     return sha256(content).hexdigest()[: 2 * _ID_BYTES]
 
 
@@ -152,7 +152,7 @@ class Channel:
     One side of a channel.
 
     Args:
-        offered: What the other side can read; None: plain JSON only is sent.
+        offered: The capabilities of the other side; None: plain JSON only is sent.
         streams: Whether frames arrive in order, all of them, as on a connection: then
             each is compressed with what came before. Both sides say the same.
     """
@@ -176,7 +176,7 @@ class Channel:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this side can read."""
+        """The codings and dictionaries that this side can read."""
         with self._lock:
             ids = tuple(self._dictionaries)
         codings = ("zstd", "json") if _zstd is not None else ("json",)
@@ -194,8 +194,8 @@ class Channel:
         Older ones stay for a while, for what is under way.
 
         Args:
-            content: What `train` has made.
-            is_raw: It is text that occurs in messages, and no more.
+            content: The dictionary, as `train` makes it.
+            is_raw: Whether *content* is plain text, without the header of zstd.
 
         Returns:
             Its id, or "" if there is nothing to take.
@@ -229,7 +229,7 @@ class Channel:
         return self.pack(plain)
 
     def pack(self, plain: bytes) -> bytes:
-        """The frame of what is JSON already."""
+        """Return the frame of a message that is JSON already."""
         with self._lock:
             frame = self._packed(plain)
             self.sent_messages += 1
@@ -251,7 +251,7 @@ class Channel:
         if name and name in self.offered.dictionaries:
             maker = self._makers.get(name)
             if maker is None:
-                # What it has made of the dictionary serves for every message.
+                # The digested dictionary is made once, for all messages.
                 dictionary = self._dictionaries[name].as_digested_dict
                 maker = _zstd.ZstdCompressor(options=_OPTIONS, zstd_dict=dictionary)
                 self._makers = {name: maker}
@@ -331,7 +331,7 @@ class Channel:
 
     @property
     def entropy(self) -> float:
-        """Entropy of what was sent, in bits for each byte: 8 where nothing is left."""
+        """Entropy of the sent bytes, in bits a byte; 8 leaves nothing to compress."""
         with self._lock:
             counts = list(self._bytes.values())
         total = sum(counts)
@@ -354,8 +354,8 @@ def _options() -> dict[Any, int]:
 _OPTIONS: Final = _options()
 
 
-#: What the messages of agents are made of, in the order of their frequency: the last
-#: comes first. Both sides have it, or another version of it, which the handshake says.
+#: The words of the messages of agents; the most frequent ones stand last. Both sides
+#: have these words, or another version, which the handshake names.
 _WIRE_WORDS: Final = (
     *("title", "version", "protocol", "error", "traceback", "frames", "lines", "size"),
     *("agent_id", "capabilities", "max_concurrency", "capacity", "request", "lease"),
@@ -383,7 +383,7 @@ class Wire:
 
     @property
     def offer(self) -> str:
-        """What this side can read, for a header."""
+        """The value of a header with the content types that this side can read."""
         if not self._id:
             return "application/json"
         return f"{MEDIA};dictionary={self._id}, application/json"

@@ -44,10 +44,10 @@ class _TaskorchBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib is 
 
     Args:
         orchestrator: One that is there already; None makes one for each `Parallel`.
-        options: What joblib gives to backends.
+        options: The options that joblib gives to backends.
     """
 
-    #: What `n_jobs=None` means: all, as for joblib's backend of dask.
+    #: The meaning of `n_jobs=None`: all workers, as for joblib's backend of dask.
     default_n_jobs = -1
     supports_retrieve_callback = True
     supports_sharedmem = True
@@ -65,7 +65,7 @@ class _TaskorchBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib is 
         self, n_jobs: int | None
     ) -> int:
         """
-        How many calls run at once where *n_jobs* are asked for.
+        Return how many calls run at once if *n_jobs* are asked for.
 
         Raises:
             ValueError: *n_jobs* is 0.
@@ -83,7 +83,7 @@ class _TaskorchBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib is 
     def configure(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, n_jobs: int | None = 1, parallel: Any = None, **_options: Any
     ) -> int:
-        """Get ready for the calls of *parallel*; how many run at once."""
+        """Get ready for the calls of *parallel*, and return how many run at once."""
         self.parallel = parallel
         self._n_jobs = self.effective_n_jobs(n_jobs)
         return self._n_jobs
@@ -108,7 +108,7 @@ class _TaskorchBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib is 
     apply_async = submit
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
-        """What a call returned; raises what it raised."""
+        """Return the result of a call, or raise the error that it raised."""
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
@@ -119,7 +119,7 @@ class _TaskorchBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib is 
             executor.shutdown(wait=False, cancel_futures=True)
 
     def terminate(self) -> None:
-        """Wait for what was begun, and free what was held."""
+        """Wait for the calls that began, and free their resources."""
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown()

@@ -9,7 +9,7 @@ A role is a word for verbs. Four stand for many, and anybody may make others. Wh
 route of the service needs stands here, too, in one table: a route that has no line is
 for nobody.
 
-Decisions: 0222, 0280.
+Decision: tokens-and-roles.
 """
 
 from __future__ import annotations
@@ -162,12 +162,12 @@ def caller_of(
     own: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Caller:
     """
-    The caller of this name, with what its *roles* come to.
+    Return the caller of this name, with all that its *roles* permit.
 
     Args:
         name: The name.
         roles: Roles that there are, or *own* ones; others give nothing.
-        tenants: Those whom the caller is bound to; None: none.
+        tenants: The tenants that the caller is bound to; None: no tenants.
         kind: `person` or `program`.
         own: Roles of one's own: what each stands for.
     """
@@ -195,10 +195,10 @@ class Identity(Protocol):
         self, headers: Sequence[tuple[str, str]], address: str
     ) -> Caller | None:
         """
-        Who sends a request; None: it does not say.
+        Return the sender of a request; None: the request names nobody.
 
         Args:
-            headers: Those of the request, with names in small letters.
+            headers: The headers of the request, with names in small letters.
             address: Where its connection comes from.
 
         Raises:
@@ -239,7 +239,7 @@ class ProxyHeader:
     def identify(
         self, headers: Sequence[tuple[str, str]], address: str
     ) -> Caller | None:
-        """Who stands in the header: see `Identity`."""
+        """Return the caller that the header names: see `Identity`."""
         # A server may take an underscore for a hyphen, and a proxy may let it through.
         header = self._header.replace("_", "-")
         values = [value for name, value in headers if name.replace("_", "-") == header]
@@ -287,7 +287,7 @@ def _time(text: str) -> datetime:
 
 
 def _digits(count: int) -> Text:
-    """So many hexadecimal digits; no message shows what else stands there."""
+    """Return a form for *count* hexadecimal digits; its messages hide the value."""
 
     def check(text: str) -> str:
         if re.fullmatch(f"[0-9a-f]{{{count}}}", text) is None:
@@ -307,7 +307,7 @@ _WORDS: Final = Each(_WORD, 1, "a list of at least one name")
 @attrs.frozen
 class TokenInfo:
     """
-    What is known of a token.
+    Data on a token, without its secret.
 
     Attributes:
         id: Its id, which is no secret.
@@ -339,7 +339,7 @@ class TokenInfo:
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it; the hash is not in it."""
+        """Return the data as JSON has them, without the hash."""
         return {
             "id": self.id,
             "name": self.name,
@@ -366,7 +366,7 @@ def _token(**fields: Any) -> TokenInfo:
 
 @attrs.frozen
 class _Kept:
-    """What stands in the file."""
+    """The contents of the file of tokens."""
 
     tokens: tuple[TokenInfo, ...] = attrs.field(
         default=(), metadata=may_be(Each(DocumentOf(TokenInfo, _token)), is_needed=True)
@@ -390,7 +390,7 @@ class _Kept:
     @classmethod
     def of(cls, text: str) -> _Kept:
         """
-        What *text* says.
+        Read the contents of the file from *text*.
 
         Raises:
             ValueError: It means nothing; all that is wrong is named.
@@ -423,7 +423,7 @@ class _Kept:
 
 @contextmanager
 def _noted(faults: FaultList, path: str) -> Iterator[None]:
-    """In the block, what is refused is noted of *path*."""
+    """Note each error in the block as a fault at *path*."""
     try:
         yield
     except InvalidTaskError as error:
@@ -436,6 +436,13 @@ class Tokens:
 
     Several services and commands may use one file at once. A change counts for all of
     them from their next answer on, and open streams of whom it concerns end soon.
+
+    A hash is the SHA-256 of 256 random bits. The file has the mode 0600, is written as
+    a whole, and works with every journal and without one. You may edit it by hand;
+    while it is damaged or others may write it, nobody is let in. A token that has ended
+    stays so when the clock is set back. `used` of a token is when the service was last
+    asked with it, since the service started. A role of your own is removed once no
+    token has it.
 
     Args:
         path: The file. It is made with the first token, for its owner alone; hashes
@@ -480,7 +487,7 @@ class Tokens:
         return None if who is None else (info.id, who)
 
     def caller(self, token_id: str) -> Caller | None:
-        """Who has the token of this id now; None: it is none any more."""
+        """Return the holder of the token with this id; None: the token has ended."""
         info = self._info(token_id)
         return None if info is None else self._caller(info)
 
@@ -568,7 +575,7 @@ class Tokens:
 
         Args:
             name: The name that it proves.
-            roles: What its holder may do.
+            roles: The roles of its holder.
             tenants: The tenants that they are bound to: they see and touch nothing
                 else. None: they are bound to none.
             kind: `person` or `program`.
@@ -604,7 +611,7 @@ class Tokens:
         Make a new token for somebody; the one of before ends after *grace* seconds.
 
         Args:
-            name: Whose.
+            name: The name of the holder.
             grace: Seconds for which both are valid.
             lasts: Seconds for which the new one is; None: for ever.
 
@@ -659,7 +666,7 @@ class Tokens:
         """
         Give tokens other roles or tenants: that of an id, or all of a name; how many.
 
-        What is None stays as it is. To unbind somebody, make them a new token.
+        A value of None changes nothing. To unbind somebody, make them a new token.
 
         Raises:
             InvalidTaskError: There is none, or an argument is not well formed.
@@ -728,7 +735,7 @@ class Tokens:
 
     @contextmanager
     def _changing(self) -> Iterator[_Kept]:
-        """In the block, nobody else changes the file; what stands in it."""
+        """Yield the contents of the file, which nobody else changes meanwhile."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
         file = os.open(f"{self._path}.lock", flags, 0o600)

@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 __all__ = ("Pools", "load", "parse")
 
 _LOG: Final = log_of(__name__)
-#: What does what other sections of such a file ask for.
+#: For each key without effect: the part of taskorch that does this instead.
 _INSTEAD: Final = {
     "job_intake_pipeline.payload_contract": "policies.JsonSchemaValidator checks it",
     "job_intake_pipeline.api_endpoint": "frontends.service has paths of its own",
     "job_intake_pipeline.classification_engine": "policies.ScoreQueue orders by scores",
-    "tadpole_execution.multithreading": "pools and the concurrency of agents bound it",
+    "tadpole_execution.multithreading": "pools and the concurrency of workers bound it",
     "job_lifecycle.states": "policies.FourStateMachine calls states so",
     "job_lifecycle.state_transitions": "orch.signals has an event for each",
     "job_lifecycle.telemetry_topics": "orch.signals has an event for each",
@@ -68,9 +68,9 @@ class ThreadsEntry:
     The pool `threads`.
 
     Attributes:
-        max_threads: How many there are.
-        allocation_strategy: In whole chunks.
-        adaptive_throttling: Nothing slows starts.
+        max_threads: The number of threads.
+        allocation_strategy: `proportional_chunking`: shares are whole chunks.
+        adaptive_throttling: `disabled`: nothing slows the starts of tasks.
     """
 
     max_threads: Any = field(Number())
@@ -86,8 +86,8 @@ class DivisionEntry:
     Shares of elastic requests.
 
     Attributes:
-        fallback_policy: The rule if not all is free.
-        min_chunk: The pools to divide, and the pieces.
+        fallback_policy: The rule for a request if less than the whole of it is free.
+        min_chunk: The size of a piece of each pool to divide, by the pool's name.
         audit_logging: It has no effect.
     """
 
@@ -113,14 +113,14 @@ class PoolsEntry:
 @attrs.frozen
 class Pools:
     """
-    What a configuration says of pools.
+    The pools of a configuration.
 
     Attributes:
         resources: The pools, for `TaskOrchestrator(resources=…)`.
         allocator: Divides them, for `TaskOrchestrator(allocator=…)`.
-        fallback: What elastic requests are to fall back on: `Elastic(…, fallback=…)`.
-        without_effect: What stands there and has no effect: its name, and what does
-            that instead.
+        fallback: The fallback for elastic requests: `Elastic(…, fallback=…)`.
+        without_effect: The keys without effect, each with the part of taskorch that
+            does this instead.
     """
 
     resources: Resources
@@ -133,7 +133,7 @@ def load(path: str | os.PathLike[str]) -> Pools:
     """
     Read the block `resource_pools` of a YAML file.
 
-    What else is in it has no effect: see `Pools.without_effect`.
+    Its other entries have no effect: see `Pools.without_effect`.
 
     Raises:
         ImportError: PyYAML is not installed: `pip install 'taskorch[yaml]'`.
@@ -163,7 +163,7 @@ def load(path: str | os.PathLike[str]) -> Pools:
 
 
 def _parts(sections: Mapping[object, object]) -> Iterator[str]:
-    """The names of sections, or of what is in them."""
+    """Yield the names of sections, or of their entries."""
     for name, section in sections.items():
         inner = section if isinstance(section, Mapping) and section else ()
         yield from (f"{name}.{key}" for key in inner) if inner else (str(name),)
@@ -171,7 +171,7 @@ def _parts(sections: Mapping[object, object]) -> Iterator[str]:
 
 def parse(block: Mapping[str, Any]) -> Pools:
     """
-    What the block `resource_pools` says, as YAML or JSON has it.
+    Read the pools from the block `resource_pools`, as YAML or JSON has it.
 
     Raises:
         InvalidTaskError: It is not well formed; the message names all that is wrong.
@@ -222,7 +222,7 @@ def _parse(block: Located) -> Pools:
 def _allocator(
     division: ReadMapping, resources: Resources, faults: FaultList
 ) -> ProportionalAllocator:
-    """What divides *resources* in the pieces that *division* names, if it does."""
+    """Return an allocator that divides *resources* in the pieces of *division*."""
     pieces = division.get("min_chunk")
     if pieces is None:
         return ProportionalAllocator()

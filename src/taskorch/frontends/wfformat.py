@@ -37,13 +37,13 @@ __all__ = ("Recording", "load", "parse", "replay")
 
 #: Bytes in what `memory_mb` counts.
 _MB: Final = 1 << 20
-#: What tells the tasks of one kind apart, at the end of their names.
+#: The number at the end of a name, which tells tasks of one kind apart.
 _NUMBER: Final = re.compile(r"(_ID)?[_-]?\d+\Z")
-#: What the name of a workflow may not have.
+#: Characters that the name of a workflow must not have.
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 #: Bytes of a file: the largest of those that were collected have some tens of millions.
 _MAX_SIZE: Final = 1 << 28
-#: Faults that a message names.
+#: The most faults that a message names.
 _SHOWN: Final = 10
 
 
@@ -105,7 +105,7 @@ def load(path: str | os.PathLike[str], *, memory: bool = False) -> Recording:
 
 def parse(document: Mapping[str, Any], *, memory: bool = False) -> Recording:
     """
-    Read a recorded run from what JSON has made of it already.
+    Read a recorded run from a document that was JSON.
 
     Raises:
         ValidationFailedError, CycleError: As for `load`.
@@ -196,7 +196,7 @@ class _RecordingReader:
     """Reads a document, and notes all that is wrong with it."""
 
     def __init__(self) -> None:
-        #: Where, and what.
+        #: The place of a fault, and the fault.
         self.findings: list[tuple[str, str]] = []
 
     def read(

@@ -1,25 +1,25 @@
 """
-Policies as data: what may be submitted, started and asked for, and why not.
+Policies as data: rules for submissions, starts and commands.
 
-They are values and documents, and know no orchestrator; `_governor` alone has them
-asked by one. The seven policies of `taskorch.policies` choose among what may be
-done; these say what may not. From the bottom up:
+They are values and documents, and know no orchestrator; only `_governor` connects them
+to one. The seven policies of `taskorch.policies` choose among the allowed actions;
+these say which actions are not allowed. From the bottom up:
 
 - `_operators`: the operators, and the values at dotted paths, as closures.
 - `_cel`: conditions in CEL.
-- `_policies`: policies as values, what is judged, and what the judgement says.
-- `_history`: what has happened, as far as history rules ask.
-- `_evidence`: what there is where a rule does not hold, in words for people.
+- `_policies`: policies, operations and verdicts, as values.
+- `_history`: past events, as far as history rules need them.
+- `_evidence`: the values behind a violation, in words for people.
 - `_set`: policies made ready to judge, with an index.
 - `_reading`: policies, and cases to test them, as documents.
-- `_specification`: working specifications, and what a task must keep to.
-- `_waivers`: violations that people let pass, and which of these waivers count.
-- `_audit`: what policies say of the past: audits, and replays of a journal.
-- `_receipts`: what is handed to others as proof, and what signs it.
-- `_runtime`: the constitutional runtime, which puts these together.
-- `_governor`: has them asked by an orchestrator: see `taskorch.runtime._governs`.
+- `_specification`: working specifications, which limit a task.
+- `_waivers`: waivers, by which people let violations pass.
+- `_audit`: verdicts on the past: audits, and replays of a journal.
+- `_receipts`: receipts for others as proof, and their signatures.
+- `_runtime`: the constitutional runtime, which combines these.
+- `_governor`: the connection to an orchestrator: see `taskorch.runtime._governs`.
 
-Decisions: 0223, 0224, 0225, 0226, 0250, 0288.
+Decisions: policies-as-data, rooms-and-loading, waivers-and-audits.
 """
 
 from taskorch.governance._audit import (

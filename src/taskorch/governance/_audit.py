@@ -1,11 +1,11 @@
 """
-What policies say of the past: replays of a journal, and audits of one task.
+Verdicts of policies on the past: replays of a journal, and audits of one task.
 
-A replay reads a journal once and has each submission and each start judged by what was
-so at that moment: the waivers that counted then, the events before, the clock of the
-events. So the same journal and the same policies give the same verdicts, anywhere.
+A replay reads a journal once and judges each submission and each start by the state of
+that moment: the waivers that counted then, the events before, the clock of the events.
+So the same journal and the same policies give the same verdicts, anywhere.
 
-Decision: 0226.
+Decision: waivers-and-audits.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ if TYPE_CHECKING:
 
     from taskorch.protocols import Entry
 
-#: What an open violation takes from the score, by its severity; a waived one takes a
-#: fifth of it.
+#: The points of an open violation, by its severity; a waived one takes a fifth of them.
 POINTS: Final[Mapping[Severity, int]] = {
     Severity.LOW: 5,
     Severity.MEDIUM: 10,
@@ -75,14 +74,14 @@ POINTS: Final[Mapping[Severity, int]] = {
     Severity.CRITICAL: 50,
 }
 _WAIVED: Final = 5
-#: The class of the error of a task that policies keep from starting.
+#: The error class of a task that policies keep from starting.
 _DENIED: Final = "PolicyDeniedError"
 _ASKED: Final = "PolicyAskedError"
-#: What stands in a permit behind a rule, before the waiver; and how one ends that
-#: people have let pass.
+#: The text in a permit between a rule and its waiver; and the end of a rule that people
+#: have let pass.
 _WAIVED_BY: Final = "~"
 _BY_PEOPLE: Final = f"{_WAIVED_BY}people"
-#: The events that a receipt tells of.
+#: The events in a receipt.
 _IN_RECEIPTS: Final = (
     *(TaskSubmitted, TaskStarted),
     *(TaskBlocked, QuestionAnswered, TaskUnblocked),
@@ -91,23 +90,23 @@ _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 #: The format of a receipt.
 _SPEC: Final = "taskorch.receipt/1"
 
-#: What is replayed: a path, a reader of a journal, or a journal.
+#: A source for a replay: a path, a reader of a journal, or a journal.
 Source: TypeAlias = Any
 
 
 @frozen
 class Replayed:
     """
-    One moment of the past, as it was judged then and as it is judged now.
+    One moment of the past, with its verdicts then and now.
 
     Attributes:
         seq: The number of the event.
-        at: When it was: seconds since the epoch.
+        at: The time of the event, in seconds since the epoch.
         task_id: The id of the task.
         moment: `submit` or `start`.
-        verdict: What the policies say of it.
-        then: What was done then: `allow`, `deny` or `ask`.
-        permit: By what it was allowed then: see `TaskStarted.permit`.
+        verdict: The verdict of the policies now.
+        then: The decision then: `allow`, `deny` or `ask`.
+        permit: The rules that allowed it then: see `TaskStarted.permit`.
     """
 
     seq: int
@@ -120,7 +119,7 @@ class Replayed:
 
     @property
     def differs(self) -> bool:
-        """Whether it is decided otherwise now; what people allowed they still may."""
+        """True if the decision is another one now, and people had not allowed it."""
         now = self.verdict.decision
         by_people = any(rule.endswith(_BY_PEOPLE) for rule in self.permit)
         return now != self.then and not (now == "ask" and by_people)
@@ -133,7 +132,7 @@ class Replayed:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return it as JSON has it."""
         return {
             "seq": self.seq,
             "at": self.at,
@@ -149,17 +148,17 @@ class Replayed:
 @frozen
 class Replay:
     """
-    What policies say of a journal's past.
+    The verdicts of policies on the past of a journal.
 
-    What was refused at its submission, or asked for by a verb, is not in it: a journal
-    has no such operations.
+    Refused submissions and commands are not in it, because a journal has no such
+    operations.
 
     Attributes:
-        policies_hash: What tells the set of policies from others.
-        moments: All that was judged, in order.
-        skipped: Ids of runs whose submission was not judged, though policies are asked
-            about such: reruns, and tasks in the place of another. A journal does not
-            tell one from the other. Their starts were judged.
+        policies_hash: The hash of the set of policies.
+        moments: All judged moments, in order.
+        skipped: Ids of runs whose submission was not judged, although policies judge
+            such ones: reruns, and tasks that replace another. A journal does not
+            distinguish the two. Their starts were judged.
     """
 
     policies_hash: str
@@ -168,11 +167,11 @@ class Replay:
 
     @property
     def differences(self) -> tuple[Replayed, ...]:
-        """What is decided otherwise now."""
+        """The moments with another decision now."""
         return tuple(one for one in self.moments if one.differs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Its sums and its differences, as JSON has them."""
+        """Return its sums and its differences, as JSON has them."""
         return {
             "policies_hash": self.policies_hash,
             "judged": len(self.moments),
@@ -197,15 +196,15 @@ class Replay:
 @frozen
 class Audit:
     """
-    How well a task has kept to the policies.
+    A score of how well a task has kept the policies.
 
     Attributes:
         task_id: The id of the run of the task.
-        score: 100 less what each violation takes: `low` 5, `medium` 10, `high` 25,
-            `critical` 50; a waived one a fifth of that. It is never below 0, and a
-            rule counts once however often the task was judged.
-        violations: What it has violated, waived or not, the worst first.
-        recommendations: What to do, in sentences.
+        score: 100 less the points of each violation: `low` 5, `medium` 10, `high` 25,
+            `critical` 50; a waived one a fifth of that. It is never below 0, and a rule
+            counts once however often the task was judged.
+        violations: Its violations, waived or not, the worst first.
+        recommendations: Remedies, in sentences.
         moments: All verdicts on it, in order.
     """
 
@@ -216,7 +215,7 @@ class Audit:
     moments: tuple[Replayed, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return it as JSON has it."""
         return {
             "task_id": self.task_id,
             "score": self.score,
@@ -236,20 +235,20 @@ class Audit:
 
 
 class _TaskThen:
-    """What is known of a task at a moment of the past."""
+    """The state of a task at a moment of the past."""
 
     __slots__ = ("attempt", "changes", "place", "run", "submitted", "task")
 
     def __init__(self, task: Task[Any], run: str, fact: TaskSubmitted) -> None:
         self.task = attrs.evolve(task, budget=fact.budget or task.budget)
         self.run = run
-        #: When it was submitted, in seconds since the epoch.
+        #: The time of its submission, in seconds since the epoch.
         self.submitted = fact.at_ns / NS
         #: The number of its latest attempt.
         self.attempt = 0
-        #: Options that it has got since.
+        #: Its options that were changed since.
         self.changes: dict[str, Any] = {}
-        #: Where its submission stands among what was judged; None: nowhere.
+        #: The place of its submission among the judged moments; None: it has none.
         self.place: int | None = None
 
     def note(self, fact: Fact) -> None:
@@ -271,7 +270,7 @@ class _TaskThen:
             }
 
     def operation(self, task_id: str, **fields: Any) -> Operation:
-        """The operation that the task is."""
+        """Return the operation that stands for the task."""
         task = attrs.evolve(self.task, **self.changes) if self.changes else self.task
         return Operation.of_task(
             task, task_id=task_id, run=self.run, submitted=self.submitted, **fields
@@ -280,7 +279,7 @@ class _TaskThen:
 
 def entries_of(source: Source) -> Iterator[Entry]:
     """
-    The events of a journal, with what it keeps beside them.
+    Return the events of a journal, with the data that it keeps beside them.
 
     Raises:
         InvalidTaskError: *source* is no journal, no reader of one, and no path.
@@ -305,7 +304,7 @@ def read_waivers(journal: Source, at: float | None = None) -> list[Waiver]:
 
     Args:
         journal: Its path, a `JournalReader`, or a journal.
-        at: As of when: seconds since the epoch; None: as of the last event.
+        at: The moment in seconds since the epoch; None: that of the last event.
 
     Raises:
         InvalidTaskError: *journal* is none.
@@ -322,9 +321,9 @@ def replayed(
     entries: Iterable[Entry], ready: PolicySet, skipped: list[str] | None = None
 ) -> list[Replayed]:
     """
-    Each submission and each start of *entries*, judged by the policies *ready*.
+    Yield each submission and start of *entries*, judged by the policies *ready*.
 
-    Ids of runs whose submission is not judged, though it is one, go to *skipped*.
+    It adds ids of runs whose submission is not judged to *skipped*.
     """
     book, memory = WaiverBook(), Memory(ready.histories)
     tasks: dict[str, _TaskThen] = {}
@@ -354,11 +353,11 @@ def replayed(
             elif (
                 isinstance(fact, PolicyViolated)
                 and fact.moment == "submit"
-                # What was refused is another task, which wanted the same id.
+                # The refused task is another one, which wanted the same id.
                 and not fact.type
                 and past.place is not None
             ):
-                # What was decided about the submission follows it.
+                # The event with the decision about the submission comes after it.
                 then: Any = fact.decision
                 moments[past.place] = attrs.evolve(moments[past.place], then=then)
             past.note(fact)
@@ -372,11 +371,11 @@ def replayed(
 def _judged(
     fact: Fact, past: _TaskThen, ready: PolicySet, book: WaiverBook, memory: Memory
 ) -> Replayed | None:
-    """What the policies say of *fact*, if it is a moment at which they are asked."""
+    """Return the verdict on *fact*, if policies are asked at such an event."""
     then: Decision = "allow"
     permit: tuple[str, ...] = ()
     if isinstance(fact, TaskSubmitted) and fact.rerun_of is not None:
-        # Policies judge it as a verb, and as it starts: it is no submission.
+        # A rerun is judged as a command, and at its start: it is no submission.
         return None
     if isinstance(fact, TaskSubmitted):
         moment: Moment = "submit"
@@ -399,7 +398,7 @@ def _judged(
 
 def audit(task_id: str, entries: Iterable[Entry], ready: PolicySet) -> Audit:
     """
-    How well a task has kept to the policies *ready*.
+    Return how well a task has kept the policies *ready*.
 
     Raises:
         UnknownTaskError: There is no such task.
@@ -435,14 +434,14 @@ def audit(task_id: str, entries: Iterable[Entry], ready: PolicySet) -> Audit:
 
 
 def _is_run_of(run_id: str, task_id: str) -> bool:
-    """Whether *task_id* means this run, or, without a number, all runs of its task."""
+    """Return whether *task_id* stands for this run, or for all runs of its task."""
     if has_number(task_id):
         return run_id == run_id_of(task_id)
     return stem_of(run_id) == task_id
 
 
 def _distinct(moments: Iterable[Replayed]) -> tuple[Violation, ...]:
-    """Each rule that was violated once: as it was worst, where nothing waived it."""
+    """Return each violated rule once, by its worst violation."""
     worst: dict[tuple[str, str], Violation] = {}
     for moment in moments:
         for one in moment.verdict.violations:
@@ -489,7 +488,7 @@ def _recommended(
         yield "Other policies allowed it then: a replay tells what has changed."
 
 
-# -- receipts: what allowed one start --------------------------------------------------
+# -- receipts: the rules that allowed one start ----------------------------------------
 
 
 def receipts(
@@ -515,7 +514,7 @@ def receipts(
             continue
         people = _people(fact, people)
         if isinstance(fact, TaskSubmitted) and isinstance(value, Task):
-            # Of several runs the latest is meant.
+            # An id without a number stands for the latest run.
             task, run_id, documents = value, fact.task_id, []
             submitted_by = fact.caller
         elif isinstance(fact, TaskStarted) and task and fact.task_id == run_id:
@@ -531,7 +530,7 @@ def receipts(
 
 
 def _people(fact: TaskEvent, people: dict[str, Any]) -> dict[str, Any]:
-    """What people were asked about a start, and who has let it pass, after *fact*."""
+    """Return the question on a start and its approval, after the event *fact*."""
     if isinstance(fact, TaskBlocked) and fact.error_type == _ASKED:
         return {"question": fact.reason, "approval": {"by": [], "at": None}}
     is_open = bool(people) and people["approval"]["at"] is None
@@ -624,7 +623,7 @@ def run_statement(run_id: str, journal: Source) -> dict[str, Any]:
     for fact, value in entries_of(journal):
         if not isinstance(fact, TaskEvent):
             continue
-        # Of a task that was run again, the latest run counts.
+        # If a task was run again, the latest run counts.
         name = stem_of(fact.task_id)
         if isinstance(fact, TaskSubmitted):
             run = run_of(fact.task_id) if fact.run is None else fact.run
@@ -659,7 +658,7 @@ def run_statement(run_id: str, journal: Source) -> dict[str, Any]:
 
 
 def _parameters(task: Task[Any]) -> str | None:
-    """The hash of what *task* is called with; None: that has no canonical form."""
+    """Return the hash of the arguments of *task*; None: no canonical form."""
     try:
         content = canonical(plain(parts_of(task.payload)))
     except ValueError:
@@ -668,7 +667,7 @@ def _parameters(task: Task[Any]) -> str | None:
 
 
 class Audits(Waivers):
-    """What a `ConstitutionalRuntime` says of the past."""
+    """The methods of a `ConstitutionalRuntime` about the past."""
 
     _set: PolicySet
 
@@ -678,10 +677,16 @@ class Audits(Waivers):
         policies: Iterable[Policy] | str | os.PathLike[str] | None = None,
     ) -> Replay:
         """
-        What policies would have said of a journal's past.
+        Judge the past of a journal by policies.
 
-        Each submission and each start is judged as of its moment. Nothing follows from
-        it.
+        Each submission and each start is judged as of its moment. The verdicts have no
+        effect.
+
+        The same journal and the same policies give the same verdicts. A rerun, and a
+        task in the place of another (`replace=True`), are judged as they start only.
+
+        Rules about roles see none, and rules about the past count what the journal
+        still has.
 
         Args:
             journal: The path of a journal, a `JournalReader`, or a journal; None: that
@@ -689,7 +694,7 @@ class Audits(Waivers):
             policies: Policies, or the path of a file with some; None: these.
 
         Raises:
-            InvalidTaskError: There is no such journal, or the policies are none.
+            InvalidTaskError: There is no such journal, or a value is no policy.
             ValidationFailedError: The file of policies is not well formed.
             JournalError: The journal cannot be read.
         """
@@ -703,7 +708,7 @@ class Audits(Waivers):
         return Replay(ready.hash, tuple(moments), tuple(skipped))
 
     @verb(
-        "How well a task has kept to policies.",
+        "The compliance of a task with policies.",
         "thread",
         "GET /tasks/{task_id}/audit",
         operation="audit",
@@ -713,7 +718,7 @@ class Audits(Waivers):
     )
     def audit_operation(self, task_id: str, journal: Source = None) -> Audit:
         """
-        How well a task has kept to these policies: a score from 0 to 100, and why.
+        Return how well a task has kept these policies: a score from 0 to 100, and why.
 
         It takes as long as `replay`.
 
@@ -729,7 +734,7 @@ class Audits(Waivers):
         return audit(task_id, self._entries(journal), self._set)
 
     @verb(
-        "What allowed each start of a task.",
+        "The decisions that allowed each start of a task.",
         "thread",
         "GET /tasks/{task_id}/receipts",
         gives="receipts",
@@ -739,10 +744,14 @@ class Audits(Waivers):
     )
     def receipts(self, task_id: str, journal: Source = None) -> list[dict[str, Any]]:
         """
-        One receipt for each start of a task: what allowed it.
+        Return a receipt for each start of a task, with the rules that allowed it.
 
-        `taskorch.governance.canonical` writes one as the bytes that are to be hashed or
-        signed.
+        `taskorch.governance.canonical` writes a receipt as bytes for hashes and
+        signatures.
+
+        The names are those of `draft-noa-scitt-ai-agent-receipt`, where the value is
+        known; the format is `taskorch.receipt/1`. `paramsHash` is null for a payload
+        without a canonical form (half a character, NaN, 2**53 and more).
 
         Args:
             task_id: Its id; `x` is the latest run of a task, and `x~1` the first.

@@ -1,7 +1,7 @@
 """
 Conditions in CEL, the Common Expression Language: extra `policy`, imported late.
 
-Decision: 0223.
+Decision: policies-as-data.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from taskorch.governance._operators import UnfitError, fenced
 from taskorch.kit.fence import is_values
 from taskorch.kit.visible import show
 
-#: An operation as conditions see it: see `seen_of`.
+#: An operation in the form for conditions: see `seen_of`.
 Seen: TypeAlias = Any
-#: Whether a condition is true of an operation.
+#: A test whether a condition is true of an operation.
 Condition: TypeAlias = Callable[[Seen], bool]
 
-#: The names that a condition knows; they mean the same.
+#: The names in a condition, which mean the same.
 _NAMES: Final = ("operation", "task")
-#: Letters of one condition.
+#: The largest number of letters of one condition.
 _MOST_LETTERS: Final = 10_000
-#: Loops within loops over what an operation has: the time grows with their product.
+#: The largest number of nested loops over an operation: the time grows with their
+#: product.
 _MOST_LOOPS: Final = 2
 _LOOPS: Final = ("all", "exists", "exists_one", "filter", "map")
 
 
 def seen_of(document: Callable[[], Mapping[str, Any]]) -> Seen:
     """
-    What conditions see of an operation, of its *document*: it is converted once.
+    Return the *document* of an operation in the form for conditions, converted once.
 
     Raises:
-        UnfitError: A value of it cannot be read, or is none that CEL knows.
+        UnfitError: A value of it cannot be read, or has no type of CEL.
     """
     from cel import Context  # noqa: PLC0415 - there is a condition
 
@@ -60,9 +61,9 @@ def _compiled(text: str) -> Any:
 @lru_cache(maxsize=20_000)
 def condition_of(text: str) -> Condition:
     """
-    What says whether the condition *text* is true of an operation.
+    Return a test whether the condition *text* is true of an operation.
 
-    It raises an `UnfitError` where that cannot be said.
+    It raises an `UnfitError` if there is no answer.
 
     Raises:
         InvalidTaskError: It is no such condition, or the library is not installed.
@@ -82,10 +83,10 @@ def condition_of(text: str) -> Condition:
         try:
             answer = program.execute(seen)
         except BaseException as error:
-            # The library panics with errors of its own.
+            # The library raises errors of its own when it panics.
             if not is_values(error):
                 raise
-            # What it says has the names of what is missing, and not the values.
+            # Its messages have the names of missing members, and not the values.
             reason = str(error).partition(": the operation is not")[0]
             msg = f"{type(error).__name__}: {reason}"
             raise UnfitError(msg) from None
@@ -98,8 +99,8 @@ def condition_of(text: str) -> Condition:
 
 
 def any_of(texts: Iterable[str]) -> Condition:
-    """What says whether one of *texts*, conditions, may be true: all in one go."""
-    # A comment ends with its line.
+    """Return a test whether one of the conditions *texts* may be true."""
+    # A newline ends a comment in a condition.
     program = _compiled(" || ".join(f"({text}\n)" for text in texts))
 
     def may_hold(seen: Seen) -> bool:
@@ -108,7 +109,7 @@ def any_of(texts: Iterable[str]) -> Condition:
         except BaseException as error:
             if not is_values(error):
                 raise
-            # Each is asked by itself then.
+            # Each condition is then tested by itself.
             return True
 
     return may_hold
@@ -116,7 +117,7 @@ def any_of(texts: Iterable[str]) -> Condition:
 
 def checked_condition(text: str) -> str:
     """
-    *text*, which is a condition.
+    Check that *text* is a condition, and return it.
 
     Raises:
         InvalidTaskError: It is none.

@@ -1,5 +1,5 @@
 """
-What there is where a rule does not hold, in words that people may see.
+The values behind a violation, in words that people may see.
 
 It stands in events, log lines, questions and messages. A value that is secret, or that
 a policy changes, is hidden.
@@ -27,18 +27,19 @@ from taskorch.kit.visible import show
 #: The steps of a dotted path.
 Steps: TypeAlias = tuple[str | int, ...]
 
-#: Names of values that are secret, whether a rule says so or not.
+#: Names of secret values, whether a rule says so or not.
 _SECRETS: Final = re.compile(
     r"pass(word|wd|phrase)|secret|token|api_?key|private_?key|credential|authorization",
     re.IGNORECASE,
 )
-#: Letters of a value that evidence shows.
+#: The number of letters of a value in evidence.
 _MOST_SHOWN: Final = 200
-#: Values of one condition that evidence shows.
+#: The number of values of one condition in evidence.
 _MOST_VALUES: Final = 10
-#: Values that a text shows whole.
+#: Types of values that are shown whole.
 _PLAIN: Final = (str, int, float, bool, type(None))
-#: Texts in a condition of CEL; and the paths in it, with the parenthesis of a call.
+#: Patterns for texts in a condition of CEL; and for its paths, with the parenthesis of
+#: a call.
 _TEXTS: Final = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'")
 _PATHS: Final = re.compile(
     r"(?<![\w.])((?:task|operation)(?:\.[A-Za-z_]\w*|\[\d+\])+)(\s*\()?"
@@ -47,20 +48,20 @@ _PATHS: Final = re.compile(
 
 def hides(steps: Steps, masked: Iterable[Steps]) -> bool:
     """
-    Whether evidence must not show the value at *steps*.
+    Return whether evidence must not show the value at *steps*.
 
     Args:
         steps: The steps of its path.
         masked: The paths of values that policies change.
     """
-    # A value shows what is in it, and is a part of what it is in.
+    # A container shows its members, and a member is a part of its container.
     return any(isinstance(step, str) and _SECRETS.search(step) for step in steps) or (
         any(steps[: len(one)] == one[: len(steps)] for one in masked)
     )
 
 
 def shown(value: Any) -> Any:
-    """*value* as evidence shows it: of what has others in it, how many there are."""
+    """Return *value* as evidence; a container only by its size."""
     try:
         return None if value is NOWHERE else fenced(_shown, value)
     except UnfitError:
@@ -71,7 +72,7 @@ def _shown(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        # One that has too many digits cannot be written.
+        # A number with too many digits cannot be written.
         return plain(int(value))
     if isinstance(value, float):
         return float(value)
@@ -89,15 +90,14 @@ def evidence_of(
     masked: Iterable[Steps],
 ) -> tuple[str, bool]:
     """
-    What there is where *rule* does not hold, and whether that is the whole of it.
+    Return the values behind a violation of *rule*, and whether they are whole.
 
-    Two operations with the same evidence, if it is whole, are alike in what the rule
-    looks at.
+    Two operations with the same whole evidence have the same values for the rule.
 
     Args:
         rule: The rule, or the condition of its policy.
-        actual: The value that the rule has looked at; of a history rule, the words.
-        operation: What was judged.
+        actual: The value that the rule has tested; for a history rule, the words.
+        operation: The judged operation.
         masked: The paths of values that policies change.
     """
     if isinstance(rule, HistoryRule):
@@ -116,7 +116,7 @@ def evidence_of(
 def _values(
     paths: Iterable[str], operation: Operation, masked: Iterable[Steps]
 ) -> list[tuple[str, bool]]:
-    """What *operation* has at each of *paths*, and whether that is all of it."""
+    """Return the value at each of *paths*, and whether it is whole."""
     return [
         _said(steps, partial(getter(steps), operation), hides(steps, masked))
         for steps in map(steps_of, paths)
@@ -137,13 +137,13 @@ def _said(steps: Steps, get: Callable[[], Any], is_hidden: bool) -> tuple[str, b
     if type(value) in _PLAIN:
         text = show(value, _MOST_SHOWN)
         with suppress(ValueError):
-            # Of a number with too many digits there is no text.
+            # A number with too many digits has no text.
             return f"{name} is {text}", text == repr(value)
     return f"{name} is {seen if isinstance(seen, str) else show(seen)}", False
 
 
 def _path_of(steps: Steps) -> str:
-    """The path with *steps*: `payload.args[1]`."""
+    """Return the path with *steps*: `payload.args[1]`."""
     text = ""
     for step in steps:
         if isinstance(step, int):
@@ -157,7 +157,7 @@ def _paths_in(condition: str) -> list[str]:
     """The paths that a *condition* in CEL names, each once."""
     paths: dict[str, None] = {}
     for path, call in _PATHS.findall(_TEXTS.sub("''", condition)):
-        # Of `task.type.startsWith('a')` the value is `task.type`.
+        # The value of `task.type.startsWith('a')` is that of `task.type`.
         text = path.rpartition(".")[0] if call else path
         if text not in ("task", "operation"):
             paths[text] = None

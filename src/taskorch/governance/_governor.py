@@ -1,11 +1,11 @@
 """
-Where policies as data are asked: of what comes in, starts, goes on, and is asked for.
+The connection of policies to an orchestrator: submissions, starts, progress, commands.
 
-They are asked on the way in outside the lock; before a start under it, at the moment of
-the start: what has happened by then counts, in the same step too. What they deny then
-is on hold, and is looked at again when policies, waivers or the past are others.
+They judge submissions outside the lock, and starts under it, at the moment of the
+start: all events before count, in the same step, too. A denied task is on hold, and is
+judged again when policies, waivers or the past have changed.
 
-Decisions: 0223, 0243.
+Decision: policies-as-data.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 _LOG: Final = log_of("taskorch.governance")
-#: Violations that are remembered, each of which is told once.
+#: The number of violations that are kept, so that each is reported once.
 _MOST: Final = 10_000
 _ALLOWED: Final = Ruling()
-#: Sentences of a forecast, and how many tasks it names.
+#: The number of sentences in a forecast, and of tasks in one.
 _FORESEEN: Final = {
     "allow": "Policies find a violation, and let pass",
     "ask": "Policies would have people asked about",
@@ -59,74 +59,74 @@ _FORESEEN: Final = {
 _SHOWN: Final = 20
 #: The verb that no policy judges.
 _UNJUDGED: Final = "request_waiver"
-#: What a verb's operation has of the task that it is about.
+#: The fields of an operation that a verb takes from its task.
 _OF_VERBS: Final = (
     *("type", "id", "payload", "resources", "metadata", "owner", "priority"),
     *("deadline", "writes", "budget"),
 )
-#: Nanoseconds between two looks at what is on hold, when things happen all the time.
+#: The least time in ns between two looks at held tasks.
 _PAUSE: Final = NS // 10
-#: Where a snapshot has what history rules keep.
+#: The key in a snapshot for the data of history rules.
 _HISTORY: Final = "history"
-#: Events of a journal that are taken in together.
+#: The number of events of a journal that are taken in together.
 _MANY: Final = 5_000
 _MICROSECOND: Final = 1_000
 
 
 class Accepted(Protocol):
-    """Protocol: a task that was accepted; see `Entry`."""
+    """A task that was accepted; see `Entry`."""
 
     @property
     def verdict(self) -> Any:
-        """What policies say of it, if there is something to tell."""
+        """The verdict on it, if it has anything to report."""
         ...
 
     @property
     def is_new(self) -> bool:
-        """Whether it is no task that was there already."""
+        """True if the task did not exist before."""
         ...
 
     @property
     def work(self) -> Work:
-        """It."""
+        """The handle of the task."""
         ...
 
 
 class PolicyGovernor:
     """
-    Has the policies of one orchestrator asked: see `taskorch.runtime._governs`.
+    The policies of one orchestrator, as its runtime asks them: see `_governs`.
 
     Args:
         rt: The runtime.
-        constitution: What judges.
+        constitution: The policies, ready to judge.
     """
 
     def __init__(self, rt: Runtime, constitution: ConstitutionalRuntime) -> None:
         self._rt = rt
         self.constitution: ConstitutionalRuntime = constitution
-        #: How many facts of the sink have been taken in.
+        #: The number of events of the sink that were taken in.
         self._heard = 0
-        #: When to look at what is on hold; 0: nothing is to be looked at.
+        #: The time of the next look at held tasks; 0: there is none.
         self._due_ns = 0
-        #: When that was done the last time, and whether all is to be looked at next.
+        #: The time of the last look, and whether the next one is at all tasks.
         self._looked_ns = 0
         self._at_all = False
-        #: Whether it must hear of events: there are history rules.
+        #: Whether it needs events, because there are history rules.
         self._hears: bool = bool(constitution.memory)
-        #: While other policies read the journal: its last fact, and what came since.
+        #: While other policies read the journal: its last event, and the events since.
         self._later: tuple[int, list[tuple[Any, Any]]] | None = None
-        #: What only history rules keep on hold, by these and what must be the same.
+        #: Tasks that only history rules hold, by these rules and the values of `same`.
         self._groups: dict[tuple[tuple[str, str, str], ...], dict[TaskRow, None]] = {}
-        #: How often each policy was violated in this life, where nothing covered or
-        #: mended it, by its severity and its id.
+        #: The number of open violations of each policy in this incarnation, by its
+        #: severity and its id.
         self.violated: Counter[tuple[str, str]] = Counter()
-        #: The violations of tasks that were told.
+        #: The violations of tasks that were reported.
         self._told: dict[tuple[str, ...], None] = {}
 
     def begin(self) -> None:
-        """Have the kernel ask before starts."""
+        """Let the kernel ask before starts."""
         rt = self._rt
-        # A journal brings another clock with it, which goes on from its events.
+        # A journal brings another clock, which goes on from its events.
         self.constitution.join(
             lambda: rt.now(),  # noqa: PLW0108
             self._changed,
@@ -138,13 +138,13 @@ class PolicyGovernor:
 
     @property
     def wants(self) -> frozenset[type[Event]]:
-        """The events that it must hear of."""
+        """The classes of events that it needs."""
         heard = (
             self.constitution.memory.heard if self._hears else frozenset[type[Event]]()
         )
         return heard | {ExtensionKept, PolicyViolated}
 
-    # -- who asks ----------------------------------------------------------------------
+    # -- whether policies are asked ----------------------------------------------------
 
     def _operation(self, task: Task, **fields: Any) -> Operation:
         return Operation.of_task(task, **fields)
@@ -152,7 +152,7 @@ class PolicyGovernor:
     def _operation_of(
         self, row: TaskRow, work: Work | None = None, **fields: Any
     ) -> Operation:
-        """Return the operation that *row* is, with the options that it has by now."""
+        """Return the operation for *row*, with its present options."""
         operation = self._operation(
             task_of(row, work),
             task_id=row.id,
@@ -170,15 +170,16 @@ class PolicyGovernor:
         who = caller()
         return {} if who is None else {"who": who.name, "roles": sorted(who.roles)}
 
-    # -- on the way in -----------------------------------------------------------------
+    # -- submissions -------------------------------------------------------------------
 
     def is_asked(self, moment: Any, name: str) -> bool:
-        """Whether a policy judges tasks of a type, or a verb, at *moment*."""
-        # What only holds tasks together is ours: nobody could make it keep to rules.
+        """Return whether a policy judges a type, or a verb, at *moment*."""
+        # Tasks that only hold others together are ours: no user could make them keep
+        # rules.
         return name not in self._rt.glue and self.constitution.is_asked(moment, name)
 
     def is_asked_of(self, fn: object) -> bool:
-        """Whether a policy judges calls of *fn* that are submitted."""
+        """Return whether a policy judges submitted calls of *fn*."""
         return callable(fn) and self.is_asked("submit", call_type(fn))
 
     def admit(self, task: Task) -> tuple[Task, Verdict | None]:
@@ -189,10 +190,11 @@ class PolicyGovernor:
 
         Returns:
             The task as policies change it; and the verdict, None if it has nothing to
-            tell.
+            report.
         """
         if self.constitution.is_request(task.payload):
-            # Or policies that nobody keeps to could never be waived.
+            # Requests for waivers always pass; otherwise bad policies could never be
+            # waived.
             return task, None
         verdict = self.constitution.judge(self._submitted(task), self._rt.now())
         if not (verdict.violations or verdict.changes):
@@ -200,7 +202,7 @@ class PolicyGovernor:
         return _as_changed(task, verdict), verdict
 
     def _submitted(self, task: Task) -> Operation:
-        """Return the operation that the submission of *task* is."""
+        """Return the operation for the submission of *task*."""
         operation = self._operation(
             task, submitted=self._rt.now() / NS, **self._asking()
         )
@@ -219,7 +221,7 @@ class PolicyGovernor:
 
     def refuse(self, verdict: Verdict) -> NoReturn:
         """
-        Tell that a submission is denied.
+        Report and refuse a denied submission.
 
         Raises:
             PolicyDeniedError: Always.
@@ -237,10 +239,10 @@ class PolicyGovernor:
 
     def confirm(self, entries: Iterable[Accepted], now: int) -> None:
         """
-        Under the lock: refuse what is new and denied, or no longer waived.
+        Refuse a new task that is denied, or no longer waived, under the lock.
 
         Raises:
-            PolicyDeniedError: A task is denied: `refuse` tells it.
+            PolicyDeniedError: A task is denied; `refuse` reports it.
         """
         for entry in entries:
             verdict = entry.verdict
@@ -253,7 +255,7 @@ class PolicyGovernor:
                 raise _refused(verdict)
 
     def admitted(self, entries: Iterable[Accepted], now: int) -> None:
-        """Under the lock: say what there was to tell of tasks that were accepted."""
+        """Report the verdicts on accepted tasks, under the lock."""
         for entry in entries:
             verdict = entry.verdict
             if verdict is None or not entry.is_new:
@@ -265,7 +267,7 @@ class PolicyGovernor:
             )
 
     def foreseen(self, tasks: Iterable[Task]) -> list[str]:
-        """What policies say now of *tasks* in a forecast, in sentences."""
+        """Return sentences on the present verdicts on *tasks*, for a forecast."""
         sentences: list[str] = []
         for task in tasks:
             if task.type in self._rt.glue:
@@ -281,10 +283,10 @@ class PolicyGovernor:
             sentences.append("The forecast takes all tasks to pass the policies.")
         return sentences
 
-    # -- before a start ----------------------------------------------------------------
+    # -- starts ------------------------------------------------------------------------
 
     def rule(self, row: TaskRow, now: int) -> Ruling:
-        """Under the lock: what policies say of a start of *row*."""
+        """Judge a start of *row*, under the lock."""
         if not self.is_asked("start", row.bucket.spec.type):
             return _ALLOWED
         verdict = self._of_start(row, now)
@@ -299,7 +301,7 @@ class PolicyGovernor:
         return self.constitution.judge(operation, now)
 
     def _file(self, row: TaskRow, verdict: Verdict) -> None:
-        """*row* is denied: if only history rules deny it, it is looked at again."""
+        """Note a denied *row*, which history rules alone may allow later."""
         names = [
             (one.policy_id, one.rule_id)
             for one in verdict.open_violations
@@ -310,13 +312,13 @@ class PolicyGovernor:
             return
         self._groups.setdefault(memory.group(names, verdict.operation), {})[row] = None
         if verdict.opens_at is not None:
-            # A float of seconds has no more than microseconds.
+            # A float of seconds is exact to microseconds only.
             self._look_by(int(verdict.opens_at * NS) + _MICROSECOND)
 
-    # -- what has happened -------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------
 
     def hear(self) -> None:
-        """Under the lock: take in the facts of this step that are new."""
+        """Take in the new events of this step, under the lock."""
         sink = self._rt.kernel.sink
         if sink is None:
             return
@@ -336,7 +338,7 @@ class PolicyGovernor:
             self._look_by(max(self._rt.now(), self._looked_ns + _PAUSE))
 
     def handed_over(self) -> None:
-        """Under the lock: the facts of the sink were taken away."""
+        """Note, under the lock, that the events of the sink were taken."""
         self._heard = 0
 
     def _of_cargo(self, _: Any, work: Work | None) -> Operation | None:
@@ -345,24 +347,24 @@ class PolicyGovernor:
         return self._operation_of(row_of(work), work)
 
     def recall(self, last: int) -> None:
-        """Under the lock: take in what the journal has, up to the event *last*."""
+        """Take in the journal up to the event *last*, under the lock."""
         self.constitution.restore_waivers()
         self._read(self.constitution.memory, last)
 
     def save_history(self, state: dict[str, Any]) -> None:
-        """Under the lock: put what history rules keep into *state*, a snapshot."""
+        """Put the data of history rules into a snapshot, under the lock."""
         self.hear()
         state[_HISTORY] = self.constitution.memory.state()
 
     def _read(self, memory: Memory, last: int) -> None:
-        """Under the lock: have the new rules of *memory* hear events up to *last*."""
+        """Let new rules read events up to *last*, under the lock."""
         committer = self._rt.committer
         if committer is None or not memory.new:
             return
         journal = committer.journal
         new = memory.new
         seq, state = journal.snapshot() or (0, {})
-        # A snapshot has what rules have counted of events that have left the journal.
+        # A snapshot has the counts of rules for events that have left the journal.
         states = state.get(_HISTORY, ()) if seq <= last else ()
         memory.new = restored = memory.restore(states)
         self._read_from(journal, memory, seq, last)
@@ -377,7 +379,7 @@ class PolicyGovernor:
     def _read_from(
         self, journal: DurableJournal, memory: Memory, since: int, last: int
     ) -> None:
-        """Under the lock: the same, of events behind *since*."""
+        """Let new rules read events after *since*, under the lock."""
         if not memory.new:
             return
         tasks: dict[str, Task] = {}
@@ -427,10 +429,10 @@ class PolicyGovernor:
 
         memory.hear(group, type_of, find, only_new=True)
 
-    # -- what is on hold ---------------------------------------------------------------
+    # -- held tasks --------------------------------------------------------------------
 
     def _look_by(self, when: int) -> None:
-        """Under the lock: look at what is on hold at *when*, or before."""
+        """Plan a look at held tasks at *when*, or before, under the lock."""
         if not self._due_ns or when < self._due_ns:
             self._due_ns = when
             self._rt.timer.wake_by(when)
@@ -441,19 +443,19 @@ class PolicyGovernor:
         return self._due_ns
 
     def look_if_due(self, now: int) -> None:
-        """Under the lock: look at what is on hold, if it is time."""
+        """Look at held tasks, if it is time, under the lock."""
         if self._due_ns and now >= self._due_ns:
             self.look(now, at_all=self._at_all)
 
     def look(self, now: int, *, at_all: bool = True) -> None:
         """
-        Under the lock: let what is on hold try again if policies would allow it.
+        Let held tasks try again if policies would allow them, under the lock.
 
         Args:
             now: The time in ns.
-            at_all: Whether at all, and at what people are asked about; else at one of
-                each group that waits for the same events, and at more as long as they
-                may start.
+            at_all: Whether to look at all tasks, and at ones that people are asked
+                about; else at one of each group that waits for the same events, and at
+                more while these may start.
         """
         self._due_ns, self._looked_ns, self._at_all = 0, now, False
         groups, self._groups = self._groups, {}
@@ -468,7 +470,7 @@ class PolicyGovernor:
                 if not self._let_go(row, rooms, now) and row in self._groups.get(
                     group, ()
                 ):
-                    # The others wait for the same.
+                    # The other tasks wait for the same events.
                     others = list(rows)[number + 1 :]
                     self._groups[group] |= dict.fromkeys(others)
                     break
@@ -477,9 +479,9 @@ class PolicyGovernor:
         self, row: TaskRow, rooms: dict[tuple[str, str, str], int], now: int
     ) -> bool:
         """
-        Whether *row*, which may be on hold, may try again.
+        Return whether *row*, which may be on hold, may try again.
 
-        The *rooms* are how many may do so at once, where rules count starts.
+        *rooms* has how many may do so at once, where rules count starts.
         """
         kernel = self._rt.kernel
         is_asked = rules_ask(row)
@@ -514,17 +516,17 @@ class PolicyGovernor:
         return True
 
     def _changed(self) -> None:
-        """Waivers are others: all is judged anew."""
+        """Judge all held tasks again, because waivers have changed."""
         if self._rt.opened and not self._rt.closed:
             self._rt.step(self.look)
 
     def _replace(self, memory: Memory, install: Callable[[], object]) -> None:
         """
-        Have other policies judge from now on.
+        Let other policies judge from now on.
 
         Args:
-            memory: What their history rules hear; new ones read the journal first.
-            install: What puts them in force.
+            memory: The memory of their history rules; new rules read the journal first.
+            install: Puts them in force.
         """
         rt, committer = self._rt, self._rt.committer
         if rt.closed or not rt.opened:
@@ -550,17 +552,17 @@ class PolicyGovernor:
         rt.step(change)
 
     def _listen(self, _: int) -> int:
-        """Under the lock: keep what happens from now on; the last fact before that."""
+        """Collect events from now on, under the lock; return the last one before."""
         assert self._rt.committer is not None  # noqa: S101 - the caller looked
         self._rt.publish()
         last = self._rt.committer.last
         self._later = last, []
         return last
 
-    # -- what goes on ------------------------------------------------------------------
+    # -- running tasks -----------------------------------------------------------------
 
     def progressed(self, work: Work, attempt: int, value: Any) -> None:
-        """Judge the progress of an attempt: what is denied is cancelled."""
+        """Judge the progress of an attempt, and cancel a denied one."""
         row = row_of(work)
         if not self.is_asked("progress", row.bucket.spec.type):
             return
@@ -586,7 +588,7 @@ class PolicyGovernor:
             _LOG.error("%s", visible(f"{error}"))
 
     def result_error(self, work: Work, attempt: int, value: Any) -> Exception | None:
-        """Why an attempt that returned *value* fails all the same, if it does."""
+        """Return why an attempt fails that returned *value*, if it does."""
         if not self.is_asked("result", row_of(work).bucket.spec.type):
             return None
         verdict = self._judge(work, moment="result", attempt=attempt, result=value)
@@ -597,7 +599,7 @@ class PolicyGovernor:
         return _denied(verdict, msg, task_id)
 
     def _judge(self, work: Work, **fields: Any) -> Verdict | None:
-        """What policies say of a task that runs; None: nothing is violated."""
+        """Return the verdict on a running task; None: nothing is violated."""
         row = row_of(work)
         worker = "" if row.agent is None else row.agent.name
         operation = self._operation_of(row, work, worker=worker, **fields)
@@ -612,16 +614,16 @@ class PolicyGovernor:
         )
         return verdict
 
-    # -- what somebody asks for --------------------------------------------------------
+    # -- commands ----------------------------------------------------------------------
 
     def refuse_verb(self, verb: str, arguments: Mapping[str, Any]) -> None:
         """
-        Judge what somebody asks for.
+        Judge a command of a user.
 
         Raises:
             PolicyDeniedError: It is denied.
         """
-        # Or policies that nobody keeps to could never be waived.
+        # Commands on waivers always pass; otherwise bad policies could never be waived.
         if verb == _UNJUDGED or not self.constitution.is_asked("verb", verb):
             return
         task_id = str(arguments.get("task_id") or "")
@@ -646,13 +648,13 @@ class PolicyGovernor:
             msg = f"{operation.name} was refused: {verdict.reason}"
             raise _denied(verdict, msg, operation.id)
 
-    # -- telling -----------------------------------------------------------------------
+    # -- reports -----------------------------------------------------------------------
 
     def _tell(self, event: PolicyViolated) -> None:
         """
-        Under the lock: count what is violated, and let people hear of it.
+        Count and report violations, under the lock.
 
-        A violation of a task is told once, however often the task is judged.
+        A violation of a task is reported once, however often the task is judged.
         """
         fresh = []
         for one in event.violations:
@@ -672,7 +674,7 @@ class PolicyGovernor:
             teller.violated(event, fresh)
 
     def waivers_asked_for(self, row: TaskRow) -> list[str]:
-        """Under the lock: the open requests of waivers that *row* waits for."""
+        """Return the open requests of waivers for *row*, under the lock."""
         kernel, policies = self._rt.kernel, dict[str, list[str]]()
         if row.state is TaskState.BLOCKED and not (
             row in kernel.denied or rules_ask(row)
@@ -688,7 +690,7 @@ class PolicyGovernor:
         return [name for one in violated for name in policies.pop(one.policy_id, ())]
 
     def violations(self, row: TaskRow) -> tuple[Violation, ...]:
-        """Under the lock: what keeps *row* from starting, as it is judged now."""
+        """Return the violations that keep *row* from starting, under the lock."""
         verdict = self._of_start(row, self._rt.now())
         return () if verdict.decision == "allow" else verdict.open_violations
 
@@ -698,7 +700,7 @@ def _covers_nothing(policy_id: str, operation: Operation, at: float) -> None:  #
 
 
 def _as_changed(task: Task, verdict: Verdict) -> Task:
-    """Return *task* with what policies change in it."""
+    """Return *task* with the changes of policies."""
     if not verdict.changes:
         return task
     judged = verdict.operation
@@ -707,7 +709,7 @@ def _as_changed(task: Task, verdict: Verdict) -> Task:
 
 
 def _ruling(row: TaskRow, verdict: Verdict) -> Ruling:
-    """What *verdict* comes to for a start of *row*."""
+    """Return the decision about a start of *row* by *verdict*."""
     fields = _told(verdict) if verdict.violations else ()
     if verdict.decision == "allow":
         return Ruling(_permit(verdict), violated=fields)
@@ -715,17 +717,16 @@ def _ruling(row: TaskRow, verdict: Verdict) -> Ruling:
     reason = f"{verdict.reason} {policies}"
     asks = verdict.decision == "ask"
     if asks and row.extra is not None and row.extra.permitted == reason:
-        # People have let this very thing pass.
+        # People have let exactly these violations pass.
         return Ruling(_permit(verdict, people=True), violated=fields)
     return Ruling((), reason, asks, fields, f"{_shown(row.id, verdict)} {policies}")
 
 
 def _shown(task_id: str, verdict: Verdict) -> str:
     """
-    What keeps a task from starting, and what there is, for people.
+    Return the violations of a task, with the evidence, for people.
 
-    It names the task if it does not show all that the rules look at: then no other
-    task is known to be alike.
+    It names the task if the evidence is not whole: then no other task is surely alike.
     """
     violations = verdict.open_violations
     text = "; ".join(
@@ -737,7 +738,7 @@ def _shown(task_id: str, verdict: Verdict) -> str:
 
 
 def _told(verdict: Verdict, verb: str = "") -> tuple[Any, ...]:
-    """Of `PolicyViolated` what follows the task."""
+    """Return the fields of `PolicyViolated` after the task."""
     changing = {one.policy_id for one in verdict.changes}
     violations = tuple(
         (
@@ -764,7 +765,7 @@ def _told(verdict: Verdict, verb: str = "") -> tuple[Any, ...]:
 
 
 def _permit(verdict: Verdict, *, people: bool = False) -> tuple[str, ...]:
-    """By what a start was allowed: see `TaskStarted`."""
+    """Return the rules that allowed a start: see `TaskStarted`."""
     waived = {
         (one.policy_id, one.rule_id): one.waived_by or "people"
         for one in verdict.violations
@@ -802,12 +803,12 @@ def _refused(verdict: Verdict) -> PolicyDeniedError:
 
 
 def _type_of(_: Any, work: Work | None) -> str:
-    """The type of the task of *work*; "": nobody knows."""
+    """Return the type of the task of *work*; "": unknown."""
     return "" if work is None else row_of(work).bucket.spec.type
 
 
 def _first_after(journal: DurableJournal, last: int, at_ns: int) -> int:
-    """The number of an event before which all are older than *at_ns*."""
+    """Return the number of an event after all events older than *at_ns*."""
     low, high = 0, last
     while low < high:
         middle = (low + high) // 2
@@ -820,7 +821,7 @@ def _first_after(journal: DurableJournal, last: int, at_ns: int) -> int:
 
 
 def govern(rt: Runtime, orch: Any, governance: Any) -> None:
-    """Have the policies *governance*, or those of the file of that path, asked."""
+    """Let an orchestrator ask the policies *governance*, or those of a file."""
     if isinstance(governance, str | os.PathLike):
         governance = ConstitutionalRuntime.from_yaml(governance)
     PolicyGovernor(rt, governance).begin()
@@ -829,7 +830,7 @@ def govern(rt: Runtime, orch: Any, governance: Any) -> None:
 
 def constitution_of(rt: Runtime) -> ConstitutionalRuntime:
     """
-    What judges by the policies of an orchestrator.
+    Return the constitutional runtime of an orchestrator.
 
     Raises:
         InvalidTaskError: It has none.

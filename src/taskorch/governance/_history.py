@@ -1,11 +1,11 @@
 """
-What has happened, as far as history rules ask: folds over events, with windows.
+The past for history rules: folds over events, with windows.
 
-An event is taken in once, and a question costs the same however long the history is:
-each rule keeps, by the values that must be the same, the latest event that it looks
-for, or those within its window.
+An event is taken in once, and a question costs the same however long the history is.
+For each set of equal values in `same`, a rule keeps the latest event that it looks for,
+or the events within its window.
 
-Decisions: 0224, 0244.
+Decisions: policies-as-data, retention.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _EVENTS: Final[Mapping[type[Event], str]] = {
     TaskFailed: "failed",
     TaskCancelled: "cancelled",
 }
-#: Events after which an attempt does not run any more.
+#: Events after which an attempt no longer runs.
 _ENDS: Final = (
     TaskBlocked,
     TaskCancelled,
@@ -58,34 +58,34 @@ _ENDS: Final = (
     TaskRetrying,
     TaskSuspended,
 )
-#: What history rules hear of.
+#: The events that history rules need.
 HEARD: Final[frozenset[type[Event]]] = frozenset({*_EVENTS, *_ENDS})
 #: The moments that are events themselves.
 _AS_EVENTS: Final = {"submit": "submitted", "start": "started"}
 _NS: Final = 1_000_000_000
-#: The key of what has values that cannot be read; no other is this text.
+#: The key for values that cannot be read; no other key is this text.
 _UNREADABLE: Final = "?"
-#: Events and keys of a rule that a snapshot takes, at the most.
+#: A snapshot takes at most so many events and keys of a rule.
 _MOST_STATE: Final = 10_000
-#: Keys beyond which those that are out of date are dropped, now and then.
+#: Beyond so many keys, outdated ones are dropped now and then.
 _MANY: Final = 1_000
 
-#: What finds, of an event and of what came with it, the type of the task; and the
-#: operation that it is, or None: nobody knows it any more.
+#: Functions that find, for an event and its cargo, the type of the task; and its
+#: operation, or None if it is no longer known.
 FindType: TypeAlias = Callable[[Any, Any], str]
 Find: TypeAlias = Callable[[Any, Any], Operation | None]
 
 
 class HistoryAnswer(NamedTuple):
     """
-    What a history rule says.
+    The answer of a history rule.
 
     Attributes:
         holds: Whether it holds.
         event: The number of the event that decides; None: there is none.
-        detail: What there was, in words.
-        opens_ns: When it holds by itself, if nothing happens meanwhile; None: never.
-        problem: Why nobody knows whether it holds; "": it is known.
+        detail: The events that were found, in words.
+        opens_ns: The time at which it holds without new events; None: never.
+        problem: Why there is no answer; "": there is one.
     """
 
     holds: bool
@@ -96,24 +96,24 @@ class HistoryAnswer(NamedTuple):
 
 
 class _KeptEvents:
-    """What one rule keeps under one key."""
+    """The events that one rule keeps under one key."""
 
     __slots__ = ("at_ns", "breach", "long", "recent", "running", "seq", "total")
 
     def __init__(self) -> None:
-        #: The latest event that is looked for: its time and its number.
+        #: The latest wanted event: its time and its number.
         self.at_ns: int = 0
         self.seq: int = 0
-        #: The number of the first event since that must not be; 0: there is none.
+        #: The number of the first forbidden event since; 0: there is none.
         self.breach: int = 0
-        #: How many there were, where all count.
+        #: The number of events, where all count.
         self.total: int = 0
-        #: The latest within the window: time, number, task. One more than may be is
-        #: enough to know that there are too many.
+        #: The latest events within the window: time, number, task. One more than
+        #: allowed is enough to know that there are too many.
         self.recent: deque[tuple[int, int, str]] = deque()
-        #: Of attempts that run, by task, the number of the event that they began with.
+        #: The running attempts: the number of the event of their start, by task.
         self.running: dict[str, int] = {}
-        #: Those of them that are not among the latest, likewise.
+        #: The running attempts that are not among the latest events.
         self.long: dict[str, int] = {}
 
     def state(self) -> list[Any]:
@@ -123,7 +123,7 @@ class _KeptEvents:
 
     @classmethod
     def of(cls, state: list[Any]) -> _KeptEvents:
-        """Make again what `state` has returned."""
+        """Make a copy from the result of `state`."""
         kept = cls()
         kept.at_ns, kept.seq, kept.breach, kept.total, recent, running, long = state
         kept.recent = deque((at, seq, task_id) for at, seq, task_id in recent)
@@ -132,7 +132,7 @@ class _KeptEvents:
 
 
 class _Rule:
-    """One history rule, and what it keeps."""
+    """One history rule with its kept events."""
 
     def __init__(self, rule: HistoryRule) -> None:
         self.rule = rule
@@ -140,10 +140,10 @@ class _Rule:
         self._within = None if rule.within is None else int(rule.within * _NS)
         self._kept: dict[str, _KeptEvents] = {}
         self._counts_running = rule.count is not None and rule.past.event == "started"
-        #: Under which key an attempt of a task is counted as running.
+        #: The key under which an attempt of a task counts as running.
         self._running: dict[str, str] = {}
         self._most = _MANY
-        #: Up to when events may have left the journal that nobody counted; 0: none has.
+        #: The time up to which events may have left the journal uncounted; 0: none has.
         self.missing_ns: int = 0
 
     def state(self) -> dict[str, Any] | None:
@@ -155,13 +155,13 @@ class _Rule:
         return {"missing": self.missing_ns, "kept": kept_events, "running": running}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Keep what `state` has returned."""
+        """Restore the result of `state`."""
         self.missing_ns = state["missing"]
         self._kept = {key: _KeptEvents.of(kept) for key, kept in state["kept"].items()}
         self._running = dict(state["running"])
 
     def key(self, operation: Operation) -> str:
-        """What the values of *operation* are that must be the same."""
+        """Return the values of *operation* in the paths of `same`, as a key."""
         if not self._keys:
             return ""
         try:
@@ -174,7 +174,7 @@ class _Rule:
         texts = [[] if value is NOWHERE else [read_plain(value)] for value in values]
         return json.dumps(texts, sort_keys=True)
 
-    # -- what happens ------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------
 
     def hear(self, event: str, fact: Any, operation: Operation) -> None:
         """Take in *fact*, an *event* of the task that *operation* is."""
@@ -208,7 +208,7 @@ class _Rule:
         self._age(kept, fact.at_ns)
 
     def ended(self, task_id: str) -> bool:
-        """The attempt of a task does not run any more; whether that was counted."""
+        """Note that an attempt has ended; return whether it was counted."""
         key = self._running.pop(task_id, None)
         kept = None if key is None else self._kept.get(key)
         if kept is not None:
@@ -217,7 +217,7 @@ class _Rule:
         return key is not None
 
     def _age(self, kept: _KeptEvents, now: int) -> None:
-        """Let go of what is not within the window any more."""
+        """Drop the events that are older than the window."""
         if self._within is None:
             return
         since = now - self._within
@@ -225,7 +225,7 @@ class _Rule:
             _let_go(kept)
 
     def _forget(self, now: int) -> None:
-        """Drop the keys under which nothing is left that counts."""
+        """Drop the keys without events that count."""
         if self._within is not None:
             since = now - self._within
             for key, kept in list(self._kept.items()):
@@ -234,7 +234,7 @@ class _Rule:
                     del self._kept[key]
         self._most = max(_MANY, 2 * len(self._kept))
 
-    # -- what is asked -----------------------------------------------------------------
+    # -- questions ---------------------------------------------------------------------
 
     def ask(self, operation: Operation, now: int) -> HistoryAnswer:
         """
@@ -258,7 +258,7 @@ class _Rule:
         return answer._replace(holds=False, problem=problem)
 
     def _is_certain(self, answer: HistoryAnswer, kept: _KeptEvents | None) -> bool:
-        """Whether no event that is missing could make *answer* another one."""
+        """Return whether missing events cannot change *answer*."""
         form = self.rule.form
         if form == "since":
             return answer.holds and kept is not None and kept.at_ns > self.missing_ns
@@ -294,7 +294,7 @@ class _Rule:
         last = kept.seq if kept is not None and before else None
         over, opens = number - most, None
         if self._within is not None and kept is not None and over > 0:
-            # So many must be older than the window before one more may be.
+            # So many events must leave the window before one more is allowed.
             place = oldest + over - 1
             if place < len(kept.recent):
                 opens = kept.recent[place][0] + self._within + 1
@@ -302,7 +302,7 @@ class _Rule:
         return HistoryAnswer(number <= most, last, detail, opens)
 
     def _is_one(self, operation: Operation) -> bool:
-        """Whether *operation* is such an event itself."""
+        """Return whether *operation* is such an event itself."""
         event = _AS_EVENTS.get(operation.moment, "")
         return _is_of(self.rule.past, event, operation)
 
@@ -312,7 +312,7 @@ class _Rule:
             return 0, 0
         if self._within is None:
             return kept.total, 0
-        # Each event lets go of those that are too old: there are few here.
+        # Each event drops the ones that are too old, so that there are few here.
         oldest, since = 0, now - self._within
         still_running = len(kept.long)
         for at, seq, task_id in kept.recent:
@@ -323,7 +323,7 @@ class _Rule:
         return len(kept.recent) - oldest + still_running, oldest
 
     def room(self, operation: Operation, now: int) -> int | None:
-        """How many like *operation* may follow each other now; None: any number."""
+        """Return how many operations like this one may follow now; None: any number."""
         if self.rule.count is None or not self._is_one(operation):
             return None
         before, _ = self._counted(self._kept.get(self.key(operation)), now)
@@ -334,7 +334,7 @@ class _Rule:
 
 
 def _let_go(kept: _KeptEvents) -> None:
-    """The oldest of the latest is none of them any more; what runs counts on."""
+    """Drop the oldest of the latest events; running attempts still count."""
     _, seq, task_id = kept.recent.popleft()
     if kept.running.get(task_id) == seq:
         kept.long[task_id] = seq
@@ -349,19 +349,19 @@ def _is_of(past: Past, event: str, operation: Operation) -> bool:
 
 
 def words_of(past: Past) -> str:
-    """What is looked for, in words: `started deploy`."""
+    """Return the wanted event in words: `started deploy`."""
     text = f"{past.event} {past.type}"
     return text if past.id == "*" else f"{text} ({past.id})"
 
 
 def _definition(name: tuple[str, str], rule: HistoryRule) -> str:
-    """Return what tells a rule from any other, as a text."""
+    """Return a text that is different for each rule."""
     return json.dumps([name, plain(attrs.asdict(rule))], sort_keys=True)
 
 
 class Memory:
     """
-    What all history rules of a set of policies keep.
+    The kept events of all history rules of a set of policies.
 
     Args:
         rules: The rules, by the ids of their policies and their own.
@@ -378,9 +378,9 @@ class Memory:
         before: Memory | None = None,
     ) -> None:
         others = {} if before is None else before.rules
-        #: The rules, with what they keep.
+        #: The rules with their kept events.
         self.rules: dict[tuple[str, str], _Rule] = {}
-        #: The rules that have heard nothing of what has happened before now.
+        #: The new rules, which have no event from before now.
         self.new: list[tuple[str, str]] = []
         for name, rule in rules.items():
             earlier = others.get(name)
@@ -390,7 +390,7 @@ class Memory:
                 self.rules[name] = _Rule(rule)
                 self.new.append(name)
         self.latest_ns: int = 0 if before is None else before.latest_ns
-        #: Which rules look for an event of tasks of a type.
+        #: The rules that look for an event of tasks of a type.
         self._looking: dict[tuple[str, str], tuple[_Rule, ...]] = {}
 
     def __bool__(self) -> bool:
@@ -406,7 +406,7 @@ class Memory:
         ]
 
     def restore(self, states: Iterable[Any]) -> list[tuple[str, str]]:
-        """Give the new rules what `state` has returned; the names of these rules."""
+        """Give new rules the result of `state`; return the names of these rules."""
         by_definition = dict(states)
         restored = []
         for name in self.new:
@@ -418,7 +418,7 @@ class Memory:
         return restored
 
     def missed(self, until_ns: int) -> None:
-        """Events up to a time, in ns, have left the journal: no new rule knows them."""
+        """Note that events up to a time in ns have left the journal uncounted."""
         for name in self.new:
             self.rules[name].missing_ns = until_ns
 
@@ -439,12 +439,12 @@ class Memory:
         only_new: bool = False,
     ) -> bool:
         """
-        Take in events, in their order; whether a rule has looked for one.
+        Take in events, in their order; return whether a rule has looked for one.
 
         Args:
-            items: Events, each with what came with it.
-            type_of: What finds the type of the task.
-            find: What finds the operation that the task is.
+            items: Events, each with its cargo.
+            type_of: Finds the type of the task.
+            find: Finds the operation for the task.
             only_new: Whether only the new rules take them in.
         """
         rules = [self.rules[name] for name in self.new] if only_new else None
@@ -454,7 +454,7 @@ class Memory:
             if cls not in self.heard:
                 continue
             self.latest_ns = max(self.latest_ns, fact.at_ns)
-            # One that starts again has ended before, whatever it is now.
+            # A task that starts again has ended before, whatever its state is now.
             if cls in _ENDS or cls is TaskStarted:
                 ended = [
                     rule.ended(fact.task_id) for rule in rules or self.rules.values()
@@ -476,7 +476,7 @@ class Memory:
         return was_looked_for
 
     def ended(self, task_id: str) -> None:
-        """The attempt of a task does not run any more."""
+        """Note that the attempt of a task has ended."""
         for rule in self.rules.values():
             rule.ended(task_id)
 
@@ -503,10 +503,10 @@ class Memory:
         self, names: Iterable[tuple[str, str]], operation: Operation, now: int
     ) -> dict[tuple[str, str, str], int]:
         """
-        How many like *operation* may follow each other now, by rules and their keys.
+        Return how many operations like this one may follow now, by rule and key.
 
         Args:
-            names: The rules that were asked, others than history rules among them.
+            names: The rules that were asked; not all are history rules.
             operation: The operation.
             now: The time in ns.
         """
@@ -523,7 +523,7 @@ class Memory:
     def group(
         self, names: Iterable[tuple[str, str]], operation: Operation
     ) -> tuple[tuple[str, str, str], ...]:
-        """What *operation* has in common with those that wait for the same events."""
+        """Return a key for operations that wait for the same events."""
         return tuple(
             (*name, self.rules[name].key(operation))
             for name in names
@@ -534,12 +534,12 @@ class Memory:
         self, name: tuple[str, str], operation: Operation, now: int
     ) -> HistoryAnswer:
         """
-        What the rule *name* says of *operation* at *now*, in ns; nothing changes.
+        Return the answer of the rule *name* on *operation* at *now*, in ns.
 
         Raises:
             UnfitError: A value that must be the same cannot be read.
         """
-        # A clock that was set back brings nothing back into a window.
+        # A clock that was set back brings no event back into a window.
         return self.rules[name].ask(operation, max(self.latest_ns, now))
 
 
@@ -547,11 +547,11 @@ def event_of(
     document: Mapping[str, Any], now_ns: int, seq: int
 ) -> tuple[Any, Operation]:
     """
-    The event that *document* says, and the operation that its task is.
+    Read an event from *document*, and the operation for its task.
 
     Args:
         document: The fields of the operation, `event`, and `ago`, in seconds.
-        now_ns: Now, in ns.
+        now_ns: The present time in ns.
         seq: The number that the event gets.
 
     Raises:
@@ -562,7 +562,7 @@ def event_of(
     Past(event)
     at_ns = now_ns - int(check_seconds("ago", ago) * _NS)
     operation = operation_of(fields)
-    # Of a case, the events are of different tasks unless it names them.
+    # The events of a case are of different tasks unless it names them.
     task_id = operation.id or f"case-{seq}"
     facts: dict[str, Any] = {
         "submitted": (TaskSubmitted, (operation.type, operation.priority)),

@@ -1,10 +1,10 @@
 """
 The thirteen operators, and the values that dotted paths lead to, as closures.
 
-What cannot be compared is no answer: `UnfitError` says so, and who asked decides what
-that means. Numbers are numbers, texts are texts: 1 is neither "1" nor true.
+Values that cannot be compared raise an `UnfitError`, and the caller decides what
+follows. Numbers are numbers, texts are texts: 1 is neither "1" nor true.
 
-Decision: 0223.
+Decision: policies-as-data.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from taskorch.model import Call, call_type
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Whether a value satisfies an operator.
+#: A test whether a value satisfies an operator.
 Test: TypeAlias = Callable[[Any], bool]
-#: The value of an operation at the end of a path, or `NOWHERE`.
+#: Reads the value of an operation at the end of a path, or `NOWHERE`.
 Getter: TypeAlias = Callable[[Any], Any]
 
-#: Stands for a value that there is not.
+#: Stands for a missing value.
 NOWHERE: Final[Any] = object()
-#: Letters of a text that a regular expression is searched in.
+#: The number of letters of a text in which a regular expression is searched.
 _MOST_LETTERS: Final = 10_000
 
 
@@ -45,9 +45,9 @@ class UnfitError(Exception):
 
 def fenced(look: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
-    The answer of *look*, which looks at values of users: they may do anything.
+    Return the result of *look*, which reads values of users that may do anything.
 
-    All that judges such values does it through here, and expects this error alone.
+    All code that judges such values calls this, and expects this error alone.
 
     Raises:
         UnfitError: A value has raised an error.
@@ -67,7 +67,7 @@ def fenced(look: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def getter(steps: tuple[str | int, ...]) -> Getter:
-    """What gets the value that *steps* lead to from an operation."""
+    """Return a function that reads the value at *steps* of an operation."""
     first, rest = str(steps[0]), steps[1:]
     if not rest:
         return lambda operation: getattr(operation, first)
@@ -100,9 +100,9 @@ def _member(value: Any, step: str | int) -> Any:
 
 
 def fields_of(cls: type) -> Collection[str]:
-    """The names of the public fields of *cls*, if it has such."""
+    """Return the names of the public fields of *cls*, if it has any."""
     if cls is Call:
-        # What is called is data by its name alone: see `_member`.
+        # A called function counts by its name only: see `_member`.
         return ("args", "kwargs")
     if attrs.has(cls):
         names = [field.name for field in attrs.fields(cls)]
@@ -118,10 +118,10 @@ def fields_of(cls: type) -> Collection[str]:
 
 def _kind(value: Any) -> str:
     """
-    What *value* can be compared with.
+    Return the kind of values that *value* can be compared with.
 
     Raises:
-        UnfitError: It is NaN, or of a kind that no document can say.
+        UnfitError: It is NaN, or of a kind that no document has.
     """
     if value is None:
         return "nothing"
@@ -154,7 +154,7 @@ def _demand(value: Any, kind: str) -> Any:
 
 
 def are_equal(first: Any, second: Any) -> bool:
-    """Whether two values are the same, in what is in them, too."""
+    """Return whether two values are equal, with all that they contain."""
     one: Any = pythons(first)
     other: Any = pythons(second)
     kind = _kind(one)
@@ -173,7 +173,7 @@ def are_equal(first: Any, second: Any) -> bool:
 
 def _is_among(value: Any, members: Collection[Any]) -> bool:
     """
-    Whether *value* is one of *members*.
+    Return whether *value* is one of *members*.
 
     Raises:
         UnfitError: It is of another kind than all of them.
@@ -293,13 +293,13 @@ def _negated(test: Test) -> Test:
 
 def test_of(name: str, expected: Any) -> Test:
     """
-    What tests whether a value satisfies the operator *name* with *expected*.
+    Return a test whether a value satisfies the operator *name* with *expected*.
 
-    It raises an `UnfitError` of what cannot be compared. `exists` and `not_exists` are
-    given `NOWHERE`, the others never.
+    It raises an `UnfitError` for values that cannot be compared. Only `exists` and
+    `not_exists` get `NOWHERE`.
 
     Raises:
-        InvalidTaskError: *expected* is nothing that the operator compares with.
+        InvalidTaskError: The operator does not compare with *expected*.
     """
     if name == "exists":
         return lambda actual: actual is not NOWHERE and actual is not None

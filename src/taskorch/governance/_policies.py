@@ -1,7 +1,7 @@
 """
-Policies as values, what is judged by them, and what the judgement says.
+Policies, operations and verdicts, as values.
 
-Decisions: 0223, 0224.
+Decision: policies-as-data.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 from taskorch.model import Call, Task, call_type
 
-#: What is done about an operation.
+#: The decision about an operation.
 Decision: TypeAlias = Literal["allow", "deny", "ask"]
 #: When an operation is judged.
 Moment: TypeAlias = Literal["submit", "start", "progress", "result", "verb"]
-#: What follows where the path of a rule leads to nothing.
+#: The result where the path of a rule leads to nothing.
 Missing: TypeAlias = Literal["violates", "passes", "error"]
-#: What came of one rule.
+#: The result of one rule.
 Outcome: TypeAlias = Literal["held", "violated", "error"]
 
 #: The decisions.
@@ -65,21 +65,21 @@ OPERATORS: Final = (
     "not_in",
     "regex_match",
 )
-#: Those that look whether there is a value, and at none.
+#: The operators that test whether there is a value.
 _OF_PRESENCE: Final = ("exists", "not_exists")
 _MOMENTS: Final[tuple[Moment, ...]] = get_args(Moment)
 #: The forms of history rules.
 _FORMS: Final = ("formerly", "count", "since", "never_after")
-#: What happens to a task that a history rule may look for.
+#: The events of a task that a history rule may look for.
 EVENTS: Final = ("submitted", "started", "completed", "failed", "cancelled")
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-#: What stands in evidence for a value that is secret.
+#: The text in evidence for a secret value.
 SECRET: Final = "•••"  # noqa: S105 - it hides one
 
 
 class Severity(StrEnum):
     """
-    How bad a violation is, and so what follows it.
+    The severity of a violation, which decides what follows.
 
     `low` is logged; `medium` is an alert, too; `high` asks people; `critical` is
     denied.
@@ -97,12 +97,12 @@ class Severity(StrEnum):
 
     @property
     def decision(self) -> Decision:
-        """What follows a violation, unless its policy says otherwise."""
+        """The decision after a violation, unless its policy has another."""
         return _DECISIONS[self.rank]
 
     @property
     def fails_closed(self) -> bool:
-        """Whether a rule that cannot be evaluated counts as violated."""
+        """True if a rule that cannot be evaluated counts as violated."""
         return self.rank >= Severity.HIGH.rank
 
 
@@ -121,7 +121,7 @@ def _word(subject: str, value: object, words: Iterable[str]) -> None:
 
 
 def _moments(values: Iterable[str] | str) -> tuple[Moment, ...]:
-    # Others are refused by their names.
+    # Other fields are refused by their names.
     return cast("tuple[Moment, ...]", _texts(values))
 
 
@@ -187,11 +187,16 @@ class Rule:
     Attributes:
         id: Its name within the policy.
         condition: The dotted path of the value, such as `task.payload.args[0]`.
-        operator: One of the thirteen.
-        value: What the value is compared with.
-        message: What is wrong where it does not hold, for people.
-        missing: What follows where there is no such value: `violates`, `passes` or
-            `error`. `exists` and `not_exists` do not ask.
+        operator: `equals`, `not_equals`; `in`, `not_in`, with a list; `contains`,
+            `not_contains`: an item of a list, a part of a text, a name in a mapping;
+            `greater_than`, `less_than`, `greater_than_or_equal`,
+            `less_than_or_equal`: numbers; `regex_match`, which searches 10,000 letters
+            at most, and never takes for ever; `exists`, `not_exists`: a value that is
+            not null.
+        value: The value to compare with.
+        message: The message for people where it does not hold.
+        missing: The result if there is no such value: `violates`, `passes` or `error`.
+            `exists` and `not_exists` ignore it.
         secret: Whether evidence must not show the value.
 
     Raises:
@@ -222,7 +227,7 @@ class Rule:
 @frozen
 class Past:
     """
-    What a history rule looks for: an event of a task.
+    The event of a task that a history rule looks for.
 
     Attributes:
         event: `submitted`, `started`, `completed`, `failed` or `cancelled`.
@@ -253,15 +258,15 @@ class HistoryRule:
     Attributes:
         id: Its name within the policy.
         formerly: Such an event has happened.
-        count: No more than `at_most` such events have happened; the operation counts
-            as one if it would be one, and what runs now if starts are counted.
+        count: No more than `at_most` such events have happened; the operation counts if
+            it would be one, and running tasks count for starts.
         since: Such an event has happened, and none of `no` after it.
         never_after: No such event has happened.
         at_most: See `count`.
         no: See `since`.
-        within: Seconds; what is older does not count. None: all counts.
+        within: Seconds; older events do not count. None: all count.
         same: Dotted paths: only events of tasks with the same values there count.
-        message: What is wrong where it does not hold, for people.
+        message: The message for people where it does not hold.
 
     Raises:
         InvalidTaskError: A field is not well formed.
@@ -304,7 +309,7 @@ class HistoryRule:
             text = f"at_most: a number from 0 is needed, not {show(self.at_most)}"
             _refuse(text)
         if self.within is not None:
-            check_seconds("within", self.within, zero=False)
+            check_seconds("within", self.within, zero=False, none=True)
         _check_texts("same", self.same)
         for path in self.same:
             steps_of(path)
@@ -329,7 +334,7 @@ _PATTERNS: Final = Each(Text(), least=1, or_one=True, needs="a list of patterns"
 @frozen
 class Policy:
     """
-    A policy: to what it applies, what it demands, and what follows a violation.
+    A policy: its scope, its demands, and the effect of a violation.
 
     A policy applies to the operations that its patterns match and for which `when` is
     true. It is violated where one of its rules does not hold. One with `when` and
@@ -337,21 +342,21 @@ class Policy:
 
     Attributes:
         id: Its name; no two of a set have the same.
-        principle: What it is for: safety, privacy, fairness, ….
-        severity: How bad a violation is: see `Severity`.
-        rules: What it demands of the operation.
+        principle: Its purpose: safety, privacy, fairness, ….
+        severity: The severity of a violation: see `Severity`.
+        rules: Its demands on the operation.
         when: A condition in CEL; `operation` and `task` are the operation.
-        history: What it demands of the events before.
+        history: Its demands on the events before.
         types: Patterns of types of tasks, as in file names.
         ids: Patterns of ids of tasks.
-        verbs: Patterns of what people ask for, such as `cancel_*`; for `at: verb`.
+        verbs: Patterns of commands, such as `cancel_*`; for `at: verb`.
         at: When it is asked: `submit`, `start`, `progress`, `result`, `verb`.
-        then: What follows a violation: `allow` (it is told), `ask` or `deny`; None: as
-            the severity says.
-        change: New values by dotted paths. A violation at the submission is mended by
-            them, and then nothing else follows.
-        revoked: What becomes of an attempt that runs by a waiver which is revoked:
-            `finish` or `stop`.
+        then: The decision after a violation: `allow` (it is reported), `ask` or `deny`;
+            None: by the severity.
+        change: New values by dotted paths. They repair a violation at the submission,
+            and then nothing else follows.
+        revoked: The effect on a running attempt if its waiver is revoked: `finish` or
+            `stop`.
         enabled: Whether it is asked at all.
         description: For people.
 
@@ -448,11 +453,11 @@ class Policy:
 
     @property
     def decision(self) -> Decision:
-        """What follows a violation that no waiver covers and no change mends."""
+        """The decision after a violation without a waiver and a change."""
         return self.severity.decision if self.then is None else self.then
 
     def to_dict(self) -> dict[str, Any]:
-        """It as a document has it, without what is usual."""
+        """Return it as a document, without defaults."""
         document: dict[str, Any] = plain(taken_apart(self, whole=False))
         return document
 
@@ -460,15 +465,15 @@ class Policy:
 @frozen
 class Operation:
     """
-    What is judged: a task at one of its moments, or what somebody asks for.
+    An operation to judge: a task at one of its moments, or a command of a user.
 
     Dotted paths and CEL see its fields by their names.
 
     Attributes:
-        type: The type of the task; of what somebody asks for, that of its task, or "".
+        type: The type of the task; for a command, that of its task, or "".
         id: The id of the task; "" if it has none yet.
         moment: When it is judged: `submit`, `start`, `progress`, `result`, `verb`.
-        verb: What somebody asks for, such as `cancel_task`; else "".
+        verb: The command, such as `cancel_task`; else "".
         who: Who asks for it, if that is known; else "".
         roles: The roles of whoever asks.
         payload: The payload of the task. Of a call, `function`, `args` and `kwargs`;
@@ -480,14 +485,14 @@ class Operation:
         owner: Its tenant.
         timeout: Seconds that an attempt may take; None: no limit.
         deadline: Seconds from its submission in which it must have ended; None: none.
-        writes: What it may write: see `Task`; nothing, if it does not say.
+        writes: The paths that it may write: see `Task`; empty if it states none.
         budget: The budget that it draws on; None: none.
         attempt: The number of the attempt; 0 before the first.
         worker: The worker that runs it.
         run: The id of the run that it belongs to; "" if to none.
-        arguments: Of what somebody asks for, the arguments by their names.
-        progress: How much is done, from 0 to 1, if that is what is judged.
-        result: The result, if that is what is judged.
+        arguments: The arguments of a command, by their names.
+        progress: How much is done, from 0 to 1, if the progress is judged.
+        result: The result, if it is judged.
     """
 
     type: str = ""
@@ -524,7 +529,7 @@ class Operation:
         **fields: Any,
     ) -> Operation:
         """
-        The operation that *task* is.
+        Return the operation for *task*.
 
         Args:
             task: The task.
@@ -553,13 +558,13 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """It in a few words, for messages: `cancel_task of load`, `deploy (d-1)`."""
+        """The name for messages: `cancel_task of load`, `deploy (d-1)`."""
         if self.verb:
             return f"{self.verb} of {self.id}" if self.id else self.verb
         return f"{self.type} ({self.id})" if self.id else self.type
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON and CEL have it: all fields, and texts for what JSON lacks."""
+        """Return all fields as JSON and CEL have them."""
         document: dict[str, Any] = {
             field.name: read_plain(getattr(self, field.name))
             for field in attrs.fields(Operation)
@@ -575,7 +580,7 @@ def _seconds_to(
     if not isinstance(deadline, datetime):
         return deadline
     if submitted is None:
-        # It is asked without an orchestrator whose clock there is.
+        # Without an orchestrator, there is no other clock.
         submitted = time.time()  # noqa: TID251
     return deadline.timestamp() - submitted
 
@@ -586,7 +591,7 @@ def _amounts(task: Task[Any]) -> Mapping[str, float]:
 
 
 def parts_of(payload: Any) -> Any:
-    """*payload* as paths see it: a mapping for a call and other values of ours."""
+    """Return *payload* as paths see it, with calls and our values as mappings."""
     if isinstance(payload, Call):
         return {
             "function": call_type(payload.fn),
@@ -607,7 +612,7 @@ _FIELDS: Final = tuple(one.name for one in attrs.fields(Operation))
 
 def operation_of(document: Mapping[str, Any]) -> Operation:
     """
-    The operation that *document*, its fields by their names, says.
+    Read an operation from *document*, its fields by their names.
 
     Raises:
         InvalidTaskError: There is no such field.
@@ -628,18 +633,18 @@ class Violation:
     Attributes:
         policy_id: The id of the policy.
         rule_id: The id of the rule; `when` if the policy has none.
-        principle: What the policy is for.
-        severity: How bad it is.
+        principle: The purpose of the policy.
+        severity: Its severity.
         message: What is wrong, for people.
         operator: The operator, or the form of the history rule, or `when`.
-        expected: What the rule demands.
-        actual: What the operation has, cut short; hidden where it is secret.
+        expected: The value that the rule demands.
+        actual: The value of the operation, shortened; hidden where it is secret.
         waived_by: The id of the waiver that covers it; None: none does.
-        decision: What follows: see `Policy.then`. Where it is waived, or mended by a
-            change, `allow`.
-        evidence: What there is, in words: `payload.args[1] is 100`. What is secret, or
-            what a policy changes, is hidden.
-        is_whole: Whether the evidence shows all that the rule looks at.
+        decision: The decision: see `Policy.then`; `allow` where it is waived, or
+            repaired by a change.
+        evidence: The values behind it, in words: `payload.args[1] is 100`. Secret
+            values, and values that a policy changes, are hidden.
+        is_whole: Whether the evidence shows all values that the rule tests.
     """
 
     policy_id: str
@@ -657,11 +662,11 @@ class Violation:
 
     @property
     def text(self) -> str:
-        """What is wrong and what there is, for people: `message; evidence`."""
+        """The message and the evidence: `message; evidence`."""
         return "; ".join(filter(None, (self.message, self.evidence)))
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return it as JSON has it."""
         document: dict[str, Any] = plain(attrs.asdict(self, recurse=False))
         return document
 
@@ -669,13 +674,13 @@ class Violation:
 @frozen
 class Evaluation:
     """
-    What came of one rule.
+    The result of one rule.
 
     Attributes:
         policy_id: The id of the policy.
         rule_id: The id of the rule; `when` for the condition of the policy.
         outcome: `held`, `violated` or `error`.
-        detail: Of an error, what was wrong.
+        detail: The cause of an error.
         event: Of a history rule, the number of the event that decided it; None: none.
     """
 
@@ -686,7 +691,7 @@ class Evaluation:
     event: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return it as JSON has it."""
         document: dict[str, Any] = plain(attrs.asdict(self))
         return document
 
@@ -707,7 +712,7 @@ class ChangedValue:
     value: Any = attrs.field(default=None, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return it as JSON has it."""
         document: dict[str, Any] = plain(attrs.asdict(self, recurse=False))
         return document
 
@@ -715,20 +720,20 @@ class ChangedValue:
 @frozen
 class Verdict:
     """
-    What policies say of an operation.
+    The verdict of policies on an operation.
 
     Attributes:
         decision: `allow`, `deny`, or `ask`: people decide.
-        compliant: Whether nothing is violated, but for what a waiver covers.
+        compliant: Whether there is no violation without a waiver.
         reason: Why, in words.
-        violations: What is violated; what is waived, too.
-        evaluations: What came of each rule that was asked.
-        changes: What is changed before the task is kept.
-        policies_hash: What tells this set of policies from any other.
-        operation: What was judged.
-        at: When: seconds since the epoch.
-        opens_at: When it may be another verdict, even if nothing happens meanwhile:
-            seconds since the epoch; None: never.
+        violations: All violations, waived ones, too.
+        evaluations: The result of each rule that was asked.
+        changes: The changes before the task is kept.
+        policies_hash: The hash of this set of policies.
+        operation: The judged operation.
+        at: The time of the verdict, in seconds since the epoch.
+        opens_at: The time, in seconds since the epoch, at which the verdict may change
+            without new events; None: never.
     """
 
     decision: Decision
@@ -744,12 +749,12 @@ class Verdict:
 
     @property
     def allowed(self) -> bool:
-        """Whether the decision is to allow it."""
+        """True if the decision is to allow it."""
         return self.decision == "allow"
 
     @property
     def text(self) -> str:
-        """What is violated, and what there is, for people."""
+        """The violations and the evidence, for people."""
         return "; ".join(
             f"policy {one.policy_id} ({one.rule_id}): {one.text}"
             for one in self.violations
@@ -761,7 +766,7 @@ class Verdict:
         return tuple(one for one in self.violations if one.waived_by is None)
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it, without the payload of what was judged."""
+        """Return it as JSON has it, without the payload of the operation."""
         operation = self.operation
         return {
             "decision": self.decision,

@@ -1,7 +1,7 @@
 """
 Policies, and cases to test them, as documents.
 
-Decision: 0223.
+Decision: policies-as-data.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from taskorch.kit.forms import (
 from taskorch.kit.located import Located, located
 from taskorch.kit.visible import show
 
-#: A file of policies, or a folder of such.
+#: A file of policies, or a folder with such files.
 FilePath = str | os.PathLike[str]
 _POLICY: Final = DocumentOf(Policy, make=Policy)
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -45,16 +45,16 @@ _SUFFIXES: Final = (".yaml", ".yml", ".json")
 @attrs.frozen
 class PolicyCase:
     """
-    A case: an operation, and what the policies are to say of it.
+    A test case: an operation, and the expected verdict.
 
     Attributes:
         operation: The operation, its fields by their names.
-        decision: What is to be decided: `allow`, `ask` or `deny`.
-        name: What it is called.
-        violations: The ids of the policies that are to be violated; None: any.
+        decision: The expected decision: `allow`, `ask` or `deny`.
+        name: Its name.
+        violations: The ids of the policies that must be violated; None: any.
         before: Events before it, for history rules: each has the fields of an
-            operation, `event` (`started`, …), and `ago`, in seconds. What has no id
-            does not run any more.
+            operation, `event` (`started`, …), and `ago`, in seconds. Tasks without an
+            id no longer run.
     """
 
     operation: Operation = attrs.field(
@@ -90,10 +90,10 @@ class PolicyDocument:
 
 def read_policies(paths: Iterable[FilePath]) -> list[Policy]:
     """
-    The policies in the files *paths*; of a folder, in all its files of YAML and JSON.
+    Read the policies in files, or in all YAML and JSON files of folders.
 
     Raises:
-        ValidationFailedError: What is wrong, all of it, with the line of each.
+        ValidationFailedError: It is malformed; all faults are named, with lines.
         OSError: A file cannot be read.
         ImportError: PyYAML is not installed: `pip install 'taskorch[policy]'`.
     """
@@ -102,10 +102,10 @@ def read_policies(paths: Iterable[FilePath]) -> list[Policy]:
 
 def read_cases(paths: Iterable[FilePath]) -> list[PolicyCase]:
     """
-    The cases in the files *paths*.
+    Read the cases in the files *paths*.
 
     Raises:
-        ValidationFailedError: What is wrong, all of it, with the line of each.
+        ValidationFailedError: It is malformed; all faults are named, with lines.
         OSError: A file cannot be read.
         ImportError: PyYAML is not installed: `pip install 'taskorch[policy]'`.
     """
@@ -161,12 +161,12 @@ def policies_in(
     entry: ReadMapping, folder: Path, faults: FaultList
 ) -> tuple[Policy, ...]:
     """
-    The policies of a document that has the key `policies`: see `POLICIES`.
+    Read the policies of a document that has the key `policies`: see `POLICIES`.
 
     Args:
         entry: The document.
-        folder: What the paths of files are relative to.
-        faults: Takes what is wrong, in files, too.
+        folder: The folder for relative paths of files.
+        faults: Takes all faults, in files, too.
     """
     if "policies" not in entry.nodes:
         return ()
@@ -180,12 +180,12 @@ def policies_in(
 
 
 def _said(item: Located, folder: Path, faults: FaultList) -> list[Policy]:
-    """The policies that an *item* of the key `policies` says."""
+    """Return the policies of an *item* of the key `policies`."""
     if isinstance(item.value, dict):
         policy = _POLICY.read(item, "policies", faults)
         return [policy] if isinstance(policy, Policy) else []
     if not isinstance(item.value, str):
-        # The form of the document has said that.
+        # The check of the document has reported that.
         return []
     try:
         return read_policies([folder / item.value])
@@ -200,7 +200,7 @@ def _said(item: Located, folder: Path, faults: FaultList) -> list[Policy]:
 
 def policies_of(document: object) -> list[Policy]:
     """
-    The policies that *document*, plain mappings and lists, says.
+    Read policies from *document*, plain mappings and lists.
 
     Raises:
         ValidationFailedError: It is not well formed; all faults are named.

@@ -1,7 +1,7 @@
 """
-What is handed to others as proof: statements of in-toto, and what signs them.
+Receipts for others as proof: statements of in-toto, and their signatures.
 
-Decision: 0226.
+Decision: waivers-and-audits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 #: The type of a predicate about tests.
 TEST_RESULT: Final = "https://in-toto.io/attestation/test-result/v0.1"
-#: What an envelope of DSSE says of its payload.
+#: The type of the payload in an envelope of DSSE.
 _PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
 
@@ -35,7 +35,7 @@ def statement_of(
     predicate_type: str,
     predicate: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The in-toto statement (v1) that *predicate* holds of *subject*."""
+    """Return the in-toto statement (v1) of *predicate* on *subject*."""
     return {
         "_type": STATEMENT,
         "subject": [dict(each) for each in subject],
@@ -45,7 +45,7 @@ def statement_of(
 
 
 def _encoded(payload_type: str, payload: bytes) -> bytes:
-    """What DSSE signs: no byte of it can mean something else."""
+    """Return the bytes that DSSE signs, which have one meaning only."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
@@ -59,7 +59,7 @@ def _key_id(key: Ed25519PublicKey) -> str:
 
 def signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
     """
-    The private key in the file at *path*: Ed25519, as PEM has it, without a password.
+    Read the private key in the file at *path*: Ed25519 in PEM, without a password.
 
     Raises:
         InvalidTaskError: There is none.
@@ -86,7 +86,7 @@ def signing_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
 
 def sealed(statement: Mapping[str, Any], key: Ed25519PrivateKey | None = None) -> str:
     """
-    The text of a file with *statement*, signed by *key*.
+    Return the text of a file with *statement*, signed by *key*.
 
     With a key it is an envelope of DSSE; without one it is the statement in its
     canonical form, since an envelope without a signature is none.
@@ -110,7 +110,7 @@ def sealed(statement: Mapping[str, Any], key: Ed25519PrivateKey | None = None) -
 
 def unsealed(text: str, key: Ed25519PublicKey) -> dict[str, Any]:
     """
-    The statement in an envelope of DSSE that *key* has signed.
+    Return the statement in an envelope of DSSE that *key* has signed.
 
     Raises:
         InvalidTaskError: *text* is no such envelope, or *key* has not signed it.

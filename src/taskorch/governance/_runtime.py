@@ -1,7 +1,7 @@
 """
-The constitutional runtime: a set of policies, what has happened, and the verdicts.
+The constitutional runtime: a set of policies, the past, and the verdicts.
 
-Decisions: 0223, 0224.
+Decision: policies-as-data.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _STRICT = ("allow", "ask", "deny")
 
 class ConstitutionalRuntime(Audits):
     """
-    Judges what is submitted, started and asked for, by policies.
+    A judge of submissions, starts and commands, by policies.
 
-    `TaskOrchestrator(governance=…)` has it asked. By itself it judges, too:
-    `validate_operation`. One belongs to one orchestrator at most.
+    `TaskOrchestrator(governance=…)` asks it. It also works alone: see
+    `validate_operation`. It belongs to one orchestrator at most.
 
     Args:
         policies: The policies.
@@ -51,7 +51,7 @@ class ConstitutionalRuntime(Audits):
         super().__init__()
         self._set = PolicySet(policies)
         self._memory = Memory(self._set.histories)
-        #: What is called when waivers have changed, and to have other policies judge.
+        #: Called when waivers have changed; and called to let other policies judge.
         self._tell: Callable[[], object] | None = None
         self._renew: Callable[[Memory, Callable[[], object]], object] | None = None
         #: The clock of the orchestrator that asks it: ns since the epoch.
@@ -60,13 +60,13 @@ class ConstitutionalRuntime(Audits):
     @classmethod
     def from_yaml(cls, *paths: FilePath) -> Self:
         """
-        The runtime of the policies in files, or in all files of folders.
+        Make a runtime of the policies in files, or in all files of folders.
 
         Args:
             paths: Files of YAML or JSON, or folders of such.
 
         Raises:
-            ValidationFailedError: What is wrong, all of it, with the line of each.
+            ValidationFailedError: It is malformed; all faults are named, with lines.
             OSError: A file cannot be read.
         """
         return cls(read_policies(paths))
@@ -74,7 +74,7 @@ class ConstitutionalRuntime(Audits):
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """
-        The runtime of the policies that a document says, as a file has it.
+        Make a runtime of the policies in a document, as a file has it.
 
         Raises:
             ValidationFailedError: It is not well formed; all faults are named.
@@ -88,15 +88,15 @@ class ConstitutionalRuntime(Audits):
 
     @property
     def policies_hash(self) -> str:
-        """What tells this set of policies from any other: a SHA-256 of its content."""
+        """The hash of this set of policies: a SHA-256 of its content."""
         return self._set.hash
 
     def replace(self, policies: Iterable[Policy] | FilePath) -> None:
         """
         Judge by other policies from now on.
 
-        Tasks that are on hold are judged again. History rules that are new read what
-        has happened in the journal; without one, they begin with what happens now.
+        Tasks that are on hold are judged again. New history rules read the past in the
+        journal; without one, they begin with the present.
 
         Args:
             policies: The policies, or the path of a file of them.
@@ -120,7 +120,7 @@ class ConstitutionalRuntime(Audits):
             self._renew(memory, install)
 
     def changed(self) -> None:
-        """Have all that is on hold judged again: waivers are others."""
+        """Judge all held tasks again, because waivers have changed."""
         if self._tell is not None:
             self._tell()
 
@@ -137,9 +137,9 @@ class ConstitutionalRuntime(Audits):
 
         Args:
             now: Its clock: ns since the epoch.
-            tell: What is called when waivers have changed.
-            renew: What has other policies judge, given what their history rules hear,
-                and what puts them in force.
+            tell: Called when waivers have changed.
+            renew: Lets other policies judge, given the memory of their history rules,
+                and a function that puts them in force.
 
         Raises:
             InvalidTaskError: It belongs to another.
@@ -151,7 +151,7 @@ class ConstitutionalRuntime(Audits):
 
     @property
     def memory(self) -> Memory:
-        """What history rules have heard: for the runtime."""
+        """The events that history rules keep, for the runtime."""
         return self._memory
 
     # -- judging -----------------------------------------------------------------------
@@ -160,13 +160,13 @@ class ConstitutionalRuntime(Audits):
         self, operation: Task[Any] | Operation, *, now: float | None = None
     ) -> Verdict:
         """
-        What the policies say of a task that would be submitted, or of an operation.
+        Return the verdict on a task that would be submitted, or on an operation.
 
-        Nothing follows from it, and nothing is kept of it.
+        The verdict has no effect, and is not kept.
 
         Args:
             operation: A task, or an `Operation`.
-            now: When: seconds since the epoch; None: now.
+            now: The time in seconds since the epoch; None: now.
 
         Raises:
             InvalidTaskError: It is neither.
@@ -184,7 +184,7 @@ class ConstitutionalRuntime(Audits):
 
     def before_start(self, operation: Task[Any] | Operation) -> Verdict | None:
         """
-        What the policies say now of a task that would be submitted and started.
+        Return the verdict on a task that would be submitted and started now.
 
         Args:
             operation: A task, or an `Operation`.
@@ -205,7 +205,7 @@ class ConstitutionalRuntime(Audits):
 
     def judge_case(self, case: PolicyCase, *, now: float = 0.0) -> Verdict:
         """
-        What the policies say of a case, after the events that it names.
+        Return the verdict on a case, after its events.
 
         Args:
             case: The case: see `read_cases`.
@@ -224,26 +224,26 @@ class ConstitutionalRuntime(Audits):
         )
         for fact, judged in items:
             if not judged.id:
-                # Nobody could say that it ends.
+                # Without an id, no later event could report its end.
                 memory.ended(fact.task_id)
         return self._judge(case.operation, now_ns, memory, self.covers)
 
     def _clock(self) -> int:
         if self._now is not None:
             return self._now()
-        # By itself it has no orchestrator whose clock it could ask.
+        # Without an orchestrator, there is no other clock.
         return time.time_ns()  # noqa: TID251
 
     def is_request(self, payload: object) -> bool:
-        """Whether *payload* asks for a waiver, which no policy judges."""
+        """Return whether *payload* asks for a waiver, which no policy judges."""
         return type(payload) is WaiverRequest
 
     def is_asked(self, moment: Moment, name: str) -> bool:
         """
-        Whether a policy judges tasks of a type, or a verb.
+        Return whether a policy judges tasks of a type, or a verb.
 
         Args:
-            moment: When.
+            moment: The moment.
             name: The type, or the verb.
         """
         return self._set.is_asked(moment, name)
@@ -252,14 +252,14 @@ class ConstitutionalRuntime(Audits):
         self, operation: Operation, now_ns: int, covers: Covers | None = None
     ) -> Verdict:
         """
-        What the policies say of *operation*, with what they change.
+        Return the verdict on *operation*, with the changes.
 
-        What is changed is judged once more as it is then.
+        A changed operation is judged once more.
 
         Args:
-            operation: What is judged.
-            now_ns: When: ns since the epoch.
-            covers: What says which waivers there are; None: those that there are.
+            operation: The operation.
+            now_ns: The time in ns since the epoch.
+            covers: Returns the waiver for a violation; None: the present waivers.
         """
         return self._judge(operation, now_ns, self._memory, covers or self.covers)
 
@@ -289,7 +289,7 @@ class ConstitutionalRuntime(Audits):
 
 def joined(policies: Iterable[Policy], governance: Any) -> Any:
     """
-    What judges by *policies*, and by what the setting *governance* names, too.
+    Return a runtime of *policies* and of the policies of the setting *governance*.
 
     Raises:
         InvalidTaskError: Two different policies have the same id.
@@ -309,7 +309,7 @@ def joined(policies: Iterable[Policy], governance: Any) -> Any:
 
 
 def _unchanged(verdict: Verdict, why: str) -> Verdict:
-    """*verdict*, whose changes cannot be made: it is refused instead."""
+    """Return *verdict* as a refusal, because its changes cannot be made."""
     ids = {one.policy_id for one in verdict.changes}
 
     def denied(one: Violation) -> Violation:

@@ -1,11 +1,11 @@
 """
-A set of policies, made ready to judge: closures, and an index by what is judged.
+A set of policies, ready to judge: closures, and an index by kinds of operations.
 
-An operation is judged by the policies alone that its type, or its verb, and its moment
-concern. Conditions in CEL are asked together first, and one by one only if one of them
-may be true.
+Only the policies for its type, or its verb, and its moment judge an operation.
+Conditions in CEL are tested together first, and one by one only if one of them may be
+true.
 
-Decision: 0223.
+Decision: policies-as-data.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ from taskorch.kit.fence import is_values
 from taskorch.kit.plain import plain
 from taskorch.kit.visible import show
 
-#: The id of the waiver that covers a policy for an operation, at a time in seconds.
+#: Returns the id of the waiver of a policy for an operation, at a time in seconds.
 Covers: TypeAlias = Callable[[str, Operation, float], str | None]
 
 _NS: Final = 1_000_000_000
-#: What a rule of a policy without rules is called: its condition.
+#: The id of the rule in a policy that has a condition only.
 WHEN: Final = "when"
-#: Kinds of operations for which it is known who judges them.
+#: The number of kinds of operations whose policies are cached.
 _MANY: Final = 4_096
 _RANK: Final[Mapping[Decision, int]] = {"allow": 0, "ask": 1, "deny": 2}
 _PRESENCE: Final = ("exists", "not_exists")
-#: Operators that compare null as any value; to the others it is a missing value.
+#: Operators that compare null like any value; for the others it is a missing value.
 _OF_NULL: Final = (*_PRESENCE, "equals", "not_equals", "in", "not_in")
 
 
@@ -72,11 +72,11 @@ class _Demand(NamedTuple):
     One rule, made ready.
 
     Attributes:
-        rule: It.
-        get: What gets the value.
-        test: What tests it.
-        looks_at_nothing: Whether it tests values that are not there.
-        held: What is said where it holds.
+        rule: The rule.
+        get: Reads the value.
+        test: Tests the value.
+        looks_at_nothing: Whether it tests missing values, too.
+        held: The evaluation where it holds.
     """
 
     rule: Rule
@@ -92,8 +92,8 @@ class _Unmet(NamedTuple):
 
     Attributes:
         rule: The rule; None: the policy is violated by its condition.
-        actual: The value that there is.
-        problem: Why it cannot be said whether it is satisfied; "": it is not.
+        actual: The actual value.
+        problem: Why there is no answer; "": it is not satisfied.
     """
 
     rule: Rule | HistoryRule | None
@@ -132,7 +132,7 @@ class _Ready:
             for rule in policy.rules
         )
         self.histories: tuple[HistoryRule, ...] = policy.history
-        #: Of a policy that has rules alone, what tests them; and what is said if all
+        #: For a policy that has rules only: their tests, and the evaluations if all
         #: hold.
         self.tests: tuple[tuple[Getter, Test], ...] = ()
         if not (self.ids or self.condition or self.histories):
@@ -151,7 +151,7 @@ class _AskedPolicies:
     def __init__(self, policies: tuple[_Ready, ...]) -> None:
         self.policies = policies
         conditions = [one.policy.when for one in policies if one.policy.when]
-        #: What says whether a condition of theirs may be true; None: there are few.
+        #: A test whether one of their conditions may be true; None: there are few.
         self.joined: Condition | None = (
             any_of(conditions) if len(conditions) > 1 else None
         )
@@ -186,7 +186,7 @@ class PolicySet:
             _Ready(policy) for policy in self.policies if policy.enabled
         )
         self._asked: dict[tuple[str, str], _AskedPolicies] = {}
-        #: The paths of values that evidence hides, since policies change them.
+        #: The paths of values that evidence hides, because policies change them.
         self._masked: tuple[Steps, ...] = tuple(
             steps_of(path) for one in self._ready for path in one.policy.change
         )
@@ -201,7 +201,7 @@ class PolicySet:
         }
 
     def is_asked(self, moment: Moment, name: str) -> bool:
-        """Whether a policy judges tasks of the type *name*, or that verb, then."""
+        """Return whether a policy judges the type or verb *name* at *moment*."""
         asked = self._asked.get((moment, name))
         return bool((asked or self._find(moment, name)).policies)
 
@@ -223,13 +223,13 @@ class PolicySet:
         self, operation: Operation, now_ns: int, covers: Covers, memory: Memory
     ) -> Verdict:
         """
-        What the policies say of *operation*.
+        Return the verdict on *operation*.
 
         Args:
-            operation: What is judged.
-            now_ns: When: ns since the epoch.
-            covers: Whether a waiver covers a policy that is violated.
-            memory: What has happened.
+            operation: The operation.
+            now_ns: The time in ns since the epoch.
+            covers: Returns the waiver for a violated policy.
+            memory: The past for history rules.
         """
         name = operation.verb if operation.moment == "verb" else operation.type
         asked = self._asked.get((operation.moment, name))
@@ -242,7 +242,7 @@ class PolicySet:
         for ready in asked.policies:
             tests = ready.tests if is_task else ()
             try:
-                # Nearly all policies have rules alone, and they hold.
+                # Nearly all policies have rules only, and the rules hold.
                 for get, test in tests:
                     if not test(get(operation)):
                         break
@@ -251,7 +251,7 @@ class PolicySet:
                         judgement.evaluations += ready.held
                         continue
             except BaseException as error:
-                # `ask` says what is wrong.
+                # `ask` reports the fault.
                 if not is_values(error):
                     raise
             judgement.ask(ready)
@@ -267,7 +267,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _hash_of(policies: Iterable[Policy]) -> str:
-    """What tells a set of policies from others: their order does not count."""
+    """Return a hash of a set of policies, whatever their order."""
     documents = sorted((one.to_dict() for one in policies), key=lambda one: one["id"])
     text = json.dumps(documents, sort_keys=True, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
@@ -306,13 +306,14 @@ class _Judgement:
         self._covers = covers
         self._memory = memory
         self._decision: Decision = "allow"
-        #: Whether something is violated that nothing covers or mends.
+        #: Whether there is a violation without a waiver and a change.
         self._is_open = False
-        #: What came of each rule.
+        #: The result of each rule.
         self.evaluations: list[Evaluation] = []
         self._violations: list[Violation] = []
         self._changes: list[ChangedValue] = []
-        #: When a rule that is violated now holds by itself, in ns; None: none does.
+        #: The time at which a rule that is violated now holds by itself, in ns; None:
+        #: never.
         self._opens: int | None = None
         self._seen: Seen | None = None
         #: Whether a condition may be true.
@@ -326,15 +327,15 @@ class _Judgement:
         return self._seen
 
     def join(self, joined: Condition) -> None:
-        """Ask whether one of several conditions may be true."""
+        """Test whether one of several conditions may be true."""
         try:
             self.may_hold = joined(self.seen)
         except UnfitError:
-            # Each says so by itself.
+            # Each condition then reports its own fault.
             self.may_hold = True
 
     def verdict(self, policies_hash: str) -> Verdict:
-        """What has come of it."""
+        """Return the verdict."""
         violations = tuple(self._violations)
         return Verdict(
             self._decision,
@@ -350,11 +351,11 @@ class _Judgement:
         )
 
     def ask(self, ready: _Ready) -> None:
-        """Have one policy judge."""
+        """Let one policy judge."""
         policy, operation = ready.policy, self._operation
         if ready.ids and not _matches(operation.id, ready.ids):
             return
-        # The index has looked at the verb alone.
+        # The index has tested the verb only.
         if operation.moment == "verb" and not _matches(operation.type, policy.types):
             return
         faults: list[_Unmet] = []
@@ -434,7 +435,7 @@ class _Judgement:
                     self._opens = min(self._opens or answer.opens_ns, answer.opens_ns)
 
     def _is_changed(self, ready: _Ready) -> bool:
-        """Whether the operation has all values that the policy would give it."""
+        """Return whether the operation has all new values of the policy."""
         if not ready.change:
             return False
         try:
@@ -448,7 +449,7 @@ class _Judgement:
     def _violated(self, ready: _Ready, faults: list[_Unmet]) -> None:
         policy = ready.policy
         is_mended = bool(ready.change) and self._operation.moment == "submit"
-        # The one place where a waiver is asked for.
+        # This is the one place that asks for a waiver.
         waiver = self._covers(policy.id, self._operation, self._now / _NS)
         if is_mended and waiver is None:
             self._changes += [
@@ -523,7 +524,7 @@ def _violation(
 
 
 def _usual(rule: HistoryRule) -> str:
-    """What is wrong where *rule* does not hold, if it has no words of its own."""
+    """Return the message of a violated *rule* that has none of its own."""
     past = words_of(rule.past)
     within = "" if rule.within is None else f" within {rule.within:g} s"
     if rule.count is not None:
@@ -536,7 +537,7 @@ def _usual(rule: HistoryRule) -> str:
 
 
 def _reason(violations: Iterable[Violation]) -> str:
-    """What is violated, in words: the worst first, what is waived last."""
+    """Return the violations in words: the worst first, waived ones last."""
     ordered = sorted(
         violations, key=lambda one: (one.waived_by is not None, -one.severity.rank)
     )
@@ -553,7 +554,7 @@ def _reason(violations: Iterable[Violation]) -> str:
 
 def changed(operation: Operation, changes: Iterable[ChangedValue]) -> Operation:
     """
-    *operation* with *changes*; what cannot be changed stays as it is.
+    Return *operation* with *changes*; the original is not changed.
 
     Raises:
         UnfitError: There is nothing at a path that could be changed.

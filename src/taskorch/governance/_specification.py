@@ -1,5 +1,5 @@
 """
-Working specifications: what a piece of work may touch and use, and when it is accepted.
+Working specifications: the limits of a piece of work, and the tests of its outcome.
 
     id: throttle
     risk_tier: 2
@@ -9,8 +9,8 @@ Working specifications: what a piece of work may touch and use, and when it is a
     acceptance:
       - {id: slow, then: the sixth guess waits, run: [python, -m, pytest, tests/auth]}
 
-It is a document in the metadata of a task, so policies name what it says, and keeps to
-the options that tasks have. Decision: 0250.
+It is a document in the metadata of a task, so that policies can name its values, and it
+uses the options of tasks. Decision: policies-as-data.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ from taskorch.protocols import Context, Finding
 from taskorch.protocols import Verdict as Accepted
 
 _LOG: Final = log_of("taskorch.governance")
-#: Where the document stands in the metadata of a task.
+#: The key of the document in the metadata of a task.
 KEY: Final = "specification"
-#: Keys of other specifications that nothing here could keep, and the remedy.
+#: Keys of other specifications that have no effect here, each with the remedy.
 _NOT_KEPT: Final = {
     "change_budget": "nothing counts changes: let a command of `acceptance` do it",
     "max_files": "nothing counts changed files: let a command of `acceptance` do it",
@@ -83,8 +83,8 @@ class Criterion:
         given: The situation, in words.
         when: The event, in words.
         then: The demand, in words.
-        run: The program that checks it, and its arguments; empty: people do.
-        timeout: Seconds that this may take; None: no limit.
+        run: The program that checks it, and its arguments; empty: people check it.
+        timeout: Seconds that the check may take; None: no limit.
     """
 
     id: str = attrs.field(metadata=may_be(ID))
@@ -104,7 +104,7 @@ class Criterion:
 @frozen
 class WorkScope:
     """
-    What the work may touch.
+    The files that the work may change.
 
     Attributes:
         inside: Paths that it may write.
@@ -140,11 +140,12 @@ class Specification:
         id: Its name.
         title: The work, in words.
         risk_tier: How much is at risk: 1 is the most. Policies may name it.
-        scope: What the work may write; None: nothing is said.
+        scope: The paths that the work may write; None: it states none.
         budget: The budget that it draws on; None: none.
-        resources: The most that the task may reserve, and what it reserves if it does
-            not say.
-        timeout: The most seconds of an attempt, likewise.
+        resources: The most that the task may reserve, and its reservation if it states
+            none.
+        timeout: The most seconds of an attempt, and its timeout if the task states
+            none.
         invariants: Demands that hold before and after.
         acceptance: Demands that hold after.
         non_functional: Demands on speed, safety and the like.
@@ -192,10 +193,10 @@ class Specification:
     @classmethod
     def from_yaml(cls, path: FilePath) -> Self:
         """
-        The specification in a file of YAML or JSON.
+        Read a specification from a file of YAML or JSON.
 
         Raises:
-            ValidationFailedError: What is wrong, all of it, with the line of each.
+            ValidationFailedError: It is malformed; all faults are named, with lines.
             OSError: The file cannot be read.
             ImportError: PyYAML is not installed: `pip install 'taskorch[policy]'`.
         """
@@ -211,7 +212,7 @@ class Specification:
     @classmethod
     def from_dict(cls, document: object) -> Self:
         """
-        The specification that a document, plain mappings and lists, says.
+        Read a specification from a document, plain mappings and lists.
 
         Raises:
             ValidationFailedError: It is not well formed; all faults are named.
@@ -235,7 +236,7 @@ class Specification:
         return specification
 
     def to_dict(self) -> dict[str, Any]:
-        """It as a document has it, without what is usual."""
+        """Return it as a document, without defaults."""
         document: dict[str, Any] = plain(taken_apart(self, whole=False))
         if self.scope is not None:
             both = {"in": [*self.scope.inside], "out": [*self.scope.outside]}
@@ -249,11 +250,11 @@ class Specification:
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """The ids of the criteria that no program checks: people do."""
+        """The ids of the criteria that people check, not programs."""
         return tuple(one.id for one in self.criteria if not one.run)
 
     def problems(self, task: Task[Any]) -> tuple[Finding, ...]:
-        """What of *task* does not keep to it, all at once."""
+        """Return all conflicts of *task* with the specification."""
         return tuple(self._problems(task))
 
     def _problems(self, task: Task[Any]) -> Iterator[Finding]:
@@ -283,11 +284,11 @@ class Specification:
 
     def task(self, task: Task[Any]) -> Task[Any]:
         """
-        *task* within the specification: what it does not say is as that says.
+        Return *task* with the values of the specification that it leaves open.
 
         Raises:
-            ValidationFailedError: It says something that the specification does not
-                allow; all of it is named.
+            ValidationFailedError: It conflicts with the specification; all conflicts
+                are named.
         """
         resources = {**self.resources, **task.resources}
         work = attrs.evolve(
@@ -314,7 +315,7 @@ class Specification:
 
     def tasks(self, task: Task[Any]) -> list[Task[Any]]:
         """
-        *task* within the specification, and the gates behind it.
+        Return *task* within the specification, and the checks behind it.
 
         `ID/CRITERION` is the check of a criterion; `ID/accepted` completes once all
         checks have passed, so that other tasks wait for it.
@@ -350,14 +351,14 @@ class Specification:
 
 
 def accepted() -> None:
-    """The work is done, and all checks of its specification have passed."""
+    """Complete: the work is done, and all checks have passed."""
 
 
 class SpecificationValidator:
     """
     The Validator of working specifications, before a task is submitted.
 
-    A task that has one in its metadata must keep to it, whoever submits it.
+    A task with one in its metadata must keep it, whoever submits the task.
 
     Args:
         needed: Patterns of types, as in file names: their tasks must have one.
@@ -367,7 +368,7 @@ class SpecificationValidator:
         self._needed = needed
 
     def validate(self, task: Task, context: Context) -> Accepted:
-        """What is wrong with *task*, if anything."""
+        """Return the findings for *task*."""
         del context
         document = (task.metadata or {}).get(KEY)
         if document is None:

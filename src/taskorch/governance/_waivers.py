@@ -1,12 +1,12 @@
 """
 Waivers: a violation that people let pass, for some tasks and for a time.
 
-A waiver is asked for by a question, so that the journal, quorums and messages know it
-as they know any question. What puts it in force, and what revokes it, are documents,
-which stay when its question has left the journal. One predicate, `Waivers.covers`, says
-whether a waiver counts; whoever wants to know asks it.
+A request for a waiver is a question, so that the journal, quorums and messages handle
+it as any question. Documents put it in force and revoke it; they stay when its question
+has left the journal. Only the predicate `Waivers.covers` decides whether a waiver
+counts.
 
-Decision: 0225.
+Decision: waivers-and-audits.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from taskorch.governance._policies import Operation
 
 _LOG: Final = log_of("taskorch.governance")
-#: What has become of a waiver.
+#: The state of a waiver.
 WaiverState: TypeAlias = Literal[
     "asked", "active", "expired", "rejected", "withdrawn", "revoked"
 ]
@@ -99,17 +99,17 @@ def _matches(
 @frozen
 class WaiverRequest(Question):
     """
-    The question whether there is to be a waiver, as the payload of its task.
+    A request for a waiver, as the payload of its question.
 
-    No document and no request of HTTP can make one: what only looks like it is a
-    question like others.
+    No document and no HTTP request can make one: a payload that only looks like it is
+    an ordinary question.
 
     Attributes:
         policy_id: The policy that is waived.
         pattern: A pattern of ids of tasks, as in file names.
         types: Patterns of types of tasks, of which one must match; none: all do.
         expires_ns: Until when it would count, in ns since the epoch.
-        reason: What it is for.
+        reason: Its purpose.
         requested_ns: When it was asked for, in ns since the epoch.
     """
 
@@ -121,7 +121,7 @@ class WaiverRequest(Question):
     requested_ns: int = 0
 
     def matches(self, task_id: str, task_type: str) -> bool:
-        """Whether the waiver would be for such a task."""
+        """Return whether the waiver would be for such a task."""
         return _matches(self.pattern, self.types, task_id, task_type)
 
     def keeps(self, task_id: str, result: Any, now: int) -> tuple[str, str, Any] | None:
@@ -155,7 +155,7 @@ class Waiver:
         pattern: A pattern of ids of tasks, as in file names: `*` is any text, `?` any
             character. The whole id must match, or that of all its runs.
         types: Patterns of types of tasks, of which one must match; none: all do.
-        reason: What it is for.
+        reason: Its purpose.
         requested_by: Who asks for it, and may not approve it.
         approvals: How many people must approve it.
         requested_at: Since when it is asked for: seconds since the epoch.
@@ -185,11 +185,11 @@ class Waiver:
     ended_for: str = ""
 
     def matches(self, task_id: str, task_type: str) -> bool:
-        """Whether it is for such a task, whatever has become of it."""
+        """Return whether it is for such a task, in whatever state it is."""
         return _matches(self.pattern, self.types, task_id, task_type)
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return it as JSON has it."""
         document: dict[str, Any] = plain(attrs.asdict(self, recurse=False))
         return {**document, "text": str(self)}
 
@@ -208,7 +208,7 @@ class Waiver:
 
 
 def matcher(pattern: str) -> Callable[[str], object]:
-    """Says of a text whether all of it matches *pattern*, in time linear in both."""
+    """Return a test whether a whole text matches *pattern*, in linear time."""
     return re.compile(translate(pattern)).match
 
 
@@ -219,7 +219,7 @@ class _Alike:
 
     def __init__(self, pattern: str) -> None:
         self.is_id = matcher(pattern)
-        #: By their ids: until when each counts, and what its types match.
+        #: For each waiver, by its id: until when it counts, and a test of types.
         self.waivers: dict[str, tuple[float, list[Callable[[str], object]]]] = {}
 
 
@@ -227,20 +227,20 @@ class _Scopes:
     """
     The waivers of one policy that are in force, by the ends of their patterns.
 
-    So of a thousand few are compared.
+    So only a few of a thousand are compared.
     """
 
     __slots__ = ("by_ends", "lengths")
 
     def __init__(self) -> None:
-        #: By what the pattern begins and ends with; then by the pattern.
+        #: The waivers by the ends of their patterns; then by the pattern.
         self.by_ends: dict[tuple[str, str], dict[str, _Alike]] = {}
-        #: How long these ends are.
+        #: The lengths of these ends.
         self.lengths: tuple[tuple[int, int], ...] = ()
 
     def add(self, waiver: Waiver) -> None:
-        """Take *waiver* in."""
-        # Who compares meanwhile has what there was: what it looks at never changes.
+        """Add *waiver*."""
+        # Other threads may compare meanwhile, so that these objects never change.
         ends, pattern = _ends_of(waiver.pattern), waiver.pattern
         patterns = self.by_ends.get(ends, {})
         alike = patterns.get(pattern) or _Alike(pattern)
@@ -250,7 +250,7 @@ class _Scopes:
         self._measure()
 
     def remove(self, waiver: Waiver) -> None:
-        """Let *waiver* go."""
+        """Remove *waiver*."""
         ends = _ends_of(waiver.pattern)
         patterns = self.by_ends.get(ends, {})
         alike = patterns.get(waiver.pattern)
@@ -271,7 +271,7 @@ class _Scopes:
         self.lengths = tuple(dict.fromkeys(lengths))
 
     def covering(self, names: Iterable[str], kind: str, at: float) -> str | None:
-        """The id of the first that covers a task with one of *names*."""
+        """Return the id of the first waiver for a task with one of *names*."""
         for name in names:
             for begin, end in self.lengths:
                 patterns = self.by_ends.get(
@@ -289,14 +289,14 @@ class _Scopes:
 
 
 def _ends_of(pattern: str) -> tuple[str, str]:
-    """What a text that matches *pattern* begins with, and ends with."""
+    """Return the fixed beginning and end of texts that match *pattern*."""
     parts = _WILD.split(pattern)
     return (pattern, "") if len(parts) == 1 else (parts[0], parts[-1])
 
 
 class WaiverBook:
     """
-    All waivers that a history tells of, and which of them count now.
+    All waivers of a history, with their present states.
 
     It is a fold: the same events give the same book, live, after a restart, and when a
     journal is replayed.
@@ -306,11 +306,11 @@ class WaiverBook:
         self._waivers: dict[str, Waiver] = {}
         self._expires_ns: dict[str, int] = {}
         self._scopes: dict[str, _Scopes] = {}
-        #: What revoked waivers, by their ids.
+        #: The documents that revoked waivers, by their ids.
         self._revocations: dict[str, Mapping[str, Any]] = {}
-        #: When those in force expire, the soonest first.
+        #: The times at which waivers in force expire, the soonest first.
         self._ends: list[tuple[int, str]] = []
-        #: The id that was asked about last, and what patterns match of it.
+        #: The last id that was asked for, and the patterns that match it.
         self._latest_names: tuple[str, tuple[str, ...]] = ("", ("",))
 
     def __len__(self) -> int:
@@ -330,7 +330,7 @@ class WaiverBook:
                 self.ask(fact[TASK_ID], request)
         elif kind is TaskCompleted and fact[TASK_ID] in self._waivers:
             if isinstance(value, Answer) and not self._waivers[fact[TASK_ID]].since:
-                # If it was in time, the event that puts it in force follows.
+                # If the approval was in time, the event that puts it in force follows.
                 since = fact.at_ns / NS
                 self._change(fact[TASK_ID], approved_by=value.by, since=since)
         elif kind in _ENDED and fact[TASK_ID] in self._waivers:
@@ -373,7 +373,8 @@ class WaiverBook:
         """
         Take in a document, which puts a waiver in force or revokes one, by its key.
 
-        One that somebody else has written under our name is left out, with a warning.
+        A document that somebody else has written under our name is left out, with a
+        warning.
         """
         try:
             if key.endswith(_REVOKED):
@@ -393,11 +394,11 @@ class WaiverBook:
             self._revoke(waiver_id)
 
     def end(self, waiver_id: str, state: TaskState, at_ns: int, detail: str) -> None:
-        """Its question has ended, without an approval."""
+        """Note that its question has ended without an approval."""
         if self._waivers[waiver_id].state != "asked":
             return
         if state is not TaskState.CANCELLED and at_ns >= self._expires_ns[waiver_id]:
-            # Its time says so.
+            # The time of its expiry decides its state.
             return
         changes = {"state": "rejected", "ended_for": detail}
         if state is TaskState.CANCELLED:
@@ -433,7 +434,7 @@ class WaiverBook:
             self._revoke(waiver_id)
 
     def _let_go_expired(self, now_ns: int) -> None:
-        """Those that count no longer are compared no longer."""
+        """Remove expired waivers from the comparison."""
         while self._ends and self._ends[0][0] <= now_ns:
             waiver = self._waivers[heappop(self._ends)[1]]
             self._scopes[waiver.policy_id].remove(waiver)
@@ -447,21 +448,21 @@ class WaiverBook:
 
     def covers(self, policy_id: str, operation: Operation, at: float) -> str | None:
         """
-        The id of a waiver of the policy that covers *operation*; None: none does.
+        Return the id of a waiver that covers *operation*; None: there is none.
 
         This is the one predicate: expiry, revocation and scope are decided here.
 
         Args:
             policy_id: The policy that is violated.
-            operation: What violates it.
-            at: Seconds since the epoch, by the clock of the events.
+            operation: The operation that violates it.
+            at: The time in seconds since the epoch, by the clock of the events.
         """
         scopes = self._scopes.get(policy_id)
         if scopes is None:
             return None
         task_id, names = self._latest_names
         if task_id != operation.id:
-            # It is asked of each policy about one operation after another.
+            # The same operation is tested against one policy after another.
             task_id = operation.id
             names = tuple(dict.fromkeys((task_id, stem_of(task_id))))
             self._latest_names = task_id, names
@@ -484,7 +485,7 @@ class WaiverBook:
         return waiver
 
     def ids(self, state: WaiverState) -> list[str]:
-        """The ids of those that are in a state, whether they have expired or not."""
+        """Return the ids of waivers in a state, even if they have expired."""
         return [each.id for each in self._waivers.values() if each.state == state]
 
     def all(self, now_ns: int) -> list[Waiver]:
@@ -498,21 +499,21 @@ class WaiverBook:
 
 class Waivers:
     """
-    What may be done about waivers; a `ConstitutionalRuntime` can all of it.
+    The methods of a `ConstitutionalRuntime` about waivers.
 
-    It needs an orchestrator: its journal has the waivers.
+    They need an orchestrator, whose journal keeps the waivers.
     """
 
     def __init__(self) -> None:
         self._book = WaiverBook()
-        #: The orchestrator that has these policies, and its runtime.
+        #: The orchestrator with these policies, and its runtime.
         self._orch: Any = None
         self._rt: Any = None
 
     # -- for the orchestrator ----------------------------------------------------------
 
     def serve(self, orchestrator: Any) -> None:
-        """Ask for waivers by questions of *orchestrator*."""
+        """Let *orchestrator* ask people for waivers."""
         self._orch, self._rt = orchestrator, orchestrator._rt  # noqa: SLF001 - its part
 
     def hear_waivers(self, items: Iterable[tuple[Fact, Any]]) -> bool:
@@ -529,14 +530,14 @@ class Waivers:
         return is_other
 
     def restore_waivers(self) -> None:
-        """Under the lock: take in what earlier incarnations left in the kernel."""
+        """Take in the waivers of earlier incarnations, under the lock."""
         for key, text in self._rt.kernel.kept.get(WAIVERS, {}).items():
             self._book.take_in(key, json.loads(text))
         for row in self._rt.kernel.asked:
             self._know(row)
 
     def _know(self, row: Any) -> None:
-        """Under the lock: what *row* says, if it asks for a waiver."""
+        """Take in the request of *row*, if it has one, under the lock."""
         question = None if row.cargo is None else row.cargo._task.payload  # noqa: SLF001
         if isinstance(question, WaiverRequest):
             self._book.ask(row.id, question)
@@ -571,10 +572,18 @@ class Waivers:
         who: Iterable[str] | None = None,
     ) -> Waiver:
         """
-        Ask people for a waiver: violations of a policy are to be let pass for a time.
+        Ask people for a waiver, which lets violations of a policy pass for a time.
 
-        It is a question to anybody but *requested_by*. Nothing is waived before enough
-        people have approved it.
+        Anybody but *requested_by* may answer. The waiver counts once enough people have
+        approved it.
+
+        The question about a task that policies keep from starting closes once waivers
+        cover all that was asked; if they cover a part, it stays.
+
+        In a pattern, `*` is any text, `/` too, and `?` is one character; `load` covers
+        all its runs, such as `load~2`. Upper and lower case differ. The clock of
+        waivers never goes back, and stands still while a machine sleeps. Without a
+        journal, waivers end with the process.
 
         Args:
             policy_id: The policy; it is the only one that is waived.
@@ -634,7 +643,8 @@ class Waivers:
         while True:
             name = id_of_waiver(rt.new_id())
             task: Task[Any] = Task(type=TYPE, id=name, payload=request, deadline=until)
-            # Whoever has this id already has not asked for this: it is the next.
+            # The task with this id is another request, so that the next number is
+            # tried.
             with suppress(DuplicateTaskError):
                 return self.waiver(self._orch.submit_task(task).task_id)
 
@@ -652,7 +662,7 @@ class Waivers:
 
     def reject_waiver(self, waiver_id: str, *, by: str, note: str = "") -> Waiver:
         """
-        Reject a waiver that is asked for: one person's no stands.
+        Reject a requested waiver: one rejection is enough.
 
         Raises:
             AnswerRefusedError: See `approve_waiver`.
@@ -672,7 +682,7 @@ class Waivers:
         """
         Revoke a waiver that is in force: it covers nothing from now on.
 
-        What runs because of it goes on, unless its policy says `revoked: stop`.
+        Tasks that run because of it go on, unless its policy says `revoked: stop`.
 
         Args:
             waiver_id: Its id.
@@ -698,7 +708,7 @@ class Waivers:
                 hint = f"orch.answer({waiver_id!r}, 'reject', by=…)"
                 hint = hint if waiver.state == "asked" else ""
                 raise InvalidTransitionError(msg, hint=hint or None, task_id=waiver_id)
-            # Whoever lists waivers later knows it by this alone.
+            # Later lists of waivers know the end by this alone.
             key = f"{waiver_id}{_REVOKED}"
             document = {"by": by, "reason": reason, "at_ns": now}
             self._orch.kept(WAIVERS).note(key, document, now)
@@ -763,7 +773,7 @@ class Waivers:
         self._recall((waiver_id,) if isinstance(waiver_id, str) else ())
 
     def _recall(self, ids: Iterable[str]) -> None:
-        """Under the lock: take in what is known of the questions with these ids."""
+        """Take in the known state of these questions, under the lock."""
         rt: Any = self._rt
         journal: Any = getattr(rt.committer, "journal", None)
         missing: list[str] = []
@@ -778,7 +788,7 @@ class Waivers:
                 self._book.note(fact, value)
 
     def _running(self) -> Any:
-        """The runtime of the orchestrator that has these policies."""
+        """Return the runtime of the orchestrator that has these policies."""
         if self._rt is None:
             msg = "waivers are in the journal of an orchestrator, and there is none"
             hint = "TaskOrchestrator(governance=rt)"
@@ -786,10 +796,10 @@ class Waivers:
         return self._rt
 
     def _check_policy(self, policy_id: str) -> None:
-        """Refuse what is no policy; a set of policies says which there are."""
+        """Refuse the id of an unknown policy."""
 
     def _stop_covered(self, waiver: Waiver) -> None:
-        """Stop what runs because of *waiver*, which is revoked, if policies say so."""
+        """Stop tasks that run by a revoked *waiver*, if its policy says so."""
 
     def _answer(self, waiver_id: str, choice: str, by: str, note: str) -> Waiver:
         waiver = self.waiver(waiver_id)
@@ -801,7 +811,7 @@ class Waivers:
 
 
 def _check_name(field: str, name: str) -> None:
-    """Refuse what is no name of somebody, or of another than who asks."""
+    """Refuse a text that is no name, or that is not the caller's."""
     check_answerer(field, name)
     who = caller()
     is_other = who is not None and who.name and person(who.name) != person(name)
@@ -820,7 +830,7 @@ def _line(text: str) -> str:
 
 
 def _end_of(expires: float | timedelta | datetime, now_ns: int) -> int:
-    """When *expires* is, in ns since the epoch."""
+    """Return *expires* in ns since the epoch."""
     if isinstance(expires, datetime):
         if expires.tzinfo is None:
             msg = f"expires: a datetime needs a zone, {show(expires)} has none"

@@ -1,34 +1,35 @@
 """
-Where events are kept. A journal stores facts and knows nothing of tasks.
+Journals of events. A journal stores events and knows nothing of tasks.
 
 For a journal of your own (`taskorch.protocols.DurableJournal`): `encode` makes of an
 entry `(seq, kind, at_ns, task_id, body, doc)`, numbers and text for a file or a table,
 `decode` makes the entry of that again, and `document` keeps a value as it is now. What
-facts mean, and what a new incarnation makes of them, is in `kernel` and `runtime`.
+events mean, and what a new incarnation makes of them, is in `kernel` and `runtime`.
 
-- `_opened`: the journal that a text says: a file, or the address of a server.
+- `_opened`: the journal at a path or an address: a file, or a server.
 - `_memory`: the journal in memory.
-- `_sql`, `_session`: the journal in tables, whatever database has them.
-- `tables`: what a journal in the tables of another database is made of.
-- `_reader`, `_forgetting`: what is read and checked; what is left out for good.
-- `_sieve`: what stands in the rows of a task, if it may pass a filter.
-- `_stretches`: what thousands of events have, noted once: lists leave out the others.
+- `_sql`, `_session`: the journal in the tables of any database.
+- `tables`: the parts of a journal in the tables of another database.
+- `_reader`, `_forgetting`: reading with checks; deletion of events for good.
+- `_sieve`: texts that the rows of a task contain if it may pass a filter.
+- `_stretches`: contents of thousands of events, noted once: lists skip the others.
+- `_lines`: outcomes of settled tasks, noted once by their runs.
 - `_sqlite`, `_sqlite_session`, `_layout`: the tables in a file, written and read.
 - `_chain`: the hashes that prove a journal.
-- `_file`, `_lock`: opening the file; the lock of its owner.
+- `_file`, `_lock`: opening the file; the lock of its leader.
 - `_descriptors`: its descriptors in this process, and its other names.
-- `_repair`: what is done about a disk that has failed.
+- `_repair`: recovery from a disk that has failed.
 - `_postgres`, `_postgres_session`, `_postgres_tables`: the tables in a PostgreSQL
   database; its server.
 - `_postgres_reading`: its readers.
 - `_postgres_silence`: deadlines of all waits for the server.
 - `_codec`, `_encoding`: entries and values as text, and back.
-- `_values`, `_classes`: values as what JSON has; instances of the user's classes.
-- `_scripts`: the main module, under a name that says which script it is.
-- `_beside`: what users have it keep in their own way; files of large values.
-- `_logs`: files of what tasks log and print.
-- `_copying`: a journal with all that another has.
-- `_points`: where a test may strike while a journal is written.
+- `_values`, `_classes`: values in terms of JSON; instances of the user's classes.
+- `_scripts`: the main module, under a name that contains the script.
+- `_beside`: values that users have it keep in their own way; files of large values.
+- `_logs`: files of logs and output of tasks.
+- `_copying`: copies of a journal.
+- `_points`: points where a test may strike while a journal is written.
 """
 
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from taskorch.journal._sql import SqlReading as SqlReading
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
 
-#: What is loaded when it is first asked for, and the module that has it.
+#: Names that are loaded when they are first asked for, and their modules.
 _LATE = {
     "PostgresJournal": "_postgres",
     "Row": "_codec",
@@ -65,7 +66,7 @@ _LATE = {
 }
 
 if not TYPE_CHECKING:
-    # Checkers have the names from the imports above, and no others.
+    # Type checkers have the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
         return _load_late(__name__, _LATE, name)

@@ -1,9 +1,9 @@
 """
-What users have a journal keep in their own way: by functions, or in files beside it.
+Values that users have a journal keep in their own way: by functions, or in files.
 
 Large values are files in `runs.db.values/`.
 
-Decisions: 0067, 0101.
+Decision: kept-values.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from taskorch.journal._scripts import HERE
 from taskorch.journal._values import GoneError, RefusedError, is_known, refused_result
 from taskorch.kit.visible import show
 
-#: What a file is called while it is written.
+#: The beginning of a file's name while it is written.
 _UNDONE: Final = ".new-"
 _CHUNK: Final = 2**20
 _NAMES: Final = re.compile(r'\{"\$file":\["(?:[^"\\]|\\.)*","([^"/\\]+)"\]\}')
-#: Whether values in files are left out, since only facts are asked for.
+#: Whether values in files are left out, since only events are asked for.
 _is_left_out: Final = ContextVar("_is_left_out", default=False)
 
 
 @contextlib.contextmanager
 def without_files() -> Iterator[None]:
-    """Values in files are not loaded here."""
+    """Load no values from files in the block."""
     token = _is_left_out.set(True)
     try:
         yield
@@ -44,9 +44,9 @@ def without_files() -> Iterator[None]:
 
 def keep(save: Callable[..., Any], value: Any, suffix: str) -> str:
     """
-    Have *save* write *value* into a file that is synced to the disk; its name.
+    Have *save* write *value* into a file that is synced to disk; return its name.
 
-    The name is made of what is in it: the same content is one file.
+    The name is a hash of the content: the same content is one file.
 
     Raises:
         RefusedError: There is no place for it, or it could not be written.
@@ -91,7 +91,7 @@ def keep(save: Callable[..., Any], value: Any, suffix: str) -> str:
 
 def load(read: Callable[[str], Any], of: str, name: str) -> Any:
     """
-    What *read* makes of the file *name*, a value of the class that is called *of*.
+    Return what *read* makes of the file *name*, a value of the class named *of*.
 
     Raises:
         GoneError: The file is gone or was changed, or cannot be read.
@@ -113,7 +113,7 @@ def load(read: Callable[[str], Any], of: str, name: str) -> Any:
 
 
 def clean(db: sqlite3.Connection, journal: Path) -> None:
-    """Remove the files that nothing in the journal names; its owner alone may."""
+    """Remove the files that no document in the journal names; only its leader may."""
     folder = Path(f"{journal}.values")
     if not folder.is_dir():
         return
@@ -151,13 +151,13 @@ _SUFFIX: Final = re.compile(r"|\.[\w.-]{1,40}", re.ASCII)
 
 @attrs.frozen(eq=False)
 class Pair:
-    """What makes of the instances of a class what a journal keeps, and back."""
+    """Functions that encode instances of a class for a journal, and decode them."""
 
     cls: type[Any]
     name: str
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
-    #: How the name of its file ends; None: it has none.
+    #: The ending of the name of its file; None if it has none.
     suffix: str | None = None
 
 
@@ -175,7 +175,7 @@ def register(
     """
     Have durable journals of this process keep instances of *cls*.
 
-    Call it where the class is defined, so that every life of the script has done it
+    Call it where the class is defined, so that every run of the program has done it
     before it opens its journal. It holds for *cls* alone: a subclass is registered by
     itself. A dataclass or an enum may be registered too; it is then kept by these
     functions only. The same class may be registered again, as when a cell of a notebook
@@ -183,13 +183,13 @@ def register(
 
     Args:
         cls: The class.
-        encode: Makes of an instance what a journal can keep: JSON values, a dict of
-            them, tuples, dates, instances of other registered classes, …. It is called
-            whenever one is submitted or returned, on any thread, and must not call the
-            orchestrator.
-        decode: Makes of that an equal instance of *cls*. It is called when the journal
+        encode: Turns an instance into something that a journal can keep: JSON values, a
+            dict of them, tuples, dates, instances of other registered classes, …. It is
+            called whenever one is submitted or returned, on any thread. It must not
+            call the orchestrator.
+        decode: Makes an equal instance of *cls* of that. It is called when the journal
             is read.
-        name: Under which they stand in the journal, for ever; None is the import path
+        name: The name of the class in the journal, for ever; None is the import path
             of *cls*. With a name, the class may move to another module.
 
     Raises:
@@ -210,9 +210,9 @@ def register_file(
     """
     Have durable journals keep instances of *cls* in files beside them.
 
-    As `register`, for what is large: arrays, tables, models. The file is in the folder
-    `runs.db.values` and on the disk before the task is accepted, or its end is kept.
-    What leaves the journal takes its files along. For arrays of NumPy:
+    It is like `register`, for large values: arrays, tables, models. The file is in the
+    folder `runs.db.values` and on the disk before the task is accepted, or its end is
+    kept. A task that leaves the journal takes its files along. For arrays of NumPy:
 
         register_file(
             numpy.ndarray,
@@ -223,13 +223,13 @@ def register_file(
 
     Args:
         cls: The class.
-        save: Writes an instance into the file at a path, which is there and empty.
-        load: Makes an equal instance of *cls* of what is in the file at a path.
-        suffix: How the names of the files are to end: `".npy"`.
+        save: Writes an instance into the file at a path, which exists and is empty.
+        load: Makes an equal instance of *cls* from the file at a path.
+        suffix: The ending of the names of the files: `".npy"`.
         name: As that of `register`.
 
     Raises:
-        InvalidTaskError: See `register`; or *suffix* is no such thing.
+        InvalidTaskError: See `register`; or *suffix* is no such ending.
     """
     ending: Any = suffix
     if not isinstance(ending, str) or not _SUFFIX.fullmatch(ending):

@@ -1,10 +1,10 @@
 """
-What proves a journal: a hash of each group; `kit.tree` has that over its rows.
+The chain of hashes that proves a journal; `kit.tree` has the one over its rows.
 
-The hash of a group goes on from that of the group before it, over the bytes whose sum
-is kept beside it. So a row that was changed is found, and all that comes after it.
+The hash of a group continues that of the group before it, over the bytes whose checksum
+is kept beside it. So a changed row shows, and so do all changes after it.
 
-Decision: 0227.
+Decision: proofs-of-a-journal.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 class ChainStart(NamedTuple):
     """
-    Where the chain of a journal begins.
+    Beginning of the chain of a journal.
 
     Attributes:
-        log: Which journal it is; its copies have the same.
+        log: The id of the journal, which its copies share.
         after: The number of the last event that is not in it: an earlier version wrote
             those.
     """
@@ -29,23 +29,23 @@ class ChainStart(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As it is kept."""
+        """The text of the start, as the journal has it."""
         return f"{self.log} {self.after}"
 
     @property
     def hash(self) -> bytes:
-        """The hash that the first group goes on from."""
+        """The hash that the first group continues."""
         return sha256(f"taskorch {self.text}\n".encode()).digest()
 
 
 def link(previous: bytes, numbers: Iterable[int], texts: Iterable[bytes]) -> bytes:
     """
-    The hash of a group.
+    Return the hash of a group.
 
     Args:
-        previous: That of the group before it.
-        numbers: What is kept of it: see `_reader.GroupRow`.
-        texts: What its sum is made of.
+        previous: The hash of the group before it.
+        numbers: The numbers that are kept of it: see `_reader.GroupRow`.
+        texts: The bytes that its checksum covers.
     """
     head = " ".join(map(str, numbers)).encode()
     return sha256(b"".join((previous, head, b"\n", *texts))).digest()

@@ -6,7 +6,7 @@ They are set as they were: no constructor runs, no converter and no validator, a
 they were copied or pickled. Classes are found by their import paths, as functions are;
 nothing else that stands at such a path is used. Registered classes come first.
 
-Decision: 0026.
+Decision: kept-values.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from taskorch.journal._values import (
 )
 from taskorch.kit.plain import is_numpys, pythons
 
-#: What to do about a class, in a hint.
+#: The hint for a class.
 _REGISTER: Final = "taskorch.journal.register({name}, encode, decode)"
 _REGISTER_FILE: Final = (
     "taskorch.journal.register_file({name}, save, load, suffix=…), which keeps it in a "
     "file beside the journal"
 )
-#: Packages of what is large.
+#: Packages whose values are large.
 _LARGE: Final = frozenset(
     {"numpy", "pandas", "polars", "pyarrow", "scipy", "torch", "xarray"}
 )
-#: Is no value of any field.
+#: Differs from the value of every field.
 _UNSET: Final = object()
-#: What Python itself puts beside the fields of an instance.
+#: Attributes that Python itself puts beside the fields of an instance.
 _PYTHONS: Final = frozenset({"__dict__", "__weakref__", "__orig_class__"})
-#: For the remedy: what the likes of an instance of a subclass can be turned into.
+#: Types into which an instance of their subclass can be converted, for the hint.
 _BASES: Final = (str, int, float, bytes, list, tuple, dict, set, frozenset)
 
 #: By class, how its instances are taken apart; None if they are not.
@@ -57,7 +57,7 @@ _shapes: WeakKeyDictionary[type, _Shape | None] = WeakKeyDictionary()
 
 def kind_of(cls: type) -> ValueKind:
     """
-    How instances of *cls*, which JSON and taskorch do not have, are kept.
+    Return how instances of *cls*, which JSON and taskorch do not have, are kept.
 
     Raises:
         RefusedError: They cannot be restored exactly.
@@ -100,7 +100,7 @@ def _number(value: Any, _array: type) -> Any:
     return number
 
 
-#: Of numpy: kept as one of Python.
+#: Numbers of NumPy are kept as those of Python.
 _NUMBER: Final = ValueKind("", _number, lambda number: number)
 
 
@@ -114,10 +114,10 @@ def _register(cls: type) -> str:
 
 def _path(cls: type) -> str:
     """
-    The import path of *cls*, `module:qualname`.
+    Return the import path of *cls*, `module:qualname`.
 
     Raises:
-        RefusedError: It is not there.
+        RefusedError: The class is not there.
     """
     path = f"{named_module(cls.__module__)}:{cls.__qualname__}"
     if "<locals>" in path:
@@ -139,10 +139,10 @@ def _path(cls: type) -> str:
 
 def _class_at(path: str) -> Any:
     """
-    What stands at *path*.
+    Return the object at the import path *path*.
 
     Raises:
-        GoneError: Nothing does.
+        GoneError: There is none.
     """
     try:
         return imported(path)
@@ -160,7 +160,7 @@ def _registered(pair: Pair) -> ValueKind:
     def apart(value: Any, array: type) -> Any:
         name = pair.name
         if name == f"__main__:{pair.cls.__qualname__}":
-            # That of a script, by which it is told from others of its name.
+            # The name has the script, which tells it from others of the same name.
             name = f"{named_module('__main__')}:{pair.cls.__qualname__}"
         if pair.suffix is not None:
             return array([name, keep(pair.encode, value, pair.suffix)])
@@ -177,10 +177,10 @@ def _registered(pair: Pair) -> ValueKind:
 
 def _pair_named(name: str) -> Pair:
     """
-    What is registered under *name*, as a journal has it.
+    Return the pair that is registered under *name*, as a journal has it.
 
     Raises:
-        GoneError: Nothing is.
+        GoneError: There is none.
     """
     module, _, qualname = name.rpartition(":")
     try:
@@ -278,10 +278,10 @@ _ENUM: Final = ValueKind("enum", _enum, _to_enum)
 
 class _Shape:
     """
-    How instances of a class are taken apart and put together, by *make*.
+    The way to take instances of a class apart, and to put them together by *make*.
 
-    Of each field, *defaults* has what makes its default; `_UNSET` if there is none, or
-    None if it may be left out. The *tag* says what the class is.
+    For each field, *defaults* has the function that makes its default; `_UNSET` if
+    there is none, or None if it may be left out. The *tag* names the kind of class.
     """
 
     __slots__ = ("_defaults", "_make", "_others", "_slots", "kind")
@@ -298,14 +298,14 @@ class _Shape:
         self._make = make
         expected = {*defaults, *_PYTHONS}
         bases = cls.__mro__
-        #: What is no field, and may hold a state all the same.
+        #: Slots that are no fields, and may hold state.
         self._slots = [
             member
             for base in bases
             for name, member in vars(base).items()
             if isinstance(member, MemberDescriptorType) and name not in expected
         ]
-        #: What may stand in the dict of an instance.
+        #: Attributes beside the fields that may be in the dict of an instance.
         self._others = expected | {
             name
             for base in bases
@@ -314,7 +314,7 @@ class _Shape:
         }
 
     def _apart(self, value: Any, array: type) -> Any:
-        # Its class and its fields.
+        # The parts are its class and its fields.
         cls = type(value)
         path = _path(cls)
         self._refuse_more(value, cls)
@@ -345,7 +345,7 @@ class _Shape:
 
     def read(self, path: str, cls: type, kept: dict[str, Any]) -> Any:
         """
-        The instance of *cls* with these fields.
+        Return the instance of *cls* with these fields.
 
         Raises:
             GoneError: The fields of the class have changed.
@@ -367,7 +367,7 @@ class _Shape:
 
 
 def _item(value: Any, name: str) -> Any:
-    # A property or a `__getattr__` of the user's is not asked.
+    # A property or a `__getattr__` of the user's is not called.
     try:
         return object.__getattribute__(value, name)
     except AttributeError:
@@ -383,7 +383,7 @@ def _is_set(slot: MemberDescriptorType, value: Any) -> bool:
 
 
 def _shape_of(cls: type) -> _Shape | None:
-    """The shape of *cls*; None if it has none that can be relied on."""
+    """Return the shape of *cls*; None if it has none that can be relied on."""
     if cls not in _shapes:
         _shapes[cls] = _shape(cls)
     return _shapes[cls]
@@ -410,14 +410,14 @@ def _shape(cls: type) -> _Shape | None:
     try:
         object.__new__(cls)
     except TypeError:
-        # Its instances have more than their fields: it is a subclass of dict, say.
+        # Its instances have more than their fields, like those of a subclass of dict.
         return None
     for name in defaults:
         member = _member(cls, name)
         if hasattr(type(member), "__set__") and type(member) is not (
             MemberDescriptorType
         ):
-            # A property in the place of a field: the value is somewhere else.
+            # A property stands in the place of a field, so the value is somewhere else.
             return None
     return _Shape(cls, tag, defaults, _with_fields)
 
@@ -447,7 +447,7 @@ def _of_attrs(field: attrs.Attribute[Any]) -> Any:
         return _UNSET if field.init else None
     if not isinstance(default, _FACTORY):
         return _giving(default)
-    # One that takes the instance cannot be called before there is one.
+    # A default that takes the instance cannot be made before there is one.
     return _UNSET if default.takes_self else default.factory
 
 

@@ -1,9 +1,9 @@
 """
 Entries as rows of text, and back, exactly.
 
-Each value is written by `_values`, which looks at all of it. The facts that every task
-has, and the calls of plain functions, are put together here without that: the text is
-the same, and it takes a quarter of the time.
+Each value is written by `_values`, which looks at all of it. Events that every task
+has, and calls of plain functions, are written here without that: the text is the same,
+and it takes a quarter of the time.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ from taskorch.protocols import Entry
 #: stands for no task and for no document.
 Row: TypeAlias = tuple[int, str, int, str, str, str]
 
-#: Characters that a document may have: SQLite has no place for a thousand million, and
-#: all of it is in memory a few times while it is written.
+#: The most characters of a document: SQLite does not take a thousand million, and all
+#: of it is in memory a few times while it is written.
 MAX_TEXT: Final = 100_000_000
-#: How many values a row has.
+#: The number of values in a row.
 WIDTH: Final = 6
 _INT64: Final = 2**63
-#: Is no value of any fact.
+#: Differs from the value of every field of an event.
 _NONE: Final = object()
 _KINDS: Final[dict[str, type[Event]]] = {cls.__name__: cls for cls in CATALOGUE}
 
 
 def _load_classes() -> Callable[[type], ValueKind]:
-    # What it needs takes a while, and few tasks have values of users' classes.
+    # Its imports take a while, and few tasks have values of users' classes.
     from taskorch.journal._classes import kind_of  # noqa: PLC0415
 
     return kind_of
@@ -76,11 +76,11 @@ class Rows:
     """
     Entries as the table has them.
 
-    Their values stand in one list: a tuple for each is as many more objects for the
+    Their values are in one list: a tuple for each would be one more object for the
     garbage collector while a large group waits to be written.
 
     An attempt that begins and completes within a group is one row: that of its end,
-    which has the fact of its start with it.
+    which contains the event of its start.
     """
 
     __slots__ = (
@@ -92,16 +92,15 @@ class Rows:
 
     def __init__(self, entries: Iterable[Entry | Row] = ()) -> None:
         self._values: list[int | str] = []
-        #: Starts of attempts whose end may come yet, by task, and their places.
+        #: Starts of attempts whose end may still come, by task, and their places.
         self._begun: dict[str, tuple[int, TaskStarted]] = {}
-        #: Places at which a start of an attempt is to be put in.
+        #: Places where the start of an attempt is to be inserted.
         self._early: list[tuple[int, TaskStarted]] = []
-        #: Idempotency keys and the ids of their tasks, in turn.
+        #: Idempotency keys and the ids of their tasks, by turns.
         self.keys: list[str] = []
         for entry in entries:
             if len(entry) == WIDTH:
-                # The row of a group that was taken apart, as a journal that wraps this
-                # one may do.
+                # The row is from a group that a wrapping journal has taken apart.
                 self._append_row(entry)
             else:
                 fact, value = entry
@@ -116,7 +115,7 @@ class Rows:
 
     def keep(self, fact: Fact, text: str | None) -> None:
         """
-        Encode one more; *text* is what `text_of` or `document` has made, or None.
+        Encode one more; *text* is from `text_of` or `document`, or None.
 
         Raises:
             InvalidTaskError, ValueError: See `encode`.
@@ -160,7 +159,7 @@ class Rows:
         return self._values
 
     def _put_in(self) -> None:
-        """Make rows of the starts that are left: few, as many as run at once."""
+        """Make rows of the starts that are left: as many as run at once."""
         early = sorted([*self._early, *self._begun.values()], key=_place)
         old, values, done = self._values, list[int | str](), 0
         for place, fact in early:
@@ -172,12 +171,12 @@ class Rows:
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of the facts."""
+        """The numbers of the events."""
         return self.values[::WIDTH]  # type: ignore[return-value]
 
     @property
     def last(self) -> int:
-        """The number of the latest fact."""
+        """The number of the latest event."""
         return self.values[-WIDTH]  # type: ignore[return-value]
 
     @property
@@ -188,9 +187,9 @@ class Rows:
 
 
 def _submission(fact: TaskSubmitted, text: str) -> Row | None:
-    """The row of a submission about which little is said; None if more is."""
+    """Return the row of a submission without options; None if it has some."""
     seq, at_ns, task_id = fact.seq, fact.at_ns, fact.task_id
-    # What it says its fields are is not checked when it is made.
+    # The types of its fields are not checked when it is made.
     usual: Any = fact.priority, fact.key, fact.after, fact.named
     priority, key, after, is_named = usual
     try:
@@ -221,9 +220,9 @@ def _submission(fact: TaskSubmitted, text: str) -> Row | None:
 
 def _attempt(start: TaskStarted, fact: TaskCompleted, text: str | None) -> Row | None:
     """
-    The row of *fact*, a completion, with that of its *start*.
+    Return the row of *fact*, a completion, with that of its *start*.
 
-    None if they do not belong together, or look out of the common.
+    Return None if they do not belong together, or are unusual.
     """
     _, seq, at_ns, task_id, attempt, agent, latency = fact[:_LATENCY]
     _, begun, begun_ns, _, number, name, allocation, reason = start[:_REASON]
@@ -262,7 +261,7 @@ def _place(start: tuple[int, TaskStarted]) -> tuple[int, int]:
 
 def encode(entry: Entry) -> Row:
     """
-    *entry* as a row.
+    Return *entry* as a row.
 
     Raises:
         InvalidTaskError: Something in it cannot be restored exactly; the message says
@@ -274,14 +273,14 @@ def encode(entry: Entry) -> Row:
 
 
 def _documented(value: Any) -> Document | None:
-    """*value* as it is kept; None if there is nothing."""
+    """Return the document of *value*; None if there is nothing to keep."""
     if value is None or isinstance(value, Document):
         return value
     return document(value)
 
 
 def _exact(text: str) -> str:
-    """*text* as a plain str: sqlite3 takes four times as long for any other."""
+    """Return *text* as a plain str: sqlite3 takes four times as long for any other."""
     return text if type(text) is str else str(text)
 
 
@@ -301,7 +300,7 @@ def _encode(fact: Fact, text: str | None) -> Row:
 
 def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
     """
-    The entries of *rows*, which are in order, with numbers above *after*.
+    Return the entries of *rows*, which are in order, with numbers above *after*.
 
     Raises:
         JournalError: A newer taskorch wrote one, or it is damaged.
@@ -312,7 +311,7 @@ def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
         if start is not None:
             ordered.append(start)
         ordered.append(entry)
-    # A start stands beside its end, and others may be between.
+    # A start is in the row of its end, and other events may come between.
     ordered.sort(key=_number)
     if ordered and ordered[0][0].seq <= after:
         ordered = [entry for entry in ordered if entry[0].seq > after]
@@ -321,7 +320,7 @@ def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
 
 def decode(row: Row) -> Entry:
     """
-    The entry of *row*, without a start that came with it.
+    Return the entry of *row*, without a start in the same row.
 
     Raises:
         JournalError: See `entries`.
@@ -335,7 +334,7 @@ def _number(entry: Entry) -> int:
 
 
 def _decode(row: Row) -> tuple[Entry, Entry | None]:
-    """The entry of *row*, and that of the start which came with it."""
+    """Return the entry of *row*, and that of the start in the same row."""
     seq, kind, at_ns, _, body, doc = row
     start: Entry | None = None
     cls = _KINDS.get(kind)
@@ -371,7 +370,8 @@ def _decode(row: Row) -> tuple[Entry, Entry | None]:
         raise JournalError(msg, hint="restore the journal from a copy") from error
 
 
-#: Fields of a completion that has its start with it: task, attempt, agent, latency, it.
+#: The fields of a completion that contains its start: task, attempt, worker, latency,
+#: start.
 _WITH_START: Final = 5
 
 
@@ -383,13 +383,13 @@ def _start_of(
     return TaskStarted(seq, at_ns, task_id, attempt, agent, held, reason), None
 
 
-#: What JSON has inside of which there may be more.
+#: Types of JSON values that may contain others.
 _NESTED: Final = frozenset({list, dict})
 _scan: Final = json.JSONDecoder().raw_decode
 
 
 def _loaded(text: str) -> Any:
-    """What *text* says; `json.loads` would look for white space, and there is none."""
+    """Return the value of *text*, faster than `json.loads`, which skips white space."""
     value, end = _scan(text)
     if end != len(text):
         msg = f"it ends after {end} of {len(text)} characters"
@@ -402,7 +402,7 @@ def _unknown(msg: str) -> NoReturn:
 
 
 def column(name: str) -> str:
-    """*name*, an id or a key, as it is looked up: as JSON if it is no valid text."""
+    """Return *name*, an id or a key, as the tables have it: JSON if no valid text."""
     if name.isascii():
         return name
     try:
@@ -413,11 +413,11 @@ def column(name: str) -> str:
 
 
 def above(prefix: str) -> str:
-    """What is above each id that begins with *prefix*, in the order of their bytes."""
+    """Return a text that sorts after each id that begins with *prefix*."""
     return prefix + "\U0010ffff" * (MAX_ID_LENGTH + 1)
 
 
-# -- facts -------------------------------------------------------------------------
+# -- events -------------------------------------------------------------------------
 
 
 def _body(cls: type[Event], fact: Fact) -> str:
@@ -427,10 +427,10 @@ def _body(cls: type[Event], fact: Fact) -> str:
         try:
             text = dumps((cls.schema, *values))
         except ValueError:
-            # A number that JSON has not, or not so long.
+            # JSON does not have such a number, or not one so long.
             text = None
-        # Escaped surrogates: two that stood alone would come back as one letter. In a
-        # long text there may be a number that another process refuses to read.
+        # Two escaped surrogates that stood alone would come back as one letter. A long
+        # text may have a number that another process refuses to read.
         if text is not None and len(text) <= _DIGITS and "\\ud" not in text:
             return text
     fields: list[Any] = [cls.schema]
@@ -444,25 +444,25 @@ def _body(cls: type[Event], fact: Fact) -> str:
     return dumps(fields)
 
 
-#: Of a number, so many are read by every Python that nobody has told otherwise.
+#: Digits of a number that every Python reads by default.
 _DIGITS: Final = 4_300
-#: What JSON writes as it is; a tuple is, too, if there is nothing in it.
+#: Types that JSON writes as they are; of tuples, only the empty one.
 _FLAT: Final = frozenset({type(None), bool, int, float, str, tuple})
-#: How a submission goes on and ends if nothing was said: from `after` to `idempotent`,
-#: and from `not_before_ns` on.
+#: The usual end of a submission: from `after` to `idempotent`, and from `not_before_ns`
+#: on.
 _MIDDLE: Final = ((), None, (), None, None, True)
 _END: Final = (None, None, None, False)
-#: Fields of one about which that is left out: task, type, priority, key.
+#: The fields before that: task, type, priority, key.
 _SHORT: Final = 4
 
 
 def _end_of(cls: type[Event], name: str) -> int:
-    """How much of a fact of *cls* ends with the field *name*."""
+    """Return how many items of an event of *cls* end with the field *name*."""
     return 2 + cls.__match_args__.index(name)
 
 
 def _usual(cls: type[Event], since: int) -> tuple[Any, ...]:
-    """The items of a fact of *cls* from *since* on, where nothing is said of them."""
+    """Return the default items of an event of *cls* from *since* on."""
     return tuple(defaults_of(cls)[name] for name in cls.__match_args__[since - 1 :])
 
 
@@ -470,14 +470,14 @@ _LATENCY: Final = _end_of(TaskCompleted, "latency_ns")
 _NOTHING_MORE: Final = _usual(TaskCompleted, _LATENCY)
 _REASON: Final = _end_of(TaskStarted, "reason")
 _NO_MORE_WHY: Final = _usual(TaskStarted, _REASON)
-#: What few submissions say: all but what `Rows` writes out.
+#: Fields that few submissions have: all but those that `Rows` writes out.
 _RARE: Final = tuple(
     name for name in defaults_of(TaskSubmitted) if name not in ("after", "key", "named")
 )
 _unusual: Final = attrgetter(*_RARE)
 _USUAL: Final = tuple(defaults_of(TaskSubmitted)[name] for name in _RARE)
-#: How much of a fact is always written: of a submission so much that nobody takes it
-#: for one about which little is said.
+#: The least number of items that are written of an event: of a submission so many that
+#: it is not taken for a short one.
 _LEAST: Final = {
     cls: len(cls.__match_args__) + 1 - len(defaults_of(cls)) for cls in CATALOGUE
 } | {TaskSubmitted: _end_of(TaskSubmitted, "named")}
@@ -488,17 +488,17 @@ _FROM_THE_END: Final = {
 
 
 def _trimmed(fact: Fact) -> tuple[Any, ...]:
-    """*fact* without what it has at its end by default."""
+    """Return *fact* without defaults at its end."""
     fields, least = list(fact), _LEAST[type(fact)]
     for value in _FROM_THE_END[type(fact)]:
-        # What is equal may be of another type: 0 is no False.
+        # An equal value may be of another type: 0 is not False.
         if len(fields) == least or fields[-1] is not value:
             break
         fields.pop()
     return tuple(fields)
 
 
-#: Of a class the name, and whether its facts are about a task.
+#: The name of each class, and whether its events are about a task.
 _CLASSES: Final = {cls: (cls.__name__, issubclass(cls, TaskEvent)) for cls in CATALOGUE}
 
 
@@ -506,9 +506,9 @@ _CLASSES: Final = {cls: (cls.__name__, issubclass(cls, TaskEvent)) for cls in CA
 
 
 class Document(str):
-    """The JSON of a value, as it was when it was handed over."""
+    """The JSON of a value, as it was when it was submitted or returned."""
 
-    # No slots and no dict: then the garbage collector need not look at it.
+    # Without slots and a dict, the garbage collector need not look at it.
     __slots__ = ()
 
 
@@ -523,7 +523,7 @@ class KeyedDocument(Document):
 
 def document(value: Any) -> Document:
     """
-    The document that a journal keeps of *value*.
+    Return the document that a journal keeps of *value*.
 
     Raises:
         InvalidTaskError: Something in it cannot be restored exactly; the message says
@@ -535,9 +535,9 @@ def document(value: Any) -> Document:
 
 def text_of(value: Any) -> str:
     """
-    The document of *value* as text, for callers that know it is one: see `document`.
+    Return the document of *value* as text, for callers that know it is one.
 
-    It is a plain str, which is made and written sooner, unless there is a key.
+    It is a plain str, which is made and written faster, unless there is a key.
 
     Raises:
         InvalidTaskError: See `document`.
@@ -570,7 +570,7 @@ def _refuse_size(text: str, part: str) -> NoReturn:
 
 
 def _simple(value: Any) -> str | None:
-    """The JSON of a number or a text, as most are; None: leave it to `plain`."""
+    """Return the JSON of a simple number or text; None: leave it to `plain`."""
     cls = type(value)
     if cls is int:
         return repr(value) if -_INT64 < value < _INT64 else None
@@ -585,11 +585,10 @@ def call_texts(
     task_type: str, fn: Callable[..., Any], beside: Beside = _NOWHERE
 ) -> Callable[[tuple[Any, ...]], str] | None:
     """
-    What makes, as `text_of`, those of calls of *fn*, of their positional arguments.
+    Return a function that does `text_of` for calls of *fn*, by positional arguments.
 
-    It enters *beside* where that may matter.
-
-    None if *fn* is no plain function: then `text_of` looks at each call.
+    It enters *beside* where that may matter. Return None if *fn* is no plain function:
+    then `text_of` looks at each call.
     """
     head = _head(task_type, fn)
     if head is None:
@@ -609,7 +608,7 @@ def call_texts(
                 try:
                     text = f"{head}{_arguments(args)}{end}"
                 except RefusedError:
-                    # The careful way says where it is.
+                    # The slower way says which value is refused.
                     return text_of(Task(task_type, Call(fn, args)))
         if len(text) > MAX_TEXT:
             _refuse_size(text, "payload")
@@ -618,19 +617,19 @@ def call_texts(
     return write
 
 
-#: What stands before and after the positional arguments of a call.
+#: The text before and after the positional arguments of a call.
 _ARGS: Final = ',"args":{"$tuple":['
 _ARGS_END: Final = "]}"
-#: How a call without keyword arguments ends.
+#: The end of a call without keyword arguments.
 _CALL_END: Final = ',"kwargs":{}}}'
 
 
-#: Of which nothing is asked but what is in them.
+#: Mappings whose only content is their items.
 _PLAIN_MAPPINGS: Final = (dict, MappingProxyType)
 
 
 def _bare_call(task: Task) -> str | None:
-    """A call of a plain function about which nothing more is said, or None."""
+    """Return the text of a plain call without options, or None."""
     call = task.payload
     if (
         type(call) is not Call
@@ -646,7 +645,7 @@ def _bare_call(task: Task) -> str | None:
         try:
             args = _arguments(call.args)
         except RefusedError:
-            # The careful way says where it is.
+            # The slower way says which value is refused.
             return None
     name = "" if task.id is None else f',"id":{_quoted(task.id)}'
     if "\\ud" in name:
@@ -655,7 +654,7 @@ def _bare_call(task: Task) -> str | None:
 
 
 def _head(task_type: str, fn: Callable[..., Any]) -> str | None:
-    """How the task begins that calls *fn*, if that is a plain function."""
+    """Return the beginning of a task that calls *fn*, if that is a plain function."""
     path = import_path(fn)
     if path is None or refused_result(fn) is not None:
         return None
@@ -663,12 +662,12 @@ def _head(task_type: str, fn: Callable[..., Any]) -> str | None:
     head = (
         f'{{"$Task":{{"type":{_quoted(task_type)},"payload":{{"$Call":{{"fn":{fn_text}'
     )
-    # Escaped surrogates: two that stood alone would come back as one letter.
+    # Two escaped surrogates that stood alone would come back as one letter.
     return None if "\\ud" in head else head
 
 
 def _arguments(args: tuple[Any, ...]) -> str:
-    """What stands between the function of a call and its end."""
+    """Return the text of the arguments of a call."""
     # The arguments are two levels deep in the task.
     items = [_simple(arg) or dumps(plain(arg, list, 3)) for arg in args]
     return f"{_ARGS}{','.join(items)}{_ARGS_END}"
@@ -678,7 +677,7 @@ _says_nothing_more: Final = plain_but("id")
 
 
 def _is_bare(task: Task) -> bool:
-    """Whether *task* has nothing but a type, a payload and perhaps an id."""
+    """Return whether *task* has only a type, a payload and perhaps an id."""
     return (
         type(task.type) is str
         and (task.id is None or type(task.id) is str)

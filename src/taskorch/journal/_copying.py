@@ -1,10 +1,11 @@
 """
-A journal with all that another has: of another database, or of the same.
+Copies of a journal, in another database or in the same.
 
-The copy has another name until it is whole: whoever opens it finds all, or none. It has
-the same groups, with their sums and hashes: what proves the one proves the other.
+The copy has another name until it is complete: a program that opens it finds all, or
+none. It has the same groups, with their checksums and hashes: a proof of one is a proof
+of the other.
 
-Decisions: 0215, 0227.
+Decisions: journal-in-postgresql, proofs-of-a-journal.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from taskorch.journal._sql import SqlJournal
 from taskorch.journal._sqlite import SqliteJournal
 from taskorch.kit.address import without_password
 
-#: What a value that is in a file beside its journal begins with, in a document.
+#: The beginning of a value, in a document, that is in a file beside its journal.
 _IN_A_FILE: Final = '{"$file":['
 
 
 @attrs.frozen
 class Copied:
     """
-    What a copy has.
+    Size and place of a copy.
 
     Attributes:
-        events: How many events.
+        events: The number of events.
         source: The journal that was copied, as it was named, without a password.
         target: The new one, likewise.
         logs: The folder of logs that stays where it is, since the new journal has none;
@@ -48,18 +49,19 @@ class Copied:
 
 def copy_journal(source: str, target: str) -> Copied:
     """
-    Make a journal of all that *source* has, with the same numbers of events.
+    Make a journal with all events of *source*, under the same numbers.
 
-    Nobody may use *source* meanwhile: it is claimed. Who goes on with the copy does all
-    that has not ended; so does who goes on with *source*, and only one of them may.
+    No other program may use *source* meanwhile: it is claimed. An orchestrator that
+    opens the copy runs all unfinished tasks; so does one that opens *source*, so let
+    only one of them do it.
 
     Args:
         source: The path of a journal, or its address.
         target: The path or the address of one that does not exist.
 
     Raises:
-        InvalidTaskError: *target* exists, or cannot have what *source* has.
-        JournalTakenError: Somebody uses *source*.
+        InvalidTaskError: *target* exists, or cannot keep something that *source* has.
+        JournalTakenError: Another program uses *source*.
         JournalError: *source* is damaged, or there is none; nothing was copied.
     """
     with closing(open_journal(source)) as old, closing(open_journal(target)) as new:
@@ -81,10 +83,10 @@ def copy_journal(source: str, target: str) -> Copied:
 
 
 def _fill(draft: SqlJournal, old: SqlJournal, epoch: int) -> int:
-    """Write all that *old* has into *draft*, in a life above *epoch*."""
+    """Write all events of *old* into *draft*, in an incarnation above *epoch*."""
     life = draft.claim()
     while life <= epoch:
-        # What a task hands out as its fence must not be lower than it was.
+        # The fence that a task gets must not be lower than before.
         life = draft.claim()
     count = draft.adopt(life, old)
     saved = old.snapshot()
@@ -95,7 +97,7 @@ def _fill(draft: SqlJournal, old: SqlJournal, epoch: int) -> int:
 
 def _refuse_files(journal: SqlJournal, name: str) -> None:
     """
-    Refuse a journal, called *name*, that has values in files beside it.
+    Refuse a journal, named *name*, that has values in files beside it.
 
     Raises:
         InvalidTaskError: It has.

@@ -1,13 +1,13 @@
 """
-Descriptors of a journal's file in this process, and names that it has elsewhere.
+Descriptors of a journal's file in this process, and its other names.
 
 POSIX drops all locks that a process holds on a file as soon as the process closes any
-descriptor of that file (https://www.sqlite.org/howtocorrupt.html, 2.2). So nobody opens
-a file that may be a journal but SQLite and this module, and a descriptor that SQLite
-does not watch stays open while there is another one. Locks and logs of SQLite go by a
-path, so a file with two names could have two owners: whoever claims it asks for others.
+descriptor of that file (https://www.sqlite.org/howtocorrupt.html, 2.2). So only SQLite
+and this module open a file that may be a journal, and a descriptor that SQLite does not
+watch stays open while there is another one. Locks and logs of SQLite go by a path, so a
+file with two names could have two leaders: a claim looks for other names.
 
-Decision: 0253.
+Decision: journal-in-a-file.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from typing import Final
 
 from taskorch.errors import JournalTakenError
 
-#: A lock as `fcntl` has it on Linux: kind, whence, start, length, process.
+#: The layout of a lock of `fcntl` on Linux: kind, whence, start, length, process.
 _LOCK: Final = "hhqqi4x"
 
 
 class Unlocked(sqlite3.Connection):
     """A connection whose descriptor SQLite does not watch, since it takes no locks."""
 
-    #: The file, as `os.stat` knows it.
+    #: The device and inode of the file.
     identity: tuple[int, int] = (0, 0)
 
     def close(self) -> None:
-        """Close it now, or with the next one if the file is open here besides."""
+        """Close it now, or with the next one if this process has the file open."""
         _close(self.identity, self)
 
 
 _mutex: Final = threading.Lock()
-#: Connections and descriptors that wait for others of their file to be closed.
+#: Connections and descriptors that wait until others of their file are closed.
 _waiting: Final[dict[tuple[int, int], list[Unlocked | int]]] = {}
 
 
 def _close(identity: tuple[int, int], unlocked: Unlocked | int) -> None:
     with _mutex:
         waiting = _waiting.setdefault(identity, [])
-        # What is closed twice is still one descriptor.
+        # A descriptor that is closed twice counts once.
         if unlocked not in waiting:
             waiting.append(unlocked)
     close_unneeded()
 
 
 def close_unneeded() -> None:
-    """Close what waited for other descriptors of its file, where those are closed."""
+    """Close connections and descriptors that need wait no longer."""
     with _mutex:
         for identity, waiting in [*_waiting.items()]:
             if len(_here(identity)) > len(waiting):
@@ -69,7 +69,7 @@ def close_unneeded() -> None:
 
 
 def _here(identity: tuple[int, int]) -> list[int]:
-    """Descriptors of a file in this process."""
+    """Return the descriptors of a file in this process."""
     descriptors = []
     for name in os.listdir("/dev/fd"):  # noqa: PTH208 - their names are numbers
         # The descriptor of the listing itself is closed by now.
@@ -83,7 +83,7 @@ def _here(identity: tuple[int, int]) -> list[int]:
 @contextlib.contextmanager
 def descriptor(path: Path) -> Iterator[int]:
     """
-    Give a descriptor that reads the file.
+    Yield a descriptor that reads the file.
 
     Raises:
         OSError: The file cannot be opened.
@@ -119,7 +119,7 @@ def check_names(path: Path) -> None:
 
 
 def _elsewhere(path: Path) -> list[int]:
-    """Another process that has a lock on the file, if there is one."""
+    """Return another process that has a lock on the file, if there is one."""
     if not sys.platform.startswith("linux"):
         return []
     with descriptor(path) as file:
@@ -130,10 +130,10 @@ def _elsewhere(path: Path) -> list[int]:
 
 
 def _name_in(process: int, identity: tuple[int, int], path: Path) -> str | None:
-    """Another name under which a process has the file open; None: it has none."""
+    """Return another name under which a process has the file open; or None."""
     folder = Path(f"/proc/{process}/fd")
     with _mutex:
-        # By these nobody uses it.
+        # These descriptors are not in use.
         ours = {f"{each}" for each in _waiting.get(identity, ())}
     try:
         for entry in folder.iterdir():
@@ -145,6 +145,6 @@ def _name_in(process: int, identity: tuple[int, int], path: Path) -> str | None:
                 if (status.st_dev, status.st_ino) == identity and name != path:
                     return str(name)
     except OSError:
-        # Off Linux, and of another user's process, nobody can see the names.
+        # Off Linux, and for another user's process, the names cannot be seen.
         return None if process == os.getpid() else "by a name that cannot be seen"
     return None

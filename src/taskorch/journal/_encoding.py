@@ -1,4 +1,4 @@
-"""Values and groups as text, for the journals that are ours."""
+"""Values and groups as text, for our own journals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from taskorch.protocols import DurableJournal, Entry
 
 
 class EncodingJournal(DurableJournal):
-    """What makes of values the text that is kept; others write and read it."""
+    """Turns values into the text that is kept; subclasses write and read it."""
 
     _beside: Beside
 
@@ -39,7 +39,7 @@ class EncodingJournal(DurableJournal):
         if value is None:
             return None
         if type(value) is int or type(value) is str:
-            # As most results are; nothing of it is kept beside.
+            # Most results are so, and no part of them is in a file.
             return _codec.text_of(value)
         with self._beside:
             return _codec.text_of(value)
@@ -53,16 +53,16 @@ class EncodingJournal(DurableJournal):
         return encoder or super().call_texts(task_type, fn)
 
     def new_group(self) -> Rows:
-        """A group to fill: what is appended to it is encoded at once, and but once."""
+        """Return a group to fill, which encodes each entry once."""
         return Rows()
 
     def _rows_of(self, group: Iterable[Entry | Row] | Rows) -> Rows:
         """
-        The rows of *group*, read and encoded before any of them is written.
+        Return the rows of *group*, all encoded before any of them is written.
 
         Raises:
             InvalidTaskError: Something in it cannot be restored exactly.
-            ValueError: The numbers of its facts do not rise.
+            ValueError: The numbers of its events do not rise.
         """
         if isinstance(group, Rows):
             rows = group

@@ -1,4 +1,4 @@
-"""The files of a journal: opening them, making them, and what their errors mean."""
+"""The files of a journal: how they are opened and made, and what their errors mean."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from taskorch.journal._descriptors import Unlocked, descriptor
 from taskorch.journal._layout import create_tables
 from taskorch.journal._session import RESTORE, Durability
 
-#: How every file of SQLite begins.
+#: The first bytes of every SQLite file.
 MAGIC: Final = b"SQLite format 3\0"
 #: Seconds to wait for a lock of another process.
 _PATIENCE: Final = 5.0
-#: Memory for pages, in KiB: what a large group changes is written but once then.
+#: Memory for pages, in KiB: a page that a large group changes often is written once.
 _CACHE: Final = 8 * 1024
-#: Pages in the write-ahead log at which they are moved into the journal once nobody
-#: waits: by then, many have been written more than once.
+#: Pages in the write-ahead log from which on they are moved into the journal when no
+#: caller waits: by then, many have been written more than once.
 LONG_LOG: Final = 4_000
-#: And at which a commit does that itself, although its callers wait.
+#: Pages from which on a commit does that itself, although its callers wait.
 _LONGEST_LOG: Final = 4 * LONG_LOG
-#: How a write-ahead log begins, but for the last bit; and bytes before its frames, and
-#: before the page of each.
+#: The first bytes of a write-ahead log, but for the last bit; the bytes before its
+#: frames, and before the page of each.
 _LOG_MAGIC: Final = 0x377F0683
 _LOG_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
 #: The write-ahead log shrinks to this after a checkpoint, in bytes.
 _WAL_LIMIT: Final = 64 * 1024 * 1024
-#: A log of more bytes cannot be moved: a reader has been at it for long.
+#: A larger log, in bytes, cannot be moved, since a reader has been busy for long.
 HELD_LOG: Final = 2 * _WAL_LIMIT
 
-#: What there is to know of an SQLite that has this fault.
+#: The warning about an SQLite that has this fault.
 WAL_RESET: Final = (
     "this SQLite is older than 3.51.3: let no other process write to the file, or its "
     "WAL-reset bug may damage it"
 )
 
-#: What may pass by itself: a full disk, a lock, a file system that is not writable.
+#: Errors that may pass by themselves: a full disk, a lock, a read-only file system.
 _PASSING: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -57,41 +57,41 @@ _PASSING: Final = frozenset(
     }
 )
 _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-#: What a page that the disk refused to read is called too.
+#: Errors of damage, which a page that the disk refuses to read causes, too.
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-#: How SQLite and the disk complain: damaged text does not decode, and SQLITE_NOMEM is
+#: Errors of SQLite and the disk: damaged text does not decode, and SQLITE_NOMEM is
 #: raised as a MemoryError.
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeError, MemoryError)
 
-#: The part of the pages of a file that must be free for it to be written anew, and how
-#: many there must be.
+#: The part of the pages of a file, and the number of pages, that must be free before it
+#: is compacted.
 _FREE_SHARE: Final = 0.25
 _FREE_PAGES: Final = 64
-#: What the system says where nothing can be written.
+#: System errors where nothing can be written.
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether *error* may pass by itself; others mean damage."""
+    """Return whether *error* may pass by itself; others mean damage."""
     if isinstance(error, sqlite3.Error):
         return _kind(error) in _PASSING
     return isinstance(error, OSError | MemoryError)
 
 
 def may_be_unread(error: BaseException) -> bool:
-    """Whether *error* may mean that the disk refused to read, and no damage."""
+    """Return whether *error* may be a refused read of the disk, and no damage."""
     return isinstance(error, sqlite3.Error) and _kind(error) in _DAMAGE
 
 
 def is_forbidden(error: BaseException) -> bool:
-    """Whether *error* says that nothing can be written there, now or later."""
+    """Return whether *error* says that nothing can be written there, ever."""
     if isinstance(error, sqlite3.Error):
         return _kind(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
     return isinstance(error, OSError) and error.errno in _FORBIDDEN
 
 
 def advice(error: BaseException) -> str:
-    """Advice for *error*, which kept a caller from reading the journal."""
+    """Return the hint for *error*, which kept a caller from reading the journal."""
     if isinstance(error, sqlite3.Error) and _kind(error) in _LOCKED:
         return "another program has locked it: end that one, then ask again"
     return "ask again; if that does not help, look at the disk and the permissions"
@@ -103,8 +103,8 @@ def _kind(error: sqlite3.Error) -> int:
     return code & 0xFF
 
 
-#: How a file is opened: `"shared"`, `"alone"` and `"immutable"` by those who do not own
-#: it; they make no file beside it, and change none.
+#: How a file is opened: readers that do not lead the journal use `"shared"`, `"alone"`
+#: or `"immutable"`; they make no file beside it, and change none.
 Mode: TypeAlias = Literal["ro", "rw", "shared", "alone", "immutable"]
 _HOW: Final[dict[Mode, str]] = {
     "ro": "mode=ro",
@@ -117,7 +117,7 @@ _HOW: Final[dict[Mode, str]] = {
 
 def mode_for_readers(path: Path) -> Mode:
     """
-    How a reader that does not own the journal at *path* opens it now.
+    Return how a reader that does not lead the journal at *path* opens it now.
 
     SQLite would make a log and an index of it if there are none, and leave them there.
     """
@@ -125,19 +125,19 @@ def mode_for_readers(path: Path) -> Mode:
     if not log.exists():
         return "immutable"
     if index.exists():
-        # Its owner lives, or was killed: then each reader has an index of its own.
+        # Its leader lives, or was killed: then each reader has an index of its own.
         return "shared"
-    # It was copied with its log, and nobody can have it open. A log without a commit
-    # says nothing, and SQLite removes it when the connection is closed.
+    # It was copied with its log, and no process can have it open. A log without a
+    # commit matters to no reader, and SQLite removes it when the connection is closed.
     return "alone" if _has_commit(log) else "immutable"
 
 
 def _has_commit(log: Path) -> bool:
     """
-    Whether SQLite finds anything in a write-ahead log.
+    Return whether SQLite finds a commit in a write-ahead log.
 
-    After https://www.sqlite.org/fileformat2.html#the_write_ahead_log: a header and
-    frames of a page each, which hold one sum after the other.
+    See https://www.sqlite.org/fileformat2.html#the_write_ahead_log: a header and
+    frames of a page each, whose checksums continue each other.
     """
     with log.open("rb") as file:
         header = file.read(_LOG_HEADER)
@@ -162,7 +162,7 @@ def _has_commit(log: Path) -> bool:
 
 
 def _sums(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
-    """Continue *sums* by *data*, as SQLite does."""
+    """Continue the checksums *sums* by *data*, as SQLite does."""
     first, second = sums
     for one, other in struct.iter_unpack(f"{order}2I", data):
         first = (first + one + second) & 0xFFFF_FFFF
@@ -171,7 +171,7 @@ def _sums(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
 
 
 def state_of(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
-    """Stamps of the journal at *path* and of its log; any write changes them."""
+    """Return stamps of the journal at *path* and of its log; any write changes them."""
     return _stamp(str(path)), _stamp(f"{path}-wal")
 
 
@@ -185,9 +185,9 @@ def _stamp(name: str) -> tuple[int, int, int] | None:
 
 def connect(path: Path, mode: Mode) -> sqlite3.Connection:
     """
-    A connection to a file that is there: no mode makes one.
+    Connect to a file that exists: no mode makes one.
 
-    Those to one that is immutable, or read alone, take no lock.
+    Connections to one that is immutable, or read alone, take no lock.
     """
     db = sqlite3.connect(
         f"file:{quote(os.fsencode(path))}?{_HOW[mode]}",
@@ -214,7 +214,7 @@ def connect(path: Path, mode: Mode) -> sqlite3.Connection:
 
 def prepare(db: sqlite3.Connection, path: Path, durability: Durability) -> None:
     """
-    Make of *db* the connection that writes.
+    Prepare *db* as the connection that writes.
 
     Raises:
         JournalError: The file system cannot have a write-ahead log.
@@ -234,14 +234,14 @@ def prepare(db: sqlite3.Connection, path: Path, durability: Durability) -> None:
 
 def move_log(db: sqlite3.Connection, *, whole: bool) -> None:
     """
-    Move what the log holds into the journal, as far as readers let it be moved.
+    Move pages of the log into the journal, as far as readers allow it.
 
-    With *whole*, the log is empty then, if nobody reads.
+    With *whole*, the log is empty then, if there are no readers.
     """
     if not whole:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return
-    # Readers are not waited for: they may take hours.
+    # Readers may take hours, so it does not wait for them.
     db.execute("PRAGMA busy_timeout = 0")
     try:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -250,7 +250,7 @@ def move_log(db: sqlite3.Connection, *, whole: bool) -> None:
 
 
 def has_room(db: sqlite3.Connection) -> bool:
-    """Whether a file would become a good deal smaller if it was written anew."""
+    """Return whether a file would become a good deal smaller if compacted."""
     ((free,),) = db.execute("PRAGMA freelist_count").fetchall()
     ((pages,),) = db.execute("PRAGMA page_count").fetchall()
     return bool(free >= _FREE_PAGES and free >= pages * _FREE_SHARE)
@@ -260,14 +260,14 @@ def create(path: Path) -> None:
     """
     Make an empty journal.
 
-    It gets its name when it is complete: it is there whole, or not at all.
+    It gets its name when it is complete: either all of it is there, or nothing.
     """
-    # Those are left by processes that were killed while they made a journal.
+    # Processes that were killed while they made a journal have left these.
     for abandoned in path.parent.glob(f"{glob.escape(path.name)}.new-*"):
         abandoned.unlink(missing_ok=True)
-    import tempfile  # noqa: PLC0415 - who only reads needs none
+    import tempfile  # noqa: PLC0415 - readers need none
 
-    # With a name of its own: others may make the journal at the same moment.
+    # It has a name of its own, since others may make the journal at the same moment.
     file, name = tempfile.mkstemp(prefix=f"{path.name}.new-", dir=path.parent)
     os.close(file)
     fresh = Path(name)
@@ -279,7 +279,7 @@ def create(path: Path) -> None:
         db.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         if may_be_unread(error):
-            # A new journal cannot be damaged: it is the disk.
+            # A new journal cannot be damaged, so the disk has failed.
             msg = f"{fresh}: {error}"
             raise OSError(msg) from error
         raise
@@ -290,7 +290,7 @@ def create(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """See to it that the names of the files in *folder* are on the disk."""
+    """Sync the names of the files in *folder* to the disk."""
     file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(file)
@@ -300,7 +300,7 @@ def sync_folder(folder: Path) -> None:
 
 def check_place(path: Path) -> None:
     """
-    Look before anything is made there.
+    Check the place before anything is made there.
 
     Raises:
         JournalError: No journal is there, and none can be.
@@ -321,7 +321,7 @@ def check_place(path: Path) -> None:
 
 def check_kind(path: Path) -> None:
     """
-    Look whether what is at *path* is a file.
+    Check that *path* is a file.
 
     Raises:
         JournalError: It is something else.
@@ -334,7 +334,7 @@ def check_kind(path: Path) -> None:
 
 def is_absent(path: Path) -> bool:
     """
-    Whether there is no journal yet.
+    Return whether there is no journal yet.
 
     Raises:
         JournalError: There was one: its log is still there.
@@ -350,18 +350,18 @@ def is_absent(path: Path) -> bool:
 
 def identity(path: str) -> tuple[int, int]:
     """
-    Device and inode of the file at *path*.
+    Return device and inode of the file at *path*.
 
     Raises:
-        FileNotFoundError: None has.
+        FileNotFoundError: There is none.
     """
-    # Never by opening it: to close it again would drop the locks that SQLite holds.
-    status = os.stat(path)  # noqa: PTH116 - at every commit, and a Path is slower
+    # The file is not opened for it: closing it would drop the locks that SQLite holds.
+    status = os.stat(path)  # noqa: PTH116 - quicker than a Path
     return status.st_dev, status.st_ino
 
 
 def trouble_of_log(size: int) -> str:
-    """What `troubles` says of a log of so many bytes that cannot be moved."""
+    """Return the words of `troubles` for a log of *size* bytes that cannot be moved."""
     return (
         f"the log beside the journal has {size / 2**20:.0f} MiB and grows: somebody "
         "has read the journal for so long that it cannot be emptied; end what reads it "

@@ -1,14 +1,14 @@
 """
-Leaving out the facts about some tasks, for good, within one transaction.
+Deletion of the events about some tasks, for good, within one transaction.
 
-A group of which something goes is written anew, as a *rest*: it keeps the checksum of
-the group that it was, from which the next group goes on, and has one of its own over
-what is left. Rests beside each other become one. So what stays is checked as before,
-and no group behind is touched. A snapshot stays that names none of these tasks.
+A group of which some events go is rewritten as a *rest*: it keeps the checksum of the
+original group, which the next group continues, and has one of its own over the events
+that are left. Neighbouring rests are joined. So the events that stay are checked as
+before, and no later group is touched. A snapshot stays if it names none of these tasks.
 
 Of the rows that go, a rest keeps hashes in the tree over all rows: see `kit.tree`.
 
-Decisions: 0051, 0220, 0227.
+Decisions: proofs-of-a-journal, retention.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from taskorch.journal._codec import Row
 from taskorch.journal.tables import KEEP_GROUP, ChainStart, GroupRow, Reader, reach
 from taskorch.kit.tree import Subtree, gone_of, joined, spread
 
-#: A rest has no more facts than this, if the groups that it is made of allow it.
+#: The most events of a rest, if the groups that it is made of allow it.
 _MANY: Final = 1_000
 
 _DROP: Final = "DELETE FROM {groups} WHERE {mine}last > :after AND last <= :last"
@@ -35,17 +35,17 @@ _IS_SAME: Final = """
     SELECT count(*) FROM {groups} WHERE {mine}last = :last AND crc = :crc
     AND form = :form
 """
-#: Those lists of a snapshot that name tasks.
+#: The lists of a snapshot that name tasks.
 _NAMING: Final = ("tasks", "gone")
 
 
 def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) -> int:
     """
-    Leave out the facts about the tasks of *ids*, and return how many they were.
+    Delete the events about the tasks of *ids*, and return how many they were.
 
-    So are single *facts*, by their numbers, which are about no task.
+    Single *facts* are deleted, too, by their numbers; these are about no task.
 
-    It is done within a transaction of the caller's.
+    It needs a transaction of the caller's.
 
     Raises:
         JournalError: A group that has some of them is damaged; nothing was changed.
@@ -79,9 +79,9 @@ def forget(reader: Reader, ids: Collection[str], facts: Collection[int] = ()) ->
 
 def _staying(reader: Reader, names: set[str]) -> dict[int, tuple[str, int]]:
     """
-    The snapshots by their numbers: each as a text, and the checksum of its group.
+    Return the snapshots by their numbers: the text, and the checksum of its group.
 
-    "" is one that names a task that goes, or is damaged.
+    The text is "" if the snapshot is damaged, or names a task that goes.
     """
     snapshots: dict[int, tuple[str, int]] = {}
     for seq, text in reader.snapshots():
@@ -94,10 +94,10 @@ def _staying(reader: Reader, names: set[str]) -> dict[int, tuple[str, int]]:
 
 def parts(reader: Reader) -> Iterator[tuple[GroupRow, list[GroupRow]]]:
     """
-    Groups of very many facts, and what each may become: rests of some of its facts.
+    Yield very large groups, each with the rests that it can be split into.
 
-    So that what is left out later takes the time of a rest. They are checked; the
-    latest group is none of them, since it may be in doubt.
+    A later deletion then rewrites only a rest. The groups are checked; the latest is
+    not among them, since its commit may be in doubt.
     """
     latest, before, start = reader.latest(), reader.before(0), reader.chain_start()
     while groups := reader.groups_after(before.last):
@@ -115,7 +115,9 @@ def _whole(
     reader: Reader, group: GroupRow, before: GroupRow, start: ChainStart | None
 ) -> list[Row]:
     """
-    The rows of *group*, which comes after *before*: damage must not get a new sum.
+    Return the rows of *group*, which comes after *before*, once they are checked.
+
+    Damaged rows must not get a new checksum.
 
     Raises:
         JournalError: It is damaged.
@@ -126,12 +128,12 @@ def _whole(
 
 
 def _parted(group: GroupRow, after: int, rows: list[Row]) -> list[GroupRow]:
-    """What *group*, which is above *after* and has these *rows*, is made of."""
+    """Split *group*, which is above *after* and has these *rows*, into rests."""
     rests: list[GroupRow] = []
     leaves = _leaves(group, rows)
     for place in range(0, len(rows), _MANY):
         some = rows[place : place + _MANY]
-        # What goes on from it goes on from the last part.
+        # The group after it continues the last part.
         is_last = place + _MANY >= len(rows)
         part = group
         gone: list[Subtree] = []
@@ -149,14 +151,14 @@ def _parted(group: GroupRow, after: int, rows: list[Row]) -> list[GroupRow]:
 
 
 def _leaves(group: GroupRow, rows: list[Row]) -> Iterator[tuple[Subtree, Row | None]]:
-    """The leaves of *group*, which has these *rows*; none if it is in no chain."""
+    """Yield the leaves of *group*, which has these *rows*; none if in no chain."""
     if not group.hash:
         return iter(())
     return spread(rows, group.size, gone_of(group.gone))
 
 
 def replace(reader: Reader, group: GroupRow, rests: list[GroupRow]) -> None:
-    """Have *rests* in the place of *group*, unless it has become another since."""
+    """Put *rests* in the place of *group*, unless it has changed since."""
     session = reader.session
     ((is_same,),) = session.ask(
         _IS_SAME, last=group.last, crc=group.kept, form=group.form
@@ -169,28 +171,28 @@ def replace(reader: Reader, group: GroupRow, rests: list[GroupRow]) -> None:
 
 
 class _Piece(NamedTuple):
-    """A group of which something goes, or a rest before it."""
+    """A group of which some events go, or a rest before it."""
 
     group: GroupRow
-    #: The number above which it begins.
+    #: The number of the last event before it.
     start: int
     #: The rows that stay.
     rows: list[Row]
-    #: The hashes of those that go, or went before.
+    #: The hashes of rows that go, or went before.
     gone: list[Subtree]
 
 
 def _rests(
     reader: Reader, numbers: list[int], names: set[str], facts: frozenset[int]
 ) -> Iterator[tuple[int, GroupRow]]:
-    """What groups become that have facts of *numbers*, each with where it begins."""
+    """Yield the rests of groups with events of *numbers*, each with its start."""
     pieces: list[_Piece] = []
     count = 0
     for piece in _pieces(reader, numbers, names, facts):
         if pieces and (
             piece.start != pieces[-1].group.last
             or count >= _MANY
-            # What an earlier version wrote is in no chain.
+            # A group of an earlier version is in no chain.
             or bool(piece.group.hash) != bool(pieces[-1].group.hash)
         ):
             yield _rest(pieces)
@@ -204,14 +206,14 @@ def _pieces(
     reader: Reader, numbers: list[int], names: set[str], facts: frozenset[int]
 ) -> Iterator[_Piece]:
     """
-    Those groups; each is checked.
+    Yield these groups, once each is checked.
 
     Raises:
         JournalError: One is damaged.
     """
     reached, start = 0, reader.chain_start()
     for group, before, rows in reader.holding(numbers):
-        # So that the rests of many times do not stay beside each other.
+        # The rest before is joined, so that rests of many deletions do not pile up.
         if before.is_rest and before.last != reached:
             earlier = reader.before(before.last)
             rest = _whole(reader, before, earlier, start)
@@ -225,7 +227,7 @@ def _pieces(
 def _piece(
     group: GroupRow, before: GroupRow, rows: list[Row], stay: list[Row]
 ) -> _Piece:
-    """Of *group*, which comes after *before*, some of its *rows* stay."""
+    """Return the piece of *group*, which comes after *before*: the rows of *stay*."""
     kept = {row[0] for row in stay}
     gone = [
         subtree
@@ -236,7 +238,7 @@ def _piece(
 
 
 def _rest(pieces: list[_Piece]) -> tuple[int, GroupRow]:
-    """What is left of *pieces*, which follow each other, and where it begins."""
+    """Join *pieces*, which follow each other; return the start and the rest."""
     latest, after = pieces[-1].group, pieces[0].start
     rows = [row for piece in pieces for row in piece.rows]
     rest = latest.rest(after + 1, rows)

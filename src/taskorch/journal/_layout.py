@@ -1,17 +1,17 @@
 """
 The tables of the journal in a file.
 
-    facts      one row a fact: its number, class, time, task, fields and document; the
+    facts      one row an event: its number, class, time, task, fields and document; the
                start of an attempt that completes in its group is the last of the fields
                of its completion
-    groups     one row a commit: which facts it kept, a checksum over them, and a hash;
-               both go on from the one before it (see `_chain`)
-    meta       one row: the journal's own id, who owns it, in which life, and where its
-               chain begins
+    groups     one row a commit: the events that it kept, a checksum over them, and a
+               hash; both continue those of the one before it (see `_chain`)
+    meta       one row: the journal's own id, its leader and the incarnation, and where
+               its chain begins
     keys       one row an idempotency key: the task that was submitted with it
     snapshots  the two latest states that the runtime has kept
 
-And for people: `rare_facts` is a view of all facts but the three that every task has,
+And for people: `rare_facts` is a view of all events but the three that every task has,
 with an index by kind.
 """
 
@@ -24,11 +24,11 @@ from typing import Final
 from taskorch.errors import JournalError
 from taskorch.journal._session import IS_RARE, RESTORE
 
-#: "tsko": in the head of the file, where `file` and SQLite look for it.
+#: "tsko", in the head of the file, where `file` and SQLite look for it.
 _APPLICATION: Final = 0x74736B6F
-#: The number of the layout that is written.
+#: The number of the layout that this version writes.
 LAYOUT: Final = 1
-#: SQLite has tables with strict types from here on.
+#: The first SQLite that has tables with strict types.
 _STRICT_SINCE: Final = (3, 37)
 _STRICT: Final = " STRICT" if sqlite3.sqlite_version_info >= _STRICT_SINCE else ""
 
@@ -104,7 +104,7 @@ _NAMES: Final = frozenset({"facts", "groups", "meta", "keys", "snapshots"})
 
 
 def create_tables(db: sqlite3.Connection) -> None:
-    """Make the tables of an empty journal; within a transaction of the caller's."""
+    """Make the tables of an empty journal, in a transaction of the caller's."""
     for statement in _TABLES:
         db.execute(statement)
 

@@ -1,4 +1,4 @@
-"""The lock of the owner, on a file beside the journal."""
+"""The lock of the journal's leader, on a file beside the journal."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskorch.errors import JournalTakenError
-from taskorch.kit.processes import host, is_process
+from taskorch.kit.machine import host
+from taskorch.kit.processes import is_process
 
-#: Seconds for which a lock is waited for whose owner has died: a process that it was
-#: about to start has it, too, until that has begun its program.
+#: Seconds to wait for a lock whose holder has died: a process that it was about to
+#: start holds it, too, until it has begun its program.
 _PATIENCE: Final = 5.0
 _PAUSE: Final = 0.01
 
 
 class Lock:
     """
-    The lock file that the owner of a journal holds while its process lives.
+    The lock file that the leader of a journal holds while its process lives.
 
     The file stays when the lock is released: it tells that there was a journal.
     """
@@ -29,7 +30,7 @@ class Lock:
     def __init__(self, name: Path, file: int, owner: dict[str, Any]) -> None:
         self._name = name
         self._file = file
-        #: What the owner before wrote into it; empty if there was none.
+        #: The entry of the earlier leader in it; empty if there was none.
         self.known = owner
 
     @classmethod
@@ -60,7 +61,7 @@ class Lock:
                         time.sleep(_PAUSE)
                         continue
                     raise _taken(path, owner) from None
-                # The old owner keeps its lock, on a file that has no name any more.
+                # The old leader keeps its lock, on a file that has no name any more.
                 return cls(name, _put_another(name, owner), owner)
             except BaseException:
                 os.close(file)
@@ -69,7 +70,7 @@ class Lock:
 
     def check(self, path: Path) -> None:
         """
-        See whether it is still what others would find.
+        Check that other processes still find this lock.
 
         Raises:
             JournalTakenError: Another has put a lock of its own in its place since.
@@ -80,14 +81,14 @@ class Lock:
             raise JournalTakenError(msg, hint=hint)
 
     def is_current(self) -> bool:
-        """Whether the lock is on the file that other processes would find."""
+        """Return whether the lock is on the file that other processes would find."""
         try:
             return os.path.samestat(self._name.stat(), os.fstat(self._file))
         except FileNotFoundError:
             return False
 
     def sign(self, pid: int, host: str, since: str, epoch: int) -> None:
-        """Write the owner into the file: process, host, start and life."""
+        """Write the leader into the file: process, host, start and incarnation."""
         self.known = {"pid": pid, "host": host, "since": since, "epoch": epoch}
         _write(self._file, self.known)
 
@@ -101,16 +102,16 @@ class Lock:
 
 
 def _is_dead(owner: dict[str, Any]) -> bool:
-    """Whether the owner has died: its lock goes with what it was about to start."""
+    """Return whether the holder has died; its lock goes with its last child."""
     return owner.get("host") == host() and not is_process(owner["pid"])
 
 
 def _put_another(name: Path, owner: dict[str, Any]) -> int:
-    """A new file in the place of *name*, locked before anybody can find it."""
-    import tempfile  # noqa: PLC0415 - who only reads needs none
+    """Put a new file in the place of *name*, locked before others can find it."""
+    import tempfile  # noqa: PLC0415 - readers need none
 
-    # With a name of its own: others may take over at the same moment, in this process
-    # too.
+    # It has a name of its own, since others may take over at the same moment, even in
+    # this process.
     file, fresh = tempfile.mkstemp(prefix=f"{name.name}.", dir=name.parent)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,7 +139,7 @@ def _known(file: int) -> dict[str, Any]:
         owner = json.loads(text)
         if isinstance(owner, dict):
             return owner
-    # Its owner died while it wrote its name here; still, there was an owner.
+    # Its leader died while it wrote its entry; still, there was one.
     return {"pid": "?", "host": "?", "since": "?"}
 
 

@@ -1,9 +1,9 @@
 """
-What tasks log and print, in files beside the journal: one for each attempt.
+Logs and output of tasks, in files beside the journal: one for each attempt.
 
 Programs write theirs in the same folder: see `taskorch.executors._programs`.
 
-Decision: 0214.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _FLAGS: Final = (
 
 class LogFiles:
     """
-    The files of attempts of functions.
+    The log files of attempts of functions.
 
-    Each line is appended by itself, and the file is closed again: so a kill takes no
-    line that was written, and however many attempts run, none holds a descriptor.
+    Each line is appended by itself, and the file is closed again: so a kill loses no
+    line that was written, and attempts hold no descriptors, however many run.
 
     Args:
-        folder: Where they are; it is made with the first file.
+        folder: The folder of the files; it is made with the first one.
         most: Bytes that the file of one attempt may have.
     """
 
@@ -44,7 +44,7 @@ class LogFiles:
 
     def write(self, task_id: str, attempt: int, text: str) -> None:
         """
-        Append *text* to the file of an attempt; what does not fit is left out.
+        Append *text* to the file of an attempt, as far as it fits.
 
         Raises:
             OSError: It cannot be written.
@@ -61,7 +61,8 @@ class LogFiles:
             if len(data) <= room:
                 os.write(file, data)
             elif room >= 0:
-                # It makes the file longer than it may be: nothing comes after it.
+                # The note makes the file longer than its limit, so nothing comes after
+                # it.
                 note = (
                     f"\n(the log is full at {self.most} bytes: the rest is left out)\n"
                 )
@@ -71,7 +72,7 @@ class LogFiles:
 
 
 def path_of(folder: Path, task_id: str, attempt: int) -> Path:
-    """The file of an attempt."""
+    """Return the log file of an attempt."""
     return folder.joinpath(*folders_of(task_id), f"{attempt}.log")
 
 
@@ -79,10 +80,10 @@ def log_of(
     folder: Path | None, status: TaskStatus, attempt: int | None, after: int | None
 ) -> TaskLog:
     """
-    A part of what a task has logged and printed.
+    Return a part of the log of a task.
 
     Args:
-        folder: Where that of functions is; None: nowhere.
+        folder: The folder with the logs of functions; None if there is none.
         status: The task.
         attempt: The number of the attempt; None: the latest.
         after: Where the part begins, in bytes; None, or beyond the end: the end of it.
@@ -104,20 +105,20 @@ def log_of(
         content = file.read(_PART)
     decoder = getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(after_cut(content) if is_end and begin else content)
-    # A letter that is half written, or half in this part, begins the next one.
+    # A letter that is incomplete, at the end of this part, begins the next one.
     end = begin + len(content) - len(decoder.getstate()[0])
     return TaskLog(status.task_id, number, text, end, exists=True)
 
 
 def remove_logs(folder: Path, ids: Iterable[str]) -> None:
-    """Remove all that the tasks of *ids* have logged; what cannot be removed stays."""
+    """Remove all logs of the tasks of *ids*, as far as possible."""
     for task_id in ids:
         here = folder.joinpath(*folders_of(task_id))
         with suppress(OSError):
             for path in here.iterdir():
                 if path.suffix == ".log":
                     path.unlink()
-        # Those that a run has had go with the last of its tasks.
+        # The folders of a workflow run go with the last of its tasks.
         while here != folder:
             try:
                 here.rmdir()
@@ -128,7 +129,7 @@ def remove_logs(folder: Path, ids: Iterable[str]) -> None:
 
 def put_aside(folder: Path) -> Path | None:
     """
-    Give what another journal of the same name has left another name, which is returned.
+    Rename the folder of another journal of the same name; return the new name.
 
     Raises:
         OSError: It cannot be renamed.

@@ -39,9 +39,9 @@ class MemoryJournal:
         return value
 
     def append(self, epoch: int, group: Sequence[Entry]) -> None:
-        """See `Journal.append`; without `keep_events`, it only looks at the numbers."""
+        """See `Journal.append`; without `keep_events`, it only checks the numbers."""
         if epoch != self._epoch:
-            msg = f"the journal belongs to life {self._epoch}, not to life {epoch}"
+            msg = f"the journal belongs to incarnation {self._epoch}, not {epoch}"
             raise JournalTakenError(msg)
         if not group:
             return
@@ -68,7 +68,7 @@ class MemoryJournal:
         """Close the journal, which holds no file."""
 
     def events(self, after: int = 0) -> Iterator[Event]:
-        """The events with a number above *after*, in order."""
+        """Yield the events with a number above *after*, in order."""
         for fact, _ in self.read(after):
             yield fact
 

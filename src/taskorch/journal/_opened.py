@@ -1,4 +1,4 @@
-"""The journal that a text says: a file, or the address of a server."""
+"""The journal at a path or an address: a file, or a server."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _OTHER: Final = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+://")
 
 def open_journal(place: str | os.PathLike[str], **options: Any) -> SqlJournal:
     """
-    The journal at *place*; nothing is done to it yet.
+    Return the journal at *place*; nothing is done to it yet.
 
     Args:
         place: The path of a file, or an address: `postgresql://…`, or `host=… …`.
-        options: Those that all have.
+        options: Options that all journals have.
 
     Raises:
         InvalidTaskError: It is neither.

@@ -1,11 +1,11 @@
 """
-The journal in a PostgreSQL database; `_postgres_tables` says what is in it.
+The journal in a PostgreSQL database, whose tables are in `_postgres_tables`.
 
-Its owner has a lease by the clock of the database, which each commit and a thread of
-its own renew. When that is over another may claim the journal, and what the earlier
-owner writes from then on is kept nowhere: see `_postgres_tables`.
+Its leader has a lease by the clock of the database, which each commit and a thread of
+its own renew. When that is over another may claim the journal, and no later write of
+the earlier leader is kept: see `_postgres_tables`.
 
-Decision: 0093.
+Decision: journal-in-postgresql.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ from taskorch.journal.tables import (
 )
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.fence import log_of
-from taskorch.kit.processes import began_at, host
+from taskorch.kit.machine import host
+from taskorch.kit.processes import began_at
 from taskorch.kit.visible import visible
 
 if TYPE_CHECKING:
@@ -60,17 +61,17 @@ if TYPE_CHECKING:
 _LOG: Final = log_of(__name__)
 #: Characters that one statement writes; a larger group is several, in a transaction.
 _LARGE: Final = 32_000_000
-#: A lease is looked at after this share of it by those who wait.
+#: The share of a lease after which a standby looks at it again.
 _LOOKED_AT: Final = 1 / 10
-#: Seconds between two looks, at the longest; and after the end of a lease.
+#: The longest seconds between two looks; and the seconds after the end of a lease.
 _LONGEST_PAUSE: Final = 0.25
 _AFTER: Final = 0.002
-#: Seconds that the clock of an owner may be wrong before it is said.
+#: Seconds that the clock of a leader may be wrong before it is reported.
 _SKEW: Final = 60
-#: A shorter lease would end while its owner waits for the processor.
+#: A shorter lease would end while its leader waits for the processor.
 _SHORTEST_LEASE: Final = 0.1
-#: After so many leases the server ends a transaction whose client says nothing; and
-#: after so many seconds at the earliest.
+#: The number of leases after which the server ends a transaction whose client is
+#: silent; and the fewest seconds.
 _IDLE_LEASES: Final = 2
 _LEAST_IDLE: Final = 10.0
 
@@ -79,29 +80,39 @@ class PostgresJournal(PostgresReading, SqlJournal):
     """
     A DurableJournal that keeps events in a PostgreSQL database.
 
-    A database has many journals, its *partitions*, each with one owner at a time.
+    A database has many journals, its *partitions*, each with one leader at a time.
     Opening one does nothing yet: `claim` makes it if there is none, and owns it for the
-    time of its lease, which is renewed while this process lives. Whoever finds that the
-    lease is over takes the journal, with all that is in it; the earlier owner can write
-    no more from then on, however late it wakes up. Reading needs no claim.
+    time of its lease, which is renewed while this process lives. A standby that finds
+    that the lease is over takes the journal, with all that is in it; the earlier leader
+    can write no more from then on, however late it wakes up. Reading needs no claim.
+
+    Each commit and a thread renew the lease. A leader that is unsure of its lease
+    stores each start before it starts the task, so it starts nothing that another runs.
+    If a commit got no answer, it is looked for, and written if it is missing. A server
+    that says nothing within a lease, behind a pgbouncer within a minute, is given up: a
+    second connection asks whether it is still at work on the statement. Dates are those
+    of the leader and never go back; it logs when its clock is a minute off.
+
+    A standby raises lasting errors, such as a wrong password. Workers elsewhere connect
+    to the leader.
 
     Args:
         dsn: The server and database: `postgresql://user@host/database`, which may also
-            say `?partition=…`, `lease=…`, `standby=true` and `logs=…`; or text of
-            `name=value`, as libpq has it.
-        partition: Which journal of the database.
+            have `?partition=…`, `lease=…`, `standby=true` and `logs=…`; or text of
+            `name=value`, as for libpq.
+        partition: The name of the journal in the database.
         lease: Seconds after its latest sign of life in which nobody takes it from its
-            owner; by the clock of the database, so that of a client may be wrong.
-        standby: Wait until the server is there and no other owns it, for ever. If not,
-            who comes while its owner lives is refused.
-        take_over: Claim it although its owner lives.
-        durability: `"power"`: what `append` has returned from survives a crash of the
-            server and a loss of power. `"process"`: it survives a death of this
+            leader; by the clock of the database, so that of a client may be wrong.
+        standby: Wait until the server is there and no other leads it, for ever. If
+            False, a claim is refused while its leader lives.
+        take_over: Claim it although its leader lives.
+        durability: `"power"`: groups that `append` has written survive a crash of the
+            server and a loss of power. `"process"`: they survive a death of this
             process; a crash of the server may take the latest groups, each as a whole.
         keep_for: How long tasks are kept after their end: see `SqliteJournal`.
         keep_latest: How many ended tasks are kept, the latest; None: all.
-        logs: A folder for what tasks log and print, which all standbys share; None:
-            it is not kept.
+        logs: A folder for the logs and output of tasks, which all standbys share;
+            None: they are not kept.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or *dsn* not well formed.
@@ -133,7 +144,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
             )
         if partition is None:
             partition = options.get("partition", "default")
-        #: Seconds in which nobody takes it from an owner that gives no sign of life.
+        #: Seconds in which nobody takes it from a leader that gives no sign of life.
         self.lease: float = check_seconds("lease", lease)
         super().__init__(
             address,
@@ -149,17 +160,18 @@ class PostgresJournal(PostgresReading, SqlJournal):
             raise InvalidTaskError(msg)
         self.standby: bool = standby
         logs = options.get("logs") if logs is None else logs
-        #: The folder that is shared; each journal has one of its own in it.
+        #: The shared folder, in which each journal has one of its own.
         self.logs: Path | None = None if logs is None else Path(logs).absolute()
         self._mutex = threading.Lock()
-        #: The life that `wait_for_turn` has begun, for `claim`.
+        #: The incarnation that `wait_for_turn` has begun, for `claim`.
         self._begun: int | None = None
         self._token = ""
-        #: The number of the database, once it was seen to be fit.
+        #: The number of the database, once it was found fit.
         self._oid: int | None = None
         self._identity, self._uid = "", ""
         self._lease: LeaseKeeper | None = None
-        #: Who is told if it is found to be another's, and why it cannot be renewed.
+        #: Hears if the journal is found to be another's; and why the lease is not
+        #: renewed.
         self._tell: Callable[[JournalError], object] | None = None
         self._trouble = ""
 
@@ -168,7 +180,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
 
     @property
     def uid(self) -> str:
-        """The journal's own id; "": it was not claimed yet."""
+        """The journal's own id; "" before it was claimed."""
         return self._uid
 
     def identity(self) -> str:
@@ -176,7 +188,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         return self._identity
 
     def logs_folder(self) -> str | None:
-        """See `DurableJournal.logs_folder`: that of its id, in the one it was given."""
+        """See `DurableJournal.logs_folder`: the folder of its id in `logs`."""
         if self.logs is None:
             return None
         uid = self._uid or self.owner().get("uid", "")
@@ -229,23 +241,23 @@ class PostgresJournal(PostgresReading, SqlJournal):
 
     def claim(self) -> int:
         """
-        See `Journal.claim`; whether the owner lives may take a lease to be seen.
+        See `Journal.claim`; it may take a lease to see whether the leader lives.
 
         Raises:
-            JournalTakenError: Its owner lives.
+            JournalTakenError: Its leader lives.
             JournalUnavailableError: The server is not there, or only reads.
             JournalError: It has another layout, or an earlier state than was seen here;
-                or commits there do not wait for the disk, and *durability* says so.
+                or commits there do not wait for the disk, as *durability* needs.
         """
         self._check_usable()
         begun, self._begun = self._begun, None
         if begun is None:
             begun = self._acquire(lambda: False)
-        assert begun is not None  # noqa: S101 - it has waited till the end
+        assert begun is not None  # noqa: S101 - it waits to the end
         return begun
 
     def _acquire(self, is_over: Callable[[], bool]) -> int | None:
-        """Claim it once its turn has come; None: it came to an end before."""
+        """Claim it once its turn has come; return None if it ended before."""
         first: tuple[str, str] | None = None
         logged = ""
         while not is_over():
@@ -267,7 +279,8 @@ class PostgresJournal(PostgresReading, SqlJournal):
                 pause = min(pause, self.lease * _LOOKED_AT, owner["left"] + _AFTER)
                 why = self._words(owner, "is in use")
             except JournalUnavailableError as error:
-                # What was right once may be so again, whatever the server says now.
+                # A server that has let it in once may do so again, whatever it says
+                # now.
                 is_known = self._oid is not None or not is_refusal(error.__cause__)
                 if not (self.standby and is_known):
                     raise
@@ -279,7 +292,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         return None
 
     def _prepare(self, db: psycopg.Connection[Any]) -> None:
-        """See to it that there are tables and the partition."""
+        """Make the tables and the partition, if they are missing."""
         if self._oid is not None:
             return
         if self._layout(db) is None:
@@ -314,7 +327,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
                 db.execute(statement)
 
     def _check_server(self, db: psycopg.Connection[Any]) -> int:
-        """Check that the server keeps what it is given; the number of the database."""
+        """Check that the server keeps commits; return the database's number."""
         row = db.execute(sql.SERVER).fetchone()
         assert row is not None  # noqa: S101 - it is one row
         fsync, commit, encoding, is_replica, oid, now = row
@@ -330,7 +343,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
             for name, value in (("fsync", fsync), ("synchronous_commit", commit)):
                 if value == "off":
                     self._refuse_setting(name)
-        ahead = time.time() - now  # noqa: TID251 - it is compared, and decides nothing
+        ahead = time.time() - now  # noqa: TID251 - it is only compared
         if abs(ahead) > _SKEW:
             _LOG.warning(
                 "the clock of this machine is %.0f s %s that of %s: "
@@ -355,7 +368,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         return has_died(owner)
 
     def _begin_life(self, db: psycopg.Connection[Any]) -> int | None:
-        """Begin a life, unless another has at the same moment."""
+        """Begin an incarnation, unless another has at the same moment."""
         reach("claim")
         if self._lease is not None:
             self._lease.end()
@@ -395,7 +408,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         db.execute(sql.LOCK, {"name": self.partition, "idle": idle})
 
     def _mine(self) -> dict[str, Any]:
-        """What tells the owner, for statements."""
+        """Return the values that identify the leader, for statements."""
         return {
             "name": self.partition,
             "epoch": self._epoch,
@@ -416,11 +429,11 @@ class PostgresJournal(PostgresReading, SqlJournal):
         self._connections.close()
 
     def is_owned(self) -> bool:
-        """See `DurableJournal.is_owned`: while its lease lasts by a clock from here."""
+        """See `DurableJournal.is_owned`: as long as its lease lasts, by our clock."""
         return self._lease is not None and self._lease.lasts()
 
     def when_lost(self, tell: Callable[[JournalError], object]) -> None:
-        """See `DurableJournal.when_lost`: it is seen when the lease is renewed."""
+        """See `DurableJournal.when_lost`: it shows when the lease is renewed."""
         self._tell = tell
 
     def troubles(self) -> tuple[str, ...]:
@@ -430,7 +443,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         return (f"{self.name}: the server does not answer, and the lease has run out",)
 
     def _renew(self) -> bool:
-        """Renew the lease; whether the journal is still ours, as far as is known."""
+        """Renew the lease; return whether the journal seems still ours."""
         since = clock()
         try:
             with self._speaking("written") as db:
@@ -450,7 +463,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         return True
 
     def _release(self) -> None:
-        """Give the lease back, if this is the end; who waits finds out anyhow."""
+        """Give the lease back at the end, for standbys to find out sooner."""
         if self._is_closed:
             with contextlib.suppress(JournalError), self._speaking("written") as db:
                 db.execute(sql.RELEASE, self._mine())
@@ -466,7 +479,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
 
     @contextlib.contextmanager
     def _owning(self, session: PostgresSession) -> Iterator[None]:
-        # A statement whose connection was lost may be at work still: it has the row.
+        # A statement whose connection was lost may still run, and then holds the row.
         with session.db.transaction():
             self._lock(session.db)
             self._check_life(self._look(session.db))
@@ -512,7 +525,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
         self, session: PostgresSession, groups: Sequence[tuple[GroupRow, list[Row]]]
     ) -> None:
         db, mine = session.db, self._mine()
-        # A fact has the life of its group.
+        # An event has the incarnation of its group.
         for life, some in groupby(groups, key=lambda pair: pair[0].epoch):
             rows = [row for _, each in some for row in each]
             for part in _parts(Rows(rows)) if rows else ():
@@ -523,7 +536,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
             db.execute(sql.ADOPT_LAST, mine | {"last": last})
 
     def _explain_refusal(self, db: psycopg.Connection[Any], before: int) -> NoReturn:
-        """Raise why a group was not kept."""
+        """Raise the error that says why a group was not kept."""
         owner = self._look(db)
         self._check_life(owner)
         if owner["last"] != before:
@@ -547,11 +560,11 @@ class PostgresJournal(PostgresReading, SqlJournal):
 
     def _words(self, owner: dict[str, Any], predicate: str) -> str:
         by = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-        return f"{self.name} {predicate} by life {owner['epoch']}: {by}"
+        return f"{self.name} {predicate} by incarnation {owner['epoch']}: {by}"
 
 
 def _parts(rows: Rows) -> Iterator[dict[str, str]]:
-    """The columns of *rows*, for some statements none of which is too large."""
+    """Yield the columns of *rows*, in parts that are not too large for a statement."""
     columns = rows.columns
     texts = columns[5]
     bounds, size = [0], 0

@@ -1,4 +1,4 @@
-"""What is asked of a journal in PostgreSQL, by its owner and by all who look."""
+"""Reading of a journal in PostgreSQL, by its leader and by others."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ T = TypeVar("T")
 
 class PostgresReading(SqlReading):
     """
-    A partition of a PostgreSQL database, as whoever looks at it sees it.
+    A partition of a PostgreSQL database, for its readers.
 
     Args:
-        address: Where the database is.
-        partition: Which journal of it.
+        address: The address of the database.
+        partition: The name of the journal in it.
         lease: Seconds of its lease: see `PostgresConnections`.
 
     Raises:
@@ -50,15 +50,15 @@ class PostgresReading(SqlReading):
         if problem is not None:
             msg = f"partition: {problem}"
             raise InvalidTaskError(msg)
-        #: Which journal of the database.
+        #: The name of the journal in the database.
         self.partition: str = partition
-        #: For people: where it is, without a password.
+        #: The name for people: where it is, without a password.
         self.name: str = f"{address.name}?partition={partition}"
         super().__init__(self.name, **options)
         self._connections = PostgresConnections(address, lease)
-        #: The number of the partition, once it was seen to be there.
+        #: The number of the partition, once it was found.
         self._id: int | None = None
-        #: The highest life that was seen.
+        #: The highest incarnation that was seen.
         self._seen = 0
         _OPEN.add(self)
 
@@ -67,13 +67,13 @@ class PostgresReading(SqlReading):
         return self.name
 
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
-        """See `SqlReading.select`; all are asked for before the first is given."""
+        """See `SqlReading.select`; all are read before the first is given."""
         none: list[Entry] = []
         yield from self._answer(lambda reader: [*reader.select(ids, until)], none)
 
     def owner(self) -> dict[str, Any]:
         """
-        See `SqlReading.owner`; with `lives`, which it does while its lease lasts.
+        See `SqlReading.owner`; `lives` says whether its lease lasts.
 
         Raises:
             JournalUnavailableError: It cannot be read now.
@@ -84,7 +84,7 @@ class PostgresReading(SqlReading):
         return owner | {"lives": owner["left"] > 0 and not has_died(owner)}
 
     def owner_lives(self, owner: Mapping[str, Any]) -> bool:
-        """See `SqlReading.owner_lives`: while its lease lasts."""
+        """See `SqlReading.owner_lives`: it does as long as its lease lasts."""
         return bool(owner["lives"])
 
     def check_readable(self) -> None:
@@ -106,13 +106,13 @@ class PostgresReading(SqlReading):
 
     @contextlib.contextmanager
     def _speaking(self, wanted: str) -> Iterator[psycopg.Connection[Any]]:
-        """A connection; what the server raises is said in our words."""
+        """Yield a connection, and translate the server's errors."""
         with self._translating(wanted), self._connections.use() as (db, _):
             yield db
 
     @contextlib.contextmanager
     def _translating(self, wanted: str) -> Iterator[None]:
-        """What the server raises is said in our words."""
+        """Translate errors of the server into ours."""
         self._check_process()
         driver = load()
         try:
@@ -125,7 +125,7 @@ class PostgresReading(SqlReading):
     def _asking(
         self,
     ) -> Iterator[tuple[psycopg.Connection[Any], dict[str, Any] | None]]:
-        """A connection, and what is said of the partition; None: there is none yet."""
+        """Yield a connection and the row of the partition; None if there is none."""
         with (
             self._translating("read"),
             self._connections.use(self._look_for) as (db, owner),
@@ -138,7 +138,7 @@ class PostgresReading(SqlReading):
             yield None if owner is None else Reader(self._session(db))
 
     def _session(self, db: psycopg.Connection[Any]) -> PostgresSession:
-        """The tables over a connection; it has looked for the partition before."""
+        """Return the tables over a connection that has found the partition."""
         assert self._id is not None  # noqa: S101 - see above
         return PostgresSession(db, self.name, self._id)
 
@@ -148,23 +148,23 @@ class PostgresReading(SqlReading):
         except JournalUnavailableError as error:
             if not has_hung_up(error.__cause__):
                 raise
-        # It ended while it was asked: that may be all.
+        # The leader ended in the middle of the question, which may explain the error.
         return super()._answer(question, otherwise)
 
     def _look_for(self, db: psycopg.Connection[Any]) -> dict[str, Any] | None:
-        """As `_look`; None if there is no such partition yet."""
+        """Do as `_look`, but return None if there is no such partition yet."""
         is_known = self._id is not None or self.partition in self._partitions(db)
         return self._look(db) if is_known else None
 
     def _partitions(self, db: psycopg.Connection[Any]) -> list[str]:
-        """Names of the partitions that there are."""
+        """Return the names of the partitions."""
         if self._layout(db) is None:
             return []
         self._check_layout(db)
         return [name for (name,) in db.execute(sql.NAMES)]
 
     def _layout(self, db: psycopg.Connection[Any]) -> int | None:
-        """The number of the layout of the tables; None if there are no tables."""
+        """Return the number of the tables' layout; None if there are no tables."""
         if not db.execute(sql.HAS_LAYOUT).fetchone()[0]:  # type: ignore[index]
             return None
         row = db.execute(sql.FIND_LAYOUT).fetchone()
@@ -186,12 +186,12 @@ class PostgresReading(SqlReading):
 
     def _look(self, db: psycopg.Connection[Any]) -> dict[str, Any]:
         """
-        What is said of the partition.
+        Return the row of the partition.
 
         Raises:
-            JournalError: It has gone back to what was before, or is not there.
+            JournalError: It has gone back to an earlier state, or is not there.
         """
-        # What was known before it answers: another thread may append meanwhile.
+        # These are read before it answers, since another thread may append meanwhile.
         seen, last = self._seen, self._acknowledged.last
         cursor: psycopg.Cursor[dict[str, Any]]
         cursor = db.cursor(row_factory=load().rows.dict_row)
@@ -201,8 +201,9 @@ class PostgresReading(SqlReading):
             raise JournalError(msg, hint="restore it from a copy")
         if owner["epoch"] < seen or owner["last"] < last:
             msg = (
-                f"{self.name} has gone back: it is in life {owner['epoch']} with fact "
-                f"{owner['last']}, and was in life {seen} with fact {last}"
+                f"{self.name} has gone back: it is in incarnation {owner['epoch']} "
+                f"with fact {owner['last']}, and was in incarnation {seen} with fact "
+                f"{last}"
             )
             hint = (
                 "what answers is an earlier copy, such as a replica that lagged; "
@@ -215,9 +216,9 @@ class PostgresReading(SqlReading):
 
 def machine() -> str:
     """
-    What has the processes that can be seen from here; "" off Linux.
+    Return an id of the machine whose processes can be seen here; "" off Linux.
 
-    It is another after a start of the machine, and in another container.
+    It changes with a start of the machine, and in another container.
     """
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
@@ -227,19 +228,19 @@ def machine() -> str:
 
 
 def has_died(owner: Mapping[str, Any]) -> bool:
-    """Whether the owner was a process of this machine that is gone."""
+    """Return whether the leader was a process of this machine that is gone."""
     if not owner["machine"] or owner["machine"] != machine():
         return False
     return not is_alive(owner["pid"], owner["started"])
 
 
-#: The journals of this process, and what a child of it must never close.
+#: The journals of this process, and connections that its children must never close.
 _OPEN: Final[weakref.WeakSet[PostgresReading]] = weakref.WeakSet()
 _INHERITED: Final[list[object]] = []
 
 
 def _leave_to_parent() -> None:
-    """In a child after a fork: no connection is touched."""
+    """Leave all connections alone, in a child after a fork."""
     for journal in _OPEN:
         _INHERITED.append(journal._connections.leave_to_parent())  # noqa: SLF001
 

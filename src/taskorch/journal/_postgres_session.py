@@ -1,9 +1,9 @@
 """
-Connections to a PostgreSQL server, what is said to its tables, and its errors.
+Connections to a PostgreSQL server, statements for its tables, and its errors.
 
-psycopg makes the connections. The lease of a journal is here as its owner knows it.
+psycopg makes the connections. The lease of a journal is here as its leader knows it.
 
-Decisions: 0093, 0103.
+Decision: journal-in-postgresql.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     import psycopg
 
 
-#: It is renewed after this share of it.
+#: The share of a lease after which it is renewed.
 _RENEWED: Final = 1 / 3
-#: Of its end, the owner is sure so much earlier: clocks do not run alike.
+#: The share of a lease by which the leader takes it for over sooner: clocks differ.
 _MARGIN: Final = 1 / 10
-#: Seconds in which it can be given back, at the end, if the server answers.
+#: Seconds in which the lease can be given back at the end, if the server answers.
 _PATIENCE: Final = 5.0
-#: It goes on while the machine sleeps, as the clock of the server does.
+#: A clock that goes on while the machine sleeps, as the clock of the server does.
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def clock() -> float:
-    """Seconds of a clock of this machine, which nobody sets."""
+    """Return the seconds of a clock of this machine that nobody sets."""
     return time.clock_gettime(_CLOCK)
 
 
 class LeaseKeeper:
     """
-    Keeps the lease in which nobody takes a journal from its owner, on a thread.
+    Keeps the lease in which nobody takes a journal from its leader, on a thread.
 
     Args:
         seconds: How long it lasts from each renewal.
@@ -81,15 +81,15 @@ class LeaseKeeper:
         self._thread.start()
 
     def lasts(self) -> bool:
-        """Whether nobody can have taken the journal, as far as clocks say."""
+        """Return whether nobody can have taken the journal, by the clocks."""
         return not self._lease.is_over(clock())
 
     def renewed(self, since: float) -> None:
-        """It was renewed: by what was asked of the server at *since*, by `clock`."""
+        """Note that the server renewed it, asked at *since* by `clock`."""
         self._lease.renew(since)
 
     def end(self) -> None:
-        """Renew it no more, and give it back; a server that is silent may not hear."""
+        """Stop renewing it and give it back, if the server answers."""
         self._is_over.set()
         if self._thread is not threading.current_thread():
             self._thread.join(_PATIENCE)
@@ -105,16 +105,16 @@ def _keep(
         renewal = renew()
         if renewal is None or not renewal():
             return
-        # Nobody else may need the journal.
+        # A reference would keep a journal in memory that nothing else needs.
         del renewal
     give_back = release()
     if give_back is not None:
         give_back()
 
 
-_VALUE: Final = re.compile(r"(?<!:):([a-z]+)")
-#: Of a list, each by the index: `= ANY` would leave that to a planner, which may read
-#: all of a table of which it has no statistics yet.
+_VALUE: Final = re.compile(r"(?<!:):([a-z][a-z0-9_]*)")
+#: Looks up each item of a list by the index: with `= ANY` a planner might read the
+#: whole table as long as it has no statistics.
 _EACH: Final = """
     LATERAL (SELECT * FROM taskorch.facts WHERE partition = :partition AND {} OFFSET 0)
     AS facts
@@ -125,7 +125,8 @@ _INTO_LIFE: Final = """
     UPDATE {facts} SET epoch = :epoch
     WHERE {mine}seq > :after AND seq <= :last AND epoch <> :epoch
 """
-#: The life of a fact is that of its group; earlier versions did not say that of rests.
+#: The incarnation of an event is that of its group; earlier versions did not write it
+#: for rests.
 _MISFIT: Final = """
     SELECT min(seq) FROM {groups} AS kept
     JOIN {facts} AS fact ON fact.partition = :partition
@@ -176,7 +177,7 @@ class PostgresSession(Session):
         return self._run(statement, values).rowcount
 
     def change_each(self, statement: str, each: Iterable[dict[str, Any]]) -> None:
-        """Carry out *statement* with each of some values, in a round trip or two."""
+        """Carry out *statement* with many values, in a round trip or two."""
         text: Any = self.text(statement)
         mine = {"partition": self._partition}
         self.db.cursor().executemany(text, [mine | values for values in each])
@@ -224,38 +225,39 @@ class PostgresSession(Session):
         self.db.close()
 
 
-#: What an address may say besides what is the client library's.
+#: Options of an address that are ours, and not the client library's.
 _OURS: Final = ("partition", "lease", "standby", "logs")
-#: Connections that are kept while nobody uses them.
+#: Idle connections that are kept.
 _IDLE: Final = 3
-#: What is said to the client library, unless the address says it: seconds to find out
-#: that the machine of a server is gone, which may be silent for long.
+#: Defaults for the client library: seconds to find out that the machine of a server is
+#: gone, which may be silent for long.
 _DEFAULTS: Final = {
     "tcp_user_timeout": "15000",
     "keepalives_idle": "5",
     "keepalives_interval": "3",
     "keepalives_count": "3",
 }
-#: What may pass by itself, by its class: a connection, conflicts, no room or memory, a
-#: server that stops, the system's errors and others; one that only reads, locks.
+#: Classes of errors that may pass: a lost connection, conflicts, a lack of room or
+#: memory, a server that stops, errors of the system; and a server that only reads,
+#: locks.
 _PASSING: Final = ("08", "40", "53", "57", "58", "XX")
 _PASSING_CODES: Final = frozenset({"25006", "55P03"})
 _READ_ONLY: Final = "25006"
 _FORBIDDEN: Final = "42501"
-#: Tables, columns or the schema are not there.
+#: Codes for a missing table, column or schema.
 _MISSING: Final = frozenset({"3F000", "42P01", "42703"})
-#: A connection is lost; the server ends it, or stops.
+#: Classes for a connection that is lost, or that the server ends.
 _ENDED: Final = ("080", "57P")
-#: What a pgbouncer says that ends no transaction of several statements.
+#: The message of a pgbouncer that does not allow transactions of several statements.
 _NO_TRANSACTIONS: Final = "statement pooling mode"
-#: A page or an index is damaged.
+#: Codes for a damaged page or index.
 _DAMAGE: Final = frozenset({"XX001", "XX002"})
-#: What the client library says of a name in an address that is none of its own.
+#: The client library's message about an unknown name in an address.
 _OPTION: Final = re.compile(
     r'invalid (?:URI query parameter|connection option)[: ]+"([a-z_]{1,40})"'
 )
-#: Said of who may not connect, or cannot with such an address. Those errors have no
-#: code; a server that speaks another language is waited for.
+#: Messages for a role that may not connect, or an address that cannot work. These
+#: errors have no code. A server with another protocol is waited for.
 _REFUSALS: Final = re.compile(
     "authentication failed|no password supplied|pg_hba.conf|not permitted to log in"
     "|does not exist|no such (database|user)|not currently accepting connections"
@@ -265,19 +267,19 @@ _REFUSALS: Final = re.compile(
 
 
 class PostgresAddress(NamedTuple):
-    """A server, and what is said of a journal there beside it."""
+    """A server, and our options for a journal there."""
 
-    #: For the client library; it may have a password.
+    #: For the client library; it may contain a password.
     conninfo: str
     #: For people, without a password.
     name: str
-    #: `partition`, `lease`, `standby` and `logs`, as far as they are said.
+    #: `partition`, `lease`, `standby` and `logs`, as far as they are given.
     said: Mapping[str, str]
 
 
 def load() -> Any:
     """
-    The module psycopg.
+    Return the module psycopg.
 
     Raises:
         JournalError: It is not installed, or finds no client library.
@@ -293,7 +295,7 @@ def load() -> Any:
 
 def parse(dsn: str) -> PostgresAddress:
     """
-    The parts of *dsn*, an address or text of `name=value`.
+    Return the parts of *dsn*, an address or text of `name=value`.
 
     Raises:
         InvalidTaskError: It is neither.
@@ -303,7 +305,7 @@ def parse(dsn: str) -> PostgresAddress:
     dsn, why = normal(dsn), ""
     if is_url(dsn):
         why = fault_of(dsn)
-        # What is libpq's stays as it is written.
+        # Options of libpq stay as they are written.
         dsn, _, query = dsn.partition("?")
         pairs = [pair.partition("=") for pair in query.split("&") if pair]
         options = {name: unquote(value) for name, _, value in pairs if name in _OURS}
@@ -315,7 +317,7 @@ def parse(dsn: str) -> PostgresAddress:
         if not why:
             parameters = driver.conninfo.conninfo_to_dict(dsn)
     except driver.Error as error:
-        # What it says of others may be a part of a password.
+        # Any other text in its message may be a part of a password.
         option = _OPTION.search(str(error))
         why = f"it has no option {option[1]}" if option else "it cannot be read"
     if not why and not all(p.isdecimal() for p in _ports(parameters.get("port"))):
@@ -333,7 +335,7 @@ def parse(dsn: str) -> PostgresAddress:
 
 
 def _ports(text: Any) -> list[str]:
-    """The ports of an address that are said."""
+    """Return the ports that an address names."""
     return [port for port in str(text or "").split(",") if port]
 
 
@@ -348,8 +350,8 @@ class PostgresConnections:
     """
     Connections to one server: each is used by one thread at a time.
 
-    Nothing is expected of a connection but that it carries out the next transaction:
-    so it may as well lead to a pgbouncer that gives each transaction another session.
+    A connection is only expected to carry out the next transaction, so it may also lead
+    to a pgbouncer that gives each transaction another session.
 
     Args:
         address: The server.
@@ -370,10 +372,10 @@ class PostgresConnections:
         self, first: Callable[[psycopg.Connection[Any]], Any] = lambda _: None
     ) -> Iterator[tuple[psycopg.Connection[Any], Any]]:
         """
-        A connection, and what *first* has returned; after an error it is used no more.
+        Yield a connection and the answer of *first*; after an error it is closed.
 
-        Where *first* finds that one has been ended while nobody used it, as a server or
-        a pgbouncer that is restarted does with all, another is taken.
+        If *first* finds that an idle connection was ended, as by a restart of the
+        server or the pgbouncer, another is taken.
         """
         while True:
             connection, is_new = self._borrow()
@@ -393,20 +395,20 @@ class PostgresConnections:
         self._give_back(connection)
 
     def close(self) -> None:
-        """Close those that nobody uses; others are closed when they are given back."""
+        """Close idle ones; others are closed when they are given back."""
         with self._mutex:
             self._is_open = False
             _close(self._idle)
 
     def leave_to_parent(self) -> list[psycopg.Connection[Any]]:
-        """In a child: those of the parent, neither to be used nor closed."""
+        """Return the parent's, which its child must not use or close."""
         self._mutex = threading.Lock()
         idle = self._idle.copy()
         self._idle.clear()
         return idle
 
     def _borrow(self) -> tuple[psycopg.Connection[Any], bool]:
-        """A connection, and whether it was made just now."""
+        """Return a connection, and whether it was made just now."""
         while True:
             with self._mutex:
                 connection = self._idle.pop() if self._idle else None
@@ -426,7 +428,7 @@ class PostgresConnections:
     def _give_up(
         self, connection: psycopg.Connection[Any], error: BaseException
     ) -> None:
-        """Close *connection*; if it has ended, so may those that nobody uses now."""
+        """Close *connection*; if it was lost, close idle ones, too."""
         connection.close()
         if isinstance(error, load().OperationalError):
             with self._mutex:
@@ -442,7 +444,7 @@ def _close(idle: list[psycopg.Connection[Any]]) -> None:
 
 
 def _has_ended(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the server has hung up, as far as is known without asking."""
+    """Return whether the server has hung up, as far as can be seen without asking."""
     if connection.closed:
         return True
     poll = select.poll()
@@ -451,7 +453,7 @@ def _has_ended(connection: psycopg.Connection[Any]) -> bool:
 
 
 def has_hung_up(error: BaseException | None) -> bool:
-    """Whether *error* says that a connection has ended, and another may do."""
+    """Return whether *error* is the end of a connection, so that another may work."""
     if not isinstance(error, load().OperationalError):
         return False
     code: str = getattr(error, "sqlstate", None) or ""
@@ -462,11 +464,11 @@ def error_of(
     error: Exception, name: str, wanted: str, *, unknown: bool
 ) -> JournalError:
     """
-    The error for whoever *wanted* the journal *name*, made from one of psycopg's.
+    Return the error for a caller who *wanted* the journal *name*, from psycopg's.
 
     Args:
-        error: What psycopg raised.
-        name: Of the journal, for people.
+        error: The error of psycopg.
+        name: The name of the journal, for people.
         wanted: `"read"`, `"written"`, `"claimed"` or `"changed"`.
         unknown: Whether something may have been kept, if the connection was lost.
     """
@@ -508,17 +510,17 @@ def error_of(
 
 
 def is_refusal(error: BaseException | None) -> bool:
-    """Whether *error* says that an address will not do, however long one waits."""
+    """Return whether *error* means that an address cannot work, even later."""
     is_coded = getattr(error, "sqlstate", None) is not None
     return not is_coded and _REFUSALS.search(str(error)) is not None
 
 
 def truth(name: str, text: str) -> bool:
     """
-    What an address says of *name*, which is true or false.
+    Return the value of *name* in an address, which is true or false.
 
     Raises:
-        InvalidTaskError: It says neither.
+        InvalidTaskError: It is neither.
     """
     words: dict[str, bool] = {"1": True, "true": True, "0": False, "false": False}
     if text.lower() not in words:
@@ -529,7 +531,7 @@ def truth(name: str, text: str) -> bool:
 
 def number(name: str, text: str) -> float:
     """
-    The number that an address says of *name*.
+    Return the number of *name* in an address.
 
     Raises:
         InvalidTaskError: It is none.

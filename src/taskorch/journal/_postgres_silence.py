@@ -6,7 +6,7 @@ a pooler or a proxy that keeps a connection open and says nothing on it. So a wa
 hears nothing for some time asks over a connection of its own whether the server is
 still at work on the statement, and gives the connection up if it is not.
 
-Decision: 0252.
+Decision: silent-servers.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import psycopg
 
-#: The share of a lease in which a connection may say nothing before somebody asks, and
-#: the least of it in seconds.
+#: The share of a lease in which a connection may be silent before it is checked, and
+#: the fewest seconds.
 _QUIET: Final = 1 / 3
 _LEAST_QUIET: Final = 1.0
-#: The share of a lease in which a connection must be made; psycopg knows no time below
-#: two seconds.
+#: The share of a lease in which a connection must be made, and the fewest seconds that
+#: psycopg allows.
 _MADE: Final = 2 / 3
 _LEAST_MADE: Final = 2
-#: Seconds of either, however long the lease is.
+#: The most seconds of either, however long the lease is.
 _LONGEST: Final = 5
-#: Seconds in which the session of a pooler must say something: the server does not know
-#: it by the number that the pooler gives.
+#: Seconds in which the session of a pooler must answer: the server does not know it by
+#: the number that the pooler gives.
 _OF_A_POOLER: Final = 60.0
 
-#: Bytes that count as an answer: a connection that says fewer says them too slowly.
+#: The least bytes that count as an answer: a connection that sends fewer is too slow.
 _LEAST_SAID: Final = 1_000
 #: The bit by which psycopg says that a connection can be read.
 _READABLE: Final = 1
 _NOTHING: Final = "the server does nothing for this connection, which stays silent"
 _NOBODY: Final = "the server does not answer, on a new connection either"
 
-#: Whether the server is at work for a session, and does not wait for its client.
+#: Whether the server works for a session, and does not wait for its client.
 _AT_WORK: Final = """
     SELECT state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'
     FROM pg_stat_activity WHERE pid = %s
@@ -52,14 +52,14 @@ _AT_WORK: Final = """
 
 class Patience:
     """
-    How long a connection is waited for, from the lease of the journal.
+    Time that a connection is waited for, from the lease of the journal.
 
     Args:
         lease: Seconds of the lease.
     """
 
     def __init__(self, lease: float) -> None:
-        #: Seconds in which a connection may say nothing before somebody asks.
+        #: Seconds in which a connection may be silent before it is checked.
         self.quiet = min(max(_QUIET * lease, _LEAST_QUIET), _LONGEST)
         #: Seconds in which a connection must be made.
         self.made = min(max(round(_MADE * lease), _LEAST_MADE), _LONGEST)
@@ -77,7 +77,7 @@ def connect(conninfo: str, patience: Patience) -> psycopg.Connection[Any]:
 
 
 def _connect(conninfo: str, patience: Patience, address: str = "") -> Any:
-    """Connect; a connection without an *address* is one that asks about another."""
+    """Connect; a connection without an *address* is one that checks another."""
     from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - few need it
 
     parameters: dict[str, Any] = {"connect_timeout": patience.made}
@@ -91,7 +91,7 @@ def _connect(conninfo: str, patience: Patience, address: str = "") -> Any:
 
 
 def is_silence(error: BaseException | None) -> bool:
-    """Whether *error* says that nobody answers, on a new connection either."""
+    """Return whether *error* means a silent server, even on a new connection."""
     from psycopg.errors import ConnectionTimeout  # noqa: PLC0415 - as above
 
     return isinstance(error, ConnectionTimeout) or getattr(error, "is_silence", False)
@@ -99,7 +99,7 @@ def is_silence(error: BaseException | None) -> bool:
 
 @cache
 def _bounded() -> type[Any]:
-    """The class of connections whose waits have a deadline."""
+    """Return the class of connections whose waits have a deadline."""
     import psycopg  # noqa: PLC0415 - as above
 
     class Bounded(psycopg.Connection[Any]):
@@ -107,7 +107,7 @@ def _bounded() -> type[Any]:
 
         #: None until the connection is made.
         patience: Patience | None = None
-        #: Where to ask about it.
+        #: The address for a connection that checks it.
         address: str = ""
 
         def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
@@ -123,7 +123,7 @@ def _until_silent(
     waiting: Generator[Any, Any, Any], connection: Any, patience: Patience
 ) -> Generator[Any, Any, Any]:
     """
-    Pass on what *waiting* and psycopg say to each other, until there is silence.
+    Pass on what *waiting* and psycopg send each other, until there is silence.
 
     Raises:
         psycopg.OperationalError: The server does nothing for this connection.
@@ -151,7 +151,7 @@ def _until_silent(
 
 
 def _bytes_at(connection: Any) -> int:
-    """Bytes that have come and were not read yet."""
+    """Return the number of bytes that have come and were not read yet."""
     count = array("i", [0])
     fcntl.ioctl(connection.pgconn.socket, termios.FIONREAD, count)
     return count[0]

@@ -2,18 +2,19 @@
 The tables of a journal in PostgreSQL, in the schema `taskorch` of a database.
 
     layout      one row: the number of the layout
-    partitions  one row a partition, which is one journal: who owns it, in which life,
-                until when, the number of its last fact, and where its chain begins
-    facts       one row a fact, as in a file (see `_codec`); `epoch` is the life that
-                wrote it, and `key` an idempotency key
-    groups      one row a commit, as in a file: which facts it kept, a checksum over
-                them, and a hash; both go on from the one before it (see `_chain`)
+    partitions  one row a partition, which is one journal: its leader, the incarnation,
+                the end of the lease, the number of its last event, and where its chain
+                begins
+    facts       one row an event, as in a file (see `_codec`); `epoch` is the number of
+                the incarnation that wrote it, and `key` an idempotency key
+    groups      one row a commit, as in a file: the events that it kept, a checksum over
+                them, and a hash; both continue those before them (see `_chain`)
     snapshots   of each partition, the two latest states that the runtime has kept
 
-An owner is told by its epoch and its token. Whoever writes does so in a statement that
-names both, and that locks the row of the partition: so what another has claimed is not
-written by it, however late its statement comes. No session is relied on: whatever a
-statement needs is in it, or in rows.
+A leader is identified by its epoch and its token. Each statement that writes names
+both, and locks the row of the partition: so it cannot write to a journal that another
+has claimed, however late it comes. No statement relies on a session: all that it needs
+is in it, or in rows.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from typing import Any, Final
 
 from taskorch.journal.tables import IS_RARE
 
-#: The number of the layout that is written.
+#: The number of the layout that this version writes.
 LAYOUT: Final = 1
 
-#: What makes the tables; within one transaction.
+#: Statements that make the tables, within one transaction.
 MAKE: Final[tuple[Any, ...]] = (
-    # Held while the tables are made, of several that do so at once: "tsko".
+    # The lock is held while the tables are made, since several may do so at once:
+    # "tsko".
     "SELECT pg_advisory_xact_lock(1953721199)",
     "CREATE SCHEMA IF NOT EXISTS taskorch",
     "CREATE TABLE IF NOT EXISTS taskorch.layout (version integer NOT NULL)",
@@ -36,7 +38,7 @@ MAKE: Final[tuple[Any, ...]] = (
     INSERT INTO taskorch.layout SELECT 1
     WHERE NOT EXISTS (SELECT FROM taskorch.layout)
     """,
-    # Most of a page is left free: each commit writes a row of it anew, in its place.
+    # Most of a page is left free: each commit rewrites a row of it in its place.
     """
     CREATE TABLE IF NOT EXISTS taskorch.partitions (
         id          integer GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -115,7 +117,7 @@ NEW_PARTITION: Final = """
     ON CONFLICT (name) DO NOTHING
 """
 
-#: What takes a partition and all that is in it away; and what gives it another name.
+#: Statements that delete a partition with all rows; and the one that renames it.
 DROP: Final[tuple[Any, ...]] = (
     *(
         f"""
@@ -131,15 +133,15 @@ RENAME: Final = "UPDATE taskorch.partitions SET name = %s WHERE name = %s"
 
 # -- the owner -------------------------------------------------------------------------
 
-#: All that is said of a partition; `left` in seconds of the clock of the database.
+#: The row of a partition; `left` is in seconds of the clock of the database.
 OWNER: Final = """
     SELECT id, uid, last, epoch, token, pid, host, machine, started, since,
     lease_until::text AS until, CASE WHEN isfinite(lease_until) THEN
     extract(epoch FROM lease_until - clock_timestamp())::float8 ELSE -1 END AS left
     FROM taskorch.partitions WHERE name = %s
 """
-#: Whoever holds it in a transaction cannot be overtaken by a claim or an append.
-#: The server ends a transaction whose client says nothing more, so that its lock goes.
+#: While a transaction holds it, no claim or append can come between. The server ends a
+#: transaction whose client is silent, so that its lock goes.
 LOCK: Final = """
     SELECT set_config('idle_in_transaction_session_timeout', %(idle)s, true)
     FROM taskorch.partitions WHERE name = %(name)s FOR UPDATE
@@ -161,8 +163,8 @@ RELEASE: Final = """
     UPDATE taskorch.partitions SET lease_until = '-infinity'
     WHERE name = %(name)s AND epoch = %(epoch)s AND token = %(token)s
 """
-#: Whether what was committed survives a loss of power, and text comes back as it was;
-#: which database it is, and what time it is there.
+#: Whether commits survive a loss of power, and text comes back unchanged; the number of
+#: the database, and its time.
 SERVER: Final = """
     SELECT current_setting('fsync'), current_setting('synchronous_commit'),
     current_setting('server_encoding'), pg_is_in_recovery(),
@@ -172,8 +174,8 @@ SERVER: Final = """
 
 # -- writing -----------------------------------------------------------------------
 
-#: The rows of a group: each column is one text with a line for each row, which is taken
-#: apart faster than as many parameters.
+#: The rows of a group: each column is one text with a line for each row, which is split
+#: faster than as many parameters.
 _MANY: Final = r"""
     unnest(
         string_to_array(%(seq)s::text, E'\n')::bigint[],
@@ -185,7 +187,7 @@ _MANY: Final = r"""
         string_to_array(%(key)s::text, E'\n')
     )
 """
-#: One row, as most groups have: there is nothing to take apart.
+#: One row, as most groups have: there is nothing to split.
 _ONE: Final = """
     (VALUES (
         %(seq)s::text::bigint, %(kind)s::text, %(at_ns)s::text::bigint,
@@ -218,9 +220,9 @@ _APPEND: Final = f"""
     )
     SELECT id FROM owner
 """  # noqa: S608 - of our own words
-#: Keeps a group, or nothing: if another life has begun, if the last fact is not the one
-#: that the owner knows, or if a commit of this session would not wait for the disk. The
-#: form of its sum is `FORM`.
+#: Keeps a group, or nothing if another incarnation has begun, if the last event is not
+#: the one that the leader knows, or if a commit of this session would not wait for the
+#: disk. The form of its checksum is `FORM`.
 APPEND: Final = _APPEND.format(rows=_MANY)
 APPEND_ONE: Final = _APPEND.format(rows=_ONE)
 #: More rows of a group that is too large for one statement, in the same transaction.
@@ -228,7 +230,8 @@ APPEND_MORE: Final = f"""
     WITH owner AS (SELECT id, epoch FROM taskorch.partitions WHERE name = %(name)s)
     {_ROWS.format(rows=_MANY)}
 """  # noqa: S608 - of our own words
-#: Rows of another journal, of a life there; what comes of it; where its chain begins.
+#: Rows of another journal, of an incarnation there; the result; and where its chain
+#: begins.
 ADOPT: Final = f"""
     WITH owner AS (
         SELECT id, %(life)s::bigint AS epoch FROM taskorch.partitions

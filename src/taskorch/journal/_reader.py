@@ -1,7 +1,7 @@
 """
-What is read from the tables of a journal, and checked.
+Reading of the tables of a journal, with checks.
 
-Decision: 0248.
+Decision: proofs-of-a-journal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zlib import crc32
 
 from taskorch.errors import JournalError
 from taskorch.events import CLS, Fact, TaskCompleted, TaskSubmitted
-from taskorch.journal import _chain, _codec, _stretches
+from taskorch.journal import _chain, _codec, _lines, _stretches
 from taskorch.journal._chain import ChainStart
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._scripts import Beside
@@ -29,24 +29,25 @@ from taskorch.protocols import Entry
 
 if TYPE_CHECKING:
     from taskorch.journal._sieve import Sieve
+    from taskorch.kit.noted import NotedRuns
     from taskorch.model import TaskFilter
 
-#: Groups, and rows, that are taken at once; between them the writer can checkpoint.
+#: Groups, and rows, that are read at once; between them the writer can checkpoint.
 _BATCH: Final = 2_000
-#: Submissions that are looked through one by one, before all are, and facts of tasks
+#: Submissions that are looked through one by one, before all are, and events of tasks
 #: that an index finds.
 _NEAR: Final = 2_000
-#: Facts whose groups are looked for at once.
+#: The number of events whose groups are looked for at once.
 _FEW: Final = 500
-#: Readers that are kept while nobody reads.
+#: Idle readers that are kept.
 _IDLE: Final = 2
-#: The largest number of a fact.
+#: The largest number of an event.
 MOST: Final = 2**63 - 1
 #: Columns of text: class, task, fields and document.
 _TEXTS: Final = (1, 3, 4, 5)
-#: Rows of which the checksum is reckoned at once.
+#: The number of rows whose checksum is computed at once.
 _PART: Final = 1_000
-#: The form of the checksums that are written.
+#: The form of the checksums that this version writes.
 FORM: Final = 1
 _FACTS: Final = (
     "SELECT seq, kind, at_ns, coalesce(task_id, ''), body, coalesce(doc, '') FROM "
@@ -60,9 +61,10 @@ _ABOUT: Final = f"""
     {_FACTS}{{facts}} WHERE {{mine}}task_id = :name AND seq > :after
     ORDER BY seq LIMIT :most
 """
-#: The condition is that of the index, which is used only if it is said.
+#: The condition is that of the index, which SQLite uses only if it is repeated.
 _LATEST_OF: Final = f"""
-    {_FACTS}{{facts}} WHERE {{mine}}kind = :kind AND {IS_RARE} ORDER BY seq DESC LIMIT 1
+    {_FACTS}{{facts}} WHERE {{mine}}kind = :kind AND {IS_RARE} AND seq <= :until
+    ORDER BY seq DESC LIMIT :most
 """
 _GROUPS: Final = (
     "SELECT last, first, epoch, crc, form, size, hash, gone FROM {groups} WHERE {mine}"
@@ -70,7 +72,7 @@ _GROUPS: Final = (
 _NEXT: Final = f"{_GROUPS}last > :after ORDER BY last LIMIT :most"
 _AT: Final = f"{_GROUPS}last >= :number ORDER BY last LIMIT 1"
 _BEFORE: Final = f"{_GROUPS}last < :number ORDER BY last DESC LIMIT 1"
-#: Those that have some facts, and those before them.
+#: The groups that have some events, and the groups before them.
 _HOLDING: Final = f"""
     {_GROUPS}last IN (
         SELECT (SELECT min(last) FROM {{groups}} WHERE {{mine}}last >= value)
@@ -79,7 +81,7 @@ _HOLDING: Final = f"""
         FROM {{numbers}}
     ) ORDER BY last
 """  # noqa: S608 - of our own words
-#: Writes what `GroupRow.columns` gives.
+#: Writes the columns of `GroupRow.columns`.
 KEEP_GROUP: Final = """
     INSERT INTO {groups} ({column}last, first, epoch, crc, form, size, hash, gone)
     VALUES ({value}:last, :first, :epoch, :crc, :form, :size, :hash, :gone)
@@ -87,7 +89,7 @@ KEEP_GROUP: Final = """
 _END: Final = """
     SELECT (SELECT max(seq) FROM {facts} WHERE {mine}seq > 0), {kept}
 """
-#: What stands before the first event, where nothing that reads would find it.
+#: Rows before the first event, which no reader would find.
 _AT_ZERO: Final = """
     SELECT (SELECT min(seq) FROM {facts} WHERE {mine}seq < 1),
         (SELECT max(seq) FROM {facts} WHERE {mine}seq < 1),
@@ -139,7 +141,7 @@ _PLACE: Final = """
     AND seq > :after AND seq <= :until ORDER BY seq
 """
 _AFTER_SOME: Final = " LIMIT 1 OFFSET :most"
-#: A database that reckons with a number does not go through all in its order.
+#: A database that estimates by a number does not read all in its order.
 _BY_ID: Final = """
     AND task_id >= :prefix AND task_id < :above
     AND seq + 0 > :after AND seq + 0 <= :until ORDER BY seq + 0
@@ -167,15 +169,15 @@ _SNAPSHOTS: Final = "SELECT seq FROM {snapshots} WHERE {mine}seq > 0 ORDER BY se
 _SNAPSHOT: Final = "SELECT state, crc FROM {snapshots} WHERE {mine}seq = :seq"
 
 
-#: The form of a group from which something was left out.
+#: The form of a group from which events were deleted.
 REST: Final = 2
-#: Its checksum is that of the group that it was, which the next one goes on from, and
-#: above that one of its own: with so many bits, it is no negative number.
+#: Its low bits are the checksum of the original group, which the next one continues,
+#: and those above are its own: with so many bits, it is not negative.
 _HEAD_BITS: Final = 32
 _HEAD: Final = (1 << _HEAD_BITS) - 1
 _OWN: Final = (1 << 31) - 1
-#: Columns of a group that are numbers always; and of what kinds the others are, of one
-#: that is in no chain, of one that is, and of a rest.
+#: The columns of a group that are always numbers; and the types of the others: for a
+#: group in no chain, for one in a chain, and for a rest.
 _NUMBERED: Final = 5
 _CHAINED: Final = frozenset(
     {
@@ -184,9 +186,9 @@ _CHAINED: Final = frozenset(
         (int, bytes, str),
     }
 )
-#: Of what kinds the columns of a row are, of each.
+#: The types of the columns of a row.
 _TYPES: Final = frozenset({(int, str, int, str, str, str)})
-#: In a document, what names the key of a task.
+#: The name of a task's key in a document.
 _KEYED: Final = '"idempotency_key"'
 _NUMBER: Final = itemgetter(0)
 _LAST: Final = attrgetter("last")
@@ -195,33 +197,34 @@ _LAST: Final = attrgetter("last")
 def rest_checksum(
     rows: Sequence[Row], first: int, last: int, epoch: int, head: int
 ) -> int:
-    """The checksum of what is left of groups, the last of which had *head*."""
+    """Return the checksum of a rest of groups, the last of which had *head*."""
     start = crc32(f"{first} {last} {head}".encode())
     own = checksum(rows, start, epoch) & _OWN
     return own << _HEAD_BITS | head
 
 
 class GroupRow(NamedTuple):
-    """One commit: the facts from *first* to *last*."""
+    """One commit: the events from *first* to *last*."""
 
     last: int
     first: int
-    #: The life that wrote it.
+    #: The incarnation that wrote it.
     epoch: int
-    #: Computed from that of the group before.
+    #: Its checksum, which continues that of the group before.
     crc: int
-    #: How that was reckoned.
+    #: The form of the checksum.
     form: int
-    #: As it is kept: with that of a rest over what is left.
+    #: The checksum as it is kept: with that of a rest over its rows.
     kept: int
-    #: How many rows the chain has up to its last, and its hash; b"": it is in no chain.
+    #: The number of rows in the chain up to its last, and its hash; b"" if it is in no
+    #: chain.
     size: int = 0
     hash: bytes = b""
-    #: What is kept of the rows that are gone: see `tree.gone_text`.
+    #: The hashes of rows that are gone: see `tree.gone_text`.
     gone: str = ""
 
     def columns(self) -> dict[str, Any]:
-        """As the table has it: see `KEEP_GROUP`."""
+        """Return its columns in the table: see `KEEP_GROUP`."""
         return {
             "last": self.last,
             "first": self.first,
@@ -235,28 +238,28 @@ class GroupRow(NamedTuple):
 
     def chained(self, before: GroupRow, start: bytes, texts: Iterable[bytes]) -> bytes:
         """
-        The hash that it has in the chain, if it is whole.
+        Return the hash that it must have in the chain.
 
         Args:
             before: The group before it.
-            start: What the chain begins with.
-            texts: What its sum is made of: see `checked_texts`.
+            start: The hash that the chain begins with.
+            texts: The bytes that its checksum covers: see `checked_texts`.
         """
         numbers = self.first, self.last, self.epoch, self.crc, self.size
         return _chain.link(before.hash or start, numbers, texts)
 
     @property
     def is_rest(self) -> bool:
-        """Whether something was left out of it."""
+        """Whether events of it were deleted."""
         return self.form == REST
 
     def rest(self, first: int, rows: Sequence[Row]) -> GroupRow:
-        """What is left of the groups from the fact *first* to this one: *rows*."""
+        """Return the rest of the groups from event *first* to this one: *rows*."""
         kept = rest_checksum(rows, first, self.last, self.epoch, self.crc)
         return self._replace(first=first, form=REST, kept=kept, gone="")
 
     def gone_text(self, gone: Iterable[Subtree], rows: Sequence[Row]) -> str:
-        """What is kept of the rows that are *gone*, if it is a rest that has *rows*."""
+        """Return the hashes of rows that are *gone*, for a rest that has *rows*."""
         columns = self.first, self.last, self.epoch, self.kept, self.size
         head = " ".join((*map(str, columns), self.hash.hex()))
         return tree.gone_text(gone, head, checked_texts(rows, self.epoch))
@@ -267,16 +270,16 @@ NOTHING: Final = GroupRow(0, 0, 0, 0, FORM, 0)
 
 
 def checksum(rows: Rows | Sequence[Row], crc: int, epoch: int) -> int:
-    """The checksum of *rows*, continued from *crc*, that of the group before."""
+    """Return the checksum of *rows*, continued from *crc*, that of the group before."""
     for text in checked_texts(rows, epoch):
         crc = crc32(text, crc)
     return crc
 
 
 def checked_texts(rows: Rows | Sequence[Row], epoch: int) -> Iterator[bytes]:
-    """What the checksum of *rows* is made of."""
+    """Yield the bytes that the checksum of *rows* covers."""
     if len(rows) == 1:
-        # As most groups are, and the same as below.
+        # Most groups are so, and the result is the same as below.
         one: Any = rows
         a, b, c, d, e, f = one.values if isinstance(rows, Rows) else one[0]
         yield f"{epoch}\n{a}\n{b}\n{c}\n{d}\n{e}\n{f}\n".encode()
@@ -284,21 +287,21 @@ def checked_texts(rows: Rows | Sequence[Row], epoch: int) -> Iterator[bytes]:
     columns: Iterable[Sequence[Any]]
     columns = rows.columns if isinstance(rows, Rows) else zip(*rows, strict=True)
     yield f"{epoch}\n".encode()
-    # A column at a time: then no text has to be made for each row. And some rows at a
-    # time: what is made of them stays in the cache of the processor.
+    # It takes one column at a time, so that no text is made for each row, and some rows
+    # at a time, whose text stays in the cache of the processor.
     for place, column in enumerate(columns):
         for start in range(0, len(column), _PART):
             part = column[start : start + _PART]
             if place in _TEXTS:
                 text = "\n".join(part) + "\n"
             else:
-                # Takes a third of the time of a str of each.
+                # This takes a third of the time of a str of each.
                 text = "%s\n" * len(part) % tuple(part)
             yield text.encode()
 
 
 def snapshot_checksum(seq: int, state: str, chain: int) -> int:
-    """The checksum of a snapshot at *seq*, continued from that of its group."""
+    """Return the checksum of a snapshot at *seq*, continued from its group's."""
     return crc32(f"{seq}\n{state}".encode(), chain)
 
 
@@ -311,12 +314,12 @@ class IdleReaders:
         self._is_open = False
 
     def borrow(self) -> Reader | None:
-        """An idle reader, if there is one."""
+        """Return an idle reader, if there is one."""
         with self._mutex:
             return self._readers.pop() if self._readers else None
 
     def give_back(self, reader: Reader) -> None:
-        """Keep *reader* for the next one, or close it."""
+        """Keep *reader* for the next question, or close it."""
         with self._mutex:
             if self._is_open and len(self._readers) < _IDLE:
                 self._readers.append(reader)
@@ -324,11 +327,11 @@ class IdleReaders:
         reader.close()
 
     def open(self) -> None:
-        """Keep some from now on."""
+        """Keep readers from now on."""
         self._is_open = True
 
     def close(self) -> None:
-        """Keep none any more."""
+        """Close all, and keep none any more."""
         with self._mutex:
             self._is_open = False
             readers, self._readers = self._readers, []
@@ -355,29 +358,29 @@ class Reader:
     # --------------------------------------------------------------------- entries
 
     def entries(self, after: int) -> Iterator[Entry]:
-        """All entries above *after*, in order; incomplete groups are left out."""
+        """Yield all entries above *after*, in order, without incomplete groups."""
         for begin, rows in self.parts(after):
             yield from self._entries(rows, begin)
 
     def facts(self, after: int) -> Iterator[Fact]:
-        """All facts above *after*, in order, and nothing of what was kept of them."""
+        """Yield all events above *after*, in order, without documents."""
         for begin, rows in self.parts(after):
             bare = [(*row[:5], "") for row in rows]
             yield from (fact for fact, _ in _codec.entries(bare, begin))
 
     def parts(self, after: int) -> Iterator[tuple[int, list[Row]]]:
-        """All rows above *after* by groups, each with the number it begins above."""
+        """Yield all rows above *after* by groups, each with the number before it."""
         before = self.before(min(after, MOST - 1) + 1)
         while window := self._window(before):
             for group, rows in window:
                 self._check(group, before, rows)
-                # What was read may be in a rest of more, since it was made meanwhile.
+                # Rows that were given may be in a larger rest, made meanwhile.
                 yield max(after, before.last), rows
                 before = group
         self._check_end()
 
     def _window(self, before: GroupRow) -> list[tuple[GroupRow, list[Row]]]:
-        """Some groups that come after *before*, and their rows; none: it is the end."""
+        """Return some groups after *before*, and their rows; none at the end."""
         with self.session.at_once():
             groups = self._groups(_NEXT, after=before.last, most=_BATCH)
             if not groups:
@@ -397,7 +400,7 @@ class Reader:
         return list(zip(whole, _parted(rows, map(_LAST, whole)), strict=True))
 
     def about(self, task_id: str) -> Iterator[Entry]:
-        """The entries about one task, in order, by the index and without a check."""
+        """Yield the entries about one task, in order, by the index, unchecked."""
         name, after = _codec.column(task_id), 0
         while rows := self._ask(_ABOUT, name=name, after=after, most=_BATCH):
             self._check_order(after, rows)
@@ -405,7 +408,7 @@ class Reader:
             yield from self._entries(rows)
 
     def select(self, ids: Iterable[str], until: int) -> Iterator[Entry]:
-        """The entries about any task of *ids* to *until*, of groups that are whole."""
+        """Yield the entries about tasks of *ids* up to *until*, from checked groups."""
         names = {_codec.column(task_id) for task_id in ids}
         for _, _, rows in self.holding(self.numbers(names, min(until, MOST))):
             yield from self._entries(
@@ -413,29 +416,29 @@ class Reader:
             )
 
     def numbers(self, names: Iterable[str], until: int = MOST) -> list[int]:
-        """The numbers of the facts about *names* to *until*, in order."""
+        """Return the numbers of the events about *names* up to *until*, in order."""
         rows = self._ask(_NUMBERS, names=[*names], until=until)
         return [number for (number,) in rows]
 
     @staticmethod
     def names_of(ids: Iterable[str]) -> set[str]:
-        """The *ids* as the tables have them."""
+        """Return *ids* as the tables have them."""
         return {_codec.column(task_id) for task_id in ids}
 
     def ends(self, ids: Iterable[str]) -> dict[str, str]:
-        """The class of the ending fact of each of *ids* that has ended."""
+        """Return the class of the final event of each of *ids* that has ended."""
         names = {_codec.column(task_id): task_id for task_id in ids}
         rows = self._ask(_ENDS, names=[*names])
         return {names[name]: kind for name, kind in rows if name in names}
 
     def began(self, ids: Iterable[str]) -> dict[str, int]:
-        """The number of the first fact about each of *ids*."""
+        """Return the number of the first event about each of *ids*."""
         names = {_codec.column(task_id): task_id for task_id in ids}
         rows = self._ask(_BEGAN, names=[*names])
         return {names[name]: int(seq) for name, seq in rows if name in names}
 
     def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
-        """The ends of one kind to *until*, in order, by their index if there is one."""
+        """Yield the final events of one kind up to *until*, in order."""
         after, until = 0, min(until, MOST)
         where = "" if kind == TaskCompleted.__name__ else f"AND {IS_RARE}"
         asked = f"{_ENDED_BY}{where}{_PAGED}"
@@ -443,17 +446,17 @@ class Reader:
             asked, kind=kind, after=after, until=until, most=_BATCH
         ):
             after = rows[-1][0]
-            # The start that is in a row of its end is none.
+            # The start in the row of its end is another event.
             yield from (f for f, _ in self._entries(rows) if f[CLS].__name__ == kind)
 
     def ids(self, prefix: str) -> list[str]:
-        """The ids that begin with *prefix*, in the order in which they came."""
+        """Return the ids that begin with *prefix*, in the order of submission."""
         begin = _codec.column(prefix)
         rows = self._ask(_IDS_FROM, prefix=begin, above=_codec.above(begin))
         return [task_id for (task_id,) in rows]
 
     def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
-        """The next *most* submissions above *after*, to *until*: number and id."""
+        """Return the next *most* submissions above *after*, up to *until*."""
         until = min(until, MOST)
         return self._ask(_SUBMITTED, after=after, until=until, most=most)
 
@@ -467,7 +470,7 @@ class Reader:
         newest: bool,
         among: Collection[str] | None,
     ) -> list[tuple[int, str]]:
-        """Some of the submissions that may pass *which*; none is the end of them."""
+        """Return some of the submissions that may pass *which*; none at the end."""
         from taskorch.journal._sieve import Sieve  # noqa: PLC0415 - for lists
 
         is_changed = bool(self._ask(_ANY_CHANGED))
@@ -479,7 +482,7 @@ class Reader:
             between = after, until
             return self._sifted(sieve.where, between, values, end, most, order=_AMONG)
         if sieve.is_far_other:
-            # Many may pass: then enough of them are near.
+            # If many pass, enough of them are near.
             place = _PLACE + ("DESC" if newest else "") + _AFTER_SOME
             places = self._ask(place, after=after, until=until, most=_NEAR)
             middle = places[0][0] if places else after if newest else until
@@ -495,7 +498,7 @@ class Reader:
     def _far(
         self, sieve: Sieve, between: tuple[int, int], end: str, most: int
     ) -> list[tuple[int, str]]:
-        """Some of many submissions that may pass."""
+        """Return some of the submissions that may pass, if these are far apart."""
         order, values = _IN_ORDER, dict[str, Any](sieve.values | sieve.ids)
         after, until = between
         places: Iterable[tuple[int, int]] = [between]
@@ -535,17 +538,17 @@ class Reader:
         return self._ask(statement, **values, after=after, until=until, most=most)
 
     def _has_few(self, ids: dict[str, str]) -> bool:
-        """Whether few facts are about tasks whose ids begin as *ids* says."""
+        """Return whether few events are about tasks with ids in the range *ids*."""
         return bool(ids) and self._ask(_BEGIN_ALIKE, **ids, most=_NEAR)[0][0] < _NEAR
 
     def about_all(self, ids: Iterable[str], until: int) -> Iterator[Entry]:
-        """The entries about any task of *ids* to *until*, in order and unchecked."""
+        """Yield the entries about tasks of *ids* up to *until*, in order, unchecked."""
         names = {_codec.column(task_id) for task_id in ids}
         rows = self._ask(_ABOUT_THEM, names=[*names], until=min(until, MOST))
         return iter(self._entries(rows))
 
     def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
-        """How many ended, by the period of *every_ns* and the class of the fact."""
+        """Return how many ended, by period of *every_ns* and class of event."""
         rows = self._ask(_BADLY_BY_TIME, every=every_ns)
         ends = {(period, kind): count for period, kind, count in rows}
         counts, places = self._counted(every_ns)
@@ -559,7 +562,7 @@ class Reader:
         return ends
 
     def count(self) -> int:
-        """How many tasks were submitted, of those that it has."""
+        """Return how many tasks were submitted, of those that are kept."""
         counts, places = self._counted(MOST)
         many = sum(submitted for _, submitted, _ in counts)
         for after, until in places:
@@ -574,9 +577,14 @@ class Reader:
         is_noted = self.session.has_stretches and not self.has_left_out(MOST)
         return _stretches.counted(self.session, every_ns, is_noted=is_noted)
 
+    def noted_runs(self, most: int) -> NotedRuns | None:
+        """Return the notes about runs, as of one moment: see `_lines`."""
+        with self.session.at_once():
+            return _lines.asked(self.session, most, self._entries)
+
     def last_until(self, at_ns: int) -> int:
-        """The number of the last row up to a time; 0: there is none."""
-        # They are in the order of their times, too.
+        """Return the number of the last row up to a time; 0 if there is none."""
+        # The numbers rise with the times.
         found, low, middle = 0, 1, MOST
         high = MOST
         while low <= high:
@@ -591,26 +599,37 @@ class Reader:
         return found
 
     def has_left_out(self, until: int) -> bool:
-        """Whether there is a rest that begins up to the fact *until*."""
+        """Return whether there is a rest that begins up to event *until*."""
         return bool(self._ask(_RESTS, until=until))
 
     def latest_of(self, kind: str) -> Entry | None:
-        """The latest fact of a class that is rare, by its index and without a check."""
-        return next(iter(self._entries(self._ask(_LATEST_OF, kind=kind))), None)
+        """Return the latest event of a rare class, by its index, unchecked."""
+        rows = self._ask(_LATEST_OF, kind=kind, until=MOST, most=1)
+        return next(iter(self._entries(rows)), None)
+
+    def of_kinds(self, kinds: Iterable[str], until_ns: int, most: int) -> list[Entry]:
+        """Return the latest events of rare classes, in order, unchecked."""
+        until = self.last_until(until_ns)
+        rows = [
+            row
+            for kind in kinds
+            for row in self._ask(_LATEST_OF, kind=kind, until=until, most=most)
+        ]
+        return self._entries(sorted(rows))
 
     def id_of_key(self, key: str) -> str | None:
-        """The task that was submitted with *key*."""
+        """Return the task that was submitted with *key*."""
         return self.session.id_of_key(_codec.column(key))
 
     def verify(self) -> int:
-        """Read all, as of one moment; the number of facts."""
+        """Read all, as of one moment; return the number of events."""
         count = 0
         for begin, rows in self.proved():
             count += len(self._entries(rows, begin.last))
         return count
 
     def chain_start(self) -> ChainStart | None:
-        """Where the chain begins; None: the journal has none."""
+        """Return where the chain begins; None if the journal has none."""
         ((text,),) = self._ask("SELECT {chain}")
         if text is None:
             return None
@@ -623,16 +642,16 @@ class Reader:
         self, visit: Callable[[GroupRow, list[Row]], object] | None = None
     ) -> Iterator[tuple[GroupRow, list[Row]]]:
         """
-        All rows by groups, each with the group before it, of one moment.
+        Yield all rows by groups, each with the group before it, as of one moment.
 
-        All is checked: sums and hashes, and, once all groups were given, keys,
+        All is checked: checksums and hashes, and, after the last group, keys,
         snapshots and pages.
 
         Args:
             visit: Is called with each group and its rows.
 
         Raises:
-            JournalError: It is damaged; the first damage is said.
+            JournalError: It is damaged; it names the first damage.
         """
         with self.session.at_once():
             start = self.chain_start()
@@ -656,12 +675,12 @@ class Reader:
             if (number := self.session.misfit()) is not None:
                 self.damaged(f"event {number} was changed")
             self._check_beside(before, keys)
-            # This reads the indexes, too, which nothing above has used.
+            # This reads the indexes, too, which no statement above has used.
             if verdict := self.session.check_pages():
                 self.damaged(verdict)
 
     def _check_beside(self, latest: GroupRow, keys: dict[str, str]) -> None:
-        """Check snapshots and keys, which are those of all events up to *latest*."""
+        """Check the snapshots and keys of all events up to *latest*."""
         ((seq,),) = self._ask(_SNAPSHOT_AT_ZERO)
         if seq is not None:
             self.damaged(f"a snapshot of event {seq} was inserted")
@@ -685,10 +704,10 @@ class Reader:
         texts: list[bytes] | None = None,
     ) -> None:
         """
-        Check that *group*, whose sum is right, is the one that came after *before*.
+        Check that *group*, whose checksum is right, came after *before*.
 
         Raises:
-            JournalError: Its hash is not right, or it has none and should.
+            JournalError: Its hash is not right, or missing.
         """
         last, first = group.last, group.first
         if start is None or last <= start.after:
@@ -725,8 +744,8 @@ class Reader:
         )
 
     def _texts(self, group: GroupRow, rows: list[Row]) -> list[bytes] | None:
-        """What the sum of *group* is made of, if it is of the present form."""
-        # Where tables are not strict, what was a text may be a number.
+        """Return the bytes under the checksum of *group*, if of the present form."""
+        # Where tables are not strict, a text may have become a number.
         kinds = {tuple(map(type, row)) for row in rows}
         if kinds and kinds != _TYPES:
             self.damaged(f"events {rows[0][0]} to {rows[-1][0]} were changed")
@@ -737,8 +756,8 @@ class Reader:
     # ------------------------------------------------------------------- snapshots
 
     def snapshot(self) -> tuple[int, dict[str, Any]] | None:
-        """The latest snapshot that is whole, as `(seq, state)`."""
-        # One that is damaged is no loss: the facts are there.
+        """Return the latest undamaged snapshot, as `(seq, state)`."""
+        # A damaged snapshot is no loss, since the events are there.
         with self._as_good_as_none():
             for (seq,) in self._ask(_SNAPSHOTS):
                 with self._as_good_as_none():
@@ -747,7 +766,7 @@ class Reader:
         return None
 
     def snapshots(self) -> Iterator[tuple[int, str]]:
-        """The numbers and texts of all snapshots; "" is one that is not whole."""
+        """Yield the numbers and texts of all snapshots; "" if damaged."""
         for (seq,) in self._ask(_SNAPSHOTS):
             text = ""
             with self._as_good_as_none():
@@ -756,7 +775,7 @@ class Reader:
             yield seq, text
 
     def snapshot_sum(self, seq: int, state: str) -> int:
-        """The checksum of a snapshot at *seq*, continued from that of its group."""
+        """Return the checksum of a snapshot at *seq*, continued from its group's."""
         return snapshot_checksum(seq, state, self.group_of(seq)[0].crc)
 
     @contextlib.contextmanager
@@ -768,7 +787,7 @@ class Reader:
                 raise
 
     def _snapshot(self, seq: int) -> dict[str, Any] | None:
-        """The state that was kept at fact *seq*, if it is whole."""
+        """Return the state that was kept at event *seq*, if undamaged."""
         for state, crc in self._ask(_SNAPSHOT, seq=seq):
             groups = self._groups(_AT, number=seq)
             if groups and snapshot_checksum(seq, state, groups[0].crc) == crc:
@@ -780,7 +799,7 @@ class Reader:
 
     def check_latest(self, life: int) -> GroupRow:
         """
-        The latest group, checked: whole, and of no later incarnation than *life*.
+        Return the latest group, checked: complete, not later than *life*.
 
         Raises:
             JournalError: It is not.
@@ -789,27 +808,27 @@ class Reader:
         if latest is not NOTHING:
             self.whole(latest, self.before(latest.last))
             if latest.epoch > life:
-                self.damaged(f"life {latest.epoch} wrote it, and this is {life}")
+                self.damaged(f"incarnation {latest.epoch} wrote it, and this is {life}")
         self._check_end()
         return latest
 
     def latest(self) -> GroupRow:
-        """The latest group, without a check; one that ends at 0 if there is none."""
+        """Return the latest group, unchecked; one that ends at 0 if there is none."""
         return self.before(MOST)
 
     def group_of(self, number: int) -> tuple[GroupRow, GroupRow]:
-        """The group that holds the fact *number*, and the one before it."""
+        """Return the group that holds event *number*, and the one before it."""
         groups = self._groups(_AT, number=number)
         if not groups:
             self.damaged(f"event {number} is in no group")
         return groups[0], self.before(groups[0].last)
 
     def groups_after(self, number: int) -> list[GroupRow]:
-        """Some groups that end after the fact *number*, in order; none: the end."""
+        """Return some groups that end after event *number*, in order."""
         return self._groups(_NEXT, after=number, most=_BATCH)
 
     def before(self, number: int) -> GroupRow:
-        """The last group that ends before the fact *number*."""
+        """Return the last group that ends before event *number*."""
         groups = self._groups(_BEFORE, number=number)
         return groups[0] if groups else NOTHING
 
@@ -817,9 +836,9 @@ class Reader:
         self, numbers: Sequence[int]
     ) -> Iterator[tuple[GroupRow, GroupRow, list[Row]]]:
         """
-        The groups that have the facts of *numbers*, which rise, and the ones before.
+        Yield the groups that have the events of *numbers*, in order, and their rows.
 
-        They are given with their rows, and are checked.
+        Each comes with the group before it, and is checked.
         """
         reached = 0
         for place in range(0, len(numbers), _FEW):
@@ -827,18 +846,18 @@ class Reader:
             for asked in self._holding(wanted):
                 if asked[0].last > reached:
                     group, before, rows = self._checked(*asked)
-                    # What was given may be in a rest of more, made meanwhile.
+                    # Rows that were given may be in a larger rest, made meanwhile.
                     yield group, before, [row for row in rows if row[0] > reached]
                     reached = group.last
 
     def _checked(
         self, group: GroupRow, before: GroupRow, rows: list[Row]
     ) -> tuple[GroupRow, GroupRow, list[Row]]:
-        """What was asked for, or asked anew if it does not fit."""
+        """Return the group that was read; read it again if it fails its check."""
         try:
             self._check(group, before, rows)
         except JournalError:
-            # Something may have been left out between two questions.
+            # Events may have been deleted between two questions.
             with self.session.at_once():
                 group, before = self.group_of(group.last)
                 return group, before, self.whole(group, before)
@@ -847,7 +866,7 @@ class Reader:
     def _holding(
         self, numbers: Sequence[int]
     ) -> Iterator[tuple[GroupRow, GroupRow, list[Row]]]:
-        """Those of a few facts, and no check."""
+        """Yield the groups of a few events, unchecked."""
         groups = self._groups(_HOLDING, numbers=numbers) if numbers else []
         pairs: list[tuple[GroupRow, GroupRow]] = []
         for number in numbers:
@@ -866,10 +885,10 @@ class Reader:
 
     def whole(self, group: GroupRow, before: GroupRow) -> list[Row]:
         """
-        The facts of *group*, which comes after *before*.
+        Return the rows of *group*, which comes after *before*.
 
         Raises:
-            JournalError: They are not as they were kept.
+            JournalError: They have been changed.
         """
         rows: list[Row] = []
         reached = _start(group, before)
@@ -880,7 +899,7 @@ class Reader:
         return rows
 
     def _rows(self, after: int, until: int) -> list[Row]:
-        """The next facts above *after*, to *until*."""
+        """Return the next rows above *after*, up to *until*."""
         rows: list[Row] = self._ask(_ROWS, after=after, until=until, most=_BATCH)
         self._check_order(after, rows)
         return rows
@@ -933,7 +952,7 @@ class Reader:
         ]
 
     def _check_order(self, after: int, rows: Sequence[tuple[Any, ...]]) -> None:
-        """A damaged tree may lead back to where one was: then nothing would end."""
+        """Check that *rows* rise: a damaged tree may lead back, without an end."""
         numbers = [after, *[row[0] for row in rows]]
         if not all(map(lt, numbers, numbers[1:])):
             self.damaged(f"what follows event {after} is not in order")
@@ -956,13 +975,13 @@ class Reader:
 
 
 def _keys_of(rows: Iterable[Row]) -> dict[str, str]:
-    """The ids of tasks by their idempotency keys, as submissions among *rows* say."""
+    """Return the ids of tasks by their idempotency keys, from *rows*."""
     keys = {}
     for _, kind, _, task_id, _, text in rows:
         if kind == TaskSubmitted.__name__ and _KEYED in text:
             with contextlib.suppress(KeyError, TypeError, ValueError):
                 key = json.loads(text)["$Task"]["idempotency_key"]
-                # What is no valid text is kept in another way.
+                # A key that is no valid text is kept in another way.
                 key = restored(key, list)
                 if isinstance(key, str):
                     keys[_codec.column(key)] = task_id
@@ -984,7 +1003,7 @@ def start_in(row: Row) -> int | None:
 
 
 def _how_changed(group: GroupRow, before: GroupRow, rows: Sequence[Row]) -> str:
-    """Explain in words what became of *rows*, which are not those of *group*."""
+    """Return in words how *rows* differ from those of *group*."""
     first, last = group.first, group.last
     changed = f"events {max(first, before.last + 1)} to {last} were changed"
     numbers = [row[0] for row in rows]
@@ -994,7 +1013,7 @@ def _how_changed(group: GroupRow, before: GroupRow, rows: Sequence[Row]) -> str:
         return _in_no_group(strange[0], strange[-1])
     starts: list[int | None] = []
     with contextlib.suppress(LookupError, TypeError, ValueError):
-        # The end of an attempt may have the number of its start with it.
+        # The end of an attempt may contain the number of its start.
         starts = [start_in(row) for row in rows]
     if missing := sorted({*range(first, last + 1)} - {*numbers, *starts}):
         return f"events {missing[0]} to {missing[-1]} are missing"
@@ -1013,12 +1032,12 @@ def _in_no_group(first: int, last: int) -> str:
 
 
 def _start(group: GroupRow, before: GroupRow) -> int:
-    """The number above which the rows of *group* are, which comes after *before*."""
+    """Return the number above which the rows of *group* begin."""
     return group.first - 1 if group.is_rest else before.last
 
 
 def _parted(rows: list[Row], ends: Iterable[int]) -> Iterator[list[Row]]:
-    """*Rows*, which are in order, in parts, each to one of *ends*."""
+    """Yield *rows*, which are in order, in parts, each up to one of *ends*."""
     place = 0
     for last in ends:
         end = bisect_right(rows, last, place, key=_NUMBER)

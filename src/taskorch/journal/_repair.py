@@ -1,11 +1,11 @@
 """
-What is done about a disk that has failed: what it shows afterwards proves little.
+Recovery from a disk that has failed: what it shows afterwards proves little.
 
-After a failed sync the kernel of the machine holds what was to be written as written:
-it reads back, a further sync succeeds and writes nothing, and after a loss of power it
-is not there.
+After a failed sync the kernel of the machine takes the unwritten pages for written:
+they can be read, a further sync succeeds and writes nothing, and after a loss of power
+they are gone.
 
-Decision: 0020.
+Decision: journal-in-a-file.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from taskorch.journal import _file
 from taskorch.journal._descriptors import descriptor
 from taskorch.journal._session import RESTORE
 
-#: Bytes that are read and written at once.
+#: The number of bytes that are read and written at once.
 _PART: Final = 1024 * 1024
-#: Bytes that SQLite reads at once: as often as it, the disk may refuse us.
+#: Bytes that SQLite reads at once: the disk may refuse a read of ours as often as its.
 _PAGE: Final = 4096
-#: How often it is looked whether what seems damaged is.
+#: How often it is checked whether apparent damage is real.
 _LOOKS: Final = 3
-#: Where a plain fsync stops at the cache of the disk, what goes further.
+#: A sync that goes further, where a plain fsync stops at the cache of the disk.
 _FULL_SYNC: Final = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 def rewrite_log(log: Path) -> None:
     """
-    Write each byte of *log* anew where it is, and sync it: then it is on the disk.
+    Write each byte of *log* again in its place, and sync it to the disk.
 
-    Nobody may write to it meanwhile; to read it does no harm.
+    No other process may write to it meanwhile; reading it does no harm.
 
     Raises:
         OSError: It cannot be read or written.
@@ -70,11 +70,11 @@ def mend_modes(path: Path) -> None:
     """
     Give the files beside the journal the modes of the journal itself.
 
-    SQLite makes them with the mode that the journal has at that moment: of one that was
+    SQLite makes them with the mode that the journal has at that moment: if it was
     read-only for a while, they stay read-only.
 
     Raises:
-        PermissionError: They are somebody else's, or the journal is read-only itself.
+        PermissionError: They are another user's, or the journal itself is read-only.
     """
     mode = path.stat().st_mode & 0o777
     if not os.access(path, os.R_OK | os.W_OK):
@@ -127,7 +127,7 @@ def check_readable(path: Path) -> None:
 
 def refusal(path: Path) -> OSError | None:
     """
-    What the disk said, if it only refused to read what SQLite calls damaged.
+    Return the disk's error, if it only refused to read what SQLite calls damaged.
 
     A disk that refuses now and then may do so at any look: damage is what shows at
     several, in files that can be read each time.
@@ -143,7 +143,7 @@ def refusal(path: Path) -> OSError | None:
 
 def _is_sound(path: Path) -> bool:
     """
-    Whether the journal can be read from end to end, and its pages fit together.
+    Return whether the journal can be read completely, and its pages fit together.
 
     SQLite calls a page damaged which the disk refused to read.
     """
@@ -156,7 +156,7 @@ def _is_sound(path: Path) -> bool:
 
 
 def _unreadable(path: Path) -> OSError | None:
-    """What the disk says if it refuses to read the journal or its log."""
+    """Return the disk's error if it refuses to read the journal or its log."""
     for name in (path, Path(f"{path}-wal")):
         try:
             with descriptor(name) as file:

@@ -1,10 +1,10 @@
 """
-The main module under a name that says which script it is.
+The main module, under a name that contains the script.
 
 `__main__` is another module in every script. In a journal it is `__main__@` and the
 path of the script, seen from the folder of the journal: so both may move together, and
-no script is given the functions of another. In a session without a file it is
-`__main__@` alone; `__main__`, as earlier versions wrote it, is that of any script.
+no script gets the functions of another. In a session without a file it is `__main__@`
+alone; `__main__`, as earlier versions wrote it, is that of any script.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 _MAIN: Final = "__main__"
 _MARK: Final = f"{_MAIN}@"
-#: What IPython is told of the notebook whose cells are run.
+#: Variables by which IPython knows the notebook whose cells run.
 _NOTEBOOK: Final = ("__vsc_ipynb_file__", "JPY_SESSION_NAME", ".ipynb")
 
 
@@ -32,11 +32,11 @@ HERE: Final = _Here()
 
 
 class OtherScriptError(ImportError):
-    """What is to be found is of another script than the one that runs."""
+    """A name belongs to another script than the one that runs."""
 
 
 class Beside:
-    """While it is entered, this thread writes or reads values of the journal *path*."""
+    """Block in which this thread writes or reads values of the journal *path*."""
 
     __slots__ = ("_path",)
 
@@ -56,7 +56,7 @@ class Beside:
 
 
 def named_module(module: str) -> str:
-    """The name under which the journal keeps what is of *module*."""
+    """Return the name under which the journal keeps objects of *module*."""
     if module != _MAIN:
         return module
     return f"{_MARK}{_seen_from(os.path.dirname(HERE.path), _script())}"  # noqa: PTH120
@@ -64,10 +64,10 @@ def named_module(module: str) -> str:
 
 def main_named(module: str, name: str) -> ModuleType | None:
     """
-    The main module that *module* is, in which *name* is looked for.
+    Return the main module that *module* names, to look for *name* in it.
 
-    A module that was imported from the file of the script will do. None if *module* is
-    no main module.
+    A module that was imported from the file of the script will do. Return None if
+    *module* is no main module.
 
     Raises:
         OtherScriptError: It is that of another script.
@@ -101,7 +101,7 @@ def main_named(module: str, name: str) -> ModuleType | None:
 
 
 def _script() -> str:
-    """The absolute path of the script, or notebook, that runs; "" if there is none."""
+    """Return the absolute path of the script or notebook that runs; or ""."""
     namespace: dict[str, Any] = vars(sys.modules[_MAIN])
     path = namespace.get("__file__")
     if path is None and "ipykernel" in sys.modules:
@@ -118,12 +118,12 @@ def _seen_from(folder: str, path: str) -> str:
     try:
         return os.path.relpath(path, folder).replace(os.sep, "/")
     except ValueError:
-        # On another drive.
+        # The script is on another drive.
         return path
 
 
 def _is_same(kept: str, ours: str) -> bool:
-    """Whether the script *ours* is the one that was *kept*, here or moved to here."""
+    """Return whether the script *ours* is the one that was *kept*, perhaps moved."""
     if kept == ours or _is_one_file(kept, ours):
         return True
     was_moved = not os.path.exists(kept)  # noqa: PTH110
@@ -139,5 +139,5 @@ def _is_one_file(one: str, other: str) -> bool:
 
 def _name(path: str) -> str:
     folder, name = os.path.split(path)
-    # That of a package or of an archive is the name of this.
+    # The main module of a package or an archive has the name of its folder.
     return f"{os.path.basename(folder)}/{name}" if name == "__main__.py" else name  # noqa: PTH119

@@ -1,7 +1,7 @@
 """
-The tables of a journal, as a connection to a database sees them.
+The tables of a journal, over a connection to a database.
 
-Decision: 0194.
+Decision: journal-in-postgresql.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from taskorch.errors import JournalError
 
-#: `"power"`: what was kept survives a loss of power; `"process"`: a kill of ours.
+#: `"power"`: events survive a loss of power; `"process"`: a kill of the process.
 Durability: TypeAlias = Literal["power", "process"]
 
-#: What to do about damage.
+#: The hint for damage.
 RESTORE: Final = "restore the journal from a copy"
-#: The facts of which there are few have an index by their class.
+#: Classes of which there are few events have an index.
 IS_RARE: Final = (
     "kind <> 'TaskSubmitted' AND kind <> 'TaskStarted' AND kind <> 'TaskCompleted'"
 )
-#: Where there is no task, or no document, there is no text either.
+#: Empty text is stored as NULL, so an empty text shows a change.
 _MISFIT: Final = """
     SELECT min(seq) FROM {facts} WHERE {mine}(task_id = '' OR doc = '')
 """
 
 
 def damage(name: str, why: str) -> JournalError:
-    """The error that says why the journal *name* is damaged, and what to do."""
+    """Return the error that says why the journal *name* is damaged, with a hint."""
     return JournalError(f"{name} is damaged: {why}", hint=RESTORE)
 
 
@@ -44,18 +44,18 @@ class Session(ABC):
         {facts} {groups} {snapshots}   the tables
         {mine}             which rows of a table are this journal's: "" or "… AND "
         {column} {value}   what a new row has besides, for that: "" or "…, "
-        {chain}            where the chain begins: which log, and after which fact
+        {chain}            where the chain begins: which log, and after which event
         {numbers}          a list of numbers as rows, whose column is `value`
         {names}            a list of ids as rows, whose column is `value`
-        {named}            the facts about the ids of the list `names`, by their index
-        {ranged}           the facts above each of `lows`, to the one of `highs` beside
-        {kept}             the number of the last fact, if it is kept beside the groups
+        {named}            the events about the ids of the list `names`, by their index
+        {ranged}           the events above each of `lows`, to the one of `highs` beside
+        {kept}             the number of the last event, if it is kept beside the groups
 
     Args:
         name: The journal, for people.
     """
 
-    #: What those words are here.
+    #: The values of these words.
     WORDS: ClassVar[Mapping[str, str]]
 
     def __init__(self, name: str) -> None:
@@ -64,39 +64,39 @@ class Session(ABC):
     @classmethod
     @cache
     def text(cls, statement: str) -> str:
-        """*statement* as this database has it, but for its values."""
+        """Return *statement* in the dialect of this database, without its values."""
         return statement.format_map(cls.WORDS)
 
     @abstractmethod
     def ask(self, statement: str, **values: Any) -> list[Any]:
-        """The rows that answer *statement*."""
+        """Return the rows that answer *statement*."""
 
     @abstractmethod
     def change(self, statement: str, **values: Any) -> int:
-        """Carry out *statement*; the number of rows that it changed."""
+        """Carry out *statement*; return the number of rows that it changed."""
 
     @abstractmethod
     def at_once(self) -> AbstractContextManager[None]:
-        """What is asked within it, is asked of one moment, or of a transaction."""
+        """Read as of one moment in the block, or in a transaction."""
 
     @abstractmethod
     def id_of_key(self, key: str) -> str | None:
-        """The id of the task that was submitted last with the idempotency key *key*."""
+        """Return the id of the task submitted last with the idempotency key *key*."""
 
     @abstractmethod
     def keys(self) -> dict[str, str]:
-        """The ids of tasks by their idempotency keys."""
+        """Return the ids of tasks by their idempotency keys."""
 
     @abstractmethod
     def leave_out(self, names: list[str]) -> None:
-        """Delete the facts about the tasks of *names*, and their keys."""
+        """Delete the events about the tasks of *names*, and their keys."""
 
     @abstractmethod
     def close(self) -> None:
-        """Use the connection no more."""
+        """Close the connection."""
 
     def misfit(self) -> int | None:
-        """The number of the first fact that was changed where no sum tells."""
+        """Return the number of the first event changed where no checksum shows it."""
         ((number,),) = self.ask(_MISFIT)
         return None if number is None else int(number)
 
@@ -106,22 +106,35 @@ class Session(ABC):
         return False
 
     def unnoted(self, until: int) -> Sequence[tuple[int, int]]:
-        """Some stretches to the event *until* that are to be noted: first and last."""
+        """Return some stretches to note up to event *until*: first and last."""
         del until
         return ()
 
     def note(self, stretches: Sequence[tuple[int, int]]) -> None:  # noqa: B027 - see above
-        """Note what *stretches* have, within a transaction of the caller's."""
+        """Note what *stretches* contain, within a transaction of the caller's."""
 
-    def put_into_life(  # noqa: B027 - most say that of groups alone
+    @property
+    def has_lines(self) -> bool:
+        """Whether it has the tables of `_lines`, which few databases have."""
+        return False
+
+    def runs_to_note(self, until: int) -> Sequence[tuple[int, int]]:
+        """Return what to note of runs up to *until*: above a number, to another."""
+        del until
+        return ()
+
+    def note_runs(self, after: int, until: int) -> None:  # noqa: B027 - see above
+        """Note the outcomes of runs, within a transaction of the caller's."""
+
+    def put_into_life(  # noqa: B027 - most do that by groups
         self, after: int, last: int, epoch: int
     ) -> None:
-        """Where facts say in which life they are, those of a rest are in its own."""
+        """Set the incarnation of a rest's events, where each event has it."""
 
     def check_pages(self) -> str:
-        """What is damaged of what no statement reads; "" if nothing is."""
+        """Return damage that no statement would read; "" if there is none."""
         return ""
 
     def is_damage(self, error: Exception) -> bool:
-        """Whether *error*, raised by `ask`, says that a row cannot be read."""
+        """Return whether *error*, raised by `ask`, says that a row is unreadable."""
         return isinstance(error, ValueError)

@@ -1,11 +1,11 @@
 """
-What stands in the rows of a task, if it may pass a filter.
+Texts that the rows of a task contain if it may pass a filter.
 
-A row is looked through as the text that it is, which takes a hundredth of the time of
-making a fact of it. A text that JSON may write in several ways is not looked for: then
-more pass.
+Each row is searched as text, which takes a hundredth of the time of making an event of
+it. A value that JSON may write in several ways is not searched for: then more rows
+pass.
 
-Decision: 0294.
+Decision: lists-of-a-journal.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from taskorch.journal._codec import above
 from taskorch.journal._session import IS_RARE
 from taskorch.model import TaskFilter
 
-#: What JSON and the column of ids have as it is; what is a wildcard of LIKE, too, finds
-#: more.
+#: Texts that JSON and the column of ids have unchanged; a wildcard of LIKE finds more.
 _SAFE: Final = re.compile(r"[ !#-\[\]-~]{1,400}")
-#: The same without what is a wildcard in a pattern of ids.
+#: The same without wildcards in a pattern of ids.
 _LITERAL: Final = re.compile(r"[ !#-)+->@-Z\]-~]{1,400}")
-#: A number of up to so many digits is written in full, be it whole or not.
+#: The most digits of a number that is written in full, whole or not.
 _DIGITS: Final = 15
-#: Where metadata, or one value of it, is kept in another way than plain JSON.
+#: Metadata, or one value of it, that is kept in another way than plain JSON.
 _CODED: Final = '%metadata":{"$%'
 _ATTEMPTS: Final = "kind IN ('TaskStarted', 'TaskCompleted') AND body LIKE :agent"
-#: Quick where many ran there, and where few did.
+#: It is quick whether many or few attempts ran there.
 _NEAR: Final = f"""AND EXISTS (
     SELECT 1 FROM {{facts}} AS attempt
     WHERE {{mine}}attempt.task_id = submission.task_id AND {_ATTEMPTS}
@@ -44,19 +43,19 @@ _CHANGED: Final = f"""task_id IN (
 
 class Sieve:
     """
-    The conditions of *which*, as far as rows tell, in SQL.
+    The conditions of *which* on rows, in SQL.
 
     Args:
-        which: What is asked for.
+        which: The filter.
         is_changed: Whether options of any task were changed by another submission.
 
     Attributes:
-        where: What holds of the row of a submission, if few rows are looked through.
+        where: The condition on the row of a submission, if few rows are looked through.
         far: The same for many rows.
         values: The values in both, by name.
-        ids: Between which texts the ids are; {}: no index finds them.
-        words: What stretches have with submissions that may pass: see `_stretches`.
-        ran: The same of the attempts of an agent; empty: none is asked for.
+        ids: The texts between which the ids are; {}: no index finds them.
+        words: What stretches with submissions that may pass contain: see `_stretches`.
+        ran: The same for attempts of a worker; empty if none is asked for.
     """
 
     def __init__(self, which: TaskFilter, *, is_changed: bool = True) -> None:
@@ -65,7 +64,7 @@ class Sieve:
         pattern = fields.get("id", "")
         self.words: list[tuple[str, list[str]]] = []
         self.values: dict[str, str] = {}
-        # Where a bracket ends is not looked for.
+        # It does not look for the end of a bracket.
         parts = _LITERAL.findall(pattern.partition("[")[0])
         part = max(parts, key=len, default="")
         type_, owner = _quoted(fields.get("type")), _quoted(fields.get("owner"))
@@ -98,19 +97,19 @@ class Sieve:
         return bool(self.ids or self.ran)
 
     def _note(self, column: str, *texts: str) -> None:
-        """What a stretch has one of in *column*; nothing if a text is empty."""
+        """Note the texts of which a stretch has one in *column*, if none is empty."""
         if all(texts):
             self.words.append((column, [*texts]))
 
     def _with(self, column: str, name: str, text: str) -> list[str]:
-        """The condition that *text* stands in a column; none for no text."""
+        """Return the condition that *text* is in a column; none for no text."""
         if not text:
             return []
         self.values[name] = f"%{text}%"
         return [f"{column} LIKE :{name}"]
 
     def _entry(self, name: str, key: object, value: object) -> list[str]:
-        """The condition that metadata has *key* with *value*."""
+        """Return the condition that metadata has *key* with *value*."""
         key = _quoted(key)
         if not key:
             return []
@@ -120,26 +119,26 @@ class Sieve:
         ways = [f"%{begin}%" for begin in begins]
         self.values |= {f"{name}{i}": way for i, way in enumerate(ways)}
         either = " OR ".join(f"doc LIKE :{name}{i}" for i in range(len(ways)))
-        # Most rows have not the key, and are looked through for that alone. A text of
-        # JSON has many quotes, so none is the first letter that is looked for.
+        # Most rows lack the key, and are searched for that alone. JSON has many quotes,
+        # so the search does not begin with one.
         self.values |= {f"{name}key": f"%{key[1:]}:%", f"{name}coded": _CODED}
         has_it = f"doc LIKE :{name}key AND ({either})"
         return [self._now(f"({has_it} OR doc LIKE :{name}coded)")]
 
     def _now(self, condition: str) -> str:
-        """The *condition* on a row, or on options of the task that came later."""
+        """Return *condition* on a row, or on options of the task that came later."""
         if not self._is_changed:
             return condition
         return f"({condition} OR {_CHANGED} AND {condition}))"
 
 
 def _quoted(value: object) -> str:
-    """*value* as JSON has it; "" if it may have it in another way."""
+    """Return *value* as JSON has it; "" if it may have it in another way."""
     return f'"{value}"' if type(value) is str and _SAFE.fullmatch(value) else ""
 
 
 def _begins(value: object) -> list[str]:
-    """How in JSON, or in a way of ours, all that equals *value* begins."""
+    """Return the beginnings in JSON of all values that equal *value*."""
     if text := _quoted(value):
         return [text, "{"]
     if type(value) is float and value.is_integer():

@@ -1,11 +1,11 @@
 """
-A journal in the tables of a database, whichever that is.
+A journal in the tables of any database.
 
-A database gives a `Session`, which says its statements, and a class with what is asked
-of it here by a name that begins with "_": who may read and write, and how a group is
-written. Who owns a journal, and how that is known, is the database's own.
+A database gives a `Session`, with its dialect, and a class with the methods that begin
+with "_": who may read and write, and how a group is written. How a journal gets its
+leader, and knows it, is up to the database.
 
-Decision: 0194.
+Decision: journal-in-postgresql.
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ from taskorch.model import Retention
 from taskorch.protocols import Entry
 
 if TYPE_CHECKING:
+    from taskorch.kit.noted import NotedRuns
     from taskorch.model import TaskFilter
 
 T = TypeVar("T")
 
-#: Rows and groups of another journal that are written at once.
+#: The number of rows and groups of another journal that are written at once.
 _MANY: Final = 5_000
 _DROP_GROUP: Final = "DELETE FROM {groups} WHERE {mine}last = :last"
 _DROP_SNAPSHOT: Final = "DELETE FROM {snapshots} WHERE {mine}seq = :seq"
@@ -75,7 +76,7 @@ _DROP_OLD: Final = """
 
 class SqlReading(EncodingJournal):
     """
-    What can be asked of a journal without owning it, from any thread.
+    Questions to a journal that need no claim, from any thread.
 
     Args:
         name: The journal, for people.
@@ -88,19 +89,19 @@ class SqlReading(EncodingJournal):
         self._pid = os.getpid()
         #: The latest group that was reported as kept.
         self._acknowledged = NOTHING
-        #: Whether the group in hand may have been kept, although we were told no.
+        #: Whether the group in hand may have been kept, although an error was raised.
         self._in_doubt = False
 
     @abstractmethod
     def _reading(self) -> AbstractContextManager[Reader | None]:
-        """What reads, over a connection of its own; None if there is no journal yet."""
+        """Yield a reader with a connection of its own; None if no journal exists."""
 
     @abstractmethod
     def owner(self) -> dict[str, Any]:
         """
-        The latest owner: `epoch`, `pid`, `host`, `since` and `started`.
+        Return the latest leader: `epoch`, `pid`, `host`, `since` and `started`.
 
-        With `uid`, the id of the journal, if its layout has one.
+        It has `uid`, the id of the journal, too, if its layout has one.
 
         Raises:
             JournalError: The journal is damaged.
@@ -110,10 +111,10 @@ class SqlReading(EncodingJournal):
     @abstractmethod
     def owner_lives(self, owner: Mapping[str, Any]) -> bool | None:
         """
-        Whether an owner still has it open; None: nobody can say from here.
+        Return whether a leader still has it open; None if that cannot be known here.
 
         Args:
-            owner: What `owner` gave; it is of some life.
+            owner: A value of `owner`, which names a leader.
 
         Raises:
             JournalUnavailableError: It cannot be read now.
@@ -125,12 +126,12 @@ class SqlReading(EncodingJournal):
         Check that there is a journal to read.
 
         Raises:
-            JournalUnavailableError: Whoever asks may not read it.
+            JournalUnavailableError: The caller may not read it.
             JournalError: There is none, or something else, or of another version.
         """
 
     def _answer(self, question: Callable[[Reader], T], otherwise: T) -> T:
-        """What *question* finds; *otherwise* if there is no journal yet."""
+        """Return the answer to *question*; *otherwise* if there is no journal yet."""
         with self._reading() as reader:
             return otherwise if reader is None else question(reader)
 
@@ -139,8 +140,7 @@ class SqlReading(EncodingJournal):
         See `Journal.read`; the groups are checked as they are read.
 
         Raises:
-            JournalError: The journal is damaged; nothing of the group in which that
-                shows was given.
+            JournalError: The journal is damaged; no event of that group was given.
             JournalUnavailableError: It cannot be read now.
         """
         with self._reading() as reader:
@@ -161,7 +161,7 @@ class SqlReading(EncodingJournal):
 
     def rows(self) -> Iterator[Row]:
         """
-        All rows, in order, as `append` takes them; the groups are checked.
+        Yield all rows, in order, as `append` takes them; the groups are checked.
 
         Raises:
             JournalError: The journal is damaged.
@@ -176,7 +176,7 @@ class SqlReading(EncodingJournal):
         self, visit: Callable[[GroupRow, list[Row]], object] = lambda *_: None
     ) -> ChainStart | None:
         """
-        Check all that is kept, as of one moment, without restoring a value of it.
+        Check all rows, as of one moment, without restoring a value of them.
 
         It does what `verify` does but for that, and takes a third of the time.
 
@@ -187,7 +187,7 @@ class SqlReading(EncodingJournal):
             Where the chain of hashes begins; None: the journal has none.
 
         Raises:
-            JournalError: The journal is damaged; the first damage is said.
+            JournalError: The journal is damaged; it names the first damage.
             JournalUnavailableError: It cannot be read now.
         """
         with self._reading() as reader:
@@ -199,13 +199,13 @@ class SqlReading(EncodingJournal):
 
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
         """
-        The entries about any task of *ids* with a number to *until*, in order.
+        Yield the entries about tasks of *ids* with a number up to *until*, in order.
 
         The groups that hold them are found by the index, and checked as they are read.
-        A start that is in one row with its end counts as that.
+        A start in the row of its end has the number of that.
 
         Raises:
-            JournalError: One of these groups is damaged; nothing of it was given.
+            JournalError: One of these groups is damaged; no event of it was given.
             JournalUnavailableError: It cannot be read now.
         """
         with self._reading() as reader:
@@ -214,7 +214,7 @@ class SqlReading(EncodingJournal):
 
     def task_facts(self, task_id: str) -> Iterator[Entry]:
         """
-        The entries about one task, in order, by the index and without a check.
+        Yield the entries about one task, in order, by the index and without a check.
 
         Raises:
             JournalError: The journal is damaged.
@@ -226,10 +226,12 @@ class SqlReading(EncodingJournal):
 
     def ends(self, ids: Collection[str]) -> dict[str, str]:
         """
-        The class of the ending fact of each of *ids* that has ended, unchecked.
+        Return the class of the final event of each of *ids* that has ended.
+
+        It does not check the rows.
 
         Returns:
-            The class of the fact that ended it, by id: `TaskCompleted`, `TaskFailed`
+            The class of the event that ended it, by id: `TaskCompleted`, `TaskFailed`
             or `TaskCancelled`.
 
         Raises:
@@ -240,7 +242,7 @@ class SqlReading(EncodingJournal):
 
     def began(self, ids: Collection[str]) -> dict[str, int]:
         """
-        The number of the first fact about each of *ids* of which there is one.
+        Return the number of the first event about each of *ids* that has one.
 
         Raises:
             JournalError: The journal is damaged.
@@ -250,7 +252,7 @@ class SqlReading(EncodingJournal):
 
     def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
         """
-        The facts of one class that ended tasks, in order and without a check.
+        Yield the events of one class that ended tasks, in order and without a check.
 
         Args:
             kind: `TaskFailed` or `TaskCancelled`: of these there are few.
@@ -266,7 +268,7 @@ class SqlReading(EncodingJournal):
 
     def ids(self, prefix: str) -> list[str]:
         """
-        The ids of the tasks that begin with *prefix*, as they were submitted.
+        Return the ids of tasks that begin with *prefix*, in the order of submission.
 
         Raises:
             JournalError: The journal is damaged.
@@ -276,15 +278,15 @@ class SqlReading(EncodingJournal):
 
     def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
         """
-        The next tasks in the order of their submission, without a check.
+        Return the next tasks in the order of their submission, without a check.
 
         Args:
             after: Only those with a number above this.
-            until: And to this.
-            most: At most so many.
+            until: Only those with a number up to this.
+            most: The largest number of tasks.
 
         Returns:
-            The numbers of the facts that say so, and the ids.
+            The numbers of the events of submission, and the ids.
 
         Raises:
             JournalError: The journal is damaged.
@@ -303,7 +305,7 @@ class SqlReading(EncodingJournal):
         among: Collection[str] | None = None,
     ) -> list[tuple[int, str]]:
         """
-        See `DurableJournal.candidates`; rows are looked through as texts.
+        See `DurableJournal.candidates`; rows are searched as texts.
 
         Raises:
             JournalError: The journal is damaged.
@@ -331,7 +333,7 @@ class SqlReading(EncodingJournal):
 
     def id_of_key(self, key: str) -> str | None:
         """
-        The id of the task that was submitted with the idempotency key *key*.
+        Return the id of the task that was submitted with the idempotency key *key*.
 
         Raises:
             JournalError: The journal is damaged.
@@ -341,7 +343,7 @@ class SqlReading(EncodingJournal):
 
     def snapshot(self) -> tuple[int, dict[str, Any]] | None:
         """
-        The latest snapshot that is whole, as `(seq, state)`, or None.
+        Return the latest undamaged snapshot, as `(seq, state)`, or None.
 
         Raises:
             JournalError: The journal is damaged.
@@ -353,20 +355,21 @@ class SqlReading(EncodingJournal):
         """
         Check the whole journal: every checksum, document, key, snapshot and page.
 
-        The log of a file grows while it reads, if somebody writes at the same time.
+        The log of a file grows while it reads, if another process writes at the same
+        time.
 
         Returns:
-            How many facts there are.
+            The number of events.
 
         Raises:
-            JournalError: The journal is damaged; the first damage is said.
+            JournalError: The journal is damaged; it names the first damage.
             JournalUnavailableError: It cannot be read now.
         """
         return self._answer(lambda reader: reader.verify(), 0)
 
     def latest_of(self, kind: str) -> Entry | None:
         """
-        The latest fact of a class of which there are few, without a check.
+        Return the latest event of a class of which there are few, without a check.
 
         Raises:
             JournalError: The journal is damaged.
@@ -374,15 +377,33 @@ class SqlReading(EncodingJournal):
         """
         return self._answer(lambda reader: reader.latest_of(kind), None)
 
-    def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
+    def of_kinds(self, kinds: Iterable[str], until_ns: int, most: int) -> list[Entry]:
         """
-        How many tasks have ended, by when and how; without a check.
+        Return the latest events of classes of which there are few, without a check.
 
         Args:
-            every_ns: What is told apart, in ns.
+            kinds: The names of the classes.
+            until_ns: The time after which no event counts.
+            most: The most events of each class.
 
         Returns:
-            How many, by the number of the period since 1970 and the class of the fact.
+            The events of all these classes, in their order.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.of_kinds(kinds, until_ns, most), [])
+
+    def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
+        """
+        Return how many tasks have ended, by time and by class; without a check.
+
+        Args:
+            every_ns: The length of a period, in ns.
+
+        Returns:
+            The counts, by the number of the period since 1970 and the event's class.
 
         Raises:
             JournalError: The journal is damaged.
@@ -390,9 +411,22 @@ class SqlReading(EncodingJournal):
         """
         return self._answer(lambda reader: reader.ends_by_time(every_ns), {})
 
+    def noted_runs(self, most: int) -> NotedRuns | None:
+        """
+        Return the notes about runs; without a check.
+
+        Args:
+            most: The largest number of lines; they are the latest.
+
+        Raises:
+            JournalError: The journal is damaged.
+            JournalUnavailableError: It cannot be read now.
+        """
+        return self._answer(lambda reader: reader.noted_runs(most), None)
+
     def count(self) -> int:
         """
-        How many tasks it has; without a check.
+        Return the number of tasks; without a check.
 
         Raises:
             JournalError: The journal is damaged.
@@ -402,7 +436,7 @@ class SqlReading(EncodingJournal):
 
     def last_until(self, at_ns: int) -> int:
         """
-        The number of the last fact with a row of its own, up to a time in ns, or 0.
+        Return the number of the last event with a row, up to a time in ns; or 0.
 
         Raises:
             JournalError: The journal is damaged.
@@ -412,7 +446,7 @@ class SqlReading(EncodingJournal):
 
     def has_left_out(self, until: int | None = None) -> bool:
         """
-        Whether anything was left out of what is kept up to the fact *until*.
+        Return whether events up to *until* were deleted.
 
         Raises:
             JournalError: The journal is damaged.
@@ -423,7 +457,7 @@ class SqlReading(EncodingJournal):
 
     @property
     def last(self) -> int:
-        """The number of the last fact that is kept, or 0."""
+        """Return the number of the last event that is kept, or 0."""
         return self._answer(lambda reader: reader.latest().last, 0)
 
     def _check_process(self) -> None:
@@ -445,9 +479,9 @@ class SqlJournal(SqlReading):
     Args:
         name: The journal, for people.
         beside: See `SqlReading`.
-        durability: What `append` has returned from survives a loss of power, or only a
-            death of the process.
-        take_over: Claim it although its owner lives.
+        durability: Whether groups that `append` has written survive a loss of power, or
+            only a death of the process.
+        take_over: Claim it although its leader lives.
         keep_for: How long tasks are kept after their end, in seconds or as a timedelta;
             None: for ever.
         keep_latest: How many ended tasks are kept, the latest; None: all.
@@ -478,19 +512,19 @@ class SqlJournal(SqlReading):
         self.take_over: bool = take_over
         self._epoch = 0
         self._is_closed = False
-        #: The latest group; None: the journal must be asked.
+        #: The latest group; None: it must be read from the journal.
         self._latest: GroupRow | None = NOTHING
-        #: What the chain begins with; b"": it has none.
+        #: The hash that the chain begins with; b"" if it has none.
         self._start = b""
 
     def _set_start(self, start: ChainStart | None, latest: GroupRow) -> None:
-        """A life has begun: *start* is where the chain begins, *latest* where it is."""
+        """Begin an incarnation: *start* of the chain, *latest* group."""
         self._start = b"" if start is None else start.hash
         self._latest = self._acknowledged = latest
 
     def exists(self) -> bool:
         """
-        Whether it is there, with anything in it or nothing.
+        Return whether it exists, empty or not.
 
         Raises:
             JournalUnavailableError: It cannot be read now.
@@ -499,10 +533,10 @@ class SqlJournal(SqlReading):
 
     def draft(self) -> SqlJournal:
         """
-        An empty journal that may become this one, which does not exist yet.
+        Return an empty journal that may become this one, which does not exist yet.
 
         Raises:
-            InvalidTaskError: A journal of this kind is made by no copy.
+            InvalidTaskError: A journal of this kind cannot be made by a copy.
         """
         msg = f"{self._name} cannot be made by a copy"
         raise InvalidTaskError(msg, hint="copy it to a file, or into PostgreSQL")
@@ -520,33 +554,33 @@ class SqlJournal(SqlReading):
     @abstractmethod
     def _writing(self, epoch: int) -> AbstractContextManager[Any]:
         """
-        The session that writes, for one thread at a time.
+        Yield the session that writes, for one thread at a time.
 
-        What its database raises is said in our words.
+        Errors of its database are translated into ours.
         """
 
     @abstractmethod
     def _owning(self, session: Any) -> AbstractContextManager[None]:
         """
-        A transaction in which nobody else can claim the journal, or write to it.
+        Begin a transaction in which no other can claim the journal, or write to it.
 
         Raises:
-            JournalTakenError: Another life has begun.
+            JournalTakenError: Another incarnation has begun.
         """
 
     @abstractmethod
     def _keep(self, session: Any, rows: Rows, group: GroupRow, before: int) -> None:
         """
-        Write *rows*, and *group*, which says what they are, whole or not at all.
+        Write *rows* and their *group*, completely or not at all.
 
-        If another life has begun, nothing is kept, however late it comes. Before it is
-        possible that the group is kept, though that fails, `_in_doubt` is set.
+        If another incarnation has begun, nothing is kept, however late it comes. Before
+        an error is possible although the group was kept, `_in_doubt` is set.
 
         Args:
-            session: What `_writing` gave.
-            rows: The facts.
-            group: Their numbers, life and checksum.
-            before: The last fact that was kept before.
+            session: The session from `_writing`.
+            rows: The events.
+            group: Their numbers, incarnation and checksum.
+            before: The last event that was kept before.
         """
 
     def _adopt_chain(self, session: Any, start: ChainStart) -> None:
@@ -556,20 +590,20 @@ class SqlJournal(SqlReading):
     def _adopt(
         self, session: Any, groups: Sequence[tuple[GroupRow, list[Row]]]
     ) -> None:
-        """Write groups of another journal as they are there, within `_owning`."""
+        """Write groups of another journal unchanged, within `_owning`."""
         raise NotImplementedError
 
     def _wrote(self, size: int) -> None:
-        """So many bytes of text were written."""
+        """Note that *size* bytes of text were written."""
 
     def _make_room(self, session: Any) -> None:
-        """Give back what was left out takes."""
+        """Give back the room of deleted events."""
 
     # -------------------------------------------------------------------- writing
 
     def append(self, epoch: int, group: Iterable[Entry | Row] | Rows) -> None:
         """
-        See `Journal.append`; it also takes what `new_group` gave, or a list of that.
+        See `Journal.append`; it also takes a group of `new_group`, or its rows.
 
         Raises:
             InvalidTaskError: Something in it cannot be restored exactly; nothing of
@@ -586,14 +620,14 @@ class SqlJournal(SqlReading):
 
     def adopt(self, epoch: int, other: SqlReading) -> int:
         """
-        Write all that *other* has, with its sums and hashes; this one has nothing yet.
+        Write all groups of *other*, with checksums and hashes; this one is empty.
 
         Args:
-            epoch: What `claim` gave, above all lives of *other*.
+            epoch: The number from `claim`, above all incarnations of *other*.
             other: A journal that nobody writes to meanwhile.
 
         Returns:
-            How many rows.
+            The number of rows.
 
         Raises:
             JournalError: *other* is damaged.
@@ -622,7 +656,7 @@ class SqlJournal(SqlReading):
 
         start = other.proved(visit)
         write()
-        # One without a chain is as one of an earlier version.
+        # A journal without a chain is like one of an earlier version.
         start = start or ChainStart(os.urandom(16).hex(), self.last)
         with self._writing(epoch) as session, self._owning(session):
             self._adopt_chain(session, start)
@@ -644,7 +678,7 @@ class SqlJournal(SqlReading):
                 self._latest = self._acknowledged = before
                 reach("kept")
                 return
-        # If anything fails from here on, the latest group must be asked for.
+        # If a step fails from here on, the latest group must be read again.
         self._latest = None
         texts, crc = [*checked_texts(rows, self._epoch)], before.crc
         for text in texts:
@@ -660,10 +694,10 @@ class SqlJournal(SqlReading):
 
     def _find_latest(self, session: Session) -> GroupRow:
         """
-        After trouble: the latest group that is there.
+        Return the latest group that exists, after trouble.
 
         Raises:
-            JournalError: What was acknowledged is not there.
+            JournalError: A group that was reported as kept is missing.
         """
         reader = Reader(session)
         latest, mine = reader.latest(), self._acknowledged
@@ -686,8 +720,8 @@ class SqlJournal(SqlReading):
         group, before = reader.group_of(kept)
         first, last = rows[0][0], rows[-1][0]
         if (first, last) == group[1::-1] and reader.whole(group, before) == rows:
-            # The log of a file was written anew, and this is too: SQLite syncs nothing
-            # for an UPDATE that changes no value.
+            # The log of a file was rewritten, and so is this: SQLite syncs nothing for
+            # an UPDATE that changes no value.
             session.change(_DROP_GROUP, last=last)
             session.change(KEEP_GROUP, **group.columns())
             return
@@ -702,7 +736,7 @@ class SqlJournal(SqlReading):
         harms nothing.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another process has claimed it since.
             JournalUnavailableError: It cannot be written now.
             JournalError: The journal is damaged.
             ValueError, TypeError: *seq* was not kept, or *state* is no JSON.
@@ -725,6 +759,9 @@ class SqlJournal(SqlReading):
             if stretches := session.unnoted(seq):
                 with self._owning(session):
                     session.note(stretches)
+            for after, until in session.runs_to_note(seq):
+                with self._owning(session):
+                    session.note_runs(after, until)
 
     def retention(self) -> Retention:
         """See `DurableJournal.retention`: `keep_for` and `keep_latest`."""
@@ -732,12 +769,12 @@ class SqlJournal(SqlReading):
 
     def forget(self, epoch: int, ids: Collection[str]) -> int:
         """
-        See `DurableJournal.forget`; what has become free is used again.
+        See `DurableJournal.forget`; the room that becomes free is used again.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
-            JournalUnavailableError: It cannot be written now; nothing was left out.
-            JournalError: The journal is damaged; nothing was left out.
+            JournalTakenError: Another process has claimed it since.
+            JournalUnavailableError: It cannot be written now; nothing was deleted.
+            JournalError: The journal is damaged; nothing was deleted.
         """
         from taskorch.journal import _forgetting  # noqa: PLC0415 - when something goes
 
@@ -753,10 +790,10 @@ class SqlJournal(SqlReading):
 
     def prepare_to_forget(self, epoch: int) -> None:
         """
-        See `DurableJournal.prepare_to_forget`: no group has very many facts any more.
+        See `DurableJournal.prepare_to_forget`: it splits very large groups.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another process has claimed it since.
             JournalUnavailableError: It cannot be read or written now.
             JournalError: The journal is damaged.
         """
@@ -773,9 +810,9 @@ class SqlJournal(SqlReading):
         See `DurableJournal.forget_facts`.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
-            JournalUnavailableError: It cannot be written now; nothing was left out.
-            JournalError: The journal is damaged; nothing was left out.
+            JournalTakenError: Another process has claimed it since.
+            JournalUnavailableError: It cannot be written now; nothing was deleted.
+            JournalError: The journal is damaged; nothing was deleted.
         """
         from taskorch.journal import _forgetting  # noqa: PLC0415 - when something goes
 
@@ -788,7 +825,7 @@ class SqlJournal(SqlReading):
         See `DurableJournal.make_room`.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another process has claimed it since.
             JournalUnavailableError: It cannot be written now.
         """
         self._check_owner(epoch)
@@ -796,7 +833,7 @@ class SqlJournal(SqlReading):
             self._make_room(session)
 
     def upkeep(self, epoch: int) -> None:
-        """See `DurableJournal.upkeep`: it only looks whether it is owned still."""
+        """See `DurableJournal.upkeep`: it only checks that the claim still holds."""
         with self._writing(epoch) as session, self._owning(session):
             pass
 
@@ -805,7 +842,7 @@ class SqlJournal(SqlReading):
     def _check_owner(self, epoch: int) -> None:
         self._check_usable()
         if epoch != self._epoch or epoch == 0:
-            msg = f"{self._name}: life {self._epoch} owns it here, not life {epoch}"
+            msg = f"{self._name}: incarnation {self._epoch} owns it here, not {epoch}"
             raise JournalTakenError(msg)
 
     def _check_usable(self) -> None:
@@ -816,6 +853,6 @@ class SqlJournal(SqlReading):
 
 
 def _is_same(group: GroupRow, acknowledged: GroupRow) -> bool:
-    """Whether *group* is the one that was reported as kept, or what is left of it."""
+    """Return whether *group* is the one that was reported as kept, or its rest."""
     hashes = {group.hash, acknowledged.hash}
     return group.crc == acknowledged.crc and len(hashes) == 1

@@ -1,11 +1,11 @@
 """
-The journal in an SQLite file, written and read; `_layout` says what is in it.
+The journal in an SQLite file, whose tables are in `_layout`.
 
-One connection writes and checkpoints; whoever reads has one of its own that cannot
-write. Beside the file lies another, `….lock`: its owner holds a lock on it that ends
-with the process, and it names the owner.
+One connection writes and checkpoints; every reader has one of its own that cannot
+write. Beside the file is another, `….lock`: the leader holds a lock on it that ends
+with the process, and it names the leader.
 
-Decision: 0012.
+Decision: journal-in-a-file.
 """
 
 from __future__ import annotations
@@ -48,21 +48,22 @@ from taskorch.journal._sqlite_session import (
     session_of,
 )
 from taskorch.kit.fence import log_of
-from taskorch.kit.processes import began_at, host, is_alive
+from taskorch.kit.machine import host
+from taskorch.kit.processes import began_at, is_alive
 
-#: In SQLite before this, two connections that write and checkpoint at the same moment
-#: can lose what was committed.
+#: In earlier versions of SQLite, two connections that write and checkpoint at the same
+#: moment can lose commits.
 _WAL_RESET_FIXED: Final = (3, 51, 3)
 
 
 _log = log_of(__name__)
-#: How a journal is opened that nobody has open.
+#: How a journal is opened that no process has open.
 _WITHOUT_LOCK: Final = ("alone", "immutable")
 
 
 class ReadableJournal(SqlReading):
     """
-    What can be asked of a journal without owning it, from any thread.
+    Questions to a journal that need no claim, from any thread.
 
     Every question has a connection of its own, which cannot write.
     """
@@ -76,7 +77,7 @@ class ReadableJournal(SqlReading):
         super().__init__(str(resolved), str(resolved), **options)
         self.path: Path = resolved
         self._log = f"{self.path}-wal"
-        #: The files that are open: whether they are still what the paths name.
+        #: The open files with their inodes, to check that the names still lead to them.
         self._files: dict[str, tuple[int, int]] = {}
         self._idle = IdleReaders()
 
@@ -95,7 +96,7 @@ class ReadableJournal(SqlReading):
         return self._answer(lambda reader: owner_of(reader.session), {})
 
     def owner_lives(self, owner: Mapping[str, Any]) -> bool | None:
-        """See `SqlReading.owner_lives`: nobody can say that from another machine."""
+        """See `SqlReading.owner_lives`: None if it is on another machine."""
         if owner["host"] != host():
             return None
         # A journal that is open has a log beside it, which stays while others read.
@@ -103,7 +104,7 @@ class ReadableJournal(SqlReading):
         return is_open and not self._has_stopped()
 
     def _has_stopped(self) -> bool:
-        """Whether the last that is said of an orchestrator is that it has stopped."""
+        """Return whether the latest orchestrator says that it has stopped."""
         kinds = ("OrchestratorStarted", "OrchestratorStopped")
         began, ended = (
             0 if latest is None else latest[0][SEQ]
@@ -116,7 +117,7 @@ class ReadableJournal(SqlReading):
         Check that there is a journal to read.
 
         Raises:
-            JournalUnavailableError: Whoever asks may not read it.
+            JournalUnavailableError: The caller may not read it.
             JournalError: There is none, or something else, or of another version.
         """
         if not self._files:
@@ -126,20 +127,20 @@ class ReadableJournal(SqlReading):
 
     @property
     def lost_file(self) -> str:
-        """The file that is no longer under its name, and what to do; or ""."""
+        """Return which file lost its name, and what to do; or ""."""
         try:
             self._check_names()
         except JournalUnavailableError as error:
             return f"{error.message}; {error.hint}"
         except OSError:
-            # A file that cannot be examined now may still be there: its next use
-            # reports why.
+            # A file that cannot be examined now may still exist: its next use reports
+            # the error.
             return ""
         return ""
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Reader | None]:
-        """What reads, over a connection of its own; None if there is no journal yet."""
+        """Yield a reader with a connection of its own; None if no journal exists."""
         self._check_process()
         mode: _file.Mode = "ro"
         before = None
@@ -171,14 +172,14 @@ class ReadableJournal(SqlReading):
             raise
 
     def _reader_of_others(self) -> tuple[_file.Mode, object, Reader]:
-        """A reader for those who do not own the journal; its mode and file state."""
+        """Return a reader without a claim, its mode and the file state."""
         while True:
             before = _file.state_of(self.path)
             mode = _file.mode_for_readers(self.path)
             try:
                 return mode, before, self._reader(mode)
             except sqlite3.Error:
-                # The owner, with its log, may come and go between two looks.
+                # The leader, with its log, may come and go between two looks.
                 if _file.mode_for_readers(self.path) == mode:
                     raise
 
@@ -199,7 +200,7 @@ class ReadableJournal(SqlReading):
     # ------------------------------------------------------------------ complaints
 
     def _check_names(self) -> None:
-        """What we have open must be what others find under its name."""
+        """Check that the names still lead to the files that are open."""
         for name in tuple(self._files):
             if fate := self._fate(name):
                 msg = f"{name} {fate} while it was in use"
@@ -210,7 +211,7 @@ class ReadableJournal(SqlReading):
                 )
 
     def _fate(self, name: str) -> str:
-        """What has become of the file *name* that we have open; "" if nothing has."""
+        """Return what happened to the open file *name*; "" if nothing did."""
         identity = self._files.get(name)
         if identity is None:
             return ""
@@ -223,7 +224,7 @@ class ReadableJournal(SqlReading):
         return fate if self._files.get(name) == identity else ""
 
     def _error(self, error: Exception, wanted: str) -> JournalError:
-        """The error for the caller who *wanted* the journal, made from *error*."""
+        """Return the error for a caller who *wanted* the journal."""
         if _file.may_be_unread(error):
             error = _repair.refusal(self.path) or error
         if _file.is_passing(error):
@@ -240,10 +241,10 @@ class ReadableJournal(SqlReading):
         return damage(self._name, str(error))
 
 
-#: Rows that one statement inserts: sqlite3 gives the GIL away at each statement, and
-#: gets it back when the threads that work release it.
+#: Rows that one statement inserts: sqlite3 gives the GIL up at each statement, and gets
+#: it back when the threads that work release it.
 _SIZES: Final = (1000, 300, 100, 30, 10, 3, 1)
-#: About how many pages of the log a commit takes, and how many bytes of text each more.
+#: The pages of the log that a commit takes, about, and the bytes of text for each more.
 _PAGES: Final = 4
 _PAGE: Final = 3_000
 #: Values that a statement may have: more than we need, or 999 before SQLite 3.32.
@@ -264,7 +265,7 @@ _INSERT_FACTS: Final = _inserts(
     "INSERT INTO facts", ("?", "?", "?", "nullif(?, '')", "?", "nullif(?, '')")
 )
 _INSERT_KEYS: Final = _inserts("INSERT OR REPLACE INTO keys", ("?", "?"))
-#: Keeps nothing when another life has begun.
+#: Keeps nothing when another incarnation has begun.
 _INSERT_GROUP: Final = (
     "INSERT INTO groups SELECT ?, ?, ?, ?, ?, ?, ?, ? FROM meta WHERE epoch = ?"
 )
@@ -281,18 +282,23 @@ class SqliteJournal(ReadableJournal, SqlJournal):
     Opening it does nothing yet: `claim` takes hold of the file, and makes it if there
     is none. Reading needs no claim, and may be done from any thread.
 
+    Any SQLite shell may read the file with `-readonly`. The table `facts` has `seq`,
+    `at_ns`, `kind`, `task_id`, and as JSON `body` and `doc`; `rare_facts` has all but
+    submissions, starts and completions; `meta` has the leader. The table `stretches`,
+    made after some thousand events, has what lists look through first.
+
     Args:
         path: The file. Two more lie beside it while it is in use, `…-wal` and
             `…-shm`, and one for good, `….lock`: they belong together. It must be on a
             disk of this machine.
-        durability: `"power"`: what `append` has returned from survives a loss of
-            power. `"process"`: it survives a death of the process, but a loss of power
+        durability: `"power"`: groups that `append` has written survive a loss of
+            power. `"process"`: they survive a death of the process, but a loss of power
             may take the latest groups, each as a whole; it is much faster.
-        take_over: True claims the journal although its owner lives; the owner can
+        take_over: True claims the journal although its leader lives; that one can
             write no more from then on.
         keep_for: How long tasks are kept after their end, in seconds or as a timedelta;
-            None: for ever. What is older leaves the file whenever an orchestrator
-            opens it, unless something that stays is bound to it.
+            None: for ever. Older tasks leave the file whenever an orchestrator opens
+            it, unless a task that stays needs them.
         keep_latest: How many ended tasks are kept, the latest; None: all.
 
     Raises:
@@ -321,7 +327,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         self._uid: str | None = None
         self._lock: Lock | None = None
         self._db: sqlite3.Connection | None = None
-        #: Pages that the log has and the journal has not, more or less.
+        #: The pages in the log that are not in the journal yet, about.
         self._logged = 0
         _OPEN.add(self)
 
@@ -342,7 +348,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         return self._uid
 
     def identity(self) -> str:
-        """See `DurableJournal.identity`: `uid`, which a copy has too, and the inode."""
+        """See `DurableJournal.identity`: `uid`, which a copy shares, and the inode."""
         return f"{self.uid}-{self.path.stat().st_ino:x}"
 
     def logs_folder(self) -> str:
@@ -368,7 +374,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             msg = f"{place} was not closed: its log {log} is not empty"
             raise JournalUnavailableError(msg, outcome="refused", hint="try it again")
         try:
-            # Unlike a rename, it takes no place that is taken.
+            # Unlike a rename, a link does not replace an existing file.
             os.link(place, self.path)
         except FileExistsError:
             msg = f"{self.path} exists already"
@@ -377,7 +383,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             path.unlink(missing_ok=True)
 
     def description(self) -> str:
-        """See `DurableJournal.description`: the path, and whether SQLite is old."""
+        """See `DurableJournal.description`: the path; a warning if SQLite is old."""
         return f"{self.path}; {_file.WAL_RESET}" if self.wal_reset_bug else self._name
 
     # ---------------------------------------------------------------------- owning
@@ -387,9 +393,9 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         See `Journal.claim`.
 
         Raises:
-            JournalTakenError: A living process owns it, and `take_over` is not set.
+            JournalTakenError: A living process leads it, and `take_over` is not set.
             JournalUnavailableError: It cannot be written now.
-            JournalError: It is damaged, or no journal of this taskorch's; the file
+            JournalError: It is damaged, or no journal of this version; the file
                 was not changed.
         """
         self._check_usable()
@@ -415,7 +421,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             return self._epoch
 
     def _create(self, lock: Lock) -> None:
-        """Make the file, if there is none and there never was."""
+        """Make the file, if there is none and never was."""
         if not _file.is_absent(self.path):
             return
         if lock.known:
@@ -433,7 +439,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         reach("claim")
         db, pid = self._connection(), os.getpid()
         session = session_of(db, self.path)
-        # The date is for people to read: nothing is decided by it.
+        # The date is for people to read: no decision depends on it.
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         me = {"pid": pid, "host": host(), "started": began_at(pid), "since": since}
         with session.transaction():
@@ -452,7 +458,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         return int(epoch)
 
     def close(self) -> None:
-        """See `Journal.close`; another may own it from now on."""
+        """See `Journal.close`; another may claim it from now on."""
         if os.getpid() == self._pid:
             self._is_closed = True
             with self._mutex:
@@ -479,7 +485,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
                 values = (*group.columns().values(), group.epoch)
                 is_kept = session.db.execute(_INSERT_GROUP, values).rowcount == 1
             except sqlite3.IntegrityError:
-                # The rows exist already, so another owner has written them.
+                # The rows exist already, so another leader has written them.
                 self._check_epoch(session)
                 raise
             if not is_kept:
@@ -501,7 +507,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             session.change(KEEP_GROUP, **group.columns())
 
     def _make_room(self, session: SqliteSession) -> None:
-        """Make the file smaller, if it is worth it."""
+        """Compact the file, if it is worth it."""
         db = session.db
         _beside.clean(db, self.path)
         if _file.has_room(db):
@@ -511,12 +517,12 @@ class SqliteJournal(ReadableJournal, SqlJournal):
 
     @property
     def log_is_long(self) -> bool:
-        """Whether there is something to do for `empty_log`."""
+        """Whether `empty_log` has something to do."""
         return self._logged > _file.LONG_LOG
 
     @property
     def held_log(self) -> int:
-        """Bytes of the log, if there are so many that a reader must hold it; else 0."""
+        """Bytes of the log, if it is so long that a reader must hold it; else 0."""
         try:
             size = os.stat(self._log).st_size  # noqa: PTH116 - as in `identity`
         except OSError:
@@ -525,15 +531,15 @@ class SqliteJournal(ReadableJournal, SqlJournal):
 
     def empty_log(self, epoch: int) -> None:
         """
-        Move what the log holds into the journal, at a time without commits.
+        Move pages of the log into the journal, at a time without commits.
 
         If it is never called, an `append` does that once the log is four times as long.
 
         Args:
-            epoch: What `claim` gave to the caller.
+            epoch: The number that `claim` gave to the caller.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another process has claimed it since.
             JournalUnavailableError: It cannot be written now.
             JournalError: The journal is damaged.
         """
@@ -549,11 +555,11 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         return self.log_is_long or self.held_log > 0
 
     def upkeep(self, epoch: int) -> None:
-        """See `DurableJournal.upkeep`, and `empty_log`, which it is."""
+        """See `DurableJournal.upkeep`: it calls `empty_log`."""
         self.empty_log(epoch)
 
     def troubles(self) -> Sequence[str]:
-        """See `DurableJournal.troubles`: a file that is gone, a log that is held."""
+        """See `DurableJournal.troubles`: a lost file, a log that is held."""
         lost, held = self.lost_file, self.held_log
         return [words for words in (lost, held and _file.trouble_of_log(held)) if words]
 
@@ -570,14 +576,15 @@ class SqliteJournal(ReadableJournal, SqlJournal):
                 yield SqliteSession(self._connection(), self._name)
                 self._note_files()
             except FAILURES as error:
-                # After a failed write nothing that SQLite has in memory is relied on.
+                # After a failed write, the pages that SQLite has in memory cannot be
+                # relied on.
                 self._disconnect()
                 raise self._error(error, "written") from error
 
     # ------------------------------------------------------------------- the files
 
     def _connection(self) -> sqlite3.Connection:
-        """The one connection that writes."""
+        """Return the one connection that writes."""
         if self._db is None:
             _repair.mend_modes(self.path)
             db = _file.connect(self.path, "rw")
@@ -595,10 +602,11 @@ class SqliteJournal(ReadableJournal, SqlJournal):
         """
         Write the log to the disk again, before any other write.
 
-        Somebody's sync may have failed, ours or that of a life before; what SQLite
-        appends to the log is worth nothing without all that comes before it.
+        A sync may have failed, ours or that of an earlier incarnation; and a page that
+        SQLite appends to the log is worth nothing without all that comes before it.
         """
-        # Until the rollback nobody else writes to the log, or moves pages out of it.
+        # Until the rollback no other process writes to the log, or moves pages out of
+        # it.
         db.execute("BEGIN IMMEDIATE")
         try:
             _repair.rewrite_log(Path(self._log))
@@ -620,7 +628,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             self._check_names()
         except JournalUnavailableError:
             if self._fate(self._log):
-                # To close it moves what the lost log holds into the journal.
+                # To close it moves the pages of the lost log into the journal.
                 self._disconnect()
             raise
 
@@ -648,7 +656,7 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             lock, self._lock = self._lock, None
             if lock is not None:
                 if not lock.known:
-                    # The file has never had an owner: it is not left behind.
+                    # The file has never had a leader, so it is not left behind.
                     lock.discard()
                 lock.release()
 
@@ -660,11 +668,13 @@ class SqliteJournal(ReadableJournal, SqlJournal):
             self._damaged("nobody is named as its owner")
         epoch, pid, host, since = rows[0]
         if epoch < self._epoch:
-            self._damaged(f"it is in life {epoch}, and life {self._epoch} wrote to it")
+            self._damaged(
+                f"it is in incarnation {epoch}, and {self._epoch} wrote to it"
+            )
         if epoch != self._epoch:
             msg = (
-                f"{self.path} was taken over from life {self._epoch} by life {epoch}: "
-                f"process {pid} on {host}, since {since}"
+                f"{self.path} was taken over from incarnation {self._epoch} by {epoch}"
+                f": process {pid} on {host}, since {since}"
             )
             raise JournalTakenError(msg)
 
@@ -683,13 +693,13 @@ def _insert(
             place += step
 
 
-#: The journals of this process, and what a child of it must never close.
+#: The journals of this process, and connections that its children must never close.
 _OPEN: Final[weakref.WeakSet[SqliteJournal]] = weakref.WeakSet()
 _INHERITED: Final[list[object]] = []
 
 
 def _leave_to_parent() -> None:
-    """In a child after a fork: no lock is kept alive, and no connection touched."""
+    """Drop locks and leave connections alone, in a child after a fork."""
     for journal in _OPEN:
         lock, journal._lock = journal._lock, None  # noqa: SLF001
         db, journal._db = journal._db, None  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""What is said to the tables of a journal in a file."""
+"""Statements for the tables of a journal in a file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from taskorch.journal import _lines
 from taskorch.journal._file import FAILURES, is_passing
 from taskorch.journal._layout import KEY, check_layout
 from taskorch.journal._session import Session, damage
@@ -85,7 +86,7 @@ class SqliteSession(Session):
 
     @contextmanager
     def transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-        """A transaction: all statements in the block take effect, or none."""
+        """Begin a transaction: all statements in the block take effect, or none."""
         self.db.execute(begin)
         self._is_within = True
         try:
@@ -111,6 +112,16 @@ class SqliteSession(Session):
         for first, last in stretches:
             self.change(NOTE, first=first, last=last)
 
+    @property
+    def has_lines(self) -> bool:
+        return bool(self.ask("SELECT 1 FROM sqlite_master WHERE name = 'told'"))
+
+    def runs_to_note(self, until: int) -> Sequence[tuple[int, int]]:
+        return _lines.to_note(self, until)
+
+    def note_runs(self, after: int, until: int) -> None:
+        _lines.note(self, after, until)
+
     def id_of_key(self, key: str) -> str | None:
         rows = self.ask("SELECT task_id FROM keys WHERE key = :key", key=key)
         return rows[0][0] if rows else None
@@ -123,6 +134,7 @@ class SqliteSession(Session):
         lost = [key for (key,) in rows]
         if self.has_stretches:
             self.change(UNCOVER, names=names)
+        _lines.leave_out(self, names)
         self.change(_LEAVE_OUT, names=names)
         self.change(_LOSE, lost=lost)
         self.change(_KEYS_AGAIN, lost=lost)
@@ -140,7 +152,7 @@ class SqliteSession(Session):
 
 def session_of(db: sqlite3.Connection, path: Path) -> SqliteSession:
     """
-    The tables of the journal at *path*, over a connection to it.
+    Return the tables of the journal at *path*, over a connection to it.
 
     Raises:
         JournalError: See `check_layout`.
@@ -151,19 +163,19 @@ def session_of(db: sqlite3.Connection, path: Path) -> SqliteSession:
 
 def life_of(session: Session) -> int:
     """
-    In which life the journal is.
+    Return the number of the journal's latest incarnation.
 
     Raises:
-        JournalError: It does not say so.
+        JournalError: The journal does not have it.
     """
     rows = session.ask("SELECT epoch FROM meta")
     if len(rows) != 1 or type(rows[0][0]) is not int:
-        raise damage(session.name, "it does not say in which life it is")
+        raise damage(session.name, "it does not say in which incarnation it is")
     return rows[0][0]
 
 
 def owner_of(session: Session) -> dict[str, Any]:
-    """What is said of the latest owner; {} if nothing is, as it has to be."""
+    """Return the row of the latest leader; {} if the journal has none."""
     rows = session.ask("SELECT * FROM meta")
     names = [row[1] for row in session.ask("PRAGMA table_info(meta)")]
     return dict(zip(names, rows[0], strict=True)) if rows else {}

@@ -1,12 +1,12 @@
 """
-What stretches of a journal have, noted once: a list reads the others no more.
+Contents of stretches of a journal, noted once, so that lists can skip most of it.
 
-A stretch is some thousand events. Of it stand in a text which types, tenants and
-metadata its submissions name, and in another their ids; and how many tasks were
-submitted there, and completed. The owner notes that with a snapshot, of what has been
-kept for long. What is in no stretch yet is looked through, so nothing depends on it.
+A stretch is some thousand events. One text has the types, tenants and metadata that its
+submissions name, and another their ids; there are counts of the tasks submitted and
+completed in it. The leader notes that with a snapshot, for events that have been kept
+for long. Events in no stretch yet are looked through, so nothing depends on the notes.
 
-Decision: 0300.
+Decision: lists-of-a-journal.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from taskorch.events import Event, TaskCompleted, TaskStarted, TaskSubmitted
 if TYPE_CHECKING:
     from taskorch.journal._session import Session
 
-#: Of a column of stretches the texts of which it has one, if anything there may pass;
-#: all of these hold.
+#: Texts of which one is in a column of a stretch, if any event there may pass; all
+#: pairs must hold.
 Words: TypeAlias = Sequence[tuple[str, Sequence[str]]]
-#: Numbers of events in one.
+#: The number of event numbers in one stretch.
 LENGTH: Final = 4_000
-#: The most that are noted with one snapshot.
+#: The most stretches that are noted with one snapshot.
 MOST_NOTED: Final = 64
-#: Of stretches that pass, so many are enough at first, and at last.
+#: How many stretches that pass are looked for at first, and at most.
 _FIRST: Final = 8
 _MOST: Final = 512
 
-#: What the owner asks, and notes: only files have this table, once there is anything.
+#: Statements of the leader: only files have this table, once there is anything to note.
 CREATE: Final = """
     CREATE TABLE IF NOT EXISTS stretches (
         last      INTEGER PRIMARY KEY,
@@ -46,7 +46,7 @@ CREATE: Final = """
 
 
 def _two(cls: type[Event], *names: str) -> str:
-    """Two fields of an event, as JSON has them."""
+    """Return the SQL that reads two fields of an event, as JSON has them."""
     places = (cls.__match_args__.index(name) - 1 for name in names)
     paths = ", ".join(f"'$[{place}]'" for place in places)
     return f"WHEN '{cls.__name__}' THEN json_extract(body, {paths})"
@@ -57,7 +57,7 @@ _NAMED: Final = f"""
     {_two(TaskStarted, "attempt", "agent_id")}
     {_two(TaskCompleted, "attempt", "agent_id")} END
 """
-#: Of a document, all from its metadata on.
+#: All of a document from its metadata on.
 _DESCRIBED: Final = """
     CASE WHEN kind = 'TaskSubmitted' AND instr(doc, '"metadata":')
     THEN substr(doc, instr(doc, '"metadata":')) END
@@ -74,7 +74,7 @@ NOTE: Final = f"""
         ), '')
     FROM facts WHERE seq >= :first AND seq <= :last
 """  # noqa: S608 - of our own words
-#: What is forgotten stands in none.
+#: Removes stretches with forgotten events.
 UNCOVER: Final = """
     DELETE FROM stretches WHERE last IN (
         SELECT (SELECT min(last) FROM stretches WHERE last >= seq) FROM facts
@@ -93,9 +93,9 @@ _LOOKED: Final = """
 
 def unnoted(session: Session, until: int) -> Iterator[tuple[int, int]]:
     """
-    The stretches that there may be to the event *until*, and are not: first and last.
+    Yield the stretches up to event *until* that are not noted: first and last.
 
-    Those in the middle are where something was left out.
+    Those between others are where events were deleted.
     """
     noted = session.ask(_NOTED) if session.has_stretches else []
     reached = 0
@@ -106,7 +106,7 @@ def unnoted(session: Session, until: int) -> Iterator[tuple[int, int]]:
 
 
 def parts(after: int, until: int) -> Iterator[tuple[int, int]]:
-    """The numbers above *after*, to *until*, in parts of the length of a stretch."""
+    """Yield the numbers above *after*, up to *until*, in stretches."""
     while after < until:
         last = min(after + LENGTH, until)
         yield after + 1, last
@@ -122,9 +122,9 @@ def places(
     newest: bool = False,
 ) -> Iterator[tuple[int, int]]:
     """
-    Where *words* may be, in order: above a number, to another.
+    Yield where *words* may be, in order: above a number, to another.
 
-    Stretches that have them are looked for a few at a time: those may be enough.
+    Stretches that have them are looked for a few at a time, since these may be enough.
     """
     values: dict[str, str] = {}
     conditions: list[str] = []
@@ -142,7 +142,7 @@ def places(
     while rows := session.ask(statement, **values, after=after, until=until, most=many):
         is_over = len(rows) < many
         for number, (first, last, passes) in enumerate(rows, 1):
-            # The last one of some ends a place, too, but not the last of all.
+            # The last stretch of a batch ends a place, too, but not the last of all.
             is_end = number == len(rows) and not is_over
             if newest:
                 begin = first - 1 if passes else last
@@ -165,16 +165,16 @@ def counted(
     session: Session, every_ns: int, *, is_noted: bool
 ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
     """
-    What is counted of stretches, and where events are to be counted one by one.
+    Return counts of stretches, and places where events must be counted one by one.
 
     Args:
         session: Asks the journal.
         every_ns: The length of a period, in ns.
-        is_noted: Whether that is to be relied on; if not, nothing is counted.
+        is_noted: Whether the notes can be relied on; if not, none are used.
 
     Returns:
-        Of each stretch that is within one period the period, and how many tasks were
-        submitted and completed; and the places, above a number, to another.
+        For each stretch within one period: the period, and the tasks submitted and
+        completed; and the places, above a number, to another.
     """
     rows = session.ask(_COUNTED, every=every_ns) if is_noted else []
     counts, others = list[tuple[int, int, int]](), list[tuple[int, int]]()

@@ -1,11 +1,10 @@
 """
-Values as what JSON has, and back, exactly.
+Values in terms of JSON, and back, exactly.
 
-What JSON has no word for is an object with one name that begins with `$`, the tag of
-its kind: `{"$bytes": "…"}`. A `ValueKind` takes a value apart, into values that are
-written in turn, and puts it together again of those. The fields of a fact are tuples
-all through, so there an array is a tuple and a list is tagged; in a document it is the
-other way round.
+A value that JSON does not have is an object with one name that begins with `$`, the tag
+of its kind: `{"$bytes": "…"}`. A `ValueKind` takes a value apart, into values that are
+written in turn, and puts it together again. The fields of an event are tuples, so there
+an array is a tuple and a list is tagged; in a document it is the other way round.
 """
 
 from __future__ import annotations
@@ -86,21 +85,21 @@ from taskorch.model import (
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-#: What to do about something that is not known.
+#: The hint for a value of an unknown kind.
 NEWER: Final = "open it with the taskorch that wrote it"
-#: The tag of what is kept by functions that were registered.
+#: The tag of values that are kept by registered functions.
 OWN: Final = "own"
 #: A value nested deeper than this is refused, so that reading it back never fails.
 _MAX_DEPTH: Final = 100
 #: Longer numbers are written in base 16: Python refuses to read them in base 10.
 _MAX_BITS: Final = 4096
-#: Items of a list that are written at once: some milliseconds' work.
+#: The number of items of a list that are written at once: some milliseconds' work.
 _PART: Final = 1_000
 #: Flags of the code of generator functions, asynchronous ones too.
 _GENERATOR: Final = 0x20 | 0x200
 #: Classes whose instances may be of any kind, and those that JSON has.
 _OPEN: Final = frozenset({object, bool, type(None), Any})
-#: Classes that are looked through, where others are derived from one.
+#: The most derived classes of one that are looked through.
 _MANY: Final = 100
 _FUNCTIONS: Final = frozenset({FunctionType, BuiltinFunctionType})
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
@@ -112,7 +111,7 @@ dumps: Final = json.JSONEncoder(
 
 def state_text(state: dict[str, Any]) -> str:
     """
-    *state* as JSON, made in parts: other threads work in between.
+    Return *state* as JSON, made in parts, between which other threads work.
 
     Raises:
         ValueError, TypeError: It has something that JSON has not.
@@ -145,17 +144,17 @@ class RefusedError(Exception):
         self.path = f"{name if is_name else f'[{show(name)}]'}{dot}{self.path}"
 
     def user_error(self) -> InvalidTaskError:
-        """The error for the user."""
+        """Return the error for the user."""
         msg = f"{self.path}: {self.why}; the journal cannot keep it"
         return InvalidTaskError(msg, hint=self.remedy)
 
     def returned_by(self, name: str) -> None:
-        """Say that the value is of what the function registered for *name* returned."""
-        # Without the module: that of a script is kept by the path of its file.
+        """Add that the function registered for *name* returned the value."""
+        # The module is left out: that of a script is kept by the path of its file.
         name = name.rpartition(":")[2]
         where = f" at {self.path}" if self.path else ""
         sentence = f"encode of {name} returned{where} what cannot be kept"
-        # Its own instance, for one: that is said once, however deep it went.
+        # An instance may contain itself: that is said once, however deep it went.
         if not self.why.startswith(sentence):
             self.why = f"{sentence}: {self.why}"
         self.path = ""
@@ -166,7 +165,7 @@ def _refuse(why: str, remedy: str) -> NoReturn:
 
 
 class GoneError(Exception):
-    """What a value was made of, such as its class, is gone or not what it was."""
+    """The class of a value, or another thing it needs, is gone or has changed."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(why)
@@ -175,12 +174,12 @@ class GoneError(Exception):
 
 
 class ValueKind(NamedTuple):
-    """How values of a class are kept."""
+    """The way to keep values of a class."""
 
-    #: Under which name; "": the part stands for the value.
+    #: The tag; "" if the part itself stands for the value.
     tag: str
-    #: Makes of a value its parts: a value, a dict of fields, or several as the type
-    #: that it is given, for which a JSON array stands.
+    #: Takes a value apart: into a value, a dict of fields, or several as the type that
+    #: it is given, for which a JSON array stands.
     apart: Callable[[Any, type], Any]
     #: Makes the value of its parts.
     together: Callable[[Any], Any]
@@ -190,7 +189,7 @@ class ValueKind(NamedTuple):
 
 
 def plain(value: Any, array: type, depth: int) -> Any:
-    """*value* in what JSON has; *array* is what a JSON array stands for."""
+    """Return *value* in terms of JSON; *array* is the type of JSON arrays."""
     cls = type(value)
     if cls is bool or value is None:
         return value
@@ -204,7 +203,7 @@ def plain(value: Any, array: type, depth: int) -> Any:
     parts: Any = kind.apart(value, array)
     try:
         if type(parts) is array:
-            # The dict that a kind made of fields is no level of the user's.
+            # The dict of fields that a kind has made is no level of the user's.
             encoded: Any = [
                 (_dict if type(part) is dict else plain)(part, array, depth + 1)
                 for part in cast("Any", parts)
@@ -225,7 +224,7 @@ def _as(base: Callable[[Any], Any], value: Any, _array: type) -> Any:
 def _kind(cls: type, array: type) -> ValueKind:
     kind = KINDS.get(cls)
     if kind is None and array is tuple:
-        # The fields of facts are compared by value: a subclass is as good as its base.
+        # The fields of events are compared by value: a subclass is as good as its base.
         bases: tuple[Callable[[Any], Any], ...] = (int, float, str, tuple)
         for base in bases:
             if issubclass(cls, cast("type", base)):
@@ -292,13 +291,14 @@ def _dict(value: dict[Any, Any], array: type, depth: int) -> Any:
 
 
 def _set(value: set[Any] | frozenset[Any], array: type, depth: int) -> Any:
-    # Sorted, so that the same set is always the same text.
+    # They are sorted, so that the same set is always the same text.
     items = sorted(_items(value, depth, array), key=dumps)
     return {f"${type(value).__name__}": items}
 
 
 def _missing(value: Missing, _array: type, _depth: int) -> Any:
-    # Written as it was read, for a later life in which its class or function is back.
+    # It is written as it was read, for a later incarnation that has its class or
+    # function.
     return {"$import": value.name} if value.kept is None else value.kept
 
 
@@ -307,9 +307,9 @@ def _missing(value: Missing, _array: type, _depth: int) -> Any:
 
 def restored(value: Any, array: type) -> Any:
     """
-    *value* restored, or a `Missing` with *value* if its class is unresolvable.
+    Return *value* restored, or a `Missing` with *value* if its class is missing.
 
-    So the journal can be opened all the same, and only what needs the value fails.
+    So the journal can be opened, and only tasks that need the value fail.
     """
     try:
         return restore(value, array)
@@ -322,10 +322,10 @@ def restored(value: Any, array: type) -> Any:
 
 def restore(value: Any, array: type) -> Any:
     """
-    What *value*, which JSON has, was; *array* is what a JSON array stands for.
+    Return the value that the JSON *value* means; *array* is the type of its arrays.
 
     Raises:
-        GoneError: Its class, or the like, is gone or was changed.
+        GoneError: Its class, or another thing it needs, is gone or has changed.
         JournalError: A newer taskorch wrote it.
         TaskorchError, ValueError, TypeError, LookupError, AttributeError: It is
             damaged.
@@ -360,10 +360,10 @@ def _tagged(tag: str, inner: Any, array: type) -> Any:
 
 
 def _of_task(name: str, kept: Any) -> Any:
-    """A field of a task, of which only some part is missing."""
+    """Restore a field of a task, of which only some part may be missing."""
     if name != "metadata" or type(kept) is not dict:
         return restored(kept, list)
-    # The other entries may be what the user finds the task by.
+    # The user may find the task by the other entries.
     pairs = kept["$dict"] if kept.keys() == {"$dict"} else kept.items()
     return {restored(key, list): restored(item, list) for key, item in pairs}
 
@@ -373,7 +373,7 @@ def _of_task(name: str, kept: Any) -> Any:
 
 def _zone_of(name: str) -> ZoneInfo:
     """
-    The time zone *name*.
+    Return the time zone *name*.
 
     Raises:
         GoneError: This machine does not know it.
@@ -388,7 +388,7 @@ def _zone_of(name: str) -> ZoneInfo:
 
 
 def _zoned(tag: str, cls: type[Any]) -> ValueKind:
-    """That of a time or a datetime: `[text]` or `[text, zone, fold]`."""
+    """Return the kind of a time or a datetime: `[text]` or `[text, zone, fold]`."""
 
     def apart(value: Any, array: type) -> Any:
         from zoneinfo import ZoneInfo  # noqa: PLC0415 - few values have one
@@ -498,14 +498,14 @@ def _to_failure(kept: Any) -> TaskFailedError:
 
 
 class ImportPath(str):
-    """Stands for what is at an import path, `module:qualname`."""
+    """A stand-in for the object at an import path, `module:qualname`."""
 
     __slots__ = ()
 
 
 def imported(path: str) -> Any:
     """
-    What *path*, `module:qualname`, names.
+    Return the object at *path*, `module:qualname`.
 
     Raises:
         ImportError, AttributeError: It is not there, or of another script.
@@ -525,17 +525,17 @@ def _module(name: str) -> ModuleType:
         room, _, file = name.rpartition(".")
         if not (room.startswith("taskorch.") and file.startswith("_")):
             raise
-        # An earlier version had one more file; what is public is in its room.
+        # An earlier version had one more file; its public names are in the package now.
         return importlib.import_module(room)
 
 
-#: Whether a thread only reads: then nothing named by a path is imported.
+#: Whether a thread only reads: then no path is imported.
 _only_looks: Final = ContextVar("_only_looks", default=False)
 
 
 @contextlib.contextmanager
 def only_looking() -> Iterator[None]:
-    """What is to be called is `Missing`, and not imported, if it is restored here."""
+    """Restore functions as `Missing`, without importing them, in the block."""
     token = _only_looks.set(True)
     try:
         yield
@@ -551,16 +551,16 @@ def _to_function(path: str) -> Any:
         return imported(path)
     except OtherScriptError as error:
         return Missing(path, str(error), look=again)
-    except Exception:  # noqa: BLE001 - a module that is imported may raise anything
+    except Exception:  # noqa: BLE001 - an import may raise anything
         # Only the task that calls it is held up, and not the start of all others.
         return Missing(path, look=again)
 
 
 def _looked_for(path: str, find: Callable[[], Any], journal: str) -> Any:
     """
-    What *find* finds, once the module of *path* is loaded: nothing is imported here.
+    Return the result of *find*, once the module of *path* is loaded; import nothing.
 
-    It is of the journal at the path *journal*.
+    The path is from the journal at the path *journal*.
 
     Raises:
         LookupError: It is not here.
@@ -578,7 +578,7 @@ def _looked_for(path: str, find: Callable[[], Any], journal: str) -> Any:
 
 
 def _by_path(value: Any) -> Any:
-    """*value*, with the import paths of functions and classes in their place."""
+    """Return *value*, with import paths for functions and classes."""
     if type(value) is tuple:
         return tuple(map(_by_path, value))
     if isinstance(value, Missing) or not callable(value):
@@ -617,10 +617,10 @@ def _called(value: Any) -> Any:
 @lru_cache(256)
 def refused_result(fn: Any) -> tuple[str, str] | None:
     """
-    Why no journal can keep what *fn* returns, and a remedy; None if that is not known.
+    Return why no journal can keep the result of *fn*, and a hint; None if unknown.
 
-    It is known of generators, and of a class by which *fn* is annotated if neither its
-    instances can be kept nor those of any class that is derived from it.
+    It is known of generators, and of an annotated class if neither its instances can be
+    kept nor those of any class that is derived from it.
     """
     if not isinstance(fn, FunctionType):
         return None
@@ -659,7 +659,7 @@ def _refusal(cls: type) -> RefusedError | None:
 
 
 def import_path(value: Any) -> str | None:
-    """The path of a function at the top of a module; None: ask `_path_of`."""
+    """Return the path of a function at the top of a module; None: ask `_path_of`."""
     if type(value) in _FUNCTIONS:
         module, name = value.__module__, value.__qualname__
         # With a dot it is a method, or was made inside a function.
@@ -695,13 +695,12 @@ def _attrs(value: Any, array: type, depth: int) -> Any:
 
 @cache
 def _described(cls: type) -> list[tuple[str, Any, bool, _Special | None]]:
-    """Of each field: name, default, whether that is plain, and what becomes of it."""
+    """Return for each field: name, default, whether that is plain, and its writer."""
     special = _SPECIAL.get(cls, {})
     return [
         (
             field.name,
-            # An empty mapping is written out: an absent one would not say of which type
-            # it is.
+            # An empty mapping is written out: an absent one would not tell its type.
             attrs.NOTHING if type(field.default) is MappingProxyType else field.default,
             type(field.default) in _PLAIN,
             special.get(field.name),
@@ -713,7 +712,7 @@ def _described(cls: type) -> list[tuple[str, Any, bool, _Special | None]]:
 
 def _made(cls: type[Any], fields: dict[str, Any]) -> Any:
     if cls is RetryPolicy and type(fields.get("retry_on")) is tuple:
-        # Nobody can raise an exception class that is gone: it needs no retry.
+        # An exception class that is gone cannot be raised, so it needs no retry.
         exceptions = (
             each for each in fields["retry_on"] if not isinstance(each, Missing)
         )
@@ -722,7 +721,7 @@ def _made(cls: type[Any], fields: dict[str, Any]) -> Any:
 
 
 def _mapping(value: Any) -> Any:
-    """A mapping that the model promises, of whatever class: it comes back as a dict."""
+    """Return a mapping of the model, whatever its class, as a dict."""
     if type(value) is not dict and isinstance(value, Mapping):
         return dict(value)
     return value
@@ -735,7 +734,7 @@ def _inherited(value: Any) -> Any:
 
 def _descriptors(_value: Any) -> Any:
     # An empty tuple, which is the default, is not written: this is another.
-    why = "numbers of open files mean nothing in another life"
+    why = "numbers of open files mean nothing in another incarnation"
     raise RefusedError(why, "hand over paths instead")
 
 
@@ -781,8 +780,8 @@ _MODEL: Final = (
 
 Writer: TypeAlias = Callable[[Any, type, int], Any]
 
-#: What is written without being taken apart: what JSON has, or has not quite, and
-#: classes of the model.
+#: Types that are written directly: those of JSON, similar ones, and classes of the
+#: model.
 _WRITERS: Final[dict[type, Writer]] = {
     int: _int,
     float: _float,
@@ -795,7 +794,7 @@ _WRITERS: Final[dict[type, Writer]] = {
     Missing: _missing,
     **dict.fromkeys(_MODEL, _attrs),
 }
-#: By class, how its instances are kept.
+#: The kind of each class.
 KINDS: Final[dict[type, ValueKind]] = {
     bytes: ValueKind(
         "bytes", lambda value, _: base64.b64encode(value).decode(), base64.b64decode
@@ -812,15 +811,15 @@ KINDS: Final[dict[type, ValueKind]] = {
     ImportPath: _text("import", _to_function),
     Resources: ValueKind("Resources", _resources, _to_resources),
     Elastic: ValueKind("Elastic", _elastic, _to_elastic),
-    # What stands for the result of a task whose failure was allowed.
+    # Stands for the result of a task whose failure was allowed.
     TaskFailedError: ValueKind("TaskFailedError", _failure, _to_failure),
 }
-#: Likewise, by import path: what takes a while to import.
+#: The same by import path, for classes that take a while to import.
 LATE_KINDS: Final = {
     "decimal:Decimal": _text("decimal", _to_decimal),
     "uuid:UUID": ValueKind("uuid", _uuid, _to_uuid),
 }
-#: By tag, what makes a value of its parts.
+#: Makes a value of its parts, by tag.
 TOGETHER: Final[dict[str, Callable[[Any], Any]]] = {
     "int": lambda text: int(text, 16),
     "float": float,
@@ -836,24 +835,24 @@ TOGETHER: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def is_known(cls: type) -> bool:
-    """Whether instances of *cls* are kept exactly, whatever is registered."""
+    """Return whether instances of *cls* are kept exactly, whatever is registered."""
     path = f"{cls.__module__}:{cls.__qualname__}"
     return cls in _WRITERS or cls in KINDS or path in LATE_KINDS
 
 
-#: Loads the kinds that are not in these tables, and gives what finds that of a class.
+#: Loads the kinds that are not in these tables, and returns their `kind_of`.
 _load_others: Callable[[], Callable[[type], ValueKind]]
 
 
 def load_others_with(load: Callable[[], Callable[[type], ValueKind]]) -> None:
     """Have *load* load the kinds of users' classes when the first one comes."""
-    global _load_others  # noqa: PLW0603 - set once, by `_codec`, which stands above
+    global _load_others  # noqa: PLW0603 - `_codec` sets it once
     _load_others = load
 
 
 def kind_of(cls: type) -> ValueKind:
     """
-    How instances of *cls*, which is in no table, are kept.
+    Return how instances of *cls*, which is in no table, are kept.
 
     Raises:
         RefusedError: They cannot be restored exactly.

@@ -1,17 +1,17 @@
 """
-What a journal in the tables of another database is made of.
+Parts of a journal in the tables of another database.
 
-`taskorch.journal.SqlJournal` does what does not depend on the database; `SqlReading` is
-the half of it for who only looks. Who writes one gives them a `Session`, in which the
-database says its dialect, and uses the names of this module. They may change with any
-version, as the tables may: `taskorch.testing.laws.check_durable_journal` tells.
+`taskorch.journal.SqlJournal` does all that does not depend on the database;
+`SqlReading` is the half of it that only reads. To write one, give them a `Session` with
+the dialect of the database, and use the names of this module. They may change with any
+version, as the tables may: `taskorch.testing.laws.check_durable_journal` finds that.
 
 1. Rows are kept in groups, one for each commit. A `GroupRow` has the checksum of its
-   rows, which goes on from that of the group before it.
-2. A `Reader` asks a session, and checks what comes.
+   rows, which continues that of the group before it.
+2. A `Reader` asks a session, and checks the answers.
 3. `reach` says where a write has come to, so that tests can kill it there.
 
-Decisions: 0194, 0293.
+Decisions: executors, journal-in-postgresql.
 """
 
 from taskorch.journal._chain import ChainStart

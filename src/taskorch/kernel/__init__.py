@@ -12,27 +12,27 @@ The decisions, without I/O: public as the low-level interface, provisional.
 4. Every answer of a policy that matters stands in a fact, with its reason.
 5. Payloads, results and exceptions never enter: a row, or what comes from outside,
    carries an opaque `cargo`, which the kernel hands back and does not read.
-6. Facts are tuples `(event class, *fields)`; nobody listening, none are made.
+6. Facts are tuples `(event class, *fields)`; without a listener, none are made.
 7. `check_invariants` holds after every command.
 
-It is no place for threads, for what users hold, or for words to them: those are in
-`runtime`, `_handles` and, as far as they explain, in `_explain`. From the state up:
+Threads belong in `runtime`, handles of users in `_handles`, and explanations to users
+in `_explain`. The files, from the state up:
 
-- `_rows`, `_state`: of what the state consists; which states follow which.
-- `_deciders`, `_history`: the policies as they are asked; what has been of a row.
-- `_queue`, `_limits`: what waits; what limits starts.
-- `_units`: which of those that have names an attempt has.
-- `_scopes`, `_budgets`: who may write what; what is spent and does not come back.
-- `_rates`, `_added`: how many may start in a time; limits of a program's own.
-- `_dependencies`, `_breakers`: who waits for whom; agents that get no work.
-- `_application`, `_ends`: what facts about tasks do; how tasks end.
-- `_backfill`, `_standing`: who may pass; what holds until somebody changes it.
-- `_shortages`: what keeps a task from starting.
-- `_attempts`, `_dispatch`: how attempts end; who starts, and where.
-- `_control`, `_admission`: what people and clocks do to tasks; how tasks come in.
-- `_quick`: what happens to nearly every task.
-- `_fold`, `_kernel`: the state again, from facts; the door to all of it.
-- `_invariants`, `_table`, `_explain`: what is always true; all moves; why tasks wait.
+- `_rows`, `_state`: the parts of the state; the table of transitions.
+- `_deciders`, `_history`: the policies as the kernel asks them; histories of tasks.
+- `_queue`, `_limits`: the queue; the limits of starts.
+- `_units`: the named units that an attempt holds.
+- `_scopes`, `_budgets`: exclusive write paths; amounts that are spent for good.
+- `_rates`, `_added`: rates of starts; limits that a program adds.
+- `_dependencies`, `_breakers`: dependencies of tasks; workers that get no work.
+- `_application`, `_ends`: the effects of facts about tasks; the ends of tasks.
+- `_backfill`, `_standing`: backfill scheduling; settings that last until they change.
+- `_shortages`: the reasons that keep a task from starting.
+- `_attempts`, `_dispatch`: the ends of attempts; the choice of the next start.
+- `_control`, `_admission`: commands of people and timers; submissions.
+- `_quick`: the usual path of a task, written for speed.
+- `_fold`, `_kernel`: the state rebuilt from facts; the class with all commands.
+- `_invariants`, `_table`, `_explain`: the invariants; all moves; why tasks wait.
 """
 
 from typing import TYPE_CHECKING
@@ -150,7 +150,7 @@ if TYPE_CHECKING:
     from taskorch.kernel._explain import words_of_holds as words_of_holds
     from taskorch.kernel._invariants import check_invariants as check_invariants
 
-#: What is loaded when it is first asked for, and the module that has it.
+#: The names that are loaded on first use, each with its module.
 _LATE = {
     "AddedLimit": "_added",
     "change_budget": "_budgets",
@@ -176,7 +176,7 @@ _LATE = {
 }
 
 if not TYPE_CHECKING:
-    # Checkers have the names from the imports above, and no others.
+    # Type checkers know the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
         return _load_late(__name__, _LATE, name)

@@ -1,11 +1,11 @@
-"""
-Limits that a program adds: each is asked before a start, and says itself what is short.
+"""Limits that a program adds: each is asked before a start, and names the shortage.
 
-What attempts have of one are units of a pool of its own, so they are counted in later
-lives, too. Who has to wait closes it; it is open again, and the first of those who wait
-is looked at, once something of it comes back, or its time has come.
+An attempt holds units of a pool that belongs to the limit, so they are counted after a
+restart, too. A task that must wait closes the limit. The limit opens again, and the
+first waiting task is looked at, once units come back or the time that the limit gave is
+over.
 
-Decision: 0275.
+Decision: start-decisions.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from taskorch.kit.visible import is_text, show, visible
 from taskorch.kit.words import in_words
 from taskorch.model import Blocker, Remedy, Resources, Units
 
-#: The least time after which a limit is asked again, in seconds.
+#: The shortest time in seconds after which a limit is asked again.
 _SOON: Final = 0.001
-#: The most characters of its words.
+#: The most characters of the reason that a limit gives.
 _MOST_WORDS: Final = 10_000
 
 
 class _Closed(NamedTuple):
-    """Why a task waits, and until when."""
+    """Reason why a limit lets no task start, and the time until which it holds."""
 
     need: int
     detail: str
@@ -54,24 +54,24 @@ class AddedLimit(TimedLimit):
     A limit of a program.
 
     Args:
-        kernel: Whose starts it limits from now on.
+        kernel: The kernel whose starts it limits from now on.
         name: Its name.
-        limit: What is asked, by the deciders of the kernel.
+        limit: The object of the program that the deciders ask.
     """
 
     def __init__(
         self, kernel: KernelState, name: str, limit: extension.StartRule
     ) -> None:
-        self._name = name
+        self.name: str = name
         self._limit = limit
         self._ask = kernel.deciders.ask_program
-        #: Whom it tells of starts; None: nobody.
+        #: The method of the limit that is told of starts, or None.
         self._started: Callable[[float], object] | None = getattr(
             limit, "started", None
         )
         self.waits_for_room: bool = self._started is not None
         self._window = WindowRow(self, f"{LIMIT}{name}")
-        #: What a task takes, by its kind; None: it was to say so, and has failed.
+        #: The amount that a task takes, by bucket; None if the limit failed to answer.
         self._needs: dict[Bucket, int | None] = {}
         kernel.beside[self._window.name] = self._window
         _queue.add_limit(kernel, self)
@@ -87,7 +87,8 @@ class AddedLimit(TimedLimit):
         try:
             need = self._asked_for_need(bucket)
         except PolicyFault:
-            # It is asked again, and told of, when a task of the kind is to start.
+            # The limit is asked again when a task of this kind is to start, and its
+            # fault told then.
             self._needs[bucket] = None
             return True
         if need:
@@ -120,7 +121,7 @@ class AddedLimit(TimedLimit):
     def starts(self, kernel: KernelState, row: TaskRow) -> None:
         need, started = self._needs.get(row.bucket), self._started
         if started is not None and need:
-            part = f"started() of limit {self._name}"
+            part = f"started() of limit {self.name}"
             self._ask(part, lambda: _checked_nothing(started(need / 1e6)))
 
     def begins(self, kernel: KernelState, row: TaskRow) -> Units:
@@ -128,13 +129,13 @@ class AddedLimit(TimedLimit):
         return ((self._window.name, need),) if need else ()
 
     def ends(self, kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
-        """What comes back may be enough for who waits."""
+        """Wake the waiting tasks, since the freed amount may be enough for them."""
         self._window.total = UNLIMITED
 
     def leaves(
         self, kernel: KernelState, bucket: Bucket, taken: Mapping[str, int]
     ) -> bool:
-        """See `StartLimit`; what it will say then, nobody knows."""
+        """Return the default of `StartLimit`, since later answers are unknown."""
         return True
 
     def wake(self, kernel: KernelState, window: WindowRow, now: int) -> None:
@@ -143,26 +144,26 @@ class AddedLimit(TimedLimit):
         _queue.wake_some(kernel, window.short)
 
     def words(self, short: Shortage, now: int, holders: tuple[str, ...]) -> Blocker:
-        """Whoever added the limit says why."""
+        """Explain that the limit must allow the start, with the reason that it gave."""
         until = max(0.0, (short.until_ns - now) / NS)
-        words = f"Limit {self._name} must allow it: it is asked again in "
+        words = f"Limit {self.name} must allow it: it is asked again in "
         words += f"{in_words(until)}, and whenever some of it comes back."
         remedy = Remedy("wait", words, seconds=until)
-        fields = self._name, short.need / 1e6, short.have / 1e6, holders
+        fields = self.name, short.need / 1e6, short.have / 1e6, holders
         return Blocker("limit", short.name, *fields, until=until, remedies=(remedy,))
 
     def waits(self, bucket: Bucket, many: int, now: int) -> tuple[tuple[int, str], ...]:
-        """See `TimedLimit`; what it says when it is asked again, nobody knows."""
+        """Return no wait: nothing tells what the limit will answer later."""
         return ()
 
-    # -- asking it: an answer is looked at whole, and what is wrong is its fault -----
+    # -- asking the limit: every answer is checked, a wrong one is its fault ---------
 
     def _asked_for_need(self, bucket: Bucket) -> int:
         """
-        How much a task of *bucket* takes.
+        Return the amount that a task of *bucket* takes.
 
         Raises:
-            PolicyFault: It raised, or answered what it must not.
+            PolicyFault: The limit raised or gave an invalid answer.
         """
         spec = bucket.spec
 
@@ -176,14 +177,14 @@ class AddedLimit(TimedLimit):
             need = _number("its answer", self._limit.need(kind), 0, MAX_AMOUNT)
             return math.ceil(need * 1e6)
 
-        return self._ask(f"need() of limit {self._name}", ask)
+        return self._ask(f"need() of limit {self.name}", ask)
 
     def _wait(self, bucket: Bucket, now: int) -> _Closed | None:
         """
-        What it says to a task of *bucket*; None: that may start.
+        Return why a task of *bucket* must wait, or None if it may start.
 
         Raises:
-            PolicyFault: It raised, or answered what it must not.
+            PolicyFault: The limit raised or gave an invalid answer.
         """
         need = self._needs.get(bucket, 0)
         if need is None:
@@ -195,15 +196,15 @@ class AddedLimit(TimedLimit):
             short = self._limit.short(need / 1e6, self._window.used / 1e6)
             return _checked(short, need, now)
 
-        return self._ask(f"short() of limit {self._name}", ask)
+        return self._ask(f"short() of limit {self.name}", ask)
 
 
 def _checked(short: Any, need: int, now: int) -> _Closed | None:
     """
-    Return what *short* says, all of which is looked at.
+    Return *short* with all its fields checked.
 
     Raises:
-        TypeError: Some of it is wrong.
+        TypeError: A field is invalid.
     """
     if short is None:
         return None
@@ -222,10 +223,10 @@ def _checked(short: Any, need: int, now: int) -> _Closed | None:
 
 def _checked_nothing(answer: object) -> None:
     """
-    Look at what was answered where nothing is to be.
+    Refuse an answer to a call that is to return nothing.
 
     Raises:
-        TypeError: It is a coroutine, which nobody would wait for.
+        TypeError: The answer is a coroutine, which nobody would await.
     """
     if answer is not None:
         _refuse("its answer", "None", answer)
@@ -233,10 +234,10 @@ def _checked_nothing(answer: object) -> None:
 
 def _number(what: str, value: Any, least: float, most: float) -> float:
     """
-    Return *value*, which is *what* a limit has said, as a number.
+    Return *value*, the answer of a limit for *what*, as a number.
 
     Raises:
-        TypeError: It is none, or not between *least* and *most*.
+        TypeError: It is no number, or not between *least* and *most*.
     """
     cls, number = type(value), math.nan
     if issubclass(cls, int | float) and cls is not bool:
@@ -248,7 +249,7 @@ def _number(what: str, value: Any, least: float, most: float) -> float:
 
 
 def _refuse(what: str, wanted: str, value: Any) -> NoReturn:
-    """Raise the error that *what* a limit has said is *value*, and not *wanted*."""
+    """Raise the error that a limit returned *value* as its *what*, not *wanted*."""
     text = show(value)
     if iscoroutine(value):
         value.close()

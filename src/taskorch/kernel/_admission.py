@@ -1,7 +1,7 @@
 """
-Taking tasks in, in which order, and changing what they say.
+Submission of tasks, its order, and changes of their options.
 
-Decisions: 0023, 0049, 0164.
+Decisions: joins-and-stale-tasks, kernel, queue-and-routing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from taskorch.kit.vocabulary import meant
 from taskorch.model import TERMINAL, TaskState, is_label, levels_of
 from taskorch.model.ids import run_beside
 
-# -- accepting a task: first every policy is asked, then the state is changed ----------
+# -- accepting a task: all policies are asked before the state changes -----------------
 
 
 _PENDING: Final = TaskState.PENDING
@@ -42,7 +42,7 @@ _COMPLETED: Final = TaskState.COMPLETED
 
 @attrs.define(eq=False)
 class Admitted:
-    """A task that everybody agreed to, about to be accepted."""
+    """A task that passed all checks and is about to be accepted."""
 
     row: TaskRow
     priority: int
@@ -56,10 +56,10 @@ class Admitted:
 
 
 def terms_of(fact: TaskSubmitted) -> Terms | None:
-    """The terms of the task of *fact*; None: those of most."""
+    """Return the terms of the task of *fact*, or None for the usual ones."""
     if fact.join == "all" and fact.on_parent_failure == "block" and fact.wait is None:
         return None
-    # The words are checked where a task is made.
+    # The values were checked when the task was made.
     join: Any = fact.join
     on_failure: Any = fact.on_parent_failure
     if fact.wait is None:
@@ -88,7 +88,7 @@ def submit(
     Accept a task of any kind.
 
     Raises:
-        UsageError: It is refused; nothing has changed.
+        UsageError: The task is refused; nothing has changed.
     """
     row = TaskRow(task_id, kernel.submissions, bucket, cargo, now)
     row.run = run
@@ -121,15 +121,15 @@ def consider(
     beside: int = 0,
 ) -> Admitted:
     """
-    Ask all who must agree to *row*; nothing changes.
+    Check *row* and ask each policy that may refuse it; change nothing.
 
-    A re-run is of the run that the task is of. *beside* tasks of the same batch were
-    considered before: the queue is as much longer. Without *terms*, it may run once all
-    its parents have completed.
+    A re-run belongs to the run of the task. *beside* tasks of the same batch were
+    considered before, so the queue is that much longer. Without *terms*, it may run
+    once all its parents have completed.
 
     Raises:
-        UnknownCapabilityError: Nobody can do it.
-        UnsatisfiableError: It asks for more than there will ever be.
+        UnknownCapabilityError: No worker can run it.
+        UnsatisfiableError: It asks for more than exists.
         QueueFullError: The queue does not admit it.
         InvalidTransitionError: The StateMachine forbids it.
         PolicyFault: A policy failed.
@@ -142,7 +142,9 @@ def consider(
         check_doable(kernel, row, now)
         key, max_age = ask_queue(kernel, row, priority, now)
         after = _PENDING if terms else _first_state(parents, not_before_ns, now)
-        veto = vetoed(kernel, row, None, after, "submitted", now)
+        veto = None
+        if kernel.watched:
+            veto = vetoed(kernel, row, None, after, "submitted", now)
     finally:
         kernel.admitting = 0
     if terms is not None and terms.wait is not None:
@@ -173,11 +175,11 @@ def consider(
 
 def check_doable(kernel: KernelState, row: TaskRow, now: int) -> None:
     """
-    Refuse *row* if nobody will ever do it, as far as is known now.
+    Refuse *row* if no worker will ever run it, as far as is known now.
 
     Raises:
-        UnknownCapabilityError: Nobody can do it.
-        UnsatisfiableError: It asks for more than there will ever be.
+        UnknownCapabilityError: No worker can run it.
+        UnsatisfiableError: It asks for more than exists.
         PolicyFault: The registry failed.
     """
     bucket = row.bucket
@@ -196,7 +198,7 @@ def ask_queue(
     kernel: KernelState, row: TaskRow, priority: int, now: int
 ) -> tuple[Any, int | None]:
     """
-    The key of *row*, and its largest age in ns.
+    Ask the queue for the key of *row*, and its largest age in ns.
 
     Raises:
         QueueFullError: The queue does not admit it.
@@ -234,7 +236,7 @@ def _first_state(
 
 
 def accept(kernel: KernelState, admitted: Admitted, now: int) -> None:
-    """Accept a task that was considered; ask nobody."""
+    """Accept a task that was considered, without asking a policy again."""
     row = admitted.row
     enter(kernel, admitted, now)
     kernel.seq += 1
@@ -263,8 +265,7 @@ def tell_of_submission(
     admitted: Admitted | None = None,
     parents: Sequence[TaskRow] = (),
 ) -> None:
-    """
-    The fact of a submission, for those who listen.
+    """Announce a submission to the sinks of facts.
 
     If it was *admitted* with dates or terms, its parents are known from there.
     """
@@ -318,7 +319,7 @@ def tell_of_submission(
 
 
 def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
-    """Link *row* to all that it depends on, and set its timers."""
+    """Link *row* to the tasks that it depends on, and set its timers."""
     row = admitted.row
     row.key = admitted.key
     row.seq = kernel.submissions
@@ -349,7 +350,7 @@ def enter(kernel: KernelState, admitted: Admitted, now: int) -> None:
 
 
 def join_run(kernel: KernelState, row: TaskRow) -> None:
-    """Enter a task that is taken in among those of its run."""
+    """Add a task that is accepted to the tasks of its run."""
     ids = kernel.runs.get(row.run)
     if ids is None:
         kernel.runs[row.run] = [row.id]
@@ -358,14 +359,14 @@ def join_run(kernel: KernelState, row: TaskRow) -> None:
 
 
 def shared_run(kernel: KernelState, run: str) -> str:
-    """*run*, as the text that the rows of its tasks share, if one is in memory."""
+    """Return *run* as the string that the rows of its tasks share, if one exists."""
     ids = kernel.runs.get(run)
     latest = kernel.tasks.get(ids[-1]) if ids else None
     return run if latest is None else latest.run
 
 
 def set_first_state(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Give a task that has just been accepted its first state, but for BLOCKED."""
+    """Give a task that has just been accepted its first state, unless it is BLOCKED."""
     extra = row.extra
     waits = row.links is not None and _dependencies.is_waiting(row)
     early = extra is not None and extra.due_ns > now
@@ -383,12 +384,12 @@ def set_first_state(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """
-    Refuse what no agent and no pool can ever meet.
+    Refuse a task whose needs no worker and no pool can ever meet.
 
     Raises:
-        UnknownCapabilityError: No agent matches.
-        InvalidTaskError: No agent will: a level of a capability is none.
-        UnsatisfiableError: Every agent that matches, or a pool, is too small.
+        UnknownCapabilityError: No worker matches.
+        InvalidTaskError: No worker will match: the level of a capability is invalid.
+        UnsatisfiableError: Every worker that matches, or a pool, is too small.
     """
     if not bucket.matching:
         if kernel.config.refuse_unknown:
@@ -401,20 +402,20 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     for agent in bucket.matching:
         short = _limits.too_small(kernel, bucket, agent)
         if short is None:
-            # The agent is large enough. It is lost, and may return.
+            # The worker is large enough. It is lost, and may return.
             return
         shorts.append(short)
-    # Of all agents, the one that has the most.
+    # The worker that has the most is named.
     short = max(shorts, key=attrgetter("have"))
     name, need, most = short.name, short.need, short.have
     where = _limits.place_of(short)
     if where == "in any pool" and short.agent and short.agent.capacity:
-        where += f" or on agent {short.agent.name}"
+        where += f" or on worker {short.agent.name}"
     msg = (
         f"task {row.id} asks for {need / 1e6:g} {name}, "
         f"and the most there is, {where}, is {most / 1e6:g}"
     )
-    hint = "ask for less, or give TaskOrchestrator(resources=…) or the agent more"
+    hint = "ask for less, or give TaskOrchestrator(resources=…) or the worker more"
     if need <= most:
         msg = (
             f"task {row.id} asks for {need / 1e6:g} {name}, and units with names are "
@@ -441,16 +442,16 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
 
 def _refuse_no_level(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """
-    Refuse what asks for a level of a capability that is none, and would wait for ever.
+    Refuse a task with an invalid level of a capability: it would wait for ever.
 
     Raises:
-        InvalidTaskError: It does.
+        InvalidTaskError: The level is invalid.
     """
     spec = bucket.spec
     levels = [name for name in spec.requires or () if ":" in name]
     if not levels:
         return
-    # A type may have a colon, and so may what an agent calls what it can do.
+    # A type may have a colon, and so may a capability of a worker.
     whole = {spec.type}
     for agent in kernel.agents.values():
         whole.update(agent.info.capabilities, agent.info.labels)
@@ -476,52 +477,51 @@ def _unknown_capability(
         for name in names
     }
     missing = next((need for need in needs if need not in has), (*needs, "")[0])
-    # What machines are, is known to whom asks for a machine.
+    # Labels of machines are only suggested to a task that asks for a machine.
     is_place = is_label(missing)
     known = sorted(name for name, is_own in has.items() if is_own or is_place)
     everything = ", ".join(known) or "none at all"
     if not needs:
-        msg = f"task {row.id} can be done by any agent, and there is none"
+        msg = f"task {row.id} can be done by any worker, and there is none"
     else:
-        # Another machine is none that was meant.
+        # No other machine is suggested: a label names exactly one.
         near = "" if is_place else meant(missing, known)
         guess = f" ({near})" if near else ""
         msg = (
             f"task {row.id} needs the capabilities {', '.join(map(repr, needs))}, and "
-            f"no agent has {'all of them' if missing in has else repr(missing)}"
+            f"no worker has {'all of them' if missing in has else repr(missing)}"
             f"{guess}. Known: {everything}"
         )
     return UnknownCapabilityError(
         msg,
         capability=missing,
         known=tuple(known),
-        hint="add the agent first, or use unknown_capability='wait'",
+        hint="add the worker first, or use unknown_capability='wait'",
         task_id=row.id,
     )
 
 
-# -- in which order the tasks of one batch are taken in: by their latest finish times --
+# -- order in which the tasks of a batch are accepted: latest finish times first -------
 
-# All tasks of a batch are submitted at one instant, so among those of one priority
-# the order in which they are taken in decides. Where it is known how long they take,
-# the one comes first that must have ended first if the whole batch is to end as early
-# as it could: what is on the critical path, and what much waits for. Of equals the
-# longest comes first, as that leaves the short ones to fill the gaps at the end.
+# All tasks of a batch are submitted at one instant, so the order of acceptance decides
+# among tasks of one priority. If durations are known, the task comes first that must
+# have ended first for the whole batch to end as early as possible: a task on the
+# critical path, or with many dependents. Of equals the longest comes first, since short
+# ones then fill the gaps at the end.
 #
-# The rule that is meant is known as LFT in a parallel schedule generation scheme (R.
-# Kolisch, *Serial and parallel resource-constrained project scheduling methods
-# revisited*, European Journal of Operational Research 90, 1996); for tasks that do
-# not wait for each other it is LPT (R. L. Graham, 1969).
+# The rule is known as LFT in a parallel schedule generation scheme (R. Kolisch, *Serial
+# and parallel resource-constrained project scheduling methods revisited*, European
+# Journal of Operational Research 90, 1996); for tasks that do not wait for each other
+# it is LPT (R. L. Graham, 1969).
 
 
 N = TypeVar("N", bound=Hashable)
 
 
 def assumed(lengths: Sequence[float | None]) -> list[float] | None:
-    """
-    *lengths* with the mean of the known ones for the others.
+    """Return *lengths* with each unknown one replaced by the mean of the others.
 
-    None: of none is it known that it takes any time.
+    Return None if no length is known.
     """
     if not any(lengths):
         return None
@@ -537,14 +537,14 @@ def latest_finish_first(
     order: Iterable[int] | None = None,
 ) -> list[int]:
     """
-    The places of *nodes* in the order in which they are to be taken in.
+    Return the indexes of *nodes* in the order in which to accept them.
 
-    Each comes after those of its parents that are among them; ties stay as they are.
-    *lengths* are in ns. In *order*, the places, each comes after its parents; None:
-    they stand in such an order.
+    Each node comes after its parents among *nodes*; ties keep their order. *lengths*
+    are in ns. *order* has the indexes with each node after its parents; None means that
+    *nodes* have such an order.
     """
     count = len(nodes)
-    #: Of each task, the longest way from its end to the end of the batch.
+    #: For each task, the longest way from its end to the end of the batch.
     ways = dict.fromkeys(nodes, 0.0)
     after = [0.0] * count
     for number in reversed(range(count) if order is None else list(order)):
@@ -562,10 +562,9 @@ def latest_finish_first(
 def in_order(
     kernel: KernelState, batch: list[Admitted], known: Sequence[float | None]
 ) -> list[Admitted]:
-    """
-    *batch*, which was considered, in the order in which it is to be accepted.
+    """Return the considered *batch* in the order in which to accept it.
 
-    Of some it is *known* how long they take, in ns.
+    *known* has the durations that are known, in ns.
     """
     # With a queue that has a rule of its own, or is first in, first out, the order of
     # submission counts.
@@ -580,31 +579,29 @@ def in_order(
     above = [[places[p] for p in them if p in places] for them in parents]
     order: Iterable[int] | None = None
     if any(max(them, default=-1) > place for place, them in enumerate(above)):
-        # Within a batch, a task may come before what it waits for.
+        # Within a batch, a task may stand before its parents.
         order = TopologicalSorter(dict(enumerate(above))).static_order()
     found = latest_finish_first(rows, parents, lengths, order)
     return [batch[place] for place in found]
 
 
-# -- other options for a task that has not ended: what it is stays, how it runs may
-# change
+# -- other options for a task that has not ended: only how it runs may change ----------
 
-# They hold from its next attempt; its place in the queue, its deadline, and whether
-# it may run twice, at once. A date before which it is not to start counts while it
-# waits for that.
+# They hold from its next attempt. Its place in the queue, its deadline, and whether it
+# may run twice change at once. A `not_before` counts only while the task waits for it.
 
 
 @attrs.define(eq=False)
 class Change:
-    """New options of one task, checked and not yet applied."""
+    """Checked new options of one task that are not applied yet."""
 
     row: TaskRow
     bucket: Bucket
-    #: The names of the options that are others.
+    #: The names of the changed options.
     names: tuple[str, ...]
     priority: int
     key: Any
-    #: Of these two, what was said is of use only if they are among the names.
+    #: These two values count only if they are among the names.
     not_before_ns: int | None
     deadline_ns: int | None
 
@@ -621,14 +618,14 @@ def consider_change(
     deadline_ns: int | None = None,
 ) -> Change:
     """
-    Ask all who must agree to other options of *row*; nothing changes.
+    Check new options of *row* and ask each policy that may refuse; change nothing.
 
-    *seen* is a row that is in no kernel, for the policies: as it will be then. The
-    priority and the dates count only if they are among the *names* of the options that
-    are others.
+    *seen* is a row outside the kernel, with the new options, for the policies. The
+    priority and the dates count only if they are among *names*, the changed options.
 
     Raises:
-        UsageError: They are refused: it has ended, or nobody could do it.
+        UsageError: The options are refused: the task has ended, or no worker could run
+            it.
     """
     if row.state in TERMINAL:
         msg = f"task {row.id} is {row.state}: its options do not matter any more"
@@ -642,7 +639,7 @@ def consider_change(
 
 
 def apply(kernel: KernelState, change: Change, now: int) -> None:
-    """Apply options that were checked in this step."""
+    """Apply the options that this step has checked."""
     row, names = change.row, change.names
     extra, spec = row_extra(row), change.bucket.spec
     deadline_ns = change.deadline_ns if "deadline" in names else extra.deadline_ns
@@ -671,7 +668,7 @@ def apply(kernel: KernelState, change: Change, now: int) -> None:
         "",
         spec.spends,
     )
-    # The new `not_before` or deadline may have come already.
+    # The new `not_before` or deadline may have passed already.
     _control.tick(kernel, now)
     _ends.decide(kernel, now)
     _queue.ask_again(kernel)

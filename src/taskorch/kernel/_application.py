@@ -1,14 +1,13 @@
-"""
-What each fact about a task does to the state, written once.
+"""Effects of each fact about a task on the state, each written once.
 
-A verb decides, and `tell`s; a fold reads a fact: both come to the functions in `APPLY`.
-What a fact changes for other tasks is only noted, in `undecided`: see `_ends`.
+A command decides and calls `tell`; a fold reads a fact. Both call the functions in
+`APPLY`. An effect on other tasks is only noted, in `undecided`: see `_ends`.
 
-The plain path of a task is written out for speed, in `_quick`. A submission, and what
-names other tasks, is applied by functions that are given their rows: `_admission.enter`
-and `settle`, `_control.extend` and `turn`.
+`_quick` has the usual path of a task, written out for speed. Functions that get rows
+apply a submission and facts that name other tasks: `_admission.enter` and `settle`,
+`_control.extend` and `turn`.
 
-Decisions: 0009, 0141.
+Decisions: events-and-recovery, test-suites.
 """
 
 from __future__ import annotations
@@ -53,6 +52,7 @@ from taskorch.kernel import (
 from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
     DEPENDENCY,
+    LESS,
     AgentRow,
     Awaited,
     Bucket,
@@ -71,26 +71,28 @@ from taskorch.model import Elasticity, TaskState, Units, is_for_people
 
 _S: Final = TaskState
 
-#: Why a stopped program runs again, mostly.
+#: The usual reason why a stopped program runs again.
 CONTINUED: Final = "continued"
-#: The cause of a blockade: there is no agent, or no function, for the task any more.
+#: The cause of a block: the worker or function of the task is missing.
 GONE: Final = "gone"
-#: The cause of a blockade, and of what ends it: the task waits for an event.
+#: The cause of a block, and of its end: the task waits for an event.
 EVENT: Final = "event"
-#: The same: the retry handler, or a policy, asks a person.
+#: The cause of a block: the retry handler, or a policy, asks a person.
 ASKED: Final = "asked"
-#: The same: policies deny its start.
+#: The cause of a block: policies deny the start of the task.
 DENIED: Final = "policy"
-#: The type of the error of a task about whose start people are asked, and how they are.
+#: The type of the error of a task about whose start people are asked, and the beginning
+#: of the question.
 ASKS: Final = "PolicyAskedError"
 ASKING: Final = "policies ask whether it may start: "
-#: How the reason begins by which rules, and no people, let go what they kept from
-#: starting.
+#: The beginning of the reason with which rules, not people, release a task on hold.
 ALLOWED: Final = "policies allow it to start"
-#: Causes of a failure that count against the record of the agent, if the task ran.
+#: Causes of a failure that count against the record of the worker, if the task ran.
 _AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
-#: Errors that say what the work has come to, and nothing of who did it: criteria of a
-#: test suite do not hold.
+#: Causes of a failure that say how often attempts of a type fail.
+_SAMPLED: Final = ("error", "timeout")
+#: Errors that are a result of the work and no fault of its worker, such as the failed
+#: criteria of a test suite.
 _RESULTS: Final = ("CriteriaNotMetError",)
 #: Reasons to stop: a stronger one replaces a weaker.
 _STRENGTH: Final[dict[Stop, int]] = {
@@ -113,7 +115,7 @@ def tell(
     """
     Record a fact about *row*, and let the state follow it.
 
-    *others* are fields for those who listen.
+    *others* are fields for listeners only.
     """
     kernel.note(cls, now, row.id, *fields, cargo=row.cargo, **others)
     APPLY[cls](kernel, row, make((cls, kernel.seq, now, row.id, *fields)))
@@ -131,10 +133,9 @@ def begin(
     now: int,
     units: Units = (),
 ) -> None:
-    """
-    An attempt of *row*, which has left the queue, begins on *agent*.
+    """Begin an attempt of *row*, which has left the queue, on *agent*.
 
-    It has *alloc*, and of units that have names, *units*.
+    It holds *alloc*, and *units* of the resources with named units.
     """
     row.state = _S.RUNNING
     row.started_ns = now
@@ -148,14 +149,14 @@ def begin(
     kernel.active += 1
     share = row.bucket.share
     if share is not None:
-        # Its end takes the general way, which gives back to the share.
+        # Its end takes the general path, which gives back to the share.
         row_extra(row).share = share
         assert kernel.shares is not None  # noqa: S101 - there is a share
         kernel.shares.served += 1
         share.served = kernel.shares.served
         _queue.hold(kernel, share, alloc, 1)
     if kernel.backfill is not None:
-        # A reservation must know what each elastic task holds.
+        # A reservation must know the resources of each elastic task.
         row_extra(row)
         kernel.backfill.under_way[row] = None
     for limit in row.bucket.limits:
@@ -176,7 +177,7 @@ def begin(
 
 
 def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
-    """The rarer part of a start: history, timeout, lease."""
+    """Note the parts of a start that few tasks have: history, timeout and lease."""
     timeout = row.bucket.spec.timeout_ns
     extra = row_extra(row)
     if agent.lease_ns:
@@ -202,35 +203,34 @@ def _goes_on(kernel: KernelState, row: TaskRow, attempt: int) -> None:
 
 
 def _hold(kernel: KernelState, row: TaskRow) -> None:
-    """*row* has another bucket: what it holds may be elastic now, or rigid."""
+    """Update the holders of elastic resources, since *row* has another bucket."""
     learns = kernel.holders.pop(row, False)
     if row.bucket.spec.elastic is not None and row.alloc:
         kernel.holders[row] = learns
 
 
 def is_under_way(row: TaskRow) -> bool:
-    """Whether an attempt of *row* holds a slot: it runs, or is stopped in it."""
+    """Return whether an attempt of *row* holds a slot: it runs, or is stopped in it."""
     if row.state is _S.SUSPENDED:
         return row.extra is not None and row.extra.held
     return row.state is _S.RUNNING
 
 
 def agent_of(row: TaskRow) -> AgentRow:
-    """The agent of *row*, which runs or has run."""
+    """Return the worker on which *row* runs or has run."""
     assert row.agent is not None  # noqa: S101 - `begin` sets it
     return row.agent
 
 
 def began_ns(row: TaskRow) -> int:
-    """When the first attempt of *row*, which runs, began."""
+    """Return the time at which the first attempt of the running *row* began."""
     return row.started_ns if row.attempt == 1 else row_extra(row).first_ns
 
 
 def _free(kernel: KernelState, row: TaskRow, cause: str = "") -> None:
-    """
-    Give back what *row* holds, if an attempt of its is under way.
+    """Free the resources of *row*, if one of its attempts is under way.
 
-    Of the *cause* of its end depends what it counts as having spent.
+    The *cause* of the end decides how much counts as spent.
     """
     if not is_under_way(row) or (row.id, row.attempt) in kernel.leaked:
         return
@@ -242,7 +242,7 @@ def _free(kernel: KernelState, row: TaskRow, cause: str = "") -> None:
 
 
 def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | None]:
-    """*row* holds nothing any more: what it held, its slots, and whose share it was."""
+    """Take from *row* all that it holds; return it, its slots and its share."""
     kernel.holders.pop(row, None)
     if kernel.backfill is not None:
         del kernel.backfill.under_way[row]
@@ -252,7 +252,7 @@ def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | N
         agent.seen.pop(row, None)
     if agent.breakers:
         _breakers.let_go(kernel, agent, row)
-    # An attempt that waits for another task has given its slot back, and holds its
+    # An attempt that waits for another task has given its slot back, and keeps its
     # resources.
     slots = 0 if extra.yielded else 1
     extra.yielded = False
@@ -270,7 +270,7 @@ def _give_back(
     slots: int,
     share: Share | None,
 ) -> None:
-    """Free what an attempt has held, and wake who waits for it."""
+    """Free the resources of an attempt, and wake the tasks that wait for them."""
     kernel.running -= slots
     agent.running -= slots
     if agent.watched:
@@ -288,7 +288,7 @@ def _give_back(
 def _failed_on_agent(
     kernel: KernelState, row: TaskRow, error_type: str, now: int
 ) -> None:
-    """Count a failed attempt of *row*, against its agent if that may be to blame."""
+    """Count a failed attempt of *row*, against its worker if that may be to blame."""
     agent = agent_of(row)
     agent.failed += 1
     if agent.watched:
@@ -302,8 +302,15 @@ def _failed_on_agent(
         kernel.record(agent, row.bucket.spec.type).failed += 1
 
 
+def _note_failing(row: TaskRow, cause: str, now: int, *, retried: bool) -> None:
+    """Note how long the attempt of *row* took to fail, unless it was lost before."""
+    if row.state is _S.RUNNING and cause in _SAMPLED:
+        tries = row_extra(row).charged
+        row.bucket.type_row.note_failing(row.started_ns, now, tries, retried=retried)
+
+
 def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
-    """*row* is tried again, after a delay or at once, or is suspended first."""
+    """Apply that *row* is tried again: after a delay, at once, or when resumed."""
     now = event.at_ns
     extra = row_extra(row)
     if row.state is _S.QUEUED:
@@ -313,6 +320,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
         extra.last_delay_ns = event.delay_ns
         kernel.retries_scheduled += 1
         _failed_on_agent(kernel, row, event.error_type, now)
+        _note_failing(row, event.cause, now, retried=True)
     if event.cause == "lost":
         extra.crashes += 1
     if event.cause != "stopped":
@@ -332,7 +340,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
 
 
 def stopping(kernel: KernelState, row: TaskRow, event: AttemptStopping) -> None:
-    """The running attempt of *row* is to stop, if that is a stronger why."""
+    """Apply that the attempt of *row* is to stop, if the new reason is stronger."""
     why, now = cast("Stop", event.why), event.at_ns
     extra = row_extra(row)
     if why == "suspend":
@@ -347,12 +355,12 @@ def stopping(kernel: KernelState, row: TaskRow, event: AttemptStopping) -> None:
 
 
 def is_stronger(why: Stop, other: Stop) -> bool:
-    """Whether *why* replaces *other*, as a reason to stop."""
+    """Return whether the reason to stop *why* replaces *other*."""
     return _STRENGTH[why] > _STRENGTH[other]
 
 
 def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
-    """The attempt waits for another task, without its slot."""
+    """Apply that the attempt waits for another task and gives up its slot."""
     extra = row_extra(row)
     extra.yielded = True
     _stays(kernel, row, row.attempt)
@@ -360,7 +368,7 @@ def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
 
 
 def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None:
-    """Give the attempt of *row* a slot again."""
+    """Apply that the attempt of *row* has a slot again."""
     extra = row_extra(row)
     extra.yielded = False
     _goes_on(kernel, row, row.attempt)
@@ -374,7 +382,7 @@ def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None
 
 
 def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
-    """What the attempt holds stays taken, and is not its own."""
+    """Keep all that the attempt holds in use, apart from the row of its task."""
     agent = agent_of(row)
     agent.leaked += 1
     alloc, slots, share = _take_away(kernel, row)
@@ -382,12 +390,13 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     kernel.leaked[row.id, event.attempt] = leak
     _stays(kernel, row, event.attempt)
     if kernel.config.waits_for_better:
-        # Who waits for the end of an attempt there may wait in vain now.
+        # Tasks that wait for a slot of this worker might wait in vain: its attempt
+        # may never end.
         _queue.unpark_all(kernel)
 
 
 def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> None:
-    """What would not stop has ended after all."""
+    """Free a leaked slot, since its attempt has ended after all."""
     leak = kernel.leaked.pop((row.id, event.attempt))
     for limit in row.bucket.limits:
         limit.ends(kernel, row, leak.alloc, "leaked")
@@ -399,11 +408,15 @@ def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> N
 def allocation_changed(
     kernel: KernelState, row: TaskRow, event: AllocationChanged
 ) -> None:
-    """The attempt holds more than before, or less: the rest is for others."""
+    """Apply that the attempt holds more or less, and wake tasks that can use it."""
     agent, after = agent_of(row), dict(event.after)
-    # What it holds here: where facts of quotas are not folded, that is not `before`.
+    # The present amounts differ from `before` if facts of quotas are not folded.
     before = dict(without_beside(row.alloc))
     row.alloc = (*event.after, *beside(row.alloc))
+    # Of what it holds, the latest reason counts.
+    row.reason = row.reason.partition(LESS)[0]
+    if any(after.get(name, 0) < units for name, units in row.bucket.spec.resources):
+        row.reason += f"{LESS}{event.reason or 'no reason given'}"
     more, less = _above(after, before), _above(before, after)
     share = None if row.extra is None else row.extra.share
     if share is not None:
@@ -418,7 +431,7 @@ def allocation_changed(
 
 
 def _above(one: dict[str, int], other: dict[str, int]) -> Units:
-    """By how much *one* is more than *other*, where it is."""
+    """Return the units by which *one* exceeds *other*, of each resource."""
     more = [(name, units - other.get(name, 0)) for name, units in one.items()]
     return tuple([pair for pair in more if pair[1] > 0])
 
@@ -427,14 +440,14 @@ def _above(one: dict[str, int], other: dict[str, int]) -> Units:
 
 
 def completed(kernel: KernelState, row: TaskRow, event: TaskCompleted) -> None:
-    """See `complete`."""
+    """Apply the fact: see `complete`."""
     complete(kernel, row, event.latency_ns, event.reason, event.at_ns)
 
 
 def complete(
     kernel: KernelState, row: TaskRow, latency_ns: int, reason: str, now: int
 ) -> None:
-    """*row* ended well."""
+    """Complete *row*."""
     extra = row_extra(row)
     ran = row.state is _S.RUNNING
     if ran and agent_of(row).info.breaker is not None:
@@ -455,7 +468,8 @@ def complete(
     _end_waits(kernel, row)
     row.ended_ns = now
     if extra.past is None and not reason:
-        # `move` without a history entry: the plain history implies this one.
+        # This is `move` without a history entry, since the usual history implies this
+        # one.
         kernel.active -= 1
         kernel.completed += 1
         row.state = _S.COMPLETED
@@ -466,13 +480,14 @@ def complete(
         _dependencies.release(kernel, row, now)
     is_told = extra.priority or extra.rerun_of or extra.paid is not None
     if extra.past is None and not is_told:
-        # They were there for a timeout, a date or the like: nobody asks for it now.
+        # The extra fields were for a timeout, a date or the like: nobody asks for them
+        # now.
         row.extra = None
     _finish(kernel, row)
 
 
 def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
-    """*row* ended badly, for good."""
+    """Apply that *row* is FAILED."""
     cause, message = event.cause, event.message
     extra = row_extra(row)
     if row.state is _S.QUEUED:
@@ -483,6 +498,7 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
         extra.charged += 1
         if extra.charged > 1 and cause != "component":
             kernel.retries_exhausted += 1
+        _note_failing(row, cause, event.at_ns, retried=False)
     if cause == "poisoned":
         extra.crashes += 1
     _free(kernel, row, event.cause)
@@ -499,7 +515,7 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
 
 
 def cancelled(kernel: KernelState, row: TaskRow, event: TaskCancelled) -> None:
-    """*row* is CANCELLED, for root causes if it was skipped."""
+    """Apply that *row* is CANCELLED; for a skipped one, *roots* are first causes."""
     extra = row_extra(row)
     if row.state is _S.QUEUED:
         _queue.remove(kernel, row)
@@ -530,7 +546,7 @@ def _end_badly(
 
 
 def _end_waits(kernel: KernelState, row: TaskRow) -> None:
-    """*row* ends: it waits for no time, no event and no answer any more."""
+    """Clear all waits of *row*, which ends: for a time, an event or an answer."""
     kernel.asked.pop(row, None)
     kernel.denied.pop(row, None)
     _forget_delay(kernel, row)
@@ -546,7 +562,7 @@ def _end_waits(kernel: KernelState, row: TaskRow) -> None:
 
 
 def _forget_delay(kernel: KernelState, row: TaskRow) -> None:
-    """A delay of *row*, or the time of its wait, is over or does not matter."""
+    """Clear a delay of *row*, or the time limit of its wait."""
     if _dependencies.is_delayed(row):
         kernel.delayed -= 1
     row_extra(row).due_ns = 0
@@ -576,7 +592,8 @@ def _leave(kernel: KernelState, row: TaskRow) -> None:
     if len(tasks) > kernel.most_tasks:
         kernel.most_tasks = len(tasks)
     elif len(tasks) < kernel.most_tasks >> 3 and kernel.most_tasks > MANY:
-        # A dict stays as large as it has been; of a few, that is little.
+        # A dict keeps its size after removals, so it is made anew; with few tasks that
+        # is cheap.
         kernel.tasks = tasks = dict(tasks)
         kernel.most_tasks = max(MANY, len(tasks))
     del tasks[row.id]
@@ -588,11 +605,11 @@ def _leave(kernel: KernelState, row: TaskRow) -> None:
         row.cargo = None
 
 
-# -- held, and released -------------------------------------------------------------
+# -- on hold, and released ----------------------------------------------------------
 
 
 def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
-    """*row* is BLOCKED: by its parents, by an event, or until a person decides."""
+    """Apply that *row* is BLOCKED: by its parents, by an event, or until a decision."""
     cause, reason, now = event.cause, event.reason, event.at_ns
     extra = row_extra(row)
     kernel.touched.append((row, row.cargo))
@@ -614,8 +631,8 @@ def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
     extra.decision = True
     extra.suspending = False
     extra.stop = ""
-    # It may be that it waited for others until now. What was gone may return, and then
-    # it waits as before.
+    # It may have waited for parents until now. A missing worker or function may return,
+    # and then the task waits as before.
     if cause in (GONE, DENIED) or event.error_type == ASKS:
         extra.blocked_by = {}
     else:
@@ -628,7 +645,7 @@ def blocked(kernel: KernelState, row: TaskRow, event: TaskBlocked) -> None:
 
 
 def _await(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
-    """Move *row* to BLOCKED until its event comes, or its time is over."""
+    """Move *row* to BLOCKED until its event comes or its time is over."""
     terms, (name, timeout, _) = terms_of_wait(row)
     terms.awaits = True
     extra = row_extra(row)
@@ -652,31 +669,32 @@ def _arm_reminder(kernel: KernelState, row: TaskRow, terms: Terms, now: int) -> 
 
 
 def reminded(kernel: KernelState, row: TaskRow, event: QuestionReminded) -> None:
-    """The question that *row* is was brought to mind: the next time comes."""
+    """Apply that people were reminded of the question *row*, and set the next time."""
     terms, _ = terms_of_wait(row)
     terms.reminded = event.times
     _arm_reminder(kernel, row, terms, event.at_ns)
 
 
 def answered(kernel: KernelState, row: TaskRow, event: QuestionAnswered) -> None:
-    """Somebody has answered the question that *row* is, or is held for."""
+    """Apply an answer to the question *row*, or about a task on hold."""
     if _dependencies.awaits(row):
         terms, _wait = terms_of_wait(row)
         terms.votes += ((event.by, event.choice),)
-        # What is told at once has it not; what was kept has nobody who asks.
+        # A live fact has no caller in its fields; a folded one has no caller in the
+        # kernel.
         if who := event.caller or kernel.caller:
             terms.proved += (who,)
     remember(row, row.state, event.at_ns, f"{event.choice!r} by {event.by}")
 
 
 def answer_refused(_: KernelState, row: TaskRow, event: AnswerRefused) -> None:
-    """An answer to the question that *row* is, or was, does not count."""
+    """Apply that an answer to the question *row* does not count."""
     said = f"{event.choice!r} by {event.by} does not count: {event.why}"
     remember(row, row.state, event.at_ns, said)
 
 
 def terms_of_wait(row: TaskRow) -> tuple[Terms, Awaited]:
-    """The terms of *row*, which is a wait, and what it waits for."""
+    """Return the terms of the wait *row*, and the event that it waits for."""
     terms = _dependencies.links_of(row).terms
     assert terms is not None  # noqa: S101 - a wait has terms
     assert terms.wait is not None  # noqa: S101 - of this kind
@@ -684,14 +702,14 @@ def terms_of_wait(row: TaskRow) -> tuple[Terms, Awaited]:
 
 
 def rules_ask(row: TaskRow) -> bool:
-    """Whether *row*, about which people are asked, is held by a question of rules."""
+    """Return whether *row*, which asks people, was put on hold by a rule."""
     error = None if row.extra is None else row.extra.error
-    # The first alone is a name that an error of the user's may have.
+    # The type alone is not enough: an error of the user may have the same name.
     return error is not None and error[0] == ASKS and error[1].startswith(ASKING)
 
 
 def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
-    """Apply that no parent blocks *row*: the task may run, or waits as before."""
+    """Apply that no parent blocks *row*: it may run, or waits as before."""
     extra, reason, now = row_extra(row), event.reason, event.at_ns
     if not extra.decision:
         _dependencies.unblock(kernel, row, reason, now)
@@ -707,7 +725,7 @@ def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
     if row.attempt or row.links is None or row.links.terms is None:
         _queue.requeue(kernel, row, now, reason)
         return
-    # Not queued at once: its `not_before` may be to come, or it may be a wait.
+    # It is not queued at once: its `not_before` may be to come, or it may be a wait.
     kernel.move(row, _S.PENDING, now, reason)
     if not _dependencies.is_waiting(row):
         _dependencies.ready(kernel, row, now)
@@ -717,13 +735,13 @@ def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
 
 
 def released(kernel: KernelState, row: TaskRow, event: TaskReleased) -> None:
-    """The join of *row*, which has terms, holds."""
+    """Apply that the join of *row*, which has terms, holds."""
     _dependencies.detach(row)
     _dependencies.ready(kernel, row, event.at_ns)
 
 
 def recalled(kernel: KernelState, row: TaskRow, event: TaskRecalled) -> None:
-    """*row*, which is about to look how its parents ended, waits for them again."""
+    """Apply that *row*, released since all parents ended, waits for them again."""
     links = _dependencies.links_of(row)
     if row.state is _S.QUEUED:
         _queue.remove(kernel, row)
@@ -738,7 +756,7 @@ def recalled(kernel: KernelState, row: TaskRow, event: TaskRecalled) -> None:
 
 
 def due(kernel: KernelState, row: TaskRow, event: TaskDue) -> None:
-    """A delay of *row* is over."""
+    """Apply that a delay of *row* is over."""
     _forget_delay(kernel, row)
     if row.state is _S.RETRYING:
         _queue.requeue(kernel, row, event.at_ns)
@@ -750,11 +768,11 @@ def due(kernel: KernelState, row: TaskRow, event: TaskDue) -> None:
 
 
 def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
-    """*row* is suspended: during its attempt, after it, or before it began."""
+    """Apply that *row* is suspended: before, during or after an attempt."""
     now = event.at_ns
     extra = row_extra(row)
     if event.held:
-        # It keeps its slot and resources, and the clock of its timeout stops.
+        # It keeps its slot and resources, and its timeout stops running.
         extra.suspending = extra.held = True
         extra.left_ns = max(1, extra.timer - now) if extra.timer else 0
         extra.timer = 0
@@ -772,18 +790,19 @@ def suspended(kernel: KernelState, row: TaskRow, event: TaskSuspended) -> None:
             _queue.remove(kernel, row)
         when = extra.due_ns
         _forget_delay(kernel, row)
-        # The clocks of its delay and of its wait stop; `resume_ns` keeps what is left.
+        # Its delay and its wait stop running; `resume_ns` keeps the time that is left.
         extra.resume_ns = max(1, when - now) if when else 0
         kernel.move(row, _S.SUSPENDED, now, "by the user")
 
 
 def resumed(kernel: KernelState, row: TaskRow, event: TaskResumed) -> None:
-    """*row* is resumed; another fact follows if its parents block it."""
+    """Apply that *row* is resumed; another fact follows if its parents block it."""
     extra = row_extra(row)
     if event.held:
         _continue_attempt(kernel, row, event.reason, event.at_ns)
     elif row.state is _S.RUNNING:
-        # It has not reached a checkpoint yet: it is not to be suspended any more.
+        # It has not reached a checkpoint yet, so it is simply no longer to be
+        # suspended.
         extra.suspending = False
         if extra.stop == "suspend":
             extra.stop = ""
@@ -792,7 +811,7 @@ def resumed(kernel: KernelState, row: TaskRow, event: TaskResumed) -> None:
 
 
 def _continue_attempt(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
-    """*row*, which was stopped where it stood, runs again, in the same attempt."""
+    """Continue the attempt of *row* that was stopped in place."""
     extra = row_extra(row)
     kernel.move(row, _S.RUNNING, now, reason)
     if reason != CONTINUED:
@@ -820,7 +839,7 @@ def _resume_unstarted(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def state_after_resume(row: TaskRow, extra: RowExtra) -> TaskState:
-    """The state that *row*, which is suspended, has after it is resumed."""
+    """Return the state that the suspended *row* has after it is resumed."""
     terms = None if row.links is None else row.links.terms
     if terms is not None and terms.awaits:
         return _S.BLOCKED
@@ -836,7 +855,7 @@ def state_after_resume(row: TaskRow, extra: RowExtra) -> TaskState:
 
 
 def reprioritised(kernel: KernelState, row: TaskRow, event: TaskReprioritised) -> None:
-    """*row* has another place in the queue."""
+    """Apply that *row* has another place in the queue."""
     row_extra(row).priority = event.priority
     replace(kernel, row, event.key)
 
@@ -844,11 +863,12 @@ def reprioritised(kernel: KernelState, row: TaskRow, event: TaskReprioritised) -
 def options_changed(
     kernel: KernelState, row: TaskRow, event: TaskOptionsChanged
 ) -> None:
-    """*row* has other options: what follows from them is in facts of its own."""
+    """Apply the new options of *row*; their effects are facts of their own."""
     extra = row_extra(row)
     before = row.bucket.spec.timeout_ns
     if "timeout" in event.changed:
-        # What follows a failure is chosen; all else is stated.
+        # A timeout that follows a failure is the choice of a policy; any other is
+        # stated.
         is_chosen = bool(event.reason) and row.state is not _S.BLOCKED
         first = extra.first_timeout_ns or before or 0
         extra.first_timeout_ns = first if is_chosen else 0
@@ -861,7 +881,7 @@ def options_changed(
         event.owner,
         cast("Elasticity | None", event.elastic),
         avoid=event.avoid,
-        # What it may write, and its budget, are part of what it is.
+        # The paths that it may write, and its budget, cannot change.
         writes=row.bucket.spec.writes,
         budget=row.bucket.spec.budget,
         spends=event.spends,
@@ -897,13 +917,13 @@ def replace(
 
 
 def spent(kernel: KernelState, row: TaskRow, event: BudgetSpent) -> None:
-    """The attempt of *row* says what it has spent."""
+    """Apply the amounts that the attempt of *row* has spent."""
     from taskorch.kernel import _budgets  # noqa: PLC0415 - drawn on by few
 
     _budgets.count(kernel, row, event.spent)
 
 
-#: By the class of the fact.
+#: The functions, by the class of the fact.
 APPLY: Final[dict[type[Event], Callable[..., None]]] = {
     AllocationChanged: allocation_changed,
     AnswerRefused: answer_refused,

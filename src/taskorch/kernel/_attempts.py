@@ -1,8 +1,7 @@
-"""
-The end of an attempt: results, failures, retries, and work that would not stop.
+"""The end of an attempt: results, failures, retries, and work that does not stop.
 
-The fence is (epoch, row, attempt number): what is not from the current attempt is noted
-and changes nothing but the books.
+The fence is (epoch, row, attempt number). A message that is not from the current
+attempt is noted, and changes nothing but the amounts in use.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ from taskorch.kernel._rows import (
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
-#: Outcomes of what never began, and what is told.
+#: Outcomes of attempts that never began, each with its text.
 _UNBEGUN: Final = {
     "unstarted": "the system had no room for it",
-    "returned": "its agent gave it back before it began",
+    "returned": "its worker gave it back before it began",
 }
 
-#: The kind of a failure of which nobody is asked, by its cause.
+#: The kind of a failure about which no policy is asked, by its cause.
 _KIND: Final = {
     "deadline": "timeout_error",
     "lost": "system_error",
@@ -65,17 +64,17 @@ _KIND: Final = {
 _RUNNING: Final = TaskState.RUNNING
 _SUSPENDED: Final = TaskState.SUSPENDED
 
-#: Outcomes that leave open what an attempt has done, and how they are told.
+#: Outcomes that leave the effect of an attempt unknown, each with its text.
 _GONE: Final = {
     "lost": "its worker died",
-    "missing": "its agent does not know of it",
+    "missing": "its worker does not know of it",
     "interrupted": LEFT_RUNNING,
     GONE: "what it needs is gone",
 }
 
-#: The error of an attempt that says itself what is not known of it.
+#: The error of an attempt that itself reports an unknown outcome.
 _SAYS_WHY: Final = "OutcomeUnknownError"
-#: Why a task is held that was to stop, and must not run twice.
+#: Why a task is on hold whose attempt was out of time and must not run twice.
 _OUT_OF_TIME: Final = "it was out of time, and nobody knows what it has done"
 #: Why a task that was to be suspended has completed.
 _UNSUSPENDED: Final = "it ended before it came to a checkpoint, to be suspended there"
@@ -91,11 +90,10 @@ def end(
     described: tuple[str, str] = ("", ""),
     usage: Units = (),
 ) -> bool:
-    """
-    An attempt ended; whether that counts.
+    """End an attempt; return whether that counts.
 
-    What it raised is handed to the retry handler, and not kept: only its type and its
-    message, which are *described*. It was seen to use *usage*.
+    The error that it raised goes to the retry handler and is not kept; only its type
+    and message, *described*, are. *usage* is the resource usage that was measured.
     """
     extra, agent = row_extra(row), row.agent
     if row.attempt == attempt and row.state is _SUSPENDED and extra.held:
@@ -119,7 +117,7 @@ def end(
         why = "it was resumed meanwhile"
         _retry_uncharged(kernel, row, (*described, "stopped"), 0, why, now)
     elif outcome in _UNBEGUN:
-        # Where the system had no room for one, others may have more luck.
+        # If the system had no room for the start, other tasks may have more luck first.
         delay = kernel.aside_ns if outcome == "unstarted" else 0
         why = _UNBEGUN[outcome]
         _retry_uncharged(kernel, row, (*described, outcome), delay, why, now)
@@ -133,10 +131,9 @@ def end(
 
 
 def awaits_end(row: TaskRow, attempt: int) -> bool:
-    """
-    Whether nobody knows how an *attempt* at *row* has ended, and none follows it yet.
+    """Return whether the end of *attempt* is unknown, and no other attempt follows yet.
 
-    It was under way when its orchestrator died, and its agent may have gone on.
+    It was under way when its orchestrator died, and its worker may have gone on.
     """
     if row.attempt != attempt or row.state not in (TaskState.QUEUED, TaskState.BLOCKED):
         return False
@@ -153,7 +150,7 @@ def fail_late(
     described: tuple[str, str],
     usage: Units = (),
 ) -> None:
-    """An attempt of unknown end failed (`awaits_end`)."""
+    """Fail an attempt whose end was unknown (see `awaits_end`)."""
     _after_failure(kernel, row, error, (*described, "error"), now, usage)
     _ends.decide(kernel, now)
 
@@ -169,11 +166,12 @@ def end_reported(
     """
     End the attempt that *fence* names: see `end`.
 
-    Its *fence* is the life of the orchestrator that began it (None is this one), the id
-    of its task and its number: one of another life changes nothing.
+    Its *fence* is the incarnation of the orchestrator that began it (None is this one),
+    the id of its task and its number. An attempt of another incarnation changes
+    nothing.
     """
     epoch, task_id, attempt = fence
-    # The task of an attempt that would not stop may have left memory.
+    # The task of an attempt that did not stop may have left memory.
     leak = kernel.leaked.get((task_id, attempt))
     row = kernel.tasks.get(task_id) if leak is None else leak.row
     if row is None or epoch not in (None, kernel.epoch):
@@ -193,7 +191,7 @@ def _late(
     described: tuple[str, str],
     now: int,
 ) -> None:
-    """An attempt that is not the current one has ended: only its leak is freed."""
+    """Free the leak of an attempt that ended after another had replaced it."""
     error = described if described[0] else ("", "")
     fields = row.id, attempt, outcome, *error
     kernel.note(LateResultIgnored, now, *fields, cargo=row.cargo)
@@ -203,7 +201,7 @@ def _late(
 
 
 def mend_leak(kernel: KernelState, leak: Leak, attempt: int, now: int) -> None:
-    """An attempt that had leaked its slot has ended after all."""
+    """Free the slot that an attempt had leaked, since it has ended after all."""
     tell(kernel, SlotRecovered, leak.row, now, attempt, leak.agent.name)
 
 
@@ -215,7 +213,7 @@ def _after_failure(
     now: int,
     usage: Units,
 ) -> None:
-    """Retry, ask a person or fail; the attempt is charged, if the task is to blame."""
+    """Retry, ask a person or fail; count a try if the task is to blame."""
     extra = row_extra(row)
     extra.error, extra.usage = error, usage
     elapsed = now - began_ns(row)
@@ -267,7 +265,7 @@ def _again(
     charged: bool,
     measured: _ends.Measured,
 ) -> None:
-    """There is another attempt, unless another fact follows that says otherwise."""
+    """Announce another attempt; a later fact may withdraw it."""
     fields = row.attempt, agent_of(row).name, *error, delay, charged, reason
     tell(kernel, TaskRetrying, row, now, *fields, *measured)
 
@@ -287,7 +285,7 @@ def _retry_uncharged(
 
 
 def too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
-    """Why *row* keeps the resources that it had, or "" if it need not."""
+    """Return why *row* cannot have new resources and keeps the old; "" if it can."""
     bucket = _queue.bucket_of(kernel, spec)
     agents = row.bucket.matching
     shorts = [short for a in agents if (short := _limits.too_small(kernel, bucket, a))]
@@ -298,7 +296,7 @@ def too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
         much = f"{shorts[0].need / 1e6:g} {shorts[0].name}"
         return f"it keeps what it had, since units are had whole, and not {much}"
     return (
-        "it keeps what it had, since no agent that can do it has more "
+        "it keeps what it had, since no worker that can do it has more "
         f"{shorts[0].name} than {most / 1e6:g}"
     )
 
@@ -306,7 +304,7 @@ def too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
 def change(
     kernel: KernelState, row: TaskRow, answer: Again, spec: Spec, now: int
 ) -> None:
-    """*row* is like *spec* from its next attempt."""
+    """Give *row* the spec *spec* from its next attempt."""
     before = row.bucket.spec
     changed = [
         name
@@ -334,12 +332,12 @@ def allow_repeat(
     reason: str,
 ) -> bool:
     """
-    Whether *attempt* may run again if nobody knows its end.
+    Allow *attempt* to run again if its end is unknown.
 
-    It is as if the task had been submitted with `idempotent` so, for *reason*.
+    The task is treated as if it had been submitted as `idempotent`; *reason* says why.
 
     Returns:
-        Whether that is new.
+        True if this changes the task.
     """
     spec = row.bucket.spec
     if row.attempt != attempt or row.state is not _RUNNING:
@@ -359,7 +357,7 @@ def _tell_options(
     reason: str,
     now: int,
 ) -> None:
-    """*row* is like *spec* from its next attempt, in what has *changed*."""
+    """Announce that *row* has *spec* from its next attempt, and what has *changed*."""
     extra = row_extra(row)
     tell(
         kernel,
@@ -390,7 +388,7 @@ def _timed_out(
     usage: Units = (),
     ended: _ends.Error = ("", "", ""),
 ) -> None:
-    """The attempt was out of time; *ended*: how it ended then, if it has."""
+    """End an attempt whose time is over; *ended* is its own end, if it has one."""
     extra = row_extra(row)
     if extra.stop == "deadline":
         error = ("TaskTimeoutError", "the deadline has passed", "deadline")
@@ -408,7 +406,7 @@ def _timed_out(
 def _gone(
     kernel: KernelState, row: TaskRow, error: _ends.Error, now: int, what: str = ""
 ) -> None:
-    """End an attempt whose own end is unknown, uncharged; count a dead worker."""
+    """End an attempt whose own end is unknown, without a try; count a dead worker."""
     kind, message, outcome = error
     what = what or (message if kind == _SAYS_WHY else _GONE[outcome])
     crashes = row_extra(row).crashes + 1
@@ -436,7 +434,7 @@ def stop(kernel: KernelState, row: TaskRow, why: Stop, reason: str, now: int) ->
 
 
 def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """The grace is over, but not the work: its slot leaks."""
+    """Leak the slot of an attempt that has not stopped within its grace."""
     extra = row_extra(row)
     tell(kernel, SlotLeaked, row, now, row.attempt, agent_of(row).name)
     if extra.stop == "cancel":
@@ -449,7 +447,7 @@ def give_up(kernel: KernelState, row: TaskRow, now: int) -> None:
 def spend(
     kernel: KernelState, row: TaskRow, attempt: int, units: Units, now: int
 ) -> bool:
-    """The attempt has spent *units* more; False if it does not run any more."""
+    """Note that the attempt has spent *units* more; return False if it has ended."""
     if row.attempt != attempt or row.state is not _RUNNING:
         return False
     tell(kernel, BudgetSpent, row, now, attempt, units)
@@ -460,7 +458,7 @@ def spend(
 
 
 def yield_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> bool:
-    """The attempt waits for another task, without its slot."""
+    """Free the slot of an attempt that waits for another task."""
     if row.attempt != attempt or row.state is not _RUNNING:
         return False
     if row_extra(row).yielded:
@@ -470,7 +468,7 @@ def yield_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> boo
 
 
 def reclaim_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> bool:
-    """The wait is over; whether the attempt has its slot at once."""
+    """End the wait of an attempt; return whether it has its slot at once."""
     if row.attempt != attempt or row.extra is None or not row.extra.yielded:
         return True
     kernel.returning.append(row)
@@ -486,13 +484,13 @@ def reclaim_slot(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> b
 
 
 def forgo_slot(kernel: KernelState, row: TaskRow) -> None:
-    """The attempt of *row* waits for its slot no more, and has none still."""
+    """End the wait for a slot of the attempt of *row*, which goes on without one."""
     with suppress(ValueError):
         kernel.returning.remove(row)
 
 
 def serve_returning(kernel: KernelState, now: int) -> None:
-    """Give slots to attempts that waited, before anything new starts."""
+    """Give slots to attempts that waited, before any new one starts."""
     kept: list[TaskRow] = []
     while kernel.returning and kernel.running < kernel.concurrency:
         row = kernel.returning.popleft()

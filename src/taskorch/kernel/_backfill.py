@@ -1,24 +1,24 @@
 """
 Backfill: later tasks pass one that cannot start yet, and never put it off.
 
-The first task in order for which too little is free has a reservation: of what it
-needs, from the moment on at which enough of it is expected to be free, when those have
-ended that hold it. Another task may pass it if it is expected to have ended by then, or
-if it takes no more than what the reservation leaves. That is EASY backfilling (D. A.
-Lifka, *The ANL/IBM SP scheduling system*, 1995; A. W. Mu'alem and D. G. Feitelson, IEEE
+The first task in order for which too little is free has a reservation. It covers the
+resources that the task needs, from the time at which enough of them are expected to be
+free. Another task may pass it if that one is expected to have ended by then, or if it
+takes no more than the reservation leaves. That is EASY backfilling (D. A. Lifka, *The
+ANL/IBM SP scheduling system*, 1995; A. W. Mu'alem and D. G. Feitelson, IEEE
 Transactions on Parallel and Distributed Systems 12 (6), 2001), for several resources.
 
-Of a task nobody knows how long it takes until its user has said so, or some of its type
-have completed. Such a one does not pass by its length; and while the reservation waits
-for its end, nobody does. What is held by hand, or by an attempt that would not stop, is
-not expected to come free, so nothing is reserved for a task that waits for that.
+The duration of a task is unknown until its user has given it, or tasks of its type have
+completed. A task of unknown duration does not pass because of its length, and while the
+reservation waits for its end, no task does. Resources that people hold, or attempts
+that did not stop, are not expected to come free, so nothing is reserved for a task that
+waits for them.
 
-Nothing of this is a fact: it follows from what is held, and how long that lasts. An
-expected end is not changed by what is learnt later. So those that pass never move the
-reservation, and once its time has come only that many are before it as were then
-expected to have ended.
+No fact records a reservation: it follows from the allocations and their expected
+durations. Later knowledge does not change an expected end. So tasks that pass never
+move the reservation, and at its time only tasks that ran longer than expected delay it.
 
-Decision: 0054.
+Decision: queue-and-routing.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
 _RUNNING: Final = TaskState.RUNNING
-#: Why a task that has room does not start: in the place of the allocator's word.
+#: Why a task that has room does not start; it stands in place of an allocator's reason.
 BEHIND: Final = "it would put off a task that comes first"
-#: Later than any time.
+#: A time later than any other.
 _NEVER: Final = 1 << 100
 
 
 def reservation(kernel: KernelState, now: int) -> Reservation | None:
-    """What is kept, and for whom; None: for nobody, or the queue does not backfill."""
+    """Return the reservation; None if there is none or the queue does not backfill."""
     backfill = kernel.backfill
     if backfill is None:
         return None
@@ -66,7 +66,7 @@ def reservation(kernel: KernelState, now: int) -> Reservation | None:
 
 
 def blocked(kernel: KernelState, backfill: Backfilling, row: TaskRow) -> None:
-    """*row*, a head, cannot start: it may be the first, or not be that any more."""
+    """Note that *row*, a head, cannot start, so that the reservation may change."""
     first = backfill.reserved
     if first is None or _place(kernel, row) <= _place(kernel, first.row):
         backfill.moment = None
@@ -75,7 +75,7 @@ def blocked(kernel: KernelState, backfill: Backfilling, row: TaskRow) -> None:
 def may_pass(
     kernel: KernelState, row: TaskRow, agent: AgentRow, need: Units, now: int
 ) -> bool:
-    """Whether *row*, which is queued, may take *need* on *agent* now."""
+    """Return whether the queued *row* may take *need* on *agent* now."""
     kept = _before(kernel, row, now)
     if kept is None or _leaves(kept, _things(kernel, agent, need)):
         return True
@@ -91,7 +91,7 @@ def within(
     now: int,
     held: Units = (),
 ) -> Units:
-    """The part of *granted* from the pools that *row*, holding *held*, may have now."""
+    """Return the part of *granted* that *row*, which holds *held*, may have now."""
     if row.state is _RUNNING:
         kept = reservation(kernel, now)
         end = _end_of(kernel, backfill, row)
@@ -113,11 +113,11 @@ def within(
 
 
 def again(kernel: KernelState, backfill: Backfilling, now: int) -> bool:
-    """Whether there are others that may pass now, since the reservation leaves more."""
+    """Return whether more tasks may pass, since the reservation leaves more now."""
     if kernel.paused or kernel.running >= kernel.concurrency:
         return False
     reservation(kernel, now)
-    # Once in each moment: while they are looked at, the first may be among them.
+    # Once in each moment is enough: the first task may be among those looked at again.
     moment = (kernel.seq, now)
     if not backfill.is_more or backfill.passed_at == moment:
         return False
@@ -127,16 +127,16 @@ def again(kernel: KernelState, backfill: Backfilling, now: int) -> bool:
 
 
 def length_of(kernel: KernelState, row: TaskRow) -> int | None:
-    """How long an attempt of *row* is expected to take, in ns; None: nobody knows."""
+    """Return the expected duration of an attempt of *row* in ns; None if unknown."""
     said = kernel.deciders.expected(row)
     return typical_ns(row.bucket.type_row) if said is None else said
 
 
-# -- for whom it is ----------------------------------------------------------------
+# -- the task with the reservation -------------------------------------------------
 
 
 def _before(kernel: KernelState, row: TaskRow, now: int) -> Reservation | None:
-    """The reservation that *row*, which is queued, would pass."""
+    """Return the reservation that the queued *row* would pass."""
     kept = reservation(kernel, now)
     if kept is None or _place(kernel, row) <= _place(kernel, kept.row):
         return None
@@ -144,18 +144,18 @@ def _before(kernel: KernelState, row: TaskRow, now: int) -> Reservation | None:
 
 
 def _place(kernel: KernelState, row: TaskRow) -> tuple[bool, Any, int]:
-    # Who is above a soft quota comes after all others.
+    # Tasks above a soft quota come after all others.
     return _limits.exceeded(kernel, row.bucket) is not None, row.key, row.seq
 
 
 def _leaves(kept: Reservation, things: Mapping[ResourceKey, int]) -> bool:
-    """Whether *kept* leaves as much as *things*."""
+    """Return whether *kept* leaves at least *things*."""
     spare = kept.spare
     return all(units <= spare.get(thing, units) for thing, units in things.items())
 
 
 def _leaves_more(before: Reservation, kept: Reservation | None, now: int) -> bool:
-    """Whether *kept* lets something pass that would not have passed *before*."""
+    """Return whether *kept* lets a task pass that *before* would have stopped."""
     if kept is None or kept.row is not before.row:
         return True
     start, spare = kept.start_ns, kept.spare
@@ -167,19 +167,19 @@ def _leaves_more(before: Reservation, kept: Reservation | None, now: int) -> boo
 
 def _ends_in_time(kept: Reservation, end: int | None, now: int) -> bool:
     start = kept.start_ns
-    # Once its time has come, there is no saying for how long one would be in the way.
+    # After its time has come, nobody can tell how long another task would delay it.
     return start is not None and end is not None and now < start and end <= start
 
 
 def _reserve(
     kernel: KernelState, backfill: Backfilling, now: int
 ) -> Reservation | None:
-    """The reservation of the first task that waits for what attempts hold."""
+    """Return the reservation of the first task that waits for held resources."""
     heads = [
         row
         for bucket in kernel.parked
-        # What a policy has put off would have room; and for what is above a soft quota,
-        # nothing is kept from anybody.
+        # A task that a policy has put off would have room, and nothing is reserved for
+        # a task above a soft quota.
         if (bucket.parked or bucket.at_agents)
         and not bucket.refusal
         and _limits.exceeded(kernel, bucket) is None
@@ -201,14 +201,14 @@ def _reserve_for(
     ends: Iterable[tuple[int, Mapping[ResourceKey, int]]],
     now: int,
 ) -> Reservation | None:
-    """When *row* may start, once enough has ended; None: as things stand, never."""
+    """Return where and when *row* may start once enough has ended; None if never."""
     best: Reservation | None = None
     soonest = _NEVER
     unknown: dict[ResourceKey, int] = {}
     for agent in row.bucket.agents:
         alloc = _limits.wanted(row.bucket, agent)
         if not alloc:
-            # It needs a slot only, which nobody gets before it does.
+            # It needs only a slot, and nobody before it in order gets one first.
             continue
         room = {
             thing: _free(kernel, thing) - units
@@ -220,8 +220,8 @@ def _reserve_for(
         if when is None:
             continue
         for thing in groups:
-            # Which units it gets then, follows from all that ends until then: of what
-            # has names, nothing is left for others.
+            # The ends until then decide which named units it gets, so none of them is
+            # left for others.
             room[thing] = now_room[thing] = 0
         if when == _NEVER:
             for thing, left in now_room.items():
@@ -239,14 +239,13 @@ def _when(
     now: int,
     groups: Mapping[ResourceKey, tuple[UnitGroup, int]],
 ) -> int | None:
-    """
-    When no thing in *room* is short any more, if some is; *room* is as it is then.
+    """Return when no thing in *room* is short any more, and update *room* to that time.
 
-    All that ends at one instant is over before anything starts. Of what is late,
-    though, nobody knows what ends first: only as many count as are needed, and so what
-    is late by and by puts nothing off.
+    All that ends at one instant is over before anything starts. The order in which late
+    attempts end is unknown, so only as many of them count as are needed: further late
+    ones delay nothing.
 
-    Of each of *groups*, units must be free for so much.
+    Each of *groups* needs free units for its amount.
     """
     short = {thing for thing, left in room.items() if left < 0}
     free = {
@@ -255,7 +254,7 @@ def _when(
         for unit in group.units.values()
     }
     if not short and _fit(groups, free):
-        # Something else keeps it, such as a rate.
+        # Another shortage keeps it from starting, such as a rate.
         return None
     when: int | None = None
     for end, held in ends:
@@ -276,7 +275,7 @@ def _when(
 def _groups(
     kernel: KernelState, agent: AgentRow, need: Units
 ) -> dict[ResourceKey, tuple[UnitGroup, int]]:
-    """Of which units that have names *need* is, and how much of each."""
+    """Return the groups of named units that *need* takes from, with each amount."""
     groups: dict[ResourceKey, tuple[UnitGroup, int]] = {}
     for name, units in need:
         group = _units.group_of(kernel, agent, name)
@@ -288,17 +287,17 @@ def _groups(
 def _fit(
     groups: Mapping[ResourceKey, tuple[UnitGroup, int]], free: Mapping[str, int]
 ) -> bool:
-    """Whether units have so much, where as much as *free* says is free of each."""
+    """Return whether each group could give its need, with *free* units of each."""
     return all(group.would_have(need, free) for group, need in groups.values())
 
 
-# -- what is held, and until when --------------------------------------------------
+# -- allocations, and their expected ends ------------------------------------------
 
 
 def _ends(
     kernel: KernelState, backfill: Backfilling
 ) -> list[tuple[int, Mapping[ResourceKey, int]]]:
-    """When which attempt gives back what, the first first."""
+    """Return each attempt's expected end and the things it frees, earliest first."""
     found: list[tuple[int, int, Mapping[ResourceKey, int]]] = []
     for row in backfill.under_way:
         end = _end_of(kernel, backfill, row)
@@ -310,9 +309,9 @@ def _ends(
 
 
 def _end_of(kernel: KernelState, backfill: Backfilling, row: TaskRow) -> int | None:
-    """When the attempt of *row* is expected to have ended, in ns, if that is known."""
+    """Return the expected end of the attempt of *row* in ns; None if unknown."""
     if row.state is not _RUNNING:
-        # A program that was stopped goes on when it is resumed.
+        # The end of a stopped program is unknown until it is resumed.
         return None
     end = backfill.under_way[row]
     if end is None:
@@ -323,7 +322,7 @@ def _end_of(kernel: KernelState, backfill: Backfilling, row: TaskRow) -> int | N
 
 
 def _end_from(kernel: KernelState, row: TaskRow, start: int) -> int | None:
-    """When an attempt of *row* that begins at *start* is expected to have ended."""
+    """Return the expected end in ns of an attempt of *row* that begins at *start*."""
     length = length_of(kernel, row)
     return None if length is None else start + length
 
@@ -331,7 +330,7 @@ def _end_from(kernel: KernelState, row: TaskRow, start: int) -> int | None:
 def _things(
     kernel: KernelState, agent: AgentRow, units: Units, slots: int = 1
 ) -> dict[ResourceKey, int]:
-    """What an attempt takes on *agent*: slots, of the pools, and of its capacity."""
+    """Return what an attempt on *agent* takes of slots, pools and capacity."""
     found: dict[ResourceKey, int] = {("", ""): slots, (agent.name, ""): slots}
     for name, many in units:
         if name in kernel.pools:

@@ -1,11 +1,10 @@
-"""
-Why an agent gets no work: one list of reasons, for matching and for explain.
+"""Reasons why a worker gets no work: one list, for matching and for explanations.
 
-A breaker is one of them, for all that an agent does or for one of its capabilities:
-closed, open until a time, half-open with a number of probes. A change of it is a fact.
-The ends that it counts follow from the facts of the attempts.
+A breaker is one of them, for a whole worker or for one of its capabilities. It is
+closed, open until a time, or half-open with a number of probes. A change of it is a
+fact. The ends that it counts follow from the facts of the attempts.
 
-Decisions: 0082, 0195.
+Decisions: start-decisions, workers-elsewhere.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from taskorch.kernel._state import KernelState
 from taskorch.kit.limits import NS
 from taskorch.model import Breaker, TaskState
 
-#: How many times as long as at first a breaker is open at the most.
+#: The longest open time of a breaker, as a multiple of the first one.
 _LONGEST: Final = 16
 
-#: By which an agent without one is judged, where another is compared with it.
+#: The breaker settings for a worker without its own, when another is compared with it.
 _ANY: Final = Breaker()
 
 
 def shut_out(agent: AgentRow, requires: tuple[str, ...] | None) -> list[Shortage]:
-    """All reasons why *agent* gets no task that *requires* these."""
+    """Return all reasons why *agent* gets no task that *requires* these."""
     reasons = []
     if agent.lost:
         reasons.append(Shortage("lost", agent=agent, is_hopeless=True))
@@ -58,14 +57,14 @@ def _by_breakers(agent: AgentRow, requires: tuple[str, ...]) -> Iterator[Shortag
 
 
 def _is_full(agent: AgentRow, one: BreakerRow) -> bool:
-    """Whether a half-open breaker lets no more through for now."""
+    """Return whether a half-open breaker has no probe left for now."""
     breaker = agent.info.breaker
     most = 1 if breaker is None else breaker.probes
     return one.state == "half-open" and len(one.probes) + one.passed >= most
 
 
 def for_now(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
-    """The agents that get no task of *bucket*, and will by themselves: by probes."""
+    """Return the matching workers that only a breaker keeps from tasks of *bucket*."""
     return [
         agent
         for agent in bucket.matching
@@ -79,11 +78,11 @@ def for_now(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
     ]
 
 
-# -- what attempts do to it ----------------------------------------------------------
+# -- effects of attempts on a breaker ------------------------------------------------
 
 
 def began(kernel: KernelState, agent: AgentRow, row: TaskRow) -> None:
-    """An attempt of *row* begins on *agent*: perhaps as a probe."""
+    """Note that an attempt of *row* begins on *agent*, perhaps as a probe."""
     requires = row.bucket.spec.requires or ()
     for name, one in agent.breakers.items():
         if one.state == "half-open" and (not name or name in requires):
@@ -93,7 +92,7 @@ def began(kernel: KernelState, agent: AgentRow, row: TaskRow) -> None:
 
 
 def let_go(kernel: KernelState, agent: AgentRow, row: TaskRow) -> None:
-    """An attempt of *row* is not under way on *agent* any more."""
+    """Note that an attempt of *row* is no longer under way on *agent*."""
     for one in agent.breakers.values():
         if row in one.probes:
             del one.probes[row]
@@ -101,7 +100,7 @@ def let_go(kernel: KernelState, agent: AgentRow, row: TaskRow) -> None:
 
 
 def ended(agent: AgentRow, row: TaskRow, now: int, *, failed: bool) -> None:
-    """An attempt of *row* ends on *agent*, which has a breaker, well or badly."""
+    """Note that an attempt of *row* has ended on *agent*, which has a breaker."""
     requires = row.bucket.spec.requires or ()
     if failed:
         extra = row_extra(row)
@@ -115,10 +114,9 @@ def ended(agent: AgentRow, row: TaskRow, now: int, *, failed: bool) -> None:
 
 
 def avoided(bucket: Bucket, row: TaskRow, agent: AgentRow, now: int) -> bool:
-    """
-    Whether *row*, which has failed on *agent*, waits for another one instead.
+    """Return whether *row*, which has failed on *agent*, waits for another one instead.
 
-    It does if most of what ended on *agent* failed, and another agent may take it.
+    It does if most attempts on *agent* failed lately, and another worker may take it.
     """
     failed_on = () if row.extra is None else row.extra.failed_on
     if agent.name not in failed_on or agent.info.breaker is None:
@@ -131,17 +129,17 @@ def avoided(bucket: Bucket, row: TaskRow, agent: AgentRow, now: int) -> bool:
     )
 
 
-# -- what it decides -----------------------------------------------------------------
+# -- decisions to open or close ------------------------------------------------------
 
 
 def judge(kernel: KernelState, agent: AgentRow | None, row: TaskRow, now: int) -> None:
-    """An attempt of *row* has ended on *agent*: open or close breakers."""
+    """Open or close breakers of *agent* after the end of an attempt of *row*."""
     if agent is None or agent.info.breaker is None or not agent.ends:
         return
     breaker = agent.info.breaker
     end = agent.ends[-1]
     if end[2] != row.id or end[0] != now:
-        # It ended in a way that says nothing about the agent.
+        # The end of the attempt says nothing about the worker.
         return
     began_ns = row.started_ns
     for name in _kinds(agent, end[3]):
@@ -159,14 +157,14 @@ def judge(kernel: KernelState, agent: AgentRow | None, row: TaskRow, now: int) -
 
 
 def _kinds(agent: AgentRow, requires: Iterable[str]) -> list[str]:
-    """The breakers that an end counts for: those of capabilities, and of the whole."""
+    """Return the breakers for which an end counts: each capability, and the worker."""
     if len(agent.info.capabilities) < 2:  # noqa: PLR2004 - there is nothing to tell apart
         return [""]
     return [*(name for name in requires if name in agent.info.capabilities), ""]
 
 
 def _counted(agent: AgentRow, name: str, now: int) -> list[AttemptEnd]:
-    """The ends on *agent* that its breaker for *name* looks at."""
+    """Return the ends on *agent* that its breaker for *name* looks at."""
     breaker = agent.info.breaker or Breaker()
     one = agent.breakers.get(name)
     since = now - int(breaker.within * NS)
@@ -178,16 +176,16 @@ def _counted(agent: AgentRow, name: str, now: int) -> list[AttemptEnd]:
 
 
 def fell(agent: AgentRow, row: TaskRow, now: int) -> None:
-    """An attempt of *row* has failed on *agent*, which has no breaker."""
+    """Note that an attempt of *row* has failed on *agent*, which has no breaker."""
     agent.falls.append((now, agent.completed, row.bucket.spec.requires or ()))
 
 
 def _ended_lately(agent: AgentRow, name: str, now: int) -> tuple[int, int]:
-    """
-    Attempts that have failed on *agent* lately, for *name*, and all that have ended.
+    """Count the attempts that failed on *agent* lately, for *name*, and all that ended.
 
-    Of an agent without a breaker the failures are known, and how much had ended well
-    by then: so all that ended well counts from the first of them, or ever.
+    A worker without a breaker keeps its failures, each with the number of completed
+    attempts at that time. So its completed attempts count from the first failure on, or
+    all of them.
     """
     breaker = agent.info.breaker
     if breaker is not None:
@@ -200,7 +198,7 @@ def _ended_lately(agent: AgentRow, name: str, now: int) -> tuple[int, int]:
 
 
 def _mostly_fails(agent: AgentRow, name: str, now: int) -> bool:
-    """Whether, of what ended on *agent* lately, so much failed that it is to open."""
+    """Return whether enough recent attempts failed on *agent* to open the breaker."""
     failed, ended = _ended_lately(agent, name, now)
     breaker = agent.info.breaker or _ANY
     return failed >= max(breaker.rate * ended, 1)
@@ -214,7 +212,8 @@ def _consider(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None
     if len(tasks) < breaker.failures or not _mostly_fails(agent, name, now):
         return
     if not name and len(agent.info.capabilities) > 1 and len({e[3] for e in ends}) < 2:  # noqa: PLR2004
-        # All of one kind: that is for the breaker of a capability.
+        # All failures are of one capability: the breaker of that capability is for
+        # them.
         return
     peers = [
         other
@@ -231,10 +230,11 @@ def _consider(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None
         if other is not agent and _ended_lately(other, name, now)[1]
     ]
     if 2 * sum(_mostly_fails(other, name, now) for other in seen) > len(seen):
-        # It fails on most of them: that is the fault of the tasks.
+        # The task fails on most of these workers, so the tasks are at fault.
         return
     shut = sum(_is_shut(other, name) for other in peers)
-    # One always may, if another can do it: else a small share of a few would be none.
+    # One breaker may always open if another worker can do the work: a small share of a
+    # few workers would be none.
     most = max(breaker.most_open * len(peers), 1 if len(peers) > 1 else 0)
     if shut + 1 > most:
         return
@@ -243,12 +243,12 @@ def _consider(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None
 
 
 def _are_alike(agent: AgentRow, other: AgentRow) -> bool:
-    """Whether *other* could do something that *agent* does."""
+    """Return whether *other* has a capability that *agent* has."""
     return not set(agent.info.capabilities).isdisjoint(other.info.capabilities)
 
 
 def _is_shut(agent: AgentRow, name: str) -> bool:
-    """Whether a breaker keeps *agent* from (most of) the work for *name*."""
+    """Return whether a breaker keeps *agent* from most or all work for *name*."""
     return any(
         one.state != "closed" and (not key or key == name)
         for key, one in agent.breakers.items()
@@ -265,7 +265,7 @@ def _trip(kernel: KernelState, agent: AgentRow, name: str, why: str, now: int) -
 
 
 def probe(kernel: KernelState, agent: AgentRow, now: int) -> None:
-    """Breakers of *agent* have been open for their time."""
+    """Half-open the breakers of *agent* whose time is over."""
     for name, one in list(agent.breakers.items()):
         if one.state == "open" and one.until_ns <= now:
             kernel.note(AgentProbed, now, agent.name, name)
@@ -273,7 +273,7 @@ def probe(kernel: KernelState, agent: AgentRow, now: int) -> None:
 
 
 def drain(kernel: KernelState, name: str, why: str, now: int) -> bool:
-    """Worker *name* gets no new work, and *why*; "": it does. Whether that is new."""
+    """Stop new work for worker *name*, or, with *why* "", allow it; return if new."""
     agent = kernel.agents[name]
     before = agent.draining
     if before != why:
@@ -282,13 +282,13 @@ def drain(kernel: KernelState, name: str, why: str, now: int) -> bool:
     return bool(before) != bool(why)
 
 
-# -- what the facts say --------------------------------------------------------------
+# -- effects of facts ----------------------------------------------------------------
 
 
 def opened(
     kernel: KernelState, agent: AgentRow, name: str, until_ns: int, now: int
 ) -> None:
-    """The breaker of *agent* for *name* is open."""
+    """Apply that the breaker of *agent* for *name* is open."""
     one = agent.breakers.setdefault(name, BreakerRow())
     agent.is_plain = False
     one.trips += 1
@@ -298,19 +298,19 @@ def opened(
 
 
 def half_opened(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
-    """The breaker of *agent* for *name* lets probes through."""
+    """Apply that the breaker of *agent* for *name* lets probes through."""
     _turn(kernel, agent.breakers[name], "half-open", now)
 
 
 def closed(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
-    """The breaker of *agent* for *name* lets everything through."""
+    """Apply that the breaker of *agent* for *name* is closed."""
     one = agent.breakers[name]
     one.trips = 0
     _turn(kernel, one, "closed", now)
 
 
 def drained(kernel: KernelState, agent: AgentRow, why: str) -> None:
-    """*agent* gets no new work, and *why*; "": it does."""
+    """Apply that *agent* gets no new work because of *why*; with "", it does again."""
     agent.draining = why
     _changed(kernel)
 
@@ -334,7 +334,7 @@ def _changed(kernel: KernelState) -> None:
 
 
 def restore(kernel: KernelState, agent: AgentRow, told: Iterable[Any]) -> None:
-    """Set the breakers of *agent* as a snapshot tells them; its attempts are known."""
+    """Set the breakers of *agent* from a snapshot; its attempts are known."""
     for name, state, since_ns, until_ns, trips, passed in told:
         one = agent.breakers[name] = BreakerRow()
         agent.is_plain = False
@@ -351,3 +351,4 @@ def restore(kernel: KernelState, agent: AgentRow, told: Iterable[Any]) -> None:
                 and row.started_ns >= since_ns
                 and (not name or name in (row.bucket.spec.requires or ()))
             }
+    _changed(kernel)

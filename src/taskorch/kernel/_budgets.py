@@ -1,19 +1,18 @@
-"""
-Budgets: pools that are spent, and do not come back.
+"""Budgets: amounts that are spent, and do not come back.
 
-A task that draws on a budget reserves what it asks for as its attempt starts, so no two
-can spend the same. While the attempt runs, it says what it has spent: as soon as that
-is more than it has reserved, more is taken. As it ends, what it has spent stays taken,
-and the rest comes back. Where nobody knows what was spent, all that was reserved counts
-as spent: the attempt said nothing, or it was cut off. So what counts is never less than
-what was said.
+A task that draws on a budget reserves the amount that it asks for when its attempt
+starts, so no two tasks can spend the same amount. While the attempt runs, it reports
+what it has spent; as soon as that exceeds the reservation, more is taken. When it ends,
+the amount it has spent stays taken, and the rest comes back. If the amount is unknown,
+because the attempt reported nothing or was cut off, the whole reservation counts as
+spent. So the counted amount is never less than the reported one.
 
-A budget may be part of another one: what is taken of it is taken of both.
+A budget may be part of another one: an amount that is taken from it is taken from both.
 
-When four fifths are spent, that is told once. When a task cannot start though all that
-is reserved were to come back, people are asked, once: what is to follow is theirs.
+A fact announces once that four fifths are spent. If a task could not start even if all
+reservations came back, people are asked, once, what is to follow.
 
-Decisions: 0232, 0274.
+Decisions: quotas-and-budgets, start-decisions.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ from taskorch.kernel._state import KernelState
 from taskorch.model import Units
 from taskorch.model.ids import budget_question_id
 
-#: Causes of the end of an attempt that says itself what it has spent.
+#: Causes of an end of an attempt that has reported its spending.
 _KNOWN: Final = ("", "error", "stopped")
-#: Of one that has not begun.
+#: Outcomes of an attempt that has not begun.
 _UNBEGUN: Final = ("unstarted", "returned", "gone")
 
 
 def declare_budget(
     kernel: KernelState, name: str, totals: Units, parent: str, now: int
 ) -> None:
-    """
-    Let there be a budget *name*, which is part of *parent* if it is new.
+    """Declare a budget *name*; if it is new, it becomes part of *parent*.
 
-    One that was declared with the same *totals* stays as it is, if it was raised too.
+    A budget that was declared with the same *totals* stays as it is, even if it was
+    raised.
     """
     row = kernel.budgets.get(name)
     if row is None or row.declared != totals:
@@ -70,7 +69,7 @@ def declare_budget(
 def change_budget(
     kernel: KernelState, name: str, totals: Units, now: int, *, is_open: bool = False
 ) -> None:
-    """Set how much there is of a budget, or let it keep nobody from starting."""
+    """Set the amounts of a budget, or open it so that it stops no task."""
     row = kernel.budgets[name]
     whole = tuple(sorted((dict(row.totals) | dict(totals)).items()))
     _change(kernel, (name, whole, row.parent, is_open, row.declared), now)
@@ -129,7 +128,7 @@ def _apply(
 
 
 def _reserve_too(kernel: KernelState, name: str, pool: PoolRow, resource: str) -> None:
-    """What attempts have reserved of the whole is reserved of its part, too."""
+    """Reserve of a part the amounts that attempts have reserved of the whole budget."""
     holders: list[TaskRow | Leak] = [row for row in kernel.tasks.values() if row.alloc]
     for holder in (*holders, *kernel.leaked.values()):
         row = holder.row if isinstance(holder, Leak) else holder
@@ -141,7 +140,7 @@ def _reserve_too(kernel: KernelState, name: str, pool: PoolRow, resource: str) -
 
 
 def purses_of(kernel: KernelState, bucket: Bucket) -> list[tuple[PoolRow, int]]:
-    """What a start of a task of *bucket* reserves of its budget, and of those above."""
+    """Return the amounts that a start of *bucket* reserves of its budgets."""
     units = dict(bucket.spec.spends)
     return [
         (pool, units.get(resource, 0))
@@ -157,27 +156,27 @@ def _chain(kernel: KernelState, name: str) -> Iterator[BudgetRow]:
 
 
 def questions_of(kernel: KernelState, name: str) -> list[str]:
-    """The questions about a budget, and those that it is part of, that may be open."""
+    """Return the questions about a budget and those above it that may be open."""
     chain = _chain(kernel, name)
     return [budget_question_id(row.name, row.asked) for row in chain if row.asked > 0]
 
 
 def drawn_from(kernel: KernelState, name: str) -> frozenset[str]:
-    """The resources of a budget, and of those that it is part of."""
+    """Return the resources of a budget and of those above it."""
     return frozenset(
         [resource for row in _chain(kernel, name) for resource in row.pools]
     )
 
 
 def reserved_of(row: TaskRow) -> Units | None:
-    """What the attempt of *row* has still reserved; None: it draws on no budget."""
+    """Return the amounts that the attempt of *row* reserves; None without a budget."""
     if not row.bucket.spec.budget:
         return None
     return _reserved_in(row.alloc)
 
 
 def _reserved_in(alloc: Units) -> Units:
-    """What is reserved of budgets by who holds *alloc*."""
+    """Return the amounts of budgets that *alloc* reserves."""
     reserved: dict[str, int] = {}
     for name, units in alloc:
         if name.startswith(PURSE):
@@ -187,7 +186,7 @@ def _reserved_in(alloc: Units) -> Units:
 
 
 def _shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
-    """Of which budgets too little is left for a task of *bucket*."""
+    """Yield the budgets that have too little left for a task of *bucket*."""
     for pool, units in purses_of(kernel, bucket):
         free, need = pool.total - pool.used, max(1, units)
         budget, resource = _parts(kernel, pool)
@@ -197,7 +196,7 @@ def _shortages(kernel: KernelState, bucket: Bucket) -> Iterator[Shortage]:
 
 
 class Budgets(StartLimit):
-    """What tasks spend."""
+    """Limit of starts by the budgets of tasks."""
 
     def concerns(self, bucket: Bucket) -> bool:
         return bucket.spec.budget != ""
@@ -224,18 +223,17 @@ class Budgets(StartLimit):
         return _shortages(kernel, row.bucket)
 
     def begins(self, kernel: KernelState, row: TaskRow) -> Units:
-        """What it reserves."""
+        """Return the amounts that the attempt reserves."""
         extra = row_extra(row)
         extra.spent, extra.paid = {}, extra.paid or {}
         purses = purses_of(kernel, row.bucket)
         return tuple([(pool.name, units) for pool, units in purses if units])
 
     def ends(self, kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
-        """
-        What it may have spent of *alloc* is spent.
+        """Count as spent the amounts of *alloc* that the attempt may have spent.
 
-        Of what it was said to have spent, that is nothing more, unless it was cut off:
-        then nobody knows.
+        Of a resource with a report, nothing more is counted, unless the attempt was cut
+        off: then the true amount is unknown.
         """
         if cause in _UNBEGUN:
             return
@@ -255,7 +253,7 @@ class Budgets(StartLimit):
     def leaves(
         self, kernel: KernelState, bucket: Bucket, taken: Mapping[str, int]
     ) -> bool:
-        """See `StartLimit`; of one that is used up, too: people may raise it."""
+        """Return whether enough would be left, or people must raise a budget anyway."""
         shorts = [*_shortages(kernel, bucket)]
         if any(short.is_hopeless for short in shorts):
             return True
@@ -271,7 +269,7 @@ class Budgets(StartLimit):
 def _ask(
     kernel: KernelState, budget: BudgetRow, resource: str, need: int, now: int
 ) -> None:
-    """A task waits for more than there will be: people are asked, unless they are."""
+    """Ask people for more, since a task needs more than its budget will ever have."""
     if budget.asked <= 0 and not budget.is_open:
         budget.asked = 1 - budget.asked
         amounts = (
@@ -289,13 +287,13 @@ def _parts(kernel: KernelState, pool: PoolRow) -> tuple[BudgetRow, str]:
 
 
 def _names_of(purse: str) -> tuple[str, str]:
-    """The budget and the resource of a pool; only the second may have a colon."""
+    """Return a pool's budget and resource; only the resource may have a colon."""
     name, _, resource = purse.removeprefix(PURSE).partition(":")
     return name, resource
 
 
 def count(kernel: KernelState, row: TaskRow, units: Units) -> None:
-    """The running attempt of *row* has spent *units* more."""
+    """Count *units* more as spent by the running attempt of *row*."""
     extra = row_extra(row)
     if extra.spent is None:
         return
@@ -315,10 +313,9 @@ def count(kernel: KernelState, row: TaskRow, units: Units) -> None:
 
 
 def _pay(row: TaskRow, spent: Mapping[str, int]) -> None:
-    """
-    Add what *row* has *spent*, for its status.
+    """Add the amounts that *row* has *spent* to its status.
 
-    What its budget has not is added, too: it may come to have that.
+    Resources that its budget does not have are added, too: it may get them later.
     """
     paid = row_extra(row).paid
     assert paid is not None  # noqa: S101 - its attempt has begun
@@ -327,7 +324,7 @@ def _pay(row: TaskRow, spent: Mapping[str, int]) -> None:
 
 
 def recall_spent(row: TaskRow, event: Event) -> None:
-    """Note what *event*, a later fact, says that *row*, which no kernel has, spent."""
+    """Note the amounts that the forgotten *row* has spent, according to *event*."""
     extra = row_extra(row)
     if isinstance(event, TaskStarted):
         extra.spent, extra.paid = {}, extra.paid or {}
@@ -352,7 +349,7 @@ def recall_spent(row: TaskRow, event: Event) -> None:
 
 
 def review(kernel: KernelState, now: int) -> None:
-    """Say of which budgets little is left, or too little, since something was spent."""
+    """Announce the budgets that have become low or used up since the last look."""
     names, kernel.spent = kernel.spent, {}
     for name in names:
         budget = kernel.budgets[name]
@@ -377,7 +374,7 @@ def restore(
     amounts: tuple[Units, Units],
     state: list[int],
 ) -> None:
-    """A budget as a snapshot has it: *amounts* are those that it has, and declared."""
+    """Restore a budget from a snapshot, with its current and its declared *amounts*."""
     is_low, asked, is_open = state
     _apply(kernel, name, amounts[0], parent, bool(is_open), amounts[1])
     row = kernel.budgets[name]
@@ -385,14 +382,14 @@ def restore(
 
 
 def restore_spent(kernel: KernelState, name: str, spent: Units) -> None:
-    """What is *spent* of a budget, as a snapshot says; what is held, is held."""
+    """Set the amounts that a snapshot says are *spent* of a budget."""
     row = kernel.budgets[name]
     for resource, many in spent:
         row.pools[resource].used += many - row.spent[resource]
         row.spent[resource] = many
 
 
-#: What the facts do to the state.
+#: The functions that apply facts to the state.
 APPLIED: Final[Mapping[type, Callable[[KernelState, Any, int], None]]] = {
     BudgetChanged: _changed,
     BudgetLow: _low,

@@ -1,7 +1,7 @@
 """
-What people and clocks do to tasks: cancel, suspend, expire, lose, connect.
+Commands of people and timers on tasks: cancel, suspend, expire, lose, connect.
 
-Decisions: 0011, 0142.
+Decision: workers-elsewhere.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ from taskorch.model import TERMINAL, Agent, TaskState
 
 
 _S: Final = TaskState
-#: The state into which a verdict brings what waits.
+#: The state that a waiting task has after each verdict.
 VERDICTS: Final = {
     "complete": _S.COMPLETED,
     "fail": _S.FAILED,
@@ -76,7 +76,7 @@ VERDICTS: Final = {
 }
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 _BY_USER: Final = "suspended by the user"
-#: A function cannot be stopped where it stands.
+#: A function cannot be stopped in place, unlike a program.
 _AT_CHECKPOINT: Final = (
     f"{_BY_USER}: at its next checkpoint; without one it runs to its end"
 )
@@ -89,7 +89,7 @@ def _ask(
     Ask the user's StateMachine.
 
     Raises:
-        InvalidTransitionError: It forbids the transition.
+        InvalidTransitionError: The StateMachine forbids the transition.
     """
     veto = vetoed(kernel, row, row.state, after, why, now)
     if veto is not None:
@@ -98,7 +98,7 @@ def _ask(
 
 
 def refusal(row: TaskRow, msg: str, hint: str = "") -> InvalidTransitionError:
-    """The error that *row* cannot do what is asked for, with its history."""
+    """Return the error that *row* cannot do what is asked for, with its history."""
     story = tuple((state.value, ns / 1e9) for state, ns, _ in past_of(row))
     return InvalidTransitionError(msg, task_id=row.id, story=story, hint=hint)
 
@@ -106,18 +106,18 @@ def refusal(row: TaskRow, msg: str, hint: str = "") -> InvalidTransitionError:
 def _stop_attempt(
     kernel: KernelState, row: TaskRow, why: Stop, reason: str, now: int
 ) -> bool:
-    """Ask the attempt of *row* to stop; False if none is under way."""
+    """Ask the attempt of *row* to stop; return False if none is under way."""
     if not is_under_way(row):
         return False
     if row.state is _S.SUSPENDED:
-        # A stopped program: it must be continued to see that it is to end.
+        # A stopped program must continue, so that it sees the request to end.
         _continue(kernel, row, now)
     _attempts.stop(kernel, row, why, reason, now)
     return True
 
 
 def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
-    """Cancel *row*; False if the task has ended."""
+    """Cancel *row*; return False if the task has ended."""
     if row.state in TERMINAL:
         return False
     if row.extra is not None and row.extra.stop == "cancel":
@@ -132,7 +132,7 @@ def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
 
 
 def suspend(kernel: KernelState, row: TaskRow, now: int, *, holdable: bool) -> bool:
-    """Put *row* aside; False if it has ended or is suspended already."""
+    """Suspend *row*; return False if it has ended or is suspended already."""
     state = row.state
     if state in TERMINAL or state is _S.SUSPENDED:
         return False
@@ -147,7 +147,8 @@ def suspend(kernel: KernelState, row: TaskRow, now: int, *, holdable: bool) -> b
     _ask(kernel, row, _S.SUSPENDED, "suspended", now)
     if state is _S.RUNNING:
         if extra.stop:
-            # Its timeout is over; it is suspended if there is to be another attempt.
+            # Its timeout is over, so it is suspended only if there is to be another
+            # attempt.
             tell(kernel, AttemptStopping, row, now, row.attempt, "suspend", _BY_USER)
         elif extra.yielded or not holdable:
             _attempts.stop(kernel, row, "suspend", _AT_CHECKPOINT, now)
@@ -167,7 +168,7 @@ def _continue(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
-    """Resume *row*; False if the task is not suspended."""
+    """Resume *row*; return False if the task is not suspended."""
     extra = row.extra
     if extra is None:
         return False
@@ -195,7 +196,7 @@ def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
 
 
 def set_priority(kernel: KernelState, row: TaskRow, priority: int, now: int) -> bool:
-    """Move *row* in the queue; False if it has ended."""
+    """Move *row* in the queue; return False if it has ended."""
     if row.state in TERMINAL:
         return False
     key = key_of(kernel, row, priority, row.submitted_ns)
@@ -206,7 +207,7 @@ def set_priority(kernel: KernelState, row: TaskRow, priority: int, now: int) -> 
 
 def key_of(kernel: KernelState, row: TaskRow, priority: int, submitted_ns: int) -> Any:
     """
-    The place of *row* in the queue: from its submission, whenever it is moved.
+    Return the key of *row* in the queue, reckoned from its submission.
 
     Raises:
         PolicyFault: The queue failed.
@@ -218,7 +219,7 @@ def key_of(kernel: KernelState, row: TaskRow, priority: int, submitted_ns: int) 
 
 
 def expire(kernel: KernelState, older_than_ns: int, now: int) -> list[TaskRow]:
-    """Fail every task that has been queued for longer; which ones."""
+    """Fail and return every task that has been queued for longer."""
     stale = [
         row
         for row in kernel.tasks.values()
@@ -239,7 +240,7 @@ def expire_one(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None
 
 
 def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """The deadline of *row* has passed."""
+    """Act on the deadline of *row*, which has passed."""
     if _stop_attempt(kernel, row, "deadline", "the deadline has passed", now):
         return
     error = ("TaskTimeoutError", "the deadline passed before it could run", "deadline")
@@ -249,12 +250,12 @@ def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
-    """A QUEUED *row* lacks its worker or function: it waits on hold."""
+    """Put a QUEUED *row* on hold, since its worker or function is missing."""
     _ends.hold(kernel, row, ("UnknownCapabilityError", reason, GONE), now)
 
 
 def is_unresolvable(row: TaskRow) -> bool:
-    """Whether *row* is held because what it needs was gone."""
+    """Return whether *row* is on hold because a thing that it needs was gone."""
     extra = row.extra
     return (
         extra is not None
@@ -265,8 +266,7 @@ def is_unresolvable(row: TaskRow) -> bool:
 
 
 def release_denied(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None:
-    """
-    *row*, which rules kept from starting, may try again: they are asked anew.
+    """Let *row*, which rules kept from starting, ask the rules again.
 
     Its history says so, with the *reason*, if there is one: people have not answered.
     """
@@ -277,9 +277,9 @@ def release_denied(kernel: KernelState, row: TaskRow, now: int, reason: str) -> 
 
 
 def judge_starts(kernel: KernelState, *, judged: bool) -> None:
-    """Rules are asked before starts, or others than before, or none any more."""
+    """Note that rules for starts were added, replaced or removed."""
     kernel.judged = judged
-    # Whom tasks go to without being looked at was known for other rules.
+    # The direct routes of buckets were chosen under other rules.
     for bucket in kernel.buckets.values():
         bucket.route = bucket.quota_route = None
         bucket.route_version = -1
@@ -289,12 +289,12 @@ def decide(
     kernel: KernelState, row: TaskRow, verdict: str, now: int, reason: str = ""
 ) -> bool:
     """
-    Settle *row*, which is held for a person, or waits; False if it has ended.
+    Settle *row*, which is on hold or waits; return False if it has ended.
 
     The *verdict* is `retry`, `fail` or `complete`; the *reason* is for its history.
 
     Raises:
-        InvalidTransitionError: It is not held, or cannot be run.
+        InvalidTransitionError: It is not on hold, or cannot be run.
     """
     if row.state in TERMINAL:
         return False
@@ -339,12 +339,12 @@ def answer(
     """
     Record the *vote* of somebody on *rows*: `(by, choice, note, changes)`.
 
-    They are a question, or all that is held for one. If it decides, the *verdict* is
-    that of `decide`, and *others* says what some are like from their next attempts;
-    else it is empty.
+    *rows* are a question, or all tasks on hold for one. If the vote decides, *verdict*
+    is that of `decide`, and *others* has new specs for the next attempts of some; else
+    *verdict* is empty.
 
     Raises:
-        InvalidTransitionError: The state machine forbids what follows, of any of them:
+        InvalidTransitionError: The state machine forbids the transition of any of them:
             then nothing has changed.
     """
     for row in rows if verdict else ():
@@ -365,10 +365,9 @@ def refuse_answer(
 
 
 def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> int:
-    """
-    An event has come from outside: end the waits for it; how many there were.
+    """End the waits for an event from outside; return how many there were.
 
-    If nobody waits, it is kept for *keep_ns*, for those who come. The *cargo* is the
+    If no task waits, the event is kept for *keep_ns* for later ones. The *cargo* is the
     driver's own, for `hand_over`.
     """
     rows = list(kernel.awaited.get(name, ()))
@@ -383,23 +382,21 @@ def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> 
     return len(rows)
 
 
-# -- agents that live elsewhere: signs of life, and what follows when there are none ---
+# -- workers in other processes: signs of life, and the end of their leases ------------
 
-# An agent with a lease names, in every sign of life, the attempts that it runs. One
-# that is silent for its lease is lost, and all its attempts with it; an attempt that
-# a living agent has not named for as long is missing. The lease is renewed for as
-# long as there are signs of life: that something takes long is no reason to think it
-# dead.
+# A worker with a lease names, in every sign of life, the attempts that it runs. A
+# worker that is silent for its lease is lost, with all its attempts. An attempt that a
+# living worker has not named for as long is missing. The lease is renewed as long as
+# there are signs of life: a long duration is no sign of death.
 
 
 def add(
     kernel: KernelState, info: Agent, now: int, *, goes_on: bool = False
 ) -> AgentRow:
-    """
-    A worker joins; waiting tasks may start.
+    """Add a worker; waiting tasks may start.
 
-    One whose name is known has started anew: what it had is lost, unless it *goes_on*,
-    and only says what it can do from now on.
+    A known name means that the worker has restarted: its attempts are lost, unless it
+    *goes_on* and only changes its description.
     """
     row = kernel.agents.get(info.name)
     if row is None:
@@ -410,7 +407,7 @@ def add(
     row.describe(info)
     _units.of_agent(kernel, row)
     if row.watched:
-        # It may have more than before, or less.
+        # The worker may have more capacity than before, or less.
         kernel.moved.append(row)
     row.round_trip = None
     if row.draining == GOING:
@@ -420,7 +417,7 @@ def add(
 
 
 def heard(kernel: KernelState, agent: AgentRow, now: int) -> None:
-    """*agent* is there, for the first time or again."""
+    """Note that *agent* has joined, for the first time or again."""
     agent.lost = False
     agent.heard_ns = now
     agent.lease_due_ns = 0
@@ -431,7 +428,7 @@ def heard(kernel: KernelState, agent: AgentRow, now: int) -> None:
 
 
 def go(kernel: KernelState, agent: AgentRow) -> None:
-    """*agent* gets no work from now on."""
+    """Remove *agent*, which gets no work from now on."""
     agent.lost = True
     kernel.agents_version += 1
     _queue.unpark_all(kernel)
@@ -444,12 +441,11 @@ def beat(
     now: int,
     round_trip: float | None = None,
 ) -> list[tuple[str, int]]:
-    """
-    A worker with a lease gives a sign of life, and names all its *attempts*.
+    """Note a sign of life of a worker with a lease, and all its *attempts*.
 
-    They are of this epoch, each a task and a number. Those that are not current any
-    more are returned: it is to stop them. *round_trip*: how many seconds an earlier
-    sign took there and back, if it says that.
+    They are of this epoch, each a task and a number. Those that are no longer current
+    are returned: the worker must stop them. *round_trip* is the time in seconds that an
+    earlier sign took there and back, if known.
     """
     agent = kernel.agents[name]
     agent.heard_ns = now
@@ -472,28 +468,27 @@ def beat(
 
 
 def excuse(kernel: KernelState, now: int) -> None:
-    """
-    Time has passed in which nobody could be heard: each agent has a lease from now.
+    """Give each worker a new lease, after a time in which no sign could be heard.
 
-    The driver says so, before `tick`, when it has not run for a while: it was stopped,
-    or something held it up. Those that are lost already stay so.
+    The driver calls this before `tick` when it has not run for a while: it was stopped,
+    or something delayed it. Workers that are lost already stay lost.
     """
     for agent in kernel.agents.values():
         if agent.lease_ns and not agent.lost:
             agent.heard_ns = now
-            # What it runs, or would not stop, is not looked at before that either.
+            # Its attempts, and leaked ones, are not checked before that time either.
             _check_at(kernel, agent, now + agent.lease_ns)
 
 
 def check(kernel: KernelState, agent: AgentRow, now: int) -> None:
-    """The lease of *agent*, or of an attempt there, may be over."""
+    """Check the lease of *agent*, or of an attempt there."""
     lease = agent.lease_ns
     if now - agent.heard_ns >= lease:
         lose(kernel, agent, now, f"no sign of life for {lease / 1e9:g} s")
         return
     for row, seen in list(agent.seen.items()):
         if now - seen >= lease:
-            why = f"agent {agent.name} has not named it for {lease / 1e9:g} s"
+            why = f"worker {agent.name} has not named it for {lease / 1e9:g} s"
             described = ("AttemptLostError", why)
             _attempts.end(kernel, row, row.attempt, "missing", now, None, described)
     oldest = min([agent.heard_ns, *agent.seen.values()])
@@ -511,7 +506,7 @@ def _check_at(kernel: KernelState, agent: AgentRow, when: int) -> None:
 
 
 def lose(kernel: KernelState, agent: AgentRow, now: int, why: str) -> None:
-    """*agent* is lost: so is all that it ran, and nothing new goes there."""
+    """Apply that *agent* is lost: end its attempts, and give it no new work."""
     if not agent.lost:
         _end_all(kernel, agent, now, why, f"is lost: {why}", lambda _: "lost")
 
@@ -519,18 +514,17 @@ def lose(kernel: KernelState, agent: AgentRow, now: int, why: str) -> None:
 def leave(
     kernel: KernelState, name: str, unbegun: Collection[tuple[str, int]], now: int
 ) -> bool:
-    """
-    A worker with a lease leaves; whether it was there.
+    """Remove a worker with a lease; return whether it was there.
 
-    What it has not ended is for others. Of this epoch, it has never begun the attempts
-    *unbegun*, each a task and a number.
+    Its unfinished attempts go to other workers. It has never begun the attempts
+    *unbegun* of this epoch, each a task and a number.
     """
     agent = kernel.agents[name]
     if agent.lost:
         return False
 
     def how(row: TaskRow) -> AttemptOutcome:
-        # It has ended what it had begun, as it should: that killed no worker.
+        # It has ended what it had begun, in order, so its leave counts as no crash.
         return "returned" if (row.id, row.attempt) in unbegun else "missing"
 
     _end_all(kernel, agent, now, "it has left", "has left", how)
@@ -545,8 +539,8 @@ def _end_all(
     told: str,
     how: Callable[[TaskRow], AttemptOutcome],
 ) -> None:
-    """*agent* is away: *how* the attempts ended that were under way there."""
-    described = ("AttemptLostError", f"agent {agent.name} {told}")
+    """End all attempts of *agent*, which is away, in the way *how*."""
+    described = ("AttemptLostError", f"worker {agent.name} {told}")
     kernel.note(AgentLost, now, agent.name, why)
     go(kernel, agent)
     there = agent.seen if agent.lease_ns else kernel.tasks.values()
@@ -557,7 +551,7 @@ def _end_all(
             _attempts.mend_leak(kernel, leak, attempt, now)
 
 
-# -- edges that come later: a task is to wait for more than it was submitted with ------
+# -- dependencies added later: a task waits for more parents than it was submitted with
 
 
 _PENDING: Final = TaskState.PENDING
@@ -570,16 +564,16 @@ def add_parents(
     """
     Make *row* wait for *parents* too; return the new ones.
 
-    If it was cancelled while it waited, that is for its next run.
+    If it was cancelled while it waited, the new parents are for its next run.
 
     Raises:
-        InvalidTransitionError: It does not wait for other tasks any more.
-        CycleError: They wait for it, however indirectly.
+        InvalidTransitionError: The task does not wait for other tasks any more.
+        CycleError: One of *parents* waits for it, however indirectly.
     """
     _refuse_late(row)
     links = row.links
-    # Compared by their ids: each time that a parent which has left memory is named, it
-    # has another row.
+    # Parents are compared by id: a parent that has left memory gets another row each
+    # time that it is named.
     known = {} if links is None else {parent.id: None for parent in links.parents}
     found = {parent.id: parent for parent in parents if parent.id not in known}
     fresh = tuple(found.values())
@@ -597,7 +591,7 @@ def add_parents(
 
 
 def extend(kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow]) -> None:
-    """Make *row* wait for *parents* too, and leave what follows to a later decision."""
+    """Make *row* wait for *parents* too, and leave the effects to a later decision."""
     was_delayed = row.state is _PENDING and not _dependencies.is_waiting(row)
     links = _dependencies.links_of(row)
     if links.terms is not None:
@@ -608,7 +602,7 @@ def extend(kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow]) -> Non
 
 
 def can_wait(row: TaskRow) -> bool:
-    """Whether *row* waits for other tasks, or was cancelled while it did."""
+    """Return whether *row* waits for other tasks, or was cancelled while it did."""
     over = row.state in TERMINAL and row.state is not TaskState.CANCELLED
     return _dependencies.is_waiting(row) and not over
 
@@ -618,7 +612,7 @@ def _refuse_late(row: TaskRow) -> None:
     Refuse a task that does not wait for others any more.
 
     Raises:
-        InvalidTransitionError: It does not.
+        InvalidTransitionError: The task does not wait.
     """
     if can_wait(row):
         return
@@ -637,16 +631,17 @@ def refuse_rerun(
     """
     Refuse a re-run that would wait for a task that is to wait for it.
 
-    A clean-up, say, may have run although a task above it was blocked. When that task
-    is not blocked any more, it may be let wait for the clean-up.
+    For example, a clean-up may have run although a task above it was blocked. Once that
+    task is no longer blocked, it may be made to wait for the clean-up.
 
     Args:
-        rows: The run before, as it stands among the parents of those that wait for it.
+        rows: The run before, as it is listed among the parents of its dependents.
         rerun_id: The id of the re-run.
-        parents: What it would wait for.
+        parents: The tasks that it would wait for.
 
     Raises:
-        CycleError: One of these waits for what is run again, however indirectly.
+        CycleError: One of these waits for the task that is run again, however
+            indirectly.
     """
     children = [child for row in rows for child in _hanging_on(row)]
     way = _way(parents, children)
@@ -656,7 +651,7 @@ def refuse_rerun(
 
 
 def _hanging_on(row: TaskRow) -> list[TaskRow]:
-    """The dependents of *row* that will wait for its next run instead."""
+    """Return the dependents of *row* that will wait for its next run instead."""
     dependents = () if row.links is None else row.links.dependents
     return [child for child in dependents if _dependencies.hangs_on(child)]
 
@@ -667,12 +662,11 @@ def _refuse(ring: tuple[str, ...], hint: str | None = None) -> NoReturn:
 
 
 def _way(starts: Sequence[TaskRow], goals: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
-    """
-    A chain of tasks from one of *starts* to one of *goals*; empty if there is none.
+    """Return a chain of tasks from one of *starts* to one of *goals*, or nothing.
 
     Each waits for the next, or may do so again. One search goes up from *starts*,
-    another down from *goals*, by turns: whichever has seen all decides, so that the
-    smaller side is what it costs.
+    another down from *goals*, by turns. The first that has seen all its tasks decides,
+    so the cost is that of the smaller side.
     """
     ends = set(goals)
     for row in starts:
@@ -688,7 +682,7 @@ def _way(starts: Sequence[TaskRow], goals: Sequence[TaskRow]) -> tuple[TaskRow, 
 
 
 def _below(row: TaskRow) -> Iterable[TaskRow]:
-    """What waits for *row*; what failed may run again, and then it does."""
+    """Return the tasks that wait for *row*, or will if they run again."""
     if row.links is None:
         return ()
     return filter(_dependencies.may_wait, row.links.dependents)
@@ -703,7 +697,7 @@ def _search(
     Look for a way from one of *starts* to one of *goals*.
 
     Yields:
-        None for each task that was looked at, and at last the way, or nothing.
+        None for each task that was looked at, and at last the chain, or an empty one.
     """
     came: dict[TaskRow, TaskRow | None] = dict.fromkeys(starts)
     sought = dict.fromkeys(goals)
@@ -744,7 +738,7 @@ def turn(
     dependents: Iterable[TaskRow],
     now: int,
 ) -> None:
-    """*dependents* of *row*, which has ended, depend on *rerun* now."""
+    """Make the *dependents* of *row*, which has ended, depend on *rerun*."""
     _dependencies.links_of(row).dependents = ()
     for child in dependents:
         below = _dependencies.links_of(child)
@@ -759,11 +753,11 @@ def turn(
         if child.state is TaskState.PENDING:
             kernel.undecided.append((child, ""))
     if rerun.state is TaskState.COMPLETED:
-        # The re-run is a wait, and its event had come already.
+        # The re-run is a wait whose event had come already.
         _dependencies.release(kernel, rerun, now)
 
 
-# -- what happens when a timer is due --------------------------------------------------
+# -- timers that are due ---------------------------------------------------------------
 
 
 def tick(kernel: KernelState, now: int) -> None:

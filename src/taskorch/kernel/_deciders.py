@@ -1,7 +1,7 @@
 """
-The seven policies as the kernel asks them.
+Protocol of the seven policies as the kernel asks them.
 
-Decision: 0062.
+Decision: kernel.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from taskorch.kit.frozen import frozen
 from taskorch.model import TASKS, Elasticity, Resources, TaskState, Units
 from taskorch.protocols import Contender
 
-# -- compiled functions as methods: Python binds only its own to an object by itself ---
+# -- compiled functions as methods: Python binds only its own functions to an object ---
 
 
 def bind(cls: type) -> None:
@@ -35,8 +35,8 @@ def bind(cls: type) -> None:
 
 
 def _method(function: Any) -> Any:
-    """*function* as a method: CPython's own class for that has no name in Python."""
-    # Only what is compiled needs it.
+    """Return *function* as a method; CPython's own class for that has no name."""
+    # Only compiled functions need it.
     import ctypes  # noqa: PLC0415
 
     make = ctypes.pythonapi.PyInstanceMethod_New
@@ -45,7 +45,7 @@ def _method(function: Any) -> Any:
     return make(function)
 
 
-# -- who contends for what is divided: elastic requests, like ones counted together ----
+# -- elastic requests that contend for a resource, like ones counted together ----------
 
 
 T = TypeVar("T")
@@ -60,14 +60,14 @@ def contenders(
     slots: int,
 ) -> list[Contender]:
     """
-    The kinds of elastic requests that contend; of those that wait, the first first.
+    Return the kinds of elastic requests that contend, waiting ones in queue order.
 
-    Of those that wait, only as many contend as there are *slots*, and slots of the
-    agents that may run them: what nobody could start takes nothing from others.
+    Only as many waiting tasks contend as there are *slots*, and slots on the workers
+    that may run them: a task that could not start takes nothing from others.
 
     Args:
-        buckets: Those of elastic requests.
-        holders: The tasks whose attempts hold what was granted of elastic ones.
+        buckets: The buckets of elastic requests.
+        holders: The tasks whose attempts hold elastic grants.
         pools: The pools.
         slots: How many more attempts may run at once.
     """
@@ -85,10 +85,10 @@ def contenders(
     kinds: dict[Spec, tuple[Bucket, int, list[Units]]] = {}
     for bucket, count in _apportion(able, slots):
         kinds[bucket.spec] = bucket, count, []
-    # A bucket that was forgotten while its tasks ran may have a like one by now.
+    # The bucket may have been dropped while its tasks ran, and a like one made since.
     for bucket, allocs in held.items():
         kinds.setdefault(bucket.spec, (bucket, 0, []))[2].extend(allocs)
-    # Many hold the same, and have the same least.
+    # Many tasks hold the same amounts, and have the same least.
     made: dict[Units, Resources] = {}
 
     def of_pools(units: Units) -> Resources:
@@ -111,8 +111,8 @@ def contenders(
 
 
 def _is_bounded(bucket: Bucket, pools: Mapping[str, PoolRow]) -> bool:
-    """Whether a quota keeps the tasks of *bucket* from having their least."""
-    # One task is as much of a quota for tasks.
+    """Return whether a quota keeps the tasks of *bucket* from their least amount."""
+    # A quota for tasks counts each task as one.
     need = {TASKS: _SCALE, **dict(bucket.need)}
     return any(
         need.get(resource, 0) > pools[pool].total - pools[pool].used
@@ -122,7 +122,7 @@ def _is_bounded(bucket: Bucket, pools: Mapping[str, PoolRow]) -> bool:
 
 
 def _apportion(buckets: list[Bucket], slots: int) -> list[tuple[Bucket, int]]:
-    """How many of each may start, as far as slots go: in turns, the first first."""
+    """Distribute the *slots* to buckets in turns, the first bucket first."""
     most = {bucket: min(bucket.size, _room(bucket)) for bucket in buckets}
     counts = dict.fromkeys(buckets, 0)
     open_to_more = [bucket for bucket in buckets if most[bucket]]
@@ -137,7 +137,7 @@ def _apportion(buckets: list[Bucket], slots: int) -> list[tuple[Bucket, int]]:
 
 
 def _room(bucket: Bucket) -> int:
-    """How many of *bucket* its agents have slots for; no limit if none is known yet."""
+    """Return how many of *bucket* its workers have slots for; or `UNLIMITED`."""
     if bucket.checked < 0:
         return UNLIMITED
     return sum(max(0, agent.limit - agent.running) for agent in bucket.agents)
@@ -146,16 +146,16 @@ def _room(bucket: Bucket) -> int:
 # -- the questions that the kernel asks ------------------------------------------------
 
 # The runtime answers them with the user's policies: it makes the `Task` that a policy
-# sees, guards the call and checks the answer. The kernel knows rows only.
+# sees, guards the call and checks the answer. The kernel knows only rows.
 
 
 class PolicyFault(Exception):  # noqa: N818 - not an error of the caller's
     """
-    A policy raised, or answered what its protocol does not allow.
+    Error: a policy raised, or gave an answer that its protocol does not allow.
 
     Attributes:
-        component: Which part: `router`, `queue`, ….
-        error: What it raised, or a ValueError that says what was wrong.
+        component: The policy: `router`, `queue`, ….
+        error: The error that it raised, or a ValueError about its answer.
     """
 
     def __init__(self, component: str, error: BaseException) -> None:
@@ -165,23 +165,23 @@ class PolicyFault(Exception):  # noqa: N818 - not an error of the caller's
 
 
 class PolicyGone(PolicyFault):
-    """What the answer needs was there in an earlier life only."""
+    """A policy fault because an object of an earlier run of the program is missing."""
 
 
 @frozen
 class Again:
-    """What follows a failed attempt."""
+    """Decision of the retry policy after a failed attempt."""
 
     retry: bool
     delay_ns: int = 0
     reason: str = ""
-    #: What kind of failure it was, or "".
+    #: The class of the failure, or "".
     kind: str = ""
-    #: What the next attempts are to be like; None: as the last.
+    #: The spec of the next attempts; None keeps the present one.
     spec: Spec | None = None
-    #: The question to a person, who decides instead; "": nobody is asked.
+    #: The question to a person, who decides instead; "" asks nobody.
     ask: str = ""
-    #: The driver's own: what goes with the spec.
+    #: An object of the driver that goes with the spec.
     cargo: Any = None
     #: The cause, if the task is not to blame: then it counts as no try.
     blameless: str = ""
@@ -190,15 +190,15 @@ class Again:
 @frozen
 class Ruling:
     """
-    What rules say of a start.
+    Ruling of the rules on a start.
 
     Attributes:
-        permit: By what it is allowed; see `TaskStarted`.
-        denied: Why it is not; "": it is.
-        asks: Whether people may allow it.
-        shown: The same as `denied` for people, who see what there is, too.
-        violated: Of `PolicyViolated` what follows the task; nothing: there is nothing
-            to tell.
+        permit: The rule that allows it; see `TaskStarted`.
+        denied: The reason why it is denied, or "" if it is allowed.
+        asks: True if people may allow it.
+        shown: The same as `denied` for people, with the current values.
+        violated: The fields of `PolicyViolated` after the task, or nothing if there is
+            no violation.
     """
 
     permit: tuple[str, ...] = ()
@@ -209,18 +209,17 @@ class Ruling:
 
 
 class Deciders(Protocol):
-    """Protocol: the policies, as the kernel asks them. All raise PolicyFault."""
+    """Protocol of the policies as the kernel asks them; all raise PolicyFault."""
 
-    #: Nanoseconds that one level of priority is worth, if that is the whole rule.
+    #: Nanoseconds that one level of priority is worth, if the queue has no other rule.
     aging_ns: int | None
-    #: Whether admission needs no asking.
+    #: True if every task may join the queue.
     admits_all: bool
-    #: Nanoseconds that a task may wait before it expires, where admission is not
-    #: asked.
+    #: Nanoseconds that a task may wait before it expires, if the queue admits all.
     max_age_ns: int | None
-    #: The transitions that the StateMachine wants to be asked about; None is all.
+    #: The transitions about which the StateMachine wants to be asked; None is all.
     watches: frozenset[tuple[TaskState | None, TaskState]] | None
-    #: Whether the allocator `GrantsWhole`, the queue `RanksOwners` or `Backfills`, and
+    #: True if the allocator `GrantsWhole`, the queue `RanksOwners` or `Backfills`, or
     #: any of them `Learns`: see these protocols.
     rigid: bool
     ranks: bool
@@ -230,25 +229,25 @@ class Deciders(Protocol):
     def match(
         self, row: TaskRow, agents: Sequence[AgentRow], now: int
     ) -> tuple[tuple[str, ...], str, bool]:
-        """Names of the agents that match, why, and whether that can be kept."""
+        """Return the names of matching workers, why, and if that can be kept."""
         ...
 
     def route(
         self, row: TaskRow, candidates: Candidates, now: int
     ) -> tuple[AgentRow, str, bool]:
-        """The agent, why, and whether that can be kept."""
+        """Return the worker, why, and whether the answer can be kept."""
         ...
 
     def order(self, row: TaskRow, priority: int, now: int) -> Any:
-        """The key of the task in the queue."""
+        """Return the key of the task in the queue."""
         ...
 
     def standing(self, share: Share, now: int) -> float:
-        """Standing of an owner; the lowest is served first. Asked if it `ranks`."""
+        """Return the standing of a tenant, lowest served first; asked if it `ranks`."""
         ...
 
     def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:
-        """Why the task may not join the queue (or None), and its largest age in ns."""
+        """Return why the task may not be queued, or None, and its largest age in ns."""
         ...
 
     def check(
@@ -259,19 +258,19 @@ class Deciders(Protocol):
         reason: str,
         now: int,
     ) -> str | None:
-        """Why the transition is forbidden, or None."""
+        """Return why the transition is forbidden, or None."""
         ...
 
     def is_judged(self, task_type: str) -> bool:
-        """Whether rules are asked before tasks of the type start."""
+        """Return whether rules are asked before tasks of the type start."""
         ...
 
     def judge(self, row: TaskRow, now: int) -> Ruling:
-        """What rules say of a start of the task; asked if the kernel is `judged`."""
+        """Return the ruling on a start of the task; asked if the kernel is `judged`."""
         ...
 
     def join(self, row: TaskRow, states: dict[str, TaskState], now: int) -> bool:
-        """Whether the task may go on, by the states of its parents."""
+        """Return whether the task may go on, by the states of its parents."""
         ...
 
     def retry(
@@ -282,11 +281,11 @@ class Deciders(Protocol):
         elapsed_ns: int,
         now: int,
     ) -> Again:
-        """What follows a failure that is not charged yet."""
+        """Return what follows a failure that does not count as a try yet."""
         ...
 
     def changed(self, row: TaskRow, answer: Again) -> None:
-        """The task has the spec of *answer* from now on."""
+        """Note that the task has the spec of *answer* from now on."""
         ...
 
     def allocate(
@@ -299,30 +298,30 @@ class Deciders(Protocol):
         held: Units | None = None,
     ) -> tuple[Units | None, str, bool]:
         """
-        What is granted (None: nothing now), why, and whether that can be kept.
+        Return the grant (None: nothing now), why, and whether that can be kept.
 
         Args:
             row: The task.
-            agent: The agent that is to run it, or does.
-            request: What it asks for of the pools.
+            agent: The worker that is to run it, or does.
+            request: The amounts that it asks for of the pools.
             now: The time in ns.
-            least: Of an elastic request, what it cannot do without.
-            held: Of one that runs, what it holds of the pools.
+            least: The least amounts that an elastic request needs.
+            held: The amounts that a running task holds of the pools.
         """
         ...
 
     def ask_program(self, part: str, ask: Callable[[], T]) -> T:
-        """What *ask* returns, which calls a part of the program that is no policy."""
+        """Return the result of *ask*, which calls user code that is no policy."""
         ...
 
     def choice(self, row: TaskRow) -> tuple[str, float] | None:
-        """The arm that was chosen for the attempt that begins; asked if it `learns`."""
+        """Return the arm chosen for the attempt that begins; asked if it `learns`."""
         ...
 
     def expected(self, row: TaskRow) -> int | None:
-        """How long an attempt takes, in ns, as its user said; None: nothing was."""
+        """Return the duration in ns that the user expects of an attempt, or None."""
         ...
 
     def least(self, request: Units, elastic: Elasticity) -> Units:
-        """What an elastic *request* cannot do without; what is not named, all of it."""
+        """Return the least grant of *request*; inelastic resources are whole."""
         ...

@@ -20,32 +20,31 @@ _QUEUED: Final = TaskState.QUEUED
 _BLOCKED: Final = TaskState.BLOCKED
 _COMPLETED: Final = TaskState.COMPLETED
 _FAILED: Final = TaskState.FAILED
-#: The states of a task whose join holds, and that has not begun.
+#: The states of a task whose join holds and that has not begun.
 _EARLY: Final = (TaskState.PENDING, TaskState.QUEUED, TaskState.SUSPENDED)
 
 
 def links_of(row: TaskRow) -> Links:
-    """The links of *row*, made if need be."""
+    """Return the links of *row*, made if need be."""
     if row.links is None:
         row.links = Links()
     return row.links
 
 
 def is_broken(parent: TaskRow) -> bool:
-    """Whether *parent* will not complete unless something is run again."""
+    """Return whether *parent* will not complete unless something is run again."""
     state = parent.state
     if state is _BLOCKED:
-        # One that waits for a person's decision may complete after all.
+        # A task that waits for a decision may complete after all.
         return parent.extra is not None and not parent.extra.decision
     return state in TERMINAL and state is not _COMPLETED
 
 
 def is_forgiven(parent: TaskRow, links: Links | None = None) -> bool:
-    """
-    Whether the failure of *parent* is allowed to those that need all of their parents.
+    """Return whether tasks that need all their parents ignore a failure of *parent*.
 
-    Where a child's *links* say how many must complete, or that all must end, it counts
-    as any other failure.
+    For a child whose *links* ask for a number of parents, or for all to end, the
+    failure counts as any other.
     """
     if parent.state is not _FAILED or not parent.bucket.spec.allow_failure:
         return False
@@ -53,7 +52,7 @@ def is_forgiven(parent: TaskRow, links: Links | None = None) -> bool:
 
 
 def is_waiting(row: TaskRow) -> bool:
-    """Whether *row* waits for other tasks."""
+    """Return whether *row* waits for other tasks."""
     links = row.links
     if links is None:
         return False
@@ -61,26 +60,26 @@ def is_waiting(row: TaskRow) -> bool:
 
 
 def may_wait(row: TaskRow) -> bool:
-    """Whether *row* waits for other tasks, or may do so again as the same run."""
+    """Return whether *row* waits for other tasks, or may do so again in this run."""
     return row.state is not _COMPLETED and (
         is_waiting(row) or (row.links is not None and has_only_ended_parents(row))
     )
 
 
 def may_wait_for(row: TaskRow) -> Sequence[TaskRow]:
-    """What *row* waits for, or may wait for again as the same run."""
+    """Return the parents that *row* waits for, or may wait for again in this run."""
     return row.links.parents if row.links is not None and may_wait(row) else ()
 
 
 def awaits(row: TaskRow) -> bool:
-    """Whether *row* waits for an event from outside now."""
+    """Return whether *row* waits for an event from outside now."""
     return (
         row.links is not None and row.links.terms is not None and row.links.terms.awaits
     )
 
 
 def is_delayed(row: TaskRow) -> bool:
-    """Whether *row* waits for a time: for that alone, or for its event until then."""
+    """Return whether *row* waits for a time, or for its event until that time."""
     if row.extra is None or not row.extra.due_ns:
         return False
     return (
@@ -91,12 +90,12 @@ def is_delayed(row: TaskRow) -> bool:
 
 
 def least(terms: Terms) -> int:
-    """How many parents must complete at the least, where the join says only that."""
+    """Return the least number of parents that must complete, by a join of a number."""
     return 1 if isinstance(terms.join, str) else terms.join
 
 
 def is_lost(row: TaskRow) -> bool:
-    """Whether the join of *row* cannot hold any more, unless something is undone."""
+    """Return whether the join of *row* can never hold, unless something is undone."""
     broken = 0 if row.extra is None else len(row.extra.blocked_by)
     links = row.links
     terms = None if links is None else links.terms
@@ -114,7 +113,7 @@ def blame(row: TaskRow, parent: TaskRow) -> None:
     """
     Enter *parent*, which will not complete, in the `blocked_by` of *row*.
 
-    While it is held for something else, nothing stands there.
+    While *row* is on hold for another reason, `blocked_by` stays empty.
     """
     extra = row_extra(row)
     if extra.decision:
@@ -125,14 +124,14 @@ def blame(row: TaskRow, parent: TaskRow) -> None:
 
 
 def blame_anew(row: TaskRow) -> None:
-    """*row* was held, and is not any more: see what has become of its parents."""
+    """Look again at the parents of *row*, which is no longer on hold."""
     for parent in () if row.links is None else row.links.parents:
         if is_broken(parent) and not is_forgiven(parent, row.links):
             blame(row, parent)
 
 
 def hangs_on(row: TaskRow) -> bool:
-    """Whether the fate of its parents still matters to *row*."""
+    """Return whether *row* still depends on how its parents end."""
     terms = links_of(row).terms
     if row.state in TERMINAL:
         return False
@@ -140,7 +139,7 @@ def hangs_on(row: TaskRow) -> bool:
 
 
 def has_only_ended_parents(row: TaskRow) -> bool:
-    """Whether *row*, whose join is that its parents have ended, has not begun yet."""
+    """Return whether *row* was released since all its parents ended, and is early."""
     terms = links_of(row).terms
     if terms is None or terms.join != "finished" or not terms.joined:
         return False
@@ -150,7 +149,7 @@ def has_only_ended_parents(row: TaskRow) -> bool:
 def attach(row: TaskRow, parents: Sequence[TaskRow]) -> None:
     """Link *row* to parents that are new to it; some may have ended."""
     links = links_of(row)
-    # Terms count them, so each is there once.
+    # Terms count parents, so each is there once.
     fresh = tuple(parents if links.terms is None else dict.fromkeys(parents))
     links.parents = (*links.parents, *fresh) if links.parents else fresh
     for parent in fresh:
@@ -167,10 +166,9 @@ def attach(row: TaskRow, parents: Sequence[TaskRow]) -> None:
 
 
 def release(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """
-    *row* has completed: one less to wait for, for each dependent.
+    """Count one parent less for each dependent of *row*, which has completed.
 
-    What that changes for those that are blocked, or have terms, is decided later.
+    Effects on dependents that are blocked, or have terms, are decided later.
     """
     links = links_of(row)
     dependents, links.dependents = links.dependents, ()
@@ -180,13 +178,13 @@ def release(kernel: KernelState, row: TaskRow, now: int) -> None:
         if below.terms is not None:
             _one_less(kernel, child, row)
         elif child.state is not _PENDING:
-            # Where a person decided that what was blocked, or failed, is complete.
+            # A person may decide that a blocked or failed task is complete.
             absolve(kernel, child, row.id, _decided(row))
         elif not below.waiting:
             if child.extra is not None:
                 ready(kernel, child, now)
                 continue
-            # `ready`, written out for a row without extra fields.
+            # This is `ready`, written out for a row without extra fields.
             kernel.pending -= 1
             child.state = _QUEUED
             child.ready_ns = now
@@ -198,7 +196,7 @@ def _decided(parent: TaskRow) -> str:
 
 
 def _one_less(kernel: KernelState, child: TaskRow, parent: TaskRow) -> None:
-    """Release *child*, which has terms, from one ended *parent*: see `release`."""
+    """Count one ended *parent* for *child*, which has terms: see `release`."""
     links = links_of(child)
     terms = links.terms
     if terms is not None and terms.joined:
@@ -210,7 +208,7 @@ def _one_less(kernel: KernelState, child: TaskRow, parent: TaskRow) -> None:
 
 
 def detach(row: TaskRow) -> None:
-    """What becomes of the parents of *row* does not matter to it any more."""
+    """Make *row* independent of its parents from now on."""
     links = row.links
     if links is not None and links.terms is not None:
         links.terms.joined = True
@@ -220,7 +218,7 @@ def detach(row: TaskRow) -> None:
 
 
 def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """*row* waits for no other task any more: queue it, unless it is too early."""
+    """Queue *row*, which waits for no other task any more, or delay it if too early."""
     extra = row.extra
     if extra is not None and extra.due_ns > now:
         kernel.delayed += 1
@@ -229,12 +227,13 @@ def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
         extra.due_ns = 0
     terms = row.links.terms if row.links is not None else None
     if terms is not None and terms.wait is not None:
-        # A wait is never queued: it begins when `undecided` is worked off.
+        # A wait is never queued: it begins when `decide` handles `undecided`.
         kernel.undecided.append((row, ""))
         return
     row.ready_ns = now
     if extra is None or extra.past is None:
-        # `move` without a history entry: the plain history implies this one.
+        # This is `move` without a history entry, since the usual history implies this
+        # one.
         kernel.pending -= 1
         row.state = _QUEUED
     else:
@@ -243,12 +242,12 @@ def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def roots_of(extra: RowExtra) -> tuple[str, ...]:
-    """Ids of the tasks whose failure is the first cause of `blocked_by` in *extra*."""
+    """Return the ids of the tasks whose failure is the first cause of `blocked_by`."""
     roots: dict[str, None] = {}
     for parent in extra.blocked_by.values():
         above = parent.extra
         if above is not None and (parent.state is _BLOCKED or above.passed_on):
-            # Not its `roots`: down a long chain, that would be a walk for each.
+            # The property `roots` would walk up a long chain for each task.
             roots.update(dict.fromkeys(above.first_roots))
         else:
             roots[parent.id] = None
@@ -256,7 +255,7 @@ def roots_of(extra: RowExtra) -> tuple[str, ...]:
 
 
 def broke(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """*row* will not complete: that is to be decided about, for each dependent."""
+    """Note for each dependent of *row* that it will not complete."""
     if row.links is not None and is_forgiven(row):
         children = row.links.dependents
         row.links.dependents = [c for c in children if is_forgiven(row, c.links)]
@@ -276,7 +275,7 @@ def broke(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def absolve(kernel: KernelState, row: TaskRow, parent_id: str, why: str) -> None:
-    """What *parent_id* did to *row* is undone: perhaps it is not blocked any more."""
+    """Undo the effect of *parent_id* on *row*, which may no longer be blocked then."""
     extra = row.extra
     if extra is None or parent_id not in extra.blocked_by:
         return

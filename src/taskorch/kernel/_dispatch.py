@@ -1,7 +1,7 @@
 """
-Who starts, and where; and more of a resource for those that run.
+Choice of the next start and its worker, and growth of elastic attempts.
 
-Decisions: 0046, 0072, 0195, 0268.
+Decisions: queue-and-routing, shares-and-sizes, start-decisions.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from taskorch.kernel._rows import (
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
-# -- which task starts next, and where: asking everybody, and acting on the answers ----
+# -- choice of the next start and its worker: ask all policies, act on the answers -----
 
 
 _RUNNING: Final = TaskState.RUNNING
@@ -54,11 +54,10 @@ _RUNNING: Final = TaskState.RUNNING
 def place(  # noqa: C901 - all who are asked, in order
     kernel: KernelState, bucket: Bucket, row: TaskRow, now: int
 ) -> None:
-    """
-    Ask everybody about *row*, the first of *bucket*, and act on the answers.
+    """Ask all policies about *row*, the first of *bucket*, and act on the answers.
 
-    It starts, or is set aside, or its bucket is parked, or it fails with the policy
-    that failed: in any case the bucket's head or the bucket's place has changed.
+    It starts, is set aside, has its bucket parked, or fails with the policy that
+    failed. In each case the bucket's head or place has changed.
     """
     if bucket.quota_route is not None and _start_within_quotas(
         kernel, bucket, row, bucket.quota_route, now
@@ -98,7 +97,7 @@ def place(  # noqa: C901 - all who are asked, in order
 
 
 def _is_allowed(kernel: KernelState, row: TaskRow, now: int) -> bool:
-    """Whether rules allow *row* to start; if not, it is on hold from now on."""
+    """Return whether rules allow *row* to start; put it on hold if they do not."""
     ruling = kernel.deciders.judge(row, now)
     if not ruling.denied:
         kernel.ruling = ruling
@@ -131,10 +130,10 @@ def _start_or_park(
     now: int,
 ) -> None:
     """
-    Start *row* on one of the agents with *room*, or park its bucket.
+    Start *row* on one of the workers with *room*, or park its bucket.
 
-    *shorts* is what pools have too little of, by what it would wait for on some agents.
-    Others may have room, to which it prefers to wait: the bucket waits at the rest.
+    *shorts* has the shortage of pools for each need on some workers. It may prefer to
+    wait although other workers have room; then the bucket waits at the rest.
     """
     open_to_it = room
     if kernel.backfill is not None:
@@ -155,7 +154,7 @@ def _start_or_park(
 def _failing(
     kernel: KernelState, bucket: Bucket, row: TaskRow, room: Candidates, now: int
 ) -> list[AgentRow]:
-    """Of the agents with *room*, those to which *row* prefers to wait for others."""
+    """Return the workers with *room* that *row* avoids while others may take it."""
     found = _limits.worse(bucket, room) if bucket.room.failing else []
     if row.extra is not None and row.extra.failed_on:
         agents = map(kernel.agents.get, row.extra.failed_on)
@@ -189,7 +188,7 @@ def _try(
     candidates: Candidates,
     now: int,
 ) -> str | None:
-    """Start *row* on one of *candidates*; or why none of them gets the resources."""
+    """Start *row* on one of *candidates*, or return why none gets the resources."""
     deciders = kernel.deciders
     refusal = ""
     while len(candidates):
@@ -197,7 +196,7 @@ def _try(
         need = _limits.wanted(bucket, agent)
         asked = bucket.need or agent.request
         pooled = _shortages.in_pools(kernel, asked)
-        # As `_shortages.ask`, which a rigid request need not go through.
+        # This is `_shortages.ask` without the parts that a rigid request does not need.
         answer = (
             deciders.allocate(row, agent, pooled, now)
             if bucket.spec.elastic is None
@@ -236,7 +235,7 @@ def _try(
 def _fitting(
     kernel: KernelState, row: TaskRow, agent: AgentRow, granted: Units, asked: Units
 ) -> tuple[Units | None, str]:
-    """What *agent* has room for of what is *granted* of *asked*; or why it has none."""
+    """Return the part of *granted* that *agent* has room for, or None and why not."""
     if not kernel.rigid and _limits.shortage(agent, granted) is not None:
         return None, _shortages.NO_ROOM
     if not kernel.has_units:
@@ -259,7 +258,7 @@ def start(
     Begin an attempt of *row*, the head of its bucket, on *agent*.
 
     Raises:
-        PolicyFault: A limit has failed that was told of it; nothing has begun.
+        PolicyFault: A limit that was told of the start has failed; nothing has begun.
     """
     for limit in row.bucket.limits:
         limit.starts(kernel, row)
@@ -277,11 +276,11 @@ def start(
 
 
 def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """The fact of a start, for those who listen."""
+    """Announce a start to the sinks of facts."""
     assert kernel.sink is not None  # noqa: S101 - set with tell_started
     assert row.agent is not None  # noqa: S101 - it has just started
     choice = kernel.deciders.choice(row) if kernel.learns else None
-    # What it may write, and what it reserves of a budget, its submission says.
+    # The submission names the paths that it may write and its reservations of budgets.
     alloc = without_beside(row.alloc) if kernel.beside else row.alloc
     fact = TaskStarted(
         kernel.seq,
@@ -301,7 +300,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
 def component_failed(
     kernel: KernelState, row: TaskRow, fault: PolicyFault, now: int
 ) -> None:
-    """A policy failed over *row*, which is to start."""
+    """Fail *row*, which was about to start, since a policy raised an error."""
     _ends.fail_by(kernel, row, fault, now)
     _ends.decide(kernel, now)
 
@@ -314,11 +313,10 @@ def _park(
     shorts: Mapping[Units, Shortage],
     refusal: str,
 ) -> None:
-    """
-    Park *bucket*, whose head is *row*, at what is short on each of its agents.
+    """Park *bucket*, whose head is *row*, at the shortage of each of its workers.
 
-    The agents *refused* have room: the allocator granted nothing there, and why is the
-    *refusal*.
+    The workers *refused* have room, but the allocator granted nothing there; *refusal*
+    is its reason.
     """
     beyond = _limits.places(kernel, bucket)
     above = bool(beyond)
@@ -339,14 +337,14 @@ def _park(
             kernel.pools[name].parked[bucket] = None
 
 
-# -- what running attempts hold of elastic requests: it grows, and it shrinks ----------
+# -- elastic grants of running attempts: they grow and shrink --------------------------
 
-# Both from the first checkpoint on. Who never comes to one would not give back what
-# it got, or, as a program, would not even know of it.
+# Both happen from the first checkpoint on. An attempt without checkpoints would not
+# give back what it got and, if it is a program, would not even know of it.
 
 
 def grow(kernel: KernelState, now: int) -> None:
-    """Grant running elastic attempts what is free and no waiting task can use."""
+    """Grant running elastic attempts free resources that no waiting task can use."""
     kernel.growing = False
     for row, learns in list(kernel.holders.items()):
         if learns and _could_use_more(kernel, row):
@@ -354,14 +352,14 @@ def grow(kernel: KernelState, now: int) -> None:
 
 
 def adjust(kernel: KernelState, row: TaskRow, attempt: int, now: int) -> None:
-    """The attempt of *row* is at a checkpoint: it takes its share."""
+    """Give the attempt of *row*, which is at a checkpoint, its share."""
     if row in kernel.holders and row.attempt == attempt and row.state is _RUNNING:
         kernel.holders[row] = True
         _review(kernel, row, now, only_more=False)
 
 
 def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
-    """Whether something is free of which *row*, which runs, holds less than it asks."""
+    """Return whether the running *row* holds less than it asks while more is free."""
     if row.state is not _RUNNING or (row.extra is not None and row.extra.stop):
         return False
     held = dict(row.alloc)
@@ -373,7 +371,7 @@ def _could_use_more(kernel: KernelState, row: TaskRow) -> bool:
 
 
 def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> None:
-    """Ask what *row* is to hold; if *only_more*, nothing is taken from it."""
+    """Ask how much *row* is to hold; with *only_more*, take nothing from it."""
     bucket = row.bucket
     before = without_beside(row.alloc)
     alloc = without_quotas(before) if kernel.quotas else before
@@ -385,7 +383,7 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
             row, agent_of(row), request, now, least, held
         )
     except PolicyFault as fault:
-        # It holds what it holds.
+        # After a fault of the allocator, it keeps what it holds.
         note_fault(kernel, row.id, fault, now)
         return
     if granted is not None:
@@ -395,7 +393,7 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
             given, backfill = granted, kernel.backfill
             granted = _backfill.within(kernel, backfill, row, agent, given, now, held)
     if granted is not None and kernel.has_units:
-        # It has its units until it ends.
+        # It keeps its named units until it ends.
         kept = dict(held)
         granted = tuple(
             [
@@ -413,7 +411,7 @@ def _review(kernel: KernelState, row: TaskRow, now: int, *, only_more: bool) -> 
         after = _limits.charged(_limits.bounds_of(kernel, whose), after)
     tell(kernel, AllocationChanged, row, now, row.attempt, before, after, reason)
     if only_more:
-        # Who is at a checkpoint asks by itself.
+        # An attempt at a checkpoint asks by itself, so it needs no message.
         kernel.effects.append(TellAllocation(row, row.attempt))
 
 
@@ -422,6 +420,6 @@ def _is_of_units(kernel: KernelState, row: TaskRow, name: str) -> bool:
 
 
 def _less(before: Units, after: Units) -> bool:
-    """Whether there is less of something in *after*."""
+    """Return whether *after* has less of a resource than *before*."""
     amounts = dict(after)
     return any(units > amounts.get(name, 0) for name, units in before)

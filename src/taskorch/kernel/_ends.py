@@ -1,7 +1,7 @@
 """
-How tasks end, and what follows for those that wait for them.
+Ends of tasks, and their effects on the tasks that wait for them.
 
-Decision: 0018.
+Decision: joins-and-stale-tasks.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from taskorch.kit.visible import masked
 from taskorch.kit.words import some
 from taskorch.model import TaskState, Units
 
-# -- policies that fail: how that is said ----------------------------------------------
+# -- faults of policies: how they are told ---------------------------------------------
 
 
 def note_fault(
     kernel: KernelState, task_id: str | None, fault: PolicyFault, now: int
 ) -> None:
-    """A policy failed."""
+    """Announce that a policy failed."""
     many = kernel.faults.get(fault.component, (0, 0, ""))[0]
     kernel.faults[fault.component] = many + 1, now, describe(fault.error)
     kernel.note(
@@ -56,7 +56,7 @@ def note_fault(
 
 
 def describe(error: BaseException) -> str:
-    """*error* in a line, even if it cannot be printed."""
+    """Return *error* in a line, even if it cannot be printed."""
     try:
         message = masked(str.__str__(str(error)))
     except BaseException:  # noqa: BLE001 - its __str__ is the user's
@@ -64,18 +64,17 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}"
 
 
-# -- how a task ends, and how it is held: told in the same way whatever brought it
-# about
+# -- ends and holds of tasks, told in the same way whatever their cause ----------------
 
-# What has terms of its own, and hangs on it, is decided about later: whoever ends a
-# task calls `decide` once all is in order.
+# Dependents with terms of their own are decided about later: the caller that ends a
+# task calls `decide` once the state is consistent.
 
 
 #: `(type, message, cause)` of a failure.
 Error = tuple[str, str, str]
 
 
-#: What an attempt was seen to use, and what kind of failure ended it.
+#: The resource usage that was measured for an attempt, and the kind of its failure.
 Measured = tuple[Units, str]
 NOT_MEASURED: Measured = ((), "")
 
@@ -88,10 +87,9 @@ def complete(
     reason: str = "",
     usage: Units = (),
 ) -> None:
-    """
-    *row* ended well: by *cause*, if no attempt ended it, and for *reason*.
+    """Complete *row*, with a *reason*, and a *cause* if no attempt ended it.
 
-    Its attempt was seen to use *usage*.
+    *usage* is the resource usage that was measured for its attempt.
     """
     name = "" if row.agent is None else row.agent.name
     latency = now - row.started_ns if row.state is TaskState.RUNNING else 0
@@ -114,11 +112,10 @@ def fail(
     roots: tuple[str, ...] = (),
     measured: Measured = NOT_MEASURED,
 ) -> None:
-    """
-    *row* ends badly, for good; for *reason* it is not tried again.
+    """Fail *row* for good; *reason* says why it is not tried again.
 
-    If *charged*, the last attempt counts against the retry policy. The failure began
-    with *roots* if its terms end it because of its parents.
+    If *charged*, the last attempt counts as a try. *roots* are the tasks where the
+    failure began, if its terms end it because of its parents.
     """
     agent = None if row.agent is None else row.agent.name
     fields = row.attempt, agent, *error, reason, charged, roots, *measured
@@ -133,35 +130,35 @@ def cancel(
     now: int,
     roots: tuple[str, ...] = (),
 ) -> None:
-    """*row* is CANCELLED, for *roots* if it was skipped."""
+    """Cancel *row*; if it was skipped, *roots* are the first causes."""
     tell(kernel, TaskCancelled, row, now, reason, roots)
 
 
 def hold(
     kernel: KernelState, row: TaskRow, error: Error, now: int, reason: str = ""
 ) -> None:
-    """*row* is held for a person: for *reason*, or else that in *error*."""
+    """Put *row* on hold for a person, because of *reason* or else of *error*."""
     kind, message, cause = error
     why = reason or message
     tell(kernel, TaskBlocked, row, now, (), (), why, cause, kind, message)
 
 
 def fail_by(kernel: KernelState, row: TaskRow, fault: PolicyFault, now: int) -> None:
-    """A policy failed over *row*: that task fails with it, and no other."""
+    """Fail *row*, and no other task, since a policy raised an error about it."""
     note_fault(kernel, row.id, fault, now)
     message = f"the {fault.component} failed: {describe(fault.error)}"
     error = ("ComponentError", message, "component")
     fail(kernel, row, error, now, fault.component)
 
 
-# -- waits for what comes from outside, without a thread and without a slot ------------
+# -- waits for events from outside, without a thread and without a slot ----------------
 
-# A task that waits is BLOCKED as one is that is held for a decision, and a decision
-# can end it; so can its event, and the end of its time.
+# A waiting task is BLOCKED, as a task on hold is. A decision can end its wait, and so
+# can its event, or the end of its time.
 
 
 def begin(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> None:
-    """*row*, which waits for nothing else, waits for its event from now on."""
+    """Let *row*, which waits for nothing else, wait for its event from now on."""
     name, timeout, _ = wait
     reason = "it waits for its time" if name is None else f"it waits for {name}"
     tell(kernel, TaskBlocked, row, now, (), (), reason, EVENT)
@@ -173,27 +170,27 @@ def begin(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> None:
 
 
 def retain(kernel: KernelState, event: RetainedEvent) -> None:
-    """Remember *event* for those who come to wait for it; the latest one counts."""
+    """Keep *event* for tasks that wait for it later; the latest one counts."""
     forget(kernel, kernel.retained.get(event.id))
     kernel.retained[event.id] = event
     _queue.arm(kernel, event.until_ns, _queue.RETAINED, event)
 
 
 def forget(kernel: KernelState, event: RetainedEvent | None) -> None:
-    """*event* is not kept any more."""
+    """Drop the kept *event*."""
     if event is not None:
         event.until_ns = 0
         del kernel.retained[event.id]
 
 
 def deliver(kernel: KernelState, row: TaskRow, name: str, cargo: Any, now: int) -> None:
-    """The event has come for which *row* waits."""
+    """Give *row* the event that it waits for."""
     kernel.hand_over(row.cargo, cargo)
     complete(kernel, row, now, EVENT, f"{name} came")
 
 
 def time_out(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """The time of *row*, which waits for its event, is over."""
+    """End the wait of *row* for its event, since its time is over."""
     _, (name, timeout, completes) = terms_of_wait(row)
     if completes:
         kernel.hand_over(row.cargo, None)
@@ -203,25 +200,25 @@ def time_out(kernel: KernelState, row: TaskRow, now: int) -> None:
         fail(kernel, row, ("TaskTimeoutError", message, "timeout"), now)
 
 
-# -- what is decided about a task when the fate of a parent changes --------------------
+# -- decisions about a task when the end of a parent changes ---------------------------
 
-# Whether it is blocked, unblocked or released by its join, or never will be, is
-# decided here and recorded as a fact. Code that changes the fate of a parent only
-# puts the dependents into `undecided`; one loop works that list off, so that a long
-# chain of consequences does not recurse. A fold does not decide: it drops the list,
-# since the facts that follow record the decisions.
+# `decide` finds whether a task is blocked, unblocked or released by its join, or never
+# will be, and records that as a fact. Code that changes how a parent ends only adds the
+# dependents to `undecided`; one loop handles that list, so that a long chain of
+# consequences does not recurse. A fold does not decide: it clears the list, since the
+# facts that follow record the decisions.
 
 
 _PENDING: Final = TaskState.PENDING
 _BLOCKED: Final = TaskState.BLOCKED
 _COMPLETED: Final = TaskState.COMPLETED
 
-#: The cause of a blockade: nothing has failed, and yet the join does not hold.
+#: The cause of a block: nothing has failed, and yet the join does not hold.
 JOIN: Final = "join"
 
 
 def decide(kernel: KernelState, now: int) -> None:
-    """Decide about all that is `undecided`, and what comes to it meanwhile."""
+    """Decide about all `undecided` tasks, and those added meanwhile."""
     if kernel.deciding:
         return
     kernel.deciding = True
@@ -233,7 +230,7 @@ def decide(kernel: KernelState, now: int) -> None:
 
 
 def _decide_one(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
-    """The fate of a parent of *row* has changed."""
+    """Decide about *row*, since a parent has ended or may complete again."""
     links = _dependencies.links_of(row)
     terms = links.terms
     if row.state is _BLOCKED:
@@ -263,7 +260,7 @@ def _reconsider(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
 def _recall(
     kernel: KernelState, row: TaskRow, links: Links, why: str, now: int
 ) -> None:
-    """*row* was released since all its parents had ended: recall it if one has not."""
+    """Recall *row*, released when all its parents had ended, if one runs again."""
     if all(p.state is _COMPLETED or _dependencies.is_broken(p) for p in links.parents):
         return
     tell(kernel, TaskRecalled, row, now, why)
@@ -272,7 +269,7 @@ def _recall(
 def _judge(
     kernel: KernelState, row: TaskRow, links: Links, terms: Terms, now: int
 ) -> None:
-    """Whether the join of *row*, which has terms, holds now, or never will."""
+    """Release *row* if its join holds, or give it up if that never will."""
     try:
         verdict = holds(kernel, row, links, terms, now)
     except PolicyGone as gone:
@@ -291,7 +288,7 @@ def _judge(
 
 
 def _count(links: Links) -> int:
-    """How many parents have completed."""
+    """Return the number of parents that have completed."""
     return len(links.parents) - links.waiting
 
 
@@ -299,10 +296,10 @@ def holds(
     kernel: KernelState, row: TaskRow, links: Links, terms: Terms, now: int
 ) -> bool | None:
     """
-    Whether the join of *row* holds; None: not yet; False: it never will.
+    Return True if the join of *row* holds, None if not yet, False if never.
 
     Raises:
-        PolicyFault: It is a function of the user's, and failed.
+        PolicyFault: The join is a function of the user, and failed.
     """
     total, done = len(links.parents), _count(links)
     broken = 0 if row.extra is None else len(row.extra.blocked_by)
@@ -326,7 +323,7 @@ def holds(
 
 
 def block(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """What stands in the `blocked_by` of *row* blocks it."""
+    """Block *row* because of the parents in its `blocked_by`."""
     extra = row_extra(row)
     by, roots = tuple(extra.blocked_by), _dependencies.roots_of(extra)
     why = "a dependency did not complete"
@@ -334,7 +331,7 @@ def block(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def _give_up(kernel: KernelState, row: TaskRow, terms: Terms, now: int) -> None:
-    """The join of *row* will never hold."""
+    """Act on a join of *row* that will never hold."""
     extra = row_extra(row)
     if terms.on_failure == "block":
         if extra.blocked_by:

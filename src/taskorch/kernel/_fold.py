@@ -1,7 +1,7 @@
 """
-The state again: from facts, and from a snapshot.
+The state rebuilt from facts and from a snapshot.
 
-Decisions: 0009, 0013.
+Decision: events-and-recovery.
 """
 
 from __future__ import annotations
@@ -84,24 +84,22 @@ from taskorch.kit.checks import check_there
 from taskorch.model import TERMINAL, Agent, Breaker, Resources, TaskState, Units
 from taskorch.model.ids import run_by
 
-# -- the fold: the state that the facts of earlier lives lead to -----------------------
+# -- the fold: the state that the facts of earlier incarnations lead to ----------------
 
-# Applying a fact asks no policy and decides nothing: what follows from it is in facts
-# of its own. It calls the same functions that the live kernel calls once it has
-# decided, so that there is one way to change a state, and two to come to it.
-# `differences` says whether both arrive at the same.
+# Applying a fact asks no policy and decides nothing: its consequences are facts of
+# their own. It calls the same functions that the live kernel calls once it has decided,
+# so a state changes in one way only. `differences` compares the results of both.
 #
-# `recover` is where a new life begins: the attempts of the last one are over, and
-# what becomes of their tasks is decided, and told, as at any other time.
+# `recover` begins a new incarnation: the attempts of the last one are over, and the
+# kernel decides about their tasks and announces that, as at any other time.
 
 
 def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
-    """
-    Apply *fact* to *kernel*, which is new and paused, and tells nobody.
+    """Apply *fact* to *kernel*, which is new, paused and without listeners.
 
     Facts come in the order of their numbers, and all of one batch before anything else
-    is done with the kernel. The *cargo* is what the driver keeps with a submission, or
-    with an event from outside.
+    is done with the kernel. The *cargo* is the driver's object for a submission, or for
+    an event from outside.
     """
     cls = type(fact)
     kernel.deciding = True
@@ -123,15 +121,14 @@ def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
 
 
 def recover(kernel: KernelState, epoch: int, now: int) -> None:
-    """
-    Begin a new life, after the last fact was folded.
+    """Begin a new incarnation, after the last fact was folded.
 
-    All agents are away until they join again. Attempts that were under way are over:
-    their tasks are tried again, uncharged, or held for a decision, or whatever they
-    had been asked to stop for. What they held is free.
+    All workers are away until they join again. Attempts that were under way are over:
+    their tasks are tried again without a try counted, put on hold for a decision, or
+    end as they had been asked to. Their resources are free.
 
-    `listen` has been called, for what is told now; *epoch* is above that of the last
-    life, and *now* is not before the last fact.
+    `listen` has been called, for the facts of this step. *epoch* is above that of the
+    last incarnation, and *now* is not before the last fact.
     """
     kernel.epoch = epoch
     kernel.note(OrchestratorStarted, now, epoch, kernel.config.concurrency)
@@ -148,7 +145,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
         if is_under_way(row):
             _attempts.end(kernel, row, row.attempt, "interrupted", now, None, described)
     for share in (kernel.shares.by_owner if kernel.shares else {}).values():
-        # A snapshot does not say when an owner was served last.
+        # A snapshot does not say when a tenant was served last.
         share.served = 0
     # Timers that fell due meanwhile come before anything starts.
     _control.tick(kernel, now)
@@ -208,7 +205,7 @@ def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
 
 
 def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
-    """A parent: in memory, or finished long ago, or still to come in its batch."""
+    """Return a parent: from memory, finished long ago, or later in its batch."""
     row = kernel.tasks.get(task_id) or kernel.not_folded.get(task_id)
     if row is not None:
         return row
@@ -242,27 +239,29 @@ def _completed(kernel: KernelState, fact: TaskCompleted, _cargo: Any) -> None:
 
 
 def _about_task(kernel: KernelState, fact: Any) -> None:
-    """Apply what needs nothing but the row of its task."""
+    """Apply a fact that needs only the row of its task."""
     if type(fact) is SlotRecovered:
         # The task may have left memory.
         row = kernel.leaked[fact.task_id, fact.attempt].row
     elif type(fact) is AnswerRefused and fact.task_id not in kernel.tasks:
-        # This life may keep fewer finished tasks than the one that told it.
+        # This incarnation may keep fewer finished tasks than the one that recorded the
+        # fact.
         return
     else:
         row = kernel.tasks[fact.task_id]
     APPLY[type(fact)](kernel, row, fact)
 
 
-# -- what names other tasks --------------------------------------------------------
+# -- facts that name other tasks ---------------------------------------------------
 
 
 def _repointed(kernel: KernelState, event: TaskRepointed, now: int) -> None:
     rerun = parent_of(kernel, event.rerun_id, now)
     # The task that was run again is found through its dependents. It may have left
-    # memory: this life may keep fewer finished tasks than the one that noted the fact.
+    # memory: this incarnation may keep fewer finished tasks than the one that recorded
+    # the fact.
     found: dict[TaskRow, list[TaskRow]] = {}
-    # A dependent that waits for it twice is named twice.
+    # A dependent that waits for the task twice is named twice.
     ways: dict[str, Iterator[TaskRow]] = {}
     for name in event.dependents:
         if name in kernel.tasks:
@@ -280,11 +279,11 @@ def _parents_added(kernel: KernelState, event: TaskParentsAdded, now: int) -> No
     _control.extend(kernel, kernel.tasks[event.task_id], parents)
 
 
-# -- agents and the orchestrator ---------------------------------------------------
+# -- workers and the orchestrator --------------------------------------------------
 
 
 def _joined(kernel: KernelState, event: AgentJoined, now: int) -> None:
-    # What was lost by that is in facts of its own.
+    # The losses that follow are in facts of their own.
     _control.add(kernel, event.agent, now, goes_on=True)
 
 
@@ -327,10 +326,10 @@ def _of_budgets(kernel: KernelState, event: Fact, now: int) -> None:
     _budgets.APPLIED[type(event)](kernel, event, now)
 
 
-#: What a state with budgets needs, and how that is called.
+#: The module that a state with budgets needs.
 _BUDGETS: Final = "taskorch.kernel._budgets"
 _WITH_BUDGETS: Final = "a journal with budgets"
-#: Those that come with a cargo, or need more of the state than the row of a task.
+#: Functions for facts that come with a cargo, or need more than the row of a task.
 _WITH_CARGO: Final[dict[Any, Callable[[KernelState, Any, Any], None]]] = {
     TaskSubmitted: _submitted,
     TaskStarted: _started,
@@ -386,19 +385,19 @@ _counters_of: Final = attrgetter(*COUNTERS)
 
 
 def _fields(cls: type) -> list[str]:
-    """What objects of *cls* have; of a compiled one, `__slots__` is gone."""
+    """Return the names of the fields of *cls*; compiled classes lack `__slots__`."""
     return [name for name, found in vars(cls).items() if isdatadescriptor(found)]
 
 
-#: All that a row has: but what is looked at by name, or is the driver's own, or how it
-#: stands in the queue.
+#: The fields of a row, except those that are compared by name, belong to the driver, or
+#: are a place in the queue.
 _FIELDS: Final = tuple(
     name
     for name in _fields(TaskRow)
     if name not in ("agent", "bucket", "cargo", "links", "extra", "ticket")
 )
-#: Extra fields to compare. Vetoes pass with the moment, shares are compared apart, and
-#: two are worked out of the others.
+#: The extra fields to compare. Vetoes are temporary, shares are compared apart, and two
+#: fields follow from others.
 _EXTRAS: Final = tuple(
     name
     for name in _fields(RowExtra)
@@ -409,11 +408,10 @@ _EXTRAS: Final = tuple(
 def differences(
     live: KernelState, folded: KernelState, rows: Iterable[str] | None = None
 ) -> list[str]:
-    """
-    In what two states that should be the same differ; nothing if they do not.
+    """Return the differences of two states that should be the same.
 
-    Besides all counters it looks at the tasks whose ids are *rows*; None is all, with
-    all agents and pools.
+    It compares all counters and the tasks whose ids are *rows*; None compares all
+    tasks, workers and pools.
     """
     found: list[str] = []
     if _counters_of(live) != _counters_of(folded):
@@ -445,7 +443,7 @@ def differences(
     return found
 
 
-#: A row without extra fields is like one whose extra fields are as at first.
+#: The extra fields that a row without them stands for.
 _PLAIN: Final = RowExtra()
 _NO_LINKS: Final = Links()
 _fields_of: Final = attrgetter(*_FIELDS)
@@ -464,12 +462,12 @@ _NAMES: Final = (
 
 
 def _waiting_for(links: Links) -> list[str]:
-    """The dependents that still wait; those that ended or were released stay listed."""
+    """Return the dependents that still wait; the list also has older ones."""
     return [row.id for row in links.dependents if _dependencies.hangs_on(row)]
 
 
 def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
-    """The fields of *row* that a fold of the facts must restore, for a comparison."""
+    """Return the fields of *row* that a fold of the facts must restore."""
     extra, links = row.extra or _PLAIN, row.links or _NO_LINKS
     return (
         *_fields_of(row),
@@ -479,14 +477,14 @@ def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
         links.waiting,
         links.terms,
         _waiting_for(links),
-        # Their order, that of their failure, decides nothing.
+        # Their order, that of the failures, decides nothing.
         sorted(extra.blocked_by),
         *_extras_of(extra),
     )
 
 
 def has_effect(cls: type[Fact]) -> bool:
-    """Whether facts of a class, which are about no task, change the state."""
+    """Return whether facts of a class, which are about no task, change the state."""
     return cls in _OTHERS or cls in _WITH_CARGO
 
 
@@ -499,7 +497,7 @@ def _differing_keys(what: str, one: Any, other: Any) -> list[str]:
 
 
 def _beside_of(kernel: KernelState) -> dict[str, Any]:
-    """What is written and spent, in values that can be compared."""
+    """Return the amounts in use of hidden pools and budgets as comparable values."""
     values: dict[str, Any] = {
         f"beside {name}": (pool.used, pool.total)
         for name, pool in kernel.beside.items()
@@ -537,7 +535,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
                 kind: (r.completed, r.failed, r.latency_ns)
                 for kind, r in agent.records.items()
             }
-            said[f"agent {name}"] = (
+            said[f"worker {name}"] = (
                 agent.info,
                 agent.lost,
                 agent.draining,
@@ -563,19 +561,19 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
     ]
 
 
-# -- snapshots: they spare a new life the fold of all that ended long ago --------------
+# -- snapshots: they spare a new incarnation the fold of tasks that ended long ago -----
 
 # A snapshot holds no rows. It names the tasks that were in memory, and has the sums
-# over all facts before it: counters, agents with their records, types. Of these
-# facts, only those about its tasks are then folded, and a few about tasks that they
-# wait for and that have left memory: `Restoration` says which, and leaves the kernel
-# where the fold of all of them would have.
+# over all facts before it: counters, workers with their records, types. Of these facts,
+# only those about its tasks are then folded, and a few about their parents that have
+# left memory. `Restoration` names these facts, and leaves the kernel in the same state
+# as a fold of all.
 
 
-#: Rises when what a snapshot consists of changes.
+#: The version of the format; it rises with each change.
 _SCHEMA: Final = 6
-#: Counters of what has happened. The others count what is in memory: there the facts
-#: that are folded must come to the same.
+#: Counters of past events. The other counters are about tasks in memory, and the folded
+#: facts must lead to the same values.
 _SUMS: Final = (
     "seq",
     "epoch",
@@ -593,12 +591,11 @@ _SUMS: Final = (
 
 
 def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
-    """
-    What a life that begins after the latest fact cannot read from its own tasks.
+    """Return the state that a later incarnation cannot read from its own tasks.
 
-    It is of the kind that JSON keeps, and shares nothing that changes with *kernel*.
-    It may be taken between any two steps, and holds for the fact of the number
-    `kernel.seq`. No fact so far is later than *now*.
+    It consists of JSON values, and shares nothing mutable with *kernel*. It may be
+    taken between any two steps, and holds for the fact of the number `kernel.seq`. No
+    fact so far is later than *now*.
     """
     # Tasks that have ended and left memory, whose leaked attempts still hold something.
     gone = {
@@ -610,7 +607,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
         "schema": _SCHEMA,
         "at_ns": now,
         "counters": {name: getattr(kernel, name) for name in COUNTERS},
-        # In order of their submission, with their places in it.
+        # Tasks are in the order of their submission, each with its place in it.
         "tasks": list(kernel.tasks),
         "places": [row.seq for row in kernel.tasks.values()],
         "gone": list(gone),
@@ -652,21 +649,21 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             for name, row in kernel.budgets.items()
         ],
         "holds": [[who, *hold] for who, hold in kernel.holds.items()],
-        # As lists: not every journal keeps the order of an object.
+        # These are lists, since not every journal keeps the order of an object.
         "kept": [
             [name, [[*kept] for kept in documents.items()]]
             for name, documents in kernel.kept.items()
         ],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
-        # The facts of the events that are kept: with each, there is a document.
+        # The facts of kept events are named, since a document goes with each.
         "events": [event.seq for event in kernel.retained.values()],
         **_limits_out(kernel),
     }
 
 
 def _limits_out(kernel: KernelState) -> dict[str, Any]:
-    """What limits tell a snapshot of what they keep themselves."""
+    """Return what each limit adds to a snapshot."""
     return {key: rows for limit in kernel.limits for key, rows in limit.out().items()}
 
 
@@ -682,12 +679,10 @@ def _agent_out(agent: AgentRow) -> dict[str, Any]:
         "lease": info.lease,
         "breaker": None if info.breaker is None else attrs.asdict(info.breaker),
         "labels": list(info.labels),
+        "host": info.host,
         "lost": agent.lost,
         "draining": agent.draining,
-        "breakers": [
-            [name, one.state, one.since_ns, one.until_ns, one.trips, one.passed]
-            for name, one in agent.breakers.items()
-        ],
+        "breakers": agent.breakers_out(),
         "completed": agent.completed,
         "failed": agent.failed,
         "records": {
@@ -711,6 +706,8 @@ def _agent_in(told: dict[str, Any]) -> Agent:
         lease=told["lease"],
         breaker=Breaker(**told["breaker"]) if told["breaker"] else None,
         labels=tuple(told["labels"]),
+        # A snapshot of an earlier version has none.
+        host=told.get("host", ""),
     )
 
 
@@ -729,14 +726,14 @@ def _type_out(row: TypeRow) -> dict[str, Any]:
         "cancelled": row.cancelled,
         "failures": dict(row.failures),
         "samples": [list(sample) for sample in row.samples],
+        **({"failing": [list(each) for each in row.failing]} if row.failing else {}),
     }
 
 
 def without_tasks(state: dict[str, Any], ids: Collection[str]) -> dict[str, Any]:
-    """
-    What `take_snapshot` gave, without tasks that have ended: their facts are gone.
+    """Return a snapshot without ended tasks, whose facts are deleted.
 
-    The sums are those over all facts all the same. None of these tasks holds a slot.
+    The sums still are those over all facts. None of these tasks holds a slot.
     """
     names = zip(state["tasks"], state["places"], strict=True)
     left = [(name, place) for name, place in names if name not in ids]
@@ -752,15 +749,15 @@ def without_tasks(state: dict[str, Any], ids: Collection[str]) -> dict[str, Any]
 
 class Restoration:
     """
-    The way of a new kernel to the state of which a snapshot was taken.
+    Restoration of a snapshot's state in a new kernel.
 
-    Its methods are called in this order: `missing` until there is nothing more,
-    `fold` for each fact up to that of the snapshot that is about one of `ids`, and
-    `finish`. Later facts are folded as always. The kernel is new and paused, and tells
-    nobody; *state* is what `take_snapshot` gave.
+    Its methods are called in this order: `missing` until it returns nothing, `fold` for
+    each fact up to the snapshot about one of `ids`, and `finish`. Later facts are
+    folded as always. The kernel is new, paused and without listeners; *state* is from
+    `take_snapshot`.
 
     Raises:
-        ValueError: Another version of us took it. Fold all facts instead.
+        ValueError: Another version of the library took it. Fold all facts instead.
     """
 
     def __init__(self, kernel: KernelState, state: dict[str, Any]) -> None:
@@ -770,13 +767,14 @@ class Restoration:
             raise ValueError(msg)
         self._kernel = kernel
         self._state = state
-        #: The tasks of which all facts are folded.
+        #: The tasks of which all facts are folded, each with its place.
         self._places: dict[str, int] = dict(
             zip(state["tasks"], state["places"], strict=True)
         )
         self._places.update(zip(state["gone"], state["gone_places"], strict=True))
         self._ids: dict[str, None] = dict.fromkeys(self._places)
-        #: Tasks that were submitted after the snapshot: nothing is missing of them.
+        #: Tasks that were submitted after the snapshot, so that no fact of theirs is
+        #: missing.
         self._later: dict[str, None] = {}
         for told in state["agents"]:
             agent = kernel.agents[told["name"]] = AgentRow(_agent_in(told))
@@ -818,29 +816,28 @@ class Restoration:
 
     @property
     def ids(self) -> list[str]:
-        """The tasks whose facts are needed, as far as is known."""
+        """Known ids of the tasks whose facts are needed."""
         return list(self._ids)
 
     @property
     def events(self) -> list[int]:
-        """The numbers of the facts of events from outside that are to be folded too."""
+        """Numbers of the facts of outside events that are to be folded too."""
         numbers: list[int] = self._state["events"]
         return numbers
 
     def is_kept(self, task_id: str) -> bool:
-        """
-        Whether the task gets a row: what the driver keeps with it is needed.
+        """Return whether the task gets a row, so that its cargo is needed.
 
         Of other tasks, the facts are enough.
         """
         return task_id in self._places
 
     def missing(self, facts: Iterable[Fact]) -> list[str]:
-        """
-        Further tasks whose facts are needed, because of *facts*.
+        """Return further tasks whose facts are needed, because of *facts*.
 
-        These are at first those up to the snapshot about `ids`, and all after it; then
-        those up to the snapshot about what was missing. The tasks are now among `ids`.
+        In the first call, *facts* are those about `ids` up to the snapshot, and all
+        after it; in later calls, those about the missing tasks up to the snapshot. The
+        returned tasks are now among `ids`.
         """
         found: dict[str, None] = {}
         seq = self.seq
@@ -870,8 +867,8 @@ class Restoration:
         """
         Apply a fact up to the snapshot that is about one of `ids`, or of `events`.
 
-        They come in the order of their numbers. The *cargo* is what the driver keeps
-        with the submission of a task that `is_kept`.
+        They come in the order of their numbers. The *cargo* is the driver's object for
+        the submission of a task that `is_kept`.
         """
         kernel, cls = self._kernel, type(fact)
         place = self._places.get(fact[TASK_ID])
@@ -882,7 +879,7 @@ class Restoration:
                 kernel.submissions = place
             fold(kernel, fact, cargo)
         elif cls is TaskRepointed:
-            # The task has no row; those that waited for it may have one.
+            # The task has no row, but its dependents may have one.
             fold(kernel, fact)
         elif cls in _SEEN_BELOW:
             row = parent_of(kernel, fact[TASK_ID], fact.at_ns)
@@ -891,13 +888,13 @@ class Restoration:
 
     def finish(self) -> None:
         """
-        Set what is a sum; the kernel is where the fold of all facts would have led.
+        Set the sums; the state is now that of a fold of all facts.
 
-        Of what has left memory, `evicted` knows what was needed only.
+        `evicted` knows only the tasks out of memory that were needed.
 
         Raises:
-            InternalError: The facts led elsewhere than the snapshot says. The kernel is
-                of no use: fold all facts into another one.
+            InternalError: The facts led to another state than the snapshot. Drop this
+                kernel, and fold all facts into another one.
         """
         kernel, state = self._kernel, self._state
         wrong = self._evict()
@@ -918,7 +915,7 @@ class Restoration:
             _breakers.restore(kernel, agent, told["breakers"])
         for name, told in state["types"].items():
             _count_type(kernel.types[name], told)
-        # Of what began before there was a quota, no fact that was folded says that.
+        # No folded fact says which attempts began before there was a quota.
         _standing.recharge(kernel)
         for name, *_, spent in state["budgets"]:
             from taskorch.kernel import _budgets  # noqa: PLC0415 - few journals have any
@@ -931,7 +928,7 @@ class Restoration:
         kernel.causes = dict(state["causes"])
 
     def _evict(self) -> list[str]:
-        """Remove the tasks that were out of memory; ids of tasks in the wrong place."""
+        """Remove tasks that were out of memory; return ids that stand out of place."""
         kernel = self._kernel
         for task_id in self._state["gone"]:
             left = kernel.tasks.pop(task_id, None)
@@ -975,18 +972,21 @@ def _count_type(row: TypeRow, told: dict[str, Any]) -> None:
     row.failures = dict(told["failures"])
     row.samples.clear()
     row.samples.extend(tuple(sample) for sample in told["samples"])
+    row.failing = None
+    for started, ended, tries, retried in told.get("failing", ()):
+        row.note_failing(started, ended, tries, retried=retried)
 
 
-# -- what those who wait for a task see of it ---------------------------------------
+# -- parents that have left memory, as their dependents see them ---------------------
 #
-# Of a task that has left memory there is only a stand-in in `not_folded`. It waits
-# for nothing itself, so what *it* waited for need not be known.
+# Such a parent has only a stand-in in `not_folded`. It waits for nothing itself, so
+# its own parents need not be known.
 
 
 def _blocked(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     event: Any = fact
     if event.cause != "dependency":
-        # A person decides: it may complete after all.
+        # A task that waits for a decision may complete after all.
         return
     row.state = TaskState.BLOCKED
     row_extra(row)
@@ -1012,7 +1012,7 @@ def _ended_badly(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     if type(fact) is TaskFailed:
         row.state = TaskState.FAILED
         if event.allowed:
-            # The tasks that wait for it ask what it is like.
+            # Its dependents read this option of it.
             row.bucket = Bucket(Spec("", allow_failure=True), TypeRow())
         extra.error = (event.error_type, event.message, event.cause)
     else:

@@ -1,4 +1,4 @@
-"""What has been: durations, histories of rows, and what is to be told to attempts."""
+"""Durations, histories of tasks, and messages to attempts."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from taskorch.kernel._rows import RowExtra, Stop, TaskRow, TypeRow
 from taskorch.kit.frozen import frozen
 from taskorch.model import TERMINAL, TaskState
 
-# -- how long tasks take, by those of their type that have completed -------------------
+# -- typical durations of tasks, by type -----------------------------------------------
 
 
-#: The latest attempts of a type that say how long it takes.
+#: The latest attempts of a type that its typical duration is computed from.
 _LATEST: Final = 15
-#: What was measured to be shorter, in ns, counts as no time at all: to put such tasks
-#: in order would gain nothing.
+#: Durations below this, in ns, count as none: ordering such tasks would gain nothing.
 _SHORT: Final = 10_000_000
 
 
 def typical_ns(row: TypeRow) -> int | None:
-    """
-    How long tasks of a type take, by those that completed; None if that is not known.
+    """Return the typical duration of a type of task in ns, or None if unknown.
 
-    It is the median of the latest, to one digit: of types that take about as long, none
-    shall come before the other by chance.
+    It is the median of the latest completed tasks, rounded to one digit, so that chance
+    does not order types that take about as long.
     """
     samples = row.samples
     if not samples:
@@ -36,24 +34,24 @@ def typical_ns(row: TypeRow) -> int | None:
     return 0 if typical < _SHORT else int(float(f"{typical:.0e}"))
 
 
-# -- what must now be done outside -----------------------------------------------------
+# -- effects: work for the driver ------------------------------------------------------
 
-# Starts are so frequent that they are not objects: `Kernel.starts` lists the rows.
+# Starts are so frequent that they are no objects: `Kernel.starts` lists the rows.
 
 
 @frozen(eq=False)
 class StopAttempt:
-    """Ask the work to stop; the kernel waits for its end, for a grace."""
+    """An effect: ask the work to stop; the kernel waits for its end, for a grace."""
 
     row: TaskRow
     attempt: int
-    #: Or the orchestrator stops.
+    #: A reason to stop; "stop" means that the orchestrator stops.
     why: Stop | Literal["stop"]
 
 
 @frozen(eq=False)
 class HoldAttempt:
-    """Hold a program (SIGSTOP)."""
+    """An effect: stop a program in place (SIGSTOP)."""
 
     row: TaskRow
     attempt: int
@@ -61,7 +59,7 @@ class HoldAttempt:
 
 @frozen(eq=False)
 class ReleaseAttempt:
-    """Continue a program that is held (SIGCONT)."""
+    """An effect: continue a program that was stopped in place (SIGCONT)."""
 
     row: TaskRow
     attempt: int
@@ -69,7 +67,7 @@ class ReleaseAttempt:
 
 @frozen(eq=False)
 class ReturnSlot:
-    """An attempt that waited for another task may go on."""
+    """An effect: an attempt that waited for another task may go on."""
 
     row: TaskRow
     attempt: int
@@ -77,7 +75,7 @@ class ReturnSlot:
 
 @frozen(eq=False)
 class TellAllocation:
-    """An attempt holds more than it did, though it was at no checkpoint."""
+    """An effect: an attempt holds more, though it has reached no checkpoint."""
 
     row: TaskRow
     attempt: int
@@ -88,7 +86,7 @@ Effect: TypeAlias = (
 )
 
 
-# -- the history of a task, which is derived while nothing unusual has happened --------
+# -- the history of a task, derived from its times while nothing unusual has happened --
 
 
 _PENDING: Final = TaskState.PENDING
@@ -97,14 +95,14 @@ _RUNNING: Final = TaskState.RUNNING
 
 
 def row_extra(row: TaskRow) -> RowExtra:
-    """The rarer part of *row*, made if need be."""
+    """Return the rarely used fields of *row*, made if need be."""
     if row.extra is None:
         row.extra = RowExtra()
     return row.extra
 
 
 def remember(row: TaskRow, state: TaskState, now: int, detail: str = "") -> None:
-    """Add to the history of *row* what the plain path would not show."""
+    """Add to the history of *row* an entry that the usual path does not imply."""
     extra = row_extra(row)
     if extra.past is None:
         extra.past = plain_past(row)
@@ -112,7 +110,7 @@ def remember(row: TaskRow, state: TaskState, now: int, detail: str = "") -> None
 
 
 def plain_past(row: TaskRow) -> list[tuple[TaskState, int, str]]:
-    """The history of a task to which nothing unusual has happened."""
+    """Return the history of a task to which nothing unusual has happened."""
     past: list[tuple[TaskState, int, str]] = []
     if row.ready_ns != row.submitted_ns:
         past.append((_PENDING, row.submitted_ns, ""))
@@ -127,14 +125,14 @@ def plain_past(row: TaskRow) -> list[tuple[TaskState, int, str]]:
 
 
 def past_of(row: TaskRow) -> list[tuple[TaskState, int, str]]:
-    """The history of *row*: `(state, ns, detail)`."""
+    """Return the history of *row* as `(state, ns, detail)` entries."""
     if row.extra is not None and row.extra.past is not None:
         return row.extra.past
     return plain_past(row)
 
 
 def moves_of(row: TaskRow) -> list[tuple[TaskState, int, str]]:
-    """The history of *row* without what happened to it in a state."""
+    """Return the history of *row* without events inside a state."""
     past = past_of(row)
     return [
         entry

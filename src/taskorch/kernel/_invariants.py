@@ -1,8 +1,7 @@
-"""
-What is true after every command, checked by counting everything again.
+"""Invariants after every command, checked by counting everything again.
 
-Linear in the number of tasks: for tests, simulation, and whoever wants to be sure. Each
-field of the state that is checked names, where it stands, the function here that does.
+The cost is linear in the number of tasks: the checks are for tests, simulation and
+doubtful cases. The comment on each checked field of the state names its function here.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ from taskorch.model.scopes import above_of, lock_of, scopes_overlap
 
 def check_invariants(kernel: KernelState) -> None:
     """
-    Recount everything.
+    Check all invariants by a recount of everything.
 
     Raises:
-        InternalError: Something does not add up; the message names all of it.
+        InternalError: An invariant does not hold; the message names all violations.
     """
     faults: list[str] = []
     check_counters(kernel, faults)
@@ -94,7 +93,7 @@ def check_counters(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_waits(kernel: KernelState, faults: list[str]) -> None:
-    """Who awaits an event is found by it, and nobody else is."""
+    """Check that `awaited` lists exactly the tasks that wait for each event."""
     awaited = [row for rows in kernel.awaited.values() for row in rows]
     if not all(awaits(row) and row.state not in TERMINAL for row in awaited):
         faults.append(f"not all of {awaited} wait for an event")
@@ -113,7 +112,7 @@ def check_waits(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_asked(kernel: KernelState, faults: list[str]) -> None:
-    """People are asked about what waits for what they say, and about failures."""
+    """Check that open questions are exactly the waits for answers and failures."""
     asked = [row.id for row in kernel.tasks.values() if _is_asked(row)]
     if sorted(asked) != sorted(row.id for row in kernel.asked):
         faults.append(f"people are asked about {asked}, not {[*kernel.asked]}")
@@ -146,7 +145,8 @@ def _is_asked(row: TaskRow) -> bool:
 
 
 def _is_delayed(row: TaskRow) -> bool:
-    # Said once more: a fault of the function that the kernel counts by would hide.
+    # The condition is written again here: a call would hide a fault of the kernel's
+    # function.
     if row.extra is None or not row.extra.due_ns:
         return False
     return (
@@ -157,7 +157,7 @@ def _is_delayed(row: TaskRow) -> bool:
 
 
 def _holding(kernel: KernelState) -> list[tuple[AgentRow, TaskRow]]:
-    """The tasks whose current attempt holds something: running, or held."""
+    """Return the tasks whose current attempt holds something: running, or held."""
     return [
         (row.agent, row)
         for row in kernel.tasks.values()
@@ -170,7 +170,7 @@ def _holding(kernel: KernelState) -> list[tuple[AgentRow, TaskRow]]:
 
 
 def check_runs(kernel: KernelState, faults: list[str]) -> None:
-    """Each task of a run stands among those of it, once, and no other does."""
+    """Check that each task of a run is listed in that run, once, and no other is."""
     of_runs = {name: run for run, ids in kernel.runs.items() for name in ids}
     if len(of_runs) != sum(map(len, kernel.runs.values())):
         faults.append("a task stands in its run twice, or in two")
@@ -198,7 +198,7 @@ def check_books(kernel: KernelState, faults: list[str]) -> None:
             used[agent.name, name] += units
     if sum(slots.values()) != kernel.running:
         faults.append(f"{sum(slots.values())} slots are taken, not {kernel.running}")
-    # What runs when starts are held goes on: a hold is no bound of that.
+    # A hold does not bound attempts that ran before it.
     most = kernel.room if kernel.holds else kernel.concurrency
     if kernel.running > most:
         faults.append(f"{kernel.running} run, and {most} may")
@@ -212,7 +212,7 @@ def check_books(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_holders(kernel: KernelState, faults: list[str]) -> None:
-    """Who holds something is known by it, where that matters."""
+    """Check that the lists of holders name exactly the tasks that hold something."""
     rows = {row: None for _, row in _holding(kernel)}
     backfill = kernel.backfill
     if backfill is not None and backfill.under_way.keys() != rows.keys():
@@ -229,7 +229,7 @@ def check_holders(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_attempts(kernel: KernelState, faults: list[str]) -> None:
-    """What an attempt under way has been through is in its past: see `_quick`."""
+    """Check that an attempt under way has its history in its past: see `_quick`."""
     for _, row in _holding(kernel):
         extra = row.extra
         if extra is None or row.state is not TaskState.RUNNING:
@@ -243,7 +243,7 @@ def check_attempts(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_scopes(kernel: KernelState, faults: list[str]) -> None:
-    """No two that hold something may write the same, and whose turn it is, waits."""
+    """Check that no two holders may write the same, and that the turn waits."""
     writers = [(row.id, row.bucket) for _, row in _holding(kernel)]
     writers += [(leak.row.id, leak.row.bucket) for leak in kernel.leaked.values()]
     writers = [(name, bucket) for name, bucket in writers if bucket.spec.writes]
@@ -283,7 +283,7 @@ def check_scopes(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_budgets(kernel: KernelState, faults: list[str]) -> None:
-    """Of a budget, as much is taken as is spent and reserved."""
+    """Check that the used part of a budget is the sum of spent and reserved amounts."""
     allocs = [row.alloc for _, row in _holding(kernel)]
     allocs += [leak.alloc for leak in kernel.leaked.values()]
     held = Counter[str]()
@@ -297,7 +297,7 @@ def check_budgets(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_units(kernel: KernelState, faults: list[str]) -> None:
-    """Of a unit, nobody holds more than there is, and what is held is of its pool."""
+    """Check that no unit is overused, and that its holders hold its pool too."""
     held = Counter[str]()
     allocs = [row.alloc for _, row in _holding(kernel)]
     allocs += [leak.alloc for leak in kernel.leaked.values()]
@@ -327,7 +327,7 @@ def check_units(kernel: KernelState, faults: list[str]) -> None:
 
 
 def _groups_of(kernel: KernelState) -> list[tuple[UnitGroup, int]]:
-    """The units that have names, of pools and of agents, and how much there is."""
+    """Return the groups of named units of pools and workers, with their totals."""
     groups = [
         (pool.units, pool.total)
         for pool in kernel.pools.values()
@@ -341,7 +341,7 @@ def _groups_of(kernel: KernelState) -> list[tuple[UnitGroup, int]]:
 
 
 def check_kept(kernel: KernelState, faults: list[str]) -> None:
-    """Each extension that is known has documents, and each of them says something."""
+    """Check that each known extension has documents and none of them is empty."""
     for name, documents in kernel.kept.items():
         if not documents or not all(documents.values()):
             faults.append(f"of {name} there are empty documents: {[*documents]}")
@@ -353,7 +353,7 @@ def check_limits(kernel: KernelState, faults: list[str]) -> None:
 
 
 def check_shares(kernel: KernelState, faults: list[str]) -> None:
-    """What is held for each owner is what its attempts and its allocations hold."""
+    """Check that each tenant's share is the sum of its attempts and allocations."""
     slots: Counter[str | None] = Counter()
     held: Counter[tuple[str | None, str]] = Counter()
     for _, row in _holding(kernel):
@@ -446,7 +446,7 @@ def check_parking(
     if bucket.entry is not None or bucket.caller is not None:
         faults.append(f"{name}: parked and open")
     check_places(kernel, bucket, head, faults)
-    # What keeps it is a soft quota alone: it may start when nobody else can.
+    # Only a soft quota keeps it waiting: it may start when nobody else can.
     places = bucket.places()
     if places and not bucket.refusal and all(map(_is_soft, places)):
         entry = bucket.above
@@ -477,7 +477,7 @@ def check_places(
 
 
 def check_room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
-    """Add to *faults* the agents that *bucket* has taken for what they are not."""
+    """Add to *faults* the workers about which *bucket* has outdated notes."""
     room, name = bucket.room, bucket.spec.type
     if room.read < kernel.moved_before:
         return
@@ -489,7 +489,7 @@ def check_room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
         if is_free == (agent in room.places or agent in room.unplaced):
             faults.append(f"{name}: {agent.name} is on both sides, or on neither")
     if room.views != [agent.view for agent in room.agents]:
-        faults.append(f"{name}: a router sees other agents than those with room")
+        faults.append(f"{name}: a router sees other workers than those with room")
 
 
 def _is_soft(place: Place) -> bool:
@@ -497,15 +497,15 @@ def _is_soft(place: Place) -> bool:
 
 
 def check_alloc(row: TaskRow, faults: list[str]) -> None:
-    """Nothing is held before an attempt, and after the last one."""
+    """Check that nothing is held before the first or after the last attempt."""
     if row.alloc and (row.state in TERMINAL or row.state is TaskState.QUEUED):
         faults.append(f"{row.id} is {row.state} and holds {row.alloc}")
 
 
 def check_links(row: TaskRow, links: Links, faults: list[str]) -> None:
-    """What *row* counts of its parents is what they are."""
+    """Check the counts that *row* keeps of its parents against their states."""
     terms = links.terms
-    # After the join has held, the fate of the parents does not count.
+    # After the join has held, the ends of the parents do not count.
     parents = [] if terms is not None and terms.joined else links.parents
     parents = [p for p in parents if not is_forgiven(p, links)]
     waiting = sum(p.state is not TaskState.COMPLETED for p in parents)

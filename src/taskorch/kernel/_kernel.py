@@ -1,10 +1,9 @@
-"""
-The door of the kernel: the state, and all that can be asked of it.
+"""The class with the state and all commands and questions of the kernel.
 
-Each verb is a function of its own, of `KernelState`; here stands which one. A driver
+Each command is a function of its own, of `KernelState`; the class lists them. A driver
 holds a lock around every call.
 
-Decisions: 0036, 0044, 0163.
+Decisions: kernel, rooms-and-loading.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ from taskorch.kernel._state import KernelState
 
 class Kernel(KernelState):
     """
-    The state machine of one orchestrator: its state, and what can be done to it.
+    The state machine of one orchestrator: its state, and all commands on it.
 
-    Not thread-safe: the driver holds a lock around every call. After a call the
-    driver takes what is in `starts`, `effects`, `touched`, `dropped` and the sink, and
-    empties them; nothing else of the state is written from outside.
+    Not thread-safe: the driver holds a lock around every call. After a call, the driver
+    reads and empties `starts`, `effects`, `touched`, `dropped` and the sink; it writes
+    no other part of the state.
     """
 
     _first_limits: ClassVar[tuple[type[StartLimit], ...]] = (Scopes,)
 
-    # The path of nearly every task.
+    # The usual path of a task.
     submit: Final = _quick.submit
     dispatch: Final = _quick.dispatch
     complete: Final = _quick.complete
     complete_for_next: Final = _quick.complete_for_next
 
-    # A task comes, or waits for more.
+    # Submissions and further parents.
     bucket: Final = _queue.bucket_of
     consider: Final = _admission.consider
     in_order: Final = _admission.in_order
@@ -57,7 +56,7 @@ class Kernel(KernelState):
     add_parents: Final = _control.add_parents
     repoint: Final = _control.repoint
 
-    # An attempt waits, or ends.
+    # Waits and ends of attempts.
     end_attempt: Final = _attempts.end
     end_reported: Final = _attempts.end_reported
     fail_late: Final = _attempts.fail_late
@@ -70,7 +69,7 @@ class Kernel(KernelState):
     change_held: Final = _attempts.change
     adjust: Final = _dispatch.adjust
 
-    # Control by the user.
+    # Commands of users.
     cancel: Final = _control.cancel
     suspend: Final = _control.suspend
     resume: Final = _control.resume
@@ -93,6 +92,7 @@ class Kernel(KernelState):
     beat: Final = _control.beat
     leave: Final = _control.leave
     drain: Final = _breakers.drain
+    restore_breakers: Final = _breakers.restore
     excuse: Final = _control.excuse
     tick: Final = _control.tick
     evict: Final = _application.evict
@@ -114,7 +114,7 @@ class Kernel(KernelState):
 
     # Schedules.
 
-    # The state of the runtime itself.
+    # The state of the runtime.
     act_for: Final = _standing.act_for
     pause: Final = _standing.pause
     unpause: Final = _standing.unpause

@@ -1,7 +1,7 @@
 """
-What limits starts: pools, room on agents, soft quotas.
+Limits of starts: pools, room on workers, soft quotas.
 
-Decisions: 0047, 0056, 0156.
+Decisions: queue-and-routing, quotas-and-budgets.
 """
 
 from __future__ import annotations
@@ -40,31 +40,30 @@ from taskorch.kernel._state import MANY, KernelState
 from taskorch.kit.vocabulary import meant
 from taskorch.model import SOFT, TASKS, HeldUnits, UnitNames, Units
 
-# -- what is held and what is free: what is short, and the books -----------------------
+# -- amounts held and free: shortages, and the books -----------------------------------
 
-# A start asks whether anything is short, `explain` asks for all that is: see
-# `_shortages`, which puts these together with what policies and breakers say.
+# A start asks whether anything is short, `explain` asks for all shortages: see
+# `_shortages`, which adds those of policies and breakers.
 
 
-#: Makes a shortage of a tuple with all its fields: that is three times as fast.
+#: Makes a shortage of a tuple with all its fields, three times as fast as its class.
 make: Final = Shortage._make
 
-#: One task, as a quota counts it.
+#: One task, in the unit of a quota.
 ONE: Final = 1_000_000
 
 
 def wanted(bucket: Bucket, agent: AgentRow) -> Units:
-    """
-    What a task of *bucket* waits for on *agent*: its own request, or the agent's.
+    """Return the amounts that *bucket* needs on *agent*: its request, or the default.
 
-    Of an elastic request that is the least; of all others, what it then holds.
+    An elastic request needs its least amounts; any other needs all that it will hold.
     """
     need = bucket.need or agent.request
     return with_quotas(bucket, need)[0] if bucket.bounds else need
 
 
 def with_quotas(bucket: Bucket, need: Units) -> tuple[Units, Units]:
-    """*need*, with what a task of *bucket* takes of quotas then; and that alone."""
+    """Return *need* plus the quota units of a task of *bucket*, and these alone."""
     known = bucket.charges.get(need)
     if known is None:
         units = charged(bucket.bounds, need)
@@ -73,7 +72,7 @@ def with_quotas(bucket: Bucket, need: Units) -> tuple[Units, Units]:
 
 
 def subjects(spec: Spec) -> tuple[tuple[str, str], ...]:
-    """Kind and name of each holder of quotas for tasks of *spec*; soft ones last."""
+    """Return kind and name of each quota holder for tasks of *spec*, soft ones last."""
     found = [("type", spec.type)]
     if spec.owner is not None:
         found.append(("owner", spec.owner))
@@ -85,13 +84,13 @@ def subjects(spec: Spec) -> tuple[tuple[str, str], ...]:
 def bounds_of(
     kernel: KernelState, whose: Iterable[tuple[str, str]]
 ) -> tuple[tuple[str, str], ...]:
-    """The pools of the quotas of *whose*, and of what each says how much."""
+    """Return the pools of the quotas of *whose*, each with its resource."""
     quotas = kernel.quotas
     return tuple(bound for one in whose for bound in quotas.get(one, ()))
 
 
 def charged(bounds: Iterable[tuple[str, str]], alloc: Units) -> Units:
-    """*alloc*, and as much of the pools of the quotas that hold for it."""
+    """Return *alloc* plus the same amounts of the pools of its quotas."""
     found, held = list(alloc), dict(alloc)
     for pool, resource in bounds:
         units = ONE if resource == TASKS else held.get(resource, 0)
@@ -101,7 +100,7 @@ def charged(bounds: Iterable[tuple[str, str]], alloc: Units) -> Units:
 
 
 def charged_by_hand(kernel: KernelState, owner: str, units: Units) -> Units:
-    """*units* that *owner* holds by hand, and as much of their quota: nothing runs."""
+    """Return *units* that *owner* takes by hand, plus those of its quotas."""
     bounds = bounds_of(kernel, (("owner", owner), (f"{SOFT}owner", owner)))
     return charged([bound for bound in bounds if bound[1] != TASKS], units)
 
@@ -109,7 +108,7 @@ def charged_by_hand(kernel: KernelState, owner: str, units: Units) -> Units:
 def within_quotas(
     kernel: KernelState, spec: Spec, granted: Units, held: Units = ()
 ) -> Units:
-    """The part of *granted* that quotas leave a task of *spec* holding *held*."""
+    """Return the part of *granted* that the quotas leave a task that holds *held*."""
     if not kernel.quotas:
         return granted
     most = dict(held)
@@ -125,7 +124,7 @@ def within_quotas(
 
 
 def of_slots(agent: AgentRow, ahead: int = 0) -> Shortage | None:
-    """Of the slots of *agent*, of which as many are to go to those who are *ahead*."""
+    """Return the shortage of slots on *agent* with *ahead* slots set aside, or None."""
     free = agent.limit - agent.running - ahead
     return None if free > 0 else make(("busy", "", 1, free, agent, None, 0, False))
 
@@ -133,11 +132,10 @@ def of_slots(agent: AgentRow, ahead: int = 0) -> Shortage | None:
 def of_capacity(
     agent: AgentRow, need: Units, pools: Container[str] | None = None
 ) -> list[Shortage]:
-    """
-    What is short of *need* of that which *agent* has of its own.
+    """Return the shortages of *need* in the capacity of *agent*.
 
-    Of what its capacity does not name, the *pools* say how much there is: what is in
-    none of these, is nowhere.
+    Resources that its capacity does not name come from *pools*; a resource that is in
+    neither does not exist.
     """
     shorts: list[Shortage] = []
     for name, units in need:
@@ -157,11 +155,9 @@ def of_pools(
     agent: AgentRow | None = None,
     agents: Sequence[AgentRow] = (),
 ) -> list[Shortage]:
-    """
-    What pools have too little of, of *need*, which is for *agent*, or for any.
+    """Return the shortages of *need* in pools, for *agent* or for any worker.
 
-    Some of these *agents* may have units of their own: then amounts alone are looked
-    at.
+    Some of these *agents* may have units of their own: then only amounts are compared.
     """
     shorts: list[Shortage] = []
     for name, units in need:
@@ -187,10 +183,9 @@ def _of_amount(
     pool: PoolRow | None = None,
     group: UnitGroup | None = None,
 ) -> list[Shortage]:
-    """
-    What is wrong with one amount: all is too small, and were it not, is in use.
+    """Return the shortage in one amount: the total is too small, or too much is in use.
 
-    Of the units of a *group*, it must be part of one, or whole ones.
+    Units of a *group* are given as a part of one unit, or as whole units.
     """
     is_hopeless = need > total or (group is not None and _units.is_uneven(need))
     if pool is not None and pool.is_quota:
@@ -210,7 +205,7 @@ def _of_amount(
 
 
 def shortage(agent: AgentRow, need: Units) -> Shortage | None:
-    """The first of *need* that *agent* has too little of."""
+    """Return the first resource of *need* that *agent* has too little of, or None."""
     shorts = of_capacity(agent, need) if agent.capacity else ()
     return shorts[0] if shorts else None
 
@@ -218,16 +213,15 @@ def shortage(agent: AgentRow, need: Units) -> Shortage | None:
 def pool_shortage(
     kernel: KernelState, need: Units, agents: Sequence[AgentRow] = ()
 ) -> Shortage | None:
-    """The first of *need* that its pool has too little of, for any of *agents*."""
+    """Return the first of *need* that its pool lacks, for any of *agents*, or None."""
     shorts = of_pools(kernel, need, None, agents)
     return shorts[0] if shorts else None
 
 
 def lacking(kernel: KernelState, bucket: Bucket, need: Units) -> Shortage | None:
-    """
-    What pools have too little of for a task of *bucket* that waits for *need*.
+    """Return the shortages of pools for a task of *bucket* that waits for *need*.
 
-    An allocator that may grant less than is asked for may be asked although a pool has
+    An allocator that may grant less than the request may be asked although a pool has
     too little, but not beyond a quota.
     """
     short = None
@@ -241,7 +235,7 @@ def lacking(kernel: KernelState, bucket: Bucket, need: Units) -> Shortage | None
 def place_on(
     bucket: Bucket, agent: AgentRow, short: Shortage | Place, *, above: bool
 ) -> Place:
-    """Where a task of *bucket* waits for what *agent* is *short* of."""
+    """Return the place where *bucket* waits for the *short* resource of *agent*."""
     share, among = bucket.share, _queue.among
     name = short.name
     if name:
@@ -253,8 +247,8 @@ def place_on(
 
 
 def too_small(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage | None:
-    """What there will never be enough of for *bucket* on *agent*, or None."""
-    # A quota that is too small may be raised: its tasks wait.
+    """Return the resource of which *agent* never has enough for *bucket*, or None."""
+    # Quotas are left out: one that is too small may be raised, so its tasks wait.
     for need in bucket.need or agent.request:
         own = of_capacity(agent, (need,), kernel.pools)
         for short in chain(own, of_pools(kernel, (need,), agent)):
@@ -264,28 +258,28 @@ def too_small(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage 
 
 
 def place_of(short: Shortage) -> str:
-    """Where there is too little, as the end of a sentence."""
+    """Return where a resource is short as the end of a sentence."""
     if short.pool is not None:
         return "in the pool"
     agent = short.agent
-    assert agent is not None  # noqa: S101 - what is too small is a pool or an agent's
-    return f"on agent {agent.name}" if short.name in agent.capacity else "in any pool"
+    assert agent is not None  # noqa: S101 - what is too small is a pool or a worker's
+    return f"on worker {agent.name}" if short.name in agent.capacity else "in any pool"
 
 
 def of_no_pool(kernel: KernelState, name: str) -> str:
-    """A sentence if no pool or agent has a resource *name*; "" if one may."""
+    """Return a sentence if no pool or worker has a resource *name*, else ""."""
     known = dict.fromkeys(kernel.pools)
     for agent in kernel.agents.values():
         known.update(dict.fromkeys(agent.capacity))
     if name in known or name in kernel.config.unknown:
         return ""
     near = meant(name, known)
-    text = "no pool and no agent has a resource of that name"
+    text = "no pool and no worker has a resource of that name"
     return f"{text}: {near}" if near else text
 
 
 def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
-    """Add *alloc* to what the pools and *agent* have in use."""
+    """Add *alloc* to the amounts in use of the pools and of *agent*."""
     for name, units in alloc:
         pool = kernel.pools.get(name)
         if pool is not None:
@@ -293,12 +287,12 @@ def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
         elif (beside := kernel.beside.get(name)) is not None:
             _units.book(kernel, beside, units)
             continue
-        # Whatever its capacity names now: that may change while it works.
+        # The capacity may change during the attempt, so every resource is counted.
         agent.used[name] = agent.used.get(name, 0) + units
 
 
 def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
-    """Subtract *alloc* from what is in use, and wake the buckets that wait for it."""
+    """Subtract *alloc* from the amounts in use, and wake the waiting buckets."""
     if kernel.holders:
         kernel.growing = True
     for name, units in alloc:
@@ -321,7 +315,7 @@ def release(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:
 
 
 def _waiting_for(row: PoolRow) -> list[dict[Any, Place]]:
-    """Where those wait who may have what *row*, of the pools beside, has free."""
+    """Return the places of tasks that may take what the hidden pool *row* frees."""
     if isinstance(row, LockRow):
         return [row.short, *[folder.short for folder in row.above]]
     if not isinstance(row, UnitRow):
@@ -334,12 +328,12 @@ def _waiting_for(row: PoolRow) -> list[dict[Any, Place]]:
     return [owner.short[row.resource]] if row.resource in owner.short else []
 
 
-# -- how much there is: pools come, go, and change their size while work goes on -------
+# -- totals: pools come, go, and change their size while work goes on ------------------
 
-# Nothing is taken from what is granted. A pool that has become smaller than what is
-# held of it grants nothing until enough has been given back; one that has grown wakes
-# those who wait. A request that is larger than the pool has become waits, and is
-# explained: the pool may grow again.
+# Granted resources are never taken back. A pool that is now smaller than the amount
+# held grants nothing until enough has come back; a pool that has grown wakes waiting
+# tasks. A request that is larger than the pool now waits, and is explained: the pool
+# may grow again.
 
 
 def change_pools(
@@ -349,11 +343,10 @@ def change_pools(
     gone: Iterable[str] = (),
     named: UnitNames = (),
 ) -> None:
-    """
-    Set the totals of some pools, and remove others.
+    """Set the totals of some pools, and remove others.
 
-    *totals* are in millionths; the units of some are *named*. Of the other pools, those
-    that are to be *gone* go, unless they are in use.
+    *totals* are in millionths; *named* has the names of units of some pools. Pools in
+    *gone* are removed, unless they are in use.
     """
     pools, names = kernel.pools, dict(named)
     none = [(name, 0) for name, units in named if not units]
@@ -378,7 +371,7 @@ def change_pools(
 
 
 def changed(kernel: KernelState, event: PoolsChanged, _now: int) -> None:
-    """What the fact does to the state."""
+    """Apply the fact to the state."""
     apply(kernel, event.totals, event.gone, event.units)
 
 
@@ -404,21 +397,21 @@ def apply(
 
 
 def _held(kernel: KernelState, name: str) -> int:
-    """How much of *name* was granted while there was no pool of it."""
+    """Return the amount of *name* that was granted while it had no pool."""
     holders = (*kernel.agents.values(), kernel.by_hand)
     return sum(agent.used.get(name, 0) for agent in holders)
 
 
-# -- what people take from the pools by hand, and give back ----------------------------
+# -- allocations by hand: taken from the pools, and given back -------------------------
 
-# An allocation by hand is held by its owner, in later lives too, until it is
-# released. It is granted whole or not at all; who waits for one is served in the
-# order in which they came, before tasks, and lets pass those who need less. That
-# somebody waits is no fact: their thread dies with the process.
+# A person or program holds an allocation until it is released, after a restart, too. It
+# is granted whole or not at all. Waiting claims are served in order of arrival, before
+# tasks, but a smaller claim may pass. A waiting claim is no fact: its thread dies with
+# the process.
 
 
 def allocate(kernel: KernelState, claim: Claim, now: int) -> bool:
-    """Grant *claim* if all of it is free; whether it is."""
+    """Grant *claim* if all of it is free; return whether it is."""
     if pool_shortage(kernel, need_of(kernel, claim)) is not None:
         return False
     units = _units.chosen(kernel, kernel.by_hand, claim.units)
@@ -432,7 +425,7 @@ def allocate(kernel: KernelState, claim: Claim, now: int) -> bool:
 
 
 def need_of(kernel: KernelState, claim: Claim) -> Units:
-    """What *claim* would hold, of the quotas of its owner too."""
+    """Return the units that *claim* would hold, with those of its tenant's quotas."""
     return charged_by_hand(kernel, claim.owner, claim.units)
 
 
@@ -442,7 +435,7 @@ def wait(kernel: KernelState, claim: Claim) -> None:
 
 
 def withdraw(kernel: KernelState, claim: Claim) -> None:
-    """*claim* does not wait any more, if it did."""
+    """Remove *claim* from the waiting ones, if it is there."""
     kernel.claims.pop(claim, None)
 
 
@@ -463,17 +456,17 @@ def release_by_hand(kernel: KernelState, row: AllocationRow, now: int) -> None:
     _give_back(kernel, row)
 
 
-# -- what the facts do -------------------------------------------------------------
+# -- effects of facts --------------------------------------------------------------
 
 
 def allocated(kernel: KernelState, event: ResourcesAllocated, now: int) -> None:
-    """See `allocate`."""
+    """Apply the fact: see `allocate`."""
     fields = event.allocation_id, event.owner, event.resources
     grant(kernel, *fields, now, event.units)
 
 
 def released(kernel: KernelState, event: ResourcesReleased, _now: int) -> None:
-    """See `release`."""
+    """Apply the fact: see `release`."""
     _give_back(kernel, kernel.allocations[event.allocation_id])
 
 
@@ -485,7 +478,7 @@ def grant(
     now: int,
     named: HeldUnits = (),
 ) -> AllocationRow:
-    """*owner* holds *units*, of which some are *named*, from now on."""
+    """Give *owner* the *units*, some of which are *named*."""
     alloc = charged_by_hand(kernel, owner, units)
     alloc += _units.held(kernel, kernel.by_hand, named)
     row = AllocationRow(allocation_id, owner, alloc, now)
@@ -505,34 +498,33 @@ def _give_back(kernel: KernelState, row: AllocationRow) -> None:
 
 
 def _in_use(kernel: KernelState, units: Units) -> Units:
-    """How much of what *units* name is in use."""
+    """Return the amount in use of each resource in *units*."""
     return tuple((name, kernel.pools[name].used) for name, _ in units)
 
 
-# -- which of its agents have room for the tasks of a bucket ---------------------------
+# -- workers with room for the tasks of a bucket ---------------------------------------
 
-# That is kept, and not asked of each agent for each task. An agent that begins or
-# ends an attempt is noted once, for all buckets (`KernelState.moved`), and a bucket
-# looks at those that have been noted since it looked last, or at all of its own if
-# these are fewer. So a start costs the same among fifty agents and among thousands.
-# The law, which `check_invariants` holds: an agent that a bucket has taken into
-# account, and that has not been noted since, is where it belongs.
+# Each bucket keeps that list, and asks no worker for each task. A worker whose attempt
+# begins or ends is noted once, for all buckets (`KernelState.moved`). A bucket looks at
+# the workers noted since it looked last, or at all of its own if these are fewer. So a
+# start costs the same among fifty workers and among thousands. The invariant, which
+# `check_invariants` tests: a worker that a bucket has looked at, and that was not noted
+# since, is in the right list.
 #
-# The agents without room are where a parked bucket waits. It stays entered there
-# while others start what it has; it is entered anew only where an agent has moved, or
-# all over if its head comes earlier than before.
+# A parked bucket waits at the workers without room. It stays entered there while other
+# tasks start. It is entered anew only where a worker was noted, or everywhere if its
+# head comes earlier than before.
 
 
-#: How much likelier another agent must be to complete a task that waits for it.
+#: How many times likelier another worker must be to complete a task that waits for it.
 TIMES: Final = 4
 
 
 def short_on(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage | None:
-    """
-    The first that *agent* itself lacks for a task of *bucket*.
+    """Return the first shortage on *agent* itself for a task of *bucket*.
 
-    Of what pools have, an allocator may grant less than is asked for, unless it is
-    rigid: then what it grants must fit.
+    An allocator may grant less of the pools than is asked for, unless it is rigid: then
+    the grant must fit.
     """
     short = of_slots(agent)
     if short is None and agent.capacity:
@@ -544,17 +536,16 @@ def short_on(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage |
 
 
 def success_rate(bucket: Bucket, agent: AgentRow) -> float:
-    """How likely *agent* is to complete a task of *bucket*, by its record."""
+    """Return the rate at which *agent* completes tasks of *bucket*, by its record."""
     return agent.view.performance(bucket.spec.type).success_rate
 
 
 def candidates(
     kernel: KernelState, bucket: Bucket, shorts: Mapping[Units, Shortage]
 ) -> Candidates:
-    """
-    The agents about which the allocator is to be asked for a task of *bucket*.
+    """Return the workers for which to ask the allocator about a task of *bucket*.
 
-    It is asked for none of the needs for which pools have too little (*shorts*).
+    Workers whose need is in *shorts*, the shortages of pools, are left out.
     """
     room = look(kernel, bucket)
     if not shorts:
@@ -565,15 +556,15 @@ def candidates(
 
 
 def needs_on(bucket: Bucket, agents: Candidates) -> tuple[Units, ...]:
-    """What a task of *bucket* waits for on *agents*, as far as it differs."""
+    """Return the different needs of a task of *bucket* on *agents*."""
     if len(bucket.needs) == 1:
-        # The same on all of them, if there are any.
+        # Every worker has the same need, if there are any workers.
         return bucket.needs if len(agents) else ()
     return tuple(dict.fromkeys([bucket.need or agent.request for agent in agents]))
 
 
 def look(kernel: KernelState, bucket: Bucket) -> Room:
-    """The agents with room for tasks of *bucket*, up to date."""
+    """Return the workers with room for tasks of *bucket*, up to date."""
     room, moved = bucket.room, kernel.moved
     unread = room.read - kernel.moved_before
     if room.read < 0 and len(room.number) > 1:
@@ -586,14 +577,14 @@ def look(kernel: KernelState, bucket: Bucket) -> Room:
         for agent in moved[unread:]:
             if agent in room.number:
                 _weigh(kernel, bucket, agent)
-    # A single one is looked at each time: then nobody need note it.
+    # A single worker is looked at each time, so its changes need not be noted.
     if len(room.number) > 1:
         room.read = kernel.moved_before + len(moved)
     return room
 
 
 def forget_moves(kernel: KernelState) -> None:
-    """Drop what has moved, once it is much: who has not read it looks at all agents."""
+    """Drop a long list of moves; readers that lag then look at all workers."""
     many = len(kernel.moved) > MANY
     if many or (kernel.points is not None and kernel.points.hit("moved.forget")):
         kernel.moved_before += len(kernel.moved)
@@ -601,7 +592,7 @@ def forget_moves(kernel: KernelState) -> None:
 
 
 def _weigh(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> None:
-    """*agent*, which matches *bucket*, may have room now, or none any more."""
+    """Update whether *agent*, which matches *bucket*, has room now."""
     room = bucket.room
     room.places.pop(agent, None)
     short = short_on(kernel, bucket, agent)
@@ -619,12 +610,11 @@ def _weigh(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> None:
 
 
 def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
-    """
-    The busy agent that a task of *bucket* waits for rather than go to *agent*.
+    """Return the busy worker that a task of *bucket* waits for rather than use *agent*.
 
-    One that fails at once is always free: it would get whatever the others have no room
-    for, all that there is. So, where the router says so, a task waits for an agent that
-    is four times as likely to complete it; None if there is none.
+    A worker that fails at once is always free, so it would get every task for which the
+    others have no room. So, if the router asks for it, a task waits for a worker that
+    is four times as likely to complete it; return None if there is none.
     """
     rate = success_rate(bucket, agent)
     if rate * TIMES >= 1:
@@ -633,7 +623,7 @@ def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
         (
             other
             for other in bucket.agents
-            # The end of an attempt there is what wakes the bucket.
+            # The end of an attempt there wakes the bucket.
             if other.limit <= other.running > other.leaked
             and success_rate(bucket, other) > rate * TIMES
         ),
@@ -642,10 +632,9 @@ def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
 
 
 def worse(bucket: Bucket, among: Candidates) -> list[AgentRow]:
-    """
-    Those *among* the candidates to which a task of *bucket* does not go.
+    """Return the candidates *among* which a task of *bucket* does not go to.
 
-    It waits for a busy agent instead: see `better_than`, for each of them.
+    It waits for a busy worker instead: see `better_than`, for each of them.
     """
     room = bucket.room
     rates = {a: success_rate(bucket, a) for a in room.failing if a in among}
@@ -662,10 +651,10 @@ def worse(bucket: Bucket, among: Candidates) -> list[AgentRow]:
 def wait_at_agents(
     bucket: Bucket, row: TaskRow, *, above: bool
 ) -> Mapping[AgentRow, Place]:
-    """
-    Where *bucket*, whose head is *row*, waits at those of its agents without room.
+    """Return the places where *bucket* waits at its workers without room.
 
-    It is entered there; whether *above* a soft quota.
+    The bucket, whose head is *row*, is entered there; *above* says if it is above a
+    soft quota.
     """
     room = bucket.room
     head = (row.key, row.seq)
@@ -687,7 +676,7 @@ def wait_at_pools(
     *,
     above: bool,
 ) -> list[Place]:
-    """Where *bucket* waits for what is short of its needs on agents with room."""
+    """Return the places where *bucket* waits for the pools that are short."""
     needs = needs_on(bucket, bucket.room) if shorts else ()
     places = []
     for need, short in shorts.items():
@@ -699,7 +688,7 @@ def wait_at_pools(
 
 
 def short_of_pools(kernel: KernelState, bucket: Bucket) -> dict[Units, Shortage]:
-    """What pools have too little of, by what its tasks wait for on some agents."""
+    """Return the shortage of pools for each different need of *bucket*."""
     return {
         need: short
         for need in bucket.needs
@@ -707,31 +696,29 @@ def short_of_pools(kernel: KernelState, bucket: Bucket) -> dict[Units, Shortage]
     }
 
 
-# -- soft quotas: who is above theirs starts when nobody else can use what is free -----
+# -- soft quotas: tasks above them start when nobody else can use what is free ---------
 
-# What a start would put above a soft quota waits at that quota, as at one that is not
-# soft, and is woken when there is room in it. But it stands in a second queue as
-# well: at the end of a dispatch, once all that stays within its quotas has started or
-# cannot, the first of that queue has its turn, one at a time, as long as there are
-# slots. So nothing is held back, and those who are above cost nothing to the others.
+# A task whose start would exceed a soft quota waits at that quota, as at any other, and
+# is woken when there is room in it. It stands in a second queue as well. At the end of
+# a dispatch, once every task within its quotas has started or cannot, the first of that
+# queue has its turn, one at a time, as long as there are slots. So nothing is held
+# back, and tasks above their quotas cost the others nothing.
 #
-# If too little is free for one of these, it waits for that at a place of its own kind
-# (`Place.above`). A wake-up from there goes on to the next only once the turn of the
-# first has come (`Bucket.carried`), so a release wakes one of them, however many
-# wait.
+# If too little is free for one of these, it waits at a place of its own kind
+# (`Place.above`). A wake-up from there goes on to the next only after the turn of the
+# first (`Bucket.carried`), so a release wakes one of them, however many wait.
 
 
 def exceeded(kernel: KernelState, bucket: Bucket) -> tuple[PoolRow, int] | None:
-    """
-    The first soft quota above which a start of *bucket* would be, and what it takes.
+    """Return the first soft quota that a start of *bucket* would exceed, and the need.
 
-    Where that depends on the agent, any of them counts.
+    Where that depends on the worker, any of them counts.
     """
     if not bucket.soft:
         return None
     for need in bucket.needs:
         for name, units in with_quotas(bucket, need)[1]:
-            # It may have been lifted since the bucket was looked at.
+            # The quota may have been lifted since the bucket was looked at.
             pool = kernel.pools.get(name)
             if pool is not None and pool.beyond and _is_above(pool, units):
                 return pool, units
@@ -739,7 +726,7 @@ def exceeded(kernel: KernelState, bucket: Bucket) -> tuple[PoolRow, int] | None:
 
 
 def places(kernel: KernelState, bucket: Bucket) -> list[Place]:
-    """Place where *bucket* waits for room in a soft quota that it exceeds, if any."""
+    """Return the place where *bucket* waits for a soft quota it exceeds, if any."""
     found = exceeded(kernel, bucket)
     if found is None:
         return []
@@ -749,10 +736,10 @@ def places(kernel: KernelState, bucket: Bucket) -> list[Place]:
 
 
 def defer_if_over_quota(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
-    """Set *bucket*, whose head is *row*, aside if others come first; whether it is."""
+    """Set *bucket* with head *row* aside if others come first; return whether it is."""
     _leave(kernel, bucket)
     if kernel.last is bucket:
-        # Nobody else can start.
+        # No other task can start.
         kernel.last = None
         return False
     where = places(kernel, bucket)
@@ -766,11 +753,10 @@ def defer_if_over_quota(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bo
 
 
 def turn(kernel: KernelState, order: Callable[[TaskRow], Any] | None = None) -> bool:
-    """
-    Try a task above its soft quota, if no task within its quotas can start.
+    """Try a task above its soft quota, if no task within its quotas can start.
 
-    They are taken by *order*, which may make tasks fail, or by their places in the
-    queue. Whether there is something to look at.
+    They are taken by *order*, which may fail tasks, or by their places in the queue.
+    Return whether there is a task to look at.
     """
     if kernel.paused or kernel.running >= kernel.concurrency:
         return False
@@ -788,7 +774,7 @@ def turn(kernel: KernelState, order: Callable[[TaskRow], Any] | None = None) -> 
 
 
 def forget_turns(kernel: KernelState) -> None:
-    """Quotas have changed: everything is to be tried again."""
+    """Reset all turns, since quotas have changed."""
     for *_, bucket in kernel.above:
         bucket.above = bucket.carried = None
     kernel.above.clear()
@@ -800,7 +786,7 @@ def _is_above(pool: PoolRow, units: int) -> bool:
 
 
 def _first(kernel: KernelState) -> TaskRow | None:
-    """The first of those that are above; None: its entry was out of date."""
+    """Return the first head above its quota; None if its entry was out of date."""
     entry = kernel.above[0]
     bucket: Bucket = entry[2]
     row = bucket.head()
@@ -809,21 +795,21 @@ def _first(kernel: KernelState) -> TaskRow | None:
             return row
         _queue.enter_above(kernel, bucket, row)
     elif bucket.above is entry:
-        # All that it had to start has gone.
+        # All its startable tasks have gone.
         _leave(kernel, bucket)
     heappop(kernel.above)
     return None
 
 
 def _leave(kernel: KernelState, bucket: Bucket) -> None:
-    """*bucket* is in the second queue no more: the next may have what woke it."""
+    """Remove *bucket* from the second queue, and pass on what woke it."""
     carried, bucket.carried, bucket.above = bucket.carried, None, None
     if carried is not None and carried.heap and carried.has_room():
         _queue.wake(kernel, carried)
 
 
 def _heads(kernel: KernelState) -> list[TaskRow]:
-    """The heads of those that are above."""
+    """Return the heads that are above their soft quotas."""
     return [
         row
         for entry in kernel.above

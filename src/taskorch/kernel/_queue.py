@@ -1,7 +1,7 @@
 """
-What waits: for its turn, for a resource, or for a time.
+The queue: tasks that wait for a turn, a resource or a time.
 
-Decisions: 0060, 0073, 0274.
+Decisions: followers-of-events, quotas-and-budgets, start-decisions.
 """
 
 from __future__ import annotations
@@ -44,25 +44,26 @@ from taskorch.kernel._state import (
 )
 from taskorch.model import TERMINAL, TaskState, Units
 
-# -- timers as data: a heap of what is due when ----------------------------------------
+# -- timers as data: a heap ordered by time --------------------------------------------
 
-# A timer is not taken out when it has lost its meaning: it is looked at when it is
-# due, and then does nothing. When most are of that kind, the heap is rebuilt.
+# An obsolete timer stays in the heap and does nothing when it is due. When most timers
+# are obsolete, the heap is rebuilt.
 
 
-#: A delay is over: `not_before`, or the wait before a retry; or the time of a wait.
+#: Kinds of timers: a `not_before`, a delay before a retry, or the time of a wait is
+#: over.
 DUE: Final = 2
 #: The task must have ended.
 DEADLINE: Final = 3
-#: The task has waited for as long as it may.
+#: The task has waited for its largest age.
 EXPIRE: Final = 4
-#: An event that nobody waited for is forgotten.
+#: A kept event that no task has waited for is dropped.
 RETAINED: Final = 6
-#: A token is free again for which a bucket waits.
+#: A token that a bucket waits for is free again.
 TOKEN: Final = 7
-#: A breaker of an agent has been open for its time.
+#: The open time of a breaker of a worker is over.
 BREAKER: Final = 9
-#: A question is still open.
+#: People are to be reminded of an open question.
 REMIND: Final = 8
 
 
@@ -81,7 +82,7 @@ def arm(
 
 
 def is_alive(timer: Timer) -> bool:
-    """Whether *timer* still means something."""
+    """Return whether *timer* still has an effect."""
     when, _, kind, row, attempt = timer
     if isinstance(row, AgentRow):
         breakers = row.breakers.values() if kind == BREAKER else ()
@@ -94,44 +95,44 @@ def is_alive(timer: Timer) -> bool:
         return row.attempt == 0 and row.state not in TERMINAL
     extra = row.extra
     if extra is None:
-        # It has completed and dropped its extra fields.
+        # The task has completed and dropped its extra fields.
         return False
     if kind in (TIMEOUT, GRACE):
         if row.attempt != attempt or row.state is not TaskState.RUNNING:
             return False
         return extra.timer == when if kind == TIMEOUT else extra.stop != ""
     if kind in (DUE, REMIND):
-        # What ends a delay sets `due_ns` to 0; what puts it off sets another time.
+        # The end of a delay sets `due_ns` to 0; a postponement sets another time.
         return when == (extra.due_ns if kind == DUE else _next_reminder(row))
     return row.state not in TERMINAL and extra.deadline_ns == when
 
 
 def _next_reminder(row: TaskRow) -> int:
-    """When the question that *row* is comes to mind again; 0: it has ended."""
+    """Return the time of the next reminder of the question *row*, or 0."""
     terms = None if row.links is None else row.links.terms
     return terms.remind_at_ns if terms is not None and terms.awaits else 0
 
 
-# -- buckets that cannot start anything now, and how they are woken --------------------
+# -- buckets that cannot start anything now, and their wake-up -------------------------
 
-# A bucket waits at as many places as it has agents: at each, for the first thing that
-# is short there. Until one of these places has room, it cannot start, and nobody
-# looks at it. What is released wakes the first in order only; once that one has been
-# looked at, it passes the wake-up on if there is still room: so the cost of a release
-# does not grow with the number of those who wait, and no wake-up is lost. The law,
-# which `check_invariants` holds: while a place has room and somebody waits there, an
-# open bucket that comes before them carries a wake-up of that place.
+# A bucket waits at one place for each of its workers: at each, for the first resource
+# that is short there. Until one of these places has room, it cannot start, and nobody
+# looks at it. A release wakes only the first in order. Once that one has been looked
+# at, it passes the wake-up on if there is still room. So the cost of a release does not
+# grow with the number of waiting buckets, and no wake-up is lost. The invariant, which
+# `check_invariants` tests: while a place has room and a bucket waits there, an open
+# bucket that comes before it carries a wake-up of that place.
 #
-# What rests on the word of a policy (an allocator that puts off what would fit, a
-# registry whose answer cannot be kept, a StateMachine that vetoes a start) is tried
-# again, all of it, whenever something has changed.
+# Answers of a policy (an allocator that puts off a task that would fit, a registry
+# whose answer cannot be kept, a StateMachine that vetoes a start) are asked for again,
+# all of them, whenever something has changed.
 #
-# Where owners share, those of each wait at places of their own, so that a release
-# wakes one of each, and the standing of the owners decides.
+# If tenants share, the buckets of each wait at places of their own, so a release wakes
+# one bucket of each tenant, and the standing of the tenants decides.
 
 
-#: Before all that were ranked: an entry that is too early only costs a look.
-#: Known by being this object, as entries are.
+#: An entry before all ranked ones: an entry that is too early only costs a look. It is
+#: recognised by identity, as entries are.
 _FIRST: Final[Any] = (-math.inf,)
 
 
@@ -141,7 +142,7 @@ def open_bucket(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     if known is not None:
         if known[:2] <= (row.key, row.seq):
             # An entry that is too early only costs a look. It stays, since the bucket
-            # may have to wake the next one of a place (`caller`), and not later.
+            # may have to wake the next one of a place (`caller`) without delay.
             return
         _forget_entry(kernel, bucket.open)
     entry: Entry = (row.key, row.seq, bucket)
@@ -152,7 +153,7 @@ def open_bucket(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
 
 
 def look_again(kernel: KernelState, share: Share) -> None:
-    """What *share* holds, or what it may start, has changed: rank it again."""
+    """Rank *share* again, since its holdings or its queue has changed."""
     share.is_ranked = False
     known = share.entry
     if not share.open or (known is not None and known[0] is _FIRST):
@@ -165,7 +166,7 @@ def look_again(kernel: KernelState, share: Share) -> None:
 
 
 def _forget_entry(kernel: KernelState, heap: list[Entry]) -> None:
-    """An entry of *heap* is replaced; clean up if most have been."""
+    """Count an entry of *heap* as replaced; clean up if most have been."""
     kernel.stale_entries += 1
     many = kernel.stale_entries > FEW and 2 * kernel.stale_entries > len(heap)
     if many or (kernel.points is not None and kernel.points.hit("open.rebuild")):
@@ -181,10 +182,9 @@ def park(
     places: Iterable[Place] = (),
     at_agents: Mapping[AgentRow, Place] = NOWHERE,
 ) -> None:
-    """
-    Park *bucket*, whose head is *row*, until one of *places* has room.
+    """Park *bucket*, whose head is *row*, until one of *places* has room.
 
-    So it is *at_agents*, where it is entered already.
+    It also waits at the places *at_agents*, where it is entered already.
     """
     bucket.entry = None
     bucket.parked = tuple(places)
@@ -213,7 +213,7 @@ def turn_away(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
 
 
 def reopen(kernel: KernelState, bucket: Bucket) -> None:
-    """*bucket*, which is parked, may be tried again."""
+    """Let the parked *bucket* be tried again."""
     bucket.parked = None
     bucket.refusal = ""
     del kernel.parked[bucket]
@@ -231,19 +231,19 @@ def reopen_all(kernel: KernelState, buckets: dict[Bucket, None]) -> None:
 
 
 def among(places: dict[Any, Place], place: Place, share: Share | None) -> Place:
-    """The one of *places* where those of *share* wait: *place*, if there is none."""
+    """Return the one of *places* where *share* waits, or *place*, which is added."""
     key: Any = place.need if share is None else (place.need, share.number)
     return places.setdefault((key, "above") if place.above else key, place)
 
 
 def wake(kernel: KernelState, place: Place) -> None:
-    """*place* has room: wake the first that waits there."""
+    """Wake the first that waits at *place*, which has room."""
     row = _pop_free(place) if isinstance(place.pool, LockRow) else place.pop()
     if row is None:
         return
     bucket = row.bucket
     bucket.caller = place
-    # As in `reopen`.
+    # This is the body of `reopen`.
     bucket.parked = None
     bucket.refusal = ""
     del kernel.parked[bucket]
@@ -255,11 +255,10 @@ def wake(kernel: KernelState, place: Place) -> None:
 
 
 def _pop_free(place: Place) -> TaskRow | None:
-    """
-    The first that waits at *place*, a lock, and for no other lock.
+    """Remove and return the first that waits at *place*, a lock, and for no other lock.
 
-    Those before it go and wait there: many wait for several locks, and looking at each
-    of them anew would cost more than all else.
+    Those before it go to the other lock and wait there: many tasks wait for several
+    locks, and looking at each of them anew would cost more than all else.
     """
     while (row := place.pop()) is not None:
         bucket = row.bucket
@@ -274,7 +273,7 @@ def _pop_free(place: Place) -> TaskRow | None:
 
 
 def short_lock(locks: tuple[LockRow, ...]) -> tuple[LockRow, int] | None:
-    """The first of *locks*, or of the folders above, that others have; and its need."""
+    """Return the first lock or folder above that is taken, with the amount needed."""
     for lock in locks:
         if lock.used:
             return lock, UNLIMITED
@@ -286,7 +285,7 @@ def short_lock(locks: tuple[LockRow, ...]) -> tuple[LockRow, int] | None:
 
 
 def place_at(bucket: Bucket, pool: PoolRow, need: int) -> Place:
-    """Where *bucket* waits until as much of *pool* is free as it needs."""
+    """Return the place where *bucket* waits until *pool* has *need* free."""
     key: Any = need if bucket.share is None else (need, bucket.share.number)
     place = pool.short.get(key)
     if place is None:
@@ -304,16 +303,16 @@ def wake_some(kernel: KernelState, places: dict[Any, Place]) -> None:
 
 
 def pass_on(kernel: KernelState, bucket: Bucket) -> None:
-    """*bucket*, which was woken, has been looked at: wake the next if it has room."""
+    """Wake the next waiting bucket if there is room, after *bucket* was looked at."""
     place, bucket.caller = bucket.caller, None
     if place is not None and place.heap and place.has_room():
         wake(kernel, place)
 
 
 def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
-    """*row* is the new head of *bucket*, which is parked."""
+    """Note that *row* is the new head of the parked *bucket*."""
     places = bucket.places()
-    # A bucket that a place with room has woken may come later than this one.
+    # A bucket that was woken at a place with room may come later than this one.
     if waits_for_policy(bucket) or any(place.has_room() for place in places):
         reopen(kernel, bucket)
         return
@@ -338,20 +337,20 @@ def enter_above(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
 
 
 def waits_for_policy(bucket: Bucket) -> bool:
-    """Whether *bucket* was parked for its head only, by the word of a policy."""
+    """Return whether a policy, and no lack of room, made *bucket* wait."""
     return bucket.agents_version < 0 or bucket.refusal != ""
 
 
 # -- the queue: tasks come into their buckets and leave them ---------------------------
 
-# What a policy put off is asked about again when something changes.
+# A task that a policy put off is asked about again when something changes.
 
 
 _QUEUED: Final = TaskState.QUEUED
 
 
 def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
-    """The bucket of like tasks."""
+    """Return the bucket of like tasks."""
     if kernel.points is not None and kernel.points.hit("buckets.forget"):
         _forget_idle(kernel)
     found = kernel.buckets.get(spec)
@@ -374,22 +373,21 @@ def bucket_of(kernel: KernelState, spec: Spec) -> Bucket:
 
 
 def add_limit(kernel: KernelState, limit: StartLimit) -> None:
-    """
-    Ask *limit* as well from now on, and before those that are there.
+    """Ask *limit* as well from now on, before the existing ones.
 
-    Whoever waits is looked at again. Those that are asked once there is room stand
-    first, as explanations name them: they pass by themselves.
+    All waiting tasks are looked at again. Limits that are asked once a worker has room
+    stand first in explanations, since they pass by themselves.
     """
     limits = sorted((limit, *kernel.limits), key=lambda each: not each.waits_for_room)
     kernel.limits = tuple(limits)
     look_whom(kernel, limit)
-    # Where its tasks go to without being looked at was known without this one.
+    # The direct routes of buckets were chosen without this limit.
     kernel.agents_version += 1
     unpark_all(kernel)
 
 
 def look_whom(kernel: KernelState, limit: StartLimit) -> None:
-    """See whom *limit*, which is new, or has changed, concerns."""
+    """Find the buckets that *limit*, which is new or has changed, concerns."""
     for bucket in kernel.buckets.values():
         others = [each for each in bucket.limits if each is not limit]
         those = [*others, limit] if limit.concerns(bucket) else others
@@ -401,7 +399,7 @@ def _limits_of(kernel: KernelState, bucket: Bucket) -> tuple[StartLimit, ...]:
 
 
 def bucket_for(kernel: KernelState, run: str, bucket: Bucket) -> Bucket:
-    """*bucket*, or that of like tasks of the same *run*, if that has a quota."""
+    """Return *bucket*, or that of like tasks of *run*, if the run has a quota."""
     workflow = run if run in kernel.workflows else None
     if workflow == bucket.spec.workflow:
         return bucket
@@ -434,11 +432,10 @@ def hold(
 
 
 def tell_of_ready(kernel: KernelState, row: TaskRow) -> None:
-    """
-    Say that *row* is about to be queued, to those who listen.
+    """Announce to listeners that *row* is about to be queued.
 
-    It has the number of the latest fact, of which it follows: what is numbered does not
-    depend on who listens.
+    The event has the number of the latest fact, from which it follows, so that numbers
+    do not depend on the listeners.
     """
     assert kernel.sink is not None  # noqa: S101 - set with tell_ready
     kernel.sink.append((TaskReady(kernel.seq, row.ready_ns, row.id), row.cargo))
@@ -466,10 +463,10 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     """Remove *row* from its bucket, though it is not the head."""
     kernel.queued -= 1
     if kernel.holders:
-        # It may have contended with these.
+        # The removed task may have contended with running elastic attempts.
         kernel.growing = True
     if kernel.backfill is not None:
-        # It may have kept others from passing.
+        # The removed task may have kept others from passing.
         ask_again(kernel)
     bucket = row.bucket
     if bucket.limits:
@@ -518,7 +515,7 @@ def unveto(kernel: KernelState, row: TaskRow) -> None:
 
 
 def unpark_all(kernel: KernelState) -> None:
-    """An agent has joined, or was lost: try everything again."""
+    """Try all buckets again, since a worker has joined or was lost."""
     for bucket in list(kernel.parked):
         reopen(kernel, bucket)
     kernel.growing = bool(kernel.holders)

@@ -1,7 +1,7 @@
 """
-What happens to nearly every task, written out for speed; and turns by shares.
+The usual path of a task, written out for speed, and turns by shares.
 
-Decisions: 0019, 0050.
+Decisions: kernel, queue-and-routing.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from taskorch.kernel._state import KernelState
 from taskorch.kit.limits import EWMA_WEIGHT
 from taskorch.model import TaskState
 
-# -- which owner is served next, where the queue ranks them ----------------------------
+# -- choice of the next tenant, if the queue ranks them --------------------------------
 
-# A queue with a method `standing` says of each owner where it stands, by what is held
-# for it; the one that stands lowest is served first, and of equals the one that was
-# served longest ago, so that none waits for ever. Which of its tasks that is, their
-# keys say, as always. It is asked about an owner once something has changed for that
-# one, and not before a choice is to be made.
+# A queue with a method `standing` ranks each tenant by the resources held for it. The
+# lowest standing is served first, and of equals the tenant that was served longest ago,
+# so that none waits for ever. Keys order the tasks of one tenant, as always. The queue
+# is asked about a tenant once something has changed for it, and not before a choice is
+# to be made.
 
 
 _QUEUED: Final = TaskState.QUEUED
 
 
 def dispatch_by_shares(kernel: KernelState, now: int) -> None:
-    """Start all that can start, one of the lowest owner at a time."""
+    """Start all that can start, one of the lowest tenant at a time."""
     if kernel.returning:
         _attempts.serve_returning(kernel, now)
     heap = kernel.open
@@ -81,9 +81,9 @@ def dispatch_by_shares(kernel: KernelState, now: int) -> None:
 
 
 def _place(kernel: KernelState, now: int, row: TaskRow) -> tuple[float, int, Any]:
-    """Sort key of *row*, the first of its owner; a failing queue fails the task."""
+    """Return the sort key of *row*, first of its tenant; fail it if the queue fails."""
     share = row.bucket.share
-    assert share is not None  # noqa: S101 - owners share
+    assert share is not None  # noqa: S101 - tenants share
     if not share.is_ranked:
         try:
             share.standing = kernel.deciders.standing(share, now)
@@ -94,7 +94,7 @@ def _place(kernel: KernelState, now: int, row: TaskRow) -> tuple[float, int, Any
 
 
 def _head(kernel: KernelState, share: Share) -> TaskRow | None:
-    """The first of the tasks of *share* that may start, as in `_quick.dispatch`."""
+    """Return the first task of *share* that may start, as in `_quick.dispatch`."""
     heap = share.open
     while heap:
         entry: Entry = heap[0]
@@ -109,7 +109,8 @@ def _head(kernel: KernelState, share: Share) -> TaskRow | None:
         elif row.seq == entry[1] and row.key is entry[0]:
             return row
         else:
-            # The bucket has another head than when it was entered: enter it anew.
+            # The head of the bucket differs from the entered one, so it is entered
+            # anew.
             entry = (row.key, row.seq, bucket)
             bucket.entry = entry
             heapreplace(heap, entry)
@@ -118,11 +119,11 @@ def _head(kernel: KernelState, share: Share) -> TaskRow | None:
     return None
 
 
-# -- what happens to nearly every task, written out for speed --------------------------
+# -- the usual path of a task, written out for speed -----------------------------------
 
-# Each is held equal to its definition by `tests/kernel/test_quick.py`: `submit` to
-# `_admission.submit`, `complete` to `_attempts.end`, `dispatch` to asking
-# `_dispatch.place` about every task, `complete_for_next` to the latter two.
+# `tests/kernel/test_quick.py` compares each with its definition: `submit` with
+# `_admission.submit`, `complete` with `_attempts.end`, `dispatch` with a call of
+# `_dispatch.place` for every task, and `complete_for_next` with the latter two.
 
 
 _PENDING: Final = TaskState.PENDING
@@ -147,11 +148,11 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
     """
     Accept a task that may start as soon as all its parents have completed.
 
-    Each of *parents* is there once. It is *named* if its id, or a key, is of the user's
-    choice; *run* is the run of a workflow that it is of, or "".
+    *parents* has no duplicates. The task is *named* if the user chose its id or a key;
+    *run* is its run of a workflow, or "".
 
     Raises:
-        UsageError: It is refused; nothing has changed.
+        UsageError: The task is refused; nothing has changed.
     """
     row = TaskRow(task_id, kernel.submissions, bucket, cargo, now)
     row.named = named
@@ -165,7 +166,7 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
     max_age = None
     has_dates = not_before_ns is not None or deadline_ns is not None
     if known and not (kernel.plain or priority or parents or has_dates):
-        # Only the queue is to be asked: it is the user's own.
+        # Only the user's own queue is to be asked.
         row.key, max_age = _admission.ask_queue(kernel, row, 0, now)
         if max_age is not None:
             _queue.arm(kernel, now + max_age, _queue.EXPIRE, row)
@@ -197,7 +198,7 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
             kernel, row, now, priority, max_age, parents=parents
         )
     if parents and row.links is not None and row.links.waiting:
-        # As in `_admission.set_first_state`.
+        # This is the body of `_admission.set_first_state`.
         row.state = _PENDING
         row.ready_ns = 0
         kernel.pending += 1
@@ -205,7 +206,7 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
             kernel.undecided.append((row, ""))
             _ends.decide(kernel, now)
         return row
-    # As in `_queue.enqueue`.
+    # This is the body of `_queue.enqueue`.
     if kernel.tell_ready:
         _queue.tell_of_ready(kernel, row)
     kernel.queued += 1
@@ -225,10 +226,9 @@ def submit(  # noqa: C901, PLR0912 - written out for speed
 def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     kernel: KernelState, row: TaskRow, attempt: int, now: int
 ) -> bool:
-    """
-    The attempt ended well; whether that counts.
+    """Complete a successful attempt; return whether that counts.
 
-    A late result, of an attempt that is not the current one, does not.
+    A late result, of an attempt that is not the current one, does not count.
     """
     extra, agent = row.extra, row.agent
     if (
@@ -253,12 +253,13 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     if extra is not None and extra.priority:
         extra.first_ns = started
     elif extra is not None:
-        # It was there for a timeout, a date or the like: nobody asks for it now.
+        # The extra fields were for a timeout, a date or the like: nobody asks for them
+        # now.
         row.extra = None
     record = agent.records.get(bucket.spec.type)
     if record is None:
         record = kernel.record(agent, bucket.spec.type)
-    # As in `Record.add`.
+    # This is the body of `Record.add`.
     if record.completed:
         record.latency_ns += EWMA_WEIGHT * (now - started - record.latency_ns)
     else:
@@ -297,11 +298,10 @@ def complete(  # noqa: C901, PLR0912, PLR0915 - written out for speed
 
 
 def _changes_more(kernel: KernelState, extra: RowExtra, agent: AgentRow) -> bool:
-    """
-    Whether the end of a running attempt changes more because of *extra*.
+    """Return whether the end of a running attempt has more effects because of *extra*.
 
-    All that a task has been through before its attempt stands in its `past`, and what
-    its attempt is to do besides is a reason to `stop`: see `check_attempts`.
+    The history of a task before its attempt is in its `past`, and any further duty of
+    the attempt is a reason to `stop`: see `check_attempts`.
     """
     if kernel.has_accounts or kernel.leaked or not agent.is_plain:
         return True
@@ -317,11 +317,11 @@ def complete_for_next(  # noqa: C901 - written out for speed
     kernel: KernelState, row: TaskRow, attempt: int, now: int
 ) -> TaskRow | None:
     """
-    `complete` and `dispatch`, where the next of a backlog of like tasks has the slot.
+    Complete an attempt and start the next of a backlog of like tasks in its slot.
 
     Returns:
-        The next, which is not among the `starts`; None if there may be more to it:
-        nothing has been done then.
+        The next task, which is not among the `starts`; None if this short way does not
+    apply, and then nothing has been done.
     """
     bucket, agent, heap = row.bucket, row.agent, kernel.open
     if (
@@ -333,7 +333,8 @@ def complete_for_next(  # noqa: C901 - written out for speed
         or bucket.route_version != kernel.agents_version
         or bucket.spec.timeout_ns is not None
     ):
-        # There is more to the start of the next. Where nothing is, tasks have a route.
+        # The short way does not apply: the start of the next task may have more
+        # effects than a start on the same worker.
         return None
     if (
         row.extra is not None
@@ -342,7 +343,7 @@ def complete_for_next(  # noqa: C901 - written out for speed
         or row.attempt != attempt
         or row.state is not _RUNNING
     ):
-        # There is more to the end of this one, as in `complete`.
+        # The end of this one has more effects, as in `complete`.
         return None
     assert agent is not None  # noqa: S101 - it runs
     if agent.slots.heap or agent.running > agent.limit:
@@ -355,7 +356,7 @@ def complete_for_next(  # noqa: C901 - written out for speed
         or kernel.growing
         or kernel.above
     ):
-        # Others may start as well, or in its place.
+        # Other tasks may start as well, or in its place.
         return None
     fifo = bucket.fifo
     if not fifo:
@@ -363,7 +364,7 @@ def complete_for_next(  # noqa: C901 - written out for speed
     following = fifo[0]
     if following.ticket or following.extra is not None:
         return None
-    # As in `complete`.
+    # This follows `complete`.
     kernel.completed += 1
     agent.completed += 1
     row.state = _COMPLETED
@@ -390,7 +391,7 @@ def complete_for_next(  # noqa: C901 - written out for speed
     finished.append(row)
     if len(finished) > kernel.keep:
         _application.evict(kernel)
-    # As in `dispatch`.
+    # This follows `dispatch`.
     bucket.size -= 1
     fifo.popleft()
     kernel.queued -= 1
@@ -446,7 +447,8 @@ def dispatch(  # noqa: C901, PLR0912 - written out for speed
         if (row.seq != entry[1] or row.key is not entry[0]) and (
             len(heap) > 1 or bucket.caller is not None
         ):
-            # The bucket has another head than when it was entered: enter it anew.
+            # The head of the bucket differs from the entered one, so it is entered
+            # anew.
             entry = (row.key, row.seq, bucket)
             bucket.entry = entry
             heapreplace(heap, entry)

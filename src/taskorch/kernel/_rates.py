@@ -1,14 +1,13 @@
-"""
-Rates: how many attempts of a type, of an owner or of a run may start in a time.
+"""Rates: how many attempts of a type, a tenant or a run may start in a time.
 
-A rate is a bucket of tokens. A start takes one of each rate that holds for its task,
-and they come back with time, up to as many as may start at one moment. So what is left
-follows from the facts of the starts and their times alone. Whether there is one is
-asked only once an agent has room: else a token would be spent on who does not start.
-Who finds none waits at the rate as others do at a pool, and a timer wakes the first
-when the next one comes: what waits costs nothing.
+A rate is a bucket of tokens. A start takes one token of each rate that holds for its
+task. Tokens come back with time, up to as many as may start at one moment. So the
+tokens that are left follow from the facts of the starts and their times alone. A task
+asks for a token only once a worker has room, so that no token is spent on a task that
+does not start. A task without a token waits at the rate as others do at a pool, and a
+timer wakes the first when the next token comes: waiting costs nothing.
 
-Decisions: 0053, 0251.
+Decisions: quotas-and-budgets, start-decisions.
 """
 
 from __future__ import annotations
@@ -36,14 +35,13 @@ _PARTS: Final = TOKEN // 1_000_000
 
 
 class Rates(TimedLimit):
-    """The rates that quotas say."""
+    """Limit of starts by the rates in quotas."""
 
-    #: A token is for who starts.
+    #: A token is taken only by a task that starts.
     waits_for_room: bool = True
 
     def __init__(self) -> None:
-        #: Of each whose quota says so, how many may start in a time. Checked:
-        #: `check_limits`.
+        #: The rate of each holder whose quota has one. Checked: `check_limits`.
         self.by_subject: dict[tuple[str, str], RateRow] = {}
 
     @property
@@ -56,11 +54,11 @@ class Rates(TimedLimit):
     def must_wait(
         self, kernel: KernelState, bucket: Bucket, row: TaskRow, now: int
     ) -> bool:
-        """Park it at the first of its rates without a token: it takes one of each."""
+        """Park the bucket at the first of its rates that has no token."""
         rates = self._of(bucket)
         for rate in rates:
             if not rate.look(now):
-                # The rate was looked at before the timer was due.
+                # A timer of the rate was not due yet, so waiting tasks are woken here.
                 _queue.wake_some(kernel, rate.short)
         without = [rate for rate in rates if not rate.has_token()]
         if not without:
@@ -70,7 +68,7 @@ class Rates(TimedLimit):
         beyond = _limits.places(kernel, bucket)
         place = Place(pool=rate, name=rate.name, need=TOKEN, above=bool(beyond))
         place = _queue.among(rate.short, place, bucket.share)
-        # The same for all agents: only the token is waited for.
+        # Every worker is the same here, since only the token is missing.
         _queue.park(kernel, bucket, row, (place, *beyond))
         if bucket.agents_version < 0:
             kernel.parked_any[bucket] = None
@@ -86,7 +84,7 @@ class Rates(TimedLimit):
                 yield Shortage("rate", rate.name, TOKEN, free, None, rate, until)
 
     def begins(self, kernel: KernelState, row: TaskRow) -> Units:
-        """It takes a token of each: they do not come back as it ends, but with time."""
+        """Take a token of each rate; tokens return with time, not with the end."""
         now = row.started_ns
         for rate in self._of(row.bucket):
             rate.spent = rate.used_at(now) + TOKEN
@@ -99,11 +97,11 @@ class Rates(TimedLimit):
     def leaves(
         self, kernel: KernelState, bucket: Bucket, taken: Mapping[str, int]
     ) -> bool:
-        """See `StartLimit`; a token comes by itself."""
+        """Return True: a token comes by itself (see `StartLimit`)."""
         return True
 
     def wake(self, kernel: KernelState, window: WindowRow, now: int) -> None:
-        """A token is there, unless taken."""
+        """Wake waiting tasks, since a token has come, unless it is taken."""
         assert isinstance(window, RateRow)  # noqa: S101 - it has no others
         window.until_ns = 0
         window.look(now)
@@ -163,13 +161,13 @@ class Rates(TimedLimit):
         self.by_subject[whose] = rate
 
     def _of(self, bucket: Bucket) -> list[RateRow]:
-        """The rates that hold for tasks of *bucket*."""
+        """Return the rates that hold for tasks of *bucket*."""
         rates = map(self.by_subject.get, _limits.subjects(bucket.spec))
         return [rate for rate in rates if rate is not None]
 
 
 def of_kernel(kernel: KernelState) -> Rates | None:
-    """The rates of *kernel*; None: no quota has had one."""
+    """Return the rates of *kernel*; None if no quota has had one."""
     for limit in kernel.limits:
         if isinstance(limit, Rates):
             return limit
@@ -181,7 +179,7 @@ def change(
     quotas: Iterable[tuple[tuple[str, str], Mapping[str, int]]],
     now: int,
 ) -> None:
-    """Set the rates of *quotas*: of each, whose it is, and its limits."""
+    """Set the rates of *quotas*, each a holder and its limits."""
     known = of_kernel(kernel)
     rates = known or Rates()
     for whose, limits in quotas:
@@ -193,7 +191,7 @@ def change(
 
 
 def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
-    """The rate of *whose*, as their quota says it; nothing, if there is none."""
+    """Return the rate of *whose* as their quota has it, or nothing."""
     rates = of_kernel(kernel)
     rate = None if rates is None else rates.by_subject.get(whose)
     if rate is None:

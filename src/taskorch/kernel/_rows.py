@@ -1,8 +1,7 @@
-"""
-What the state consists of: mutable slotted rows, few objects a task.
+"""Parts of the state: mutable slotted rows, few objects for each task.
 
-The garbage collector is what makes a large backlog slow, so a row that has nothing
-unusual about it is one object: dependencies are in `Links`, the rest in `RowExtra`.
+The garbage collector makes a large backlog slow, so an ordinary row is one object:
+dependencies are in `Links`, rare fields in `RowExtra`.
 """
 
 from __future__ import annotations
@@ -35,27 +34,28 @@ from taskorch.model import (
     is_label,
 )
 
-#: Pools whose names begin so are those of quotas.
+#: The beginning of the names of pools of quotas.
 QUOTA: Final = "quota:"
-#: What may be written, of which a task holds part, begins so: see `_scopes`.
+#: The beginning of the names of locks of write paths: see `_scopes`.
 SCOPE: Final = f"{QUOTA}writes="
-#: The same of budgets: see `_budgets`.
+#: The same for budgets: see `_budgets`.
 PURSE: Final = f"{QUOTA}budget="
-#: The same of units that have names: see `_units`.
+#: The same for named units: see `_units`.
 UNIT: Final = f"{QUOTA}unit="
-#: The same of any other `StartLimit`.
+#: The same for any other `StartLimit`.
 LIMIT: Final = f"{QUOTA}limit="
 _BESIDE: Final = (SCOPE, PURSE, UNIT, LIMIT)
-#: All of one unit, in millionths.
+#: A whole unit, in millionths.
 WHOLE: Final = 1_000_000
-#: Why an agent is drained that is to leave: it is not any more if it joins anew.
+#: The reason for a drain before a worker leaves: the drain ends if the worker joins
+#: anew.
 GOING: Final = "it is to go"
-#: The built-in agent, which runs plain functions and programs.
+#: The built-in worker, which runs plain functions and programs.
 LOCAL: Final = Agent.LOCAL
 
 _QUEUED: Final = TaskState.QUEUED
 _BLOCKED: Final = TaskState.BLOCKED
-#: Why a task is cancelled, and the cause of a failure, that its parents brought about.
+#: The reason of a cancellation, and the cause of a failure, that parents brought about.
 SKIPPED: Final = "skipped"
 DEPENDENCY: Final = "dependency"
 #: All causes for which a task is BLOCKED: see `TaskBlocked`.
@@ -63,58 +63,59 @@ BLOCKED_BY: Final = (
     DEPENDENCY,
     *("event", "asked", "policy", "gone", "join", "lost", "missing", "interrupted"),
 )
-#: What is said of an attempt that the end of an orchestrator has cut short.
+#: The error text of an attempt that the end of an orchestrator has cut short.
 LEFT_RUNNING: Final = "the orchestrator stopped while it ran"
-#: Between why an agent was chosen, and why less is granted than was asked for.
+#: The text between the reason for the worker and the reason for a smaller grant.
 LESS: Final = "; less than it asked for: "
-#: One start, as a rate counts it: a millionth of a start a second comes to one of these
-#: in a nanosecond, so what has come back is always a whole number.
+#: One start, as a rate counts it. At a millionth of a start per second, one of these
+#: comes back in each nanosecond, so the amount is always a whole number.
 TOKEN: Final = 10**15
 #: A limit that nothing reaches.
 UNLIMITED: Final = 1 << 60
-#: Stale entries that are not worth a clean-up.
+#: The number of stale entries below which no clean-up is worth it.
 FEW: Final = 64
-#: A place in a heap: `(key, seq, who stands there)`, as long as who stands there has
-#: this very object. What is said to be a tuple, a compiler may make anew.
+#: An entry of a heap: `(key, seq, item)`, valid as long as the item refers to this very
+#: object. A compiler may copy a value that is typed as a tuple, so this is `Any`.
 Entry: TypeAlias = Any
-#: A time in ns, as the one object that the rows of a batch share as their keys: what is
-#: said to be an integer, a compiler makes anew for each.
+#: A time in ns, as one object that the rows of a batch share as their keys. A compiler
+#: copies a value that is typed as an integer, so this is `Any`.
 SharedTime: TypeAlias = Any
-#: Dependents that are in a tuple.
+#: The most dependents that are in a tuple.
 _FEW_DEPENDENTS: Final = 4
-#: The place of a task in the queue.
+#: The sort key of a task in the queue.
 IN_ORDER: Final = attrgetter("key", "seq")
 
 
 @attrs.frozen
 class Spec:
-    """What like tasks have in common; one bucket each."""
+    """Properties that all tasks of a bucket have in common."""
 
     type: str
-    #: Capabilities, sorted; None is the built-in agent.
+    #: Capabilities, sorted; None is the built-in worker.
     requires: tuple[str, ...] | None = None
     resources: Units = ()
     timeout_ns: int | None = None
     idempotent: bool = True
-    #: For whom its tasks are done.
+    #: The tenant of its tasks.
     owner: str | None = None
-    #: None: its resources are granted whole, or not yet.
+    #: How elastic the request is; None if it is granted whole, or is not known yet.
     elastic: Elasticity | None = None
-    #: The run that they are of, if that has a quota: it follows from their rows.
+    #: The run of its tasks, if that has a quota: it follows from their rows.
     workflow: str | None = None
-    #: Agents that its tasks do not go to, as long as there is another.
+    #: Workers that its tasks avoid as long as there is another.
     avoid: tuple[str, ...] = ()
-    #: What its tasks may write: literal prefixes, none inside another; "" is all.
+    #: The paths that its tasks may write: literal prefixes, none inside another; "" is
+    #: all.
     writes: tuple[str, ...] = ()
-    #: The budget that they draw on, or ""; and how much of it each reserves.
+    #: The budget that its tasks draw on, or ""; and how much of it each reserves.
     budget: str = ""
     spends: Units = ()
-    #: What waits for one of them goes on if it fails.
+    #: True if its dependents go on when it fails.
     allow_failure: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What its worker is to have: labels alone say where, and its type who."""
+        """Needs of its worker; labels alone say only where it runs, so add the type."""
         if self.requires is None:
             return (self.type,)
         if self.requires and all(map(is_label, self.requires)):
@@ -150,47 +151,46 @@ class TaskRow:
     def __init__(
         self, task_id: str, seq: int, bucket: Bucket, cargo: Any, now: SharedTime
     ) -> None:
-        #: Its id: by it, it stands in `tasks`.
+        #: Its id, and its key in `tasks`.
         self.id: str = task_id
         #: Order of submission.
         self.seq: int = seq
-        #: Where it queues, with all that is like it. One that is in no bucket's queue
-        #: has one, too. Checked: `check_queues`.
+        #: The bucket of like tasks. A task that is in no bucket's queue has one, too.
+        #: Checked: `check_queues`.
         self.bucket: Bucket = bucket
-        #: The driver's own; never read here.
+        #: The driver's own object; never read here.
         self.cargo: Any = cargo
         #: Its state. Checked: `check_counters`.
         self.state: TaskState = _QUEUED
-        #: Its place: lower starts first.
+        #: Its place in the queue: the lowest starts first.
         self.key: Any = now
-        #: When it was submitted.
+        #: The time of its submission.
         self.submitted_ns: int = now
-        #: When it could first have run; 0 while it waits for others.
+        #: The time at which it could first have run; 0 while it waits for others.
         self.ready_ns: int = now
-        #: When its latest attempt began; 0 before the first.
+        #: The time at which its latest attempt began; 0 before the first.
         self.started_ns: int = 0
-        #: When it ended; 0 before.
+        #: The time at which it ended; 0 before.
         self.ended_ns: int = 0
         #: The number of its latest attempt; 0 before the first.
         self.attempt: int = 0
-        #: Where its latest attempt runs, or ran. Checked: `check_books`.
+        #: The worker of its latest attempt. Checked: `check_books`.
         self.agent: AgentRow | None = None
-        #: Why this agent.
+        #: The reason for this worker.
         self.reason: str = ""
-        #: What it holds, in millionths: nothing while it is QUEUED, or has ended, or
-        #: its attempt has `leaked`. Checked: `check_alloc`, `check_books`.
+        #: The units that it holds, in millionths: none while it is QUEUED, or has
+        #: ended, or its attempt has `leaked`. Checked: `check_alloc`, `check_books`.
         self.alloc: Units = ()
-        #: What it waits for, and what waits for it; None for neither.
+        #: Its parents and dependents; None if it has neither.
         self.links: Links | None = None
-        #: What most do not need; None: all of that is as at first.
+        #: The rare fields; None while all of them have their first values.
         self.extra: RowExtra | None = None
-        #: Its id or its key is of the user's choice.
+        #: True if the user chose its id or its key.
         self.named: bool = False
-        #: The run of a workflow that it is of; "": of none, whatever its id is.
-        #: Checked: `check_runs`.
+        #: The run of a workflow that it belongs to, or "". Checked: `check_runs`.
         self.run: str = ""
-        #: Rises when it is removed from the queue without being its head: entries with
-        #: a lower ticket are stale.
+        #: A number that rises when it is removed from the queue without being its head:
+        #: entries with a lower ticket are stale.
         self.ticket: int = 0
 
     def __repr__(self) -> str:
@@ -200,16 +200,16 @@ class TaskRow:
 _NOBODY: Final[Mapping[str, TaskRow]] = MappingProxyType({})
 
 
-#: Event (None: only its time matters), timeout in ns, whether there is a default.
+#: Event (None if only the time matters), timeout in ns, and whether there is a default.
 Awaited: TypeAlias = tuple[str | None, int | None, bool]
 
 
-#: Why a running attempt is to end, if it is; the stronger ones come later.
+#: The reason why a running attempt is to end, if it is; stronger ones come later.
 Stop: TypeAlias = Literal["", "suspend", "timeout", "deadline", "cancel"]
-#: How an attempt ended. Of some nobody knows: their worker died (`lost`), their agent
-#: knows nothing of them (`missing`), or the orchestrator died (`interrupted`). Others
-#: never began: what they need is gone, there was no room for them (`unstarted`), or
-#: their agent gave them back (`returned`).
+#: How an attempt ended. Some ends are unknown: the process died (`lost`), the worker
+#: does not know the attempt (`missing`), or the orchestrator died (`interrupted`).
+#: Others never began: an object that they need is gone, the system had no room
+#: (`unstarted`), or the worker gave them back (`returned`).
 AttemptOutcome: TypeAlias = Literal[
     "completed",
     "failed",
@@ -225,74 +225,73 @@ AttemptOutcome: TypeAlias = Literal[
 
 @attrs.define
 class Terms:
-    """When a task may run, if not once all its parents have completed."""
+    """Condition under which a task may run, if not that all its parents complete."""
 
-    #: `all`, `finished`, `any`, `asked` (a function of the user's says it), or how many
+    #: `all`, `finished`, `any`, `asked` (a function of the user decides), or how many
     #: parents must complete.
     join: Literal["all", "finished", "any", "asked"] | int = "all"
-    #: What follows if that cannot be any more: `block`, `skip`, `fail` or `run`.
+    #: The consequence if the join can never hold: `block`, `skip`, `fail` or `run`.
     on_failure: OnParentFailure = "block"
-    #: The join has held: what becomes of the parents does not matter any more. Checked:
-    #: `check_links`.
+    #: True if the join has held: the ends of the parents do not matter any more.
+    #: Checked: `check_links`.
     joined: bool = False
-    #: It is no work, but a wait from then on: for what event, for how many ns at the
-    #: most, and whether it completes when these are over.
+    #: Of a wait: its event, its timeout in ns, and whether it completes when the time
+    #: is over.
     wait: Awaited | None = None
-    #: It waits for its event now: it is BLOCKED, perhaps SUSPENDED, and stands in
+    #: True while it waits for its event: it is BLOCKED, perhaps SUSPENDED, and in
     #: `awaited` if the event has a name. Checked: `check_waits`.
     awaits: bool = False
-    #: Of a question: ns between two reminders, or 0; how many there were; and when the
-    #: next one is due, in ns.
+    #: Of a question: ns between two reminders, or 0; how many there were; and the time
+    #: of the next, in ns.
     remind_ns: int = 0
     reminded: int = 0
     remind_at_ns: int = 0
     #: Of a question: the answers that count so far, each `(by, choice)`.
     votes: tuple[tuple[str, str], ...] = ()
-    #: The proved names of whoever gave them: each counts once, under whatever name.
+    #: The proved names of the people who answered: each counts once, under any name.
     proved: tuple[str, ...] = ()
 
 
 class RetainedEvent:
-    """An event from outside that nobody waited for, kept for those who come later."""
+    """An event from outside that no task waited for, kept for later waits."""
 
     __slots__ = ("cargo", "id", "seq", "until_ns")
 
     def __init__(self, name: str, seq: int, until_ns: int, cargo: Any) -> None:
         #: Its name.
         self.id: str = name
-        #: The number of the `EventEmitted` that it came with.
+        #: The number of its `EventEmitted`.
         self.seq: int = seq
-        #: When it is dropped, in ns; 0 once it is.
+        #: The time at which it is dropped, in ns; 0 once it is.
         self.until_ns: int = until_ns
-        #: The driver's own; never read here.
+        #: The driver's own object; never read here.
         self.cargo: Any = cargo
 
 
 class Links:
-    """
-    The dependencies of one task.
+    """The dependencies of one task.
 
-    Most graphs are large, and most tasks have few dependents or none: a few are in a
-    tuple, which takes two thirds of what a list does, and many are in a list, since a
-    tuple is made anew with each.
+    Most graphs are large, and most tasks have few dependents or none. A few are in a
+    tuple, which takes two thirds of the memory of a list; many are in a list, since
+    each addition makes a tuple anew.
     """
 
     __slots__ = ("dependents", "parents", "terms", "waiting")
 
     def __init__(self) -> None:
-        #: What it waits for, in the order in which it was named; without terms, what
-        #: was named twice is there twice. Checked: `check_links`.
+        #: Its parents, in the order in which they were named; without terms, a parent
+        #: that was named twice is there twice. Checked: `check_links`.
         self.parents: tuple[TaskRow, ...] = ()
         #: How many of the parents have not completed; 0 once the join has held.
         #: Checked: `check_links`.
         self.waiting: int = 0
-        #: What waits for it; those that have ended, or were let go, stay listed.
+        #: Its dependents; those that have ended, or were released, stay listed.
         self.dependents: list[TaskRow] | tuple[TaskRow, ...] = ()
-        #: How it waits, if not for all of them; None: for all. Checked: `check_links`.
+        #: Its terms; None if all parents must complete. Checked: `check_links`.
         self.terms: Terms | None = None
 
     def add_dependent(self, row: TaskRow) -> None:
-        """*row* waits for this one."""
+        """Add *row*, which waits for this task."""
         dependents = self.dependents
         if isinstance(dependents, list):
             dependents.append(row)
@@ -341,80 +340,83 @@ class RowExtra:
     )
 
     def __init__(self) -> None:
-        #: As it was submitted, or changed since.
+        #: The priority of its submission, or a later one.
         self.priority: int = 0
-        #: The history, once it is not the plain one: `(state, ns, detail)`. Checked:
+        #: The history `(state, ns, detail)`, once it is not the usual one. Checked:
         #: `check_attempts`.
         self.past: list[tuple[TaskState, int, str]] | None = None
-        #: The parents that will not complete, in the order of their failure; nothing
-        #: while it is held for a `decision`, or once the join has held. Checked:
+        #: The parents that will not complete, in the order of their failure; empty
+        #: while it is on hold for a `decision`, or once the join has held. Checked:
         #: `check_links`.
         self.blocked_by: Mapping[str, TaskRow] = _NOBODY
-        #: `roots` as they were when it was blocked, or ended by its terms.
+        #: The `roots` at the time when it was blocked, or ended by its terms.
         self.first_roots: tuple[str, ...] = ()
-        #: The timeout that was stated, where a failure has made it another; or 0.
+        #: The timeout that the user stated, if a failure has changed it; or 0.
         self.first_timeout_ns: int = 0
-        #: It runs, and is to be suspended at the end of its attempt: that is a reason
-        #: to `stop`. Checked: `check_attempts`.
+        #: True if it runs, and is to be suspended at the end of its attempt: that is a
+        #: reason to `stop`. Checked: `check_attempts`.
         self.suspending: bool = False
-        #: Attempts that count against the retry policy. Checked: `check_attempts`.
+        #: How many attempts count as tries. Checked: `check_attempts`.
         self.charged: int = 0
-        #: Attempts that killed their worker. Checked: `check_attempts`.
+        #: How many attempts killed their worker. Checked: `check_attempts`.
         self.crashes: int = 0
-        #: Not before this time: `not_before`, the end of a retry's delay, or of a wait;
-        #: 0 is at once. While it is SUSPENDED, `resume_ns` says it. Checked:
-        #: `check_counters`.
+        #: The time before which it does nothing: `not_before`, the end of a retry's
+        #: delay, or of a wait; 0 is none. While it is SUSPENDED, `resume_ns` has it.
+        #: Checked: `check_counters`.
         self.due_ns: int = 0
-        #: When it fails, whatever it does then; None is never.
+        #: The time at which it fails, whatever it does then; None is never.
         self.deadline_ns: int | None = None
-        #: Held until a person decides, or for its event; then nothing is in
-        #: `blocked_by`. Checked: `check_links`.
+        #: True while it is on hold until a person decides, or waits for its event; then
+        #: `blocked_by` is empty. Checked: `check_links`.
         self.decision: bool = False
         #: `(type, message, cause)` of the latest failure.
         self.error: tuple[str, str, str] | None = None
-        #: What kind of failure that was, or "".
+        #: The class of that failure, or "".
         self.failure_class: str = ""
-        #: What its latest failed attempt was seen to use.
+        #: The resource usage measured for its latest failed attempt.
         self.usage: Units = ()
-        #: The agents with a breaker on which it has failed.
+        #: The workers with a breaker on which it has failed.
         self.failed_on: tuple[str, ...] = ()
-        #: When its first attempt began.
+        #: The time at which its first attempt began.
         self.first_ns: int = 0
         #: The delay before its latest retry.
         self.last_delay_ns: int = 0
-        #: Why the running attempt is to stop, or "". Checked: `check_attempts`.
+        #: The reason why the running attempt is to stop, or "". Checked:
+        #: `check_attempts`.
         self.stop: Stop = ""
-        #: Why it is to stop, or why it was cancelled, in words.
+        #: The reason to stop, or of the cancellation, in words.
         self.stop_reason: str = ""
-        #: A program that is stopped where it stands: it is SUSPENDED, and keeps its
+        #: True for a program that is stopped in place: it is SUSPENDED, and keeps its
         #: slot. Checked: `check_books`.
         self.held: bool = False
-        #: Of its timeout, what was left when it was stopped.
+        #: The rest of its timeout when it was stopped in place, in ns.
         self.left_ns: int = 0
         #: The timeout of the latest attempt that has one.
         self.limit_ns: int = 0
-        #: When the timeout of the running attempt is due; 0 is never.
+        #: The time at which the timeout of the running attempt is over; 0 is never.
         self.timer: int = 0
-        #: What a delay, or a wait, had left when the task was suspended, in ns.
+        #: The rest of a delay, or of a wait, when the task was suspended, in ns.
         self.resume_ns: int = 0
         #: The task that it runs again.
         self.rerun_of: str | None = None
         #: The task that runs it again.
         self.rerun_id: str | None = None
-        #: Its attempt waits for another task, without a slot. Checked: `check_books`.
+        #: True if its attempt waits for another task, without a slot. Checked:
+        #: `check_books`.
         self.yielded: bool = False
-        #: What people were asked by policies before a start, and let pass; or "".
+        #: The question of a policy that people answered by allowing the start, or "".
         self.permitted: str = ""
-        #: Why the StateMachine would not let it start.
+        #: The reason for which the StateMachine forbade its start, or "".
         self.veto: str = ""
-        #: Of which resources its latest attempt has said what it has spent of a budget;
-        #: None: it draws on none.
+        #: The resources of a budget whose spending its latest attempt has reported;
+        #: None if it draws on no budget.
         self.spent: dict[str, None] | None = None
-        #: Of each resource, what all its attempts have said to have spent, and what of
-        #: a budget counts as spent since nobody knows; None: none drew on one.
+        #: For each resource, the amount that all its attempts have reported, or that
+        #: counts as spent since the true amount is unknown; None if none drew on a
+        #: budget.
         self.paid: dict[str, int] | None = None
-        #: Of whose share what its attempt holds is; None: owners do not share, or it
-        #: holds nothing. Checked: `check_shares`.
+        #: The share that the resources of its attempt count for; None if tenants do not
+        #: share, or it holds nothing. Checked: `check_shares`.
         self.share: Share | None = None
 
     @property
@@ -439,7 +441,7 @@ class RowExtra:
 
     @property
     def passed_on(self) -> bool:
-        """Whether the task ended because of a parent: the failure began there."""
+        """True if the task ended because the failure of a parent reached it."""
         ended = self.stop_reason == SKIPPED or (
             self.error is not None and self.error[2] == DEPENDENCY
         )
@@ -447,7 +449,7 @@ class RowExtra:
 
 
 class Record:
-    """Performance of one agent at one type of task, as counted from events."""
+    """Performance of one worker at one type of task, as counted from events."""
 
     __slots__ = ("completed", "failed", "latency_ns", "told")
 
@@ -455,9 +457,10 @@ class Record:
         #: How many attempts have completed, and how many have failed.
         self.completed: int = 0
         self.failed: int = 0
-        #: How long one took that completed: of the latest most. 0 if there was none.
+        #: The moving average of the duration of completed attempts, in ns; 0 if there
+        #: was none.
         self.latency_ns: float = 0.0
-        #: What policies were told last: routers ask again and again.
+        #: The view that policies got last: routers ask again and again.
         self.told: Performance = Performance()
 
     def add(self, latency_ns: int) -> None:
@@ -469,7 +472,7 @@ class Record:
         self.completed += 1
 
     def performance(self) -> Performance:
-        """The counts, with the latency in seconds."""
+        """Return the counts, with the latency in seconds."""
         told = self.told
         if told.completed != self.completed or told.failed != self.failed:
             latency = self.latency_ns / NS if self.completed else None
@@ -477,34 +480,33 @@ class Record:
         return told
 
 
-#: Of an agent that has not done any.
+#: The record of a worker without attempts.
 _UNTRIED: Final = Performance()
-#: An end of an attempt: when, whether it was a failure, of what task, which required
-#: what.
+#: An end of an attempt: its time, whether it was a failure, the task, and its needs.
 AttemptEnd: TypeAlias = tuple[int, bool, str, tuple[str, ...]]
 
 
 class BreakerRow:
-    """One breaker of an agent, for a capability or (as "") for all that it does."""
+    """One breaker of a worker, for a capability or (as "") for all that it does."""
 
     __slots__ = ("passed", "probes", "since_ns", "state", "trips", "until_ns")
 
     def __init__(self) -> None:
-        #: Whether its agent gets work, none, or a few `probes`.
+        #: Whether its worker gets work (closed), none (open), or a few `probes`.
         self.state: Literal["closed", "open", "half-open"] = "closed"
-        #: Since when: what began before does not count.
+        #: The time of the last change: attempts that began before do not count.
         self.since_ns: int = 0
-        #: When it is half-open, if it is open.
+        #: The time at which an open breaker becomes half-open.
         self.until_ns: int = 0
         #: How often it has opened since it was last closed.
         self.trips: int = 0
-        #: The attempts that are under way as probes, and how many have ended well.
+        #: The probes under way, and how many have completed.
         self.probes: dict[TaskRow, None] = {}
         self.passed: int = 0
 
 
 class AgentRow:
-    """The state of one agent."""
+    """The state of one worker."""
 
     __slots__ = (
         "breakers",
@@ -539,82 +541,90 @@ class AgentRow:
     def __init__(self, info: Agent) -> None:
         #: Its name.
         self.name: str = info.name
-        #: Its own units that have names, by resource. Checked: `check_units`.
+        #: Its own named units, by resource. Checked: `check_units`.
         self.units: dict[str, UnitGroup] = {}
-        #: Whether it has never had a lease or a breaker: then what its attempts begin
-        #: and end is noted nowhere else. Checked: `check_agent`.
+        #: True if it has never had a lease or a breaker: then only its slots count its
+        #: attempts. Checked: `check_agent`.
         self.is_plain: bool = True
         self.describe(info)
-        #: What attempts hold of its capacity, and what leaked. Checked: `check_agent`.
+        #: The amounts of its capacity in use, with those of leaked attempts. Checked:
+        #: `check_agent`.
         self.used: dict[str, int] = {}
-        #: It takes no work until it is heard of again, and runs nothing. Checked:
+        #: True if it gets no work until it joins again, and runs nothing. Checked:
         #: `check_agent`.
         self.lost: bool = False
-        #: Why it gets nothing new though it is there, or "".
+        #: The reason why it gets no new work though it is there, or "".
         self.draining: str = ""
-        #: Its breakers that have ever opened, by capability.
+        #: Its breakers that have opened before, by capability.
         self.breakers: dict[str, BreakerRow] = {}
         #: The latest ends of attempts there, if it has a breaker.
         self.ends: deque[AttemptEnd] = deque(maxlen=SAMPLE_SIZE)
-        #: Its latest failures, if it has none: when, how many attempts had ended well
-        #: there by then, and what the task required.
+        #: Its latest failures, if it has no breaker: the time, how many attempts had
+        #: completed there by then, and the needs of the task.
         self.falls: deque[tuple[int, int, tuple[str, ...]]] = deque(maxlen=SAMPLE_SIZE)
-        #: The latest sign of life.
+        #: The time of the latest sign of life.
         self.heard_ns: int = 0
-        #: Seconds that its latest sign of life took there and back; None: unknown.
+        #: The round trip of its latest sign of life in seconds; None if unknown.
         self.round_trip: float | None = None
-        #: When to check whether its lease is over; 0 is never.
+        #: The time at which to check its lease; 0 is never.
         self.lease_due_ns: int = 0
-        #: Of an agent with a lease: all attempts that it runs, and when it last named
-        #: each. Checked: `check_leases`.
+        #: For a worker with a lease: its attempts, and when it last named each.
+        #: Checked: `check_leases`.
         self.seen: dict[TaskRow, int] = {}
         #: Slots taken here, those of leaked attempts too. Checked: `check_agent`.
         self.running: int = 0
-        #: How many attempts have ended well here.
+        #: How many attempts have completed here.
         self.completed: int = 0
-        #: How many attempts have failed here, and were charged.
+        #: How many attempts have failed here, and counted as a try.
         self.failed: int = 0
-        #: How many attempts that would not stop still hold something here. Checked:
-        #: `check_holders`.
+        #: How many leaked attempts still hold resources here. Checked: `check_holders`.
         self.leaked: int = 0
-        #: How it has done, by type of task.
+        #: Its record, by type of task.
         self.records: dict[str, Record] = {}
-        #: Who waits for a slot here.
+        #: The place of tasks that wait for a slot here.
         self.slots: Place = Place(agent=self)
-        #: Who waits for some of its capacity, by resource and amount.
-        # Where owners share, each has its own places, and for slots those of "".
+        #: The places of tasks that wait for its capacity, by resource and amount.
+        # If tenants share, each has its own places, and for slots those of "".
         self.short: dict[str, dict[Any, Place]] = {}
-        #: The same, as policies see it.
+        #: The same worker for policies.
         self.view: AgentView = AgentView(self)
-        #: Whether a `Room` is to be told of what it begins and ends.
+        #: True if a `Room` is to be told of its starts and ends.
         self.watched: bool = False
 
+    def breakers_out(self) -> list[list[Any]]:
+        """Return its breakers for a snapshot: see `_breakers.restore`."""
+        return [
+            [name, one.state, one.since_ns, one.until_ns, one.trips, one.passed]
+            for name, one in self.breakers.items()
+        ]
+
     def describe(self, info: Agent) -> None:
-        """What is known of it now: when it joins, and when it joins again."""
-        #: As it was described when it joined last.
+        """Set the fields that follow from *info*, whenever the worker joins."""
+        #: Its latest description.
         self.info: Agent = info
-        #: How many slots it has. Checked: `check_agent`.
+        #: The number of its slots. Checked: `check_agent`.
         self.limit: int = (
             UNLIMITED if info.max_concurrency is None else info.max_concurrency
         )
-        #: It bounds what it names, and nothing else. Checked: `check_agent`.
+        #: Its capacity, a bound for the resources that it names only. Checked:
+        #: `check_agent`.
         self.capacity: dict[str, int] = (
             {} if info.capacity is None else dict(info.capacity.units)
         )
-        #: What a task takes here that does not say so itself.
+        #: The default request of a task here.
         self.request: Units = info.request.units
-        #: Nanoseconds without a sign of life after which it counts as lost; 0: it lives
-        #: with us, and nothing is `seen`. Checked: `check_leases`.
+        #: Nanoseconds without a sign of life after which it counts as lost; 0 for a
+        #: worker in this process, for which nothing is `seen`. Checked: `check_leases`.
         self.lease_ns: int = 0 if info.lease is None else max(1, int(info.lease * NS))
         if self.lease_ns or info.breaker is not None:
             self.is_plain = False
 
     def free(self, name: str) -> int:
-        """How much of *name*, which its capacity names, it has left."""
+        """Return the amount of *name*, which is in its capacity, that is left."""
         return self.capacity[name] - self.used.get(name, 0)
 
     def has(self, name: str, need: int) -> bool:
-        """Whether it has *need* of *name*, which its capacity names, left."""
+        """Return whether *need* of *name*, which is in its capacity, is left."""
         group = self.units.get(name)
         return self.free(name) >= need and (group is None or group.most(need) >= need)
 
@@ -638,33 +648,32 @@ class PoolRow:
     def __init__(self, name: str, total: int, beyond: int = 0) -> None:
         #: Its name.
         self.name: str = name
-        #: Whether it says how much those of a kind may have: see `_standing`.
+        #: True if it is the pool of a quota: see `_standing`.
         self.is_quota: bool = name.startswith(QUOTA)
-        #: How much there is. Checked: `check_books`.
+        #: Its total. Checked: `check_books`.
         self.total: int = total
-        #: How much of the total is above the quota, if that is soft; else nothing.
+        #: The part of the total above the mark of a soft quota; else 0.
         self.beyond: int = beyond
-        #: How much attempts and people hold, and what leaked: at most `total` and what
-        #: is `owed`. Checked: `check_books`.
+        #: The amount that attempts, people and leaks hold: at most `total` plus `owed`.
+        #: Checked: `check_books`.
         self.used: int = 0
-        #: How much more than the total was held when that was changed last; 0: it was
-        #: not more. Checked: `check_books`.
+        #: The amount held above the total when that was changed last, or 0. Checked:
+        #: `check_books`.
         self.owed: int = 0
-        #: Its units, if they have names. Checked: `check_units`.
+        #: Its units, if they are named. Checked: `check_units`.
         self.units: UnitGroup | None = None
-        #: Who waits for some of it, by amount.
+        #: The places of tasks that wait for it, by amount.
         self.short: dict[Any, Place] = {}
-        #: Buckets that an allocator of the user's put off: asked at every release.
+        #: Buckets that the user's allocator put off: asked at every release.
         self.parked: dict[Bucket, None] = {}
-        #: The same, as policies see it.
+        #: The same pool for policies.
         self.view: PoolView = PoolView(self)
 
 
 class LockRow(PoolRow):
-    """
-    A folder or file that may be written, with all below it: see `_scopes`.
+    """A folder or file that may be written, with all below it: see `_scopes`.
 
-    Who has it, has all of it, and one unit of each folder above.
+    A holder has all of it, and one unit of each folder above.
     """
 
     __slots__ = ("above",)
@@ -682,14 +691,14 @@ class WindowRow(PoolRow):
 
     def __init__(self, limit: TimedLimit, name: str, total: int = UNLIMITED) -> None:
         super().__init__(name, total)
-        #: Whose it is: it is told when the time has come.
+        #: The limit that is called when the time has come.
         self.limit: TimedLimit = limit
-        #: When the first of those who wait is woken, in ns; 0 if nobody does. Checked:
-        #: `check_limits`.
+        #: The time in ns at which the first waiting task is woken; 0 if none waits.
+        #: Checked: `check_limits`.
         self.until_ns: int = 0
 
     def is_awaited(self) -> bool:
-        """Whether a bucket waits here, and nowhere else."""
+        """Return whether a bucket waits here and nowhere else."""
         return any(
             place in (bucket.parked or ())
             for place in self.short.values()
@@ -698,11 +707,10 @@ class WindowRow(PoolRow):
 
 
 class RateRow(WindowRow):
-    """
-    How many attempts of those of a kind may start in a time: tokens that come back.
+    """A rate of starts as a bucket of tokens that come back with time.
 
-    A start takes a token. What is gone (`spent`) is known for a moment (`at_ns`), and
-    both are changed by facts only; it grows less from then on by itself.
+    A start takes a token. The used amount (`spent`) is known for a moment (`at_ns`),
+    and only facts change both; from then on it shrinks by itself.
     """
 
     __slots__ = ("at_ns", "per_second", "seen_ns", "spent")
@@ -710,16 +718,16 @@ class RateRow(WindowRow):
     def __init__(
         self, limit: TimedLimit, name: str, per_second: int, burst: int, now: int
     ) -> None:
-        # There are that many tokens at the most.
+        # The total is the most tokens at one moment.
         super().__init__(limit, name, burst * (TOKEN // 1_000_000))
-        #: How many come back in a second, in millionths.
+        #: How many starts come back in a second, in millionths.
         self.per_second: int = per_second
-        #: How many were gone at `at_ns`, in parts of a `TOKEN`: at most `total`.
-        #: Checked: `check_limits`.
+        #: The amount used at `at_ns`, in parts of a `TOKEN`: at most `total`. Checked:
+        #: `check_limits`.
         self.spent: int = 0
-        #: Of which moment that is.
+        #: The time for which `spent` holds.
         self.at_ns: int = now
-        #: The latest time at which the rate was looked at: what was `used` then, and
+        #: The latest time at which the rate was looked at, for which `used` holds, and
         #: whether there was room. Checked: `check_limits`.
         self.seen_ns: int = now
 
@@ -731,15 +739,15 @@ class RateRow(WindowRow):
         return had_token
 
     def has_token(self) -> bool:
-        """Whether a token was there, when the rate was last looked at."""
+        """Return whether a token was there when the rate was last updated."""
         return self.total - self.used >= TOKEN
 
     def used_at(self, now: int) -> int:
-        """How much is gone at *now*."""
+        """Return the amount that is used at *now*."""
         return max(0, self.spent - max(0, now - self.at_ns) * self.per_second)
 
     def wait(self, now: int, tokens: int = 1) -> int:
-        """Nanoseconds from *now* until that many *tokens* are free for an agent."""
+        """Return the ns from *now* until that many *tokens* are free for a worker."""
         missing = self.used_at(now) + tokens * TOKEN - self.total
         return max(0, -(-missing // self.per_second))
 
@@ -751,48 +759,48 @@ class UnitRow(PoolRow):
 
     def __init__(self, agent: str, resource: str, unit: str) -> None:
         super().__init__(f"{UNIT}{agent!r}:{resource!r}:{unit!r}", 0)
-        #: Whose own it is; "": it is of the pools.
+        #: The worker whose own unit it is; "" for a unit of a pool.
         self.agent: str = agent
-        #: Of what it is a unit.
+        #: The resource of the unit.
         self.resource: str = resource
         #: Its name.
         self.unit: str = unit
-        #: Those it belongs to, or did: it has a `total` while it is one of them. None:
-        #: they have no names any more. Checked: `check_units`.
+        #: The group that it belongs to, or did: it has a `total` only while it is in
+        #: it. None if the resource has no named units any more. Checked: `check_units`.
         self.group: UnitGroup | None = None
 
 
 class UnitGroup:
-    """The units of one resource, of the pools or of one agent: see `_units`."""
+    """The units of one resource, of the pools or of one worker: see `_units`."""
 
     __slots__ = ("owner", "resource", "units")
 
     def __init__(self, owner: PoolRow | AgentRow, resource: str) -> None:
-        #: Whose they are.
+        #: The pool or worker with these units.
         self.owner: PoolRow | AgentRow = owner
-        #: What they are.
+        #: The resource of the units.
         self.resource: str = resource
-        #: The units that there are, by name, in the order in which they were named.
-        #: Checked: `check_units`.
+        #: The units by name, in the order in which they were named. Checked:
+        #: `check_units`.
         self.units: dict[str, UnitRow] = {}
 
     def most(self, need: int) -> int:
-        """How much of *need* is free now: of one unit, or that of all free ones."""
+        """Return the part of *need* that is free: of one unit, or of all free ones."""
         units = self.units.values()
         if need < WHOLE:
             return max([unit.total - unit.used for unit in units], default=0)
         return 0 if need % WHOLE else WHOLE * sum([not unit.used for unit in units])
 
     def would_have(self, need: int, free: Mapping[str, int]) -> bool:
-        """Whether units have *need*, where so much is *free* of each pool of one."""
+        """Return whether the units have *need*, with *free* of each unit's pool."""
         rooms = [free[row.name] >= min(need, WHOLE) for row in self.units.values()]
         return sum(rooms) >= max(need, WHOLE) // WHOLE
 
     def choose(self, need: int) -> list[UnitRow]:
-        """
-        The units that one is to have who asks for *need*; none, if too little is free.
+        """Return the units for a request of *need*; none, if too little is free.
 
-        Of a part of a unit, that is the one that is fullest, so that whole ones stay.
+        A part of a unit comes from the fullest one that fits, so that whole units stay
+        free.
         """
         if self.most(need) < need:
             return []
@@ -803,11 +811,11 @@ class UnitGroup:
         return [max(room, key=_used)]
 
     def held(self) -> dict[str, float]:
-        """How much of each unit is in use, by its name."""
+        """Return the amount of each unit that is in use, by its name."""
         return {name: row.used / WHOLE for name, row in self.units.items()}
 
     def enlarge(self, units: int) -> None:
-        """As much more, or less, is there."""
+        """Add *units*, which may be negative, to the total."""
         if isinstance(self.owner, AgentRow):
             self.owner.capacity[self.resource] += units
         else:
@@ -824,11 +832,10 @@ def name_units(
     resource: str,
     names: tuple[str, ...] | None,
 ) -> None:
-    """
-    Let the units of *resource*, of a pool or an agent, have *names*; None: none has.
+    """Give the units of *resource*, of a pool or a worker, *names*; None removes them.
 
-    Whoever holds one that is taken away keeps it; until it is given back it counts, as
-    one that is not free. So a name that comes back is free once nobody holds it.
+    A holder of a removed unit keeps it; until it is given back, the unit counts as in
+    use. So a name that comes back is free once its holder has ended.
     """
     agent = owner.name if isinstance(owner, AgentRow) else ""
     before = owner.units.get(resource) if isinstance(owner, AgentRow) else owner.units
@@ -862,7 +869,7 @@ def name_units(
 
 
 class BudgetRow:
-    """The state of one budget: what is spent of it does not come back."""
+    """The state of one budget; spent amounts do not come back."""
 
     __slots__ = (
         "asked",
@@ -880,29 +887,28 @@ class BudgetRow:
         self.name: str = name
         #: The budget that it is part of, or "".
         self.parent: str = parent
-        #: How much there was to be, as it was declared last; it may be raised since.
+        #: The amounts of the latest declaration; they may be raised since.
         self.declared: Units = ()
-        #: Of each resource, how much there is, and how much is reserved or spent.
+        #: The pool of each resource: its total, and the amount reserved or spent.
         #: Checked: `check_budgets`.
         self.pools: dict[str, PoolRow] = {}
-        #: Of each resource, how much is spent. Checked: `check_budgets`.
+        #: The amount spent of each resource. Checked: `check_budgets`.
         self.spent: dict[str, int] = {}
-        #: It was told that little is left, since there is as much as now.
+        #: True if a fact has said, for the present totals, that little is left.
         self.is_low: bool = False
-        #: How often people were asked what is to become of it; less than 0: they do not
-        #: have to answer any more.
+        #: How often people were asked about it; below 0 if no answer is due any more.
         self.asked: int = 0
-        #: It keeps nobody from starting any more.
+        #: True if it stops no task any more.
         self.is_open: bool = False
 
     @property
     def totals(self) -> Units:
-        """How much there is of each resource."""
+        """Total of each resource, sorted by name."""
         totals = [(resource, pool.total) for resource, pool in self.pools.items()]
         return tuple(sorted(totals))
 
 
-#: What may keep a task from starting.
+#: Kinds of shortages.
 ShortageKind: TypeAlias = Literal[
     "not_started",
     "slot",
@@ -930,46 +936,46 @@ ShortageKind: TypeAlias = Literal[
 
 
 class Shortage(NamedTuple):
-    """
-    What keeps a task from starting: of something, it needs more than there is.
+    """A reason that keeps a task from starting: too little of a resource is there.
 
-    What `explain` makes of each kind, stands in `_explain._words`.
+    `_explain._words` has the text for each kind.
     """
 
     kind: ShortageKind
-    #: Of `too small`, `too little`, `quota` and `rate`: the resource, the pool, the
-    #: rate. Of a breaker: for which capability; "" is for all. `fails`: the agent that
-    #: does better. `reservation`: the task that comes first. `capability`: those that
-    #: are required. `veto`, `rules`, `allocator`: the reason. `scope`: the folder or
-    #: file that another may write; `turn`: the task whose turn it is to write.
-    #: `budget`: the pool of the budget. `limit`: the reason.
+    #: The name of the missing thing. For `too small`, `too little`, `quota` and `rate`:
+    #: the resource, the pool, the rate. For a breaker: the capability; "" is for all.
+    #: For `fails`: the worker that does better. For `reservation`: the task that comes
+    #: first. For `capability`: the required ones. For `veto`, `rules`, `allocator`: the
+    #: reason. For `scope`: the folder or file that another may write. For `turn`: the
+    #: task whose turn it is to write. For `budget`: the pool of the budget. For
+    #: `limit`: the reason.
     name: str = ""
-    #: How much it needs: slots, units, parts of a token.
+    #: The amount that it needs: slots, units, parts of a token.
     need: int = 1
-    #: How much of it is free; of what is `too small`, how much there is at all.
+    #: The amount that is free; for `too small`, the total.
     have: int = 0
-    #: On which agent, of which any one is enough; None: on all.
+    #: The worker with the shortage, of which any one is enough; None if it is the same
+    #: on all.
     agent: AgentRow | None = None
-    #: Of what it is, if it is not an agent's.
+    #: The pool, if the shortage is not of a worker.
     pool: PoolRow | None = None
-    #: When it passes by itself, in ns; 0: nobody knows.
+    #: The time in ns at which it passes by itself; 0 if unknown.
     until_ns: int = 0
-    #: Whether no end of another task helps.
+    #: True if no end of another task helps.
     is_hopeless: bool = False
 
     @property
     def missing(self) -> int:
-        """How much more is needed than there is."""
+        """Amount that is missing."""
         return self.need - self.have
 
 
 class Place:
-    """
-    A shortage, and the buckets that wait until there is enough.
+    """A shortage, and the buckets that wait until there is enough.
 
-    It is the slots of an agent, or an amount of an agent's capacity or of a pool, or a
+    It is the slots of a worker, an amount of a worker's capacity or of a pool, or a
     token of a rate. An entry may be older than its bucket's head, never later in order.
-    Those above their soft quotas wait at places of their own: see `_limits`.
+    Tasks above their soft quotas wait at places of their own: see `_limits`.
     """
 
     __slots__ = ("above", "agent", "heap", "members", "name", "need", "pool")
@@ -983,24 +989,24 @@ class Place:
         need: int = 0,
         above: bool = False,
     ) -> None:
-        #: Whose slots or capacity is short; excludes `pool`.
+        #: The worker whose slots or capacity are short; excludes `pool`.
         self.agent: AgentRow | None = agent
-        #: What is short, if it is not an agent's.
+        #: The pool that is short, if it is not a worker's capacity.
         self.pool: PoolRow | None = pool
         #: The resource, or "" for slots.
         self.name: str = name
-        #: How much is needed; 0 for slots.
+        #: The amount that is needed; 0 for slots.
         self.need: int = need
-        #: Whether it is for those above their soft quotas.
+        #: True if it is for tasks above their soft quotas.
         self.above: bool = above
-        #: Who waits, the first first; entries that are no `members` are stale.
+        #: The waiting buckets in order; entries that are no `members` are stale.
         self.heap: list[Entry] = []
         #: The valid entries of the heap: none is later than the head of its bucket.
         #: Checked: `check_places`.
         self.members: dict[Bucket, Entry] = {}
 
     def has_room(self) -> bool:
-        """Whether there is enough now for one of those who wait."""
+        """Return whether there is enough now for one of the waiting tasks."""
         pool = self.pool
         if pool is not None:
             units = pool.units
@@ -1008,7 +1014,7 @@ class Place:
                 units is None or units.most(self.need) >= self.need
             )
         agent = self.agent
-        assert agent is not None  # noqa: S101 - a place is of an agent or of a pool
+        assert agent is not None  # noqa: S101 - a place is of a worker or of a pool
         if not self.name:
             return agent.running < agent.limit
         return agent.has(self.name, self.need)
@@ -1049,8 +1055,7 @@ class Place:
 
 
 class Candidates:
-    """
-    Agents that a task may go to, and the same as policies see them.
+    """Workers that a task may go to, with their views for policies.
 
     They are in the order in which the registry named them.
     """
@@ -1063,11 +1068,11 @@ class Candidates:
         agents: list[AgentRow],
         views: list[AgentView],
     ) -> None:
-        #: The place in that order of each agent that matches. Checked: `check_room`.
+        #: The order number of each worker that matches. Checked: `check_room`.
         self.number: Mapping[AgentRow, int] = number
-        #: Those that the task may go to, in that order. Checked: `check_room`.
+        #: The workers that the task may go to, in that order. Checked: `check_room`.
         self.agents: list[AgentRow] = agents
-        #: The same agents as policies see them. Checked: `check_room`.
+        #: The same workers for policies. Checked: `check_room`.
         self.views: list[AgentView] = views
 
     def __len__(self) -> int:
@@ -1084,20 +1089,20 @@ class Candidates:
         return at < len(self.agents) and self.agents[at] is agent
 
     def enter(self, agent: AgentRow) -> None:
-        """*agent*, which matches, may have the task, too."""
+        """Add the matching *agent*."""
         if agent not in self:
             at = self._place(agent)
             self.agents.insert(at, agent)
             self.views.insert(at, agent.view)
 
     def leave(self, agent: AgentRow) -> None:
-        """*agent* may not have the task."""
+        """Remove *agent*."""
         if agent in self:
             at = self._place(agent)
             del self.agents[at], self.views[at]
 
     def without(self, agents: Iterable[AgentRow]) -> Candidates:
-        """All but *agents*."""
+        """Return all candidates but *agents*."""
         rest = Candidates(self.number, self.agents.copy(), self.views.copy())
         for agent in agents:
             rest.leave(agent)
@@ -1109,86 +1114,88 @@ class Candidates:
 
 
 class Room(Candidates):
-    """
-    The agents of a bucket that have a slot, and enough of their own, for its tasks.
+    """The workers of a bucket that have a slot, and enough capacity, for its tasks.
 
-    It is kept, and brought up to date by what has moved since: see `_limits`.
+    It is kept, and updated by the workers that changed since: see `_limits`.
     """
 
     __slots__ = ("above", "failing", "places", "read", "since", "unplaced")
 
     def __init__(self, agents: Iterable[AgentRow]) -> None:
         super().__init__({agent: at for at, agent in enumerate(agents)}, [], [])
-        #: How much of what has moved it takes into account; -1: nothing. Checked:
+        #: How much of `KernelState.moved` it has read; -1: nothing. Checked:
         #: `check_room`.
         self.read: int = -1
-        #: The agents without room where the bucket waits for them: where for each. None
-        #: of them is among the `agents`. Checked: `check_room`.
+        #: The workers without room where the bucket waits, each with its place. None of
+        #: them is among the `agents`. Checked: `check_room`.
         self.places: dict[AgentRow, Place] = {}
-        #: The agents without room where it does not wait yet, and what is short there.
+        #: The workers without room where it does not wait yet, and the shortage there.
         #: Checked: `check_room`.
         self.unplaced: dict[AgentRow, Shortage | Place] = {}
-        #: Key and number of the head as which it was last entered there: no entry is
-        #: later; and whether that was above a soft quota.
+        #: Key and number of the head that was last entered there: no entry is later.
+        #: The last field says whether that was above a soft quota.
         self.since: tuple[Any, int] | None = None
         self.above: bool = False
-        #: The agents that mostly fail at its type of task, if that matters.
+        #: The workers that mostly fail at its type of task, if that matters.
         self.failing: dict[AgentRow, None] = {}
 
 
 @attrs.define(eq=False)
 class Leak:
-    """What an attempt that would not stop still holds."""
+    """Resources that an attempt that did not stop still holds."""
 
-    #: Where it is. Checked: `check_books`.
+    #: The worker of the attempt. Checked: `check_books`.
     agent: AgentRow
-    #: What it holds, which its row does not any more. Checked: `check_books`.
+    #: The units that it holds, which are not in its row any more. Checked:
+    #: `check_books`.
     alloc: Units
-    #: Whose attempt it is; the task may have ended, and have left memory.
+    #: The task of the attempt, which may have ended, and have left memory.
     row: TaskRow
     #: 0 if it had given its slot back, to wait for another task; else 1. Checked:
     #: `check_books`.
     slots: int
-    #: When an agent with a lease last named it.
+    #: The time at which a worker with a lease last named it.
     seen_ns: int
-    #: Of whose share that is. Checked: `check_shares`.
+    #: The share that its units count for. Checked: `check_shares`.
     share: Share | None = None
 
 
-#: What can be held: of an agent (or "": of all), a resource (or "": slots).
+#: A resource that can be held: its worker (or "" for all), and its name (or "" for
+#: slots).
 ResourceKey: TypeAlias = tuple[str, str]
 
 
 @frozen(eq=False)
 class Reservation:
-    """What is kept for the first task that cannot start: see `_backfill`."""
+    """Resources reserved for the first task that cannot start: see `_backfill`."""
 
-    #: Whom it is for.
+    #: The task with the reservation.
     row: TaskRow
-    #: Where it is expected to start; None: nobody knows when, so on any that it can.
+    #: The worker where it is expected to start; None if the time is unknown, so on any
+    #: worker.
     agent: AgentRow | None
-    #: When it is expected to start, in ns.
+    #: The time in ns at which it is expected to start.
     start_ns: int | None
-    #: Of what it needs, how much it leaves for others then.
+    #: The amount that the task leaves to others then, of each thing that it needs.
     spare: Mapping[ResourceKey, int]
 
 
 class Backfilling:
-    """What is known where later tasks may pass: see `_backfill`."""
+    """State of backfill scheduling: see `_backfill`."""
 
     __slots__ = ("is_more", "moment", "passed_at", "reserved", "under_way")
 
     def __init__(self) -> None:
-        #: The tasks whose attempts hold something, each with when it is expected to
-        #: have ended, in ns, once that is known. Checked: `check_holders`.
+        #: The tasks whose attempts hold something, each with its expected end in ns,
+        #: once that is known. Checked: `check_holders`.
         self.under_way: dict[TaskRow, int | None] = {}
-        #: What is kept for whom.
+        #: The reservation.
         self.reserved: Reservation | None = None
-        #: Of which moment that is.
+        #: The moment for which it holds.
         self.moment: tuple[int, int] | None = None
-        #: Whether it leaves more than when others were put off behind it.
+        #: True if it leaves more than when others were put off behind it.
         self.is_more: bool = False
-        #: At which moment these were looked at again.
+        #: The moment at which those were looked at again.
         self.passed_at: tuple[int, int] | None = None
 
 
@@ -1204,18 +1211,18 @@ class AllocationRow:
         alloc: Units,
         since_ns: int,
     ) -> None:
-        #: By which it is given back.
+        #: The id for its release.
         self.id: str = id
-        #: Who holds it. Checked: `check_shares`.
+        #: The tenant that holds it. Checked: `check_shares`.
         self.owner: str = owner
-        #: What it holds, of quotas too. Checked: `check_books`.
+        #: The units that it holds, with those of quotas. Checked: `check_books`.
         self.alloc: Units = alloc
-        #: Since when.
+        #: The time at which it was granted.
         self.since_ns: int = since_ns
 
     @property
     def units(self) -> Units:
-        """The request."""
+        """Resources that the request asked for."""
         return without_quotas(self.alloc)
 
 
@@ -1233,117 +1240,129 @@ class Claim:
     ) -> None:
         #: The id of the allocation that it becomes.
         self.id: str = id
-        #: Who asks.
+        #: The tenant that asks.
         self.owner: str = owner
-        #: What is asked for.
+        #: The units that are asked for.
         self.units: Units = units
-        #: The driver's own: who is told.
+        #: An object of the driver, which is told of the grant.
         self.cargo: Any = cargo
-        #: What it has become; None: it waits still, among the `claims`.
+        #: The allocation; None while it waits among the `claims`.
         self.granted: AllocationRow | None = None
 
 
 class TypeRow:
     """Counts and samples of durations of one type of task."""
 
-    __slots__ = ("cancelled", "completed", "failed", "failures", "samples")
+    __slots__ = ("cancelled", "completed", "failed", "failing", "failures", "samples")
 
     def __init__(self) -> None:
         #: How many tasks of the type have completed; likewise the next two.
         self.completed: int = 0
         self.failed: int = 0
         self.cancelled: int = 0
-        #: How many have failed with which error.
+        #: How many have failed, by error.
         self.failures: dict[str, int] = {}
         #: `(submitted, ready, started, ended)` in ns, of the latest that completed.
         self.samples: deque[tuple[int, int, int, int]] = deque(maxlen=SAMPLE_SIZE)
+        #: `(started, ended, tries, retried)` of the latest that failed or timed out:
+        #: times in ns, the number of tries until then, and whether another followed.
+        #: None until there is one.
+        self.failing: deque[tuple[int, int, int, bool]] | None = None
+
+    def note_failing(
+        self, started: int, ended: int, tries: int, *, retried: bool
+    ) -> None:
+        """Add a sample to `failing`."""
+        if self.failing is None:
+            self.failing = deque(maxlen=SAMPLE_SIZE)
+        self.failing.append((started, ended, tries, retried))
 
 
 class StartLimit(ABC):
+    """A limit of starts for some kinds of tasks, beside slots, workers and pools.
+
+    For each task, the kernel asks the limits in `Bucket.limits`, in their order,
+    without knowing their classes. An attempt holds units of the pools
+    `KernelState.beside`, which come back in each way in which an attempt ends.
+
+    A *kernel* is a `KernelState`, which is defined in a layer above this file.
     """
-    What keeps tasks of some kinds from starting, beside slots, workers and pools.
 
-    Of each kind, the kernel asks those of `Bucket.limits`, in their order, and names
-    none. What an attempt has of it are units of the pools `KernelState.beside`, which
-    come back in each way in which an attempt ends.
-
-    A *kernel* is a `KernelState`, which stands above this file.
-    """
-
-    #: Whether it is asked only once an agent has room, since all else is there: then
-    #: who need not wait starts, but for the word of a policy.
+    #: True if it is asked only once a worker has room and all else is free: then a task
+    #: starts unless it must wait here, or a policy refuses.
     waits_for_room: bool = False
 
     @property
     def is_timed(self) -> bool:
-        """Whether somebody waits for it who may start once some time has passed."""
+        """True if a waiting task may start once some time has passed."""
         return False
 
     @abstractmethod
     def concerns(self, bucket: Bucket) -> bool:
-        """Whether tasks of *bucket*, which is new, need any of it."""
+        """Return whether tasks of the new *bucket* need any of it."""
 
     @abstractmethod
     def must_wait(self, kernel: Any, bucket: Bucket, row: TaskRow, now: int) -> bool:
-        """Park *bucket*, whose head is *row*, where too little is free; or False."""
+        """Park *bucket*, with head *row*, and return True if too little is free."""
 
     @abstractmethod
     def shortages(self, kernel: Any, row: TaskRow, now: int) -> Iterable[Shortage]:
-        """All that is short of it for *row*, for explanations; nothing is changed."""
+        """Yield each shortage of it for *row*, for explanations; change nothing."""
 
     def starts(self, kernel: Any, row: TaskRow) -> None:  # noqa: B027 - most need none
         """
-        *row* starts now, in this life: `begins` is called for earlier ones, too.
+        Note that *row* starts now; a fold of earlier starts calls only `begins`.
 
         Raises:
-            PolicyFault: It does not, since whoever was to know of it has failed.
+            PolicyFault: It does not start, since the code that was told of it has
+                failed.
         """
 
     @abstractmethod
     def begins(self, kernel: Any, row: TaskRow) -> Units:
-        """What the attempt of *row*, which begins, has of it."""
+        """Return the units of this limit that the new attempt of *row* takes."""
 
     def ends(self, kernel: Any, row: TaskRow, alloc: Units, cause: str) -> None:  # noqa: B027 - most need none
-        """An attempt of *row* ends by *cause*: its *alloc* is given back after this."""
+        """Note that an attempt of *row* ends by *cause*; its *alloc* is freed later."""
 
     def stays(self, kernel: Any, row: TaskRow, attempt: int) -> None:  # noqa: B027 - most need none
-        """From now on nobody knows when the attempt ends, which keeps what it has."""
+        """Note that the end of the attempt, which keeps its units, is unknown now."""
 
     def goes_on(self, kernel: Any, row: TaskRow, attempt: int) -> None:  # noqa: B027 - most need none
-        """The attempt goes on, or ends."""
+        """Note that an attempt after `stays` goes on or ends."""
 
     def turns_away(self, kernel: Any, row: TaskRow) -> None:  # noqa: B027 - most need none
-        """*row*, which is queued, waits for something else now, or leaves the queue."""
+        """Note that *row* waits for something else now, or leaves the queue."""
 
     @abstractmethod
     def leaves(self, kernel: Any, bucket: Bucket, taken: Mapping[str, int]) -> bool:
-        """Whether a task of *bucket* could start, if nothing but *taken* were held."""
+        """Return whether a task of *bucket* could start if only *taken* were held."""
 
     def out(self) -> dict[str, Any]:
-        """What a snapshot says of it: of JSON, by names that are its own."""
+        """Return its part of a snapshot, as JSON under names of its own."""
         return {}
 
     def back(self, told: Mapping[str, Any]) -> None:  # noqa: B027 - most need none
-        """Be again what `out` has told: it is part of *told*."""
+        """Restore the state that `out` wrote, a part of *told*."""
 
     def check(self, faults: list[str]) -> None:  # noqa: B027 - most need none
-        """Add to *faults* what is wrong with its state."""
+        """Add to *faults* each error in its state."""
 
 
 class TimedLimit(StartLimit):
-    """One that has room again after a time: those who wait stand at its windows."""
+    """A limit that has room again after a time; tasks wait at its windows."""
 
     @abstractmethod
     def wake(self, kernel: Any, window: WindowRow, now: int) -> None:
-        """The time of *window* has come: wake the first who waits there."""
+        """Wake the first task that waits at *window*, whose time has come."""
 
     @abstractmethod
     def words(self, short: Shortage, now: int, holders: tuple[str, ...]) -> Blocker:
-        """Say *short* in words, with when it passes, and what helps."""
+        """Explain *short* in words, with the time at which it passes, and remedies."""
 
     @abstractmethod
     def waits(self, bucket: Bucket, many: int, now: int) -> Iterable[tuple[int, str]]:
-        """Nanoseconds until *many* of *bucket* may have started, and what says so."""
+        """Return the ns until *many* of *bucket* may have started, and a reason."""
 
 
 class Bucket:
@@ -1351,7 +1370,7 @@ class Bucket:
     The queued tasks with like requirements: if the first cannot start, none can.
 
     Keys mostly rise, so most tasks are in a plain queue; those that come out of
-    order are in a heap beside it. A task that leaves by a side door (cancelled,
+    order are in a heap beside it. A task that leaves from the middle (cancelled,
     suspended, moved) leaves a stale entry behind, known by its ticket.
     """
 
@@ -1397,18 +1416,18 @@ class Bucket:
     )
 
     def __init__(self, spec: Spec, type_row: TypeRow, number: int = 0) -> None:
-        #: What its tasks have in common.
+        #: The properties that its tasks have in common.
         self.spec: Spec = spec
-        #: Of two that stand alike, the older comes first.
+        #: The number of the bucket: of two with the same key, the older comes first.
         self.number: int = number
         #: The row of the type of its tasks.
         self.type_row: TypeRow = type_row
-        #: What it waits for: its request, or the least of an elastic one, once that is
-        #: known.
+        #: The units that it waits for: its request, or the least of an elastic one,
+        #: once known.
         self.need: Units = spec.resources
-        #: Whether `need` is known: nobody has asked yet what an elastic one waits for.
+        #: True if `need` is known: the least of an elastic request is asked for later.
         self.sized: bool = spec.elastic is None
-        #: Queued tasks whose keys rise, in order; those with a ticket are stale.
+        #: Queued tasks with rising keys, in order; those with a ticket are stale.
         self.fifo: deque[TaskRow] = deque()
         #: Queued tasks that came out of order: `(key, seq, ticket, row)`; those with
         #: another ticket than their row are stale.
@@ -1419,71 +1438,73 @@ class Bucket:
         self.size: int = 0
         #: How many entries of `fifo` and `heap` are stale.
         self.stale: int = 0
-        #: That of its owner, where owners share.
+        #: The share of its tenant, if tenants share.
         self.share: Share | None = None
-        #: The list in which it stands if it may have something to start: that of the
+        #: The list that has its entry while it may have something to start: that of the
         #: state, or of its share. Checked: `check_parking`.
         self.open: list[Entry] = []
-        #: Its entry there, or None: then it is `parked`, or nothing of it is queued.
-        #: Checked: `check_parking`.
+        #: Its entry there; None if it is `parked`, or has no queued tasks. Checked:
+        #: `check_parking`.
         self.entry: Entry = None
-        #: Where it waits for room besides its agents, or None if it does not wait:
-        #: excludes `entry` and `caller`. Checked: `check_parking`.
+        #: The places where it waits for room outside its workers, or None if it does
+        #: not wait: excludes `entry` and `caller`. Checked: `check_parking`.
         self.parked: tuple[Place, ...] | None = None
-        #: Where it waits for room at its agents, while it is `parked`. Checked:
-        #: `check_places`.
+        #: The places where it waits for room at its workers, while it is `parked`.
+        #: Checked: `check_places`.
         self.at_agents: Mapping[AgentRow, Place] = NOWHERE
-        #: Who woke it, and is to wake the next once this one has been looked at; None
+        #: The place that woke it, and must wake the next bucket after this one; None
         #: while it is `parked`. Checked: `check_parking`, `check_places`.
         self.caller: Place | None = None
         #: Whether one of its quotas is soft.
         self.soft: bool = False
-        #: Its entry among those above their soft quotas, or None; it is `parked`, too.
-        #: Checked: `check_parking`.
+        #: Its entry among buckets above their soft quotas, or None; it is `parked`,
+        #: too. Checked: `check_parking`.
         self.above: Entry = None
-        #: Who woke it there, and is to wake the next once its turn among these has
-        #: come. Checked: `check_places`.
+        #: The place that woke it there, and must wake the next bucket after its turn.
+        #: Checked: `check_places`.
         self.carried: Place | None = None
-        #: Why an allocator of the user's put it off though there was room, or "".
-        #: Checked: `check_parking`.
+        #: The reason for which the user's allocator put it off though there was room,
+        #: or "". Checked: `check_parking`.
         self.refusal: str = ""
-        #: The agents that match.
+        #: The workers that match.
         self.matching: list[AgentRow] = []
-        #: Those of them that are large enough.
+        #: The matching workers that are large enough.
         self.agents: list[AgentRow] = []
-        #: What its tasks wait for on these, as far as it differs.
+        #: The different needs of its tasks on these.
         self.needs: tuple[Units, ...] = ()
-        #: Those of them with room. Checked: `check_room`.
+        #: The workers with room. Checked: `check_room`.
         self.room: Room = Room(())
-        #: The version that they hold for; -1: they cannot be kept.
+        #: The version of workers that they hold for; -1 if they cannot be kept.
         self.agents_version: int = -1
-        #: Whether nothing but slots, and quotas, limits its tasks, on one agent: then
+        #: True if nothing but slots and quotas limits its tasks, on one worker: then
         #: policies may give it a `route`.
         self.is_plain: bool = False
-        #: Why these match.
+        #: The reason why these match.
         self.match_reason: str = ""
-        #: The quotas that hold for it: a pool, and of what it says how much.
+        #: The quotas that hold for it: each a pool, and the resource that it bounds.
         self.bounds: tuple[tuple[str, str], ...] = ()
-        #: What its tasks ask for, with what they take of quotas; and the latter alone.
+        #: For each need, the need plus its units of quotas, and the latter alone.
         self.charges: dict[Units, tuple[Units, Units]] = {}
-        #: What limits its tasks beside slots, agents and pools, in the order in which
-        #: it is asked.
+        #: The limits of its tasks beside slots, workers and pools, in the order in
+        #: which they are asked.
         self.limits: tuple[StartLimit, ...] = ()
-        #: What its tasks hold while they may write: see `_scopes`. None: nobody asked.
+        #: The locks of the paths that its tasks may write: see `_scopes`. None if not
+        #: found yet.
         self.locks: tuple[LockRow, ...] | None = None
-        #: The version for which an agent is known that can do its tasks.
+        #: The version of workers for which one is known that can do its tasks.
         self.checked: int = -1
-        #: The agent, where router and allocator need not be asked again.
+        #: The worker, if router and allocator need not be asked again.
         self.route: AgentRow | None = None
-        #: The same agent, where tasks hold units of quotas and nothing else.
+        #: The same worker, if tasks hold units of quotas and nothing else.
         self.quota_route: AgentRow | None = None
         #: The version for which a route holds.
         self.route_version: int = -1
-        #: Why that agent.
+        #: The reason for that worker.
         self.route_reason: str = ""
-        #: The driver's own: what the validator said of like tasks.
+        #: An object of the driver: the answer of the validator for like tasks.
         self.verdict: Any = None
-        #: There may be a younger one for like tasks: this one gets no more.
+        #: True if it gets no more tasks, as there may be a younger bucket for like
+        #: ones.
         self.forgotten: bool = False
 
     def __lt__(self, other: Bucket) -> bool:
@@ -1491,11 +1512,11 @@ class Bucket:
         return self.number < other.number
 
     def places(self) -> list[Place]:
-        """Where it waits for room, if it waits."""
+        """Return the places where the bucket waits for room."""
         return [*(self.parked or ()), *self.at_agents.values()]
 
     def push(self, row: TaskRow) -> bool:
-        """Add *row*; whether it is now the first (where only stale ones are: maybe)."""
+        """Add *row*; return whether it may be the first now."""
         self.size += 1
         key = row.key
         if not row.ticket and (not self.fifo or key > self.last_key):
@@ -1511,7 +1532,7 @@ class Bucket:
         return self.head() is row
 
     def head(self) -> TaskRow | None:
-        """The first of the queued tasks, which stays where it is."""
+        """Return the first queued task, which stays in the bucket."""
         fifo = self.fifo
         while fifo and fifo[0].ticket:
             fifo.popleft()
@@ -1530,7 +1551,7 @@ class Bucket:
         return first
 
     def pop(self, row: TaskRow) -> None:
-        """Take out *row*, which is the head."""
+        """Remove *row*, which is the head."""
         self.size -= 1
         if self.fifo and self.fifo[0] is row and not row.ticket:
             self.fifo.popleft()
@@ -1546,7 +1567,7 @@ class Bucket:
             self.compact()
 
     def rows(self) -> list[TaskRow]:
-        """The queued tasks in order; takes a sort."""
+        """Return the queued tasks in order, at the cost of a sort."""
         found = [row for row in self.fifo if not row.ticket]
         found += [entry[3] for entry in self.heap if entry[2] == entry[3].ticket]
         found.sort(key=IN_ORDER)
@@ -1560,16 +1581,15 @@ class Bucket:
         self.stale = 0
 
 
-#: Of a bucket that does not wait for its agents.
+#: The places of a bucket that does not wait for its workers.
 NOWHERE: Final[Mapping[AgentRow, Place]] = MappingProxyType({})
 
 
 class Share:
-    """
-    The account of one owner, where owners share: units and slots held, and its queue.
+    """The share of one tenant: units and slots held, and its queue.
 
-    What there is no owner of is a share, too. It stands among the others as a bucket
-    does among buckets, but by a standing that changes with what it holds.
+    Tasks without a tenant have a share, too. Shares are ordered among each other as
+    buckets are, but by a standing that changes with the resources held.
     """
 
     __slots__ = (
@@ -1586,28 +1606,30 @@ class Share:
     )
 
     def __init__(self, owner: str | None, number: int) -> None:
-        #: Whose it is; None: of all tasks without an owner.
+        #: The tenant; None for all tasks without one.
         self.owner: str | None = owner
-        #: Of two that stand alike, the older comes first.
+        #: The number of the share: of two with the same standing, the older comes
+        #: first.
         self.number: int = number
         #: The buckets of its tasks.
         self.buckets: dict[Bucket, None] = {}
-        #: Those of them that may have something to start: `(key, seq, bucket)`.
-        #: Checked: `check_shares`.
+        #: Its buckets that may have something to start: `(key, seq, bucket)`. Checked:
+        #: `check_shares`.
         self.open: list[Entry] = []
-        #: Its entry among the shares that may: `((standing, served, key), seq, share)`;
-        #: there while something in `open` may start. Checked: `check_shares`.
+        #: Its entry among the shares with something to start: `((standing, served,
+        #: key), seq, share)`. Checked: `check_shares`.
         self.entry: Entry = None
-        #: What the queue has said of it: the lowest is served first.
+        #: The standing that the queue gave it: the lowest is served first.
         self.standing: float = 0.0
-        #: Whether that still holds.
+        #: True if that still holds.
         self.is_ranked: bool = False
-        #: When it was served last, as a number: of equals, the one longest ago.
+        #: A number for its latest start: of equals, the lowest comes first.
         self.served: int = 0
-        #: The slots that are taken for it, those of leaked attempts too. Checked:
+        #: The slots that its tasks take, with those of leaked attempts. Checked:
         #: `check_shares`.
         self.running: int = 0
-        #: What is held of each resource for it, by hand too. Checked: `check_shares`.
+        #: The amount held for it of each resource, also by hand. Checked:
+        #: `check_shares`.
         self.held: dict[str, int] = {}
 
     def __lt__(self, other: Share) -> bool:
@@ -1615,25 +1637,25 @@ class Share:
 
     @property
     def queued(self) -> int:
-        """How many of its tasks wait for an agent or for resources."""
+        """Number of tasks of the tenant that wait for a worker or for resources."""
         return sum(bucket.size for bucket in self.buckets)
 
 
 class Shares:
-    """The accounts of all owners, where owners share."""
+    """The shares of all tenants, with a policy that shares by tenant."""
 
     __slots__ = ("by_owner", "made", "served")
 
     def __init__(self) -> None:
-        #: Each by its owner. Checked: `check_shares`.
+        #: The shares by tenant. Checked: `check_shares`.
         self.by_owner: dict[str | None, Share] = {}
-        #: How many there have been.
+        #: How many shares there have been.
         self.made: int = 0
-        #: How often one of them was served.
+        #: How many starts the shares have had.
         self.served: int = 0
 
     def of(self, owner: str | None) -> Share:
-        """The share of *owner*."""
+        """Return the share of *owner*."""
         found = self.by_owner.get(owner)
         if found is None:
             self.made += 1
@@ -1641,20 +1663,21 @@ class Shares:
         return found
 
     def forget_idle(self, many: int) -> None:
-        """Forget who has nothing, wants nothing, and was served *many* times ago."""
+        """Drop idle shares whose tenant was not served for *many* starts."""
         self.by_owner = {
             owner: share
             for owner, share in self.by_owner.items()
             if share.buckets
             or share.running
             or any(share.held.values())
-            # One that is forgotten counts as never served: it would come before others.
+            # A share that is dropped counts as never served: it would come before
+            # others.
             or self.served - share.served < many
         }
 
 
 class AgentView:
-    """What a policy sees of an agent; read only, and live."""
+    """A worker as a policy sees it; read only, and live."""
 
     __slots__ = ("_row",)
 
@@ -1663,17 +1686,17 @@ class AgentView:
 
     @property
     def name(self) -> str:
-        """Name of the agent."""
+        """Name of the worker."""
         return self._row.name
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """Capabilities of the agent, sorted."""
+        """Capabilities of the worker, sorted."""
         return self._row.info.capabilities
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the machine of the agent is, sorted."""
+        """Labels of the machine of the worker, sorted."""
         return self._row.info.labels
 
     @property
@@ -1683,48 +1706,48 @@ class AgentView:
 
     @property
     def running(self) -> int:
-        """Number of attempts that the agent runs now."""
+        """Number of attempts that the worker runs now."""
         return self._row.running
 
     @property
     def capacity(self) -> Resources | None:
-        """Capacity of the agent, a bound for what it names; None names nothing."""
+        """Capacity of the worker, a bound for what it names; None names nothing."""
         return self._row.info.capacity
 
     @property
     def used(self) -> Resources:
-        """Resources that the agent's attempts hold, of those its capacity names."""
+        """Resources that the worker's attempts hold, of those its capacity names."""
         row = self._row
         own = [pair for pair in row.used.items() if pair[0] in row.capacity]
         return Resources.from_units(nonzero(own))
 
     @property
     def is_lost(self) -> bool:
-        """Whether the agent is lost, and gets no work."""
+        """True if the worker is lost and gets no work."""
         return self._row.lost
 
     @property
     def is_draining(self) -> bool:
-        """Whether the agent ends what it has begun, and gets nothing new."""
+        """True if the worker ends what it has begun and gets no new work."""
         return bool(self._row.draining)
 
     def performance(self, task_type: str) -> Performance:
-        """How well it has done at tasks of *task_type*."""
+        """Return the record of the worker at tasks of *task_type*."""
         record = self._row.records.get(task_type)
         if record is None:
             return _UNTRIED
         told = record.told
-        # As in `Record.performance`, which many are asked for at once.
+        # This is `Record.performance`, written out, since many are asked for at once.
         if told.completed == record.completed and told.failed == record.failed:
             return told
         return record.performance()
 
     def __repr__(self) -> str:
-        return f"<agent {self.name}: {self.running} running>"
+        return f"<worker {self.name}: {self.running} running>"
 
 
 class PoolView:
-    """What a policy sees of a pool; read only, and live."""
+    """A pool as a policy sees it; read only, and live."""
 
     __slots__ = ("_row",)
 
@@ -1738,51 +1761,51 @@ class PoolView:
 
     @property
     def total(self) -> float:
-        """How much there is."""
+        """Total amount."""
         return self._row.total / 1_000_000
 
     @property
     def free(self) -> float:
-        """How much nobody holds; 0 where more is held than there is any more."""
+        """Amount that is not held; 0 if more is held than the pool has now."""
         return max(0, self._row.total - self._row.used) / 1_000_000
 
     @property
     def used(self) -> float:
-        """How much is held: more than there is, where that has become less."""
+        """Amount that is held; it exceeds the total if that was reduced."""
         return self._row.used / 1_000_000
 
     def __repr__(self) -> str:
         return f"<pool {self.name}: {self.free:g} of {self.total:g} free>"
 
 
-#: Whom a timer is for.
+#: An object that a timer is for.
 Timed: TypeAlias = TaskRow | AgentRow | RetainedEvent | WindowRow
 #: `(when, number, kind, row, attempt)`; the kinds are in `_queue`.
 Timer: TypeAlias = tuple[int, int, int, Timed, int]
 
 
 def without_quotas(alloc: Units) -> Units:
-    """*alloc* without its units of quotas."""
+    """Return *alloc* without its units of quotas."""
     return tuple(pair for pair in alloc if not pair[0].startswith(QUOTA))
 
 
 def of_quotas(alloc: Units) -> Units:
-    """What *alloc* has of quotas."""
+    """Return the units of quotas in *alloc*."""
     return tuple(pair for pair in alloc if pair[0].startswith(QUOTA))
 
 
 def beside(alloc: Units) -> Units:
-    """What *alloc* has of the pools that no policy sees: see `KernelState.beside`."""
+    """Return the units in *alloc* of hidden pools: see `KernelState.beside`."""
     return tuple(pair for pair in alloc if pair[0].startswith(_BESIDE))
 
 
 def without_beside(alloc: Units) -> Units:
-    """*alloc* without these: they follow from the submission, or a fact names them."""
+    """Return *alloc* without hidden pools, which the facts or the submission name."""
     return tuple(pair for pair in alloc if not pair[0].startswith(_BESIDE))
 
 
 def nonzero(pairs: Iterable[tuple[str, int]]) -> Units:
-    """*pairs*, those that are something, by their names."""
+    """Return the *pairs* with a nonzero amount, by name."""
     return tuple(sorted(pair for pair in pairs if pair[1]))
 
 

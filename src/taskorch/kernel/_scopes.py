@@ -1,25 +1,25 @@
 """
-Who may write what: two tasks that may write the same file do not run together.
+Exclusive write paths: two tasks that may write one file do not run together.
 
-What a task may write are the literal prefixes of paths, each a folder or a file with
-all below it. They are granular locks (J. N. Gray et al., *Granularity of locks and
-degrees of consistency in a shared data base*, 1976): a start takes all of each prefix,
-and with each a unit of every folder above. So two prefixes exclude each other if one is
-the other or above it, and nothing else does. A task takes all of its locks as it
-starts, or none, so they make no deadlock.
+A task declares the literal prefixes of the paths that it may write, each a folder or a
+file with all below it. They are granular locks (J. N. Gray et al., *Granularity of
+locks and degrees of consistency in a shared data base*, 1976): a start takes all of
+each prefix, and with each a unit of every folder above. So two prefixes exclude each
+other if one is the other or above it, and nothing else does. A task takes all of its
+locks as it starts, or none, so they make no deadlock.
 
-A lock is a pool of its own, and that an attempt has it stands in what it holds: it
-comes back with all else, and with it the units above, whatever becomes of the attempt.
-It waits there as others do at a pool.
+A lock is a pool of its own, and the units that an attempt holds include it. So it comes
+back with all other units, however the attempt ends. A task waits at a lock as others do
+at a pool.
 
-Who asks for much would wait for ever while others come who ask for little. So of those
-who wait, the first in order has the *turn*: who was submitted after its turn began, or
-is less urgent, does not pass it if both may write the same. As soon as its locks are
-free, it is the next one's turn. Some attempts keep their locks for nobody knows how
-long. Who waits for these has no turn: it would hold up the others, and an attempt that
-waits for one of them would never end.
+A task with many paths would wait for ever while tasks with few paths keep coming. So
+the first waiting task in order has the *turn*. A task that was submitted after the turn
+began, or is less urgent, does not pass it if both may write the same path. As soon as
+its locks are free, the next task has the turn. Some attempts keep their locks for an
+unknown time. A task that waits for these gets no turn: it would delay the others, and
+an attempt that waits for one of them would never end.
 
-Decisions: 0231, 0274.
+Decisions: scopes-and-sandboxes, start-decisions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from taskorch.model.scopes import above_of, lock_of
 
 
 def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[LockRow, ...]:
-    """The locks that a start of a task of *bucket* takes, all of each."""
+    """Return the locks that a start of a task of *bucket* takes whole."""
     if bucket.locks is None:
         bucket.locks = tuple(
             [_lock(kernel, lock_of(prefix)) for prefix in bucket.spec.writes]
@@ -53,14 +53,14 @@ def locks_of(kernel: KernelState, bucket: Bucket) -> tuple[LockRow, ...]:
 
 
 def units_of(kernel: KernelState, bucket: Bucket) -> list[tuple[LockRow, int]]:
-    """Those locks and the folders above them, and how much must be free of each."""
+    """Return the needed locks and folders above them, each with the amount it needs."""
     locks = locks_of(kernel, bucket)
     above = dict.fromkeys([folder for lock in locks for folder in lock.above])
     return [(lock, UNLIMITED) for lock in locks] + [(folder, 1) for folder in above]
 
 
 def held_in(kernel: KernelState, alloc: Units) -> Counter[str]:
-    """What *alloc* has of each pool by name, and of the folders above its locks."""
+    """Count what *alloc* has of each pool, and of the folders above its locks."""
     held = Counter(dict(alloc))
     for name, _ in alloc:
         lock = kernel.beside.get(name)
@@ -72,7 +72,7 @@ def held_in(kernel: KernelState, alloc: Units) -> Counter[str]:
 def _lock(kernel: KernelState, path: str) -> LockRow:
     lock = kernel.beside.get(f"{SCOPE}{path}")
     if not isinstance(lock, LockRow):
-        # The top first, so that each finds those above itself.
+        # The top folder comes first, so that each lock finds the folders above it.
         above = [_lock(kernel, folder) for folder in reversed(above_of(path))]
         lock = LockRow(path, tuple(above))
         kernel.beside[lock.name] = lock
@@ -80,27 +80,26 @@ def _lock(kernel: KernelState, path: str) -> LockRow:
 
 
 class Scopes(StartLimit):
-    """What tasks may write."""
+    """Limit of starts by the paths that tasks may write."""
 
     def __init__(self) -> None:
-        #: Above how many pools beside those are dropped that nobody holds or waits for.
+        #: The number of hidden pools above which unused ones are dropped.
         self.most: int = MANY
-        #: The task that nobody passes who came after it: it waits for what others may
-        #: write. Checked: `check_scopes`.
-        self.first: TaskRow | None = None
-        #: How many tasks there were when its turn began: those may pass it.
-        self.first_after: int = 0
-        #: Who waits for such a turn; one unit is in use while it is somebody's.
+        #: The task with the turn: it waits for locks, and no later task passes it.
         #: Checked: `check_scopes`.
+        self.first: TaskRow | None = None
+        #: The number of submissions when its turn began: earlier tasks may pass it.
+        self.first_after: int = 0
+        #: The place of tasks that wait for a turn; one unit is in use while a task has
+        #: it. Checked: `check_scopes`.
         self.turn: PoolRow = PoolRow("turn", 1)
-        #: Who has what it may write, and waits since it may not pass the `first`.
+        #: The place of tasks whose locks are free, but that may not pass the `first`.
         #: Checked: `check_scopes`.
         self.passing: PoolRow = PoolRow("passing", 1)
-        #: Attempts that may write, and of which nobody knows when they end: they wait
-        #: for other tasks, are stopped where they stand, or would not stop. Checked:
-        #: `check_scopes`.
+        #: Attempts that hold locks and whose end is unknown: they wait for other tasks,
+        #: are stopped in place, or did not stop. Checked: `check_scopes`.
         self.writers: dict[tuple[str, int], Bucket] = {}
-        #: Buckets that have no turn, since one of these keeps them waiting.
+        #: Buckets that get no turn, since one of these keeps them waiting.
         self.ineligible: dict[Bucket, None] = {}
 
     def concerns(self, bucket: Bucket) -> bool:
@@ -137,7 +136,7 @@ class Scopes(StartLimit):
         row: TaskRow,
         now: int,
     ) -> Iterator[Shortage]:
-        """What another may write, or whose turn it is."""
+        """Yield the locks that others hold, or the task whose turn it is."""
         shorts = [
             Shortage("scope", lock.name, much, lock.total - lock.used, None, lock)
             for lock, much in units_of(kernel, row.bucket)
@@ -160,17 +159,17 @@ class Scopes(StartLimit):
             self.ineligible[first.bucket] = None
 
     def goes_on(self, kernel: KernelState, row: TaskRow, attempt: int) -> None:
-        """Those who wait for it may have a turn again."""
+        """Let the tasks that wait for the writer have a turn again."""
         if self.writers.pop((row.id, attempt), None) is not None:
             _queue.reopen_all(kernel, self.ineligible)
 
     def turns_away(self, kernel: KernelState, row: TaskRow) -> None:
-        """If it was its turn, it is another one's."""
+        """Pass the turn on, if *row* had it."""
         if self.first is not row:
             return
         self.first = None
         self.turn.used = 0
-        # Whoever is the next, all who waited behind this one are looked at.
+        # All tasks that waited behind this one are looked at, whichever is next.
         passing, self.passing = self.passing, PoolRow("passing", 1)
         passing.used = 0
         _queue.wake_some(kernel, self.turn.short)
@@ -185,12 +184,12 @@ class Scopes(StartLimit):
         )
 
     def _takes_turn(self, kernel: KernelState, row: TaskRow) -> bool:
-        """Give the turn to *row*, if it is nobody's; False if *row* waits for it."""
+        """Give *row* the turn, or leave it to the next; return False if it is taken."""
         if self.first is not None:
             return False
         for writer in self.writers.values():
             if _exclude(kernel, row.bucket, writer):
-                # It has none, and leaves it to the next.
+                # It gets no turn, and leaves it to the next.
                 self.ineligible[row.bucket] = None
                 return True
         self.first, self.first_after = row, kernel.submissions
@@ -198,14 +197,14 @@ class Scopes(StartLimit):
         return True
 
     def _comes_after(self, kernel: KernelState, row: TaskRow, first: TaskRow) -> bool:
-        """Whether *row* may not pass *first*, whose turn it is."""
+        """Return whether *row* may not pass *first*, whose turn it is."""
         if (row.key, row.seq) < (first.key, first.seq):
             return False
         early = row.seq < self.first_after and _urgency(row) >= _urgency(first)
         return not early and _exclude(kernel, row.bucket, first.bucket)
 
     def _forget_idle(self, kernel: KernelState) -> None:
-        """Drop the locks that nobody holds, and that no bucket has in hand."""
+        """Drop the locks that nobody holds and no bucket refers to."""
         in_hand = {
             lock: None
             for bucket in kernel.buckets.values()
@@ -225,7 +224,7 @@ def _urgency(row: TaskRow) -> int:
 
 
 def _exclude(kernel: KernelState, one: Bucket, other: Bucket) -> bool:
-    """Whether tasks of the two buckets may write the same."""
+    """Return whether tasks of the two buckets may write the same path."""
     others = locks_of(kernel, other)
     return any(
         lock is its or lock in its.above or its in lock.above

@@ -1,11 +1,11 @@
-"""
-What keeps a task from starting: one list of reasons, for the start and for explain.
+"""Reasons that keep a task from starting: one list, for starts and explanations.
 
-A start asks each part for the first reason, and keeps what it need not ask again: which
-agents have room (`_limits`), and where a bucket waits (`_queue`). `explain` asks for
-all of them, of all agents. So what it names is what the start waits for.
+A start asks each part for its first reason, and keeps answers that need no new
+question: the workers with room (`_limits`), and the places where a bucket waits
+(`_queue`). `explain` asks for all reasons, of all workers. So an explanation names the
+same reasons for which the start waits.
 
-Decision: 0195.
+Decision: start-decisions.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from taskorch.kernel._rows import (
 from taskorch.kernel._state import KernelState
 from taskorch.model import TASKS, TaskState, Units
 
-# -- what policies are asked -----------------------------------------------------------
+# -- questions to policies -------------------------------------------------------------
 
 _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
-#: Why nothing starts with what an allocator has granted: in the place of its word.
+#: Why nothing starts with a grant of the allocator; it stands in place of its reason.
 NO_UNIT: Final = "no unit has as much free as it would grant"
-NO_ROOM: Final = "the agent has less free than it would grant"
+NO_ROOM: Final = "the worker has less free than it would grant"
 
 
 def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     """
-    Bring the agents that match *bucket* up to date.
+    Update the workers that match *bucket*.
 
     Raises:
         PolicyFault: The registry failed.
     """
     if bucket.spec.requires is None:
         bucket.matching = [kernel.agents[LOCAL]] if LOCAL in kernel.agents else []
-        bucket.match_reason = "plain functions and programs run on the local agent"
+        bucket.match_reason = "plain functions and programs run on the local worker"
         reusable = True
     else:
         agents = list(kernel.agents.values())
@@ -86,7 +86,7 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
 
 
 def _is_plain(kernel: KernelState, bucket: Bucket) -> bool:
-    """Whether only slots, and quotas, limit the tasks of *bucket*, on one agent."""
+    """Return whether slots and quotas of one worker are all that limits *bucket*."""
     if kernel.watched or kernel.has_accounts or bucket.limits:
         return False
     if bucket.needs != ((),):
@@ -102,7 +102,7 @@ def vetoed(
     reason: str,
     now: int,
 ) -> str | None:
-    """Why the user's StateMachine forbids the transition, or None."""
+    """Return why the user's StateMachine forbids the transition, or None."""
     watches = kernel.deciders.watches
     if watches is not None and (before, after) not in watches:
         return None
@@ -112,7 +112,7 @@ def vetoed(
 def of_units(
     kernel: KernelState, row: TaskRow, agent: AgentRow, granted: Units, least: Units
 ) -> Units:
-    """The part of what *row* is *granted*, if that is elastic, that units can give."""
+    """Return the part of an elastic grant that the named units can give *row*."""
     elastic = row.bucket.spec.elastic
     if elastic is None:
         return granted
@@ -121,7 +121,7 @@ def of_units(
 
 
 def in_pools(kernel: KernelState, need: Units) -> Units:
-    """The part of *need* that the pools have to give."""
+    """Return the part of *need* that comes from pools."""
     return tuple(pair for pair in need if pair[0] in kernel.pools) if need else ()
 
 
@@ -129,7 +129,7 @@ def ask(
     kernel: KernelState, row: TaskRow, agent: AgentRow, pooled: Units, now: int
 ) -> tuple[Units | None, str, bool]:
     """
-    What the allocator grants *row*, which waits for *pooled*, on *agent*.
+    Return the allocator's grant on *agent* for *row*, which waits for *pooled*.
 
     Raises:
         PolicyFault: The allocator failed.
@@ -151,31 +151,31 @@ def ask(
     return allowed, answer[1], answer[2]
 
 
-# -- what is short ---------------------------------------------------------------------
+# -- shortages -------------------------------------------------------------------------
 
 
 def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
     """
-    All that keeps *row* from starting when it is its turn; nothing, if nothing does.
+    Return all shortages that keep *row* from starting when it is its turn.
 
-    The router has no say: any agent with room is good enough. Agents are alternatives,
-    so of those without room each has its own, and those that lack least come first.
+    The router is not asked: any worker with room counts. Workers are alternatives, so
+    each worker without room has its own shortages; those that lack least come first.
 
     Raises:
-        PolicyFault: A policy failed that was asked.
+        PolicyFault: A policy failed.
     """
     bucket = row.bucket
     if bucket.agents_version != kernel.agents_version:
         match(kernel, bucket, row, now)
     agents = [*bucket.agents, *_breakers.for_now(kernel, bucket)] or bucket.matching
-    # Before the allocator is asked what it would say if more were free.
+    # This comes before the allocator is asked what it would grant if more were free.
     behind = {
         agent: short
         for agent in agents
         if (short := of_reservation(kernel, row, agent, now)) is not None
     }
     ahead = Counter(map(agent_of, returning(kernel)))
-    # Which attempts come first that wait to go on, may depend on the agent.
+    # The attempts that wait to go on and come first may depend on the worker.
     slots = [_of_slots(kernel, agent, ahead) for agent in (*agents,) or (None,)]
     shorts = [Shortage("not_started")] if kernel.paused else []
     if len({slot.missing if slot else 0 for slot in slots}) == 1:
@@ -199,11 +199,11 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
         way += _on(kernel, row, agent, now, ahead[agent], behind.get(agent))
         ways.append(way)
         if not way:
-            # One is enough.
+            # One worker with room is enough.
             ways = []
             break
     shorts += [short for way in sorted(ways, key=len) for short in way]
-    # What is the same for every agent.
+    # These shortages are the same for every worker.
     shorts += [
         short
         for short in _limits.of_pools(kernel, bucket.need, None, bucket.agents)
@@ -213,7 +213,7 @@ def shortages(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
 
 
 def impossible(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
-    """What keeps *row* from ever starting, if no agent can do it, or its quota none."""
+    """Return the shortages that keep *row* from ever starting, if there are any."""
     bucket = row.bucket
     shorts = [] if bucket.matching else [_of_nobody(bucket)]
     for agent in bucket.matching:
@@ -229,7 +229,7 @@ def impossible(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
 
 
 def returning(kernel: KernelState) -> list[TaskRow]:
-    """The attempts that wait to have their slot again: they come first."""
+    """Return the attempts that wait for their slot again and come first."""
     return [
         row
         for row in dict.fromkeys(kernel.returning)
@@ -238,7 +238,7 @@ def returning(kernel: KernelState) -> list[TaskRow]:
 
 
 def of_veto(kernel: KernelState, row: TaskRow, now: int) -> Shortage | None:
-    """Whether the user's StateMachine forbids the start of *row*."""
+    """Return the veto of the user's StateMachine against a start of *row*, or None."""
     why = vetoed(kernel, row, _QUEUED, _RUNNING, "dispatched", now)
     return None if why is None else Shortage("veto", why or "no reason given")
 
@@ -246,7 +246,7 @@ def of_veto(kernel: KernelState, row: TaskRow, now: int) -> Shortage | None:
 def of_reservation(
     kernel: KernelState, row: TaskRow, agent: AgentRow, now: int
 ) -> Shortage | None:
-    """Whether *row*, on *agent*, would put off the first task that cannot start."""
+    """Return the reservation that a start of *row* on *agent* would delay, or None."""
     need = _limits.wanted(row.bucket, agent)
     if _backfill.may_pass(kernel, row, agent, need, now):
         return None
@@ -257,7 +257,7 @@ def of_reservation(
 
 
 def _of_veto_so_far(kernel: KernelState, row: TaskRow, now: int) -> list[Shortage]:
-    """The veto that *row* met; else, that which it would meet now."""
+    """Return the last veto against *row*, or the one that it would meet now."""
     if row.extra is not None and row.extra.veto:
         return [Shortage("veto", row.extra.veto)]
     short = of_veto(kernel, row, now)
@@ -265,7 +265,7 @@ def _of_veto_so_far(kernel: KernelState, row: TaskRow, now: int) -> list[Shortag
 
 
 def _of_nobody(bucket: Bucket) -> Shortage:
-    """No agent matches."""
+    """Return the shortage that no worker matches."""
     needs = ", ".join(bucket.spec.requires or ())
     return Shortage("capability", needs, is_hopeless=True)
 
@@ -273,14 +273,13 @@ def _of_nobody(bucket: Bucket) -> Shortage:
 def _of_slots(
     kernel: KernelState, agent: AgentRow | None, ahead: Counter[AgentRow]
 ) -> Shortage | None:
-    """
-    Whether the orchestrator has too few slots for a start on *agent*, or on any.
+    """Return the shortage of the orchestrator's slots for a start, or None.
 
-    One is needed, and those of the attempts that come first.
+    A start needs one slot, beside those of the attempts that come first.
     """
     first = 0
     for other, many in ahead.items():
-        # Attempts that wait for a slot of an agent without a free one come later.
+        # Attempts that wait for a slot of a worker without a free one come later.
         room = many if other is agent else max(0, other.limit - other.running)
         first += min(many, room)
     free = kernel.concurrency - kernel.running
@@ -295,7 +294,7 @@ def _on(
     ahead: int,
     behind: Shortage | None,
 ) -> list[Shortage]:
-    """What keeps *row* from running on *agent*, but for what is shared."""
+    """Return the shortages of *row* on *agent*, without shared ones."""
     bucket = row.bucket
     shorts = _breakers.shut_out(agent, bucket.spec.requires)
     if _breakers.avoided(bucket, row, agent, now):
@@ -327,24 +326,24 @@ def _on(
 
 
 def _of_amounts(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> list[Shortage]:
-    """What *agent* has too little of, and quotas of what it takes by its own word."""
+    """Return the capacity that *agent* lacks, and quotas of its default request."""
     need = _limits.wanted(bucket, agent)
     shorts = list(_limits.of_capacity(agent, need, kernel.pools))
     if not bucket.spec.resources:
-        # How many run does not depend on the agent.
+        # The number of running tasks does not depend on the worker.
         own = (pair for pair in of_quotas(need) if not pair[0].endswith(f":{TASKS}"))
         shorts += _limits.of_pools(kernel, tuple(own), agent)
     return shorts
 
 
 def _of_pools(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> list[Shortage]:
-    """What pools have too little of for a task of *bucket* on *agent*."""
+    """Return the pools that have too little for a task of *bucket* on *agent*."""
     need = without_quotas(_limits.wanted(bucket, agent))
     return list(_limits.of_pools(kernel, need, agent))
 
 
 def _of_shared_quotas(kernel: KernelState, bucket: Bucket) -> list[Shortage]:
-    """The quotas that a task of *bucket* would exceed on any agent."""
+    """Return the quotas that a task of *bucket* would exceed on any worker."""
     need = _limits.charged(bucket.bounds, bucket.need)
     return list(_limits.of_pools(kernel, of_quotas(need)))
 
@@ -358,23 +357,23 @@ def _refusal(
     *,
     others: bool,
 ) -> list[Shortage]:
-    """
-    Why the allocator does not grant what *row* needs on *agent*, if it does not.
+    """Return why the allocator does not grant the need of *row* on *agent*, if so.
 
-    That are those of *pools*, which have too little, without which it would; or its own
-    word. *others* says whether anything else keeps the task from running there.
+    The reasons are those of *pools* without which it would, or its own text. *others*
+    says whether anything else keeps the task from running there.
     """
     bucket = row.bucket
     if bucket.route is agent:
-        # The router's answer was reusable, so it is not asked.
+        # The router's answer was reusable, so the allocator is not asked.
         return []
-    # A pool that is too small says so itself: were it large enough, what then?
+    # A pool that is too small is a shortage of its own; the rest is asked as if it were
+    # large.
     small = [short for short in pools if short.is_hopeless]
     granted, refusal = _answer_with(kernel, row, agent, small, now)
     if granted is not None:
-        # If it has changed its mind, it is asked when something changes.
+        # If the allocator has changed its mind, it is asked when something changes.
         earlier = "" if others or row is not bucket.head() else bucket.refusal
-        # Whether it would pass another is looked at by itself.
+        # A refusal for the sake of the reservation is reported elsewhere.
         is_final = earlier not in ("", _backfill.BEHIND)
         if is_final and not any(place.has_room() for place in bucket.places()):
             return [Shortage("allocator", earlier, agent=agent)]
@@ -384,12 +383,12 @@ def _refusal(
         granted, refusal = _answer_with(kernel, row, agent, pools, now)
     if granted is None:
         return [Shortage("allocator", refusal, agent=agent)]
-    # Of these pools, those without which it would refuse all the same.
+    # Only pools without which it would grant the need are named.
     for one in list(short):
         rest = [other for other in short if other is not one]
         if _answer_with(kernel, row, agent, [*small, *rest], now)[0] is not None:
             short = rest
-    # It may be granted less than it asks for, and then needs no more.
+    # A task may be granted less than it asks for, and then needs no more.
     enough = dict(granted)
     return [
         one._replace(need=min(one.need, enough.get(one.name, one.need)))
@@ -398,12 +397,12 @@ def _refusal(
 
 
 def _free(kernel: KernelState, short: Shortage, units: int) -> None:
-    """Have *units* more free where there is too little."""
+    """Make *units* more free where there is too little."""
     name, agent = short.name, short.agent
     if short.pool is not None:
         kernel.pools[name].used -= units
     else:
-        assert agent is not None  # noqa: S101 - what is short is a pool's or an agent's
+        assert agent is not None  # noqa: S101 - what is short is a pool's or a worker's
         agent.used[name] = agent.used.get(name, 0) - units
 
 
@@ -414,7 +413,7 @@ def _answer_with(
     freed: Iterable[Shortage],
     now: int,
 ) -> tuple[Units | None, str]:
-    """What the allocator grants, or why not, if as much were free as *freed* lack."""
+    """Return what the allocator would grant, or why not, with *freed* amounts free."""
     need = in_pools(kernel, without_quotas(_limits.wanted(row.bucket, agent)))
     freed = tuple(freed)
     for short in freed:
@@ -436,6 +435,6 @@ def _answer_with(
 
 
 def _without(units: Units, shorts: Iterable[Shortage]) -> Units:
-    """*units* without those of which *shorts* say that there is too little."""
+    """Return *units* without the resources that *shorts* say are short."""
     names = [short.name for short in shorts]
     return tuple([pair for pair in units if pair[0] not in names])

@@ -1,7 +1,7 @@
 """
-What holds until somebody changes it: documents, quotas, holds.
+State that lasts until a command changes it: documents, quotas, holds of starts.
 
-Decisions: 0048, 0120, 0255.
+Decisions: extensions, quotas-and-budgets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from taskorch.kernel._state import KernelState
 from taskorch.kit.limits import ASIDE_NS
 from taskorch.model import BURST, SOFT, STARTS, TASKS, TaskState, Units
 
-# -- documents of extensions: what stands inside is for the extensions alone
+# -- documents of extensions: only the extension reads the content ---------
 
 
 def keep(
@@ -55,7 +55,7 @@ def kept(kernel: KernelState, event: ExtensionKept, _now: int) -> None:
 
 def _keep(kernel: KernelState, extension: str, key: str, document: str) -> None:
     documents = kernel.kept.setdefault(extension, {})
-    # The order is that of the latest facts: older ones may leave the journal.
+    # The order is that of the latest facts, since older ones may leave the journal.
     documents.pop(key, None)
     if document:
         documents[key] = document
@@ -63,13 +63,12 @@ def _keep(kernel: KernelState, extension: str, key: str, document: str) -> None:
         del kernel.kept[extension]
 
 
-# -- what whoever drives the kernel says of itself, and what it does when it has
-# failed
+# -- settings of the driver of the kernel, and its failure -----------------------------
 
-# Nothing of this is a fact: the next life of an orchestrator begins without it.
+# Nothing of this is a fact: the next incarnation begins without it.
 
 
-#: More tasks than there can be.
+#: A number above any number of tasks.
 _ALL: Final = 2**63
 
 
@@ -80,7 +79,7 @@ def pause(kernel: KernelState) -> None:
 
 
 def unpause(kernel: KernelState) -> None:
-    """What can start does, from the next `dispatch` on, unless starts are held."""
+    """Let tasks start from the next `dispatch` on, unless starts are held."""
     kernel.stopped = False
     settle(kernel)
 
@@ -99,23 +98,23 @@ def limit(kernel: KernelState, slots: int, aside_ns: int = ASIDE_NS) -> None:
 def settle(kernel: KernelState) -> None:
     """Work out how many may run, and whether anything starts."""
     caps = [most for most, _, _ in kernel.holds.values()]
-    # Where nothing is to start, attempts that wait to go on still do.
+    # Attempts that wait to go on still get slots if nothing new may start.
     kernel.paused = kernel.stopped or 0 in caps
     kernel.concurrency = min([kernel.room, *filter(None, caps)])
 
 
 def stop_attempt(kernel: KernelState, row: TaskRow) -> None:
-    """The attempt of *row* is to stop, for the driver's sake: no fact says so."""
+    """Ask the attempt of *row* to stop for the driver's sake, without a fact."""
     kernel.effects.append(StopAttempt(row, row.attempt, "stop"))
 
 
 def act_for(kernel: KernelState, name: str) -> None:
-    """From here on, somebody whose *name* was proved asks; "": nobody."""
+    """Set the proved *name* of the caller of the next commands; "" for nobody."""
     kernel.caller = name
 
 
 def own_fact(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> Fact:
-    """A fact that goes to no sink: the driver says it, and keeps it, itself."""
+    """Take a fact that the driver announces and keeps itself, past all sinks."""
     kernel.seq += 1
     made: Any = cls
     fact: Fact = made(kernel.seq, now, *fields)
@@ -123,22 +122,22 @@ def own_fact(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> F
 
 
 def keep_finished(kernel: KernelState) -> None:
-    """Finished tasks leave memory only when the driver says `evict`."""
+    """Keep finished tasks in memory until the driver calls `evict`."""
     kernel.keep = _ALL
 
 
 def remember_ended(kernel: KernelState, ended: Mapping[str, TaskState]) -> None:
-    """Note the tasks that are out of memory, since this life or an earlier one."""
+    """Note tasks that have left memory, in this run of the program or before."""
     kernel.evicted.update(ended.items())
 
 
 def forget_ended(kernel: KernelState) -> None:
-    """The driver has another way to know of the tasks that have left memory."""
+    """Drop the list of tasks that have left memory; the driver finds them itself."""
     kernel.evicted.clear()
 
 
 def forget_tasks(kernel: KernelState, ids: Iterable[str], runs: Iterable[str]) -> None:
-    """The driver's journal has tasks that are out of memory no longer, and *runs*."""
+    """Forget tasks and *runs* that the driver's journal no longer has."""
     for task_id in ids:
         kernel.evicted.discard(task_id)
     for run_id in runs:
@@ -148,10 +147,9 @@ def forget_tasks(kernel: KernelState, ids: Iterable[str], runs: Iterable[str]) -
 def fail_everything(
     kernel: KernelState, rows: Iterable[TaskRow], message: str, now: int
 ) -> None:
-    """
-    The driver has failed: nothing starts any more, and *rows* fail without a fact.
+    """Start nothing any more after a failure of the driver; fail *rows* without a fact.
 
-    What the state says cannot be trusted after that, the counters least of all.
+    The state, its counters above all, cannot be trusted after that.
     """
     pause(kernel)
     kernel.starts.clear()
@@ -162,24 +160,22 @@ def fail_everything(
         row.ended_ns = now
 
 
-# -- who holds starts back, and why: facts, so that readers and the next life know of
-# it
+# -- holds of starts: facts, so that readers and later incarnations know them ----------
 
-# What a person holds outlives a restart. A hold that does not last is let go of when
-# a life begins: whoever had it decides anew.
+# A hold by a person outlives a restart. Any other hold ends when an incarnation begins:
+# its author decides anew.
 
 
-#: Why holds that do not last are gone at the beginning of a life.
+#: The reason why other holds end at the beginning of an incarnation.
 ANEW: Final = "the orchestrator has started anew"
 
 
 def hold(
     kernel: KernelState, who: str, most: int, reason: str, now: int, *, lasts: bool
 ) -> bool:
-    """
-    Start nothing new while *most* run, until *who* says `release`.
+    """Start nothing new while *most* run, until *who* calls `release`.
 
-    False if that is so already.
+    Return False if that hold exists already.
     """
     if kernel.holds.get(who) == (most, reason, lasts):
         return False
@@ -189,7 +185,7 @@ def hold(
 
 
 def release(kernel: KernelState, who: str, now: int, reason: str = "") -> bool:
-    """*who* holds nothing any more; False if they did not."""
+    """End the hold of *who*; return False if there was none."""
     if who not in kernel.holds:
         return False
     kernel.note(StartsReleased, now, who, reason)
@@ -198,24 +194,24 @@ def release(kernel: KernelState, who: str, now: int, reason: str = "") -> bool:
 
 
 def begin_life(kernel: KernelState, now: int) -> None:
-    """Let go of what does not last."""
+    """End the holds of starts that do not outlive a run of the program."""
     for who, (_, _, lasts) in list(kernel.holds.items()):
         if not lasts:
             release(kernel, who, now, ANEW)
 
 
 def held(kernel: KernelState, event: StartsHeld, _now: int) -> None:
-    """What the fact does to the state."""
+    """Apply the fact to the state."""
     _set_hold(kernel, event.by, (event.most, event.reason, event.lasts))
 
 
 def released(kernel: KernelState, event: StartsReleased, _now: int) -> None:
-    """What the fact does to the state."""
+    """Apply the fact to the state."""
     _set_hold(kernel, event.by, None)
 
 
 def restore_hold(kernel: KernelState, who: str, hold: tuple[int, str, bool]) -> None:
-    """As a snapshot says."""
+    """Restore a hold of starts from a snapshot."""
     _set_hold(kernel, who, hold)
 
 
@@ -228,25 +224,23 @@ def _set_hold(
     settle(kernel)
 
 
-# -- quotas: how much all tasks of a type or a run, or all that is of an owner, may
-# have
+# -- quotas: amounts for all tasks of a type, a run or a tenant ------------------------
 
-# How many of them start in a time is no pool: see `_rates`.
+# A rate of starts is no pool: see `_rates`.
 #
-# A quota is a pool for each resource that it bounds, and one for how many run.
-# Whoever it is for holds as much of that pool as of the resource itself: so what
-# would exceed it waits at the pool, is woken, explained and counted as for any other
-# shortage, and where there is no quota nothing is looked at. Policies do not see
-# these pools.
+# A quota is a pool for each resource that it bounds, and one for the number of running
+# tasks. Its holders take as much of that pool as of the resource itself. So a task that
+# would exceed it waits at the pool, and is woken, explained and counted as for any
+# other shortage; without a quota nothing is looked at. Policies do not see these pools.
 #
-# A soft quota is such a pool without an end, so it keeps nobody waiting, with a mark
-# from which on those whom it is for come last: see `_limits`.
+# A soft quota is such a pool without an end, so no task waits for it. Above a mark, its
+# tasks come last: see `_limits`.
 
 
-#: Whom a quota is for: `type`, `owner` or `workflow`, after `soft` if it is soft, and
-#: which; and its limits.
+#: The holder of a quota and its limits: its kind (`type`, `owner` or `workflow`, after
+#: `soft` if it is soft), its name, and the limits.
 Change: TypeAlias = tuple[str, str, Units]
-#: Who holds something: a row, or a leak.
+#: A holder of resources.
 _Holder: TypeAlias = TaskRow | Leak | AllocationRow
 
 
@@ -264,12 +258,12 @@ def change_quotas(kernel: KernelState, quotas: Iterable[Change], now: int) -> No
 
 
 def quotas_changed(kernel: KernelState, event: QuotasChanged, now: int) -> None:
-    """What the fact does to the state."""
+    """Apply the fact to the state."""
     apply(kernel, event.quotas, now)
 
 
 def apply(kernel: KernelState, quotas: Sequence[Change], now: int) -> None:
-    """Set *quotas*: what is held already by those whom they are for counts."""
+    """Set *quotas*; what their holders hold already counts."""
     if not quotas:
         return
     from taskorch.kernel import _rates  # noqa: PLC0415 - few have quotas
@@ -301,7 +295,7 @@ def apply(kernel: KernelState, quotas: Sequence[Change], now: int) -> None:
 
 
 def _move_runs(kernel: KernelState) -> None:
-    """The tasks of runs that have a quota are not like others any more, or again."""
+    """Move tasks of runs with a quota to buckets of their own, or back."""
     before, kinds = kernel.workflows, ("workflow", f"{SOFT}workflow")
     kernel.workflows = {who: None for kind, who in kernel.quotas if kind in kinds}
     if kernel.workflows == before:
@@ -314,14 +308,14 @@ def _move_runs(kernel: KernelState) -> None:
 
 
 def recharge(kernel: KernelState) -> None:
-    """Count anew what is held: facts were folded without those of quotas."""
+    """Count quotas anew after a fold that left out the facts of quotas."""
     held = _held(kernel)
     _discharge(kernel, held)
     _charge(kernel, held)
 
 
 def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
-    """The limits of the quota of *whose*; none, if there is no quota."""
+    """Return the limits of the quota of *whose*; none, if there is no quota."""
     from taskorch.kernel import _rates  # noqa: PLC0415 - few have quotas
 
     bounds = kernel.quotas.get(whose, ())
@@ -331,20 +325,20 @@ def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
 
 
 def meaning_of(pool: PoolRow) -> tuple[str, str, str]:
-    """Kind and name of the holder of quota *pool*, and the resource that it limits."""
+    """Return kind and name of the holder of quota *pool*, and its resource."""
     subject, _, what = pool.name.removeprefix(QUOTA).rpartition(":")
     kind, _, who = subject.partition("=")
     return kind.removeprefix(SOFT), who, what
 
 
 def so_many(units: int, what: str) -> str:
-    """*units* of *what* a quota is of, in words."""
+    """Return *units* of *what*, a resource of a quota, in words."""
     amount = units / 1e6
     return f"{amount:g} {'task' if what == TASKS and amount == 1 else what}"
 
 
 def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
-    """All holders of slots or resources, each with its agent."""
+    """Return all holders of slots or resources, each with its worker."""
     found: list[tuple[_Holder, AgentRow]] = [
         (row, agent_of(row))
         for row in kernel.tasks.values()
@@ -366,7 +360,7 @@ def _discharge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> Non
 
 
 def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
-    """Charge all holders, by what they hold of the resources, to the quotas."""
+    """Add the units of quotas to all holders, by the resources that they hold."""
     if kernel.quotas:
         for holder, agent in held:
             holder.alloc = _charged(kernel, holder)

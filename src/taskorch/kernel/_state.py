@@ -1,7 +1,7 @@
 """
-The state of an orchestrator, which states follow which, and what has left memory.
+State of an orchestrator, the table of transitions, and tasks out of memory.
 
-Decision: 0036.
+Decision: kernel.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ if TYPE_CHECKING:
     from random import Random
 
 
-# -- finished tasks that have left memory: how each of them ended ----------------------
+# -- states of finished tasks that have left memory ------------------------------------
 
 
-#: By the number that stands for one; 0 stands for none.
+#: The states by their number; 0 stands for none.
 _STATES: Final[tuple[TaskState | None, ...]] = (None, *TaskState)
 #: The bits of such a number.
 _BITS: Final = 4
@@ -81,40 +81,39 @@ DIGEST_BITS: Final = 60 - _BITS
 _BYTES: Final = {state: _STATES.index(state) for state in TaskState}
 _COMPLETED: Final = TaskState.COMPLETED
 _BYTE_OF_COMPLETED: Final = _BYTES[_COMPLETED]
-#: By how much a number may be beyond the end of its series, and how much longer that
-#: becomes: a byte is spent on each number, whether it comes or not.
+#: How far a number may be beyond the end of its series, and by how much that grows
+#: then: each number takes a byte, whether it is used or not.
 _GAP: Final = 1_000_000
 _MORE: Final = 1_000
-#: Begins no id.
+#: A stem that no id has.
 _NO_STEM: Final = "\n"
 
 
 class Evicted:
-    """
-    The states of tasks by id, in little memory, since they stay while the kernel does.
+    """States of tasks by id, in little memory, since they stay as long as the kernel.
 
-    Ids of the driver's own making are a stem, `3f0c52a1b7-`, and a number: such a task
-    takes a byte. Any other takes an entry of a dict, which is a hundred. What one was,
-    whose name is of the user's choice, the driver may note there.
+    An id that the driver made is a stem, `3f0c52a1b7-`, and a number: such a task takes
+    a byte. Any other takes an entry of a dict, about a hundred bytes. There, the driver
+    may note a digest of a task whose name the user chose.
     """
 
     __slots__ = ("_latest", "_series", "_stem", "by_id")
 
     def __init__(self) -> None:
-        #: Those in no series, as names of the user's choice, and so all tasks of runs:
-        #: the number of the state, and above its bits the digest that was noted.
+        #: Tasks in no series, such as tasks of runs or with names of the user: the
+        #: number of the state, and above its bits the digest that was noted.
         self.by_id: dict[str, int] = {}
-        #: By stem; in each, a byte for every number.
+        #: The series by stem; each has a byte for every number.
         self._series: dict[str, bytearray] = {}
-        #: The stem and the series of the latest: the next is mostly in the same.
+        #: The stem and the series of the latest task, since the next is mostly in the
+        #: same.
         self._stem: str = _NO_STEM
         self._latest: bytearray = bytearray()
 
     def add(self, task_id: str, state: TaskState, *, named: bool) -> None:
-        """
-        A task leaves memory; *named* says that its name is of the user's choice.
+        """Add a task that leaves memory; *named* says that the user chose its name.
 
-        Another that ends in a dash and a number has that as `str` writes it.
+        Any other name ends in a dash and a number as `str` writes it.
         """
         if not named and (task_id.startswith(self._stem) or self._turn_to(task_id)):
             try:
@@ -130,7 +129,7 @@ class Evicted:
 
     def note_digest(self, task_id: str, digest: int) -> None:
         """
-        What a task with a name of the user's choice was, which has left memory.
+        Note a digest of a task that has left memory and whose name the user chose.
 
         Args:
             task_id: Its id.
@@ -139,11 +138,11 @@ class Evicted:
         self.by_id[task_id] |= digest << _BITS
 
     def digest(self, task_id: str) -> int | None:
-        """What was noted of a task; None if that is nothing."""
+        """Return the digest noted for a task, or None."""
         return self.by_id.get(task_id, 0) >> _BITS or None
 
     def _turn_to(self, task_id: str) -> bool:
-        """Go on with the series of *task_id*; False if it is of none."""
+        """Continue the series of *task_id*; return False if it fits none."""
         stem = _stem_of(task_id)
         if stem:
             self._stem = stem
@@ -151,7 +150,7 @@ class Evicted:
         return stem != ""
 
     def _reaches(self, number: int) -> bool:
-        """Lengthen the series, so that it has *number*; False if that is no place."""
+        """Extend the series up to *number*; return False if it is out of reach."""
         missing = number - len(self._latest)
         if not 0 <= missing <= _GAP:
             return False
@@ -159,25 +158,25 @@ class Evicted:
         return True
 
     def update(self, ended: Iterable[tuple[str, TaskState]]) -> None:
-        """Tasks have left memory, in this life or an earlier one."""
+        """Add tasks that have left memory."""
         for task_id, state in ended:
             if task_id not in self:
                 self.by_id[task_id] = _BYTES[state]
 
     def discard(self, task_id: str) -> None:
-        """Forget one, if it is known."""
+        """Remove one id, if it is known."""
         if self.by_id.pop(task_id, None) is None and self.get(task_id) is not None:
             stem = _stem_of(task_id)
             self._series[stem][_number(task_id[len(stem) :])] = 0
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Remove all ids."""
         self.by_id.clear()
         self._series.clear()
         self._stem = _NO_STEM
 
     def get(self, task_id: object) -> TaskState | None:
-        """How a task ended; None if none with this id has left memory."""
+        """Return how a task ended; None if no such task has left memory."""
         if not isinstance(task_id, str):
             return None
         known = self.by_id.get(task_id)
@@ -192,7 +191,7 @@ class Evicted:
         return None
 
     def isdisjoint(self, ids: Collection[Any]) -> bool:
-        """Whether none of them has one of these *ids*, of which some may be None."""
+        """Return whether none of *ids*, which may contain None, is known here."""
         if not self.by_id.keys().isdisjoint(ids):
             return False
         stems = tuple(self._series)
@@ -204,7 +203,7 @@ class Evicted:
         return True
 
     def items(self) -> Iterator[tuple[str, TaskState]]:
-        """The ids and the states."""
+        """Yield the ids and the states."""
         for task_id, known in self.by_id.items():
             yield task_id, cast("TaskState", _STATES[known & _MASK])
         for stem, series in self._series.items():
@@ -222,12 +221,12 @@ class Evicted:
 
 
 def _stem_of(task_id: str) -> str:
-    """What stands before a number at the end; "" if there is no dash."""
+    """Return the part of an id before its final number; "" if there is no dash."""
     return task_id[: task_id.rfind("-") + 1]
 
 
 def _number(digits: str) -> int:
-    """The number that is written so, and not otherwise; -1 if there is none."""
+    """Return the number that *digits* is the canonical form of, or -1."""
     try:
         number = int(digits)
     except ValueError:
@@ -235,11 +234,11 @@ def _number(digits: str) -> int:
     return number if str(number) == digits else -1
 
 
-# -- the table of states: which change may follow which, as data, in one place ---------
+# -- the table of states: the changes that may follow, as data, in one place -----------
 
-# The table is fixed. A user's StateMachine can forbid a transition, never add one.
-# The table in the docs is made of it. Which fact makes which of these changes,
-# and which function does it, is in `_table`, which stands above what it names.
+# The table is fixed. A user's StateMachine can forbid a transition, never add one. The
+# table in the docs is made of it. `_table`, in a higher layer, names the fact and the
+# function for each change.
 
 
 _S = TaskState
@@ -248,9 +247,8 @@ _S = TaskState
 TRANSITIONS: Final[dict[TaskState | None, tuple[TaskState, ...]]] = {
     None: (_S.PENDING, _S.QUEUED, _S.BLOCKED),
     _S.PENDING: (_S.QUEUED, _S.BLOCKED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED),
-    # PENDING: what it waited for runs again. BLOCKED: in a new life, nobody is there
-    # who could do it. RETRYING: its attempt, whose end nobody knew, had
-    # failed.
+    # PENDING: a parent runs again. BLOCKED: after a restart, no worker can do it.
+    # RETRYING: its attempt of unknown end had failed.
     _S.QUEUED: (
         _S.PENDING,
         _S.RUNNING,
@@ -284,7 +282,7 @@ TRANSITIONS: Final[dict[TaskState | None, tuple[TaskState, ...]]] = {
         _S.RUNNING,
         _S.RETRYING,
         _S.BLOCKED,
-        # The event has come for which it waits.
+        # The event that it waits for has come.
         _S.COMPLETED,
         _S.FAILED,
         _S.CANCELLED,
@@ -296,7 +294,7 @@ TRANSITIONS: Final[dict[TaskState | None, tuple[TaskState, ...]]] = {
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram."""
+    """Return the table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2"]
     for before, afters in TRANSITIONS.items():
         lines += [f"    {before or '[*]'} --> {after}" for after in afters]
@@ -304,11 +302,10 @@ def diagram() -> str:
     return "\n".join(lines)
 
 
-# -- the state of the kernel: all that is remembered, and the smallest steps that
-# change it
+# -- the state of the kernel, and the smallest steps that change it --------------------
 
-# Every verb beside (`_control`, `_attempts`, …) is a function of this state, and
-# nothing else writes to it. The door to the verbs is `Kernel`.
+# Every command (in `_control`, `_attempts`, …) is a function of this state, and nothing
+# else writes to it. `Kernel` lists the commands.
 
 
 _QUEUED: Final = TaskState.QUEUED
@@ -316,44 +313,45 @@ _RUNNING: Final = TaskState.RUNNING
 
 #: Buckets, types and records kept before idle ones are forgotten, or counted together.
 MANY: Final = 4_096
-#: Timers that are not worth a clean-up.
+#: The number of obsolete timers below which the heap is not rebuilt.
 FEW_TIMERS: Final = 1_024
 #: Kinds of timers (`_queue` has others): an attempt has run for its timeout.
 TIMEOUT: Final = 0
-#: An attempt was asked to stop, and has not.
+#: An attempt that was asked to stop has not stopped within its grace.
 GRACE: Final = 1
-#: An agent may have been silent for too long.
+#: The lease of a worker may be over.
 LEASE: Final = 5
 _OTHER: Final = "(other)"
 
 
 @attrs.frozen
 class KernelConfig:
-    """What does not change while the kernel lives."""
+    """Settings that do not change during a run of the program."""
 
     concurrency: int = CONCURRENCY
     keep_finished: int = KEEP_FINISHED
     grace_ns: int = int(GRACE_SECONDS * NS)
     poison_attempts: int = POISON_ATTEMPTS
-    #: Whether a capability that no agent has is refused, or waited for.
+    #: True if a capability that no worker has is refused, and False if tasks wait for
+    #: it.
     refuse_unknown: bool = True
-    #: Resources of which nobody could say how much there is.
+    #: Resources whose total could not be found out.
     unknown: tuple[str, ...] = ()
-    #: Whether the router lets tasks wait for a busy agent rather than go to one that
+    #: True if the router lets tasks wait for a busy worker rather than use one that
     #: only fails: see `_limits.better_than`.
     waits_for_better: bool = False
 
 
 class FaultPoints(Protocol):
-    """Protocol: decides where, in a simulation, the unusual but legal happens."""
+    """Protocol: decides where, in a simulation, rare but legal faults happen."""
 
     def hit(self, name: str) -> bool:
-        """Whether the point *name* acts now."""
+        """Return whether the fault at point *name* happens now."""
         ...
 
 
 class DecisionContext:
-    """What every policy is given: see `taskorch.protocols.Context`."""
+    """Context that every policy is given: see `taskorch.protocols.Context`."""
 
     __slots__ = ("_kernel", "now_ns", "random")
 
@@ -383,7 +381,7 @@ class KernelView:
 
     @property
     def queued(self) -> int:
-        """Tasks that wait for a slot, an agent or resources."""
+        """Tasks that wait for a slot, a worker or resources."""
         return self._kernel.queued + self._kernel.admitting
 
     @property
@@ -392,16 +390,16 @@ class KernelView:
         return self._kernel.active
 
     def agents(self) -> Sequence[AgentView]:
-        """All agents, in the order in which they joined."""
+        """Return all workers, in the order in which they joined."""
         return [agent.view for agent in self._kernel.agents.values()]
 
     def pools(self) -> dict[str, PoolView]:
-        """Pools of resources, by name; quotas are left out."""
+        """Return the pools of resources by name, without quotas."""
         pools = self._kernel.pools.items()
         return {name: pool.view for name, pool in pools if not pool.is_quota}
 
     def contenders(self) -> Sequence[Contender]:
-        """The elastic requests that contend; of those that wait, the first first."""
+        """Return the elastic requests that contend, waiting ones in their order."""
         kernel = self._kernel
         for bucket in kernel.elastic:
             if not bucket.sized:
@@ -410,13 +408,13 @@ class KernelView:
         return contenders(kernel.elastic, kernel.holders, kernel.pools, slots)
 
     def state_of(self, task_id: str) -> TaskState | None:
-        """The state of a task, or None if it is not known."""
+        """Return the state of a task, or None if it is not known."""
         row = self._kernel.tasks.get(task_id)
         return self._kernel.evicted.get(task_id) if row is None else row.state
 
 
 class ShareView:
-    """An owner as a policy sees it; read only, and live."""
+    """A tenant as a policy sees it; read only, and live."""
 
     __slots__ = ("_kernel", "_share")
 
@@ -426,37 +424,37 @@ class ShareView:
 
     @property
     def name(self) -> str | None:
-        """Name of the owner; None for all tasks without an owner."""
+        """Name of the tenant; None for all tasks without a tenant."""
         return self._share.owner
 
     @property
     def running(self) -> int:
-        """Number of slots that attempts of the owner hold."""
+        """Number of slots that attempts of the tenant hold."""
         return self._share.running
 
     @property
     def queued(self) -> int:
-        """Number of the owner's tasks that wait for a slot, an agent or resources."""
+        """Number of the tenant's tasks that wait for a slot, a worker or resources."""
         return self._share.queued
 
     @property
     def held(self) -> Resources:
-        """Resources held for the owner, those of `orch.resources` included."""
+        """Resources held for the tenant, those of `orch.resources` included."""
         return Resources.from_units(nonzero(self._share.held.items()))
 
     @property
     def wanted(self) -> Resources:
-        """What is held for it, and what its queued tasks ask for."""
+        """Resources that the tenant holds, plus those that its queued tasks ask for."""
         return Resources.from_units(nonzero(self._wanted().items()))
 
     @property
     def share(self) -> float:
-        """The largest part of a pool, or of all slots, that the owner holds."""
+        """The largest part of a pool, or of all slots, that the tenant holds."""
         return self._largest(self._share.running, self._share.held)
 
     @property
     def demand(self) -> float:
-        """Dominant share of what the owner holds and wants; more than 1: too little."""
+        """Dominant share of held and wanted resources; above 1, there is too little."""
         share = self._share
         return self._largest(share.running + share.queued, self._wanted())
 
@@ -478,23 +476,22 @@ class ShareView:
 
 
 def _nothing(cargo: Any, event: Any) -> None:
-    """For a driver that keeps nothing."""
+    """Ignore the call, for a driver that keeps nothing."""
 
 
 def _nobody(_: Any) -> str:
-    """For a driver that does not know who may answer."""
+    """Return "", for a driver that does not know who may answer."""
     return ""
 
 
 class KernelState:
-    """
-    The state of one orchestrator.
+    """The state of one orchestrator.
 
-    There are *pools*, in millionths, before the first fact; some have *named* units.
-    *random* is for policies.
+    *pools* exist before the first fact, with totals in millionths; some have *named*
+    units. *random* is for policies.
     """
 
-    #: The limits that there are from the first.
+    #: The classes of limits that every kernel has.
     _first_limits: ClassVar[tuple[type[StartLimit], ...]] = ()
 
     # CPython 3.15 finds only the first thirty entries of an object's dict quickly.
@@ -608,167 +605,165 @@ class KernelState:
         pools: Units = (),
         named: UnitNames = (),
     ) -> None:
-        #: What does not change while it lives.
+        #: The settings, which do not change.
         self.config: KernelConfig = config
-        #: Who is asked: the user's policies, the seven and what belongs to them.
+        #: The user's policies, the seven and related ones.
         self.deciders: Deciders = deciders
-        #: What these are given with every question.
+        #: The context that they get with every question.
         self.context: DecisionContext = DecisionContext(self, random)
-        #: How many attempts may run: the `room`, or less while starts are held; so many
-        #: are `running` at the most, unless they are held. Checked: `check_books`.
+        #: How many attempts may run: the `room`, or less while starts are held.
+        #: Checked: `check_books`.
         self.concurrency: int = config.concurrency
-        #: Finished tasks beyond which the oldest leaves memory; a driver may raise it
-        #: and say itself when they `evict`.
+        #: The number of finished tasks beyond which the oldest leaves memory; a driver
+        #: may raise it and call `evict` itself.
         self.keep: int = config.keep_finished
-        #: Whether the StateMachine wants to be asked about anything.
+        #: True if the StateMachine wants to be asked about any transition.
         self.watched: bool = deciders.watches is None or bool(deciders.watches)
-        #: Whether a policy learns, and says what it has chosen for each attempt.
+        #: True if a policy learns, and names its choice for each attempt.
         self.learns: bool = deciders.learns
-        #: Whether the allocator grants what fits, whole, and nothing else: then it is
-        #: asked only about what fits.
+        #: True if the allocator grants requests whole if they fit: then it is asked
+        #: only about those.
         self.rigid: bool = deciders.rigid
-        #: The owners, if the queue says which of them is served first; else None, and
-        #: every bucket stands in `open` itself. Checked: `check_shares`.
+        #: The shares of the tenants, if the queue ranks them; else None, and every
+        #: bucket stands in `open` itself. Checked: `check_shares`.
         self.shares: Shares | None = Shares() if deciders.ranks else None
-        #: How later tasks pass those that cannot start; None: they do not.
+        #: The state of backfill scheduling; None if later tasks never pass.
         self.backfill: Backfilling | None = (
             Backfilling() if deciders.backfills else None
         )
-        #: Whether it is counted what each attempt holds: for the share of its owner, or
-        #: for a reservation.
+        #: True if the resources of each attempt are counted, for a share or for a
+        #: reservation.
         self.has_accounts: bool = deciders.ranks or deciders.backfills
-        #: Whether a submission needs nobody's consent: see `consider`.
+        #: True if a submission needs no policy's consent: see `consider`.
         self.plain: bool = False
-        #: Nothing starts before the driver is ready, or while it drains to stop.
+        #: True while nothing starts, since the driver is not ready, or drains to stop.
         self.stopped: bool = True
-        #: Who holds starts back: while how many run (0 is all starts), why, and whether
-        #: that outlives this life. What runs already goes on. Checked: `check_books`.
+        #: The holds of starts by name: how many may run (0 is none), why, and whether
+        #: the hold outlives this incarnation. Attempts under way go on. Checked:
+        #: `check_books`.
         self.holds: dict[str, tuple[int, str, bool]] = {}
-        #: Whether nothing starts: it is `stopped`, or somebody of the `holds` lets
-        #: none.
+        #: True if nothing starts: it is `stopped`, or one of the `holds` allows no
+        #: start.
         self.paused: bool = True
-        #: How many attempts the system has room for: at most what is configured.
+        #: How many attempts the system has room for: at most the configured number.
         #: Checked: `check_books`.
         self.room: int = config.concurrency
-        #: How long a task steps aside whose start the system had no room for.
+        #: How long a task steps aside if the system had no room for its start.
         self.aside_ns: int = ASIDE_NS
 
-        #: Every task in memory, by its id; none of them is `evicted`. All that is
-        #: checked is counted from these.
+        #: Every task in memory, by its id; none of them is `evicted`. All checks count
+        #: from these.
         self.tasks: dict[str, TaskRow] = {}
-        #: How many there were at once, since it was made smaller.
+        #: The largest number of tasks in memory since the dict was last made smaller.
         self.most_tasks: int = MANY
         #: Finished tasks that have left memory, and their states; none of them is in
-        #: `tasks`. They count as `completed`, `failed` or `cancelled` still. Checked:
-        #: `check_counters`.
+        #: `tasks`. The counters of `completed`, `failed` or `cancelled` include them.
+        #: Checked: `check_counters`.
         self.evicted: Evicted = Evicted()
-        #: Those of them that had dependencies, or names of the user's choice.
+        #: Evicted tasks with dependencies, or with names that the user chose.
         self.dropped: list[TaskRow] = []
-        #: The tasks in memory that have ended, the first first: those leave memory
-        #: next. Checked: `check_counters`.
+        #: The tasks in memory that have ended, in order: the first leaves memory next.
+        #: Checked: `check_counters`.
         self.finished: deque[TaskRow] = deque()
-        #: Every agent that has ever joined, by its name; one that is away is `lost`.
+        #: Every worker that has ever joined, by its name; one that is away is `lost`.
         #: Checked: `check_books`, `check_leases`.
         self.agents: dict[str, AgentRow] = {}
-        #: Rises when an agent joins: what was said of the agents is out of date.
+        #: A version that rises when a worker joins: older answers about workers are out
+        #: of date.
         self.agents_version: int = 0
-        #: The watched agents that have got more to do, or less, or have failed: the
-        #: latest last. See `_limits`. Checked: `check_room`.
+        #: The watched workers whose load has changed, or that have failed, the latest
+        #: last. See `_limits`. Checked: `check_room`.
         self.moved: list[AgentRow] = []
-        #: How many there were before these. Checked: `check_room`.
+        #: How many entries were dropped before these. Checked: `check_room`.
         self.moved_before: int = 0
-        #: Each pool by its name, those of quotas too. No more of it is used than there
-        #: is, but for what was held when it became less. Checked: `check_books`.
+        #: Each pool by its name, with those of quotas. Its use exceeds its total only
+        #: by amounts held when the total became less. Checked: `check_books`.
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
-        #: Pools that no policy sees, by their names: what may be written, by folder or
-        #: file (see `_scopes`), budgets, and units that have names. Checked:
-        #: `check_scopes`, `check_units`.
+        #: Hidden pools, which no policy sees, by name: locks of paths (see `_scopes`),
+        #: budgets, and named units. Checked: `check_scopes`, `check_units`.
         self.beside: dict[str, PoolRow] = {}
-        #: Whether any units have names, or had: see `_units`.
+        #: True if any units have names, or had: see `_units`.
         self.has_units: bool = named != ()
         for name, names in named:
             pool = self.pools.setdefault(name, PoolRow(name, 0))
             name_units(self.beside, pool, name, names)
-        #: What may limit some kinds of tasks beside slots, agents and pools, in the
-        #: order in which it is asked: see `_queue.add_limit`.
+        #: The limits beside slots, workers and pools, in the order in which they are
+        #: asked: see `_queue.add_limit`.
         self.limits: tuple[StartLimit, ...] = tuple(
             [limit() for limit in self._first_limits]
         )
-        #: What is spent, and does not come back: see `_budgets`. Checked:
-        #: `check_budgets`.
+        #: The budgets: see `_budgets`. Checked: `check_budgets`.
         self.budgets: dict[str, BudgetRow] = {}
-        #: Budgets of which something has been spent since the last dispatch.
+        #: Budgets that attempts have drawn on since the last dispatch.
         self.spent: dict[str, None] = {}
         #: Documents of extensions, as texts, by the names of the extensions and their
         #: keys; in the order of their latest facts. Checked: `check_kept`.
         self.kept: dict[str, dict[str, str]] = {}
-        #: The runs of workflows: of each, the ids of its tasks that are, or have been,
+        #: The runs of workflows: for each, the ids of its tasks that are, or have been,
         #: in memory, in the order of their submission. Checked: `check_runs`.
         self.runs: dict[str, list[str]] = {}
-        #: The quotas: of each that has one, its pools, and what each of them bounds.
+        #: The pools of each quota, each with the resource that it bounds.
         self.quotas: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
-        #: The runs of workflows that have one.
+        #: The runs of workflows that have a quota.
         self.workflows: dict[str, None] = {}
         #: Buckets above their soft quotas, for when nobody else can start: `(key, seq,
-        #: bucket)`. Their buckets are `parked`, too. Checked: `check_parking`.
+        #: bucket)`. They are `parked`, too. Checked: `check_parking`.
         self.above: list[Entry] = []
-        #: The one of `above` whose turn it is.
+        #: The bucket of `above` whose turn it is.
         self.last: Bucket | None = None
-        #: What people hold by hand, by its id; the `claims` have none yet. Checked:
+        #: Allocations by hand, by id; the `claims` have none yet. Checked:
         #: `check_books`.
         self.allocations: dict[str, AllocationRow] = {}
-        #: As whose they hold it: as if they ran it on an agent, without a slot.
-        #: Checked: `check_books`.
+        #: A stand-in worker without slots that holds the allocations by hand. Checked:
+        #: `check_books`.
         self.by_hand: AgentRow = AgentRow(Agent("by-hand"))
-        #: Who waits for an allocation, the first first.
+        #: The claims that wait for an allocation, in order.
         self.claims: dict[Claim, None] = {}
-        #: By what its tasks have in common, the bucket that gets the next of them.
+        #: The bucket that gets the next task of each spec.
         self.buckets: dict[Spec, Bucket] = {}
         #: The buckets of elastic requests.
         self.elastic: dict[Bucket, None] = {}
-        #: The tasks whose attempts hold what was granted of an elastic request, each
-        #: with whether it has come to a checkpoint: then it learns what it holds.
-        #: Checked: `check_holders`.
+        #: The tasks whose attempts hold an elastic grant, each with True once it has
+        #: come to a checkpoint, where it learns its grant. Checked: `check_holders`.
         self.holders: dict[TaskRow, bool] = {}
-        #: Something has come free that these may use.
+        #: True if resources have come free that the tasks in `holders` may use.
         self.growing: bool = False
         #: How many buckets there have been.
         self.bucket_no: int = 0
-        #: With more than this, those that are empty are forgotten.
+        #: The number of buckets above which empty ones are dropped.
         self.most_buckets: int = MANY
-        #: By their names, the types of tasks that there have been.
+        #: All types of tasks so far, by name.
         self.types: dict[str, TypeRow] = {}
-        #: Buckets that may have something to start: `(key, seq, bucket)`; where owners
-        #: share, it is their shares, and each has such a list of its own. None of them
-        #: is in `parked`. Entries that are not their bucket's any more are stale.
+        #: Buckets that may have something to start: `(key, seq, bucket)`. If tenants
+        #: share, these are their shares, and each has such a list of its own. None of
+        #: them is in `parked`. Entries that are not their bucket's any more are stale.
         #: Checked: `check_parking`, `check_shares`.
         self.open: list[Entry] = []
-        #: How many of `open` have been replaced by others.
+        #: How many entries of `open` have been replaced.
         self.stale_entries: int = 0
-        #: Buckets that have something to start, and nowhere to start it; none of them
-        #: has an entry in `open`. Who wakes it is in its `places`. Checked:
-        #: `check_parking`.
+        #: Buckets with queued tasks but no room for them; none of them has an entry in
+        #: `open`. Their `places` wake them. Checked: `check_parking`.
         self.parked: dict[Bucket, None] = {}
-        #: Buckets that a policy has put off: asked again when something changes. Some
+        #: Buckets that a policy has put off, asked again when something changes. Some
         #: may be open again since.
         self.parked_any: dict[Bucket, None] = {}
         #: QUEUED tasks whose start the StateMachine vetoed, until something changes;
         #: none of them stands in its bucket. Checked: `check_queues`.
         self.vetoed: dict[TaskRow, None] = {}
-        #: Attempts that wait to have their slot again; of those that have ended since,
-        #: nothing is `yielded`.
+        #: Attempts that wait for their slot again; of those that have ended since,
+        #: `yielded` is False.
         self.returning: deque[TaskRow] = deque()
-        #: Attempts that would not stop, by task and number: what they still hold. It is
-        #: not what a row holds any more. Checked: `check_books`, `check_holders`.
+        #: Resources of attempts that did not stop, by task and number. They are not in
+        #: the row any more. Checked: `check_books`, `check_holders`.
         self.leaked: dict[tuple[str, int], Leak] = {}
-        #: A heap of what is due when; an entry that has lost its meaning stays until it
-        #: is due, or there are `most_timers`.
+        #: A heap of timers by time; an obsolete one stays until it is due, or there are
+        #: `most_timers`.
         self.timers: list[Timer] = []
         #: How many timers there have been.
         self.timer_no: int = 0
-        #: With more than this, those that have lost their meaning are taken out.
+        #: The number of timers above which obsolete ones are taken out.
         self.most_timers: int = FEW_TIMERS
 
         #: Slots taken; those of `leaked` attempts count, those of attempts that wait do
@@ -788,8 +783,8 @@ class KernelState:
         #: Tasks that are BLOCKED: by parents, for a person, or as waits. Checked:
         #: `check_counters`.
         self.blocked: int = 0
-        #: Tasks that are SUSPENDED; an attempt of some is held. Checked:
-        #: `check_counters`.
+        #: Tasks that are SUSPENDED; some attempts of them are stopped in place.
+        #: Checked: `check_counters`.
         self.suspended: int = 0
         #: Tasks that are COMPLETED, those that are `evicted` too. Checked:
         #: `check_counters`.
@@ -800,54 +795,51 @@ class KernelState:
         #: Tasks that are CANCELLED, those that are `evicted` too. Checked:
         #: `check_counters`.
         self.cancelled: int = 0
-        #: How many tasks were ever submitted: the `seq` of the next.
+        #: How many tasks were ever submitted, which is the `seq` of the next.
         self.submissions: int = 0
-        #: The number of this life of the orchestrator: see `recover`.
+        #: The number of this incarnation of the orchestrator: see `recover`.
         self.epoch: int = 1
         #: Parents of a batch that is being folded, before their own submissions.
         self.not_folded: dict[str, TaskRow] = {}
-        #: Tasks about which something is to be decided since the fate of a parent has
-        #: changed, each with why: see `_ends`. None after a command. Checked:
-        #: `check_waits`.
+        #: Tasks to decide about, since the end of a parent has changed, each with a
+        #: reason: see `_ends`. None after a command. Checked: `check_waits`.
         self.undecided: deque[tuple[TaskRow, str]] = deque()
-        #: They are being decided about, or the facts that are folded say it; else
-        #: nothing is `undecided`. Checked: `check_waits`.
+        #: True while `decide` runs, or while facts are folded; else nothing is
+        #: `undecided`. Checked: `check_waits`.
         self.deciding: bool = False
-        #: Tasks that await an event now, by its name: all and only those. Checked:
-        #: `check_waits`.
+        #: Tasks that await an event now, by its name. Checked: `check_waits`.
         self.awaited: dict[str, dict[TaskRow, None]] = {}
-        #: Tasks about which people are asked, those first that wait longest: waits for
-        #: what people say, of which some may be put aside, and failures. Checked:
-        #: `check_asked`.
+        #: Tasks about which people are asked, longest wait first: waits for answers,
+        #: some of them suspended, and failures. Checked: `check_asked`.
         self.asked: dict[TaskRow, None] = {}
-        #: Events that nobody waited for, by their names, until their time is over.
-        #: Checked: `check_waits`.
+        #: Events that no task waited for, by name, until their time is over. Checked:
+        #: `check_waits`.
         self.retained: dict[str, RetainedEvent] = {}
         #: Called when a wait ends well, before that is told, with the cargo of the task
-        #: and that of its event (None: its time is over).
+        #: and that of its event (None if its time is over).
         self.hand_over: Callable[[Any, Any], object] = _nothing
-        #: Says who may answer a question, in words, given the cargo of its task.
+        #: Returns, in words, who may answer a question, given the cargo of its task.
         self.whom: Callable[[Any], str] = _nobody
-        #: Places in our own code where a simulation makes the unusual happen.
+        #: Places in our code where a simulation causes rare faults.
         self.points: FaultPoints | None = None
-        #: PENDING tasks that wait only for a time, RETRYING ones, and waits that have
-        #: an end. Checked: `check_counters`.
+        #: PENDING tasks that wait only for a time, RETRYING ones, and waits with a
+        #: timeout. Checked: `check_counters`.
         self.delayed: int = 0
-        #: How many attempts were to follow a failure, since the beginning.
+        #: How many retries have followed a failure.
         self.retries_scheduled: int = 0
         #: How many tasks have completed after a failure.
         self.retries_recovered: int = 0
-        #: How many have failed for good after one.
+        #: How many tasks have failed for good after a retry.
         self.retries_exhausted: int = 0
         #: How many tasks have failed, by the cause.
         self.causes: dict[str, int] = {}
-        #: Of each part of the user's that has failed in this life: how often, when the
-        #: last time, and what it raised then.
+        #: For each policy that has failed in this incarnation: how often, when last,
+        #: and its last error.
         self.faults: dict[str, tuple[int, int, str]] = {}
 
-        #: Whether rules are asked before starts: see `Deciders.judge`.
+        #: True if rules are asked before starts: see `Deciders.judge`.
         self.judged: bool = False
-        #: What rules said of the start that is under way; None: they were not asked.
+        #: The ruling on the start that is under way; None if no rules were asked.
         self.ruling: Ruling | None = None
         #: Tasks that rules keep from starting, on hold until they allow it. Checked:
         #: `check_asked`.
@@ -855,22 +847,22 @@ class KernelState:
 
         #: The number of the latest fact.
         self.seq: int = 0
-        #: Who asks for what is done now; "": nobody whose name was proved.
+        #: The proved name of the caller of the present command, or "".
         self.caller: str = ""
-        #: Where facts go, as `(fact, cargo)`; None: nobody listens.
+        #: The list for facts, as `(fact, cargo)`; None if nobody listens.
         self.sink: list[tuple[Fact, Any]] | None = None
-        #: Whether `TaskSubmitted` is made: somebody listens for it. So with the next
-        #: two.
+        #: True if `TaskSubmitted` is made, since somebody listens for it. So with the
+        #: next two.
         self.tell_submitted: bool = False
         self.tell_started: bool = False
         self.tell_completed: bool = False
-        #: Whether a `TaskReady` is made for each task that is queued.
+        #: True if a `TaskReady` is made for each task that is queued.
         self.tell_ready: bool = False
         #: Tasks whose attempts the driver is to begin; RUNNING already.
         self.starts: list[TaskRow] = []
-        #: What else the driver is to do, in this order.
+        #: Further effects for the driver, in order.
         self.effects: list[Effect] = []
-        #: Tasks, with their cargo, that ended or were blocked otherwise than plainly.
+        #: Tasks, with their cargo, that ended or were blocked outside the usual path.
         self.touched: list[tuple[TaskRow, Any]] = []
 
     # -- the smallest steps --------------------------------------------------------
@@ -883,10 +875,9 @@ class KernelState:
         cargo: Any = None,
         **others: Any,
     ) -> None:
-        """
-        Record a fact of *cls*: *fields* are those after its number and its time.
+        """Record a fact of *cls*: *fields* are those after its number and its time.
 
-        Of what stands behind its caller, *others* are the fields by name.
+        *others* has fields by name that are not positional.
         """
         self.seq += 1
         if self.sink is not None:
@@ -901,7 +892,7 @@ class KernelState:
         """
         Change the state of *row*, with its counters and its history.
 
-        The plain path changes them in place instead.
+        The usual path (`_quick`) changes them in place instead.
         """
         before = row.state
         if after not in TRANSITIONS[before]:
@@ -939,7 +930,7 @@ class KernelState:
         self.tell_ready = sink is not None and ready
 
     def type_row(self, name: str) -> TypeRow:
-        """The row of a type of task."""
+        """Return the row of a type of task."""
         found = self.types.get(name)
         if found is None:
             if len(self.types) >= MANY:
@@ -948,7 +939,7 @@ class KernelState:
         return found
 
     def record(self, agent: AgentRow, task_type: str) -> Record:
-        """The record of *agent* at *task_type*."""
+        """Return the record of *agent* at *task_type*."""
         found = agent.records.get(task_type)
         if found is None:
             if len(agent.records) >= MANY:
@@ -957,11 +948,11 @@ class KernelState:
         return found
 
     def size(self, bucket: Bucket) -> None:
-        """Find out what the elastic requests of *bucket* wait for: their least."""
+        """Find the least amounts that the elastic requests of *bucket* wait for."""
         spec = bucket.spec
         assert spec.elastic is not None  # noqa: S101 - all others wait for all
         least = dict(self.deciders.least(spec.resources, spec.elastic))
-        # What no pool has is the agents' own, and nobody divides that.
+        # A resource without a pool is of the workers' own, and nobody divides it.
         bucket.need = tuple(
             (name, least.get(name, units) if name in self.pools else units)
             for name, units in spec.resources
@@ -972,26 +963,26 @@ class KernelState:
 
     def row(self, task_id: str) -> TaskRow:
         """
-        The row of a task in memory.
+        Return the row of a task in memory.
 
         Raises:
-            KeyError: There is none.
+            KeyError: No such task is in memory.
         """
         return self.tasks[task_id]
 
     def next_due(self) -> int | None:
-        """When `tick` has something to do, in ns, or None."""
+        """Return the time in ns at which `tick` has work, or None."""
         return self.timers[0][0] if self.timers else None
 
     def may_end_attempts(self, now: int) -> bool:
-        """Whether the timer that comes next is due by *now*, and may end an attempt."""
+        """Return whether a timer due by *now* may end an attempt."""
         if not self.timers:
             return False
         when, _, kind, *_ = self.timers[0]
         return when <= now and kind in (TIMEOUT, GRACE, LEASE)
 
     def pool_stats(self) -> dict[str, PoolStats]:
-        """The pools as values, and budgets by their names and resources."""
+        """Return the pools as values, and budgets by their names and resources."""
         stats = {
             name: PoolStats(pool.total / 1e6, pool.used / 1e6)
             for name, pool in self.pools.items()
@@ -1005,13 +996,13 @@ class KernelState:
         return stats
 
     def quiescent(self) -> bool:
-        """Whether nothing can proceed without input from outside."""
+        """Return whether nothing can proceed without input from outside."""
         if self.active or self.delayed:
             return False
         return not any(limit.is_timed for limit in self.limits)
 
     def waits_for_leaks(self) -> bool:
-        """Whether what is queued may start once attempts end that would not stop."""
+        """Return whether queued tasks may start once leaked attempts end."""
         leaks = self.leaked.values()
         if not leaks or self.paused:
             return False

@@ -1,11 +1,10 @@
-"""
-The machine as a table: in which state which fact may come, and what is so then.
+"""The state machine as a table: which facts may come in a state, and the next state.
 
-Each entry names the function that lets the state follow the fact. A verb comes to it
-once it has decided, and a fold when it reads the fact. Where the plain path is written
-out for speed (`_quick`), what is named here is the definition. The docs show the table;
-a test sees that the kernel makes each of these moves, by that function, and no other.
-It is for readers, and nothing loads it.
+Each entry names the function that applies the fact. A command calls it once it has
+decided, and a fold when it reads the fact. Where the usual path is written out for
+speed (`_quick`), the function named here is the definition. The docs show the table; a
+test sees that the kernel makes each of these moves, by that function, and no other. It
+is for readers, and nothing loads it.
 """
 
 from __future__ import annotations
@@ -65,12 +64,12 @@ After = Mapping[TaskState | None, tuple[TaskState, ...]]
 
 @attrs.frozen
 class Moves:
-    """What one fact about a task does to states."""
+    """State changes that one fact about a task makes."""
 
     fact: type[Event]
     function: Callable[..., Any]
     after: After
-    #: Whether it is the state of a task that waits for the one that the fact is about.
+    #: True if the state is that of a dependent of the task of the fact.
     of_dependent: bool = False
 
 
@@ -82,15 +81,15 @@ def _stays(*states: TaskState) -> After:
     return {state: (state,) for state in states}
 
 
-#: Each move that there is.
+#: All moves.
 MOVES: Final = (
-    # It comes, and is let go.
+    # Submission and release.
     Moves(TaskSubmitted, _admission.set_first_state, {None: (_PENDING, _QUEUED)}),
     Moves(
         TaskDue,
         _application.due,
         {
-            # PENDING still: it is a wait, or waits for others too.
+            # PENDING still: it is a wait, or has other parents, too.
             _PENDING: (_PENDING, _QUEUED),
             _RETRYING: (_QUEUED,),
             _BLOCKED: (_BLOCKED,),
@@ -119,7 +118,7 @@ MOVES: Final = (
     Moves(
         TaskParentsAdded,
         _control.extend,
-        # CANCELLED: that is for its next run.
+        # CANCELLED: the parents are for its next run.
         _stays(_PENDING, _BLOCKED, _SUSPENDED, _CANCELLED),
     ),
     Moves(TaskRepointed, _control.turn, _stays(_FAILED, _CANCELLED)),
@@ -134,14 +133,14 @@ MOVES: Final = (
     Moves(
         SlotRecovered,
         _application.slot_recovered,
-        # It is that of an earlier attempt, so the task waits for no other.
+        # The fact is about an earlier attempt, so the task waits for no other.
         _stays(*[state for state in TaskState if state is not _PENDING]),
     ),
     Moves(
         TaskRetrying,
         _application.retrying,
-        # QUEUED at once, if there is no delay; QUEUED before, if nobody knew how its
-        # attempt in an earlier life had ended.
+        # QUEUED at once, if there is no delay; QUEUED before, if its attempt before a
+        # restart had an unknown end.
         _from((_QUEUED, _RUNNING), _QUEUED, _RETRYING),
     ),
     # The end.
@@ -152,7 +151,7 @@ MOVES: Final = (
     ),
     Moves(TaskFailed, _application.failed, _from(_LIVE, _FAILED)),
     Moves(TaskCancelled, _application.cancelled, _from(_LIVE, _CANCELLED)),
-    # It is held, and let go.
+    # Holds and their ends.
     Moves(
         TaskBlocked,
         _application.blocked,
@@ -162,7 +161,7 @@ MOVES: Final = (
     Moves(QuestionAnswered, _application.answered, _stays(_BLOCKED)),
     Moves(QuestionReminded, _application.reminded, _stays(_BLOCKED)),
     Moves(AnswerRefused, _application.answer_refused, _stays(*TaskState)),
-    # By a person.
+    # Commands of people.
     Moves(
         TaskSuspended,
         _application.suspended,

@@ -1,16 +1,16 @@
 """
-Units that have names, such as the GPUs of a machine: an attempt has these, or parts.
+Named units, such as the GPUs of a machine: an attempt holds these, or parts.
 
-Each unit is a pool of its own beside that of its resource, and what an attempt has of
-it stands in what it holds: so it comes back in each way in which an attempt ends. Who
-asks for less than one has a part of one unit, the fullest that has room; who asks for
-whole ones has units that nobody else holds anything of. That is chosen as the attempt
-starts, and the fact of its start names them.
+Each unit is a pool of its own beside that of its resource, and the allocation of an
+attempt includes it: so it comes back in each way in which an attempt ends. A request
+for less than one unit gets a part of the fullest unit that has room. A request for
+whole units gets units of which nobody else holds a part. The start of the attempt
+chooses them, and its fact names them.
 
-Where an agent names units of its own, its attempts have these, and of the pool they
-take the amount only: each machine has its own GPU 0.
+If a worker names units of its own, its attempts hold these, and take only the amount
+from the pool: each machine has its own GPU 0.
 
-Decision: 0234.
+Decision: units-and-labels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from taskorch.model import HeldUnits, UnitNames, Units
 
 
 def of_pools(kernel: KernelState, totals: Units, named: UnitNames) -> None:
-    """The pools of *totals* have units that are *named*, or units without names."""
+    """Name the units of the pools of *totals* as in *named*, or remove the names."""
     names = dict(named)
     for resource, _ in totals:
         pool = kernel.pools[resource]
@@ -41,7 +41,7 @@ def of_pools(kernel: KernelState, totals: Units, named: UnitNames) -> None:
 
 
 def of_agent(kernel: KernelState, agent: AgentRow) -> None:
-    """*agent* has the units that its capacity names."""
+    """Name the units of *agent* as its capacity does."""
     capacity = agent.info.capacity
     names = {} if capacity is None else dict(capacity.unit_names)
     for resource in dict.fromkeys([*agent.units, *names]):
@@ -61,7 +61,7 @@ def _name(
 def group_of(
     kernel: KernelState, agent: AgentRow | None, resource: str
 ) -> UnitGroup | None:
-    """The units of *resource* that attempts on *agent* have; None: they have none."""
+    """Return the named units of *resource* on *agent*, or None if it has none."""
     if agent is not None and resource in agent.units:
         return agent.units[resource]
     pool = kernel.pools.get(resource)
@@ -69,12 +69,12 @@ def group_of(
 
 
 def is_uneven(need: int) -> bool:
-    """Whether it is neither a part of a unit nor whole ones: nobody can have that."""
+    """Return whether *need* is impossible: neither part of a unit nor whole units."""
     return need > WHOLE and need % WHOLE != 0
 
 
 def chosen(kernel: KernelState, agent: AgentRow, alloc: Units) -> Units | None:
-    """What an attempt on *agent* that holds *alloc* has of units; None: no unit has."""
+    """Return the units for an attempt on *agent* with *alloc*; None if none fit."""
     named: list[tuple[str, int]] = []
     for resource, units in alloc:
         group = group_of(kernel, agent, resource)
@@ -89,11 +89,10 @@ def chosen(kernel: KernelState, agent: AgentRow, alloc: Units) -> Units | None:
 def fitting(
     kernel: KernelState, agent: AgentRow, granted: Units, least: Units, *, now: bool
 ) -> Units:
-    """
-    What units on *agent* can give of what is *granted* of an elastic request.
+    """Return the part of an elastic grant *granted* that units on *agent* can give.
 
-    That are whole ones, or a part of one; if *now*, no more than is free of them. What
-    would be below the *least* stays as it is: nobody can have that.
+    It consists of whole units, or of a part of one; if *now*, of free ones only. An
+    amount below the *least* is left as it is: nobody can have that.
     """
     low, parts = dict(least), []
     for resource, units in granted:
@@ -110,7 +109,7 @@ def fitting(
 def would_fit(
     kernel: KernelState, agent: AgentRow, need: Units, taken: Mapping[str, int]
 ) -> bool:
-    """Whether units on *agent* have *need*, of whose pools so much would be *taken*."""
+    """Return whether the units of *agent* have *need*, with so much *taken* of each."""
     for resource, units in need if kernel.has_units else ():
         group = group_of(kernel, agent, resource)
         if group is not None:
@@ -124,7 +123,7 @@ def would_fit(
 
 
 def told(kernel: KernelState, alloc: Units) -> HeldUnits:
-    """What *alloc* has of units, as facts name it."""
+    """Return the named units in *alloc*, in the form of facts."""
     rows = [(kernel.beside[name], n) for name, n in alloc if name.startswith(UNIT)]
     return tuple(
         [
@@ -136,13 +135,14 @@ def told(kernel: KernelState, alloc: Units) -> HeldUnits:
 
 
 def held(kernel: KernelState, agent: AgentRow, units: HeldUnits) -> Units:
-    """What a fact names of units, as an attempt on *agent* holds it."""
+    """Return the units of a fact in the form in which an attempt holds them."""
     alloc: list[tuple[str, int]] = []
     for resource, name, many, is_own in units:
         unit = UnitRow(agent.name if is_own else "", resource, name)
         row = kernel.beside.setdefault(unit.name, unit)
         if row is unit:
-            # It has been taken away since: where only some facts are folded.
+            # The unit has been removed since; this happens if only some facts are
+            # folded.
             group = agent.units.get(resource)
             unit.group = group if is_own else group_of(kernel, None, resource)
         alloc.append((row.name, many))
@@ -150,7 +150,7 @@ def held(kernel: KernelState, agent: AgentRow, units: HeldUnits) -> Units:
 
 
 def names_of(kernel: KernelState, alloc: Units) -> Mapping[str, tuple[str, ...]]:
-    """The names of the units of which *alloc* has something, by resource."""
+    """Return the names of the units that *alloc* holds, by resource."""
     names: dict[str, tuple[str, ...]] = {}
     for resource, unit, _, _ in told(kernel, alloc):
         names[resource] = (*names.get(resource, ()), unit)
@@ -158,21 +158,21 @@ def names_of(kernel: KernelState, alloc: Units) -> Mapping[str, tuple[str, ...]]
 
 
 def declared(pool: PoolRow) -> tuple[int, tuple[str, ...] | None]:
-    """How much there is of *pool* as it was set, and the names of its units."""
+    """Return the amount of *pool* as it was set, and the names of its units."""
     if pool.units is None:
         return pool.total, None
     return WHOLE * len(pool.units.units), tuple(pool.units.units)
 
 
 def book(kernel: KernelState, row: PoolRow, units: int) -> None:
-    """Add *units* to what is used of *row*, one of the pools beside."""
+    """Add *units* to the used amount of *row*, a hidden pool."""
     row.used += units
     if isinstance(row, LockRow):
-        # All of it, or all of it is given back.
+        # All of the lock is taken, or given back.
         for folder in row.above:
             folder.used += 1 if units > 0 else -1
     elif isinstance(row, UnitRow) and not row.total:
-        # It was taken away: as long as somebody holds it, that is not free of others.
+        # The unit was removed: as long as somebody holds it, it is not free for others.
         if row.group is not None:
             row.group.enlarge(units)
         if not row.used:
@@ -180,6 +180,6 @@ def book(kernel: KernelState, row: PoolRow, units: int) -> None:
 
 
 def names_in(totals: Iterable[str], names: UnitNames) -> UnitNames:
-    """Those of *names* that are of the resources in *totals*."""
+    """Return the pairs in *names* whose resource is in *totals*."""
     wanted = frozenset(totals)
     return tuple([pair for pair in names if pair[0] in wanted])

@@ -1,46 +1,46 @@
 """
-The tool kit: what any room may need, and what an extension takes, that is no task.
+The tool kit: helpers for any package and for extensions, without tasks.
 
-It imports nothing else of ours but the errors. This file imports nothing of ours.
+It imports only the errors of the library; this file imports nothing of it.
 
 - `limits`: every default number of the library, each with its reason.
-- `vocabulary`, `others`: words of other tools, and slips of the pen: what was meant.
-- `visible`: texts for people that hold what tasks or users have supplied.
-- `plain`: values as JSON can say them.
-- `raised`: what is told of an error: its class, its message, and where it was raised.
-- `allowance`: how many of some calls may fail.
-- `checks`: whether an argument is what it says, refused at once and in words.
-- `fence`: errors of values that are looked at, and of handlers of the log: any.
-- `words`: how numbers, times and lists stand in what people read.
-- `clock`: the time: the only place that reads a clock.
-- `drawing`: what all pictures share: texts that fit, a frame, a legend.
-- `address`: addresses of servers, where a path may stand, too; their passwords.
-- `machine`: what this machine has, and what it is; its GPUs.
-- `lease`: how long somebody counts as there, from their latest sign of life on.
-- `frozen`: frozen attrs classes whose methods are written when they are first used.
+- `vocabulary`, `others`: words of other tools; the word that a typing error meant.
+- `visible`: texts for people that contain values of tasks or users.
+- `plain`: values as JSON.
+- `raised`: the class, message and place of an error.
+- `allowance`: the number of calls that may fail.
+- `checks`: checks of arguments, with errors in words.
+- `fence`: protection from errors of users' values and log handlers.
+- `words`: numbers, times and lists for people.
+- `clock`: the only place that reads a clock.
+- `drawing`: common parts of pictures: texts that fit, a frame, a legend.
+- `address`: addresses of servers, which may stand for paths; their passwords.
+- `machine`: resources and labels of this machine; its GPUs.
+- `lease`: a lease, which ends unless it is renewed.
+- `frozen`: frozen attrs classes whose methods are made on first use.
 - `members`: the members of a protocol, and whether an object has them.
-- `ends`: what is to be said of a call that came to nothing; how long a kill may take.
-- `described`: how options are described, each once, where they are declared.
-- `building`: the workflow that is being written down, and calls that add tasks to it.
-- `verbs`: what can be done with an orchestrator, said at the methods that do it.
-- `processes`, `loop`: processes and forks; a thread that waits for descriptors, times.
-- `interrupts`: signals on the main thread that wait for the end of a step.
-- `people`, `place`: who asks, when two names are one person's; in which step one is.
-- `read_only`: mappings that nobody changes.
-- `staged`, `temporary`: files that are whole or not there; folders of one process.
-- `backoff`: pauses between tries, each longer than the one before.
+- `ends`: errors of calls that did not succeed; the time for a kill.
+- `described`: descriptions of options, each once, at the declaration.
+- `building`: the workflow that is being built, and calls that add tasks to it.
+- `verbs`: descriptions of verbs, at their methods.
+- `processes`, `loop`: processes and forks; an event loop on one thread.
+- `interrupts`: signals on the main thread, deferred to the end of a step.
+- `people`, `place`: callers and their roles; the present step.
+- `read_only`, `noted`: immutable mappings; notes on runs.
+- `staged`, `temporary`: files that appear whole; temporary folders of a process.
+- `backoff`: growing pauses between tries.
 - `canonical`, `tree`: JSON in its one canonical form; a tree of hashes over rows.
-- `connections`: connections over HTTP that are kept, and used again.
-- `digests`: what values and functions are, in bytes: the same for what is alike.
-- `deadline`: until when a peer is waited for, whatever it says meanwhile.
-- `located`: values that know where they stand in a file.
-- `yaml_text`: YAML 1.2, the part of it that is JSON in other letters.
-- `forms`: what a value of a document may be: how it is read, its schema, its page.
-- `extension`, `kept`: the base of an extension; its documents, by their keys.
-- `ticks`: the document that says how far the ticks of a schedule came.
+- `connections`: HTTP connections that are reused.
+- `digests`: digests of values and functions.
+- `deadline`: the deadline of a wait for a peer.
+- `located`: values with their places in a file.
+- `yaml_text`: the part of YAML 1.2 that corresponds to JSON.
+- `forms`: forms of values in documents: reading, schema, reference page.
+- `extension`, `kept`: the base class of extensions; their documents.
+- `ticks`: the progress of the ticks of a schedule.
 - `patterns`: regular expressions of users, in bounded time.
 
-Decisions: 0076, 0129, 0165, 0196, 0203, 0254, 0260, 0262.
+Decisions: documents, extensions, failures-and-recovery, rooms-and-loading.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def load_late(room: str, places: dict[str, str], name: str) -> object:
     """
     Load the member *name* of *room* from the file that has it, and keep it in the room.
 
-    A room whose `__getattr__` calls it loads a file when somebody first asks for one of
+    A package whose `__getattr__` calls it loads a file on the first access to one of
     its names.
 
     Args:
         room: The name of the package.
         places: The file of each name that is loaded late, without the package.
-        name: What was asked for.
+        name: The name that was asked for.
 
     Raises:
-        AttributeError: The room has no such name.
+        AttributeError: The package has no such name.
     """
     if name not in places:
         msg = f"module {room!r} has no attribute {name!r}"

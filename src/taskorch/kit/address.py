@@ -1,32 +1,34 @@
-"""Addresses of servers, where a path may stand, too."""
+"""Addresses of servers, in arguments that may also be paths."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-# Patterns are texts, compiled where they are first used: few programs have addresses.
+# Patterns are texts, compiled on first use: few programs have addresses.
 
-#: How an address of a server begins, and the class of the journals that are there.
+#: The schemes of addresses of servers, each with the class of its journals.
 KINDS: Final = {
     "postgresql": "taskorch.journal._postgres:PostgresJournal",
     "postgres": "taskorch.journal._postgres:PostgresJournal",
 }
 _SCHEME: Final = r"\s*([A-Za-z][A-Za-z0-9+.-]+):"
-#: Words with which text of `name=value` begins, as the client library has it.
+#: Names with which a text of `name=value` begins, as the client library has it.
 _NAMED: Final = (
     r"\s*(host|hostaddr|port|dbname|user|password|passfile|service|sslmode|options"
     r"|connect_timeout|application_name|target_session_attrs)\s*="
 )
-#: An address as it is to be: what has another meaning in a part of it is escaped.
+#: The form of a valid address: characters with another meaning in a part of it are
+#: escaped.
 _WELL_FORMED: Final = (
     r"postgres(?:ql)?://(?:[^/?#@\s]*@)?"
     r"(?P<hosts>(?:(?:\[[^\]/?#@\s]*\]|[^:,/?#@\s\[\]]*)(?::[0-9]*)?,?)*)"
     r"(?:/[^/?#@\s]*)?(?:\?(?P<query>[^#\s]*))?"
 )
 _BAD_ESCAPE: Final = r"%(?![0-9A-Fa-f]{2})|%00"
-#: What stands before a password, and after it: to the last @, since one that is not
-#: escaped may have any letter; and in text of `name=value`, to the next name.
+#: The text before and after a password. In a URL, a password reaches to the last @,
+#: since an unescaped one may have any letter; in a text of `name=value`, to the next
+#: name.
 _BEFORE_HOST: Final = (
     r"(?i)(?P<user>postgres(?:ql)?:/*(?!/)[^\s:/?#@]*)[:/?#][^\s\"'<>]*(?=@)"
 )
@@ -38,7 +40,7 @@ _VALUE: Final = (
 
 
 def kind_of(path: object) -> str | None:
-    """What of `KINDS` *path* is the address of, well formed or not; None: of none."""
+    """Return the kind (`KINDS`) of server that *path* is an address of, or None."""
     if not isinstance(path, str):
         return None
     scheme = re.match(_SCHEME, path)
@@ -48,27 +50,27 @@ def kind_of(path: object) -> str | None:
 
 
 def is_address(path: object) -> bool:
-    """Whether *path* is the address of a server, well formed or not, and no file."""
+    """Return whether *path* is an address of a server, valid or not."""
     return kind_of(path) is not None
 
 
 def is_url(address: str) -> bool:
-    """Whether an address is written as a URL, not as `name=value`."""
+    """Return whether an address is a URL, not a list of `name=value`."""
     return is_address(address) and not re.match(_NAMED, address)
 
 
 def normal(address: str) -> str:
-    """An address with its scheme in small letters, and nothing around it."""
+    """Return an address with a lower-case scheme and no space around it."""
     address = address.strip()
     return re.sub(_SCHEME, lambda scheme: f"{scheme[1].lower()}:", address, count=1)
 
 
 def fault_of(address: str) -> str:
     """
-    What is wrong with a URL, in words that show nothing of it; "" if nothing is seen.
+    Return the fault of a URL, in words that show nothing of it; "" if there is none.
 
-    It is stricter than the client library, which takes the rest of a password that has
-    a slash for the name of the database.
+    It is stricter than the client library, which takes the part of a password after a
+    slash for the name of the database.
     """
     if re.search(_BAD_ESCAPE, address):
         return "a % in it is not followed by two hexadecimal digits"
@@ -82,7 +84,7 @@ def fault_of(address: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """*text* without the passwords of addresses in it."""
+    """Return *text* without the passwords of addresses in it."""
     text = re.sub(_BEFORE_HOST, lambda match: match["user"], text)
     text = re.sub(_PARAMETER, lambda match: f"{match['name']}…", text)
     return re.sub(_VALUE, lambda match: f"{match['name']}…", text)

@@ -1,7 +1,7 @@
 """
-How many of some calls may fail: `allow_failures=2`, or `"5%"` of them.
+The number of calls that may fail: `allow_failures=2`, or `"5%"` of them.
 
-Decision: 0269.
+Decision: failures-and-recovery.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from taskorch.errors import InvalidTaskError, TooManyFailuresError
 from taskorch.kit.visible import counted, said, show
 
-#: Failures that a message shows.
+#: The most failures that a message shows.
 _SHOWN: Final = 3
 _ALL: Final = 100
 _SHARE: Final = r"(\d{1,3}(?:\.\d{1,9})?) ?%"
@@ -22,10 +22,10 @@ _SHARE: Final = r"(\d{1,3}(?:\.\d{1,9})?) ?%"
 
 class Allowance:
     """
-    How many of some calls may fail.
+    The number of calls that may fail.
 
     Args:
-        value: A number of calls; or a share of them all, as in `"5%"`.
+        value: A number of calls; or a share of them all, such as `"5%"`.
 
     Raises:
         InvalidTaskError: It is neither.
@@ -51,7 +51,7 @@ class Allowance:
 
     def most(self, total: int | None) -> int | None:
         """
-        How many of *total* calls may fail; None: that is known at the end.
+        Return how many of *total* calls may fail, or None if not known yet.
 
         A share is rounded down: 5 % of 39 is one.
         """
@@ -61,7 +61,7 @@ class Allowance:
 
     @property
     def is_none(self) -> bool:
-        """Whether no call may fail."""
+        """True if no call may fail."""
         return not self._count and not self._share
 
     def error(
@@ -73,14 +73,14 @@ class Allowance:
         task_id: str | None = None,
     ) -> TooManyFailuresError:
         """
-        The error where more of the calls of *whose* have *failed* than may.
+        Return the error for more *failed* calls of *whose* than allowed.
 
         Args:
             whose: The subject of the sentence.
             failed: The ids of the calls that failed, and their errors.
-            total: How many calls there are; None: nobody knows yet.
-            rest: What becomes of the other calls.
-            task_id: The task that fails with it.
+            total: The number of calls; None if not known yet.
+            rest: Text on the other calls.
+            task_id: The id of the task that fails with the error.
         """
         shown = [_shown(*each) for each in failed[:_SHOWN]]
         more = ", …" if len(failed) > _SHOWN else ""

@@ -1,7 +1,7 @@
 """
 Pauses between tries, each longer than the one before, up to the longest.
 
-Decision: 0199.
+Decision: connections-to-peers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 class Backoff:
     """
-    How long to wait before each further try: a value that never changes.
+    Pauses before further tries, as an immutable value.
 
     Args:
         first: The first pause, in seconds.
-        longest: No pause is longer, in seconds, jitter included.
-        factor: How many times as long each is as the one before, at least 1.
+        longest: The longest pause in seconds, with jitter.
+        factor: The factor from one pause to the next, at least 1.
         jitter: The share by which a drawn pause may be shorter or longer.
     """
 
@@ -37,10 +37,10 @@ class Backoff:
 
     def after(self, pauses: int, random: Random | None = None) -> float:
         """
-        The pause that follows so many others, in seconds.
+        Return the pause after *number* earlier ones, in seconds.
 
-        With *random* it is drawn, as far as `jitter` says: of what lies above the
-        longest nothing is, so that those who began together do not meet there again.
+        With *random* it is drawn, within `jitter`, but never above the longest pause,
+        so that callers that began together do not meet there again.
         """
         try:
             ceiling = min(self.first * float(self.factor) ** pauses, self.longest)
@@ -54,5 +54,5 @@ class Backoff:
         return min(random.uniform(low, high), high)
 
     def pauses(self, random: Random | None = None) -> Iterator[float]:
-        """All pauses, one after the other, without an end."""
+        """Yield all pauses, one after the other, without an end."""
         return (self.after(number, random) for number in count())

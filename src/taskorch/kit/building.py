@@ -1,7 +1,7 @@
 """
-The workflow that this thread writes down, and functions whose calls become tasks of it.
+The workflow that this thread builds, and functions whose calls become its tasks.
 
-Decision: 0212.
+Decision: names-and-docs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 
 class _Building(threading.local):
-    """Of each thread, what is being written down, the innermost last."""
+    """The workflows that each thread is building, the innermost last."""
 
     def __init__(self) -> None:
         self.workflows: list[Any] = []
@@ -26,43 +26,43 @@ _WRITTEN: Final = _Building()
 
 
 def workflow_in_building() -> Any:
-    """The workflow, or the phase, that this thread writes down, or None."""
+    """Return the workflow or phase that this thread builds, or None."""
     workflows = _WRITTEN.workflows
     return workflows[-1] if workflows else None
 
 
 def begin_building(workflow: Any) -> None:
-    """From now on, calls of decorated functions on this thread are tasks of it."""
+    """Make calls of decorated functions on this thread add tasks to *workflow*."""
     _WRITTEN.workflows.append(workflow)
 
 
 def end_building() -> None:
-    """What was begun last is written down."""
+    """End the innermost `begin_building` of this thread."""
     _WRITTEN.workflows.pop()
 
 
 class WritesWorkflow:
-    """What writes down a workflow when it is called, and so is no work itself."""
+    """A function that builds a workflow when it is called, and does no work."""
 
-    #: By this, those know it that may not import this file.
+    #: The mark by which code that may not import this file knows it.
     writes_workflow: Final = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Write it down."""
+        """Build the workflow."""
         raise NotImplementedError
 
 
 def as_workflow(work: Any) -> Any:
-    """The workflow that *work* writes down without arguments; all else as it is."""
+    """Return the workflow that *work* builds without arguments, or *work* as it is."""
     return work() if isinstance(work, WritesWorkflow) else work
 
 
 def adding(fn: Any) -> Any:
     """
-    *fn*, which adds a task where a workflow is written down; elsewhere it is called.
+    Return *fn* wrapped to add a task while a workflow is built, or else be called.
 
-    One that stands in its module under its name already is returned as it is: another
-    in its place would not be found by that name.
+    A function that its module already has under its name is returned as it is: a
+    wrapper would not be found by that name.
     """
     if type(fn) is not FunctionType or fn.__code__ is _CODE:
         return fn
@@ -82,7 +82,7 @@ def adding(fn: Any) -> Any:
 
 
 def called_in(fn: Any) -> Any:
-    """The function that *fn* calls, if it is one that `adding` has made; or *fn*."""
+    """Return the function that *fn* calls, if `adding` has made *fn*, or *fn*."""
     return fn.__wrapped__ if getattr(fn, "__code__", None) is _CODE else fn
 
 
@@ -102,7 +102,7 @@ def _mark_coroutine_function(fn: Callable[..., Any]) -> None:
         setattr(fn, "_is_coroutine", vars(coroutines)["_is_coroutine"])  # noqa: B010
 
 
-#: The code that all functions of `adding` share.
+#: The code object that all functions of `adding` share.
 _CODE: Final = next(
     each
     for each in adding.__code__.co_consts

@@ -1,7 +1,7 @@
 """
-JSON in its one canonical form (JCS, RFC 8785): what is hashed and signed.
+The canonical form of JSON (JCS, RFC 8785), for hashes and signatures.
 
-Decision: 0226.
+Decision: waivers-and-audits.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-#: The largest whole number that every reader of JSON has exactly.
+#: The largest integer that every reader of JSON gets exactly.
 _MOST: Final = 2**53 - 1
-#: From which power of ten on a number has an exponent, and below which.
+#: The powers of ten from which on, and below which, a number has an exponent.
 _LARGE: Final = 21
 _SMALL: Final = -7
 
 
 def canonical(value: Any) -> bytes:
     """
-    The canonical form of *value*, in UTF-8.
+    Return the canonical form of *value*, in UTF-8.
 
-    Members are in the order of their names' UTF-16 code units, numbers as ECMAScript
-    writes them, texts as they are.
+    Members are in the order of their names' UTF-16 code units; numbers are written as
+    in ECMAScript, texts unchanged.
 
     Raises:
-        ValueError: JSON has no such value, or not every reader would have it exactly:
-            a number that is not finite, a whole one beyond 2^53 - 1, half of a
-            surrogate pair, a name that is no text.
+        ValueError: JSON has no such value, or not every reader would get it exactly: a
+            number that is not finite, an integer beyond 2^53 - 1, half of a surrogate
+            pair, a name that is no text.
     """
     try:
         return _text(value).encode()

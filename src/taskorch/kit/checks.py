@@ -1,4 +1,4 @@
-"""Whether an argument is what it says: refused at once, and in words."""
+"""Checks of arguments: a wrong one is refused at once, in words."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def is_number(value: object, least: float, most: float) -> TypeGuard[float]:
-    """Whether *value* is a number from *least* to *most*; True and False are none."""
+    """Return whether *value* is a number from *least* to *most*, and no bool."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return least <= value <= most
 
 
 def is_name(value: object) -> TypeGuard[str]:
-    """Whether *value* is a text that can be printed, without a space at either end."""
+    """Return whether *value* is a printable text without a space at either end."""
     return (
         (type(value) is str or is_text(value))
         and value != ""
@@ -35,10 +35,10 @@ def is_name(value: object) -> TypeGuard[str]:
 
 def check_count(name: str, value: object, *, least: int) -> None:
     """
-    Refuse what is no whole number of *least* or more.
+    Refuse a value that is no whole number of *least* or more.
 
     Raises:
-        InvalidTaskError: It is none.
+        InvalidTaskError: It is no such number.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         msg = f"{name} is an integer of {least} or more, not {show(value)}"
@@ -47,10 +47,10 @@ def check_count(name: str, value: object, *, least: int) -> None:
 
 def check_fraction(name: str, value: object) -> None:
     """
-    Refuse what is no number from 0 to 1.
+    Refuse a value that is no number from 0 to 1.
 
     Raises:
-        InvalidTaskError: It is none.
+        InvalidTaskError: It is no such number.
     """
     if not is_number(value, 0, 1):
         msg = f"{name} is a number from 0 to 1, not {show(value)}"
@@ -59,7 +59,7 @@ def check_fraction(name: str, value: object) -> None:
 
 def check_reward(value: object, source: object) -> None:
     """
-    Refuse a reward that is none, and one by nobody.
+    Refuse an invalid reward, or one without a source.
 
     Raises:
         InvalidTaskError: *value* is no number from -1 to 1, or *source* is no text.
@@ -73,21 +73,21 @@ def check_reward(value: object, source: object) -> None:
 
 
 def to_seconds(value: Any) -> Any:
-    """*value* in seconds if it is a timedelta, or as it is."""
-    # To ask a value of the user's for its class may raise.
+    """Return *value* in seconds if it is a timedelta, or as it is."""
+    # A request for the class of a user's value may raise.
     is_delta = issubclass(type(value), timedelta)
     return timedelta.total_seconds(value) if is_delta else value
 
 
 def to_limit(value: float | timedelta | None) -> float | None:
-    """A limit in seconds: see `to_seconds`; None is without limit."""
+    """Return a limit in seconds (see `to_seconds`), or None for no limit."""
     seconds: float | None = to_seconds(value)
     return seconds
 
 
 def to_patience(timeout: Any) -> float | None:
     """
-    A timeout in seconds; None is for ever.
+    Return a timeout in seconds; None is for ever.
 
     Raises:
         InvalidTaskError: It is neither a number nor a timedelta.
@@ -101,9 +101,13 @@ def to_patience(timeout: Any) -> float | None:
     return float(seconds)
 
 
-def check_seconds(name: str, value: object, *, zero: bool = True) -> float:
+def check_seconds(
+    name: str, value: object, *, zero: bool = True, none: bool = False
+) -> float:
     """
     Return *value* in seconds if it is a duration: a number of them, or a timedelta.
+
+    *none* says that None is no limit there, which the caller sees to.
 
     Raises:
         InvalidTaskError: It is not a finite number, is negative (or zero, where
@@ -117,7 +121,8 @@ def check_seconds(name: str, value: object, *, zero: bool = True) -> float:
         msg = f"{name}: {show(value)} is not between 0 and {MAX_SECONDS:g} seconds"
         raise InvalidTaskError(msg)
     if value == 0 and not zero:
-        msg = f"{name}: 0 seconds leaves no time at all; use None for no limit"
+        remedy = "use None for no limit" if none else "give more than 0"
+        msg = f"{name}: 0 seconds leaves no time at all; {remedy}"
         raise InvalidTaskError(msg)
     return value
 
@@ -130,9 +135,9 @@ def _no_duration(name: str, value: object) -> str:
 
 def called_as(example: str) -> Callable[[F], F]:
     """
-    A method whose caller is shown an *example*, if it takes no such arguments.
+    Decorate a method: a call with wrong arguments raises an error with an *example*.
 
-    Without it, who guesses a name of another library's reads what Python says.
+    Without it, a user who guesses a name from another library gets Python's own error.
     """
 
     def decorate(method: F) -> F:
@@ -146,7 +151,7 @@ def called_as(example: str) -> Callable[[F], F]:
             except TypeError as error:
                 trace = error.__traceback__
                 if trace is not None and trace.tb_next is None:
-                    # It was raised by the call, and not in the method.
+                    # The error comes from the call, not from inside the method.
                     ours = in_our_words(method.__name__, kwargs, names)
                     if ours.keys() != kwargs.keys():
                         return called(self, *args, **ours)
@@ -164,10 +169,10 @@ def called_as(example: str) -> Callable[[F], F]:
 
 def check_word(name: str, value: object, words: Iterable[str]) -> None:
     """
-    Refuse what is none of *words*.
+    Refuse a value that is none of *words*.
 
     Raises:
-        InvalidTaskError: It is none; the hint is the nearest of them.
+        InvalidTaskError: It is none of them; the hint is the nearest one.
     """
     choices = tuple(words)
     if value not in choices:
@@ -178,7 +183,7 @@ def check_word(name: str, value: object, words: Iterable[str]) -> None:
 
 def zone_of(name: object) -> tzinfo:
     """
-    The zone of a name.
+    Return the time zone of a name.
 
     Raises:
         InvalidTaskError: There is no such zone.
@@ -188,7 +193,7 @@ def zone_of(name: object) -> tzinfo:
         raise InvalidTaskError(msg, hint="such as 'Europe/Berlin'")
     if name == "UTC":
         return UTC
-    # Read from files, and by those alone who name a zone.
+    # These are read from files, and only by users who name a zone.
     from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415
 
     try:
@@ -201,10 +206,10 @@ def zone_of(name: object) -> tzinfo:
 
 def check_answerer(field: str, name: object) -> str:
     """
-    Refuse *name*, an argument *field*, if it is no name of somebody; return it.
+    Return *name*, an argument *field*, if it is a valid name of a person.
 
     Raises:
-        InvalidTaskError: It is none.
+        InvalidTaskError: It is no valid name.
     """
     if not isinstance(name, str) or not name.isprintable():
         msg = f"{field}: a text that can be printed is needed, not {show(name)}"
@@ -223,8 +228,8 @@ def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     Return names that wait for each other in a cycle; empty if there is no cycle.
 
     Args:
-        parents: Of each name, those that it waits for; one that is no key of this waits
-            for nothing.
+        parents: For each name, those that it waits for; a name that is no key waits for
+            nothing.
     """
     waiting = {name: sum(p in parents for p in of) for name, of in parents.items()}
     children: dict[str, list[str]] = {}
@@ -232,7 +237,7 @@ def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
         for parent in of:
             if parent in parents:
                 children.setdefault(parent, []).append(name)
-    # Kahn's algorithm: what is left when nobody is free any more hangs on a ring.
+    # This is Kahn's algorithm: the names that are never free depend on a cycle.
     free = [name for name, count in waiting.items() if not count]
     while free:
         name = free.pop()
@@ -252,7 +257,7 @@ def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
 
 
 def is_there(module: str) -> bool:
-    """Whether *module*, a file of an extension of the house, was not deleted."""
+    """Return whether *module*, a file of a built-in extension, exists."""
     return find_spec(module) is not None
 
 
@@ -261,7 +266,7 @@ def check_there(module: str, call: str) -> None:
     Refuse *call*, which needs *module*, if that file of an extension was deleted.
 
     Raises:
-        InvalidTaskError: It was.
+        InvalidTaskError: The file was deleted.
     """
     if not is_there(module):
         msg = f"{call} needs {module}, and its file was deleted"

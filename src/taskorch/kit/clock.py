@@ -9,12 +9,12 @@ from typing import Final
 
 class MonotonicClock:
     """
-    Nanoseconds since the epoch that never go back.
+    Clock in nanoseconds since the epoch that never goes back.
 
     The wall clock is read once, when this is made; from then on only the monotonic
     one counts, so a change of the system's time changes nothing. It does not begin
-    before *not_before*, the time of the last fact of an earlier life, whatever the wall
-    clock says.
+    before *not_before*, the time of the last fact of an earlier incarnation, even if
+    the wall clock is behind.
     """
 
     __slots__ = ("now_ns",)
@@ -32,5 +32,5 @@ class MonotonicClock:
 
 
 def wall() -> float:
-    """Seconds since the epoch, as the system's clock shows them now."""
+    """Return the seconds since the epoch by the system's clock."""
     return time.time()

@@ -1,11 +1,11 @@
 """
-Connections of HTTP, on which every wait ends at one deadline.
+HTTP connections, on which every wait ends at one deadline.
 
-Whoever speaks HTTP with a peer does it over these: the client of a service, an agent,
-a webhook. The times of a socket are those of one step of many, so a peer that says a
-byte a second would hold its caller for ever.
+All HTTP clients of the library use these: the client of a service, a remote worker, a
+webhook. The timeout of a socket is for one step of many, so a peer that sends a byte
+per second would hold its caller for ever.
 
-Decision: 0256.
+Decision: connections-to-peers.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-#: Seconds for which one at rest is used again: well before the service ends it.
+#: Seconds for which an idle connection is reused, well before the service ends it.
 _IDLE_SECONDS: Final = 2.0
 _MOST: Final = 32
-#: Bytes of an answer that are read.
+#: The most bytes of an answer that are read.
 _MOST_ANSWER: Final = 256 << 20
 
 
 class TooLongError(Exception):
-    """An answer has more bytes than are read."""
+    """Error: an answer has more bytes than are read."""
 
 
 class _UntilDeadline(io.RawIOBase):
-    """What comes from a socket; no wait for it outlasts a deadline."""
+    """A raw stream of a socket whose waits never outlast a deadline."""
 
     def __init__(self, sock: socket.socket, raw: Any, deadline: PeerDeadline) -> None:
         self._sock, self._raw, self._deadline = sock, raw, deadline
@@ -73,10 +73,10 @@ class _Answer(http.client.HTTPResponse):
 
 class HttpConnection(http.client.HTTPConnection):
     """
-    A connection that sends head and body of a request in one piece.
+    A connection that sends the head and body of a request in one piece.
 
     Attributes:
-        deadline: When a request on it ends, answered or not.
+        deadline: The time at which a request on it ends, answered or not.
     """
 
     _parts: bytes = b""
@@ -99,7 +99,7 @@ class HttpConnection(http.client.HTTPConnection):
         self._parts += data
 
     def getresponse(self) -> http.client.HTTPResponse:
-        """Send what was kept, and read the answer."""
+        """Send the kept data, and read the answer."""
         parts, self._parts = self._parts, b""
         if self.sock is None:
             self.connect()
@@ -110,16 +110,16 @@ class HttpConnection(http.client.HTTPConnection):
 
 
 class HttpsConnection(HttpConnection, http.client.HTTPSConnection):
-    """The same, with TLS."""
+    """An HTTP connection with TLS."""
 
 
 def read_answer(response: http.client.HTTPResponse, most: int) -> bytes:
     """
-    All that an answer says, whose connection is closed if this raises.
+    Return the body of an answer; on an error, the caller closes the connection.
 
     Raises:
-        TooLongError: That is more than so many bytes.
-        http.client.IncompleteRead: It has ended in the middle.
+        TooLongError: The body is longer than *most* bytes.
+        http.client.IncompleteRead: The body has ended early.
     """
     length = response.length
     if length is not None and length <= most:
@@ -137,17 +137,19 @@ _Rest: TypeAlias = tuple[float, int, HttpConnection]
 
 class HttpConnections:
     """
-    Connections to one server, for any thread; port None is that of the scheme.
+    Reusable connections to one server, for any thread.
 
-    No request is sent twice. One that was at rest is used only if nothing has come
-    over it, such as its end, and if it did not rest for long: the server still has it.
+    No request is sent twice. An idle connection is reused only if nothing has come over
+    it, such as its end, and if it was not idle for long, so that the server still has
+    it. A port of None is that of the scheme.
     """
 
     def __init__(self, scheme: str, host: str, port: int | None) -> None:
         self._class = HttpsConnection if scheme == "https" else HttpConnection
         self._host = host
         self._port = port
-        #: Since when, and in which process: a child has none of its parent's.
+        #: Idle connections with the time and the process: a forked child has none of
+        #: its parent's.
         self._resting: list[_Rest] = []
         weakref.finalize(self, _close, self._resting)
 
@@ -160,12 +162,12 @@ class HttpConnections:
         timeout: float,
     ) -> tuple[int, bytes]:
         """
-        The status and the body of the answer, which has come after *timeout* seconds.
+        Return the status and the body of an answer that comes within *timeout* seconds.
 
         Raises:
-            OSError: The server is not there, has ended the connection, says what is no
-                HTTP, or has not said all in that time.
-            TooLongError: It says more than is read.
+            OSError: The server is not there, has ended the connection, does not speak
+                HTTP, or has not answered in full in that time.
+            TooLongError: The answer is longer than the limit.
         """
         connection = self._rested()
         if connection is None:
@@ -189,7 +191,7 @@ class HttpConnections:
         return response.status, text
 
     def _rested(self) -> HttpConnection | None:
-        """The one that has rested least, if it can be used."""
+        """Return the connection that was used last, if it can be used."""
         while self._resting:
             try:
                 since, process, connection = self._resting.pop()
@@ -208,7 +210,7 @@ class HttpConnections:
 
 
 def _is_silent(connection: HttpConnection) -> bool:
-    """Whether nothing has come over it, not even its end."""
+    """Return whether nothing has come over it, not even its end."""
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)
     return not poll.poll(0)

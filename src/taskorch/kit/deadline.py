@@ -1,7 +1,7 @@
 """
-Until when a peer is waited for, whatever it says meanwhile.
+Deadline of a wait for a peer, even if it keeps sending.
 
-Decision: 0256.
+Decision: connections-to-peers.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from time import monotonic
 
 class PeerDeadline:
     """
-    When a caller stops waiting for its peer.
+    The time at which a caller stops waiting for its peer.
 
     Attributes:
-        at: The moment, as `time.monotonic` has it.
+        at: The time, on the clock `time.monotonic`.
     """
 
     __slots__ = ("at", "seconds")
@@ -30,10 +30,10 @@ class PeerDeadline:
 
     def left(self) -> float:
         """
-        The seconds that are left.
+        Return the seconds that are left.
 
         Raises:
-            TimeoutError: None are.
+            TimeoutError: The deadline is over.
         """
         seconds = self.at - monotonic()
         if seconds <= 0:
@@ -41,5 +41,5 @@ class PeerDeadline:
         return seconds
 
     def over(self) -> TimeoutError:
-        """The error of who has waited until then."""
+        """Return the error for a wait that has reached the deadline."""
         return TimeoutError(f"it has not answered in {self.seconds:g} s")

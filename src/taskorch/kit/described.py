@@ -1,11 +1,11 @@
 """
-How options are described, and which of them a function has for its calls.
+Descriptions of options, and the options that a function has for its calls.
 
-Each option of a task is described once, where its field stands in `Task`. What it may
-be is its *form*. Validation, documents, schemas, command lines and tests know the
-forms; which option has which form, they take from here.
+Each option of a task is described once, at its field in `Task`. Its *form* defines its
+valid values. Validation, documents, schemas, command lines and tests know the forms,
+and read the form of each option from here.
 
-Decision: 0071.
+Decision: options-and-settings.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import attrs
 
-#: What the value of an option may be. `duration` is seconds, `moment` is seconds from
-#: submission or an aware date; those that end with `_or_zero` may be 0.
+#: The forms of values of options. `duration` is seconds, `moment` is seconds from
+#: submission or an aware date; forms that end with `_or_zero` may be 0.
 Form: TypeAlias = Literal[
     "type",
     "id",
@@ -43,11 +43,11 @@ Form: TypeAlias = Literal[
     "cache",
 ]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
-#: How tasks are looked for by an option: its value is the one that is given, matches a
-#: pattern, or has all the names and values that are given.
+#: The match of a search by an option: its value equals the given one, matches a
+#: pattern, or contains all given names and values.
 Match: TypeAlias = Literal["equal", "pattern", "contains"]
-#: The widest place in which an option can be said: with a function and all that is
-#: below, with a task of a workflow, or with a submission only.
+#: The widest place in which an option can be set: with a function and all below, with a
+#: task of a workflow, or with a submission only.
 Place: TypeAlias = Literal["function", "workflow", "submission"]
 
 _KEY: Final = "taskorch option"
@@ -61,14 +61,15 @@ class Option(NamedTuple):
 
     Attributes:
         name: Its name.
-        default: Its value if nothing is said.
-        form: What its value may be.
-        identity: Whether it belongs to what the task is: a task that is submitted again
-            under its id has the same. All others may change until the task has ended.
-        kind: Whether tasks of one kind have it in common, so that one of them is
-            validated for all, and they wait in one place.
-        place: The widest place in which it can be said.
-        match: How tasks are looked for by it; None if they are not.
+        default: Its default value.
+        form: The form of its values.
+        identity: True if it is part of the identity of the task: a task that is
+            submitted again under its id must have the same value. Other options may
+            change until the task has ended.
+        kind: True if tasks of one kind have it in common, so that one of them is
+            validated for all, and they share a bucket.
+        place: The widest place in which it can be set.
+        match: The comparison for searches by it; None if there are none.
     """
 
     name: str
@@ -88,12 +89,12 @@ def option(
     place: Place = "function",
     match: Match | None = None,
 ) -> dict[str, Any]:
-    """The metadata of the attrs field of an option: see `Option`."""
+    """Return the metadata of the attrs field of an option: see `Option`."""
     return {_KEY: (form, identity, kind, place, match)}
 
 
 def described(cls: type) -> dict[str, Option]:
-    """The options of *cls* by name, in the order of its fields."""
+    """Return the options of *cls* by name, in the order of its fields."""
     return {
         field.name: Option(field.name, field.default, *field.metadata[_KEY])
         for field in attrs.fields(cls)
@@ -102,20 +103,20 @@ def described(cls: type) -> dict[str, Option]:
 
 
 def texts_of(cls: type, section: str = "Attributes") -> Mapping[str, str]:
-    """What the docstring of *cls* says in *section*, by name, in one line each."""
+    """Return the texts in *section* of the docstring of *cls*, by name."""
     entries = cleandoc(cls.__doc__ or "").partition(f"{section}:\n")[2]
     return {
         name: " ".join(text.split()) for name, text in _ENTRY.findall(f"{entries}\n")
     }
 
 
-#: The attribute of a function that has what was declared with it.
+#: The attribute of a function that has its declaration.
 DECLARED: Final = "__taskorch_task__"
 
 
 @attrs.frozen
 class Declared:
-    """What `@taskorch.task` has noted of a function: its `TaskOptions`, and where."""
+    """Options that `@taskorch.task` has noted of a function: its `TaskOptions`."""
 
     options: Mapping[str, Any]
     executor: str | None = None
@@ -123,7 +124,7 @@ class Declared:
 
 class FunctionWithOptions:
     """
-    A function, and options for its calls: what `f.options(…)` gives.
+    A function with options for its calls: the result of `f.options(…)`.
 
     Attributes:
         fn: The function.
@@ -134,12 +135,12 @@ class FunctionWithOptions:
 
     @property
     def with_noted(self) -> Declared:
-        """The options of its calls, those of the function among them."""
+        """Options of its calls, with those of the function."""
         raise NotImplementedError
 
 
 def declared(fn: Callable[..., Any]) -> Declared | None:
-    """What was declared with *fn*, or with what an object, method or partial calls."""
+    """Return the declaration of *fn*, or of the function that it calls, or None."""
     while True:
         if isinstance(fn, FunctionWithOptions):
             return fn.with_noted
@@ -152,7 +153,7 @@ def declared(fn: Callable[..., Any]) -> Declared | None:
         if not isinstance(fn, partial):
             break
         fn = fn.func
-    # An instance is called by the method of its class.
+    # The method of its class is called for an instance.
     call = getattr(type(fn), "__call__", None)  # noqa: B004 - for what it has noted
     declaration = getattr(call, DECLARED, None)
     return declaration if type(declaration) is Declared else None

@@ -1,13 +1,13 @@
 """
-What a value or a function is, in bytes: the same for what is alike, and for no other.
+Digests of values and functions, equal only for equal ones.
 
     digest_of({"day": date(2026, 1, 2), "by": shorten})
 
-It is the same in every process, and says of a function what that does: its code, what
-it closes over, and what it reads of its module. What has no description, as a lock or
-a generator, raises an `UndescribedError`, which says why.
+A digest is the same in every process. That of a function covers its code, its closure,
+and the values of its module that it reads. A value without a description, such as a
+lock or a generator, raises an `UndescribedError`, which says why.
 
-Decision: 0113.
+Decision: kept-values.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ from taskorch.kit.building import called_in
 from taskorch.kit.fence import is_values
 from taskorch.kit.visible import show
 
-# Remembered results and plans are found by these. A journal has to make its values
-# anew, so it keeps them by a codec of its own; what that one tells apart, these bytes
-# do too.
+# Cached results and plans are found by these bytes. A journal must make its values
+# anew, so it keeps them by a codec of its own; values that the codec tells apart, these
+# bytes tell apart, too.
 #
-# The classes and functions that come up are numbered, and what they are made of
-# follows at the end: so they may name each other, and none is looked at twice.
+# Classes and functions are numbered as they come up, and their descriptions follow at
+# the end: so they may refer to each other, and none is described twice.
 
 
-#: How deep a value may be nested.
+#: The deepest nesting of a value.
 _DEEPEST: Final = 100
-#: Functions and classes that are followed from one value.
+#: The most functions and classes that are followed from one value.
 _MOST: Final = 2_000
-#: What is longer stands as its digest, of so many bytes.
+#: The length above which a description is replaced by a digest, and the bytes of that.
 _LONG: Final = 64
 _DIGEST: Final = 20
 _HEAPTYPE: Final = 1 << 9
@@ -66,15 +66,15 @@ _CACHED: Final = type(lru_cache(lambda: None))
 
 
 class UndescribedError(Exception):
-    """A value has no description; the text says why."""
+    """Error: a value has no description; the text says why."""
 
 
 def described(value: Any) -> bytes:
     """
-    The description of *value*.
+    Return the description of *value*.
 
     Raises:
-        UndescribedError: It has none.
+        UndescribedError: The value has none.
     """
     describer = _Describer()
     return describer.whole(describer.value(value))
@@ -82,14 +82,14 @@ def described(value: Any) -> bytes:
 
 def described_function(fn: Any) -> bytes:
     """
-    The description of what *fn* does, whatever it is called with.
+    Return the description of *fn*, independent of its arguments.
 
-    That is its name, its code as it was loaded, what it closes over, and of its module
-    the functions, classes and constants that it reads, and what these read. Its
-    defaults are left to who describes its arguments.
+    It covers its name, its code as it was loaded, its closure, and the functions,
+    classes and constants of its module that it reads, and that these read. Its defaults
+    are part of the description of its arguments.
 
     Raises:
-        UndescribedError: It has none.
+        UndescribedError: The function has none.
     """
     describer = _Describer()
     if isinstance(fn, FunctionType):
@@ -99,16 +99,16 @@ def described_function(fn: Any) -> bytes:
 
 def digest_of(value: Any) -> str:
     """
-    What is the same for values of one description, and short.
+    Return a short digest that is the same for values with one description.
 
     Raises:
-        UndescribedError: It has none.
+        UndescribedError: The value has no description.
     """
     return blake2b(described(value), digest_size=_DIGEST).hexdigest()
 
 
 def name_of(fn: Any) -> str:
-    """The module and the qualified name of a function."""
+    """Return the module and the qualified name of a function."""
     return f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', fn)!s}"
 
 
@@ -116,7 +116,7 @@ def name_of(fn: Any) -> str:
 
 
 def packed(tag: bytes, *parts: bytes) -> bytes:
-    """The *tag* and the *parts*, so that each can be told from the others."""
+    """Return *tag* and *parts* as bytes, so that each can be told from the others."""
     body = b"".join([b"%d:%b" % (len(part), part) for part in parts])
     if len(body) > _LONG:
         return b"%b#%b" % (tag, blake2b(body, digest_size=_DIGEST).digest())
@@ -128,7 +128,7 @@ def _text(value: str) -> bytes:
 
 
 def _float(value: float) -> bytes:
-    # All that is no number is alike; 0.0 and -0.0 are not.
+    # All NaNs are alike; 0.0 and -0.0 are not.
     return b"float=" + (b"nan" if value != value else value.hex().encode())  # noqa: PLR0124
 
 
@@ -151,7 +151,7 @@ _SIMPLE: Final[dict[type, Callable[[Any], bytes]]] = {
 
 @attrs.frozen
 class _Code:
-    """Code as it was loaded, and the names that it and the code in it read."""
+    """Code as it was loaded, and the names that it and its inner code read."""
 
     text: bytes
     names: frozenset[str]
@@ -161,7 +161,7 @@ _CODES: Final[WeakKeyDictionary[CodeType, _Code]] = WeakKeyDictionary()
 
 
 def _code(code: CodeType) -> _Code:
-    """What *code* does: neither its file nor its lines."""
+    """Return the description of *code*, without its file and lines."""
     seen = _CODES.get(code)
     if seen is None:
         inner = [_code(each) for each in code.co_consts if isinstance(each, CodeType)]
@@ -180,7 +180,7 @@ def _code(code: CodeType) -> _Code:
 
 
 def _constant(value: Any) -> bytes:
-    """A constant of code."""
+    """Describe a constant of code."""
     if isinstance(value, CodeType):
         return _code(value).text
     if isinstance(value, tuple):
@@ -192,7 +192,7 @@ def _constant(value: Any) -> bytes:
     return _SIMPLE[type(value)](value)
 
 
-# -- whose code it is ------------------------------------------------------------------
+# -- own code and library code ---------------------------------------------------------
 
 _LIBRARIES: Final = [
     PurePath(path).parts
@@ -218,7 +218,7 @@ def _is_in_library(file: str) -> bool:
 
 
 def _is_own(scope: Mapping[str, Any], file: str | None = None) -> bool:
-    """Whether the module with these variables is the user's, and of no library."""
+    """Return whether the module with these variables is the user's, not a library's."""
     file = scope.get("__file__") or file
     if isinstance(file, str):
         return not _is_in_library(file)
@@ -236,7 +236,7 @@ def _is_own_class(cls: type) -> bool:
 
 
 def _path_of(thing: Any) -> str | None:
-    """Where *thing* stands, `module:qualname`; None: it does not stand there."""
+    """Return the path `module:qualname` where *thing* is found, or None."""
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
     module = getattr(thing, "__module__", None)
     if not (isinstance(name, str) and isinstance(module, str)):
@@ -254,15 +254,15 @@ def _path_of(thing: Any) -> str | None:
 
 # -- values ----------------------------------------------------------------------------
 
-#: What is followed how: as what is called; as a value, of which all counts; or as what
-#: a module has, of which only what does not change in place counts.
+#: The ways to follow an object: as a called function; as a value, of which all counts;
+#: or as a variable of a module, of which only the immutable part counts.
 _CALLED: Final = "called"
 _VALUE: Final = "value"
 _READ: Final = "read"
-#: A class that is a value itself: its lists and objects count, too.
+#: The way to follow a class that is itself a value: its mutable attributes count.
 _EXACT: Final = "exact"
 
-#: Classes of values of a module that never change in place.
+#: Classes of variables of a module that never change in place.
 _CONSTANTS: Final = frozenset(
     {
         *_SIMPLE,
@@ -270,7 +270,7 @@ _CONSTANTS: Final = frozenset(
         *(Decimal, Fraction, UUID, type(Path()), BuiltinFunctionType),
     }
 ) - {bytearray}
-#: What Python itself puts into a class, or notes of it: where it stands, for one.
+#: Attributes that Python itself adds to a class, such as its place.
 _PYTHONS: Final = frozenset(
     {
         *("__module__", "__qualname__", "__dict__", "__weakref__", "__doc__"),
@@ -288,7 +288,7 @@ _PYTHONS: Final = frozenset(
 )
 #: Classes of libraries that have no state of their own.
 _STATELESS: Final = frozenset({"abc", "typing", "collections.abc", "_collections_abc"})
-#: What makes an instance of a subclass one of the base.
+#: The functions that make an instance of the base from one of a subclass.
 _PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (int, int.__index__),
     (float, float.__float__),
@@ -298,26 +298,26 @@ _PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (bytearray, lambda value: bytearray.__getitem__(value, slice(None))),
 )
 _MANY: Final[tuple[Any, ...]] = (list, tuple, set, frozenset)
-#: What a class says of how its instances are taken apart.
+#: Methods by which a class defines how its instances are pickled.
 _REDUCERS: Final = (
     *("__reduce__", "__reduce_ex__", "__getstate__"),
     *("__getnewargs__", "__getnewargs_ex__"),
 )
-#: What numpy notes of a masked array, beside what is in it.
+#: The attributes that numpy adds to a masked array, beside its content.
 _MASKED: Final = frozenset(
     {
         *("_mask", "_fill_value", "_hardmask", "_sharedmask", "_isfield"),
         *("_baseclass", "_optinfo", "_basedict", "_dict"),
     }
 )
-#: What enums note of a member, beside its name and value.
+#: The attributes that enums add to a member, beside its name and value.
 _MEMBER: Final = frozenset(
     {"_name_", "_value_", "__objclass__", "_sort_order_", "_inverted_"}
 )
 
 
 class _Used:
-    """A module of the user's, as code with these *names* reads it."""
+    """A module of the user, as read by code with these *names*."""
 
     def __init__(self, module: ModuleType, names: frozenset[str]) -> None:
         self.module = module
@@ -326,17 +326,17 @@ class _Used:
 
 
 class _Describer:
-    """Describes one value, with all that it leads to."""
+    """Description of one value, with all values that it refers to."""
 
     def __init__(self) -> None:
-        #: By identity, what was described; with the value, which so lives as long.
+        #: Descriptions by identity, with the value, which so stays alive.
         self._kept: dict[int, tuple[Any, bytes]] = {}
-        #: Functions, classes and modules by their numbers, and how each is followed.
+        #: Functions, classes and modules by their numbers, with the way to follow each.
         self._numbers: dict[tuple[Any, str], int] = {}
         self._followed: list[tuple[Any, str]] = []
 
     def whole(self, first: bytes) -> bytes:
-        """*first* with what all that it names by a number is made of."""
+        """Return *first* with the descriptions of all values that it numbers."""
         parts = [first]
         for number, (thing, how) in enumerate(self._followed):
             try:
@@ -349,7 +349,7 @@ class _Describer:
         return first if len(parts) == 1 else packed(b"whole", *parts)
 
     def value(self, value: Any, depth: int = 0) -> bytes:
-        """The description of a value, all of which counts."""
+        """Describe a value, all of which counts."""
         simple = _SIMPLE.get(type(value))
         if simple is not None:
             return simple(value)
@@ -402,7 +402,7 @@ class _Describer:
     def _mapping(
         self, tag: bytes, pairs: Iterable[tuple[Any, Any]], depth: int
     ) -> bytes:
-        """A mapping without order."""
+        """Describe a mapping without order."""
         by_key = sorted(
             ((self.value(key, depth), item) for key, item in pairs),
             key=lambda pair: pair[0],
@@ -413,7 +413,7 @@ class _Describer:
         return packed(tag, *parts)
 
     def _array(self, value: Any, kind: type, depth: int, numpy: Any) -> bytes:
-        """An array: its class, its type, its shape and what is in it, in one order."""
+        """Describe an array: its class, type, shape and items, in one order."""
         plain = numpy.ndarray.view(value, numpy.ndarray)
         inside = plain.tolist() if plain.dtype.hasobject else plain.tobytes()
         parts = [plain.dtype, plain.shape, inside]
@@ -446,8 +446,8 @@ class _Describer:
         return packed(b"object", *parts)
 
     def _contents(self, value: Any, depth: int) -> list[bytes]:
-        """What an instance of a class of the user's has of a class of Python."""
-        # By the methods of the base: what the class has in their place is not asked.
+        """Return the contents of an instance whose class extends one of Python's."""
+        # The methods of the base are used: those of the class are not called.
         for base, plain in _PLAIN:
             if issubclass(type(value), base):
                 return [_SIMPLE[base](plain(value))]
@@ -461,7 +461,7 @@ class _Describer:
         return []
 
     def _reduced(self, value: Any, kind: type, depth: int) -> bytes:
-        """What a library says of an object of its own, for `pickle`."""
+        """Describe an object of a library by its reduced form for `pickle`."""
         try:
             reducer = copyreg.dispatch_table.get(kind)
             reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
@@ -490,7 +490,7 @@ class _Describer:
     # -- functions, classes and modules
 
     def function(self, fn: FunctionType, how: str) -> bytes:
-        """A function; one of a library that stands where it says is not followed."""
+        """Describe a function; an importable one of a library is only named."""
         called = called_in(fn)
         if not _is_own(called.__globals__, called.__code__.co_filename):
             path = _path_of(fn)
@@ -499,13 +499,13 @@ class _Describer:
         return self._number(called, how)
 
     def cls(self, cls: type, how: str) -> bytes:
-        """A class; one of a library that stands where it says is not followed."""
+        """Describe a class; an importable one of a library is only named."""
         if not _is_own_class(cls):
             path = _path_of(cls)
             if path is not None:
                 return packed(b"path", _text(path))
             if not cls.__flags__ & _HEAPTYPE:
-                # Of Python itself, such as that of iterators.
+                # The class is of Python itself, such as that of iterators.
                 return packed(b"class", _text(name_of(cls)))
         return self._number(cls, how)
 
@@ -559,7 +559,7 @@ class _Describer:
         return packed(b"def", *parts)
 
     def _read_all(self, scope: Mapping[str, Any], names: frozenset[str]) -> list[bytes]:
-        """What code with these *names* reads of a module with these variables."""
+        """Describe the variables of a module that code with these *names* reads."""
         return [
             packed(b"", _text(name), self._read(scope[name], names))
             for name in sorted(names)
@@ -569,7 +569,7 @@ class _Describer:
     def _read(  # noqa: C901, PLR0911, PLR0912 - a case a kind
         self, value: Any, names: frozenset[str], depth: int = 0
     ) -> bytes:
-        """What a module has under a name: what does not change in place."""
+        """Describe a value of a module, as far as it does not change in place."""
         kind = type(value)
         if depth > _DEEPEST:
             return b"deep"
@@ -600,7 +600,7 @@ class _Describer:
             parts = sorted(parts) if kind is frozenset else parts
             return packed(kind.__name__.encode(), *parts)
         if kind is BuiltinFunctionType and type(value.__self__) is not ModuleType:
-            # A method of an object, which may change.
+            # The method belongs to an object, which may change.
             return packed(b"method", _text(value.__name__))
         if kind in _CONSTANTS or isinstance(value, Enum):
             try:
@@ -612,7 +612,7 @@ class _Describer:
     def _class_definition(self, cls: type, how: str) -> bytes:
         parts = [_text(name_of(cls)), self.cls(type(cls), how)]
         parts += [self.cls(base, how) for base in cls.__bases__]
-        # One that was made inside a function may be one of many of its name.
+        # A class that was made inside a function may be one of many with its name.
         is_exact = how == _EXACT or _path_of(cls) is None
         is_exact = is_exact and not issubclass(cls, Enum)
         generated = _generated(cls)
@@ -641,14 +641,14 @@ class _Describer:
             return self.value(value)
         except UndescribedError as error:
             if name.startswith("__") and name.endswith("__"):
-                # Of whoever made the class.
+                # The attribute comes from the metaclass.
                 return b"unread"
             msg = f"its attribute {name!r} has no document: {error}"
             raise UndescribedError(msg) from None
 
 
 def _is_of_class(value: Any) -> bool:
-    """Whether a class has *value* to work, and not to keep something."""
+    """Return whether *value* is a method of a class, and no data."""
     return isinstance(
         value,
         FunctionType | staticmethod | classmethod | property | cached_property,
@@ -656,7 +656,7 @@ def _is_of_class(value: Any) -> bool:
 
 
 def _state_of(value: Any) -> dict[str, Any]:
-    """All attributes of an instance, in its dict or in slots."""
+    """Return all attributes of an instance, in its dict or in slots."""
     state: dict[str, Any] = {}
     for cls in type(value).__mro__:
         for name, member in vars(cls).items():
@@ -671,7 +671,7 @@ def _state_of(value: Any) -> dict[str, Any]:
 
 
 def _is_covered(cls: type) -> bool:
-    """Whether all that a class of a library keeps is in contents and attributes."""
+    """Return whether contents and attributes cover all data of a library's class."""
     return (
         cls is object
         or cls.__module__ in _STATELESS
@@ -684,7 +684,7 @@ def _is_covered(cls: type) -> bool:
 
 
 def _generated(cls: type) -> frozenset[str]:
-    """Names of methods that are made of the fields of a class."""
+    """Return the names of methods that are generated from the fields of a class."""
     is_made = (
         hasattr(cls, "__dataclass_fields__")
         or hasattr(cls, "__attrs_attrs__")
@@ -701,7 +701,7 @@ def _generated(cls: type) -> frozenset[str]:
 
 
 def _fields_of(cls: type) -> list[Any]:
-    """What the fields of a dataclass, or of an attrs class, are filled with."""
+    """Return the defaults and checks of the fields of a dataclass or attrs class."""
     fields: list[Any] = []
     if dataclasses.is_dataclass(cls):
         fields += [

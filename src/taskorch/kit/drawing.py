@@ -1,8 +1,8 @@
 """
-What all pictures share: texts that fit, a frame that scrolls, and a legend.
+Common parts of pictures: texts that fit, a frame that scrolls, and a legend.
 
-A picture stands in pages of others, light and dark: what is drawn beside its boxes has
-the colour of their text.
+A picture may be in any page, light or dark: lines and texts beside its boxes have the
+colour of the page's text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from unicodedata import combining
 
 from taskorch.kit.visible import visible
 
-#: What may stand in no document: most control characters, and halves of others.
+#: Characters that no document may have: most control characters, and lone surrogates.
 _NO_TEXT: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 #: Widths of letters in ems, in the widest of the usual fonts.
 _WIDTHS: Final = {
@@ -27,17 +27,17 @@ _WIDTHS: Final = {
 _USUAL: Final = 0.64
 _CAPITAL: Final = 0.8
 _OTHER: Final = 1.1
-#: Characters of a name that say too little to be shown.
+#: The length below which a shortened name says too little to be shown.
 _SHORTEST: Final = 3
 
 
 def said(text: str) -> str:
-    """*text* escaped for a page."""
+    """Return *text* escaped for HTML."""
     return escape(visible(_NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)))
 
 
 def width_of(text: str, size: int) -> float:
-    """How wide *text* is at most, at a font size of *size* pixels."""
+    """Return the largest width of *text* in pixels, at a font size of *size* pixels."""
     return size * sum(map(_ems, text))
 
 
@@ -54,9 +54,9 @@ def _ems(letter: str) -> float:
 
 def fitted(text: str, room: float, size: int) -> str:
     """
-    *text* if it has room, or its beginning and its end; or "" if that says nothing.
+    Return *text* if it has room, or its beginning and its end, or "".
 
-    Names of tasks often differ at their ends, and so the end gets as much.
+    Names of tasks often differ at their ends, so the end gets as much room.
     """
     if width_of(text, size) <= room:
         return text
@@ -77,8 +77,8 @@ def fitted(text: str, room: float, size: int) -> str:
 
 
 def frame(shapes: Iterable[str], width: int, height: int, size: int) -> str:
-    """The *shapes* as an SVG that scrolls where the page is narrow."""
-    # Notebooks shrink pictures to the page, unless these say otherwise themselves.
+    """Return the *shapes* as an SVG that scrolls where the page is narrow."""
+    # Notebooks shrink pictures to the page, unless the picture's style prevents it.
     style = f"display:block;max-width:none;width:{width}px;height:{height}px"
     drawn = svg(shapes, width, height, size, f'style="{style}" ')
     return f'<div style="overflow:auto">{drawn}</div>'
@@ -87,7 +87,7 @@ def frame(shapes: Iterable[str], width: int, height: int, size: int) -> str:
 def svg(
     shapes: Iterable[str], width: int, height: int, size: int, more: str = ""
 ) -> str:
-    """The *shapes* as an SVG, with *more* attributes."""
+    """Return the *shapes* as an SVG, with *more* attributes."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" {more}'
@@ -96,7 +96,7 @@ def svg(
 
 
 def legend(entries: Iterable[tuple[str, str, str]]) -> str:
-    """What colours mean: of each the inside, the border, and the words."""
+    """Return a legend of colours, each with its fill, border and words."""
     swatches = [
         '<span style="display:inline-block;margin-right:1.2em">'
         '<span style="display:inline-block;width:1em;height:0.8em;'
@@ -108,6 +108,6 @@ def legend(entries: Iterable[tuple[str, str, str]]) -> str:
 
 
 def note(text: str, more: str = "") -> str:
-    """A line beside the picture: *text*, and HTML after it."""
+    """Return a line beside the picture: *text*, and HTML after it."""
     style = "font-size:12px;margin:4px 0;opacity:0.85"
     return f'<div style="{style}">{said(text)}{more}</div>'

@@ -1,10 +1,10 @@
 """
-What a program adds to its orchestrator: verbs of its own, a state, a health check.
+Extensions: verbs, state, limits and health checks that a program adds.
 
-The parts of the house that stand beside the core are such extensions, too: what they
-use (`verb`, `orch.kept`, `orch.signals.follow`, `orch.drivers`) is there for all.
+The library's own parts beside the core are such extensions, too: their tools (`verb`,
+`orch.kept`, `orch.signals.follow`, `orch.drivers`) are public.
 
-Decision: 0260.
+Decision: extensions.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from taskorch.kit.visible import is_text, show
 @attrs.frozen
 class Kind:
     """
-    What like tasks have in common, for a `Limit`.
+    The properties that like tasks have in common, for a `Limit`.
 
     Attributes:
         type: Their type.
-        owner: For whom they are done; None: for nobody.
-        requires: What their worker must be able to do; empty for plain functions.
-        resources: What each asks for, by name.
+        owner: Their tenant, or None.
+        requires: The capabilities that their worker needs; empty for plain functions.
+        resources: The resources that each asks for, by name.
     """
 
     type: str
@@ -41,12 +41,13 @@ class Kind:
 @attrs.frozen
 class Short:
     """
-    Why a task must wait at a `Limit`.
+    Answer of a `Limit`: why a task must wait.
 
     Attributes:
         detail: A sentence for people: `orch.explain` shows it.
-        seconds: When to ask again, if nothing of the limit comes back before.
-        have: How much is free, if that is an amount.
+        seconds: Seconds after which to ask again, if nothing of the limit comes back
+            before.
+        have: The free amount, if there is one.
     """
 
     detail: str
@@ -59,31 +60,31 @@ class StartRule(Protocol):
     """
     Protocol: keeps tasks of some kinds from starting, beside slots, workers and pools.
 
-    It is asked under the lock of the orchestrator, so it must not wait: let a thread of
-    your own look at what is far away.
+    It is called under the lock of the orchestrator, so it must not wait: use a thread
+    of your own for remote data.
 
-    What attempts hold is counted for it, and comes back however an attempt ends. If a
-    method raises, or answers what it must not, the task that was to start fails with a
-    ComponentError that names the rule and the method.
+    The amounts that attempts hold are counted for it, and come back however an attempt
+    ends. If a method raises, or gives an invalid answer, the task that was to start
+    fails with a ComponentError that names the rule and the method.
 
     Laws:
-        1. `need` says the same of a kind each time: a number of 0 and more.
-        2. `short` says why one that needs that much must wait, in words, and when to
-           ask again: in more than 0 seconds. None says that it may start.
-        3. To be asked changes nothing: `short` is asked for explanations, too.
+        1. `need` returns the same for a kind each time: a number of 0 or more.
+        2. `short` says why a task with that need must wait, in words, and when to ask
+           again: in more than 0 seconds. None means that it may start.
+        3. A question changes nothing: `short` is called for explanations, too.
     """
 
     def need(self, kind: Kind) -> float:
-        """Return how much a task of *kind* takes; 0: it is not limited."""
+        """Return the amount that a task of *kind* takes; 0 for no limit."""
         ...
 
     def short(self, need: float, held: float) -> Short | None:
         """
-        Say why a task must wait.
+        Return why a task must wait, or None.
 
         Args:
-            need: How much it takes.
-            held: How much the attempts under way hold.
+            need: The amount that it needs.
+            held: The amount that the attempts under way hold.
         """
         ...
 
@@ -94,7 +95,7 @@ class Limit(StartRule, Protocol):
     A rule for starts that a program adds: name it in `Extension.limits`.
 
     Attributes:
-        name: What it is called in errors and explanations.
+        name: Its name in errors and explanations.
     """
 
     name: str
@@ -105,17 +106,17 @@ class CountingLimit(Limit, Protocol):
     """
     A limit that counts starts, such as those of the last minute.
 
-    It is asked only once a worker has room for the task, and all else is there. So it
-    is not asked about tasks that could not start, and what it counts is what starts.
-    It counts in this process alone: after a restart it begins anew.
+    It is asked only once a worker has room for the task, and all else is free. So it is
+    not asked about tasks that could not start, and it counts real starts. It counts in
+    this process alone: after a restart it begins anew.
     """
 
     def started(self, need: float) -> None:
-        """Note that a task which takes *need* starts: `short` has let it."""
+        """Note that a task with *need* starts, after `short` has allowed it."""
         ...
 
 
-#: What limits, and extensions, are called.
+#: The form of names of limits and extensions.
 NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -124,12 +125,12 @@ def named_limits(limits: object, whose: str) -> dict[str, Limit]:
     Return *limits* by their names.
 
     Args:
-        limits: What was given for a list of them.
-        whose: Who has given it: a text that an error begins with.
+        limits: The value of the argument.
+        whose: The source of the value: the beginning of an error text.
 
     Raises:
-        InvalidTaskError: It is no list of limits, two have one name, or one cannot be
-            asked.
+        InvalidTaskError: It is no list of limits, two have one name, or one has no
+            valid methods.
     """
     if isinstance(limits, str) or not isinstance(limits, Iterable):
         msg = f"the limits of {whose} are a list, not {show(limits)}"
@@ -149,7 +150,7 @@ def named_limits(limits: object, whose: str) -> dict[str, Limit]:
 
 
 def _check_methods(name: str, limit: object) -> None:
-    """Refuse a limit whose methods cannot be asked."""
+    """Refuse a limit with methods that cannot be called."""
     if isinstance(limit, type):
         msg = f"limit {name} is the class {limit.__name__}, and no object of it"
         raise InvalidTaskError(msg, hint=f"call it: {limit.__name__}()")
@@ -167,7 +168,7 @@ def _check_methods(name: str, limit: object) -> None:
 
 class Extension:
     """
-    An extension of an orchestrator: inherit from it, and give an object of your class.
+    An extension of an orchestrator: inherit from it, and pass an object of your class.
 
         class Licences(Extension):
             name = "licences"
@@ -183,20 +184,20 @@ class Extension:
     and policies know it as `NAME.METHOD`.
 
     Attributes:
-        name: What it is called: a word in small letters, which nothing of the
-            orchestrator has yet.
+        name: Its name: a lower-case word that is no attribute of the orchestrator yet.
         orch: The orchestrator, from `attach` on.
-        limits: What keeps tasks from starting until it allows it: each a `Limit`.
+        limits: Its limits of starts, each a `Limit`.
     """
 
     name: str = ""
     limits: Iterable[Limit] = ()
-    # A subclass may say `orch: TaskOrchestrator`: the kit knows no facade.
+    # A subclass may annotate `orch: TaskOrchestrator`: the kit does not know that
+    # class.
     orch: Any
 
     @property
     def kept(self) -> MutableMapping[str, Any]:
-        """The documents of this extension: see `TaskOrchestrator.kept`."""
+        """Documents of this extension: see `TaskOrchestrator.kept`."""
         documents: MutableMapping[str, Any] = self.orch.kept(self.name)
         return documents
 
@@ -210,19 +211,19 @@ class Extension:
 
     def check(self) -> str:
         """
-        Say what is wrong with this extension, for `orch.health()`; "": nothing is.
+        Return the fault of this extension, for `orch.health()`, or "".
 
-        It is called each time that somebody asks, so it must not wait.
+        It is called at each request, so it must not wait.
         """
         return ""
 
 
 def check_extensions(name: str, value: object) -> tuple[Extension, ...]:
     """
-    Return *value*, which is given as the argument *name*, as extensions.
+    Return *value*, the argument *name*, as extensions.
 
     Raises:
-        InvalidTaskError: Something in it is none.
+        InvalidTaskError: An item is no extension.
     """
     if isinstance(value, Extension):
         msg = f"{name} is a list, and {show(value)} is one extension"

@@ -1,9 +1,8 @@
 """
-Errors of what a program supplies: values that are looked at, and handlers of the log.
+Protection from errors in a program's values and log handlers.
 
-They may raise anything. `logging` itself catches what its own handlers raise as they
-write; one that somebody has written may raise on whichever thread of ours has something
-to say.
+They may raise anything. `logging` itself catches errors of its own handlers as they
+write; a handler of a program may raise on any of our threads that logs.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ _FENCED: Final = "_taskorch_is_fenced"
 
 
 class SimulatedDeath(BaseException):
-    """The process dies here, in a simulation: nobody may catch it."""
+    """The death of the process in a simulation, which nobody may catch."""
 
 
 def is_values(error: BaseException) -> bool:
     """
-    Whether a value that was looked at has raised *error*, whatever the error is.
+    Return whether *error* came from reading a user's value, of any class.
 
-    On the main thread, an interrupt may be that of a signal instead.
+    On the main thread, an interrupt may come from a signal instead.
     """
     if isinstance(error, SimulatedDeath):
         return False
@@ -38,7 +37,7 @@ def is_values(error: BaseException) -> bool:
 
 
 def log_of(name: str) -> logging.Logger:
-    """The logger of this *name*, which is one of ours."""
+    """Return the logger *name*; errors of its handlers do not reach callers."""
     logger = logging.getLogger(name)
     if not hasattr(logger, _FENCED):
         setattr(logger, _FENCED, True)
@@ -47,7 +46,7 @@ def log_of(name: str) -> logging.Logger:
 
 
 def hand_on(handle: Callable[[logging.LogRecord], object], record: Any) -> None:
-    """Have a record handled, whatever those raise that the program has for it."""
+    """Handle a log record, even if a handler of the program raises an error."""
     try:
         handle(record)
     except BaseException as error:
@@ -57,7 +56,7 @@ def hand_on(handle: Callable[[logging.LogRecord], object], record: Any) -> None:
 
 
 def _tell(record: logging.LogRecord, error: BaseException) -> None:
-    """Say on the standard error, as `logging` does, what could not be logged."""
+    """Print on standard error, as `logging` does, that a record was not logged."""
     stream = sys.__stderr__
     if stream is None or not logging.raiseExceptions:
         return

@@ -1,15 +1,15 @@
 """
-What documents may say: each kind is a class, and its fields say what they may be.
+Forms of documents: each kind is a class, with a form for each field.
 
     @attrs.frozen
     class Phase:
         tests: str = attrs.field(metadata=may_be(Text()))
         limit: int | None = attrs.field(default=None, metadata=may_be(Number(least=1)))
 
-A form reads a value, and notes all that is wrong with it; its schema, and its line on
-the page of keys, are made of the same.
+A form reads a value, and notes all its faults; its schema, and its line on the page of
+keys, are made from it, too.
 
-Decision: 0196.
+Decision: documents.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from taskorch.kit.located import FilePlace, Located, plain
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant, remedy_of_key
 
-#: What a form returns of a value that is wrong.
+#: The value that a form returns for an invalid one.
 WRONG: Final[Any] = object()
 Schema = dict[str, Any]
-#: The most that a number may be of which there is no most.
+#: The limit of a number without a limit.
 UNLIMITED: Final = sys.float_info.max
 #: A date with a time zone, as in ISO 8601.
 DATE: Final = re.compile(
@@ -42,45 +42,45 @@ DATE: Final = re.compile(
     r"[Tt ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?"
     r"(Z|z|[+-]([01]\d|2[0-3]):[0-5]\d)"
 )
-#: Faults that a message names.
+#: The most faults that a message names.
 _MOST_NAMED: Final = 50
-#: From here on the most that a number may be goes without saying.
+#: The limit from which on the text leaves it out.
 _MANY: Final = 1e9
 _SIZES: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?B|[KMGT]IB)?", re.IGNORECASE)
 _KEY: Final = "taskorch key"
 
 
-# -- what is wrong ---------------------------------------------------------------------
+# -- faults ----------------------------------------------------------------------------
 
 
 class FaultList:
-    """Gathers what is wrong, each with its place and its path."""
+    """Collection of faults, each with its place and its path."""
 
     def __init__(self) -> None:
         self._faults: dict[tuple[FilePlace, str], str] = {}
 
     def add(self, place: FilePlace, text: str, path: str = "") -> None:
-        """Note *text* at *place*; once, however often it is met."""
+        """Note *text* at *place*, once even if it is met again."""
         self._faults.setdefault((place, f"{path}: {text}".removeprefix(": ")), path)
 
     def wrong(self, node: Located, path: str, needed: str) -> Any:
-        """Note that *node* is not what is *needed*; returns `WRONG`."""
+        """Note that *node* is not what is *needed*; return `WRONG`."""
         self.add(node.place, f"{needed} is needed, not {shown(node)}", path)
         return WRONG
 
     def unknown(self, name: Located, path: str, candidates: Iterable[str]) -> None:
-        """Note a name that there is not, with the nearest one that there is."""
+        """Note an unknown name, with the nearest known one."""
         text = f"there is no {show(name.value, 40)} here; {near(name, candidates)}"
         self.add(name.place, text, path)
 
     def disagree(self, name: str, first: Located, second: Located) -> None:
-        """Note that *name* is said twice, and not the same."""
+        """Note that *name* has two different values."""
         message = f"{name} is {shown(second)} here, and {shown(first)} at {first.place}"
         self.add(second.place, message)
 
     def raised(self, error: Exception, place: FilePlace, path: str) -> Any:
-        """Note what a check has raised; returns `WRONG`."""
+        """Note the error of a check; return `WRONG`."""
         hint = (
             f" ({error.hint})"
             if isinstance(error, TaskorchError) and error.hint
@@ -95,7 +95,7 @@ class FaultList:
 
     @property
     def placed(self) -> list[tuple[FilePlace, str]]:
-        """All faults that were noted, with their places, in the order of the files."""
+        """All faults with their places, in the order of the files."""
         return [(place, text) for (place, text), _ in self._ordered()]
 
     def _ordered(self) -> list[tuple[tuple[FilePlace, str], str]]:
@@ -108,9 +108,9 @@ class FaultList:
     @property
     def findings(self) -> tuple[tuple[str, str], ...]:
         """
-        All faults that were noted, in the order of the files.
+        All noted faults, in the order of the files.
 
-        Each with its place or, where there is none, with its path.
+        Each has its place or, without one, its path.
         """
         return tuple(
             (str(place), text) if place.line else (path, text.removeprefix(f"{path}: "))
@@ -119,7 +119,7 @@ class FaultList:
 
     @property
     def lines(self) -> list[str]:
-        """A line for each, or for the first of very many."""
+        """A line for each fault, or for the first of very many."""
         findings = self.findings
         more = len(findings) - _MOST_NAMED
         lines = [": ".join(one).removeprefix(": ") for one in findings[:_MOST_NAMED]]
@@ -127,10 +127,10 @@ class FaultList:
 
     def refuse(self) -> None:
         """
-        End here if anything was noted.
+        Raise an error if there are faults.
 
         Raises:
-            ValidationFailedError: With all that was.
+            ValidationFailedError: There are faults; it has all of them.
         """
         if self._faults:
             msg = "\n".join(self.lines)
@@ -138,12 +138,12 @@ class FaultList:
 
 
 def near(name: Located, candidates: Iterable[str]) -> str:
-    """A hint: the one of *candidates* that *name* may mean, or all of them."""
+    """Return a hint: the one of *candidates* that *name* may mean, or all of them."""
     return remedy_of_key(name.value, candidates)
 
 
 def shown(node: Located) -> str:
-    """The value of *node* for a message."""
+    """Return the value of *node* for a message."""
     value = node.value
     if isinstance(value, list):
         return "a list"
@@ -153,13 +153,13 @@ def shown(node: Located) -> str:
 
 
 def _figure(number: float) -> str:
-    """*number* for people: 0.000001, 1,000,000, 1e+12."""
+    """Return *number* for people: 0.000001, 1,000,000, 1e+12."""
     is_long = abs(number) >= _MANY
     return f"{number:g}" if is_long else f"{number:,.6f}".rstrip("0").removesuffix(".")
 
 
 def _any_of(*schemas: Schema) -> Schema:
-    """The schema of what fits one of these, each once."""
+    """Return the schema of a value that fits one of these, each once."""
     flat: list[Schema] = []
     for schema in schemas:
         parts = schema["anyOf"] if [*schema] == ["anyOf"] else [schema]
@@ -167,23 +167,23 @@ def _any_of(*schemas: Schema) -> Schema:
     return {"anyOf": flat}
 
 
-# -- what a value may be ---------------------------------------------------------------
+# -- forms of values -------------------------------------------------------------------
 
 
 class ValueForm(Protocol):
-    """Protocol: what a value may be."""
+    """Protocol: the form of a value."""
 
     @property
     def needs(self) -> str:
-        """The words for what a value may be, in messages and on the page of keys."""
+        """Description of valid values, for messages and the page of keys."""
         ...
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
-        """What *node*, at *path*, says, or `WRONG`; what is wrong with it is noted."""
+        """Return the value of *node*, at *path*, or `WRONG` after noting its faults."""
         ...
 
     def schema(self) -> Schema:
-        """The JSON Schema of it."""
+        """Return the JSON Schema of the form."""
         ...
 
 
@@ -193,10 +193,11 @@ class Text:
     A text.
 
     Attributes:
-        is_any: Whether it may be empty.
-        is_blank: Whether it may be of spaces alone.
-        is_secret: Whether no message shows it.
-        check: What the text means; it raises an error of ours if it means nothing.
+        is_any: True if it may be empty.
+        is_blank: True if it may consist of spaces alone.
+        is_secret: True if no message shows it.
+        check: A function that parses the text; it raises an error of ours for an
+            invalid one.
         needs: See `ValueForm`.
     """
 
@@ -229,7 +230,7 @@ class Text:
 
 @attrs.frozen
 class Number:
-    """A number from *least* to *most*; *is_whole*: without a fraction."""
+    """A number from *least* to *most*; with *is_whole*, without a fraction."""
 
     least: float = 0
     most: float = MAX_AMOUNT
@@ -244,7 +245,7 @@ class Number:
             and (not self.is_whole or value == int(value))
         )
         if not fits:
-            # Where there is hardly a limit, only what is above it needs to hear of it.
+            # If there is hardly a limit, only a value above it gets a message about it.
             too_much = isinstance(value, int | float) and value > self.most
             text = f"{self._begin} to {_figure(self.most)}" if too_much else self.needs
             wrong: float = faults.wrong(node, path, text)
@@ -258,7 +259,7 @@ class Number:
 
     @property
     def needs(self) -> str:
-        """See `ValueForm`."""
+        """Description of valid values: see `ValueForm`."""
         is_many = self.most >= _MANY
         return self._begin if is_many else f"{self._begin} to {_figure(self.most)}"
 
@@ -271,13 +272,13 @@ class Number:
         return schema
 
 
-#: How much there is of something, or is needed of it.
+#: An amount of a resource.
 AMOUNT: Final = Number(is_above=True)
 
 
 @attrs.frozen
 class Moment:
-    """Seconds, or a date with a time zone; *zero*: whether it may be 0 seconds."""
+    """Seconds, or a date with a time zone; *zero* allows 0 seconds."""
 
     zero: bool = True
     needs: str = "a number of seconds, or a date as in 2030-01-31T12:00:00+00:00,"
@@ -326,14 +327,14 @@ class Size:
 
 @attrs.frozen
 class OneOf:
-    """One of some words: the keys of *meanings*; *more*: what else there may be."""
+    """One of the keys of *meanings*; *more* describes further values."""
 
     meanings: Mapping[str, Any]
     more: str = ""
 
     @property
     def needs(self) -> str:
-        """See `ValueForm`."""
+        """Description of valid values: see `ValueForm`."""
         words = [*self.meanings, self.more] if self.more else [*self.meanings]
         return f"one of {', '.join(words)}" if words[1:] else words[0]
 
@@ -351,28 +352,36 @@ class OneOf:
 
 
 def one_of(*words: str) -> OneOf:
-    """One of these words, which mean themselves."""
+    """Return the form of one of these words, which mean themselves."""
     return OneOf({word: word for word in words})
 
 
 @attrs.frozen
 class Flag:
-    """`true` or `false`."""
+    """`true` or `false`, or a *word*, if there is one."""
 
-    needs: str = "true or false"
+    word: str = ""
+
+    @property
+    def needs(self) -> str:
+        """See `ValueForm`."""
+        return f"true, false or {self.word!r}" if self.word else "true or false"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
-        if not isinstance(node.value, bool):
+        if not isinstance(node.value, bool) and (
+            not self.word or node.value != self.word
+        ):
             return faults.wrong(node, path, self.needs)
         return node.value
 
     def schema(self) -> Schema:
-        return {"type": "boolean"}
+        kind = {"type": "boolean"}
+        return _any_of(kind, one_of(self.word).schema()) if self.word else kind
 
 
 @attrs.frozen
 class Anything:
-    """What is read elsewhere, as plain values; *json*: its schema."""
+    """Any plain value, which other code reads; *json* is its schema."""
 
     needs: str = "anything"
     json: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
@@ -387,13 +396,13 @@ class Anything:
 
 @attrs.frozen
 class Maybe:
-    """What *form* says, or null, which is None."""
+    """A value of *form*, or null, which becomes None."""
 
     form: ValueForm
 
     @property
     def needs(self) -> str:
-        """See `ValueForm`."""
+        """Description of valid values: see `ValueForm`."""
         return self.form.needs
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
@@ -405,14 +414,14 @@ class Maybe:
 
 @attrs.frozen
 class Made:
-    """What *make*, which may raise an error of ours, makes of what *form* says."""
+    """The result of *make* for a value of *form*; *make* may raise our errors."""
 
     form: ValueForm
     make: Callable[[Any], Any]
 
     @property
     def needs(self) -> str:
-        """See `ValueForm`."""
+        """Description of valid values: see `ValueForm`."""
         return self.form.needs
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
@@ -430,14 +439,14 @@ class Made:
 
 @attrs.frozen
 class Either:
-    """What one of two kinds says: *second* of a mapping, *first* of all else."""
+    """A value of *second* if it is a mapping, else of *first*."""
 
     first: ValueForm
     second: ValueForm
 
     @property
     def needs(self) -> str:
-        """See `ValueForm`."""
+        """Description of valid values: see `ValueForm`."""
         return f"{self.first.needs}, or {self.second.needs}"
 
     def read(self, node: Located, path: str, faults: FaultList) -> Any:
@@ -454,10 +463,10 @@ class Each:
     A list.
 
     Attributes:
-        form: What each of it may be.
-        least: So many of them, or more.
+        form: The form of each item.
+        least: The least number of items.
         needs: See `ValueForm`.
-        or_one: Whether one alone is such a list, too.
+        or_one: True if a single item stands for a list, too.
     """
 
     form: ValueForm
@@ -492,12 +501,12 @@ class Each:
 @attrs.frozen
 class ReadMapping:
     """
-    A mapping that was read.
+    A mapping after reading.
 
     Attributes:
-        values: What its names say, of those that are well formed.
-        nodes: The names and the values as they stand in the file.
-        place: Where it begins.
+        values: The values of its names, if well formed.
+        nodes: The names and values as they stand in the file.
+        place: The place where it begins.
     """
 
     values: Mapping[str, Any]
@@ -505,15 +514,21 @@ class ReadMapping:
     place: FilePlace
 
     def get(self, name: str, default: Any = None) -> Any:
-        """What *name* says, or *default*."""
+        """Return the value of *name*, or *default*."""
         return self.values.get(name, default)
 
+    def part(self, name: str) -> ReadMapping:
+        """Return the mapping that *name* has, or an empty one."""
+        empty = ReadMapping({}, {}, self.place)
+        part: ReadMapping = self.values.get(name, empty)
+        return part
+
     def at(self, name: str) -> FilePlace:
-        """Place of the value of *name*, or of the mapping if there is none."""
+        """Return the place of the value of *name*, or else of the mapping."""
         return self.nodes[name][1].place if name in self.nodes else self.place
 
     def node(self, name: str) -> Located:
-        """The value of *name* as it stands in the file."""
+        """Return the value of *name* as it stands in the file."""
         return self.nodes[name][1]
 
 
@@ -523,11 +538,11 @@ class DocumentKey(NamedTuple):
 
     Attributes:
         field: The field of the class.
-        form: What its value may be.
-        words: Other words for it: both may stand there if they agree.
-        is_needed: Whether it must be there.
-        default: What it is if nothing is said.
-        text: What it is, in words.
+        form: The form of its value.
+        words: Other words for it: both may be there if they agree.
+        is_needed: True if it must be there.
+        default: Its default value.
+        text: Its description.
     """
 
     field: str
@@ -542,25 +557,25 @@ def may_be(
     form: ValueForm, *words: str, name: str = "", is_needed: bool | None = None
 ) -> dict[str, Any]:
     """
-    The metadata of the attrs field of a key: see `DocumentKey`.
+    Return the metadata of the attrs field of a key: see `DocumentKey`.
 
     Args:
-        form: What its value may be.
+        form: The form of its value.
         words: Other words for it.
-        name: What documents call it; "": as the field.
-        is_needed: Whether it must be there; None: if the class cannot do without.
+        name: Its name in documents; "" for that of the field.
+        is_needed: True if it must be there; None if the field has no default.
     """
     return {_KEY: (form, words, name, is_needed)}
 
 
 def field(form: ValueForm, *words: str, default: Any = None, **how: Any) -> Any:
-    """A field of a class that is a document and nothing else: see `may_be`."""
+    """Return a field of a class that is only a document: see `may_be`."""
     return attrs.field(default=default, metadata=may_be(form, *words, **how))
 
 
 @cache
 def keys_of(cls: type) -> Mapping[str, DocumentKey]:
-    """The keys of documents of *cls*, in the order of its fields."""
+    """Return the keys of documents of *cls*, in the order of its fields."""
     texts = {
         name: text
         for base in reversed(cls.__mro__)
@@ -584,13 +599,13 @@ def keys_of(cls: type) -> Mapping[str, DocumentKey]:
 
 @cache
 def _meanings(cls: type) -> Mapping[str, str]:
-    """The other words for keys of documents of *cls*, and which each means."""
+    """Return other words for keys of documents of *cls*, each with its key."""
     keys = keys_of(cls)
     return {word: name for name, one in keys.items() for word in one.words}
 
 
 def names_of(cls: type) -> tuple[str, ...]:
-    """Names that documents of *cls* may have: the keys, and other words for them."""
+    """Return the keys that documents of *cls* may have, and other words for them."""
     return (*keys_of(cls), *_meanings(cls))
 
 
@@ -601,11 +616,11 @@ class DocumentOf:
 
     Attributes:
         cls: The class.
-        make: What becomes of what its names say; None: it stays a `ReadMapping`.
-        nulls: Whether a name without a value counts as not said.
-        others: What is done with each name that there is not, and its value; None: it
-            is noted.
-        is_one: Whether exactly one of its names must be there.
+        make: The function that makes an object of the values; None leaves a
+            `ReadMapping`.
+        nulls: True if a name without a value counts as missing.
+        others: A function for each unknown name and its value; None notes a fault.
+        is_one: True if exactly one of its names must be there.
     """
 
     cls: type
@@ -700,13 +715,13 @@ class DocumentOf:
 @attrs.frozen
 class AnyNames:
     """
-    A mapping of names, which may be any, to values of one kind.
+    A mapping of arbitrary names to values of one kind.
 
     Attributes:
-        form: What each value may be.
-        check: What a name must hold; it raises an error of ours if it does not.
-        least: So many names, or more.
-        plain: Whether it is read as a dict, and not as a `ReadMapping`.
+        form: The form of each value.
+        check: The check of a name; it raises an error of ours for an invalid one.
+        least: The least number of names.
+        plain: True if it is read as a dict, and not as a `ReadMapping`.
     """
 
     form: ValueForm
@@ -747,7 +762,7 @@ class Tagged:
     A mapping of one of several classes.
 
     Attributes:
-        tag: The name whose value says of which.
+        tag: The name whose value chooses the class.
         kinds: The classes by that value.
     """
 
@@ -780,7 +795,7 @@ class Tagged:
         return {"anyOf": schemas}
 
 
-#: Policies, and files of such: which keys a policy has is known to what reads them.
+#: Policies, or files of them; the code that reads policies knows their keys.
 POLICIES: Final = Each(
     Either(Text(), AnyNames(Anything(), plain=True)),
     needs="a list of policies, and of files of such",

@@ -1,12 +1,12 @@
 """
-Frozen attrs classes whose methods are written when the class is first used.
+Frozen attrs classes whose methods are made when the class is first used.
 
-attrs writes and compiles the methods of each class: 0.2 to 0.3 ms, and an import brings
-a hundred classes, of which a program uses few. Here a class gets its slots at once, and
-all else of `attrs.frozen` when any of it is first looked at: the class, its methods and
-its objects are the same then.
+attrs generates and compiles the methods of each class in 0.2 to 0.3 ms, and an import
+brings a hundred classes, of which a program uses few. Here a class gets its slots at
+once, and the rest of `attrs.frozen` on first access; the class, its methods and its
+objects are the same afterwards.
 
-Decision: 0045.
+Decision: rooms-and-loading.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import attrs
 from taskorch.kit.visible import show
 
 if TYPE_CHECKING:
-    # Checkers know what attrs makes of a class.
+    # Type checkers know what attrs makes of a class.
     from attrs import frozen as frozen  # noqa: PLC0414
 
-#: Characters of a field that the repr of a value shows: it stays on one line.
+#: The most characters of a field that the repr shows, so that it stays on one line.
 _MAX_FIELD: Final = 72
-#: What attrs gives a frozen class, if the class does not say it itself.
+#: The attributes that attrs gives a frozen class, if the class does not define them.
 _WRITTEN: Final = (
     "__attrs_attrs__",
     "__attrs_init__",
@@ -45,7 +45,7 @@ _WRITTEN: Final = (
 
 
 class _Unwritten:
-    """Stands in a class for what is not written yet: looked at, it writes the class."""
+    """Placeholder that makes the methods of a class when one of them is first used."""
 
     __slots__ = ("_class", "_name")
 
@@ -58,7 +58,7 @@ class _Unwritten:
         try:
             attribute = vars(self._class.made)[self._name]
         except KeyError:
-            # It has none of its own: its base has, or nobody.
+            # The class has none of its own: its base may have one.
             return getattr(owner if instance is None else instance, self._name)
         # `inspect` asks for it with the class in place of an object.
         get = getattr(type(attribute), "__get__", None)
@@ -67,9 +67,9 @@ class _Unwritten:
 
 class _Class:
     """
-    A class whose methods are written later.
+    A class whose methods are made later.
 
-    Two threads may write it at the same moment: what they put there is equal.
+    Two threads may make them at the same moment: the methods are equal.
     """
 
     __slots__ = ("_body", "_options", "made")
@@ -91,7 +91,7 @@ class _Class:
         cls = self.made
         plain = type(cls)(cls.__name__, cls.__bases__, dict(self._body))
         written = vars(attrs.frozen(plain, **self._options))
-        # What another version of attrs writes besides is there from now on.
+        # Further attributes of another version of attrs are set at once.
         others = written.keys() - vars(cls).keys()
         for name in (*_WRITTEN, *others):
             if name in self._body:
@@ -103,7 +103,7 @@ class _Class:
                     delattr(cls, name)
 
     def _slotted(self, plain: type) -> dict[str, Any]:
-        """The body with slots in place of the fields, and what is to be written."""
+        """Return the body with slots for the fields, and the parts to make later."""
         inherited = {
             slot
             for base in plain.__mro__[1:]
@@ -128,10 +128,10 @@ if not TYPE_CHECKING:
 
     def frozen(plain: type | None = None, /, **options: Any) -> Any:
         """
-        `attrs.frozen`, with methods that are written when they are needed.
+        Decorate a class as `attrs.frozen` does, with methods made on first use.
 
-        Of its options, not `slots` and `cache_hash`; and a method of such a class
-        names the class that it means: an empty `super()` would find another.
+        The options `slots` and `cache_hash` do not work, and a method of such a class
+        cannot use an empty `super()`, which would find another class.
         """
         if plain is None:
             return partial(frozen, **options)
@@ -140,12 +140,12 @@ if not TYPE_CHECKING:
 
 def draft_of(cls: type) -> Any:
     """
-    The class of drafts of *cls*, a frozen class: its objects in a quarter of the time.
+    Return the draft class of a frozen class: its objects take a quarter of the time.
 
-    A frozen class lets no field be set plainly, not even by its own `__init__`: each
-    costs a call. A draft is of a subclass that adds nothing and forbids nothing. Who
-    makes one sets every field, converts what a converter would, and then its
-    `__class__` to *cls*, before anybody else has it.
+    A frozen class cannot set a field by assignment, not even in its own `__init__`:
+    each costs a call. A draft is of a subclass without that restriction. Its maker sets
+    every field, applies the converters, and then sets its `__class__` to *cls*, before
+    other code gets it.
     """
     body = {
         "__slots__": (),
@@ -160,7 +160,7 @@ def draft_of(cls: type) -> Any:
 
 
 def shown(self: Any) -> str:
-    """The text of an attrs object: fields that differ from their defaults, one line."""
+    """Return the text of an attrs object: fields that are not defaults, in one line."""
     parts: list[str] = []
     for field in attrs.fields(type(self)):
         value = getattr(self, field.name)

@@ -1,19 +1,19 @@
 """
-Signals on the main thread: one that comes during a step waits for the end of it.
+Signals on the main thread: one that comes during a step is deferred to its end.
 
-While an orchestrator lives that was started on the main thread, SIGINT has a handler of
-ours in the place of Python's own. It looks at the functions that the main thread is in,
-the innermost first. If one of ours is among them that must not be cut short, the
-interrupt is deferred: the step raises it when it ends, or a thread sends the signal
-again a moment later. Nothing is paid for that as long as there is no interrupt.
+While an orchestrator lives that was started on the main thread, SIGINT has our handler
+in place of Python's own. It looks at the functions that the main thread is in, the
+innermost first. If one of them is ours and must not be cut short, the interrupt is
+deferred: the step raises it when it ends, or a thread sends the signal again a moment
+later. Without an interrupt this costs nothing.
 
-What is promised: each SIGINT that comes while none is deferred raises one
-KeyboardInterrupt; others that come before that are one with it, as signals are.
+The promise: each SIGINT that comes while none is deferred raises one KeyboardInterrupt;
+further ones before that are merged with it, as signals are.
 
 The same holds of signals that an orchestrator is to stop at (`stop_on`): they raise a
 `StopSignal`.
 
-Decision: 0021.
+Decision: faults-and-interrupts.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class StopSignal(SystemExit):
     """
-    A signal says that the process is to end, in good order.
+    A signal asks the process to end in an orderly way.
 
     Args:
-        number: The signal. The exit code is 128 and this, as a shell would say it.
+        number: The signal. The exit code is 128 plus its number, as in a shell.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.number = number
-        #: When it came, of the monotonic clock.
+        #: The time of the signal, on the monotonic clock.
         self.at: float = monotonic()
 
     @property
@@ -56,19 +56,19 @@ class StopSignal(SystemExit):
         return signal.Signals(self.number).name
 
 
-#: The exception of a signal that is sent to end the process.
+#: The exceptions of signals that are sent to end the process.
 INTERRUPTS: Final = (KeyboardInterrupt, StopSignal)
-#: Seconds after which the main thread ends a wait, to see whether a signal has come:
-#: one that comes in the very moment in which the wait begins does not end it.
+#: Seconds after which the main thread ends a wait to look for a signal: one that comes
+#: at the very moment in which the wait begins does not end it.
 SLICE: Final = 0.5
-#: Holds the signal while one is deferred, or what a handler has raised: whoever pops it
-#: delivers it.
+#: The signal while one is deferred, or the error of a handler: the code that pops it
+#: raises it.
 DEFERRED: Final[list[int | BaseException]] = []
-#: Functions that say what becomes of an interrupt in them, by the ids of their codes:
-#: whether it is deferred. They are of modules, so that no id is used again. In Python's
-#: own, what threads of ours need as well would be left locked for ever: a condition,
-#: such as that of a future, or what logs; or the lock of a condition be released by one
-#: who has not got it back after a wait.
+#: Functions that defer an interrupt in them, or take it, by the ids of their code
+#: objects. They are module functions, so that no id is reused. In some of Python's own
+#: functions, an interrupt would leave a lock that our threads need locked for ever,
+#: such as that of a future or of logging; or a condition would release a lock that the
+#: thread has not got back after a wait.
 _DEFERS: Final[dict[int, bool]] = {
     id(getattr(of, name).__code__): True
     for of, name in (
@@ -78,13 +78,13 @@ _DEFERS: Final[dict[int, bool]] = {
         (threading.Condition, "_acquire_restore"),
         (logging.Handler, "acquire"),
         (logging.Handler, "release"),
-        # Until CPython 3.12.
+        # This holds until CPython 3.12.
         (logging, "_acquireLock"),
         (logging, "_releaseLock"),
     )
     if hasattr(of, name)
 }
-#: What Python calls when something dies that is held weakly, by module and name.
+#: Functions that Python calls when a weakly held object dies, by module and name.
 _CALLBACKS: Final = {
     ("_weakrefset", "_remove"),
     ("weakref", "remove"),
@@ -92,47 +92,48 @@ _CALLBACKS: Final = {
     ("concurrent.futures.thread", "weakref_cb"),
     ("concurrent.futures.process", "weakref_cb"),
 }
-#: What it calls as a `weakref.finalize`, which users call, too: then without the second
-#: argument, which is the dead reference.
+#: Python calls a `weakref.finalize` so. Users call it, too, but without the second
+#: argument, the dead reference.
 _FINALIZE: Final = weakref.finalize.__call__.__code__
 _DEAD: Final = _FINALIZE.co_varnames[1]
-#: Waits at a condition: until it has this variable, an interrupt leaves what it has let
-#: go, and whoever holds the condition gives back what is not theirs.
+#: The wait at a condition: until it has this variable, an interrupt leaves the lock
+#: released, and the holder of the condition would release a lock that it does not hold.
 _WAIT: Final = threading.Condition.wait.__code__
 _LET_GO: Final = "gotit"
-#: What loads a module.
+#: The function that loads a module.
 _IMPORT: Final = cast("Any", importlib)._bootstrap._find_and_load.__code__  # noqa: SLF001 - it has no public name
 #: From CPython 3.14 on, `with` looks up `__enter__` by this instruction and calls it by
-#: the next. An interrupt after that call comes before the block begins: what it took,
-#: such as a lock, would never be given back.
+#: the next. An interrupt after that call comes before the block begins: a resource that
+#: it took, such as a lock, would never be released.
 _LOOKS_UP_ENTER: Final = bytes((opcode.opmap.get("LOAD_SPECIAL", 0), 0))
-#: So often an interrupt finds such a call before it counts as one that waits there.
+#: How often an interrupt finds such a call before that counts as a wait inside it.
 _ENTERING: Final = 20
-#: Those that were started on the main thread and have not stopped.
+#: Runtimes that were started on the main thread and have not stopped.
 _guarded: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
-#: Of each signal that `stop_on` was told of, what it had for a handler before, and
-#: the lifecycles that are to stop at it.
+#: For each signal of `stop_on`, its earlier handler, and the lifecycles that stop at
+#: it.
 _stopping_at: Final[dict[int, tuple[Any, weakref.WeakSet[Any]]]] = {}
 #: Seconds after which a step counts as hung, and another Ctrl-C cuts it short.
 _PATIENCE: Final = 5.0
-#: Seconds until a deferred signal is sent again: at first, and at the longest.
+#: Seconds until a deferred signal is sent again: the first and the longest pause.
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
 
 
 class _Deferral:
-    """How long interrupts have been deferred; only the main thread's handler writes."""
+    """State of the deferral of interrupts; only the main thread's handler writes."""
 
-    #: Since when, of the monotonic clock; 0.0: nothing is deferred.
+    #: The time since which interrupts are deferred, on the monotonic clock; 0.0 if none
+    #: is.
     since = 0.0
-    #: The next signal is perhaps one that was sent again.
+    #: True if the next signal may be one that was sent again.
     sent_again = False
-    #: How often in a row it was found where a `with` was entered.
+    #: How often in a row the signal came where a `with` was entered.
     entering = 0
 
 
 def defers_interrupts(fn: F) -> F:
-    """Mark *fn*: an interrupt in it, or in what it calls, waits for its end."""
+    """Mark *fn*: an interrupt in it, or in its calls, waits for its end."""
     _DEFERS[id(fn.__code__)] = True
     return fn
 
@@ -177,7 +178,7 @@ def _is_deferred_in(frame: FrameType | None) -> bool:
 
 
 def _is_ignored_in(frame: FrameType) -> bool:
-    """Whether Python prints what is raised there, and goes on as if nothing was."""
+    """Return whether Python prints errors raised there, and goes on."""
     name = frame.f_code.co_name
     if name == "__del__":
         return True
@@ -187,14 +188,14 @@ def _is_ignored_in(frame: FrameType) -> bool:
 
 
 def _is_letting_go(frame: FrameType) -> bool:
-    """Whether *frame* begins to wait at a condition, whose lock it may have let go."""
+    """Return whether *frame* begins to wait at a condition and may release its lock."""
     if frame.f_code is not _WAIT or _LET_GO not in _WAIT.co_varnames:
         return False
     return _LET_GO not in frame.f_locals
 
 
 def _is_entering(frame: FrameType | None) -> bool:
-    """Whether *frame* calls an `__enter__`, which may have done its work already."""
+    """Return whether *frame* calls an `__enter__` that may have done its work."""
     if frame is None or sys.version_info < (3, 14):
         return False
     call = frame.f_lasti
@@ -203,10 +204,10 @@ def _is_entering(frame: FrameType | None) -> bool:
 
 def _is_for_us(frame: FrameType | None) -> bool:
     """
-    Whether a module of ours imports what *frame* loads.
+    Return whether a module of ours imports the module that *frame* loads.
 
-    Ours do when something is needed for the first time, and what was loaded by half
-    cannot be loaded again.
+    Our modules import others on first need, and a module that was loaded by half cannot
+    be loaded again.
     """
     name = ""
     while frame is not None:
@@ -222,7 +223,7 @@ def guard(runtime: object) -> None:
     if threading.current_thread() is threading.main_thread():
         _guarded.add(runtime)
         _install()
-        # A notebook puts Python's own handler back before every cell.
+        # A notebook restores Python's own handler before every cell.
         ipython: Any = sys.modules.get("IPython")
         shell = None if ipython is None else ipython.get_ipython()
         if shell is not None:
@@ -230,20 +231,21 @@ def guard(runtime: object) -> None:
 
 
 def unguard(runtime: object) -> None:
-    """*runtime* has ended; with the last one, Python's own handler comes back."""
+    """Note that *runtime* has ended; after the last, Python's handler comes back."""
     _guarded.discard(runtime)
     restore_handlers()
 
 
 def restore_handlers() -> None:
-    """On the main thread: put the handlers of before back, if nobody needs ours."""
+    """Put earlier handlers back, on the main thread, if nobody needs ours."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number, (before, waiting) in list(_stopping_at.items()):
         if not waiting:
             del _stopping_at[number]
             if signal.getsignal(number) is _on_interrupt:
-                # None: it was not of Python's, and cannot be set from here.
+                # None stands for a handler that is not Python's, and cannot be set from
+                # here.
                 signal.signal(number, signal.SIG_DFL if before is None else before)
             _install()
     if (
@@ -256,11 +258,10 @@ def restore_handlers() -> None:
 
 def stop_on(lifecycle: Any, number: int) -> None:
     """
-    On the main thread: raise a `StopSignal` at signal *number*, until `no_more`.
+    Raise a `StopSignal` at signal *number* on the main thread, until `no_more`.
 
-    It is noted as the `stop_signal` of *lifecycle*. A handler that was there before is
-    called first. What is ignored stays ignored: so nohup keeps a process from hearing
-    of SIGHUP.
+    It is noted as the `stop_signal` of *lifecycle*. An earlier handler is called first.
+    An ignored signal stays ignored: so nohup protects a process from SIGHUP.
 
     Raises:
         OSError: No handler can be set for it, as for SIGKILL.
@@ -278,18 +279,18 @@ def stop_on(lifecycle: Any, number: int) -> None:
 
 
 def no_more(lifecycle: object) -> None:
-    """*lifecycle* has ended, and needs no signal to stop."""
+    """Note that *lifecycle* has ended, and needs no signal to stop."""
     for _, waiting in list(_stopping_at.values()):
         waiting.discard(lifecycle)
     restore_handlers()
 
 
 def forget() -> None:
-    """In the child of a fork: nothing of the parent's is deferred here."""
+    """Drop all deferrals of the parent, in the child of a fork."""
     _guarded.clear()
     for _, waiting in _stopping_at.values():
         waiting.clear()
-    # What is sent to end the child ends it.
+    # A signal that is sent to end the child must end it.
     with suppress(ValueError):  # it was not the main thread that has forked
         restore_handlers()
     DEFERRED.clear()
@@ -299,21 +300,22 @@ def forget() -> None:
 def _install(*_: object) -> None:
     # A handler of the program's own stays.
     if _guarded and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Not in an interpreter without signals.
+        # Some interpreters have no signals.
         with suppress(ValueError):
             signal.signal(signal.SIGINT, _on_interrupt)
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
     sent_again, _Deferral.sent_again = _Deferral.sent_again, False
-    # The last one may have been stopped by another thread, which could not do it.
+    # The last one may have been stopped by another thread, which could not restore
+    # them.
     restore_handlers()
     if number != signal.SIGINT and number not in _stopping_at:
-        # Nobody is to stop at it any more: it does what it did before.
+        # No lifecycle stops at it any more, so it has its earlier effect.
         signal.raise_signal(number)
         return
     if sent_again and not _Deferral.since:
-        # It was delivered, with one that came later, just before it was sent again.
+        # It was delivered, with a later one, just before it was sent again.
         return
     deferred = _is_deferred_in(frame)
     if deferred or _is_entering(frame):
@@ -332,17 +334,17 @@ def _defer(number: int, waited: float) -> None:
         return
     DEFERRED.append(number)
     pause = min(max(_FIRST_PAUSE, waited / 4), _LONGEST_PAUSE)
-    # Not a threading.Thread: this thread may hold the lock that one takes to start.
-    # Without a thread, the end of the step must do.
+    # This is no threading.Thread, as the main thread may hold the lock that its start
+    # takes. Without a thread, the end of the step must do.
     with suppress(RuntimeError):
         _thread.start_new_thread(_send_again, (pause,))
 
 
 def defer_error(error: BaseException) -> None:
     """
-    On the main thread, in a step: what a handler of the user's raised is for its end.
+    Defer the error of a user's handler to the end of the step, on the main thread.
 
-    If an interrupt is deferred already, it is one with that.
+    If an interrupt is deferred already, the two are merged.
     """
     if not DEFERRED:
         DEFERRED.append(error)
@@ -353,20 +355,21 @@ def _send_again(pause: float) -> None:
     sleep(pause)
     with suppress(IndexError):
         if isinstance(DEFERRED[-1], BaseException):
-            # No signal can bring that: the end of a step raises it.
+            # A signal cannot deliver an error of a handler: the end of a step raises
+            # it.
             return
         number: Any = DEFERRED.pop()
         _Deferral.sent_again = True
-        # To the thread: it also ends a wait that has begun since.
+        # The signal goes to the thread, so it also ends a wait that has begun since.
         signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def raise_deferred() -> None:
     """
-    At the end of a step, if `DEFERRED`: raise the interrupt that came meanwhile.
+    Raise the deferred interrupt at the end of a step; called if `DEFERRED`.
 
     Raises:
-        KeyboardInterrupt: This is the main thread, and the caller's callers take it.
+        KeyboardInterrupt: This is the main thread, and no outer step defers it.
         StopSignal: The signal was one of `stop_on`, on the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -396,7 +399,7 @@ def _deliver_stop(number: int, frame: FrameType | None) -> None:
         before(number, frame)
     stop = StopSignal(number)
     for lifecycle in list(waiting):
-        # The second one has no more time than the first.
+        # The second signal gives no more time than the first.
         lifecycle.stop_signal = lifecycle.stop_signal or stop
     found = _main_task(frame)
     if found is None:
@@ -408,7 +411,7 @@ def _deliver_stop(number: int, frame: FrameType | None) -> None:
 
 
 def _main_task(frame: FrameType | None) -> tuple[Any, Any] | None:
-    """What asyncio.run has made, if the main thread is in it."""
+    """Return the runner and task of `asyncio.run` on the main thread, or None."""
     runners: Any = sys.modules.get("asyncio.runners")
     if runners is None:
         return None
@@ -426,7 +429,7 @@ def _cancel_main_task(number: int, frame: FrameType | None) -> bool:
     """
     Cancel the main task as `asyncio.run` does, if the main thread runs one.
 
-    It leaves that to us where it finds our handler, which is not Python's own.
+    asyncio leaves that to us, since our handler is not Python's own.
     """
     found = _main_task(frame)
     if found is None:
@@ -440,7 +443,7 @@ def _cancel_main_task(number: int, frame: FrameType | None) -> bool:
 
 
 def is_of_handler(error: BaseException) -> bool:
-    """Whether a handler of signals raised *error*, as one that calls sys.exit()."""
+    """Return whether a signal handler raised *error*, such as by sys.exit()."""
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     codes = {_code_of(handler) for handler in handlers if callable(handler)}
     trace = error.__traceback__
@@ -452,21 +455,21 @@ def is_of_handler(error: BaseException) -> bool:
 
 
 def _code_of(handler: Any) -> Any:
-    """The code that runs when *handler* is called, if it is of Python."""
+    """Return the code that runs when *handler* is called, if it is Python code."""
     while isinstance(handler, partial):
         handler = handler.func
     if not hasattr(handler, "__code__"):
-        # A bound method has its function's; an object, that of its class.
+        # A bound method has its function's code; an object, that of its class.
         handler = vars(type(handler)).get("__call__")
     return getattr(handler, "__code__", None)
 
 
 def begin_thread(run: Callable[[], object], name: str) -> threading.Thread:
     """
-    Begin a thread of ours, which ends with the process.
+    Start a daemon thread of ours.
 
     Raises:
-        RuntimeError: The system has none.
+        RuntimeError: The system has no thread left.
     """
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()

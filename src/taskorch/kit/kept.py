@@ -1,7 +1,7 @@
 """
 Documents of extensions: the state of an extension, kept as facts.
 
-Decision: 0255.
+Decision: extensions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taskorch.kit.checks import is_name
 from taskorch.kit.limits import MAX_DOCUMENT, MAX_DOCUMENTS, MAX_ID_LENGTH
 from taskorch.kit.visible import counted, show
 
-#: Levels of lists and objects in a document, at the most.
+#: The most levels of lists and objects in a document.
 _DEEPEST: Final = 100
 _SEPARATORS: Final = ",", ":"
 
@@ -25,12 +25,12 @@ class KeptDocuments(MutableMapping[str, Any]):
     """
     The documents of an extension, by their keys: see `TaskOrchestrator.kept`.
 
-    A document is a value that JSON can say. Each read makes it anew, so that changing
-    what was read changes nothing here. The keys are in the order in which their
-    documents were written last.
+    A document is a JSON value. Each read makes it anew, so that changes of the copy
+    change nothing here. The keys are in the order in which their documents were written
+    last.
 
     Args:
-        rt: The runtime, or the life of a simulation that stands for one.
+        rt: The runtime, or the part of a simulation that stands for it.
         extension: The name of the extension.
     """
 
@@ -50,7 +50,7 @@ class KeptDocuments(MutableMapping[str, Any]):
         self.update({key: None})
 
     def __iter__(self) -> Iterator[str]:
-        # A copy: others write meanwhile.
+        # The keys are copied, since others may write meanwhile.
         return iter([*self._texts()])
 
     def __len__(self) -> int:
@@ -75,8 +75,8 @@ class KeptDocuments(MutableMapping[str, Any]):
         In a durable orchestrator it returns once they are in the journal.
 
         Raises:
-            InvalidTaskError: A key is no name, JSON cannot say a document, or there are
-                too many, or too large ones.
+            InvalidTaskError: A key is no name, JSON cannot represent a document, or
+                there are too many, or too large ones.
             NotRunningError: The orchestrator has stopped.
         """
         rt = self._rt
@@ -93,7 +93,7 @@ class KeptDocuments(MutableMapping[str, Any]):
         rt.step(change, keep=True)
 
     def note(self, key: str, document: Any, now: int) -> None:
-        """Keep one document, or drop it if it is None, inside a step of its caller."""
+        """Keep one document inside a step of the caller, or drop it if it is None."""
         where = f"{self.extension}[{key!r}]"
         self._keep([(_checked(key), text_of(document, where))], now)
 
@@ -121,10 +121,10 @@ class KeptDocuments(MutableMapping[str, Any]):
 
 def kept_by(rt: Any, extension: str) -> KeptDocuments:
     """
-    The documents of *extension*.
+    Return the documents of *extension*.
 
     Raises:
-        InvalidTaskError: It is no name.
+        InvalidTaskError: *extension* is no valid name.
     """
     if not is_name(extension) or len(extension) > MAX_ID_LENGTH:
         msg = f"extension: a name of at most {MAX_ID_LENGTH} characters is needed, "
@@ -134,10 +134,11 @@ def kept_by(rt: Any, extension: str) -> KeptDocuments:
 
 def text_of(document: Any, where: str) -> str:
     """
-    The text of *document*; "" for None, which drops it.
+    Return the text of *document*; "" for None, which drops it.
 
     Raises:
-        InvalidTaskError: JSON cannot say it, or it is too large; *where* it stands.
+        InvalidTaskError: JSON cannot represent it, or it is too large; *where* names
+            it.
     """
     if document is None:
         return ""
@@ -145,7 +146,7 @@ def text_of(document: Any, where: str) -> str:
     try:
         text = json.dumps(document, separators=_SEPARATORS)
     except ValueError as error:
-        # Such as a number with more digits than Python writes.
+        # An integer may have more digits than Python writes.
         msg = f"{where} cannot be written as JSON: {error}"
         raise InvalidTaskError(msg) from error
     if len(text) > MAX_DOCUMENT:
@@ -156,7 +157,7 @@ def text_of(document: Any, where: str) -> str:
 
 
 def _check(value: Any, where: str, depth: int) -> None:
-    """Refuse what JSON cannot say, or would give back as something else."""
+    """Refuse a document that JSON cannot represent without a change."""
     kind = type(value)
     if kind in (str, int, bool) or value is None:
         return

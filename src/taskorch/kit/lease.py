@@ -1,7 +1,7 @@
 """
-How long somebody counts as there: from their latest sign of life on.
+Leases, which end unless they are renewed.
 
-Decision: 0199.
+Decision: connections-to-peers.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 class Lease:
     """
-    Something that ends unless it is renewed.
+    A lease, which ends unless it is renewed.
 
-    Who has given it may give the same to another once it is over; who has it gives up
-    what it stands for by then. Times are of one clock of whoever asks, in its unit:
-    each side has a lease of its own, and neither has the clock of the other.
+    The giver may give the same to another once it is over; the holder must give up the
+    leased object by then. Times are of the caller's own clock, in its unit: each side
+    has a lease of its own, and neither reads the clock of the other.
 
     Args:
-        length: How long it lasts from each renewal.
-        since: When it was given.
+        length: Its length from each renewal.
+        since: The time at which it was given.
     """
 
     __slots__ = ("length", "since")
@@ -28,17 +28,17 @@ class Lease:
 
     def renew(self, since: float) -> None:
         """
-        Let it last from *since* on, if that is later than before.
+        Renew it from *since* on, if that is later than before.
 
-        Who has it takes the time when the renewal was asked for: the other side may
-        have granted it at once, and the answer may have been long on its way.
+        The holder passes the time of its request for the renewal: the other side may
+        have granted it at once, and the answer may have taken long.
         """
         self.since = max(self.since, since)
 
     def silence(self, now: float) -> float:
-        """How long it was not renewed."""
+        """Return the seconds since it was renewed."""
         return now - self.since
 
     def is_over(self, now: float) -> bool:
-        """Whether it has ended, and was not renewed in time."""
+        """Return whether it was not renewed in time."""
         return self.silence(now) >= self.length

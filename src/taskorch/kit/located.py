@@ -1,7 +1,7 @@
 """
-Values that know where they stand in a file.
+Values with their places in a file.
 
-Decision: 0076.
+Decision: documents.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class FilePlace(NamedTuple):
         return f"{where}{self.line}:{self.column}"
 
 
-#: What is wrong with a document, and where.
+#: A fault of a document, with its place.
 Fault = tuple[FilePlace, str]
 
 
@@ -38,10 +38,11 @@ class Located:
     A value, and the place where it begins.
 
     Attributes:
-        value: A scalar; a list of `Located`; or of a mapping the pairs, a tuple of
-            two `Located` each, in which a name may stand twice. Once `with_names_once`
-            or a front end has put these together: a dict of names to such pairs.
-        place: Where it begins.
+        value: A scalar; a list of `Located`; or, for a mapping, the pairs, a tuple of
+            two `Located` each, in which a name may be repeated. After
+            `with_names_once`, or a front end, a mapping is a dict of names to such
+            pairs.
+        place: The place where it begins.
     """
 
     value: Any
@@ -49,7 +50,7 @@ class Located:
 
 
 def with_names_once(node: Located, faults: list[Fault]) -> Located:
-    """*node* with dicts for mappings; a name that stands twice goes to *faults*."""
+    """Return *node* with dicts for mappings; repeated names go to *faults*."""
     if isinstance(node.value, list):
         return Located([with_names_once(one, faults) for one in node.value], node.place)
     if not isinstance(node.value, tuple):
@@ -63,15 +64,15 @@ def with_names_once(node: Located, faults: list[Fault]) -> Located:
     return Located(members, node.place)
 
 
-#: How deep a document may be nested: a value of its own may be 50 levels deep.
+#: The deepest nesting of a document: a value of its own may be 50 levels deep.
 MAX_DEPTH: Final = 100
-#: The place of what stands in no file.
+#: The place of a value without a file.
 NOWHERE: Final = FilePlace("", 0, 0)
 
 
 def located(value: Any, depth: int = 0) -> Located:
     """
-    *value*, plain lists and mappings, which stands in no file.
+    Return *value*, plain lists and mappings, as `Located` without a file.
 
     Raises:
         ValidationFailedError: It is nested more than a hundred levels deep.
@@ -91,7 +92,7 @@ def located(value: Any, depth: int = 0) -> Located:
 
 
 def plain(node: Located) -> Any:
-    """What *node* says, a value `with_names_once`, without places."""
+    """Return the value of *node*, after `with_names_once`, without places."""
     if isinstance(node.value, dict):
         return {name: plain(value) for name, (_, value) in node.value.items()}
     if isinstance(node.value, list):
@@ -100,7 +101,7 @@ def plain(node: Located) -> Any:
 
 
 def places(node: Located, path: str = "") -> Iterator[tuple[str, FilePlace]]:
-    """The places of all that stands in *node*, by paths such as `tasks.a.args[0]`."""
+    """Yield the places of all values in *node*, by paths such as `tasks.a.args[0]`."""
     yield path, node.place
     if isinstance(node.value, dict):
         for name, (_, value) in node.value.items():
@@ -111,7 +112,7 @@ def places(node: Located, path: str = "") -> Iterator[tuple[str, FilePlace]]:
 
 
 def with_place(path: str, text: str, places: Mapping[str, FilePlace]) -> str:
-    """What is wrong at *path*, with its place, or that of what it should be in."""
+    """Return *text* about *path* with its place, or that of an outer value."""
     near = path
     while places and near not in places:
         near = near[: max(near.rfind("."), near.rfind("["), 0)]

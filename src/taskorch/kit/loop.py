@@ -1,7 +1,7 @@
 """
-One thread that waits: a loop over descriptors, times, and calls from outside.
+An event loop on one thread: descriptors, times, and calls from other threads.
 
-A `LinePipe` is what other processes write lines into, with such a loop or without.
+A `LinePipe` takes lines from other processes, with such a loop or without.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from taskorch.kit.temporary import make_temporary
 
 _log = log_of(__name__)
 
-# The longest wait at a time: selectors cannot count further than a few weeks.
+# The longest single wait: selectors cannot count further than a few weeks.
 _PATIENCE_SECONDS = 3600.0
 
-#: Bytes of a pipe that are read at a time, and of a line that are kept.
+#: The bytes of a pipe that are read at a time, and the most bytes of a line.
 _SLICE: Final = 4096
 _LONGEST_LINE: Final = 1 << 16
 
@@ -36,7 +36,7 @@ Action = Callable[[], object]
 
 class Loop:
     """
-    Waits for descriptors and times, and runs what belongs to them on one thread.
+    Event loop on one thread that runs actions for descriptors and times.
 
     `call` is for every thread, the other methods are for the one that runs the loop.
     An action that raises is logged, and the loop goes on.
@@ -77,7 +77,7 @@ class Loop:
 
     def open(self) -> None:
         """
-        Get what the loop needs to run.
+        Open the descriptors of the loop.
 
         Raises:
             OSError: There are no descriptors left.
@@ -95,17 +95,17 @@ class Loop:
         self.watch(wake_out, self._drain)
         with self._lock:
             self._wake_out, self._wake_in = wake_out, wake_in
-            # For calls that came before there was a pipe.
+            # This is for calls that came before there was a pipe.
             self._woken = True
             os.write(wake_in, b"!")
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Wait, and run what is due, until *until* says that it is enough."""
+        """Run actions as they become due, until *until* returns True."""
         selector = self._opened()
         while not until():
             for key, _ in selector.select(self._patience()):
                 action = self._watched.get(key.fd)
-                # An action before it may have closed this descriptor.
+                # An earlier action may have closed this descriptor.
                 if action is not None:
                     self._act(action)
             now = time.monotonic()
@@ -113,7 +113,7 @@ class Loop:
                 self._act(heapq.heappop(self._times)[2])
 
     def close(self) -> None:
-        """Close everything; what is still called never runs."""
+        """Close everything; pending actions never run."""
         with self._lock:
             fds = self._wake_in, self._wake_out
             self._wake_in = self._wake_out = -1
@@ -141,7 +141,8 @@ class Loop:
         os.read(self._wake_out, 16)
         with self._lock:
             self._woken = False
-        # Those that arrive meanwhile wake us again: descriptors get their turn first.
+        # Calls that arrive meanwhile wake the loop again: descriptors get their turn
+        # first.
         for _ in range(len(self._calls)):
             self._act(self._calls.popleft())
 
@@ -154,10 +155,9 @@ class Loop:
 
 class LinePipe:
     """
-    A pipe that a program writes lines into; all is for the supervisor's thread.
+    A pipe that a program writes lines into, for the supervisor's thread.
 
-    *on_lines* is given the lines that have come. Without a *loop*, these are what has
-    come when it is read.
+    *on_lines* gets the lines that have come; without a *loop*, when it is read.
     """
 
     def __init__(
@@ -172,19 +172,19 @@ class LinePipe:
         self._safe = safe
         self._folder: Path | None = None
         self._fds: list[int] = []
-        #: What has come behind the last end of a line.
+        #: The bytes after the last end of a line.
         self._rest = b""
 
     def open(self, name: str) -> Path:
         """
-        Make it; where it is, in a folder of its own.
+        Make the pipe in a folder of its own, and return its path.
 
         Raises:
-            OSError: There is no room for it.
+            OSError: The system has no room for it.
         """
         folder = self._folder = make_temporary()
         os.mkfifo(folder / name, 0o600)
-        # With an end of ours to write to, it does not end whenever a writer does.
+        # With a writing end of our own, the pipe does not end whenever a writer does.
         for way in (os.O_RDONLY, os.O_WRONLY):
             flags = way | os.O_NONBLOCK | os.O_CLOEXEC
             self._fds.append(os.open(folder / name, flags))
@@ -193,7 +193,7 @@ class LinePipe:
         return folder / name
 
     def close(self) -> None:
-        """Remove it with its folder, if it is there."""
+        """Remove the pipe with its folder, if it is there."""
         fds, self._fds = self._fds, []
         for fd in fds:
             if self._loop is not None:
@@ -204,13 +204,13 @@ class LinePipe:
             shutil.rmtree(folder, ignore_errors=True)
 
     def read(self, *, is_last: bool = False) -> None:
-        """Take what has come; if it is the *last*, also what has no end of a line."""
+        """Pass on the lines that have come; the last call passes on the rest, too."""
         lines: list[bytes] = []
         with suppress(BlockingIOError):
             while self._fds and (data := os.read(self._fds[0], _SLICE)):
                 *ended, self._rest = (self._rest + data).split(b"\n")
                 lines += ended
-                # A line without an end is none that anybody could use.
+                # A longer line is of no use to anybody, so it is cut.
                 self._rest = self._rest[:_LONGEST_LINE]
         if is_last and self._rest:
             lines, self._rest = [*lines, self._rest], b""

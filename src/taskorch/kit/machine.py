@@ -1,12 +1,12 @@
 """
-What this machine gives us, as affinity and cgroups limit it; what it is; its GPUs.
+Resources of this machine within affinity and cgroups, its labels, and its GPUs.
 
-What cannot be known is left out, and whoever asks for it is told that it is unknown.
-GPUs are as the library of NVIDIA's driver names them.
+Unknown values are left out, and a request for one is told so. GPUs are those that the
+library of NVIDIA's driver lists.
 
-A GPU has the name that stays the same while others come and go, its UUID; each part of
-one that is divided (MIG) likewise. If `CUDA_VISIBLE_DEVICES` says which are ours, only
-those are meant, by the names that stand there.
+The name of a GPU is its UUID, which stays the same while others come and go; so is that
+of each part of a divided one (MIG). If `CUDA_VISIBLE_DEVICES` restricts the process,
+only those count, by the names in it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
-#: The variable that says which GPUs a process may use.
+#: The variable with the GPUs that a process may use.
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
-#: The variable that says how CUDA counts them, and the value that counts as NVML does.
+#: The variable with CUDA's way of counting GPUs, and the value for the same way as
+#: NVML.
 _ORDER: Final = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 _MODULE: Final = "pynvml"
 _LIBRARY: Final = "libnvidia-ml.so.1"
@@ -28,14 +30,14 @@ _NOT_INSTALLED: Final = "nvidia-ml-py is not installed: pip install 'taskorch[gp
 
 
 _CGROUP: Final = "/sys/fs/cgroup"
-#: Which groups this process is in.
+#: The file with the cgroups of this process.
 _GROUPS: Final = "/proc/self/cgroup"
-#: cgroup v1 says "no limit" with a number near 2 ** 63.
+#: The number above which a limit of cgroup v1 means "no limit".
 _NO_LIMIT: Final = 1 << 60
 _MEGA: Final = 1 << 20
-#: The least of a core that a quota comes to.
+#: The least cores that a quota amounts to.
 _LEAST: Final = 0.01
-#: The network interfaces, each a folder.
+#: The folder of network interfaces, each a folder.
 _NETWORK: Final = "/sys/class/net"
 _UNKNOWN_SPEED: Final = (1 << 31) - 1
 #: Other words for a platform, or a kind of processor.
@@ -48,8 +50,8 @@ class Gpus(NamedTuple):
 
     Attributes:
         names: Their names, in the order of the driver.
-        models: Of each, what it is.
-        why: Why there are none, or not all, in sentences; "": nothing went wrong.
+        models: The model of each.
+        why: Why some or all are missing, in sentences; "" if nothing went wrong.
     """
 
     names: tuple[str, ...] = ()
@@ -59,10 +61,10 @@ class Gpus(NamedTuple):
 
 def gpus(environment: Mapping[str, str] = os.environ) -> Gpus:
     """
-    The GPUs of this machine that are ours to use; raises nothing.
+    Return the GPUs of this machine that this process may use; never raise.
 
     Args:
-        environment: The variables that say which are ours.
+        environment: The variables that restrict them.
     """
     try:
         import pynvml as nvml  # noqa: PLC0415 - optional, and a tenth of a second
@@ -83,8 +85,14 @@ def gpus(environment: Mapping[str, str] = os.environ) -> Gpus:
             nvml.nvmlShutdown()
 
 
+@cache
 def may_have_gpus() -> bool:
-    """Whether a look at them may be worth its time: library and driver are there."""
+    """
+    Return whether a search for GPUs is worth its time: library and driver exist.
+
+    The answer is kept for the process, since a search for a module waits for import
+    locks.
+    """
     if find_spec(_MODULE) is None:
         return False
     import ctypes  # noqa: PLC0415 - only where that is installed
@@ -96,12 +104,12 @@ def may_have_gpus() -> bool:
     return True
 
 
-#: A GPU: its name (None: it cannot be used), the names of its parts, and what it is.
+#: A GPU: its name (None if it cannot be used), the names of its parts, and its model.
 _Device = tuple[str | None, tuple[str, ...], str]
 
 
 def _listed(nvml: Any) -> tuple[list[_Device], list[str]]:
-    """All GPUs in the order of the driver, and what is wrong with some."""
+    """Return all GPUs in the order of the driver, and faults of some."""
     devices: list[_Device] = []
     wrong: list[str] = []
     for index in range(nvml.nvmlDeviceGetCount()):
@@ -122,13 +130,13 @@ def _listed(nvml: Any) -> tuple[list[_Device], list[str]]:
 
 
 def _parts(nvml: Any, handle: Any) -> tuple[str, ...]:
-    """The names of the parts of a GPU that is divided."""
+    """Return the names of the parts of a GPU that is divided."""
     names: list[str] = []
-    # Most cannot be divided, and say so by an error.
+    # Most GPUs cannot be divided, and raise an error here.
     with suppress(Exception):
         if nvml.nvmlDeviceGetMigMode(handle)[0]:
             for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-                # Not every place has one.
+                # Not every index has a part.
                 with suppress(Exception):
                     part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
                     names.append(_str(nvml.nvmlDeviceGetUUID(part)))
@@ -138,7 +146,7 @@ def _parts(nvml: Any, handle: Any) -> tuple[str, ...]:
 def _ours(
     devices: list[_Device], wrong: list[str], environment: Mapping[str, str]
 ) -> Gpus:
-    """Those of *devices* that the *environment* lets us use."""
+    """Return those of *devices* that the *environment* lets us use."""
     models: dict[str, str] = {}
     for name, parts, model in devices:
         if name is not None:
@@ -152,7 +160,7 @@ def _ours(
     for entry in map(str.strip, visible.split(",")):
         named = _meant(entry, devices, models, environment.get(_ORDER[0]) == _ORDER[1])
         if named is None:
-            # As CUDA does: what stands behind it does not count.
+            # CUDA does the same: later entries do not count.
             break
         ours.update(named)
     if not ours:
@@ -163,11 +171,11 @@ def _ours(
 def _meant(
     entry: str, devices: list[_Device], models: dict[str, str], counts_alike: bool
 ) -> dict[str, str] | None:
-    """What an *entry* of the variable names, each with its model; None: nothing."""
+    """Return the GPUs that an *entry* of the variable names, each with its model."""
     if entry.isdecimal() and int(entry) < len(devices):
         name, parts, model = devices[int(entry)]
         if not counts_alike:
-            # How CUDA counts was not said. A program of ours counts as we do, though.
+            # CUDA's way of counting is unknown, but our own programs count as we do.
             return {entry: model}
         return {} if name is None else dict.fromkeys(parts or (name,), model)
     matches = [name for name in models if entry and name.startswith(entry)]
@@ -182,24 +190,33 @@ def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-# -- amounts, and what it is -----------------------------------------------------------
+# -- amounts and labels ----------------------------------------------------------------
 
 
 def machine_amounts() -> dict[str, float]:
     """
-    What this machine has, as far as it is known, of all that is `MEASURED`.
+    Return the known amounts of this machine of all resources in `MEASURED`.
 
-    `cpu` in cores; `memory_mb`, and `disk_mb` that is free here now, in MiB;
-    `bandwidth_mbps` in Mbit/s. A limit holds that was set for any group of ours, or for
-    one that it is in.
+    `cpu` in cores; `memory_mb`, and the free `disk_mb` now, in MiB; `bandwidth_mbps` in
+    Mbit/s. Limits of the process's cgroups, and of their parents, count.
     """
     measured = {name: measure() for name, measure in _MEASURES.items()}
     return {name: much for name, much in measured.items() if much is not None}
 
 
+def host() -> str:
+    """Return the name of this machine."""
+    # `socket.gethostname()` returns the same, but a reader need not import sockets.
+    try:
+        return os.uname().nodename
+    except AttributeError:
+        # This is for Windows.
+        return os.environ.get("COMPUTERNAME", "")
+
+
 def machine_labels() -> tuple[str, ...]:
     """
-    What this machine is, as labels of workers, sorted.
+    Return the labels of workers on this machine, sorted.
 
     Its kind of processor, its platform, and the Python that runs here:
     `("machine:x86_64", "platform:linux", "python:3.12")`.
@@ -207,7 +224,7 @@ def machine_labels() -> tuple[str, ...]:
     try:
         machine = os.uname().machine
     except AttributeError:
-        # On Windows.
+        # This is for Windows.
         machine = os.environ.get("PROCESSOR_ARCHITECTURE", "")
     labels = {
         "machine": machine,
@@ -222,7 +239,7 @@ def machine_labels() -> tuple[str, ...]:
 
 
 def whole_cores() -> int:
-    """How many cores there are, at least one."""
+    """Return the number of cores, at least one."""
     return max(1, int(_cores() or 1))
 
 
@@ -230,7 +247,7 @@ def _cores() -> float | None:
     try:
         cores = float(len(os.sched_getaffinity(0)))
     except AttributeError:
-        # Not on macOS.
+        # This function is missing on macOS.
         count = os.cpu_count()
         cores = float("inf") if count is None else float(count)
     for folder in _folders("cpu"):
@@ -267,13 +284,13 @@ def _disk_mb() -> float | None:
 
 def _bandwidth_mbps() -> float | None:
     """
-    Mbit/s of all interfaces that are up, have a device and say their speed.
+    Return the Mbit/s of all interfaces that are up, with a device and a known speed.
 
     A bridge, a tunnel or the end of a container has no device; a virtual function
-    has one that it shares with the interface that it is a part of.
+    shares the device of its interface.
     """
     try:
-        # `pathlib` would be imported for this alone.
+        # The module `pathlib` would be imported for this alone.
         names = os.listdir(_NETWORK)  # noqa: PTH208
     except OSError:
         return None
@@ -282,7 +299,7 @@ def _bandwidth_mbps() -> float | None:
         interface = f"{_NETWORK}/{name}"
         speed = _read(f"{interface}/speed").strip()
         if (
-            # One that does not know says nothing, or -1; some say that in 32 bits.
+            # An interface with an unknown speed has no value, or -1, some in 32 bits.
             speed.isdigit()
             and 0 < int(speed) < _UNKNOWN_SPEED
             and _read(f"{interface}/operstate").strip() == "up"
@@ -293,20 +310,20 @@ def _bandwidth_mbps() -> float | None:
     return float(total) if total else None
 
 
-#: How each resource is measured; None: it is unknown. What a machine may have besides
-#: (`gpu`) is one more line.
+#: The functions that measure each resource; None from one means unknown. A further
+#: resource of machines (`gpu`) is one more line.
 _MEASURES: Final[Mapping[str, Callable[[], float | None]]] = {
     "cpu": _cores,
     "memory_mb": _memory_mb,
     "disk_mb": _disk_mb,
     "bandwidth_mbps": _bandwidth_mbps,
 }
-#: What is looked for.
+#: The measured resources.
 MEASURED: Final = tuple(_MEASURES)
 
 
 def _folders(controller: str) -> Iterator[str]:
-    """Folders of the process's control groups and their parents, for *controller*."""
+    """Yield the control groups of the process, and their parents, for *controller*."""
     yield _CGROUP
     yield f"{_CGROUP}/{controller}"
     for line in _read(_GROUPS).splitlines():

@@ -1,13 +1,13 @@
 """
-Words of other tools that mean no word of ours: what is here in the place of each.
+Words of other tools without an equal of ours, each with our counterpart.
 
-They are of Celery, Airflow, Prefect, Dagster, Temporal, DBOS, Dask, Ray, RQ, huey,
+They are from Celery, Airflow, Prefect, Dagster, Temporal, DBOS, Dask, Ray, RQ, huey,
 luigi and `concurrent.futures`. One table for all places where a word may stand: a name
 of a package, an attribute, an option, a key of a document, a class of errors.
-`vocabulary` asks it where a word is not known; a word that means exactly one of ours is
-there, and works.
+`vocabulary` looks an unknown word up here; a word that means exactly one of ours is in
+`vocabulary`, and works.
 
-Decisions: 0109, 0212.
+Decision: names-and-docs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-#: What is here, and the words of others for it, without underscores, in small letters.
+#: Our counterparts, each with the words of others for it, in lower case without
+#: underscores.
 _TABLE: Final[tuple[tuple[str, str], ...]] = (
     (
         (
@@ -654,12 +655,12 @@ def _bare(word: str) -> str:
     return word.replace("_", "").replace("-", "").lower()
 
 
-#: The same by the word.
+#: The same table by word.
 _BY_WORD: Final[Mapping[str, str]] = {
     word: remedy for remedy, words in _TABLE for word in words.split()
 }
 
 
 def elsewhere(word: str) -> str:
-    """What is here in the place of a *word* of others; "" if it is of nobody."""
+    """Return our counterpart of a *word* of other libraries, or ""."""
     return _BY_WORD.get(_bare(word), "")

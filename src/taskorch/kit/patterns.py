@@ -1,12 +1,12 @@
 """
-Regular expressions of users, searched for in a time that the text's length bounds.
+Search for users' regular expressions in a time bounded by the text's length.
 
-`re` goes back and tries again, which takes minutes where repetitions stand in one
-another: `(a+)+$`. Such an expression is searched here by the set of all places in it
-that the text may have come to, letter by letter. Source: K. Thompson, *Regular
-Expression Search Algorithm*, CACM 11(6), 1968.
+`re` backtracks, which takes minutes for nested repetitions such as `(a+)+$`. Such an
+expression is searched here letter by letter, with the set of all places in it that the
+text may have reached. Source: K. Thompson, *Regular Expression Search Algorithm*, CACM
+11(6), 1968.
 
-Decision: 0129.
+Decision: failures-and-recovery.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any, Final, TypeAlias
 
 from taskorch.errors import InvalidTaskError
 
-#: Whether a text has what is searched for.
+#: A function that returns whether a text has a match.
 Search: TypeAlias = Callable[[str], bool]
-#: From here on a repetition counts as one without end.
+#: The count from which on a repetition counts as endless.
 _MANY: Final = 10
-#: Repetitions without end that `re` may search for, one after another.
+#: The most endless repetitions, one after another, that `re` may search for.
 _FEW: Final = 1
-#: Ways in which all that is bounded may match, for `re` to try each of them.
+#: The most ways in which all bounded parts may match, for `re` to try each of them.
 _MOST_WAYS: Final = 1_000
-#: Places that an expression may have here.
+#: The most places of an expression here.
 _MOST: Final = 2_000
 _REPEATS: Final = (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
 _CATEGORIES: Final[dict[Any, str]] = {
@@ -53,11 +53,12 @@ _ANCHORS: Final[dict[Any, str]] = {
 @lru_cache
 def searcher(pattern: str) -> Search:
     """
-    What searches for *pattern*.
+    Return a function that searches for *pattern*.
 
     Raises:
-        InvalidTaskError: It might take for ever, and cannot be searched otherwise.
-        re.error: It is no regular expression.
+        InvalidTaskError: The search might take for ever, and no other way exists for
+            the pattern.
+        re.error: The pattern is no regular expression.
     """
     compiled = re.compile(pattern)
     tree = _parser.parse(pattern)
@@ -78,7 +79,7 @@ def searcher(pattern: str) -> Search:
 
 
 def _repeats(tree: Any) -> tuple[bool, int]:
-    """Whether a repetition without end has others in it, and how many there are."""
+    """Return whether endless repetitions are nested, and how many there are."""
     nested, many = False, 0
     for op, value in tree:
         for inner in _below(op, value):
@@ -93,7 +94,7 @@ def _repeats(tree: Any) -> tuple[bool, int]:
 
 
 def _ways(tree: Any) -> int:
-    """In how many ways an expression may match, but for repetitions without end."""
+    """Return in how many ways an expression may match, without endless repetitions."""
     ways = 1
     for op, value in tree:
         inner = [_ways(each) for each in _below(op, value)]
@@ -118,7 +119,7 @@ def _all(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _below(op: Any, value: Any) -> list[Any]:
-    """The expressions within one of them."""
+    """Return the expressions directly inside a part."""
     if op in _REPEATS:
         return [value[2]]
     if op is sre.SUBPATTERN:
@@ -135,14 +136,14 @@ def _below(op: Any, value: Any) -> list[Any]:
 
 
 class _UnfitError(Exception):
-    """The expression has what needs more than the set of places."""
+    """Error: the expression needs more than a set of places."""
 
 
 class _Linear:
-    """An expression as places, each with a letter or an anchor and those after it."""
+    """An expression as places, each with a letter or an anchor, and the next ones."""
 
     def __init__(self, tree: Any, flags: int) -> None:
-        #: By place: what its letter must be, or None where it takes none; and the
+        #: For each place: the test of its letter, or None if it takes none; and the
         #: anchor that must hold there, or None.
         self._letters: list[re.Pattern[str] | None] = []
         self._anchors: list[re.Pattern[str] | None] = []
@@ -152,7 +153,7 @@ class _Linear:
         self._start = self._sequence(tree, flags, end)
 
     def search(self, text: str) -> bool:
-        """Whether *text* has it."""
+        """Return whether *text* has a match."""
         places: set[int] = set()
         for at in range(len(text) + 1):
             places.add(self._start)
@@ -171,7 +172,7 @@ class _Linear:
         return False
 
     def _reached(self, places: set[int], text: str, at: int) -> set[int]:
-        """*places*, and those that no letter is needed for."""
+        """Return *places*, and those that are reached without a letter."""
         reached, todo = set(places), list(places)
         while todo:
             place = todo.pop()
@@ -238,7 +239,7 @@ class _Linear:
 
 
 def _letter(op: Any, value: Any, flags: int) -> re.Pattern[str]:
-    """What matches the one letter of a part of an expression."""
+    """Return the pattern for the one letter of a part of an expression."""
     if op is sre.ANY:
         return re.compile(".", flags)
     if op is sre.LITERAL:

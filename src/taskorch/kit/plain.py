@@ -1,4 +1,4 @@
-"""Values as JSON can say them, for people and for other programs."""
+"""Values as JSON, for people and for other programs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import attrs
 
 from taskorch.kit.visible import show
 
-#: The bases of numbers, and its bool, as NumPy calls them; and what is a duration.
+#: The names of NumPy's base classes of numbers and its bool; and of its durations.
 _NUMBERS: Final = frozenset({"number", "bool", "bool_"})
 _DURATION: Final = "timedelta64"
 
 
-#: Names of documents of extensions, see `orch.kept`, that others read, too.
+#: Names of documents of extensions (see `orch.kept`) that others read, too.
 BACKFILLS: Final = "backfills"
 SCHEDULES: Final = "schedules"
 VERSIONS: Final = "versions"
-#: Why a task of a run was cancelled that its definition has no more.
+#: The reason of a cancelled task of a run whose definition no longer has it.
 GONE: Final = "skipped: the deployed definition of its run has it no more"
 
 
 def is_numpys(cls: type) -> bool:
-    """Whether *cls* is a class of numbers of NumPy's, which need not be loaded."""
+    """Return whether *cls* is a number class of NumPy, without loading NumPy."""
     if cls.__module__ != "numpy":
         return False
     names = {each.__name__ for each in cls.__mro__}
@@ -35,23 +35,23 @@ def is_numpys(cls: type) -> bool:
 
 
 def pythons(value: Any) -> Any:
-    """The number of Python's that *value* is, if it is one of NumPy's; or *value*."""
+    """Return a number of NumPy as one of Python, or *value* as it is."""
     return value.item() if is_numpys(type(value)) else value
 
 
-#: Bits of an integer that every Python writes down, whatever limit it was given.
+#: The bits of an integer that every Python can write, with any digit limit.
 _MAX_BITS: Final = 2_000
-#: Levels that are looked into; what is deeper is shown as text.
+#: The levels that are read; deeper values are shown as text.
 _MAX_DEPTH: Final = 20
 
 
 def plain(value: object, depth: int = _MAX_DEPTH, above: tuple[int, ...] = ()) -> Any:
     """
-    *value* made of what JSON has: what it has no word for is shown as a text.
+    Return *value* as JSON has it; other values are shown as texts.
 
-    So is a value that raises an error while it is read, and that value alone. It is for
-    reading: it does not lead back to the value. *depth* and *above* are as in
-    `read_plain`.
+    A value that raises an error while it is read is shown as a text, too, and only that
+    value. The result is for reading: the value cannot be made from it again. *depth*
+    and *above* are as in `read_plain`.
     """
     try:
         return read_plain(value, depth, above, plain)
@@ -68,18 +68,18 @@ def read_plain(
     member: Callable[[object, int, tuple[int, ...]], Any] | None = None,
 ) -> Any:
     """
-    *value* as `plain` makes it, for who judges by it: its errors are raised.
+    Return *value* as `plain` does, but raise its errors, for decisions based on it.
 
-    What is a part of itself is shown as a text; *above* are the values that *value* is
-    a part of. *member* reads what is in it; None: this does.
+    A value that contains itself is shown as a text; *above* are the values around
+    *value*. *member* reads the inner values; None is this function.
     """
     member = member or read_plain
     value = pythons(value)
     if value is None or isinstance(value, bool | str):
-        # A class of texts of the user's may have methods of its own.
+        # A user's str class may have methods of its own.
         return str.__str__(value) if isinstance(value, str) else value
     if isinstance(value, int):
-        # What has more digits than Python writes is no number to others, either.
+        # An integer with more digits than Python writes is no number to others, either.
         return value if value.bit_length() < _MAX_BITS else hex(value)
     if isinstance(value, float):
         # JSON has no infinity, and no NaN.
@@ -103,7 +103,7 @@ def read_plain(
 
 
 def fields_of(value: Any, *, whole: bool = True) -> dict[str, Any]:
-    """The fields of *value*, an attrs value; unless *whole*, without the usual ones."""
+    """Return the fields of an attrs *value*; unless *whole*, without default values."""
     pairs = [(field, getattr(value, field.name)) for field in attrs.fields(type(value))]
     return {
         field.name: taken_apart(item, whole=whole)
@@ -116,9 +116,10 @@ def taken_apart(
     value: object, *, whole: bool = True, above: tuple[int, ...] = ()
 ) -> Any:
     """
-    *value* with its fields in the place of each value of ours that has some.
+    Return *value* with each object of ours replaced by its fields.
 
-    What is a part of itself, or cannot be read, stays; *above* is as in `read_plain`.
+    A value that contains itself, or cannot be read, stays; *above* is as in
+    `read_plain`.
     """
     if value is None or type(value) in (str, int, float, bool) or id(value) in above:
         return value
@@ -146,10 +147,10 @@ def taken_apart(
 
 def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
     """
-    For a decoder of JSON: an object. What is there twice is read differently by others.
+    Make an object in a JSON decoder, and refuse repeated names.
 
     Raises:
-        ValueError: A name is.
+        ValueError: A name is repeated, which other readers resolve in different ways.
     """
     by_name = dict(members)
     if len(by_name) < len(members):
@@ -160,6 +161,6 @@ def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """For a decoder of JSON: refuse what Python's own takes for a number."""
+    """Refuse, in a JSON decoder, a constant that only Python takes for a number."""
     msg = f"{name} is no number of JSON"
     raise ValueError(msg)

@@ -1,10 +1,10 @@
 """
-Processes of this machine: whether one is there, how it ended, and forks of this one.
+Processes of this machine: existence, exit codes, and forks of this one.
 
-While `no_fork` is held, this process is not forked; `at_fork` says what a forked child
-must not keep open.
+While `no_fork` is held, this process is not forked; `at_fork` names descriptors that a
+forked child must close.
 
-Decision: 0293.
+Decision: executors.
 """
 
 from __future__ import annotations
@@ -17,14 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 
-def host() -> str:
-    """The name of this machine."""
-    # `socket.gethostname()` says the same; a reader need not import sockets.
-    return os.uname().nodename
-
-
 def is_process(pid: Any) -> bool:
-    """Whether there is a process *pid* on this machine, or may be one."""
+    """Return whether there is, or may be, a process *pid* on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -35,7 +29,7 @@ def is_process(pid: Any) -> bool:
 
 
 def began_at(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; None off Linux."""
+    """Return the start of a process in ticks since boot; None off Linux."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -44,7 +38,7 @@ def began_at(pid: int) -> int | None:
 
 
 def is_alive(pid: Any, started: Any) -> bool:
-    """Whether the process *pid* of this machine lives, and is the one that began so."""
+    """Return whether the process *pid* lives and is the one with this start."""
     if not is_process(pid):
         return False
     return started is None or began_at(pid) in (None, started)
@@ -52,12 +46,12 @@ def is_alive(pid: Any, started: Any) -> bool:
 
 def exit_code_of(process: subprocess.Popen[bytes]) -> int | None:
     """
-    The exit code of *process*, if it has ended; negative for a signal.
+    Return the exit code of *process*, or None if it runs; negative for a signal.
 
-    It stays a zombie, so that its number goes to nobody else.
+    It stays a zombie, so that no other process gets its id.
 
     Raises:
-        ChildProcessError: Somebody else has waited for it.
+        ChildProcessError: Other code has waited for it.
     """
     pid = process.pid
     if not hasattr(os, "waitid"):  # macOS before Python 3.13
@@ -71,7 +65,7 @@ def exit_code_of(process: subprocess.Popen[bytes]) -> int | None:
     return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
 
 
-# Seconds that a fork waits for a program that is just being started.
+# Seconds that a fork waits for the start of a program.
 _FORK_PATIENCE = 5.0
 
 
@@ -79,16 +73,16 @@ class DescriptorHolder(Protocol):
     """An object with descriptors that a forked child must not keep."""
 
     def disown(self) -> None:
-        """In the child: close them."""
+        """Close the descriptors, in the child."""
 
 
 class _Gate:
     """
-    Keeps this process from being forked while it starts a program.
+    A gate that prevents forks of this process while it starts a program.
 
-    A child that is forked in that moment holds our ends of pipes which nobody closes
-    in it: the end of a program's input would not be seen, and `Popen`, which waits for
-    such a pipe to be closed, would hang until that child ends.
+    A child that is forked at that moment holds our ends of pipes, and does not close
+    them: a program would not see the end of its input, and `Popen`, which waits for
+    such a pipe to close, would hang until that child ends.
     """
 
     def __init__(self) -> None:
@@ -102,8 +96,8 @@ class _Gate:
         self._lock.release()
 
     def before_fork(self) -> None:
-        """Wait until no process is being started, but not for ever."""
-        # A start that hangs, in a dead network folder perhaps, must not hold up others.
+        """Wait, with a limit, until no process is being started."""
+        # A start that hangs, perhaps in a dead network folder, must not hold up others.
         if self._lock.acquire(timeout=_FORK_PATIENCE):
             self._forking = threading.get_ident()
 
@@ -114,7 +108,7 @@ class _Gate:
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew, without what is the parent's."""
+        """Reset the gate, without the threads of the parent."""
         # If a start hung, the thread that held the old lock is not in this process.
         self._lock = threading.Lock()
         self._forking = None
@@ -122,7 +116,7 @@ class _Gate:
             owner.disown()
 
 
-#: Held while a process is started: a fork of ours waits for it.
+#: The gate that is held while a process is started: our own forks wait for it.
 no_fork: Final = _Gate()
 
 _owners: weakref.WeakSet[DescriptorHolder] = weakref.WeakSet()

@@ -1,4 +1,4 @@
-"""What is told of an error: its class, its message, and where it was raised."""
+"""The class, message and place of an error."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from taskorch.kit.visible import masked, said
 Frame: TypeAlias = tuple[str, int, str]
 
 _LINE: Final = r'(?m)^[\s|+-]*File "(.+)", line (\d+), in (.+)$'
-#: Code of Python itself and of what is installed.
+#: Folders of Python itself and of installed packages.
 _INSTALLED: Final = (
     r"^<frozen|[/\\]lib\d*[/\\]python[\d.]+t?[/\\]|[/\\](?:site|dist)-packages[/\\]"
 )
-#: Where this library is: no line of it is one of the user's.
+#: The folder of this library: no line of it is one of the user's.
 _OURS: Final = re.split(r"kit[/\\]raised", __file__)[0]
-#: Of a traceback: frames, and characters.
+#: The most frames, and the most characters, of a traceback.
 FRAMES: Final = 30
 _MAX_TRACE: Final = 20_000
 
 
 def trace_of(error: BaseException) -> str:
-    """The traceback of *error* as text, of its end at least."""
+    """Return the traceback of *error* as text, at least its end."""
     trace = "".join(traceback.format_exception(error, limit=-FRAMES))
     return masked(trace)[-_MAX_TRACE:]
 
 
 def told_trace(error: BaseException) -> str:
-    """The traceback of *error* as text, also if that is all there is of it."""
+    """Return the traceback of *error* as text, also if only text is left."""
     is_raised = error.__traceback__ is not None
     cause = None if is_raised else error.__cause__
     kept = (e.traceback for e in (error, cause) if isinstance(e, TaskFailedError))
@@ -42,45 +42,46 @@ def told_trace(error: BaseException) -> str:
 
 def told_of(error: BaseException) -> tuple[str, str]:
     """
-    The class and the message of why a task failed, which each life tells the same.
+    Return the class and message of a task's failure, the same after a restart.
 
-    Of an exception that stands for another, which was raised elsewhere, they are those
-    of that one.
+    For a stand-in of an exception that was raised elsewhere, they are those of that
+    exception.
     """
     kind, message = said(error)
     if not isinstance(error, TaskFailedError) or not error.type:
         return kind, message
-    own = f"task {error.task_id} raised {error.type}"
-    return error.type, message.removeprefix(own).removeprefix(": ")
+    # The message may begin with the incarnation of the error.
+    whole = error.message
+    _, own, text = whole.partition(f"task {error.task_id} raised {error.type}")
+    return error.type, text.removeprefix(": ") if own else whole
 
 
 def frames_of(trace: TracebackType | None) -> Iterator[Frame]:
-    """The frames of a traceback, the latest last."""
+    """Yield the frames of a traceback, the latest last."""
     while trace is not None:
         code = trace.tb_frame.f_code
-        # Of some instructions Python does not know the line.
+        # Python does not know the line of some instructions.
         yield code.co_filename, trace.tb_lineno or code.co_firstlineno, code.co_name
         trace = trace.tb_next
 
 
 def place_of(error: BaseException | None) -> str:
     """
-    The place where *error* was raised: `flow.py:12 in work`; "" if unknown.
+    Return the place where *error* was raised: `flow.py:12 in work`, or "".
 
-    It is the latest line that is of no installed package, if there is one, and none of
-    ours.
+    It is the latest line outside installed packages, if there is one, and outside ours.
     """
     if error is None:
         return ""
     first = next(leaves(error), error)
     cause = first.__cause__
     if isinstance(first, DependencyFailedError) and cause is not None:
-        # What failed first was raised where there is something to mend.
+        # The first failure was raised where there is something to mend.
         return place_of(cause)
     if isinstance(first, TaskFailedError) and first.traceback:
         frames = _in_text(first.traceback)
     elif type(cause).__name__.endswith("RemoteTraceback"):
-        # Of another process.
+        # The error comes from another process.
         frames = _in_text(str(cause))
     elif isinstance(first, TaskFailedError) and cause is not None:
         frames = list(frames_of(cause.__traceback__))
@@ -88,7 +89,7 @@ def place_of(error: BaseException | None) -> str:
         frames = list(frames_of(first.__traceback__))
     frames = [frame for frame in frames if not frame[0].startswith(_OURS)]
     if not frames:
-        # What we say of a failure: where that was.
+        # The failure is our own error, so the place is that of its cause.
         return "" if cause is None else place_of(cause)
     own = (each for each in reversed(frames) if re.search(_INSTALLED, each[0]) is None)
     file, number, name = next(own, frames[-1])

@@ -1,4 +1,4 @@
-"""Mappings in values that nobody changes."""
+"""Immutable mappings in values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are there as a whole, or not at all."""
+"""Files that appear as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-#: No other process has this one's names, on other machines that share a folder either.
+#: A random name that no other process has, also on machines that share a folder.
 _PROCESS: Final = os.urandom(6).hex()
 _numbers: Final = count()
 
 
 class Staged:
     """
-    A text that is written aside, and put into the place of a file as a whole.
+    A text that is written to a temporary file, and then moved into place.
 
-    Nobody ever reads a part of it, and its name until then does not end in `.json`.
+    No reader sees a part of it, and the temporary name does not end in `.json`.
 
     Args:
         path: The file; its folder is made.
-        text: All that is in it afterwards.
-        mode: Its rights.
+        text: Its whole content.
+        mode: Its permissions.
 
     Raises:
         OSError: It cannot be written; nothing is left of it.
@@ -56,7 +56,7 @@ class Staged:
         Move the file to its path, over an older one.
 
         Raises:
-            OSError: It cannot be; nothing is left of it.
+            OSError: It cannot be moved; nothing is left of it.
         """
         try:
             os.replace(self._fresh, self._path)  # noqa: PTH105

@@ -1,11 +1,11 @@
 """
 Temporary folders that go with the process that made them, however it ends.
 
-All those of one process are in one folder. A process that exits removes its own. One
-that is killed cannot: the next one that makes such a folder does. Whether an owner
-lives is told by a lock on a file in its folder, which the system releases when it
-ends; process ids would not do, since they are given again, and mean nothing in another
-container that shares the disk.
+All folders of one process are in one parent folder. A process that exits removes its
+own. For a killed process, the next one that makes such a folder does. A lock on a file
+in the folder shows whether its process lives, since the system releases the lock at its
+end. Process ids would not do: they are reused, and mean nothing in another container
+that shares the disk.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _LOCK: Final = "lock"
 
 
 class _Home:
-    """The folder of this process, made when the first one in it is."""
+    """The temporary folder of this process, made for the first one inside it."""
 
     def __init__(self) -> None:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        """In a forked child: that of the parent is the parent's."""
-        # Another thread of the parent's may have held it.
+        """Forget the folder of the parent, in a forked child."""
+        # Another thread of the parent may have held the lock.
         self._making = threading.Lock()
         self._path: Path | None = None
 
     def make_folder(self) -> Path:
         with self._making:
-            # Those who tidy up after others may have removed it.
+            # A tool that tidies up may have removed it.
             if self._path is None or not self._path.exists():
                 self._path = _make_home()
             return Path(tempfile.mkdtemp(dir=self._path))
@@ -52,7 +52,7 @@ os.register_at_fork(after_in_child=_home.begin_anew)
 
 def make_temporary() -> Path:
     """
-    A folder of its own, which stays until the interpreter exits.
+    Make a new folder that stays until the interpreter exits, and return its path.
 
     Raises:
         OSError: It cannot be made.
@@ -61,7 +61,7 @@ def make_temporary() -> Path:
 
 
 def remove_tree(top: Path) -> None:
-    """Remove a folder and all that is in it, however deep; what cannot be stays."""
+    """Remove a folder with its content, however deep; leave what cannot be removed."""
     with suppress(RecursionError):
         shutil.rmtree(top, ignore_errors=True)
     with suppress(OSError):
@@ -70,7 +70,7 @@ def remove_tree(top: Path) -> None:
 
 
 def _remove_flattened(top: Path) -> None:
-    """Remove it by moving what is in its folders up, so that no path gets long."""
+    """Remove a folder by moving its subfolders up, so that no path gets long."""
     numbers = count()
     while folders := [path for path in top.iterdir() if _is_folder(path)]:
         for folder in folders:
@@ -90,7 +90,7 @@ def _is_folder(path: Path) -> bool:
 def _make_home() -> Path:
     home = Path(tempfile.mkdtemp(prefix=_PREFIX))
     atexit.register(_remove, home, os.getpid())
-    # Without a lock, nobody will take it for one that was left behind.
+    # Without the lock file, no process takes the folder for a left one.
     with suppress(OSError):
         _lock(home)
     _sweep(home.parent)
@@ -99,11 +99,11 @@ def _make_home() -> Path:
 
 def _lock(home: Path) -> None:
     begun = home / f"{_LOCK}.new"
-    # It stays open as long as this process lives.
+    # The lock stays open as long as this process lives.
     lock = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Nobody is to find it before it is locked.
+        # No process may find the lock file before it is locked.
         begun.rename(home / _LOCK)
     except OSError:
         os.close(lock)
@@ -111,13 +111,13 @@ def _lock(home: Path) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the folders in *parent* whose owners have been killed."""
+    """Remove the folders in *parent* whose processes were killed."""
     try:
         homes = [path for path in parent.iterdir() if path.name.startswith(_PREFIX)]
     except OSError:
         return
     for home in homes:
-        # It is none of ours, or its owner lives.
+        # The folder is not ours, or its process lives.
         with suppress(OSError):
             _remove_if_left(home)
 
@@ -135,6 +135,6 @@ def _remove_if_left(home: Path) -> None:
 
 
 def _remove(home: Path, owner: int) -> None:
-    # A forked child that exits must leave it alone.
+    # A forked child that exits must leave the folder alone.
     if os.getpid() == owner:
         remove_tree(home)

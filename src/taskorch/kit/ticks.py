@@ -1,10 +1,10 @@
 """
-The document that says how far the ticks of a schedule came.
+The document with the progress of a schedule's ticks.
 
-It stands beside the one that says what the schedule is: that may be long, and each tick
-changes this one.
+It is separate from the document of the schedule itself, which may be long, since each
+tick changes this one.
 
-Decision: 0255.
+Decision: extensions.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import attrs
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
 
-#: Between these are all that datetimes can say, in any zone, in s.
+#: The range of times, in s, that datetimes can represent in any zone.
 FIRST: Final = -62_135_683_200
 LAST: Final = 253_402_387_200
-#: Between these are all ticks, in ns: clocks of all zones can show them.
+#: The range of ticks, in ns, that clocks of all zones can show.
 FIRST_SLOT: Final = (FIRST + 2 * 86_400) * NS
 LAST_SLOT: Final = (LAST - 2 * 86_400) * NS
-#: Ticks that one document can list, at the most.
+#: The most ticks that one document can list.
 _MOST: Final = 10_000_000
 
 _FIELDS: Final = {"done", "waiting", "filled"}
@@ -33,19 +33,19 @@ _Series: TypeAlias = list[list[int]]
 
 
 def ticks_of(schedule: str) -> str:
-    """The key of this document of a schedule; the other one has its name."""
+    """Return the key of the document of a schedule's ticks, beside its own."""
     return f"{schedule}/ticks"
 
 
 @attrs.define
 class TickProgress:
     """
-    How far the ticks of a schedule are decided about.
+    Progress of the ticks of a schedule.
 
     Attributes:
-        done_ns: Up to this time, each of them is made, skipped or waits.
-        waiting: Those that have come, and wait for the run before, in their order.
-        filled: Those after that time that a backfill has made.
+        done_ns: The time up to which each tick is made, skipped or waits.
+        waiting: The ticks that have come and wait for the run before, in order.
+        filled: The ticks after that time that a backfill has made.
     """
 
     done_ns: int
@@ -53,13 +53,13 @@ class TickProgress:
     filled: dict[int, None] = attrs.Factory(dict)
 
     def copy(self) -> TickProgress:
-        """Return another one that is the same."""
+        """Return a copy."""
         return TickProgress(self.done_ns, {**self.waiting}, {**self.filled})
 
     def fired(self, slot_ns: int, by: str) -> None:
-        """Note that a tick has its task: by its time, or by a backfill."""
+        """Note that a tick has its task, made at its time or by a backfill."""
         if slot_ns in self.waiting:
-            # It was decided about when it came, before the clock was set back perhaps.
+            # The tick was decided when it came, perhaps before the clock was set back.
             del self.waiting[slot_ns]
         elif by == "clock":
             self.decided(slot_ns)
@@ -67,7 +67,7 @@ class TickProgress:
             self.filled[slot_ns] = None
 
     def queued(self, slot_ns: int) -> None:
-        """Note that a tick has come, and waits."""
+        """Note that a tick has come and waits."""
         self.waiting[slot_ns] = None
         self.decided(slot_ns)
 
@@ -79,7 +79,7 @@ class TickProgress:
             self.filled = {each: None for each in self.filled if each > done_ns}
 
     def text(self) -> str:
-        """It as JSON."""
+        """Return the progress as JSON."""
         document: dict[str, Any] = {"done": self.done_ns}
         if self.waiting:
             document["waiting"] = _packed(self.waiting)
@@ -90,10 +90,10 @@ class TickProgress:
 
 def read_progress(text: str) -> TickProgress:
     """
-    Read how far the ticks of a schedule came, as `TickProgress.text` says it.
+    Read the progress of a schedule's ticks from `TickProgress.text`.
 
     Raises:
-        ValueError: It says something else.
+        ValueError: The text has another form.
     """
     document = json.loads(text)
     if type(document) is not dict or not document.keys() <= _FIELDS:
@@ -108,9 +108,9 @@ def read_progress(text: str) -> TickProgress:
 
 def _packed(slots: Iterable[int]) -> _Series:
     """
-    Write ticks as series of equal distances: the first, the distance, how many.
+    Write ticks as series of equal distances: first tick, distance, number.
 
-    So a long time that is waited for has few of them.
+    So many waiting ticks of a regular schedule take little space.
     """
     series: _Series = []
     for slot in slots:
@@ -131,7 +131,7 @@ def _unpacked(series: object) -> Iterator[int]:
     Read ticks as `_packed` writes them.
 
     Raises:
-        ValueError: They are not written so, or are too many.
+        ValueError: The series are invalid, or have too many ticks.
     """
     room = _MOST
     for each in series if type(series) is list else [None]:
@@ -151,7 +151,7 @@ def moment(value: object) -> int:
     Return *value* if it is a time in ns that a calendar has.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is no such time.
     """
     if type(value) is not int or not FIRST_SLOT <= value <= LAST_SLOT:
         msg = f"a moment is a number of ns in the calendar, and not {show(value)}"

@@ -1,11 +1,11 @@
 """
-A tree of hashes over rows: its root says in 32 bytes what all of them are.
+A hash tree over rows: its root of 32 bytes identifies all of them.
 
-The tree is that of RFC 6962: a leaf is a row. It is reckoned when somebody asks for it.
-Of rows that were left out, the hashes of the largest subtrees stay: so the root is the
-same as before, and what is still there can be proved by it.
+The tree is that of RFC 6962: a leaf is a row. It is computed on request. For rows that
+were left out, the hashes of the largest subtrees stay: so the root is the same as
+before, and proves the remaining rows.
 
-Decision: 0227.
+Decision: proofs-of-a-journal.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any, Final, NamedTuple, TypeVar
 #: A row: six values that are told apart by their texts.
 R = TypeVar("R", bound=tuple[Any, ...])
 
-#: What a leaf, and what a node of the tree begins with.
+#: The prefixes of a leaf and of a node of the tree.
 _LEAF: Final = "\0"
 _NODE: Final = b"\1"
-#: Hexadecimal digits of the hash over what is left of groups.
+#: The hexadecimal digits of the hash over the rest of groups.
 _DIGITS: Final = 32
 
 
 def leaf_bytes(row: tuple[Any, ...]) -> bytes:
-    """What the leaf of *row* is the hash of, but for the byte that says so."""
+    """Return the bytes that are hashed for the leaf of *row*, without the prefix."""
     a, b, c, d, e, f = row
     return f"{a}\n{b}\n{c}\n{d}\n{e}\n{f}".encode()
 
 
 def leaves(rows: Iterable[tuple[Any, ...]]) -> list[bytes]:
-    """The leaves of *rows*."""
+    """Return the leaves of *rows*."""
     return [
         sha256(f"{_LEAF}{a}\n{b}\n{c}\n{d}\n{e}\n{f}".encode()).digest()
         for a, b, c, d, e, f in rows
@@ -40,23 +40,23 @@ def leaves(rows: Iterable[tuple[Any, ...]]) -> list[bytes]:
 
 
 def leaf_of(data: bytes) -> bytes:
-    """The leaf of what `leaf_bytes` has made."""
+    """Return the leaf of bytes from `leaf_bytes`."""
     return sha256(_LEAF.encode() + data).digest()
 
 
 def node(left: bytes, right: bytes) -> bytes:
-    """The hash above two others."""
+    """Return the hash above two others."""
     return sha256(_NODE + left + right).digest()
 
 
 class Subtree(NamedTuple):
     """
-    The hash over some leaves that follow each other.
+    The hash over some consecutive leaves.
 
     Attributes:
-        place: How many leaves are before them; a multiple of their number.
-        level: Its binary logarithm.
-        hash: Theirs.
+        place: The number of leaves before them; a multiple of their own number.
+        level: The binary logarithm of their number.
+        hash: The hash.
     """
 
     place: int
@@ -65,12 +65,12 @@ class Subtree(NamedTuple):
 
     @property
     def end(self) -> int:
-        """How many leaves there are up to its last."""
+        """Number of leaves up to its last one."""
         return self.place + (1 << self.level)
 
 
 def joined(subtrees: Iterable[Subtree]) -> list[Subtree]:
-    """*Subtrees*, which are in order, where two that belong together are one."""
+    """Return *subtrees*, which are in order, with siblings merged."""
     stack: list[Subtree] = []
     for subtree in subtrees:
         place, level, digest = subtree
@@ -85,7 +85,7 @@ def joined(subtrees: Iterable[Subtree]) -> list[Subtree]:
 
 
 def root_of(subtrees: Iterable[Subtree]) -> bytes:
-    """The root above *subtrees*, which follow each other; b"" if there are none."""
+    """Return the root above consecutive *subtrees*; b"" if there are none."""
     parts = joined(subtrees)
     if not parts:
         return sha256().digest()
@@ -99,15 +99,15 @@ def spread(
     rows: Sequence[R], size: int, gone: Sequence[Subtree]
 ) -> Iterator[tuple[Subtree, R | None]]:
     """
-    The leaves of a group, in order.
+    Yield the leaves of a group, in order.
 
     Args:
-        rows: Those that are there.
-        size: How many leaves there are up to its last.
-        gone: Those that are not.
+        rows: The remaining rows.
+        size: The number of leaves up to its last one.
+        gone: The subtrees of rows that were left out.
 
     Yields:
-        A leaf, and its row; or what is gone, and None.
+        A leaf, and its row; or a subtree that was left out, and None.
     """
     hashes = leaves(rows)
     place = size - len(rows) - sum(1 << each.level for each in gone)
@@ -127,17 +127,17 @@ def spread(
         place += 1
 
 
-# -- what is left of groups of rows ----------------------------------------------------
+# -- rests of groups of rows -----------------------------------------------------------
 
 
 def gone_text(gone: Iterable[Subtree], head: str, texts: Iterable[bytes]) -> str:
     """
-    What is kept of the rows that were left out.
+    Return the text that is kept for the rows that were left out.
 
     Args:
         gone: Their hashes.
-        head: What else is kept of the groups that they were in.
-        texts: What the sum of the rows that are left is made of.
+        head: Further data of their groups.
+        texts: The texts that the sum of the remaining rows is made of.
     """
     words = [f"{each.place}:{each.level}:{each.hash.hex()}" for each in gone]
     digest = sha256(" ".join((head, *words, "")).encode())
@@ -148,10 +148,10 @@ def gone_text(gone: Iterable[Subtree], head: str, texts: Iterable[bytes]) -> str
 
 def gone_of(text: str) -> list[Subtree]:
     """
-    The hashes of rows that were left out, as `gone_text` has written them.
+    Return the hashes of rows that were left out, from `gone_text`.
 
     Raises:
-        ValueError: It has not.
+        ValueError: The text has another form.
     """
     subtrees = []
     for word in text.split(" ")[1:]:

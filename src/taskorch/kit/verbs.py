@@ -1,12 +1,12 @@
 """
-What can be done with an orchestrator, each verb once: at the method that does it.
+Verbs of an orchestrator, each described once, at its method.
 
-`@verb(…)` says beside a method what its signature and its text do not: how it is waited
-for, where it is over HTTP, and which command it is. `taskorch.verbs` lists them all;
-`orch.aio`, the client, the operations of HTTP, commands and remedies are made of it. A
-face that a verb has not is named, with the reason.
+`@verb(…)` adds to the signature and docstring of a method: how a coroutine waits for
+it, its HTTP request, and its command. `taskorch.verbs` lists them all; `orch.aio`, the
+client, the HTTP operations, commands and remedies are made from them. A face that a
+verb lacks is named, with the reason.
 
-Decision: 0190.
+Decision: verbs-and-front-ends.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from taskorch.kit.limits import MAX_ID_LENGTH, MAX_PRIORITY, MAX_SECONDS
 
 Schema: TypeAlias = Mapping[str, Any]
 F = TypeVar("F", bound=Callable[..., Any])
-#: How `orch.aio` waits: not at all; on a thread if there is a journal to look into; for
-#: the commit, without a thread; on a thread.
+#: How `orch.aio` waits: not at all; on a thread if a journal must be read; for the
+#: commit, without a thread; on a thread.
 Waits: TypeAlias = Literal["not", "journal", "commit", "thread"]
 Face: TypeAlias = Literal["http", "command"]
 
@@ -39,16 +39,16 @@ PRIORITY: Final[Schema] = {
 }
 COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 SECONDS: Final[Schema] = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS}
-#: A name that can be printed, without a space at either end. Not only ASCII is taken.
+#: A printable name without a space at either end, not only in ASCII.
 NAME: Final[Schema] = {
     "type": "string",
     "minLength": 1,
     "maxLength": 500,
     "pattern": "^[!-~]([ -~]*[!-~])?$",
 }
-#: A name of somebody, which has no colon.
+#: A name of a person, without a colon.
 PERSON: Final[Schema] = {"type": "string", "pattern": "^[!-9;-~]([ -9;-~]*[!-9;-~])?$"}
-#: A line that can be printed.
+#: A printable line.
 NOTE: Final[Schema] = {"type": "string", "pattern": "^[ -~]*$"}
 ID: Final[Schema] = {
     "type": "string",
@@ -58,16 +58,16 @@ ID: Final[Schema] = {
 }
 
 
-#: Arguments that say who acts. At a service, a token may have proved that.
+#: Arguments that name the person who acts. At a service, a token may prove that.
 _SAYS_WHO: Final = frozenset({"by", "requested_by", "source"})
 
 
 def listed(items: Schema) -> Schema:
-    """A list of these."""
+    """Return the schema of a list of these."""
     return {"type": "array", "items": items}
 
 
-#: What an argument is over HTTP, by what its annotation says.
+#: The schema of an argument over HTTP, by its annotation.
 _FORMS: Final[Mapping[str, Schema]] = {
     "Any": ANYTHING,
     "bool": FLAG,
@@ -84,7 +84,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def lacks(http: str = "", command: str = "") -> Mapping[Face, str]:
-    """Why a verb has no request, and why it has no command."""
+    """Return the reasons why a verb has no request or no command."""
     reasons: dict[Face, str] = {}
     if http:
         reasons["http"] = http
@@ -101,18 +101,17 @@ FOR_PROGRAMS: Final = lacks(_ALONE, _ALONE)
 @attrs.frozen
 class Argument:
     """
-    What a verb is told.
+    An argument of a verb.
 
     Attributes:
-        name: As the method has it.
-        key: As HTTP has it.
-        form: What it is, as JSON has it.
-        text: What it is, in words.
-        default: What stands for it, if it is not said; `inspect.Parameter.empty`: it
-            must be said.
-        in_path: Whether it stands in the path of a request.
-        is_keyword: Whether it is told by its name alone.
-        is_many: Whether it is all that stands in the call, as of `*quotas`: a list.
+        name: The name in the method.
+        key: The name in HTTP.
+        form: The JSON Schema.
+        text: The description.
+        default: The default; `inspect.Parameter.empty` if it is required.
+        in_path: True if it stands in the path of a request.
+        is_keyword: True if it is keyword-only.
+        is_many: True if it takes all positional arguments, as `*quotas`: a list.
     """
 
     name: str
@@ -126,44 +125,44 @@ class Argument:
 
     @property
     def is_needed(self) -> bool:
-        """Whether it must be said."""
+        """True if it has no default."""
         return self.default is inspect.Parameter.empty
 
     @property
     def says_who(self) -> bool:
-        """Whether it says who acts: a named token says that, too."""
+        """True if it names the person who acts: a named token does that, too."""
         return self.name in _SAYS_WHO
 
 
 @attrs.frozen(slots=False)
 class Verb:
     """
-    One thing that can be done with an orchestrator.
+    One verb of an orchestrator.
 
     Attributes:
-        function: The method that does it.
-        text: What it does, in a sentence.
-        waits: How a coroutine waits for it.
-        request: Its method and path of HTTP, below `/api/v1`; "": it has none.
-        operation: What the client, and the description of the service, call it.
-        gives: The member of the answer of HTTP that holds what it returns; "": what it
-            returns is the answer.
-        status: Of that answer.
+        function: The method.
+        text: The effect, in a sentence.
+        waits: The way in which a coroutine waits for it.
+        request: Its HTTP method and path, below `/api/v1`; "" if it has none.
+        operation: Its name in the client and in the description of the service.
+        gives: The member of the HTTP answer with its result; "" if the result is the
+            whole answer.
+        status: The status of that answer.
         refuses: Statuses with which a service may refuse it.
-        keys: What HTTP calls arguments that have other names there.
-        forms: What arguments are over HTTP, where annotations do not say enough.
-        apart: Arguments that are for programs beside the orchestrator alone.
+        keys: The HTTP names of arguments that differ there.
+        forms: The schemas of arguments over HTTP, if annotations are not enough.
+        apart: Arguments that only a program in the same process can use.
         remote: Arguments that have another default over HTTP.
-        command: The command of the command line, with its arguments, and what it is
-            for: `"cancel TASK...: call tasks off"`; "": it has none. Of a word with
-            dots there may be several; one with a plus is two arguments. A second word
-            in small letters is an act of that command: `"agents drain AGENT: …"`.
-        lacks: Why it has no request, or no command.
-        is_final: Whether it ends what nobody can bring back.
-        needs: The role of who may do it over HTTP; "": `look`, and `operate` if it
+        command: The command of the command line, with its arguments and purpose:
+            `"cancel TASK...: call tasks off"`; "" if it has none. A word with dots may
+            be repeated; a word with a plus is two arguments. A second word in lower
+            case is an act of that command: `"agents drain AGENT: …"`.
+        lacks: The reasons why it has no request, or no command.
+        is_final: True if its effect cannot be undone.
+        needs: The role that is needed over HTTP; "" is `look`, or `operate` if it
             changes anything.
-        preview: The function of `taskorch.runs._foreseen` that says what it would
-            touch. Its first argument is what the verb is about. "": there is none.
+        preview: The function of `taskorch.runs._foreseen` that returns what it would
+            touch, or "". The first argument of that is the subject of the verb.
     """
 
     function: Callable[..., Any] = attrs.field(repr=False)
@@ -186,67 +185,67 @@ class Verb:
 
     @property
     def role(self) -> str:
-        """The role of who may do it over HTTP."""
+        """Role that is needed over HTTP."""
         return self.needs or ("operate" if self.changes else "look")
 
     @property
     def name(self) -> str:
-        """The name of the method."""
+        """Name of the method."""
         return self.function.__name__
 
     @property
     def method(self) -> str:
-        """The method of HTTP."""
+        """Method of HTTP."""
         return self.request.partition(" ")[0]
 
     @property
     def path(self) -> str:
-        """The path below `/api/v1`, with what varies in braces."""
+        """Path below `/api/v1`, with variable parts in braces."""
         return self.request.partition(" ")[2]
 
     @property
     def changes(self) -> bool:
-        """Whether it changes anything."""
-        return self.method != "GET"
+        """True if it changes anything; a question may be a POST for its length."""
+        return self.method != "GET" and self.needs != "look"
 
     @property
     def command_name(self) -> str:
-        """The name of its command."""
+        """Name of its command."""
         return self.command.partition(":")[0].partition(" ")[0]
 
     @property
     def command_act(self) -> str:
-        """Which act of that it is; "": it is the only one."""
+        """Act of its command, as the second word; "" if the command has only one."""
         words = self.command.partition(":")[0].split()[1:2]
         return words[0] if words and words[0].islower() else ""
 
     @property
     def command_words(self) -> list[str]:
-        """What stands behind that: `["TASK...", "CHOICE"]`."""
+        """Words of the command after the act: `["TASK...", "CHOICE"]`."""
         words = self.command.partition(":")[0].split()[1:]
         return words[1:] if self.command_act else words
 
     @property
     def purpose(self) -> str:
-        """What its command is for."""
+        """Purpose of its command, in words."""
         return self.command.partition(": ")[2]
 
     @property
     def options(self) -> tuple[Argument, ...]:
-        """What is said to its command by name: what is not among its words."""
+        """Arguments that its command takes by name, beside its words."""
         count = sum(word.count("+") + 1 for word in self.command_words)
         return self.arguments[count:]
 
     @cached_property
     def signature(self) -> inspect.Signature:
-        """That of the method, without `self`."""
+        """Signature of the method, without `self`."""
         signature = inspect.signature(self.function)
         _, *parameters = signature.parameters.values()
         return signature.replace(parameters=parameters)
 
     @cached_property
     def arguments(self) -> tuple[Argument, ...]:
-        """What can be said to it over HTTP and at the command line."""
+        """Arguments over HTTP and at the command line."""
         texts = argument_texts(self.function.__doc__ or "")
         return tuple(
             Argument(
@@ -265,12 +264,12 @@ class Verb:
 
     @cached_property
     def fields(self) -> tuple[Argument, ...]:
-        """Those that stand in the query of a request, or in its body."""
+        """Arguments in the query or the body of a request."""
         return tuple(each for each in self.arguments if not each.in_path)
 
     @cached_property
     def body(self) -> Schema | None:
-        """What the body of its request says; None: it has none."""
+        """Schema of the body of its request; None if it has no body."""
         if self.method == "GET" or not self.fields:
             return None
         return {
@@ -300,7 +299,34 @@ def verb(
     needs: str = "",
     preview: str = "",
 ) -> Callable[[F], F]:
-    """Mark a method as a verb: see `Verb`."""
+    """
+    Mark a method as a verb.
+
+    Its arguments come from its signature, and their texts from `Args:` in its
+    docstring. It returns what JSON can say.
+
+    Args:
+        text: What it does, in a sentence.
+        waits: How `orch.aio` runs it: `"not"`, on the loop, since it never waits;
+            `"journal"`, on the loop, or on a thread if there is a journal; `"commit"`,
+            on the loop, and then waits until the journal has it; `"thread"`, on a
+            thread.
+        request: `GET` or `POST` and a path; "": it is for Python alone.
+        operation: See `Verb`, as for all that is not named here.
+        gives: The member of the answer that has the result; "": it is `result`.
+        status: See `Verb`.
+        refuses: See `Verb`.
+        keys: See `Verb`.
+        forms: JSON schemas of arguments whose annotations JSON does not know:
+            `{"seats": {"type": "integer", "minimum": 1}}`.
+        apart: See `Verb`.
+        remote: See `Verb`.
+        command: See `Verb`.
+        lacks: See `Verb`.
+        is_final: Whether nobody can undo it.
+        needs: The role of who may call it; "": `look` for GET, `operate` for POST.
+        preview: See `Verb`.
+    """
 
     def mark(function: F) -> F:
         marked: Any = function
@@ -329,7 +355,7 @@ def verb(
 
 
 def verbs_of(cls: type) -> dict[str, Verb]:
-    """The verbs of a class, by their names, in the order in which they stand."""
+    """Return the verbs of a class by name, in the order in which they stand."""
     marked = {
         name: getattr(value, "verb", None)
         for each in reversed(cls.__mro__)
@@ -339,7 +365,7 @@ def verbs_of(cls: type) -> dict[str, Verb]:
 
 
 def argument_texts(text: str) -> dict[str, str]:
-    """What the text of a function says of each of its arguments."""
+    """Return the text of each argument in the docstring of a function."""
     lines = inspect.cleandoc(text).partition("\nArgs:\n")[2].splitlines()
     texts: dict[str, str] = {}
     name = ""
@@ -356,7 +382,7 @@ def argument_texts(text: str) -> dict[str, str]:
 
 
 def _form(parameter: inspect.Parameter) -> Schema:
-    # Where annotations are no texts, as without `from __future__ import annotations`.
+    # Annotations are no texts without `from __future__ import annotations`.
     kind: Any = parameter.annotation
     kind = kind if isinstance(kind, str) else inspect.formatannotation(kind)
     kind = kind.removesuffix(" | None") if parameter.default is None else kind

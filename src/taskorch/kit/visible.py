@@ -1,33 +1,36 @@
-"""Texts for people that hold what tasks or users have supplied."""
+"""Texts for people that contain values of tasks or users."""
 
 from __future__ import annotations
 
 import re
+from math import log10
 from types import WrapperDescriptorType
 from typing import Any, Final, TypeGuard
 
 from taskorch.kit.address import without_password
 
-#: What a terminal or a page obeys instead of showing it: control characters but for
-#: the end of a line and the tabulator, marks of direction, other ends of lines, and
-#: halves of characters.
+#: Characters that a terminal or a page obeys instead of showing: control characters
+#: except the end of a line and the tabulator, direction marks, other line ends, and
+#: lone surrogates.
 _OBEYED: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
     "\ud800-\udfff\ufeff]"
 )
-#: Of a letter in UTF-8: its bytes at most, and every byte but its first.
+#: The most bytes of a letter in UTF-8, and every byte that is not its first.
 _MOST_BYTES: Final = 4
 _CONTINUATION: Final = bytes(range(0x80, 0xC0))
-#: Characters of an error's message that facts keep; the error itself has them all.
+#: The most characters of an error's message that facts keep; the error itself has all.
 _MAX_MESSAGE: Final = 10_000
-#: Characters of a value that a message shows.
+#: The most characters of a value that a message shows.
 _MAX_SHOWN: Final = 200
-#: Credentials in a URL: user, password or token; before the host, or as a parameter.
+#: The most bits of an integer whose digits are shown.
+_MOST_BITS: Final = 128
+#: Credentials in a URL: user, password or token, before the host, or as a parameter.
 _USERINFO: Final = r"""//[^\s/?#"'<>]*@"""
 _PARAMETER: Final = r"""([?&]password=)[^\s&#"'<>]+"""
 
 
-#: What finds a text among others, and takes it apart.
+#: Methods that compare texts, and take them apart.
 _METHODS: Final = (
     *("__eq__", "__hash__", "__lt__", "__len__"),
     *("__iter__", "__getitem__", "__contains__"),
@@ -36,9 +39,9 @@ _METHODS: Final = (
 
 def is_text(value: Any) -> TypeGuard[str]:
     """
-    Whether *value* is a text that does what Python's do, as one of an enum does.
+    Return whether *value* is a text that behaves like a str, such as an enum member.
 
-    Nobody knows what methods do that somebody has written for a class of texts.
+    The methods of a user's own str class may do anything.
     """
     cls = type(value)
     return cls is str or (
@@ -48,17 +51,17 @@ def is_text(value: Any) -> TypeGuard[str]:
 
 
 def visible(text: str) -> str:
-    r"""*text*, `masked`, with what would be obeyed as Python writes it: `\x1b`."""
+    r"""Return *text*, `masked`, with control characters as in Python: `\x1b`."""
     return printable(masked(text))
 
 
 def printable(text: str) -> str:
-    r"""*text* with what would be obeyed as Python writes it: `\x1b`."""
+    r"""Return *text* with control characters as Python writes them: `\x1b`."""
     return _OBEYED.sub(_written, text)
 
 
 def masked(text: str) -> str:
-    """*text* without what in a URL may be a password."""
+    """Return *text* without possible passwords in URLs."""
     if "postgres" in text.lower():
         text = without_password(text)
     if "//" not in text:
@@ -67,21 +70,21 @@ def masked(text: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """*number* of a thing: `1 task`, `2,000 tasks`."""
+    """Return *number* of a thing: `1 task`, `2,000 tasks`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def after_cut(data: bytes) -> bytes:
-    """*data* of a text without the rest of a letter that was cut through before it."""
+    """Return *data* of a text without the rest of a letter that a cut has split."""
     head = data[: _MOST_BYTES - 1]
     return head.lstrip(_CONTINUATION) + data[len(head) :]
 
 
 def said(error: BaseException) -> tuple[str, str]:
-    """The type and the message of *error*, however long, and whatever its str does."""
+    """Return the type and the message of *error*, even if its str raises."""
     kind = type(error).__name__
     try:
-        # A text of a class of the user's may raise, too.
+        # A user's str class may raise, too.
         message = masked(str.__str__(str(error)))
     except BaseException:  # noqa: BLE001 - its __str__ is the user's
         message = "(it cannot be printed)"
@@ -91,9 +94,12 @@ def said(error: BaseException) -> tuple[str, str]:
 
 
 def show(value: object, most: int = _MAX_SHOWN) -> str:
-    """*value* for a message: short, whatever it is, and whatever its repr does."""
+    """Return *value* for a message: short, even if its repr raises."""
+    if type(value) is int and value.bit_length() > _MOST_BITS:
+        digits = round(value.bit_length() * log10(2))
+        return f"an integer of about {digits:,} digits"
     try:
-        # A text of a class of the user's may raise, too.
+        # A user's str class may raise, too.
         text = masked(str.__str__(repr(value)))
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -103,7 +109,7 @@ def show(value: object, most: int = _MAX_SHOWN) -> str:
 
 
 def written(record: Any) -> str:
-    """The message of *record*, one of logging's, whatever its arguments do."""
+    """Return the message of a log *record*, even if its arguments do not fit."""
     try:
         return str.__str__(record.getMessage())
     except (KeyboardInterrupt, SystemExit):
@@ -114,19 +120,19 @@ def written(record: Any) -> str:
 
 
 def with_article(name: str) -> str:
-    """*name* after `a` or `an`."""
+    """Return *name* after `a` or `an`."""
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def width(text: str) -> int:
-    """Columns that *text* takes in a terminal: some letters take two, some none."""
+    """Return the columns that *text* takes in a terminal: 0, 1 or 2 for each letter."""
     if text.isascii():
         return len(text)
     return sum(map(_columns, text))
 
 
 def cut(text: str, room: int) -> str:
-    """The beginning of *text* that fits into *room* columns."""
+    """Return the beginning of *text* that fits into *room* columns."""
     if text.isascii():
         return text[:room]
     columns = 0

@@ -1,12 +1,12 @@
 """
-Words that mean something here which is called otherwise: which one was meant.
+Other words for our names, and the names that they mean.
 
 Others say `execution_timeout`, `depends_on` and `f.delay(x)`. A word that means exactly
-what one of ours does works: `_SAME_OPTIONS` and `_SAME_ATTRIBUTES` are all such.
-Checkers and pages know ours alone. Others mislead, and pens slip: what refuses a word,
-an option or an attribute that there is not names the nearest that there is.
+the same as one of ours works: `_SAME_OPTIONS` and `_SAME_ATTRIBUTES` list them. Type
+checkers and pages know only our own. For any other word, or a typing error, the message
+about an unknown word, option or attribute names the nearest known one.
 
-Decision: 0109, 0212.
+Decision: names-and-docs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 C = TypeVar("C", bound=type)
 
-#: Options of others, and which of ours is exactly that.
+#: Options of other libraries, each with our option of the same meaning.
 _SAME_OPTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("timeout_seconds", "execution_timeout", "job_timeout"), "timeout"),
     "start_to_close_timeout": "timeout",
@@ -38,13 +38,13 @@ _SAME_OPTIONS: Final[Mapping[str, str]] = {
     "start_date": "start",
     "end_date": "end",
 }
-#: What Airflow calls them, and when a task goes on here.
+#: Airflow's trigger rules, each with our join.
 _TRIGGER_RULES: Final = {
     "all_success": "all",
     "all_done": "finished",
     "one_success": "any",
 }
-#: Other names of resources: the name here, and by how much an amount is multiplied.
+#: Other names of resources, each with our name and a factor for the amount.
 OTHER_RESOURCES: Final[Mapping[str, tuple[str, float]]] = {
     **dict.fromkeys(("cpus", "cpu_cores", "cores", "num_cpus", "vcpus"), ("cpu", 1)),
     **dict.fromkeys(("gpus", "num_gpus"), ("gpu", 1)),
@@ -60,7 +60,7 @@ _RETRIES: Final = ("retry", "max_attempts", "max_retries", "retries")
 _TIMEOUT: Final = ("timeout", "timeout_seconds")
 _CONCURRENCY: Final = ("concurrency", "max_concurrency", "max_parallel")
 _AFTER: Final = ("after", "dependencies")
-#: Words of others, and what may be meant, the likeliest first: what there is, is it.
+#: Words of others, each with our words that may be meant, the likeliest first.
 _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("cpu", "cpus", "cpu_cores", "cores", "num_cpus", "vcpus"), _CPU),
     **dict.fromkeys(("max_cpu", "max_cpus", "max_cpu_cores", "total_cpu"), _CPU),
@@ -98,7 +98,7 @@ _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("max_instances", "max_active_runs"), ("overlap",)),
     **dict.fromkeys(("seconds", "minutes", "hours", "hour", "minute"), ("when",)),
 }
-#: How an option is written that is often called otherwise.
+#: Examples of options that often have other names elsewhere.
 _EXAMPLES: Final = {
     "retry": "retry=RetryPolicy(max_attempts=3), which counts the first try; base=5 "
     "waits 5 seconds before the second",
@@ -118,7 +118,7 @@ _FUTURES: Final = (
     "orch.wait(handles) or taskorch.as_completed(handles), or give them "
     "[handle.future() for handle in handles]"
 )
-#: What to do where others have an option, and here it is no option.
+#: Advice for options of others that are no option here.
 _INSTEAD: Final[Mapping[str, str]] = {
     "bind": _CONTEXT,
     **dict.fromkeys(("cron", "schedule", "schedule_interval", "interval"), _SCHEDULE),
@@ -133,7 +133,7 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "num_returns": "orch.as_completed(handles) gives the first that end",
     "return_when": "orch.as_completed(handles) gives the first that end",
 }
-#: What stands here for words of engines whose functions have steps.
+#: The counterpart of words of engines whose functions have steps.
 _STEP: Final = "context.step('name', function, argument) keeps its result"
 _CHILD: Final = "context.child('name', function or workflow, …) runs it, and waits"
 _WAIT: Final = "context.wait(event, timeout=60) waits, and orch.emit(event) ends that"
@@ -141,7 +141,7 @@ _EMIT: Final = "orch.emit(event, payload) sends an event to what waits for it"
 _SLEEP: Final = "context.sleep(seconds), or sleep(until=moment), waits without a slot"
 _ASK: Final = "context.ask('Ship?') asks people, and orch.answer answers"
 _FORK: Final = "orch.steps.fork(id, at='step') runs a task again from a step"
-#: The same as above of what others have as attributes, by what has them here.
+#: Advice for attributes of others, by the attribute that the object has here.
 _INSTEAD_OF: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     **dict.fromkeys(
         ("delay", "execute_in_process", "test", "apply_async"),
@@ -264,14 +264,14 @@ def _apply_async(
     return calls.options(**options).submit(*args, **(kwargs or {}))
 
 
-#: Attributes of others, by what has them here, and which of ours is exactly that, or
-#: what does exactly that.
+#: Attributes of others, by an attribute of the object, each with ours of the same
+#: meaning, or a function that does the same.
 _SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, str | Callable[..., Any]]]] = {
-    # Of a handle, and of a run.
+    # These are of a handle, and of a run.
     "get": ("result", "result"),
     "ready": ("done", "done"),
     "successful": ("exception", _successful),
-    # Of an orchestrator. What waits is not for coroutines.
+    # These are of an orchestrator. Coroutines do not use the waiting ones.
     "status": ("get_task_status", "get_task_status"),
     "rerun": ("rerun_task", "rerun_task"),
     "enqueue": ("submit_task", "submit"),
@@ -282,14 +282,14 @@ _SAME_ATTRIBUTES: Final[Mapping[str, tuple[str, str | Callable[..., Any]]]] = {
     "starmap": ("as_completed", _starmap),
     "imap": ("as_completed", "map"),
     **dict.fromkeys(("fork", "fork_workflow"), ("as_completed", _fork)),
-    # Of a function that `@task` has decorated.
+    # These are of a function that `@task` has decorated.
     **dict.fromkeys(("delay", "remote"), ("with_noted", "submit")),
     "apply_async": ("with_noted", _apply_async),
-    # Of a node.
+    # These are of a node.
     "set_downstream": ("after", "__rshift__"),
     "set_upstream": ("after", "__rrshift__"),
 }
-#: What others have as attributes of a decorated function: what ours has in its place.
+#: Advice for attributes of others on a decorated function.
 NOT_OF_FUNCTIONS: Final[Mapping[str, str]] = {
     "retry": "raise the error, and retries=3 of @task tries again",
     "call_local": "{fn}(…), which calls it now",
@@ -306,9 +306,9 @@ NOT_OF_FUNCTIONS: Final[Mapping[str, str]] = {
         ("s", "si", "signature"), "{fn}.submit(…), to which handles may go"
     ),
 }
-#: Those of the same that a decorated function has.
+#: The attributes above that a decorated function has.
 OF_FUNCTIONS: Final = ("delay", "remote", "apply_async", "with_options", "override")
-#: What others call what an orchestrator has, and what handles, runs and workflows have.
+#: Other words for attributes of an orchestrator, and of handles, runs and workflows.
 _OTHER_NAMES: Final = {
     "signals": "on once add_listener add_event_listener subscribe listen",
     "submit": "run execute delay apply apply_async spawn call start_soon create_task "
@@ -335,8 +335,8 @@ _OTHER_NAMES: Final = {
     "status": "state get_status get_state",
     "task": "step add_task add_step add_node submit call",
 }
-#: Names among which a slip of the pen is looked for; how alike one is to what was
-#: meant, as what is less so means something else; and words in which a letter is much.
+#: The most names among which a typing error is searched; the least similarity, below
+#: which another thing is meant; and the length of words in which a letter matters much.
 _MANY: Final = 1_000
 _SLIP: Final = 0.8
 _SLIP_OF_SHORT: Final = 0.6
@@ -344,30 +344,30 @@ _SHORT: Final = 4
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The one of *choices* that *name* may mean, if one can be told."""
+    """Return the one of *choices* that *name* may mean, if one can be told."""
     from difflib import get_close_matches  # noqa: PLC0415 - for errors
 
     names = list(islice(choices, _MANY))
     if name in _MEANT:
-        # It means that alone: a gpu is no cpu.
+        # The word has that meaning alone: a gpu is no cpu.
         return next((meant for meant in _MEANT[name] if meant in names), None)
     return next(iter(get_close_matches(name, names, n=1, cutoff=cutoff)), None)
 
 
 def meant(name: object, choices: Iterable[str], otherwise: str = "") -> str:
-    """The question whether the nearest of *choices* was meant, or else *otherwise*."""
+    """Ask whether the nearest of *choices* was meant, or return *otherwise*."""
     near = nearest(name, choices) if type(name) is str else None
     return f"did you mean {str(near)!r}?" if near else otherwise
 
 
 def guess(name: str, names: Iterable[str]) -> str:
-    """What *name* may have meant, as the end of a message."""
+    """Return the name that *name* may mean, as the end of a message."""
     near = meant(name, names)
     return f"; {near}" if near else ""
 
 
 def others_words(choices: Container[str]) -> dict[str, str]:
-    """The words of others for some of *choices*, and which of these each means."""
+    """Return words of other libraries for *choices*, each with its meaning."""
     others = {word: (name,) for word, name in _SAME_OPTIONS.items()} | {**_MEANT}
     means = {
         word: next((name for name in names if name in choices), None)
@@ -377,12 +377,12 @@ def others_words(choices: Container[str]) -> dict[str, str]:
 
 
 def unknown_option(owner: str, name: str, names: Iterable[str]) -> TypeError:
-    """The error of an option that there is not: it names the one that was meant."""
+    """Return the error for an unknown option, with the name that was meant."""
     return TypeError(f"{owner} has no option {name!r}: {remedy_of(name, names)}")
 
 
 def remedy_of(name: str, names: Iterable[str]) -> str:
-    """What to do in the place of an option *name* where there are others."""
+    """Return what to use instead of an unknown option *name*."""
     remedy = remedy_of_key(name, names)
     close = remedy.removeprefix("did you mean '").removesuffix("'?")
     if close in _EXAMPLES and close != name:
@@ -391,12 +391,12 @@ def remedy_of(name: str, names: Iterable[str]) -> str:
 
 
 def remedy_of_key(name: str, names: Iterable[str]) -> str:
-    """What to do in the place of a key *name* of a document where there are others."""
+    """Return what to use instead of an unknown key *name* of a document."""
     choices = tuple(names)
     if name in _INSTEAD:
         return _INSTEAD[name]
     instead, close = _of_others(name), None
-    # A key of ours with an s is nearer than any word of others.
+    # Our own key with an s is nearer than any word of others.
     if name in _MEANT or not instead or name.removesuffix("s") in choices:
         close = nearest(name, choices, _alike(name))
     if close is not None:
@@ -406,32 +406,32 @@ def remedy_of_key(name: str, names: Iterable[str]) -> str:
 
 
 def _alike(name: str) -> float:
-    """How alike a word must be that *name* is a slip of the pen for."""
+    """Return how similar a word must be for *name* to be a typing error."""
     return _SLIP if len(name) > _SHORT else _SLIP_OF_SHORT
 
 
 def _of_others(word: object) -> str:
-    """What is here in the place of a *word* of others; "" if it is of nobody."""
+    """Return our counterpart of a *word* of other libraries, or ""."""
     from taskorch.kit.others import elsewhere  # noqa: PLC0415 - for errors
 
     return elsewhere(word) if isinstance(word, str) else ""
 
 
 def no_name(module: str, name: str) -> ImportError | AttributeError:
-    """The error of a *name* that *module* has not: it says what has it here."""
+    """Return the error for a missing *name* of *module*, with our counterpart."""
     remedy = "" if name.startswith("_") else _of_others(name)
     if not remedy:
         return AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
-    # `from taskorch import flow` keeps the words of no other error.
+    # For `from taskorch import flow`, only an ImportError keeps our message.
     return ImportError(f"{module} has no {name}: {remedy}", name=module)
 
 
 def other_attribute(thing: object, name: str) -> Any:
     """
-    The attribute of *thing* that others call *name*.
+    Return the attribute of *thing* that other libraries call *name*.
 
     Raises:
-        AttributeError: There is none: it names the one that may be meant.
+        AttributeError: There is none; the message names the one that may be meant.
     """
     anchor, ours = _SAME_ATTRIBUTES.get(name, ("", ""))
     if not anchor or not hasattr(type(thing), anchor):
@@ -440,7 +440,7 @@ def other_attribute(thing: object, name: str) -> Any:
 
 
 def _no_attribute(thing: object, name: str) -> AttributeError:
-    """The error of an attribute that *thing* has not: it names the one meant."""
+    """Return the error for a missing attribute of *thing*, with the one meant."""
     text = f"{type(thing).__name__!r} object has no attribute {name!r}"
     for anchor, remedy in _INSTEAD_OF.get(name, ()):
         if hasattr(type(thing), anchor):
@@ -453,7 +453,7 @@ def _no_attribute(thing: object, name: str) -> AttributeError:
 
 
 def _attribute_meant(thing: object, name: str) -> str | None:
-    """The attribute of *thing* that *name* may mean: `submit_task` for `submitTask`."""
+    """Return the attribute that *name* may mean: `submit_task` for `submitTask`."""
     import re  # noqa: PLC0415 - for errors, like the next
     from difflib import get_close_matches  # noqa: PLC0415
 
@@ -470,11 +470,11 @@ def _attribute_meant(thing: object, name: str) -> str | None:
 
 class CountedRetries(NamedTuple):
     """
-    What `retries=3, retry_delay=5` says, until a policy is made of it.
+    The values of `retries=3, retry_delay=5`, before a policy is made of them.
 
     Attributes:
-        attempts: Tries in all, the first one included.
-        delay: Seconds before each other try; or those before the second, the third and
+        attempts: All tries, including the first.
+        delay: Seconds before each further try; or a list for the second, the third and
             so on, of which the last one is for all that follow.
     """
 
@@ -486,17 +486,17 @@ def in_our_words(
     owner: str, options: Mapping[str, Any], names: Container[str]
 ) -> dict[str, Any]:
     """
-    *options* by the names that they have here.
+    Return *options* under our own names.
 
     `retry`, which counts the first try, stands for `retries`, which does not.
 
     Args:
-        owner: Who takes them.
-        options: Those that are given. What is unknown stays as it is.
-        names: The options that there are.
+        owner: The function that takes them, for messages.
+        options: The given options. Unknown ones stay as they are.
+        names: The names of all known options.
 
     Raises:
-        TypeError: Two say the same; or one has a value that has no meaning here.
+        TypeError: Two mean the same; or one has an invalid value.
     """
     ours: dict[str, Any] = {}
     counts = next((name for name in ("retry", "max_attempts") if name in names), "")
@@ -513,7 +513,7 @@ def in_our_words(
 
 
 def _in_our_values(owner: str, name: str, value: Any) -> Any:
-    """What *value* of the option *name*, a word of others, is here."""
+    """Return our value for *value* of an option of other libraries."""
     if name == "trigger_rule":
         if not isinstance(value, str) or value not in _TRIGGER_RULES:
             rules = ", ".join(_TRIGGER_RULES)
@@ -529,7 +529,7 @@ def _in_our_values(owner: str, name: str, value: Any) -> Any:
 
 
 def _counted(owner: str, options: dict[str, Any], name: str) -> dict[str, Any]:
-    """*options* with *name*, which counts all tries, in the place of `retries`."""
+    """Return *options* with `retries` made of *name*, which counts all tries."""
     retries = options.pop("retries", None)
     delay = options.pop("retry_delay", None)
     if retries is None:
@@ -555,10 +555,10 @@ def suggesting(cls: C) -> C:
     """
     Decorate *cls*: an unknown option is refused with the nearest known one.
 
-    A known one may be called by another word: see `in_our_words`.
+    Other words for known options are accepted: see `in_our_words`.
     """
     make: Callable[..., None] = cls.__init__  # type: ignore[misc]  # of this very class
-    # By its code: `inspect` takes longer to import than all that a name needs here.
+    # The code object is read, as `inspect` takes longer to import than the whole check.
     code = make.__code__
     names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
 
@@ -567,7 +567,7 @@ def suggesting(cls: C) -> C:
         try:
             make(self, *args, **options)
         except TypeError:
-            # Checked only after a TypeError: mostly, every option is known.
+            # The check comes after a TypeError, since mostly every option is known.
             ours = in_our_words(cls.__name__, options, names)
             if ours.keys() != options.keys():
                 init(self, *args, **ours)
@@ -583,7 +583,7 @@ def suggesting(cls: C) -> C:
                 raise TypeError(msg) from None
             raise
 
-    # From Python 3.14 on, `wraps` hands on only what is evaluated when asked for.
+    # From Python 3.14 on, `wraps` copies only annotations that are evaluated.
     init.__annotations__ = make.__annotations__
     cls.__init__ = init  # type: ignore[misc]
     return cls

@@ -1,4 +1,4 @@
-"""How numbers, times and lists stand in what people read, and in files."""
+"""Numbers, times and lists in words, for people and for files."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-#: What is less than a second, in its units; the largest first.
+#: Units below a second, the largest first.
 _SMALL: Final = (("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
-#: From here on something is said in the next unit: three figures would be that much.
+#: The value from which on the next unit is used, since three figures would round up to
+#: it.
 _AS_ONE: Final = 0.9995
 _MINUTE: Final = 60
 _HOUR: Final = 3_600
 _DAY: Final = 86_400
-#: From here on two digits would be in powers of ten.
+#: The value from which on two digits would be in powers of ten.
 _MANY: Final = 99.5
-#: Names that a sentence lists.
+#: The most names that a sentence lists.
 _SOME: Final = 5
-#: Characters of a sentence: an error may have any number of them.
+#: The most characters of a sentence: an error may have any number of them.
 _LONG: Final = 1_000
-#: How many of these are at its end, which often says what follows.
+#: How many of these are from its end, which often says what follows.
 _END: Final = 100
 _BREAK: Final = r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*"
+#: A place for a value in a text: `{name}`.
+PLACE: Final = re.compile(r"\{([A-Za-z_]+)\}")
+#: Of a journal with open tasks whose orchestrator is gone.
+NOBODY_GOES_ON: Final = (
+    "No orchestrator has its journal open: nothing goes on by itself."
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def duration(seconds: float) -> str:
-    """A duration to about three figures: `350 ms`, `12.5 s`, `3 h 20 min`."""
+    """Return a duration to about three figures: `350 ms`, `12.5 s`, `3 h 20 min`."""
     if 0 < seconds < _AS_ONE:
         unit, size = next(
             (one for one in _SMALL if seconds >= one[1] * _AS_ONE), _SMALL[-1]
@@ -51,11 +58,11 @@ def _both(whole: int, name: str, rest: int, below: str) -> str:
 
 
 def in_words(seconds: float) -> str:
-    """A time for a sentence: two digits are enough for what is not exact."""
+    """Return an inexact duration for a sentence, to two digits."""
     for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             many = seconds / size
-            # Of what has more digits before the point, none counts behind it.
+            # A number with more digits before the point has none behind it.
             return f"{many:,.0f} {unit}" if many >= _MANY else f"{many:.2g} {unit}"
     if seconds >= _AS_ONE:
         return f"{seconds:.3g} s"
@@ -63,29 +70,29 @@ def in_words(seconds: float) -> str:
 
 
 def moment(at: float) -> str:
-    """The moment *at*, in seconds since the epoch, for people."""
+    """Return the time *at*, in seconds since the epoch, for people."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def local_moment(at: datetime) -> str:
-    """A moment for people, as the clocks of this machine have it."""
+    """Return a time for people, in the time zone of this machine."""
     return f"{at.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def stamp(at: float, timespec: str = "seconds") -> str:
-    """The moment *at*, in seconds since the epoch, as files and messages have it."""
+    """Return the time *at*, in seconds since the epoch, for files and messages."""
     text = datetime.fromtimestamp(at, UTC).isoformat(timespec=timespec)
     return text.removesuffix("+00:00") + "Z"
 
 
 def ns_of(moment: datetime) -> int:
-    """A moment in ns since the epoch, to its last microsecond; aware, or local time."""
+    """Return a datetime, aware or local, in ns since the epoch, exact to 1 us."""
     aware = moment if moment.tzinfo is not None else moment.astimezone()
     return (aware - _EPOCH) // _MICROSECOND * 1_000
 
 
 def some(names: Sequence[str]) -> str:
-    """*names* for a sentence: a few of them, and how many more there are."""
+    """Return *names* for a sentence: a few of them, and the number of the others."""
     if len(names) > _SOME:
         return f"{', '.join(names[:_SOME])} and {len(names) - _SOME:,} more"
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
@@ -93,9 +100,10 @@ def some(names: Sequence[str]) -> str:
 
 def outcome(state: str, allowed: int) -> str:
     """
-    The *state* of a run for people, with how many failures in it are *allowed*.
+    Return the *state* of a run for people, with its number of *allowed* failures.
 
-    Of one that failed or was cancelled it is the state alone: there is worse to see.
+    For a run that failed or was cancelled it is the state alone, which is more
+    important.
     """
     if not allowed or state in ("failed", "cancelled"):
         return state
@@ -103,15 +111,20 @@ def outcome(state: str, allowed: int) -> str:
 
 
 def in_a_line(text: str) -> str:
-    """*text* as one line that can be read: errors may have any number of them."""
+    """Return *text* as one readable line."""
     line = re.sub(_BREAK, " ", text)
     if len(line) <= _LONG:
         return line
     return f"{line[: _LONG - _END]} … {line[-_END:]}"
 
 
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Put *values* in the places of *text*; leave a place without a value as it is."""
+    return PLACE.sub(lambda match: values.get(match[1], match[0]), text)
+
+
 def sum_of(amounts: Iterable[Mapping[str, float] | None]) -> dict[str, float]:
-    """Amounts of resources together; to the millionth, as they are kept."""
+    """Return the sum of amounts of resources, to the millionth."""
     whole: dict[str, int] = {}
     for each in amounts:
         for name, much in (each or {}).items():
@@ -120,5 +133,5 @@ def sum_of(amounts: Iterable[Mapping[str, float] | None]) -> dict[str, float]:
 
 
 def amounts_in_words(amounts: Mapping[str, float]) -> str:
-    """Amounts of resources: `11840 tokens and 0.06 eur`."""
+    """Return amounts of resources in words: `11840 tokens and 0.06 eur`."""
     return " and ".join(f"{much:.12g} {name}" for name, much in amounts.items())

@@ -1,12 +1,12 @@
 """
-YAML 1.2, the part of it that is JSON in other letters: each value with its place.
+The part of YAML 1.2 that corresponds to JSON: each value with its place.
 
 PyYAML reads 1.1, where `no` is false, `1:30` is ninety and a date is a date; and its
-safe loader follows aliases, by which a small text can mean a huge one, and takes the
-last of two equal keys. None of that here. Reading goes on after a fault, and libyaml
-parses where PyYAML has it: ten thousand files are read in a second or two.
+safe loader follows aliases, so that a small text can mean a huge one, and takes the
+last of two equal keys. This reader does none of that. It goes on after a fault, and
+uses libyaml if PyYAML has it: ten thousand files are read in a second or two.
 
-Decision: 0076.
+Decision: documents.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from taskorch.kit.located import (
 )
 from taskorch.kit.visible import show
 
-#: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
+#: The most bytes, or characters, of a document: PyYAML takes up to ten seconds for it.
 _MAX_SIZE: Final = 1 << 20
-#: The words that are no text, by what they are.
+#: The words that are no text, by their value.
 _SCALARS: Final = {
     "null": re.compile(r"(?:~|null|Null|NULL|)\Z"),
     "bool": re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"),
@@ -39,7 +39,7 @@ _SCALARS: Final = {
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
     ),
 }
-#: How what is no text begins, where it is not empty.
+#: The first characters of a scalar that may be no text, unless it is empty.
 _FIRST: Final = frozenset("~nNtTfF+-.0123456789")
 
 
@@ -53,14 +53,14 @@ def _number(kind: str, text: str) -> float:
 
 def read(text: str | bytes, file: str) -> tuple[list[Located], list[Fault]]:
     """
-    The documents in *text*, and all that is wrong with it.
+    Return the documents in *text*, and all its faults.
 
-    A mapping is a tuple of pairs here, so that a name may stand in it twice: whoever
-    reads it says what that means.
+    A mapping is a tuple of pairs here, so that a name may be repeated: the caller
+    decides what that means.
 
     Args:
         text: Documents with `---` between them; an empty one is left out.
-        file: What the places call it.
+        file: The name of the file in places.
     """
     start = FilePlace(file, 1, 1)
     if len(text) > _MAX_SIZE:
@@ -76,33 +76,35 @@ def read(text: str | bytes, file: str) -> tuple[list[Located], list[Fault]]:
     except yaml.MarkedYAMLError as error:
         reader.faults.append(_parse_fault(error, text, start))
     except yaml.YAMLError as error:
-        # A character that may not be in a text at all.
+        # The text has a forbidden character.
         detail = " ".join(str(error).split())
         reader.faults.append((start, f"this is no YAML: {detail}"))
     except (RecursionError, ValueError) as error:
-        # A version of YAML with ten thousand digits; a caller who is deep in calls.
+        # The cause may be a version of YAML with ten thousand digits, or a deep call
+        # stack.
         reader.faults.append((start, f"it cannot be read: {error}"))
     return documents, sorted(reader.faults)
 
 
 def _parse_fault(error: Any, text: str | bytes, start: FilePlace) -> Fault:
-    """What the parser says of *text*."""
+    """Return the parser's error about *text*, with its place."""
     if "nesting depth" in str(error.problem):
-        # libyaml looks ahead for so long that it comes to its own limit first.
+        # libyaml looks ahead for so long that it reaches its own limit first.
         sentence = f"this is nested more than {MAX_DEPTH} levels deep"
     else:
         parts = (error.context, error.problem)
         sentence = f"this is no YAML: {' '.join(str(part) for part in parts if part)}"
     lines = text.splitlines() or [text]
     for mark in (error.problem_mark, error.context_mark):
-        # Rather where that began which has no end than behind the last line.
+        # The beginning of an open part is a better place than the line after the last
+        # one.
         if mark is not None and mark.line < len(lines):
             return start._replace(line=mark.line + 1, column=mark.column + 1), sentence
     return start._replace(line=len(lines), column=len(lines[-1]) + 1), sentence
 
 
 def read_one(text: str | bytes, file: str) -> tuple[Located, list[Fault]]:
-    """What *text*, one document `with_names_once`, says, and all that is wrong."""
+    """Return the value of *text*, one document `with_names_once`, and all faults."""
     documents, faults = read(text, file)
     nodes = [with_names_once(node, faults) for node in documents]
     faults += [(node.place, "a second document begins here") for node in nodes[1:]]
@@ -110,7 +112,7 @@ def read_one(text: str | bytes, file: str) -> tuple[Located, list[Fault]]:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
-    """PyYAML's own parser, which raises anything at an escape that is no character."""
+    """PyYAML's own parser, which raises various errors at an invalid escape."""
 
     def scan_flow_scalar_non_spaces(self, double: bool, start_mark: Any) -> Any:
         try:
@@ -122,18 +124,18 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
 
 
 class _TooDeepError(Exception):
-    """The rest of a text is not read: it could be as deep as it likes."""
+    """Error: the text is too deeply nested, so the rest is not read."""
 
 
 class _YamlReader:
-    """Makes values of the events of the parser, and notes what is wrong with them."""
+    """Reader that makes values of parser events, and notes their faults."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self.faults: list[Fault] = []
 
     def documents(self, events: Iterator[Any]) -> Iterator[Located]:
-        """Those that are not empty."""
+        """Yield the documents that are not empty."""
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 node = self._node(next(events), events, 0)
@@ -209,18 +211,18 @@ class _YamlReader:
 
 def load(text: str | bytes, subject: str, *, file: str = "", hint: str = "") -> Located:
     """
-    What *text*, one document, says: a value `with_names_once`.
+    Return the value of *text*, one document, after `with_names_once`.
 
     Args:
         text: The document.
-        subject: What messages call it.
-        file: What the places call it; "" is its lines alone.
-        hint: How what is too long is read.
+        subject: Its name in messages.
+        file: The name of the file in places; "" for lines alone.
+        hint: Advice for a text that is too long.
 
     Raises:
         InvalidTaskError: *text* is no text.
-        ValidationFailedError: It is no YAML, or has what is not allowed here; the
-            findings are all of it, each with its place.
+        ValidationFailedError: It is no YAML, or has forbidden parts; the findings are
+            all faults, each with its place.
     """
     unchecked: object = text
     if not isinstance(unchecked, str | bytes):

@@ -1,26 +1,26 @@
 """
-Frozen values: what users write down and what they are told.
+Frozen values: the input of users, and the answers that they get.
 
 1. A value checks its own ranges where it is made; a `Task` is checked at submission.
 2. No value knows of the kernel, of time, or of any I/O.
 3. Durations are seconds (float) here, and whole nanoseconds below.
 
 - `_task`: the task, with its options.
-- `ids`: what an id may look like; how ids are put together and taken apart.
-- `_program`, `_question`: what a task may be beside a call.
-- `_retry_policy`, `_cache`: attempts; how long results and what has ended are kept.
-- `_resources`, `_quota`: amounts; how much one may have, and who has it.
-- `scopes`: what a task may write, and how two overlap.
-- `_agent`: workers, and how they are spawned.
-- `_states`: the states of a task, and when its parents let it go.
-- `_status`: what the orchestrator says of one task, and of all.
-- `_log`: what it has logged and printed.
-- `_explanation`: why a task does not run, or what became of it.
-- `_promise`: when it ends.
-- `_filter`: which tasks are asked for.
-- `_arguments`: a task that is named among the arguments of another.
-- `_missing`, `_made_for`: what is gone since; which tick a task is of.
-- `forms`: what documents may say of tasks.
+- `ids`: the form of ids, and functions that compose and parse them.
+- `_program`, `_question`: payloads of tasks other than calls.
+- `_retry_policy`, `_cache`: retries; the cache, and retention of ended tasks.
+- `_resources`, `_quota`: amounts; quotas, and their use.
+- `scopes`: paths that a task may write, and their overlap.
+- `_agent`: workers, and their templates.
+- `_states`: the states of a task, and joins.
+- `_status`: the status of one task, and statistics of all.
+- `_log`: the log and output of an attempt.
+- `_explanation`: why a task does not run, or how it ended.
+- `_promise`: predictions of an end.
+- `_filter`: filters of tasks.
+- `_arguments`: tasks among the arguments of other tasks.
+- `_missing`, `_made_for`: stand-ins for missing objects; the tick of a task.
+- `forms`: the form of task fields in documents.
 """
 
 from typing import TYPE_CHECKING
@@ -165,7 +165,7 @@ if TYPE_CHECKING:
     from taskorch.model._promise import TimelyChange as TimelyChange
     from taskorch.model._promise import WhatIf as WhatIf
 
-#: What is loaded when it is first asked for, and the module that has it.
+#: The names that are loaded on first use, each with its module.
 _LATE = {
     "Blocker": "_explanation",
     "EndChange": "_promise",
@@ -260,7 +260,7 @@ __all__ = (
 )
 
 if not TYPE_CHECKING:
-    # Checkers have the names from the imports above, and no others.
+    # Type checkers know the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
         return _load_late(__name__, _LATE, name)

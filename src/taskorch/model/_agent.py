@@ -1,4 +1,4 @@
-"""Workers: what runs attempts, and how workers are spawned."""
+"""Workers, and the templates from which they are spawned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from taskorch.model._task import NO_RESOURCES, Task
 
 
 def _as_said(capacity: Resources | None) -> Resources | None:
-    """A capacity names what it has none of, too."""
+    """Return the amounts of a capacity, with those of 0."""
     if capacity is not None and not isinstance(capacity, Resources):
         msg = f"capacity: Resources or None, not {capacity!r}"
         raise InvalidTaskError(msg, hint="capacity=Resources(cpu=2)")
@@ -33,9 +33,9 @@ def _as_said(capacity: Resources | None) -> Resources | None:
 
 
 def _as_asked(request: Resources) -> Resources:
-    """A request asks for amounts."""
+    """Return a request, or refuse one with named units."""
     unchecked: object = request
-    # A value of any other type is not looked at here.
+    # The validator checks values of other types.
     is_named = isinstance(unchecked, Resources) and unchecked.unit_names != ()
     return request.unnamed("request") if is_named else request
 
@@ -43,25 +43,28 @@ def _as_asked(request: Resources) -> Resources:
 @frozen
 class Breaker:
     """
-    When a worker that fails gets no more work, and for how long.
+    Circuit breaker: when a failing worker gets no more work, and for how long.
 
     It counts the latest ends of attempts on the worker, and, for one with several
     capabilities, those for each capability. It opens if enough different tasks have
-    failed there, most of what ended there failed, and most of the other workers do
-    better: what fails everywhere is the fault of the tasks. Once it has been open for
-    its time it is half-open: so many attempts are let through, as probes. If all end
-    well it is closed; if one fails, it is open for twice as long, up to 16 times.
+    failed there, most attempts there failed, and most of the other workers do better:
+    tasks that fail everywhere are at fault themselves. Once it has been open for its
+    time it is half-open: a number of attempts are let through, as probes. If all
+    complete, it is closed; if one fails, it is open for twice as long, up to 16 times
+    the first duration.
+
+    A task that failed on a worker where most tasks fail waits for another worker.
 
     Attributes:
-        failures: So many different tasks must have failed.
-        within: In so many seconds.
+        failures: How many different tasks must have failed.
+        within: The time in seconds in which they failed.
         open: Seconds until the first probe.
-        probes: Attempts at once while it is half-open, and that must end well.
+        probes: Attempts at once while it is half-open; all must complete.
         rate: The least share of the ends in that time that are failures, from 0 to 1.
         most_open: The most of the workers (with that capability) that are without work
             because of breakers at once, as a share above 0, to 1. Workers without a
-            breaker count, too. Of two or more one always may be; one that is alone
-            with what it does is not, unless this is 1.
+            breaker count, too. Of two or more one always may be; one that is alone with
+            what it does is not, unless this is 1.
     """
 
     failures: int = 5
@@ -76,10 +79,10 @@ class Breaker:
 
 def check_breaker(breaker: Breaker | None) -> Breaker | None:
     """
-    Return *breaker* if it can work.
+    Return *breaker* if its values are valid.
 
     Raises:
-        InvalidTaskError: It is none, or a value is out of its range.
+        InvalidTaskError: It is no `Breaker`, or a value is out of its range.
     """
     if breaker is None:
         return None
@@ -101,23 +104,23 @@ def check_breaker(breaker: Breaker | None) -> Breaker | None:
 @frozen
 class Agent:
     """
-    What is known of a worker when it joins.
+    Description of a worker when it joins.
 
     The built-in worker `local` runs plain functions and programs.
 
     Attributes:
         name: Its name.
-        capabilities: What it can do, sorted.
+        capabilities: Its capabilities, sorted.
         max_concurrency: Attempts that it runs at once; None is without limit.
-        capacity: What it has. It bounds what it names, and nothing else: of all that it
-            does not name, the pools say how much there is. None names nothing; 0 of
-            something is none of it.
-        request: What a task takes on it that does not say itself.
-        lease: Seconds without a sign of life after which it counts as lost; None: it
-            lives in our own process, and dies with us.
-        breaker: When it gets no more work because it fails; None: it always does.
-        labels: What its machine is, such as `platform:linux`, sorted; what it does not
-            say is unknown.
+        capacity: Its resources. It bounds only the resources that it names; pools bound
+            the others. None names nothing; 0 means that it has none.
+        request: The default request of a task on it.
+        lease: Seconds without a sign of life after which it counts as lost; None for a
+            worker in the process of the orchestrator.
+        breaker: Its circuit breaker; None if it always gets work.
+        labels: Labels of its machine, such as `platform:linux`, sorted; others are
+            unknown.
+        host: The name of its machine; "" if unknown.
         LOCAL: The name of the built-in worker.
     """
 
@@ -131,6 +134,7 @@ class Agent:
     lease: float | None = None
     breaker: Breaker | None = None
     labels: tuple[str, ...] = ()
+    host: str = ""
 
     __repr__ = shown
 
@@ -138,13 +142,13 @@ class Agent:
 @frozen
 class Performance:
     """
-    How well a worker has done at one type of task: a projection of events.
+    Record of a worker at one type of task: a projection of events.
 
     Attempts that were cancelled, suspended or lost are not counted.
 
     Attributes:
-        completed: Attempts that ended well.
-        failed: Attempts that ended badly.
+        completed: Attempts that completed.
+        failed: Attempts that failed.
         latency: Exponentially weighted moving average of the latency of completed
             attempts, in seconds (weight of the newest 0.2), or None before the first.
     """
@@ -159,32 +163,32 @@ class Performance:
         The share of attempts that completed, from 0 to 1.
 
         By Laplace's rule of succession, (completed + 1) / (attempts + 2): a worker
-        that nobody has tried stands at one half.
+        without attempts has one half.
         """
         return (self.completed + 1) / (self.completed + self.failed + 2)
 
 
-#: The types of coding agents: of each there is a template at once.
+#: The types of coding workers, which have templates from the start.
 CODING_TYPES: Final = ("code", "test", "review", "document")
-#: The kinds of agents: labels that say what they are for.
+#: The kinds of workers: labels for people.
 AGENT_KINDS: Final = (*CODING_TYPES, "utility", "hybrid")
-#: The highest level of a capability: each level below it is a name of its own.
+#: The highest level of a capability; each level below it is a name of its own.
 MAX_LEVEL: Final = 100
 _LEVEL: Final = r"[0-9]{1,9}"
-#: What a label of a worker says of its machine, and the form of it.
+#: The keys of labels about the machine of a worker, with the form of their values.
 _LABELS: Final = {
     "machine": r"[a-z0-9_.-]{1,100}",
     "platform": r"[a-z]{1,50}[0-9]{0,9}",
     "python": r"[0-9]{1,3}\.[0-9]{1,3}",
 }
-#: What others call some of them.
+#: Other words for some of them.
 _OTHER_LABELS: Final = {
     **dict.fromkeys(("platform:macos", "platform:mac", "platform:osx"), "darwin"),
     **dict.fromkeys(("platform:win32", "platform:win", "platform:win64"), "windows"),
     **dict.fromkeys(("machine:amd64", "machine:x64", "machine:x86-64"), "x86_64"),
     **dict.fromkeys(("machine:aarch64", "machine:armv8"), "arm64"),
 }
-#: What a capability of a level above the first is called.
+#: The form of a capability with a level above the first.
 _WITH_LEVEL: Final = r"([^:]+):([2-9]|[1-9][0-9]|100)"
 
 AgentState: TypeAlias = Literal[
@@ -194,23 +198,23 @@ AgentState: TypeAlias = Literal[
 
 class Capability(str):
     """
-    Something that a worker can do, and how well: `Capability("test", level=2)`.
+    A skill of a worker, with its level: `Capability("test", level=2)`.
 
     It is the name that a task requires: `Task(…, requires=[Capability("test", 2)])` is
     for workers whose level of it is 2 or higher.
 
     Args:
-        name: What it is.
+        name: The name of the skill.
         level: From 1 to 100; 1 is the name alone.
 
     Raises:
-        InvalidTaskError: It is no name, or the level is out of its range.
+        InvalidTaskError: The name is invalid, or the level is out of its range.
     """
 
     __slots__ = ()
 
     def __new__(cls, name: str, level: int = 1) -> Self:
-        """Make the name of both."""
+        """Make the capability of a name and a level."""
         if not is_name(name) or ":" in name:
             msg = f"a capability is a name without a colon, not {show(name)}"
             raise InvalidTaskError(msg)
@@ -219,12 +223,12 @@ class Capability(str):
 
     @property
     def name(self) -> str:
-        """What it is, without its level."""
+        """Name without the level."""
         return self.partition(":")[0]
 
     @property
     def level(self) -> int:
-        """The level, from 1."""
+        """Level, from 1."""
         return int(self.partition(":")[2] or 1)
 
 
@@ -237,10 +241,10 @@ def _check_level(name: str, level: object) -> None:
 
 def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
     """
-    The names that a worker with these *levels* has: one for each level up to its own.
+    Return the capabilities for *levels*: a name for each level up to the given one.
 
     Raises:
-        InvalidTaskError: A name or a level cannot be.
+        InvalidTaskError: A name or a level is invalid.
     """
     names: list[str] = []
     for name, most in levels.items():
@@ -250,7 +254,7 @@ def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def is_label(name: str) -> bool:
-    """Whether *name* is about the machine of a worker: `platform:linux`."""
+    """Return whether *name* is a label of a machine, such as `platform:linux`."""
     key, _, value = name.partition(":")
     return key in _LABELS and bool(value) and re.fullmatch(_LEVEL, value) is None
 
@@ -260,7 +264,7 @@ def check_label(name: str) -> str:
     Return *name* if a worker may have it as a label.
 
     Raises:
-        InvalidTaskError: No worker has one like it.
+        InvalidTaskError: The label is invalid.
     """
     key, _, value = name.partition(":")
     form = _LABELS.get(key)
@@ -278,10 +282,10 @@ def check_label(name: str) -> str:
 
 def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """
-    The *labels* of a worker, sorted, each once.
+    Return the *labels* of a worker, sorted, each once.
 
     Raises:
-        InvalidTaskError: One is none, or two say different things of the same.
+        InvalidTaskError: One is invalid, or two contradict each other.
     """
     every = tuple(sorted({check_label(each) for each in labels}))
     keys = [label.partition(":")[0] for label in every]
@@ -297,11 +301,12 @@ def is_able(
     task: Task[Any], capabilities: Collection[str], labels: Collection[str]
 ) -> bool:
     """
-    Whether a worker with these *capabilities* and *labels* can do *task*.
+    Return whether a worker with these *capabilities* and *labels* can do *task*.
 
-    It must be able to do what the task requires, or its type where that says nothing.
-    Labels say where it may run, and not who can do it: if a task requires nothing else,
-    its worker has its type as a capability, too. A program can be run by any.
+    It must have the capabilities that the task requires, or the task's type if it
+    requires none. Labels only say where a task may run: if a task requires nothing
+    else, its worker needs its type as a capability, too. Every worker can run a
+    program.
     """
     needs = (task.type,) if task.requires is None else tuple(task.requires)
     others = [need for need in needs if need not in capabilities]
@@ -316,14 +321,14 @@ def is_able(
 
 def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
     """
-    Names of capabilities with their levels, as names or as a mapping.
+    Return the levels of capabilities, given as names or as a mapping.
 
     Args:
-        names: Such as `["test:3", "code"]` or `{"test": 3, "code": 1}`.
+        names: The capabilities, as `["test:3", "code"]` or `{"test": 3, "code": 1}`.
         whole: Names that are taken as they are, with a colon or without.
 
     Raises:
-        InvalidTaskError: They are none.
+        InvalidTaskError: A name or a level is invalid.
     """
     if isinstance(names, Mapping):
         for name, level in names.items():
@@ -353,9 +358,9 @@ def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
 
 def levels_had(names: Iterable[str]) -> dict[str, int]:
     """
-    The levels of what a worker has, by its names of capabilities.
+    Return the levels of a worker's capabilities, from their names.
 
-    A worker may come with any names: what is no level of one is a name as it stands.
+    A worker may join with any names: a name without a level is taken as it is.
     """
     levels: dict[str, int] = {}
     for each in names:
@@ -367,7 +372,7 @@ def levels_had(names: Iterable[str]) -> dict[str, int]:
 
 @lru_cache(maxsize=256)
 def _ids(name: str, names: str) -> re.Pattern[str]:
-    """What matches the ids that *names* makes for the workers of a template."""
+    """Return the pattern of the ids that *names* makes for workers of a template."""
     text, fields = "", []
     try:
         for literal, field, _, _ in Formatter().parse(names):
@@ -389,28 +394,40 @@ def _ids(name: str, names: str) -> re.Pattern[str]:
 @frozen
 class AgentTemplate:
     """
-    How workers of a type are made: `orch.agents.template(…)`.
+    Template of the workers of a type: `orch.agents.template(…)`.
+
+    A bad level, `check:hgih`, is refused, in a task too. Without `names`, the id of a
+    worker is its template and a number. A missing command is refused. A program ends
+    with its worker, and with the orchestrator, however that ends.
+
+    SIGKILL follows SIGTERM after the grace, at least a second. After `kill -9` of the
+    orchestrator, a program ends before the next incarnation starts. A `service` worker
+    says its own concurrency and capabilities, and is refused if it lacks those of its
+    template; its log has 64 MiB, new for each process. Workers that join by themselves
+    may have any names of capabilities, such as `worker:gpu`; a task may require such a
+    name once a worker has it.
 
     Attributes:
         name: The type of worker.
-        kind: A label for people, `code`, `test`, `review`, `document`, `utility` or
-            `hybrid`: nothing is decided by it, since tasks require capabilities.
+        kind: A label for people: `code`, `test`, `review`, `document`, `utility` or
+            `hybrid`. It decides nothing, since tasks require capabilities.
         executor: `auto`, `thread`, `asyncio`, `process` or `program`, as for
             `orch.agent`; `lines`: one program for each worker, which reads tasks and
             writes answers, a line of JSON each; `service`: a command that joins by
             HTTP, such as `taskorch agent`.
-        capabilities: What they can do, each with its level, from 1.
-        affinities: Types of tasks that they are better for than others, each with a
+        capabilities: Their capabilities, each with its level, from 1.
+        affinities: Types of tasks for which they are better than others, each with a
             weight: among workers that match, `match` names the highest first.
         handler: `handler(task, context)`, unless the executor is `lines` or `service`.
-        start: The command, of those two; `{id}` in it is the id of the worker.
+        start: The command, for `lines` or `service`; `{id}` in it is the id of the
+            worker.
         max_concurrency: Attempts that each runs at once.
-        capacity: What each has; None names nothing.
-        request: What a task takes on it that does not say itself.
-        breaker: When one gets no more work because it fails.
-        spawn_timeout: Seconds in which one that is started has to join.
-        names: How the ids are made of those that are given none, from `{type}` and
-            `{number}`, such as `agent_{number:03}`.
+        capacity: The capacity of each; None names nothing.
+        request: The default request of a task on it.
+        breaker: The circuit breaker of each.
+        spawn_timeout: Seconds in which a started worker has to join.
+        names: The pattern for ids that are not given, with `{type}` and `{number}`,
+            such as `agent_{number:03}`.
     """
 
     name: str
@@ -430,12 +447,12 @@ class AgentTemplate:
     __repr__ = shown
 
     def id_of(self, number: int) -> str:
-        """The id of the worker of this *number*, from 1."""
+        """Return the id of the worker of this *number*, from 1."""
         return self.names.format(type=self.name, number=number)
 
     def has_named(self, agent_id: str) -> bool:
         """
-        Whether *agent_id* is an id that it makes.
+        Return whether *agent_id* is an id that the template makes.
 
         Raises:
             InvalidTaskError: `names` makes no ids.
@@ -443,7 +460,7 @@ class AgentTemplate:
         return _ids(self.name, self.names).fullmatch(agent_id) is not None
 
     def agent(self, agent_id: str) -> Agent:
-        """A worker of this type, by this id, as it joins."""
+        """Return a worker of this type, with this id, as it joins."""
         return Agent(
             agent_id,
             level_names(self.capabilities),
@@ -457,19 +474,20 @@ class AgentTemplate:
 @frozen
 class AgentHealth:
     """
-    How a worker does: `orch.agents.health("agent_007")`.
+    Health of a worker: `orch.agents.health("agent_007")`.
 
     Attributes:
         id: Its id.
         status: `idle`, `busy`, `draining`, `quarantined` (a breaker is open, or only
             lets probes through), `lost`, `starting` or `failed`.
         healthy: Whether it gets work.
-        reasons: Why it gets none, or none of some kind.
-        heartbeat_age: Seconds since its last sign of life; None: it lives with us.
-        success_rate: The share of its attempts that ended well; None before the first.
-        latency: Of those that ended well, the moving average, in seconds.
-        breakers: The state of each breaker that has ever opened, by capability; "" is
-            for all that it does.
+        reasons: Why it gets no work, or none of some kind.
+        heartbeat_age: Seconds since its last sign of life; None for a worker in the
+            process of the orchestrator.
+        success_rate: The share of its attempts that completed; None before the first.
+        latency: The moving average of the latency of completed attempts, in seconds.
+        breakers: The state of each breaker that has opened before, by capability; "" is
+            for the whole worker.
     """
 
     id: str
@@ -485,24 +503,24 @@ class AgentHealth:
 @frozen
 class AgentInstance:
     """
-    A worker, as it is at one instant.
+    A worker at one instant.
 
     Attributes:
         id: Its id.
-        type: The template that it was spawned from; None: it came by itself.
+        type: The template that it was spawned from; None if it joined by itself.
         kind: The label of its template.
-        capabilities: What it can do, each with its level.
-        status: As in its health.
-        health: How it does.
-        allocation: What its attempts hold.
-        workload: Attempts that it runs.
-        slots: Attempts that it runs at once at the most; None is without limit.
+        capabilities: Its capabilities, each with its level.
+        status: The status, as in its health.
+        health: Its health.
+        allocation: The resources that its attempts hold.
+        workload: Number of attempts that it runs.
+        slots: The most attempts that it runs at once; None is without limit.
         pid: The process that was started for it, if there is one.
         tasks: The ids of the tasks that it runs, in the order of their submission.
-        labels: What its machine is, by what it says of it: `{"platform": "linux"}`.
-        capacity: The most of each resource that one task can have there: as much as it
-            has itself, and no more than the pools have.
-        units: Of its own units that have names: how much of each is held, by resource.
+        labels: Labels of its machine: `{"platform": "linux"}`.
+        capacity: The most of each resource that one task can have there, by its own
+            capacity and by the pools.
+        units: The amount held of each of its own named units, by resource.
     """
 
     id: str
@@ -521,7 +539,7 @@ class AgentInstance:
     units: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """It as a document, in the form of requests and plans: see their schemas."""
+        """Return the document, in the form of requests and plans: see their schemas."""
         health = self.health
         return {
             "id": self.id,
@@ -554,12 +572,12 @@ class AgentInstance:
 @frozen
 class AgentMatch:
     """
-    Whether a worker has what is required: `orch.agents.match(…)`.
+    Result of a match of a worker: `orch.agents.match(…)`.
 
     Attributes:
         agent: The worker.
-        matches: Whether it has all of it, and gets work.
-        reason: Why it stands where it does, or why it does not match.
+        matches: Whether it has all required capabilities, and gets work.
+        reason: Why it has this rank, or why it does not match.
         score: The highest comes first.
     """
 
@@ -572,14 +590,14 @@ class AgentMatch:
 @frozen
 class ScalingDecision:
     """
-    What a pool of workers decided, and why: `orch.agents.explain_scaling()`.
+    Decision of a worker pool, with its reason: `orch.agents.explain_scaling()`.
 
     Attributes:
-        at: When, in seconds since the epoch.
+        at: The time, in seconds since the epoch.
         pool: The name of the pool.
-        before: Workers there were.
-        after: Workers there are to be.
-        reason: Why, in words, with the samples that it goes by.
+        before: The number of workers before.
+        after: The number of workers to have.
+        reason: The reason, in words, with the samples behind it.
         load: The share of the slots that are, or would be, in use.
     """
 
@@ -593,10 +611,10 @@ class ScalingDecision:
 
 def check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:
     """
-    *capabilities*, sorted, each once.
+    Return *capabilities*, sorted, each once.
 
     Raises:
-        InvalidTaskError: They are no names.
+        InvalidTaskError: One is no name.
     """
     if isinstance(capabilities, str) or not isinstance(capabilities, Iterable):
         msg = (

@@ -1,9 +1,8 @@
-"""
-Tasks that are named among the arguments of another: found, and replaced.
+"""Tasks among the arguments of other tasks: a search for them, and their replacement.
 
 A handle, a node of a workflow, a task and a `Reference` stand for the result of a task,
-wherever they are in lists, tuples, sets, mappings, named tuples, dataclasses, attrs
-classes, partials and namespaces. Classes of these say so: `stands_for_result = True`.
+anywhere in lists, tuples, sets, mappings, named tuples, dataclasses, attrs classes,
+partials and namespaces. Their classes have `stands_for_result = True`.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.frozen import frozen
 from taskorch.kit.visible import said, show
 
-#: Levels of containers: so deep in them a handle is found, and deeper none is sought.
+#: The deepest level of containers in which a handle is found.
 _DEEP: Final = 200
 _DEEPEST: Final = 10_000
-#: Classes of arguments that are remembered.
+#: The most classes of arguments that are kept.
 _MANY: Final = 4_096
 
 _Rebuild: TypeAlias = Callable[[Any, Sequence[Any]], Any]
@@ -32,21 +31,21 @@ _Rebuild: TypeAlias = Callable[[Any, Sequence[Any]], Any]
 
 @frozen(eq=False)
 class _Kind:
-    """How to look into the objects of a class, and to make others of their kind."""
+    """Functions to look into objects of a class, and to make others of their kind."""
 
-    #: What is in one.
+    #: Returns the items of an object.
     items: Callable[[Any], Sequence[Any]]
-    #: Where its item of a number stands, as in `['name'][0].field`.
+    #: Returns the path of an item by its number, such as `['name'][0].field`.
     where: Callable[[Any, int], str]
-    #: One with other items; None: nobody knows how to make it.
+    #: Makes an object with other items; None if that is impossible.
     rebuilt: _Rebuild | None = None
-    #: The numbers of items that are not for others to choose.
+    #: The numbers of items that cannot be replaced.
     fixed: frozenset[int] = frozenset()
-    #: Why nobody knows how to make one.
+    #: The reason why no other object can be made.
     why: str = "of no known kind"
 
 
-#: What stands for the result of a task itself.
+#: The kind of an object that itself stands for the result of a task.
 _REFERENCE: Final = _Kind(lambda _: (), lambda _value, _number: "")
 
 
@@ -88,7 +87,7 @@ def _set(base: Any, make: _Rebuild | None) -> _Kind:
 
 
 def _data(value: Any) -> Any:
-    """What a `UserDict` or a `UserList` wraps; one may have none, or hide it."""
+    """Return the value that a `UserDict` or a `UserList` wraps, or an empty one."""
     wrapped = getattr(value, "__dict__", {}).get("data")
     return wrapped if isinstance(wrapped, dict | list) else ()
 
@@ -125,18 +124,18 @@ def _partial(old: partial[Any], items: Sequence[Any]) -> partial[Any]:
 
 
 _ONCE: Final = "which cannot be made anew"
-#: A view of a mapping; nobody can make one of its items.
+#: A view of a mapping, which cannot be made from its items.
 _VIEW: Final = _Kind(tuple, _at, why=_ONCE)
 _ITERATORS: Final[tuple[type, ...]] = (
     *(enumerate, reversed, zip, type(reversed([]))),
     *(type(iter([])), type(iter(())), type(iter({}.values())), type(iter(deque()))),
 )
-#: What goes over something in memory: to be pickled, it says over what, and goes on.
+#: An iterator over an object in memory: pickling it gives the object and the position.
 _ITERATOR: Final = _Kind(
     lambda value: tuple(value.__reduce__()[1]), lambda _value, _number: "", why=_ONCE
 )
 
-#: By the class of an argument: how to look into it; None: there is nothing in it.
+#: The kind of each class of arguments; None if it contains nothing.
 KINDS: Final[dict[type, _Kind | None]] = {
     list: _sequence(list, lambda _, items: list(items)),
     tuple: _sequence(tuple, lambda _, items: tuple(items)),
@@ -183,7 +182,8 @@ KINDS: Final[dict[type, _Kind | None]] = {
     ),
 }
 _KNOWN: Final = dict(KINDS)
-#: Of subclasses, what they are in truth: what they override is not asked.
+#: The kinds of subclasses of Python's own classes: their overridden methods are not
+#: called.
 _BASES: Final = (
     (dict, _Kind(_both, _key)),
     (list, _sequence(list, None)),
@@ -197,7 +197,7 @@ _BASES: Final = (
 
 
 def _kind_of(cls: type) -> _Kind | None:
-    """How to look into objects of *cls*; None: there is nothing in them."""
+    """Return the functions for objects of *cls*, or None if they contain nothing."""
     try:
         return KINDS[cls]
     except KeyError:
@@ -225,7 +225,7 @@ def _learn(cls: type) -> _Kind | None:
     if hasattr(cls, "__dataclass_fields__"):
         import dataclasses  # noqa: PLC0415 - somebody has loaded it
 
-        # Any: a class that is no tuple is one of dataclasses for no checker.
+        # The type is Any, since type checkers know no dataclass here.
         record: Any = cls
         record_fields = dataclasses.fields(record)
         own = {field.name: field.name for field in record_fields if field.init}
@@ -240,15 +240,14 @@ def _record(
     arguments: Mapping[str, str],
     evolve: Callable[..., Any],
 ) -> _Kind:
-    """
-    A kind for objects with the fields *names*, of which *evolve* makes others.
+    """Return a kind for objects with the fields *names*, which *evolve* copies.
 
-    Of those that the constructor takes, *arguments* says what it calls them.
+    *arguments* has the constructor's names for the fields that it takes.
     """
     fields = frozenset(names)
 
     def attributes(value: Any) -> tuple[str, ...]:
-        # It may have some that are no fields.
+        # The object may have attributes that are no fields.
         own = getattr(value, "__dict__", ())
         return (*names, *(name for name in own if name not in fields))
 
@@ -271,16 +270,16 @@ def _record(
         items, lambda value, number: f".{attributes(value)[number]}", rebuilt, fixed
     )
     if _takes_more(cls, arguments.values()):
-        # An argument that is no field, such as an InitVar of a dataclass, is not kept:
-        # the object cannot be rebuilt.
+        # An argument that is no field, such as an InitVar of a dataclass, is not kept,
+        # so the object cannot be rebuilt.
         why = "whose constructor takes more than its fields"
         return attrs.evolve(kind, rebuilt=None, why=why)
     return kind
 
 
 def _takes_more(cls: type, names: Iterable[str]) -> bool:
-    """Whether the constructor of *cls* has parameters other than *names*."""
-    # Not its signature: the annotations in that may name what is not there.
+    """Return whether the constructor of *cls* has parameters other than *names*."""
+    # The signature is not read: its annotations may name missing objects.
     code = getattr(getattr(cls, "__init__", None), "__code__", None)
     if code is None:
         return False
@@ -289,7 +288,7 @@ def _takes_more(cls: type, names: Iterable[str]) -> bool:
 
 
 class _Level:
-    """A container that is being looked into."""
+    """A container whose items are being searched."""
 
     __slots__ = ("holds", "items", "kind", "number", "value")
 
@@ -297,29 +296,30 @@ class _Level:
         self.value = value
         self.kind = kind
         self.items = items
-        #: Of the item at hand.
+        #: The number of the present item.
         self.number = -1
-        #: Whether it has a reference in it, however deep.
+        #: True if it contains a reference, however deep.
         self.holds = False
 
 
 class _ReferenceSearch:
-    """Finds references in arguments; each container is looked into once."""
+    """A search for references in arguments that looks into each container once."""
 
     def __init__(self) -> None:
         self.found: list[Any] = []
-        #: By its identity, whether a container holds any; None: it is open.
+        #: For each container, by identity, whether it contains a reference; None while
+        #: it is open.
         self.holds: dict[int, bool | None] = {}
-        #: What an identity stands for lives as long.
+        #: The objects whose identities are used, so that they stay alive.
         self._alive: list[Any] = []
         self._rings: set[int] = set()
 
     def visit(self, value: Any, name: str) -> None:
         """
-        Find the references in an argument, which messages call *name*.
+        Find the references in an argument; *name* is its name in messages.
 
         Raises:
-            InvalidTaskError: One is where it could not be replaced by a result.
+            InvalidTaskError: One is in a place where no result can replace it.
         """
         kind = _kind_of(type(value))
         if kind is None:
@@ -344,11 +344,11 @@ class _ReferenceSearch:
                 self._note(levels, name)
 
     def _enter(self, value: Any, kind: _Kind, levels: list[_Level]) -> bool:
-        """Open a container; whether it needs a look."""
+        """Open a container; return whether it needs a search."""
         self._alive.append(value)
         items = kind.items(value)
         if not may_refer(items):
-            # Most containers hold nothing but numbers and texts.
+            # Most containers hold only numbers and texts.
             self.holds[id(value)] = False
             return False
         self.holds[id(value)] = None
@@ -356,7 +356,7 @@ class _ReferenceSearch:
         return True
 
     def _visit_items(self, level: _Level, levels: list[_Level], name: str) -> bool:
-        """Look at the next items of *level*; False if one of them comes first."""
+        """Search the next items of *level*; return False if one must be opened."""
         while level.number + 1 < len(level.items):
             level.number += 1
             item = level.items[level.number]
@@ -379,7 +379,7 @@ class _ReferenceSearch:
 
     @staticmethod
     def _note(levels: list[_Level], name: str) -> None:
-        """The innermost of *levels* holds a reference."""
+        """Note that the innermost of *levels* holds a reference."""
         level = levels[-1]
         level.holds = True
         if len(levels) > _DEEP:
@@ -403,10 +403,10 @@ def _refuse(name: str, levels: Sequence[_Level], why: str) -> None:
 
 def refuse_in(fn: Callable[..., Any]) -> None:
     """
-    Refuse what stands for a result in the `functools.partial` that is to be called.
+    Refuse references to results in the `functools.partial` that is to be called.
 
     Raises:
-        InvalidTaskError: There is some.
+        InvalidTaskError: There is one.
     """
     if not isinstance(fn, partial):
         return
@@ -422,9 +422,9 @@ def refuse_in(fn: Callable[..., Any]) -> None:
 
 
 def may_refer(values: Iterable[Any]) -> bool:
-    """Whether one of *values* may be a reference, or have one in it."""
+    """Return whether one of *values* may be, or contain, a reference."""
     kinds = KINDS
-    # A generator would cost more, and this is asked about every call.
+    # A generator would cost more, and this is called for every call.
     for cls in set(map(type, values)):  # noqa: SIM110
         if kinds.get(cls, kinds) is not None:
             return True
@@ -444,11 +444,11 @@ def references(
     args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({})
 ) -> list[Any]:
     """
-    All references to results among arguments, however deep.
+    Return all references to results in arguments, however deep.
 
     Raises:
-        InvalidTaskError: One is where it could not be replaced; the message has its
-            path.
+        InvalidTaskError: One is in a place where no result can replace it; the message
+            has its path.
     """
     if not (args and may_refer(args)) and not (kwargs and may_refer(kwargs.values())):
         return []
@@ -459,13 +459,14 @@ def replaced(
     args: Sequence[Any], kwargs: Mapping[str, Any], change: Callable[[Any], Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """
-    Arguments with what *change* makes of all that stands for a result.
+    Return arguments with each reference replaced by the result of *change*.
 
-    What holds none of them is handed on as it is; what does is made anew, of its type.
+    A value without references is passed on as it is; others are made anew, of their
+    type.
 
     Raises:
-        InvalidTaskError: One is where it cannot be replaced, or the constructor of what
-            it is in refuses the result.
+        InvalidTaskError: A reference is in a place where no result can replace it, or
+            the constructor of the value around it refuses the result.
     """
     holds = _search(args, kwargs).holds
     replacements: dict[int, Any] = {}
@@ -481,7 +482,7 @@ def _replaced(
     holds: Mapping[int, bool | None],
     replacements: dict[int, Any],
 ) -> Any:
-    """*value* with results for references; *replacements* keeps those that are made."""
+    """Return *value* with results for references; *replacements* keeps new objects."""
     kind = _kind_of(type(value))
     if kind is None:
         return value
@@ -491,8 +492,8 @@ def _replaced(
     if not holds.get(key):
         return value
     if key not in replacements:
-        # Not by a nested function that calls itself: its closure would be a cycle,
-        # which keeps the results.
+        # A nested recursive function would be a cycle through its closure, which keeps
+        # the results.
         items = [
             _replaced(item, change, holds, replacements) for item in kind.items(value)
         ]
@@ -516,13 +517,13 @@ def _made(kind: _Kind, value: Any, items: Sequence[Any]) -> Any:
 @frozen
 class Reference:
     """
-    Stands for the handle of a task among the arguments of a `Call`.
+    Stand-in for the handle of a task in the arguments of a `Call`.
 
-    It is what a journal can keep of a handle, wherever that is in the arguments. When
-    the task runs, its result takes this place.
+    A journal keeps it in place of a handle, anywhere in the arguments. When the task
+    runs, the result of the other task replaces it.
 
     Attributes:
-        task_id: The id of the task whose result is meant.
+        task_id: The id of the other task.
     """
 
     #: See `taskorch.model._arguments`.

@@ -1,4 +1,4 @@
-"""How long results are remembered, and what has ended is kept."""
+"""The cache of results, and the retention of ended tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from taskorch.kit.visible import show
 
 
 def _seconds(value: Any) -> float | None:
-    return None if value is None else check_seconds("expires", value, zero=False)
+    if value is None:
+        return None
+    return check_seconds("expires", value, zero=False, none=True)
 
 
 def _names(value: Any) -> frozenset[str]:
@@ -48,20 +50,28 @@ def _key(value: Any) -> str:
 @attrs.frozen
 class Cache:
     """
-    How the result of a task is remembered, for like tasks: `Task(…, cache=Cache())`.
+    Settings of the cached result of a task, for like tasks: `Task(…, cache=Cache())`.
 
     Two tasks are alike if they have the same type, call the same function, and have
-    arguments of the same document: `1`, `True` and `1.0` are three. What fails is not
-    remembered. All who ask for a result get the same object: do not change it.
+    arguments with the same document: `1`, `True` and `1.0` are three. A failure is not
+    cached. All tasks that take a result get the same object: do not change it.
+
+    Of a function count its name, its loaded code, its closure, the object of a method
+    and the arguments of a partial; besides, your functions, classes and constants
+    (numbers, texts, dates, enums, tuples) that these read from modules, two thousand at
+    most. Arrays, matrices and masked arrays differ, too. Objects count with class and
+    attributes, those of libraries as pickled. NaNs are equal, and only an `OrderedDict`
+    has an order.
 
     Attributes:
-        expires: Seconds, or a timedelta, for which it is good; None is for ever.
-        version: The function's version, which counts instead of its code. Without, its
-            code as it was loaded counts, what it closes over, and the functions,
-            classes and constants of your own that it reads.
+        expires: Seconds, or a timedelta, for which the result is valid; None is for
+            ever.
+        version: The function's version, which counts instead of its code. Without it,
+            its loaded code counts, with its closure and the functions, classes and
+            constants of your own that it reads.
         ignore: Arguments that make no difference.
-        key: A text that stands for all arguments, and for what is bound to the
-            function: with one, these are not looked at.
+        key: A text that stands for all arguments, and for the values bound to the
+            function, which then do not count.
     """
 
     expires: float | None = attrs.field(default=None, converter=_seconds)
@@ -71,7 +81,7 @@ class Cache:
 
 
 def to_cache(value: Any) -> Any:
-    """*value* as it is; True is a Cache that says nothing else, and False none."""
+    """Return *value* as a Cache or None: True is a default Cache, False is None."""
     if value is True:
         return Cache()
     return None if value is False else value
@@ -80,11 +90,11 @@ def to_cache(value: Any) -> Any:
 @frozen
 class Retention:
     """
-    How long to keep what has ended; what neither says is kept for ever.
+    How long to keep ended tasks; a task that neither field limits is kept for ever.
 
     Attributes:
         age: Seconds after its end for which a task is kept.
-        most: How many tasks that have ended are kept, the latest.
+        most: How many of the latest ended tasks are kept.
     """
 
     age: float | None = None

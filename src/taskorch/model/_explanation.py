@@ -1,4 +1,4 @@
-"""Why a task does not run, or what became of it: values that read as sentences."""
+"""Why a task does not run, or how it ended: values that read as sentences."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from taskorch.kit.words import in_a_line, in_words, some
 from taskorch.model._resources import Resources
 from taskorch.model._states import TaskState
 
-#: Remedies that mostly come about by themselves.
+#: Kinds of remedies that mostly happen by themselves.
 _PASSING: Final = ("complete", "free", "wait")
-#: Seconds that are not worth a number.
+#: A duration in seconds below which no number is shown.
 _MOMENT: Final = 0.001
-#: Names that a sentence lists; the values have them all.
+#: The most names that a sentence lists; the values have them all.
 _SOME: Final = 5
 _NOTHING: Final = Resources()
 
@@ -24,26 +24,26 @@ _NOTHING: Final = Resources()
 @frozen
 class Remedy:
     """
-    A change that lifts what keeps a task from running.
+    A change that removes an obstacle of a task.
 
     Attributes:
         kind: `start`, `resume`, `decide`, `rerun`, `complete`, `wait`, `emit`, `free`,
             `release`, `raise_quota`, `raise_budget`, `raise_concurrency`,
             `enlarge_pool`, `add_agent`, `agent_back`, `policy`, `release_starts` or
             `journal`.
-        detail: One sentence, for people: what to do.
-        tasks: `resume`, `decide`: the task. `rerun`: those that are run again, in this
-            order. `complete`: those that are to complete. `free`: those whose end is
-            enough, allocations by hand among them. `release`: the allocations.
-        name: `free`, `enlarge_pool`: the resource, or `slots`; or what it may write.
-            `raise_budget`: the resource. `agent_back`: the
-            worker. `policy`: `state_machine`, `allocator`, `join` or `governance`.
-            `emit`: the event. `release_starts`: who holds them.
-        amount: `free`: how much more. `raise_quota`, `raise_budget`,
+        detail: One sentence for people: the action.
+        tasks: `resume`, `decide`: the task. `rerun`: the tasks to run again, in this
+            order. `complete`: the tasks that must complete. `free`: the tasks and
+            allocations whose end is enough. `release`: the allocations.
+        name: `free`, `enlarge_pool`: the resource, or `slots`; or a path.
+            `raise_budget`: the resource. `agent_back`: the worker. `policy`:
+            `state_machine`, `allocator`, `join` or `governance`. `emit`: the event.
+            `release_starts`: the author of the hold.
+        amount: `free`: the missing amount. `raise_quota`, `raise_budget`,
             `raise_concurrency`, `enlarge_pool`: the new value.
-        seconds: `wait`: for how long.
-        capabilities: `add_agent`: what it can do.
-        resources: `add_agent`: the capacity that it needs; nothing where the pools are
+        seconds: `wait`: the time to wait.
+        capabilities: `add_agent`: the capabilities of the worker.
+        resources: `add_agent`: the capacity that it needs; empty if the pools are
             enough.
     """
 
@@ -57,7 +57,7 @@ class Remedy:
     resources: Resources = _NOTHING
 
     def to_dict(self) -> dict[str, Any]:
-        """The remedy as JSON has it; empty fields are left out."""
+        """Return the remedy as JSON has it, without empty fields."""
         return fields_of(self, whole=False)
 
     def __str__(self) -> str:
@@ -70,20 +70,41 @@ class Blocker:
     A reason why a task does not run.
 
     Attributes:
-        kind: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
-            `resource`, `quota`, `rate`, `budget`, `scope`, `limit`, `reservation`,
-            `allocator`, `veto`, `policy`, `suspended`, `decision`, `stopping`,
-            `not_started`, `starts_held`, `journal` or `terminal`.
+        kind: One of those below.
         detail: One sentence, for people.
-        name: What is short: the name of a resource, a worker, a capability, a task.
-        need: How much is needed; None if that is no amount.
-        have: How much there is; None if that is no amount.
-        holders: Ids of the tasks that hold it, and allocations by hand; the first
+        name: The name of the missing resource, worker, capability or task.
+        need: The needed amount; None if there is none.
+        have: The present amount; None if there is none.
+        holders: Ids of the tasks and allocations by hand that hold it; the first
             hundred.
-        until: Seconds until it passes by itself, where that is known.
-        resource: Of a worker's capacity, the resource that is short; "" are slots.
-        agent: It counts on this worker only, and any one worker is enough; "": on all.
-        remedies: What lifts it: any one of these does. Nothing, if nothing can.
+        until: Seconds until it passes by itself, if known.
+        resource: The short resource of a worker's capacity; "" for slots.
+        agent: The worker that it holds for, while any one worker is enough; "" if it
+            holds for all.
+        remedies: The remedies, any one of which is enough; empty if nothing helps.
+
+    The kinds, with the kinds of their remedies:
+
+    - `dependency`: a task, or enough of some for a join: `complete`, `rerun`, `decide`,
+      `policy`.
+    - `event`: an event, or its time: `emit`, `wait`, `decide`.
+    - `delay`, `deadline`: a time, or one too late: `wait`.
+    - `slot`: a slot of the orchestrator: `free`, `raise_concurrency`.
+    - `agent`: a worker's slot or capacity, or a lost worker: `free`, `add_agent`,
+      `agent_back`.
+    - `resource`: a resource pool, or more than there is: `free`, `release`,
+      `enlarge_pool`, `add_agent`.
+    - `quota`, `rate`: a concurrency or rate limit: `free`, `raise_quota`, `wait`.
+    - `budget`: a budget that is used up: `raise_budget`.
+    - `scope`: files that another task may write: `free`, `complete`.
+    - `capability`: a worker that can do it: `add_agent`.
+    - `suspended`, `decision`: a person: `resume`, `decide`.
+    - `reservation`: an earlier task, by backfill scheduling: `complete`.
+    - `limit`: a limit of your own: `wait`.
+    - `veto`, `allocator`, `policy`: a policy of yours: `policy`.
+    - `not_started`, `starts_held`, `journal`: the orchestrator: `start`,
+      `release_starts`, `journal`.
+    - `stopping`, `terminal`: nothing; it stops, or has ended: `rerun`.
     """
 
     kind: str
@@ -98,7 +119,7 @@ class Blocker:
     remedies: tuple[Remedy, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The blocker as JSON has it; empty fields are left out."""
+        """Return the blocker as JSON has it, without empty fields."""
         return fields_of(self, whole=False)
 
     def __str__(self) -> str:
@@ -108,18 +129,18 @@ class Blocker:
 @frozen
 class Estimate:
     """
-    When a task may start: a guess, and what it rests on.
+    Estimate of the start of a task, with its basis.
 
     Attributes:
-        seconds: Seconds from now; None: nobody can say, and `basis` says why.
-        basis: How it was estimated, and from what.
+        seconds: Seconds from now; None if unknown, and `basis` says why.
+        basis: The method and data of the estimate, in words.
     """
 
     seconds: float | None
     basis: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The estimate as JSON has it."""
+        """Return the estimate as JSON has it."""
         return fields_of(self)
 
     def __str__(self) -> str:
@@ -134,47 +155,47 @@ class Estimate:
 @frozen
 class Explanation:
     """
-    Why a task does not run, from the predicates that schedule it; or why it did.
+    Explanation why a task does not run, or why it did, by the scheduling predicates.
 
-    `str()` of it is the answer in sentences. It holds for the moment in which it was
-    asked for.
+    `str()` of it is the answer in sentences. It holds for the moment of the question.
 
     Attributes:
         task_id: The id of the task.
         state: Its state.
-        blockers: What keeps it where it is: all of these must be lifted, but see
+        blockers: The obstacles in its present state: all must be removed, but see
             `ways`.
         position: Its place among the queued tasks with the same requirements, from 1;
             None if it is not queued, or too far back to be counted without estimates.
-        routed: Why it went to its worker, once it has one.
-        then: What keeps it next, as things stand, once the blockers are lifted.
-        more_agents: Matching workers without room that are not among the blockers:
-            there are many.
-        estimate: When it may start; None if that was not asked, or it has started.
-        agent: Who runs it, or ran it last.
-        granted: What it holds or held, and why so much.
+        routed: The reason for its worker, once it has one.
+        then: The obstacles that come next, as things stand, after the blockers.
+        more_agents: The number of further matching workers without room, if there are
+            many.
+        estimate: The estimate of its start; None if not asked for, or if it has
+            started.
+        agent: The worker that runs it, or ran it last.
+        granted: The resources that it holds or held, with the reason.
         attempts: Attempts begun so far.
-        error: Of the latest failure: `ValueError: …`.
-        cause: Of the latest failure: `error`, `timeout`, `lost`, `deadline`,
+        error: The error of the latest failure: `ValueError: …`.
+        cause: The cause of the latest failure: `error`, `timeout`, `lost`, `deadline`,
             `poisoned`, ….
-        retries: Why each attempt after the first was made, as the retry policy said.
-        order: What puts a queued task behind others, if more than their age does: a
-            tenant who has more than others, or a batch of which others must end first.
-            Of the first that cannot start, where the queue backfills, what is reserved
-            for it, and from when on.
-        late: Which attempts ended after they had been given up, to no effect: what they
-            brought is in `TaskStatus.late_results`.
-        where: The line of the latest failure, as in `flow.py:12 in work`, if known.
-        stale: Why it is stale (see `TaskStatus.stale`), and what to call; or "".
-        cache: Of a task with a `Cache`: whether it has the result of a like task, or
-            why not, as in `miss: argument 'path' differs from that of job-3`; or "".
-        place: Of an attempt on a cluster: which host it is with, or what it waits for
-            there; or "".
-        recovery: Which function of `TaskOrchestrator.recover` tries to mend its attempt
-            now, and since when; or "".
-        usage: Of a program: what its latest attempt used of what it declares, and what
-            held it, as in `It used 953 of 512 MB of memory`; or "".
-        notes: What extensions say of it, a line each: its latest steps, for one.
+        retries: The retry policy's reason for each attempt after the first.
+        order: The reason, beside age, for which a queued task comes after others: its
+            tenant has more than others, or other tasks of the batch must end first. For
+            the task with the reservation of backfill scheduling, the resources and the
+            time.
+        late: The attempts that ended without effect after they had been given up; their
+            results are in `TaskStatus.late_results`.
+        where: The line of the latest failure, such as `flow.py:12 in work`, if known.
+        stale: Why it is stale (see `TaskStatus.stale`), and the call that helps; or "".
+        cache: For a task with a `Cache`: whether it has a cached result, or why not,
+            such as `miss: argument 'path' differs from that of job-3`; or "".
+        place: For an attempt on a cluster: its node, or the reason why it waits there;
+            or "".
+        recovery: The function of `TaskOrchestrator.recover` that tries to mend its
+            attempt now, with the time of its start; or "".
+        usage: For a program: the use of its declared limits by the latest attempt, and
+            their enforcement, such as `It used 953 of 512 MB of memory`; or "".
+        notes: Notes of extensions, a line each, such as its latest steps.
     """
 
     task_id: str
@@ -203,15 +224,15 @@ class Explanation:
 
     @property
     def runnable(self) -> bool:
-        """Whether nothing keeps it from starting but its turn."""
+        """True if the task waits only for its turn."""
         return not self.blockers and self.state is TaskState.QUEUED
 
     @property
     def ways(self) -> tuple[tuple[Blocker, ...], ...]:
         """
-        Sets of blockers, of now and then: where one is lifted whole, the task starts.
+        Sets of obstacles: the removal of one whole set starts the task.
 
-        Nothing, if nothing keeps it.
+        Empty if it has no obstacle.
         """
         every = (*self.blockers, *self.then)
         if not every:
@@ -222,7 +243,7 @@ class Explanation:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The explanation as JSON has it; empty fields are left out."""
+        """Return the explanation as JSON has it, without empty fields."""
         return fields_of(self, whole=False)
 
     def __str__(self) -> str:
@@ -244,7 +265,7 @@ class Explanation:
         return visible("\n".join(lines))
 
     def _passes(self) -> bool:
-        """Whether nothing keeps it but what comes to an end by itself."""
+        """Return whether every blocker passes by itself."""
         return all(map(_is_passing, (*self.blockers, *self.then)))
 
     def _first_line(self) -> str:
@@ -264,7 +285,7 @@ class Explanation:
     def _story(self) -> list[str]:
         lines = []
         if self.routed:
-            where = f"Its agent, {self.agent}," if self.agent else "Its agent"
+            where = f"Its worker, {self.agent}," if self.agent else "Its worker"
             lines.append(f"{where} was chosen because: {self.routed}.")
         if self.granted:
             lines.append(self.granted)
@@ -293,16 +314,16 @@ class Explanation:
 @frozen
 class Stuck:
     """
-    Tasks that cannot proceed as things stand, all for one reason.
+    A group of tasks that cannot proceed as things stand, all for one reason.
 
     Attributes:
         kind: `dependency`, `capability`, `resource`, `quota`, `budget`, `agent`,
             `waiting`, `allocation`, `suspended`, `decision`, `event` or `gone`.
-        detail: One sentence, for people: why.
-        tasks: Ids of all of them, those that wait for others of them included.
-        remedies: What would let them proceed: any one of these.
-        outside: Whether that is no fault: it waits for somebody's word, as it was told
-            to.
+        detail: One sentence for people: the reason.
+        tasks: Ids of all of them, with those that wait for others of the group.
+        remedies: Remedies, any one of which would let them proceed.
+        outside: True if this is no fault, since they wait for somebody's word, as
+            intended.
     """
 
     kind: str
@@ -312,7 +333,7 @@ class Stuck:
     outside: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The group as JSON has it; empty fields are left out."""
+        """Return the group as JSON has it, without empty fields."""
         return fields_of(self, whole=False)
 
     def __str__(self) -> str:
@@ -331,9 +352,9 @@ def _sentences(
     blockers: Iterable[Blocker], more_agents: int, *, later: bool = False
 ) -> list[str]:
     """
-    What keeps a task, and what helps; workers are alternatives.
+    Return the texts of obstacles and remedies; workers are alternatives.
 
-    Of what comes later, and will mostly have passed by then, that much is enough.
+    Later obstacles get fewer words, since most will have passed by then.
     """
     lines: list[str] = []
     on: dict[str, list[Blocker]] = {}
@@ -344,8 +365,8 @@ def _sentences(
             lines += _sentence(blocker, later=later)
     many = len(on) + more_agents > 1
     if many:
-        lines.append("It could run on any one of these agents:")
-    #: What would do instead of any of them; it is said once.
+        lines.append("It could run on any one of these workers:")
+    #: Remedies that replace any of the others, so they are said once.
     others: dict[str, None] = {}
     for of_agent in on.values():
         sentences: list[str] = []
@@ -359,19 +380,19 @@ def _sentences(
         lines += sentences
     if on and more_agents:
         verbs = ("matches", "has") if more_agents == 1 else ("match", "have")
-        agents = counted(more_agents, "more agent")
+        agents = counted(more_agents, "more worker")
         lines.append(f"- {agents} {verbs[0]}, and {verbs[1]} no room either.")
     return lines + [f"  or {detail}" for detail in others]
 
 
 def _few(blockers: Iterable[Blocker]) -> list[Blocker]:
-    """*blockers*; of many tasks that are still to complete, the first and a number."""
+    """Return *blockers*, with only the first of many parents and their number."""
     listed = list(blockers)
     tasks = [b for b in listed if b.kind == "dependency" and _is_passing(b)]
     if len(tasks) <= 2 * _SOME:
         return listed
     left_out = tasks[_SOME:]
-    # The last of them may stand for more than one.
+    # The last of them may stand for several tasks.
     rest = sum(int(blocker.need or 1) for blocker in left_out)
     detail = f"It needs {rest:,} more tasks that have not completed."
     listed[listed.index(left_out[0])] = Blocker("dependency", detail)
@@ -381,7 +402,7 @@ def _few(blockers: Iterable[Blocker]) -> list[Blocker]:
 def _sentence(
     blocker: Blocker, *, later: bool, others: dict[str, None] | None = None
 ) -> list[str]:
-    """What *blocker* says, and what helps; another worker goes into *others*."""
+    """Return the texts of *blocker* and its remedies; new workers go into *others*."""
     detail = in_a_line(blocker.detail)
     if later and _is_passing(blocker):
         return [detail]

@@ -1,4 +1,4 @@
-"""Which tasks are asked for: one value, which every face of the library takes."""
+"""Filters of tasks: one value, which every face of the library takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from taskorch.kit.vocabulary import meant, unknown_option
 from taskorch.model._states import TaskState
 from taskorch.model._task import OPTIONS, FilterFields, Task
 
-#: How tasks are looked for: by an option, or by what they have come to.
+#: The kind of a filter: the match of an option, or a condition on the state.
 How: TypeAlias = Match | Literal["state", "since", "longer", "whether"]
 
 
@@ -25,8 +25,8 @@ class Filter(NamedTuple):
 
     Attributes:
         name: Its name.
-        how: What it is compared with, and how.
-        text: What it is, for people.
+        how: The comparison.
+        text: The meaning, for people.
     """
 
     name: str
@@ -50,7 +50,7 @@ def _filters() -> dict[str, Filter]:
         Filter(
             "mended",
             "whether",
-            "Whether a later run of them has completed, or their failure is allowed.",
+            "True: a later run of them has completed, or their failure is allowed.",
         ),
     ]
     return {each.name: each for each in filters}
@@ -64,21 +64,21 @@ class TaskFilter:
         orch.tasks(failed)
 
     Args:
-        state: Their state; None is any.
-        fields: `type`, `agent` and `owner`: theirs. `id`: a pattern of their ids, as in
-            `"nightly/*"`. `metadata`: names and values that theirs has, among others.
-            `since`: they were submitted since then: an aware datetime, or how long ago,
-            in seconds or as a timedelta. `older_than`: they have been in their state
-            for longer, in seconds or as a timedelta. `mended`: whether they were run
-            again and a later run has completed, or their failure is allowed:
-            `TaskFilter("failed", mended=False)` is what is still broken.
+        state: The state of the tasks; None is any.
+        fields: `type`, `agent` and `owner` are compared as they are. `id`: a pattern of
+            ids, such as `"nightly/*"`. `metadata`: names and values that the metadata
+            contains. `since`: the earliest time of submission: an aware datetime, or
+            how long ago, in seconds or as a timedelta. `older_than`: the time in the
+            present state is longer than this, in seconds or as a timedelta. `mended`:
+            True for tasks with a later run that completed, or with an allowed failure;
+            `TaskFilter("failed", mended=False)` finds the failures that are still open.
 
     Raises:
-        TypeError: Tasks are not looked for by such a name.
+        TypeError: There is no such filter.
         InvalidTaskError: A value is not well formed, or there is no such state.
 
     Attributes:
-        FIELDS: All that tasks can be looked for by, by name.
+        FIELDS: All filters, by name.
     """
 
     __slots__ = ("fields",)
@@ -94,7 +94,7 @@ class TaskFilter:
         for name in conditions:
             if name not in self.FIELDS:
                 raise unknown_option(type(self).__name__, name, self.FIELDS)
-        #: What is said, by name.
+        #: The given fields, by name.
         self.fields: Mapping[str, Any] = ReadOnly(
             {
                 name: _CHECKED[self.FIELDS[name].how](name, value)
@@ -108,10 +108,10 @@ class TaskFilter:
         cls, which: TaskFilter | TaskState | str | None, fields: FilterFields
     ) -> TaskFilter:
         """
-        The filter that a caller named: *which* is one, or a state beside *fields*.
+        Return the filter of a caller: *which* is one, or a state beside *fields*.
 
         Raises:
-            InvalidTaskError: See `TaskFilter`; or both are said.
+            InvalidTaskError: See `TaskFilter`; or a filter has further fields.
         """
         if not isinstance(which, TaskFilter):
             return cls(which, **fields)
@@ -126,13 +126,13 @@ class TaskFilter:
         return self.fields.get("state")
 
     def to_query(self) -> dict[str, str]:
-        """The fields as the texts of a query of HTTP."""
+        """Return the fields as the texts of an HTTP query."""
         return {name: _written(value) for name, value in self.fields.items()}
 
     @classmethod
     def from_query(cls, texts: Mapping[str, str]) -> TaskFilter:
         """
-        The filter that a query of HTTP says; its other names are passed over.
+        Return the filter of an HTTP query; other names in it are ignored.
 
         Raises:
             InvalidTaskError: A value is not well formed.
@@ -150,7 +150,7 @@ class TaskFilter:
         return dict(self.fields) == dict(other.fields)
 
     def __hash__(self) -> int:
-        # By the names alone: what metadata says may be no key.
+        # Only names are hashed, since values in metadata may not be hashable.
         return hash(frozenset(self.fields))
 
     def __repr__(self) -> str:

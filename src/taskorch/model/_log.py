@@ -10,13 +10,13 @@ from taskorch.kit.frozen import frozen
 @frozen
 class TaskLog:
     """
-    A part of what one attempt of a task has logged and printed.
+    A part of the log and output of one attempt of a task.
 
     Attributes:
         task_id: The id of the task.
-        attempt: The number of the attempt, from 1; 0: none has begun.
+        attempt: The number of the attempt, from 1; 0 if none has begun.
         text: The part, as it was written.
-        next: Where the next part begins, in bytes: `orch.log(id, after=log.next)`.
+        next: The position of the next part, in bytes: `orch.log(id, after=log.next)`.
         exists: Whether a file was found; without one, *text* is empty.
     """
 
@@ -27,7 +27,7 @@ class TaskLog:
     exists: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+        """Return the log as JSON has it."""
         return {
             "task_id": self.task_id,
             "attempt": self.attempt,

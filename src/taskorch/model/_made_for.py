@@ -1,7 +1,7 @@
 """
-Which tick of which schedule a task was made for: its metadata says so.
+The schedule and tick that a task was made for, kept in its metadata.
 
-Decision: 0126.
+Decision: schedules.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 class MadeFor:
     """
-    What a task knows of the schedule that has made it, or of the task that has.
+    Metadata of a task about the schedule, or the task, that made it.
 
     Attributes:
-        schedule: The name of the schedule; None: no schedule has made it.
-        slot: Its tick, in the zone of the schedule; for what was made by hand, when.
-        parameters: Those of its run.
-        adder: The id of the task of its run that has added it, in the run of that which
-            did; "": none has, or an earlier taskorch has kept it.
-        SCHEDULE: The name of the schedule, among the metadata of what it has made.
-        SLOT: The tick there, as an ISO text in the zone of the schedule.
-        PARAMETERS: The parameters of the run there.
-        ADDED: The adder there.
+        schedule: The name of the schedule; None if no schedule has made it.
+        slot: Its tick, in the zone of the schedule; for a run by hand, the time.
+        parameters: The parameters of its run.
+        adder: The id in the workflow of the task of its run that has added it; "" if
+            none has, or in a journal of an earlier version.
+        SCHEDULE: The key of the schedule's name in the metadata.
+        SLOT: The key of the tick, an ISO text in the zone of the schedule.
+        PARAMETERS: The key of the parameters of the run.
+        ADDED: The key of the adder.
     """
 
     __slots__ = ("adder", "parameters", "schedule", "slot")
@@ -51,12 +51,12 @@ class MadeFor:
         cls, name: str, slot: datetime, parameters: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """
-        Return the metadata of what the schedule *name* makes for *slot*.
+        Return the metadata of the task that the schedule *name* makes for *slot*.
 
         Args:
-            name: The schedule.
+            name: The name of the schedule.
             slot: The tick, in the zone of the schedule.
-            parameters: Those of the run.
+            parameters: The parameters of the run.
         """
         noted: dict[str, Any] = {cls.SCHEDULE: name, cls.SLOT: slot.isoformat()}
         if parameters:
@@ -65,7 +65,7 @@ class MadeFor:
 
 
 def inherited(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a task that is added by one with this metadata knows of its schedule."""
+    """Return the metadata about a schedule that a task passes on to tasks it adds."""
     noted = _NOTHING if metadata is None else metadata
     return {
         key: noted[key]
@@ -78,5 +78,5 @@ def _moment(text: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        # A text of the user's own.
+        # The text is the user's own, and no tick.
         return None

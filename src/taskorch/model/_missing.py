@@ -1,7 +1,7 @@
 """
-What stands for something that an earlier incarnation knew and this one does not.
+Stand-ins for objects that an earlier incarnation knew and this one does not.
 
-Decision: 0125.
+Decision: durable-commits.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from taskorch.errors import InvalidTaskError
 
 class Missing:
     """
-    Stands for a function or a value that is gone: calling it says so.
+    Stand-in for a missing function or value; calling it raises an error.
+
+    Test a user's value by `issubclass(type(value), Missing)`: `isinstance` asks the
+    value for its class, and that may raise.
 
     Args:
         name: The import path of the function, or of the class of the value,
             `module:qualname`.
-        why: What has become of it; empty if it cannot be imported.
-        kept: Of a value, what the journal has of it.
-        look: Looks for it once more, and returns it; raises LookupError while it is
-            not here. None: it is not looked for again.
+        why: The reason; empty if it cannot be imported.
+        kept: The document of a value in the journal.
+        look: A function that looks for it again and returns it, or raises LookupError;
+            None if it is not looked for again.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class Missing:
         self.__qualname__ = name.rpartition(":")[2]
 
     def look(self) -> Any:
-        """What it stands for, if that is here by now; else itself."""
+        """Return the object that it stands for, if it exists by now, or itself."""
         if self._look is None:
             return self
         try:
@@ -62,7 +65,7 @@ class Missing:
 
 
 def _shown(name: str) -> str:
-    """An import path as people read it: a journal says which script is meant."""
+    """Return an import path for people: a journal names the script in its own way."""
     module, _, member = name.rpartition(":")
     main, at, script = module.partition("@")
     if main != "__main__" or not at:

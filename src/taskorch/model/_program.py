@@ -1,4 +1,4 @@
-"""Programs: what to run, and what came of it."""
+"""Programs as tasks, and their results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from taskorch.kit.frozen import frozen, shown
 from taskorch.model._resources import Resources
 
 if TYPE_CHECKING:
-    # For annotations only: the model does no input or output.
+    # The import is for annotations only: the model does no input or output.
     from os import PathLike
     from pathlib import Path
 
-#: The variables of ours that every program gets. A name that ends in `*` stands for
-#: every name that begins so.
+#: The variables of the orchestrator that every program gets. A name with `*` at its end
+#: stands for every name that begins so.
 DEFAULT_ENV: Final[frozenset[str]] = frozenset(
     {
         "HOME",
@@ -35,23 +35,24 @@ DEFAULT_ENV: Final[frozenset[str]] = frozenset(
 
 class ProgramVariables:
     """
-    Names of the environment variables by which programs and we tell each other things.
+    Names of the environment variables shared with programs.
 
     Attributes:
-        RUN: Of every program, and of all that it starts: the run to which it belongs.
-            By it those are found that have outlived their orchestrator.
-        PROGRAM: Of every program: which one of the run it is.
-        ALLOCATION: Of an elastic task: the file that says what it holds.
-        CHECKPOINT: Of an elastic task: the pipe to which it writes a line when it is at
-            a checkpoint.
-        SPENT: Of a task that draws on a budget: the pipe to which it writes what it has
+        RUN: For every program, and all that it starts: the run to which it belongs. It
+            finds the programs that have outlived their orchestrator.
+        PROGRAM: For every program: its id within the run.
+        ALLOCATION: For an elastic task: the file with its present grant.
+        CHECKPOINT: For an elastic task: the pipe to which it writes a line at each
+            checkpoint.
+        SPENT: For a task with a budget: the pipe to which it writes the amounts it has
             spent.
-        TASK: The task of which the program is an attempt.
+        TASK: The task of the attempt that runs the program.
         FENCE: The fence of that attempt: `epoch.number`.
-        ARTIFACTS: Of a worker elsewhere: the folder for the files that it is to send.
-        PROGRESS: Of a worker elsewhere: the file in which the program says how far it
-            is.
-        CGROUP: Ours: the folder in which groups for limits may be made, or `off`.
+        ARTIFACTS: For a remote worker: the folder of the files to send.
+        PROGRESS: For a remote worker: the file in which the program reports its
+            progress.
+        CGROUP: For the orchestrator: the folder in which groups for limits may be made,
+            or `off`.
     """
 
     RUN: Final = "TASKORCH_RUN"
@@ -72,7 +73,7 @@ class ProgramVariables:
         return {cls.TASK: task_id, cls.FENCE: f"{epoch}.{number}"}
 
 
-#: All that programs are told in this way.
+#: All variables that the orchestrator sets for programs.
 OUR_VARIABLES: Final = (
     ProgramVariables.RUN,
     ProgramVariables.PROGRAM,
@@ -85,34 +86,34 @@ OUR_VARIABLES: Final = (
     ProgramVariables.PROGRESS,
 )
 
-#: Names that a program gets besides `DEFAULT_ENV` (`*` at the end of a name stands
-#: for any rest), or True for all that we have.
+#: Names that a program gets beside `DEFAULT_ENV` (`*` at the end of a name stands for
+#: any rest), or True for all variables.
 InheritEnv: TypeAlias = Literal[True] | Iterable[str]
 
 
-#: What a program can be held to, by the names of limits.
+#: The names of limits that can be enforced for a program.
 LIMITS: Final = ("cpu", "cpu_seconds", "memory_mb", "processes", "written_mb")
 _UNLIMITED: Final = Resources()
 
-#: Whether what a program declares is held; None: where it has limits, scopes or a word
-#: on the network of its own, or else as the orchestrator says.
+#: Whether the declared limits of a program are enforced; None if it has limits, scopes
+#: or a `network` option, or else as the orchestrator is set.
 Enforce: TypeAlias = Literal["if possible"] | bool | None
 
 
 def _is_a(value: object, *kinds: type) -> bool:
-    # Callers may give anything at all, whatever the annotations promise.
+    # Callers may pass anything at run time, despite the annotations.
     return isinstance(value, kinds)
 
 
 def _refuse_no_list(field: str, value: object, remedy: str) -> None:
-    # A str is iterable too, and would silently fall apart into its letters.
+    # A str is iterable too, and would silently be split into its letters.
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         msg = f"{field}: {remedy}, not {value!r}"
         raise TypeError(msg)
 
 
 def _plain(value: object) -> object:
-    """*value* without its path class; what is neither text nor path stays."""
+    """Return *value* as a str if it is a path; leave any other value."""
     if isinstance(value, str | bytes):
         return value
     convert = getattr(type(value), "__fspath__", None)
@@ -126,7 +127,7 @@ def _check_text(field: str, value: object, kinds: type | tuple[type, ...]) -> No
         raise TypeError(msg)
     if isinstance(value, str):
         try:
-            # Bytes that came in as "surrogates" go out again as they were.
+            # Bytes that came in as surrogates go out again unchanged.
             value = value.encode(errors="surrogateescape")
         except UnicodeEncodeError as error:
             msg = f"{field} cannot be encoded as UTF-8: {error}"
@@ -174,7 +175,7 @@ def _to_env(env: Mapping[str, str]) -> dict[str, str]:
             msg = f"env: {name} is set by taskorch; choose another name"
             raise InvalidTaskError(msg)
         if not _is_a(value, str):
-            # The value itself may be a secret and stays out of the message.
+            # The value may be a secret, and stays out of the message.
             msg = f"env[{name!r}] is text, not {type(value).__name__}; use str(…)"
             raise TypeError(msg)
         _check_text(f"env[{name!r}]", value, str)
@@ -327,39 +328,70 @@ class Program:
     """
     A program to run, from an argument list and without a shell.
 
-    Its `repr` shows neither the values of variables nor what is in `stdin`, since
-    either may be secret. Arguments are shown: every user of the machine can see them
-    in the list of processes, so a secret does not belong there.
+    Its `repr` shows neither the values of variables nor `stdin`, since either may be
+    secret. Arguments are shown: every user of the machine can see them in the list of
+    processes, so a secret does not belong there.
+
+    Its writing, and its memory where no cgroup holds it, are looked at every 5 to 200
+    ms, and at the end as the system counts them. Not seen are an orphan that clears its
+    environment, what an orphan (of a double fork, or of a parent that ignores SIGCHLD)
+    writes that ends between two looks, `fallocate`, and writes to a tmpfs.
+    Root can leave a cgroup, unless the task has `writes`: taskorch looks for such a
+    process every 0.2 s or more, and at the end, and ends it with the program, which
+    fails with `exceeded` "group". A process that leaves and ends between two looks is
+    not seen.
+
+    All that is left of a program with limits ends with it. Of one with scopes alone, a
+    process in a session and an environment of its own goes on, within its scopes. An
+    elastic program is held to the most that it was granted.
+
+    In a git worktree, the objects, refs and logs of the common folder are granted, its
+    hooks and settings are not. A scope with `..`, and a path that leads elsewhere by a
+    link, are refused. As root, a program with scopes loses the rights that reach around
+    them.
+
+    `CUDA_VISIBLE_DEVICES` names its GPUs, unless `env` sets it. If its task draws on a
+    budget, it finds a pipe in `TASKORCH_SPENT` for lines of JSON. After a line that is
+    no JSON of amounts, or names what the budget has not, all that it has reserved
+    counts as spent, and the log shows that; so it does if a signal ended it.
+
+    A missing scope of writing is made: a folder if it ends in `/` or a glob, else an
+    empty file. A program with such scopes may also write to a temporary folder of its
+    own (`TMPDIR`), and to `/dev/null` and its like, but not to `/tmp`, `/dev/shm` and
+    the home. One with scopes of reading may also read its own file, the Python that
+    runs taskorch, what it may write, and `/usr`, `/lib`, `/bin`, `/sbin`, `/etc`,
+    `/dev`, `/proc`, `/sys`.
 
     Attributes:
         args: The program and its arguments. A name without "/" is looked up on the PATH
             that the program itself gets; a relative path is taken from `cwd`.
         env: Variables to set, by name.
-        inherit_env: Which of our variables it gets: names (those of `DEFAULT_ENV` are
-            always among them), or True for all.
-        cwd: The folder in which it runs; None is ours.
-        stdin: What it can read (text as UTF-8); None is nothing at all.
+        inherit_env: The variables of the orchestrator's environment that it gets: names
+            (those of `DEFAULT_ENV` are always among them), or True for all.
+        cwd: The folder in which it runs; None is that of the orchestrator.
+        stdin: Its standard input (text as UTF-8); None is empty.
         check: Whether an exit code other than 0 is a failure.
-        log: The file for what it writes, which is made anew for each attempt; None is
-            one of its own in the folder of the logs.
-        pid_file: The file that has its process id while it runs, for programs that
-            watch it; None is none. Both are taken from our folder, if they are
-            relative.
-        pass_fds: Open file descriptors of ours that it gets, under the same numbers: a
-            lock, say, that is held as long as it lives. They mean nothing in another
-            life: a durable orchestrator refuses them.
-        limits: The most that it, and all that it starts, may use together: `memory_mb`
-            (MiB), `cpu` (cores), `processes` (with their threads), `cpu_seconds` and
-            `written_mb`. They go before what its task's `resources` say.
-        reads: The folders and files that it may read, beside what every program needs;
-            None: all. A glob stands for the folder before its first `*`.
-        writes: The folders and files that it may write, likewise, beside what its task
-            says; None: all, if that says nothing.
-        network: False: it can open no socket.
-        enforce: Whether all of that is held. True refuses to start it where something
-            cannot be; "if possible" starts it all the same, and its result says what
-            was not held. None: True where it has limits, scopes or `network=False`,
-            or else as the orchestrator says.
+        log: The file for its output, made anew for each attempt; None is a file of its
+            own in the folder of the logs.
+        pid_file: The file with its process id while it runs, for programs that watch
+            it, or None. A relative path of both files starts in the orchestrator's
+            folder.
+        pass_fds: Open file descriptors of this process that it gets, under the same
+            numbers, such as a lock that is held as long as it lives. They mean nothing
+            after a restart, so a durable orchestrator refuses them.
+        limits: The most that it may use, together with all processes that it starts:
+            `memory_mb` (MiB), `cpu` (cores), `processes` (with their threads),
+            `cpu_seconds` and `written_mb`. They take precedence over its task's
+            `resources`.
+        reads: The folders and files that it may read, beside those that every program
+            needs; None allows all. A glob stands for the folder before its first `*`.
+        writes: The folders and files that it may write, likewise, beside the `writes`
+            of its task; None allows all, if the task has no `writes`.
+        network: False if it can open no socket.
+        enforce: Whether these limits are enforced. True refuses to start the program
+            where one cannot be; "if possible" starts it all the same, and its result
+            names the limits that were not enforced. None is True for a program with
+            limits, scopes or `network=False`, or else the orchestrator's setting.
 
     Raises:
         TypeError: A value is of the wrong kind.
@@ -406,14 +438,14 @@ class Program:
     __repr__ = shown
 
     def enforced(self, usual: Enforce) -> Enforce:
-        """Whether what it declares is held, where that is *usual* or not."""
+        """Return how its declarations are enforced, given the *usual* setting."""
         if self.enforce is not None:
             return self.enforce
         scopes = self.reads is not None or self.writes is not None
         return bool(self.limits) or scopes or self.network is False or usual
 
     def inherits(self, name: str) -> bool:
-        """Whether the program gets our variable *name*."""
+        """Return whether the program gets the environment variable *name*."""
         if self.inherit_env is True:
             return True
         return name in self.inherit_env or any(
@@ -425,36 +457,37 @@ class Program:
 @frozen
 class ProgramResult:
     """
-    What a program left behind when it ended.
+    Result of a program that has ended.
 
     Attributes:
         args: The program and its arguments.
-        exit_code: What it returned; negative: the number of the signal that killed it.
-        stdout_tail: The end of what it wrote, as UTF-8 text. What cannot be text, NUL
-            included, is shown as U+FFFD; the log has every byte.
-        stderr_tail: The end of what it wrote to standard error, as UTF-8 text.
+        exit_code: Its exit code; negative for the number of the signal that killed it.
+        stdout_tail: The end of its output, as UTF-8 text. Bytes that are no text, and
+            NUL, are shown as U+FFFD; the log has every byte.
+        stderr_tail: The end of its standard error, as UTF-8 text.
         log_path: The file with both streams as they arrived; None if it could not be
             made.
-        duration: Seconds from its start to its end, time in which it was stopped
-            included.
-        withheld_env: Names of our variables that it did not get, sorted.
+        duration: Seconds from its start to its end, with time in which it was stopped.
+        withheld_env: Names of the orchestrator's variables that it did not get, sorted.
         truncated_bytes: Bytes of output that are not in the log: over its limit, or not
             writable.
-        log_error: Why the log is missing or ends early; None if all is well.
-        oom_killed: Whether Linux has killed it, or a part of it, for want of memory, as
-            far as the count of our cgroup proves that. False proves nothing.
-        memory_mb: The most memory that it had at once, or a child that it waited for;
-            where a group of the system held it, all that it had started together, less
-            the cache of files. The system kept it, however short it was. None: nobody
-            knows, as where there is no group and it is less than our own.
-        cpu_seconds: Seconds of processors that it took; None: nobody knows.
-        processes: The most processes, with their threads, that there were at once; None
-            where it was held to no limits.
-        written_mb: MiB that it wrote to disks; None: nobody knows.
-        limits: What it was held to.
-        enforced: By what it was held, such as "cgroup-v2, landlock-7"; "" by nothing.
-        unenforced: What was declared and could not be held.
-        exceeded: The limit for which it was ended, such as "memory_mb"; "" for none.
+        log_error: Why the log is missing or incomplete; None if it is complete.
+        oom_killed: True if Linux has killed it, or a part of it, for want of memory, as
+            the count of the cgroup proves. False proves nothing.
+        memory_mb: The peak memory in MiB of the program, or of a child that it waited
+            for; with a cgroup, that of all its processes together, without the file
+            cache. None if unknown, such as without a cgroup and below the
+            orchestrator's own memory.
+        cpu_seconds: Seconds of CPU time that it took; None if unknown.
+        processes: The most processes and threads at once; None if no limits were
+            enforced.
+        written_mb: MiB that it wrote to disks; None if unknown.
+        limits: The limits that were enforced.
+        enforced: The means of enforcement, such as "cgroup-v2, landlock-7"; "" for
+            none.
+        unenforced: The declared limits that could not be enforced.
+        exceeded: The limit that it exceeded and was ended for, such as "memory_mb"; ""
+            for none.
     """
 
     args: tuple[str | bytes, ...]

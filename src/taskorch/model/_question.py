@@ -1,7 +1,7 @@
 """
-What waits for something outside: for an event, or for people, who answer questions.
+Waits for something outside: for an event, or for answers of people.
 
-Decisions: 0078, 0197.
+Decision: questions.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class _Raise(Enum):
     RAISE = "raise"
 
 
-#: Stands for no default: a wait that takes too long fails.
+#: The mark of no default: a wait that takes too long fails.
 RAISE: Final = _Raise.RAISE
 
 
 def check_event(name: object) -> str:
     """
-    Refuse what is no name of an event.
+    Refuse an invalid name of an event.
 
     Raises:
-        InvalidTaskError: It is none.
+        InvalidTaskError: It is no name of an event.
     """
     if not is_name(name) or len(name) > _MAX_NAME:
         msg = (
@@ -52,29 +52,29 @@ def check_event(name: object) -> str:
     return name
 
 
-#: How the events begin that stand for answers to questions.
+#: The beginning of events that stand for answers to questions.
 ANSWER_TO: Final = "answer to "
-#: How the events begin that stand for approvals; then come the run and the phase.
+#: The beginning of events that stand for approvals, before the run and the phase.
 APPROVAL_OF: Final = "approval of "
 
 
 def asked_of(event: str) -> tuple[str, str] | None:
-    """The run and the phase whose approval *event* stands for, if it is such."""
+    """Return the run and phase whose approval *event* stands for, or None."""
     run_id, phase = split_first(event.removeprefix(APPROVAL_OF))
     return (run_id, phase) if event.startswith(APPROVAL_OF) and phase else None
 
 
 def is_for_people(event: str) -> bool:
-    """Whether *event* stands for what people say."""
+    """Return whether *event* stands for an answer of people."""
     return event.startswith(ANSWER_TO) or asked_of(event) is not None
 
 
 def check_emitted(name: object) -> str:
     """
-    Refuse what is no name of an event that may be emitted.
+    Refuse a name of an event that may not be emitted.
 
     Raises:
-        InvalidTaskError: It is none, or is for people to answer.
+        InvalidTaskError: It is no name of an event, or stands for an answer of people.
     """
     checked = check_event(name)
     if is_for_people(checked):
@@ -90,8 +90,8 @@ class Wait:
 
     Attributes:
         event: The name of the event; None waits for the time only.
-        timeout: Seconds from when it begins to wait; None is for ever.
-        default: What it completes with when the time is over; `RAISE`: it fails.
+        timeout: Seconds from the beginning of the wait; None is for ever.
+        default: Its result when the time is over; with `RAISE` it fails.
 
     Raises:
         InvalidTaskError: *event* is no name, *timeout* is no number of seconds, or they
@@ -119,23 +119,24 @@ class Wait:
 
 #: The longest text of a question, and the longest choice and name, in characters.
 _MAX_TEXT: Final = 400
-#: Choices that mean no, unless a question says which of its own do.
+#: Choices that mean no, unless a question names its own.
 _NO: Final = ("reject", "no")
-#: Stands in `not_by` for whoever the question is asked by or for.
+#: The word in `not_by` for the person who asks, or for whom it is asked.
 REQUESTER: Final = "requester"
 
 
 @frozen
 class Answer:
     """
-    What came of a question: the result of its task.
+    Answer to a question: the result of its task.
 
     Attributes:
         choice: The choice.
-        by: Who chose it, in the order of their answers; nobody if its time was over.
-        note: What the last of them wrote.
-        changes: What they want changed: as the last of them said it.
-        timed_out: Whether it is the default, since nobody decided in time.
+        by: The people who chose it, in the order of their answers; empty if its time
+            was over.
+        note: The note of the last of them.
+        changes: The changes that the last of them asked for.
+        timed_out: True if it is the default, since nobody decided in time.
     """
 
     choice: str
@@ -151,15 +152,15 @@ class Question(Wait):
     A question to people, as the payload of a task: see `Task.question`.
 
     Attributes:
-        text: What is asked.
+        text: The question.
         options: The choices.
-        no: Choices by which the task fails.
-        who: Who may answer, by name or as `role:approver`; None is anybody.
-        quorum: Equal answers that it needs.
-        not_by: Who may not.
-        asked_by: Who asks.
-        remind: Seconds between two reminders; None: there are none.
-        details: What helps to decide, as JSON has it.
+        no: Choices that fail the task.
+        who: The people who may answer, by name or as `role:approver`; None is anybody.
+        quorum: How many equal answers it needs.
+        not_by: The people who may not answer.
+        asked_by: The person who asks.
+        remind: Seconds between two reminders, or None.
+        details: Details that help to decide, as JSON has them.
     """
 
     text: str = ""
@@ -205,12 +206,12 @@ class Question(Wait):
             msg = f"quorum: {self.quorum} must agree, and {may} may answer"
             raise InvalidTaskError(msg, hint="name more of them in who=")
         if self.remind is not None:
-            check_seconds("remind", self.remind, zero=False)
+            check_seconds("remind", self.remind, zero=False, none=True)
 
     @property
     def may_answer(self) -> tuple[str, ...]:
-        """Those of `who` that may answer; nobody if anybody may."""
-        # Somebody who is named twice is one.
+        """Names in `who` that may answer; empty if anybody may."""
+        # Two names of one person count once.
         people: dict[str, str] = {}
         for name in self.who or ():
             people.setdefault(person(name), name)
@@ -220,11 +221,11 @@ class Question(Wait):
 
     @property
     def _has_roles(self) -> bool:
-        """Whether nobody knows how many people may answer."""
+        """True if `who` names a role, so that the number of people is unknown."""
         return any(map(role_in, self.who or ()))
 
     def why_not(self, by: str) -> str:
-        """Why *by* may not answer; empty if they may."""
+        """Return why *by* may not answer, or "" if they may."""
         who = person(by)
         if who in map(person, self.not_by):
             is_asking = self.asked_by is not None and who == person(self.asked_by)
@@ -237,17 +238,17 @@ class Question(Wait):
 
     def keeps(self, task_id: str, result: Any, now: int) -> tuple[str, str, Any] | None:
         """
-        The document that is kept in the step in which its task completes with *result*.
+        Return the document to keep when its task completes with *result*.
 
         Returns:
-            The name of its extension, its key, and the document; None: there is none.
+            The name of its extension, its key, and the document; or None.
         """
         del task_id, result, now
         return None
 
     @property
     def _answerers(self) -> list[str]:
-        """Those of `who` that may answer, in words."""
+        """Names and roles in `who` that may answer, in words."""
         return [
             f"anybody with the role {role}" if (role := role_in(name)) else name
             for name in self.may_answer
@@ -255,7 +256,7 @@ class Question(Wait):
 
     @property
     def whom(self) -> str:
-        """Who may answer, and how many must agree, in words."""
+        """Text that says who may answer, and how many must agree."""
         but = f" but {some(self.not_by)}" if self.not_by else ""
         whom = f"anybody{but}" if self.who is None else some(self._answerers)
         agree = f"; {self.quorum} must agree" if self.quorum > 1 else ""
@@ -263,12 +264,12 @@ class Question(Wait):
 
     def outcome(self, votes: Iterable[tuple[str, str]]) -> str | None:
         """
-        The choice that stands after *votes*, each of `(by, choice)`.
+        Return the choice that is decided by *votes*, each `(by, choice)`.
 
-        A no stands at once, any other choice once `quorum` people have made it.
+        A no decides at once, any other choice once `quorum` people have made it.
 
         Returns:
-            None if none does yet; an empty text if none ever can.
+            None if it is open; an empty text if no choice can win any more.
         """
         counts = dict.fromkeys(self.options, 0)
         voters = set()
@@ -287,32 +288,32 @@ class Question(Wait):
 @frozen
 class OpenQuestion:
     """
-    What waits for an answer now: see `TaskOrchestrator.questions`.
+    A question that waits for an answer now: see `TaskOrchestrator.questions`.
 
-    It is a question, the approval of a phase, or an escalation, which is asked about a
-    failure.
+    It is a question, the approval of a phase, or an escalation about a failure.
 
     Attributes:
-        id: Its id, for `orch.answer`: of a question that of its task, with the number
-            of the run if it was run again (what was asked first is `sign-off`, what was
-            asked then `sign-off~2`); of an escalation `escalation/load`, and
-            `escalation/load@2` when people are asked about that task again.
-        text: What is asked.
+        id: Its id, for `orch.answer`. A question has the id of its task, with the
+            number of the run if it was run again: first `sign-off`, then `sign-off~2`.
+            An escalation has `escalation/load`, and `escalation/load@2` when people are
+            asked about that task again.
+        text: The question.
         options: The choices.
-        who: Who may answer, by name or as `role:approver`; None is anybody.
-        quorum: Equal answers that it needs.
-        not_by: Who may not.
-        asked_at: Since when it waits: seconds since the epoch.
-        due: When its time is over, or that of the first of its tasks: seconds since the
-            epoch; None is never.
+        who: The people who may answer, by name or as `role:approver`; None is anybody.
+        quorum: How many equal answers it needs.
+        not_by: The people who may not answer.
+        asked_at: The time since which it waits, in seconds since the epoch.
+        due: The time at which its own time, or that of the first of its tasks, is over,
+            in seconds since the epoch; None is never.
         votes: The answers so far, each `(by, choice)`.
-        details: What helps to decide; of an escalation, what is known of the failure.
+        details: Details that help to decide; for an escalation, those of the failure.
         kind: `question` or `escalation`.
-        tasks: The tasks that are decided by it: its own; of an escalation, all that
-            failed for one cause, the first thousand.
-        blocking_tasks: Those that wait for these, however indirectly, likewise.
-        whom: Who may answer, and how many must agree, in words.
-        answer_to: The id that means what is asked now, whatever is asked after it.
+        tasks: The tasks that the answer decides: its own; for an escalation, all that
+            failed for one cause, at most a thousand.
+        blocking_tasks: The tasks that wait for these, however indirectly, at most a
+            thousand.
+        whom: Text that says who may answer, and how many must agree.
+        answer_to: The id of this very question, even if the task asks again later.
     """
 
     id: str
@@ -336,14 +337,15 @@ class OpenQuestion:
         self, choice: str, *, by: str, note: str = "", changes: Any = None
     ) -> bool:
         """
-        Answer it: see `TaskOrchestrator.answer`.
+        Answer the question: see `TaskOrchestrator.answer`.
 
-        The answer is for what is asked here. If that was asked again, it is refused.
+        The answer is for this question. If it was asked again since, the answer is
+        refused.
         """
         return self._answer(self.answer_to, choice, by=by, note=note, changes=changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return the question as JSON has it."""
         document: dict[str, Any] = plain(fields_of(self))
         return document
 
@@ -356,9 +358,9 @@ class Escalation(OpenQuestion):
     Attributes:
         issue_type: The class of the failure, such as `import_error`.
         severity: `medium`, `high` or `critical`.
-        context: What is known of the failure.
-        system_state: How much waits and runs.
-        recommended_actions: What may be done.
+        context: The details of the failure.
+        system_state: The numbers of waiting and running tasks.
+        recommended_actions: Recommended actions, in words.
     """
 
     issue_type: str
@@ -369,37 +371,37 @@ class Escalation(OpenQuestion):
 
     @property
     def escalation_id(self) -> str:
-        """Its `id`."""
+        """Id of the escalation: its `id`."""
         return self.id
 
     @property
     def timestamp(self) -> str:
-        """Since when people are asked, in ISO 8601; it ends in Z, for UTC."""
+        """Time since which people are asked, in ISO 8601, UTC (`Z`)."""
         return stamp(self.asked_at, "microseconds")
 
     @property
     def task_id(self) -> str:
-        """The first of its tasks."""
+        """Id of its first task."""
         return self.tasks[0]
 
     @property
     def question(self) -> str:
-        """Its `text`."""
+        """Text of the escalation: its `text`."""
         return self.text
 
     def as_question(self) -> OpenQuestion:
-        """It as one of the questions, which it is."""
+        """Return the escalation, which is an open question itself."""
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return the escalation as JSON has it."""
         names = ("escalation_id", "timestamp", "task_id", "question")
         fields = {name: getattr(self, name) for name in names}
         return {**OpenQuestion.to_dict(self), **fields}
 
 
 def question_of(payload: object) -> Question | None:
-    """The question that *payload* is, or an approval of a phase; None: it is none."""
+    """Return the question, or the approval of a phase, in *payload*, or None."""
     if isinstance(payload, Question):
         return payload
     if not isinstance(payload, Wait) or payload.event is None:
@@ -427,10 +429,10 @@ def to_question(
     event: str | None = None,
 ) -> Question:
     """
-    The question with these arguments, which are those of `Task.question`.
+    Return the question with these arguments of `Task.question`.
 
     Raises:
-        InvalidTaskError: They are no such, or make no sense together.
+        InvalidTaskError: One is invalid, or they contradict each other.
     """
     choices = _names("options", options)
     noes = tuple(c for c in choices if c in _NO) if no is None else _names("no", no)
@@ -475,7 +477,7 @@ def to_question(
 
 
 def _names(field: str, texts: object) -> tuple[str, ...]:
-    """*texts* as names, each once; one text is one name."""
+    """Return *texts* as names, each once; a single text is one name."""
     if isinstance(texts, str):
         texts = (texts,)
     if not isinstance(texts, Iterable):

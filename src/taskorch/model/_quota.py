@@ -1,4 +1,4 @@
-"""How much those of one kind may have at once, and what is in use."""
+"""Quotas of a type, run or tenant, and the use of pools and budgets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from taskorch.kit.vocabulary import meant
 from taskorch.model._resources import Resources, Units, to_units
 from taskorch.model.ids import has_segments
 
-#: What a quota bounds besides resources: how many attempts run at once,
+#: The keys of limits beside resources: the number of running attempts,
 TASKS = "tasks"
-#: how many start in a second, and how many of these may do so at one moment.
+#: the number of starts in a second, and of starts at one moment.
 STARTS = "starts_per_second"
 BURST = "burst"
 
 _KINDS = ("type", "owner", "workflow")
-#: What stands before one of these if the quota is soft.
+#: The prefix of the kind of a soft quota.
 SOFT = "soft "
 
 _SCALE = 1_000_000
@@ -36,33 +36,38 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
 @frozen(kw_only=True)
 class Quota:
     """
-    How much all tasks of a type, of a run or of a tenant may have at once.
+    The most that all tasks of a type, of a run or of a tenant may hold at once.
 
     A quota can also bound how many of their attempts may start in a second. A task that
-    would exceed the quota waits, and `explain` says for what. A quota that becomes less
-    than what is in use takes nothing back. A quota without limits removes the old one.
+    would exceed the quota waits, and `explain` says so. A quota that becomes less than
+    what is in use takes nothing back. A quota without limits removes the old one.
 
-    A soft quota holds nothing back: what a start would put above it begins once nothing
-    that stays within its quotas can use what is free. Whoever a quota is for may have
-    one of each kind.
+    A soft quota stops no task: a task above it starts once no task within its quotas
+    can use the free resources. There may be one quota of each kind for the same tasks.
+
+    `max_parallel=0` puts a type on hold. A task larger than its quota is accepted, and
+    waits for a larger quota. A quota of a run bounds nothing in `orch.simulate`, and no
+    task that was submitted alone, whatever its id. Retries count as starts. A change
+    keeps the starts that have come back, up to the new `burst`; a restart goes on with
+    those that were left. Types with `starts_per_second` do not take the fast path.
 
     Attributes:
-        type: It is for tasks of this type.
-        owner: It is for the tasks of this owner, and for what they take by hand.
-        workflow: It is for the tasks of the run with this id, those that it adds while
-            it goes on included; for none that was submitted on its own, whatever its id
-            is. It may be set before the run is started, and stays when that has ended.
-        resources: The most of each resource that is named; of the others, there is no
-            limit but the pools.
+        type: The type of the tasks.
+        owner: The tenant of the tasks, and of allocations by hand.
+        workflow: The id of the run, whose tasks it is for, with those that it adds
+            while it goes on, but without tasks that were submitted on their own. It may
+            be set before the run is started, and stays when that has ended.
+        resources: The most of each resource that is named; others are limited by the
+            pools only.
         max_parallel: The most that may run at once; None is without limit.
-        starts_per_second: The most attempts that may start in a second, on average: of
-            `burst` starts that may come at one moment, each comes back after a while.
-            0.2 is one in five seconds; None is without limit.
+        starts_per_second: The most attempts that may start in a second, on average: up
+            to `burst` starts may come at one moment. 0.2 is one in five seconds; None
+            is without limit.
         burst: How many may start at one moment, after a pause; 1 keeps them apart.
-        soft: Whether it says who comes last, and not who waits.
+        soft: True for a soft quota, whose tasks come last instead of waiting.
 
     Raises:
-        InvalidTaskError: It is for nobody, or for several; or a limit is none.
+        InvalidTaskError: It has no subject, or several; or a limit is invalid.
     """
 
     type: str = ""
@@ -148,7 +153,7 @@ class Quota:
     @property
     def subject(self) -> tuple[str, str]:
         """
-        Kind and name of the tasks or of the tenant that the quota is for.
+        Kind and name of the type, run or tenant of the quota.
 
         The kind is `type`, `owner` or `workflow`, or `soft type` and so on.
         """
@@ -160,8 +165,8 @@ class Quota:
         """
         The limits, in millionths.
 
-        `tasks` is how many run at once, `starts_per_second` and `burst` are what they
-        are called here.
+        `tasks` is the number of running tasks; `starts_per_second` and `burst` have
+        their names.
         """
         limits = list(self.resources.totals())
         if self.max_parallel is not None:
@@ -172,7 +177,7 @@ class Quota:
         return tuple(sorted(limits))
 
     def to_dict(self) -> dict[str, Any]:
-        """It as a document, which `of` reads: a limit of 0 is in it, too."""
+        """Return the document that `of` reads, with limits of 0."""
         fields = attrs.asdict(self, recurse=False)
         limits = self.resources.totals()
         return {**fields, "resources": {name: n / _SCALE for name, n in limits}}
@@ -180,10 +185,10 @@ class Quota:
     @classmethod
     def of(cls, quota: Quota | Mapping[str, Any]) -> Quota:
         """
-        The quota that a mapping of its attributes says.
+        Return the quota of a mapping of its attributes.
 
         Raises:
-            InvalidTaskError: It is none, or has a key that no quota has.
+            InvalidTaskError: It is no mapping, has an unknown key, or an invalid value.
         """
         if isinstance(quota, Quota):
             return quota
@@ -201,7 +206,7 @@ class Quota:
 
     @classmethod
     def of_limits(cls, subject: tuple[str, str], limits: Units) -> Quota:
-        """The quota for *subject* whose `limits` are *limits*."""
+        """Return the quota for *subject* whose `limits` are *limits*."""
         amounts = dict(limits)
         most, rate = amounts.pop(TASKS, None), amounts.pop(STARTS, None)
         burst = amounts.pop(BURST, _SCALE)
@@ -221,13 +226,13 @@ _NOBODY: Mapping[str, float] = ReadOnly({})
 @frozen
 class QuotaUsage:
     """
-    A quota, and how much of it is in use.
+    A quota, and its use.
 
     Attributes:
         quota: The quota.
-        used: How much is held of what it bounds; more than it allows, if it is soft, or
-            became less meanwhile.
-        running: How many run, if it bounds that; else 0.
+        used: The amounts held of the resources that it bounds; above the limit if it is
+            soft, or was reduced.
+        running: The number of running tasks, if it bounds that; else 0.
     """
 
     quota: Quota
@@ -238,14 +243,14 @@ class QuotaUsage:
 @frozen
 class PoolUsage:
     """
-    How much of a pool is in use.
+    Use of a pool.
 
     Attributes:
-        total: How much there is.
-        used: How much is held; more than the total, if that became less meanwhile.
-        holders: Who holds how much, where that was asked: ids of tasks, and
-            allocations by hand.
-        units: Of units that have names: how much of each is held.
+        total: The total amount.
+        used: The amount that is held; above the total if that was reduced.
+        holders: The amount of each holder, if asked for: ids of tasks, and allocations
+            by hand.
+        units: The amount that is held of each named unit.
     """
 
     total: float
@@ -255,7 +260,7 @@ class PoolUsage:
 
     @property
     def free(self) -> float:
-        """What is left; 0 where more is held than there is any more."""
+        """Amount that is not held; 0 if more is held than the pool has."""
         return max(0.0, self.total - self.used)
 
     def __str__(self) -> str:
@@ -270,18 +275,18 @@ class PoolUsage:
 @frozen
 class BudgetUsage:
     """
-    A budget, and what has become of it.
+    A budget, and its use.
 
     Attributes:
         name: Its name.
-        total: How much there is in all, by resource.
-        spent: How much is spent; more than the total, if attempts spent more than they
-            had reserved.
-        reserved: How much attempts that run may still spend.
+        total: The total amounts, by resource.
+        spent: The spent amounts; above the total if attempts spent more than they had
+            reserved.
+        reserved: The amounts that running attempts have still reserved.
         parent: The budget that it is part of, or None.
-        is_open: Whether it keeps no task from starting any more.
-        is_low: Whether four fifths of a resource are spent.
-        question: The id of the question that people are asked about it, or None.
+        is_open: True if it stops no task any more.
+        is_low: True if four fifths of a resource are spent.
+        question: The id of the open question about it, or None.
     """
 
     name: str
@@ -296,10 +301,10 @@ class BudgetUsage:
     @property
     def state(self) -> str:
         """
-        How it stands, in a word.
+        State of the budget, in a word.
 
         `ok`; `low`: four fifths are spent; `exhausted`: a resource is spent, or a task
-        waits for more than there will be; `open`: it keeps no task from starting.
+        needs more than is left; `open`: it stops no task.
         """
         if self.is_open:
             return "open"
@@ -310,15 +315,15 @@ class BudgetUsage:
 
     @property
     def left(self) -> Mapping[str, float]:
-        """How much is neither spent nor reserved; 0 where there is none."""
+        """Amounts that are neither spent nor reserved; 0 if the budget is exceeded."""
         used = {
             name: self.spent[name] + self.reserved.get(name, 0) for name in self.total
         }
-        # Amounts are whole millionths, which a difference of floats is not.
+        # Amounts are whole millionths, but a difference of floats may not be.
         return {n: max(0.0, round(much - used[n], 6)) for n, much in self.total.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """The budget as JSON has it."""
+        """Return the budget as JSON has it."""
         return {
             "name": self.name,
             "state": self.state,

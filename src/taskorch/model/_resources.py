@@ -1,8 +1,8 @@
 """
 Resources as a vector of named amounts; requests that may be granted in part.
 
-Inside they are whole millionths, so that sums are exact: ten tasks of 0.1 cpu fill
-one cpu, and when they have ended it is exactly free again.
+They are kept in whole millionths, so that sums are exact: ten tasks of 0.1 cpu fill one
+cpu, and when they have ended it is exactly free again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from taskorch.kit.vocabulary import OTHER_RESOURCES
 #: `(name, whole millionths)` pairs, sorted by name, none of them zero.
 Units = tuple[tuple[str, int], ...]
 
-#: Of units that have names: the resource, the name, whole millionths, and whether it is
-#: one of the worker's own.
+#: Named units: the resource, the name, whole millionths, and whether the worker owns
+#: it.
 HeldUnits = tuple[tuple[str, str, int, bool], ...]
-#: The resources whose units have names, each with these names, sorted by resource.
+#: The resources with named units, each with these names, sorted by resource.
 UnitNames = tuple[tuple[str, tuple[str, ...]], ...]
 
 _SCALE: Final = 1_000_000
@@ -33,19 +33,38 @@ _SCALE: Final = 1_000_000
 @attrs.frozen(init=False, repr=False)
 class NamedUnits:
     """
-    Units that have names, in the place of an amount: `gpu=NamedUnits("0", "1")`.
+    Named units in place of an amount: `gpu=NamedUnits("0", "1")`.
 
-    A task asks for an amount: for a part of one unit (`gpu=0.5`), or for whole ones
-    (`gpu=2`). Which units an attempt has, is chosen as it starts.
+    A task asks for an amount: a part of one unit (`gpu=0.5`), or whole ones (`gpu=2`).
+    The start of an attempt chooses its units.
+
+    A part is one of the fullest unit that has room for it; 1.5 is refused. Parts
+    fragment: two units with 0.6 in use each have no room for 0.5, and `explain` names
+    the free part of each. An `Elastic` request gets whole units, or a part of one, and
+    keeps them from start to end.
+
+    A worker process ends after a call that has units of `gpu`, since the devices that
+    it has opened stay open. A worker whose `capacity` names units has these for its
+    attempts, and a pool bounds the amount only. Units of a pool are of this machine: a
+    worker elsewhere gets no variable for them. A template names none; `spawn(…,
+    {"capacity": …})` names those of each worker. A name that leaves a pool and returns
+    is free once its attempt has ended.
+
+    With the extra `gpu`, GPUs of NVIDIA are found: their names are UUIDs, and parts of
+    a divided one (MIG) are units. If `CUDA_VISIBLE_DEVICES` is set, only those are
+    found; its numbers stay as they are, unless `CUDA_DEVICE_ORDER=PCI_BUS_ID`. One that
+    does not answer is left out, and the log says so. Attempts on a GPU that falls off
+    the bus go on or fail by themselves; nothing new starts there.
+    `orch.agents.get(…).units` says what is in use of each unit of a worker.
 
     Args:
-        names: The names, each a text or a whole number; none is no unit.
+        names: The names, each a text or a whole number; without names there is no unit.
 
     Attributes:
         names: The names as texts, in this order.
 
     Raises:
-        InvalidTaskError: One is no name, or there twice, or there are more than 1,000.
+        InvalidTaskError: A name is invalid or repeated, or there are more than 1,000.
     """
 
     names: tuple[str, ...]
@@ -68,7 +87,7 @@ class NamedUnits:
 
 
 def _name_of_unit(name: object) -> str:
-    """*name*, if a unit may have it: it stands among others in a variable."""
+    """Return *name* as text if a unit may have it, or raise an error."""
     text = str(name) if type(name) is int and name >= 0 else name
     is_word = isinstance(text, str) and text.isprintable() and text.strip() == text
     if not (isinstance(text, str) and is_word and 0 < len(text) <= MAX_UNIT_NAME):
@@ -83,7 +102,7 @@ def _name_of_unit(name: object) -> str:
 
 def to_units(name: str, amount: object) -> int:
     """
-    *amount* in whole millionths.
+    Return *amount* in whole millionths.
 
     Raises:
         InvalidTaskError: It is not a finite number from 0 to 1e12.
@@ -94,7 +113,7 @@ def to_units(name: str, amount: object) -> int:
         msg = f"resource {name!r}: an amount is a number, not {show(amount)}"
         hint = None
         if isinstance(amount, str | list | tuple):
-            # Somebody may mean to name the units.
+            # The user may have meant to name the units.
             hint = f'units that have names: {{"{name}": {{"named": ["0", "1"]}}}}'
         raise InvalidTaskError(msg, hint=hint)
     if not 0 <= amount <= MAX_AMOUNT:
@@ -116,15 +135,15 @@ class Resources(Mapping[str, float]):
 
     A resource that is not named is 0. The usual names are `cpu` (cores),
     `memory_mb`, `disk_mb`, `bandwidth_mbps` and `gpu`; `cpus`, `cores`, `cpu_cores`,
-    `gpus`, `memory_gb` and `disk_gb` are taken for these (a GB is 1,024 MB), and any
-    other name is the user's own. Amounts are exact to a millionth.
+    `gpus`, `memory_gb` and `disk_gb` mean these (a GB is 1,024 MB), and any other name
+    is the user's own. Amounts are exact to a millionth.
 
     Attributes:
         units: The amounts in whole millionths, as the kernel counts them.
-        zeros: What was named, and is 0: to a capacity that says "none". Two that
-            differ in nothing else are equal.
-        unit_names: The resources whose units have names, with these: see `NamedUnits`.
-            In documents that is `{"named": ["0", "1"]}` in the place of the amount.
+        zeros: The names with an amount of 0, which a capacity reads as "none". They do
+            not count for equality.
+        unit_names: The resources with named units, and the names: see `NamedUnits`. A
+            document has `{"named": ["0", "1"]}` in place of the amount.
 
     Raises:
         InvalidTaskError: An amount is negative, not finite, or above 1e12; or two names
@@ -135,7 +154,7 @@ class Resources(Mapping[str, float]):
     zeros: tuple[str, ...] = attrs.field(eq=False)
     unit_names: UnitNames
 
-    #: Whether a part of it may be granted: see `Elastic`.
+    #: True if a part of it may be granted: see `Elastic`.
     is_elastic: ClassVar[bool] = False
 
     def __init__(self, **amounts: float | NamedUnits) -> None:
@@ -154,7 +173,7 @@ class Resources(Mapping[str, float]):
 
     @classmethod
     def from_units(cls, units: Units, named: UnitNames = ()) -> Resources:
-        """The resources of *units*: sorted pairs of name and millionths."""
+        """Make resources of *units*, sorted pairs of name and millionths."""
         resources = cls.__new__(cls)
         object.__setattr__(resources, "units", units)
         object.__setattr__(resources, "zeros", ())
@@ -170,25 +189,25 @@ class Resources(Mapping[str, float]):
         named: bool = False,
     ) -> Resources:
         """
-        The resources that a mapping names: `{"cpu": 2}` is `Resources(cpu=2)`.
+        Return the resources of a mapping: `{"cpu": 2}` is `Resources(cpu=2)`.
 
         Args:
             amounts: The mapping.
-            what: What it is to be, for the message.
-            named: Whether units may have names.
+            what: The name of the argument, for messages.
+            named: True if units may have names.
 
         Raises:
-            InvalidTaskError: It is none, or an amount is out of its range.
+            InvalidTaskError: It is no mapping, or an amount is out of its range.
         """
         resources = cls._of(amounts, what)
         return resources if named else resources.unnamed(what)
 
     def unnamed(self, what: str = "resources") -> Resources:
         """
-        These resources, if no unit has a name.
+        Return these resources, if no unit has a name.
 
         Raises:
-            InvalidTaskError: One has: *what* asks for an amount.
+            InvalidTaskError: A unit has a name, while *what* needs an amount.
         """
         if self.unit_names:
             name, names = self.unit_names[0]
@@ -229,7 +248,7 @@ class Resources(Mapping[str, float]):
         return (name for name, _ in self.units)
 
     def items(self) -> ItemsView[str, float]:
-        """Names and amounts: an allocator asks for them at every start."""
+        """Return names and amounts; an allocator reads them at every start."""
         return {name: units / _SCALE for name, units in self.units}.items()
 
     def __len__(self) -> int:
@@ -250,7 +269,7 @@ class Resources(Mapping[str, float]):
         total = dict(self.units)
         for name, units in other.units:
             total[name] = total.get(name, 0) + units
-        # Of which units a sum is, is known where only one of both has some.
+        # The names of units in a sum are known only if one of the two has some.
         named = [
             *(pair for pair in self.unit_names if pair[0] not in other),
             *(pair for pair in other.unit_names if pair[0] not in self),
@@ -259,17 +278,17 @@ class Resources(Mapping[str, float]):
         return Resources.from_units(units_of_both, tuple(sorted(named)))
 
     def totals(self) -> Units:
-        """The amounts of all that was named, 0 too, in whole millionths."""
+        """Return all named amounts, with those of 0, in whole millionths."""
         return tuple(sorted((*self.units, *((name, 0) for name in self.zeros))))
 
     def fits_in(self, room: Resources) -> bool:
-        """Whether no amount is larger than the one in *room*."""
+        """Return whether no amount is larger than the one in *room*."""
         have = dict(room.units)
         return all(units <= have.get(name, 0) for name, units in self.units)
 
 
 def _units_of(name: str, amount: NamedUnits | Mapping[str, Any]) -> NamedUnits:
-    """The units that a value or a document names."""
+    """Return the units that a value or a document names."""
     if isinstance(amount, NamedUnits):
         return amount
     names = amount.get("named")
@@ -284,7 +303,7 @@ def _units_of(name: str, amount: NamedUnits | Mapping[str, Any]) -> NamedUnits:
 def _by_our_names(
     amounts: Mapping[str, float | NamedUnits],
 ) -> dict[str, float | NamedUnits]:
-    """*amounts*, with those whose names mean one of ours under that."""
+    """Return *amounts*, with known other names replaced by ours."""
     renamed: dict[str, float | NamedUnits] = {}
     names: dict[str, str] = {}
     for name, amount in amounts.items():
@@ -301,12 +320,12 @@ def _by_our_names(
     return renamed
 
 
-#: What follows where an elastic request cannot have its whole share now.
+#: The rule if an elastic request cannot have its whole share now.
 Fallback: TypeAlias = Literal["best_effort", "all_or_nothing"]
 FALLBACKS: Final[tuple[Fallback, ...]] = ("best_effort", "all_or_nothing")
 
-#: What the kernel and the facts know of an elastic request: the least that the user
-#: named, the weight in millionths, and the fallback.
+#: The kernel's fields of an elastic request: the least that the user named, the weight
+#: in millionths, and the fallback.
 Elasticity: TypeAlias = tuple[Units, int, Fallback]
 
 
@@ -315,30 +334,30 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
     """
     A request that may be granted in part: `Elastic(Resources(cpu=8), min={"cpu": 2})`.
 
-    It is granted in whole chunks, whose sizes are the allocator's, between its least
-    and all of it. While others contend, each has a share in proportion to its weight
-    and its request. A grant shrinks to its share at the task's next checkpoint. From
-    the first one on it grows when resources come free that nobody who waits could use:
-    `context.allocation` says at any time what it is. An allocator that knows no chunks
-    grants it whole.
+    It is granted in whole chunks, whose sizes the allocator sets, between its least and
+    the whole request. While others contend, each has a share in proportion to its
+    weight and its request. A grant shrinks to its share at the task's next checkpoint.
+    From the first one on, it grows when resources come free that no waiting task can
+    use; `context.allocation` is the present grant. An allocator without chunks grants
+    it whole.
 
     Args:
-        resources: All that it could use.
-        min: The least that is of use, of some of these; of the others it is one chunk,
-            or all that is asked for if that is below a chunk.
-        weight: How much it counts against others, for what it asks for; above 0.
-        fallback: `"best_effort"` starts with what there is, from its least up;
+        resources: The most that it could use.
+        min: The least useful amounts of some resources; for the others it is one chunk,
+            or the whole request if that is below a chunk.
+        weight: Its weight against other requests, relative to its size; above 0.
+        fallback: `"best_effort"` starts with any free amount from its least up;
             `"all_or_nothing"` starts only when its whole share is free.
 
     Attributes:
-        units: The amounts of all of it, in whole millionths.
-        min: The least that was named; nothing, if none was.
-        weight: How much it counts.
-        fallback: What follows where the whole share is not free.
+        units: The amounts of the whole request, in whole millionths.
+        min: The named least amounts, or empty.
+        weight: Its weight.
+        fallback: The rule if the whole share is not free.
 
     Raises:
         InvalidTaskError: It asks for nothing, *min* is not part of it, or the weight or
-            the fallback is none.
+            the fallback is invalid.
     """
 
     min: Resources
@@ -379,7 +398,7 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
 
     @property
     def elasticity(self) -> Elasticity:
-        """What the kernel knows of it, but for the amounts."""
+        """Fields that the kernel knows of it, without the amounts."""
         return self.min.units, round(self.weight * _SCALE), self.fallback
 
     def __add__(self, other: Resources) -> Elastic:
@@ -402,12 +421,12 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
 
 
 def elasticity_of(resources: Resources) -> Elasticity | None:
-    """What the kernel knows of *resources* if they are elastic; None: they are not."""
+    """Return the kernel's fields of elastic *resources*, or None for others."""
     return resources.elasticity if isinstance(resources, Elastic) else None
 
 
 def requested(units: Units, elasticity: Elasticity | None) -> Resources:
-    """The resources that the kernel knows like this: the inverse of both."""
+    """Make resources of the kernel's units and elasticity."""
     if elasticity is None:
         return Resources.from_units(units)
     least, weight, fallback = elasticity
@@ -436,10 +455,10 @@ _LEAST: Final = 0.000_001
 
 def units_spent(amounts: Mapping[str, float]) -> Units:
     """
-    What was spent, in whole millionths: a part of one counts as one.
+    Return spent amounts in whole millionths, rounded up.
 
     Raises:
-        InvalidTaskError: It is no amount: negative, or no number.
+        InvalidTaskError: An amount is negative, or no number.
     """
     checked = Resources.of(
         {
@@ -451,7 +470,7 @@ def units_spent(amounts: Mapping[str, float]) -> Units:
 
 
 def units_in(line: bytes) -> Units | None:
-    """What a line of JSON says was spent, as `units_spent`; None: that is no amount."""
+    """Return the amounts in a line of JSON (`units_spent`), or None if invalid."""
     import json  # noqa: PLC0415 - few programs say what they spend
 
     try:

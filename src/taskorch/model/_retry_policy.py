@@ -1,4 +1,4 @@
-"""When a failed attempt is tried again."""
+"""Retry policies of tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant, suggesting
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[..., bool]
-#: A named strategy, or a wait strategy of tenacity's (any callable of one state).
+#: A named strategy, or a wait strategy of tenacity (any callable of one state).
 Wait = Literal["exponential", "linear", "fixed"] | Callable[[Any], float]
 
 
@@ -30,7 +30,7 @@ def _durations(
 ) -> tuple[float, ...] | None:
     unchecked: object = values
     if isinstance(unchecked, str | bytes) or not isinstance(unchecked, Iterable):
-        # None; or no list, which the check of `delays` refuses, with its name.
+        # A value that is no list is refused by the check of `delays`, with its name.
         return cast("None", values)
     return tuple([to_seconds(value) for value in unchecked])
 
@@ -39,27 +39,27 @@ def _durations(
 @attrs.frozen
 class RetryPolicy:
     """
-    How often an attempt may fail, and how long to wait in between.
+    How often an attempt may fail, and how long to wait between attempts.
 
     Attributes:
         max_attempts: Attempts in all, the first try included.
-        wait: How the delay grows: `"exponential"` (base, 2 base, 4 base, …), `"linear"`
-            (base, 2 base, 3 base, …), `"fixed"`, or a wait strategy of tenacity's.
+        wait: The growth of the delay: `"exponential"` (base, 2 base, 4 base, …),
+            `"linear"` (base, 2 base, 3 base, …), `"fixed"`, or a wait strategy of
+            tenacity's.
         base: Seconds before the second attempt.
         max_delay: The longest delay in seconds, jitter included.
         jitter: A fraction: 0.5 spreads the delay by ±50 %; `"full"` draws it between 0
             and its ceiling, so that tasks which failed together do not return together.
-        retry_on: Which failures are worth a retry: classes, or a predicate over the
-            exception. A group of exceptions is worth one if all are that it holds.
-        stop_after: No retry begins later than so many seconds after the first attempt
-            began.
-        delays: Seconds before the second attempt, before the third, and so on, as they
-            are. They stand for `wait`, `base`, `max_delay` and `jitter`; and for
-            `max_attempts`, which is one more than there are of them, or less if that is
-            said.
-        retry_if_result: Which results are failures, and worth a retry: a predicate over
-            the result, asked where the attempt ran. The last of them is the error's,
-            `UnwantedResultError`.
+        retry_on: The failures that are worth a retry: classes, or a predicate over the
+            exception. A group of exceptions is worth one if all its members are.
+        stop_after: Seconds after the beginning of the first attempt after which no
+            retry begins.
+        delays: Exact seconds before the second attempt, before the third, and so on.
+            They replace `wait`, `base`, `max_delay` and `jitter`; `max_attempts` is one
+            more than their number, or a given lower one.
+        retry_if_result: The results that are failures worth a retry: a predicate over
+            the result, called where the attempt ran. The last such result is in the
+            error, `UnwantedResultError`.
 
     Raises:
         InvalidTaskError: A value is out of its range.
@@ -160,11 +160,10 @@ class RetryPolicy:
 
     def covers(self, error: BaseException) -> bool:
         """
-        Whether *error* is of the kind that is worth a retry.
+        Return whether *error* is worth a retry.
 
-        A group of exceptions is, if it is itself, or if all are that it holds, however
-        deep: what `except*` of these classes would leave is not worth one. A predicate
-        is given the group.
+        A group of exceptions is, if its own class is, or if all its members are,
+        however deep. A predicate gets the group.
         """
         if isinstance(error, UnwantedResultError):
             return True

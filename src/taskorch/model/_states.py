@@ -1,4 +1,4 @@
-"""The states of a task, each documented under its name; when its parents let it go."""
+"""The states of a task, each documented under its name, and joins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TaskState(StrEnum):
     """
     A state in the life of a task.
 
-    PENDING → QUEUED → RUNNING → COMPLETED is the plain path. COMPLETED, FAILED and
+    PENDING → QUEUED → RUNNING → COMPLETED is the usual path. COMPLETED, FAILED and
     CANCELLED are terminal: a task reaches exactly one of them, once.
     """
 
@@ -50,7 +50,7 @@ class TaskState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing can follow."""
+        """True if no other state can follow."""
         return self in TERMINAL
 
 
@@ -62,10 +62,10 @@ TERMINAL: Final = frozenset(
 @frozen
 class AtLeast:
     """
-    The join of a task that waits until so many of its parents have completed.
+    The join of a task that waits until *count* of its parents have completed.
 
     Attributes:
-        count: How many.
+        count: The number of parents.
 
     Raises:
         InvalidTaskError: *count* is not a whole number above 0.
@@ -81,7 +81,8 @@ class AtLeast:
 JOINS: Final = ("all", "finished", "any")
 ON_PARENT_FAILURE: Final = ("block", "skip", "fail", "run")
 
-#: A function says, of the states of the parents by their ids, whether it may go on.
+#: A function of the states of the parents by id, which returns whether the task may
+#: run.
 Join: TypeAlias = (
     Literal["all", "finished", "any"]
     | AtLeast

@@ -1,4 +1,4 @@
-"""What the orchestrator says of one task, and in numbers of all of them."""
+"""The status of one task, and statistics of all tasks."""
 
 from __future__ import annotations
 
@@ -24,36 +24,37 @@ from taskorch.model.ids import has_number, last_of, numbered, run_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Ids that are named of each cause of failures.
+#: The most ids that are named for each cause of failures.
 _NAMED: Final = 100
-#: What an error says that was raised before a restart.
-_EARLIER: Final = r"^in an earlier life, on [\d-]+ [\d:]+ UTC: "
-#: What a hint has in brackets, at the end of a message: a call of ours, or a log file.
+#: The beginning of the message of an error that was raised before a restart.
+_EARLIER: Final = r"^in an earlier incarnation, on [\d-]+ [\d:]+ UTC: "
+#: The hint in brackets at the end of a message: a call of ours, or a log file.
 _HINT: Final = r" \((?=see |[^()]*\borch\.)(?:[^()]|\([^()]*\))*\)$"
-#: What differs between failures for one cause.
+#: Parts of messages that differ between failures for one cause.
 _VARYING: Final = r"(?i)0x[0-9a-f]+|\d+"
 
 
 def quantile(ordered: Sequence[int], percent: int) -> int:
     """
-    The quantile by the nearest rank: the least value that so many are not above.
+    Return the quantile by the nearest rank.
 
-    The values, one at least, are *ordered*; *percent* is from 1 to 100.
+    It is the least value that at least *percent* of the values do not exceed. The
+    values, at least one, are *ordered*; *percent* is from 1 to 100.
     """
-    # In whole numbers: 0.95 * 20 may be a little more than 19.
+    # Whole numbers are exact: 0.95 * 20 may be a little more than 19.
     return ordered[-(-len(ordered) * percent // 100) - 1]
 
 
 @frozen
 class HistoryEntry:
     """
-    One step in the life of a task.
+    One step in the history of a task.
 
     Attributes:
-        state: The state that it came into.
-        label: The user's name for the state, where a StateMachine gives one.
-        at: Seconds since the epoch.
-        detail: Why, or by whom; "" on the plain path.
+        state: The new state.
+        label: The user's name for the state, if a StateMachine gives one.
+        at: The time in seconds since the epoch.
+        detail: The reason, or the author; "" on the usual path.
     """
 
     state: TaskState
@@ -65,7 +66,7 @@ class HistoryEntry:
 @frozen
 class RecoveryAttempt:
     """
-    What was tried to mend a failed attempt, where it ran.
+    An attempt to mend a failed attempt, where it ran.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -73,7 +74,7 @@ class RecoveryAttempt:
         kind: The class of the failure.
         action: The name of the function that tried.
         result: `retry`, `escalate`, `done` or `failed`.
-        message: What it raised, or is wrong with its answer.
+        message: Its error, or the fault of its answer.
     """
 
     attempt: int
@@ -94,39 +95,38 @@ class TaskStatus:
         type: The type of the task.
         state: Its state.
         label: The user's name for the state.
-        result: What it returned, once it has completed.
-        error: Why it failed or was cancelled, or None.
+        result: Its result, once it has completed.
+        error: The error of its failure or cancellation, or None.
         attempts: Attempts begun so far.
-        history: What has become of it, step by step.
-        agent_id: Who runs it, or ran it last.
-        allocation: What it holds now.
-        blocked_by: Ids of the dependencies that block it, or a word for what else does.
+        history: Its history, step by step.
+        agent_id: The worker that runs it, or ran it last.
+        allocation: The resources that it holds now.
+        blocked_by: Ids of the parents that block it, or a word for another cause.
         priority: The priority of the task.
         progress: The latest report of `TaskContext.progress`.
-        submitted: When it was accepted, in UTC; None if nobody knows any more.
-        started: When its latest attempt began, in UTC; None before the first.
-        ended: When it ended, in UTC; None before that.
-        metadata: What the task was given as `metadata`.
-        log_path: The file with what the program of its latest attempt writes, also
-            while it runs; None if it runs none, or the file could not be made.
-        late_results: What attempts returned, or the exceptions that they raised, after
-            they had been given up, by their numbers: the latest ten. They changed
-            nothing.
-        owner: For whom it is done.
-        earlier_errors: What attempts raised that were followed by another, by their
-            numbers: the latest ten. Their tracebacks are texts.
-        recovery_attempts: What was tried to mend its attempts, where they ran.
-        stopping: Why its attempt, which runs on, was asked to stop: it was cancelled or
+        submitted: The time of its submission, in UTC; None if unknown.
+        started: The beginning of its latest attempt, in UTC; None before the first.
+        ended: The time of its end, in UTC; None before that.
+        metadata: The metadata of the task.
+        log_path: The file with the output of its latest program, also while that runs;
+            None if it runs no program, or the file could not be made.
+        late_results: Results, or exceptions, of attempts that ended after they had been
+            given up, by number: the latest ten. They changed nothing.
+        owner: Its tenant.
+        earlier_errors: Errors of attempts that were followed by another, by number: the
+            latest ten. Their tracebacks are texts.
+        recovery_attempts: The attempts to mend its failures, where it ran.
+        stopping: Why its running attempt was asked to stop: it was cancelled or
             suspended, or its time is over; or "". A function stops at a checkpoint.
-        stale: Whether a task that it depends on, however indirectly, was run again
-            since: it has, or works with, what the run before that had come to.
+        stale: True if a task that it depends on, however indirectly, was run again
+            since: it used the result of the earlier run.
         rerun: The id of the latest run of the task, if this is an earlier one; or "".
         mended_by: The id of the first later run that has completed; or "".
-        units: The names of the units that it holds now, by resource: of `agent_id`, if
-            the capacity of that names units, and else of the pool.
-        spent: What its attempts count as having spent of its budget, by resource; None:
-            none has drawn on one, or nobody knows any more.
-        allowed: Whether it failed, and its failure is allowed.
+        units: The named units that it holds now, by resource: of `agent_id`, if the
+            worker names units, else of the pool.
+        spent: The amounts that count as spent by its attempts, by resource; None if
+            none has drawn on a budget, or if unknown.
+        allowed: True if it failed, and its failure is allowed.
     """
 
     task_id: str
@@ -163,12 +163,12 @@ class TaskStatus:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task has ended for good."""
+        """True if the task has ended for good."""
         return self.state.is_terminal
 
     @property
     def run_id(self) -> str:
-        """The id that means this run: the bare one of a task means its latest."""
+        """Id of this very run; the plain id of a task means its latest run."""
         is_first = self.rerun and not has_number(self.task_id)
         return numbered(self.task_id, 1) if is_first else self.task_id
 
@@ -186,21 +186,21 @@ class TaskStatus:
     @property
     def where(self) -> str:
         """
-        The line that failed, as in `flow.py:12 in work`; "" if nobody knows.
+        The line that failed, such as `flow.py:12 in work`; "" if unknown.
 
-        It is that of `error`, or of the latest attempt that has failed.
+        It is the line of `error`, or of the latest failed attempt.
         """
         errors = self.error, *reversed(list(self.earlier_errors.values()))
         return next(filter(None, map(place_of, errors)), "")
 
     def to_dict(self) -> dict[str, Any]:
         """
-        The status as JSON can say it, for a log, a page or another program.
+        Return the status as JSON has it, for a log, a page or another program.
 
         Dates are texts of ISO 8601. An error is its `type`, its `message`, `where` it
         was raised, as in `flow.py:12 in work`, if that is known, and the `hint` at the
-        end of its message, if it has one. What JSON has no
-        word for, in a result too, is shown as a text.
+        end of its message, if it has one. A value that JSON cannot represent, also in a
+        result, is shown as a text.
         """
         fields = {name: getattr(self, name) for name in attrs.fields_dict(TaskStatus)}
         fields |= {
@@ -230,10 +230,10 @@ def _told(error: BaseException) -> dict[str, str]:
 @frozen
 class QueueStats:
     """
-    The queue: what waits and what runs.
+    Statistics of the queue.
 
     Attributes:
-        queued: Tasks that could run now if there were room.
+        queued: Tasks that could run now if there were room for them.
         processing: Attempts under way.
         oldest: Age of the oldest queued task in seconds, or None.
     """
@@ -246,18 +246,18 @@ class QueueStats:
 @frozen
 class StateStats:
     """
-    How many tasks are in each state, finished ones counted for ever.
+    Number of tasks in each state; finished ones are counted for ever.
 
     Attributes:
-        pending: They wait for others, or for a time.
-        queued: They could run if there were room.
-        running: They run.
-        retrying: They wait to be tried again.
-        blocked: They cannot go on by themselves.
-        suspended: They were suspended, and wait for `resume_task`.
-        completed: They ended well.
-        failed: They ended badly.
-        cancelled: They were cancelled.
+        pending: Tasks that wait for others, or for a time.
+        queued: Tasks that could run if there were room.
+        running: Tasks that run.
+        retrying: Tasks that wait for their next attempt.
+        blocked: Tasks that cannot go on by themselves.
+        suspended: Tasks that wait for `resume_task`.
+        completed: Tasks that completed.
+        failed: Tasks that failed.
+        cancelled: Tasks that were cancelled.
     """
 
     pending: int
@@ -272,14 +272,14 @@ class StateStats:
 
     @property
     def total(self) -> int:
-        """Number of all tasks ever accepted."""
+        """Number of tasks that were ever accepted."""
         return sum(getattr(self, state.value) for state in TaskState)
 
 
 @frozen
 class RetryStats:
     """
-    What the retry handler did.
+    Statistics of the retry handler.
 
     Attributes:
         scheduled: Retries granted.
@@ -299,7 +299,7 @@ class Durations:
 
     Attributes:
         p50: The median.
-        p95: 95 % are not longer.
+        p95: The 95 % quantile.
     """
 
     p50: float
@@ -308,13 +308,13 @@ class Durations:
 
 class FailedRun(NamedTuple):
     """
-    A task that failed, as the fact says that ended it.
+    A failed task, according to the event that ended it.
 
     Attributes:
         task_id: Its id, with the number of its run if there is a later one.
         error_type: The class of its error.
-        message: What that says.
-        at_ns: When it failed, in ns since 1970.
+        message: The message of its error.
+        at_ns: The time of its failure, in ns since 1970.
     """
 
     task_id: str
@@ -326,17 +326,18 @@ class FailedRun(NamedTuple):
 @frozen
 class FailureCause:
     """
-    What tasks have in common that failed: see `TaskOrchestrator.failures`.
+    A cause that failed tasks have in common: see `TaskOrchestrator.failures`.
 
     Attributes:
         error_type: The class of their errors.
-        pattern: What their errors say, with # for numbers and TASK for their ids.
-        message: What the first of them says.
-        count: How many there are.
+        pattern: The pattern of their messages, with # for numbers and TASK for their
+            ids.
+        message: The message of the first.
+        count: The number of tasks.
         tasks: The ids of the first hundred, each with the number of its run.
         runs: The first hundred runs that the ids name: `night` of `night/load`.
-        first: When the first of them failed; None: nobody knows.
-        last: When the last one did.
+        first: The time of the first failure; None if unknown.
+        last: The time of the last failure.
     """
 
     error_type: str
@@ -351,19 +352,19 @@ class FailureCause:
     @staticmethod
     def common(task_id: str, error_type: str, message: str) -> tuple[str, str]:
         """
-        Return what failures for one cause have in common: a class, and a pattern.
+        Return the key of the cause of a failure: its class, and a pattern.
 
         Args:
             task_id: The id of the task that failed.
             error_type: The class of its error.
-            message: What its error says.
+            message: The message of its error.
         """
-        # What is to be done differs from task to task, and from life to life.
+        # The hint differs from task to task, and after a restart.
         pattern = re.sub(_HINT, "", re.sub(_EARLIER, "", message))
         if task_id in pattern:
             pattern = re.sub(rf"(?<!\w){re.escape(task_id)}(?!\w)", "TASK", pattern)
-        # In a workflow, messages of ours have the id that it has there. Elsewhere a
-        # word that is the same may be what failed.
+        # In a workflow, our messages have the id in the workflow. Elsewhere, an equal
+        # word may be the thing that failed.
         name = f"task {last_of(task_id)}"
         if name in pattern:
             pattern = re.sub(rf"\b{re.escape(name)}(?!\w)", "task TASK", pattern)
@@ -400,12 +401,12 @@ class TypeStats:
     Counts and durations of one type of task.
 
     Attributes:
-        completed: They ended well.
-        failed: They ended badly.
-        cancelled: They were cancelled.
-        queued: From being ready to being started.
-        running: From being started to the end of the attempt.
-        total: From submission to the end.
+        completed: Tasks that completed.
+        failed: Tasks that failed.
+        cancelled: Tasks that were cancelled.
+        queued: Seconds from ready to the start of the attempt.
+        running: Seconds from the start to the end of the attempt.
+        total: Seconds from submission to the end.
         failures: Failures by the name of their exception's class.
     """
 
@@ -426,17 +427,17 @@ class AgentStats:
     Attributes:
         running: Attempts that it runs now.
         max_concurrency: Attempts that it runs at once; None is without limit.
-        completed: Attempts that ended well.
-        failed: Attempts that ended badly.
-        used: What its running tasks hold of its capacity.
-        capacity: What it has; None names nothing.
-        performance: By type of task.
-        leaked: Slots held by work that would not stop.
-        lost: Whether it gets no work until it is heard of again.
-        silent: Seconds since its last sign of life; None: it need not give any.
-        round_trip: Seconds that its latest sign of life took there and back, as it has
-            measured; None: it has not said that yet, or lives with us.
-        stands_by: Whether it has nothing to do while others are there, which do it.
+        completed: Attempts that completed.
+        failed: Attempts that failed.
+        used: The resources of its capacity that its tasks hold.
+        capacity: Its capacity; None names nothing.
+        performance: Its record, by type of task.
+        leaked: Slots of attempts that did not stop when asked to.
+        lost: True if it gets no work until it gives a sign of life.
+        silent: Seconds since its last sign of life; None if it has no lease.
+        round_trip: The round trip of its latest sign of life in seconds, as it measured
+            it; None if unknown, or for a worker in the orchestrator's process.
+        stands_by: True if it gets no work while others are there that do it.
     """
 
     running: int
@@ -454,7 +455,7 @@ class AgentStats:
 
     @property
     def is_active(self) -> bool:
-        """Whether it is there, and not only in the place of others."""
+        """True if it is there, and does not only stand by for another."""
         return not (self.lost or self.stands_by)
 
 
@@ -464,9 +465,9 @@ class PoolStats:
     Size and use of one resource.
 
     Attributes:
-        total: How much there is.
-        used: How much is held; of a budget, how much is spent or reserved.
-        spent: Of a budget, how much is spent; None: it is no budget.
+        total: The total amount.
+        used: The amount that is held; of a budget, the amount spent or reserved.
+        spent: The amount spent of a budget; None for a pool.
     """
 
     total: float
@@ -475,11 +476,11 @@ class PoolStats:
 
     @property
     def free(self) -> float:
-        """What is left; 0 where more is held than there is any more."""
+        """Amount that is not held; 0 if more is held than the pool has."""
         return max(0.0, self.total - self.used)
 
 
-#: How bad violations of policies are, the least first.
+#: The severities of violations, the least first.
 SEVERITIES: Final = ("low", "medium", "high", "critical")
 
 
@@ -490,20 +491,20 @@ class Stats:
 
     Attributes:
         queue: The queue.
-        state_machine: How many tasks are in each state.
-        retries: What the retry handler did.
-        resources: By resource.
-        agents: By worker.
-        types: By type of task.
-        failures: Failures by how they ended: `error`, `timeout`, `expired`, `poisoned`,
-            …; `TaskOrchestrator.failures` has the errors that they have in common.
-        leaked: Slots held by work that would not stop.
+        state_machine: The number of tasks in each state.
+        retries: Statistics of the retry handler.
+        resources: Pools and budgets, by resource.
+        agents: The workers, by name.
+        types: The types of tasks, by name.
+        failures: Failures by cause: `error`, `timeout`, `expired`, `poisoned`, …;
+            `TaskOrchestrator.failures` groups them by their errors.
+        leaked: Slots of attempts that did not stop when asked to.
         events_lost: Events that slow listeners lost.
-        holds: Who holds starts back, and why: a sentence for each, see `hold_starts`.
-        glue: Types of tasks that only hold the others together, as gates of a suite do.
-        violations: How often policies were violated in this life, where no waiver
-            covered and no change mended it: by severity, and by policy. A task counts
-            once a rule.
+        holds: Holds of starts, a sentence for each: see `hold_starts`.
+        glue: Types of tasks that only connect others, such as gates of a suite.
+        violations: How often policies were violated since the start, without a waiver
+            or a change that mended it: by severity, and by policy. A task counts once
+            for each rule.
     """
 
     queue: QueueStats
@@ -520,7 +521,7 @@ class Stats:
     violations: Mapping[str, Mapping[str, int]] = ReadOnly({})
 
     def work(self, state: Literal["completed", "failed", "cancelled"]) -> int:
-        """How many tasks ended so, but for `glue`: those that somebody asked for."""
+        """Return the number of tasks in this state, without `glue` tasks."""
         every: int = getattr(self.state_machine, state)
         for name in self.glue:
             if name in self.types:
@@ -528,7 +529,7 @@ class Stats:
         return every
 
     def to_dict(self) -> dict[str, Any]:
-        """The statistics as JSON can say them, for a page or another program."""
+        """Return the statistics as JSON has them."""
         return fields_of(self)
 
     def __str__(self) -> str:
@@ -545,7 +546,7 @@ class Stats:
             most = agent.max_concurrency
             limit = "" if most is None else f" of {most}"
             lines.append(
-                f"  agent {name}: {agent.running}{limit} running, "
+                f"  worker {name}: {agent.running}{limit} running, "
                 f"{agent.completed:,} completed, {agent.failed:,} failed"
             )
         if self.failures:
@@ -567,9 +568,9 @@ class HealthCheck:
     The health of one component.
 
     Attributes:
-        component: Which part: `router`, `queue`, ….
+        component: The component: `router`, `queue`, ….
         status: `ok`, `degraded` or `failed`.
-        detail: More about it; "" if all is well.
+        detail: Details; "" if the status is ok.
     """
 
     component: str
@@ -580,14 +581,14 @@ class HealthCheck:
 @frozen
 class Health:
     """
-    Whether the orchestrator is fit for work.
+    Health of the orchestrator.
 
-    `live` and `ready` are what a Kubernetes probe asks for.
+    `live` and `ready` are for Kubernetes probes.
 
     Attributes:
         status: The worst of the checks: `ok`, `degraded` or `failed`.
-        live: Its threads are there.
-        ready: It takes and starts tasks.
+        live: True if its threads are alive.
+        ready: True if it accepts and starts tasks.
         checks: One for each component.
     """
 
@@ -597,7 +598,7 @@ class Health:
     checks: tuple[HealthCheck, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The health as JSON can say it, for a page that a load balancer asks."""
+        """Return the health as JSON has it, for a load balancer."""
         return fields_of(self)
 
     def __str__(self) -> str:
@@ -618,7 +619,7 @@ class Unfinished:
     Attributes:
         task_id: The id of the task.
         state: The state of the task.
-        reason: Why.
+        reason: The reason.
     """
 
     task_id: str
@@ -629,21 +630,21 @@ class Unfinished:
 @frozen
 class StopReport:
     """
-    What became of the tasks when the orchestrator stopped: each is counted once.
+    Report on the tasks when the orchestrator stopped: each is counted once.
 
-    `completed`, `failed` and `cancelled` are those that had ended by themselves, or
-    were cancelled by somebody before the stop.
+    `completed`, `failed` and `cancelled` count tasks that had ended by themselves, or
+    were cancelled before the stop.
 
     Attributes:
-        completed: They ended well.
-        failed: They ended badly.
-        cancelled: They were cancelled.
-        left: Tasks that did not finish, as they were when all was told to stop, and
-            why. In memory they are cancelled; a durable orchestrator has them at the
+        completed: Tasks that completed.
+        failed: Tasks that failed.
+        cancelled: Tasks that were cancelled.
+        left: Tasks that did not finish, with their states at the stop, and the reasons.
+            Without a durable journal they are cancelled; otherwise they continue at the
             next start.
-        leaked: Attempts that did not stop in their grace, and were given up, as `"id
-            (attempt 1)"`: of functions the threads go on, and programs were killed.
-        drained: Whether all work had ended within the time allowed.
+        leaked: Attempts that did not stop within their grace, as `"id (attempt 1)"`:
+            threads of functions go on, and programs were killed.
+        drained: True if all work had ended within the time allowed.
     """
 
     completed: int

@@ -1,7 +1,7 @@
 """
-The task: one unit of work, as the user describes it.
+The task: one unit of work, as described by the user.
 
-Decision: 0071.
+Decision: options-and-settings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from operator import attrgetter
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -43,15 +43,15 @@ from taskorch.model._states import Join, OnParentFailure
 from taskorch.model.scopes import to_writes
 
 if TYPE_CHECKING:
-    # For annotations only: the model does no input or output.
+    # The import is for annotations only: the model does no input or output.
     import os
 
-    # Checkers know it without its being installed; Python has it from 3.13 on.
+    # Type checkers know it without its being installed; Python has it from 3.13 on.
     from typing_extensions import TypeVar
 
     from taskorch.model._program import ProgramResult
 
-    #: What the task completes with; `Any` where nobody says so.
+    #: The type of the task's result; `Any` by default.
     T = TypeVar("T", default=Any)
     R = TypeVar("R")
 else:
@@ -62,12 +62,12 @@ else:
 
 NO_RESOURCES = Resources()
 NO_RETRY = RetryPolicy()
-#: What most calls have for keyword arguments: one for all, that nobody can change.
+#: The keyword arguments of most calls: one immutable mapping for all.
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def call_type(fn: Callable[..., object]) -> str:
-    """The type of a task that calls *fn*: its qualified name."""
+    """Return the type of a task that calls *fn*: its qualified name."""
     name = getattr(fn, "__qualname__", None)
     return name if isinstance(name, str) else type(fn).__qualname__
 
@@ -89,7 +89,7 @@ class Call:
         fn: The function.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
-        executor: Where it runs: None chooses by the kind of function.
+        executor: The executor; None chooses by the kind of function.
     """
 
     fn: Callable[..., Any]
@@ -107,8 +107,8 @@ class Call:
 
 
 def _resources(value: Resources | Mapping[str, float]) -> Resources:
-    # A value of any other type is left to the validator, which reports all faults; so
-    # is a mapping that cannot be read. What it says of its class may raise.
+    # A value of another type is left to the validator, which reports all faults, and so
+    # is a mapping that cannot be read. A request for its class may raise.
     unchecked = cast("Resources", value)
     if issubclass(type(value), Resources):
         return unchecked.unnamed() if unchecked.unit_names else unchecked
@@ -145,7 +145,7 @@ def _moment(value: float | timedelta | datetime | None) -> float | datetime | No
 
 
 class _Shared(TypedDict, total=False):
-    """The options that many tasks can have in common, but for `timeout`."""
+    """Options that many tasks can have in common, except `timeout`."""
 
     type: str
     priority: int
@@ -168,13 +168,13 @@ class _Shared(TypedDict, total=False):
 
 
 class FunctionOptions(_Shared, total=False):
-    """The options that `@taskorch.task` takes: those of a task, but what names one."""
+    """Options of `@taskorch.task`: options of a task, except names of single tasks."""
 
     timeout: float | timedelta | None
 
 
 class UntimedOptions(_Shared, total=False):
-    """The options of a task, but for its `timeout`: see `TaskOptions`."""
+    """Options of a task, except its `timeout`: see `TaskOptions`."""
 
     id: str | None
     after: Iterable[Any]
@@ -183,17 +183,17 @@ class UntimedOptions(_Shared, total=False):
 
 class TaskOptions(UntimedOptions, total=False):
     """
-    The options that `Task`, `Task.call`, `wf.task` and others take by their names.
+    Options of `Task`, `Task.call`, `wf.task` and others, as keyword arguments.
 
-    For a function of your own that hands them on: `**options: Unpack[TaskOptions]`.
-    What each of them means stands at `Task`.
+    A function of your own that passes them on has `**options: Unpack[TaskOptions]`. The
+    attributes of `Task` describe each option.
     """
 
     timeout: float | timedelta | None
 
 
 class FilterFields(TypedDict, total=False):
-    """What tasks are looked for by, beside their state: see `TaskFilter`."""
+    """Criteria of a search for tasks, beside their state: see `TaskFilter`."""
 
     type: str | None
     id: str | None
@@ -209,19 +209,19 @@ class FilterFields(TypedDict, total=False):
 @attrs.frozen
 class Task(Generic[T]):
     """
-    One unit of work: what it is, what it needs, and within which limits.
+    One unit of work, with its needs and limits.
 
     A task is a plain description. Nothing is checked until it is submitted: then
     the validator names every fault at once. In Python, `retries=2` may be written for
     `retry=3`.
 
     Attributes:
-        type: What kind of work it is; a worker with this capability does it.
+        type: The kind of work; a worker with this capability does it.
         payload: The input of the work.
         id: Its name for ever; made up at submission if None.
         priority: Higher runs first; one level is worth a minute of waiting.
         after: Its parents: ids, handles or tasks; repeats are allowed.
-        join: When it may run: once `"all"` or `"any"` of its parents, or `AtLeast(k)`,
+        join: The condition to run: `"all"` or `"any"` of its parents, or `AtLeast(k)`,
             completed, or all `"finished"`, however; or a function of a mapping of their
             ids to states. As a policy, it is asked under the lock whenever one ends,
             answers at once, and calls nothing of the orchestrator.
@@ -237,21 +237,21 @@ class Task(Generic[T]):
         deadline: When it must have ended: seconds from submission, or an aware
             datetime.
         not_before: When it may start: seconds from submission, or an aware datetime.
-        retry: What follows a failed attempt; a number is that of attempts.
+        retry: The policy for retries; a number is that of attempts.
         idempotency_key: Submitting the same key again returns the first task's handle.
-        idempotent: False: after an attempt whose end nobody knows, a person decides.
-        allow_failure: True: tasks that wait for it go on if it fails, with a
-            `TaskFailedError` for its result, and a run of it completes.
+        idempotent: False if a person must decide after an attempt with an unknown end.
+        allow_failure: True if dependents go on when it fails, with a `TaskFailedError`
+            for its result, and its run completes.
         metadata: Your labels, to find it again; a router may read them.
         owner: Its tenant: a person or a team. With `FairShareQueue`, tenants share the
             machine.
         cache: A `Cache`, or True: it takes the cached result of a like task, if there
             is one.
-        writes: What it may write: paths below the folder of the project, such as
+        writes: The paths that it may write, below the folder of the project, such as
             `"src/a/**"`. Two tasks that may write the same file do not run together.
-            None says nothing; of a program, they are below its `cwd`.
-        budget: The budget that it draws on: see `orch.budget`. It reserves what its
-            `resources` name that the budget has.
+            None declares nothing; paths of a program are below its `cwd`.
+        budget: The budget that it draws on: see `orch.budget`. It reserves the amounts
+            in its `resources` that the budget has.
     """
 
     #: Among the arguments of another task: see `taskorch.model._arguments`.
@@ -349,8 +349,8 @@ class Task(Generic[T]):
         kw_only=True,
         metadata=option("flag", identity=True, kind=True),
     )
-    # The id under which this object was last submitted, so that `after=[task]` finds
-    # a task that was given no id.
+    # The id under which this object was last submitted, so that `after=[task]` finds a
+    # task without an id.
     _submitted_as: str | None = attrs.field(
         default=None, init=False, eq=False, repr=False
     )
@@ -358,7 +358,7 @@ class Task(Generic[T]):
     __repr__ = shown
 
     def __hash__(self) -> int:
-        # The payload need not be hashable.
+        # The payload may not be hashable.
         return hash((self.type, self.id))
 
     @overload
@@ -396,13 +396,13 @@ class Task(Generic[T]):
         **task_options: Unpack[TaskOptions],
     ) -> Task[Any]:
         """
-        A task that calls *fn*, a function or a coroutine function.
+        Make a task that calls *fn*, a function or a coroutine function.
 
         A handle or a task anywhere in *args* and *kwargs* is a dependency and is
         replaced by its result; see `TaskOrchestrator.submit`.
 
         Args:
-            fn: What to call.
+            fn: The function to call.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
             executor: `"thread"`, `"asyncio"`, `"process"`, or a name in `executors=`;
@@ -425,26 +425,27 @@ class Task(Generic[T]):
         **task_options: Unpack[UntimedOptions],
     ) -> Task[Any]:
         """
-        A task that holds no thread and no slot, and completes when an event comes.
+        Make a task that waits for an event, without a thread or a slot.
 
-        It begins to wait once its dependencies let it, is BLOCKED from then on, and
+        It begins to wait once its dependencies allow it, is BLOCKED from then on, and
         completes with the payload of `orch.emit(event, payload)`, even while it is
         suspended. `orch.decide(id, "complete" | "fail")` ends it, too.
 
         Args:
             event: The name of the event; None waits for the time only.
-            timeout: Seconds, or a timedelta, from when it begins to wait; not counted
-                while it is suspended. None is for ever.
-            default: What it completes with when the time is over. Not given, it fails
-                then, with a TaskTimeoutError.
-            task_options: The keyword arguments of `Task`, but for its `timeout`, which
-                is that of an attempt; `type` is `"wait"`.
+            timeout: Seconds, or a timedelta, from the beginning of the wait; not
+                counted while it is suspended. None is for ever.
+            default: Its result when the time is over. Without a default, it fails then
+                with a TaskTimeoutError.
+            task_options: The keyword arguments of `Task`, except its `timeout`, which
+                is for an attempt; `type` is `"wait"`.
 
         Raises:
-            InvalidTaskError: The arguments are no such, or make no sense together.
+            InvalidTaskError: An argument is invalid, or they contradict each other.
         """
         task_options.setdefault("type", "wait")
-        # `retries` is known to it, not to checkers; so in what follows.
+        # The constructor knows `retries`, but type checkers do not; so for the
+        # following ones.
         payload = Wait(event, timeout, default)
         return cls(payload=payload, **task_options)  # type: ignore[misc]
 
@@ -466,34 +467,35 @@ class Task(Generic[T]):
         **task_options: Unpack[UntimedOptions],
     ) -> Task[Answer]:
         """
-        A task that asks people, and completes with their `Answer`.
+        Make a task that asks people, and completes with their `Answer`.
 
-        It holds no thread and no slot. It is asked once its dependencies let it, and is
-        BLOCKED from then on, until `orch.answer(id, choice, by=…)` decides it. A no
+        It holds no thread and no slot. It is asked once its dependencies allow it, and
+        is BLOCKED from then on, until `orch.answer(id, choice, by=…)` decides it. A no
         fails it, with a TaskFailedError; the end of its time does, too, with a
         TaskTimeoutError.
 
         Args:
             text: The question, in a line.
             options: The choices.
-            no: Those of them by which it fails; None: `reject` and `no`, if there. A
-                no of one person stands at once, whatever the quorum is.
-            who: Who may answer, by their names; None is anybody. `role:approver` is
-                whoever has a named token with this role.
+            no: The choices that fail it; None: `reject` and `no`, if there. A no of one
+                person decides at once, whatever the quorum is.
+            who: The people who may answer, by name; None is anybody. `role:approver` is
+                anyone with a named token of this role.
             quorum: How many people must make the same choice.
-            not_by: Who may not answer; `"requester"` stands for who asks.
-            asked_by: Who asks; None is its `owner`.
-            due: Seconds, or a timedelta, from when it is asked; None is for ever.
-            default: The choice with which it completes when that time is over. Not
-                given, it fails then.
+            not_by: The people who may not answer; `"requester"` stands for the person
+                who asks.
+            asked_by: The person who asks; None is its `owner`.
+            due: Seconds, or a timedelta, from the question on; None is for ever.
+            default: The choice with which it completes when that time is over. Without
+                a default, it fails then.
             remind: Seconds, or a timedelta, between two reminders, which are events:
                 `QuestionReminded`.
-            details: What helps to decide, as JSON has it.
-            task_options: The keyword arguments of `Task`, but for its `timeout`;
-                `type` is `"question"`.
+            details: Details that help to decide, as JSON has them.
+            task_options: The keyword arguments of `Task`, except its `timeout`; `type`
+                is `"question"`.
 
         Raises:
-            InvalidTaskError: The arguments are no such, or make no sense together.
+            InvalidTaskError: An argument is invalid, or they contradict each other.
         """
         task_options.setdefault("type", "question")
         payload = to_question(
@@ -528,25 +530,25 @@ class Task(Generic[T]):
         **task_options: Unpack[TaskOptions],
     ) -> Task[ProgramResult]:
         """
-        A task that runs a program, from an argument list and without a shell.
+        Make a task that runs a program, from an argument list and without a shell.
 
         Args:
             args: The program and its arguments.
             env: Variables to set.
-            inherit_env: Variables of ours that it gets besides the default ones:
+            inherit_env: Variables of this process that it gets beside the default ones:
                 names, or True for all.
-            cwd: The folder to run in; None is ours.
-            stdin: What it reads; None is nothing at all.
+            cwd: The folder to run in; None is the present one.
+            stdin: Its standard input; None is empty.
             check: Whether an exit code other than 0 is a failure.
-            limits: The most that it may use, beside what `resources` say.
-            reads: The folders and files that it may read; None: all.
-            network: False: it can open no socket.
-            enforce: Whether it is held to all of that, to the `memory_mb`, `cpu` and
+            limits: The most that it may use, beside its `resources`.
+            reads: The folders and files that it may read; None allows all.
+            network: False if it can open no socket.
+            enforce: Whether to enforce all of that, with the `memory_mb`, `cpu` and
                 `disk_mb` of its `resources`, and to its `writes`: see `Program`.
             task_options: The keyword arguments of `Task`; `type` is `"program"`.
 
         Raises:
-            ValueError, TypeError: The program is not well formed.
+            ValueError, TypeError: An argument is invalid.
         """
         payload = Program(
             args,
@@ -564,16 +566,16 @@ class Task(Generic[T]):
         return cls(payload=payload, **task_options)  # type: ignore[misc,return-value]
 
 
-#: All options by name, as they are described at their fields.
+#: All options by name, as described at their fields.
 OPTIONS: Final = described(Task)
 
 
 def _written(text: str, usual: Mapping[str, Any]) -> Any:
     """
-    The function `made` that *text* defines; `usual_x` in it is what *usual* has as `x`.
+    Compile the function `made` in *text*; `usual_x` in it is `x` of *usual*.
 
-    As attrs writes the methods of a class from its fields: every task of a batch is
-    made and asked by these, and a loop over the fields takes four times as long.
+    attrs makes the methods of a class in the same way. Every task of a batch is made
+    and tested by these functions, and a loop over the fields takes four times as long.
     """
     names = {f"usual_{name}": value for name, value in usual.items()}
     exec(text, names)  # noqa: S102 - made of the names of our own fields
@@ -582,11 +584,10 @@ def _written(text: str, usual: Mapping[str, Any]) -> Any:
 
 def plain_but(*names: str) -> Callable[[Task], bool]:
     """
-    A test of tasks: whether all options but these are as usual.
+    Make a test of tasks whether all options but these have their defaults.
 
-    "As usual" is the very object that is the default. An equal one, such as a text that
-    was read from a file, is not looked for: such a task goes the longer way, to the
-    same end.
+    The test compares identities. An equal object, such as a text that was read from a
+    file, fails it: such a task takes the longer path, with the same result.
     """
     usual = {
         each.name: each.default
@@ -602,32 +603,33 @@ def plain_but(*names: str) -> Callable[[Task], bool]:
 
 _KIND: Final = tuple(each.name for each in OPTIONS.values() if each.kind)
 _KIND_USUAL: Final = tuple(OPTIONS[name].default for name in _KIND)
-#: Whether a task says nothing for itself alone, but of its kind.
+#: True for a task that has no option of its own, only those of its kind.
 is_plain: Final = plain_but(*_KIND)
-#: Whether it says nothing of its kind but its type and its priority: most do not.
+#: True for a task with default options of its kind, except type and priority: most
+#: tasks.
 _is_usual: Final = plain_but("priority", *(OPTIONS.keys() - _KIND))
 _kind_values: Final = attrgetter(*_KIND)
-#: Equal values of these may be of several types, of which a validator takes one.
+#: Options whose equal values may have several types, of which a validator accepts one.
 _numbers: Final = attrgetter(
     *[name for name in _KIND if OPTIONS[name].form in ("priority", "flag")]
 )
-#: What this process does itself, without an agent that has the type as a capability.
+#: Payloads that this process carries out itself, without a worker for the type.
 LOCAL: Final = (Call, Program, Wait)
 
 
 def kind_of(task: Task) -> tuple[Any, ...] | None:
     """
-    What tasks of one kind have in common, to be found again by; None if it cannot be.
+    Return the key of all tasks like *task*, or None if there is none.
 
-    It says nothing of the options that a task has for itself alone: see `is_plain`.
+    It leaves out the options that a task has for itself alone: see `is_plain`.
     """
-    # To ask a payload for its class may raise.
+    # A request for the class of a payload may raise.
     is_local = issubclass(type(task.payload), LOCAL)
     key: tuple[Any, ...]
     if _is_usual(task):
         key = task.type, task.priority, type(task.priority), is_local
     else:
-        # Hashing the usual values would take longer than all else that is done here.
+        # Hashing the default values would take longer than the rest of this function.
         said = [
             (name, value)
             for name, value, usual in zip(
@@ -647,7 +649,7 @@ def kind_of(task: Task) -> tuple[Any, ...] | None:
 
 _TaskDraft = draft_of(Task)
 _CallDraft = draft_of(Call)
-#: The usual value of each field of a task that is not its own.
+#: The default of each field of a task that is not its own.
 _USUAL: Final = {
     field.name: field.default
     for field in attrs.fields(Task)
@@ -670,10 +672,9 @@ def task_of_call(
     task_id: str | None = None,
 ) -> Task[Any]:
     """
-    The task of a plain call: `Task(task_type, Call(fn, args, kwargs), id=task_id)`.
+    Make a plain task quickly: `Task(task_type, Call(fn, args, kwargs), id=task_id)`.
 
-    Batches are made of such tasks, and policies of the user's are shown one for every
-    call.
+    Batches consist of such tasks, and a user's policies see one for every call.
     """
     call = _CallDraft()
     call.fn = fn
@@ -692,7 +693,7 @@ def task_of_call(
 
 
 def named(task: Task[T], task_id: str | None, after: Iterable[Any]) -> Task[T]:
-    """*task* with another id, and what it waits for: all else is as it was checked."""
+    """Return *task* with another id and other parents; nothing is checked again."""
     if type(task) is not Task:
         return attrs.evolve(task, id=task_id, after=after)
     copy: Task[T] = _TaskDraft()
@@ -707,8 +708,8 @@ def named(task: Task[T], task_id: str | None, after: Iterable[Any]) -> Task[T]:
 
 
 _put_payload: Final = vars(Task)["payload"].__set__
-#: How each option of a task is put into it, and what converts it before, if anything
-#: does: as its `__init__` would, which takes four times as long for a few.
+#: For each option, the setter of its field, and its converter, if any. This does the
+#: same as `__init__`, which takes four times as long for a few options.
 _PUT: Final = {
     field.name: (
         vars(Task)[field.name].__set__,
@@ -728,7 +729,7 @@ def call_of(
     options: TaskOptions,
 ) -> Task[Any]:
     """
-    `Task.call`, of what was given to it; *options* are its own.
+    Make the task of `Task.call` from its arguments; *options* are its own.
 
     Raises:
         InvalidTaskError: *fn* is not callable.
@@ -736,7 +737,8 @@ def call_of(
     if not callable(fn):
         msg = f"Task.call needs something that can be called, not {show(fn)}"
         raise InvalidTaskError(msg)
-    noted = declared(fn)
+    is_bare = type(fn) is FunctionType and not fn.__dict__
+    noted = None if is_bare else declared(fn)
     if noted is not None:
         options = cast("TaskOptions", {**noted.options, **options})
         executor = noted.executor if executor is None else executor
@@ -752,7 +754,7 @@ def call_of(
         for name, value in options.items():
             if name not in _PUT:
                 _refuse_argument(fn, name)
-                # Its `__init__` says which option was meant.
+                # `__init__` raises an error that names the option that was meant.
                 break
             put, convert = _PUT[name]
             put(task, value if convert is None else convert(value))
@@ -768,7 +770,7 @@ def _refuse_argument(fn: Callable[..., Any], name: str) -> None:
     Refuse *name* among the options, if it is an argument of *fn*, or for programs.
 
     Raises:
-        TypeError: It is: it says where it belongs.
+        TypeError: It is one; the message says where it belongs.
     """
     if name in ("enforce", "limits"):
         msg = (
@@ -782,7 +784,7 @@ def _refuse_argument(fn: Callable[..., Any], name: str) -> None:
     try:
         takes = inspect.signature(fn).parameters
     except (TypeError, ValueError):
-        # Something compiled, which does not say what it takes.
+        # A compiled function does not list its parameters.
         return
     if name in takes:
         msg = (

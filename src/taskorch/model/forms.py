@@ -1,7 +1,7 @@
 """
-What documents may say of tasks: forms for the fields of their classes.
+Forms of the fields of tasks in documents.
 
-Decision: 0196.
+Decision: documents.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _scope_of(text: str) -> str:
     return text
 
 
-#: A text that can be the id of a task, of one word.
+#: A text that can be the id of a task, of one segment.
 ID: Final = Text(check=_id_of)
-#: What may be written, as seen from the folder of a project.
+#: The paths that may be written, relative to the folder of a project.
 SCOPES: Final = Each(Text(check=_scope_of), needs="a list of paths", or_one=True)

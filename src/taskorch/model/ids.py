@@ -1,24 +1,24 @@
 """
-What an id may look like, and the only place where ids are put together and taken apart.
+The form of ids, and all functions that compose and parse them.
 
 An id becomes part of file names, so it is a safe path: segments joined by "/". That of
 a task of a run of a workflow is `RUN/NAME`: RUN is one segment, NAME is its id in the
 workflow, of one or more (`build`, `PHASE/gate`, `INCLUDED/build`, `ADDER/ADDED`). Every
-run of a task but the first has a number, from 2 on, at the end: `RUN/NAME~2`. A task
-that is on its own may have an id with "/" as well: whether there is such a run, only
-the one who keeps runs knows.
+run of a task but the first has a number, from 2 on, at the end: `RUN/NAME~2`. A task on
+its own may have an id with "/" as well, so the id alone does not tell whether there is
+such a run.
 
-Ids that the orchestrator makes itself, which nobody may give from outside:
+Ids that the orchestrator makes itself, and that users may not give:
 
-- `RUN/NAME`, of a run that there is; with a number, `~2`, which is no safe id;
-- `SCHEDULE/TICK` and `SCHEDULE-TICK`, of a schedule that there is;
-- `waiver/NUMBER`, `escalation/TASK`, `budget-NAME/NUMBER`, by which people are asked;
-- `PREFIX-NUMBER`, of all that got no other id, with the prefix of this life.
+- `RUN/NAME`, of an existing run; with a number, `~2`, which is no safe id;
+- `SCHEDULE/TICK` and `SCHEDULE-TICK`, of an existing schedule;
+- `waiver/NUMBER`, `escalation/TASK`, `budget-NAME/NUMBER`, of questions to people;
+- `PREFIX-NUMBER`, of all other tasks, with the prefix of this incarnation.
 
-A program may give its own tasks what ids it likes: if one of these is taken, the next
-number is.
+A program may give its own tasks any ids: if one of these is taken, the next number is
+used.
 
-Decision: 0246.
+Decision: documents.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ _ID: Final = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
 #: The name of a pool that limits a phase of a run, with how many run at once.
 PHASE_LIMIT: Final = re.compile(r"[^/:]+/(?P<phase>[^:]+):[1-9][0-9]*")
-#: How the ids of escalations begin; then comes that of the first task.
+#: The beginning of ids of escalations, before the id of the first task.
 _ESCALATION: Final = "escalation/"
 
-#: The forms of ids by which people are asked, and what such an id is of.
+#: The forms of ids of questions to people, each with its subject.
 _ASKED: Final = (
     (r"escalation/.+", "escalations"),
     (r"waiver/.+", "waivers"),
@@ -89,16 +89,16 @@ _ASKED: Final = (
 _SLASH: Final = "/"
 _TILDE: Final = "~"
 _FIRST: Final = "1"
-# What a tick is called in ids; see `slot_name`.
+# The form of a tick in ids: see `slot_name`.
 _SLOT: Final = r"\d{4}-\d\d-\d\dT\d{4}(?:\d\d(?:\.\d{6})?)?Z"
 _MADE_RUN: Final = rf"(.+)-({_SLOT})"
 
 
-# -- what is an id ---------------------------------------------------------------------
+# -- the form of ids -------------------------------------------------------------------
 
 
 def id_problem(value: object) -> str | None:
-    """What is wrong with *value* as an id, or None."""
+    """Return why *value* is no valid id, or None."""
     if type(value) is not str and not is_text(value):
         return f"an id is a str, not {type(value).__name__}"
     if len(value) > MAX_ID_LENGTH:
@@ -116,7 +116,7 @@ def check_id(value: str) -> str:
     Return *value* if it is a safe id.
 
     Raises:
-        InvalidTaskError: It is not; the message says what an id may look like.
+        InvalidTaskError: It is not; the message describes safe ids.
     """
     problem = id_problem(value)
     if problem is not None:
@@ -154,12 +154,12 @@ def check_task_id(name: object) -> str:
 
 
 def escalation_id(task_id: str, number: int = 0) -> str:
-    """The id of the escalation of a task, or of one time that people were asked."""
+    """Return the id of the escalation of a task, for one time that people are asked."""
     return f"{_ESCALATION}{task_id}" + (f"@{number}" if number else "")
 
 
 def task_of_escalation(name: str) -> tuple[str, int]:
-    """The task in the id of an escalation, if it is one, and which time is meant."""
+    """Return the task and the number in an escalation id, or ("", 0)."""
     if not name.startswith(_ESCALATION):
         return "", 0
     task_id, at, number = name.removeprefix(_ESCALATION).partition("@")
@@ -167,7 +167,7 @@ def task_of_escalation(name: str) -> tuple[str, int]:
 
 
 def id_of_waiver(number: str = "") -> str:
-    """The id of the question for a waiver; without a number: how they all begin."""
+    """Return the id of the question for a waiver, or the prefix of all of them."""
     return f"waiver/{number}"
 
 
@@ -177,23 +177,23 @@ def budget_question_id(budget: str, number: int, again: int = 0) -> str:
 
     Args:
         budget: The name of the budget.
-        number: How often people are asked about it, with this time.
-        again: How many of its ids are those of other tasks.
+        number: How often people were asked about it, including this time.
+        again: How many of its ids other tasks have taken.
     """
     return f"budget-{budget}/{number}" + (f"-{again + 1}" if again else "")
 
 
 def asked_form(name: str) -> str:
-    """What the orchestrator asks people about by ids such as *name*; "": nothing."""
+    """Return the subject that ids like *name* ask people about, or ""."""
     return next((of for form, of in _ASKED if re.fullmatch(form, name)), "")
 
 
 def file_name(task_id: str) -> str:
     """
-    The name of a file, of a folder and of a branch of git that stands for an id.
+    Return the name for an id that is safe for files, folders and git branches.
 
-    No two ids have one name, also where upper and lower case are the same: what is not
-    small stands at the end, as a number whose bits say which letters are great.
+    No two ids have the same name, even if case does not count: the name is in lower
+    case, and a number at its end has a bit for each upper-case letter.
     """
     great = sum(1 << place for place, c in enumerate(task_id) if c.isupper())
     # A plus and an equals sign are in no id, and mean nothing to git.
@@ -203,9 +203,9 @@ def file_name(task_id: str) -> str:
 
 def folders_of(task_id: str) -> list[str]:
     """
-    The names of folders that stand for an id, each below the one before.
+    Return the nested folder names that stand for an id.
 
-    In a folder of `a` there may be a file `1.log`: no other id has a folder so called.
+    The folder of `a` may contain a file `1.log`: no other id has a folder of that name.
     """
     return [
         file_name(part) if part.endswith(".log") or part != part.lower() else part
@@ -217,55 +217,55 @@ def folders_of(task_id: str) -> list[str]:
 
 
 def joined(*parts: str) -> str:
-    """A path of these parts: `PHASE/gate`."""
+    """Return a path of these parts, such as `PHASE/gate`."""
     return _SLASH.join(parts)
 
 
 def segments_of(path: str) -> list[str]:
-    """The segments of a path, of which `joined` makes it again."""
+    """Return the segments of a path, the inverse of `joined`."""
     return path.split(_SLASH)
 
 
 def has_segments(path: str) -> bool:
-    """Whether a path has more than one segment."""
+    """Return whether a path has more than one segment."""
     return _SLASH in path
 
 
 def first_of(path: str) -> str:
-    """The first segment of a path."""
+    """Return the first segment of a path."""
     return path.partition(_SLASH)[0]
 
 
 def folder_of(path: str) -> str:
-    """The first segment of a path that has more, as a task of a phase; else ""."""
+    """Return the first segment of a path that has more than one, or ""."""
     first, slash, _ = path.partition(_SLASH)
     return first if slash else ""
 
 
 def last_of(path: str) -> str:
-    """The last segment of a path."""
+    """Return the last segment of a path."""
     return path.rpartition(_SLASH)[2]
 
 
 def without_last(path: str) -> str:
-    """A path without its last segment; "" if it has but one."""
+    """Return a path without its last segment; "" if it has only one."""
     return path.rpartition(_SLASH)[0]
 
 
 def split_first(path: str) -> tuple[str, str]:
-    """The first segment of a path, and the others; "" if there are none."""
+    """Return the first segment of a path, and the rest, or ""."""
     first, _, rest = path.partition(_SLASH)
     return first, rest
 
 
 def split_last(path: str) -> tuple[str, str]:
-    """The segments of a path but the last, "" if there are none, and the last."""
+    """Return the segments of a path before the last, or "", and the last."""
     before, _, last = path.rpartition(_SLASH)
     return before, last
 
 
 def is_below(path: str, top: str) -> bool:
-    """Whether a path begins with the segments of *top*, and has more."""
+    """Return whether a path begins with the segments of *top*, and has more."""
     return path.startswith(f"{top}{_SLASH}")
 
 
@@ -273,65 +273,65 @@ def is_below(path: str, top: str) -> bool:
 
 
 def in_run(run_id: str, name: str = "") -> str:
-    """The id of a task of a run, by its id in the workflow; "": how all those begin."""
+    """Return the id of a task of a run from its workflow id; "" for the prefix."""
     return f"{run_id}{_SLASH}{name}"
 
 
 def ids_in_run(run_id: str, names: Iterable[str]) -> list[str]:
-    """The ids of tasks of a run, by their ids in the workflow."""
+    """Return the ids of tasks of a run, from their ids in the workflow."""
     return [f"{run_id}{_SLASH}{name}" for name in names]
 
 
 def run_of(task_id: str) -> str:
-    """The id of the run that a task is of, if it is of one; "" if its id has none."""
+    """Return the id of the run in a task's id, or "" if it has none."""
     return folder_of(task_id)
 
 
 def run_by(task_id: str, run: str | None) -> str:
-    """The run of a task whose `TaskSubmitted` says *run*; "" if it is of none."""
+    """Return the run of a task whose `TaskSubmitted` has *run*, or ""."""
     return folder_of(task_id) if run is None else run
 
 
 def run_beside(task_id: str, run: str) -> str | None:
-    """What a `TaskSubmitted` says of the run of a task: None: its id says it."""
+    """Return the run that a `TaskSubmitted` must name, or None if the id has it."""
     if not run and _SLASH not in task_id:
         return None
     return None if run == folder_of(task_id) else run
 
 
 def names_in_run(run_id: str, task_ids: Iterable[str]) -> list[str]:
-    """The ids in the workflow of those of *task_ids* that are of a run, each once."""
+    """Return the workflow ids of those *task_ids* that are of a run, each once."""
     names = (name_of(task_id) for task_id in task_ids if run_of(task_id) == run_id)
     return list(dict.fromkeys(names))
 
 
 def without_run(task_id: str) -> str:
-    """What follows the run in an id, with the number; "" if there is no run."""
+    """Return the part of an id after the run, with the number; "" without a run."""
     return task_id.partition(_SLASH)[2]
 
 
 def name_of(task_id: str) -> str:
-    """The id in the workflow of a task of a run, whichever run of the task this is."""
+    """Return the id in the workflow of a task of a run, for any run of the task."""
     return stem_of(without_run(task_id))
 
 
-# -- what schedules make ---------------------------------------------------------------
+# -- ids of schedules ------------------------------------------------------------------
 
 
 def made_id(schedule: str, slot: str, *, is_run: bool) -> str:
-    """The id of what a schedule makes for a slot: a run of a workflow, or a task."""
+    """Return the id of the run or task that a schedule makes for a tick."""
     return f"{schedule}-{slot}" if is_run else joined(schedule, slot)
 
 
 def makers_of(task_id: str) -> list[tuple[str, str, str]]:
     """
-    The schedules that may have made a task, or the run that it is of.
+    Return the schedules that may have made a task or its run.
 
-    Whether there is one of that name, only the one who keeps schedules knows.
+    The id alone does not tell whether such a schedule exists.
 
     Returns:
-        Of each, of which there are at most two: its name, the name of the slot, and the
-        id of what it made.
+        At most two, each with its name, the name of the tick, and the id of the run or
+        task that it made.
     """
     task = stem_of(task_id)
     run_id, name = split_first(task)
@@ -344,43 +344,43 @@ def makers_of(task_id: str) -> list[tuple[str, str, str]]:
 
 
 def stem_of(task_id: str) -> str:
-    """The id that was given to the task of which this is a run."""
+    """Return the id that the task was given at first, without the number of its run."""
     return task_id.partition(_TILDE)[0]
 
 
 def number_of(task_id: str) -> int:
-    """Number of the run in *task_id*, from 1."""
+    """Return the number of the run in *task_id*, from 1."""
     return int(task_id.partition(_TILDE)[2] or _FIRST)
 
 
 def has_number(task_id: str) -> bool:
-    """Whether *task_id* says which run of the task it means."""
+    """Return whether *task_id* names one run of its task by number."""
     return _TILDE in task_id
 
 
 def tail_of(task_id: str) -> str:
-    """The number in *task_id* with its sign, `~2`; "" if it has none."""
+    """Return the number in *task_id* with its sign, as `~2`, or ""."""
     _, tilde, number = task_id.partition(_TILDE)
     return tilde + number
 
 
 def numbered(stem: str, number: int | str = "") -> str:
-    """The id of one run of a task, `x~2`; without a number: how all but one begin."""
+    """Return the id of one run of a task, `x~2`; without a number, the prefix."""
     return f"{stem}{_TILDE}{number}"
 
 
 def run_id_of(task_id: str) -> str:
-    """The id of the one run that an id with a number means: `x` for `x~1`."""
+    """Return the id of the run that a numbered id means: `x` for `x~1`."""
     stem, _, number = task_id.partition(_TILDE)
     return stem if number == _FIRST else task_id
 
 
 def next_id(task_id: str) -> str:
-    """The id of the run after this one."""
+    """Return the id of the run after this one."""
     return numbered(stem_of(task_id), number_of(task_id) + 1)
 
 
 def earlier_ids(task_id: str) -> list[str]:
-    """The ids of the runs before this one."""
+    """Return the ids of the runs before this one."""
     stem, number = stem_of(task_id), number_of(task_id)
     return [stem, *(numbered(stem, n) for n in range(2, number))][: number - 1]

@@ -1,11 +1,18 @@
 """
-What a task may write: names below one folder, the project, and how two overlap.
+Scopes: the paths that tasks may write, below one folder, and their overlap.
 
-A scope is a path with wildcards. What counts is its literal prefix, the folders before
-the first wildcard: two scopes overlap if one prefix is the other, or above it. Nothing
-here looks at a file.
+A scope is a path with wildcards. Its literal prefix counts, the folders before the
+first wildcard: two scopes overlap if one prefix is the other, or above it. No function
+here reads the file system.
 
-Decision: 0231.
+Paths of programs are below their `cwd`; one outside of the project, such as a git
+worktree, stands for the project. A file or folder excludes what is below it, and case
+does not count. A folder that is a link is refused when a task starts, and a link that
+is made later is not seen. A retry takes the scope anew. A blocked or suspended task
+holds nothing; a program that is stopped where it stands keeps its scope, and so does a
+task that waits inside for another one. After a restart the same holds.
+
+Decision: scopes-and-sandboxes.
 """
 
 from __future__ import annotations
@@ -26,19 +33,19 @@ __all__ = (
     "scopes_overlap",
 )
 
-#: What makes a part of a path a pattern.
+#: The characters that make a part of a path a pattern.
 _WILD: Final = frozenset("*?[]{}")
-#: The scope of what may write everything.
+#: The scope that covers everything.
 EVERYTHING: Final = "**"
 
 
 def to_writes(value: Any) -> Any:
-    """A list of scopes as a tuple; all else is left to the validator."""
+    """Return a list of scopes as a tuple; leave other values to the validator."""
     return tuple(value) if type(value) is list else value
 
 
 def scope_problem(value: object) -> str | None:
-    """What is wrong with *value* as a scope, as a sentence; None if nothing is."""
+    """Return why *value* is no valid scope, as a sentence, or None."""
     if type(value) is not str and not is_text(value):
         return f"a path is needed, as in 'src/a/**', not a {type(value).__name__}"
     if not value.strip("/. ") and ".." not in value:
@@ -57,7 +64,7 @@ def scope_problem(value: object) -> str | None:
 
 
 def prefix_of(scope: str) -> str:
-    """The literal prefix of *scope*, which has no fault; "" is everything."""
+    """Return the literal prefix of a valid *scope*; "" is everything."""
     parts: list[str] = []
     for part in scope.split("/"):
         if not _WILD.isdisjoint(part):
@@ -69,9 +76,9 @@ def prefix_of(scope: str) -> str:
 
 def prefixes_of(scopes: Iterable[str], folder: str = "") -> tuple[str, ...]:
     """
-    The literal prefixes of *scopes* below *folder*, sorted; those inside others go.
+    Return the literal prefixes of *scopes* below *folder*, without nested ones.
 
-    *folder* is a path below that of the project; "" is the project itself.
+    They are sorted. *folder* is a path below the project; "" is the project itself.
     """
     above = prefix_of(folder)
     prefixes = {
@@ -88,14 +95,14 @@ def prefixes_of(scopes: Iterable[str], folder: str = "") -> tuple[str, ...]:
 
 
 def lock_of(prefix: str) -> str:
-    """*prefix* as it is compared: where case does not count, two names are one file."""
+    """Return *prefix* in the form for comparison, with case folded where it must be."""
     if prefix.isascii():
         return prefix.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", prefix).casefold())
 
 
 def above_of(path: str) -> list[str]:
-    """The folders above *path*, the nearest first, "" last; none above ""."""
+    """Return the folders above *path*, nearest first, "" last; none above ""."""
     folders: list[str] = []
     while path:
         path = path.rpartition("/")[0]
@@ -104,7 +111,7 @@ def above_of(path: str) -> list[str]:
 
 
 def scopes_overlap(one: Iterable[str], other: Iterable[str]) -> bool:
-    """Whether tasks with these literal prefixes may write the same file."""
+    """Return whether tasks with these literal prefixes may write the same file."""
     mine, theirs = [*map(lock_of, one)], [*map(lock_of, other)]
     return any(
         a == b or a in above_of(b) or b in above_of(a) for a in mine for b in theirs

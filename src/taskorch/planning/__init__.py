@@ -2,30 +2,30 @@
 Planning: from a request to a workflow that is estimated and in a good order.
 
 1. A plan holds a workflow that has not been started, and says an order and workers,
-   never times: the kernel starts what can start.
-2. The kernel knows nothing of plans, and what is learnt changes no fact.
+   never times: the kernel starts each task that can start.
+2. The kernel knows nothing of plans, and learning changes no event.
 3. Each of the five stages is a protocol of one method.
-4. The same request, history and seed give the same plan; nothing hangs on the order of
-   a set or of a hash. Only the time that a search has does.
+4. The same request, history and seed give the same plan, whatever the order of a set or
+   of a hash. Only the time of a search can change it.
 5. Nothing recurses, however deep a plan is.
 
 - `_texts`: limits in texts of requests.
-- `_planner`, `_stages`: `orch.planner`; the five stages, each a protocol, and ours for
-  each.
-- `_values`, `_schemas`: what is asked and answered; as JSON Schemas.
-- `_domain`, `_state`: how what is to be done becomes steps; what holds meanwhile.
-- `_gtpyhop`, `_hddl`: domains of others, behind the face of ours.
+- `_planner`, `_stages`: `orch.planner`; the five stages, each a protocol with a
+  default.
+- `_values`, `_schemas`: requests and plans; their JSON Schemas.
+- `_domain`, `_state`: the search for the steps of a task; the state between steps.
+- `_gtpyhop`, `_hddl`: domains of other tools, with the interface of `Domain`.
 - `_patterns`: templates, and parts of recorded runs that come back.
-- `_estimates`: how long tasks take, what they need and cost.
+- `_estimates`: estimates of the duration, memory and cost of tasks.
 - `_learning`: choices that are learnt.
-- `_ways`, `_feasibility`, `_waits`: which way keeps all constraints; whether they can
-  hold together; waits that keep them.
+- `_ways`, `_feasibility`, `_waits`: the choice of a way that keeps all constraints;
+  tests whether they can hold together; waits that keep them.
 - `_problems`: from tasks to a problem of order, and back; plans of the same shape.
-- `_scheduling`, `_job_shop`, `_open_shop`, `_solver`: orders, and what is to be small:
-  in general, on machines, on several at once, by CP-SAT.
-- `_orders`, `_timing`: puts a plan in order; what the simulator says of it.
-- `_bounds`, `_kept_plans`: what a request is held to; plans that are kept.
-- `_replanning`: what is left of a way to do the same.
+- `_scheduling`, `_job_shop`, `_open_shop`, `_solver`: orders and aims, in general; on
+  one machine for each task; on several; by CP-SAT.
+- `_orders`, `_timing`: the order of a plan; its simulation.
+- `_bounds`, `_kept_plans`: checks of a request; the cache of plans.
+- `_replanning`: the rest of a plan after some of it was done.
 """
 
 from taskorch.adaptive import Chosen as Chosen

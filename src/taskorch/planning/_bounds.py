@@ -1,7 +1,7 @@
 """
-What a request is held to, and what of it nobody here knows.
+Checks of a request: its deadline, budget, and the names in its constraints.
 
-Decision: 0290.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 def budget_left(request: TaskRequest, rt: Runtime) -> list[BudgetLeft]:
     """
-    What is left of the budget that a request draws on, and of those above.
+    Return the rest of the budget of a request, and of the budgets above it.
 
     Raises:
         PlanningError: There is no such budget.
@@ -81,7 +81,7 @@ def refuse_past(request: TaskRequest, now: float) -> None:
 
 def refuse_unknown(request: TaskRequest, means: Means) -> None:
     """
-    Refuse what no worker has, where there are workers.
+    Refuse requirements that no worker has, where there are workers.
 
     Raises:
         PlanningError: A requirement is unknown.
@@ -92,12 +92,12 @@ def refuse_unknown(request: TaskRequest, means: Means) -> None:
     missing = [need for need in request.requirements if need not in offered]
     if missing and capabilities:
         near = guess(missing[0], capabilities)
-        msg = f"no agent has what request {request.id!r} requires: "
+        msg = f"no worker has what request {request.id!r} requires: "
         msg += f"{', '.join(map(repr, missing))}{near}"
         raise PlanningError(
             msg,
             conflict=tuple(f"the requirement {need}" for need in missing),
-            hint=f"agents have {', '.join(capabilities)}",
+            hint=f"workers have {', '.join(capabilities)}",
         )
 
 
@@ -108,7 +108,7 @@ def refuse_strange(
     types: Callable[[], Iterable[str]],
 ) -> None:
     """
-    Refuse constraints of what is nowhere: a resource, a task.
+    Refuse constraints that name an unknown resource or task.
 
     Raises:
         PlanningError: A name in a constraint is unknown.
@@ -123,7 +123,7 @@ def refuse_strange(
             _refuse_name(request, each, "resource", each.resource, names)
         elif isinstance(each, Before):
             names = {one for task in tasks for one in (task.id, task.type)}
-            # Another way may have it.
+            # Another way may have the task.
             names.update(types())
             for name in (each.first, each.then):
                 _refuse_name(request, each, "task", name, names)

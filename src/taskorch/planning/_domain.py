@@ -1,13 +1,13 @@
 """
-Hierarchical task networks: how what is to be done becomes steps.
+Hierarchical task networks: a search for the steps of a task.
 
-Operators are steps, methods say by which other tasks a task is done. The search tries
-methods in the order of their costs and turns back where a step cannot be done; it does
-not recurse. After D. Nau and others, *SHOP2: an HTN planning system*, Journal of
-Artificial Intelligence Research 20, 2003; the order between steps that is kept is the
-one that what they read and write needs.
+Operators are steps; methods split a task into other tasks. The search tries methods in
+the order of their costs and turns back where a step cannot be done; it does not
+recurse. After D. Nau and others, *SHOP2: an HTN planning system*, Journal of Artificial
+Intelligence Research 20, 2003; steps keep only the order that they need by what they
+read and write.
 
-Decision: 0087.
+Decision: plan-search.
 """
 
 from __future__ import annotations
@@ -37,31 +37,32 @@ Step: TypeAlias = tuple[Any, ...]
 
 #: A task that reaches values of variables: `("achieve", {name: value})`.
 ACHIEVE: Final = "achieve"
-#: Steps of a search, and seconds, before it is given up.
+#: A search is given up after so many steps, or seconds.
 MAX_STEPS: Final = 200_000
 MAX_SECONDS: Final = 30.0
-#: Levels of tasks by which tasks are done, while no step changes anything.
+#: A search goes so many methods deep without a step that changes the state.
 _LEVELS: Final = 10_000
-#: Levels that are looked through for the same task in the same state.
+#: The search for a task that is part of itself looks at so many levels.
 _NEAR: Final = 200
-#: The most that a step may cost.
+#: The largest cost that a step may have.
 _DEAREST: Final = 1e12
-#: Lines of a trace.
+#: The number of lines in a trace.
 _SHOWN: Final = 8
 
 
 @attrs.frozen(eq=False)
 class Operator:
     """
-    A step that somebody can do.
+    A kind of step in a domain.
 
     Attributes:
         name: Its name, and the type of its tasks.
         apply: `apply(state, *args)` gives the state after it, or None if it cannot be.
-        run: What its task calls with the arguments; None: a worker does it.
-        duration: Seconds, or a function of the arguments; None: what history says.
+        run: The function that its task calls with the arguments; None: a worker does
+            it.
+        duration: Seconds, or a function of the arguments; None: an estimate.
         cost: A number, or a function of the arguments.
-        resources: What it holds.
+        resources: The resources that its task takes.
         requires: Capabilities of its worker; None: its name.
     """
 
@@ -81,10 +82,10 @@ class Method:
 
     Attributes:
         name: Its name.
-        task: What it does.
+        task: The name of the task that the method does.
         decompose: `decompose(state, *args)` gives the tasks, in order; None if it does
             not fit.
-        cost: Those that cost less are tried first.
+        cost: Its cost; cheaper methods are tried first.
     """
 
     name: str
@@ -110,7 +111,7 @@ class Decomposition:
 
     Attributes:
         steps: The steps.
-        choices: Which methods were chosen, and what was rejected.
+        choices: The chosen methods, and the rejected ones.
     """
 
     steps: tuple[PlannedStep, ...]
@@ -123,18 +124,18 @@ class _Try:
 
     task: Step
     name: str
-    #: All that are tried for the same task at the same place, in order.
+    #: All methods that were tried for the same task at the same place, in order.
     others: list[_Try]
-    #: By which method the task came up, and what held then.
+    #: The method that asked for this task, and the mark of the state.
     above: _Try | None
     mark: int
-    #: Of how many tasks, each done by the next, it is the last since a step.
+    #: The number of methods in a row that have changed nothing, up to this one.
     levels: int = 1
     failure: str | None = None
 
 
 class _Options(TypedDict, total=False):
-    """What is said of an operator: see `Domain.operator`."""
+    """The options of `Domain.operator`."""
 
     name: str | None
     run: Callable[..., Any] | None
@@ -146,7 +147,7 @@ class _Options(TypedDict, total=False):
 
 class Domain:
     """
-    What can be done, and how: operators and methods by their names.
+    A domain: operators and methods by their names.
 
     Args:
         name: Its name.
@@ -159,12 +160,12 @@ class Domain:
         self.name: str = check_name("the name of a domain", name)
         self.operators: dict[str, Operator] = {}
         self.methods: dict[str, list[Method]] = {}
-        #: Whether what is False is the same as what has no value.
+        #: Whether False is the same as no value.
         self.closed: bool = False
-        #: Whether of ways that lead to the same state, with the same left to be done,
-        #: one is enough. Its tasks can be hashed then.
+        #: Whether one way is enough, of those that reach the same state with the same
+        #: work left. Its tasks are hashable then.
         self.is_distinct: bool = False
-        #: How often each method was chosen, by its name.
+        #: The number of times that each method was chosen, by its name.
         self.used: dict[str, int] = Counter()
 
     # -- building ------------------------------------------------------------------
@@ -187,21 +188,21 @@ class Domain:
         requires: Iterable[str] | None = None,
     ) -> Any:
         """
-        Decorate `fn(state, *args)`, which gives the state after the step, or None.
+        Decorate `fn(state, *args)`, which returns the state after the step, or None.
 
         Args:
             fn: The function.
             name: The name of the step; None is that of the function.
-            run: What its task calls with the arguments of the step; None: its task is
-                of the type *name*, with the list of arguments for its payload, and a
-                worker does it.
-            duration: Seconds, or a function of the arguments; None: what is known.
-            cost: What it costs, or a function of the arguments.
-            resources: What its task holds.
+            run: The function that its task calls with the arguments of the step; None:
+                its task is of the type *name*, with the list of arguments for its
+                payload, and a worker does it.
+            duration: Seconds, or a function of the arguments; None: an estimate.
+            cost: Its cost, or a function of the arguments.
+            resources: The resources that its task takes.
             requires: Capabilities of the worker.
 
         Raises:
-            InvalidTaskError: The name is taken, or a number is none that it can be.
+            InvalidTaskError: The name is taken, or a number is out of its range.
         """
 
         def add(function: F) -> F:
@@ -237,7 +238,7 @@ class Domain:
             task: What it does. `"achieve"` and the name of a variable, as in
                 `d.method("achieve built")`, is how that variable gets a value.
             name: Its name; None is that of the function.
-            cost: Those that cost less are tried first.
+            cost: Its cost; cheaper methods are tried first.
 
         Raises:
             InvalidTaskError: An operator has this name.
@@ -259,7 +260,7 @@ class Domain:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The names of all that it can do."""
+        """The names of all its tasks."""
         return (*self.operators, *self.methods)
 
     def functions(self, task: str) -> list[Callable[..., Any]]:
@@ -270,17 +271,17 @@ class Domain:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """Methods that were in no plan yet: nobody knows whether they are right."""
+        """Methods that were in no plan yet, so that nobody has seen them work."""
         every = [each.name for methods in self.methods.values() for each in methods]
         return tuple(name for name in every if name not in self.used)
 
     @property
     def version(self) -> str:
         """
-        What changes when the code of an operator or of a method changes.
+        A text that changes when the code of an operator or of a method changes.
 
         Raises:
-            InvalidTaskError: One closes over what has no description.
+            InvalidTaskError: A function closes over a value that cannot be compared.
         """
         ways: list[Operator | Method] = [*self.operators.values()]
         ways += chain.from_iterable(self.methods.values())
@@ -305,13 +306,14 @@ class Domain:
 
         Args:
             task: The name and the arguments.
-            state: What holds before.
-            max_steps: Steps of the search before it is given up.
-            max_seconds: Seconds before it is given up.
+            state: The state before.
+            max_steps: The steps after which the search is given up.
+            max_seconds: The seconds after which it is given up.
             prefer: Says which of the methods of a task is tried first.
-            without: Steps that are taken for such as cannot be done.
-            bounds: Whose `after(spent, step)` says what the steps so far come to, or
-                None if that is too much: then no way that begins so is looked at.
+            without: Steps that the search must not take.
+            bounds: An object whose `after(spent, step)` returns the sums of the steps
+                so far, or None if they break a bound: then no way that begins so is
+                tried.
 
         Raises:
             PlanningError: There is none, or the search has been given up: `trace` says
@@ -336,7 +338,7 @@ class Domain:
         self, state: Mapping[Any, Any] | None, steps: Iterable[Step]
     ) -> tuple[State, tuple[PlannedStep, ...]]:
         """
-        The state to which *steps* lead, and what each of them reads and writes.
+        Return the state after *steps*, and what each of them reads and writes.
 
         Raises:
             PlanningError: One is no step, or cannot be done.
@@ -361,7 +363,7 @@ class Domain:
 
 
 class _DomainSearch:
-    """One search: a stack of what is left to do, and of what else could be tried."""
+    """One search: a stack of the work left, and of the alternatives."""
 
     def __init__(
         self,
@@ -380,7 +382,7 @@ class _DomainSearch:
         #: The latest dead end, in words.
         self.last: str | None = None
         self._tried: list[_Try] = []
-        #: If no way is of use twice, states and what was to be done in them.
+        #: The states and the work left in them, if no second way is wanted.
         self._seen: set[tuple[int, int]] = set()
 
     def run(self, task: Step, state: State) -> Iterator[Decomposition]:
@@ -388,11 +390,11 @@ class _DomainSearch:
         All decompositions.
 
         Raises:
-            PlanningError: It has been given up; or a function does what it must not.
+            PlanningError: It has been given up; or a function misbehaves.
         """
-        # What is left to do, and the path so far, are chains of pairs: a place of the
-        # search shares all but its last link with the one before.
-        # A state goes with a mark, a number that is the same for equal states.
+        # The work left and the path so far are chains of pairs: each entry of the
+        # search shares all but its last link with the one before. A state has a mark, a
+        # number that is the same for equal states.
         todo: Any = (task, None, None, 0)
         stack: list[Any] = [((state, 0), todo, None, None)]
         steps = 0
@@ -447,9 +449,10 @@ class _DomainSearch:
         return None
 
     def _is_again(self, mark: int, key: int) -> bool:
-        """Whether the same was to be done in the same state before: it ends alike."""
+        """Return whether the same work was left in the same state before."""
         if self._bounds is not None:
-            # It may have come there by less.
+            # This way may have cost less, so that it keeps a bound that the other
+            # broke.
             return False
         count = len(self._seen)
         if self._domain.is_distinct:
@@ -457,7 +460,7 @@ class _DomainSearch:
         return self._domain.is_distinct and len(self._seen) == count
 
     def _comes_back(self, todo: Any, mark: int) -> bool:
-        """Whether a task came up for its own sake, in a state like this one."""
+        """Return whether a task is part of itself, in an equal state."""
         task, _rest, above, _key = todo
         for _ in range(_NEAR):
             if above is None:
@@ -468,7 +471,7 @@ class _DomainSearch:
         return False
 
     def _mark(self, state: State, mark: int, writes: Mapping[Any, Any]) -> int:
-        """The mark of the state after *writes*, of which nothing was made yet."""
+        """Return the mark of the state after *writes*."""
         for name, value in writes.items():
             for each in (state.get(name, _achieved), value):
                 if each is _achieved or (self._domain.closed and each is False):
@@ -483,7 +486,7 @@ class _DomainSearch:
         The state after a step, with its mark, and the step; None: it cannot be done.
 
         Raises:
-            PlanningError: Its function does what it must not.
+            PlanningError: Its function misbehaves.
         """
         state, mark = marked
         if self._without and key_of(task) in self._without:
@@ -520,7 +523,7 @@ class _DomainSearch:
         return sorted(methods, key=lambda each: each.name != first)
 
     def _achieving(self, task: Step, state: State) -> Sequence[Method]:
-        """Ways to reach the goals: one after another, each by the methods for it."""
+        """Yield ways to reach the goals one after another, each by its methods."""
         goals = task[1] if len(task) == 2 else None  # noqa: PLR2004 - name and goals
         if not isinstance(goals, Mapping):
             msg = f"{said(task)}: goals are a mapping of variables to values"
@@ -557,7 +560,7 @@ class _DomainSearch:
         path: Any,
         options: Any,
     ) -> None:
-        """Try the next method of a task, and keep what else there is for later."""
+        """Try the next method of a task, and keep the others for later."""
         task, rest, above, _key = todo
         state, mark = marked
         methods, tries = options
@@ -574,7 +577,8 @@ class _DomainSearch:
         self._tried.append(tried)
         tasks = asked(f"method {method.name!r}", method.decompose, state, task[1:])
         if isinstance(tasks, Iterator):
-            # Several ways by one method, such as one for each value of a variable.
+            # One method may yield several ways, such as one for each value of a
+            # variable.
             tries.pop()
             self._tried.pop()
             every = (_known(method, n, way) for n, way in enumerate(tasks, 1))
@@ -595,7 +599,7 @@ class _DomainSearch:
         stack.append((marked, rest, (tried, path, path and path[2]), None))
 
     def _link(self, step: PlannedStep, path: Any) -> Any:
-        """The path with one more step, and what it comes to; None: that is too much."""
+        """Return the path with one more step, and its sums; None: a bound is broken."""
         if self._bounds is None:
             return step, path, None
         spent = self._bounds.after(path and path[2], step)
@@ -626,27 +630,27 @@ class _DomainSearch:
 
 
 def _levels(above: _Try | None, mark: int) -> int:
-    """How deep a task is below *above* and others, with no change in between."""
+    """Return how many methods in a row have changed nothing, with the next one."""
     return above.levels + 1 if above is not None and above.mark == mark else 1
 
 
 def _known(method: Method, number: int, tasks: Any) -> Method:
-    """One of the ways that a method has."""
+    """Return one of the ways that a method yields, as a method."""
     name = f"{method.name}#{number}"
     return Method(name, method.task, lambda *_: tasks, method.cost)
 
 
 def _achieved() -> None:
-    """Stands for a variable that has no value."""
+    """A mark for a variable that has no value."""
 
 
 def key_of(task: Iterable[Any]) -> tuple[Any, ...]:
-    """A task to be compared: JSON has but one kind of list."""
+    """Return a task in a form that compares equal after a round trip through JSON."""
     return tuple(key_of(a) if isinstance(a, list | tuple) else a for a in task)
 
 
 def said(task: Any) -> str:
-    """A task, as people write it: `build('a')`."""
+    """Return a task as people write it: `build('a')`."""
     if not isinstance(task, tuple) or not task:
         return show(task)
     return f"{task[0]}({', '.join(show(each) for each in task[1:])})"
@@ -654,7 +658,7 @@ def said(task: Any) -> str:
 
 def asked(who: str, fn: Callable[..., Any], state: Any, args: Any) -> Any:
     """
-    What a function of the user's says.
+    Call a function of the user and return its result.
 
     Raises:
         PlanningError: It raised.
@@ -688,10 +692,11 @@ def _decomposition(path: Any) -> Decomposition:
 
 def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
     """
-    Of each step, the earlier ones that it must wait for, and why.
+    Return for each step the earlier ones that it must wait for, and why.
 
-    It waits for who wrote what it reads or writes, and, before it writes, for who read
-    that. What follows from others is left out.
+    A step waits for the steps that wrote a variable which it reads or writes, and,
+    before it writes, for those that read it. Waits that follow from others are left
+    out.
     """
     wrote: dict[Any, int] = {}
     read: dict[Any, list[int]] = {}
@@ -700,7 +705,7 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
     every = frozenset(chain.from_iterable(step.writes for step in steps))
     for number, step in enumerate(steps):
         needs: dict[int, str] = {}
-        # Who looks which variables there are sees each that comes.
+        # A step that lists the variables reads each one that is added.
         reads = step.reads - {EVERY} | every if EVERY in step.reads else step.reads
         for name in sorted(reads | step.writes, key=repr):
             if name in wrote:
@@ -724,10 +729,10 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
 
 def version_of(domain: str, parts: Sequence[Any]) -> str:
     """
-    What changes when the code, or the numbers, of a domain do.
+    Return a text that changes with the code, or the numbers, of a domain.
 
     Raises:
-        InvalidTaskError: Something in it has no description.
+        InvalidTaskError: A function in it closes over a value that cannot be compared.
     """
     try:
         return digest_of(list(parts))
@@ -738,10 +743,10 @@ def version_of(domain: str, parts: Sequence[Any]) -> str:
 
 def duration_of(operator: str, value: Any) -> float | None:
     """
-    The seconds that a step takes, if it says them.
+    Return *duration* as the seconds of a step, if it has one.
 
     Raises:
-        InvalidTaskError: They are none.
+        InvalidTaskError: It is no duration.
     """
     if value is None:
         return None
@@ -750,7 +755,7 @@ def duration_of(operator: str, value: Any) -> float | None:
 
 def cost_of(operator: str, value: Any) -> float:
     """
-    What a step costs.
+    Return *cost* as the cost of a step.
 
     Raises:
         InvalidTaskError: It is no number from 0 on.
@@ -763,19 +768,19 @@ def cost_of(operator: str, value: Any) -> float:
 
 
 def step_seconds(operator: Operator, args: tuple[Any, ...]) -> float | None:
-    """The seconds that a step with these arguments takes, if its operator says them."""
+    """Return the seconds of a step with these arguments, if its operator has them."""
     return duration_of(operator.name, _amount(operator.duration, args, operator.name))
 
 
 def step_cost(operator: Operator, args: tuple[Any, ...]) -> float:
-    """What a step with these arguments costs."""
+    """Return the cost of a step with these arguments."""
     cost = _amount(operator.cost, args, operator.name)
     return 0.0 if cost is None else cost_of(operator.name, cost)
 
 
 def _amount(amount: Any, args: tuple[Any, ...], who: str) -> Any:
     """
-    What is said, or what a function of the user's says of these arguments.
+    Return *amount*, or the result of the user's function for these arguments.
 
     Raises:
         PlanningError: It raised.

@@ -1,12 +1,12 @@
 """
-How long tasks take, what memory they need and what they cost: from what was measured.
+Estimates of the duration, memory and cost of tasks, from measurements.
 
-Of each type there are three models, each on a logarithmic scale: the latest fifty
-runs, the latest few, and those of the fifty about a line over the size of the payload.
-P50 and P90 are quantiles of what such a model has seen, each of the model that was off
-least for it of late. While little is known of a type, what others were off counts, too.
+Each type has three models, all on a logarithmic scale: the latest fifty runs, the
+latest few, and those of the fifty about a line over the size of the payload. P50 and
+P90 are quantiles of what such a model has seen, each of the model with the least error
+of late. While few tasks of a type were measured, the errors of other types count, too.
 
-Decision: 0154.
+Decision: forecasts.
 """
 
 from __future__ import annotations
@@ -29,41 +29,44 @@ from taskorch.runtime import task_of
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
-#: Measurements of a type that are counted, and what a type is thought to take of which
-#: nothing at all is known.
+#: So many measurements of a type count. A type of which nothing is known is taken for
+#: so many seconds.
 _KEPT: Final = 500
 _POOLED: Final = 300
 _UNKNOWN: Final = 1.0
-#: The latest measurements, of which quantiles are taken; the fewest, after a change.
+#: Quantiles are taken of the latest so many measurements; after a change, of fewer.
 _RECENT: Final = 50
 _FEW: Final = 5
-#: Measurements before there is a line over the size.
+#: The least number of measurements for a line over the size.
 _ENOUGH: Final = 8
-#: How much of what a model was off counts after each measurement.
+#: The factor by which the loss of a model fades with each measurement.
 _FADES: Final = 0.95
-#: Measurements of use that wait to be taken in, and facts of the past that are read.
+#: At most so many measurements of usage wait to be taken in, and so many events of the
+#: past are read.
 _WAITING: Final = 10_000
 PAST: Final = 200_000
 _SCALE: Final = 1_000_000
-#: Sizes whose squared distances, on the logarithmic scale, are less say nothing.
+#: The least variance of sizes, on the logarithmic scale, that gives a slope.
 _FLAT: Final = 0.01
-#: The latest errors that are looked at for a drift; what share of them is on one side.
+#: The latest errors among which a drift is looked for, and how many of them must lie on
+#: one side.
 _LATEST: Final = 12
 _ONE_SIDE: Final = 11
-#: By how much, on the logarithmic scale, they must be off for that.
+#: The least median of these errors, on the logarithmic scale, that is a drift.
 _OFF: Final = 0.25
-#: How much wider than what was measured a guess from few of them is.
+#: The width of a guess from a single measurement, on the logarithmic scale.
 _WIDE: Final = 2.0
-#: Below so many measurements, what others were off counts as much as these of a type;
-#: and what may be larger than all as so many. Of recorded runs, nine in ten then held.
+#: Below so many measurements of a type, the errors of others count as much as its own.
+#: A larger amount than all measured counts as so many measurements: of recorded runs,
+#: nine in ten then stayed within the P90.
 _OWN: Final = 15
 _BORROWED: Final = 4
 _LARGER: Final = 0.25
-#: What is estimated.
+#: The two quantiles that are estimated.
 _HALF: Final = 0.5
 _MOST: Final = 0.9
-#: Of a duration that is stated, the latest runs that are looked at, how many there must
-#: be, and how many times as long all of them took, or as short, for it to be wrong.
+#: A stated duration is wrong if at least so many of the latest so many runs all took so
+#: many times as long, or as short.
 _STATED: Final = 5
 _SURE: Final = 3
 _WRONG: Final = 2.0
@@ -88,7 +91,7 @@ def size_of(payload: Any) -> float:
         if isinstance(value, bool) or value is None:
             continue
         if isinstance(value, int | float):
-            # Not `isfinite`, which cannot take every int.
+            # `isfinite` raises an error for a very large int.
             is_finite = abs(value) <= sys.float_info.max
             amount = abs(float(value)) if is_finite else 0.0
             total += amount
@@ -104,26 +107,26 @@ def size_of(payload: Any) -> float:
     return named or total
 
 
-#: What each model says, and in order what is to be added to it.
+#: The forecast of each model, and its sorted residuals.
 _Models: TypeAlias = list[tuple[float, list[float]]]
 
 
 class _Type:
-    """What is known of one type of task, in one respect."""
+    """The measurements of one type of task in one respect, such as seconds."""
 
     def __init__(self) -> None:
         #: The logarithms of size and amount, the latest last.
         self.points: deque[tuple[float, float]] = deque(maxlen=_RECENT)
-        #: How many there were, since the latest drift.
+        #: The number of measurements since the latest drift.
         self.count = 0
         self.drifts = 0
-        #: How far the median was off, of late: a drift is seen by that.
+        #: The latest errors of the median, which show a drift.
         self.off: deque[float] = deque(maxlen=2 * _LATEST)
-        #: How far each model was off in what it said of a share, the latest most.
+        #: The loss of each model for each quantile; the latest errors count most.
         self.losses = {share: [0.0, 0.0, 0.0] for share in (_HALF, _MOST)}
 
     def _models(self, size: float) -> _Models:
-        """What each model says of this size, and in order what is to be added to it."""
+        """Return each model: its forecast for *size*, and its sorted residuals."""
         points = list(self.points)
         count = len(points)
         level = sorted(y for _, y in points)
@@ -134,7 +137,7 @@ class _Type:
         mean_y = sum(level) / count
         xx = sum((x - mean_x) ** 2 for x, _ in points)
         xy = sum((x - mean_x) * (y - mean_y) for x, y in points)
-        # Pulled towards no slope, by as much as one measurement says.
+        # The slope is pulled towards zero by as much as one measurement counts.
         slope = xy / (xx + max(xx / count, _FLAT))
         low, high = min(x for x, _ in points), max(x for x, _ in points)
         near = min(max(size, low - 1), high + 1)
@@ -144,26 +147,26 @@ class _Type:
     def _said(
         self, models: _Models, share: float, others: Sequence[float]
     ) -> list[float]:
-        """The logarithm of what each model says is at most taken in this share."""
+        """Return the logarithm of the quantile *share* by each model."""
         _, level = models[0]
         return [
-            # No further from what was measured than the base of the logarithms.
+            # An estimate stays within a factor of e of all that was measured.
             min(max(base + _quantile(rest, share, others), level[0] - 1), level[-1] + 1)
             for base, rest in models
         ]
 
     def quantile(self, size: float, share: float, others: Sequence[float]) -> float:
         """
-        What is at most taken in this share of the cases.
+        Return the amount that this share of the tasks does not exceed.
 
-        With few measurements of its own, what *others* were off counts, too.
+        With few measurements of its own, the errors of *others* count, too.
         """
         losses = self.losses[share]
         best = min(range(len(losses)), key=losses.__getitem__)
         return math.exp(self._said(self._models(size), share, others)[best])
 
     def add(self, size: float, amount: float, others: deque[float]) -> None:
-        """Take in a measurement; if all are off of late, what was before is left."""
+        """Take in a measurement; drop the old ones if the latest show a drift."""
         y = math.log(amount)
         if self.points:
             models = self._models(size)
@@ -192,7 +195,7 @@ class _Type:
 
 
 def _quantile(ordered: list[float], share: float, others: Sequence[float]) -> float:
-    """What is at most so much in this share of *ordered*, and as others were off."""
+    """Return the quantile *share* of *ordered*, widened by the errors of *others*."""
     count = len(ordered)
     middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
     if share == _HALF:
@@ -208,27 +211,31 @@ def _quantile(ordered: list[float], share: float, others: Sequence[float]) -> fl
 
 
 def _loss(amount: float, foretold: float, share: float) -> float:
-    """How far what was said of a share of the cases was off (pinball loss)."""
+    """Return the pinball loss of the quantile *foretold* for *share*."""
     return max(share * (amount - foretold), (share - 1) * (amount - foretold))
 
 
 class Estimator:
     """
-    What tasks of a type take, learnt from what others of the type took.
+    Estimates of time, memory and cost, learnt from earlier tasks of the type.
 
-    It is told by `observe`, or reads what an orchestrator has measured. What is not a
-    positive number that is finite is left out, and counted in `refused`.
+    It uses quantiles of the latest fifty runs, of the latest five, or of fifty around a
+    line over payload size (numbers named `size`, `bytes`, `rows`, …): those that were
+    most accurate lately. After a sudden change it drops the old runs: see `drifted`.
+
+    It learns by `observe`, or from the measurements of an orchestrator. It leaves out
+    amounts that are not positive and finite, and counts them in `refused`.
     """
 
     def __init__(self) -> None:
         self._types: dict[tuple[str, str], _Type] = {}
-        #: In which respects anything was measured.
+        #: The respects in which anything was measured.
         self._measured: set[str] = set()
-        #: In each respect, the latest errors of all types.
+        #: The latest errors of all types, by respect.
         self._errors: dict[str, deque[float]] = {}
-        #: Of each type, how many times as long as was stated the latest runs took.
+        #: The measured duration of the latest runs over the stated one, by type.
         self._times: dict[str, deque[float]] = {}
-        #: Measurements that are none: negative, NaN, infinite.
+        #: The number of amounts that were left out: negative, NaN, infinite.
         self.refused: int = 0
         self._held = 0
         self._foretold = 0
@@ -244,15 +251,15 @@ class Estimator:
         stated: float | None = None,
     ) -> bool:
         """
-        Take in what a task took; False if *seconds* is no duration.
+        Take in the measurements of a task; return False if *seconds* is no duration.
 
         Args:
             type: Its type.
-            seconds: How long it ran.
-            payload: What it was about: its size counts.
-            memory_mb: What it needed at its peak, if that is known.
-            cost: What it cost, if that is known.
-            stated: How long it was said to take.
+            seconds: Its duration.
+            payload: Its payload, of which the size counts.
+            memory_mb: Its peak of memory in MB, if that is known.
+            cost: Its cost, if that is known.
+            stated: The seconds that the task stated beforehand.
         """
         if _is_amount(seconds) and _is_amount(stated):
             times = self._times.setdefault(type, deque(maxlen=_STATED))
@@ -282,7 +289,7 @@ class Estimator:
         payload: Any,
         used: Mapping[str, float],
     ) -> None:
-        """Take in what an attempt was seen to use: its `memory_mb`, and its `cost`."""
+        """Take in the measured usage of an attempt: its `memory_mb`, and its `cost`."""
         size = math.log1p(size_of(payload))
         for quantity in ("memory_mb", "cost"):
             if quantity in used:
@@ -293,20 +300,20 @@ class Estimator:
         type: str,  # noqa: A002 - the name that tasks have for it
         payload: Any = None,
     ) -> Quantity:
-        """Seconds that a task of *type* takes, or else one that is named like it."""
+        """Return the seconds of a task of *type*, or of a type with a similar name."""
         estimate = self._estimate("seconds", type, payload)
         if estimate is None:
             return Quantity(_UNKNOWN, 10 * _UNKNOWN, "a guess: nothing is known")
         return estimate
 
     def known(self, type: str) -> Quantity | None:  # noqa: A002
-        """Seconds that a task of *type* takes, if one of that type was measured."""
+        """Return the seconds of a task of *type*, if such a task was measured."""
         if ("seconds", type) not in self._types:
             return None
         return self._estimate("seconds", type, None)
 
     def stated(self, type: str, seconds: float) -> Quantity:  # noqa: A002
-        """Seconds that a task takes of which *seconds* are stated, by earlier runs."""
+        """Return *seconds*, corrected by how earlier runs kept what they stated."""
         times = sorted(self._times.get(type, ()))
         if len(times) >= _SURE and (times[0] > _WRONG or times[-1] < 1 / _WRONG):
             source = f"{seconds:g} s are stated, of which the latest {len(times)} runs "
@@ -317,11 +324,11 @@ class Estimator:
         return Quantity(seconds, seconds * wide, "said")
 
     def memory(self, type: str, payload: Any = None) -> Quantity | None:  # noqa: A002
-        """MB that a task of *type* needs at its peak; None: nothing is known."""
+        """Return the peak of memory of *type* in MB; None: nothing is known."""
         return self._estimate("memory_mb", type, payload)
 
     def cost(self, type: str, payload: Any = None) -> Quantity | None:  # noqa: A002
-        """What a task of *type* costs; None: nothing is known."""
+        """Return the cost of a task of *type*; None: nothing is known."""
         return self._estimate("cost", type, payload)
 
     def _estimate(self, quantity: str, kind: str, payload: Any) -> Quantity | None:
@@ -353,7 +360,7 @@ class Estimator:
         return Quantity(round(median(halves), 9), _WIDE * max(highs), source)
 
     def _similar(self, quantity: str, kind: str) -> list[str]:
-        """The types whose names share most words with *kind*."""
+        """Return the types whose names share most words with *kind*."""
         words = _words(kind)
         scores = {
             name: len(words & _words(name)) / len(words | _words(name))
@@ -365,7 +372,7 @@ class Estimator:
 
     @property
     def calibration(self) -> tuple[float | None, int]:
-        """Which share of durations was at most the P90 foretold, and of how many."""
+        """The share of durations within the P90 foretold, and their number."""
         share = self._held / self._foretold if self._foretold else None
         return share, self._foretold
 
@@ -379,7 +386,7 @@ class Estimator:
         }
 
     def version(self, types: Iterable[str]) -> str:
-        """What changes when another plan may be better: a drift, or the first runs."""
+        """Return a text that changes when another plan may be better."""
         parts = []
         for name in sorted(set(types)):
             history = self._types.get(("seconds", name))
@@ -390,7 +397,7 @@ class Estimator:
 
 
 def _is_amount(value: object) -> bool:
-    """Whether it is a positive number, and finite."""
+    """Return whether *value* is a positive and finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 < value < math.inf
@@ -401,11 +408,11 @@ def _words(name: str) -> set[str]:
     return {word.lower() for word in text.split() if not word.isdigit()} or {name}
 
 
-# -- what an orchestrator has measured ------------------------------------------------
+# -- measurements of an orchestrator --------------------------------------------------
 
 
 def task_in(rt: Runtime, task_id: str) -> Task | None:
-    """A task, if it is in memory."""
+    """Return a task, if it is in memory."""
     with rt.lock:
         row = rt.kernel.tasks.get(task_id)
         return None if row is None else task_of(row)
@@ -413,10 +420,10 @@ def task_in(rt: Runtime, task_id: str) -> Task | None:
 
 class Measurements(Projection):
     """
-    What tasks took, in this incarnation and in earlier ones, for an estimator.
+    Measurements of tasks, from this incarnation and earlier ones, for an estimator.
 
     Args:
-        runtime: Of the orchestrator.
+        runtime: The runtime of the orchestrator.
     """
 
     wants: frozenset[type[Event]] | None = frozenset(
@@ -426,13 +433,14 @@ class Measurements(Projection):
 
     def __init__(self, runtime: Any) -> None:
         self._rt: Runtime = runtime
-        #: What attempts were seen to use of late: the type, the payload, and how much.
+        #: The latest usage of attempts: the type, the payload, and the amounts.
         self._used: deque[tuple[str, Any, dict[str, float]]] = deque(maxlen=_WAITING)
-        #: Of tasks that have not completed, what they have spent as `cost`.
+        #: The `cost` that tasks have spent so far that have not completed.
         self._costs: dict[str, int] = {}
-        #: Of each type, the end of the latest measurement that was taken in.
+        #: The end of the latest measurement that was taken in, by type.
         self._learnt: dict[str, int] = {}
-        #: While the past is taken: who reads it, and for whom; and tasks of then.
+        #: While the past is read: the thread that reads it, its estimator, and its
+        #: tasks.
         self._reader: tuple[int, Estimator] | None = None
         self._tasks: dict[str, Task] = {}
         self._follows = runtime.committer is None
@@ -440,11 +448,11 @@ class Measurements(Projection):
             runtime.signals.follow(self)
 
     def take(self, event: Event, document: Any) -> None:
-        """See `Projection`: the thread that publishes waits for no planning."""
+        """Note an event (see `Projection`), so that no publisher waits for planning."""
         reader = self._reader
         is_past = reader is not None and reader[0] == get_ident()
         if isinstance(event, BudgetSpent):
-            # What a task costs is what all its attempts have spent.
+            # The cost of a task is the sum of its attempts.
             _add_cost(self._costs, event)
         elif isinstance(event, TaskSubmitted):
             if is_past and document is not None:
@@ -460,7 +468,7 @@ class Measurements(Projection):
         self, event: TaskCompleted, amounts: dict[str, float], estimator: Estimator
     ) -> None:
         task = self._tasks.pop(event.task_id, None)
-        # What a wait or a decision completes has no attempt, and no length.
+        # A task that a wait or a decision has completed had no attempt to measure.
         if task is not None and event.attempt:
             kind, payload, seconds = task.type, task.payload, event.latency
             estimator.observe(kind, seconds, payload, stated=task.expected)
@@ -468,7 +476,7 @@ class Measurements(Projection):
             self._learnt[kind] = event.at_ns
 
     def tell(self, estimator: Estimator) -> None:
-        """Tell *estimator* what was measured since one was told last."""
+        """Tell *estimator* all measurements since the last call."""
         rt = self._rt
         if rt.started and not (rt.closed or self._follows):
             self._follows, self._reader = True, (get_ident(), estimator)
@@ -501,9 +509,9 @@ class Measurements(Projection):
         self, fresh: Sequence[tuple[int, int, str]]
     ) -> dict[tuple[int, int, str], tuple[Any, float | None]]:
         """
-        Under the lock: what these tasks were about, and how long they were to take.
+        Return the payloads and stated durations of these tasks, under the lock.
 
-        As far as it is in memory.
+        Tasks that are no longer in memory are left out.
         """
         if not fresh:
             return {}
@@ -518,7 +526,7 @@ class Measurements(Projection):
 
 
 def _add_cost(costs: dict[str, int], event: BudgetSpent) -> None:
-    """Add what was spent as `cost`; the tasks longest unheard of are forgotten."""
+    """Add the `cost` that was spent; forget the tasks longest without news."""
     cost = dict(event.spent).get(COST, 0)
     if cost:
         costs[event.task_id] = costs.pop(event.task_id, 0) + cost
@@ -527,6 +535,6 @@ def _add_cost(costs: dict[str, int], event: BudgetSpent) -> None:
 
 
 def _amounts(event: TaskCompleted, cost: int) -> dict[str, float]:
-    """What was used and what it cost, by name; *cost* is in millionths."""
+    """Return the usage and the cost of a task by name; *cost* is in millionths."""
     amounts = {name: units / _SCALE for name, units in event.usage}
     return {**amounts, COST: cost / _SCALE} if cost else amounts

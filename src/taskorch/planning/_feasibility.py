@@ -1,11 +1,11 @@
 """
-Whether constraints can hold together: what is sure, what is found, what is not known.
+Tests whether constraints can hold together: proven, found by search, or unknown.
 
 Bounds come first, then orders by rules. Of a few tasks all orders that matter are tried
-(each task as early as it can be, begun in the order of their starts), and then it is
-proved that none is in time. What needs longer than that is not known, and said so.
+(each task as early as it can be, begun in the order of their starts), which proves that
+none is in time. A search that would need longer ends without an answer.
 
-Decision: 0263.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -47,37 +47,37 @@ from taskorch.planning._values import (
 #: Time units of a second.
 _UNIT: Final = 1_000
 _SCALE: Final = 1_000_000
-#: Tasks of which all orders may be tried, and steps of that before it is given up.
+#: All orders are tried of at most so many tasks, and for at most so many steps.
 _FEW: Final = 24
 _STEPS: Final = 20_000
-#: Seconds for which an order is looked for that keeps a deadline.
+#: The seconds of a search for an order that keeps a deadline.
 IN_TIME: Final = 0.1
 DEFAULT_RULE: Final = next(iter(RULES))
 
 
 def ticks(seconds: float) -> int:
-    """Seconds in the time units of a problem."""
+    """Return seconds in the time units of a problem."""
     return round(seconds * _UNIT)
 
 
 def seconds_of(units: float) -> float:
-    """Time units of a problem in seconds."""
+    """Return time units of a problem in seconds."""
     return units / _UNIT
 
 
 def named_by(tasks: Iterable[PlannedTask], name: str) -> list[str]:
-    """Ids of the tasks that *name* means: one by its id, or those of a type."""
+    """Return the ids that *name* stands for: one task, or all of a type."""
     return [task.id for task in tasks if name in (task.id, task.type)]
 
 
 def limit_of(constraints: Iterable[Constraint]) -> float:
-    """Seconds that a plan may take."""
+    """Return the seconds that a plan may take; infinity if it has no limit."""
     limits = [each.seconds for each in constraints if isinstance(each, Deadline)]
     return min(limits, default=math.inf)
 
 
 def fits(problem: Problem) -> bool:
-    """Whether each task can run alone."""
+    """Return whether the capacities suffice for each task alone."""
     return all(
         amount <= capacity
         for need in problem.demands
@@ -86,23 +86,23 @@ def fits(problem: Problem) -> bool:
 
 
 def need_of(tasks: Iterable[PlannedTask], resource: str, cost: float) -> float:
-    """What *tasks*, which come to this *cost*, need of a resource of a budget."""
+    """Return how much *tasks* of this *cost* need of a resource of a budget."""
     if resource == COST:
         return cost
     return math.fsum(task.resources.get(resource, 0.0) for task in tasks)
 
 
-# -- what is sure ------------------------------------------------------------------
+# -- proofs ------------------------------------------------------------------------
 
 
 def failing(
     constraints: Sequence[Constraint], tasks: Sequence[PlannedTask], problem: Problem
 ) -> str | None:
     """
-    Why these *constraints* cannot hold together of these tasks; None: they may.
+    Return why these tasks cannot keep all *constraints*; None: they may.
 
-    Only what is sure counts: bounds, and rings. The *problem* has all that there is:
-    what constraints say of peaks is looked at here.
+    Only proofs count: bounds, and cycles. The *problem* has the full capacities: limits
+    on peaks are tested here.
     """
     place = {task.id: number for number, task in enumerate(tasks)}
     parents = [list(above) for above in problem.parents]
@@ -122,7 +122,7 @@ def failing(
 def _excess(
     constraint: Constraint, tasks: Sequence[PlannedTask], cost: float
 ) -> str | None:
-    """Why *constraint* cannot hold of tasks of this *cost*, in whatever order."""
+    """Return why *constraint* cannot hold in any order; None: it may hold."""
     if isinstance(constraint, Before):
         for name in (constraint.first, constraint.then):
             if not named_by(tasks, name):
@@ -144,7 +144,7 @@ def _excess(
 def befores(
     constraints: Iterable[Constraint], tasks: Sequence[PlannedTask]
 ) -> list[tuple[str, str]]:
-    """Which of *tasks* must end before which begins, by their ids."""
+    """Return pairs of ids: the first task must end before the second begins."""
     return [
         (first, then)
         for each in constraints
@@ -158,7 +158,7 @@ def befores(
 def _too_long(
     constraints: Sequence[Constraint], tasks: Sequence[PlannedTask], problem: Problem
 ) -> str | None:
-    """Why these *constraints* leave too little time; None: they may suffice."""
+    """Return why *constraints* leave too little time; None: it may suffice."""
     limit = limit_of(constraints)
     if limit == math.inf:
         return None
@@ -180,7 +180,7 @@ def _too_long(
 
 
 def rounded(tasks: Iterable[PlannedTask]) -> int:
-    """By how many time units the tasks may be shorter than it is reckoned."""
+    """Return by how many time units the tasks may be shorter before rounding."""
     parts = sum(1 for task in tasks if float(task.duration) * _UNIT % 1)
     return (parts + 1) // 2
 
@@ -189,7 +189,7 @@ def _use(task: PlannedTask, resource: str) -> float:
     return task.resources.get(resource, 0.0)
 
 
-# -- what is found -----------------------------------------------------------------
+# -- search ------------------------------------------------------------------------
 
 
 @attrs.frozen(eq=False)
@@ -208,14 +208,14 @@ class TimelyOrder:
 
 def in_time(problem: Problem, limit: float, slack: int = 0) -> TimelyOrder:
     """
-    A schedule of all tasks that ends by *limit*, in time units.
+    Return a schedule of all tasks that ends by *limit*, in time units.
 
-    By so many units as *slack* tasks may be shorter than it is reckoned here.
+    Without rounding, all tasks together may be shorter by *slack* units.
     """
     if not fits(problem):
         return TimelyOrder(None, is_sure=True)
     if problem.lengths is not None:
-        # Who does what decides how long it takes.
+        # The choice of workers decides how long the tasks take.
         schedule, bound = heft(problem), 0
         if schedule.makespan > limit:
             schedule, bound = improve_agents(problem, IN_TIME)
@@ -244,7 +244,7 @@ def _within(schedule: Schedule, limit: float, is_sure: bool) -> TimelyOrder:
 
 
 def soonest(problem: Problem, limit: float, *, looks: bool) -> float:
-    """The earliest end of all tasks that is found before *limit*, in time units."""
+    """Return the earliest end of all tasks that is found, in time units."""
     if not fits(problem):
         return math.inf
     if problem.lengths is not None:
@@ -274,7 +274,7 @@ class _Orders:
     Args:
         problem: The tasks.
         limit: When all must have ended.
-        least: Whether the earliest end is looked for, and not any in time.
+        least: Whether it looks for the earliest end, not for any in time.
     """
 
     def __init__(self, problem: Problem, limit: float, *, least: bool = False) -> None:
@@ -287,7 +287,7 @@ class _Orders:
         self._starts = [-1] * len(problem)
         self.best: Schedule | None = None
         self._search(0, 0, -1)
-        #: Whether all were tried.
+        #: Whether all orders were tried.
         self.is_complete = self._left > 0
 
     def _search(self, count: int, now: int, last: int) -> bool:
@@ -304,7 +304,8 @@ class _Orders:
             if self._left <= 0:
                 return True
             if start == now and number < last and last not in problem.parents[number]:
-                # Two that begin at once are begun in the order of their numbers.
+                # Of two tasks that begin at once, only the order of their numbers is
+                # tried.
                 continue
             if start + self._tails[number] > self._limit:
                 continue
@@ -316,7 +317,7 @@ class _Orders:
         return False
 
     def _options(self, now: int) -> list[tuple[int, int, int]]:
-        """What may begin next, when, and how much comes after it; none: it is late."""
+        """Return what may begin next: start, weight, task; empty: all is too late."""
         problem, starts = self._problem, self._starts
         options = []
         for number, above in enumerate(problem.parents):
@@ -325,13 +326,13 @@ class _Orders:
             ready = [starts[up] + problem.durations[up] for up in above]
             start = self._first(number, max([now, *ready]))
             if start + self._tails[number] > self._limit:
-                # It can only begin later than that, whatever comes before it.
+                # Other tasks before it can only delay it.
                 return []
             options.append((start, -self._tails[number], number))
         return sorted(options)
 
     def _first(self, number: int, begin: int) -> int:
-        """When a task can begin at the earliest beside those that have begun."""
+        """Return the first time at which a task fits beside those that run."""
         problem = self._problem
         length, need = problem.durations[number], self._needs[number]
         running = [
@@ -342,7 +343,7 @@ class _Orders:
         if not length:
             return begin
         running.sort()
-        # None of them begins later than it does: they only end.
+        # None of these tasks begins later than this one, so that they only end.
         moments = [begin, *(end for end, _ in running)]
         for moment in moments:
             busy = [n for end, n in running if end > moment]
@@ -355,19 +356,19 @@ class _Orders:
         return moments[-1]
 
 
-# -- what the beginning of a way has come to ---------------------------------------
+# -- bounds of the first steps of a way ----------------------------------------------
 
 
 @attrs.frozen(eq=False)
 class Spent:
     """
-    What steps come to at least.
+    The least sums of some steps.
 
     Attributes:
-        cost: What they cost.
-        amounts: What they reserve of each resource.
-        work: Of each, amount times seconds.
-        ends: Of each variable, when it was written last, and read.
+        cost: Their cost.
+        amounts: Their reservations of each resource.
+        work: Amount times seconds, for each resource.
+        ends: When each variable was last written, and read.
         latest: When the last of them has ended.
         count: How many there are.
     """
@@ -382,12 +383,12 @@ class Spent:
 
 class PathBounds:
     """
-    Says of the beginning of a way whether constraints can hold of it yet.
+    Bounds that tell whether the first steps of a way can still keep all constraints.
 
     Args:
         constraints: The constraints.
-        capacities: What there is of each resource.
-        seconds: Of an operator and arguments, how long it takes at least.
+        capacities: The capacity of each resource.
+        seconds: Gives the least duration of a step.
     """
 
     def __init__(
@@ -406,12 +407,12 @@ class PathBounds:
             if isinstance(each, MaxPeak):
                 most = self._peaks.get(each.resource, math.inf)
                 self._peaks[each.resource] = min(most, each.amount)
-        #: Whether what is too much is cut off, and whether anything was.
+        #: Whether a way beyond a bound is cut off, and whether one was.
         self.cuts = False
         self.has_cut = False
 
     def after(self, spent: Spent | None, step: PlannedStep) -> Spent | None:
-        """What it comes to with one more *step*; None: too much."""
+        """Return *spent* with one more *step*; None: it exceeds a bound."""
         spent = Spent() if spent is None else spent
         operator = step.operator
         cost = step_cost(operator, step.args)
@@ -438,7 +439,7 @@ class PathBounds:
     def _ended(
         self, spent: Spent, step: PlannedStep, seconds: float
     ) -> tuple[State, float]:
-        """When each variable is free after a step, and when that has ended at least."""
+        """Return when each variable is free after *step*, and its earliest end."""
         if self.limit == math.inf:
             return spent.ends, 0.0
         none = 0.0, 0.0
@@ -468,7 +469,7 @@ class PathBounds:
             need = spent.cost if each.resource == COST else need
             if need > each.amount + 1e-9:
                 return True
-        # What is reckoned in time units is rounded, and here nothing is.
+        # Problems round to time units; here nothing is rounded, so the limit is wider.
         limit = self.limit + (spent.count + 1) / _UNIT
         return spent.latest > limit or any(
             work > limit * self._peaks[name]
@@ -481,11 +482,11 @@ def least_seconds(
     stated: Callable[[str, float], float], fastest: Callable[[str], float]
 ) -> Callable[[PlannedStep], float]:
     """
-    How long a step takes at least; 0 if that is not said.
+    Return a function that gives the least seconds of a step; 0 if it states none.
 
     Args:
-        stated: Of a type and the seconds that are said, the seconds that are thought.
-        fastest: Of a type, by how much the fastest worker shortens it.
+        stated: Corrects the stated seconds of a type.
+        fastest: Gives the factor of the fastest worker for a type.
     """
 
     def seconds(step: PlannedStep) -> float:
@@ -508,9 +509,9 @@ class Possibility:
     Whether constraints can hold together.
 
     Attributes:
-        kept: If they can, all those that hold of a way for which they do.
+        kept: If they can, all constraints that such a way keeps.
         why: Otherwise, why not.
-        is_sure: Whether it is known.
+        is_sure: Whether the answer is proven.
     """
 
     kept: frozenset[Constraint] = frozenset()
@@ -525,16 +526,16 @@ def smallest_conflict(
     end: float,
 ) -> tuple[tuple[Constraint, ...], str, bool]:
     """
-    The fewest *constraints* that cannot hold together, over all ways; and why.
+    Return the fewest *constraints* that cannot hold together by any way, and why.
 
-    Sets of which it is known that they can be held are left out with all their parts,
-    so that few are asked about.
+    If a set of constraints can hold, so can its subsets: *held* is not asked about
+    these.
 
     Args:
         constraints: The constraints, which cannot hold together.
         held: Says whether some can.
-        whole: What it has said of all.
-        end: Until when it may ask.
+        whole: Its answer for all of them.
+        end: The time until which it may ask.
 
     Returns:
         The constraints, why, and whether it is known that no fewer conflict.

@@ -1,7 +1,7 @@
 """
-Domains of GTPyhop, behind the face of ours.
+Domains of GTPyhop, with the interface of `Domain`.
 
-Decision: 0158.
+Decision: plan-search.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from taskorch.planning._domain import (
 from taskorch.planning._values import Choice
 
 _SHOWN: Final = 8
-#: Stands for what a step has seen and changed if nobody could look.
+#: The name for all that an action reads and writes if it could not be watched.
 _STATE: Final = "the state"
-#: Tasks by which GTPyhop looks whether a method has reached its goal.
+#: Tasks by which GTPyhop checks whether a method has reached its goal.
 _CHECKS: Final = frozenset({"_verify_g", "_verify_mg"})
 
 
@@ -67,6 +67,10 @@ class GtpyhopDomain:
     become tasks, which wait for each other where one reads what another writes. States
     are copied whole: nothing that was given is changed.
 
+    Variables that cannot be copied, methods that change the state, and actions with
+    other inputs are refused by name. An action with unclear inputs waits for all
+    actions before it.
+
     Args:
         domain: The `gtpyhop.Domain`.
         actions: By the name of an action, how its task is run: the arguments of
@@ -74,7 +78,7 @@ class GtpyhopDomain:
 
     Raises:
         PlanningError: `gtpyhop-core` is not installed, or there is no such action.
-        InvalidTaskError: A number is none that it can be.
+        InvalidTaskError: A number is out of its range.
     """
 
     def __init__(
@@ -113,10 +117,10 @@ class GtpyhopDomain:
     @property
     def version(self) -> str:
         """
-        What changes when the code of an action or of a method changes.
+        A text that changes when the code of an action or of a method changes.
 
         Raises:
-            InvalidTaskError: One closes over what has no description.
+            InvalidTaskError: A function closes over a value that cannot be compared.
         """
         domain = self._domain
         tables = domain._task_method_dict, domain._unigoal_method_dict
@@ -148,14 +152,14 @@ class GtpyhopDomain:
 
         Args:
             task: The name and the arguments.
-            state: What holds before: a table for each variable, or a `gtpyhop.State`.
+            state: The state before: a table for each variable, or a `gtpyhop.State`.
             max_steps: Steps of the search before it is given up.
             max_seconds: Seconds before it is given up.
             prefer: Not asked: GTPyhop tries methods as they were declared.
             without: Actions that are taken for such as cannot be done.
 
         Raises:
-            PlanningError: There is none: `trace` says what was tried.
+            PlanningError: There is none: `trace` has the attempts.
         """
         del prefer
         return self._ways([task], state, max_steps, max_seconds, without)
@@ -209,7 +213,7 @@ class GtpyhopDomain:
         end = monotonic() + max_seconds
         search = _HopSearch(self._hop, self._domain, max_steps, end, without)
         is_done = False
-        # Methods must not change what they look at, and some do.
+        # Methods must not change the state, and some do, so that they get a copy.
         for path in search.run(begin.copy(), items):
             is_done = True
             actions: list[tuple[Any, Any]] = []
@@ -229,7 +233,7 @@ class GtpyhopDomain:
 
     def _copied(self, state: Any, todo: Sequence[Any]) -> tuple[Any, list[Any]]:
         """
-        A state and what is to be done, which share nothing with those of the caller.
+        Return a copy of a state and of its goals, which shares nothing with the caller.
 
         Raises:
             PlanningError: A variable cannot be copied, or the state is none.
@@ -283,7 +287,7 @@ class GtpyhopDomain:
                     written.setdefault(name[0], set()).add(name)
         steps: list[PlannedStep] = []
         for (item, _), each in zip(actions, traces, strict=True):
-            # Who looks at which keys there are sees each that comes or goes.
+            # A step that lists the keys of a table reads each that is added or removed.
             for variable in each.whole:
                 each.reads |= written.get(variable, set())
             name, *args = item
@@ -295,14 +299,15 @@ class GtpyhopDomain:
 
     def _traced(self, fn: Any, item: Any, before: Any, after: Any) -> _Reading:
         reading = _Reading()
-        # An action may mind being watched.
+        # An action may fail because it gets a watched state.
         with suppress(Exception):
             watched = before.copy()
             for name, value in [*vars(watched).items()]:
                 if type(value) is dict:
                     vars(watched)[name] = _WatchedTable(name, value, reading)
             result = fn(watched, *item[1:])
-            # What we look at from here on was not looked at by the action.
+            # From here on we read the tables ourselves, so that a copy of the reading
+            # is used.
             seen = attrs.evolve(
                 reading, reads=set(reading.reads), whole=set(reading.whole)
             )
@@ -336,12 +341,12 @@ class _HopSearch:
 
     @property
     def last(self) -> str:
-        """Where it came to no further."""
+        """The latest dead end, in words."""
         item, why = self._tried[-1] if self._tried else ((), "nothing was tried")
         return f"{said(item)} {why}" if item else why
 
     def trace(self) -> tuple[str, ...]:
-        """What was tried of late, and what came of it."""
+        """Return the latest attempts, each with its result."""
         return tuple(f"{said(item)}: {why}" for item, why in self._tried)
 
     def run(self, begin: Any, todo: Sequence[Any]) -> Iterator[Any]:
@@ -371,7 +376,7 @@ class _HopSearch:
             if self.is_action(item):
                 after = self.applied(item, state)
                 if after is not None:
-                    # What changes nothing is no part of the plan.
+                    # An action that changes nothing is no part of the plan.
                     if asked("a comparison of states", ne, after, (state,)):
                         path = (item, after), path
                     stack.append((after, rest, path, depth + 1))
@@ -406,7 +411,7 @@ class _HopSearch:
         )
 
     def applied(self, item: Any, state: Any) -> Any:
-        """The state after an action; None: it cannot be done."""
+        """Return the state after an action; None: it cannot be done."""
         if self._without and key_of(item) in self._without:
             self._tried.append((tuple(item), "is not to be done again"))
             return None
@@ -424,7 +429,7 @@ class _HopSearch:
     def _refined(
         self, item: Any, state: Any, depth: int
     ) -> list[tuple[Choice | None, list[Any]]]:
-        """By what else a task or a goal is done, by each of its methods that fit."""
+        """Return the parts of a task or goal, by each of its methods that fit."""
         domain = self._domain
         is_check = False
         args: Sequence[Any]
@@ -484,12 +489,12 @@ class _HopSearch:
 @attrs.define(eq=False)
 class _Reading:
     """
-    What a step reads and writes.
+    The reads and writes of a step.
 
     Attributes:
         reads: Variables, and keys of variables that are tables.
         writes: The same.
-        whole: Tables of which it has looked which keys there are.
+        whole: Tables whose keys it has listed.
     """
 
     reads: set[Any] = attrs.field(factory=lambda: {_STATE})
@@ -497,9 +502,9 @@ class _Reading:
     whole: set[str] = attrs.field(factory=set)
 
     def compare(self, before: Any, result: Any, after: Any) -> None:
-        """Take in what has changed, and what nobody can watch."""
+        """Take in all changes, and the values that cannot be watched."""
         if vars(before).keys() != vars(after).keys():
-            # Nobody sees who looks which variables there are.
+            # A variable was added or removed, and nobody knows who lists the variables.
             self.writes.add(_STATE)
         for name, value in vars(after).items():
             if name == "__name__":
@@ -513,7 +518,7 @@ class _Reading:
                         self.writes.add(_STATE)
                 continue
             if not isinstance(vars(result)[name], _WatchedTable):
-                # A table in place of the one before: it has no other keys.
+                # The action has replaced the table, so that all its keys may differ.
                 self.whole.add(name)
             for key in {**old, **value}:
                 is_there = key in old and key in value
@@ -544,7 +549,7 @@ class _WatchedTable(dict[Any, Any]):
 
 
 def _noting(name: str, note: Callable[..., None]) -> Any:
-    """A method of a dictionary that notes first what it is about to look at."""
+    """A method of a dictionary that first notes its reads."""
     plain = getattr(dict, name)
 
     def noted(self: _WatchedTable, *args: Any, **named: Any) -> Any:
@@ -564,7 +569,7 @@ for _name in (
 
 
 def _equal(first: Any, then: Any) -> bool:
-    """Whether two values are surely the same."""
+    """Return whether two values are surely equal."""
     try:
         return bool(first == then)
     except Exception:  # noqa: BLE001 - arrays, for one, cannot say it
@@ -572,7 +577,7 @@ def _equal(first: Any, then: Any) -> bool:
 
 
 def _is_like(result: Any, after: Any) -> bool:
-    """Whether two states hold the same, as far as their values can say it."""
+    """Return whether two states are equal, where their values can be compared."""
     if vars(result).keys() != vars(after).keys():
         return False
     return all(

@@ -1,12 +1,12 @@
 """
 Domains and problems in HDDL, the language of the planning competition's HTN tracks.
 
-Read is what D. Höller and others describe (*HDDL: an extension to PDDL for expressing
-hierarchical planning problems*, AAAI 2020), but for numbers, durations and constraints
-on states. A plan is a line of steps; subtasks that are not ordered are tried in each
-order, one after another and never interleaved.
+This reads the language of D. Höller and others (*HDDL: an extension to PDDL for
+expressing hierarchical planning problems*, AAAI 2020), but for numbers, durations and
+constraints on states. A plan is a line of steps; subtasks that are not ordered are
+tried in each order, one after another and never interleaved.
 
-Decision: 0161.
+Decision: plan-search.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from taskorch.planning._state import State
 Form: TypeAlias = "str | list[Form]"
 Binding: TypeAlias = dict[str, str]
 _TOKEN: Final = re.compile(r"[()]|[^\s()]+")
-#: The task of a problem, by which all it asks for is done.
+#: The task that stands for all tasks of a problem.
 TOP: Final = "__top"
 _SUBTASKS: Final = (":ordered-subtasks", ":ordered-tasks", ":subtasks", ":tasks")
-#: What a section may say.
+#: The keywords of each section.
 _KEYWORDS: Final[Mapping[str, tuple[str, ...]]] = {
     ":task": (":parameters",),
     ":action": (":parameters", ":precondition", ":effect"),
@@ -39,7 +39,8 @@ _KEYWORDS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     ":htn": (":parameters", ":constraints", ":ordering", *_SUBTASKS),
 }
-#: What a condition begins with that is no atom, and how many forms follow; 0: any.
+#: The words with which a condition may begin, each with the number of forms that
+#: follow; 0: any.
 _CONDITION: Final = {"and": 0, "or": 0, "not": 1, "imply": 2, "=": 2} | dict.fromkeys(
     ("forall", "exists"), 2
 )
@@ -49,14 +50,14 @@ _EFFECT: Final = {"and": 0, "not": 1, "when": 2, "forall": 2}
 @attrs.frozen(eq=False)
 class HddlProblem:
     """
-    A problem: a domain, what holds at first, and what is to be done.
+    A problem: a domain, the first state, and the tasks and goal.
 
     Attributes:
         domain: The domain, with the task `"__top"` for all that is to be done.
         name: Its name.
-        state: What holds at first: the atoms, each True.
-        goal: What must hold at the end, besides; None: nothing.
-        actions: What each action needs and changes, for `check`.
+        state: The first state: the atoms, each True.
+        goal: A condition on the end; None: there is none.
+        actions: The condition and the effect of each action, for `check`.
         world: The types, and the objects of each.
     """
 
@@ -82,10 +83,10 @@ class HddlProblem:
 
     def check(self, steps: Iterable[Sequence[str]]) -> list[str]:
         """
-        What is wrong with a plan: steps that cannot be done, and a goal that is missed.
+        Return the faults of a plan: steps that cannot be done, and a missed goal.
 
-        It goes by the text of the actions and by a plain set of atoms, and shares
-        nothing with the search. Whether the tasks allow these steps is not looked at.
+        It uses the text of the actions and a plain set of atoms, and shares nothing
+        with the search. It does not test whether the tasks allow these steps.
         """
         atoms: set[tuple[str, ...]] = set(self.state)
         faults: list[str] = []
@@ -157,18 +158,22 @@ def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
     """
     A problem of HDDL.
 
+    Unordered subtasks are not interleaved.
+
     Args:
         domain: The text of the domain.
         problem: The text of the problem.
 
     Raises:
-        InvalidTaskError: A text is not well formed, or says what is not read.
+        InvalidTaskError: A text is not well formed, or has a part that is not
+            supported.
     """
     world = _World()
     task_domain = Domain("hddl")
     task_domain.closed = task_domain.is_distinct = True
     actions: dict[str, _Action] = {}
-    #: What tasks and actions take, and predicates, if the domain says its predicates.
+    #: The arguments of tasks and actions, and of predicates if the domain declares
+    #: them.
     takes: dict[str, list[str]] = {TOP: []}
     predicates: dict[str, list[str]] = {}
     methods: list[tuple[str, dict[str, Any]]] = []
@@ -250,7 +255,7 @@ def _check_count(
     kind: str,
 ) -> None:
     """
-    Look whether a name is there, and has as many arguments as it takes, all known.
+    Refuse a name that is unknown, or has a wrong number of arguments, or unknown ones.
 
     Raises:
         InvalidTaskError: It is not so.
@@ -299,7 +304,7 @@ def _check_atoms(
             msg = f"{place} has {_text(form)}, which is no condition and no effect"
             raise InvalidTaskError(msg)
         if word == "=" or not isinstance(word, str) or word not in words:
-            # A domain may leave out what predicates there are.
+            # A domain may leave out the declaration of its predicates.
             takes = predicates if word != "=" else {}
             takes = takes or {str(word): rest}
             _check_count(place, form, scope, takes, "predicate")
@@ -364,7 +369,7 @@ def _name(rest: Sequence[Any]) -> str:
 
 def _members(section: str, words: Sequence[Any]) -> dict[str, Any]:
     """
-    What stands after each keyword of a section.
+    Return the form after each keyword of a section.
 
     Raises:
         InvalidTaskError: A keyword is not read, or nothing stands after it.
@@ -376,7 +381,7 @@ def _members(section: str, words: Sequence[Any]) -> dict[str, Any]:
         if keyword in by_keyword or not values:
             msg = f"{place}: one form stands after {keyword}, once"
             raise InvalidTaskError(msg)
-        # One that says nothing does no harm.
+        # An empty condition is harmless.
         if values[0] and keyword not in _KEYWORDS[section]:
             msg = f"{place} has {keyword}, which is not read"
             raise InvalidTaskError(msg + guess(keyword, _KEYWORDS[section]))
@@ -448,7 +453,7 @@ def _ground(atom: Sequence[Any], bound: Mapping[str, str]) -> tuple[str, ...]:
 def _holds(
     form: Any, bound: Binding, has: Callable[[Any], bool], world: _World
 ) -> bool:
-    """Whether a condition holds, where *has* says which atoms do."""
+    """Return whether a condition holds; *has* says which atoms do."""
     if not form:
         return True
     word, *rest = form
@@ -548,7 +553,7 @@ def _decomposing(members: Mapping[str, Any], world: _World) -> Callable[..., Any
             raise PlanningError(msg)
         bound: Binding = {}
         for name, value in zip(variables, args, strict=True):
-            # A constant, and what stands twice, fits one value.
+            # A constant, or a variable that occurs twice, fits one value only.
             own = name if name not in kinds and name[:1] != "?" else value
             if bound.setdefault(name, own) != value:
                 return
@@ -572,7 +577,7 @@ def _words(form: Any) -> Iterator[str]:
 
 
 class _Table:
-    """The atoms of one predicate that hold, and by each place those with a value."""
+    """The atoms of one predicate that hold, indexed by the values at each place."""
 
     __slots__ = ("_by", "atoms")
 
@@ -581,7 +586,7 @@ class _Table:
         self._by: dict[int, dict[str, list[Any]]] = {}
 
     def like(self, pattern: Sequence[str | None]) -> Iterable[Any]:
-        """Those that fit a pattern, and some more; in it, None stands for any value."""
+        """Return the atoms that may fit *pattern*; None stands for any value."""
         fewest: Iterable[Any] = self.atoms
         count = len(self.atoms)
         for place, value in enumerate(pattern):
@@ -669,7 +674,7 @@ def _fewest(
     kinds: Mapping[str, str],
     tables: Mapping[str, _Table],
 ) -> tuple[int, Iterable[Any]]:
-    """Of some atoms, the one with the fewest facts that may fit it, and these."""
+    """Return the atom that the fewest facts may fit, and these facts."""
     best: tuple[int, Any] = atoms[0], ()
     count = -1
     for n in atoms:
@@ -690,7 +695,7 @@ def _extended(
     kinds: Mapping[str, str],
     world: _World,
 ) -> list[Binding]:
-    """*binding* with the values by which an atom is one of some facts."""
+    """Return *binding*, extended once for each of *facts* that fits the atom."""
     bindings: list[Binding] = []
     for fact in facts:
         if len(fact) != len(atom):

@@ -1,12 +1,12 @@
 """
-Orders of tasks each of which needs a machine, or another thing, for itself alone.
+Orders of tasks each of which needs one machine, or resource, for itself alone.
 
 Tabu search among neighbours along the critical path (N5: E. Nowicki and C. Smutnicki,
 *A fast taboo search algorithm for the job shop problem*, Management Science 42, 1996;
 N6: E. Balas and A. Vazacopoulos, *Guided local search with shifting bottleneck for job
 shop scheduling*, the same 44, 1998).
 
-Decision: 0160.
+Decision: plan-search.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from taskorch.planning._scheduling import Problem, Schedule, improve, topologica
 
 #: A task to be moved, the one next to which it goes, and whether it goes behind it.
 Move: TypeAlias = "tuple[int, int, bool]"
-#: Moves without an improvement after which it begins again near one of the best.
+#: A search begins again near one of the best after so many moves without a gain.
 _STALE: Final = 600
-#: How many of the best it begins again with, and moves by chance then.
+#: The number of best orders that are kept, and of random moves at a new beginning.
 _ELITE: Final = 6
 _JOLTS: Final = 12
-#: Of an open shop, the part of the time that is left to the search for all problems.
+#: The share of the time for an open shop that is left to the general search.
 _AFTERWARDS: Final = 0.25
 
 
@@ -36,9 +36,9 @@ def machines_of(  # noqa: C901 - a case a resource
     problem: Problem,
 ) -> list[int] | None:
     """
-    Of each task, the resource that it has for itself; -1: none. None: it is no shop.
+    Return the machine of each task, -1 for none; None: the problem is no job shop.
 
-    It is one if whatever else there is suffices, however the tasks meet.
+    It is one if all other resources suffice for every order of the tasks.
     """
     numbers = [n for n, length in enumerate(problem.durations) if length]
     machines = [-1] * len(problem)
@@ -60,7 +60,7 @@ def machines_of(  # noqa: C901 - a case a resource
                 return None
             machines[number] = place
     for place in shared:
-        # On each machine there is one at a time.
+        # The tasks of one machine never overlap, so that the largest one counts.
         most: dict[int, int] = {}
         for n in numbers:
             key = machines[n] if machines[n] >= 0 else -1 - n
@@ -76,13 +76,13 @@ class _Shop:
     def __init__(
         self, problem: Problem, machines: Sequence[int], starts: Sequence[int]
     ) -> None:
-        #: The number that stands for no task: it takes no time.
+        #: The number that stands for no task; its duration is 0.
         self.none = none = len(problem)
         self.lengths = [*problem.durations, 0]
         self.machines = machines
         above = [tuple(dict.fromkeys(each)) for each in problem.parents]
         below = [tuple(each) for each in problem.children()]
-        # Mostly there is one at most: that is quicker.
+        # Most tasks have one parent at most, and a plain number is quicker than a list.
         self.up = [*(each[0] if each else none for each in above), none]
         self.down = [*(each[0] if each else none for each in below), none]
         self.ups = [each[1:] for each in above]
@@ -105,15 +105,15 @@ class _Shop:
         self.place = [0] * none
         for place, number in enumerate(self.order):
             self.place[number] = place
-        #: Of each task, its end, and the longest way from its begin on.
+        #: The end of each task, and the longest path from its start on.
         self.ends, self.tails = [0] * (none + 1), [0] * (none + 1)
-        #: The latest end of what it needs, and the longest way from what needs it.
+        #: The latest end of its parents, and the longest path from its children on.
         self.ready, self.rest = [0] * (none + 1), [0] * (none + 1)
         self.span = 0
         self.times(0, none - 1)
 
     def copy(self) -> tuple[list[int], list[int], list[int]]:
-        """What says the order."""
+        """Return a copy of the order."""
         return self.before.copy(), self.after.copy(), self.order.copy()
 
     def restore(self, saved: tuple[list[int], list[int], list[int]]) -> None:
@@ -124,11 +124,11 @@ class _Shop:
         self.times(0, self.none - 1)
 
     def starts(self) -> list[int]:
-        """Of each task, its begin."""
+        """Return the start of each task."""
         return [self.ends[n] - self.lengths[n] for n in range(self.none)]
 
     def times(self, first: int, last: int) -> None:
-        """Tell all times anew, from place *first* on, and up to *last*."""
+        """Compute all times again for the places from *first* up to *last*."""
         order, lengths, ends, tails = self.order, self.lengths, self.ends, self.tails
         before, after, ready, rest = self.before, self.after, self.ready, self.rest
         up, ups, down, downs = self.up, self.ups, self.down, self.downs
@@ -151,7 +151,7 @@ class _Shop:
         self.span = max(ends)
 
     def blocks(self, random: Random) -> list[list[int]]:
-        """Along a longest way, what follows each other on one machine."""
+        """Return the blocks of tasks on one machine along a longest path."""
         lengths, ends, tails = self.lengths, self.ends, self.tails
         span, machines = self.span, self.machines
         firsts = [
@@ -182,7 +182,7 @@ class _Shop:
         return blocks
 
     def can_move(self, move: Move) -> bool:
-        """Whether no ring can come of it."""
+        """Return whether *move* surely makes no cycle."""
         number, other, is_behind = move
         lengths = self.lengths
         if is_behind:
@@ -202,7 +202,7 @@ class _Shop:
         )
 
     def passed(self, move: Move) -> list[int]:
-        """The tasks that it passes, in their order."""
+        """Return the tasks that *move* passes, in their order."""
         number, other, is_behind = move
         first, last = (number, other) if is_behind else (other, number)
         tasks = [first]
@@ -211,7 +211,7 @@ class _Shop:
         return tasks[1:] if is_behind else tasks[:-1]
 
     def estimate(self, move: Move, passed: Sequence[int]) -> int:
-        """About how long the longest way through what moves will be."""
+        """Return the estimated longest path through the tasks that *move* shifts."""
         number, _, is_behind = move
         lengths, ready, rest = self.lengths, self.ready, self.rest
         line = [*passed, number] if is_behind else [number, *passed]
@@ -230,7 +230,7 @@ class _Shop:
         return most
 
     def move(self, move: Move, passed: Sequence[int]) -> None:
-        """Do it."""
+        """Carry out *move*."""
         number, other, is_behind = move
         before, after, none = self.before, self.after, self.none
         above, below = before[number], after[number]
@@ -248,7 +248,7 @@ class _Shop:
         part = self.order[first : last + 1]
         moved = {number}
         if is_behind:
-            # What comes after it goes behind it, too.
+            # Tasks that depend on the moved one go behind it, too.
             for n in part[1:]:
                 if (
                     before[n] in moved
@@ -277,7 +277,7 @@ class _Shop:
 
 
 def _moves(blocks: Sequence[Sequence[int]]) -> list[Move]:
-    """To the ends of each block, and from its ends into it."""
+    """Return moves to the ends of each block, and from its ends into it."""
     moves: dict[Move, None] = {}
     for place, block in enumerate(blocks):
         if len(block) == 1:
@@ -311,7 +311,7 @@ def best_order(
     if machines is None:
         until = end - _AFTERWARDS * seconds
         schedule = improve_open_shop(problem, schedule, until, bound, seed, stop=stop)
-        # Of a few tasks, the best may be one that waits for more than it needs.
+        # For a few tasks, the best schedule may let a task wait though it could begin.
         seconds = max(0.0, end - monotonic())
         return improve(problem, seconds, seed, begin=schedule, stop=stop)
     return improve_shop(problem, machines, schedule, end, bound, seed, stop=stop), bound
@@ -331,12 +331,12 @@ def improve_shop(
     The best schedule that is found, no worse than *begin*.
 
     Args:
-        problem: What is to be put in order.
-        machines: Of each task, what `machines_of` says.
+        problem: The problem.
+        machines: The result of `machines_of`.
         begin: A schedule to begin with.
         end: Until when it looks, by the clock that does not jump.
-        bound: What none can beat.
-        seed: Repeats what is drawn.
+        bound: A bound that no schedule beats.
+        seed: The seed of random draws.
         stop: Says whether somebody else has found what cannot be better.
     """
     random = Random(seed)  # noqa: S311 - for chance, not for secrets
@@ -391,7 +391,7 @@ def _chosen(
     best: int,
     random: Random,
 ) -> tuple[Move, list[int]]:
-    """The move that seems best, of those that undo nothing of late."""
+    """Return the most promising move that undoes no recent one."""
     count = shop.none
     least, ties = 0, 0
     chosen: tuple[Move, list[int]] | None = None

@@ -1,7 +1,7 @@
 """
-Plans that are kept: of the same request, and of tasks of the same shape.
+The cache of plans, by equal requests and by tasks of the same shape.
 
-Decision: 0290.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from taskorch.planning._values import (
     TaskRequest,
 )
 
-#: Plans that are kept.
+#: The number of plans in the cache.
 _KEPT: Final = 256
 
 
 class KeptPlans:
     """
-    The plans that were made lately, as long as nothing has changed that they hang on.
+    The latest plans, each as long as nothing has changed on which it depends.
 
     Args:
-        version: By cause, what makes the plan of a request with tasks of some types
-            another although the request is the same; it raises an error where a
-            function has no description.
+        version: Gives, by cause, the versions on which the plan of a request with tasks
+            of some types depends; it raises an error where a function has no
+            description.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class KeptPlans:
         self._plans: OrderedDict[str, tuple[dict[str, Any], ExecutionPlan]] = (
             OrderedDict()
         )
-        #: By their shapes, plans with the drafts that they were made of.
+        #: By shape, plans with the drafts that they were made of.
         self._shapes: OrderedDict[str, tuple[Draft, ExecutionPlan]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -65,9 +65,9 @@ class KeptPlans:
     @staticmethod
     def key(request: TaskRequest) -> tuple[str | None, str]:
         """
-        What is the same for requests of which the plans are alike.
+        Return a key that is equal for requests that get the same plan.
 
-        None if a plan of it is not kept, and why.
+        The key is None if the plan is not cached; then the second value says why.
         """
         deadline = request.deadline
         parts = (
@@ -84,7 +84,7 @@ class KeptPlans:
             return None, f"not kept: the context has no description: {error}"
 
     def get(self, key: str, request: TaskRequest) -> tuple[ExecutionPlan | None, str]:
-        """The plan of the same request, if it is as good as before; or why none is."""
+        """Return the plan of the same request, if it is still valid; or why not."""
         with self._lock:
             kept = self._plans.get(key)
         if kept is None:
@@ -110,7 +110,7 @@ class KeptPlans:
         try:
             version = self._version(plan.request, types)
         except (UndescribedError, InvalidTaskError):
-            # Nobody could say whether it is good.
+            # Without a version nobody could say later whether the plan is still valid.
             return
         with self._lock:
             _remember(self._plans, key, (version, plan))
@@ -122,10 +122,10 @@ class KeptPlans:
         tasks: Sequence[PlannedTask],
         constraints: Sequence[Constraint],
     ) -> str | None:
-        """What plans of the same tasks by other names share; None: nothing does."""
+        """Return the key that plans of the same shape share; None: there is none."""
         try:
             versions = self._version(request, [task.type for task in tasks])
-            # The stages before this one have done their part.
+            # A replaced stage has worked already: its draft is part of the shape.
             del versions["a stage was replaced"]
             versions["the priority"] = request.priority
             return shape_of(draft, tasks, constraints, versions)
@@ -135,7 +135,7 @@ class KeptPlans:
     def like(
         self, shape: str, draft: Draft, request: TaskRequest
     ) -> ExecutionPlan | None:
-        """The plan of a draft whose tasks have a *shape* that was planned before."""
+        """Return the plan of a draft, by a cached plan of the same *shape*."""
         with self._lock:
             of_shape = self._shapes.get(shape)
         return None if of_shape is None else like(*of_shape, draft, request)
@@ -147,7 +147,7 @@ class KeptPlans:
 
 
 def _remember(table: OrderedDict[Any, Any], key: str, value: Any) -> None:
-    """Put a value into a table, from which the one longest unused leaves."""
+    """Put a value into a table, and drop the least recently used one."""
     table[key] = value
     table.move_to_end(key)
     while len(table) > _KEPT:

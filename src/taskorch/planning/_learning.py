@@ -1,7 +1,7 @@
 """
-Choices of plans that are learnt: of rules and methods, by what came of them.
+Choices of plans that are learnt: rules and methods, by their rewards.
 
-Decisions: 0100, 0109, 0193.
+Decisions: learning-and-jobs, planner.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from taskorch.runtime import task_of
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
-#: In the metadata of the first task of a plan: what was chosen for it.
+#: The key in the metadata of the first task of a plan for its choices.
 MARK: Final = "taskorch.plan"
-#: With this begins for what a rule was chosen.
+#: The name of each choice of a rule begins with this.
 _RULE: Final = "rule of "
-#: The least probability of each rule and method, and of those that are many together.
+#: The least probability of each rule and method, and of all together if there are many.
 _FLOOR: Final = 0.05
 _FLOORS: Final = 0.5
-#: Rewards that are remembered.
+#: The number of rewards, and of runs, that are kept.
 _KEPT: Final = 10_000
 _RUNS: Final = 1_000
 
 
 def _learner(name: str) -> Learner:
-    """What learns for plans: each choice has arms of its own, and no end of memory."""
+    """Return the learner for plans, which never forgets a reward."""
     return Learner(
         name=name,
         floor=1.0,
@@ -61,15 +61,16 @@ def _learner(name: str) -> Learner:
 
 class Bandit:
     """
-    Chooses among arms by what came of them, and never forgets one.
+    A chooser among arms (alternatives) by their rewards, which it never forgets.
 
-    Each arm has at least the probability *floor*; the rest is how likely each is the
-    best (`taskorch.adaptive.Learner`). The first arm is the one without learning.
+    Each arm has at least the probability *floor*. The remaining probability is shared
+    by how likely each arm is the best (`taskorch.adaptive.Learner`). The first arm
+    stands for the way without learning.
 
     Args:
-        arms: Their names.
-        floor: The least probability of each.
-        seed: Repeats what is drawn.
+        arms: The names of the arms.
+        floor: The least probability of each arm.
+        seed: The seed of random draws.
 
     Raises:
         InvalidTaskError: There is no arm, or the floor is too high for so many.
@@ -86,12 +87,12 @@ class Bandit:
         self.floor = floor
         self._random = Random(seed)  # noqa: S311 - for chance, not for secrets
         self._learner = _learner("bandit")
-        #: With this begin its contexts, of all that learns.
+        #: The prefix of its contexts in a learner that it shares.
         self._prefix = ""
 
     @property
     def log(self) -> deque[Chosen]:
-        """What was chosen of late, and what came of it, in order."""
+        """The latest choices and their rewards, in order."""
         size = len(self._prefix)
         return deque(
             attrs.evolve(one, context=one.context[size:])
@@ -100,11 +101,11 @@ class Bandit:
         )
 
     def probabilities(self, context: str = "") -> dict[str, float]:
-        """By arm, how likely it is to be chosen in this context."""
+        """Return the probability of each arm in *context*."""
         return self._learner.chances(self._prefix + context, self._random, **self._own)
 
     def choose(self, context: str = "") -> Chosen:
-        """An arm, drawn by these probabilities."""
+        """Draw an arm by these probabilities."""
         key = self._prefix + context
         chosen = self._learner.choose(key, self._random, **self._own)
         return attrs.evolve(chosen, context=context)
@@ -115,7 +116,7 @@ class Bandit:
 
     def reward(self, chosen: Chosen, value: float) -> None:
         """
-        Say what came of a choice.
+        Reward a choice.
 
         Raises:
             InvalidTaskError: *value* is not from 0 to 1.
@@ -124,7 +125,7 @@ class Bandit:
         self._learner.learn(attrs.evolve(chosen, context=key), value)
 
 
-#: What is chosen for the plan that is made now, and by whom; None: as without learning.
+#: The chooser and the choices for the plan that is made now; None: nothing is learnt.
 _CHOSEN: Final[ContextVar[tuple[Any, list[Chosen]] | None]] = ContextVar(
     "_CHOSEN", default=None
 )
@@ -132,13 +133,13 @@ _CHOSEN: Final[ContextVar[tuple[Any, list[Chosen]] | None]] = ContextVar(
 
 class Chooser(Projection):
     """
-    Chooses rules and methods for plans by what came of them, once it `learns`.
+    A chooser of rules and methods for plans by their rewards, once it `learns`.
 
     A choice stands in the metadata of the first task of a plan, from there in
-    `TaskStarted.choice`, and what came of it is a `TaskRewarded` of that attempt.
+    `TaskStarted.choice`, and its reward is a `TaskRewarded` of that attempt.
 
     Args:
-        runtime: Of the orchestrator.
+        runtime: The runtime of the orchestrator.
     """
 
     wants: frozenset[type[Event]] | None = frozenset(
@@ -150,20 +151,20 @@ class Chooser(Projection):
         self._rt: Runtime = runtime
         self._learns = False
         self._random = Random(0)  # noqa: S311 - for chance, not for secrets
-        #: What learns of the rules of order, and of the methods of each task.
+        #: The learner of the rules of order, and of the methods of each task.
         self.learner: Learner = _learner("planner")
-        #: The rules alone.
+        #: The part of the learner that has the rules.
         self.rules: Bandit = Bandit(list(RULES))
         self.rules._learner, self.rules._prefix = self.learner, _RULE
-        #: The number of the last fact before it began to learn.
+        #: The number of the last event before it began to learn.
         self._since = 0
-        #: What ends that it follows.
+        #: Ends its subscription to events.
         self._end: Callable[[], None] = _nothing
-        #: Whether starts are asked for what was chosen.
+        #: Whether the kernel asks it for the choices when a task starts.
         self._is_asked = False
-        #: Of runs, how many tasks have completed.
+        #: The number of completed tasks, by run.
         self._completed: OrderedDict[str, int] = OrderedDict()
-        #: Of the runs of plans, their first task and what its mark says.
+        #: The first task of each run of a plan, and its mark.
         self._plans: OrderedDict[str, tuple[TaskStarted, Mapping[str, Any]]] = (
             OrderedDict()
         )
@@ -172,7 +173,7 @@ class Chooser(Projection):
 
     @contextmanager
     def choosing(self, *, learn: bool) -> Iterator[list[Chosen] | None]:
-        """Note what is chosen for one plan; None: nothing is."""
+        """Note the choices for one plan; None: nothing is chosen."""
         chosen: list[Chosen] | None = [] if learn and self._learns else None
         token = _CHOSEN.set(None if chosen is None else (self, chosen))
         try:
@@ -181,7 +182,7 @@ class Chooser(Projection):
             _CHOSEN.reset(token)
 
     def method(self, task: str, methods: Sequence[str]) -> str | None:
-        """Which method of a task is tried first; None: as they stand."""
+        """Return the method of a task to try first; None: keep their order."""
         chooser, chosen = _CHOSEN.get() or (None, None)
         if chooser is not self or chosen is None:
             return None
@@ -190,7 +191,7 @@ class Chooser(Projection):
         return choice.arm
 
     def rule(self, context: str) -> Chosen:
-        """By which rule a search begins."""
+        """Choose the rule by which a search begins."""
         return self._choose(_RULE + context, self.rules.arms)
 
     def _choose(self, subject: str, arms: Sequence[str]) -> Chosen:
@@ -200,14 +201,14 @@ class Chooser(Projection):
     # -- rewards -------------------------------------------------------------------
 
     def reward(self, mark: Mapping[str, Any], value: float) -> None:
-        """What came of a plan with this mark, from -1 to 1."""
+        """Reward the choices of a plan with this mark by *value*, from -1 to 1."""
         for subject, arm in self.learner.choices_in(mark["choice"]):
             chosen = Chosen(subject, arm, mark["chance"])
             self.learner.learn(chosen, (value + 1) / 2)
 
     @property
     def learns(self) -> bool:
-        """Whether rules and methods are chosen by what came of them."""
+        """True if rules and methods are chosen by their rewards."""
         return self._learns
 
     @learns.setter
@@ -229,12 +230,12 @@ class Chooser(Projection):
             self._end = rt.signals.follow(self)
 
     def _choice_of(self, task_id: str, _attempt: int) -> tuple[str, float] | None:
-        """Under the lock: what was chosen for the plan whose first task begins."""
+        """Return the choices for the plan whose first task begins, under the lock."""
         mark = mark_of(task_of(self._rt.kernel.tasks[task_id]))
         return None if mark is None else (mark["choice"], mark["chance"])
 
     def take(self, event: Event, document: Any) -> None:
-        """See `Projection`: learn, and reward what ends in this incarnation."""
+        """Learn, and reward plans that end in this incarnation (see `Projection`)."""
         del document
         self.learner.hear(event)
         if event.seq > self._since:
@@ -266,7 +267,7 @@ class Chooser(Projection):
             return
         value = worth(mark["seconds"], (event.at_ns - first.at_ns) / NS)
         fields = first.task_id, first.attempt, value, "planner"
-        # It may have stopped since: then nobody is told.
+        # The orchestrator may have stopped since; then the reward is dropped.
         with suppress(NotRunningError):
             rt.step(
                 lambda now: rt.kernel.note(TaskRewarded, now, *fields, cargo=row.cargo),
@@ -275,26 +276,26 @@ class Chooser(Projection):
 
 
 def _nothing() -> None:
-    """Nothing follows: nothing is to be ended."""
+    """Do nothing, as long as there is no subscription to end."""
 
 
 def mark_of(task: Task | None) -> Mapping[str, Any] | None:
-    """What the first task of a plan says of what was chosen for it."""
+    """Return the mark of choices on the first task of a plan, if it has one."""
     return None if task is None else (task.metadata or {}).get(MARK)
 
 
 def worth(foretold: float, seconds: float) -> float:
-    """The reward, from -1 to 1, of what took *seconds*; 0 is as it was foretold."""
+    """Return the reward, from -1 to 1, of a plan that took *seconds*."""
     both = foretold + seconds
     return (foretold - seconds) / both if both else 0.0
 
 
 def evaluate(learner: Learner, events: Iterable[Event]) -> dict[str, dict[str, Value]]:
     """
-    What each arm would have come to, chosen always: from the events of a journal.
+    Estimate the reward of always choosing each arm, from the events of a journal.
 
     Returns:
-        By what was to be chosen and by arm, as of `taskorch.adaptive.Learned.evaluate`.
+        By choice and by arm, as from `taskorch.adaptive.Learned.evaluate`.
     """
     values: dict[str, dict[str, Value]] = {}
     for (subject, arm), value in learner.values(events).items():

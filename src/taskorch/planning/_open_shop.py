@@ -1,13 +1,13 @@
 """
-Orders of tasks that need several things for themselves alone, and wait for no other.
+Orders of independent tasks that need several resources for themselves alone.
 
-An open shop is such: each task needs its job and its machine, in any order. Whatever
-can begin begins; first what needs the resources with the most work left (dense
-schedules: C. Guéret and C. Prins, *Classical and new heuristics for the open-shop
-problem*, European Journal of Operational Research 107, 1998). A climb changes by how
-much some tasks come sooner or later than that.
+An open shop is such: each task needs its job and its machine, in any order. Every task
+that can begin begins, first the ones that need the resources with the most work left
+(dense schedules: C. Guéret and C. Prins, *Classical and new heuristics for the
+open-shop problem*, European Journal of Operational Research 107, 1998). A local search
+then shifts some tasks to come sooner or later.
 
-Decision: 0291.
+Decision: plan-search.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import Final
 
 from taskorch.planning._scheduling import Problem, Schedule
 
-#: Schedules that are drawn before the best of them is made better.
+#: The number of random schedules, of which the best is then improved.
 _DRAWN: Final = 20
-#: By which parts of the bound tasks are drawn apart then, and later.
+#: The random change of a key, as a share of the lower bound: first, and in each step.
 _SPREADS: Final = (0.0, 0.05, 0.2, 0.5, 1.0)
 _SOONER: Final = 1.0
 _LATER: Final = 0.2
-#: Of the tasks, the part that a step moves at the most.
+#: A step moves at most one task in so many.
 _MOVED: Final = 10
 
 
 def is_open_shop(problem: Problem) -> bool:
-    """Whether no task waits for another, and some need two things for themselves."""
+    """Return whether all tasks are independent and one needs two resources alone."""
     if problem.lengths is not None or any(problem.parents):
         return False
     counts = [0] * len(problem)
@@ -60,11 +60,11 @@ def improve_open_shop(
     The best schedule that is found, no worse than *begin*.
 
     Args:
-        problem: What is to be put in order.
+        problem: The problem.
         begin: A schedule that is known.
         end: Until when it looks, by the clock that does not jump.
-        bound: What none can beat.
-        seed: Repeats what is drawn.
+        bound: A bound that no schedule beats.
+        seed: The seed of random draws.
         stop: Says whether somebody else has found what cannot be better.
     """
     random = Random(seed)  # noqa: S311 - for chance, not for secrets
@@ -100,7 +100,7 @@ def improve_open_shop(
 
 
 class _Dense:
-    """Schedules in which whatever can begin begins."""
+    """Schedules that never leave a task waiting that could begin."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
@@ -113,12 +113,12 @@ class _Dense:
         self, keys: Sequence[float], *, by_sum: bool
     ) -> list[int]:
         """
-        When each task begins.
+        Return the begin of each task.
 
         Args:
-            keys: Of each, by how much work less it counts.
-            by_sum: Whether the work that is left on all that a task needs counts, or
-                the most of it.
+            keys: For each task, the amount of work by which it comes later.
+            by_sum: Whether the sum of the work left on the resources of a task counts,
+                or its maximum.
         """
         durations, needs = self._problem.durations, self._needs
         combine: Callable[[list[int]], int] = sum if by_sum else max

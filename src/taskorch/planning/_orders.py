@@ -1,7 +1,7 @@
 """
 Orders of the tasks of a plan: one that keeps constraints, and better ones.
 
-Decision: 0290.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
 
-#: Tasks from which on a plan stays as it was if there is no time to look for another.
+#: A plan of more tasks keeps its order if there is no time to look for another.
 _LARGE: Final = 500
 
 
@@ -89,8 +89,8 @@ class Orders:
 
     Args:
         runtime: The orchestrator's.
-        timing: What the simulator says of a plan.
-        chooser: Chooses a rule by what was learnt.
+        timing: The simulation of plans.
+        chooser: Chooses a rule by its rewards.
     """
 
     def __init__(self, runtime: Runtime, timing: PlanTiming, chooser: Chooser) -> None:
@@ -139,7 +139,7 @@ class Orders:
     def keeping(
         self, plan: ExecutionPlan, constraints: Sequence[Constraint], means: Means
     ) -> tuple[ExecutionPlan | None, str, bool]:
-        """*plan* in an order that keeps *constraints*; None: why not, and if sure."""
+        """Return *plan* in an order that keeps *constraints*, or None and why not."""
         tasks = plan.tasks
         problem = problem_of(tasks, plan.workflow, means, constraints=constraints)
         limit = limit_of(constraints)
@@ -153,7 +153,7 @@ class Orders:
         timely = in_time(problem, most, rounded(tasks))
         schedule = timely.schedule
         if schedule is None and limit == math.inf:
-            # It never runs here: whoever validates it is told so.
+            # A task never fits; validation reports it.
             return plan, "", True
         if schedule is None:
             seconds = seconds_of(soonest(problem, math.inf, looks=False))
@@ -170,7 +170,7 @@ class Orders:
         return None, why, False
 
     def _loose(self, plan: ExecutionPlan, means: Means) -> Problem:
-        """The problem of a plan as the orchestrator has it, whatever may be used."""
+        """Return the problem of a plan with the full capacities."""
         return problem_of(plan.tasks, plan.workflow, means)
 
     def better(
@@ -208,7 +208,8 @@ class Orders:
         best: TimedPlan | None = None
         searched = aim.problems()
         loose = self._loose(plan, means)
-        # What is found is looked at once more, which takes about as long.
+        # The simulation of the results takes about as long as that of the plan just
+        # did.
         end -= (monotonic() - now) * len(searched)
         is_said = problem.lengths is None or all(own)
         is_large = len(problem) > _LARGE and monotonic() > end
@@ -268,7 +269,7 @@ class Orders:
         end = monotonic() + seconds
         bound: float
         if problem.lengths is not None:
-            # Agents that differ are ours to choose, whoever orders the rest.
+            # Workers of different speed are chosen here, whatever the optimizer is.
             schedule, bound = improve_agents(problem, seconds, seed, aim.value, begin)
         elif chosen is not None and isinstance(optimizer, SearchOptimizer):
             rule = self._chooser.rule(_context_of(problem))
@@ -293,7 +294,7 @@ class Orders:
         best: Schedule,
         waits: Iterable[tuple[int, int]],
     ) -> ExecutionPlan:
-        """*plan* with the order of a schedule, and its workers and *waits*."""
+        """Return *plan* with the order and workers of a schedule, and with *waits*."""
         tasks = plan.tasks
         order = best.order()
         edges = [(tasks[first].id, tasks[then].id) for first, then in waits]
@@ -328,12 +329,12 @@ class Orders:
 def marked(
     plan: ExecutionPlan, chooser: Chooser, chosen: Sequence[Chosen]
 ) -> ExecutionPlan:
-    """*plan*, which says what was chosen for it, if anything was."""
+    """Return *plan* with a mark of the choices for it, if there were any."""
     return _marked(plan, chooser.learner.choice(chosen)) if chosen else plan
 
 
 def _marked(plan: ExecutionPlan, choice: tuple[str, float]) -> ExecutionPlan:
-    """*plan* whose first task says what was chosen for it, now and before."""
+    """Return *plan* with its choices, new and old, on its first task."""
     first = plan.tasks[0].id
     options: dict[str, dict[str, Any]] = {}
     arms, chance = choice
@@ -356,9 +357,9 @@ def _marked(plan: ExecutionPlan, choice: tuple[str, float]) -> ExecutionPlan:
 
 def foretold(plan: ExecutionPlan) -> float:
     """
-    Seconds that a plan was to take by what its tasks state.
+    Return the seconds that a plan takes by the durations that its tasks state.
 
-    A way whose tasks take longer than they state is a worse one, although it is known.
+    The measured durations do not count: tasks that exceed the stated ones are a loss.
     """
     path = [task for task in plan.tasks if task.id in plan.critical_path]
     estimated = math.fsum(float(task.duration) for task in path)
@@ -369,7 +370,7 @@ def foretold(plan: ExecutionPlan) -> float:
 
 
 def _bounds_cost(constraints: Sequence[Constraint], budget: str | None) -> bool:
-    """Whether the cost of a task that draws on *budget* is bounded by that."""
+    """Return whether *constraints* bound the cost of tasks that draw on *budget*."""
     drawn_on = budget_of(constraints)
     return any(
         isinstance(each, BudgetLeft)
@@ -380,14 +381,14 @@ def _bounds_cost(constraints: Sequence[Constraint], budget: str | None) -> bool:
 
 
 def _with_cost(resources: Resources, cost: float) -> Resources:
-    """*resources*, with the *cost* that is reserved of a budget if none is said."""
+    """Return *resources* with *cost*, unless a cost is stated already."""
     if COST in resources or resources.is_elastic:
         return resources
     return Resources(**dict(resources), cost=cost)
 
 
 def _context_of(problem: Problem) -> str:
-    """Size, width and tightness, roughly: where another rule may be best."""
+    """Return a problem's rough size, width and tightness, for the choice of a rule."""
     count = len(problem)
     edges = sum(map(len, problem.parents))
     both = zip(problem.work(), problem.capacities, strict=True)
@@ -400,7 +401,7 @@ def _context_of(problem: Problem) -> str:
 
 def _checked_schedule(problem: Problem, answer: object) -> tuple[Schedule, float]:
     """
-    What an optimizer gave: one of the user's may be wrong.
+    Check the schedule of an optimizer, which may be one of the user, and return it.
 
     Raises:
         PlanningError: It is no schedule of all tasks, or no bound of it.
@@ -427,12 +428,12 @@ def _checked_schedule(problem: Problem, answer: object) -> tuple[Schedule, float
     named = [slot for slot in agents if slot is not None]
     slots_there = range(len(problem.agents))
     if len(agents) != count or any(slot not in slots_there for slot in named):
-        msg = f"the optimizer gave the agents {show(slots)}: of each task the number "
+        msg = f"the optimizer gave the workers {show(slots)}: of each task the number "
         msg += f"of one, of {len(problem.agents)} that there are, or None"
         raise PlanningError(msg, hint=hint)
     schedule = attrs.evolve(schedule, starts=starts, ends=ends, agents=agents)
     span = schedule.makespan
-    # It may be beside the end by less than a unit, where it is reckoned in floats.
+    # A bound in floats may exceed the end by less than a time unit.
     if _numbers([bound], 1) is None or bound > span + 1:
         msg = (
             f"the optimizer gave the bound {show(bound)}, and a schedule that ends at "
@@ -443,7 +444,7 @@ def _checked_schedule(problem: Problem, answer: object) -> tuple[Schedule, float
 
 
 def _numbers(values: object, count: int) -> list[Any] | None:
-    """*values*, if they are so many numbers from 0 on."""
+    """Return *values* if they are *count* numbers from 0 on, or else None."""
     numbers = [*values] if isinstance(values, Iterable) else []
     is_fit = all(
         isinstance(each, Real) and 0 <= cast("float", each) < math.inf

@@ -16,7 +16,7 @@ from taskorch.model.ids import run_of
 from taskorch.planning._values import TaskRequest
 from taskorch.workflows import Workflow
 
-#: Tasks of a part that is looked for.
+#: The largest number of tasks of a part that is looked for.
 _MOST: Final = 50
 
 
@@ -38,7 +38,7 @@ class Template:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names that it takes."""
+        """The names of its parameters."""
         names = inspect.signature(self.build).parameters
         return tuple(name for name in names if name != "request")
 
@@ -47,7 +47,7 @@ class Template:
         The workflow of a request.
 
         Raises:
-            PlanningError: The context is not what it takes, or it makes no workflow.
+            PlanningError: It does not take the context, or it makes no workflow.
         """
         arguments: dict[str, Any] = dict(request.context)
         if "request" in inspect.signature(self.build).parameters:
@@ -79,7 +79,7 @@ class Proposal:
     Attributes:
         name: A name for it, made of the types.
         types: The types of its tasks, each after those that it waits for.
-        after: Of each, the places of those that it waits for.
+        after: The places of the parents of each task.
         runs: In how many runs it was found.
     """
 
@@ -92,7 +92,7 @@ class Proposal:
         return f"{' → '.join(self.types)}, in {self.runs} runs"
 
     def template(self, name: str | None = None) -> Template:
-        """It as a template, which takes a payload for each task by `payloads`."""
+        """Return a template that takes a payload for each task by `payloads`."""
 
         def build(payloads: Mapping[str, Any] | None = None) -> Workflow:
             workflow = Workflow(name or self.name)
@@ -119,12 +119,12 @@ def proposals(
     """
     Parts that came back in at least so many runs of workflows, the largest first.
 
-    A part is a task with all that it waits for. What is in a larger part that came back
-    as often is left out.
+    A part is a task with all that it waits for. A part within a larger one that came
+    back as often is left out.
 
     Args:
         statuses: The tasks that were run.
-        after: What each waited for, by ids.
+        after: The parents of each task, by ids.
         least: In how many runs.
 
     Raises:
@@ -157,7 +157,7 @@ def proposals(
 def _shape(
     name: str, above: Mapping[str, list[str]], kinds: Mapping[str, str]
 ) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]] | None:
-    """The types of a task and of all that it waits for, in an order of their own."""
+    """Return the types of a task and of all that it waits for, in a fixed order."""
     order: list[str] = []
     seen: set[str] = set()
     stack = [(name, False)]

@@ -1,7 +1,7 @@
 """
 `orch.planner`: from a request to a plan that is right, estimated and in order.
 
-Decisions: 0086, 0114, 0290.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ D = TypeVar("D", Domain, GtpyhopDomain)
 
 class Planner:
     """
-    Makes plans of requests, and says what they take.
+    A planner, which makes plans of requests, and estimates them.
 
     It has five stages, each of which can be replaced by an object with its one method:
     `parser`, `decomposer`, `resolver`, `optimizer`, `validator`.
@@ -128,11 +128,11 @@ class Planner:
 
     def __init__(
         self,
-        # Any: the public type does not drag the runtime along.
+        # Any keeps the runtime out of the public type.
         runtime: Any,
     ) -> None:
         self._rt: Runtime = runtime
-        #: The stages.
+        #: The five stages.
         self.parser: RequestParser = RuleParser(
             lambda: datetime.fromtimestamp(runtime.now() / NS, UTC)
         )
@@ -140,9 +140,9 @@ class Planner:
         self.resolver: DependencyResolver = InterferenceResolver()
         self.optimizer: PlanOptimizer = SearchOptimizer()
         self.validator: PlanValidator = SimulatedValidator(self)
-        #: What tasks take, from what was measured.
+        #: The estimates of tasks, from measurements.
         self.estimator: Estimator = Estimator()
-        #: The domains and the templates by their names.
+        #: The domains and the templates, by their names.
         self.domains: dict[str, Domain | GtpyhopDomain] = {}
         self.templates: dict[str, Template] = {}
         self._lock = threading.RLock()
@@ -151,10 +151,10 @@ class Planner:
         self._timing = PlanTiming(runtime)
         self._orders = Orders(runtime, self._timing, self._chooser)
         self._kept = KeptPlans(self._version)
-        #: Questions about proposals that nobody has answered yet.
+        #: The proposals whose approval is still open.
         self._asked: list[tuple[Any, Proposal, str | None]] = []
 
-    # -- what is known -------------------------------------------------------------
+    # -- domains and templates -----------------------------------------------------
 
     @overload
     def domain(self, name: str) -> Domain: ...
@@ -206,7 +206,7 @@ class Planner:
         return tuple(dict.fromkeys(names))
 
     def prefer(self, task: str, methods: Sequence[str]) -> str | None:
-        """Which method of a task is tried first; None: as they stand."""
+        """Return the method of a task to try first; None: keep their order."""
         return self._chooser.method(task, methods)
 
     # -- planning ------------------------------------------------------------------
@@ -223,18 +223,23 @@ class Planner:
         """
         The plan of a request; nothing is started.
 
+        A search also ends after ten thousand tasks without a change of the state. A
+        late plan is put in another order before the next way is tried. A worker pool
+        counts as many workers as it may have. The cache has the latest 256 requests; if
+        only names differ from one of these, its order, waits and estimates are used.
+
         Args:
             request: A `TaskRequest`, a document of one, or a text.
-            cache: Whether a plan that was made for the same may be given again. What
-                functions look at besides, such as files and tables, is not looked at.
-            learn: Whether methods may be chosen by what was learnt, if it `learns`.
+            cache: Whether a plan that was made for the same may be given again. Other
+                data that functions read, such as files and tables, is not compared.
+            learn: Whether methods may be chosen by their rewards, if it `learns`.
             max_seconds: Seconds before the search is given up.
             max_steps: Steps of the search in a domain before it is given up.
 
         Raises:
             UsageError: The request is not well formed.
             PlanningError: No plan meets it: `conflict` has the fewest constraints that
-                cannot hold together, `trace` what was tried.
+                cannot hold together, `trace` the attempts.
         """
         max_seconds = check_seconds("max_seconds", max_seconds, zero=False)
         check_count("max_steps", max_steps, least=1)
@@ -253,7 +258,7 @@ class Planner:
             plan_of_before, why = self._kept.get(key, asked)
             if plan_of_before is not None:
                 return plan_of_before
-        # Nobody waits for a search: it may take long, and calls what is the user's.
+        # No lock is held: a search may take long, and calls functions of the user.
         with self._chooser.choosing(learn=learn) as chosen:
             limits = {"max_steps": max_steps, "max_seconds": max_seconds}
             plan = Ways(self, asked, means, limits, cache=key is not None).plan()
@@ -273,10 +278,13 @@ class Planner:
         max_steps: int = MAX_STEPS,
     ) -> ExecutionPlan:
         """
-        The plan of what is left of a run: what it has done, or goes on with, stays.
+        Plan the rest of a run; tasks that are done or still run are kept.
 
         Nothing is started, and nothing of the run is stopped. The tasks of the plan
         wait for those of the run that they need.
+
+        Running tasks count as ended. The plan has no tasks if nothing is left, and its
+        own run can be planned anew, too.
 
         Args:
             run: A run of a plan, as `orch.workflows` gives it.
@@ -286,8 +294,8 @@ class Planner:
 
         Raises:
             InvalidTaskError: It is no run, or *plan* is no plan.
-            PlanningError: No plan leads on from there, or it is not known by which plan
-                the run was started.
+            PlanningError: No plan leads on from there, or nobody knows the plan of the
+                run.
         """
         max_seconds = check_seconds("max_seconds", max_seconds, zero=False)
         check_count("max_steps", max_steps, least=1)
@@ -327,10 +335,10 @@ class Planner:
         limits: dict[str, Any],
     ) -> Iterator[tuple[Iterable[Any], Callable[[Draft], Draft | None]]]:
         """
-        Ways to go on from a run, the best kind first, and what is left of each.
+        Return the ways to go on from a run, the best first, and what they leave out.
 
-        First the same with other steps in place of what has failed, then from where it
-        is now. Then what has failed is done once more, and other ways with it.
+        First come ways to all of it without the steps that have failed, then ways on
+        from the present state. The last ones try the failed steps once more.
         """
         library: Any = self.decomposer
         is_ours = isinstance(library, LibraryDecomposer)
@@ -382,9 +390,9 @@ class Planner:
         cache: bool,
     ) -> tuple[ExecutionPlan | None, str, bool]:
         """
-        The plan of a draft that keeps its *constraints*, or of one of its shape.
+        Return the plan of a draft that keeps *constraints*, if possible from the cache.
 
-        None if there is none; then why, and whether that is sure.
+        If there is none, return None, the reason, and whether that is proven.
         """
         shape = self._kept.shape(request, draft, tasks, constraints) if cache else None
         plan = None if shape is None else self._kept.like(shape, draft, request)
@@ -399,7 +407,7 @@ class Planner:
 
     def constraints_of(self, request: TaskRequest) -> tuple[Constraint, ...]:
         """
-        Those of a request, with its deadline, and what is left of its budget.
+        Return the constraints of a request, its deadline, and the rest of its budget.
 
         Raises:
             PlanningError: There is no such budget.
@@ -416,7 +424,7 @@ class Planner:
         self, request: TaskRequest, tasks: Sequence[PlannedTask], means: Means
     ) -> None:
         """
-        Refuse constraints of what is nowhere: a resource, a task.
+        Refuse constraints that name an unknown resource or task.
 
         Raises:
             PlanningError: A name in a constraint is unknown.
@@ -424,7 +432,7 @@ class Planner:
         refuse_strange(request, tasks, means, self.types)
 
     def with_request(self, draft: Any, request: TaskRequest) -> Draft:
-        """What a request says of all its tasks."""
+        """Apply the options of *request* to all tasks of *draft*."""
         if not isinstance(draft, Draft) or not isinstance(draft.workflow, Workflow):
             msg = f"the resolver gave {show(draft)}: a Draft of a workflow is needed"
             raise PlanningError(msg)
@@ -449,8 +457,8 @@ class Planner:
         return attrs.evolve(draft, workflow=changed(draft.workflow, options))
 
     def tasks_of(self, draft: Draft) -> list[PlannedTask]:
-        """What is known of the tasks of a draft."""
-        # What is known may be added to meanwhile.
+        """Return the tasks of a draft with their estimates."""
+        # Another thread may add measurements meanwhile.
         with self._lock:
             return self._tasks_of(draft)
 
@@ -480,11 +488,11 @@ class Planner:
             return self.estimator.stated(task.type, task.expected)
         return self.estimator.duration(task.type, task.payload)
 
-    # -- the rest of what the seed asks --------------------------------------------
+    # -- validating, optimizing, estimating ----------------------------------------
 
     def validate(self, plan: ExecutionPlan) -> ValidationResult:
         """
-        Whether a plan can be carried out here and now: the simulator says so.
+        Test in the simulator whether a plan can be carried out here and now.
 
         Raises:
             InvalidTaskError: It is no plan.
@@ -498,7 +506,7 @@ class Planner:
         return answer
 
     def look(self, plan: ExecutionPlan) -> tuple[list[PlanFinding], float | None]:
-        """What is wrong with a plan, and how long it takes in the simulator."""
+        """Return the findings for a plan, and its seconds in the simulator."""
         findings: list[PlanFinding] = []
         try:
             refuse_past(plan.request, self._rt.now() / NS)
@@ -525,28 +533,32 @@ class Planner:
         learn: bool = True,
     ) -> ExecutionPlan:
         """
-        The plan in a better order; by its aims never worse than it was.
+        Return the plan in a better order; by its aims it is never worse.
 
-        No constraint is broken by it that the plan kept.
+        It keeps every constraint that the plan kept.
 
-        What comes of it is an order, by priorities and by waits, and which worker is to
-        do what, where they differ: no times, so that a wrong estimate costs little.
+        The result has an order, by priorities and waits, and a worker for each task
+        where workers differ. It has no times, so that a wrong estimate costs little.
+
+        Where tasks share resources, the router picks the workers. Above 500 tasks, the
+        plan stays as it is if the time is too short for two simulations: see
+        `optimizer` of the result.
 
         Args:
             plan: The plan.
-            seconds: How long is looked for a better one.
-            seed: Repeats what is drawn.
+            seconds: The time of the search.
+            seed: The seed of random draws.
             speeds: By worker, how fast it is, where the usual is 1; None: as in the
                 plan, or as measured.
             waits: Whether a task may be let wait for another that it does not need,
                 where the order of priorities does not suffice. If that one fails for
                 good, the other stays blocked until somebody runs it again or decides.
-            aims: What is to be small: `makespan`, `cost` and `peak`, which is how much
-                of all that there is is in use at once; with numbers, how much each
-                counts, of what it is in the plan that was given.
+            aims: The amounts to make small: `makespan`, `cost` and `peak`, the share of
+                the capacities that is in use at once. With numbers, the weight of each;
+                an amount counts relative to the given plan.
             prices: By worker, what a second of it costs, besides the costs of tasks;
                 None: as in the plan, or nothing.
-            learn: Whether the rule may be chosen by what was learnt, if it `learns`.
+            learn: Whether the rule may be chosen by its rewards, if it `learns`.
 
         Raises:
             InvalidTaskError: An argument is not well formed.
@@ -578,7 +590,7 @@ class Planner:
 
     def estimate(self, plan: ExecutionPlan) -> ResourceEstimate:
         """
-        What a plan takes, and how right such estimates were so far.
+        Estimate a plan, and say how right such estimates were so far.
 
         Raises:
             InvalidTaskError: It is no plan.
@@ -602,12 +614,12 @@ class Planner:
 
     @property
     def rules(self) -> Bandit:
-        """What was learnt of the rules of order."""
+        """The chooser of the rules of order."""
         return self._chooser.rules
 
     @property
     def learns(self) -> bool:
-        """Whether rules and methods are chosen by what came of them."""
+        """True if rules and methods are chosen by their rewards."""
         return self._chooser.learns
 
     @learns.setter
@@ -616,7 +628,7 @@ class Planner:
 
     def reward(self, plan: ExecutionPlan, seconds: float) -> None:
         """
-        Say how long a plan took that was not run here: runs are rewarded as they end.
+        Report the duration of a plan that ran elsewhere.
 
         Raises:
             InvalidTaskError: It is no plan, or *seconds* no duration.
@@ -631,27 +643,28 @@ class Planner:
 
     def evaluate(self, events: Iterable[Event]) -> dict[str, dict[str, Value]]:
         """
-        What each rule and method would have come to, chosen always.
+        Estimate the reward of always choosing each rule and method.
 
         Args:
-            events: Those of a journal, as `JournalReader(path).happened()` has them.
+            events: The events of a journal, as `JournalReader(path).happened()` has
+                them.
 
         Returns:
-            By what was to be chosen, and by arm: an estimate from what others chose.
+            By choice and by arm, an estimate from all choices that were made.
         """
         return evaluate(self._chooser.learner, events)
 
     def learned(self) -> tuple[Learning, ...]:
-        """What was learnt of each rule and method: `context` says for what it was."""
+        """Return the rewards of each rule and method; `context` names the choice."""
         return self._chooser.learner.learned()
 
     def _learn(self) -> None:
-        """Take in what was measured since."""
+        """Take in the measurements since the last call."""
         self._measurements.tell(self.estimator)
 
     def propose(self, *, least: int = 3) -> list[Proposal]:
         """
-        Parts of the runs in memory that came back at least so often, the largest first.
+        Find parts that came back in at least *least* runs in memory, the largest first.
 
         Raises:
             InvalidTaskError: *least* is below 2.
@@ -676,7 +689,7 @@ class Planner:
         who: Iterable[str] | None = None,
     ) -> str:
         """
-        Ask people whether a proposal shall be a template; it is, once they approve.
+        Ask people to approve a proposal, which then becomes a template.
 
         Args:
             proposal: The proposal.
@@ -721,7 +734,7 @@ class Planner:
 
     def _version(self, request: TaskRequest, types: Sequence[str]) -> dict[str, Any]:
         """
-        By cause, what makes a plan another although the request is the same.
+        Return, by cause, the versions of all on which the plan of a request depends.
 
         Raises:
             InvalidTaskError, UndescribedError: A function has no description.
@@ -729,12 +742,12 @@ class Planner:
         means = means_of(self._rt)
         versions: dict[str, Any] = {
             "the pools have changed": (means.pools, means.config.concurrency),
-            "the agents have changed": [
+            "the workers have changed": [
                 (a.name, sorted([*a.capabilities, *a.labels]), a.max_concurrency)
                 for a in means.agents
             ],
             "what tasks take has changed": self.estimator.version(types),
-            "how fast agents are has changed": [
+            "how fast workers are has changed": [
                 {
                     name: round(factor, 1)
                     for name, factor in factors_of(

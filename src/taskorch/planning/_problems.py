@@ -1,9 +1,9 @@
 """
 From the tasks of a plan to a problem of order, and from its answer to a workflow.
 
-Plans of the same shape share what was found out. Two drafts have one shape if their
-tasks differ in ids and payloads alone, and wait for each other in the same places. What
-a plan has beyond its draft is then the same for both: an order, waits and estimates.
+Plans of the same shape share the result of a search. Two drafts have one shape if their
+tasks differ in ids and payloads alone, and wait for each other in the same places. The
+order, the waits and the estimates of their plans are then the same.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def problem_of(
     The problem of the order of *tasks*.
 
     Args:
-        tasks: What is known of them.
+        tasks: The tasks with their estimates.
         workflow: The tasks themselves.
-        means: What there is.
-        constraints: Those of peaks narrow what there is.
+        means: The workers and resources.
+        constraints: Limits on peaks lower the capacities.
         speeds: By worker, how fast it is, where the usual is 1.
         prices: By worker, what a second of it costs.
     """
@@ -100,7 +100,7 @@ def problem_of(
     for task, candidates in zip(tasks, able, strict=True):
         units = dict(task.resources.units)
         key = tuple(a.name for a in candidates or ())
-        # Nobody is at work while something from outside is waited for.
+        # A task that waits for something outside takes no place.
         is_wait = isinstance(workflow[task.id].task.payload, Wait)
         demands.append(
             [
@@ -110,13 +110,13 @@ def problem_of(
             ]
         )
     if lengths is not None and names:
-        # What is shared besides decides: agents are left to the router.
+        # With shared resources, the router chooses the workers.
         lengths = None
     costs = None
     if lengths is not None and prices:
         rates = [prices.get(name, 0.0) / _UNIT for name in agents]
         costs = [{n: t * rates[n] for n, t in each.items()} for each in lengths]
-    resources = ["slots", *names, *(f"agent {', '.join(group)}" for group in groups)]
+    resources = ["slots", *names, *(f"worker {', '.join(group)}" for group in groups)]
     return Problem(
         durations, parents, demands, capacities, lengths, costs, agents, resources
     )
@@ -131,12 +131,12 @@ def _lengths(
     *,
     is_priced: bool = False,
 ) -> tuple[list[dict[int, int]] | None, tuple[str, ...]]:
-    """How long each takes on each worker, if that differs; and their names."""
+    """Return the durations by worker, if workers differ, and their names."""
     every = [
         factors_of(task.type, agents or (), means, speeds)
         for task, agents in zip(tasks, able, strict=True)
     ]
-    # Equally fast, and as fast as usual.
+    # All workers are equally fast, and as fast as usual.
     alike = all({*factors.values()} <= {1.0} for factors in every)
     if alike and not (is_priced and any(every)):
         return None, ()
@@ -161,7 +161,7 @@ def factors_of(
     means: Means,
     speeds: Mapping[str, float] | None,
 ) -> dict[str, float]:
-    """By worker, how much longer it takes than the usual."""
+    """Return the factor on the usual duration, by worker: 2 is twice as long."""
     if speeds is not None:
         return {agent.name: 1 / speeds.get(agent.name, 1.0) for agent in agents}
     averages = {
@@ -175,7 +175,7 @@ def factors_of(
     return {agent.name: averages.get(agent.name, mean) / mean for agent in agents}
 
 
-# -- what holds of an order --------------------------------------------------------
+# -- measures of an order ----------------------------------------------------------
 
 
 def critical_path(problem: Problem, tasks: Sequence[PlannedTask]) -> tuple[str, ...]:
@@ -197,7 +197,7 @@ def requirements_of(
     starts: Sequence[int],
     tasks: Sequence[PlannedTask],
 ) -> tuple[ResourceRequirement, ...]:
-    """Peak and total of each resource, if tasks start then."""
+    """Return the peak and total of each resource for these starts."""
     requirements = []
     names = dict.fromkeys(name for task in tasks for name in task.resources)
     for name in names:
@@ -222,7 +222,7 @@ def changed(
     options: Mapping[str, Mapping[str, Any]],
     edges: Iterable[tuple[str, str]] = (),
 ) -> Workflow:
-    """*workflow* with other *options* of its tasks, and more that they wait for."""
+    """Return *workflow* with *options* for its tasks, and with more waits."""
     variant = copy(workflow)
     variant._tasks = {
         name: attrs.evolve(task, **options[name]) if name in options else task
@@ -239,7 +239,7 @@ def changed(
 def dependencies_of(
     workflow: Workflow, reasons: Mapping[tuple[str, str], str]
 ) -> tuple[Dependency, ...]:
-    """Why tasks wait for others."""
+    """Return why tasks wait for others."""
     return tuple(
         Dependency(name, up, reasons.get((name, up), "needed"))
         for name, above in workflow.dependencies.items()
@@ -249,12 +249,12 @@ def dependencies_of(
 
 # -- shapes -----------------------------------------------------------------------
 
-#: Fields of a task that are its name, or are looked at as a whole by places.
+#: Fields of a task that name it, or that are compared by place.
 _NAMES: Final = frozenset({"type", "payload", "id", "after"})
 _OPTIONS: Final = tuple(
     field.name for field in attrs.fields(Task) if field.name not in _NAMES
 )
-#: What a plan gives to a task.
+#: Fields of a task that a plan sets.
 _ORDERED: Final = ("priority", "expected", "metadata", "resources")
 
 
@@ -265,20 +265,20 @@ def shape_of(
     versions: Mapping[str, Any],
 ) -> str:
     """
-    What is the same for drafts of one shape, under the same constraints.
+    Return a key that is equal for drafts of one shape under the same constraints.
 
     Args:
         draft: The draft.
-        tasks: What its tasks are thought to take; two digits of it count, and all of
-            them where something must hold of that.
-        constraints: What must hold of its plan.
-        versions: What else a plan depends on.
+        tasks: The tasks with their estimates: two digits count, or all of them if a
+            constraint limits them.
+        constraints: The constraints of its plan.
+        versions: The versions of all else on which a plan depends.
 
     Raises:
         UndescribedError: Something has no description.
     """
     place = {task.id: number for number, task in enumerate(tasks)}
-    # What is to be before another waits for it in the draft.
+    # A Before constraint has become a wait in the draft.
     limits = [each for each in constraints if not isinstance(each, Before)]
     form = ".17g" if limits else ".2g"
     parts = [
@@ -304,7 +304,7 @@ def like(
     draft: Draft,
     request: TaskRequest,
 ) -> ExecutionPlan:
-    """The plan of a draft, by the plan of another draft of its shape."""
+    """Return the plan of a draft, by the plan of another draft of its shape."""
     ids_before = draft_before.workflow.dependencies
     names = dict(zip(ids_before, draft.workflow.dependencies, strict=True))
     options: dict[str, dict[str, Any]] = {}

@@ -1,7 +1,7 @@
 """
-What has become of a run of a plan, and what is left of a way to do the same.
+The progress of a run of a plan, and the rest of a way to do the same.
 
-Decision: 0159.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Begun:
 
     Attributes:
         run_id: The id of the run.
-        whole: All tasks of the way, those of runs before this one, too.
+        whole: All tasks of the way, with the ones of earlier runs.
         handles: The handles of all of them.
-        kept: Those that have completed, or go on by themselves, in their order.
-        completed: Those of them that have.
-        failed: Those that have failed, or wait for somebody to decide.
+        kept: The tasks that have completed, or go on by themselves, in their order.
+            completed: The completed ones of these.
+        failed: The tasks that have failed, or wait for somebody to decide.
         seconds: Since the run began.
     """
 
@@ -55,25 +55,25 @@ class Begun:
     seconds: float
 
     def step(self, name: str) -> tuple[Any, ...]:
-        """The step of a domain that a task is."""
+        """Return the step of a domain that a task carries out."""
         task = self.whole[name].task
         call = task.payload
         return (task.type, *(call.args if isinstance(call, Call) else call or ()))
 
     def refused(self) -> tuple[Any, ...]:
-        """The steps that have failed, and never went well here."""
+        """Return the steps that have failed, and never went well here."""
         well = [key_of(self.step(name)) for name in self.kept]
         failed = (key_of(self.step(name)) for name in self.failed)
         return tuple(step for step in failed if step not in well)
 
     def as_it_stands(self, plan: ExecutionPlan) -> Draft:
-        """All tasks of the way of *plan*."""
+        """Return all tasks of the way of *plan*."""
         reasons = {(each.task, each.needs): each.reason for each in plan.dependencies}
         costs = {task.id: task.cost for task in plan.tasks}
         return Draft(self.whole, reasons, costs, plan.choices)
 
     def same_in(self, workflow: Workflow) -> dict[str, str]:
-        """The tasks of *workflow* that are kept ones, each with the id of that."""
+        """Return the tasks of *workflow* that are kept, each with its id in the run."""
         return {
             name: name
             for name in self.kept
@@ -81,7 +81,7 @@ class Begun:
         }
 
     def is_same(self, name: str, workflow: Workflow) -> bool:
-        """Whether task *name* of *workflow* is surely the one of this run."""
+        """Return whether task *name* of *workflow* is surely the one of this run."""
         mine, other = self.whole[name].task, workflow[name].task
         try:
             return _what(mine) == _what(other)
@@ -95,12 +95,12 @@ def _what(task: Task) -> str:
 
 def begun_of(plan: ExecutionPlan, run: Any, now: int) -> Begun:
     """
-    How far *run* is, which was started by *plan*.
+    Return the progress of *run*, which was started by *plan*.
 
     Args:
         plan: The plan.
-        run: What `orch.workflows` gives.
-        now: In ns since the epoch.
+        run: The run, as `orch.workflows` gives it.
+        now: The time in ns since the epoch.
 
     Raises:
         PlanningError: It is the run of another plan.
@@ -138,7 +138,7 @@ def begun_of(plan: ExecutionPlan, run: Any, now: int) -> Begun:
 
 
 def _is_lost(status: Any) -> bool:
-    """Whether a task will not complete unless somebody does something."""
+    """Return whether a task needs somebody's help to complete."""
     if status.state is TaskState.BLOCKED:
         return bool(status.blocked_by != ("event",))
     return status.state in _LOST or bool(status.stale)
@@ -146,7 +146,7 @@ def _is_lost(status: Any) -> bool:
 
 def rest_of(request: TaskRequest, plan: ExecutionPlan, begun: Begun) -> TaskRequest:
     """
-    *request* for what is left: time has passed, and some of its cost is spent.
+    Return *request* with the rest of its time and of its cost.
 
     Raises:
         PlanningError: There is nothing left of either.
@@ -177,11 +177,11 @@ def _left(limit: Deadline | MaxCost, most: float, spent: float, unit: str) -> fl
 
 def left_of(draft: Draft, same: Mapping[str, str], begun: Begun) -> Draft:
     """
-    *draft* without what a run has done or does, for which the rest waits.
+    Return *draft* without the tasks that a run has done or does.
 
     Args:
         draft: A way to do all of it.
-        same: Of its tasks, those that are of the run, each with the id there.
+        same: The tasks that are in the run, each with its id there.
         begun: How far the run is.
 
     Raises:
@@ -209,7 +209,8 @@ def left_of(draft: Draft, same: Mapping[str, str], begun: Begun) -> Draft:
         if name not in kept:
             task = workflow[name].task
             waits: list[Any] = [up for up in above[name] if up not in kept]
-            # Who has ended need not be waited for, unless others would do as well.
+            # A completed task need not be waited for, unless other parents could do
+            # instead.
             waits += [
                 kept[up]
                 for up in above[name]
@@ -234,7 +235,7 @@ def left_of(draft: Draft, same: Mapping[str, str], begun: Begun) -> Draft:
 
 
 def _with_results(payload: Any, kept: Mapping[str, Any]) -> Any:
-    """*payload* with the results of *kept* tasks where it refers to them."""
+    """Return *payload* with the results of *kept* tasks to which it refers."""
     if not isinstance(payload, Call):
         return payload
 
@@ -257,8 +258,8 @@ def from_here(
     Args:
         begun: How far the run is.
         domain: The domain of its steps.
-        state: What held before.
-        ways: What there is to do from a state on.
+        state: The state before.
+        ways: Yields the ways from a state on.
 
     Raises:
         PlanningError: There is no way, or the steps cannot be done from *state* on.
@@ -272,7 +273,7 @@ def from_here(
         for step in way.steps:
             task = (step.operator.name, *step.args)
             then, _ = domain.after(now, [task])
-            # What is done, and would change nothing, is not done again.
+            # A step that was done, and would change nothing now, is not done again.
             if key_of(task) not in keys or then != now:
                 steps.append(step)
                 now = then

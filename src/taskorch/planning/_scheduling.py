@@ -1,5 +1,5 @@
 """
-In which order tasks should begin, and which worker should do each; and to what end.
+The order in which tasks should begin, the worker for each, and the aims of both.
 
 Resources are shared by schedule generation (R. Kolisch, *Serial and parallel
 resource-constrained project scheduling methods revisited*, European Journal of
@@ -9,9 +9,9 @@ Ballestín and S. Quintanilla, *Justification and RCPSP: a technique that pays*,
 that differ are chosen by the earliest end (HEFT: H. Topcuoglu, S. Hariri and M. Wu,
 IEEE Transactions on Parallel and Distributed Systems 13, 2002).
 
-What is to be small is the makespan of a plan, its cost, or what is in use at once.
+The aims are a small makespan, a small cost, and a small peak of use.
 
-Decision: 0100.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from taskorch.kit.vocabulary import guess
 from taskorch.planning._values import ExecutionPlan
 
 N = TypeVar("N", int, float)
-#: Without an improvement for so many tries, what is drawn anew is all of it.
+#: After so many tries without an improvement, the whole order is drawn anew.
 _STALE: Final = 200
-#: Tasks up to which all rules are tried, however little time there is.
+#: A plan of at most so many tasks tries all rules, however little time there is.
 _MANY: Final = 500
 
 
@@ -45,15 +45,15 @@ class Problem:
     Tasks to be put in order, by their numbers.
 
     Attributes:
-        durations: Of each task, a whole number of time units.
-        parents: Of each task, those that it waits for.
-        demands: Of each task, what it holds of each resource.
-        capacities: What there is of each resource.
-        lengths: Of each task, how long it takes on each worker that can do it; empty:
-            no worker is asked. None: there are no workers that differ.
-        costs: Of each task, what it costs on each of these; None: nothing.
+        durations: The duration of each task, a whole number of time units.
+        parents: The tasks that each task waits for.
+        demands: The amount of each resource that each task holds.
+        capacities: The capacity of each resource.
+        lengths: The duration of each task on each worker that can do it; empty: no
+            worker is asked. None: there are no workers that differ.
+        costs: The cost of each task on each of these; None: there is none.
         agents: The names of the workers, by their numbers.
-        resources: What each resource is called, for people.
+        resources: The names of the resources, for people.
     """
 
     durations: Sequence[int]
@@ -66,7 +66,7 @@ class Problem:
     resources: Sequence[str] = ()
 
     def cost(self, schedule: Schedule) -> float:
-        """What the workers of a schedule cost."""
+        """Return the cost of the workers of a schedule."""
         if self.costs is None:
             return 0.0
         both = zip(self.costs, schedule.agents, strict=True)
@@ -76,27 +76,27 @@ class Problem:
         return len(self.durations)
 
     def work(self) -> list[int]:
-        """Of each resource, amount times duration, of all tasks."""
+        """Return for each resource the sum of amount times duration."""
         both = [*zip(self.durations, self.demands, strict=True)]
         places = range(len(self.capacities))
         return [sum(time * need[place] for time, need in both) for place in places]
 
     def needs(self) -> list[list[tuple[int, int]]]:
-        """Of each task, the resources that it holds, the scarcest first: how much."""
+        """Return the resources and amounts of each task, the scarcest first."""
         both = zip(self.work(), self.capacities, strict=True)
         scarce = [work / capacity if capacity else 0.0 for work, capacity in both]
         places = sorted(range(len(scarce)), key=lambda r: -scarce[r])
         return [[(r, need[r]) for r in places if need[r]] for need in self.demands]
 
     def fastest(self) -> Sequence[int]:
-        """Of each task, how long it takes at least."""
+        """Return the shortest duration of each task."""
         if self.lengths is None:
             return self.durations
         both = zip(self.lengths, self.durations, strict=True)
         return [min(lengths.values(), default=time) for lengths, time in both]
 
     def children(self) -> list[list[int]]:
-        """Of each task, those that wait for it."""
+        """Return the tasks that wait for each task."""
         return _waiting(self.parents)[1]
 
 
@@ -106,10 +106,10 @@ class Schedule:
     When each task begins and ends, and by whom it is done.
 
     Attributes:
-        starts: Of each task, its begin.
-        ends: Of each task, its end.
-        agents: Of each task, the number of its worker; None: of no one.
-        how: How it was found, in words.
+        starts: The start of each task.
+        ends: The end of each task.
+        agents: The number of the worker of each task; None: it has none.
+        how: The way in which it was found, in words.
     """
 
     starts: list[int]
@@ -119,11 +119,11 @@ class Schedule:
 
     @property
     def makespan(self) -> int:
-        """When all have ended."""
+        """The end of the last task."""
         return max(self.ends, default=0)
 
     def order(self) -> list[int]:
-        """The tasks as they begin; of those that begin at once, the first to end."""
+        """Return the tasks by their starts; if these are equal, by their ends."""
         return sorted(
             range(len(self.starts)), key=lambda n: (self.starts[n], self.ends[n], n)
         )
@@ -132,7 +132,7 @@ class Schedule:
 def _waiting(
     parents: Sequence[Sequence[int]],
 ) -> tuple[list[int], list[list[int]]]:
-    """Of each task, for how many it waits, and which wait for it."""
+    """Return the number of parents of each task, and its children."""
     children: list[list[int]] = [[] for _ in parents]
     for number, above in enumerate(parents):
         for parent in set(above):
@@ -141,7 +141,7 @@ def _waiting(
 
 
 def topological(parents: Sequence[Sequence[int]], keys: Sequence[float]) -> list[int]:
-    """The tasks by their keys, each after those that it waits for."""
+    """Return the tasks by their keys, each after the ones that it waits for."""
     waiting, children = _waiting(parents)
     heap = [(keys[n], n) for n, count in enumerate(waiting) if not count]
     heapq.heapify(heap)
@@ -157,12 +157,12 @@ def topological(parents: Sequence[Sequence[int]], keys: Sequence[float]) -> list
 
 
 def tails(problem: Problem) -> list[int]:
-    """Of each task, its own time and the longest way after it."""
+    """Return the length of the longest chain that begins with each task."""
     return _ways(problem, problem.durations)
 
 
 def _ways(problem: Problem, durations: Sequence[N]) -> list[N]:
-    """`tails`, if tasks took these *durations*."""
+    """Return `tails` for other *durations*."""
     longest = list(durations)
     children = problem.children()
     for number in reversed(topological(problem.parents, [0.0] * len(problem))):
@@ -172,7 +172,7 @@ def _ways(problem: Problem, durations: Sequence[N]) -> list[N]:
 
 
 def lower_bound(problem: Problem) -> int:
-    """What no schedule beats: the longest way, and each resource in full use."""
+    """Return a bound that no makespan beats, by chains and by resources."""
     bound = max(tails(problem), default=0)
     for work, capacity in zip(problem.work(), problem.capacities, strict=True):
         if capacity:
@@ -185,11 +185,11 @@ def serial(  # noqa: C901, PLR0912 - the loop that all time goes into
     order: Sequence[int],
     parents: Sequence[Sequence[int]] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Starts and ends if each, in this order, begins as early as it can."""
+    """Start each task, in this order, as early as it can; return starts and ends."""
     above = problem.parents if parents is None else parents
     durations, demands = problem.durations, problem.demands
     starts, ends = [0] * len(durations), [0] * len(durations)
-    # What is free from each moment on, until the next.
+    # The free amounts from each moment on, until the next one.
     times: list[int] = [0]
     free: list[list[int]] = [list(problem.capacities)]
     for number in order:
@@ -207,7 +207,7 @@ def serial(  # noqa: C901, PLR0912 - the loop that all time goes into
         start, place = begin, first
         while True:
             end = start + length
-            # Up to the end there must be enough at every moment.
+            # Every moment until the end must have enough.
             while place < len(times) and times[place] < end:
                 have = free[place]
                 for resource, amount in need:
@@ -239,9 +239,9 @@ def parallel(  # noqa: C901 - the loop that much time goes into
     problem: Problem, order: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """
-    Starts and ends if whatever fits begins, the first in this order first.
+    Start each task that fits, in this order, at each moment; return starts and ends.
 
-    That is what an orchestrator does that is given the order and nothing more.
+    An orchestrator does so, if it has the order and nothing more.
     """
     count = len(problem)
     rank = [0] * count
@@ -286,9 +286,9 @@ def parallel(  # noqa: C901 - the loop that much time goes into
 def justified(
     problem: Problem, children: Sequence[Sequence[int]], ends: Sequence[int]
 ) -> tuple[list[int], list[int]]:
-    """The schedule pushed to the right as far as it goes, and then to the left."""
+    """Return the schedule shifted to the right, and then to the left."""
     numbers = range(len(problem))
-    # Backwards in time, each as late as it can: those that end last come first.
+    # Backwards in time, each task ends as late as it can, the last ones first.
     back = sorted(numbers, key=lambda n: (-ends[n], n))
     back = topological(children, _places(back))
     late, _ = serial(problem, back, children)
@@ -304,7 +304,7 @@ def _places(order: Sequence[int]) -> list[float]:
     return places
 
 
-#: Rules by which tasks are put in order, and by which the search begins.
+#: Rules for the order of tasks, by which the search begins.
 RULES: Final[dict[str, Callable[[Problem], list[float]]]] = {
     "longest way first": lambda p: [-float(t) for t in tails(p)],
     "latest start first": lambda p: [
@@ -333,9 +333,9 @@ def improve(  # noqa: C901 - one loop, in order
     The best schedule that is found in so many seconds, and the lower bound.
 
     Args:
-        problem: What is to be put in order.
+        problem: The problem.
         seconds: How long is looked.
-        seed: Repeats what is drawn.
+        seed: The seed of random draws.
         rules: By which rules it begins; None is by all.
         begin: A schedule to begin with, instead.
         stop: Says whether somebody else has found what cannot be better.
@@ -409,19 +409,20 @@ def _redrawn(
     return justified(problem, children, times[1])
 
 
-# -- agents that differ ------------------------------------------------------------
+# -- workers that differ -----------------------------------------------------------
 
 
 def heft(problem: Problem) -> Schedule:
-    """Each task, the most urgent first, where it ends first."""
+    """Start each task, the most urgent first, where it ends first."""
     return _placed(problem, _ranks(problem), {})
 
 
 def in_order(problem: Problem, agents: Sequence[str | None]) -> Schedule:
     """
-    Each task, in the order of their numbers, by the worker that is said for it.
+    Schedule each task, in the order of numbers, on the worker that is named for it.
 
-    One for which none is said, or one that cannot do it, is done where it ends first.
+    A task without such a worker, or with one that cannot do it, goes where it ends
+    first.
     """
     assert problem.lengths is not None  # noqa: S101 - asked if agents differ
     lengths = []
@@ -469,7 +470,7 @@ def _placed(
 
 
 def _gap(busy: Sequence[tuple[int, int]], ready: int, length: int) -> int:
-    """When a worker has so much time, from *ready* on."""
+    """Return when a worker is free for *length*, from *ready* on."""
     start = ready
     for begin, end in busy:
         if start + length <= begin:
@@ -489,11 +490,11 @@ def improve_agents(
     The best that is found for workers that differ, and the lower bound.
 
     Args:
-        problem: What is to be put in order.
+        problem: The problem.
         seconds: How long is looked.
-        seed: Repeats what is drawn.
-        value: What a schedule is worth, the less the better; None: its makespan.
-        begin: One that is known: what is found is no worse.
+        seed: The seed of random draws.
+        value: Gives the worth of a schedule, the less the better; None: its makespan.
+        begin: A schedule that is known; the result is no worse.
     """
     assert problem.lengths is not None  # noqa: S101 - asked if agents differ
     end = monotonic() + seconds
@@ -518,7 +519,7 @@ def improve_agents(
         if worth(candidate) < least:
             pinned = cheapest
             least = current_worth = worth(candidate)
-            best = attrs.evolve(candidate, how="by the cheapest agent of each")
+            best = attrs.evolve(candidate, how="by the cheapest worker of each")
     if begin is not None and worth(begin) < least:
         current_ranks = [-float(start) for start in begin.starts]
         pinned = {n: agent for n, agent in enumerate(begin.agents) if agent is not None}
@@ -544,15 +545,15 @@ def improve_agents(
 
 
 AIMS: Final = ("makespan", "cost", "peak")
-#: Worse than all that aims may add up to, for a plan that is no better elsewhere.
+#: A penalty for a late schedule, which is larger than all aims together.
 _LATE: Final = 1e12
-#: The shares of what there is with which is tried whether less in use is worth it.
+#: The shares of the capacities with which a smaller peak is tried.
 _SHARES: Final = (1.0, 0.75, 0.5, 0.35, 0.2)
 
 
 def aims_of(aims: object) -> dict[str, float]:
     """
-    How much each aim counts.
+    Return the weight of each aim, by name.
 
     Raises:
         InvalidTaskError: One is none, or its weight is no number from 0.
@@ -578,12 +579,12 @@ def aims_of(aims: object) -> dict[str, float]:
 
 class Aim:
     """
-    What schedules of a problem are worth: the less, the better.
+    The worth of schedules of a problem; less is better.
 
     Args:
         weights: How much each aim counts.
-        problem: The tasks, and what there is.
-        plan: The plan as it was given, of whose amounts each aim is a part.
+        problem: The tasks and capacities.
+        plan: The given plan; each aim counts relative to its amount there.
         limit: When all must have ended, in the time units of the problem.
     """
 
@@ -606,19 +607,19 @@ class Aim:
 
     @property
     def is_makespan(self) -> bool:
-        """Whether nothing else counts."""
+        """True if nothing but the makespan counts."""
         return self._weights.keys() == {"makespan"}
 
     def idle(self) -> str:
-        """Which aims do nothing here, in words; or ""."""
+        """Return in words which aims have no effect here; or ""."""
         if "cost" in self._weights and not self._problem.costs:
-            return "the cost is the same in any order, without prices of agents"
+            return "the cost is the same in any order, without prices of workers"
         if "peak" in self._weights and self._problem.lengths is not None:
-            return "the peak does not count where agents differ"
+            return "the peak does not count where workers differ"
         return ""
 
     def problems(self) -> list[Problem]:
-        """The problem, and those with less of all, down to what one task needs."""
+        """Return the problem, and copies with smaller capacities."""
         problem = self._problem
         if "peak" not in self._weights or problem.lengths is not None:
             return [problem]
@@ -626,7 +627,7 @@ class Aim:
             max((need[place] for need in problem.demands), default=0)
             for place in range(len(problem.capacities))
         ]
-        # Of what all tasks together could use at once.
+        # The most that all tasks together could use at once.
         most = [
             min(capacity, sum(need[place] for need in problem.demands))
             for place, capacity in enumerate(problem.capacities)
@@ -639,7 +640,7 @@ class Aim:
         return [problem, *smaller.values()]
 
     def worth(self, span: float, cost: float, peak: float) -> float:
-        """What a schedule of this makespan, cost and peak is worth."""
+        """Return the weighted sum of the aims; less is better."""
         parts = {
             "makespan": span / self._span,
             "cost": cost / self._cost,
@@ -648,13 +649,13 @@ class Aim:
         return sum(weight * parts[name] for name, weight in self._weights.items())
 
     def value(self, schedule: Schedule) -> float:
-        """What a schedule of workers that differ is worth; one that is late, little."""
+        """Return the worth of a schedule of unequal workers, with a penalty if late."""
         late = max(0.0, schedule.makespan - self._limit)
         worth = self.worth(schedule.makespan, self._problem.cost(schedule), 0.0)
         return worth + (_LATE * (1 + late / self._span) if late else 0.0)
 
     def peak_of(self, slots: float, resources: Mapping[str, float]) -> float:
-        """How much of all that could be used is in use at once: the mean share."""
+        """Return the mean share of the usable amounts that is in use at once."""
         shares = []
         used = [slots, *(resources.get(name, 0.0) * 1e6 for name in self._names)]
         for place, much in enumerate(used[: len(self._problem.capacities)]):

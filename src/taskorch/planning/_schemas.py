@@ -1,4 +1,4 @@
-"""The JSON Schemas of requests, plans, workers and runs, as they are as documents."""
+"""The JSON Schemas of requests, plans, workers and runs in documents."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _listed(items: Any) -> Schema:
 
 
 def request_schema() -> Schema:
-    """The JSON Schema of a `TaskRequest` as a document."""
+    """Return the JSON Schema of a `TaskRequest` as a document."""
     request = DocumentOf(TaskRequest).schema()
     return {"$schema": _DIALECT, "title": "TaskRequest", **request}
 
 
 def plan_schema() -> Schema:
-    """The JSON Schema of an `ExecutionPlan` as a document."""
+    """Return the JSON Schema of an `ExecutionPlan` as a document."""
     plan = DocumentOf(PlanEntry).schema()
     plan["properties"]["workflow"] = document_schema()
     del plan["properties"]["workflow"]["$schema"]
@@ -48,7 +48,7 @@ def plan_schema() -> Schema:
 
 
 def agent_schema() -> Schema:
-    """The JSON Schema of an `AgentInstance` as a document."""
+    """Return the JSON Schema of an `AgentInstance` as a document."""
     status = {"enum": [*get_args(AgentState)]}
     capability = _object(
         *("name", "level"), name=_NAME, level={"type": "integer", "minimum": 1}
@@ -88,7 +88,7 @@ def agent_schema() -> Schema:
 
 
 def workflow_schema() -> Schema:
-    """The JSON Schema of a `WorkflowStatus` as a document."""
+    """Return the JSON Schema of a `WorkflowStatus` as a document."""
     percent = {**_AMOUNT, "maximum": 100}
     tasks = _object(
         *("id", "status"),

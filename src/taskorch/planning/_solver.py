@@ -1,7 +1,7 @@
 """
 The order by CP-SAT, where `ortools` is installed.
 
-Decision: 0087.
+Decision: plan-search.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from taskorch.planning._scheduling import Problem, Schedule
 
-#: Seconds below which it is not worth to make the model.
+#: With fewer seconds, the solver would spend them all on building its model.
 LEAST_SECONDS: Final = 0.2
 
 
 def is_there() -> bool:
-    """Whether the solver is installed."""
+    """Return whether the solver is installed."""
     try:
         return find_spec("ortools") is not None
     except (ImportError, ValueError):
@@ -30,16 +30,16 @@ def solve(
     problem: Problem, seconds: float, hint: Schedule, seed: int = 0
 ) -> tuple[Schedule, bool] | None:
     """
-    A schedule, and whether none is better; None: none was found in so many seconds.
+    Return a schedule, and whether it is optimal; None: no better one was found in time.
 
-    Whatever the solver does wrong, there is the hint: it is never needed.
+    If the solver fails, the caller goes on with *hint*.
     """
     try:
         cp: Any = importlib.import_module("ortools.sat.python.cp_model")
     except Exception:  # noqa: BLE001 - broken, or not for this machine
         return None
     model = cp.CpModel()
-    # In whole steps of what all durations are made of: fewer values to look at.
+    # Durations are counted in their greatest common divisor: fewer values to search.
     step = gcd(*problem.durations, *hint.starts) or 1
     horizon = hint.makespan // step
     numbers = range(len(problem))

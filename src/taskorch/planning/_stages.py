@@ -1,8 +1,8 @@
 """
-The five stages of planning, each a protocol of one method, and ours for each.
+The five stages of planning, each a protocol of one method with a default.
 
-Parse what is given, decompose it, resolve what waits for what, put it in order, and
-validate it.
+A request is parsed, decomposed into tasks, given dependencies, put in order, and
+validated.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ from taskorch.planning._values import (
 from taskorch.workflows import Workflow
 from taskorch.workflows._names import unused
 
-#: What it is found out of: a request, a document of one, or a text.
+#: A request, a document of one, or a text.
 Given: TypeAlias = TaskRequest | Mapping[str, Any] | str
 
 
 @attrs.frozen(eq=False)
 class Draft:
     """
-    A workflow, and what is known of where it comes from.
+    A workflow, and the reasons for its parts.
 
     Attributes:
         workflow: The tasks.
         reasons: Why a task waits for another, by both of their ids.
-        costs: What tasks cost, by their ids.
-        choices: Reasons.
+        costs: The costs of tasks, by their ids.
+        choices: The choices behind it.
         whole: If a run does a part of it, all of it.
-        earlier: By their ids in that, the handles of what runs do.
+        earlier: The handles of the tasks that runs do, by their ids in *whole*.
     """
 
     workflow: Workflow
@@ -76,7 +76,7 @@ class Draft:
 
 @runtime_checkable
 class RequestParser(Protocol):
-    """Says what is meant by what was given."""
+    """The stage that makes a request of a text, a document or a request."""
 
     def parse(self, given: Given, known: Sequence[str]) -> TaskRequest:
         """
@@ -90,7 +90,7 @@ class RequestParser(Protocol):
 
 @runtime_checkable
 class TaskDecomposer(Protocol):
-    """Says by which tasks a request is done."""
+    """The stage that finds the tasks by which a request is done."""
 
     def decompose(
         self, request: TaskRequest
@@ -106,30 +106,30 @@ class TaskDecomposer(Protocol):
 
 @runtime_checkable
 class DependencyResolver(Protocol):
-    """Says what waits for what."""
+    """The stage that finds which task waits for which."""
 
     def resolve(self, found: Any, request: TaskRequest) -> Draft:
-        """The tasks of what was decomposed, with what they wait for."""
+        """Return the tasks of *found*, with the tasks that they wait for."""
         ...
 
 
 @runtime_checkable
 class PlanOptimizer(Protocol):
-    """Puts tasks in order."""
+    """The stage that puts tasks in order."""
 
     def optimize(
         self, problem: Problem, seconds: float, seed: int
     ) -> tuple[Schedule, int]:
-        """A schedule, and what none can beat."""
+        """Return a schedule, and a bound that no schedule beats."""
         ...
 
 
 @runtime_checkable
 class PlanValidator(Protocol):
-    """Says whether a plan can be carried out."""
+    """The stage that tests whether a plan can be carried out."""
 
     def validate(self, plan: ExecutionPlan) -> ValidationResult:
-        """What is wrong with it."""
+        """Return the faults of a plan."""
         ...
 
 
@@ -140,20 +140,27 @@ _MAX_TEXT: Final = 10_000
 
 class RuleParser:
     """
-    The RequestParser that goes by rules.
+    The RequestParser that works by fixed rules.
 
-    Of a text it takes the one type that is named in it, limits ("within 2 hours", "by
+    Limits are times (`within 1h30m`, `10 s max`, `deadline=10`), moments (`by 17:00`,
+    `by tomorrow noon`, `by 17:00 Europe/Berlin`; without a zone, that of the machine),
+    costs (`at most 20 eur`, `max cost 20`), peaks (`at most 2 cpu`, `max 4 GB of
+    memory`) and priorities (`priority 7`, `asap`, `no hurry`). An ambiguous one
+    (`ideally within 2 hours`) is refused. A value of `name=value` is a word, a number,
+    words with commas, or JSON.
+
+    From a text it takes the one type that is named in it, limits ("within 2 hours", "by
     17:00", "at most 20 eur", "at most 2 cpu", "priority 7", "urgently"), and
     `name=value` for the context. Words that may be a limit and are not understood
-    refuse the text. All else is description: nothing in a text is carried out,
-    imported or looked up, whatever it says.
+    refuse the text. All else is description: nothing in a text is carried out, imported
+    or looked up, whatever it says.
 
     Args:
-        now: Tells the time, for times of day.
+        now: Returns the current time, for times of day.
     """
 
     def __init__(self, now: Callable[[], datetime] | None = None) -> None:
-        # One of its own has no orchestrator with a clock.
+        # A parser of its own has no orchestrator with a clock.
         self._now = now or (lambda: datetime.now(UTC))  # noqa: TID251 - as said
 
     def parse(self, given: Given, known: Sequence[str]) -> TaskRequest:
@@ -180,7 +187,7 @@ class RuleParser:
         low = text.lower()
         plain = {name: _plain(name) for name in types}
         named = {n: word for n, word in plain.items() if _has(_plain(low), word)}
-        # Of names of which one is a part of another, the longer is meant.
+        # If one name is a part of another, the longer one is meant.
         matches = [
             name
             for name, word in named.items()
@@ -207,12 +214,12 @@ class RuleParser:
         )
 
 
-#: An argument; `priority=`, `prio=` and `deadline=` are those of the request.
+#: The name of an argument; `priority=`, `prio=` and `deadline=` belong to the request.
 _NAME: Final = re.compile(
     r"(?<![\w.])(?!(?:priority|prio|deadline)=)([A-Za-z_]\w*)=(?!=)"
 )
 _JSON: Final = json.JSONDecoder()
-#: What may follow a value and a comma: it is no more of the value.
+#: Words after a value and a comma that do not belong to the value.
 _NEXT: Final = re.compile(
     r"\s*(?:$|[A-Za-z_]\w*=|(?:within|in|at|by|before|until|due|under|less than|max"
     r"|maximum|for|up to|with|using|urgent|urgently|asap|as soon|high|low|deadline"
@@ -227,9 +234,9 @@ def _blank(words: str) -> str:
 
 def _named_in(text: str) -> tuple[dict[str, Any], str]:
     """
-    What *text* says by `name=value`: JSON, a word, or words with commas between.
+    Return the arguments in *text*: `name=` and JSON, a word, or words with commas.
 
-    Also *text* with all that blanked.
+    The second value is *text* with blanks in their place.
 
     Raises:
         PlanningError: It is not clear where a value ends.
@@ -238,7 +245,7 @@ def _named_in(text: str) -> tuple[dict[str, Any], str]:
     rest_of_text, end = text, 0
     for match in _NAME.finditer(text):
         if match.start() < end:
-            # It stands in a value.
+            # This `name=` is part of a value.
             continue
         rest = text[match.end() :]
         if match[1] in named:
@@ -277,7 +284,7 @@ def _without(text: str, start: int, end: int) -> str:
 
 
 def _number_or_text(word: str) -> Any:
-    """A number only if it is written as that: `007` and `1.10` are texts."""
+    """Return a number only if it is written as one: `007` and `1.10` are texts."""
     for kind in (int, float):
         try:
             number = kind(word)
@@ -289,7 +296,7 @@ def _number_or_text(word: str) -> Any:
 
 
 def _has(text: str, words: str) -> bool:
-    """Whether *words* stand in *text*, and not in the middle of a word."""
+    """Return whether *words* stand in *text*, not in the middle of a word."""
     return re.search(rf"(?<![\w-]){re.escape(words)}(?![\w-])", text) is not None
 
 
@@ -305,7 +312,7 @@ class LibraryDecomposer:
     The TaskDecomposer that looks in domains, then in templates, then at workers.
 
     Args:
-        library: What has `domains`, `templates`, `agent_types()` and `prefer`.
+        library: An object with `domains`, `templates`, `agent_types()` and `prefer`.
     """
 
     def __init__(self, library: Any) -> None:
@@ -321,14 +328,14 @@ class LibraryDecomposer:
         bounds: Any = None,
     ) -> Iterator[Decomposition | Workflow | Draft]:
         """
-        What a request of this type is done by.
+        Return the ways to do a request of this type.
 
         Args:
             request: The request.
-            max_steps: Steps of a search before it is given up.
-            max_seconds: Seconds before it is given up.
-            without: Steps of a domain that are taken for such as cannot be done.
-            bounds: The `PathBounds` of ways, beyond which none is looked at.
+            max_steps: The steps after which a search is given up.
+            max_seconds: The seconds after which it is given up.
+            without: Steps of a domain that the search must not take.
+            bounds: The `PathBounds` beyond which no way is tried.
 
         Raises:
             PlanningError: Nobody knows how to do it.
@@ -363,7 +370,7 @@ class LibraryDecomposer:
         raise PlanningError(msg, hint=hint)
 
     def domain_of(self, request: TaskRequest) -> Domain | GtpyhopDomain | None:
-        """The domain that knows how to do a request; None: none does."""
+        """Return the domain that has the task of a request; None: there is none."""
         domains = self._library.domains.values()
         return next((each for each in domains if request.type in each.tasks), None)
 
@@ -372,7 +379,7 @@ def task_of(
     domain: Domain | GtpyhopDomain, request: TaskRequest
 ) -> tuple[tuple[Any, ...], Mapping[Any, Any]]:
     """
-    The task of a domain that a request asks for, and the state before it.
+    Return the task of a domain that a request asks for, and the state before it.
 
     Raises:
         InvalidTaskError: Its context has something else.
@@ -402,7 +409,7 @@ def _args_of(
     functions: Iterable[Callable[..., Any]], name: str, named: Mapping[str, Any]
 ) -> list[Any]:
     """
-    The arguments of a task, by the names that its operator or a method has for them.
+    Return the arguments of a task, by their names in its operator or a method.
 
     Raises:
         PlanningError: None of these takes them.
@@ -416,7 +423,8 @@ def _args_of(
         except TypeError:
             takes.append(", ".join(names[1:]) or "nothing")
             continue
-        # Defaults are left to the function, but before those that are said.
+        # Only defaults before the last given argument are passed; the function knows
+        # the rest.
         last = max((names.index(each) for each in bound.arguments), default=0)
         bound.apply_defaults()
         if not bound.kwargs:
@@ -428,12 +436,12 @@ def _args_of(
 
 
 def _frozen(value: Any) -> Any:
-    """What JSON has lists for: arguments are compared, and stand in names."""
+    """Return lists as tuples, so that arguments can be compared and hashed."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _thawed(value: Any) -> Any:
-    """Tuples as lists: what a task is given can be written down."""
+    """Return tuples as lists, so that a task can be written as JSON."""
     return [*map(_thawed, value)] if isinstance(value, tuple) else value
 
 
@@ -446,7 +454,7 @@ def _word(name: str) -> str:
 
 
 class InterferenceResolver:
-    """The DependencyResolver that lets wait what reads for what writes."""
+    """The DependencyResolver by which readers of a variable wait for its writers."""
 
     def resolve(self, found: Any, request: TaskRequest) -> Draft:
         """
@@ -502,13 +510,13 @@ class SearchOptimizer:
     The PlanOptimizer that searches by itself, and asks CP-SAT if that is installed.
 
     Args:
-        solver: Whether CP-SAT is asked; None is where `ortools` is installed.
+        solver: Whether CP-SAT is asked; None: if `ortools` is installed.
 
     Raises:
         PlanningError: *solver* is True, and it is not installed.
     """
 
-    #: The share of the time that it searches by itself before it asks.
+    #: The share of the time that it searches by itself before it asks CP-SAT.
     _OWN = 0.3
 
     def __init__(self, *, solver: bool | None = None) -> None:
@@ -525,7 +533,7 @@ class SearchOptimizer:
         seed: int,
         rules: Sequence[str] | None = None,
     ) -> tuple[Schedule, int]:
-        """The best that is found in so many seconds, and what none can beat."""
+        """Return the best schedule found in *seconds*, and a bound that none beats."""
         if problem.lengths is not None:
             return improve_agents(problem, seconds, seed)
         asks = _solver.is_there() if self.solver is None else self.solver
@@ -534,8 +542,8 @@ class SearchOptimizer:
         best, bound = best_order(problem, own, seed, rules=rules)
         if not asks or best.makespan <= bound:
             return best, bound
-        # The solver runs beside us, on another core if there is one: what it does not
-        # find in time, we may.
+        # The solver runs in a thread beside this search, on another core if there is
+        # one.
         solved: list[Schedule] = []
         done = threading.Event()
 
@@ -565,14 +573,14 @@ class SimulatedValidator:
     The PlanValidator that carries a plan out in virtual time.
 
     Args:
-        planner: Who made it: it simulates, and knows what there is.
+        planner: The planner of the orchestrator, which runs the simulation.
     """
 
     def __init__(self, planner: Any) -> None:
         self._planner = planner
 
     def validate(self, plan: ExecutionPlan) -> ValidationResult:
-        """What is wrong with it here and now, with the cause of each."""
+        """Return the faults of a plan here and now, with the cause of each."""
         findings, makespan = self._planner.look(plan)
         ok = not any(each.is_fatal for each in findings)
         return ValidationResult(ok, tuple(findings), makespan)

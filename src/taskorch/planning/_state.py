@@ -1,4 +1,4 @@
-"""What holds in a domain, as a value that never changes."""
+"""The state of a domain, as a value that never changes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from taskorch.errors import PlanningError
 
 class State(Mapping[Any, Any]):
     """
-    What holds before a step: variables and their values. `set` gives the state after.
+    A state of a domain: variables and their values. `set` gives the state after a step.
 
-    Only the step that changes is copied: each state has the variables that were set in
-    it, and after some of them a whole copy.
+    Each state holds only the variables that were set in it, above an earlier state;
+    after some of these layers it holds a whole copy.
 
     Args:
         values: The variables.
     """
 
     __slots__ = ("_above", "_depth", "_values", "derived")
-    #: Layers before the variables are copied into one.
+    #: After so many layers the variables are copied into one.
     _MOST = 16
 
     def __init__(self, values: Mapping[Any, Any] | None = None) -> None:
         self._values: dict[Any, Any] = dict(values or {})
         self._above: State | None = None
         self._depth = 0
-        #: What somebody has made of it, to be kept with it.
+        #: Data that somebody derived from this state, and that lives as long as it.
         self.derived: Any = None
 
     def __getitem__(self, name: Any) -> Any:
@@ -56,11 +56,11 @@ class State(Mapping[Any, Any]):
         return whole
 
     def set(self, name: Any, value: Any) -> State:
-        """The state in which *name* is *value*, and all else as here."""
+        """Return a state in which *name* is *value*, and all else is as here."""
         return self.changed({name: value})
 
     def changed(self, values: Mapping[Any, Any]) -> State:
-        """The state in which these *values* hold, and all else as here."""
+        """Return a state with these *values*, and all else as here."""
         state = State.__new__(type(self))
         state.derived = None
         if self._depth >= self._MOST:
@@ -80,7 +80,7 @@ class State(Mapping[Any, Any]):
 
 
 _MISSING = object()
-#: Among the names that a step reads: it has looked which there are.
+#: Stands among the names that a step reads for a list of all variables.
 EVERY = object()
 
 
@@ -88,7 +88,7 @@ class Watched(State):
     """
     A state that notes what a step reads and writes.
 
-    What can be changed in place is compared afterwards with what it was: see `check`.
+    Values that can be changed in place are compared with their first form: see `check`.
     """
 
     __slots__ = ("_seen", "reads", "writes")
@@ -96,7 +96,7 @@ class Watched(State):
     def __init__(self, base: State) -> None:
         super().__init__()
         self._above = base
-        #: Nothing is copied: the base is below it only while the step is asked.
+        #: Nothing is copied, because the base serves only while the step is asked.
         self._depth = 0
         self.reads: dict[Any, None] = {}
         self.writes: dict[Any, Any] = {}
@@ -123,7 +123,7 @@ class Watched(State):
         return sum(1 for _ in self)
 
     def changed(self, values: Mapping[Any, Any]) -> State:
-        """Itself with these *values*: one watched state is enough for a step."""
+        """Change itself and return itself: a step needs one watched state only."""
         state = Watched.__new__(Watched)
         state.derived = None
         state._values, state._above, state._depth = {}, self._above, 0
@@ -133,7 +133,7 @@ class Watched(State):
 
     def check(self, who: str) -> None:
         """
-        Look whether the state is as it was given.
+        Refuse a state that was changed in place.
 
         Raises:
             PlanningError: A value in it was changed in place.

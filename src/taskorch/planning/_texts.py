@@ -1,10 +1,10 @@
 """
 Limits in texts of requests: times, moments, costs, amounts, priorities.
 
-A limit is understood and taken out of the text. What is left must name none: the words
-that may be a limit and were not understood refuse the text.
+Each limit that is understood is taken out of the text. Words in the rest that may be a
+limit refuse the text.
 
-Decision: 0247.
+Decision: planner.
 """
 
 # ruff: noqa: ISC004, E501 - patterns are rows of a table
@@ -22,9 +22,9 @@ import attrs
 from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.planning._values import Constraint, Deadline, MaxCost, MaxPeak
 
-#: What stands in the place of words that are understood.
+#: The character that replaces words that are understood.
 _TAKEN: Final = "\0"
-#: Letters of the words around a limit that a refusal shows.
+#: The number of letters around a limit that a refusal shows.
 _SHOWN: Final = 40
 
 # -- numbers -----------------------------------------------------------------------
@@ -65,16 +65,16 @@ _SPELLED: Final = rf"\b(?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})\b(?
 _NUMBER: Final = rf"(?:{_FIGURES}|{_SPELLED})"
 
 
-#: In some countries a thousand and more; in others a fraction.
+#: In some countries such a number is a thousand and more; in others a fraction.
 _EITHER: Final = r"[1-9]\d{0,2}\.\d{3}"
 
 
 def _number(text: str) -> float:
     """
-    The number that `_NUMBER` has found.
+    Return the number that `_NUMBER` has matched.
 
     Raises:
-        InvalidTaskError: It is another one in another country.
+        InvalidTaskError: Its value differs between countries.
     """
     if re.fullmatch(_EITHER, text):
         msg = f"{text} is one number in some countries, and another one in others"
@@ -111,7 +111,7 @@ _TIME: Final = (
 
 
 def _seconds(text: str) -> float:
-    """How long a time is that `_TIME` has found."""
+    """Return the seconds of a time that `_TIME` has matched."""
     low = text.lower()
     if not re.search(rf"\d|{_SPELLED}", low):
         unit = re.search(_LONG, low)
@@ -150,10 +150,10 @@ def _moment(  # noqa: C901 - each part of a moment may be left out
     found: re.Match[str], now: datetime
 ) -> datetime:
     """
-    The moment that `_CLOCK` has found; of a time alone, that of today.
+    Return the moment that `_CLOCK` has matched; a time alone is today's.
 
     Raises:
-        PlanningError: The day or its zone is none, or the time stands on two clocks.
+        PlanningError: There is no such day or zone, or the clock shows the time twice.
     """
     zone: tzinfo | None = None
     if found["utc"]:
@@ -207,7 +207,7 @@ def _moment(  # noqa: C901 - each part of a moment may be left out
 
 # -- limits ------------------------------------------------------------------------
 
-#: Not more than. What says less is no `<=`, and is refused but for times.
+#: Words for "not more than". Words for "less than" are refused but for times.
 _MOST: Final = (
     r"(?:at\s+(?:the\s+)?most|(?:no|not)\s+(?:more|longer|over|greater)(?:\s+than)?"
     r"|(?:not|without)\s+exceeding|up\s+to|max(?:imum)?\.?(?:\s+of)?:?|<=|≤)"
@@ -218,7 +218,7 @@ _MONEY: Final = r"(?:dollars?|euros?|pounds?|francs?|yen|bucks?|eur|usd|gbp|chf|
 _SIGN: Final = r"[$€£]"
 _CODE: Final = r"(?:eur|usd|gbp|chf)\b"
 _COST: Final = rf"(?:(?:{_SIGN}|{_CODE})\s*{_NUMBER}|{_NUMBER}\s*{_MONEY})"
-#: What a resource is called besides its name.
+#: Other names of a resource.
 _ALSO: Final = {
     **dict.fromkeys(["cpus", "core", "cores", "processor", "processors"], "cpu"),
     "gpus": "gpu",
@@ -314,13 +314,13 @@ _DAY: Final = (
     r"|q[1-4]"
     r"|end|start|beginning|close|next|this|week|month|year|then|later)\b"
 )
-#: What may be a limit where it stands alone: elsewhere it describes something.
+#: Words that may be a limit where they stand alone; elsewhere they describe something.
 _ALONE: Final = (
     r"(?:(?:this|it)(?:\s+is|\'s)\s+)?(?:(?:and|but|very|really|quite|so|do|run)\s+)*"
     r"(?:important|critical|soon|quick(?:ly)?|fast|later|overnight|cheap(?:ly)?|once"
     r"|over\s+the\s+weekend|daily|hourly|nightly|weekly|monthly|at\s+once|slowly)"
 )
-#: What may be a limit, and was understood as none.
+#: Words that may be a limit, and were not understood as one.
 _LEFT: Final = re.compile(
     "|".join(
         (
@@ -371,7 +371,7 @@ _LEFT: Final = re.compile(
     re.IGNORECASE,
 )
 
-#: What turns a limit into another one, before it and after it.
+#: Words before and after a limit that change its meaning.
 _TURNED: Final = re.compile(
     r"(?:\b(?:not|never|don't|doesn't|unless|except|about|around|roughly|almost|nearly"
     r"|ideally|preferably|hopefully|maybe|perhaps|possibly|normally|usually"
@@ -393,7 +393,7 @@ _HINT: Final = (
 
 @attrs.define
 class TextLimits:
-    """What a text says of limits."""
+    """The limits in a text."""
 
     constraints: list[Constraint] = attrs.field(factory=list)
     deadline: datetime | None = None
@@ -402,11 +402,11 @@ class TextLimits:
 
 def limits_in(text: str, now: Callable[[], datetime]) -> TextLimits:
     """
-    The limits that *text* says, of which names and arguments are blanked.
+    Return the limits in *text*, in which names and arguments are blanked.
 
     Args:
         text: The text.
-        now: Tells the time.
+        now: Returns the current time.
 
     Raises:
         PlanningError: Words may be a limit, and are not understood; or two limits

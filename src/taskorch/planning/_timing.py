@@ -1,7 +1,7 @@
 """
-What the simulator says of a plan: how long it takes, and what of it does not hold.
+The simulation of a plan: its duration, and the constraints that do not hold.
 
-Decision: 0290.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
 
-#: Of a normal distribution, how far the P90 is from the median.
+#: The distance of the P90 from the median, in deviations of a normal distribution.
 _Z90: Final = 1.2816
-#: When a limit is near: this share of it is taken.
+#: A limit is near if this share of it is used.
 _NEAR: Final = 0.8
 
 
 @attrs.define(eq=False)
 class TimedPlan:
     """
-    A plan, and what the simulator says of it.
+    A plan with the results of its simulation.
 
-    The constraints that it breaks, how much is wrong with it, and what it is worth by
-    an aim: the less, the better.
+    It has the constraints that the plan breaks, the amount by which it does, and its
+    worth by an aim: less is better.
     """
 
     plan: ExecutionPlan
@@ -75,7 +75,7 @@ class TimedPlan:
     worth: float
 
     def is_better_than(self, other: TimedPlan) -> bool:
-        """Whether it breaks less, or as much and is worth more."""
+        """Return whether it breaks less, or as much and has a better worth."""
         if self.broken != other.broken:
             return self.broken < other.broken
         return self.worth < other.worth - 1e-9
@@ -83,10 +83,10 @@ class TimedPlan:
 
 class PlanTiming:
     """
-    Carries plans out in virtual time.
+    The simulation of plans in virtual time.
 
     Args:
-        runtime: The orchestrator's, of which a copy is simulated.
+        runtime: The runtime of the orchestrator, of which a copy is simulated.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -101,9 +101,10 @@ class PlanTiming:
         schedule: Schedule | None = None,
     ) -> TimedPlan:
         """
-        *plan* with what the simulator says of its duration, and what binds.
+        Return *plan* with its simulated duration, and the tightest constraint.
 
-        The simulator knows no workers that differ: of these the *schedule* says it.
+        For workers that differ the *schedule* gives the duration: the simulator ignores
+        that.
         """
         seconds, source = float(plan.estimated_duration), "simulated"
         cost = math.fsum(task.cost for task in plan.tasks)
@@ -144,11 +145,11 @@ class PlanTiming:
     def findings(
         self, plan: ExecutionPlan, constraints: Sequence[Constraint]
     ) -> tuple[list[PlanFinding], float | None]:
-        """What is wrong with a plan here and now, and how long it takes."""
+        """Return the faults of a plan here and now, and its seconds."""
         findings: list[PlanFinding] = []
         names = {agent.name for agent in means_of(self._rt).agents}
         for name in sorted({t.agent for t in plan.tasks if t.agent} - names):
-            text = f"agent {name} is not there: the router chooses another"
+            text = f"worker {name} is not there: the router chooses another"
             why = "pins of the plan"
             findings.append(PlanFinding("agent_gone", text, why, is_fatal=False))
         if plan.request.requirements and all(
@@ -179,14 +180,14 @@ class PlanTiming:
         seconds = report.makespan if ended else 0.0
         paced = self._paced(plan)
         if ended and paced is not None:
-            # The simulator takes all agents for equally fast.
+            # The simulator takes all workers for equally fast.
             is_said = all(task.agent for task in plan.tasks)
             seconds = paced if is_said else max(seconds, paced)
         findings += self._broken(plan, report, seconds, constraints)
         return findings, seconds if ended else None
 
     def _paced(self, plan: ExecutionPlan) -> float | None:
-        """How long a plan takes with workers that differ; None: they do not."""
+        """Return the seconds of a plan with workers that differ; None: they do not."""
         problem = problem_of(
             plan.tasks,
             plan.workflow,
@@ -205,7 +206,7 @@ class PlanTiming:
         seconds: float,
         constraints: Sequence[Constraint],
     ) -> Iterator[PlanFinding]:
-        """The *constraints* that do not hold in the simulator."""
+        """Yield the *constraints* that do not hold in the simulator."""
         cost, peaks = plan.estimated_cost, report.peak.resources
         for each, used, limit in _limits(constraints, plan.tasks, seconds, cost, peaks):
             if used > limit + 1e-6:
@@ -236,7 +237,7 @@ def _limits(
     cost: float,
     peaks: Mapping[str, float],
 ) -> Iterator[tuple[Constraint, float, float]]:
-    """The constraints on an amount, each with what is used and what may be."""
+    """Yield the constraints on an amount, each with its use and its limit."""
     for each in constraints:
         if isinstance(each, Deadline):
             yield each, seconds, each.seconds
@@ -248,7 +249,7 @@ def _limits(
             yield each, need_of(tasks, each.resource, cost), each.amount
 
 
-#: Of a constraint that is broken: the code, what is said of it, and the cause.
+#: For a broken constraint: the code, the message, and the cause.
 _BROKEN: Final = {
     Deadline: ("deadline", "it takes {0:g} s, and misses", "critical path: {0}"),
     MaxCost: ("cost", "it costs {0:g}, and breaks", "the costs of its tasks"),
@@ -266,7 +267,7 @@ _BROKEN: Final = {
 
 
 def _binding(plan: ExecutionPlan, constraints: Sequence[Constraint]) -> str | None:
-    """The constraint of which the largest share is taken, if it is near."""
+    """Return the constraint that is used up most, if it is near its limit."""
     peaks = {each.resource: each.peak for each in plan.resource_requirements}
     seconds, cost = float(plan.estimated_duration), plan.estimated_cost
     shares = [

@@ -1,4 +1,4 @@
-"""What is asked of the planner and what it answers: frozen values, and their JSON."""
+"""The requests and plans of the planner: frozen values, and their JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from taskorch.model.ids import check_name
 from taskorch.workflows import Workflow
 
 Document: TypeAlias = dict[str, Any]
-#: What stands for the version of the format of requests and plans.
+#: The key of the version of the format of requests and plans.
 FORMAT: Final = 1
 _PLAN: Final = "the plan"
 _AMOUNT: Final = Number(most=UNLIMITED)
@@ -46,11 +46,11 @@ _RATE: Final = Number(most=1e12)
 
 class Quantity(float):
     """
-    An amount that is not known for sure: as a number it is its median.
+    An uncertain amount; as a number it is its median.
 
     Attributes:
-        p90: What it is at most nine times in ten.
-        source: What it rests on, in words.
+        p90: The amount that it exceeds once in ten times.
+        source: The source of the estimate, in words.
     """
 
     p90: float
@@ -59,7 +59,7 @@ class Quantity(float):
     def __new__(
         cls, p50: float, p90: float | None = None, source: str = "said"
     ) -> Self:
-        """A quantity; without *p90* it is taken to be exact."""
+        """Make a quantity; without *p90* it is exact."""
         quantity = super().__new__(cls, p50)
         quantity.p90 = float(p50 if p90 is None else max(p50, p90))
         quantity.source = source
@@ -67,7 +67,7 @@ class Quantity(float):
 
     @property
     def p50(self) -> float:
-        """What it is at most half of the time."""
+        """The median."""
         return float(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -98,10 +98,10 @@ def _text(name: str) -> Callable[[Any, Any, Any], None]:
 @attrs.frozen
 class Deadline:
     """
-    The plan must have ended in time.
+    A limit on the time until the plan has ended.
 
     Attributes:
-        seconds: After its start.
+        seconds: Seconds after the start of the plan.
     """
 
     seconds: float = attrs.field(
@@ -115,10 +115,10 @@ class Deadline:
 @attrs.frozen
 class MaxCost:
     """
-    All tasks together cost no more.
+    A limit on the cost of all tasks together.
 
     Attributes:
-        amount: At most, in the unit of your costs.
+        amount: The limit, in the unit of your costs.
     """
 
     amount: float = attrs.field(
@@ -132,11 +132,11 @@ class MaxCost:
 @attrs.frozen
 class MaxPeak:
     """
-    At no time is more of a resource in use.
+    A limit on the amount of a resource in use at once.
 
     Attributes:
         resource: Its name.
-        amount: At most.
+        amount: The limit.
     """
 
     resource: str = attrs.field(validator=_text("a resource"), metadata=may_be(Text()))
@@ -151,7 +151,7 @@ class MaxPeak:
 @attrs.frozen
 class Before:
     """
-    Tasks end before others begin.
+    A rule that tasks end before others begin.
 
     Attributes:
         first: An id or type that ends before.
@@ -175,9 +175,10 @@ class Before:
 @attrs.frozen
 class DrawsOn:
     """
-    Its tasks draw on a budget, and need no more than is left of it.
+    A budget on which the tasks draw, and whose rest they must not exceed.
 
-    What its tasks cost is `cost` there; of other resources they need what they reserve.
+    The cost of the tasks is `cost` there; of other resources they need their
+    reservations.
 
     Attributes:
         budget: Its name.
@@ -193,7 +194,7 @@ class DrawsOn:
 
 @attrs.frozen
 class BudgetLeft:
-    """What is left of a resource of a budget, or of one that it is part of."""
+    """The rest of a resource of a budget, or of a budget above it."""
 
     budget: str
     resource: str
@@ -204,7 +205,7 @@ class BudgetLeft:
 
 
 Constraint: TypeAlias = Deadline | MaxCost | MaxPeak | Before | DrawsOn | BudgetLeft
-#: What a cost is called where it is a resource: of tasks, and of budgets.
+#: The name of the cost where it is a resource: of tasks, and of budgets.
 COST: Final = "cost"
 #: The kinds of constraints in JSON.
 KINDS: Final[Mapping[str, type[Any]]] = {
@@ -237,7 +238,7 @@ def _constraints(value: object) -> tuple[Constraint, ...]:
 
 
 def budget_of(constraints: Iterable[Constraint]) -> str | None:
-    """The budget that is drawn on; None: none is."""
+    """Return the budget that is drawn on; None: there is none."""
     names = (each.budget for each in constraints if isinstance(each, DrawsOn))
     return next(names, None)
 
@@ -268,16 +269,16 @@ def _context(context: object) -> Mapping[str, Any]:
 @attrs.frozen
 class TaskRequest:
     """
-    What somebody wants done, before it is known by which tasks.
+    A request for a plan, before its tasks are known.
 
     Attributes:
         id: One word, also the name of the plan and its run.
         type: A task of a domain, a template, or the type of one task.
-        description: For people.
+        description: A description for people.
         requirements: Capabilities that each of its tasks needs.
-        constraints: Bounds of the plan.
-        priority: That of its tasks.
-        deadline: Its end: seconds from its start, or an aware datetime.
+        constraints: Limits of the plan.
+        priority: The priority of its tasks.
+        deadline: Its latest end: seconds from its start, or an aware datetime.
         context: `args` are arguments, `state` is the state before; a template takes
             other members by name.
 
@@ -330,7 +331,7 @@ class TaskRequest:
     @classmethod
     def from_dict(cls, document: object) -> TaskRequest:
         """
-        The request that a document says, as `to_dict` makes one.
+        Read a request from a document, as `to_dict` makes one.
 
         Raises:
             ValidationFailedError: It is not well formed; all faults are named.
@@ -339,7 +340,7 @@ class TaskRequest:
         return request
 
     def to_dict(self) -> Document:
-        """The request as JSON has it, by `request_schema`."""
+        """Return the request as JSON has it, by `request_schema`."""
         deadline = self.deadline
         if isinstance(deadline, datetime):
             deadline = deadline.isoformat()  # type: ignore[assignment]
@@ -359,14 +360,14 @@ class TaskRequest:
 
 
 def constraint_to_dict(constraint: Constraint) -> Document:
-    """A constraint as JSON has it."""
+    """Return a constraint as JSON has it."""
     kind = next(name for name, cls in KINDS.items() if isinstance(constraint, cls))
     return {"kind": kind, **attrs.asdict(constraint)}
 
 
 def _read(form: ValueForm, document: object, subject: str) -> Any:
     """
-    What *document*, which *subject* is called, says.
+    Read *document*, which errors call *subject*.
 
     Raises:
         ValidationFailedError: It is not well formed; all faults are named.
@@ -381,13 +382,13 @@ def _read(form: ValueForm, document: object, subject: str) -> Any:
 
 
 def camel(name: str) -> str:
-    """*name* as JSON has it: `estimated_cost` is `estimatedCost`."""
+    """Return *name* as JSON has it: `estimated_cost` is `estimatedCost`."""
     first, *others = name.split("_")
     return first + "".join(word.capitalize() for word in others)
 
 
 def refusal(subject: str, faults: Iterable[tuple[str, str]]) -> ValidationFailedError:
-    """The error that says all that is wrong with a document."""
+    """Return the error that lists all faults of a document."""
     findings = tuple(faults)
     details = "; ".join(": ".join(one).removeprefix(": ") for one in findings)
     msg = f"{subject} is not well formed: {details}"
@@ -400,16 +401,16 @@ def refusal(subject: str, faults: Iterable[tuple[str, str]]) -> ValidationFailed
 @attrs.frozen
 class PlannedTask:
     """
-    A task of a plan, and what it is thought to take.
+    A task of a plan, with its estimates.
 
     Attributes:
         id: Its id in the plan.
         type: Its type.
         duration: Seconds.
-        cost: In the unit of your costs.
+        cost: Its cost, in the unit of your costs.
         resources: Its resources while it runs.
-        memory_mb: What it is thought to need of memory, if that is known.
-        agent: The worker that is to do it, if it can; None: whoever the router says.
+        memory_mb: Its peak of memory, if that is known.
+        agent: The worker that is to do it, if it can; None: the router chooses.
         after: Ids of the tasks that it waits for.
     """
 
@@ -442,7 +443,7 @@ class Dependency:
 @attrs.frozen
 class ResourceRequirement:
     """
-    How much of a resource a plan takes.
+    The use of a resource by a plan.
 
     Attributes:
         resource: Its name.
@@ -458,7 +459,7 @@ class ResourceRequirement:
 @attrs.frozen
 class Rejected:
     """
-    What was not chosen, in a document.
+    A rejected choice, in a document.
 
     Attributes:
         name: Its name.
@@ -475,7 +476,7 @@ _REJECTED: Final = DocumentOf(Rejected, make=lambda name, reason: (name, reason)
 @attrs.frozen
 class Choice:
     """
-    Why it came to a part of a plan.
+    A choice in a plan, with the reasons against others.
 
     Attributes:
         task: The decision.
@@ -499,32 +500,30 @@ class Choice:
 @attrs.frozen(eq=False)
 class ExecutionPlan:
     """
-    A workflow that has not been started, and what is known of it beforehand.
+    A workflow that has not been started, with its estimates and the reasons for it.
 
     `orch.workflows.start(plan)` runs it, `orch.simulate(plan)` carries it out in
-    virtual time. It says an order and, where they differ, workers; never times.
+    virtual time. It has an order and, where workers differ, workers; it has no times.
 
     Attributes:
         id: That of the request.
         request: The request.
         workflow: Tasks and dependencies.
-        tasks: What is known of each, in the order in which they are to begin.
+        tasks: Its tasks with estimates, in the order in which they are to begin.
         dependencies: Why tasks wait for others.
         resource_requirements: Its use of each resource.
         estimated_duration: Seconds until it has ended; as a number the median.
         estimated_cost: The sum of its tasks.
         critical_path: The longest chain of tasks.
-        binding: The constraint that leaves the least room, in words; None: no one
-            is near.
-        choices: Why it is as it is: see `explain`.
+        binding: The tightest constraint, in words; None: none is near.
+        choices: The choices behind it: see `explain`.
         cache: Whether it was taken from the cache, or why it was not.
-        optimizer: What chose the order.
-        lower_bound: Seconds that no order can beat; None: nobody has looked.
-        speeds: By worker, how fast it was taken to be; None: as measured.
-        prices: By worker, what a second of it was taken to cost; None: nothing.
-        whole: Of a plan that goes on from a run, the tasks of all of it; None: it does
-            not.
-        earlier: By their ids in that, the handles of those that earlier runs do.
+        optimizer: The optimizer that chose the order.
+        lower_bound: Seconds that no order can beat; None: it is unknown.
+        speeds: The assumed speed, by worker; None: as measured.
+        prices: The assumed cost of a second, by worker; None: nothing.
+        whole: All tasks, if the plan goes on from a run; None: it does not.
+        earlier: The handles of the tasks that earlier runs do, by their ids in `whole`.
     """
 
     id: str
@@ -553,11 +552,11 @@ class ExecutionPlan:
 
     @property
     def durations(self) -> Mapping[str, float]:
-        """Of each task, by its id, the median of its duration in seconds."""
+        """The median duration of each task in seconds, by its id."""
         return {task.id: float(task.duration) for task in self.tasks}
 
     def explain(self) -> str:
-        """Why it is as it is: what was chosen, what was rejected, and what binds."""
+        """Explain the plan: what was chosen, what was rejected, and what binds."""
         lines = [
             (
                 f"Plan {self.id}: {counted(len(self.tasks), 'task')}, "
@@ -589,17 +588,19 @@ class ExecutionPlan:
         self, functions: Mapping[str, Callable[..., Any]] | None = None
     ) -> Document:
         """
-        The plan as JSON has it, by `plan_schema`.
+        Return the plan as JSON has it, by `plan_schema`.
 
         Args:
             functions: The names of the functions that its tasks call.
 
         Raises:
-            InvalidTaskError: A task has what JSON cannot say; or the plan goes on from
-                a run.
+            InvalidTaskError: A task has a value that JSON cannot say; or the plan goes
+                on from a run.
         """
         if self.whole is not None:
-            msg = f"plan {self.id!r} goes on from a run, and is of this life only"
+            msg = (
+                f"plan {self.id!r} goes on from a run, and is of this incarnation only"
+            )
             hint = "start it, and plan again from its run"
             raise InvalidTaskError(msg, hint=hint)
         document: Document = {
@@ -642,11 +643,11 @@ class ExecutionPlan:
         programs: bool = False,
     ) -> ExecutionPlan:
         """
-        The plan that a document says, as `to_dict` makes one.
+        Read a plan from a document, as `to_dict` makes one.
 
         Args:
             document: The document.
-            functions: What its tasks may call, by name.
+            functions: The functions that its tasks may call, by name.
             programs: Whether they may start programs.
 
         Raises:
@@ -711,7 +712,7 @@ class TaskOfPlanEntry:
         duration: Seconds, the median.
         duration_p90: Seconds, the P90.
         source: Their source, in words.
-        cost: In the unit of your costs.
+        cost: Its cost, in the unit of your costs.
         memory_mb: MiB, the median.
         memory_mb_p90: MiB, the P90.
         resources: Its resources while it runs.
@@ -730,7 +731,7 @@ class TaskOfPlanEntry:
     agent: str | None = field(Text())
 
     def task(self, workflow: Workflow) -> PlannedTask:
-        """What is known of it, as a task of *workflow*."""
+        """Return it as a planned task of *workflow*."""
         node, memory = workflow[self.id], self.memory_mb
         return PlannedTask(
             id=self.id,
@@ -765,7 +766,7 @@ class PlanEntry:
         estimated_cost: The sum of its tasks.
         critical_path: The longest chain of tasks.
         binding: The tightest constraint, in words.
-        optimizer: What chose the order.
+        optimizer: The optimizer that chose the order.
         lower_bound: Seconds that any order needs.
         explanation: Reasons.
         speeds: Assumed speed, by worker.
@@ -810,15 +811,15 @@ class PlanEntry:
 
 def rates_of(kind: str, rates: object, *, least: float) -> dict[str, float] | None:
     """
-    Numbers by the names of workers; None: none are said.
+    Return numbers by the names of workers; None: there are none.
 
     Raises:
-        InvalidTaskError: They are none.
+        InvalidTaskError: They are no numbers.
     """
     if rates is None:
         return None
     if not isinstance(rates, Mapping):
-        msg = f"{kind}s is a mapping of agents to numbers, not {show(rates)}"
+        msg = f"{kind}s is a mapping of workers to numbers, not {show(rates)}"
         raise InvalidTaskError(msg)
     for name, rate in rates.items():
         if not is_number(rate, least, 1e12):
@@ -846,7 +847,7 @@ def _task_to_dict(task: PlannedTask) -> Document:
     return document
 
 
-# -- what is said of a plan --------------------------------------------------------
+# -- results about a plan ------------------------------------------------------------
 
 
 @attrs.frozen
@@ -856,9 +857,9 @@ class PlanFinding:
 
     Attributes:
         code: A stable word.
-        message: What it is.
-        cause: Where it comes from.
-        is_fatal: Whether the plan cannot be carried out for that.
+        message: The problem, in words.
+        cause: The cause.
+        is_fatal: Whether it keeps the plan from being carried out.
     """
 
     code: str
@@ -873,11 +874,11 @@ class PlanFinding:
 @attrs.frozen
 class ValidationResult:
     """
-    Whether a plan can be carried out here, by the simulator.
+    The verdict of the simulator on a plan, here and now.
 
     Attributes:
         ok: Whether nothing is wrong with it.
-        findings: What is, and what should be known.
+        findings: All faults, and notes for the reader.
         makespan: Seconds that it takes in the simulator; None: it does not end.
     """
 
@@ -893,7 +894,7 @@ class ValidationResult:
         return "\n".join([*lines, *map(str, self.findings)])
 
     def to_dict(self) -> Document:
-        """The result as JSON has it."""
+        """Return the result as JSON has it."""
         return {
             "ok": self.ok,
             "makespan": self.makespan,
@@ -907,17 +908,17 @@ class ValidationResult:
 @attrs.frozen
 class ResourceEstimate:
     """
-    What a plan is thought to take.
+    The estimate of a plan.
 
     Attributes:
-        duration: Seconds of all of it.
-        cost: Of all of it.
-        memory_mb: Of the task that needs most; None: nothing is known.
+        duration: Seconds of the whole plan.
+        cost: The cost of the whole plan.
+        memory_mb: The peak of the largest task; None: nothing is known.
         requirements: Peak and total of each resource.
-        tasks: What is known of each task.
-        calibration: Of the durations that were foretold so far and have been measured
-            since, which share was at most its P90; None: none yet.
-        calibrated: How many these were.
+        tasks: The tasks with their estimates.
+        calibration: The share of the measured durations that were at most the P90
+            foretold; None: there is none yet.
+        calibrated: The number of these durations.
     """
 
     duration: Quantity
@@ -929,7 +930,7 @@ class ResourceEstimate:
     calibrated: int
 
     def to_dict(self) -> Document:
-        """The estimate as JSON has it."""
+        """Return the estimate as JSON has it."""
         memory = self.memory_mb
         return {
             "estimatedDuration": float(self.duration),

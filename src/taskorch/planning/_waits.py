@@ -1,7 +1,7 @@
 """
-Waits by which an order gives the schedule that was found, and keeps its peaks.
+Waits that make the orchestrator keep a schedule and its peaks.
 
-Decisions: 0086, 0263.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from taskorch.planning._scheduling import Problem, Schedule, parallel, topologic
 from taskorch.planning._values import Constraint, MaxPeak, PlannedTask
 
 _SCALE = 1_000_000
-#: Of a resource: what each task uses of it, and how much may be in use at once.
+#: The use of a resource by each task, and the most that may be in use at once.
 Peak = tuple[list[int], int]
 
 
@@ -24,10 +24,10 @@ def waits_that_keep(
     problem: Problem, schedule: Schedule, peaks: Sequence[Peak], loose: Problem
 ) -> Iterator[list[tuple[int, int]]]:
     """
-    Waits by which a schedule comes about, the fewest first, and at last all of it.
+    Yield sets of waits that give a schedule, the smallest first, all waits last.
 
-    By each of them *peaks* are kept, however long each task takes. *loose* is the
-    problem as the orchestrator has it, with more of some resource than may be used.
+    Each set keeps *peaks*, however long the tasks take. *loose* is the problem with the
+    capacities of the orchestrator, which may exceed the peaks.
     """
     if problem.lengths is not None:
         yield []
@@ -51,7 +51,7 @@ def peaks_to_keep(
     tasks: Sequence[PlannedTask],
     pools: Mapping[str, int],
 ) -> list[Peak]:
-    """The peaks among *constraints* that tasks may exceed here, all at once."""
+    """Return the peaks in *constraints* that the tasks together may exceed."""
     peaks: list[Peak] = []
     for each in constraints:
         if isinstance(each, MaxPeak):
@@ -65,7 +65,7 @@ def peaks_to_keep(
 def few_waits(
     problem: Problem, schedule: Schedule, loose: Problem | None = None
 ) -> list[tuple[int, int]]:
-    """`order_edges`; a *loose* problem with other resources is none."""
+    """Return `order_edges`; ignore a *loose* problem that has other resources."""
     if loose is not None and len(loose.capacities) != len(problem.capacities):
         loose = None
     return order_edges(problem, schedule, loose)
@@ -75,11 +75,11 @@ def waits_for_peak(
     problem: Problem, schedule: Schedule, needs: Sequence[int], most: int
 ) -> list[tuple[int, int]]:
     """
-    Waits by which tasks never use more than *most* at once, however long each takes.
+    Return waits that keep the use at *most*, however long each task takes.
 
-    Each task takes what it *needs* from those that have ended in the schedule before it
-    begins: it waits for these. What has been used by no one yet comes first, then what
-    it waits for already.
+    Each task takes the amount that it *needs* over from tasks that have ended in the
+    schedule before it begins, and waits for these. Unused amounts come first, then the
+    tasks for which it waits already.
     """
     order = _order_of(problem, schedule)
     above = _above(problem, order)
@@ -114,7 +114,7 @@ def waits_for_peak(
 
 
 def all_waits(problem: Problem, schedule: Schedule) -> list[tuple[int, int]]:
-    """Waits for all that ends before another begins: the schedule, and no other."""
+    """Let each task wait for all that end before it begins in the schedule."""
     order = _order_of(problem, schedule)
     above = _above(problem, order)
     edges: list[tuple[int, int]] = []
@@ -132,7 +132,7 @@ def all_waits(problem: Problem, schedule: Schedule) -> list[tuple[int, int]]:
 
 
 def _order_of(problem: Problem, schedule: Schedule) -> list[int]:
-    """The tasks as they begin, each after those that it waits for."""
+    """Return the tasks as they begin, each after the ones that it waits for."""
     keys = [0.0] * len(problem)
     for place, number in enumerate(schedule.order()):
         keys[number] = place
@@ -140,7 +140,7 @@ def _order_of(problem: Problem, schedule: Schedule) -> list[int]:
 
 
 def _above(problem: Problem, order: Sequence[int]) -> list[int]:
-    """Of each task, all that it waits for, as bits."""
+    """Return all ancestors of each task, as bits."""
     above = [0] * len(problem)
     for number in order:
         for up in problem.parents[number]:
@@ -152,12 +152,12 @@ def order_edges(
     problem: Problem, schedule: Schedule, loose: Problem | None = None
 ) -> list[tuple[int, int]]:
     """
-    Few waits by which an order gives this schedule; none if that cannot be.
+    Return few waits with which the order gives this schedule; none if it cannot.
 
-    Whatever fits begins, the first in order first, and that may be too early for what
-    comes then. Each wait is for a task that ends in the schedule before the other
-    begins, so there is no ring. *loose* is the problem as the orchestrator has it, with
-    more of some resource than may be used.
+    The orchestrator begins each task that fits, in order, which may be too early for
+    the next ones. Each wait is for a task that ends in the schedule before the other
+    begins, so that there is no cycle. *loose* is the problem with the capacities of the
+    orchestrator.
     """
     real = problem if loose is None else loose
     order = schedule.order()
@@ -181,10 +181,10 @@ def _held_back(  # noqa: C901 - the loop that much time goes into
     problem: Problem, real: Problem, schedule: Schedule, order: Sequence[int]
 ) -> list[tuple[int, int]]:
     """
-    Waits for all that would begin so early that others would begin too late.
+    Return waits for tasks that would begin so early that others would begin too late.
 
-    It goes through time as the orchestrator does. What would begin before its time is
-    let go if there is enough for it beside all others at their times.
+    It goes through time as the orchestrator does. A task may begin before its time if
+    there is enough for it beside all others at their times.
     """
     durations, ends = problem.durations, [0] * len(problem)
     rank = [0] * len(problem)
@@ -208,7 +208,7 @@ def _held_back(  # noqa: C901 - the loop that much time goes into
                 later.append(at)
                 continue
             if schedule.starts[number] > now and not timeline.move(number, now):
-                # The latest of those that end in time, if there is one.
+                # It waits for the latest task that ends in time, if there is one.
                 before = max(
                     (
                         (schedule.ends[n], n)
@@ -245,7 +245,7 @@ def _held_back(  # noqa: C901 - the loop that much time goes into
 
 
 class _Taken:
-    """What is free of each resource over time, beside tasks at their times."""
+    """The free amounts of each resource over time, beside a schedule."""
 
     def __init__(self, problem: Problem, schedule: Schedule) -> None:
         self._problem = problem
@@ -256,7 +256,7 @@ class _Taken:
             self._take(number, 1)
 
     def _at(self, moment: int) -> int:
-        """The place of a moment, which is made if there is none."""
+        """Return the place of a moment, and make it if there is none."""
         place = bisect_left(self._times, moment)
         if place == len(self._times) or self._times[place] != moment:
             self._times.insert(place, moment)
@@ -293,7 +293,7 @@ class _Taken:
 
 
 def _is_within(problem: Problem, starts: Sequence[int], ends: Sequence[int]) -> bool:
-    """Whether no more is in use at once than there is."""
+    """Return whether the use never exceeds the capacities."""
     for place, capacity in enumerate(problem.capacities):
         changes = [
             (moment, sign * problem.demands[n][place])
@@ -302,7 +302,7 @@ def _is_within(problem: Problem, starts: Sequence[int], ends: Sequence[int]) -> 
             for moment, sign in ((starts[n], 1), (ends[n], -1))
         ]
         used = 0
-        # What ends gives back before what begins takes.
+        # Tasks that end give back before tasks that begin take.
         for _, amount in sorted(changes):
             used += amount
             if used > capacity:

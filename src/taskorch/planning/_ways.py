@@ -1,11 +1,11 @@
 """
 The ways in which a request can be done, and which of its constraints each can keep.
 
-The first that keeps all of them becomes the plan. If there is none, and that is sure,
-the fewest constraints that conflict are looked for, over all ways. If it is not sure,
-the request was given up, which is another word.
+The first that keeps all of them becomes the plan. If there is provably none, it
+searches for the fewest constraints that conflict, over all ways. If nobody knows, the
+error says that the search was given up.
 
-Decision: 0263.
+Decision: planner.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from taskorch.planning._values import (
 )
 from taskorch.simulation._plans._plan import Means
 
-#: Ways of which it is looked longer how soon they can end, if none is in time.
+#: If no way is in time, the earliest end of so many is searched for longer.
 _LOOKED: Final = 3
-#: Ways that are looked at as a whole, so that it is known what is wrong with each.
+#: The faults of so many ways are found out in full.
 _WHOLE: Final = 64
-#: Reasons that an error tells.
+#: The number of reasons in an error.
 _TOLD: Final = 3
 
 
@@ -60,18 +60,19 @@ class Ways:
     The ways in which a request can be done.
 
     Args:
-        planner: Who knows what tasks take, and makes plans.
+        planner: The planner, which estimates tasks and makes plans.
         request: The request.
-        means: What there is.
+        means: The workers and resources.
         limits: `max_seconds` and `max_steps` of a search.
-        cache: Whether plans of the same shape may be given again.
-        ways: The ways, if the decomposer is not to be asked.
-        rest: What is left of each, if a part is done; it gives None if it is no way on.
+        cache: Whether cached plans of the same shape may be used.
+        ways: The ways; None: those of the decomposer.
+        rest: Leaves out the part of a way that is done; it returns None if it leads
+            nowhere.
     """
 
     def __init__(
         self,
-        # Any: a planner knows its ways, and they do not name its class.
+        # Any avoids a cycle of imports: the planner imports this module.
         planner: Any,
         request: TaskRequest,
         means: Means,
@@ -92,20 +93,20 @@ class Ways:
         decomposer = planner.decomposer
         self._is_ours = ways is None and isinstance(decomposer, LibraryDecomposer)
         if ways is None and not self._is_ours:
-            # It has bounds of its own.
+            # A decomposer of the user has bounds of its own.
             ways = decomposer.decompose(request)
             if not isinstance(ways, Iterable):
                 msg = f"the decomposer gave {show(ways)}: ways in which it can be done"
                 raise PlanningError(msg, hint="mend the decomposer")
         self._given = None if ways is None else iter(ways)
-        #: Those that were given so far.
+        #: The ways that were found so far.
         self._kept: list[Any] = []
-        #: Why it is not sure that there is no way.
+        #: The reasons why another way may exist.
         self._unsure: list[str] = []
 
     def plan(self) -> ExecutionPlan:
         """
-        The plan by the first way that keeps all constraints.
+        Return the plan by the first way that keeps all constraints.
 
         Raises:
             PlanningError: There is none, or none was found in time.
@@ -125,7 +126,7 @@ class Ways:
         raise self._refused(rejected)
 
     def _each(self, wanted: Sequence[Constraint]) -> Iterator[Any]:
-        """The ways; after some, no more whose beginning breaks what is *wanted*."""
+        """Yield the ways; after some, only those that can still keep *wanted*."""
         bounds = self._bounds(wanted) if wanted else None
         for number, each in enumerate(self._source(bounds)):
             if number and monotonic() > self._end:
@@ -151,7 +152,7 @@ class Ways:
         return cast("Iterable[Any]", ways)
 
     def _bounds(self, wanted: Sequence[Constraint]) -> PathBounds | None:
-        """What cuts off ways; None: who resolves them may make others of them."""
+        """Return bounds for ways; None: another resolver may change them."""
         planner, means = self._planner, self._means
         if type(planner.resolver) is not InterferenceResolver:
             return None
@@ -164,14 +165,14 @@ class Ways:
         return PathBounds(wanted, capacities, least_seconds(stated, fastest))
 
     def _drawn(self, each: Any, wanted: Sequence[Constraint]) -> Draft | None:
-        """The draft of a way in which what is *wanted* to be before others is."""
+        """Return the draft of a way, with the waits that *wanted* asks for."""
         planner, request = self._planner, self._request
         draft = planner.with_request(planner.resolver.resolve(each, request), request)
         draft = _ordered(draft, wanted, planner.tasks_of(draft))
         return draft if self._rest is None else self._rest(draft)
 
     def _planned(self, draft: Draft) -> tuple[ExecutionPlan | None, str]:
-        """The plan of a draft that keeps all constraints, or why there is none."""
+        """Return the plan of a draft that keeps all constraints, or why not."""
         planner, constraints = self._planner, self._constraints
         tasks = planner.tasks_of(draft)
         planner.refuse_strange(self._request, tasks, self._means)
@@ -188,7 +189,7 @@ class Ways:
     def _failing(
         self, wanted: Sequence[Constraint], draft: Draft, tasks: Sequence[PlannedTask]
     ) -> str | None:
-        """Why what is *wanted* cannot hold of these tasks, if that is sure."""
+        """Return why these tasks cannot keep *wanted*, if that is sure."""
         why = failing(wanted, tasks, problem_of(tasks, draft.workflow, self._means))
         if why is not None or limit_of(wanted) == math.inf:
             return why
@@ -212,7 +213,7 @@ class Ways:
         return PlanningError(msg, trace=tuple(rejected[:8]), hint=hint)
 
     def _refused(self, rejected: Sequence[str]) -> PlanningError:
-        """The error that no way meets the request."""
+        """Return the error that no way meets the request."""
         whole = Possibility(why=_words(rejected))
         constraints, why, is_smallest = smallest_conflict(
             self._constraints, self._held, whole, self._end
@@ -230,7 +231,7 @@ class Ways:
         return PlanningError(msg, conflict=names, trace=tuple(rejected[:8]))
 
     def _held(self, wanted: tuple[Constraint, ...]) -> Possibility:
-        """Whether what is *wanted* can hold together, by any way."""
+        """Return whether all *wanted* can hold together, by any way."""
         reasons: list[str] = []
         was_unsure = len(self._unsure)
         is_sure = True
@@ -251,12 +252,12 @@ class Ways:
         return Possibility(why=_words(reasons), is_sure=is_sure)
 
     def _held_by(self, draft: Draft, wanted: tuple[Constraint, ...]) -> Possibility:
-        """Whether what is *wanted* can hold of this way."""
+        """Return whether all *wanted* can hold together by this way."""
         tasks = self._planner.tasks_of(draft)
         why = self._failing(wanted, draft, tasks)
         if why is not None:
             return Possibility(why=why)
-        # What has no deadline may wait for as long as it wants.
+        # Without a deadline, tasks may wait as long as they want.
         limit = limit_of(wanted)
         if limit < math.inf:
             problem = problem_of(tasks, draft.workflow, self._means, constraints=wanted)
@@ -273,7 +274,7 @@ class Ways:
         return Possibility(frozenset(cheap))
 
     def _earliest(self, conflict: tuple[Constraint, ...]) -> str:
-        """How soon it can end, in words: at all, and with the others that conflict."""
+        """Return in words the earliest end, alone and with the other constraints."""
         end = self._soonest(())
         if end == math.inf:
             return ""
@@ -286,7 +287,7 @@ class Ways:
         return text
 
     def _soonest(self, wanted: tuple[Constraint, ...]) -> float:
-        """The earliest end of all ways by which what is *wanted* holds, in seconds."""
+        """Return the earliest end of the ways that keep *wanted*, in seconds."""
         best = math.inf
         ways = 0
         bounds = self._bounds(wanted)
@@ -306,7 +307,7 @@ class Ways:
                     end = soonest(problem, best * 1000, looks=ways <= _LOOKED)
                     best = min(best, seconds_of(end))
                     if bounds is not None:
-                        # Sooner by less than what is rounded is no sooner.
+                        # An end that is earlier by a rounding error only is no gain.
                         bounds.limit = best - seconds_of(len(tasks) + 2)
                 if monotonic() > self._end:
                     break
@@ -316,13 +317,13 @@ class Ways:
 
 
 def _words(reasons: Iterable[str]) -> str:
-    """Why ways cannot be: the first reasons."""
+    """Return the first reasons in words."""
     words = [*dict.fromkeys(reasons)]
     return ", or ".join(words[:_TOLD]) or "there is no way"
 
 
 def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan:
-    """*plan*, which says why ways before it were not taken."""
+    """Return *plan* with the reasons against the ways before it."""
     if not rejected:
         return plan
     first = tuple((f"way {n}", why) for n, why in enumerate(rejected[:_WHOLE], 1))
@@ -333,7 +334,7 @@ def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan
 def _ordered(
     draft: Draft, constraints: Sequence[Constraint], tasks: Sequence[PlannedTask]
 ) -> Draft:
-    """The draft in which what must come first does, unless that is a ring."""
+    """Return the draft with the waits of Before constraints, if without a cycle."""
     edges: list[tuple[str, str]] = []
     reasons = dict(draft.reasons)
     for each in constraints:
@@ -345,6 +346,6 @@ def _ordered(
     try:
         workflow = changed(draft.workflow, {}, edges)
     except TaskorchError:
-        # What conflicts is named later.
+        # The search for conflicts names it later.
         return draft
     return attrs.evolve(draft, workflow=workflow, reasons=reasons)

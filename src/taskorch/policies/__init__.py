@@ -1,30 +1,29 @@
 """
 The policies that come with the library: a default for each protocol, and a second one.
 
-1. They know the protocols and the model, and nothing of the kernel: whatever they can
-   do, a class of yours can do.
-2. They keep no state that matters: each answer follows from the question and its
-   context. Some remember what may be lost at any time: SourceRegistry what it read
-   last, QuotaRetryHandler its tokens, Measured what tasks used, what foresees when a
-   load came.
+1. They know the protocols and the model, and nothing of the kernel: your own class can
+   do all that they can.
+2. They keep no important state: each answer follows from the question and its context.
+   Some keep state that may be lost at any time: SourceRegistry its last reading,
+   QuotaRetryHandler its tokens, Measured the usage of tasks, ForeseeingAllocator and
+   AgentPool the past load.
 3. Time is `context.now` and chance is `context.random`; they ask for no other.
-4. Every answer says why, in one short phrase with the numbers in it.
-5. tenacity is imported when a strategy of its is met, jsonschema when a schema is,
-   and neither before.
+4. Every answer has a reason, one short phrase with the numbers.
+5. tenacity is imported when one of its strategies is used, jsonschema when a schema is.
 
 - `_kinds`: the seven, listed once, with their defaults.
-- `_validator`, `_json_schema`: what is wrong with a task; with a payload.
-- `_state_machine`: the table of states, as it is, and seen as four.
-- `_queue`: in which order tasks run.
-- `_registry`: which workers can do a task; from records outside, too.
-- `_router`: which of them does it.
-- `_allocator`, `_shares`: who gets what: all or nothing, or a share; its sums.
-- `_measured`: who gets how much: what tasks of a type have used.
-- `_foreseeing`: the same, with room for a load that is expected.
-- `_rhythm`: which load recurs by the time of day.
+- `_validator`, `_json_schema`: faults of a task, and of a payload.
+- `_state_machine`: the table of states, and a view of it with four.
+- `_queue`: the order of tasks.
+- `_registry`: the workers that match a task; also from external records.
+- `_router`: the choice among them.
+- `_allocator`, `_shares`: grants: all or nothing, or a share; the division.
+- `_measured`: grants by the measured usage of a type.
+- `_foreseeing`: grants that leave room for an expected load.
+- `_rhythm`: load that recurs by the time of day.
 - `_retry`: whether and when to try again.
-- `_agent_pool`: how many workers of a type there are.
-- `_words`: how numbers stand in a reason.
+- `_agent_pool`: the number of workers of a type.
+- `_words`: numbers in a reason.
 """
 
 from typing import TYPE_CHECKING
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
     )
     from taskorch.policies._measured import Measured as Measured
 
-#: What is loaded when it is first asked for, and the module that has it.
+#: The names that are loaded on first use, each with its module.
 _LATE = {
     "AgentPool": "_agent_pool",
     "ForeseeingAllocator": "_foreseeing",
@@ -70,7 +69,7 @@ _LATE = {
 }
 
 if not TYPE_CHECKING:
-    # Checkers have the names from the imports above, and no others.
+    # Type checkers know the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
         return _load_late(__name__, _LATE, name)

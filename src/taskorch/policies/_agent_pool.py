@@ -1,7 +1,7 @@
 """
-How many workers of a type there are: more under load, fewer when they idle.
+Worker pools: more workers of a type under load, fewer when they are idle.
 
-Decisions: 0083, 0153, 0237, 0283.
+Decision: worker-pools.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from taskorch.kit.visible import counted, show
 from taskorch.model import AgentTemplate, ScalingDecision, is_label, level_names
 from taskorch.policies._rhythm import FORESIGHT, Rhythm
 
-#: Decisions that are remembered.
+#: The number of decisions that are kept.
 _KEPT: Final = 100
-#: Seconds between two looks where tasks are queued, at the least.
+#: The least seconds between two looks while tasks are queued.
 _APART: Final = 0.1
-#: Workers whose start is remembered: the longest counts.
+#: The number of workers whose start times are kept: the longest counts.
 _STARTS: Final = 20
 _MINUTE: Final = 60.0
-#: Of a promise: the share of tasks that may begin later, that of the latest ones which
-#: is left out for that, as the next ones differ; the seconds of these; and looks before
-#: which something came that are remembered.
+#: Of a promise: the share of tasks that may begin later; the part of that share that is
+#: used for the latest tasks, since the next ones differ; the seconds of these; and the
+#: number of kept looks at which tasks had come.
 _LATE: Final = 0.05
 _LEFT: Final = 0.03
 _LATELY: Final = 1_800.0
@@ -40,15 +40,15 @@ _FOUND: Final = 20_000
 @frozen
 class PoolSample:
     """
-    What a pool of workers saw at one time.
+    Sample of a worker pool at one time.
 
     Attributes:
-        at: When, in seconds.
-        agents: Workers that there are, those that start included.
-        running: Attempts that they run.
-        waiting: Queued tasks that they can do.
-        arrived: Attempts that have come for them so far: begun, or waiting.
-        latency: Seconds that one takes, or None if that is not known yet.
+        at: The time in seconds.
+        agents: The number of workers, with those that are starting.
+        running: The number of attempts that they run.
+        waiting: The number of queued tasks that they can do.
+        arrived: The number of attempts so far, begun or waiting.
+        latency: The duration of an attempt in seconds, or None if not known yet.
     """
 
     at: float
@@ -62,10 +62,10 @@ class PoolSample:
 @frozen
 class Spawn:
     """
-    Command of a driver: spawn a worker.
+    Command of a controller: spawn a worker.
 
     Attributes:
-        template: Its type.
+        template: The template of the worker.
         agent_id: Its id.
     """
 
@@ -73,7 +73,7 @@ class Spawn:
     agent_id: str
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it; in a simulation, a worker is just there."""
+        """Spawn the worker; in a simulation it is there at once."""
         agents = getattr(orchestrator, "agents", None)
         if agents is not None:
             return agents.spawn(self.template.name, {"id": self.agent_id})
@@ -91,7 +91,7 @@ class Spawn:
 @frozen
 class Terminate:
     """
-    Command of a driver: a worker gets no new work, and goes when it has none.
+    Command of a controller: end a worker once it has no work.
 
     Attributes:
         agent_id: Its id.
@@ -100,7 +100,7 @@ class Terminate:
     agent_id: str
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Terminate the worker."""
         agents = getattr(orchestrator, "agents", None)
         return (orchestrator if agents is None else agents).terminate(self.agent_id)
 
@@ -108,36 +108,36 @@ class Terminate:
 @frozen
 class KeepLoad:
     """
-    Command of a driver: have the journal keep what was needed on a day.
+    Command of a controller: keep the load of a day in the journal.
 
     Attributes:
-        key: Of the document.
-        document: What was needed; None drops a day that is too old.
+        key: The key of the document.
+        document: The load; None drops a day that is too old.
     """
 
     key: str
     document: Any
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Keep the documents in the journal."""
         return orchestrator.kept(FORESIGHT).update({self.key: self.document})
 
 
 class _Starts:
-    """How long workers take to start, from the command until they join."""
+    """Start times of workers, from the command until they join."""
 
     def __init__(self) -> None:
-        #: When those were spawned that have not joined yet, and how long others took.
+        #: The times of spawns that have not joined yet, and the start times of others.
         self.spawned: dict[str, float] = {}
         self.latest: deque[float] = deque(maxlen=_STARTS)
 
     @property
     def longest(self) -> float | None:
-        """The longest of the latest; None: none has joined yet."""
+        """Longest of the latest start times; None if no worker has joined yet."""
         return max(self.latest, default=None)
 
     def note(self, view: Any, now: float) -> None:
-        """Note how long those have taken to start that have joined."""
+        """Note the start times of workers that have joined."""
         if not self.spawned:
             return
         joined = {agent.name for agent in view.agents() if not agent.is_lost}
@@ -147,21 +147,21 @@ class _Starts:
 
 class _Promise:
     """
-    The slots with which tasks begin in the time that was promised, all but a few.
+    The number of slots with which nearly all tasks begin in the promised time.
 
-    A worker that takes longer to start is no help to the task that it is started for.
-    So there are as many slots as tasks found to be needed lately, as each came.
+    A worker that takes longer to start does not help the task that it is started for.
+    So there are as many slots as were needed lately when tasks came.
     """
 
     def __init__(self, seconds: float, starts: _Starts) -> None:
         self._seconds = seconds
         self._starts = starts
-        #: `(when, tasks that came, slots that these needed, with the others)`
+        #: Samples `(time, tasks that came, slots that these needed, with the others)`.
         self._found: deque[tuple[float, int, int]] = deque(maxlen=_FOUND)
         self._arrived: int | None = None
 
     def note(self, sample: PoolSample) -> None:
-        """Note what has come since the last look."""
+        """Note the tasks that have come since the last look."""
         before, self._arrived = self._arrived, sample.arrived
         if before is not None and sample.arrived > before:
             needed = sample.running + sample.waiting
@@ -170,7 +170,7 @@ class _Promise:
             self._found.popleft()
 
     def slots(self) -> int:
-        """How many slots there are to be; 0: a worker that starts is soon enough."""
+        """Return how many slots to keep; 0 if a new worker starts soon enough."""
         start = self._starts.longest
         if start is not None and start <= self._seconds:
             return 0
@@ -182,25 +182,25 @@ class _Promise:
         return 0
 
     def words(self, kept: int, needed: int) -> str:
-        """Why so many workers are kept where the work needs fewer, and the price."""
+        """Explain why so many workers are kept when the work needs fewer."""
         share, more = f"{1 - _LATE:.0%}", kept - needed
         price = f"{more:,} more than the work needs"
         return f"keeps {kept:,}, {price}: {share} of tasks begin in {self._seconds:g} s"
 
 
 class _Foresight:
-    """What a pool expects: what was needed of it, and how long its workers start."""
+    """Expectation of a pool, from past needs and start times of workers."""
 
     def __init__(self, pool: str, zone: str, interval: float, starts: _Starts) -> None:
         self._rhythm = Rhythm(pool, zone)
-        #: The key of the document that says how long a worker starts.
+        #: The key of the document with the start time of workers.
         self._start_key = f"{pool}/start"
         self._interval = interval
         self._starts = starts
         self._has_recalled = False
 
     def note(self, view: Any, now: float, needed: int) -> list[KeepLoad]:
-        """Note how many are needed now; what the journal is to keep."""
+        """Note how many workers are needed now; return documents for the journal."""
         if not self._has_recalled:
             self._has_recalled = True
             kept = view.kept(FORESIGHT)
@@ -218,9 +218,9 @@ class _Foresight:
     def wish(
         self, wall: float, before: int, after: int, most: int, why: str
     ) -> tuple[int, str]:
-        """How many there are to be, and why, where so many were without foresight."""
+        """Return how many workers to have, and why, beside the number without it."""
         ahead = (self._starts.longest or 0.0) + self._interval
-        # Who would be let go stays, if it is needed before another one had come.
+        # A worker stays if it is needed again before another one could start.
         for seconds, bound in ((ahead, most), (2 * ahead, min(before, most))):
             expected = self._rhythm.expects(wall, seconds)
             if expected is not None and min(bound, expected.level) > after:
@@ -230,7 +230,7 @@ class _Foresight:
 
 
 def _in_order(samples: Iterable[PoolSample], now: float) -> list[PoolSample]:
-    """*samples* up to *now*, without those that are later than the next."""
+    """Return *samples* up to *now* whose times rise."""
     seen: list[PoolSample] = []
     for sample in samples:
         while seen and seen[-1].at > sample.at:
@@ -241,49 +241,68 @@ def _in_order(samples: Iterable[PoolSample], now: float) -> list[PoolSample]:
 
 
 def _rate(first: PoolSample, last: PoolSample) -> float:
-    """Attempts that came in a second between two samples."""
+    """Return how many attempts came per second between two samples."""
     seconds = last.at - first.at
     return max(0, last.arrived - first.arrived) / seconds if seconds > 0 else 0.0
 
 
 class AgentPool:
     """
-    A driver: keeps as many workers of a template as there is work for.
+    A controller that keeps as many workers of a template as there is work for.
 
-    It looks at intervals, and when a task comes that finds no slot. What runs, what
-    waits and what comes in the next `wait` seconds has to be begun in these: that needs
-    so many slots, by how long one takes; all that there is to do, while that is not
-    known. The load is that need divided by the slots there are.
+    It looks at intervals, and when a task finds no slot. All tasks that run, wait or
+    come in the next `wait` seconds must begin in that time. The need is the number of
+    slots for that, by the duration of an attempt, or one slot for each task if the
+    duration is unknown. The load is the need divided by the present slots.
 
-    If it is above `scale_up_threshold`, there are as many workers at once as bring it
-    there, but never more slots than tasks that run and wait. There are fewer once some
-    were needed too seldom: a worker stays if it was needed in `scale_down_threshold` of
-    the settling time at least. So a lower threshold is the price of fewer starts and
-    ends: workers idle for longer. None that runs something is let go for it.
+    If the load is above `scale_up_threshold`, the pool starts as many workers at once
+    as bring it there, but never more slots than tasks that run and wait. It shrinks
+    when workers were needed too seldom: a worker stays if it was needed for at least
+    the share `scale_down_threshold` of the settling time. A lower threshold means fewer
+    starts and ends, and longer idle times. It ends no worker that runs an attempt.
 
-    With `foresee`, it starts workers ahead of a load that recurs by the time of day, by
-    as long as a worker takes to start and an interval; and lets none go that is needed
-    again within twice that time. What recurs, `Rhythm` decides: where nothing does, it
-    is as without. What was needed is kept in the journal each quarter of an hour.
+    None leaves before the pool has looked for the settling time, also after a restart,
+    nor if its tasks find no other slot. Once a worker has joined, tasks that require
+    another machine start no further ones.
 
-    With `promise`, it keeps room for what comes while a worker would start: 95 of 100
-    tasks find a slot within so many seconds, if what comes is as it was in the latest
-    half hour. It measures how long its workers take to start; if that is within the
-    promise, it keeps none. Why, and how many that costs, `decisions` say.
+    With `foresee`, it starts workers ahead of a load that recurs by the time of day,
+    early by the start time of a worker plus an interval, and ends none that is needed
+    again within twice that time. `Rhythm` finds the recurring load; without one,
+    nothing changes. The past load is kept in the journal every quarter of an hour.
+
+    A minute is compared with the last four days of the same weekday, and with the last
+    four from Monday to Friday, or of weekends. The need on three of four days, or on
+    all of three, is usual. Of the hour that clocks show twice, the higher load counts;
+    the one that they leave out, and minutes in which the orchestrator was off, are
+    unknown. A load that is three minutes late is no longer expected. If less than half
+    of it is there, as on a holiday, no further rise is expected that day. A rhythm that
+    has changed is forgotten within two weeks.
+
+    With `promise`, it keeps room for tasks that come while a worker would start: 95 of
+    100 tasks find a slot within so many seconds, if the load is as in the latest half
+    hour. It measures how long its workers take to start; if that is within the promise,
+    it keeps no spare worker. `decisions` have the reasons and the price.
+
+    It keeps the slots that 97 of 100 tasks needed in that half hour. So a load that
+    doubles within minutes waits for its workers, and so do the first half hour after a
+    start, and crowds that come less often. If a workflow releases dozens of tasks at
+    once each quarter of an hour, the p95 is 20 s, at seven times the worker-hours that
+    the tasks run. Tasks of four seconds cost three times what they run, since a wave of
+    a few tasks needs as many slots.
 
     Args:
         template: The type of its workers.
-        min_agents: So many there are always.
-        max_agents: So many at the most.
+        min_agents: The least number of workers.
+        max_agents: The largest number of workers.
         scale_up_threshold: The load above which it grows.
-        scale_down_threshold: The share of the settling time in which a worker is to be
-            needed, to stay.
+        scale_down_threshold: The share of the settling time in which a worker must be
+            needed to stay.
         settle: The settling time: seconds before it shrinks.
-        interval: Seconds between two looks, at the most.
-        wait: Seconds within which a task that waits is to begin.
-        foresee: The name of the zone, such as `"Europe/Berlin"`, whose clocks show the
-            hours at which the load recurs; None: it foresees nothing.
-        promise: Seconds within which 95 of 100 tasks are to begin; None: tasks wait
+        interval: The most seconds between two looks.
+        wait: Seconds within which a waiting task should begin.
+        foresee: The time zone of the recurring load, such as `"Europe/Berlin"`; None
+            turns foresight off.
+        promise: Seconds within which 95 of 100 tasks should begin; None lets tasks wait
             for workers that start.
 
     Raises:
@@ -321,7 +340,7 @@ class AgentPool:
             )
             raise InvalidTaskError(msg, hint="scale up at 0.8, and down at 0.3")
         if template.max_concurrency is None:
-            msg = f"agents of {template.name!r} have no limit: one is enough"
+            msg = f"workers of {template.name!r} have no limit: one is enough"
             raise InvalidTaskError(msg, hint="template(…, max_concurrency=1)")
         self.template = template
         self.min_agents = min_agents
@@ -349,28 +368,28 @@ class AgentPool:
         template.has_named("")
         self._slots = template.max_concurrency
         self._names = frozenset(level_names(template.capabilities))
-        #: What the machines of its workers are; None: there was none yet.
+        #: The labels of its workers' machines; None if there was none yet.
         self._labels: frozenset[str] | None = None
-        #: Those of the looks at intervals, and the latest of all.
+        #: The samples of the looks at intervals, and the latest of all.
         self._samples: deque[PoolSample] = deque()
         self._began: float | None = None
-        #: When the next look at the interval is due, and when it was woken last.
+        #: The time of the next look at the interval, and of the latest wake-up.
         self._due = -math.inf
         self._woken = -math.inf
-        #: Whether the latest sample is of a look that was not due.
+        #: True if the latest sample is of an early look.
         self._is_passing = False
-        #: What was wished for at the looks at intervals, and when.
+        #: The wishes at the looks at intervals, each with its time.
         self._wishes: deque[tuple[float, int]] = deque(maxlen=4096)
         self.decisions: deque[ScalingDecision] = deque(maxlen=_KEPT)
 
     @property
     def name(self) -> str:
-        """The name of the driver: there is one pool of a template."""
+        """Name of the controller: there is one pool of a template."""
         return f"pool/{self.template.name}"
 
     @property
     def watches(self) -> Collection[type[Event]]:
-        """That a task is queued: it may find no slot. And how soon a worker joins."""
+        """Events after which it is asked: a task is queued, a worker has joined."""
         return (TaskReady, AgentJoined) if self._measures_starts else (TaskReady,)
 
     @property
@@ -379,10 +398,10 @@ class AgentPool:
 
     def demand(self, samples: Iterable[PoolSample]) -> float:
         """
-        Slots that the work needs, by *samples*, oldest first.
+        Return the number of slots that the work needs, by *samples*, oldest first.
 
-        In `wait` seconds n slots begin n * wait / latency tasks, besides the n that
-        they run.
+        In `wait` seconds n slots begin n * wait / latency tasks, beside the n that they
+        run.
         """
         seen = list(samples)
         last = seen[-1]
@@ -394,12 +413,12 @@ class AgentPool:
 
     def desired(self, samples: Iterable[PoolSample], now: float) -> tuple[int, str]:
         """
-        How many workers there are to be, and why: nothing but *samples* decides.
+        Return the number of workers to have, and why, from *samples* alone.
 
         Args:
-            samples: What was seen, oldest first; at least one.
-            now: Seconds, on the clock of the samples. One that is later than this, or
-                than the next, is left out: a clock went back.
+            samples: The samples, oldest first; at least one.
+            now: Seconds, on the clock of the samples. A sample that is later than this,
+                or than the next one, is left out: a clock went back.
         """
         seen = _in_order(samples, now)
         if not seen:
@@ -425,7 +444,7 @@ class AgentPool:
         return least, words
 
     def _needed(self, seen: list[PoolSample]) -> float:
-        """Slots that there are to be: never more than tasks."""
+        """Return how many slots to have, at most one for each task."""
         last = seen[-1]
         return min(
             last.running + last.waiting, self.demand(seen) / self.scale_up_threshold
@@ -435,7 +454,7 @@ class AgentPool:
         return math.ceil(round(slots / self._slots, 6))
 
     def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
-        """See `taskorch.protocols.Driver`."""
+        """Return the commands that are due: see `taskorch.protocols.Driver`."""
         self._starts.note(view, now)
         is_due = now >= self._due
         again = self._next_look(view, now)
@@ -472,14 +491,14 @@ class AgentPool:
         after = self._decided(view, before, after, why, now)
         names = {agent.name for agent in every}.union(starting)
         commands += self._spawns(names, after - before, now)
-        # Those that run least go first; of equals, the latest.
+        # The workers with the fewest attempts go first; of equals, the latest.
         active.reverse()
         active.sort(key=lambda agent: agent.running)
         gone = active[: max(0, before - after)]
         return [*commands, *(Terminate(agent.name) for agent in gone)], self._due
 
     def _promised(self, sample: PoolSample, after: int, why: str) -> tuple[int, str]:
-        """How many there are to be, where the work needs *after*, and why."""
+        """Return how many workers to have if the work needs *after*, and why."""
         if self._promise is not None:
             self._promise.note(sample)
             kept = min(self.max_agents, self._workers(self._promise.slots()))
@@ -488,7 +507,7 @@ class AgentPool:
         return after, why
 
     def _decided(self, view: Any, before: int, after: int, why: str, now: float) -> int:
-        """How many there are to be, if any can be spawned; the decision is noted."""
+        """Return how many workers to have, and note the decision; none if given up."""
         given_up = view.given_up(self.template.name)
         if given_up and after > before:
             why = f"no more are spawned: {given_up}"
@@ -500,7 +519,7 @@ class AgentPool:
         return after
 
     def _spawns(self, used_names: set[str], many: int, now: float) -> list[Spawn]:
-        """Commands that spawn so many workers, of names that none has."""
+        """Return commands that spawn so many workers, with unused ids."""
         free = (self.template.id_of(number) for number in count(1))
         names = (name for name in free if name not in used_names)
         spawned = [*islice(names, max(0, many))]
@@ -509,7 +528,7 @@ class AgentPool:
         return [Spawn(self.template, name) for name in spawned]
 
     def _next_look(self, view: Any, now: float) -> float:
-        """When it looks next: *now*, if that is due, or if a task finds no slot."""
+        """Return the time of the next look: *now* if due or if a task finds no slot."""
         if now >= self._due:
             missed = (now - self._due) // self.interval
             self._due += (1 + missed) * self.interval
@@ -523,7 +542,7 @@ class AgentPool:
         return now if self._waiting(view) else self._due
 
     def _settled(self, before: int, wish: int, why: str, now: float) -> tuple[int, str]:
-        """How many there are to be, where fewer are wished for at the moment."""
+        """Return how many workers to keep while fewer are wished for."""
         while self._wishes and self._wishes[0][0] < now - self.settle:
             self._wishes.popleft()
         self._wishes.append((now, wish))
@@ -539,7 +558,7 @@ class AgentPool:
         return min(before, kept), f"{why}; {kept} were needed in {share}"
 
     def _waiting(self, view: Any) -> int:
-        """Queued tasks that its workers can do."""
+        """Return how many queued tasks its workers can do."""
         return sum(
             many
             for requires, many in view.waiting().items()
@@ -549,7 +568,7 @@ class AgentPool:
     def _can_do(self, requires: Iterable[str]) -> bool:
         others = [need for need in requires if need not in self._names]
         if self._labels is None:
-            # On what machines they are, the first of them will say.
+            # The first worker will show the labels of their machines.
             return all(map(is_label, others))
         return self._labels.issuperset(others)
 
@@ -575,7 +594,7 @@ class AgentPool:
         self.decisions.append(decision)
 
     def __deepcopy__(self, memo: Any) -> AgentPool:
-        """Like it, before it looked: a simulation begins each incarnation so."""
+        """Return an unused copy: a simulation begins each incarnation with one."""
         copy = AgentPool(
             self.template,
             min_agents=self.min_agents,

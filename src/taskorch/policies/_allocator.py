@@ -1,7 +1,7 @@
 """
-Who gets what of the pools: all of the request, or of an elastic one a fair share.
+Grants from the pools: a whole request, or a fair share of an elastic one.
 
-Decision: 0046.
+Decision: shares-and-sizes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _DIGITS: Final = 6
 
 class PoolAllocator:
     """
-    The ResourceAllocator that grants a request whole, or not at all: elastic ones too.
+    ResourceAllocator that grants each request whole, or not at all, elastic ones too.
 
     Amounts are compared in whole millionths, so that ten tasks of 0.1 fill one cpu
     exactly. A refusal names the first resource, by name, that is short. A pool that
     holds less than nothing, because it was made smaller, has nothing free.
     """
 
-    #: It grants all that fits: see the protocol.
+    #: It grants every request that fits: see the protocol.
     rigid = True
 
     def allocate(
@@ -61,8 +61,8 @@ def whole(request: AllocationRequest, pools: Mapping[str, PoolView]) -> Allocati
         if pool is None:
             reason = f"{name}: needs {amount(wanted[name])}, and there is no pool"
             return Allocation(None, reason)
-        # A pool that was made smaller has nothing free. Rounded, so that what a sum of
-        # floats leaves behind is no amount.
+        # A pool that was made smaller has nothing free. The value is rounded, since a
+        # sum of floats may leave a tiny rest.
         free = to_units(name, max(0.0, round(pool.free, _DIGITS)))
         if request.held is not None:
             free += to_units(name, request.held[name])
@@ -81,28 +81,27 @@ _NOTHING: Final = Allocation(
 
 
 _UNBOUNDED: Final = 1 << 62
-#: The pieces in which the usual resources are divided.
+#: The sizes of the pieces in which the usual resources are divided.
 DEFAULT_CHUNKS: Final[Mapping[str, float]] = ReadOnly({"cpu": 1.0, "memory_mb": 256.0})
 
 
 class ProportionalAllocator:
     """
-    The default ResourceAllocator: it divides what there is among elastic requests.
+    Default ResourceAllocator, which divides resources among elastic requests.
 
-    A rigid request is granted whole, or waits, as by `PoolAllocator`. What those do not
-    hold is divided among the elastic requests that contend, running and waiting, in
-    proportion to weight and request: in whole chunks by the method of the largest
-    remainder, never below the least of a request nor above all of it. Of several
-    resources a request is scaled by its scarcest. Where not all can have their least,
-    those have it that come first.
+    A rigid request is granted whole, or waits, as by `PoolAllocator`. The rest is
+    divided among the elastic requests that contend, running and waiting, in proportion
+    to weight and request: in whole chunks by the method of the largest remainder, never
+    below the least of a request nor above all of it. A request for several resources is
+    scaled by its scarcest. If not all can have their least, the first ones have it.
 
-    With `fallback="best_effort"` a task starts with what is free of its share, from its
-    least up; with `"all_or_nothing"` once its whole share is free. What others still
-    hold above their shares comes free at their next checkpoints, or ends. A resource
-    that *chunks* does not name is not divided: it is granted whole.
+    With `fallback="best_effort"` a task starts with the free part of its share, from
+    its least up; with `"all_or_nothing"` once its whole share is free. Amounts that
+    others hold above their shares come free at their next checkpoints, or ends. A
+    resource that *chunks* does not name is granted whole.
 
     Args:
-        chunks: The resources that are divided, and the pieces in which they are:
+        chunks: The divided resources, with the sizes of their pieces, such as
             `{"cpu": 2, "memory_mb": 256}`. None divides `cpu` into single cores, and
             `memory_mb` into pieces of 256.
 
@@ -122,7 +121,7 @@ class ProportionalAllocator:
         else:
             chunks = ReadOnly(dict(chunks))
         self.chunks: Mapping[str, float] = chunks
-        #: In millionths.
+        #: The chunks in millionths.
         self._chunks = {name: to_units(name, size) for name, size in chunks.items()}
         for name, size in self._chunks.items():
             if not size:
@@ -154,7 +153,7 @@ class ProportionalAllocator:
 
 
 class _Division:
-    """What is divided, and what of it goes to one elastic request."""
+    """The amounts to divide, and the part that goes to one elastic request."""
 
     def __init__(
         self,
@@ -170,7 +169,7 @@ class _Division:
         names = {name for units in asked for name, _ in units}
         self._names = sorted(names.union(request.resources).intersection(pools))
         self._chunks = tuple([chunks.get(name, 0) for name in self._names])
-        #: Less than nothing, where a pool was made smaller.
+        #: The free amounts, negative for a pool that was made smaller.
         self._free = tuple([_rest_of(pools[name]) for name in self._names])
         self._vectors: dict[Units, Amounts] = {}
         self._held = self._vector(request.held or NO_RESOURCES)
@@ -178,7 +177,7 @@ class _Division:
         self._contenders = contenders
 
     def answer(self) -> Allocation:
-        """What the request gets now."""
+        """Return the amounts that the request gets now."""
         request = self._request
         share, others = self._share()
         room = self._room()
@@ -199,7 +198,7 @@ class _Division:
     # -- the division --------------------------------------------------------------
 
     def _share(self) -> tuple[Amounts | None, int]:
-        """The share, or None if there is not enough; and the number of contenders."""
+        """Return the share, or None if too little is there; and how many contend."""
         running: dict[Demand, list[Amounts]] = {}
         waiting: dict[Demand, int] = {}
         for kind in self._contenders:
@@ -242,11 +241,11 @@ class _Division:
             self._vectors[resources.units] = vector
         return vector
 
-    # -- what fits -----------------------------------------------------------------
+    # -- amounts that fit ----------------------------------------------------------
 
     def _room(self) -> Amounts:
-        """Amounts that the task could have: what is free, and what it holds."""
-        # What it holds it may keep, even of a pool that was made smaller.
+        """Return the amounts that the task could have: free ones, and its own."""
+        # The task may keep its amounts, even of a pool that was made smaller.
         room = [
             held + max(0, free)
             for free, held in zip(self._free, self._held, strict=True)
@@ -261,7 +260,7 @@ class _Division:
         return tuple(room)
 
     def _on_agent(self, share: Amounts | None) -> Amounts | None:
-        """*share*, as far as the worker is large enough for it."""
+        """Return *share*, as far as the worker is large enough for it."""
         capacity = self._request.agent.capacity
         if share is None or capacity is None:
             return share
@@ -305,7 +304,7 @@ class _Division:
 
 
 def _rest_of(pool: PoolView) -> int:
-    """What is not held, in millionths; of a pool that was made smaller, below 0."""
+    """Return the amount not held, in millionths; below 0 if a pool was made smaller."""
     return round(pool.total * _SCALE) - round(pool.used * _SCALE)
 
 
@@ -315,9 +314,9 @@ def _fit(amounts: Amounts, room: Amounts) -> bool:
 
 def _kept(shares: tuple[Portion, ...], own: Amounts, held: list[Amounts]) -> Amounts:
     """
-    The share of one that holds *own*, among all those that hold *held*.
+    Return the share of the request that holds *own*, among holders of *held*.
 
-    Who has a larger one already keeps it, so that nothing changes hands for nothing.
+    A holder of a larger share keeps it, so that no amount moves without need.
     """
     places = 0
     for share in shares:

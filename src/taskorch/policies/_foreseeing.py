@@ -1,7 +1,7 @@
 """
-Who gets what of the pools, where a load is expected: room is left for it.
+Grants from the pools that leave room for an expected load.
 
-Decision: 0237.
+Decision: worker-pools.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from taskorch.protocols._optional import check_asked
 from taskorch.protocols._policies import said_of
 
 _MINUTE: Final = 60.0
-#: Minutes without a question that are known, at the most: three days.
+#: The most minutes without a question that are filled in: three days.
 _MOST_FILLED: Final = 3 * 24 * 60
 
 
 @frozen
 class _NarrowedPool:
-    """What is left of a pool beside what is expected: see `PoolView`."""
+    """A pool without the amount that is expected to be needed: see `PoolView`."""
 
     name: str
     total: float
@@ -48,19 +48,19 @@ class _NarrowedPool:
 
 class ForeseeingAllocator:
     """
-    A ResourceAllocator that leaves room for rigid requests that recur.
+    ResourceAllocator that leaves room for rigid requests that recur.
 
     It learns, from the requests that it is asked about, how much of each pool rigid
     tasks held in each minute. If a rise recurs by the time of day, and is due within
-    *ahead* seconds, elastic requests share what that leaves, but never get less than
-    their least. A load that is three minutes late is awaited no longer. Rigid requests
-    are granted as by *base*, at any time. What was held is kept in the journal each
+    *ahead* seconds, elastic requests share the rest, but never get less than their
+    least. A load that is three minutes late is no longer expected. Rigid requests are
+    granted as by *base*, at any time. The past amounts are kept in the journal every
     quarter of an hour.
 
     Args:
-        base: The allocator that is asked; None: `ProportionalAllocator()`.
+        base: The allocator that is asked; None is `ProportionalAllocator()`.
         ahead: Seconds in which elastic tasks reach a checkpoint, or end; 7,200 at most.
-        zone: The name of the zone whose clocks show the hours at which the load recurs.
+        zone: The time zone of the recurring load.
 
     Raises:
         InvalidTaskError: *base* is no allocator, or one that learns; *ahead* is no
@@ -82,29 +82,29 @@ class ForeseeingAllocator:
             raise InvalidTaskError(msg, hint="ahead=600, and checkpoints that often")
         self.zone = zone
         Rhythm("", zone)
-        #: By pool.
+        #: The rhythms by pool.
         self._rhythms: dict[str, Rhythm] = {}
-        #: When it was asked last: until now no rigid task has started since.
+        #: The time of the last question: no rigid task has started since.
         self._asked: float | None = None
         self._kept: Mapping[str, Any] = {}
         self._orch: Any = None
-        #: Events that the journal is to keep: names and payloads.
+        #: Documents that the journal is to keep: names and payloads.
         self._due: deque[tuple[str, Any]] = deque()
 
     @property
     def rigid(self) -> bool:
-        """Whether *base* grants whole: see `GrantsWhole`."""
+        """True if *base* grants whole requests only: see `GrantsWhole`."""
         return bool(said_of(self.base, "allocate", "rigid"))
 
     @property
     def chunks(self) -> Mapping[str, float] | None:
-        """Those of *base*: see `GrantsChunks`."""
+        """Chunks of *base*: see `GrantsChunks`."""
         chunks: Mapping[str, float] | None = said_of(self.base, "allocate", "chunks")
         return chunks
 
     @property
     def asks(self) -> tuple[Any, ...]:
-        """The allocator that it asks."""
+        """Allocator that it asks."""
         return (self.base,)
 
     def allocate(
@@ -113,7 +113,7 @@ class ForeseeingAllocator:
         pools: Mapping[str, PoolView],
         context: Context,
     ) -> Allocation:
-        """What *base* grants of what is left beside what is expected."""
+        """Return the grant of *base* from the pools without the expected need."""
         held = self._held(pools, context)
         if request.least is not None:
             self._note(held, held, context.now)
@@ -146,7 +146,7 @@ class ForeseeingAllocator:
         held: Mapping[str, float],
         now: float,
     ) -> tuple[dict[str, PoolView], list[str]]:
-        """The pools without what is expected, as far as *request* has its least."""
+        """Return the pools less the expected need, but with the least of *request*."""
         narrowed, words = dict(pools), []
         least, own = request.least or NO_RESOURCES, request.held or NO_RESOURCES
         for name in set(request.resources).intersection(pools):
@@ -164,7 +164,7 @@ class ForeseeingAllocator:
 
     @staticmethod
     def _held(pools: Mapping[str, PoolView], context: Context) -> dict[str, float]:
-        """What rigid tasks hold of each pool."""
+        """Return the amounts that rigid tasks hold of each pool."""
         held = {name: pool.used for name, pool in pools.items()}
         for each in context.view.contenders():
             for elastic in each.held:
@@ -172,17 +172,17 @@ class ForeseeingAllocator:
                     held[name] = held.get(name, 0.0) - much
         return held
 
-    # -- what recurs ---------------------------------------------------------------
+    # -- recurring load ------------------------------------------------------------
 
     def _note(
         self, before: Mapping[str, float], after: Mapping[str, float], now: float
     ) -> None:
-        """Note what rigid tasks held *before* the answer, and hold *after* it."""
+        """Note the amounts of rigid tasks *before* the answer, and *after* it."""
         since = now if self._asked is None else self._asked
         for name, much in after.items():
             rhythm = self._rhythm(name, now)
-            # No rigid task has started meanwhile, or it would have been asked: what
-            # they hold still, they held all the time.
+            # No rigid task has started since the last question, so the tasks that hold
+            # amounts now have held them all the time.
             least = _level(before.get(name, 0.0))
             for minute in range(1, min(int((now - since) / _MINUTE), _MOST_FILLED) + 1):
                 rhythm.note(now - minute * _MINUTE, least)
@@ -198,14 +198,14 @@ class ForeseeingAllocator:
             rhythm.recall(self._kept, now)
         return rhythm
 
-    # -- what is kept: see `Learns` ------------------------------------------------
+    # -- documents: see `Learns` ---------------------------------------------------
 
     def attach(self, orchestrator: Any) -> None:
         """
-        Called by the orchestrator of which it becomes a part.
+        Attach it to an orchestrator; called by that.
 
         Raises:
-            InvalidTaskError: It is part of another one already.
+            InvalidTaskError: It belongs to another orchestrator already.
         """
         if self._orch is not None:
             msg = f"{self!r} learns for another orchestrator already"
@@ -214,15 +214,16 @@ class ForeseeingAllocator:
         orchestrator.signals.task_started.connect(self._keep)
 
     def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
-        """Called at the start: know again what earlier incarnations have kept."""
-        # A copy: who allocates holds the lock, and asks nothing.
+        """Load the documents of earlier incarnations; called at the start."""
+        # The mapping is copied, since an allocation holds the lock and can read
+        # nothing.
         self._kept = dict(kept(FORESIGHT))
 
     def choice_of(self, task_id: str, attempt: int) -> None:
-        """Called as an attempt begins: it chose among nothing."""
+        """Make no choice, as there are no arms; called as an attempt begins."""
 
     def _keep(self, _event: Event) -> None:
-        """Have the journal keep what is due: `allocate` holds the lock."""
+        """Keep the documents that are due in the journal; `allocate` has the lock."""
         while self._due:
             name, payload = self._due.popleft()
             with suppress(NotRunningError):

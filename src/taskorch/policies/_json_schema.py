@@ -1,7 +1,7 @@
 """
-What is wrong with a payload, by JSON Schema: faults in our own words.
+Faults of a payload by JSON Schema, in our own words.
 
-Decision: 0010.
+Decision: libraries.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from taskorch.model import Task
 
 
-#: How deep a payload may be nested: jsonschema takes several frames of the stack a
-#: level, of the thousand that there are.
+#: The deepest payload: jsonschema takes several stack frames per level, of a thousand.
 _MAX_DEPTH: Final = 50
-#: Characters of a value, and of a message that is not ours, that a message shows.
+#: The most characters of a value, or of a foreign message, that a message shows.
 _MAX_SHOWN: Final = 80
 _MAX_MESSAGE: Final = 300
 
@@ -35,7 +34,7 @@ _MAX_MESSAGE: Final = 300
 
 
 def child(path: str, *steps: object) -> str:
-    """The path of what *steps*, names and places, lead to from *path*."""
+    """Return the path of the value that *steps*, names and indexes, lead to."""
     for step in steps:
         if isinstance(step, str) and step.isidentifier():
             path = f"{path}.{step}"
@@ -46,9 +45,9 @@ def child(path: str, *steps: object) -> str:
 
 def plain(path: str, value: object, findings: list[Finding], depth: int = 0) -> Any:
     """
-    *value*, which stands at *path*, as JSON has it: a copy of dicts, lists and atoms.
+    Return *value*, at *path*, as a JSON copy of dicts, lists and atoms.
 
-    What is no JSON is added to *findings*.
+    Values that JSON does not have are added to *findings*.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -70,7 +69,7 @@ def plain(path: str, value: object, findings: list[Finding], depth: int = 0) -> 
             plain(child(path, place), item, findings, depth + 1)
             for place, item in enumerate(items)
         ]
-    # Only its type is named: the value may be secret, or very long.
+    # The message names only the type: the value may be secret, or very long.
     message = f"what JSON can say is needed, not {type(value).__name__}"
     findings.append(Finding(path, message))
     return None
@@ -94,13 +93,13 @@ def _plain_mapping(
 
 def schema_checker(where: str, schema: object) -> Any:
     """
-    What checks a value by *schema*: a validator of jsonschema's, which fetches nothing.
+    Return a validator of jsonschema for *schema*, which fetches nothing.
 
-    A message calls the schema *where*.
+    *where* is the name of the schema in messages.
 
     Raises:
         ImportError: jsonschema is not installed.
-        InvalidTaskError: The schema is not one.
+        InvalidTaskError: The schema is invalid.
     """
     try:
         import jsonschema  # noqa: PLC0415 - 60 ms, for those only who use it
@@ -110,7 +109,7 @@ def schema_checker(where: str, schema: object) -> Any:
     from jsonschema_specifications import REGISTRY  # noqa: PLC0415 - as above
 
     findings: list[Finding] = []
-    # A copy, since its owner may change it.
+    # The schema is copied, since the caller may change it.
     schema = plain(where, schema, findings)
     _refuse(findings)
     cls = _draft_of(where, schema)
@@ -124,7 +123,7 @@ def schema_checker(where: str, schema: object) -> Any:
 
 
 def _draft_of(where: str, schema: object) -> Any:
-    """The class of jsonschema's for the draft that *schema* follows."""
+    """Return jsonschema's class for the draft that *schema* follows."""
     from jsonschema import validators  # noqa: PLC0415 - as above
 
     if not isinstance(schema, dict) or "$schema" not in schema:
@@ -140,13 +139,13 @@ def _draft_of(where: str, schema: object) -> Any:
 
 
 def _refuse(findings: list[Finding]) -> None:
-    """Raise an InvalidTaskError that tells *findings*, if there are any."""
+    """Raise an InvalidTaskError with all *findings*, if there are any."""
     if findings:
         raise InvalidTaskError("; ".join(f"{f.path}: {f.message}" for f in findings))
 
 
 def _check_references(where: str, schema: object, cls: Any) -> None:
-    """Refuse a reference to what is not there, before a payload meets it."""
+    """Refuse a reference to a missing part, before a payload meets it."""
     from jsonschema_specifications import REGISTRY  # noqa: PLC0415 - as above
     from referencing.exceptions import Unresolvable  # noqa: PLC0415 - as above
     from referencing.jsonschema import specification_with  # noqa: PLC0415 - as above
@@ -165,7 +164,7 @@ def _check_references(where: str, schema: object, cls: Any) -> None:
 
 
 def _references(resource: Resource[Any], resolver: Any) -> Iterator[tuple[str, Any]]:
-    """Every reference in *resource*, with a resolver that starts there."""
+    """Yield every reference in *resource*, with a resolver that starts there."""
     contents = resource.contents
     if isinstance(contents, Mapping):
         for name in ("$ref", "$dynamicRef", "$recursiveRef"):
@@ -179,13 +178,13 @@ def _references(resource: Resource[Any], resolver: Any) -> Iterator[tuple[str, A
 
 
 def described(path: str, error: Any) -> list[Finding]:
-    """A fault at *path*, found by jsonschema, in our words."""
+    """Describe a fault at *path*, found by jsonschema, in our words."""
     keyword, rule, value = error.validator, error.validator_value, error.instance
     if keyword is None:
         return [Finding(path, "nothing is allowed here")]
     if keyword == "required" and isinstance(rule, list):
-        # The error comes once for each missing name without saying which: name them
-        # all.
+        # jsonschema reports one error for each missing name without that name: all are
+        # named here.
         missing = [name for name in rule if name not in value]
         return [Finding(child(path, n), "it is required, and missing") for n in missing]
     if keyword == "additionalProperties":
@@ -218,7 +217,7 @@ def _no_form(path: str, error: Any) -> str:
     forms = len(error.validator_value)
     if not error.context:
         return f"it must fit one only of {forms} forms, and it fits more"
-    # The least relevant is the one that went deepest before it failed.
+    # The least relevant error is the one that went deepest before it failed.
     nearest = min(error.context, key=relevance)
     faults = described(child(path, *nearest.relative_path), nearest)
     details = "; ".join(f"{fault.path}: {fault.message}" for fault in faults)
@@ -291,28 +290,27 @@ _ACCEPTED = Verdict()
 
 class JsonSchemaValidator:
     """
-    The Validator that checks payloads by JSON Schema, one schema a type of task.
+    Validator that checks payloads by JSON Schema, one schema for each type of task.
 
     Every fault is a finding with its path, `payload.items[2].name`, and all are found
-    at once. The form of a task is checked before, whatever the validator; to ask others
-    as well, use `ValidatorChain`.
+    at once. The form of a task is checked before, with any validator; to ask others as
+    well, use `ValidatorChain`.
 
-    The payload of a type that has a schema is what JSON can say: text, finite numbers,
-    true and false, None, lists (or tuples) of them, and mappings of names to them, not
-    more than 50 deep. Types without a schema are accepted, or with `unknown="refuse"`
-    they are not, unless the payload is a `Call` or a `Program`, which has checked
-    itself.
+    The payload of a type with a schema is a JSON value: text, finite numbers, true and
+    false, None, lists (or tuples) of them, and mappings of names to them, not more than
+    50 deep. Types without a schema are accepted. With `unknown="refuse"` they are
+    refused, unless the payload is a `Call` or a `Program`, which has checked itself.
 
     A schema follows the draft that its `$schema` names, and 2020-12 otherwise. `$ref`
-    finds what stands in the same schema, and the drafts themselves; nothing is ever
-    fetched, and a reference to anything else is refused when this is made. `format`
-    is a remark, as the drafts have it, and checks nothing.
+    finds parts of the same schema, and the drafts themselves; nothing is ever fetched,
+    and any other reference is refused when the validator is made. `format` is an
+    annotation, as in the drafts, and checks nothing.
 
     It needs the library jsonschema: `pip install 'taskorch[schema]'`.
 
     Args:
         schemas: A schema for each type; they are copied.
-        unknown: Whether a task of another type is accepted: `"accept"`, `"refuse"`.
+        unknown: The answer for a task of another type: `"accept"`, `"refuse"`.
 
     Raises:
         ImportError: jsonschema is not installed.
@@ -339,7 +337,7 @@ class JsonSchemaValidator:
         }
 
     def validate(self, task: Task, context: Context) -> Verdict:
-        """What is wrong with the payload of *task*, if anything."""
+        """Return the faults in the payload of *task*, if there are any."""
         checker = self._checkers.get(task.type)
         if checker is None:
             return self._without_schema(task)
@@ -354,10 +352,10 @@ class JsonSchemaValidator:
             message = "it is nested too deeply, or its schema refers to itself"
             findings = [Finding("payload", message)]
         except (ArithmeticError, ValueError) as error:
-            # A number may be too large to be divided, or to be shown.
+            # A number may be too large for a division, or for a message.
             message = f"it cannot be checked: {show(error)}"
             findings = [Finding("payload", message)]
-        # Each once: some are found several times.
+        # Some findings are found several times, so duplicates are removed.
         return Verdict(tuple(dict.fromkeys(findings))) if findings else _ACCEPTED
 
     def _without_schema(self, task: Task) -> Verdict:

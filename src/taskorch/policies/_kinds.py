@@ -1,13 +1,13 @@
 """
 The seven policies, listed here and nowhere else.
 
-All that is said of all seven derives from this: the settings and their signatures, what
-is refused, who is asked what, the names in errors, and the page about them. What their
-methods are, and what they answer, is read from their protocols.
+All code about the seven derives from this list: the settings and their signatures,
+checks, calls, the names in errors, and the reference page. Their methods, and the types
+of their answers, are read from the protocols.
 
-A kind that is a `StartRule` is asked before each start, in its own words.
+A kind that is a `StartRule` is asked before each start, by its own methods.
 
-Decisions: 0152, 0299.
+Decision: options-and-settings.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 
 class AnyStart:
-    """Let every task start: the default of each kind that is a `StartRule`."""
+    """The default of each kind of `StartRule`: every task may start."""
 
     def need(self, kind: Kind) -> float:
-        """See `StartRule.need`."""
+        """Return 0, as no task is limited: see `StartRule.need`."""
         return 0
 
     def short(self, need: float, held: float) -> Short | None:
-        """See `StartRule.short`."""
+        """Return None, as no task must wait: see `StartRule.short`."""
         return None
 
 
@@ -62,8 +62,8 @@ class Policies:
     """
     The policies of an orchestrator.
 
-    Of each, the name is that of the argument and the word in errors; the type is its
-    protocol; and the default is what decides if nothing is said.
+    Each field has the name of the argument and of the policy in errors, the type of its
+    protocol, and the default policy.
     """
 
     registry: AgentRegistry = attrs.field(factory=CapabilityRegistry)
@@ -75,14 +75,14 @@ class Policies:
     allocator: ResourceAllocator = attrs.field(factory=ProportionalAllocator)
 
     def having(self, optional: type) -> list[Any]:
-        """Those that have what *optional* asks for, in the order of `MAY_HAVE`."""
+        """Return the policies with the methods of *optional*, by `MAY_HAVE`."""
         parts = {kind: getattr(self, name) for name, kind in POLICIES.items()}
         return [
             parts[kind] for kind in MAY_HAVE[optional] if has(parts[kind], optional)
         ]
 
     def start_rules(self) -> dict[str, StartRule]:
-        """Those that are asked before each start, by name, but for the default."""
+        """Return the rules asked before each start, by name, without the default."""
         return {
             name: part
             for name in START_RULES
@@ -91,7 +91,7 @@ class Policies:
 
 
 class PolicySettings(TypedDict, total=False):
-    """The same as arguments, for checkers."""
+    """Policies as keyword arguments, for type checkers."""
 
     registry: AgentRegistry | None
     router: TaskRouter | None
@@ -107,7 +107,7 @@ POLICIES: Final[Mapping[str, type]] = {
     field.name: cast("type", field.type)
     for field in attrs.fields(attrs.resolve_types(Policies))
 }
-#: The names of those that are asked before each start, and say themselves why not.
+#: The names of the policies that are asked before each start, by their own methods.
 START_RULES: Final = tuple(
     name for name, protocol in POLICIES.items() if "short" in methods_of(protocol)
 )
@@ -115,11 +115,11 @@ START_RULES: Final = tuple(
 
 def check_policies(parts: Policies) -> None:
     """
-    Refuse policies that cannot be asked as their protocols say.
+    Refuse policies that do not fulfil their protocols.
 
     Raises:
-        InvalidTaskError: One cannot, or two of its answers contradict each other; it is
-            named, and so is what is wrong with it.
+        InvalidTaskError: One does not, or two of its answers contradict each other; the
+            message names it and the fault.
     """
     for name, protocol in POLICIES.items():
         check_policy(name, getattr(parts, name), protocol)

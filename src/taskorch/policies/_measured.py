@@ -1,12 +1,13 @@
 """
-Sizes that are measured: what tasks of a type have used is what the next are granted.
+Grants by measurement: tasks get the amount that earlier ones of their type have used.
 
-Decision: 0233.
+Decision: shares-and-sizes.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -40,16 +41,16 @@ from taskorch.protocols import (
 from taskorch.protocols._optional import check_asked
 from taskorch.protocols._policies import said_of, trusted
 
-#: Measurements of a type that are remembered, and how many there must be.
+#: The number of measurements of a type that are kept, and the least number for a size.
 _KEPT: Final = 100
 _FEW: Final = 5
-#: What is added to the safety after one measurement; after many, as much less.
-_OF_ONE: Final = 2.0
-#: The highest safety that is no slip.
+#: Of n measurements, the spread counts so many n-ths more.
+_UNSURE: Final = 5.0
+#: The highest safety that is no mistake.
 _SAFEST: Final = 100
-#: MB below which no size is: what the system takes for a process counts, too.
+#: The least size in MB, since the system's share of a process counts, too.
 _LEAST: Final = 64
-#: Events of earlier incarnations that are read, at the most.
+#: The most events of earlier incarnations that are read.
 _PAST: Final = 200_000
 _MILLION: Final = 1_000_000
 _MEMORY: Final = "memory_mb"
@@ -57,34 +58,51 @@ _MEMORY: Final = "memory_mb"
 
 @attrs.frozen
 class _Size:
-    """What a task of a type is granted, in millionths of a MB, and why."""
+    """Memory granted to tasks of a type, in millionths of a MB, with the reason."""
 
     units: int
     reason: str
 
 
+def _spread(amounts: list[int]) -> float:
+    """Return the standard deviation of *amounts*; 0 for one alone."""
+    many = len(amounts)
+    mean = sum(amounts) / many
+    return math.dist(amounts, [mean] * many) / math.sqrt(max(1, many - 1))
+
+
 class Measured(Projection):
     """
-    A ResourceAllocator that grants the memory that earlier tasks of a type have used.
+    ResourceAllocator that grants the memory that earlier tasks of a type have used.
 
-    A task asks for the most that it may need, and few need it. Once five tasks of its
-    type were measured, its first attempt is granted what the latest hundred of them
-    used, with a margin, and never more than it asks for. With fewer measurements the
-    margin is wider. An attempt that is short of memory then is made again with all
-    that it asks for: that counts as no try, and is a measurement.
+    A task asks for the most that it may need, and few need so much. Once five tasks of
+    its type were measured, its first attempt is granted the usage of the latest hundred
+    of them, with a margin, and never more than it asks for. The margin is the standard
+    deviation of these, so types with the same usage each time have little of it. With
+    fewer measurements it is wider. An attempt that is then short of memory is made
+    again with the whole request: that counts as no try, and is a measurement.
 
-    Programs are measured, as are others whose usage stands in their last event. Elastic
-    requests, tasks with `idempotent=False` and resources besides `memory_mb` are left
-    as they are. What was measured in the latest 200,000 events of a journal is known
-    after a restart.
+    Programs are measured, and so are other tasks with usage in their last event.
+    Elastic requests, tasks with `idempotent=False` and resources other than `memory_mb`
+    are left as they are. Measurements in the latest 200,000 events of a journal are
+    known after a restart.
+
+    A size is at least 64 MB. With `enforce=True` it is the limit, unless the program's
+    `limits` name another; a program that passes it counts as a measurement, so the next
+    gets more. A program that is not held is measured by its largest process. The system
+    keeps the most that it had, so short programs count, but without a cgroup it tells
+    that only of a program larger than the process of the orchestrator. A worker with a
+    `capacity` must have room for the size, and gets no task that asks for more than it
+    has.
 
     Args:
-        base: The allocator that grants what is left to ask for; None is a
+        base: The allocator that grants the reduced request; None is a
             `ProportionalAllocator`.
-        quantile: The part of those measurements that a size covers, above 0: 1 is all
-            of them. It counts in whole hundredths.
-        safety: The size, in parts of what was measured: 1 or more. After n
-            measurements it is 2/n more.
+        quantile: The share of the measurements that a size covers, above 0: 1 is all of
+            them. It counts in whole hundredths.
+        safety: The factor from measurement to size without the margin: 1 or more. The
+            margin after n measurements is 1 + 5/n standard deviations of those that
+            the size covers.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or the base is no allocator,
@@ -101,7 +119,7 @@ class Measured(Projection):
         base: ResourceAllocator | None = None,
         *,
         quantile: float = 1.0,
-        safety: float = 1.1,
+        safety: float = 1.02,
     ) -> None:
         base = ProportionalAllocator() if base is None else base
         check_asked("base", base, ResourceAllocator)
@@ -114,30 +132,30 @@ class Measured(Projection):
         self.base: ResourceAllocator = base
         self.quantile: float = quantile
         self.safety: float = safety
-        # Rounded first: 0.07 * 100 is a little more than 7.
+        # The product is rounded first: 0.07 * 100 is a little more than 7.
         self._percent = math.ceil(round(quantile * 100, 9))
         self._trusted = trusted(base, "allocate")
         self._lock = Lock()
         self._is_attached = False
         #: The types of tasks that have not ended.
         self._types: dict[str, str] = {}
-        #: By type, in millionths of a MB: the latest last.
+        #: Measurements by type, in millionths of a MB, the latest last.
         self._used: dict[str, deque[int]] = {}
         self._sizes: dict[str, _Size] = {}
 
     @property
     def chunks(self) -> Any:
-        """Those of the base: see `GrantsChunks`."""
+        """Chunks of the base: see `GrantsChunks`."""
         return said_of(self.base, "allocate", "chunks")
 
     @property
     def asks(self) -> tuple[ResourceAllocator, ...]:
-        """The base: see `AsksOthers`."""
+        """Base allocator: see `AsksOthers`."""
         return (self.base,)
 
     @property
     def sizes(self) -> Mapping[str, float]:
-        """By type, the MB of memory that a task is granted if it asks for more."""
+        """Memory in MB that a task of each type is granted if it asks for more."""
         with self._lock:
             return {kind: size.units / _MILLION for kind, size in self._sizes.items()}
 
@@ -149,7 +167,7 @@ class Measured(Projection):
         pools: Mapping[str, PoolView],
         context: Context,
     ) -> Allocation:
-        """What the base grants of *request*, or of its size if that is less."""
+        """Return the base's grant of *request*, or of the measured size if less."""
         size = self._size_of(request)
         if size is None:
             answer = self.base.allocate(request, pools, context)
@@ -172,7 +190,7 @@ class Measured(Projection):
         return Allocation(answer.granted, reason)
 
     def _size_of(self, request: AllocationRequest) -> _Size | None:
-        """The size of what is asked for, if it is less than that."""
+        """Return the measured size of the request, if it is less than asked for."""
         if request.least is not None or request.attempt > 1:
             return None
         asked = to_units(_MEMORY, request.resources.get(_MEMORY, 0.0))
@@ -185,14 +203,14 @@ class Measured(Projection):
 
     def observe(self, type: str, memory_mb: float) -> None:  # noqa: A002
         """
-        Take in what a task used of which no event says so.
+        Add a measurement of a task whose usage is in no event.
 
         Args:
-            type: Its type.
-            memory_mb: MB that it had at its peak.
+            type: The type of the task.
+            memory_mb: Its peak memory in MB.
 
         Raises:
-            InvalidTaskError: That is no amount above 0.
+            InvalidTaskError: The memory is no amount above 0.
         """
         units = to_units(_MEMORY, memory_mb)
         if not units:
@@ -202,11 +220,11 @@ class Measured(Projection):
             self._learn(type, units)
 
     def hear(self, event: Event) -> None:
-        """See `Hears`: take in what *event* says that a task has used."""
+        """Learn from *event* how much a task has used: see `Hears`."""
         self.take(event, None)
 
     def take(self, event: Event, document: Any) -> None:
-        """See `Projection`: take in what *event* says that a task has used."""
+        """Learn from *event* how much a task has used: see `Projection`."""
         del document
         with self._lock:
             self._take_in(event)
@@ -215,14 +233,15 @@ class Measured(Projection):
         if isinstance(event, TaskSubmitted):
             self._types[event.task_id] = event.type
         elif isinstance(event, TaskRetrying):
-            # It was ended where it had too little, so it needs that and more.
+            # The attempt ended for want of memory, so the task needs more than it had.
             if event.cause == "undersized":
                 self._measured(self._types.get(event.task_id), event.usage)
         elif isinstance(event, TaskCompleted):
             self._measured(self._types.pop(event.task_id, None), event.usage)
         elif isinstance(event, TaskFailed):
             kind = self._types.pop(event.task_id, None)
-            # Others may have failed long before they had all that they need.
+            # Other failed attempts may have ended long before they needed all their
+            # memory.
             if event.failure_class == "memory_error":
                 self._measured(kind, event.usage)
         elif isinstance(event, TaskCancelled):
@@ -239,9 +258,11 @@ class Measured(Projection):
         count = len(used)
         if count < _FEW:
             return
-        most = quantile(sorted(used), self._percent)
-        # Rounded first, so that what floats leave behind is no MB.
-        size = round(most * (self.safety + _OF_ONE / count) / _MILLION, 6)
+        ranked = sorted(used)
+        most = quantile(ranked, self._percent)
+        margin = _spread(ranked[: bisect_right(ranked, most)]) * (1 + _UNSURE / count)
+        # The size is rounded first, since floats may leave a tiny rest.
+        size = round((most * self.safety + margin) / _MILLION, 6)
         part = "" if self._percent == 100 else f"{self._percent} % of "  # noqa: PLR2004
         reason = (
             f"{part}{count} tasks of its type used {amount(round(most / _MILLION))}"
@@ -250,14 +271,14 @@ class Measured(Projection):
             max(_LEAST, math.ceil(size)) * _MILLION, f"{reason} or less"
         )
 
-    # -- as one that learns --------------------------------------------------------
+    # -- methods of `Learns` -------------------------------------------------------
 
     def attach(self, orchestrator: Any) -> None:
         """
-        See `Learns`: hear the events of *orchestrator*.
+        Connect to the events of *orchestrator*: see `Learns`.
 
         Raises:
-            InvalidTaskError: It is part of another one already.
+            InvalidTaskError: It belongs to another orchestrator already.
         """
         if self._is_attached:
             msg = f"{self!r} measures for another orchestrator already"
@@ -266,10 +287,10 @@ class Measured(Projection):
         orchestrator.signals.follow(self)
 
     def choice_of(self, task_id: str, attempt: int) -> None:
-        """See `Learns`: it chooses among no arms."""
+        """Make no choice, as there are no arms: see `Learns`."""
 
     def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
-        """See `Learns`: what it has learnt stands in the events."""
+        """Do nothing, since the events have all that it learnt: see `Learns`."""
 
     def __getstate__(self) -> dict[str, Any]:
         # A simulation asks a copy, and attaches it nowhere.

@@ -1,7 +1,7 @@
 """
-In which order tasks run, and how many may wait.
+The order of tasks, and the limit of waiting ones.
 
-Decision: 0050.
+Decision: queue-and-routing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,28 @@ from taskorch.protocols import Admission, Context, Order, OwnerView
 
 class PriorityQueue:
     """
-    The TaskQueue that puts the more urgent first, and lets nobody starve.
+    TaskQueue by priority and age, in which no task starves.
 
     One level of priority is worth *aging* seconds of waiting: a task of priority 1
-    overtakes what was submitted up to *aging* seconds before it at priority 0, and
-    nothing older. So a task waits, for younger ones with *p* levels more, at most
-    until those have been started that came within *p* times *aging* seconds after it.
-    Tasks of equal standing run in the order of their submission; with `aging=0` all
-    do.
+    overtakes tasks of priority 0 that were submitted up to *aging* seconds before it,
+    and no older ones. So a task waits for younger ones with *p* levels more only if
+    they came within *p* times *aging* seconds after it. Tasks with equal keys run in
+    the order of their submission; with `aging=0` all do.
 
-    Tasks of one batch, or one workflow, are submitted at one instant. Where it is known
-    how long they take, those of equal priority run in the order of their latest finish
-    times: first what the rest of the batch waits for longest, the critical path, and
-    of equals the longest. Not with `aging=0`.
+    Tasks of one batch, or one workflow, are submitted at one instant. If their
+    durations are known, tasks of equal priority run in the order of their latest finish
+    times: the critical path first, and of equals the longest. Not with `aging=0`.
+
+    With `backfill`, one task at a time has a reservation: over slots, resource pools,
+    quotas and one worker's capacity, but not for a slot alone, nor for an allocation by
+    hand. A task of unknown length passes only if it fits beside it, and so does each if
+    the reserved task waits for one of unknown length. With the longest expected length
+    E and the longest real attempt L, the first task starts within E + L seconds; with
+    exact lengths, at the reserved time. With k tasks before it, a task waits at most (k
+    + 1) * (E + L). More urgent tasks still come first; allocations by hand do not wait
+    for it. An elastic task reserves its least, and keeps within what a reservation
+    leaves. Tasks of one type with equal needs keep their order. A queue of yours needs
+    an attribute `backfill`.
 
     Args:
         aging: Seconds of waiting that one level of priority is worth.
@@ -42,9 +51,9 @@ class PriorityQueue:
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
             is for ever.
-        backfill: Whether what the first task that cannot start needs is reserved for
-            it: later ones pass it only if they are expected to end before it could
-            start, or take what it leaves. Otherwise whatever fits starts, and a large
+        backfill: True reserves resources for the first task that cannot start: later
+            ones pass it only if they are expected to end before it could start, or use
+            resources that it leaves. Otherwise any task that fits starts, and a large
             task may wait for long.
 
     Raises:
@@ -63,7 +72,7 @@ class PriorityQueue:
         if max_queued is not None:
             check_count("max_queued", max_queued, least=1)
         if max_age is not None:
-            max_age = check_seconds("max_age", max_age, zero=False)
+            max_age = check_seconds("max_age", max_age, zero=False, none=True)
         self.aging = aging
         self.max_queued = max_queued
         self.max_age = max_age
@@ -76,11 +85,11 @@ class PriorityQueue:
         )
 
     def order(self, task: Task, context: Context) -> Order:
-        """The place of *task*: one rule for all."""
+        """Return the key of *task*, by one rule for all."""
         return self._order
 
     def admit(self, task: Task, context: Context) -> Admission:
-        """Whether *task* may join; not if *max_queued* wait already."""
+        """Return whether *task* may join; not if *max_queued* wait already."""
         most = self.max_queued
         if most is None or (queued := context.view.queued) < most:
             return self._admitted
@@ -91,7 +100,7 @@ class PriorityQueue:
         return self._made_with(f"aging={self.aging!r}")
 
     def _made_with(self, *own: str) -> str:
-        """The `repr` of a queue with *own* arguments, besides those that all have."""
+        """Return the `repr` of a queue with *own* arguments and the common ones."""
         arguments = [
             *own,
             f"max_queued={self.max_queued!r}",
@@ -103,7 +112,7 @@ class PriorityQueue:
 
 class FifoQueue(PriorityQueue):
     """
-    The TaskQueue that is first in, first out: priorities count for nothing.
+    TaskQueue that is first in, first out, without priorities.
 
     Args:
         max_queued: How many tasks may wait for a worker or for resources; one more is
@@ -131,27 +140,26 @@ class FifoQueue(PriorityQueue):
 
 class DeadlineQueue(PriorityQueue):
     """
-    The TaskQueue that is earliest deadline first.
+    TaskQueue that is earliest deadline first.
 
-    Of tasks with the same deadline the higher priority runs first, then the one that
-    was submitted first. Tasks without a deadline come after all that have one, and may
-    wait for ever while such tasks keep coming; with *default*, each is placed as if it
-    were due so many seconds after its submission, and that bounds its wait.
+    With equal deadlines the higher priority runs first, then the earlier submission.
+    Tasks without a deadline come after all that have one, and may wait for ever while
+    such tasks keep coming; with *default*, each is placed as if it were due so many
+    seconds after its submission, and that bounds its wait.
 
     A deadline is a time from submission or a date; both are placed on the clock of
     `context.now`, which the orchestrator counts from the epoch. A deadline that has
     passed is the most pressing, until the orchestrator ends the task for missing it.
 
-    If any order of the tasks meets all deadlines on one slot, with attempts that may
-    be interrupted, this one does. With more work than time it spares none: many may
-    then be missed by a little. Source: C. L. Liu and J. W. Layland, *Scheduling
-    Algorithms for Multiprogramming in a Hard-Real-Time Environment*, Journal of the
-    ACM 20 (1), 1973.
+    If any order of the tasks meets all deadlines on one slot, with attempts that may be
+    interrupted, this one does. With more work than time, many deadlines may be missed
+    by a little. Source: C. L. Liu and J. W. Layland, *Scheduling Algorithms for
+    Multiprogramming in a Hard-Real-Time Environment*, Journal of the ACM 20 (1), 1973.
 
     Args:
-        default: Seconds from its submission in which a task without a deadline is
-            placed as if it were due; None places it after all others. It is for the
-            order only: the task is not ended by it.
+        default: Seconds from the submission after which a task without a deadline
+            counts as due; None places it after all others. It is for the order only: it
+            does not end the task.
         max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
         max_age: Seconds, or a timedelta, that a task may wait before it expires; None
@@ -176,7 +184,7 @@ class DeadlineQueue(PriorityQueue):
         self.default = default
 
     def order(self, task: Task, context: Context) -> Order:
-        """The place of *task*: its deadline, then its priority."""
+        """Return the key of *task*: its deadline, then its priority."""
         deadline = self.default if task.deadline is None else task.deadline
         if deadline is None:
             due = math.inf
@@ -195,28 +203,27 @@ _LARGEST: Final = 1e9
 
 class FairShareQueue(PriorityQueue):
     """
-    A TaskQueue by which tenants share slots and resources, by weight.
+    TaskQueue by which tenants share slots and resources, by weight.
 
-    Of the tenants whose tasks wait, the next to be served is the one whose share is the
-    smallest for its weight: of the resource of which it holds most in proportion to
-    what there is (slots count, too), how much that is. That is weighted dominant
-    resource fairness; of equals, the one that was served longest ago is next. Which of
-    its tasks starts then, is decided as in PriorityQueue: priority counts within a
-    tenant, not between tenants. Tasks without a tenant share as if they were one more
-    tenant's.
+    Of the tenants with waiting tasks, the next is the one with the smallest share for
+    its weight. The share is the largest part that it holds of any resource, or of the
+    slots. This is weighted dominant resource fairness; of equals, the tenant that was
+    served longest ago is next. Its own tasks are ordered as in PriorityQueue: priority
+    counts within a tenant, not between tenants. Tasks without a tenant share as one
+    more tenant.
 
     No tenant starves: with S slots, and n tenants whose tasks take a slot each and L
     seconds at most, the task that is k-th in its tenant's order starts at most `k * L *
-    (1 + ceil(n / S))` seconds after it could. Nothing is left idle for the sake of
-    fairness: what a tenant does not want, the others have.
+    (1 + ceil(n / S))` seconds after it could. Fairness leaves nothing idle: the others
+    get the resources that a tenant does not want.
 
     Source: A. Ghodsi and others, *Dominant Resource Fairness: Fair Allocation of
     Multiple Resource Types*, NSDI 2011.
 
     Args:
-        weights: By tenant, how much larger its share is than one of weight 1; None
-            is the tasks without a tenant. Whoever is not named has 1.
-        by_demand: Whether tenants share in proportion to what they want, instead of
+        weights: The weight of each tenant, relative to 1; None is for tasks without a
+            tenant. Other tenants have 1.
+        by_demand: True if tenants share in proportion to their demand, instead of
             equally: a weight is then multiplied by all that a tenant holds and asks
             for.
         aging: Seconds of waiting that one level of priority is worth.
@@ -243,12 +250,12 @@ class FairShareQueue(PriorityQueue):
         self.by_demand = by_demand
 
     def standing(self, owner: OwnerView, context: Context) -> float:
-        """Standing of *owner*: share divided by weight; the lowest is served next."""
+        """Return the share of *owner* divided by its weight; the lowest is next."""
         share = owner.share
         if not share:
             return 0.0
         weight = self.weights.get(owner.name, 1.0)
-        # Who holds something wants something.
+        # A tenant that holds something has a demand above 0.
         return share / (weight * owner.demand if self.by_demand else weight)
 
     def __repr__(self) -> str:
@@ -277,22 +284,22 @@ def _checked_weights(weights: object) -> dict[str | None, float]:
 
 class ScoreQueue(PriorityQueue):
     """
-    The TaskQueue that weighs several objectives against each other and against age.
+    TaskQueue that weighs several objectives against each other and against age.
 
-    Each objective is a number from 0 to 1 in the metadata of a task; one that is not
-    there is 0. The score of a task is the sum of its objectives, each times its weight,
-    in seconds; so a weight says how long a task without the objective may have waited
-    and still be overtaken. A weight below 0 counts against a task. Priority counts as
-    in PriorityQueue. The key of a task is the time of its submission less its score.
+    Each objective is a number from 0 to 1 in the metadata of a task; a missing one is
+    0. The score of a task is the sum of its objectives, each times its weight, in
+    seconds; so a weight says how long a task without the objective may have waited and
+    still be overtaken. A weight below 0 counts against a task. Priority counts as in
+    PriorityQueue. The key of a task is the time of its submission less its score.
 
     So no task waits for ever. The scores of two tasks of one priority differ by at most
-    the sum of the weights without their signs, `spread`: a task is overtaken only by
-    such as were submitted at most `spread` seconds after it, and *aging* seconds more
-    for each level of priority that they are above it.
+    the sum of the weights without their signs, `spread`: only tasks overtake it that
+    were submitted at most `spread` seconds after it, plus *aging* seconds for each
+    level of priority above it.
 
     Args:
-        weights: Of each objective, by its name in the metadata, how many seconds of
-            waiting it is worth: `{"reward_signal": 600, "resource_pressure": -120}`.
+        weights: The seconds of waiting that each objective is worth, by its name in the
+            metadata: `{"reward_signal": 600, "resource_pressure": -120}`.
         aging: Seconds of waiting that one level of priority is worth.
         max_queued: How many tasks may wait for a worker or for resources; one more is
             refused. None is without limit.
@@ -320,7 +327,7 @@ class ScoreQueue(PriorityQueue):
 
     def score(self, task: Task) -> float:
         """
-        What *task* gains by its objectives, in seconds of waiting.
+        Return the gain of *task* by its objectives, in seconds of waiting.
 
         Raises:
             InvalidTaskError: An objective in its metadata is no number from 0 to 1.
@@ -333,7 +340,7 @@ class ScoreQueue(PriorityQueue):
         )
 
     def order(self, task: Task, context: Context) -> Order:
-        """The place of *task*: when it was submitted, less what it gains."""
+        """Return the key of *task*: the time of its submission, less its gain."""
         gain = task.priority * self.aging + self.score(task)
         return Order(context.now - gain)
 

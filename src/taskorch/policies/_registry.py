@@ -1,7 +1,7 @@
 """
-Which workers can do a task: those that have what it needs.
+The workers that match a task by capabilities.
 
-Decision: 0235.
+Decision: units-and-labels.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ if TYPE_CHECKING:
 
 class CapabilityRegistry:
     """
-    The AgentRegistry that matches capabilities by name.
+    AgentRegistry that matches capabilities by name.
 
-    A worker matches if it has every capability of `task.requires`; a task that says
-    nothing needs one, its type. An empty `requires` is matched by every worker. A label
-    of the worker's machine, such as `platform:linux`, will do; but one that has nothing
-    else of it must have the type, too. The workers keep the order in which they joined.
+    A worker matches if it has every capability of `task.requires`; a task without
+    `requires` needs its type. An empty `requires` matches every worker. A label of the
+    worker's machine, such as `platform:linux`, counts as well; but if labels are all
+    that a task requires, its worker needs the type, too. The workers keep the order in
+    which they joined.
 
-    Where nobody matches, the reason names what no worker has or, if each capability is
-    to be found somewhere, the worker that lacks the fewest and what it lacks.
+    If none matches, the reason names the capabilities that no worker has or, if each
+    exists somewhere, the worker that lacks the fewest, with those.
     """
 
     def matches(
         self, task: Task, agents: Sequence[AgentView], context: Context
     ) -> Match:
-        """The workers, of all *agents*, that have what *task* needs."""
+        """Return the workers, of all *agents*, that have the needs of *task*."""
         needs = needs_of(task)
         names = tuple(
             agent.name
@@ -50,11 +51,12 @@ class CapabilityRegistry:
             if is_able(task, agent.capabilities, agent.labels)
         )
         if names:
-            total = counted(len(agents), "agent")
+            total = counted(len(agents), "worker")
             reason = f"{len(names):,} of {total} can do {named(needs)}"
         else:
             reason = _missing(task, needs, agents)
-        # Where labels are all that is required, it matters whether it is a program.
+        # If only labels are required, the kind of payload matters: a program needs no
+        # capability.
         hangs_on_payload = bool(needs) and all(map(is_label, needs))
         return Match(
             names, reason, reusable=not hangs_on_payload and CapabilityRegistry
@@ -66,7 +68,7 @@ class CapabilityRegistry:
 
 def _missing(task: Task, needs: Sequence[str], agents: Sequence[AgentView]) -> str:
     if not agents:
-        return "there is no agent"
+        return "there is no worker"
     if all(map(is_label, needs)) and not isinstance(task.payload, Call | Program):
         needs = [*needs, task.type]
     has = {agent.name: {*agent.capabilities, *agent.labels} for agent in agents}
@@ -74,74 +76,73 @@ def _missing(task: Task, needs: Sequence[str], agents: Sequence[AgentView]) -> s
     unknown = [need for need in needs if need not in offered]
     if unknown:
         able = [need for need in unknown if not is_label(need)]
-        faults = [f"no agent can do {named(able)}"] if able else []
+        faults = [f"no worker can do {named(able)}"] if able else []
         labels = [need for need in unknown if is_label(need)]
         if labels:
             keys = {label.partition(":")[0] for label in labels}
             machines = sorted(n for n in offered if n.partition(":")[0] in keys)
             others = f": there is {', '.join(machines)}" if machines else ""
-            faults.append(f"no agent is on a machine with {named(labels)}{others}")
+            faults.append(f"no worker is on a machine with {named(labels)}{others}")
         return "; ".join(faults)
     lacks = [(name, [need for need in needs if need not in has[name]]) for name in has]
     name, lacking = min(lacks, key=lambda lack: len(lack[1]))
-    return f"no agent can do all of {named(needs)}; {name} lacks {named(lacking)}"
+    return f"no worker can do all of {named(needs)}; {name} lacks {named(lacking)}"
 
 
 def needs_of(task: Task) -> list[str]:
-    """What a worker must be able to do for *task*."""
+    """Return the capabilities and labels that a worker needs for *task*."""
     capabilities = (task.type,) if task.requires is None else task.requires
-    # Sorted, since the order of a set differs from run to run.
+    # The names are sorted, since the order of a set differs from run to run.
     return sorted(set(capabilities))
 
 
 def named(names: Sequence[str]) -> str:
-    """The capabilities *names*, in a reason."""
+    """Return the capabilities *names* in words."""
     return ", ".join(map(repr, names)) or "what needs no capability"
 
 
-#: Names of agents, and what each of them can do.
+#: Names of workers, each with its capabilities.
 Records: TypeAlias = Mapping[str, Iterable[str]]
 
-#: Characters of an error that a reason shows.
+#: The most characters of an error that a reason shows.
 _MAX_SHOWN = 120
 
 
 @frozen
 class _Snapshot:
-    """What was read last, and how the latest reading went."""
+    """The records of the last successful reading, and the error of the latest one."""
 
     records: Mapping[str, frozenset[str]]
-    #: `context.now` of the question before it was read; None: nobody had asked yet.
+    #: `context.now` of the question before the reading; None if there was none yet.
     read_at: float | None = None
-    #: The same, of the latest try.
+    #: The same for the latest try.
     tried_at: float | None = None
     error: BaseException | None = None
 
 
 class SourceRegistry:
     """
-    The AgentRegistry that reads the capabilities of workers from a source of yours.
+    AgentRegistry that reads the capabilities of workers from your own source.
 
     The source is a database, a service discovery, a file. It is never read while the
-    orchestrator waits: what was read last is the answer until the next reading ends.
-    A worker matches if the source says that it has every capability of
-    `task.requires`, or the task's type where the task says nothing; an empty
-    `requires` is matched by every worker of the source. What the workers say of
-    themselves does not count, but for the labels of their machines. Names that no
-    worker of the orchestrator has are left out, and the workers keep the order in which
-    they joined.
+    orchestrator waits: the last records hold until the next reading ends. A worker
+    matches if the source says that it has every capability of `task.requires`, or the
+    task's type without `requires`; an empty `requires` matches every worker of the
+    source. The workers' own capabilities do not count, only the labels of their
+    machines. Names that no worker of the orchestrator has are left out, and the workers
+    keep the order in which they joined.
 
     A callable is read when this is made; by `refresh()`, on the caller's thread; and
-    where somebody asks and the records are older than *max_age*, on a thread of its
-    own, one at a time. If it fails then, the last good records stand, each reason
-    says so, and it is tried again *max_age* later. Ages count from the question that
-    came before the reading (for the very first, from the one after it), so after a
-    quiet hour the first answer is an hour old, and says so.
+    when it is asked while the records are older than *max_age*, on a thread of its own,
+    one at a time. If it fails then, the last good records stand, each reason says so,
+    and it is tried again *max_age* later. Ages count from the question that came before
+    the reading (for the very first, from the one after it), so after a quiet hour the
+    first answer is an hour old, and says so.
 
     A mapping is copied and never changes: its answers hold for all like tasks.
 
-    A task that waits for a worker is looked at again when a worker joins or an attempt
-    ends, not when the records change.
+    A waiting task is looked at again when a worker joins or an attempt ends, not when
+    the records change.
 
     Args:
         source: The records: names of workers and their capabilities, or a callable
@@ -150,8 +151,8 @@ class SourceRegistry:
             leaves that to `refresh()`.
 
     Raises:
-        InvalidTaskError: An argument, or what the source returned, is of no use.
-        Exception: Whatever the source raises.
+        InvalidTaskError: An argument, or the answer of the source, is invalid.
+        Exception: Any error of the source.
     """
 
     def __init__(
@@ -162,12 +163,12 @@ class SourceRegistry:
     ) -> None:
         if not isinstance(source, Mapping) and not callable(source):
             msg = (
-                "source: a mapping of agents' names to what they can do is needed, or "
+                "source: a mapping of workers' names to what they can do is needed, or "
                 f"a callable that returns one; not {show(source)}"
             )
             raise InvalidTaskError(msg)
         if max_age is not None:
-            max_age = check_seconds("max_age", max_age, zero=False)
+            max_age = check_seconds("max_age", max_age, zero=False, none=True)
         self.max_age = max_age
         self._source = source
         self._is_fixed = isinstance(source, Mapping)
@@ -179,7 +180,7 @@ class SourceRegistry:
 
     @property
     def error(self) -> BaseException | None:
-        """Why the latest reading failed; None if it did not."""
+        """Error of the latest reading; None if it succeeded."""
         return self._snapshot.error
 
     def refresh(self) -> None:
@@ -187,8 +188,8 @@ class SourceRegistry:
         Read the source now; not from inside a policy.
 
         Raises:
-            InvalidTaskError: What the source returned is of no use.
-            Exception: Whatever the source raises. The last good records stand.
+            InvalidTaskError: The answer of the source is invalid.
+            Exception: Any error of the source. The last good records stand.
         """
         if not self._is_fixed:
             with self._reading:
@@ -197,7 +198,7 @@ class SourceRegistry:
     def matches(
         self, task: Task, agents: Sequence[AgentView], context: Context
     ) -> Match:
-        """The workers, of all *agents*, that the source names for *task*."""
+        """Return the workers, of all *agents*, that the source names for *task*."""
         snapshot = self._snapshot
         late = "" if self._is_fixed else self._watch(snapshot, context.now)
         needs = needs_of(task)
@@ -213,7 +214,7 @@ class SourceRegistry:
         return Match(names, reason, reusable=is_fixed and SourceRegistry)
 
     def _watch(self, snapshot: _Snapshot, now: float) -> str:
-        """See to it that the records are read in time; what to say of their age."""
+        """Have the records read in time; return a note on their age."""
         self._now = now
         if self._first is None:
             self._first = now
@@ -238,11 +239,11 @@ class SourceRegistry:
         try:
             thread.start()
         except RuntimeError:
-            # The system has no thread to spare now: the next question tries again.
+            # The system has no thread left now, so the next question tries again.
             self._reading.release()
 
     def _read_aside(self) -> None:
-        # What it raises stands in the snapshot, for the reasons.
+        # An error is in the snapshot, for the reasons.
         with suppress(BaseException):
             self._update()
         self._reading.release()
@@ -263,18 +264,18 @@ class SourceRegistry:
 
 
 def _read(source: Records | Callable[[], Records]) -> Mapping[str, frozenset[str]]:
-    """What *source* says, copied and checked."""
+    """Return the records of *source*, copied and checked."""
     answer: object = source if isinstance(source, Mapping) else source()
     if not isinstance(answer, Mapping):
-        msg = f"source: a mapping of agents' names is needed, not {show(answer)}"
+        msg = f"source: a mapping of workers' names is needed, not {show(answer)}"
         raise InvalidTaskError(msg)
     records: dict[str, frozenset[str]] = {}
-    # A copy, since its owner may change it meanwhile.
+    # The mapping is copied, since its owner may change it meanwhile.
     for name, listed in list(answer.items()):
         capabilities = _capabilities(listed)
         if not isinstance(name, str) or capabilities is None:
             msg = (
-                "source: the name of an agent and a collection of capabilities are "
+                "source: the name of a worker and a collection of capabilities are "
                 f"needed, not {show(name)}: {show(listed)}"
             )
             raise InvalidTaskError(msg)
@@ -299,10 +300,10 @@ def _reason(
 ) -> str:
     abilities = named(needs)
     if names:
-        total = counted(len(agents), "agent")
+        total = counted(len(agents), "worker")
         return f"{len(names):,} of {total} can do {abilities}, says the source"
     able = sum(has.issuperset(needs) for has in records.values())
     if able:
-        agents_named = counted(able, "agent")
+        agents_named = counted(able, "worker")
         return f"the source names {agents_named} for {abilities}, and none has joined"
     return f"the source names nobody for {abilities}"

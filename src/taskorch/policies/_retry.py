@@ -1,4 +1,4 @@
-"""Whether a failed attempt is tried again, and when."""
+"""Retry handlers: whether and when a failed attempt is tried again."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ _HEADER = "Retry-After"
 
 def retry_after(error: BaseException, now: float) -> float | None:
     """
-    The seconds after which *error* asks to be tried again, or None if it does not.
+    Return the seconds after which *error* asks to be tried again, or None.
 
     It is looked for in `error.retry_after`, then in the header `Retry-After` of
     `error.response` (as requests and httpx raise it) and of the error itself (as urllib
     does). It is a number of seconds, the same as text, or a date as in HTTP; source:
-    RFC 9110, section 10.2.3. What is none of these is ignored. A date that has passed
-    (*now* is in seconds since the epoch) is 0, and nothing is longer than a hundred
-    years.
+    RFC 9110, section 10.2.3. Any other value is ignored. A date that has passed (*now*
+    is in seconds since the epoch) is 0, and nothing is longer than a hundred years.
     """
     for value in _hints(error):
         asked = _seconds(value, now)
@@ -69,7 +68,7 @@ def _seconds(value: object, now: float) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        # Not `isfinite`, which cannot take every int.
+        # The function `isfinite` cannot take every int.
         return float(min(value, MAX_SECONDS)) if 0 <= value < math.inf else None
     if not isinstance(value, str):
         return None
@@ -93,10 +92,10 @@ def _until(date: str, now: float) -> float | None:
 
 def state_of(failure: Failure) -> RetryCallState:
     """
-    *failure* as the state that tenacity's strategies read.
+    Return *failure* as the state that tenacity's strategies read.
 
-    Its clock is at 0 when the first attempt began. `idle_for` is the latest delay
-    only, since nobody keeps the sum; `args` and `kwargs` are those of a `Call`.
+    Its clock is at 0 at the beginning of the first attempt. `idle_for` is the latest
+    delay only, since the sum is not kept; `args` and `kwargs` are those of a `Call`.
     """
     import tenacity  # noqa: PLC0415 - 20 ms, for those only who use it
 
@@ -123,10 +122,10 @@ def wait_seconds(
     strategy: Callable[[Any], float], state: RetryCallState, random: Random
 ) -> float:
     """
-    How long *strategy* waits after *state*, in seconds.
+    Return how long *strategy* waits after *state*, in seconds.
 
     Raises:
-        ValueError: It answered something else than a number of seconds, 0 or more.
+        ValueError: The answer is no number of seconds, 0 or more.
     """
     answer: object = _ask(strategy, state, random)
     if not is_number(answer, 0, math.inf) or answer == math.inf:
@@ -141,39 +140,39 @@ def wait_seconds(
 
 def says(strategy: Callable[[Any], bool], state: RetryCallState) -> bool:
     """
-    Whether *strategy*, about stopping or retrying, says yes to *state*.
+    Return whether *strategy*, about stopping or retrying, says yes to *state*.
 
     Raises:
-        ValueError: It is to be awaited.
+        ValueError: The answer is a coroutine.
     """
     return bool(_call(strategy, state))
 
 
 def is_explicit_retry(error: BaseException) -> bool:
-    """Whether *error* is tenacity's own demand for another attempt."""
+    """Return whether *error* is tenacity's own demand for another attempt."""
     import tenacity  # noqa: PLC0415 - 20 ms, for those only who use it
 
     return isinstance(error, tenacity.TryAgain)
 
 
 def is_stop_never(strategy: object) -> bool:
-    """Whether *strategy* is tenacity's `stop_never`."""
+    """Return whether *strategy* is tenacity's `stop_never`."""
     import tenacity  # noqa: PLC0415 - 20 ms, for those only who use it
 
     return strategy is tenacity.stop_never
 
 
 def strategy_name(strategy: object) -> str:
-    """What to call *strategy* in a reason: the name of its class or function."""
+    """Return the name of *strategy* for a reason: its class or function."""
     name = getattr(strategy, "__name__", None)
     return name if isinstance(name, str) else type(strategy).__name__
 
 
-# --------------------------------------------------- what draws, over our generator
+# ------------------------------------------ random strategies, over our generator
 #
-# tenacity draws from the global generator, which no seed of ours reaches. So the
-# strategies that draw, and those that ask others, are expressed anew; all the rest
-# depend on the state alone and answer for themselves.
+# tenacity draws from the global generator, which our seed does not reach. So random
+# strategies, and those that ask others, are written anew here; all others depend on the
+# state alone, and are called as they are.
 
 _Expression = Callable[[Any, "RetryCallState", Random], float]
 
@@ -182,8 +181,8 @@ _Expression = Callable[[Any, "RetryCallState", Random], float]
 def _expressions() -> dict[object, _Expression]:
     import tenacity  # noqa: PLC0415 - 20 ms, for those only who use it
 
-    # By method, not by class: a subclass that only sets other numbers is known too,
-    # and one with a rule of its own is not.
+    # Strategies are told apart by method, not by class: a subclass with other numbers
+    # is known too, and one with a rule of its own is not.
     return {
         tenacity.wait_chain.__call__: _chain,
         tenacity.wait_combine.__call__: _combine,
@@ -252,35 +251,36 @@ _PERMANENT: Final = RetryDecision(
 
 class BackoffRetryHandler:
     """
-    The RetryHandler that follows the task's own `RetryPolicy`.
+    RetryHandler that follows the task's own `RetryPolicy`.
 
     There is no further attempt after `Permanent`, or a group with one, after
     `max_attempts`, after an error that `retry_on` does not cover, or if it would begin
-    more than `stop_after` seconds after the first one did. A predicate in `retry_on`
-    may raise: that passes through, and the task fails by it.
+    more than `stop_after` seconds after the first one. If a predicate in `retry_on`
+    raises, the task fails with that error.
 
     The delay before attempt n + 1 has the ceiling `base` (fixed), `base * n` (linear)
     or `base * 2 ** (n - 1)` (exponential), and never more than `max_delay`. With a
-    fraction as `jitter` it is drawn from ceiling ± fraction, of which what lies above
-    `max_delay` is cut off before drawing, so that tasks do not pile up at the limit.
-    With `"full"` it is drawn from 0 to the ceiling; source: M. Brooker, *Exponential
-    Backoff and Jitter*, AWS Architecture Blog, 2015.
+    fraction as `jitter` it is drawn from ceiling ± fraction, but only up to
+    `max_delay`, so that tasks do not pile up at the limit. With `"full"` it is drawn
+    from 0 to the ceiling; source: M. Brooker, *Exponential Backoff and Jitter*, AWS
+    Architecture Blog, 2015.
 
-    With `delays` it is the next of these, as it is. A result for which
-    `retry_if_result` holds is a failure, and worth a retry whatever `retry_on` says.
+    With `delays` it is the next of these, unchanged. A result for which
+    `retry_if_result` holds is a failure, and worth a retry regardless of `retry_on`.
 
-    A wait strategy of tenacity's brings its own base and jitter: of the policy's only
-    `max_delay` applies. Those that draw do so from the orchestrator's generator, so
-    that a seed repeats the run; a strategy of your own is called as it is. What
-    answers no finite number, 0 or more, raises a ValueError that names it.
+    A wait strategy of tenacity's brings its own base and jitter: of the policy only
+    `max_delay` applies. tenacity's random strategies draw from the orchestrator's
+    generator, so that a seed repeats the run; your own strategy is called as it is. An
+    answer that is no finite number, 0 or more, raises a ValueError that names the
+    strategy.
 
     An error with an attribute `retry_after`, a finite number of seconds, 0 or more,
-    sets the least delay: it may exceed `max_delay`, since whoever said it knows more,
-    but not a hundred years. Any other value of it is ignored.
+    sets the least delay: it may exceed `max_delay`, since the server knows more, but
+    not a hundred years. Any other value of it is ignored.
     """
 
     def decide(self, failure: Failure, context: Context) -> RetryDecision:
-        """What follows *failure*."""
+        """Decide whether and when to try again after *failure*."""
         policy, attempts = failure.task.retry, failure.attempts
         if is_permanent(failure.error):
             return _PERMANENT
@@ -305,28 +305,27 @@ class BackoffRetryHandler:
 
 class TenacityRetryHandler:
     """
-    The RetryHandler that asks tenacity's strategies, for all tasks of an orchestrator.
+    RetryHandler that asks tenacity's strategies, for all tasks of an orchestrator.
 
-    It asks as tenacity does: *retry* whether the error is worth it, *wait* how long,
-    *stop* whether that is enough; `TryAgain` needs no leave of *retry*. What it adds:
+    It asks as tenacity does: *retry* decides on the error, *wait* on the delay, *stop*
+    on the end; `TryAgain` does not need the consent of *retry*. In addition,
     `Permanent` ends the task at once, `retry_after` of an error is the least delay,
-    strategies that draw do so from the orchestrator's generator, and no task has more
-    than a million attempts. Whatever a strategy raises passes through, and the task
-    fails by it.
+    random strategies draw from the orchestrator's generator, and no task has more than
+    a million attempts. If a strategy raises, the task fails with that error.
 
     A task with a `RetryPolicy` of its own, any but `RetryPolicy()`, follows that:
     `RetryPolicy(retry_on=())` is never tried again.
 
     The strategies see a `tenacity.RetryCallState` with the number of the attempt, its
     exception, the seconds since the first attempt began and the call. They see
-    failures only, so strategies about results never ask for a retry, and strategies
-    of `tenacity.asyncio` are not for here: nothing is awaited.
+    failures only, so strategies about results never ask for a retry, and strategies of
+    `tenacity.asyncio` do not work: nothing is awaited.
 
     Args:
-        stop: When to give up, such as `stop_after_attempt(3)`; any callable of a
+        stop: The end of retries, such as `stop_after_attempt(3)`; any callable of a
             `RetryCallState`.
-        wait: How long to wait; None is not at all, as in tenacity.
-        retry: Which errors are worth it; None is every `Exception`, as in tenacity.
+        wait: The delay; None is no delay, as in tenacity.
+        retry: The errors worth a retry; None is every `Exception`, as in tenacity.
 
     Raises:
         InvalidTaskError: An argument cannot be called, or *stop* is `stop_never`.
@@ -357,7 +356,7 @@ class TenacityRetryHandler:
         self._own = BackoffRetryHandler()
 
     def decide(self, failure: Failure, context: Context) -> RetryDecision:
-        """What follows *failure*."""
+        """Decide whether and when to try again after *failure*."""
         if failure.task.retry != NO_RETRY:
             return self._own.decide(failure, context)
         error, attempts = failure.error, failure.attempts
@@ -398,7 +397,7 @@ class TenacityRetryHandler:
 
 
 def _check_strategy(name: str, value: object, *, optional: bool = False) -> None:
-    # A class can be called as well, but it makes a strategy and is none.
+    # A class is callable, too, but it makes a strategy and is none.
     if not (value is None and optional) and (
         isinstance(value, type) or not callable(value)
     ):
@@ -407,7 +406,7 @@ def _check_strategy(name: str, value: object, *, optional: bool = False) -> None
 
 
 def is_permanent(error: BaseException) -> bool:
-    """Whether *error* is `Permanent`, or a group that holds one."""
+    """Return whether *error* is `Permanent`, or a group with one."""
     return any(isinstance(leaf, Permanent) for leaf in leaves(error))
 
 
@@ -416,7 +415,7 @@ def _no(reason: str) -> RetryDecision:
 
 
 def too_late(failure: Failure, delay: float) -> str | None:
-    """Why there is no attempt after *delay*, if it would begin too late."""
+    """Return why an attempt after *delay* would begin too late, or None."""
     limit, begins = failure.task.retry.stop_after, failure.elapsed + delay
     if limit is None or begins <= limit:
         return None
@@ -427,9 +426,9 @@ def too_late(failure: Failure, delay: float) -> str | None:
 
 
 def _at_least(error: BaseException, delay: float, how: str) -> tuple[float, str]:
-    """*delay*, or what *error* asks for if that is longer, and where it is from."""
+    """Return *delay*, or the longer one that *error* asks for, and its reason."""
     asked: object = getattr(error, "retry_after", None)
-    # Not `isfinite`, which cannot take every int.
+    # The function `isfinite` cannot take every int.
     if not is_number(asked, delay, math.inf) or asked in (delay, math.inf):
         return delay, how
     return float(min(asked, MAX_SECONDS)), "retry_after of the error"
@@ -438,10 +437,10 @@ def _at_least(error: BaseException, delay: float, how: str) -> tuple[float, str]
 def _delay(
     policy: RetryPolicy, failure: Failure, context: Context
 ) -> tuple[float, str]:
-    """The delay that *policy* asks for, and how it came about."""
+    """Return the delay that *policy* asks for, with a reason."""
     if policy.delays is not None:
-        # A handler of the user's that asks this one may allow more attempts than there
-        # are delays: the last delay goes on.
+        # A user's handler that asks this one may allow more attempts than there are
+        # delays: then the last delay goes on.
         number = min(failure.attempts, len(policy.delays))
         return policy.delays[number - 1], f"delay {number:,} of {len(policy.delays):,}"
     most, wait, jitter = policy.max_delay, policy.wait, policy.jitter
@@ -462,53 +461,51 @@ def _delay(
     return drawn, f"{wait}, ±{share(jitter)}" if jitter else wait
 
 
-#: The digits of a number of tokens that a reason shows.
+#: The digits of a number of tokens in a reason.
 _DIGITS = 2
 
 
 class QuotaRetryHandler:
     """
-    The RetryHandler that lets another one decide, within a budget: no retry storms.
+    RetryHandler that lets another one decide, within a budget: no retry storms.
 
-    Where much fails at once, each task's own retries multiply the load on what is
-    failing, and keep it down. Here each key has a bucket of *tokens*, full at first.
-    A retry that *inner* grants takes *cost* of them, or *timeout_cost* after a
-    timeout, when it is granted; time brings them back. Where too few are left, there
-    is no retry, or with `when_empty="wait"` one that waits until its tokens have come
-    back: tokens are then taken in advance, and retries follow one another at the rate
-    at which they come.
+    When many tasks fail at once, their retries multiply the load on the failing system,
+    and keep it down. Here each key has a bucket of *tokens*, full at first. A retry
+    that *inner* grants takes *cost* of them, or *timeout_cost* after a timeout, when it
+    is granted; time brings them back. If too few are left, there is no retry, or with
+    `when_empty="wait"` one that waits until its tokens have come back: tokens are then
+    taken in advance, and retries follow one another at the rate at which they come.
 
     An error may say when to come back: by an attribute `retry_after`, or by the header
     `Retry-After` of its `response` or of itself; in seconds, as a number or as text,
     or as an HTTP date, which is compared with `context.now`, counted from the epoch.
-    That is the least delay. A delay that this class has made longer is refused where
-    the attempt would begin later than `stop_after` of the task's `RetryPolicy`, and
-    takes no tokens.
+    That is the least delay. A delay that this class has made longer is refused if the
+    attempt would begin later than `stop_after` of the task's `RetryPolicy`, and takes
+    no tokens.
 
     The defaults let a hundred retries through at once, and ten a second from then on;
     a timeout costs double.
 
-    The tokens are all that it remembers. A restart forgets them, and every bucket is
-    full again: that costs one more burst, and no task. One handler is for one
-    orchestrator.
+    The tokens are its only state. After a restart every bucket is full again: that
+    allows one more burst, and loses no task. One handler is for one orchestrator.
 
     Source: the token buckets of the AWS SDKs (retry mode `standard`), of Finagle
     (`RetryBudget`) and of gRPC (proposal A6, retry throttling). Theirs are refilled by
     successes as well; a RetryHandler hears of none.
 
     Args:
-        inner: Who decides whether and when; None is `BackoffRetryHandler()`.
-        tokens: What a bucket holds.
+        inner: The handler that decides; None is `BackoffRetryHandler()`.
+        tokens: The size of a bucket.
         refill_per_second: Tokens that come back in a second; 0 is never.
         cost: Tokens that a retry takes.
         timeout_cost: Tokens that a retry takes after a timeout: an attempt that timed
-            out has kept what is failing busy for longest. None is double *cost*, or a
+            out has loaded the failing system for longest. None is double *cost*, or a
             whole bucket if that is less.
         when_empty: `"refuse"` ends the task, `"wait"` delays it.
-        key: Whose budget a task draws on, such as the host that it calls; None is one
-            budget for each type.
-        max_keys: How many buckets are kept; beyond that the one that was asked about
-            longest ago is forgotten, and is full when it is next needed.
+        key: A function of the task that returns the key of its budget, such as the host
+            that it calls; None is one budget for each type.
+        max_keys: The most buckets that are kept; beyond that the least recently used
+            one is dropped, and is full when it is next needed.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -539,7 +536,8 @@ class QuotaRetryHandler:
         self.key = key
         self.max_keys = max_keys
         self._check()
-        #: By key: the tokens (less than none, if taken in advance), and since when.
+        #: The buckets by key: the tokens (negative if taken in advance), and the time
+        #: for which they hold.
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def _check(self) -> None:
@@ -556,7 +554,7 @@ class QuotaRetryHandler:
         check_count("max_keys", self.max_keys, least=1)
 
     def decide(self, failure: Failure, context: Context) -> RetryDecision:
-        """What follows *failure*."""
+        """Decide whether and when to try again after *failure*."""
         decision = self.inner.decide(failure, context)
         if not decision.retry:
             return decision
@@ -591,7 +589,7 @@ class QuotaRetryHandler:
         return RetryDecision(retry=True, delay=delay, reason="; ".join(reasons))
 
     def _left(self, key: str, now: float) -> float:
-        """The tokens in the bucket of *key* now."""
+        """Return the tokens in the bucket of *key* now."""
         bucket = self._buckets.get(key)
         if bucket is None:
             return self.tokens
@@ -600,7 +598,7 @@ class QuotaRetryHandler:
         return min(self.tokens, tokens + back)
 
     def _store(self, key: str, tokens: float, now: float) -> None:
-        # Put at the end, so that the first is the one asked about longest ago.
+        # The bucket is put at the end, so that the first is the least recently used.
         self._buckets.pop(key, None)
         self._buckets[key] = tokens, now
         if len(self._buckets) > self.max_keys:
@@ -624,7 +622,7 @@ class QuotaRetryHandler:
 
 
 def _number(name: str, value: object, most: float | None = None) -> float:
-    """*value*, an amount of tokens; with *most*, at most that and more than 0."""
+    """Return *value* as an amount of tokens; *most* is a bound, and excludes 0."""
     if not is_number(value, 0, math.inf) or value == math.inf:
         msg = f"{name}: a finite number, 0 or more, not {show(value)}"
         raise InvalidTaskError(msg)

@@ -1,7 +1,7 @@
 """
-Which load recurs by the time of day: what was needed in each minute of four weeks.
+Load that recurs by the time of day, from the load in each minute of four weeks.
 
-Decision: 0237.
+Decision: worker-pools.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from typing import Any, Final, TypeAlias
 from taskorch.kit.checks import zone_of
 from taskorch.kit.frozen import frozen
 
-#: Days that are known at the most, today included.
+#: The most days that are kept, including today.
 _DAYS: Final = 29
-#: Minutes of a day: an hour that the clocks leave out is unknown, and of one that they
+#: The minutes of a day. An hour that the clocks leave out is unknown; for one that they
 #: show twice the higher load counts.
 _MINUTES: Final = 24 * 60
 _UNKNOWN: Final = -1
-#: More than this is not told apart.
+#: The highest level: larger ones count as this.
 _HIGHEST: Final = 1_000_000_000
 #: Seconds between two times at which days are kept.
 _SAVED: Final = 900.0
-#: The name of the documents that are days.
+#: The extension that the documents of days belong to.
 FORESIGHT: Final = "foresight"
-#: Seconds that anything is expected ahead, at the most: what is later is not looked at.
+#: The longest time in seconds that a load is expected ahead.
 LONGEST: Final = 7_200.0
-#: Earlier days that are compared, at the most and at the least.
+#: The most and the fewest earlier days that are compared.
 _MOST: Final = 4
 _FEWEST: Final = 3
-#: How far back days from Monday to Friday, or of weekends, are looked for.
+#: How many days back weekdays, or weekends, are searched.
 _BACK: Final = 14
-#: Minutes for which a load is awaited that is late.
+#: Minutes for which a late load is still expected.
 _LATE: Final = 3
-#: A rise is more than so many times the root of what was needed before: chance alone
-#: makes a load of n tasks rise and fall by that root.
+#: A rise counts if it is more than this times the root of the level before: chance
+#: alone makes a load of n tasks vary by that root.
 _CHANCE: Final = 2.0
-#: What was started ahead and needed is at least this part of what was not needed.
+#: The least ratio of needed to unneeded load among the load started ahead.
 _WORTH: Final = 0.5
 
-#: How a day ends a key.
+#: The form of a day at the end of a key.
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 _Day: TypeAlias = Sequence[int]
@@ -54,11 +54,11 @@ _Day: TypeAlias = Sequence[int]
 @frozen
 class Expected:
     """
-    What is expected soon.
+    A load that is expected soon.
 
     Attributes:
-        level: How much is needed then.
-        words: When, and on how many days before.
+        level: The expected load.
+        words: The time, and the number of earlier days with that load.
     """
 
     level: int
@@ -67,22 +67,22 @@ class Expected:
 
 class Rhythm:
     """
-    What was needed in each minute of the last four weeks, and what is expected by that.
+    The load in each minute of the last four weeks, and expectations from it.
 
     A minute is compared with the same minute of two sets of earlier days: the last four
-    of the same weekday, and the last four from Monday to Friday, or of weekends. What
-    was reached on three of the four (or on all, of three) is usual.
+    of the same weekday, and the last four from Monday to Friday, or of weekends. A
+    level that was reached on three of the four (or on all, of three) is usual.
 
-    A rise of the usual load that is due is expected on top of what is needed today, if
-    it is more than chance makes. A set of days counts only if it foretells itself: each
-    of its days is foretold from the others, and what was needed of what would have been
-    there ahead is at least half of what was not.
+    A rise of the usual load that is due is expected on top of today's load, if it is
+    more than chance. A set of days counts only if it foretells itself: each of its days
+    is foretold from the others, and the needed part of the foretold load is at least
+    half of the part that was not needed.
 
     It is a pure function of the minutes and the time: it keeps nothing else.
 
     Args:
-        name: How the keys begin of the documents that keep the days.
-        zone: The name of the zone whose clocks show the hours of the load.
+        name: The beginning of the keys of the documents that keep the days.
+        zone: The time zone of the load.
 
     Raises:
         InvalidTaskError: There is no such zone.
@@ -91,15 +91,15 @@ class Rhythm:
     def __init__(self, name: str, zone: str) -> None:
         self.name = name
         self._zone = zone_of(zone)
-        #: By the number of the day, the level of each minute.
+        #: The level of each minute, by the number of the day.
         self._days: dict[int, array[int]] = {}
-        #: The days that one is compared with, what is usual by these, and which rises
-        #: they foretell.
+        #: For each day, the days that it is compared with; their usual levels; and the
+        #: rises that they foretell.
         self._compared: dict[tuple[int, bool], Sequence[_Day]] = {}
         self._usual: dict[tuple[int, bool], _Day] = {}
         self._worth: dict[tuple[int, bool, int], set[int]] = {}
-        #: Days of which something is not kept yet, keys of days that are too old, and
-        #: when that was done last.
+        #: Days with changes that are not kept yet; keys of days that are too old; and
+        #: the time of the last keeping.
         self._unkept: set[int] = set()
         self._old: list[str] = []
         self._kept = -math.inf
@@ -116,9 +116,9 @@ class Rhythm:
 
     def expects(self, wall: float, seconds: float) -> Expected | None:
         """
-        What is expected from *wall* on for *seconds*; None: nothing recurs then.
+        Return the load expected within *seconds* from *wall* on, or None.
 
-        Of more than `LONGEST` seconds, the first count.
+        At most `LONGEST` seconds count.
         """
         seconds = min(seconds, LONGEST)
         day, minute = self._place(wall)
@@ -126,13 +126,13 @@ class Rhythm:
         expected = (self._by(is_weekday, day, minute, last) for is_weekday in _SETS)
         return max(filter(None, expected), key=lambda each: each.level, default=None)
 
-    # -- what is kept --------------------------------------------------------------
+    # -- kept days -----------------------------------------------------------------
 
     def to_keep(self, now: float) -> list[tuple[str, Any]]:
         """
-        Documents that are to be kept at *now*, in seconds, and None for others to drop.
+        Return documents to keep at *now*, in seconds, and None for those to drop.
 
-        Each is of a day, and has its levels, each with the minutes for which it held.
+        Each document has the levels of a day, each with the number of its minutes.
         """
         # A clock that was ahead for a while may have gone back.
         if self._kept <= now < self._kept + _SAVED:
@@ -144,7 +144,7 @@ class Rhythm:
         return [*dict.fromkeys(old).items(), *documents]
 
     def recall(self, kept: Mapping[str, object], wall: float) -> None:
-        """Know the days again that earlier incarnations have kept."""
+        """Load the days that earlier incarnations have kept."""
         today = self._place(wall)[0]
         for day in range(today - _DAYS + 1, today + 1):
             levels = _levels(kept.get(self._key(day)))
@@ -161,7 +161,7 @@ class Rhythm:
         return name == self.name and bool(_DAY.fullmatch(day))
 
     def _take(self, day: int, levels: array[int]) -> None:
-        """Know a day, and forget the oldest of too many."""
+        """Add a day, and drop the oldest of too many."""
         self._days[day] = levels
         self._compared.clear()
         self._usual.clear()
@@ -172,12 +172,12 @@ class Rhythm:
             self._old.append(self._key(oldest))
             self._unkept.discard(oldest)
 
-    # -- what is usual -------------------------------------------------------------
+    # -- usual levels --------------------------------------------------------------
 
     def _by(
         self, is_weekday: bool, day: int, minute: int, last: int
     ) -> Expected | None:
-        """What is expected from a minute to another, by one set of days."""
+        """Return the rise expected from *minute* to *last*, by one set of days."""
         first = minute - _LATE
         before, now, place = _largest(self._usually(is_weekday, day, first, last))
         level = _rise(before, now, max(self._levels(day, first, minute)))
@@ -193,11 +193,11 @@ class Rhythm:
         return Expected(level, f"{words} {many} of {compared} {which}")
 
     def _levels(self, day: int, first: int, last: int) -> _Day:
-        """What was needed from one minute of *day* to another."""
+        """Return the levels needed from one minute of *day* to another."""
         return _span(lambda on: self._days.get(on, _NO_DAY), day, first, last)
 
     def _usually(self, is_weekday: bool, day: int, first: int, last: int) -> _Day:
-        """What is usual from one minute of *day* to another."""
+        """Return the usual levels from one minute of *day* to another."""
         return _span(lambda on: self._usual_on(is_weekday, on), day, first, last)
 
     def _usual_on(self, is_weekday: bool, day: int) -> _Day:
@@ -209,9 +209,9 @@ class Rhythm:
 
     def _earlier(self, is_weekday: bool, day: int) -> Sequence[_Day]:
         """
-        What was needed on the days before *day* that it is compared with.
+        Return the levels of the earlier days that *day* is compared with.
 
-        Of each minute, those days count that are known there, the latest first.
+        For each minute, the days with a known level count, the latest first.
         """
         key = day, is_weekday
         if key not in self._compared:
@@ -227,14 +227,14 @@ class Rhythm:
         return self._compared[key]
 
     def _counts(self, is_weekday: bool, day: int, ahead: int, rise: int) -> bool:
-        """Whether the days that *day* is compared with foretell such rises."""
+        """Return whether days like *day* have foretold such rises."""
         key = day, is_weekday, ahead
         if key not in self._worth:
             self._worth[key] = _foretold(self._earlier(is_weekday, day), ahead)
         return rise.bit_length() in self._worth[key]
 
     def _place(self, wall: float) -> tuple[int, int]:
-        """The day and the minute that clocks show at *wall*."""
+        """Return the day and the minute of the local time at *wall*."""
         at = datetime.fromtimestamp(wall, self._zone)
         return at.toordinal(), at.hour * 60 + at.minute
 
@@ -244,7 +244,7 @@ _NO_DAY: Final = array("i", [_UNKNOWN]) * _MINUTES
 
 
 def _span(row: Callable[[int], _Day], day: int, first: int, last: int) -> _Day:
-    """From one minute of *day* to another, which may be of the days beside it."""
+    """Return the levels between two minutes of *day*, which may be on other days."""
     if first >= 0 and last < _MINUTES:
         return row(day)[first : last + 1]
     return [
@@ -262,7 +262,7 @@ def _kind(day: int) -> str:
 
 
 def _known(days: Sequence[_Day]) -> Sequence[_Day]:
-    """Of each minute, the first of *days* that are known there."""
+    """Return for each minute the first of *days* whose level is known."""
     if not any(_UNKNOWN in levels for levels in days[:_MOST]):
         return days[:_MOST]
     padding = [_UNKNOWN] * _MOST
@@ -275,9 +275,9 @@ def _known(days: Sequence[_Day]) -> Sequence[_Day]:
 
 def _usual(days: Sequence[_Day], misses: int, fewest: int) -> _Day:
     """
-    Of each minute, what was reached on all of *days* but some.
+    Return for each minute the level that was reached on all but some of *days*.
 
-    Where not all are known, it is what was reached on all that are.
+    If some days are unknown, it is the level reached on all known ones.
     """
     if len(days) < fewest:
         return _NO_DAY
@@ -293,7 +293,7 @@ def _usual(days: Sequence[_Day], misses: int, fewest: int) -> _Day:
 
 
 def _largest(usual: _Day) -> tuple[int, int, int]:
-    """The largest rise: what is usual before it and then, and the place of that."""
+    """Return the largest rise: the usual levels before and after, and its index."""
     before = now = where = 0
     low = _UNKNOWN
     for place, level in enumerate(usual):
@@ -306,12 +306,12 @@ def _largest(usual: _Day) -> tuple[int, int, int]:
 
 def _rise(before: int, now: int, had: int) -> int:
     """
-    What a rise of what is usual comes to today; 0: there is none that counts.
+    Return the level that a usual rise leads to today; 0 if it does not count.
 
     Args:
-        before: What is usual before it.
-        now: What is usual then.
-        had: What was needed in the last minutes, at the most.
+        before: The usual level before it.
+        now: The usual level after it.
+        had: The highest level of the last minutes.
     """
     rise = now - before
     if rise <= _CHANCE * math.sqrt(before) or had >= now or 2 * had < before:
@@ -321,13 +321,14 @@ def _rise(before: int, now: int, had: int) -> int:
 
 def _foretold(days: Sequence[_Day], ahead: int) -> set[int]:
     """
-    The rises on each of *days* that the others foretold, *ahead* minutes before.
+    Return the sizes of rises that *days* foretell for each other, minutes *ahead*.
 
-    Large ones do not vouch for small ones: they are told apart by their number of bits.
+    Each size is judged on its own; the number of bits of a rise is its size.
     """
     needed: Counter[int] = Counter()
     idle: Counter[int] = Counter()
-    # A day ends as it begins: what comes at midnight is foretold, too.
+    # The day is extended by its own beginning, so that a load at midnight is foretold,
+    # too.
     days = [[*day, *day[: ahead + _LATE]] for day in days]
     for place, actual in enumerate(days):
         others = [*days[:place], *days[place + 1 :]]
@@ -349,12 +350,12 @@ def _foretold(days: Sequence[_Day], ahead: int) -> set[int]:
 
 
 def _runs(levels: _Day) -> list[list[int]]:
-    """Levels, each with the minutes for which it held."""
+    """Return levels, each with the number of minutes for which it held."""
     return [[level, len(list(run))] for level, run in groupby(levels)]
 
 
 def _levels(runs: Any) -> array[int]:
-    """The levels of the minutes of a day, of *runs*; what is none leaves it empty."""
+    """Return the levels of the minutes of a day from *runs*; empty if invalid."""
     try:
         pairs = [(max(_UNKNOWN, int(n)), int(minutes)) for n, minutes in runs]
         if sum(max(0, minutes) for _, minutes in pairs) == _MINUTES:

@@ -1,7 +1,7 @@
 """
-Which worker does it: mostly the one that does best.
+The choice of a worker: mostly the one with the best record.
 
-Decision: 0156.
+Decision: queue-and-routing.
 """
 
 from __future__ import annotations
@@ -19,61 +19,62 @@ if TYPE_CHECKING:
     from taskorch.model import Performance, Task
 
 
-#: Where the metadata of a task says which agent is to do it, if it can.
+#: The key in the metadata of a task that names a worker, which is used if it can.
 PINNED: Final = "taskorch.agent"
-#: More candidates than these are not all compared, but so many that are drawn.
+#: The number of candidates above which a sample is drawn, and the size of the sample.
 _FEW: Final = 32
 _DRAWN: Final = 16
-#: With a lower success rate, the best of those drawn is no choice.
+#: The success rate below which the best of a sample is not chosen.
 _POOR: Final = 0.25
 
 
 class PerformanceRouter:
     """
-    The TaskRouter that goes by performance, and keeps exploring.
+    TaskRouter that chooses by performance, and keeps exploring.
 
     The worker with the highest score is chosen. The score is the product of:
 
-    - its success rate at tasks of this type, by Laplace's rule of succession, so that
-      a worker nobody has tried stands at one half;
+    - its success rate at tasks of this type, by Laplace's rule of succession, so that a
+      worker without attempts has one half;
     - the best latency among the candidates divided by its own; an unknown latency
       counts as the best;
-    - the share of it that is idle. Of a worker with a limit that is the share of its
-      slots that are free. One without a limit is as busy as its share of all that the
-      candidates run, which splits the work among such workers by how good they are.
+    - the share of it that is idle. For a worker with a limit, that is the share of its
+      free slots. A worker without a limit is as busy as its share of all attempts of
+      the candidates, which splits the work among such workers by their quality.
 
-    Of equal ones the worker that runs least is chosen, then the one that joined first.
+    Of equals the worker with the fewest attempts is chosen, then the one that joined
+    first.
 
-    Of more than 32 candidates, 16 are drawn, all alike, and the best of those is chosen
-    (of equal ones that run as much, the one drawn first): so a choice among thousands
-    takes no longer than one among a few, and in four of five cases it is one of the
-    best tenth. Only if even that one mostly fails, all are compared.
+    Of more than 32 candidates, 16 are drawn with equal chances, and the best of them is
+    chosen (of equals with as many attempts, the one drawn first). So a choice among
+    thousands takes no longer than one among a few, and in four of five cases it is in
+    the best tenth. Only if even that one mostly fails, all are compared.
 
-    With probability *exploration*, any candidate is drawn instead, all alike: that is
-    how a new worker, or one that has recovered, gets a chance to show itself. It costs
-    about that share of the gain; 0 never explores. A single candidate needs no
-    decision, and the answer holds for all like tasks.
+    With probability *exploration*, any candidate is drawn instead, with equal chances:
+    so a new worker, or one that has recovered, gets attempts. It costs about that share
+    of the gain; 0 never explores. A single candidate needs no decision, and the answer
+    holds for all like tasks.
 
-    A worker that fails at once is always free, and would get what the others have no
-    room for: all that there is. So a task waits for a busy worker rather than go to a
-    free one, if the success rate there is more than four times as high; `explain` says
-    so (`waits_for_better`).
+    A worker that fails at once is always free, so it would get every task for which the
+    others have no room. So a task waits for a busy worker, rather than use a free one,
+    if the success rate there is more than four times as high; `explain` says so
+    (`waits_for_better`).
 
-    Where the metadata of a task names a candidate under `"taskorch.agent"`, as a plan
-    does, it is that one.
+    If the metadata of a task names a candidate under `"taskorch.agent"`, as a plan
+    does, that one is chosen.
 
     Source: epsilon-greedy action selection and, for the unknown latency, optimistic
     initial values; R. S. Sutton and A. G. Barto, *Reinforcement Learning: An
     Introduction*, 2nd ed., 2018, sections 2.2 and 2.6.
 
     Args:
-        exploration: How often the choice is left to chance, from 0 to 1.
+        exploration: The probability of a random choice, from 0 to 1.
 
     Raises:
         InvalidTaskError: *exploration* is not a number from 0 to 1.
     """
 
-    #: Says to the orchestrator that tasks wait for better agents: see the class.
+    #: It lets tasks wait for better workers: see the class.
     waits_for_better = True
 
     def __init__(self, exploration: float = 0.1) -> None:
@@ -83,15 +84,15 @@ class PerformanceRouter:
     def route(
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
-        """The worker that runs the next attempt of *task*."""
+        """Return the worker for the next attempt of *task*."""
         if len(candidates) == 1:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=PerformanceRouter)
-        total = counted(len(candidates), "agent")
+        total = counted(len(candidates), "worker")
         pinned = task.metadata.get(PINNED) if task.metadata else None
         if pinned is not None and any(agent.name == pinned for agent in candidates):
             return Route(str(pinned), f"the plan's choice of {total}")
-        # A draw that is not needed would change all later ones of the same seed.
+        # An unneeded draw would change all later draws of the same seed.
         if self.exploration and context.random.random() < self.exploration:
             agent = candidates[context.random.randrange(len(candidates))]
             done = agent.performance(task.type)
@@ -128,13 +129,13 @@ def _best(
         records.append((agent, done, runs))
     best, best_score, fewest = records[0][:2], -1.0, 0
     for agent, done, runs in records:
-        # The attempt that is to start counts too, so that nobody is wholly busy.
+        # The attempt that is to start counts too, so that no worker is wholly busy.
         slots = agent.max_concurrency or running + 1
         score = done.success_rate
         if done.latency is not None and done.latency > fastest:
             score *= fastest / done.latency
         score *= 1 - runs / slots
-        # Of equals the first, which is the one that joined first.
+        # Of equals the first is taken, which joined first.
         if score > best_score or (score == best_score and runs < fewest):
             best, best_score, fewest = (agent, done), score, runs
     return best
@@ -147,18 +148,19 @@ def _describe(done: Performance, running: int) -> str:
 
 class LeastLoadedRouter:
     """
-    The TaskRouter that goes by load alone, and leaves nothing to chance.
+    TaskRouter that chooses by load alone.
 
     The load of a worker is the share of its slots that are busy. A worker without a
-    limit is as busy as its share of all that those compared run. The least load is
-    chosen; of equal ones the worker that runs least, then the one that joined first.
+    limit is as busy as its share of all attempts of the compared workers. The least
+    load is chosen; of equals the worker with the fewest attempts, then the one that
+    joined first.
 
-    With *choices*, so many candidates are drawn, all alike, and the least loaded of
-    those is chosen; of equal ones the one drawn first. Two are enough to come close to
-    the best balance, and that is the better rule where several orchestrators share
+    With *choices*, so many candidates are drawn with equal chances, and the least
+    loaded of them is chosen; of equals the one drawn first. Two are enough to come
+    close to the best balance. That is the better rule if several orchestrators share
     their workers: each sees its own load only, and if all chose the least loaded, they
-    would choose the same one. It takes no longer among thousands. Source:
-    M. Mitzenmacher, *The Power of Two Choices in Randomized Load Balancing*, IEEE
+    would choose the same one. It takes no longer among thousands. Source: M.
+    Mitzenmacher, *The Power of Two Choices in Randomized Load Balancing*, IEEE
     Transactions on Parallel and Distributed Systems 12 (10), 2001.
 
     A single candidate needs no decision, and the answer holds for all like tasks.
@@ -167,7 +169,7 @@ class LeastLoadedRouter:
         choices: How many candidates to compare, 1 or more; None compares all.
 
     Raises:
-        InvalidTaskError: *choices* is no such number.
+        InvalidTaskError: *choices* is no whole number above 0.
     """
 
     def __init__(self, *, choices: int | None = None) -> None:
@@ -178,13 +180,13 @@ class LeastLoadedRouter:
     def route(
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
-        """The worker that runs the next attempt of *task*."""
+        """Return the worker for the next attempt of *task*."""
         if len(candidates) == 1:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=LeastLoadedRouter)
-        total = counted(len(candidates), "agent")
+        total = counted(len(candidates), "worker")
         compared, how = candidates, f"least of {total}"
-        # A draw that is not needed would change all later ones of the same seed.
+        # An unneeded draw would change all later draws of the same seed.
         if self.choices is not None and self.choices < len(candidates):
             places = context.random.sample(range(len(candidates)), self.choices)
             compared = [candidates[place] for place in places]

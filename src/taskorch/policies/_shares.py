@@ -1,15 +1,15 @@
 """
-The division of what there is among those that contend for it, in whole chunks.
+Division of resources among the requests that contend for them, in whole chunks.
 
-Nothing here knows a task: amounts are whole millionths, and a pool is a place in a
-tuple. All are filled at one rate, each in proportion to its weight and its request,
-from its least up to its request; a pool that is used up stops all that it could give
-more to, at the same part of what they ask for of every pool. What is left once each is
-cut to whole chunks goes to the largest remainders, a chunk each, while there is
-enough. Of one pool that is the method of the largest remainder (Hamilton's) between
+No function here knows tasks: amounts are whole millionths, and a pool is an index of a
+tuple. All claims are filled at one rate, each in proportion to its weight and its
+request, from its least up to its request. A pool that is used up stops all claims that
+want more of it, at the same part of their request for every pool. Each share is cut to
+whole chunks, and the rest goes to the largest remainders, a chunk each, while there is
+enough. For one pool that is the method of the largest remainder (Hamilton's) between
 bounds.
 
-Decision: 0046.
+Decision: shares-and-sizes.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from typing import Final, NamedTuple, TypeAlias
 
 #: An amount of each pool, in whole millionths.
 Amounts: TypeAlias = tuple[int, ...]
-#: Of each of several things, something of each claim.
+#: Several columns, each with a number for every claim.
 _Columns: TypeAlias = list[list[int]]
 
-#: Bits after the point of the level to which all are filled: more than the product of
-#: an amount and a weight has. And those of an amount that are compared as remainders:
-#: so few that what the level lacks does not decide between two that are equal.
+#: The bits after the point of the level of filling, more than a product of an amount
+#: and a weight has; and those of an amount that are compared as remainders, few enough
+#: that the rounding of the level does not decide between equal ones.
 _BITS: Final = 160
 _FRACTION_BITS: Final = 32
 _HALF: Final = 1 << (_BITS - _FRACTION_BITS - 1)
-#: Bits that say of which claim: more than there are.
+#: The bits of the index of a claim, enough for all.
 _PLACE: Final = 40
 _PLACES: Final = (1 << _PLACE) - 1
 #: A level that is never reached.
 _NEVER: Final = 1 << (2 * _BITS)
-#: So many tries go where the last one says, before one goes to the middle.
+#: The number of secant steps before a bisection step.
 _PATIENCE: Final = 4
 
 
 class Demand(NamedTuple):
     """
-    What like requests ask for.
+    The demand of like requests.
 
     Attributes:
-        wanted: All that each asks for.
-        least: What each must have to be of use, in whole chunks or all of *wanted*;
-            of a pool that is not divided, all of it.
-        weight: How much each counts for what it asks for, above 0.
-        times: How many they are.
+        wanted: The whole request of each.
+        least: The least useful amounts of each, in whole chunks or all of *wanted*; for
+            a pool that is not divided, all of it.
+        weight: The weight of each, relative to its size, above 0.
+        times: The number of requests.
     """
 
     wanted: Amounts
@@ -69,12 +69,11 @@ def divide(
     supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
 ) -> tuple[tuple[Portion, ...], ...]:
     """
-    The shares of *claims*.
+    Return the shares of *claims*.
 
-    Where not all can have their least, those that come first have it, and those that
-    it is too much for have nothing: their shares do not count them. A chunk of 0 says
-    that the pool is not divided. The shares of a claim, the largest first, differ by a
-    chunk, mostly.
+    If not all can have their least, the first ones have it, and the others have nothing
+    and no share. A chunk of 0 means that the pool is not divided. The shares of a claim
+    come largest first, and mostly differ by a chunk.
     """
     if not claims:
         return ()
@@ -90,7 +89,8 @@ def _divide_different(
 ) -> tuple[tuple[Portion, ...], ...]:
     """Divide *supply* among the claims whose least share fits; others get nothing."""
     counts = _seats(supply, claims)
-    # Nobody else takes part: what is divided stays the same while others come and go.
+    # No other claim takes part, so the division stays the same while others come and
+    # go.
     seated = tuple(
         [
             claim if count == claim.times else Demand(*claim[:3], count)
@@ -122,7 +122,7 @@ def _divide_alike(
 def _dealt(
     shares: tuple[Portion, ...], claims: tuple[Demand, ...]
 ) -> tuple[tuple[Portion, ...], ...]:
-    """*shares*, of which there is one at least, given to *claims* in their order."""
+    """Return *shares*, at least one, dealt to *claims* in their order."""
     dealt = []
     rest = iter(shares)
     amounts, many = next(rest)
@@ -141,10 +141,11 @@ def _dealt(
 
 
 def _seats(supply: Amounts, claims: tuple[Demand, ...]) -> list[int]:
-    """How many of each of *claims* can have their least, the first in order first."""
+    """Return how many of each of *claims* can have their least, in order."""
     remaining = [max(0, have) for have in supply]
     counts = []
-    # The least of those before, mostly that of all: how many had it, and more could.
+    # The least of the previous claims, mostly the same for all: how many had it, and
+    # how many more could.
     least: Amounts = ()
     seated = fit = 0
     for _, lows, _, times in claims:
@@ -165,14 +166,14 @@ def _seats(supply: Amounts, claims: tuple[Demand, ...]) -> list[int]:
 
 class _Filling:
     """
-    Fills all claims at one rate until they have all they want, or a pool is empty.
+    The filling of claims at one rate until they have their request, or a pool is empty.
 
-    The level is what a claim of weight 1 has as a part of its request. A claim has its
-    least of a pool up to some level, then grows with the level, up to its end: that
-    where it has all it wants, or, once a pool is used up, that where it could use more
-    of it. So of each pool, some claims hold a fixed amount, and the rest grows.
+    The level is the part of its request that a claim of weight 1 has. A claim has its
+    least of a pool up to some level, then grows with the level, up to its end: the
+    level at which it has its whole request, or at which a pool that it needs is used
+    up. So of each pool, some claims hold a fixed amount, and the others grow.
 
-    By pool, all that each claim asks for is *wanted*, and its least is in *lows*.
+    *wanted* has the requests of all claims by pool, and *lows* their least amounts.
     """
 
     def __init__(
@@ -183,18 +184,19 @@ class _Filling:
         weights: list[int],
         times: list[int],
     ) -> None:
-        #: By claim, the level at which it ends, and the pool that stopped it, or -1.
+        #: For each claim, the level at which it ends, and the pool that stopped it, or
+        #: -1.
         self.ends: list[int] = [(1 << _BITS) // weight for weight in weights]
         self.stopped_by: list[int] = [-1] * len(weights)
-        #: Up to where all is known.
+        #: The level up to which all is known.
         self._level = 0
-        #: Of the claims that may grow above it, which they are, how many, and as above.
+        #: The claims that may grow above it: their indexes, numbers, and ends.
         self._numbers = list(range(len(weights)))
         self._claims = [times, self.ends, self.stopped_by]
-        #: What there is for these of each pool, with bits after the point.
+        #: The amount of each pool for these, with bits after the point.
         self._there = [have << _BITS for have in supply]
-        #: Of each pool that is not used up, the level at which each has more than its
-        #: least, or never; its least; its request; and what it gains by a level of 1.
+        #: For each pool that is not used up: the level at which each claim exceeds its
+        #: least, or never; its least; its request; and its growth per level of 1.
         self._pools: dict[int, _Columns] = {}
         for pool, (needs, least) in enumerate(zip(wanted, lows, strict=True)):
             speeds = list(map(mul, weights, needs))
@@ -206,7 +208,7 @@ class _Filling:
                 self._pools[pool] = [starts, least, needs, speeds]
 
     def fill(self) -> None:
-        """Raise the level until nothing grows any more."""
+        """Raise the level until no claim grows any more."""
         while self._pools and self._numbers:
             first = max(self._claims[1])
             used_up = -1
@@ -220,10 +222,10 @@ class _Filling:
 
     def _used_up_at(self, pool: int, level: int, bound: int) -> int:
         """
-        The level at which *pool* is used up, which is below *bound*.
+        Return the level at which *pool* is used up, which is below *bound*.
 
-        From each *level* that is tried, the next is where it would be used up if all
-        that grow at this one did so from their beginning to their end.
+        After each *level* that is tried, the next one is where the pool would be used
+        up if all claims that grow at this level grew from their beginning to their end.
         """
         low, high = self._level - 1, bound
         at_low = at_high = bound
@@ -243,7 +245,7 @@ class _Filling:
             if low < limit < high and tries % _PATIENCE:
                 level = limit
                 continue
-            # It goes astray, or slowly: half of what may be between is left out.
+            # The steps go astray, or are slow, so half of the interval is left out.
             turns = (self._level, at_low, *self._pools[pool][0], *self._claims[1])
             between = sorted([turn for turn in turns if low < turn < high])
             if not between:
@@ -251,7 +253,7 @@ class _Filling:
             level = between[len(between) // 2]
 
     def _limit(self, pool: int, level: int) -> int:
-        """Level at which *pool* is used up, if all that grow at *level* grow on."""
+        """Return the level at which *pool* is used up if all growing claims go on."""
         held, rate = _held(level, self._claims, self._pools[pool])
         rest = self._there[pool] - held
         if rate:
@@ -263,7 +265,7 @@ class _Filling:
         ends, stopped_by, numbers = self.ends, self.stopped_by, self._numbers
         for number, start in zip(numbers, self._pools.pop(used_up)[0], strict=True):
             end = ends[number]
-            # Of two pools that stop it at one level, the first does.
+            # If two pools stop a claim at one level, the first one counts.
             if level < end and (
                 start < end or (start == end and used_up < stopped_by[number])
             ):
@@ -274,7 +276,7 @@ class _Filling:
             return
         now = [ends[number] for number in numbers]
         claims = [self._claims[0], now, [stopped_by[number] for number in numbers]]
-        # Who has come to an end holds what it holds, and is looked at no more.
+        # A claim at its end keeps its amount, and is not looked at any more.
         grow = [end > level for end in now]
         done = list(map(not_, grow))
         (self._numbers,) = _only(grow, [numbers])
@@ -287,7 +289,7 @@ class _Filling:
 
 
 def _held(level: int, claims: _Columns, pool: _Columns) -> tuple[int, int]:
-    """What those hold of a pool that do not grow at *level*, and how fast others do."""
+    """Return the amount held of a pool at *level*, and the rate of growing claims."""
     held = grown = rate = 0
     for count, end, by, start, low, need, speed in zip(*claims, *pool, strict=True):
         if level < start:
@@ -317,7 +319,7 @@ def _cut_alike(supply: Amounts, chunks: Amounts, claim: Demand) -> tuple[Portion
     part = (scarce << _BITS) // need_of_it
     each = tuple(
         [
-            # As `_whole`, written out.
+            # This is `_whole`, written out.
             need
             if not chunk or (amount := (part * need + _HALF) >> _BITS) >= need
             else low
@@ -335,7 +337,7 @@ def _cut_alike(supply: Amounts, chunks: Amounts, claim: Demand) -> tuple[Portion
 def _cut(
     supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
 ) -> tuple[tuple[Portion, ...], ...]:
-    """What all are filled to, in whole chunks, and the rest by remainders."""
+    """Return the filled amounts in whole chunks; remainders decide on the rest."""
     if not claims:
         return ()
     *pairs, weights, times = [list(map(itemgetter(n), claims)) for n in range(4)]
@@ -350,7 +352,7 @@ def _cut(
     columns = [
         needs
         if not chunk
-        # As `_whole`, written out, since this is done for all.
+        # This is `_whole`, written out, since it runs for all claims.
         else [
             need
             if (amount := (part * need + _HALF) >> _BITS) >= need
@@ -361,7 +363,8 @@ def _cut(
         ]
         for chunk, needs, least in zip(chunks, wanted, lows, strict=True)
     ]
-    # Each is its remainder, and in its last bits whose: the largest comes first.
+    # Each entry is a remainder, with the index of its claim in the last bits: the
+    # largest comes first.
     rests: list[int] = []
     for number, by in enumerate(filling.stopped_by):
         if by >= 0:
@@ -386,7 +389,8 @@ def _cut(
     )
 
 
-#: The division of some is remembered; one of many takes long to look for, and to keep.
+#: The most claims whose division is kept; a larger one takes long to look up, and to
+#: keep.
 _FEW_SEATS: Final = 100
 _cut_before: Final = lru_cache(maxsize=256)(_cut)
 _cut_alike_before: Final = lru_cache(maxsize=256)(_cut_alike)
@@ -402,18 +406,18 @@ def _hand_out(
     turn: Sequence[int],
 ) -> tuple[tuple[Portion, ...], ...]:
     """
-    What all have once the rest is given to those whose *turn* it is, chunk by chunk.
+    Return all shares after handing out the rest, chunk by chunk, in *turn*.
 
-    By claim, *stopped_by* is the pool that it could use more of, or -1; *held* is what
-    each of it has, and *counts* how many have that.
+    For each claim, *stopped_by* is the pool that it could use more of, or -1; *held*
+    has the amounts of each of its members, and *counts* how many have them.
     """
     many = len(claims)
-    # Those of a claim that have less than others of it have a place of their own, after
+    # Members of a claim with less than others of it have an index of their own, after
     # all claims.
     who, by = list(claims), list(stopped_by)
     whose = list(range(many))
-    # How often somebody has got something, and how often when each was last asked: who
-    # was asked since the last time would be given the same answer.
+    # The number of gains so far, and that number when each claim was last asked:
+    # without a new gain, the claim would get the same answer.
     gains = 0
     asked: dict[int, int] = {}
     while turn and any(remaining):
@@ -437,7 +441,7 @@ def _hand_out(
                 whose.append(whose[number])
                 held.append(amounts)
                 counts.append(count - fits)
-        # Who has got a chunk comes again after all others.
+        # A claim that got a chunk comes again after all others.
         turn = [*range(places, len(whose)), *sorted(gained)]
         if not turn and len(remaining) > 1:
             # With less of one pool, some can use more of another.
@@ -460,10 +464,10 @@ def _take(
     chunks: Amounts,
 ) -> tuple[Amounts, int]:
     """
-    What each gets to hold that has *amounts*, and how many of *count*.
+    Return the amounts that a member with *amounts* has next, and how many of *count*.
 
-    That is a chunk more of the pool *by* that stopped it, and as much of the others; it
-    is taken from *remaining*.
+    It gets a chunk more of the pool *by* that stopped it, and a matching amount of the
+    others; these are taken from *remaining*.
     """
     wanted = claim.wanted
     whole, chunk, rest = wanted[by], chunks[by], remaining[by]
@@ -477,7 +481,7 @@ def _take(
         ):
             amount = need
             if chunk and part < whole:
-                # As `_whole`, written out.
+                # This is `_whole`, written out.
                 amount = need * part // whole
                 amount -= amount % chunk
             if amount <= have:
@@ -490,7 +494,8 @@ def _take(
     elif _is_all(wanted, amounts, by, remaining, chunks):
         return amounts, 0
     if not fits or more == amounts:
-        # A chunk of that pool is more than is left: of others it may use some.
+        # A chunk of that pool is more than is left, but the claim may use some of
+        # others.
         more = _topped_up(claim, amounts, remaining, chunks)
         if more == amounts:
             return amounts, 0
@@ -501,7 +506,7 @@ def _take(
 
 
 def _times(remaining: list[int], before: Amounts, after: Amounts, count: int) -> int:
-    """How many of *count* can have *after* where they had *before*."""
+    """Return how many of *count* claims can grow from *before* to *after*."""
     for have, old, new in zip(remaining, before, after, strict=True):
         if new > old and have < count * (new - old):
             count = have // (new - old)
@@ -512,10 +517,10 @@ def _is_all(
     wanted: Amounts, amounts: Amounts, by: int, remaining: list[int], chunks: Amounts
 ) -> bool:
     """
-    Whether surely no claim with *amounts* can have more.
+    Return whether surely no claim with *amounts* can have more.
 
-    Less than a chunk is left of the pool *by* that stopped it, so that one stays the
-    measure; and of none of the others it lacks a chunk of what goes with that.
+    Less than a chunk is left of the pool *by* that stopped it, so that pool stays
+    decisive; and it lacks no whole chunk of the matching amount of any other pool.
     """
     part, whole = amounts[by], wanted[by]
     room = part + remaining[by]
@@ -524,7 +529,7 @@ def _is_all(
             want, amount = wanted[pool], amounts[pool]
             if rest >= chunk and (amount + chunk) * whole <= want * part:
                 return False
-            # One before it that is as scarce, in whole chunks, may be the measure.
+            # An earlier pool that is as scarce, in whole chunks, may be decisive.
             if pool < by and (amount + rest - rest % chunk) * whole <= want * room:
                 return False
     return True
@@ -533,8 +538,9 @@ def _is_all(
 def _topped_up(
     claim: Demand, amounts: Amounts, remaining: list[int], chunks: Amounts
 ) -> Amounts:
-    """*amounts*, and what one of *claim* can use of *remaining*, in proportion."""
-    # Of a pool that was made smaller it wants nothing, or its least would not be there.
+    """Return *amounts* plus the usable part of *remaining*, in proportion."""
+    # A claim wants nothing of a pool that was made smaller, or it would not have its
+    # least.
     room = tuple(
         [
             have + rest if rest > 0 else have
@@ -547,7 +553,7 @@ def _topped_up(
 
 
 def _whole(amount: int, wanted: int, least: int, chunk: int) -> int:
-    """*amount* in whole chunks, not below *least*; all of *wanted* if it is that."""
+    """Return *amount* in whole chunks, at least *least*; all of *wanted* if reached."""
     if amount >= wanted or not chunk:
         return wanted
     return max(least, amount // chunk * chunk)
@@ -555,9 +561,9 @@ def _whole(amount: int, wanted: int, least: int, chunk: int) -> int:
 
 def fitting(claim: Demand, room: Amounts, chunks: Amounts) -> Amounts | None:
     """
-    The most of *claim* that fits into *room*, scaled by its scarcest, or None.
+    Return the most of *claim* that fits into *room*, scaled by its scarcest, or None.
 
-    Its proportions are kept in whole chunks; None: not even its least fits.
+    Its proportions are kept in whole chunks; None means that not even its least fits.
     """
     wanted, least, _, _ = claim
     top = bottom = 1
@@ -565,15 +571,15 @@ def fitting(claim: Demand, room: Amounts, chunks: Amounts) -> Amounts | None:
         have = room[pool]
         if low > have:
             return None
-        # What is as small as its least is no measure of the rest.
+        # A pool with only the least is no measure of the rest.
         if need > low and have * bottom < top * need:
-            # In whole chunks, so that the others keep step with what it will have.
+            # The value is in whole chunks, so that the other pools keep step with it.
             top, bottom = _whole(have, need, low, chunks[pool]), need
     if top == bottom:
         return wanted
     return tuple(
         [
-            # As `_whole`, written out.
+            # This is `_whole`, written out.
             need
             if not chunk or (amount := need * top // bottom) >= need
             else max(low, amount - amount % chunk)

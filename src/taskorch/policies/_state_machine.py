@@ -1,4 +1,4 @@
-"""The fixed table of states: as it is, and seen from outside as four."""
+"""The fixed table of states, and a view of it with four."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALLOWED: Final = Permit(allowed=True)
 
 class StandardStateMachine:
     """
-    The StateMachine that forbids nothing, and calls every state by its own name.
+    StateMachine that forbids nothing, and calls every state by its own name.
 
     It watches no transition, so it is never asked. A subclass that overrides `check` is
     asked about all, or about the `(before, after)` pairs in its own `watches`.
@@ -23,11 +23,11 @@ class StandardStateMachine:
     watches: Collection[tuple[TaskState | None, TaskState]] = ()
 
     def check(self, transition: Transition, context: Context) -> Permit:
-        """Whether *transition* may be made: always."""
+        """Return that *transition* may be made."""
         return _ALLOWED
 
     def label(self, state: TaskState) -> str:
-        """The name of *state* for the outside: its own."""
+        """Return the name of *state* for users: its own."""
         return state.value
 
     def __repr__(self) -> str:
@@ -49,18 +49,18 @@ _LABELS: Final[Mapping[TaskState, str]] = {
 
 class FourStateMachine(StandardStateMachine):
     """
-    The StateMachine that names four states: queued, running, completed, failed.
+    StateMachine that names four states: queued, running, completed, failed.
 
-    For those who show tasks to people, or to a system, that know no more than these.
-    Whatever may still run is *queued*, so a suspended task that runs no more is too,
-    and a failed attempt that is tried again leads from *running* back to *queued*;
-    whatever ended without a result is *failed*, a cancelled task too. Nothing else
-    changes: each task keeps its own state, and this is its label.
+    It is for people, or systems, that know only these four. A task that may still run
+    is *queued*, so a suspended task that does not run is, too, and a failed attempt
+    that is tried again leads from *running* back to *queued*. A task that ended without
+    a result is *failed*, a cancelled one too. Nothing else changes: each task keeps its
+    own state, and this is its label.
 
     It forbids nothing, and is never asked. A subclass that overrides `check` is asked
     about all transitions, or about the `(before, after)` pairs in its own `watches`.
     """
 
     def label(self, state: TaskState) -> str:
-        """The name of *state* for the outside: one of the four."""
+        """Return the name of *state* for users: one of the four."""
         return _LABELS[state]

@@ -1,4 +1,4 @@
-"""What is wrong with a task, all of it at once."""
+"""Faults of a task, all at once."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from taskorch.protocols._policies import trusted
 _MAX_NAME: Final = 500
 #: The longest idempotency key: it stays in memory after its task has left.
 _MAX_KEY: Final = MAX_ID_LENGTH
-#: Characters of a value that a message shows.
+#: The most characters of a value that a message shows.
 _MAX_SHOWN: Final = 80
-#: What a re-run has at the end of its id.
+#: The end of the id of a re-run.
 _RERUN: Final = r"~[1-9][0-9]*\Z"
 
 Moment: TypeAlias = float | datetime
@@ -53,18 +53,18 @@ _ACCEPTED: Final = Verdict()
 
 class StructuralValidator:
     """
-    The Validator that checks the form of a task: kinds, ranges, and what contradicts.
+    Validator that checks the form of a task: types, ranges and contradictions.
 
-    Every fault is a finding, and all are found at once. What it cannot know it leaves
-    to the orchestrator: whether a dependency exists, whether a worker can do it,
-    whether a payload can be stored, whether a date has passed.
+    Every fault is a finding, and all are found at once. Other questions are left to the
+    orchestrator: whether a dependency exists, whether a worker can do it, whether a
+    payload can be stored, whether a date has passed.
 
-    The verdict holds for all tasks of a kind if the task was accepted and says nothing
-    for itself alone, as an `id` or a `deadline` would. The payload of a later one is
-    then not looked at: a `Program` has checked itself, and a `Call` with a fault fails
-    when it is run.
+    The verdict holds for all tasks of a kind if the task was accepted and has no option
+    of its own, such as an `id` or a `deadline`. The payload of a later one is then not
+    checked: a `Program` has checked itself, and a `Call` with a fault fails when it is
+    run.
 
-    The rules, beside what `Task` says of each option:
+    The rules, beside those of the options in `Task`:
 
     - `type` and the members of `requires` are printable, not longer than 500
       characters, and have no space at either end;
@@ -85,7 +85,7 @@ class StructuralValidator:
     """
 
     def validate(self, task: Task, context: Context) -> Verdict:
-        """What is wrong with *task*, if anything."""
+        """Return the faults in the form of *task*, if there are any."""
         findings = findings_of(task)
         if findings:
             return Verdict(tuple(findings))
@@ -100,17 +100,18 @@ _ALL_ACCEPTED: Final = Verdict(reusable=StructuralValidator)
 
 class ValidatorChain:
     """
-    The Validator that asks several, and says all that they say, in their order.
+    Validator that asks several others, and returns all their findings, in order.
 
-    Each is asked whatever the others found, so none can rely on those before it. The
-    verdict holds for all like tasks if each one's does; a chain of none accepts all.
+    Each is asked regardless of the others' findings, so none can rely on those before
+    it. The verdict holds for all like tasks if each one's does; an empty chain accepts
+    all.
 
     Args:
-        validators: Whom to ask.
+        validators: The validators to ask.
 
     Raises:
-        InvalidTaskError: One of *validators* has no method `validate`, or one that
-            cannot be called as its protocol says.
+        InvalidTaskError: One of *validators* has no method `validate`, or one with
+            other arguments.
     """
 
     def __init__(self, *validators: Validator) -> None:
@@ -121,7 +122,7 @@ class ValidatorChain:
         self.asks: tuple[Validator, ...] = validators
 
     def validate(self, task: Task, context: Context) -> Verdict:
-        """What is wrong with *task*, in the eyes of any of them."""
+        """Return the faults of *task* that any of the validators finds."""
         verdicts = [each.validate(task, context) for each in self.validators]
         hold = all(
             verdict.reusable in trusted(each, "validate")
@@ -144,7 +145,7 @@ def _check_validator(value: object) -> None:
 
 
 def findings_of(task: object) -> list[Finding]:
-    """All faults in the form of *task*."""
+    """Return all faults in the form of *task*."""
     if not isinstance(task, Task):
         remedy = "wrap it: Task(type, payload), or Task.call(function, …)"
         return [Finding("", f"a Task is needed, not {_kind(task)}; {remedy}")]
@@ -157,7 +158,7 @@ def findings_of(task: object) -> list[Finding]:
     findings += _found(_payload_findings, "payload", call)
     if task.cache is not None and issubclass(type(call), Program | Wait):
         remedy = "a function that runs the program has a result to remember"
-        findings.append(Finding("cache", f"it is for calls and for agents; {remedy}"))
+        findings.append(Finding("cache", f"it is for calls and for workers; {remedy}"))
     if task.deadline is not None and task.not_before is not None:
         findings += _order_findings(task.deadline, task.not_before)
     if task.writes is not None and not findings:
@@ -167,9 +168,9 @@ def findings_of(task: object) -> list[Finding]:
 
 def is_own_well_formed(task: Task) -> bool:
     """
-    Whether there is no fault in what *task* says for itself alone.
+    Return whether the options that *task* has for itself alone have no fault.
 
-    What it comes after is not looked at: whoever finds that knows better. The rest is
+    Its parents are not checked: the caller that looks them up knows better. The rest is
     the same for all tasks of its kind.
     """
     try:
@@ -188,7 +189,7 @@ def is_own_well_formed(task: Task) -> bool:
 def _found(
     check: Callable[[str, object], list[Finding]], path: str, value: object
 ) -> list[Finding]:
-    """The faults of a value, which may raise while it is looked at."""
+    """Return the faults of a value, which may raise when it is read."""
     try:
         return check(path, value)
     except BaseException as error:
@@ -225,9 +226,10 @@ def _type_problem(value: object) -> str | None:
 
 
 def _id_problem(value: object) -> str | None:
-    if (type(value) is str or is_text(value)) and has_number(value):
+    problem = id_problem(value)
+    if problem is not None and is_text(value) and has_number(value):
         return f"{_show(value)}: '~' is for re-runs, which the orchestrator names"
-    return id_problem(value)
+    return problem
 
 
 def _priority_problem(value: object) -> str | None:
@@ -290,14 +292,14 @@ def _values_problem(value: object) -> str | None:
     if not isinstance(value, Mapping):
         return f"a mapping is needed, or None, not {_kind(value)}"
     if type(value) is not dict:
-        # It is copied when the task is taken in.
+        # The mapping is copied when the task is accepted.
         dict(cast("Mapping[object, object]", value))
     return None
 
 
 def _seconds_problem(value: object, *, zero: bool) -> str | None:
     try:
-        check_seconds("it", value, zero=zero)
+        check_seconds("it", value, zero=zero, none=True)
     except InvalidTaskError as error:
         return str(error).removeprefix("it: ")
     return None
@@ -336,7 +338,7 @@ def _list_findings(
     problems = [check(item) for item in cast("Iterable[object]", value)]
     if isinstance(value, Sequence):
         return [Finding(f"{path}[{i}]", p) for i, p in enumerate(problems) if p]
-    # A set has another order in every run.
+    # The order of a set differs from run to run.
     return [Finding(path, p) for p in sorted(filter(None, problems))]
 
 
@@ -347,11 +349,12 @@ def _dependency_problem(value: object) -> str | None:
         return id_problem(value)
     if value is None or isinstance(value, bytes | int | float):
         return f"an id, a handle or a task is needed, not {_show(value)}"
-    # Handles are the orchestrator's own: it says what it does not know.
+    # The orchestrator checks its own handles, and reports unknown ones.
     return None
 
 
-#: What finds the faults of a value, of each form; those with one fault at most say it.
+#: The functions that find the faults of a value, by form; those with at most one fault
+#: return it.
 _ONE: Final[dict[Form, Callable[[object], str | None]]] = {
     "type": _type_problem,
     "id": _id_problem,
@@ -385,11 +388,11 @@ _FINDINGS: Final[dict[Form, Callable[[str, object], list[Finding]]]] = {
     "names": partial(_list_findings, "capabilities", _name_problem),
     "paths": partial(_list_findings, "paths", scope_problem),
 }
-#: Of each option its name, the value that needs no look, and what finds its faults.
+#: For each option, its name, the value that needs no check, and the check.
 _CHECKS: Final = tuple(
     (each.name, each.default, _FINDINGS[each.form]) for each in OPTIONS.values()
 )
-#: The same of what a task says for itself alone, of which no form is a list.
+#: The same for the options that a task has for itself alone, none of which is a list.
 _OWN_CHECKS: Final = tuple(
     (each.name, each.default, _ONE[each.form])
     for each in OPTIONS.values()
@@ -424,9 +427,9 @@ def _call_findings(
 
 def _link_findings(payload: object, writes: Sequence[str]) -> Iterator[Finding]:
     """
-    The paths of *writes* that lead through a link: two names would be one file.
+    Find paths of *writes* that lead through a link: two names would be one file.
 
-    A folder that does not exist yet is none; neither is a link that is made later.
+    A folder that does not exist yet is no link; a link that is made later is not found.
     """
     from pathlib import Path  # noqa: PLC0415 - few tasks say what they write
 
@@ -443,7 +446,7 @@ def _link_findings(payload: object, writes: Sequence[str]) -> Iterator[Finding]:
 def _order_findings(deadline: Moment, not_before: Moment) -> Iterator[Finding]:
     problem = _moment_problem(deadline, zero=False)
     if problem is None and _moment_problem(not_before, zero=True) is None:
-        # A date cannot be compared with seconds from submission: that takes a clock.
+        # A date cannot be compared with seconds from submission without a clock.
         if isinstance(deadline, datetime):
             late = isinstance(not_before, datetime) and deadline <= not_before
         else:

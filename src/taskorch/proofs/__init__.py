@@ -1,5 +1,5 @@
 """
-A journal that proves itself: what it is, what it was, and that nothing was changed.
+Proofs of a journal: its identity, its past, and that nothing was changed.
 
     from taskorch.proofs import make_checkpoint, make_key, verify
 
@@ -11,11 +11,11 @@ A journal that proves itself: what it is, what it was, and that nothing was chan
     print(verification)
     assert verification.ok
 
-Signatures need the extra `audit`. What is hashed is in `kit.tree`.
+Signatures need the extra `audit`. The hashes are in `kit.tree`.
 
 - `_proving`: checkpoints are made, journals checked, events proved.
 - `_notes`: checkpoints as text, and the keys that sign them.
-- `_anchors`: where checkpoints are kept.
+- `_anchors`: places where checkpoints are kept.
 - `_tree`: proofs by the tree over the rows.
 """
 

@@ -1,11 +1,11 @@
 """
-Where checkpoints are kept, outside the journal that they are of.
+Places for checkpoints, outside the journal that they are of.
 
-- A file: one after another, and nothing is ever changed. Let it be on another machine,
-  or let others than the orchestrator's user own it.
+- A file: one after another, and none is ever changed. Let it be on another machine, or
+  let another user than the orchestrator's own it.
 - `git:FOLDER`, `git:FOLDER@REF`: notes of the present commit of a repository, which a
   push takes elsewhere: `git push origin refs/notes/taskorch`.
-- `https://…`: a webhook is sent it; what keeps it is not read here.
+- `https://…`: a webhook, which gets them; they cannot be read back here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def anchor(checkpoint: Checkpoint, place: str) -> None:
 
     Raises:
         InvalidTaskError: *place* is none of these.
-        JournalUnavailableError: git or the webhook has not taken it.
+        JournalUnavailableError: git or the webhook has not accepted it.
         OSError: The file cannot be written.
     """
     note = str(checkpoint)
@@ -50,11 +50,11 @@ def _append(path: Path, note: str) -> None:
     number = os.open(path, flags, 0o644)
     try:
         size = os.fstat(number).st_size
-        # A line that a crash has cut is left as it is, and harms what comes no more.
+        # A line that a crash has cut off stays, and does no harm to later ones.
         begin = b"" if not size else b"\n"
         if size and os.pread(number, 1, size - 1) != b"\n":
             begin = b"\n\n"
-        # One write: of two at once, none goes into the other.
+        # It is one write, so that two at once do not mix.
         os.write(number, begin + note.encode())
         os.fsync(number)
     finally:
@@ -80,7 +80,7 @@ def _send(checkpoint: Checkpoint, url: str) -> None:
 
 def checkpoints_at(place: str) -> Iterator[Checkpoint]:
     """
-    The checkpoints that are kept at *place*, in the order in which they came.
+    Yield the checkpoints that are kept at *place*, in the order in which they came.
 
     Raises:
         InvalidTaskError: Something there is none; a webhook cannot be read.
@@ -103,7 +103,7 @@ def checkpoints_at(place: str) -> Iterator[Checkpoint]:
 
 
 def is_url(place: str) -> bool:
-    """Whether *place* is a webhook."""
+    """Return whether *place* is the URL of a webhook."""
     return place.startswith(("http://", "https://"))
 
 

@@ -4,7 +4,7 @@ Checkpoints as signed notes, and the keys that sign them.
 The form of both is that of C2SP (tlog-checkpoint, signed-note), which people can read
 and other programs check.
 
-Decision: 0228.
+Decision: proofs-of-a-journal.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from taskorch.kit.visible import show
 
 _SIGNED: Final = re.compile(r"— (\S+) ([A-Za-z0-9+/=]+)")
 _NAME: Final = re.compile(r"[^\s+]+")
-_SECRET: Final = "PRIVATE+KEY"  # noqa: S105 - it only says what it is
-#: What says that a key is one of Ed25519; and how many bytes its number has.
+_SECRET: Final = "PRIVATE+KEY"  # noqa: S105 - only a label
+#: The byte that marks a key as one of Ed25519; and the bytes of a key's number.
 _ED25519: Final = b"\x01"
 _NUMBER: Final = 4
 _KEY: Final = 32
-#: What the first line of a checkpoint begins with.
+#: The beginning of the first line of a checkpoint.
 _ORIGIN: Final = "taskorch/"
 _LEAST_LINES: Final = 3
 
 
 class Signature(NamedTuple):
-    """Who has signed a checkpoint, and how."""
+    """The signature of a checkpoint, with the name of its key."""
 
     name: str
     #: The number of the key, in hexadecimal.
@@ -47,23 +47,23 @@ class Signature(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Which key it was: `name+number`."""
+        """The key, as `name+number`."""
         return f"{self.name}+{self.number}"
 
 
 @frozen
 class Checkpoint:
     """
-    What a journal was at some time, in a few lines, and who says so.
+    The state of a journal at some time, in a few lines, with signatures.
 
     Attributes:
-        log: Which journal; a copy of it has the same.
-        size: How many rows its chain had.
+        log: The id of the journal, which its copies share.
+        size: The number of rows in its chain.
         root: The root of the tree over them.
         last: The number of its last event.
-        at: When it was made, by the clock of who made it, as `2031-04-02T10:00:00Z`.
-        left_out: How many of these rows had been left out: see retention.
-        signatures: Who signed it.
+        at: When it was made, by its maker's clock, as `2031-04-02T10:00:00Z`.
+        left_out: How many of these rows had been deleted: see retention.
+        signatures: Its signatures.
     """
 
     log: str
@@ -76,7 +76,7 @@ class Checkpoint:
 
     @property
     def text(self) -> str:
-        """What is signed."""
+        """The text that is signed."""
         return (
             f"{_ORIGIN}{self.log}\n{self.size}\n{b64encode(self.root).decode()}\n"
             f"event {self.last}\ntime {self.at}\nleft out {self.left_out}\n"
@@ -93,10 +93,10 @@ class Checkpoint:
 
 def checkpoint_of(note: str) -> Checkpoint:
     """
-    The checkpoint that a note says.
+    Return the checkpoint in a note.
 
     Raises:
-        InvalidTaskError: It says none.
+        InvalidTaskError: There is none.
     """
     text, _, signed = note.partition("\n\n")
     lines = text.split("\n")
@@ -127,7 +127,7 @@ def _signature(name: str, text: str) -> Signature:
 
 
 def notes_of(text: str) -> Iterator[str]:
-    """The notes that follow each other in *text*."""
+    """Yield the notes that follow each other in *text*."""
     lines: list[str] = []
     is_signed = False
     for line in text.split("\n"):
@@ -146,7 +146,7 @@ def notes_of(text: str) -> Iterator[str]:
 
 
 class PublicKey(NamedTuple):
-    """What checks signatures: `name+number+…`, one line of a file."""
+    """A key that checks signatures: `name+number+…`, one line of a file."""
 
     name: str
     number: str
@@ -154,7 +154,7 @@ class PublicKey(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Which key it is: `name+number`."""
+        """The key, as `name+number`."""
         return f"{self.name}+{self.number}"
 
     def __str__(self) -> str:
@@ -162,13 +162,13 @@ class PublicKey(NamedTuple):
 
 
 class PrivateKey(NamedTuple):
-    """What signs checkpoints, and says who it is."""
+    """A key that signs checkpoints, with its public key."""
 
     public: PublicKey
     sign: Callable[[bytes], bytes]
 
     def signed(self, checkpoint: Checkpoint) -> Checkpoint:
-        """*checkpoint* with a signature of this key."""
+        """Return *checkpoint* with a signature of this key."""
         value = self.sign(checkpoint.text.encode())
         mine = Signature(self.public.name, self.public.number, value)
         return attrs.evolve(checkpoint, signatures=(*checkpoint.signatures, mine))
@@ -178,15 +178,16 @@ def make_key(path: str | os.PathLike[str], name: str | None = None) -> str:
     """
     Make a key that signs checkpoints, in a file that only its user can read.
 
-    What checks its signatures is in another file beside it, whose name ends with
-    `.pub`: everybody may have that one.
+    Its public key, which checks its signatures, is in another file beside it, whose
+    name ends with `.pub`: everybody may have that one.
 
     Args:
         path: The file, which does not exist yet.
-        name: Whose it is, for people; None: the name of the file without its ending.
+        name: The owner of the key, for people; None: the name of the file without its
+            ending.
 
     Returns:
-        Which key it is: its name and number.
+        The key, as its name and number.
 
     Raises:
         InvalidTaskError: *name* is not well formed, or the extra `audit` is missing.
@@ -216,7 +217,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 def read_private_key(path: str | os.PathLike[str]) -> PrivateKey:
     """
-    The key in a file that `make_key` made.
+    Return the key in a file that `make_key` made.
 
     Raises:
         InvalidTaskError: It is none, or others may read it.
@@ -241,7 +242,7 @@ def read_private_key(path: str | os.PathLike[str]) -> PrivateKey:
 
 def read_public_keys(paths: Iterable[str | os.PathLike[str]]) -> dict[str, PublicKey]:
     """
-    The keys in files, by `name+number`; a file may have several, one a line.
+    Return the keys in files, by `name+number`; a file may have several, one a line.
 
     Raises:
         InvalidTaskError: A line is none.
@@ -258,10 +259,10 @@ def read_public_keys(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Publi
 
 def public_key_of(text: str) -> PublicKey:
     """
-    The key that a line says.
+    Return the key in a line.
 
     Raises:
-        InvalidTaskError: It says none.
+        InvalidTaskError: There is none.
     """
     words = text.split("+", 2)
     if len(words) == _LEAST_LINES and words[0] != "PRIVATE":
@@ -269,7 +270,7 @@ def public_key_of(text: str) -> PublicKey:
         public = _key_bytes(value)
         if public is not None and _number(name, public) == number:
             return PublicKey(name, number, public)
-    # A private key that was taken for it is shown to nobody.
+    # The line may be a private key by mistake, so it is not shown.
     msg = "a file of public keys has a line that is none: name+number+…"
     raise InvalidTaskError(msg, hint="name the file that ends with .pub")
 
@@ -298,7 +299,7 @@ def _private(name: str, seed: bytes) -> PrivateKey:
 def is_signed(
     checkpoint: Checkpoint, signature: Signature, keys: Mapping[str, PublicKey]
 ) -> bool:
-    """Whether the key of *signature*, which is in *keys*, has made it of this text."""
+    """Return whether the key of *signature*, one of *keys*, has signed this text."""
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - few need it
 
     public = keys[signature.key].value

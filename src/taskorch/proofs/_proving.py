@@ -1,7 +1,7 @@
 """
-A journal is checked, and compared with its checkpoints; and what proves parts of it.
+Checks of a journal and of its checkpoints; and proofs of parts of it.
 
-Decision: 0228.
+Decision: proofs-of-a-journal.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from taskorch.proofs._tree import (
     inclusion,
 )
 
-#: Seconds by which a clock may be ahead of ours before it is said.
+#: Seconds by which a clock may be ahead of ours before that is reported.
 _SKEW: Final = 60.0
 _FORM: Final = "taskorch/proof/1"
-#: Rows whose leaves are reckoned at once.
+#: The number of rows whose leaves are computed at once.
 _MANY: Final = 1_000
 Path = str | os.PathLike[str]
 
@@ -54,19 +54,19 @@ Path = str | os.PathLike[str]
 @frozen
 class CheckedCheckpoint:
     """
-    A checkpoint beside the journal that it is of.
+    A checkpoint, compared with the journal that it is of.
 
     Attributes:
-        checkpoint: What it says.
+        checkpoint: The checkpoint.
         place: Where it is kept.
-        signed_by: The trusted key that signed it; "": none did.
+        signed_by: The trusted key that signed it; "" if none did.
         others: Keys that it names, and that are not trusted.
         state: `fits`: the journal extends it. `differs`: it does not. `cut`: the
-            journal is shorter. `forgotten`: rows on both sides of its end were left
-            out since, so it cannot be compared. `other`: it is of another journal.
-            `forged`: the signature of a trusted key is none of this text. `ignored`:
+            journal is shorter. `forgotten`: rows on both sides of its end were deleted
+            since, so it cannot be compared. `other`: it is of another journal.
+            `forged`: the signature of a trusted key does not fit this text. `ignored`:
             no trusted key signed it.
-        note: What is strange about it; "": nothing.
+        note: The note on its oddities; "" if there are none.
     """
 
     checkpoint: Checkpoint
@@ -77,26 +77,26 @@ class CheckedCheckpoint:
     note: str = ""
 
 
-#: Those that say that something was changed.
+#: States in which something was changed.
 _BAD: Final = frozenset({"differs", "cut", "forged"})
 
 
 @frozen
 class Verification:
     """
-    What was found out about a journal.
+    The result of checking a journal.
 
     Attributes:
         journal: Its name, for people.
-        problem: What is not as it was, the first such thing; "": nothing is.
-        log: Which journal it is; "": it has no chain, or could not be read so far.
+        problem: The first thing that was changed; "" if nothing was.
+        log: The id of the journal; "" if it has no chain, or could not be read so far.
         last: The number of its last event.
-        size: How many rows its chain has.
-        left_out: How many of these were left out for good: see retention.
+        size: The number of rows in its chain.
+        left_out: How many of these were deleted: see retention.
         unchained: The number of the last event that is older than the chain.
-        root: The root of the tree over the rows; b"": it was not reckoned.
-        checkpoints: Those that it was compared with.
-        is_trusting: Whether nobody has said which keys are trusted.
+        root: The root of the tree over the rows; b"" if it was not computed.
+        checkpoints: The checkpoints that it was compared with.
+        is_trusting: Whether no trusted keys were named.
         starts: How often an orchestrator has opened it.
     """
 
@@ -114,16 +114,16 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was changed, as far as can be said from here."""
+        """Whether nothing was changed, as far as can be found out here."""
         return not self.problem
 
     @property
     def compared(self) -> int:
-        """How many checkpoints the journal extends."""
+        """The number of checkpoints that the journal extends."""
         return sum(each.state == "fits" for each in self.checkpoints)
 
     def to_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Return it as a dict of JSON values."""
         return {
             "journal": self.journal,
             "ok": self.ok,
@@ -206,7 +206,7 @@ _WORDS: Final = {
 
 
 class _Pass(NamedTuple):
-    """What one reading of a journal has shown."""
+    """The results of reading a journal once."""
 
     log: str
     unchained: int
@@ -219,7 +219,7 @@ Visitor = Callable[[Sequence[Subtree], Sequence[Row]], object]
 
 
 def _name(journal: Path | SqlJournal) -> str:
-    """What it is called, for people."""
+    """Return the name of the journal, for people."""
     if isinstance(journal, SqlJournal):
         return journal.description()
     return without_password(str(journal))
@@ -238,7 +238,7 @@ def _opened(journal: Path | SqlJournal) -> Iterator[SqlJournal]:
 
 def _read(journal: SqlJournal, visit: Visitor | None) -> _Pass:
     """
-    Check all of *journal*, and show the leaves of its tree.
+    Check all of *journal*, and show the leaves of its tree to *visit*.
 
     Raises:
         JournalError: It is damaged.
@@ -292,27 +292,29 @@ def verify(
     It may be in use meanwhile; then it is checked as of one moment. No value of a task
     is restored, and no class of the user's is needed.
 
+    Hashes guard the events, the groups in which they were kept, and the keys.
+
     Args:
         journal: The path of one in a file, or the address of one in PostgreSQL.
-        anchors: Where checkpoints are kept: files, or `git:FOLDER`. Without any,
-            whoever has rewritten all from some row on, with right hashes, and whoever
-            has cut off the tail, is not found out.
+        anchors: Places of checkpoints: files, or `git:FOLDER`. Without any, an attacker
+            who has rewritten all from some row on, with right hashes, or has cut off
+            the tail, is not found out.
         trust: Files of public keys. A checkpoint that none of them signed proves
-            nothing. None: signatures are not checked, and what is kept at *anchors* is
-            believed.
+            nothing. None: signatures are not checked, and the checkpoints at *anchors*
+            are believed.
 
     Returns:
-        What was found out. `ok` is False if anything was changed.
+        The result. `ok` is False if anything was changed.
 
     Raises:
-        InvalidTaskError: What is kept at *anchors*, or a key, is not well formed; or
+        InvalidTaskError: A checkpoint at *anchors*, or a key, is not well formed; or
             the extra `audit` is missing.
         JournalUnavailableError: The journal cannot be read now.
         OSError: An anchor or a key cannot be read.
     """
     keys = None if trust is None else read_public_keys(trust)
     places = list(anchors)
-    # Those first: the journal may grow meanwhile.
+    # These come first, since the journal may grow meanwhile.
     checked = [
         _signed(each, place, keys)
         for place in anchors
@@ -356,7 +358,7 @@ def _adding(tree: GrowingTree) -> Visitor:
 def _signed(
     checkpoint: Checkpoint, place: str, keys: Mapping[str, PublicKey] | None
 ) -> CheckedCheckpoint:
-    """*checkpoint*, and who signed it; `state` is what is known without the journal."""
+    """Return *checkpoint* with its signer; `state` is what the signature shows."""
     names = tuple(each.key for each in checkpoint.signatures)
     if keys is None:
         return CheckedCheckpoint(checkpoint, place, "", names, "")
@@ -387,7 +389,7 @@ def _compared(
 
 
 def _problem(checked: Sequence[CheckedCheckpoint], last: int) -> str:
-    """Name the first thing that is not as it was signed; *last* is the last event."""
+    """Return the first change since a signature; *last* is the last event."""
     by_size = sorted(checked, key=lambda each: each.checkpoint.size)
     good = 0
     for each in by_size:
@@ -420,7 +422,7 @@ def _problem(checked: Sequence[CheckedCheckpoint], last: int) -> str:
 
 
 def _noted(checked: Iterable[CheckedCheckpoint]) -> Iterable[CheckedCheckpoint]:
-    """With what is strange about their order, and their times."""
+    """Add notes on what is strange about their order and their times."""
     latest: dict[tuple[str, str], Checkpoint] = {}
     seen: dict[tuple[str, int], bytes] = {}
     now = stamp(wall() + _SKEW)
@@ -446,22 +448,22 @@ def make_checkpoint(
     journal: Path | SqlJournal, key: Path, *, to: Iterable[str] = ()
 ) -> Checkpoint:
     """
-    Sign what a journal is now, and keep that elsewhere.
+    Sign the present state of a journal, and keep the checkpoint elsewhere.
 
-    All of the journal is checked before, and that it extends the checkpoints that *to*
-    has already: what was changed is not signed. It may be in use meanwhile.
+    First, all of the journal is checked, and that it extends the checkpoints that *to*
+    has already: a changed journal is not signed. It may be in use meanwhile.
 
     Args:
         journal: See `verify`.
         key: The file of a key: see `make_key`.
-        to: Where it is kept: files, `git:FOLDER`, or the URL of a webhook.
+        to: Places to keep it: files, `git:FOLDER`, or the URL of a webhook.
 
     Returns:
         The checkpoint; its text is `str` of it.
 
     Raises:
-        JournalError: The journal is not what it was, or it has no chain yet.
-        JournalUnavailableError: It cannot be read, or a place has not taken it.
+        JournalError: The journal was changed, or it has no chain yet.
+        JournalUnavailableError: It cannot be read, or a place has not accepted it.
         InvalidTaskError, OSError: See `verify` and `anchor`.
     """
     private = read_private_key(key)
@@ -480,7 +482,7 @@ def make_checkpoint(
         msg = f"{name} has no chain yet"
         raise JournalError(msg, hint="open it with an orchestrator, which begins one")
     keys = {private.public.key: private.public}
-    # What another has signed, or nobody, is no reason to refuse.
+    # A checkpoint that this key has not signed is no reason to refuse.
     checked = [_compared(_signed(each, "", keys), seen, tree.roots) for each in earlier]
     for each in checked:
         if each.state in _BAD:
@@ -507,12 +509,13 @@ def _is_there(place: str) -> bool:
 @frozen
 class Proved:
     """
-    What a proof proves.
+    The statement that a proof proves.
 
     Attributes:
-        row: The row of the event, as the journal keeps it; "": it is no proof of one.
-        checkpoint: The checkpoint that it was in, or that was extended.
-        later: The one that extends it; None: it is the proof of an event.
+        row: The row of the proved event, as the journal keeps it; "" for a proof that
+            one checkpoint extends another.
+        checkpoint: The checkpoint that has the event, or the earlier of the two.
+        later: The later checkpoint, which extends it; None for a proof of an event.
         signed_by: The trusted key that signed *checkpoint* (and *later*).
     """
 
@@ -531,14 +534,14 @@ def prove_event(
     Args:
         journal: See `verify`.
         event: The number of the event.
-        anchors: Where checkpoints are kept.
+        anchors: Places of checkpoints.
 
     Returns:
-        The proof, for `check_proof`; JSON has all of it. Nothing else of the journal is
-        in it but the row of the event.
+        The proof, for `check_proof`; it can be written as JSON. Of the journal it
+        contains only the row of the event.
 
     Raises:
-        InvalidTaskError: There is no such event, it was left out, or no checkpoint
+        InvalidTaskError: There is no such event, it was deleted, or no checkpoint
             can prove it.
         JournalError, OSError: See `verify`.
     """
@@ -584,7 +587,7 @@ def _fits(point: Checkpoint, seen: _Pass, roots: Mapping[int, bytes]) -> bool:
 
 
 def _path(opened: SqlJournal, ranges: Sequence[Range]) -> list[str] | None:
-    """The hashes over *ranges*; None: one ends among rows that were left out."""
+    """Return the hashes over *ranges*; None if one ends among deleted rows."""
     hashes = RangeHashes(ranges)
     _read(opened, lambda subtrees, _: hashes.add(subtrees))
     if hashes.is_torn:
@@ -593,7 +596,7 @@ def _path(opened: SqlJournal, ranges: Sequence[Range]) -> list[str] | None:
 
 
 def _has(row: Row, event: int) -> bool:
-    """Whether *row* is that of *event*, or of the end of the attempt that it began."""
+    """Return whether *row* has *event*, or the end of the attempt it began."""
     return row[0] == event or start_in(row) == event
 
 
@@ -605,10 +608,10 @@ def prove_extension(
 
     Args:
         journal: See `verify`.
-        anchors: Where they are kept.
+        anchors: Places of checkpoints.
 
     Returns:
-        The proof, for `check_proof`; nothing of the journal is in it but hashes.
+        The proof, for `check_proof`; of the journal it contains only hashes.
 
     Raises:
         InvalidTaskError: There are no two that the journal extends.
@@ -642,11 +645,11 @@ def check_proof(proof: Mapping[str, Any], trust: Iterable[Path]) -> Proved:
     Check a proof, without the journal.
 
     Args:
-        proof: What `prove_event` or `prove_extension` has made.
-        trust: Files of public keys, one of which has to have signed the checkpoints.
+        proof: A proof of `prove_event` or `prove_extension`.
+        trust: Files of public keys, one of which must have signed the checkpoints.
 
     Returns:
-        What it proves.
+        The statement that it proves.
 
     Raises:
         InvalidTaskError: It proves nothing; the message says why.

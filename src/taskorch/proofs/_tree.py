@@ -1,8 +1,8 @@
 """
-Proofs by the tree over the rows of a journal: those of RFC 6962.
+Proofs by the tree over the rows of a journal, as in RFC 6962.
 
-A proof is a list of hashes over ranges of leaves, and whoever checks it puts them
-together to a root that he knows.
+A proof is a list of hashes over ranges of leaves, from which the checker computes a
+root that it knows.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _FEW: Final = 64
 
 
 def _middle(low: int, high: int) -> int:
-    """Where the tree over some leaves has its two halves."""
+    """Return where the two halves of the tree over some leaves meet."""
     return low + (1 << (high - low - 1).bit_length() - 1)
 
 
 def inclusion(place: int, low: int, high: int) -> list[Range]:
-    """The ranges whose hashes prove that the leaf *place* is among those of a range."""
+    """Return ranges whose hashes prove that leaf *place* is in a range."""
     if high - low == 1:
         return []
     middle = _middle(low, high)
@@ -35,7 +35,7 @@ def inclusion(place: int, low: int, high: int) -> list[Range]:
 
 def included(place: int, low: int, high: int, leaf: bytes, path: list[bytes]) -> bytes:
     """
-    The root that *path* leads to from *leaf*; what is used of *path* leaves it.
+    Return the root that *path* leads to from *leaf*; remove the used part of *path*.
 
     Raises:
         IndexError: *path* is too short.
@@ -51,7 +51,7 @@ def included(place: int, low: int, high: int, leaf: bytes, path: list[bytes]) ->
 
 
 def consistency(old: int, low: int, high: int, *, is_whole: bool = True) -> list[Range]:
-    """The ranges whose hashes prove that the tree of *old* leaves is the beginning."""
+    """Return ranges whose hashes prove that the tree of *old* leaves is a prefix."""
     if old == high:
         return [] if is_whole else [(low, high)]
     middle = _middle(low, high)
@@ -71,14 +71,14 @@ def extended(
     is_whole: bool = True,
 ) -> tuple[bytes, bytes]:
     """
-    The roots of the old and of the new tree that *path* leads to.
+    Return the roots of the old and of the new tree that *path* leads to.
 
     Args:
-        old: How many leaves the old one has.
+        old: The number of leaves of the old one.
         low: Where the new one begins.
         high: Where it ends.
-        root: That of the old one.
-        path: What is used of it leaves it.
+        root: The root of the old one.
+        path: The hashes; those that are used are removed.
         is_whole: Whether the old tree is all that there is to the left.
 
     Raises:
@@ -101,26 +101,26 @@ class GrowingTree:
     A tree whose leaves come in order, and its root at some sizes.
 
     Args:
-        sizes: At which.
+        sizes: The sizes.
     """
 
     def __init__(self, sizes: Iterable[int] = ()) -> None:
         self._wanted = sorted(set(sizes), reverse=True)
         self._parts: list[Subtree] = []
         self.size = 0
-        #: By size; those that fall among leaves that are gone are left out.
+        #: The roots by size; none for a size inside deleted leaves.
         self.roots: dict[int, bytes] = {}
         self._note()
 
     def add(self, subtrees: Sequence[Subtree]) -> None:
-        """More leaves."""
+        """Add leaves."""
         while subtrees:
             wanted = self._wanted[-1] if self._wanted else None
             if wanted is None or subtrees[-1].end <= wanted:
                 self._add(subtrees)
                 return
             count = next(n for n, each in enumerate(subtrees) if each.end > wanted)
-            # One that reaches over it has no root there.
+            # A subtree that reaches beyond the size has no root there.
             self._add(subtrees[: count or 1])
             subtrees = subtrees[count or 1 :]
 
@@ -145,7 +145,7 @@ class GrowingTree:
                 self.roots[wanted] = self.root()
 
     def root(self) -> bytes:
-        """The root over all that came."""
+        """Return the root over all leaves so far."""
         return root_of(self._parts)
 
 
@@ -154,18 +154,18 @@ class RangeHashes:
     The hashes over some ranges of leaves that come in order.
 
     Args:
-        ranges: None of which has leaves of another.
+        ranges: The ranges, which do not overlap.
     """
 
     def __init__(self, ranges: Iterable[Range]) -> None:
         self._ranges = sorted(ranges)
         self._parts: dict[Range, list[Subtree]] = {each: [] for each in self._ranges}
         self._spot = 0
-        #: Whether some that are gone lie across a border: there is no proof then.
+        #: Whether deleted leaves lie across a border, so that there is no proof.
         self.is_torn = False
 
     def add(self, subtrees: Iterable[Subtree]) -> None:
-        """More leaves."""
+        """Add leaves."""
         for subtree in subtrees:
             while (
                 self._spot < len(self._ranges)
@@ -184,6 +184,6 @@ class RangeHashes:
                 self.is_torn = True
 
     def of(self, ranges: Iterable[Range]) -> Iterator[bytes]:
-        """The hashes over *ranges*."""
+        """Yield the hashes over *ranges*."""
         for each in ranges:
             yield root_of(self._parts[each])

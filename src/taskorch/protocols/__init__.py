@@ -1,22 +1,22 @@
 """
-The contracts: seven decide, four serve, one is asked by time, four are told of trouble.
+The protocols: seven policies, four services, a controller, and four listeners.
 
 1. The laws of a protocol stand in its docstring, numbered.
 2. A policy is asked one question and answers with a value that carries its reason.
-3. A policy keeps nothing that matters: all state is the orchestrator's.
+3. A policy keeps no important state: that is the orchestrator's.
 4. An answer that says `reusable` is not asked for again for like tasks: that is the
-   fast path, for your classes as for ours. It is the word of the class whose method
-   answers: one that overrides a method of ours is asked each time, until it says
+   fast path, for your classes as for ours. It counts only from the class that defines
+   the method: a class that overrides a method of ours is asked each time, until it sets
    `reusable` (or `watches`, or `rigid`) itself.
-5. What a policy may have besides is a protocol, too, that none needs: `MAY_HAVE`.
+5. Optional methods of a policy have protocols of their own: `MAY_HAVE`.
 
-- `_context`: what a policy may see when it decides.
-- `_policies`: the seven; whose word it is that an answer can be used again.
-- `_driver`: what is to be done by now, and when to ask again.
-- `_attempt_executor`: where attempts run, and what is asked of it.
-- `_durable_journal`: where facts are kept; a journal that outlives the process.
-- `_told`: parts that follow events, or are called when something goes wrong.
-- `_optional`: what policies may have besides, and whether one has it.
+- `_context`: the context of a decision.
+- `_policies`: the seven policies, and the reuse of their answers.
+- `_driver`: controllers, which act by time.
+- `_attempt_executor`: executors of attempts.
+- `_durable_journal`: journals, in memory and durable.
+- `_told`: code that follows events, or is called after a failure.
+- `_optional`: optional methods of policies.
 """
 
 from taskorch.protocols._attempt_executor import Attempt as Attempt

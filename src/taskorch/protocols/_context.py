@@ -1,4 +1,4 @@
-"""What a policy may see when it decides."""
+"""The context in which a policy decides."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AgentView(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the worker's machine is, such as `platform:linux`, sorted."""
+        """Labels of the worker's machine, such as `platform:linux`, sorted."""
         ...
 
     @property
@@ -42,21 +42,21 @@ class AgentView(Protocol):
 
     @property
     def capacity(self) -> Resources | None:
-        """Capacity of the worker; None: only the pools are its limit."""
+        """Capacity of the worker; None if only the pools limit it."""
         ...
 
     @property
     def used(self) -> Resources:
-        """Resources that the agent's attempts hold."""
+        """Resources that the worker's attempts hold."""
         ...
 
     @property
     def is_lost(self) -> bool:
-        """Whether the worker is lost, as one with a lease may be, and gets no work."""
+        """True if the worker's lease is over, so that it gets no work."""
         ...
 
     def performance(self, task_type: str) -> Performance:
-        """How well it has done at tasks of *task_type*."""
+        """Return the record of the worker at tasks of *task_type*."""
         ...
 
 
@@ -70,32 +70,33 @@ class PoolView(Protocol):
 
     @property
     def total(self) -> float:
-        """How much there is."""
+        """Total amount."""
         ...
 
     @property
     def free(self) -> float:
-        """How much nobody holds."""
+        """Amount that is not held."""
         ...
 
     @property
     def used(self) -> float:
-        """How much is held: more than there is, where that has become less."""
+        """Amount that is held; it exceeds the total if that was reduced."""
         ...
 
 
 @frozen
 class Contender:
     """
-    Like elastic requests, which contend for what is divided.
+    Like elastic requests, which contend for the same resources.
 
     Attributes:
-        resources: All that each of them asks for, of the pools.
-        least: What each cannot do without, of the pools.
-        weight: How much each counts, for what it asks for.
-        fallback: What follows where a whole share is not free.
-        waiting: How many wait that could start, as far as slots go.
-        held: What each of those holds of the pools that run, the first to start first.
+        resources: The amounts that each asks for of the pools.
+        least: The least amounts that each needs of the pools.
+        weight: The weight of each, relative to its size.
+        fallback: The rule if a whole share is not free.
+        waiting: The number of waiting ones that could start, as far as slots go.
+        held: The amounts of the pools that each running one holds, in order of their
+            starts.
     """
 
     resources: Resources
@@ -107,7 +108,7 @@ class Contender:
 
 
 class OwnerView(Protocol):
-    """A tenant of tasks as it stands now; read only, and live."""
+    """A tenant as it stands now; read only, and live."""
 
     @property
     def name(self) -> str | None:
@@ -121,17 +122,17 @@ class OwnerView(Protocol):
 
     @property
     def queued(self) -> int:
-        """Number of the owner's tasks that wait for a slot, a worker or resources."""
+        """Number of the tenant's tasks that wait for a slot, a worker or resources."""
         ...
 
     @property
     def held(self) -> Resources:
-        """Resources held for the owner, those of `orch.resources` included."""
+        """Resources held for the tenant, those of `orch.resources` included."""
         ...
 
     @property
     def wanted(self) -> Resources:
-        """What is held for it, and what its queued tasks ask for."""
+        """Resources that the tenant holds, plus those that its queued tasks ask for."""
         ...
 
     @property
@@ -139,14 +140,13 @@ class OwnerView(Protocol):
         """
         Dominant share of the tenant.
 
-        Of each pool and of the slots, it holds a part of what there is, from 0 to 1:
-        this is the largest of these.
+        The largest part, from 0 to 1, that it holds of any pool or of the slots.
         """
         ...
 
     @property
     def demand(self) -> float:
-        """Dominant share of what the tenant holds and wants; above 1, too little."""
+        """Dominant share of held and wanted resources; above 1, there is too little."""
         ...
 
 
@@ -164,40 +164,40 @@ class StateView(Protocol):
         ...
 
     def agents(self) -> Sequence[AgentView]:
-        """All workers, in the order in which they joined."""
+        """Return all workers, in the order in which they joined."""
         ...
 
     def pools(self) -> Mapping[str, PoolView]:
-        """All pools, by name."""
+        """Return all pools, by name."""
         ...
 
     def contenders(self) -> Sequence[Contender]:
-        """The elastic requests that contend; of those that wait, the first first."""
+        """Return the elastic requests that contend; waiting ones in their order."""
         ...
 
     def state_of(self, task_id: str) -> TaskState | None:
-        """The state of a task, or None if it is not known."""
+        """Return the state of a task, or None if it is not known."""
         ...
 
 
 class Context(Protocol):
     """
-    What every policy is given beside its question.
+    Context that every policy gets beside its question.
 
-    New facts come as new attributes, so a policy of yours keeps working.
+    New information comes as new attributes, so your policy keeps working.
     """
 
     @property
     def now(self) -> float:
-        """Seconds since the epoch, on a clock that never goes back."""
+        """Time in seconds since the epoch, on a clock that never goes back."""
         ...
 
     @property
     def random(self) -> Random:
-        """The orchestrator's generator: draw from it, and a seed repeats the run."""
+        """Random generator of the orchestrator: with it, a seed repeats the run."""
         ...
 
     @property
     def view(self) -> StateView:
-        """The state around the question."""
+        """State at the time of the question."""
         ...

@@ -1,11 +1,11 @@
 """
-The eighth question: what is to be done by now, and when to ask again.
+Controllers: code that decides by time, and when it is asked again.
 
-A driver is asked at the times that it names, on the orchestrator's clock, and answers
-with commands that anybody could give. So what decides by time (schedules, alerts, pools
-of workers) runs in a simulation as it is, in virtual time.
+A controller (class `Driver`) is asked at the times that it names, on the orchestrator's
+clock, and answers with ordinary commands. So schedules, alerts and worker pools run
+unchanged in a simulation, in virtual time.
 
-Decision: 0084.
+Decision: schedules.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 class DriverView(Protocol):
     """
-    The orchestrator as a driver sees it: it may be asked, and not changed.
+    The orchestrator as a controller sees it: read only.
 
     Its methods are those of `TaskOrchestrator` and of `Simulation`.
     """
@@ -38,7 +38,7 @@ class DriverView(Protocol):
     @property
     def wall(self) -> float:
         """
-        Seconds since the epoch that the system's clock shows.
+        Time of the system's clock, in seconds since the epoch.
 
         It may go back, and jump ahead; `now` does neither. In a simulation they are
         the same.
@@ -46,106 +46,106 @@ class DriverView(Protocol):
         ...
 
     def tasks(self, *args: Any, **fields: Any) -> Iterable[TaskStatus]:
-        """Tasks of which all that is said holds: see `TaskFilter`."""
+        """Return the tasks that fulfil all criteria: see `TaskFilter`."""
         ...
 
     def get_task_status(self, task_id: str) -> TaskStatus:
-        """The state of a task, with its history."""
+        """Return the state of a task, with its history."""
         ...
 
     def get_stats(self) -> Stats:
-        """Counts, times and resources, all of one instant."""
+        """Return counts, times and resources, all of one instant."""
         ...
 
     def explain(self, task_id: str) -> Explanation:
-        """Why a task does not run."""
+        """Explain why a task does not run."""
         ...
 
     def state_of(self, task_id: str) -> TaskState | None:
-        """The state of a task, or None if it is not known."""
+        """Return the state of a task, or None if it is not known."""
         ...
 
     def agents(self) -> Sequence[AgentView]:
-        """All workers that have ever joined, also those that are lost."""
+        """Return all workers that have ever joined, with those that are lost."""
         ...
 
     def waiting(self) -> Mapping[tuple[str, ...] | None, int]:
-        """Queued tasks, by the capabilities and labels that they require."""
+        """Return the queued tasks, by the capabilities and labels that they require."""
         ...
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
-        """Whether a worker is of a template, by an id that this makes."""
+        """Return whether the id of a worker is one that *template* makes."""
         ...
 
     def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
-        """Of workers of a template: attempts that have ended, and the latency."""
+        """Return how many attempts ended on workers of a template, and the latency."""
         ...
 
     def starting(self, template: str) -> Sequence[str]:
-        """Ids of workers of a template that were started and have not joined yet."""
+        """Return ids of workers of a template that were started but have not joined."""
         ...
 
     def given_up(self, template: str) -> str:
-        """Why workers of a template are not spawned any more, or ""."""
+        """Return why workers of a template are not spawned any more, or ""."""
         ...
 
     def kept(self, extension: str) -> Mapping[str, Any]:
-        """The documents of an extension: see `TaskOrchestrator.kept`."""
+        """Return the documents of an extension: see `TaskOrchestrator.kept`."""
         ...
 
 
 class Command(Protocol):
     """
-    Something that a driver wants done.
+    A command of a controller.
 
-    Those here are the ordinary ones; one of your own is any object with this method.
+    This module has the usual ones; your own is any object with this method.
     """
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it, by the methods of an orchestrator, or of a simulation."""
+        """Carry out the command with methods of an orchestrator or a simulation."""
         ...
 
 
-#: What `Driver.tick` answers: what is to be done, and when to be asked again.
+#: The answer of `Driver.tick`: the commands, and the time of the next call.
 Tick: TypeAlias = "tuple[Iterable[Command], float | None]"
 
 
 @runtime_checkable
 class Driver(Protocol):
     """
-    Decides by time what is to be done: `orch.drivers.add(driver)`.
+    A controller, which decides by time: `orch.drivers.add(driver)`.
 
     Laws:
-        1. `tick` does nothing but answer: it is called again after a crash, and in a
-           simulation.
-        2. Its commands may be carried out twice, if the process dies in between: let
-           tasks have ids of which that does no harm.
+        1. `tick` only answers, without side effects: it is called again after a crash,
+           and in a simulation.
+        2. Its commands may be carried out twice, if the process dies in between: give
+           tasks ids, so that this does no harm.
         3. The next time is later than *now*, or None.
-        4. What it must know after a restart, it finds in the view. What it keeps
-           itself may be gone.
+        4. It reads its state after a restart from the view. Its own attributes may be
+           gone.
     """
 
     @property
     def name(self) -> str:
-        """What it is called, in events and in the log."""
+        """Name of the controller in events and in the log."""
         ...
 
     @property
     def watches(self) -> Collection[type[Event]]:
-        """Events after which it is asked at once, besides the times that it names."""
+        """Events after which it is asked at once, beside the times that it names."""
         return ()
 
     def tick(self, view: DriverView, now: float) -> Tick:
         """
-        Say what is to be done by *now*.
+        Return the commands that are due by *now*.
 
         Args:
             view: The orchestrator.
             now: Seconds since the epoch, on a clock that never goes back.
 
         Returns:
-            The commands, in order; and when to ask again, on the same clock: None is
-            not before an event that it watches, or `orch.drivers.wake`.
+            The commands, in order; and the time of the next call, on the same clock, or
+            None to wait for an event that it watches, or for `orch.drivers.wake`.
         """
         ...
 
@@ -153,7 +153,7 @@ class Driver(Protocol):
 @frozen
 class Submit:
     """
-    Submit a task; one whose id is known is the task that is there.
+    Command: submit a task; a known id refers to the existing task.
 
     Attributes:
         task: The task.
@@ -162,32 +162,32 @@ class Submit:
     task: Task
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Submit the task."""
         return orchestrator.submit_task(self.task)
 
 
 @frozen
 class Cancel:
     """
-    Cancel a task, unless it has ended.
+    Command: cancel a task, unless it has ended.
 
     Attributes:
         task_id: Its id.
-        reason: Why; it stands in its error.
+        reason: The reason, for its error.
     """
 
     task_id: str
     reason: str
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Cancel the task."""
         return orchestrator.cancel_task(self.task_id, reason=self.reason)
 
 
 @frozen
 class Suspend:
     """
-    Put a task aside.
+    Command: suspend a task.
 
     Attributes:
         task_id: Its id.
@@ -196,14 +196,14 @@ class Suspend:
     task_id: str
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Suspend the task."""
         return orchestrator.suspend_task(self.task_id)
 
 
 @frozen
 class Resume:
     """
-    Resume a suspended task.
+    Command: resume a suspended task.
 
     Attributes:
         task_id: Its id.
@@ -212,14 +212,14 @@ class Resume:
     task_id: str
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Resume the task."""
         return orchestrator.resume_task(self.task_id)
 
 
 @frozen
 class SetPriority:
     """
-    Move a task in the queue.
+    Command: move a task in the queue.
 
     Attributes:
         task_id: Its id.
@@ -230,14 +230,14 @@ class SetPriority:
     priority: int
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Set the priority."""
         return orchestrator.set_priority(self.task_id, self.priority)
 
 
 @frozen
 class ChangePools:
     """
-    Set the totals of pools; those that are not named stay as they are.
+    Command: set the totals of pools; other pools stay as they are.
 
     Attributes:
         resources: The pools that change, each with its new total.
@@ -246,7 +246,7 @@ class ChangePools:
     resources: Resources | Mapping[str, float]
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Change the pools."""
         pools = getattr(orchestrator, "resources", orchestrator)
         return pools.resize(self.resources)
 
@@ -254,13 +254,13 @@ class ChangePools:
 @frozen
 class AddAgent:
     """
-    Add a worker.
+    Command: add a worker.
 
     Attributes:
-        agent: What it is.
-        handler: What does a task, called with the task and a context. A simulation
-            does not call it.
-        executor: Where the handler runs, as for `orch.agent`.
+        agent: The description of the worker.
+        handler: The function that carries out a task, called with the task and a
+            context. A simulation does not call it.
+        executor: The executor of the handler, as for `orch.agent`.
     """
 
     agent: Agent
@@ -268,7 +268,7 @@ class AddAgent:
     executor: str = "auto"
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Add the worker."""
         info = self.agent
         add = orchestrator.agent(
             info.name,
@@ -285,26 +285,26 @@ class AddAgent:
 @frozen
 class RemoveAgent:
     """
-    A worker gets no more work, and what it runs begins anew elsewhere.
+    Command: remove a worker; its attempts begin anew elsewhere.
 
     Attributes:
-        name: Its name; it has a lease.
+        name: The name of a worker with a lease.
     """
 
     name: str
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Remove the worker."""
         leave = getattr(orchestrator, "remove_agent", None)
         return (leave or orchestrator.agents.leave)(self.name)
 
 
 def commands_of(answer: Any) -> tuple[list[Command], float | None]:
     """
-    What `tick` has answered, taken apart.
+    Return the commands and the next time in an answer of `tick`.
 
     Raises:
-        TypeError: It is no such answer.
+        TypeError: The answer has another form.
     """
     match answer:
         case (commands, None | int() | float() as when) if not isinstance(when, bool):

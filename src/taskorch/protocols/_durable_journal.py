@@ -1,7 +1,7 @@
 """
-Where the facts are kept; what is asked of a journal that outlives the process.
+Protocols of journals, in memory and durable.
 
-Decision: 0037.
+Decision: durable-commits.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from taskorch.model import Call, Retention, Task
 if TYPE_CHECKING:
     from taskorch.model import TaskFilter
 
-#: A fact, and what the orchestrator keeps beside it: the task of a submission, the
-#: result of a completion; None for most.
+#: A fact, and its document: the task of a submission, the result of a completion; None
+#: for most.
 Entry: TypeAlias = tuple[Fact, Any]
 
 
@@ -42,26 +42,26 @@ class Journal(Protocol):
     Protocol: keeps the facts, in groups.
 
     One orchestrator at a time owns a journal. It is called from one thread at a time,
-    but for `document`.
+    except for `document`.
 
-    One that can also be asked what it keeps is a `DurableJournal`. Any other is asked
-    no more than this: then tasks that have left memory are forgotten.
+    A journal that also answers questions is a `DurableJournal`. With any other, tasks
+    that have left memory are forgotten.
 
     Laws:
-        1. What `append` has returned from is read back: equal, whole and in order,
-           by whoever opens the journal next.
-        2. A group is kept whole or not at all.
+        1. A group whose `append` has returned is read back by the next user of the
+           journal: equal, whole and in order.
+        2. A group is kept whole, or not at all.
         3. After `append` has raised `JournalUnavailableError`, the same group may be
-           appended again, and is then kept once, whatever had become of it before.
+           appended again, and is then kept once, even if the first call kept it.
         4. `claim` gives numbers that rise. An `append` of an earlier leader raises
            `JournalTakenError`, and keeps nothing.
         5. The numbers of the facts rise. A group that begins at or below the last
            number kept is refused with a ValueError, and nothing of it is kept; only
            the latest group itself may come again (law 3).
         6. `read` gives the entries above a number, in order, and changes nothing.
-        7. What `document` accepted, `append` keeps, and `read` gives back equal to what
-           the value was when `document` was called. Only a journal in memory may give
-           back the value itself, whatever has become of it.
+        7. A document that `document` made, `append` keeps, and `read` returns it equal
+           to the value at the call of `document`. Only a journal in memory may return
+           the value itself, with later changes.
     """
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Journal(Protocol):
         Own the journal from now on.
 
         Returns:
-            The number of this life of the orchestrator, from 1: its *epoch*.
+            The number of this incarnation of the orchestrator, from 1: its *epoch*.
 
         Raises:
             JournalUnavailableError: It cannot be written.
@@ -80,14 +80,14 @@ class Journal(Protocol):
     @abstractmethod
     def document(self, value: object) -> object:
         """
-        What `append` is given beside a fact in the place of *value*.
+        Return the document of *value* for `append`.
 
-        It is a snapshot of it, taken now. It may be asked for from any thread, also
-        while `append` runs. None gives None.
+        It is a snapshot of the value now. It may be called from any thread, also while
+        `append` runs. None gives None.
 
         Raises:
-            InvalidTaskError: *value* cannot be kept; the message says what in it, as
-                in `payload.items[2].when`.
+            InvalidTaskError: *value* cannot be kept; the message names the part, such
+                as `payload.items[2].when`.
         """
         ...
 
@@ -97,27 +97,27 @@ class Journal(Protocol):
         Keep *group*, all of it or nothing; it is safe when this returns.
 
         Args:
-            epoch: What `claim` gave to the caller.
+            epoch: The number that `claim` returned.
             group: Entries in the order of their numbers; an empty one does nothing.
-                Beside a fact stands a value, or what `document` made of it.
+                Each entry is a fact, and its value or the document of it.
 
         Raises:
-            InvalidTaskError: A value cannot be kept; nothing of the group was.
-            JournalUnavailableError: It cannot be written now; whether the group was
-                kept is not known.
-            JournalTakenError: Somebody else has claimed it since.
+            InvalidTaskError: A value cannot be kept; nothing of the group was kept.
+            JournalUnavailableError: It cannot be written now; the group may have been
+                kept or not.
+            JournalTakenError: Another object has claimed it since.
             ValueError: The numbers do not follow those that are kept.
         """
         ...
 
     @abstractmethod
     def read(self, after: int = 0) -> Iterator[Entry]:
-        """The entries whose facts have a number above *after*, in order."""
+        """Return the entries whose facts have a number above *after*, in order."""
         ...
 
     @abstractmethod
     def close(self) -> None:
-        """Release it; what was kept stays kept. Closing twice does no harm."""
+        """Release the journal; its content stays. Closing twice does no harm."""
         ...
 
 
@@ -125,68 +125,69 @@ class Group(Protocol):
     """A group that is filled fact by fact, and then appended."""
 
     def keep(self, fact: Fact, text: Any, /) -> None:
-        """Add *fact*, and what `DurableJournal.text` or `document` made, or None."""
+        """Add *fact* with None or a document of `DurableJournal.text` or `document`."""
         ...
 
     @property
     def last(self) -> int:
-        """The number of the latest fact in it; there is one."""
+        """Number of its latest fact; it has at least one."""
         ...
 
     def __len__(self) -> int:
-        """Number of facts in the group."""
+        """Return the number of facts in the group."""
         ...
 
 
 @runtime_checkable
 class DurableJournal(Journal, Protocol):
     """
-    Protocol: a journal that outlives the process, and can be asked what it keeps.
+    Protocol: a journal that outlives the process, and answers questions.
 
     Inherit from it and write seven methods: those of `Journal`, `save` and `snapshot`.
-    All others have a definition here, which says what they mean, and may be left as
-    it is: those that ask read the whole journal each time, so whoever has an index
-    replaces them. A class that has all methods need not inherit.
+    All others have a definition here, which may be left as it is. The questions read
+    the whole journal each time, so a journal with an index replaces them. A class that
+    has all methods need not inherit.
 
-    Its methods that answer may be called from any thread, and before `claim`; the
-    others as those of Journal. All raise `JournalUnavailableError` if the journal
-    cannot be used now, and `JournalError` if it is damaged.
+    Its questions may be called from any thread, and before `claim`; the other methods
+    as those of Journal. All raise `JournalUnavailableError` if the journal cannot be
+    used now, and `JournalError` if it is damaged.
 
     Laws:
-        1. What `append` has returned from is read by every other object that opens the
-           same journal, while the leader lives and after its end, orderly or not. Of a
-           group that was never returned from, it reads all or nothing.
+        1. A group whose `append` has returned is read by every other object that opens
+           the same journal, during the life of the leader and after its end, orderly or
+           not. Of any other group, it reads all or nothing.
         2. One leader writes. While it has not closed it, `claim` by another object
            raises `JournalTakenError`, or takes the journal from it: then its `append`,
            `save` and `upkeep` raise `JournalTakenError`, and keep nothing. The numbers
            that `claim` gives rise, whichever object gives them. The death of the
            leader's process ends its claim; a child that was forked has no part in it.
            `wait_for_turn` ends nobody's claim, and changes nothing of what is read.
-           `when_lost` tells nothing while nobody else has claimed it.
+           `when_lost` calls nothing while no other object has claimed it.
         3. It may be read from any thread, before it is claimed, and while `append`
-           runs: what is read is whole groups, from the first on.
-        4. `document` and `append` refuse, by an `InvalidTaskError`, what would not be
-           read back equal. Of a group with such a value nothing is kept, and what is
-           appended after it is.
+           runs: readers see whole groups, from the first on.
+        4. `document` and `append` refuse, by an `InvalidTaskError`, a value that would
+           not be read back equal. Of a group with such a value nothing is kept; later
+           groups are.
         5. `select`, `about`, `ends`, `began`, `ended_by`, `ids`, `submitted`,
-           `last_until` and `id_of_key` answer as their definitions here would from what
-           `read` gives; `candidates` leaves out nothing of what its definition gives.
-        6. `snapshot` gives a state that `save` has returned from, equal, with its
-           number, or None. That number is one of a fact that is kept: so a snapshot,
-           and the facts after it, say all.
-        7. `save` and `upkeep` change nothing of what is read. A `save` at a number that
+           `last_until` and `id_of_key` answer as their definitions here would from the
+           entries of `read`; `candidates` leaves out nothing that its definition
+           returns.
+        6. `snapshot` returns a state that was saved, equal, with its number, or None. A
+           fact with that number is kept: so a snapshot, and the facts after it, are
+           complete.
+        7. `save` and `upkeep` change nothing that is read. A `save` at a number that
            was not kept raises a ValueError, and keeps nothing.
-        8. A group of `new_group`, filled with what `text`, `document` or `call_texts`
-           made of values, is kept as a list of the facts and these values is. What is
-           made so is made then: what becomes of a value later changes nothing.
+        8. A group of `new_group`, filled with documents of `text`, `document` or
+           `call_texts`, is kept like a list of the facts and their values. A document
+           is made at the call: later changes of a value do not matter.
         9. After `close`, `claim` and `append` raise `JournalUnavailableError` or
            `JournalTakenError`, and another object may claim it.
-        10. `identity` is the same for whoever opens the journal, and not that of any
-            other journal; or always empty.
-        11. After `forget` of tasks, `read` gives what it gave before, but for their
-            entries, and with the same numbers; or it returned 0, and all is as it was.
-            A death in the middle leaves all of them or none. `snapshot` gives a state
-            that was saved, or None.
+        10. `identity` is the same in every object for this journal, and differs from
+            that of any other journal; or it is always empty.
+        11. After `forget` of tasks, `read` returns the same entries as before, without
+            theirs, and with the same numbers; or `forget` returned 0 and changed
+            nothing. A death in the middle leaves all of them or none. `snapshot`
+            returns a state that was saved, or None.
     """
 
     # -- snapshots -----------------------------------------------------------------
@@ -197,34 +198,34 @@ class DurableJournal(Journal, Protocol):
         Keep *state* as a snapshot; only the latest is needed.
 
         Args:
-            epoch: What `claim` gave to the caller.
-            seq: The number of the last fact that led to it; it must be kept.
-            state: What JSON has: lists, numbers, text, None, dicts by name.
+            epoch: The number that `claim` returned.
+            seq: The number of the last fact in the state; that fact must be kept.
+            state: A JSON value: lists, numbers, text, None, dicts by name.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another object has claimed it since.
             ValueError: *seq* was not kept.
         """
         ...
 
     @abstractmethod
     def snapshot(self) -> tuple[int, dict[str, Any]] | None:
-        """The latest snapshot that is whole, as `(seq, state)`; None if none is."""
+        """Return the latest intact snapshot as `(seq, state)`, or None."""
         ...
 
-    # -- what it keeps -------------------------------------------------------------
+    # -- questions -----------------------------------------------------------------
 
     def facts(self, after: int = 0) -> Iterator[Fact]:
-        """The facts above a number, in order, without what was kept of them."""
+        """Return the facts above a number, in order, without their documents."""
         return (fact for fact, _ in self.read(after))
 
     def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
         """
-        The entries about any task of *ids*, in order.
+        Return the entries about any task of *ids*, in order.
 
         Args:
             ids: The ids of tasks.
-            until: The last number of a group: those above it are left out.
+            until: The last number of a group: entries above it are left out.
         """
         wanted = frozenset(ids)
         for fact, value in self.read():
@@ -235,11 +236,11 @@ class DurableJournal(Journal, Protocol):
 
     def ends(self, ids: Collection[str]) -> dict[str, str]:
         """
-        The class of the ending fact of each of *ids* that has ended.
+        Return the class of the fact that ended each of *ids*, if it has ended.
 
         Returns:
-            The name of the class of the fact that says so, by id: `TaskCompleted`,
-            `TaskFailed` or `TaskCancelled`.
+            The name of the class, by id: `TaskCompleted`, `TaskFailed` or
+            `TaskCancelled`.
         """
         wanted = frozenset(ids)
         return {
@@ -249,7 +250,7 @@ class DurableJournal(Journal, Protocol):
         }
 
     def began(self, ids: Collection[str]) -> dict[str, int]:
-        """The number of the first fact about each of *ids* of which there is one."""
+        """Return the number of the first fact about each of *ids* that has one."""
         wanted, numbers = frozenset(ids), dict[str, int]()
         for fact, _ in self.read():
             if issubclass(fact[CLS], TaskEvent) and fact[TASK_ID] in wanted:
@@ -258,17 +259,17 @@ class DurableJournal(Journal, Protocol):
 
     def ended_by(self, kind: str, until: int) -> Iterator[Fact]:
         """
-        The facts of one class that ended tasks, in order, without what is beside them.
+        Return the facts of one class that ended tasks, in order, without documents.
 
         Args:
-            kind: `TaskFailed` or `TaskCancelled`: of these there are few.
-            until: The last number: those above it are left out.
+            kind: `TaskFailed` or `TaskCancelled`, which are few.
+            until: The last number: facts above it are left out.
         """
         ends = (fact for fact in self.facts() if fact[CLS].__name__ == kind)
         return takewhile(lambda fact: fact[SEQ] <= until, ends)
 
     def ids(self, prefix: str) -> Sequence[str]:
-        """The ids of tasks that begin with *prefix*, in the order of their facts."""
+        """Return the ids of tasks with *prefix*, in the order of their facts."""
         ids = {
             fact[TASK_ID]: None
             for fact, _ in self.read()
@@ -278,12 +279,12 @@ class DurableJournal(Journal, Protocol):
 
     def submitted(self, after: int, until: int, most: int) -> Sequence[tuple[int, str]]:
         """
-        The next tasks in the order of their submission.
+        Return the next tasks in the order of their submission.
 
         Args:
-            after: Only those whose fact has a number above this.
-            until: And to this.
-            most: At most so many.
+            after: The number above which the facts begin.
+            until: The last number.
+            most: The most tasks to return.
 
         Returns:
             The numbers of the facts, and the ids.
@@ -307,23 +308,23 @@ class DurableJournal(Journal, Protocol):
         among: Collection[str] | None = None,
     ) -> Sequence[tuple[int, str]]:
         """
-        As `submitted`, some of those that may pass a filter; none is the end of them.
+        Return some of the next tasks that may pass a filter; an empty list is the end.
 
-        What the filter says of `id`, `type`, `owner`, `metadata` and `agent` counts.
-        Others may be among them, and fewer than there are: whoever asks goes on from
-        the last one, and looks at each.
+        Only `id`, `type`, `owner`, `metadata` and `agent` of the filter count. The
+        answer may contain other tasks, and be incomplete: the caller goes on from the
+        last one, and tests each.
 
         Args:
-            which: What is looked for.
-            after: Only those whose fact has a number above this.
-            until: And to this.
-            most: At most so many.
-            newest: The latest first, down to *after*.
-            among: Only tasks of these ids; None: of any.
+            which: The filter.
+            after: The number above which the facts begin.
+            until: The last number.
+            most: The most tasks to return.
+            newest: True for the latest first, down to *after*.
+            among: The ids to choose from; None is all.
         """
         fields, ran = which.fields, set[str]()
         wanted = fields.get("metadata", {}).items()
-        # What a task was submitted with, or has since another submission of it.
+        # The fields of the submission, or of a later submission of the same task.
         owned, described = set[str](), set[str]()
         submissions: list[tuple[int, str]] = []
         fact: Any
@@ -351,11 +352,11 @@ class DurableJournal(Journal, Protocol):
         return submissions[: -most - 1 : -1] if newest else submissions[:most]
 
     def about(self, ids: Collection[str], until: int) -> Iterator[Entry]:
-        """As `select`; what is damaged may be given as it is: many are looked at."""
+        """Return the entries of `select`; damaged ones may be unchecked, for speed."""
         return self.select(ids, until)
 
     def last_until(self, at_ns: int) -> int:
-        """The number of the last fact up to a time in ns since 1970, or 0."""
+        """Return the number of the last fact up to a time in ns since 1970, or 0."""
         last = 0
         for fact in self.facts():
             if fact.at_ns > at_ns:
@@ -364,49 +365,49 @@ class DurableJournal(Journal, Protocol):
         return last
 
     def id_of_key(self, key: str) -> str | None:
-        """The id of the latest task that was submitted with an idempotency key."""
+        """Return the id of the latest task with an idempotency key, or None."""
         task_id = None
         for fact, task in self.read():
             if fact[CLS] is TaskSubmitted and task.idempotency_key == key:
                 task_id = fact[TASK_ID]
         return task_id
 
-    # -- what it keeps no longer ---------------------------------------------------
+    # -- removal -------------------------------------------------------------------
 
     def retention(self) -> Retention:
-        """How long to keep what has ended: asked whenever it has been claimed."""
+        """Return how long to keep ended tasks; asked whenever it has been claimed."""
         return Retention()
 
     def forget(self, epoch: int, ids: Collection[str]) -> int:
         """
         Remove everything about the tasks of *ids*, for good.
 
-        They have ended, and nothing that stays needs them. A snapshot may go with them.
+        They have ended, and no other task needs them. A snapshot may go with them.
 
         Args:
-            epoch: What `claim` gave to the caller.
+            epoch: The number that `claim` returned.
             ids: The ids of tasks.
 
         Returns:
-            How many facts are gone; 0 also means that it can leave out none.
+            How many facts were removed; 0 also means that it cannot remove any.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another object has claimed it since.
         """
         del epoch, ids
         return 0
 
     def prepare_to_forget(self, epoch: int) -> None:
         """
-        Have each `forget` that follows soon take little time for few tasks.
+        Prepare, so that each `forget` of a few tasks soon after takes little time.
 
-        It may take long itself, and others append meanwhile. What is read stays.
+        It may take long itself, while others append. It changes nothing that is read.
 
         Args:
-            epoch: What `claim` gave to the caller.
+            epoch: The number that `claim` returned.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another object has claimed it since.
         """
         del epoch
 
@@ -414,137 +415,138 @@ class DurableJournal(Journal, Protocol):
         """
         Remove single facts that are about no task, for good.
 
-        What is read without them leads to the same.
+        The facts without them lead to the same state.
 
         Args:
-            epoch: What `claim` gave to the caller.
-            numbers: Their numbers.
+            epoch: The number that `claim` returned.
+            numbers: The numbers of the facts.
 
         Returns:
-            How many are gone; 0 also means that it can leave out none.
+            How many facts were removed; 0 also means that it cannot remove any.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another object has claimed it since.
         """
         del epoch, numbers
         return 0
 
     def make_room(self, epoch: int) -> None:
         """
-        Give back the room of what was removed, while nobody works with the journal.
+        Give back the space of removed entries, while nobody uses the journal.
 
         Args:
-            epoch: What `claim` gave to the caller.
+            epoch: The number that `claim` returned.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another object has claimed it since.
         """
         del epoch
 
-    # -- whose turn it is ----------------------------------------------------------
+    # -- ownership -----------------------------------------------------------------
 
     def wait_for_turn(self, is_over: Callable[[], bool]) -> None:
         """
-        Wait until it may be claimed, if another owns it and is to be waited for.
+        Wait until it may be claimed, if another object owns it and waiting is allowed.
 
         It is called before `claim`, from any thread and without a lock, and may take
         for ever; then `claim` need not wait.
 
         Args:
-            is_over: Whether nobody wants to claim it any more: asked often.
+            is_over: Returns True if the caller no longer wants to claim it: called
+                often.
 
         Raises:
-            JournalTakenError: It is not to be waited for.
+            JournalTakenError: Waiting is not allowed.
             JournalUnavailableError: It cannot be used now.
         """
         del is_over
 
     def is_owned(self) -> bool:
         """
-        Whether nobody else can own it now, as far as that is known without asking.
+        Return whether no other object can own it now, as far as known without I/O.
 
-        It is asked at each attempt that begins, so it must be quick. If it is false,
+        It is called at each start of an attempt, so it must be quick. If it is False,
         attempts begin only once their start is kept.
         """
         return True
 
     def when_lost(self, tell: Callable[[JournalError], object]) -> None:
         """
-        Have *tell* called if it is found to be another's, or damaged, between appends.
+        Call *tell* if the journal is found lost or damaged between appends.
 
         Args:
-            tell: Called from any thread, with what the next `append` would raise; the
-                orchestrator stops.
+            tell: Called from any thread, with the error that the next `append` would
+                raise; the orchestrator stops.
         """
         del tell
 
-    # -- what makes it quick -------------------------------------------------------
+    # -- speed ---------------------------------------------------------------------
 
     def new_group(self) -> Group:
-        """A group to fill, for `append`: it may encode what it is given at once."""
+        """Return a group to fill, for `append`; it may encode its facts at once."""
         return _Entries()
 
     def text(self, value: object) -> Any:
-        """The document of *value*, for `Group.keep`, which expects one."""
+        """Return the document of *value*, for `Group.keep`."""
         return self.document(value)
 
     def call_texts(
         self, task_type: str, fn: Callable[..., Any]
     ) -> Callable[[tuple[Any, ...]], Any]:
-        """What makes `text` of tasks that call *fn*, of the positional arguments."""
+        """Return a function that makes `text` of calls of *fn* from arguments."""
         text = self.text
         return lambda args: text(Task(task_type, Call(fn, args)))
 
-    # -- keeping it in order -------------------------------------------------------
+    # -- upkeep --------------------------------------------------------------------
 
     def needs_upkeep(self) -> bool:
-        """Whether there is something to do for `upkeep`; asked often."""
+        """Return whether `upkeep` has work; asked often."""
         return False
 
     def upkeep(self, epoch: int) -> None:
         """
         Put the journal in order, at a time without commits.
 
-        It is called by the thread that appends, when nothing has come for a while and
-        `needs_upkeep` says so.
+        The thread that appends calls it after a while without work, if `needs_upkeep`
+        is True.
 
         Args:
-            epoch: What `claim` gave to the caller.
+            epoch: The number that `claim` returned.
 
         Raises:
-            JournalTakenError: Somebody else has claimed it since.
+            JournalTakenError: Another object has claimed it since.
         """
         del epoch
 
     def troubles(self) -> Sequence[str]:
         """
-        What is wrong with it, and what to do about that; it is in health.
+        Return its faults, and what to do about them, for the health.
 
         It may be called from any thread. It is logged if `needs_upkeep`.
         """
         return ()
 
-    # -- what it is ----------------------------------------------------------------
+    # -- description ---------------------------------------------------------------
 
     def description(self) -> str:
-        """For people, where it is, and what is to be known of it while all is well."""
+        """Return a text for people: the place of the journal, and notes on it."""
         return type(self).__name__
 
     def identity(self) -> str:
         """
-        Letters, digits and "-" that no other journal has, nor a copy of this one.
+        Return an id of letters, digits and "-" that no other journal or copy has.
 
-        The programs that a life has left are found by it and ended; they are let be if
-        it is empty. It is asked after `claim`.
+        It finds the programs that an incarnation has left, to end them; if it is empty,
+        they are left alone. It is asked for after `claim`.
         """
         return ""
 
     def logs_folder(self) -> str | None:
         """
-        The folder for what tasks log and print, on this machine.
+        Return the folder for the logs and output of tasks, on this machine.
 
-        What is forgotten leaves it, too. None: programs have a temporary one, and of
-        functions nothing is kept.
+        The files of forgotten tasks are removed from it, too. If it is None, programs
+        have a temporary folder, and the output of functions is not kept.
         """
         return None
 

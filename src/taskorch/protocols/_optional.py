@@ -1,9 +1,9 @@
 """
-What a policy may have besides the methods of its protocol, and whether it has it.
+Optional members of policies, and a check whether one has them.
 
-No policy needs to inherit from these: it is asked for their members, by name, and what
-is None counts as not there. What is there in another form is refused by its name when
-the orchestrator, or the simulation, is made.
+No policy needs to inherit from these protocols: their members are looked up by name,
+and None counts as missing. A member of another form is refused by name when the
+orchestrator, or the simulation, is made.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from taskorch.protocols._policies import (
 @runtime_checkable
 class Learns(Protocol):
     """
-    A policy that learns from outcomes: it says what it chose.
+    A policy that learns from outcomes, and reports its choices.
 
     It needs all three methods. `taskorch.adaptive.Learned` is one. It connects to
     events in `attach`: they have the outcomes of attempts, and `TaskRewarded` the
-    rewards. `orch.kept(name)` keeps what it learnt for `restore`. A
-    `Simulation` neither attaches nor restores it, but asks what it chose; there it may
-    hear events (`Hears`).
+    rewards. `orch.kept(name)` keeps its state for `restore`. A `Simulation` neither
+    attaches nor restores it, but asks for its choices; there it may hear events
+    (`Hears`).
     """
 
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
         """
-        The choice for an attempt, and its probability; None: no choice.
+        Return the choice for an attempt, and its probability; None for no choice.
 
-        It is asked once as an attempt begins, under the orchestrator's lock, for
-        `TaskStarted.choice`: only if a journal keeps that event or somebody listens, as
-        after `signals.task_started.connect` in `attach`. If it raises, the attempt
-        begins without a choice.
+        It is called once as an attempt begins, under the orchestrator's lock, for
+        `TaskStarted.choice`: only if a journal keeps that event or somebody listens,
+        such as after `signals.task_started.connect` in `attach`. If it raises, the
+        attempt begins without a choice.
         """
         ...
 
@@ -58,19 +58,19 @@ class Learns(Protocol):
         """
         Connect to the `signals` of *orchestrator*, at the end of its constructor.
 
-        The constructor raises what this raises.
+        The constructor passes on its errors.
         """
         ...
 
     def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
         """
-        Go on with what an earlier incarnation learnt.
+        Load the state of an earlier incarnation.
 
-        `start` calls it, if there is a journal, and raises what this raises, before
-        anything begins.
+        `start` calls it before any attempt begins, if there is a journal, and passes on
+        its errors.
 
         Args:
-            kept: `orch.kept`: returns the documents that it keeps, by its name.
+            kept: The function `orch.kept`, which returns the documents for its name.
         """
         ...
 
@@ -83,8 +83,8 @@ class Recalls(Protocol):
         """
         Learn from the events of earlier incarnations.
 
-        `start` calls it after `restore`, and raises what this raises, before anything
-        begins.
+        `start` calls it after `restore`, before any attempt begins, and passes on its
+        errors.
 
         Args:
             journal: The journal.
@@ -99,9 +99,9 @@ class Hears(Protocol):
 
     def hear(self, event: Event) -> None:
         """
-        Hear *event*; called for each, in order, before it is kept.
+        Take *event*; called for each, in order, before it is kept.
 
-        `run` of the simulation raises what this raises.
+        `run` of the simulation passes on its errors.
         """
         ...
 
@@ -112,7 +112,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """The key of what was learnt of it; read as `Learned` is made."""
+        """Key under which its results are kept; read as `Learned` is made."""
         ...
 
 
@@ -123,9 +123,9 @@ class AsksOthers(Protocol):
     @property
     def asks(self) -> Collection[Any]:
         """
-        The policies that it asks; read as the orchestrator is made.
+        Policies that it asks; read as the orchestrator is made.
 
-        If one of them is of a class of yours, this one gets a copy of the task too.
+        If one of them is of your class, this one gets a copy of the task too.
         """
         ...
 
@@ -136,7 +136,7 @@ class WaitsForBetter(Protocol):
 
     @property
     def waits_for_better(self) -> bool:
-        """Whether it does; read as the orchestrator is made."""
+        """True if tasks wait for a better worker; read as the orchestrator is made."""
         ...
 
 
@@ -160,11 +160,11 @@ class RanksOwners(Protocol):
 
     def standing(self, owner: OwnerView, context: Context) -> float:
         """
-        A number for the tenant *owner*: the lowest is served first.
+        Return a number for the tenant *owner*: the lowest is served first.
 
-        Of equals, the one that was served longest ago is first. It is asked under the
+        Of equals, the one that was served longest ago is first. It is called under the
         lock, again when the tenant's resources or demand change. If it raises, or
-        answers no number, a task of that tenant fails.
+        returns no number, a task of that tenant fails.
         """
         ...
 
@@ -176,7 +176,7 @@ class Backfills(Protocol):
     @property
     def backfill(self) -> bool:
         """
-        Whether later tasks pass one that waits only if that does not delay it.
+        True if later tasks pass the first waiting one only if that does not delay it.
 
         Read as the orchestrator is made.
         """
@@ -190,7 +190,7 @@ class SetsGrace(Protocol):
     @property
     def timeout_grace_period(self) -> float | timedelta | None:
         """
-        Seconds, unless `grace=` has some; None: the usual.
+        Grace in seconds, unless `grace=` sets one; None for the default.
 
         Read as the orchestrator is made.
         """
@@ -204,10 +204,10 @@ class Classifies(Protocol):
     @property
     def classes(self) -> Collection[Any]:
         """
-        Rules such as `taskorch.recovery.Rule`, before the usual ones.
+        Rules such as `taskorch.recovery.Rule`, before the default ones.
 
-        Read at each failure, for `Failure.kind`. If one raises, the task fails, naming
-        the retry handler.
+        They are read at each failure, for `Failure.kind`. If one raises, the task
+        fails, and the error names the retry handler.
         """
         ...
 
@@ -219,7 +219,7 @@ class Recommends(Protocol):
     @property
     def matrix(self) -> Mapping[str, Any]:
         """
-        By the kind of failure, rows with `actions`, a tuple of texts.
+        Rows with `actions`, a tuple of texts, by the kind of failure.
 
         Read when a person is asked. An empty one means
         `taskorch.recovery.default_matrix`.
@@ -234,7 +234,7 @@ class GrantsWhole(Protocol):
     @property
     def rigid(self) -> bool:
         """
-        Whether it does: then it is asked only if there is room; read once.
+        True if it is asked only when there is room; read once.
 
         A class that overrides `allocate` must set it again.
         """
@@ -248,14 +248,15 @@ class GrantsChunks(Protocol):
     @property
     def chunks(self) -> Mapping[str, float]:
         """
-        The sizes of the pieces, by resource: others are granted whole; read once.
+        Sizes of the pieces, by resource; others are granted whole; read once.
 
         A class that overrides `allocate` must set it again.
         """
         ...
 
 
-#: Which policies may have what, in the order in which they are asked.
+#: The protocols that may have each optional protocol, in the order in which they are
+#: asked.
 MAY_HAVE: Final[Mapping[type, tuple[type, ...]]] = {
     WaitsForBetter: (TaskRouter,),
     WatchesTransitions: (StateMachine,),
@@ -276,16 +277,16 @@ MAY_HAVE: Final[Mapping[type, tuple[type, ...]]] = {
 
 def check_policy(name: str, part: object, protocol: type) -> None:
     """
-    Refuse what cannot be asked as *protocol*, and what it may have besides, say.
+    Refuse a policy that does not fulfil *protocol*, or has wrong optional members.
 
     Args:
-        name: The argument that it was given by.
+        name: The name of the argument.
         part: The policy.
         protocol: Its protocol.
 
     Raises:
-        InvalidTaskError: It is a class, it lacks a method, a method cannot be called as
-            the protocol says, or an attribute is of another form: it is named.
+        InvalidTaskError: It is a class, lacks a method, has a method with other
+            arguments, or an attribute of another form; the message names it.
     """
     if isinstance(part, type):
         msg = f"{name}= takes an object, not the class {part.__name__}: call it"
@@ -303,13 +304,12 @@ def check_policy(name: str, part: object, protocol: type) -> None:
 
 def check_asked(name: str, part: object, protocol: type) -> None:
     """
-    Refuse, as `check_policy`, what another policy is to ask; and what learns, too.
+    Refuse an invalid policy that another policy asks, also one that learns.
 
-    An orchestrator tells the policy that it has what becomes of tasks, and none that
-    this one asks.
+    An orchestrator tells only its own policies how tasks end, and none that these ask.
 
     Raises:
-        InvalidTaskError: As of `check_policy`; or it learns.
+        InvalidTaskError: As for `check_policy`; or the policy learns.
     """
     check_policy(name, part, protocol)
     if has(part, Learns):
@@ -335,7 +335,7 @@ def _check_optional(name: str, part: object, optional: type) -> None:
             _check_call(name, part, optional, member, value)
             missing = [one for one in methods if _read(name, part, one) is None]
             if missing and member == methods[0]:
-                # Who has the first, needs the others.
+                # A policy with the first method needs the others, too.
                 msg = (
                     f"{name}={show(part)} has {member}(), and no method {missing[0]}()"
                 )
@@ -346,13 +346,13 @@ def _check_call(
     name: str, part: object, protocol: type, method: str, called: Callable[..., object]
 ) -> None:
     if str(getattr(called, "__module__", "")).startswith("taskorch."):
-        # It is ours, and most are.
+        # The method is ours, as most are.
         return
     arguments = arguments_of(protocol, method)
     try:
         parameters = signature(called)
     except (TypeError, ValueError):
-        # It does not say what it takes: it may not be written in Python.
+        # The method does not list its parameters: it may not be written in Python.
         return
     try:
         parameters.bind(*arguments)
@@ -374,7 +374,8 @@ def _read(name: str, part: object, member: str) -> Any:
 
 
 def _see(protocol: type) -> str:
-    return f"see taskorch.protocols.{protocol.__name__}"
+    room = protocol.__module__.partition("._")[0]
+    return f"see {room}.{protocol.__name__}"
 
 
 # -- forms of attributes -------------------------------------------------------------
@@ -408,7 +409,7 @@ def _check_chunks(name: str, value: Any) -> None:
     except InvalidTaskError as error:
         if error.message.startswith(name):
             raise
-        # It is about an amount, and does not say of what.
+        # The error is about an amount, without its name.
         msg = f"{name}: {error.message}"
         raise InvalidTaskError(msg, hint=error.hint) from error
 
@@ -419,8 +420,8 @@ def _check_parts(name: str, value: object) -> None:
         raise InvalidTaskError(msg)
 
 
-#: `watches` is checked by who reads it, as what it means is; and so is the name of an
-#: arm, since it is nobody else's.
+#: The checks of optional attributes. The code that reads `watches` checks it, since it
+#: knows the meaning; and so it is for the name of an arm.
 _FORMS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "waits_for_better": _check_flag,
     "asks": _check_parts,

@@ -1,11 +1,11 @@
 """
-The seven that decide, each with its laws; and whose word it is that an answer holds on.
+The seven policies, each with its laws, and the reuse of their answers.
 
-A class that overrides a method of another gives other answers. What the other class
-says of its own answers (`reusable`, `watches`, `rigid`) is then nobody's word any more,
-until the overriding class says it too.
+A class that overrides a method of another gives other answers. The attributes of the
+other class about its answers (`reusable`, `watches`, `rigid`) then no longer count,
+until the overriding class sets them too.
 
-Decisions: 0002, 0025.
+Decision: start-decisions.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from taskorch.kit.frozen import frozen
 from taskorch.model import NO_RESOURCES, Elastic, Fallback, Resources, Task, TaskState
 from taskorch.protocols._context import AgentView, Context, PoolView
 
-#: Whether an answer can be used again: True or False; or the class whose own method
-#: gives it, where it can as long as that very method is asked, and not one that
-#: overrides it or only hands on its answers.
+#: Whether an answer can be used again: True or False. A class means that the answer can
+#: be, but only while that class's own method gives it, and no method that overrides it
+#: or delegates to it.
 Reuse: TypeAlias = bool | type
 
 
 def trusted(part: object, method: str) -> frozenset[Reuse]:
-    """The values of `reusable` that count in an answer of *method* of *part*."""
+    """Return the values of `reusable` that count in an answer of *method* of *part*."""
     asked = getattr(getattr(part, method, None), "__func__", None)
     owners = {
         cls
@@ -36,10 +36,9 @@ def trusted(part: object, method: str) -> frozenset[Reuse]:
 
 def said_of(part: object, method: str, attribute: str) -> Any:
     """
-    What *part* says of its *method* by *attribute*, or None.
+    Return the *attribute* of *part* about its *method*, or None.
 
-    It counts if it is said where the method is defined, or by a class derived from
-    that.
+    It counts if it is set where the method is defined, or in a class derived from that.
     """
     places = [getattr(part, "__dict__", {}), *map(vars, type(part).__mro__)]
     for place in places:
@@ -56,8 +55,8 @@ class Finding:
     A fault of a task.
 
     Attributes:
-        path: Where: `payload.path`, `retry.base`, ….
-        message: What is wrong, and what would be right.
+        path: The path: `payload.path`, `retry.base`, ….
+        message: The fault, and the valid form.
     """
 
     path: str
@@ -67,11 +66,11 @@ class Finding:
 @frozen
 class Verdict:
     """
-    The answer of a Validator: accepted if there are no findings.
+    Answer of a Validator: accepted if there are no findings.
 
     Attributes:
-        findings: What is wrong; none: it is accepted.
-        reusable: Whether it holds for every task with the same type and options,
+        findings: The faults; empty if it is accepted.
+        reusable: True if it holds for every task with the same type and options,
             whatever the payload.
     """
 
@@ -80,7 +79,7 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        """Whether the task may be submitted."""
+        """True if the task may be submitted."""
         return not self.findings
 
 
@@ -89,7 +88,7 @@ class Validator(Protocol):
     """
     Protocol: accepts or refuses a task before it is submitted.
 
-    It is asked outside the lock, on the submitter's thread, and may do I/O.
+    It is called outside the lock, on the submitter's thread, and may do I/O.
 
     Laws:
         1. Every finding is named at once, not only the first.
@@ -98,7 +97,7 @@ class Validator(Protocol):
     """
 
     def validate(self, task: Task, context: Context) -> Verdict:
-        """What is wrong with *task*, if anything."""
+        """Return the faults of *task*, if there are any."""
         ...
 
 
@@ -111,8 +110,8 @@ class Transition:
         task_id: The id of the task.
         type: The type of the task.
         before: None for a task that is being submitted.
-        after: The state that it would come into.
-        reason: Why.
+        after: The new state.
+        reason: The reason.
     """
 
     task_id: str
@@ -125,11 +124,11 @@ class Transition:
 @frozen
 class Permit:
     """
-    The answer of a StateMachine.
+    Answer of a StateMachine.
 
     Attributes:
-        allowed: Whether it may be made.
-        reason: Why not; the caller sees it.
+        allowed: True if the transition may be made.
+        reason: The reason if it may not; the caller sees it.
     """
 
     allowed: bool
@@ -145,8 +144,8 @@ class StateMachine(Protocol):
     caller; a veto of a start keeps the task queued until something changes; the end
     of an attempt cannot be vetoed, because it has happened.
 
-    It is asked under the orchestrator's lock: it must be fast and do no I/O. If it
-    has an attribute `watches` (`WatchesTransitions`), a collection of `(before, after)`
+    It is called under the orchestrator's lock: it must be fast and do no I/O. If it has
+    an attribute `watches` (`WatchesTransitions`), a collection of `(before, after)`
     pairs, it is asked about these only; an empty one costs nothing.
 
     Laws:
@@ -156,30 +155,30 @@ class StateMachine(Protocol):
     """
 
     def check(self, transition: Transition, context: Context) -> Permit:
-        """Whether *transition* may be made."""
+        """Return whether *transition* may be made."""
         ...
 
     def label(self, state: TaskState) -> str:
-        """The name of *state* for the outside."""
+        """Return the name of *state* for users."""
         ...
 
 
 @frozen
 class Order:
     """
-    The place of a task in the queue.
+    Key of a task in the queue.
 
     Lower keys start first, equal ones in the order of submission. It is either a
     *key*, or a rule: with `aging`, the key is the time of submission less priority
-    times `aging` seconds; with `aging=0` that is first in, first out. Under the rule
+    times `aging` seconds; with `aging=0` that is first in, first out. Under the rule,
     tasks of one batch have equal keys, and come in the order of their latest finish
-    times, where it is known how long they take; but not with `aging=0`.
+    times, if their durations are known; but not with `aging=0`.
 
     Attributes:
         key: A number, or a tuple of numbers and strings; all keys of one queue must be
             comparable with each other.
         aging: Seconds of waiting that one level of priority is worth.
-        reusable: Whether the rule holds for every task; a key never does.
+        reusable: True if the rule holds for every task; a key never does.
     """
 
     key: Any = None
@@ -190,14 +189,14 @@ class Order:
 @frozen
 class Admission:
     """
-    Whether a task may join the queue.
+    Answer of a TaskQueue on a new task.
 
     Attributes:
-        admitted: Whether it may join the queue.
-        reason: Why.
+        admitted: True if it may join the queue.
+        reason: The reason.
         max_age: Seconds that it may wait before it expires (FAILED,
             `TaskExpiredError`); None is for ever.
-        reusable: Whether it holds for every task, whatever the length of the queue.
+        reusable: True if it holds for every task, whatever the length of the queue.
     """
 
     admitted: bool
@@ -211,18 +210,18 @@ class TaskQueue(Protocol):
     """
     Protocol: decides the order and the admission; the kernel keeps the tasks.
 
-    It is asked under the orchestrator's lock: it must be fast and do no I/O.
+    It is called under the orchestrator's lock: it must be fast and do no I/O.
 
     A queue may have one more method (`RanksOwners`), `standing(owner, context)`, which
-    says of an `OwnerView` with a number where it stands: of the tenants whose tasks can
-    start, the one that stands lowest is served first, and of equals the one that was
-    served longest ago. The keys then order the tasks of one tenant. It is asked again
-    when what is held for the tenant has changed, or what it wants.
+    returns a number for an `OwnerView`: of the tenants whose tasks can start, the one
+    with the lowest number is served first, and of equals the one that was served
+    longest ago. The keys then order the tasks of one tenant. It is called again when
+    the resources or the demand of the tenant have changed.
 
     A queue may have a true attribute `backfill` (`Backfills`): then the first task in
     order that cannot start has a reservation, and later ones pass it only if that does
-    not put it off, as far as is known how long tasks take. It has no method `standing`
-    then. One that learns has what `Learns` says.
+    not delay it, as far as durations are known. It has no method `standing` then. One
+    that learns has the members of `Learns`.
 
     Laws:
         1. The key of a task depends on the task and the time of its submission only:
@@ -230,29 +229,28 @@ class TaskQueue(Protocol):
         2. Keys can be compared with each other: a total order.
         3. It changes none of its arguments.
         4. A standing is a number, and follows from the tenant and the sizes of the
-           pools
-           only: it is kept while these are the same, whatever the time.
+           pools only: it is kept while these are the same, whatever the time.
     """
 
     def order(self, task: Task, context: Context) -> Order:
-        """The place of *task*; `context.now` is the time of its submission."""
+        """Return the key of *task*; `context.now` is the time of its submission."""
         ...
 
     def admit(self, task: Task, context: Context) -> Admission:
-        """Whether *task* may join; `context.view.queued` is the queue's length."""
+        """Return whether *task* may join; `context.view.queued` is the length."""
         ...
 
 
 @frozen
 class Match:
     """
-    The answer of an AgentRegistry.
+    Answer of an AgentRegistry.
 
     Attributes:
         agents: Names of the workers that can do the task.
-        reason: Why these, or why none.
-        reusable: Whether it holds for every task with the same type, requirements and
-            resources, for as long as no worker joins or leaves.
+        reason: The reason, also if there are none.
+        reusable: True if it holds for every task with the same type, requirements and
+            resources, as long as no worker joins or leaves.
     """
 
     agents: tuple[str, ...]
@@ -265,13 +263,13 @@ class AgentRegistry(Protocol):
     """
     Protocol: says which workers match a task.
 
-    It is asked under the orchestrator's lock: it must be fast and do no I/O.
+    It is called under the orchestrator's lock: it must be fast and do no I/O.
 
     Laws:
         1. Only names of *agents* are returned, each once.
         2. The answer does not depend on how busy the workers are: a worker that is
            full now still matches.
-        3. It is a function of task, workers and context: asked twice, it says the
+        3. It is a function of task, workers and context: called twice, it answers the
            same.
         4. It changes none of its arguments.
     """
@@ -279,19 +277,19 @@ class AgentRegistry(Protocol):
     def matches(
         self, task: Task, agents: Sequence[AgentView], context: Context
     ) -> Match:
-        """The workers, of all *agents*, that can do *task*."""
+        """Return the workers, of all *agents*, that can do *task*."""
         ...
 
 
 @frozen
 class Route:
     """
-    The answer of a TaskRouter.
+    Answer of a TaskRouter.
 
     Attributes:
         agent: The name of one of the candidates.
-        reason: Why this one; `explain` shows it.
-        reusable: Whether it holds for every like task while the same workers are
+        reason: The reason; `explain` shows it.
+        reusable: True if it holds for every like task while the same workers are
             candidates.
     """
 
@@ -305,8 +303,8 @@ class TaskRouter(Protocol):
     """
     Protocol: chooses a worker.
 
-    It is asked under the orchestrator's lock: it must be fast and do no I/O. It may
-    have what `WaitsForBetter` and, if it learns, `Learns` say.
+    It is called under the orchestrator's lock: it must be fast and do no I/O. It may
+    have the members of `WaitsForBetter` and, if it learns, of `Learns`.
 
     Laws:
         1. The worker of the answer is one of *candidates*.
@@ -319,13 +317,12 @@ class TaskRouter(Protocol):
         self, task: Task, candidates: Sequence[AgentView], context: Context
     ) -> Route:
         """
-        The worker that runs the next attempt of *task*.
+        Return the worker for the next attempt of *task*.
 
         Args:
             task: The task that is to start.
-            candidates: The workers that match it and have room for it now; never
-                empty.
-            context: What else is known.
+            candidates: The workers that match it and have room for it now; never empty.
+            context: Further information.
         """
         ...
 
@@ -333,19 +330,19 @@ class TaskRouter(Protocol):
 @frozen
 class AllocationRequest:
     """
-    What a task asks for, on the worker that would run it.
+    A request of a task, on the worker that would run it.
 
     Attributes:
         task: The task.
         agent: The worker that is to run it.
-        resources: What the task asks for of the pools.
-        least: Of an elastic request, what it cannot do without, in whole chunks; None:
-            it is rigid, and granted whole or not at all.
-        weight: How much an elastic one counts, for what it asks for.
-        fallback: Where its share is not free, `"best_effort"` starts with less, from
-            its least up, and `"all_or_nothing"` waits.
-        held: Of an elastic one that runs, what it holds; None: it is to start. What is
-            granted then takes the place of that, and may use it.
+        resources: The amounts that the task asks for of the pools.
+        least: The least amounts of an elastic request, in whole chunks; None for a
+            rigid one, which is granted whole or not at all.
+        weight: The weight of an elastic request, relative to its size.
+        fallback: The rule if its share is not free: `"best_effort"` starts with less,
+            from its least up, and `"all_or_nothing"` waits.
+        held: The amounts that a running elastic request holds; None for a start. A
+            grant replaces these amounts, and may use them.
         attempt: The number of the attempt, from 1.
     """
 
@@ -362,12 +359,12 @@ class AllocationRequest:
 @frozen
 class Allocation:
     """
-    The answer of a ResourceAllocator: what is granted, or nothing yet.
+    Answer of a ResourceAllocator: a grant, or nothing yet.
 
     Attributes:
-        granted: None: nothing now, ask again when something is released.
-        reason: Why so much, or nothing.
-        reusable: Whether it holds for every like task, whatever the pools: only an
+        granted: The grant; None for nothing now, to be asked again after a release.
+        reason: The reason.
+        reusable: True if it holds for every like task, whatever the pools: only an
             allocation of nothing can.
     """
 
@@ -379,37 +376,38 @@ class Allocation:
 @runtime_checkable
 class ResourceAllocator(Protocol):
     """
-    Protocol: decides what a task that is about to start holds.
+    Protocol: decides on the resources of a task that is about to start.
 
-    It is asked under the orchestrator's lock: it must be fast and do no I/O. The
-    kernel keeps the books: it refuses a grant that does not fit. If it has a true
-    attribute `rigid` (`GrantsWhole`), it grants all of what fits and nothing of what
-    does not, and nothing to an elastic request whose least does not fit: then the
-    kernel looks at the books itself and asks only where there is room, so that a task
-    which waits for resources costs nothing.
+    It is called under the orchestrator's lock: it must be fast and do no I/O. The
+    kernel keeps the accounts, and refuses a grant that does not fit. If it has a true
+    attribute `rigid` (`GrantsWhole`), it grants a request whole if it fits, and else
+    nothing; an elastic request needs room for its least. Then the kernel checks the
+    accounts itself and asks only if there is room, so that a waiting task costs
+    nothing.
 
     It may have an attribute `chunks` (`GrantsChunks`), a mapping of resources to the
     sizes of the pieces in which it grants them: the least of an elastic request is one
-    of each, or what the request names, rounded up to whole ones. What that does not
-    name is granted whole; without it, so is every elastic request. One that learns has
-    what `Learns` says.
+    of each, or the named amount, rounded up to whole ones. Other resources are granted
+    whole; without `chunks`, so is every elastic request. One that learns has the
+    members of `Learns`.
 
-    A rigid request may be granted in part, too: who has learnt what it takes, grants
-    that. The first attempt that is short of memory then is made again, which counts as
-    no try, and its task need not be one that is retried.
+    A rigid request may be granted in part, too, by an allocator that has learnt how
+    much it needs. The first attempt that is then short of memory is made again, which
+    counts as no try, even if its task has no retries.
 
-    About an elastic request it is asked again while the task runs: at each of its
+    It is called again for an elastic request while the task runs: at each of its
     checkpoints and, after the first, when resources come free: then only a larger grant
     counts.
 
     Laws:
-        1. A grant never exceeds what is free in any pool, and what is held already.
+        1. A grant never exceeds the free amount of any pool plus the amount held
+           already.
         2. A grant never exceeds the request, and is never less than the least of an
            elastic one.
-        3. A request that fits into what is free is not refused for ever.
+        3. A request that fits into the free amounts is not refused for ever.
         4. It changes none of its arguments.
-        5. A part of an elastic request is whole chunks of what `chunks` names, or all
-           that is asked for of it; of what that does not name it is all.
+        5. A part of an elastic request is whole chunks of resources in `chunks`, or the
+           whole amount; of other resources it is the whole amount.
     """
 
     def allocate(
@@ -418,7 +416,7 @@ class ResourceAllocator(Protocol):
         pools: Mapping[str, PoolView],
         context: Context,
     ) -> Allocation:
-        """What *request* gets of *pools* now."""
+        """Return the amounts of *pools* that *request* gets now."""
         ...
 
 
@@ -429,17 +427,18 @@ class Failure:
 
     Attributes:
         task: The task.
-        error: What it raised, or a `TaskTimeoutError`, or a `ProgramFailedError`.
+        error: The error that it raised, or a `TaskTimeoutError`, or a
+            `ProgramFailedError`.
         attempts: Attempts that counted as a try so far, this one included.
         elapsed: Seconds from the start of the first attempt to now.
         last_delay: The delay before this attempt in seconds; 0 before the first.
         agent: The worker that ran the attempt.
-        kind: What kind of failure it is, such as `memory_error`: see
+        kind: The class of the failure, such as `memory_error`: see
             `taskorch.recovery.classify`.
-        usage: What the attempt was seen to use: `memory_mb` at its peak, and
-            `cpu_seconds`; nothing where nobody measured it.
-        first_timeout: The timeout that was stated, in seconds, where earlier failures
-            have made it another, in earlier processes too; None: it is as it was.
+        usage: The measured usage of the attempt: `memory_mb` at its peak, and
+            `cpu_seconds`; empty if it was not measured.
+        first_timeout: The timeout that the user stated, in seconds, if earlier failures
+            have changed it, also in earlier processes; None if it is unchanged.
     """
 
     task: Task
@@ -456,22 +455,21 @@ class Failure:
 @frozen
 class RetryDecision:
     """
-    The answer of a RetryHandler.
+    Answer of a RetryHandler.
 
     Attributes:
-        retry: Whether there is another attempt.
+        retry: True if there is another attempt.
         delay: Seconds until the next attempt may start.
-        reason: Why; the event and `explain` show it.
-        resources: What the next attempts ask for; None: what the last did. More than
-            any worker that could do the task has is not applied, and that is said.
-        timeout: Seconds that each of the next attempts may take; None: as before.
-        avoid: Workers that the next attempts do not go to, besides those that were
-            named before, as long as there is another.
-        ask: A question to a person. The task is held, and what waits for it waits on,
-            until `orch.decide` says what becomes of it. It is asked instead of another
-            attempt: `retry` is False.
-        kind: What kind of failure it was, if the handler knows better than
-            `Failure.kind`.
+        reason: The reason; the event and `explain` show it.
+        resources: The request of the next attempts; None keeps the last one. A request
+            above the capacity of every matching worker is not applied, and the history
+            says so.
+        timeout: The timeout of each of the next attempts in seconds; None keeps it.
+        avoid: Workers that the next attempts avoid, beside those named before, as long
+            as there is another.
+        ask: A question to a person. The task is on hold, and its dependents wait, until
+            `orch.decide` settles it. It replaces another attempt: `retry` is False.
+        kind: The class of the failure, if the handler knows better than `Failure.kind`.
     """
 
     retry: bool
@@ -489,17 +487,17 @@ class RetryHandler(Protocol):
     """
     Protocol: decides after a failure.
 
-    It is asked under the orchestrator's lock: it must be fast and do no I/O. It may
-    have what `SetsGrace`, `Classifies` and `Recommends` say.
+    It is called under the orchestrator's lock: it must be fast and do no I/O. It may
+    have the members of `SetsGrace`, `Classifies` and `Recommends`.
 
     Laws:
         1. A delay is a finite number of seconds, 0 or more.
         2. It ends: for every policy with finite limits there is a number of failures
-           after which the answer is no.
+           after which `retry` is False.
         3. Randomness comes from `context.random` only.
         4. It changes none of its arguments.
     """
 
     def decide(self, failure: Failure, context: Context) -> RetryDecision:
-        """What follows *failure*."""
+        """Decide whether and when to try again after *failure*."""
         ...

@@ -1,12 +1,13 @@
 """
-What people are asked, and what an answer does.
+Questions to people, and the effects of their answers.
 
-It stands above the runtime, which asks nothing of it. The approval of a phase is a
-verdict on a run, made with its handles: it stands with runs, and asks here.
+The package stands above the runtime, which needs nothing of it. The approval of a phase
+is a verdict on a run, made with its handles: it stands with runs, and calls this
+package.
 
-- `_asked`: which questions are open, who may answer, and what follows.
+- `_asked`: open questions, who may answer, and what follows.
 
-Decisions: 0078, 0079, 0146, 0197, 0288.
+Decisions: questions, rooms-and-loading.
 """
 
 from taskorch.questions._asked import answer as answer

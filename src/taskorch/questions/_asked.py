@@ -1,11 +1,11 @@
 """
-What people are asked, and what an answer does; what failures have in common.
+Questions to people, and the effects of their answers; the common parts of failures.
 
 People are asked by a question, by the approval of a phase, or about a failure: that is
-an escalation, of all tasks that are held for one cause. What is open is said by the
-tasks alone, so a restart knows what they know.
+an escalation, of all tasks that are on hold for one cause. The tasks alone say what is
+open, so a restart knows it, too.
 
-Decisions: 0078, 0079, 0146, 0197.
+Decision: questions.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 
 
 _NS: Final = 1_000_000_000
-#: Letters of a note, of changes as JSON, and of a note that a refusal repeats.
+#: The most characters of a note, of changes as JSON, and of a note in a refusal.
 _MOST_NOTE: Final = 10_000
 _MOST_REPEATED: Final = 200
 _LISTED: Final = "orch.questions() lists those that wait for an answer"
@@ -88,32 +88,32 @@ _VERDICTS: Final = {
     "abort": "fail",
     "complete": "complete",
 }
-#: What people are asked about a failure, but for the words, which differ.
+#: The question about a failure, without its words, which differ.
 _ABOUT_FAILURE: Final = Question(
     f"{ANSWER_TO}a failure", text="what now?", options=tuple(_VERDICTS), no=()
 )
-#: Letters of a text about a failure, and ids that are listed.
+#: The most characters of a text about a failure, and ids that are listed.
 _MOST_TEXT: Final = 2_000
 _MOST_IDS: Final = 1_000
-#: As many tasks that cannot go on make it critical.
+#: The number of tasks that cannot go on which makes a failure critical.
 _MANY: Final = 10
 _SERIOUS: Final = ("calculation_error", "logic_error", "system_error")
 _NO_ERROR: Final = ("", "", "")
-#: What may be done about what policies keep from starting.
+#: Recommended actions about a start that policies prevent.
 _ABOUT_POLICY: Final = (
     "Look at what the rule has found",
     "Cover it by a waiver, or change the policy",
 )
 _ALWAYS: Final = ("Skip it, so that what waits for it goes on", "Abort it")
 
-#: How an answer to an approval is carried out: the verdict, the result and the words,
-#: given who made the choice.
+#: Function that carries out an answer to an approval: from those who made the choice,
+#: it gives the verdict, the result and the words.
 Outcome: TypeAlias = Callable[[tuple[str, ...]], tuple[str, Any, str]]
 
 
 def open_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion]:
     """
-    What waits for an answer, that first which waits longest.
+    Return the questions that wait for an answer, the oldest first.
 
     Each is answered by *reply*, which takes its id first.
     """
@@ -122,13 +122,13 @@ def open_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion
 
 
 def opened_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion]:
-    """Under the lock: see `open_questions`."""
+    """Return the open questions: see `open_questions`; hold the lock."""
     return [_opened(rt, rows, reply) for rows in _open(rt)]
 
 
 def _open(rt: Runtime) -> list[list[TaskRow]]:
-    """Under the lock: the tasks about which people are asked, by question."""
-    # An answer to what is put aside does not count.
+    """Return the tasks about which people are asked, by question; hold the lock."""
+    # A suspended task counts no answers.
     rows = [row for row in rt.kernel.asked if row.state is TaskState.BLOCKED]
     groups: dict[Any, list[TaskRow]] = {}
     for row in sorted(rows, key=_since):
@@ -137,7 +137,7 @@ def _open(rt: Runtime) -> list[list[TaskRow]]:
 
 
 def _since(row: TaskRow) -> int:
-    """Since when people are asked about *row*, in ns; it may have been put aside."""
+    """Return since when people are asked about *row*, in ns, whatever suspensions."""
     moves = moves_of(row)
     aside = [TaskState.SUSPENDED, TaskState.BLOCKED]
     while [state for state, _, _ in moves[-2:]] == aside:
@@ -146,7 +146,7 @@ def _since(row: TaskRow) -> int:
 
 
 def _question(row: TaskRow) -> Question | None:
-    """The question that *row* is; None: it is none."""
+    """Return the question of *row*; None if it is none."""
     return question_in(row.cargo)
 
 
@@ -197,7 +197,7 @@ def _opened(
 
 
 def _asked_text(row: TaskRow) -> str:
-    """What people are asked about *row*."""
+    """Return the text of the question about *row*."""
     question = _question(row)
     if question is not None:
         return question.text
@@ -205,7 +205,7 @@ def _asked_text(row: TaskRow) -> str:
 
 
 def _failure(rt: Runtime, row: TaskRow, many: int) -> dict[str, Any]:
-    """What is known of the failure of *row*, by which *many* tasks cannot go on."""
+    """Return the data about the failure of *row*, which blocks *many* tasks."""
     extra = row.extra
     kind, message, cause = ("", "", "") if extra is None else extra.error or _NO_ERROR
     issue = (extra.failure_class if extra is not None else "") or "unknown"
@@ -247,7 +247,7 @@ def _failure(rt: Runtime, row: TaskRow, many: int) -> dict[str, Any]:
 
 
 def failure_of(rt: Runtime, task_id: str) -> dict[str, Any] | None:
-    """What an escalation says, of a task that has failed; None: it has left memory."""
+    """Return the content of an escalation of a failed task; None if not in memory."""
 
     def look(_: int) -> dict[str, Any] | None:
         row = rt.kernel.tasks.get(task_id)
@@ -271,13 +271,13 @@ def failure_of(rt: Runtime, task_id: str) -> dict[str, Any] | None:
 
 
 def _clean(text: str) -> str:
-    """*text* without control characters, and not too long."""
+    """Return *text* without control characters, and not too long."""
     line = "".join(c if c.isprintable() else " " for c in text[:_MOST_TEXT])
     return line if len(text) <= _MOST_TEXT else f"{line}…"
 
 
 def _calls_about(rt: Runtime, issue: str) -> tuple[str, ...]:
-    """What the matrix recommends about failures of the class *issue*."""
+    """Return the matrix's recommendations for failures of the class *issue*."""
     handler = rt.deciders.parts.retry_handler
     matrix: Any = handler.matrix if has(handler, Recommends) else None
     if not matrix and is_there("taskorch.recovery"):
@@ -293,7 +293,7 @@ def _calls_about(rt: Runtime, issue: str) -> tuple[str, ...]:
 
 
 def _below(rows: list[TaskRow]) -> tuple[str, ...]:
-    """Ids of those that wait for *rows*, the first thousand."""
+    """Return ids of tasks that wait for *rows*, the first thousand."""
     below: dict[str, None] = {}
     todo = list(rows)
     while todo and len(below) < _MOST_IDS:
@@ -308,18 +308,18 @@ def _below(rows: list[TaskRow]) -> tuple[str, ...]:
 # -- answers ---------------------------------------------------------------------------
 
 
-#: How the history begins to say that somebody is asked.
+#: The beginning of an entry of the history that a person is asked.
 _WAITS: Final = "it waits for "
 
 
 @attrs.frozen
 class _Named:
     """
-    What the id in an answer means.
+    The meaning of the id in an answer.
 
     Attributes:
-        task_id: The task that it is about: the question, or what has failed.
-        question: What is asked.
+        task_id: The task that it is about: the question, or the failed task.
+        question: The question.
         row: The row of the task; None: it has left memory.
         why_not: Why no answer to this id counts; empty if one may.
     """
@@ -339,7 +339,7 @@ def answer(
     changes: Any = None,
 ) -> bool:
     """
-    Answer what is asked under the id *name*; whether that decided it.
+    Answer the question with the id *name*; return whether that decided it.
 
     Raises:
         AnswerRefusedError: It does not count: its history says so, too.
@@ -371,17 +371,17 @@ def vote(
     outcome: Outcome | None = None,
 ) -> bool | AnswerRefusedError:
     """
-    Under the lock: count an answer to what is asked under the id *name*.
+    Count an answer to the question with the id *name*; hold the lock.
 
     Args:
         rt: The runtime.
         name: The id.
         choice: The choice.
-        by: By whom.
-        note: What they wrote.
-        changes: What they want changed.
+        by: The person.
+        note: Their note.
+        changes: The changes that they want.
         now: The time in ns.
-        outcome: What follows from the choice instead of what usually does.
+        outcome: Function for the effects of the choice, if not the usual one.
 
     Returns:
         Whether that decided it; or why it was refused.
@@ -392,7 +392,7 @@ def vote(
         InvalidTransitionError: The state machine forbids what follows; then nothing
             has changed.
     """
-    # What is due by now happens first, however late the timer is.
+    # Timers that are due by now happen first, however late they are.
     rt.kernel.tick(now)
     named = _named(rt, name)
     row, question = named.row, named.question
@@ -436,11 +436,11 @@ def _keep(rt: Runtime, extension: str, key: str, document: Any, now: int) -> Non
 
 def _named(rt: Runtime, name: str) -> _Named:
     """
-    Under the lock: what the id *name* means.
+    Return the meaning of the id *name*; hold the lock.
 
-    That of a question without a number is enough while it was asked once. Later nobody
-    knows which of what was asked had been shown to who answers. That of an escalation
-    means the first time without one.
+    The id of a question needs no number as long as it was asked once. Later nobody
+    knows which of its runs the person had seen. Without a number, the id of an
+    escalation means the first one.
 
     Raises:
         UnknownTaskError: There is no such task, or nobody was asked about it.
@@ -477,12 +477,12 @@ def _named(rt: Runtime, name: str) -> _Named:
 
 
 def why_unsure(rt: Runtime, task_id: str) -> str:
-    """Why *task_id* does not say which question is meant; empty if it does."""
+    """Return why *task_id* may mean several questions; empty if it does not."""
     if has_number(task_id):
         return ""
     reruns, tasks = rt.directory.reruns, rt.kernel.tasks
     runs = [tasks.get(run) for run in (task_id, *reruns.later_than(task_id))]
-    # Of what has left memory it is not known.
+    # It is unknown for runs that have left memory, so these count.
     times = sum(row is None or _was_asked(row) for row in runs)
     if times <= 1:
         return ""
@@ -499,7 +499,7 @@ def _was_asked(row: TaskRow) -> bool:
 def _refused(
     rt: Runtime, named: _Named, name: str, by: str, why: str
 ) -> AnswerRefusedError:
-    """The error that an answer to *name* does not count, and what is asked now."""
+    """Return the error that an answer to *name* does not count, with what is open."""
     latest = rt.directory.reruns.latest(stem_of(named.task_id))
     is_old = bool(named.why_not) or latest != named.task_id
     hint = _open_now(rt, latest) if is_old else None
@@ -508,7 +508,7 @@ def _refused(
 
 
 def _open_now(rt: Runtime, task_id: str) -> str:
-    """What is asked about *task_id*, and how it is answered, if people are asked."""
+    """Return the question about *task_id* and how to answer it, if it is open."""
     row = rt.kernel.tasks.get(task_id)
     if row is None or row not in rt.kernel.asked or row.state is not TaskState.BLOCKED:
         return _LISTED
@@ -522,9 +522,9 @@ def _open_now(rt: Runtime, task_id: str) -> str:
 
 def approval_of(rt: Runtime, task_id: str) -> tuple[str, str] | None:
     """
-    The run and the phase whose approval the task is; None: it is none.
+    Return the run and the phase whose approval the task is; None if it is none.
 
-    With the phase comes the number of the run of the task, if *task_id* has it.
+    The phase has the number of the run of the task, if *task_id* has it.
     """
     row = rt.kernel.tasks.get(rt.directory.reruns.latest(task_id))
     question = None if row is None else _question(row)
@@ -537,7 +537,7 @@ def approval_of(rt: Runtime, task_id: str) -> tuple[str, str] | None:
 
 def check(by: object, note: object, changes: object = None) -> None:
     """
-    Refuse what is no name, no note, or are no changes.
+    Refuse a malformed name, note or changes.
 
     Raises:
         InvalidTaskError: One is not well formed.
@@ -563,7 +563,7 @@ def check(by: object, note: object, changes: object = None) -> None:
 
 def check_choice(choice: object) -> None:
     """
-    Refuse what is no choice, whatever is asked.
+    Refuse a value that cannot be a choice of any question.
 
     Raises:
         InvalidTaskError: It is none.
@@ -575,7 +575,7 @@ def check_choice(choice: object) -> None:
 
 def _check_changes(choice: str, changes: Mapping[str, Any] | None) -> None:
     """
-    Refuse changes that would do nothing to what has failed.
+    Refuse changes that would have no effect on the failed tasks.
 
     Raises:
         InvalidTaskError: They are such.
@@ -589,7 +589,7 @@ def _check_changes(choice: str, changes: Mapping[str, Any] | None) -> None:
 
 
 def _why_refused(rt: Runtime, named: _Named, choice: str, by: str) -> str:
-    """Why an answer does not count; empty if it does."""
+    """Return why an answer does not count; empty if it does."""
     row, question = named.row, named.question
     assert row is not None  # noqa: S101 - or it was refused by its name
     why = question.why_not(by)
@@ -618,13 +618,13 @@ def _why_refused(rt: Runtime, named: _Named, choice: str, by: str) -> str:
 
 
 def _end_of(row: TaskRow) -> str:
-    """What has become of *row*, about which people were asked."""
+    """Return the outcome of *row*, about which people were asked."""
     extra = row.extra
     has_failed = row.state is TaskState.FAILED
     if has_failed and extra is not None and extra.error is not None:
         return _short(extra.error[1])
     moves = moves_of(row)
-    # Of what runs again, the answer stands where it went on.
+    # If it ran again, the answer is in the entry where it went on.
     went_on = [
         detail
         for (before, _, _), (_, _, detail) in pairwise(moves)
@@ -635,7 +635,7 @@ def _end_of(row: TaskRow) -> str:
 
 
 def _short(text: str) -> str:
-    """*text*, of which a refusal repeats no more than it needs to be known."""
+    """Return *text*, cut to the length that a refusal repeats."""
     return text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}…"
 
 
@@ -646,7 +646,7 @@ def _outcome(
     note: str,
     changes: Any,
 ) -> tuple[str, Any, str]:
-    """The verdict, the result and the words for what was *chosen*."""
+    """Return the verdict, the result and the words for what was *chosen*."""
     if not chosen:
         split = ", ".join(f"{choice!r} by {by}" for by, choice in votes)
         return "fail", None, f"no choice can have {question.quorum} any more: {split}"
@@ -670,7 +670,7 @@ def refuse_bypass(rt: Runtime, task_id: str, row: TaskRow, verdict: str) -> None
 
     Raises:
         InvalidTaskError: It is.
-        AnswerRefusedError: It was asked more than once, and *task_id* is that of all.
+        AnswerRefusedError: It was asked more than once, and *task_id* has no number.
     """
     question = _question(row)
     if question is None or not awaits(row):
@@ -688,10 +688,10 @@ def _others(
     rt: Runtime, rows: list[TaskRow], changes: Mapping[str, Any], reason: str
 ) -> dict[TaskRow, tuple[Again, Spec]]:
     """
-    What each of *rows* that changes is like with other resources and another timeout.
+    Return, for *rows* that change, the retry with other resources and timeout.
 
     Raises:
-        InvalidTaskError: The *changes* are none of these, or too much for any agent.
+        InvalidTaskError: The *changes* are none of these, or too much for any worker.
     """
     amounts = dict(changes)
     timeout = amounts.pop("timeout", None)
@@ -726,6 +726,6 @@ def _cause(row: TaskRow) -> tuple[str, str]:
     extra = row.extra
     kind, message, _ = ("", "", "") if extra is None else extra.error or _NO_ERROR
     if rules_ask(row):
-        # Values that rules look at are no detail: each is a question of its own.
+        # Values that rules look at matter: each is a question of its own.
         return kind, asked_by_rules(row)
     return FailureCause.common(row.id, kind, message)

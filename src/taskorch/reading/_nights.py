@@ -2,10 +2,10 @@
 The runs of an orchestrator or a journal as people look at them, for every front end.
 
 The grid of nights and the list are read from the lines of runs, so they cost the same
-whether a journal has ten runs or ten thousand. One run is asked for whole, of the
-orchestrator or of what reads its journal.
+whether a journal has ten runs or ten thousand. The whole of one run is asked of the
+orchestrator, or of the reader of its journal.
 
-Decisions: 0213, 0218.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import date
+from glob import escape
 from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -22,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from taskorch.errors import TaskorchError, UnknownTaskError
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.people import caller
-from taskorch.kit.visible import said, show
+from taskorch.kit.raised import told_of
+from taskorch.kit.visible import show
 from taskorch.model import FailureCause, MadeFor, TaskState, TaskStatus
 from taskorch.model.ids import (
     in_run,
@@ -36,7 +38,8 @@ from taskorch.model.ids import (
     without_last,
     without_run,
 )
-from taskorch.reading._runs import RunIndex, RunLine, wanted
+from taskorch.reading._runs import RUNS, RunIndex, RunLine, wanted
+from taskorch.reading._verdict import late_in, verdict_on
 from taskorch.workflows._status import state_of
 
 if TYPE_CHECKING:
@@ -48,18 +51,18 @@ DAYS: Final = 30
 PAGE: Final = 100
 #: Failures, questions and slow runs that the first view shows.
 _SHOWN: Final = 25
-#: Tasks of a run that are told one by one, and calls of one map.
+#: The most tasks of a run that are shown one by one, and calls of one map.
 _MOST_TASKS: Final = 2_000
 _MOST_CALLS: Final = 100
-#: Tasks of one name, after the same ones, from which on they are shown as one.
+#: More tasks of one name with the same parents are shown as one.
 _FAN: Final = 8
-#: Spans of one task that are told, the latest.
+#: The most spans of one task that are shown, the latest.
 _MOST_SPANS: Final = 50
-#: Earlier runs of a task, in other runs, that are told.
+#: Earlier runs of a task, in other runs, that are shown.
 _EARLIER: Final = 14
-#: Seconds after which a tick that has not come is late.
+#: Seconds after which a scheduled time without a run is late.
 _LATE: Final = 60.0
-#: A run is slow that takes so many times as long as it usually does, and this long.
+#: A run is slow if it takes this many times as long as usual, and this much longer.
 _SLOW: Final = 2.0
 _SLOW_SECONDS: Final = 10.0
 #: Events of a journal that are read, the latest ones.
@@ -67,19 +70,19 @@ READ: Final = 2_000_000
 
 
 class HasRuns(Protocol):
-    """A holder of the lines of runs: the board of a service, or a journal's own."""
+    """Protocol: a holder of the lines of runs, such as the board of a service."""
 
     def now(self) -> int:
-        """Nanoseconds since 1970."""
+        """Return the time in nanoseconds since 1970."""
         ...
 
     def runs(self) -> AbstractContextManager[RunIndex]:
-        """The lines, which nobody changes within the block."""
+        """Return the lines, which nobody changes within the block."""
         ...
 
     @property
     def is_reading(self) -> bool:
-        """Whether the events of before are still being read."""
+        """Whether earlier events are still being read."""
         ...
 
 
@@ -88,7 +91,7 @@ class RunsOfJournal:
     The lines of the runs of a journal, as of its last commit before each question.
 
     Args:
-        reader: What reads it.
+        reader: The reader of the journal.
     """
 
     is_reading = False
@@ -98,30 +101,41 @@ class RunsOfJournal:
         self._lock = Lock()
         self._clock = MonotonicClock()
         self._index = RunIndex()
-        self._last = max(0, reader.last - READ)
+        self._last: int | None = None
 
     def now(self) -> int:
-        """Nanoseconds since 1970."""
+        """Return the time in nanoseconds since 1970."""
         return self._clock.now_ns()
 
     @contextmanager
     def runs(self) -> Iterator[RunIndex]:
-        """The lines, which nobody changes within the block."""
+        """Yield the lines, which nobody changes within the block."""
         with self._lock:
+            if self._last is None:
+                self._last = self._begin()
             for event in self._reader.happened(self._last):
                 self._last = event.seq
                 self._index.take(event)
             yield self._index
 
+    def _begin(self) -> int:
+        """Restore the noted runs; return the number of the event to go on from."""
+        first = max(0, self._reader.last - READ)
+        noted = self._reader._noted_runs(RUNS)
+        if noted is None or noted.last < first:
+            return first
+        self._index.restore(noted)
+        return noted.last
+
 
 def _sees_all() -> bool:
-    """Whether who asks is bound to no tenants."""
+    """Return whether the caller is bound to no tenants."""
     who = caller()
     return who is None or who.tenants is None
 
 
 def _is_seen(line: RunLine) -> bool:
-    """Whether a run is for who asks: none of its tasks is another tenant's."""
+    """Return whether the caller may see a run: no task is another tenant's."""
     who = caller()
     tenants = line.tenants - {None}
     if who is None or who.tenants is None:
@@ -131,12 +145,12 @@ def _is_seen(line: RunLine) -> bool:
 
 class RunViews:
     """
-    The grid of nights, the list of runs, one run, and those of a task.
+    The grid of nights, the list of runs, one run, and the runs of a task.
 
     Args:
-        orch: Whom they are asked of.
-        board: What has the lines of runs.
-        live: Whether it is an orchestrator, and not one that reads a journal.
+        orch: Returns the orchestrator or reader to ask.
+        board: Returns the holder of the lines of runs.
+        live: Whether *orch* is an orchestrator, not the reader of a journal.
     """
 
     def __init__(
@@ -152,7 +166,7 @@ class RunViews:
         self, by: str = "days", days: int = DAYS, until: date | None = None
     ) -> dict[str, Any]:
         """
-        The grid of schedules, and what a person looks at first.
+        Return the grid of schedules, and what a person looks at first.
 
         Args:
             by: A place for each of the latest `days`, or of the latest `ticks`.
@@ -162,7 +176,8 @@ class RunViews:
         orch, board = self._orch(), self._board()
         now_ns = board.now()
         now = now_ns / _NS
-        # What they have made is in the index, and need not be asked of each.
+        # The index has their runs, so the status of each schedule need not be asked for
+        # them.
         standing = orch.schedules._standing() if self._live else ()
         statuses = {each.name: each for each in standing}
         questions = orch.questions() if self._live else orch._questions()
@@ -183,6 +198,8 @@ class RunViews:
                     {
                         **_standing(status, now),
                         "name": name,
+                        "removed": status is None
+                        and (self._live or (line is not None and line.is_removed)),
                         "usual": usual,
                         "failing": str(index.standing(name)),
                         "latest": None if latest is None else latest.to_dict(now_ns),
@@ -196,7 +213,7 @@ class RunViews:
             broken = [*islice(own, _SHOWN)]
             causes = [_cause(each) for each in index.causes[:_SHOWN]]
             newest = islice(index.newest(lambda line: line.is_workflow), _SHOWN)
-            return {
+            view = {
                 "now": now,
                 "days": days,
                 "schedules": schedules,
@@ -222,6 +239,9 @@ class RunViews:
                 "is_reading": board.is_reading,
                 "lost": index.lost,
             }
+        holds = [str(each) for each in orch.get_stats().holds]
+        late = [*late_in(view)]
+        return {**view, "late": late, "verdict": verdict_on(view, holds)}
 
     # -- runs ----------------------------------------------------------------------
 
@@ -238,15 +258,15 @@ class RunViews:
         after: str = "",
     ) -> dict[str, Any] | None:
         """
-        A page of the list, the latest run first; `next` leads on.
+        Return a page of the list, the latest run first; `next` leads on.
 
         Args:
             id: See `wanted`, as for the next two.
             schedule: The same.
             state: The same.
             day: A day in the zone of the schedule of a run; "": any.
-            since: Seconds since 1970: not submitted before.
-            until: The same: not submitted after; 0: whenever.
+            since: The same, in seconds since 1970.
+            until: The same; 0: whenever.
             limit: How many runs.
             after: Only those behind this run; "": from the first.
 
@@ -276,7 +296,7 @@ class RunViews:
 
     def run(self, run_id: str, under: str | None = None) -> dict[str, Any]:
         """
-        One run; with *under*, the calls of that map alone.
+        Return one run; with *under*, only the calls of that map.
 
         Raises:
             UnknownTaskError: There is no such run.
@@ -305,7 +325,7 @@ class RunViews:
             shown = [_task(run_id, each) for each in calls[:_MOST_TASKS]]
             return {"run": row or {}, "tasks": shown, "maps": {}}
         noted = (MadeFor(each.metadata).parameters for each in statuses)
-        # Of those that one task has added, one stands for all.
+        # Of many tasks that one task has added, one is shown for all.
         added = {
             name: each[0] for each in alike.values() for name in each if adders[name]
         }
@@ -321,7 +341,7 @@ class RunViews:
         single = [name for name in asked if name not in of_fans]
 
         def parents(name: str) -> list[str]:
-            """What a task comes after, fans as one, and what has added it."""
+            """Return the parents of a task, fans as one, and the task that added it."""
             adder = adders[name]
             parts = [*above.get(name, ()), *([adder] if adder else ())]
             return [*dict.fromkeys(of_fans.get(each, each) for each in parts)]
@@ -349,22 +369,23 @@ class RunViews:
         }
 
     def _latest(self, orch: Any, run_id: str, line: RunLine | None) -> list[TaskStatus]:
-        """The status of each task of a run, of its latest run."""
+        """Return the status of the latest run of each task of a run."""
         if line is not None and not line.is_workflow:
             return [orch.get_task_status(run_id)]
         if self._live:
             handles = orch.workflows.get(run_id).handles
             return [handle.status for handle in handles.values()]
-        # A later run of a task follows the ones before.
+        # Later runs of a task follow the earlier ones, so the last one wins.
         latest = {
-            stem_of(each.task_id): each for each in orch.tasks(id=in_run(run_id, "*"))
+            stem_of(each.task_id): each
+            for each in orch.tasks(id=in_run(escape(run_id), "*"))
         }
         return [*latest.values()]
 
     def _above(
         self, orch: Any, run_id: str, statuses: Mapping[str, TaskStatus]
     ) -> Mapping[str, list[str]]:
-        """What each of these tasks comes after, within the run."""
+        """Return the parents of each of these tasks within the run."""
         if self._live:
             with suppress(UnknownTaskError):
                 run = orch.workflows.get(run_id)
@@ -380,7 +401,7 @@ class RunViews:
 
     def earlier(self, task_id: str) -> dict[str, Any]:
         """
-        The runs of a task, the latest first, and what it was called with.
+        Return the runs of a task, the latest first, and its arguments.
 
         Raises:
             UnknownTaskError: There is no such task.
@@ -403,7 +424,7 @@ class RunViews:
         return {"runs": rows, "arguments": self._arguments(orch, task_id)}
 
     def _arguments(self, orch: Any, task_id: str) -> list[list[str]]:
-        """What a task was called with, by name, as far as it is kept here."""
+        """Return the arguments of a task by name, as far as they are kept here."""
         if not self._live:
             return []
         task = orch.handle(task_id)._task
@@ -418,7 +439,7 @@ class RunViews:
 
 
 def _cause(cause: FailureCause) -> dict[str, Any]:
-    """A cause as JSON has it: see `GET /failures`."""
+    """Return a cause in the JSON form of `GET /failures`."""
     times = {"first": cause.first, "last": cause.last}
     return {
         "error_type": cause.error_type,
@@ -431,7 +452,7 @@ def _cause(cause: FailureCause) -> dict[str, Any]:
 
 
 def _standing(status: Any, now: float) -> dict[str, Any]:
-    """How a schedule stands; of one in a journal, nothing is known."""
+    """Return the status of a schedule; for one in a journal, nothing is known."""
     if status is None:
         return {"when": None, "next": None, "paused": "", "trouble": "", "late": None}
     coming = None if status.next is None else status.next.timestamp()
@@ -450,7 +471,7 @@ def _standing(status: Any, now: float) -> dict[str, Any]:
 
 
 def _slow(runs: list[RunLine], usual: float, now_ns: int) -> Iterable[dict[str, Any]]:
-    """The runs that take much longer than usual."""
+    """Yield the runs that take much longer than usual."""
     for line in runs[-_SHOWN:]:
         took = None if line.ended_ns else line.seconds(now_ns)
         if took is not None and took > max(_SLOW * usual, usual + _SLOW_SECONDS):
@@ -458,12 +479,12 @@ def _slow(runs: list[RunLine], usual: float, now_ns: int) -> Iterable[dict[str, 
 
 
 def _name(run_id: str, task_id: str) -> str:
-    """The id of a task in its workflow; of one on its own, the last part."""
+    """Return the id of a task in its workflow; for a single task, the last part."""
     return name_of(task_id) if run_of(task_id) == run_id else last_of(stem_of(task_id))
 
 
 def _maps(names: Mapping[str, TaskStatus]) -> dict[str, list[TaskStatus]]:
-    """The calls of each task that has added several, by its name."""
+    """Return the calls of each task that has added several, by its name."""
     under: dict[str, list[TaskStatus]] = {}
     for name, status in names.items():
         adder = without_last(name)
@@ -473,17 +494,17 @@ def _maps(names: Mapping[str, TaskStatus]) -> dict[str, list[TaskStatus]]:
 
 
 def _adder(name: str, status: TaskStatus, names: Mapping[str, TaskStatus]) -> str:
-    """The task of the run that has added the task of this name; "": none has."""
+    """Return the name of the task of the run that added a task, or ""."""
     adder = name_of(stem_of(MadeFor(status.metadata).adder)) or without_last(name)
     return adder if adder in names else ""
 
 
 def _alike(names: Iterable[str], adders: Mapping[str, str]) -> dict[str, list[str]]:
     """
-    Tasks that are many and have one name, but for a number, by what they are shown as.
+    Group tasks whose names differ only in a number, by the name to show.
 
-    What a loop adds is called `fan/piece`, `fan/piece-2`, and so on, or as its program
-    says: `shop/1`. One task has added all of them, or none has.
+    Tasks that a loop adds are called `fan/piece`, `fan/piece-2`, and so on, or as its
+    program says: `shop/1`. Either one task has added the whole group, or none has.
     """
     alike: dict[tuple[str, str], list[str]] = {}
     for name in names:
@@ -498,7 +519,7 @@ def _alike(names: Iterable[str], adders: Mapping[str, str]) -> dict[str, list[st
 
 
 def _fan(run_id: str, name: str, statuses: list[TaskStatus]) -> dict[str, Any]:
-    """A fan as one row of a run: the task that a person looks at first, with all."""
+    """Return a fan as one row of a run: its most urgent task, with all the others."""
     worst = min(statuses, key=_urgency)
     states = Counter(each.state for each in statuses)
     return {
@@ -512,16 +533,16 @@ def _fan(run_id: str, name: str, statuses: list[TaskStatus]) -> dict[str, Any]:
 
 
 def _urgency(status: TaskStatus) -> tuple[int, int, str]:
-    """Where a call stands: what failed first, what has completed last."""
+    """Return the sort key of a call: failed ones first, completed ones last."""
     order = ("failed", "blocked", "retrying", "running", "suspended", "cancelled")
     state = status.state.value
     place = order.index(state) if state in order else len(order)
-    # Calls have numbers: 2 stands before 10.
+    # By the length first, so that number 2 comes before 10.
     return place + (state == "completed"), len(status.task_id), status.task_id
 
 
 def _in_numbers(run_id: str, calls: list[TaskStatus]) -> dict[str, Any]:
-    """The calls of a map in numbers, and those of them that a person looks for."""
+    """Return the counts of the calls of a map, and the calls that need attention."""
     took = [each.duration for each in calls if each.duration is not None]
     begun = [each.started.timestamp() for each in calls if each.started]
     ended = [each.ended.timestamp() for each in calls if each.ended]
@@ -538,7 +559,7 @@ def _in_numbers(run_id: str, calls: list[TaskStatus]) -> dict[str, Any]:
 
 
 def _task(run_id: str, status: TaskStatus) -> dict[str, Any]:
-    """A task of a run, with its attempts: times are seconds since 1970."""
+    """Return a task of a run with its attempts; times are seconds since 1970."""
     error = status.error
     return {
         "id": status.task_id,
@@ -559,13 +580,13 @@ def _task(run_id: str, status: TaskStatus) -> dict[str, Any]:
 
 
 def _error(error: BaseException) -> dict[str, str]:
-    """The class of an error, and the first line of what it says."""
-    kind, message = said(error)
+    """Return the class of an error and the first line of its message."""
+    kind, message = told_of(error)
     return {"type": kind, "message": message.partition("\n")[0][:300]}
 
 
 def _spans(status: TaskStatus) -> list[list[Any]]:
-    """The attempts of a task: of each its begin, its end, and what came then."""
+    """Return the attempts of a task: the begin, the end and the next state of each."""
     spans: list[list[Any]] = []
     steps = status.history
     for place, step in enumerate(steps):

@@ -1,4 +1,4 @@
-"""A journal as it was: what came later is not read."""
+"""A journal as of an earlier moment: later events are not read."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _ENDS = TaskCompleted, TaskFailed, TaskCancelled
 
 class PastJournal(DurableJournal):
     """
-    What *journal* had up to the event *until*, for who only reads.
+    A read-only view of *journal* up to the event *until*.
 
     Args:
-        journal: It may grow meanwhile.
+        journal: The journal, which may grow meanwhile.
         until: The number of the last event that is read.
-        now_ns: What time it was then.
+        now_ns: The time at that moment.
     """
 
     def __init__(self, journal: DurableJournal, until: int, now_ns: int) -> None:
@@ -50,7 +50,7 @@ class PastJournal(DurableJournal):
         return self._journal.select(ids, min(until, self.until))
 
     def snapshot(self) -> tuple[int, dict[str, Any]] | None:
-        """See `DurableJournal.snapshot`: one that is later says too much."""
+        """See `DurableJournal.snapshot`; a later one is not returned."""
         kept = self._journal.snapshot()
         return kept if kept is not None and kept[0] <= self.until else None
 
@@ -120,7 +120,7 @@ class PastJournal(DurableJournal):
         return self._journal.logs_folder()
 
     def latest_start(self) -> OrchestratorStarted | None:
-        """The latest start of an orchestrator that is read."""
+        """Return the latest start of an orchestrator up to then."""
         if isinstance(self._journal, SqlJournal):
             latest = self._journal.latest_of(OrchestratorStarted.__name__)
             if latest is None:
@@ -131,16 +131,16 @@ class PastJournal(DurableJournal):
         return max(starts, key=lambda fact: fact.seq, default=None)
 
     def claim(self) -> int:
-        """Refuse it."""
+        """Refuse to claim the journal."""
         self._refuse()
 
     def append(self, epoch: int, group: object) -> None:
-        """Refuse it."""
+        """Refuse to write."""
         del epoch, group
         self._refuse()
 
     def save(self, epoch: int, seq: int, state: dict[str, Any]) -> None:
-        """Refuse it."""
+        """Refuse to write."""
         del epoch, seq, state
         self._refuse()
 
@@ -149,7 +149,7 @@ class PastJournal(DurableJournal):
         return value
 
     def close(self) -> None:
-        """Close nothing: the journal is another's."""
+        """Close nothing: the journal belongs to the caller."""
 
     def _refuse(self) -> NoReturn:
         msg = f"{self.description()}: what was can only be read"
@@ -158,7 +158,7 @@ class PastJournal(DurableJournal):
 
 def past_of(journal: DurableJournal, at: object) -> PastJournal:
     """
-    *journal* as it was at the event of a number, or at a moment.
+    Return *journal* as of the event of a number, or as of a moment.
 
     Raises:
         InvalidTaskError: *at* is neither, or the journal ends before that number.
@@ -169,7 +169,7 @@ def past_of(journal: DurableJournal, at: object) -> PastJournal:
         if not 0 <= at <= last:
             msg = f"at={at}: the journal has events 1 to {last}"
             raise InvalidTaskError(msg, hint="the numbers are those of its events")
-        # One that was left out since has no time: then it is that of the next.
+        # A removed event has no time any more: the time of the next one is taken.
         first = next(journal.read(max(at - 1, 0)), None)
         return PastJournal(journal, at, first[0].at_ns if first else 0)
     if not isinstance(at, datetime):
@@ -178,7 +178,7 @@ def past_of(journal: DurableJournal, at: object) -> PastJournal:
     now_ns = ns_of(at)
     until = journal.last_until(now_ns)
     for fact, _ in journal.read(until):
-        # They are in the order of their times, too.
+        # The numbers are in the order of the times, too.
         if fact.at_ns > now_ns:
             break
         until = fact.seq

@@ -1,13 +1,13 @@
 """
-What became of the runs of workflows and of what schedules made, folded from events.
+The outcome of runs of workflows and of tasks of schedules, folded from events.
 
 An orchestrator is asked for one run at a time. A page that shows months of nights would
 ask for thousands, and a journal that nobody has open could not be asked at all. So the
 board, which hears every event, keeps a line for each run: its state, its times, who
-began it, and those of its tasks that have not completed. What has completed is a
-number, so a run that is over takes a few hundred bytes, however large it was.
+began it, and its tasks that have not completed. Completed tasks are only counted, so an
+ended run takes a few hundred bytes, however large it was.
 
-Decisions: 0213, 0218, 0279, 0287.
+Decisions: alerts-and-messages, dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
-from itertools import dropwhile, islice
-from operator import attrgetter
+from itertools import chain, dropwhile, islice
+from operator import attrgetter, itemgetter
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -59,6 +59,7 @@ from taskorch.model.ids import (
     first_of,
     makers_of,
     number_of,
+    numbered,
     run_by,
     stem_of,
 )
@@ -66,26 +67,28 @@ from taskorch.workflows._status import state_of
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
+    from taskorch.kit.noted import NotedRuns
 
 _S: Final = TaskState
 _NS: Final = 1_000_000_000
-#: Runs, failures, and ticks of one schedule that were skipped, which are kept.
+#: Runs, failures, and skipped times of one schedule that are kept.
 RUNS: Final = 20_000
 BROKEN: Final = 10_000
 _SKIPS: Final = 1_000
-#: Completed runs of one schedule that say how long it usually takes.
+#: Completed runs of one schedule that give the usual duration.
 _USUAL: Final = 20
-#: Of a message of an error, as many characters.
+#: The most characters of an error message that are kept.
 _MESSAGE: Final = 300
-#: States of one task that are not those of `TaskState`: it waits for what has failed;
-#: it was cancelled since what it needs did not complete.
+#: States of one task beside those of `TaskState`: a parent of it has failed; it was
+#: cancelled since a parent did not complete.
 STUCK: Final = "stuck"
 SKIPPED: Final = "skipped"
-#: It failed, and its failure is allowed.
+#: The state of a task that failed, and whose failure is allowed.
 ALLOWED: Final = "allowed"
 _WAITS: Final = frozenset({_S.QUEUED, _S.BLOCKED, STUCK})
 _ENDED: Final = frozenset({_S.FAILED, _S.CANCELLED, STUCK, SKIPPED, ALLOWED})
-#: What ends an attempt, if one runs; as many times of work are kept of a run.
+#: Events that end an attempt, if one runs; and the spans of work that are kept of a
+#: run.
 _ENDS_OF_ATTEMPTS: Final[frozenset[type[Event]]] = frozenset(
     {
         *(TaskCompleted, TaskFailed, TaskRetrying, TaskBlocked, TaskCancelled),
@@ -93,15 +96,23 @@ _ENDS_OF_ATTEMPTS: Final[frozenset[type[Event]]] = frozenset(
     }
 )
 _SPANS: Final = 64
-#: Errors of tasks that failed since others did.
+#: Classes of errors of tasks that failed because others did.
 _OF_OTHERS: Final = frozenset({"DependencyFailedError"})
-#: What a person looks at first, of several runs that share a place.
+#: Who has begun a run, in words, by the word in its event.
+_BEGAN_BY: Final = {
+    "": "a program",
+    "clock": "its schedule",
+    "schedule": "its schedule",
+    "trigger": "a person, by hand",
+    "backfill": "a backfill",
+}
+#: States by severity, the worst first, for runs that share a place.
 SEVERITY: Final = (
     *("failed", "blocked", "cancelled", "suspended", "running", "pending"),
     *("waiting", "mended", "completed", "skipped"),
 )
 _RANK: Final = {state: place for place, state in enumerate(SEVERITY)}
-#: What each of these events says of the state of its task.
+#: The state of a task after each of these events.
 _STATES: Final[Mapping[type[Event], str]] = {
     TaskStarted: _S.RUNNING,
     TaskFailed: _S.FAILED,
@@ -123,7 +134,7 @@ class Broken(NamedTuple):
         task_id: The task.
         at_ns: When it failed, in ns since 1970.
         error_type: The class of the error.
-        message: What that says.
+        message: The message of the error.
         is_own: Whether it failed by itself, and not since another one had failed.
     """
 
@@ -134,13 +145,20 @@ class Broken(NamedTuple):
     is_own: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """The failure as JSON has it."""
+        """Return the failure in its JSON form."""
         return {
             "task": self.task_id,
             "at": self.at_ns / _NS,
             "type": self.error_type,
             "message": self.message,
         }
+
+    def as_run(self, *, is_latest: bool = True) -> FailedRun:
+        """Return the failed run; before the latest one, it is named by its number."""
+        name = self.task_id
+        if not is_latest:
+            name = numbered(stem_of(name), number_of(name))
+        return FailedRun(name, self.error_type, self.message, self.at_ns)
 
     def __str__(self) -> str:
         text = f"{self.task_id} failed: {self.error_type}: {self.message}"
@@ -149,12 +167,11 @@ class Broken(NamedTuple):
 
 class Standing(NamedTuple):
     """
-    How a schedule stands.
+    The status of a schedule.
 
     Attributes:
-        good: The run of the latest tick whose work has completed; None: there is none.
-        bad: The runs of later ticks in which something failed and is not mended, the
-            latest first.
+        good: The run of the latest scheduled time whose work completed, or None.
+        bad: Later runs with a failure that is not mended, the latest first.
     """
 
     good: RunLine | None
@@ -171,7 +188,7 @@ class Standing(NamedTuple):
 @attrs.define(eq=False)
 class RunLine:
     """
-    What became of one run of a workflow, or of one task that a schedule has made.
+    The outcome of one run of a workflow, or of one task of a schedule.
 
     Attributes:
         run_id: Its id.
@@ -183,19 +200,20 @@ class RunLine:
             `schedule`, if nobody knows which of these.
         zone: The zone of its schedule.
         started_ns: When its first attempt began, or 0.
-        ended_ns: When its latest task ended; 0 while something is to come.
-        total: How many tasks it has; of a task that was run again, one.
-        reruns: How many runs again its tasks have had.
-        open: The tasks that have not completed: the number of the latest run of each,
-            and its state.
-        held: Of the tasks that are suspended, the states in which they were.
-        errors: The failures in it that are open: which no later run has mended.
-        spans: When something of it was at work, from and to, in order; the first ones
-            may be counted in `worked_ns` already.
-        worked_ns: See `spans`.
-        working: The attempts that run, and since when the first of them does.
-        is_cut: Whether a life ended while it was at work.
-        tenants: Those whom its tasks are done for; None: nobody in particular.
+        ended_ns: When its latest task ended; 0 until all have ended.
+        total: How many tasks it has; a task that was run again counts once.
+        reruns: How many later runs its tasks have had.
+        open: The number and the state of the latest run of each task that has not
+            completed.
+        held: The earlier state of each suspended task.
+        errors: The failures in it that no later run has mended.
+        spans: Begin and end of each time of work, in order; the first ones may be
+            counted in `worked_ns` already.
+        worked_ns: Time of work that `spans` has no more.
+        noted: More spans, as JSON, which others may overlap.
+        working: The running attempts, and since when the first of them runs.
+        is_cut: Whether an incarnation ended while it was at work.
+        tenants: The tenants of its tasks; None: a task without a tenant.
         definition: Which definition it has, if that is not the one it began with, and
             how this differs from the one before.
     """
@@ -217,6 +235,7 @@ class RunLine:
     errors: dict[str, Broken] = attrs.field(factory=dict[str, Broken])
     spans: list[tuple[int, int]] = attrs.field(factory=list[tuple[int, int]])
     worked_ns: int = 0
+    noted: tuple[str, ...] = ()
     working: dict[str, int] = attrs.field(factory=dict[str, int])
     is_cut: bool = False
     tenants: set[str | None] = attrs.field(factory=set[str | None])
@@ -224,7 +243,7 @@ class RunLine:
 
     @property
     def state(self) -> str:
-        """As that of a workflow; `mended`: it completed once it was run again."""
+        """The state, as that of a workflow; `mended`: completed after a re-run."""
         counts = {TaskState(k): n for k, n in self.counts.items() if k in _BY_VALUE}
         stuck, skipped = self.counts[STUCK], self.counts[SKIPPED]
         counts[_S.BLOCKED] = counts.get(_S.BLOCKED, 0) + stuck
@@ -234,16 +253,16 @@ class RunLine:
 
     @property
     def allowed(self) -> int:
-        """How many of its tasks failed, and might."""
+        """The number of its tasks whose failure is allowed."""
         return self.counts[ALLOWED]
 
     @property
     def completed(self) -> int:
-        """How many of its tasks have completed."""
+        """The number of its completed tasks."""
         return self.total - len(self.open)
 
     def put(self, stem: str, number: int, state: str) -> None:
-        """The latest run of one of its tasks, *number*, comes into a state."""
+        """Put the latest run of a task, *number*, into a state."""
         before = self.open.get(stem)
         if before is not None:
             self.counts[before[1]] -= 1
@@ -251,7 +270,7 @@ class RunLine:
         self.counts[state] += 1
 
     def complete(self, stem: str) -> None:
-        """One of its tasks has completed."""
+        """Note that a task has completed."""
         before = self.open.pop(stem, None)
         self.errors.pop(stem, None)
         if before is not None:
@@ -264,20 +283,23 @@ class RunLine:
         return next(own, next(iter(self.errors.values()), None))
 
     def begin(self, task_id: str, at_ns: int) -> None:
-        """An attempt begins."""
+        """Note that an attempt begins."""
         self.working.setdefault(task_id, at_ns)
         if not 0 < self.started_ns <= at_ns:
             self.started_ns = at_ns
 
     def end(self, task_id: str, at_ns: int) -> None:
-        """An attempt ends, if one runs: while others do, it is at work all the same."""
+        """Note that an attempt ends; the run is at work while another one runs."""
         start = self.working.pop(task_id, None)
         if start is not None:
             self.work(start, at_ns)
 
     def work(self, start_ns: int, end_ns: int) -> None:
-        """It was at work from and to; what overlaps counts once."""
+        """Add a time of work; overlapping ones count once."""
         spans = self.spans
+        if self.noted:
+            spans.append((start_ns, end_ns))
+            return
         first = bisect_left(spans, (start_ns, 0))
         if first and spans[first - 1][1] >= start_ns:
             first -= 1
@@ -289,30 +311,30 @@ class RunLine:
         spans[first:last] = [(start_ns, end_ns)]
 
     def forget_spans(self) -> None:
-        """Count what is before all that runs, and keep it no more."""
+        """Count the spans before all running attempts, and drop them."""
         since = min(self.working.values(), default=self.spans[-1][0])
         while self.spans and self.spans[0][1] < since:
             start, end = self.spans.pop(0)
             self.worked_ns += end - start
 
     def is_over(self) -> bool:
-        """Whether nothing of it goes on by itself, or by somebody's word."""
+        """Return whether nothing of it can go on, even if somebody decides."""
         return all(state in _ENDED or not n for state, n in self.counts.items())
 
     def seconds(self, now_ns: int) -> float | None:
-        """How long something of it was at work, by *now_ns*; None: it never began."""
+        """Return the seconds at work until *now_ns*; None: it never began."""
         if not self.started_ns:
             return None
         worked, reached = self.worked_ns, 0
-        for start, end in sorted(
-            [*self.spans, *((s, now_ns) for s in self.working.values())]
-        ):
+        noted = (each for text in self.noted for each in json.loads(text))
+        working = ((start, now_ns) for start in self.working.values())
+        for start, end in sorted([*self.spans, *map(tuple, noted), *working]):
             worked += max(0, end - max(start, reached))
             reached = max(reached, end)
         return worked / _NS
 
     def to_dict(self, now_ns: int) -> dict[str, Any]:
-        """The line as JSON has it; times are seconds since 1970."""
+        """Return the line in its JSON form; times are seconds since 1970."""
         error = self.error
         return {
             "id": self.run_id,
@@ -320,6 +342,7 @@ class RunLine:
             "schedule": self.schedule,
             "slot": self.slot_ns / _NS if self.slot_ns else None,
             "by": self.by,
+            "began_by": _BEGAN_BY.get(self.by, self.by),
             "zone": self.zone,
             "state": self.state,
             "submitted": self.submitted_ns / _NS,
@@ -342,7 +365,7 @@ _BY_VALUE: Final = frozenset(state.value for state in TaskState)
 
 
 class Skip(NamedTuple):
-    """Ticks of a schedule that got nothing: the last of them, how many, and why."""
+    """The skipped times of a schedule: the last of them, how many, and why."""
 
     slot_ns: int
     many: int
@@ -351,7 +374,7 @@ class Skip(NamedTuple):
 
 @attrs.define(eq=False)
 class ScheduleLine:
-    """What a schedule has made: its runs in the order of their ticks."""
+    """The runs of a schedule, in the order of their scheduled times."""
 
     runs: list[RunLine] = attrs.field(factory=list[RunLine])
     skips: deque[Skip] = attrs.field(factory=lambda: deque[Skip](maxlen=_SKIPS))
@@ -361,9 +384,10 @@ class ScheduleLine:
 
     def usual(self) -> float | None:
         """
-        The median of the seconds of its latest good runs; None: there is none.
+        Return the median seconds of its latest good runs; None: there is none.
 
-        Those that were mended, or that a life was cut off in, did some of it twice.
+        Runs that were mended, or cut off by the end of an incarnation, are left out, as
+        they did some work twice.
         """
         runs = (r for r in reversed(self.runs) if not r.is_cut)
         good = (r for r in runs if r.state == "completed")
@@ -375,23 +399,24 @@ class RunIndex:
     """
     The lines of all runs, by their ids, in the order in which they were submitted.
 
-    It has no lock: whoever folds into it, or asks, has one.
+    It has no lock: the caller must hold one.
     """
 
     def __init__(self) -> None:
         self.lines: OrderedDict[str, RunLine] = OrderedDict()
         self.schedules: dict[str, ScheduleLine] = {}
-        #: What failed and was not mended since, by the bare id; the latest last.
+        #: The latest failure of each task that no later run has mended, by the id
+        #: without a number; the latest last.
         self.broken: OrderedDict[str, Broken] = OrderedDict()
-        #: How many runs of each of these have failed, and were not mended since.
-        self._failures: Counter[str] = Counter()
-        #: By cause, if that was asked for since one came or went.
+        #: The failures of these tasks before the latest.
+        self._earlier: dict[str, list[Broken]] = {}
+        #: The failures by cause; None: to be computed again.
         self._causes: tuple[FailureCause, ...] | None = None
-        #: How many events nobody has heard here.
+        #: The number of events that were lost.
         self.lost = 0
         #: The runs of tasks whose ids do not say it.
         self._elsewhere: dict[str, str] = {}
-        #: The runs that something of is at work, and the time of the latest event.
+        #: The runs that are at work, and the time of the latest event.
         self._at_work: dict[str, RunLine] = {}
         self._latest_ns = 0
         self._folds: Mapping[type[Event], Callable[[Any], None]] = {
@@ -409,25 +434,28 @@ class RunIndex:
 
     @property
     def unmended(self) -> int:
-        """How many runs of tasks failed, of which no later run has completed."""
-        return self._failures.total()
+        """The number of failed runs of tasks that no later run has mended."""
+        return len(self.broken) + sum(map(len, self._earlier.values()))
 
     @property
     def causes(self) -> tuple[FailureCause, ...]:
-        """What has failed by itself and is open, by cause; the commonest first."""
+        """
+        Open failures that no other one caused, by cause; the commonest first.
+
+        The latest failures of tasks come before those of their earlier runs.
+        """
         if self._causes is None:
-            own = (each for each in self.broken.values() if each.is_own)
-            self._causes = FailureCause.of(
-                FailedRun(each.task_id, each.error_type, each.message, each.at_ns)
-                for each in own
-            )
+            own = [each.as_run() for each in self.broken.values() if each.is_own]
+            before = chain.from_iterable(self._earlier.values())
+            own += [each.as_run(is_latest=False) for each in before if each.is_own]
+            self._causes = FailureCause.of(own)
         return self._causes
 
     def mend(self, stem: str) -> None:
-        """A task has completed: what failed of it is not open any more."""
+        """Remove the failures of a task that has completed."""
         if self.broken.pop(stem, None) is not None:
             self._causes = None
-        self._failures.pop(stem, None)
+        self._earlier.pop(stem, None)
 
     # -- folding -------------------------------------------------------------------
 
@@ -441,7 +469,7 @@ class RunIndex:
         self._latest_ns = max(self._latest_ns, event.at_ns)
 
     def _began(self, event: OrchestratorStarted) -> None:
-        """What an earlier life had begun ended with it."""
+        """End the attempts of an earlier incarnation."""
         del event
         for line in self._at_work.values():
             line.is_cut = True
@@ -455,7 +483,7 @@ class RunIndex:
         if line is None or event.task_id not in line.working or is_stopped:
             return
         line.end(event.task_id, event.at_ns)
-        if len(line.spans) > _SPANS:
+        if len(line.spans) > _SPANS and not line.noted:
             line.forget_spans()
         if not line.working:
             self._at_work.pop(line.run_id, None)
@@ -464,7 +492,7 @@ class RunIndex:
         self, task_id: str, run_id: str, state: str, at: tuple[int, int, int]
     ) -> RunLine | None:
         """
-        Enter a task as it is now, whose events nobody can tell any more.
+        Enter a task in its present state, as its events are gone.
 
         Args:
             task_id: Its id.
@@ -486,7 +514,7 @@ class RunIndex:
         if ended_ns:
             line.end(task_id, ended_ns)
         elif state != _S.RUNNING:
-            # When an attempt ended that another follows, nobody knows here.
+            # The end of an attempt before the latest one is not known here.
             line.working.pop(task_id, None)
         elif line.working:
             self._at_work[line.run_id] = line
@@ -494,24 +522,21 @@ class RunIndex:
         return line
 
     def enter_rows(self, rows: Iterable[TaskRow]) -> None:
-        """Enter tasks as they are in memory; what has failed, in its order."""
+        """Enter the tasks in memory; failures in the order in which they came."""
         failed: list[TaskRow] = []
+        #: The number of the latest run of each task that has completed.
+        completed: dict[str, int] = {}
         for row in rows:
-            extra, state = row.extra, str(row.state)
-            reason = "" if extra is None else extra.stop_reason
-            if row.state is _S.BLOCKED and extra and extra.blocked_by:
-                state = STUCK
-            elif row.state is _S.CANCELLED and reason.startswith(SKIPPED):
-                state = SKIPPED
-            elif row.state is _S.FAILED and row.bucket.spec.allow_failure:
-                state = ALLOWED
-            elif row.state is _S.FAILED:
+            state = _state_of(row)
+            if state == _S.FAILED:
                 failed.append(row)
+            elif state == _S.COMPLETED:
+                completed[stem_of(row.id)] = number_of(row.id)
             times = row.submitted_ns, row.started_ns, row.ended_ns
             task = row.cargo._task
             made_for = MadeFor(None if task is None else task.metadata)
-            # What versions before this one have kept says that what a schedule makes is
-            # of a run that is called as the schedule.
+            # Earlier versions wrote that a task of a schedule is of a run with the name
+            # of the schedule.
             run = "" if row.run == made_for.schedule else row.run
             line = self.enter(row.id, run, state, times)
             if line is None:
@@ -521,6 +546,8 @@ class RunIndex:
                 slot_ns = int(made_for.slot.timestamp()) * _NS
                 self.assign(line, made_for.schedule, slot_ns, "schedule")
         for row in sorted(failed, key=attrgetter("ended_ns")):
+            if number_of(row.id) < completed.get(stem_of(row.id), 0):
+                continue
             extra = row.extra
             error = (
                 ("", "") if extra is None or extra.error is None else extra.error[:2]
@@ -528,15 +555,98 @@ class RunIndex:
             is_own = extra is None or not extra.first_roots
             self.fail(row.id, row.ended_ns, error, is_own=is_own)
 
-    def _line_for(self, task_id: str, run_id: str, at_ns: int) -> RunLine | None:
-        """The line of a task that comes; None: it is of no run, and of no schedule."""
+    @staticmethod
+    def has_completed(rows: Iterable[TaskRow]) -> bool:
+        """Return whether *rows*, all tasks of a tick, say that it completed."""
+        states = {*map(_state_of, rows)}
+        return _S.COMPLETED in states and states <= {_S.COMPLETED, ALLOWED, SKIPPED}
+
+    def restore(self, noted: NotedRuns) -> None:
+        """Restore the state from the note in a journal."""
+        firsts = self._enter_lines(noted)
+        ended = {run_id: line.ended_ns for run_id, line in self.lines.items()}
+        in_order: list[tuple[int, Any]] = [
+            (fact.seq, fact) for fact, _ in noted.entries
+        ]
+        in_order += ((row[0], row) for row in noted.made)
+        in_order.sort(key=itemgetter(0))
+        for seq, each in in_order:
+            if isinstance(each, Event):
+                self._tell(each, noted.before, firsts)
+                continue
+            _, task_id, schedule, slot_ns, by = each
+            first, line = firsts.get(stem_of(task_id), (seq, None))
+            if line is not None and first < seq and not line.schedule:
+                self.assign(line, schedule, slot_ns, by)
+        self._latest_ns = noted.at_ns
+        for line in self.lines.values():
+            if line.ended_ns:
+                line.ended_ns = max(line.ended_ns, ended.get(line.run_id, 0))
+
+    def _tell(
+        self,
+        event: Event,
+        before: Mapping[int, int],
+        firsts: Mapping[str, tuple[int, RunLine]],
+    ) -> None:
+        """Fold an event, the first after some that are only in the note."""
+        self._latest_ns = before.get(event.seq, self._latest_ns)
+        is_early = (
+            isinstance(event, ExtensionKept)
+            and event.extension == VERSIONS
+            and event.seq < firsts.get(event.key, (event.seq,))[0]
+        )
+        if not is_early:
+            self.take(event)
+
+    def _enter_lines(self, noted: NotedRuns) -> dict[str, tuple[int, RunLine]]:
+        """Enter the lines of the note, at the first submission of each run."""
+        firsts: dict[str, tuple[int, RunLine]] = {}
+        tenants: dict[str, list[str | None]] = {}
+        for row in noted.lines:
+            first, line = firsts.get(row.run) or (
+                row.first,
+                RunLine(row.run, bool(row.is_workflow), row.submitted_ns),
+            )
+            firsts[row.run] = min(first, row.first), line
+            line.submitted_ns = min(line.submitted_ns, row.submitted_ns)
+            line.ended_ns = max(line.ended_ns, row.ended_ns)
+            line.total += row.total
+            if row.owners not in tenants:
+                tenants[row.owners] = json.loads(row.owners)
+            line.tenants.update(tenants[row.owners])
+            if row.started_ns is not None:
+                line.started_ns = min(line.started_ns or row.started_ns, row.started_ns)
+            if row.spans is None:
+                line.worked_ns += row.worked_ns or 0
+            else:
+                line.noted += (row.spans,)
+        for event, _ in noted.entries:
+            if type(event) is TaskSubmitted:
+                key = self._key_of(event.task_id, run_by(event.task_id, event.run))
+                line = RunLine(key, key != stem_of(event.task_id), event.at_ns)
+                first, line = firsts.get(key, (event.seq, line))
+                if key and event.seq <= first:
+                    line.submitted_ns = event.at_ns
+                    firsts[key] = event.seq, line
+        in_order = sorted(firsts.items(), key=lambda item: item[1][0])
+        self.lines.update((run_id, line) for run_id, (_, line) in in_order)
+        return firsts
+
+    @staticmethod
+    def _key_of(task_id: str, run_id: str) -> str:
+        """Return the key of the line that a task is counted in, or ""."""
         stem = stem_of(task_id)
-        key = run_id
-        if not run_id:
-            if not any(task == stem for _, _, task in makers_of(stem)):
-                return None
-            key = stem
-        elif first_of(stem) != run_id:
+        is_made = not run_id and any(task == stem for _, _, task in makers_of(stem))
+        return stem if is_made else run_id
+
+    def _line_for(self, task_id: str, run_id: str, at_ns: int) -> RunLine | None:
+        """Return the line of a new task; None: it is of no run or schedule."""
+        stem = stem_of(task_id)
+        key = self._key_of(task_id, run_id)
+        if not key:
+            return None
+        if run_id and first_of(stem) != run_id:
             self._elsewhere[stem] = run_id
         line = self.lines.get(key)
         if line is None:
@@ -556,7 +666,7 @@ class RunIndex:
             line.put(stem, number, state)
 
     def _forget(self) -> None:
-        """The oldest run that is over has no line any more."""
+        """Remove the line of the oldest run that is over."""
         old = next((r for r in islice(self.lines.values(), 100) if r.ended_ns), None)
         line = next(iter(self.lines.values())) if old is None else old
         del self.lines[line.run_id]
@@ -565,7 +675,7 @@ class RunIndex:
             runs[:] = [each for each in runs if each is not line]
 
     def _line_of(self, task_id: str) -> RunLine | None:
-        """The line of a task that was submitted; None: it has none."""
+        """Return the line of a submitted task, or None."""
         stem = stem_of(task_id)
         line = self.lines.get(self._elsewhere.get(stem) or first_of(stem))
         if line is None or stem not in line.open:
@@ -604,7 +714,7 @@ class RunIndex:
         if type(event) is TaskSuspended:
             line.held[stem] = line.open[stem][1]
         elif type(event) is TaskResumed:
-            # It goes on as it was: what asked somebody asks, and what waited waits.
+            # The task returns to its state before: blocked, or waiting.
             before = line.held.pop(stem, _S.QUEUED)
             was_idle = before in (_S.BLOCKED, STUCK, _S.PENDING)
             state = _S.RUNNING if event.held else before if was_idle else _S.QUEUED
@@ -633,7 +743,7 @@ class RunIndex:
         if latest > number:
             return
         if before == _S.SUSPENDED and stem in line.held and state in _WAITS:
-            # What it waits for changes, and it stays suspended.
+            # The dependencies of a suspended task change: it stays suspended.
             line.held[stem] = state
             return
         line.put(stem, number, state)
@@ -649,31 +759,32 @@ class RunIndex:
     def fail(
         self, task_id: str, at_ns: int, error: tuple[str, str], *, is_own: bool
     ) -> None:
-        """A task has failed, with the type and the message of its *error*."""
+        """Note the failure of a task, with the type and the message of its *error*."""
         stem, message = stem_of(task_id), masked(error[1][:_MESSAGE])
         is_own = is_own and error[0] not in _OF_OTHERS
         broken = Broken(task_id, at_ns, error[0], message, is_own)
         self._causes = None
-        self.broken.pop(stem, None)
+        before = self.broken.pop(stem, None)
+        if before is not None and before.task_id != task_id:
+            self._earlier.setdefault(stem, []).append(before)
         self.broken[stem] = broken
-        self._failures[stem] += 1
         if len(self.broken) > BROKEN:
             oldest, _ = self.broken.popitem(last=False)
-            del self._failures[oldest]
+            self._earlier.pop(oldest, None)
         line = self._line_of(task_id)
         if line is not None:
             line.errors.pop(stem, None)
             line.errors[stem] = broken
 
     def latest_failure(self, stems: Iterable[str]) -> str:
-        """The latest failure of these tasks that is open, and that no other caused."""
+        """Return the latest open failure of these tasks that no other one caused."""
         some = [self.broken[stem] for stem in stems if stem in self.broken]
         return str(max(some, key=lambda each: (each.is_own, each.at_ns), default=""))
 
     def note_failure(
         self, task_id: str, at_ns: int, error: tuple[str, str], *, is_own: bool
     ) -> None:
-        """A task has failed whose event was taken already, is to come, or never is."""
+        """Note a failure whose event was taken already, is to come, or is lost."""
         stem = stem_of(task_id)
         line = self.lines.get(self._elsewhere.get(stem) or first_of(stem))
         line = self.lines.get(stem) if line is None else line
@@ -688,7 +799,7 @@ class RunIndex:
             self.assign(line, event.name, event.slot_ns, event.by)
 
     def assign(self, line: RunLine, schedule: str, slot_ns: int, by: str) -> None:
-        """*line* was made by a schedule."""
+        """Assign *line* to a schedule."""
         of_schedule = self._schedule(schedule)
         line.schedule, line.slot_ns, line.by = schedule, slot_ns, by
         line.zone = of_schedule.zone
@@ -703,16 +814,16 @@ class RunIndex:
             self.declare(event.key, event.document)
         line = self.lines.get(event.key)
         if event.extension == VERSIONS and line is not None:
-            # Of what is none of ours nothing is said.
+            # Documents of other extensions are ignored.
             with suppress(AttributeError, LookupError, TypeError, ValueError):
                 *_, how, text = json.loads(event.document)["versions"][-1]
                 words = how.replace("_", " ")
                 line.definition = f"{words}: {text}" if text else words
 
     def declare(self, key: str, document: str) -> None:
-        """Take a document of schedules: what one is, or which of its ticks wait."""
+        """Take a document of schedules: a schedule, or its waiting times."""
         name = first_of(key)
-        # What is none of theirs they say themselves.
+        # Runs of workflows have events of their own.
         with suppress(AttributeError, TypeError, ValueError, UsageError):
             if key == name:
                 self._schedule(name).is_removed = not document
@@ -728,7 +839,10 @@ class RunIndex:
             self.lost += event.lost
 
     def _schedule(self, name: str) -> ScheduleLine:
-        return self.schedules.setdefault(name, ScheduleLine())
+        line = self.schedules.get(name)
+        if line is None:
+            line = self.schedules[name] = ScheduleLine()
+        return line
 
     # -- asking --------------------------------------------------------------------
 
@@ -736,10 +850,10 @@ class RunIndex:
         self, wanted: Callable[[RunLine], bool], after: str = ""
     ) -> Iterator[RunLine]:
         """
-        The runs that are *wanted*, the one that was submitted last first.
+        Yield the *wanted* runs, the one that was submitted last first.
 
-        With *after*, only those that stand behind that run, whether it is wanted now
-        or not.
+        With *after*, only those behind that run are returned, whether it is wanted or
+        not.
         """
         lines = reversed(self.lines.values())
         if after:
@@ -747,17 +861,17 @@ class RunIndex:
         return filter(wanted, lines)
 
     def day_of(self, line: RunLine) -> str:
-        """The day of a run, in the zone of its schedule."""
+        """Return the day of a run, in the zone of its schedule."""
         schedule = self.schedules.get(line.schedule)
         zone = ZoneInfo("UTC" if schedule is None else schedule.zone)
         return _day(line.slot_ns or line.submitted_ns, zone).isoformat()
 
     def alike(self, run_id: str) -> Iterator[RunLine]:
         """
-        The other runs of the same schedule, the latest tick first.
+        Return the other runs of the same schedule, the latest scheduled time first.
 
-        Of a run that no schedule has made, those whose ids begin alike, up to a number
-        or a date at the end.
+        For a run of no schedule, these are the runs whose ids begin alike, up to a
+        number or a date at the end.
         """
         line = self.lines.get(run_id)
         if line is not None and line.schedule:
@@ -769,7 +883,7 @@ class RunIndex:
         return (each for each in runs if each.run_id != run_id)
 
     def last_good(self, run_id: str) -> RunLine | None:
-        """The latest run like this one, and before it, that has completed."""
+        """Return the latest completed run like this one, and before it."""
         line = self.lines.get(run_id)
         before = line and (line.slot_ns or line.submitted_ns)
         for each in self.alike(run_id):
@@ -780,16 +894,16 @@ class RunIndex:
         return None
 
     def latest(self, name: str) -> RunLine | None:
-        """The run of the latest tick of a schedule, and of that the last one."""
+        """Return the last run of the latest scheduled time of a schedule."""
         schedule = self.schedules.get(name)
         return schedule.runs[-1] if schedule is not None and schedule.runs else None
 
     def standing(self, name: str) -> Standing:
         """
-        How a schedule stands: it is well if nothing is bad.
+        Return the status of a schedule, which is well if nothing is bad.
 
-        What goes on or was cancelled says nothing, so the runs before it do. Of one
-        that somebody has removed nothing is said.
+        Runs that go on or were cancelled are passed over for the runs before them. A
+        removed schedule has no status.
         """
         schedule = self.schedules.get(name)
         bad: list[RunLine] = []
@@ -806,7 +920,7 @@ class RunIndex:
         self, name: str, days: int, until: date | None, now_ns: int
     ) -> Iterator[dict[str, Any]]:
         """
-        What a schedule has made on each of some days, the latest first.
+        Return the work of a schedule on each of some days, the latest first.
 
         Args:
             name: The schedule, in whose zone the days are.
@@ -821,7 +935,7 @@ class RunIndex:
         last = _day(now_ns, zone) if until is None else until
         first = last - timedelta(days=days - 1)
         ticks: dict[date, list[RunLine | Skip | int]] = {}
-        # The latest first: the months before are not looked at.
+        # The latest first, so that the months before are not looked at.
         for line in reversed(schedule.runs):
             day = _day(line.slot_ns, zone)
             if day < first:
@@ -836,7 +950,7 @@ class RunIndex:
                 yield _cell(day.isoformat(), ticks[day], now_ns)
 
     def ticks(self, name: str, most: int, now_ns: int) -> Iterator[dict[str, Any]]:
-        """What a schedule has made for each of its latest ticks, the latest first."""
+        """Return the work for each of the latest scheduled times, the latest first."""
         schedule = self.schedules.get(name)
         if schedule is None:
             return
@@ -853,7 +967,7 @@ class RunIndex:
 def _cell(
     key: str | float, ticks: list[RunLine | Skip | int], now_ns: int
 ) -> dict[str, Any]:
-    """What stands in one place of the grid: the worst of what came there."""
+    """Return one place of the grid: the worst of its runs."""
     states = Counter[str]()
     shown: RunLine | None = None
     reason = ""
@@ -876,6 +990,19 @@ def _cell(
     }
 
 
+def _state_of(row: TaskRow) -> str:
+    """Return the state of a task in memory, as the events of it would say it."""
+    extra = row.extra
+    reason = "" if extra is None else extra.stop_reason
+    if row.state is _S.BLOCKED and extra and extra.blocked_by:
+        return STUCK
+    if row.state is _S.CANCELLED and reason.startswith(SKIPPED):
+        return SKIPPED
+    if row.state is _S.FAILED and row.bucket.spec.allow_failure:
+        return ALLOWED
+    return str(row.state)
+
+
 def _day(ns: int, zone: ZoneInfo) -> date:
     return datetime.fromtimestamp(ns / _NS, zone).date()
 
@@ -884,15 +1011,15 @@ def wanted(
     ids: str, schedule: str, state: str, since_ns: int, until_ns: int
 ) -> Callable[[RunLine], bool]:
     """
-    A filter of runs, of what is not empty.
+    Return a filter of runs; empty conditions are left out.
 
     Args:
         ids: A pattern of their ids.
         schedule: The schedule that has made them.
-        state: Their state; `open` is all that have not ended, `broken` what failed and
-            is not mended.
-        since_ns: Not submitted before.
-        until_ns: Not submitted after.
+        state: Their state; `open` means all that have not ended, `broken` those that
+            failed, were cancelled or are blocked.
+        since_ns: The earliest scheduled time, or time of submission without one.
+        until_ns: The latest one.
     """
     asked: list[Callable[[RunLine], bool]] = []
     if ids:
@@ -909,7 +1036,7 @@ def wanted(
 
 
 def _at(line: RunLine) -> int:
-    """The time of the tick of a run, or of its submission."""
+    """Return the scheduled time of a run, or that of its submission."""
     return line.slot_ns or line.submitted_ns
 
 

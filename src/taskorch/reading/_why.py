@@ -1,16 +1,17 @@
 """
-Why a run, or what a schedule makes, is as it is: of many tasks, the few that say it.
+Why a run, or the work of a schedule, is as it is: the few tasks that explain it.
 
-It is the same for a journal, a service and an orchestrator. A place has `tasks` and
-`explain`, and may have `schedule`. Remedies are calls, which a face puts in its words.
+The answer is the same for a journal, a service and an orchestrator. A place has `tasks`
+and `explain`, and may have `schedule`. Remedies are calls, which a front end puts in
+its own words.
 
-Decision: 0183.
+Decision: language-models.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from glob import escape
 from itertools import islice
@@ -18,21 +19,21 @@ from typing import Any, Final
 
 from taskorch.errors import UnknownTaskError
 from taskorch.kit.words import some
-from taskorch.model import MadeFor, TaskFilter, TaskState
+from taskorch.model import MadeFor, TaskFilter, TaskState, TaskStatus
 
-#: Tasks of a run, or of a schedule, that are explained, and that are looked at for it.
+#: Tasks of a run, or of a schedule, that are explained, and that are searched for them.
 _FEW: Final = 5
 _LOOKED_AT: Final = 50
 
 
 def explain_whole(place: Any, name: str) -> dict[str, Any] | None:
     """
-    Why a schedule, or a run, is as it is, with `text` in words.
+    Explain a schedule or a run, with `text` in words.
 
     Args:
-        place: What knows its tasks.
-        name: The schedule or the run. What a schedule makes is named as the tasks of a
-            run are, so a schedule comes first.
+        place: The orchestrator, service or reader that knows its tasks.
+        name: The schedule or the run. Tasks of a schedule are named as those of a run
+            are, so a schedule comes first.
 
     Returns:
         None: there is no such schedule, and no such run.
@@ -40,8 +41,14 @@ def explain_whole(place: Any, name: str) -> dict[str, Any] | None:
     return _of_schedule(place, name) or _of_run(place, name)
 
 
+def _latest_tasks(place: Any, run_id: str) -> Iterator[TaskStatus]:
+    """Yield the tasks of a run; of one that was run again, the latest run alone."""
+    statuses = place.tasks(TaskFilter(id=f"{escape(run_id)}/*"))
+    return (each for each in statuses if not each.rerun)
+
+
 def waited_for(explanation: Any) -> str | None:
-    """The first of the tasks that keep another from starting."""
+    """Return the first of the tasks that keep another from starting."""
     document = explanation.to_dict()
     blockers = [*document.get("blockers", ()), *document.get("then", ())]
     names = [each.get("name") for each in blockers if each["kind"] == "dependency"]
@@ -52,10 +59,7 @@ def _of_run(place: Any, name: str) -> dict[str, Any] | None:
     counts: Counter[str] = Counter()
     failed: deque[str] = deque(maxlen=_FEW)
     waiting: list[str] = []
-    for status in place.tasks(TaskFilter(id=f"{escape(name)}/*")):
-        if status.rerun:
-            # A later run of that task stands for it.
-            continue
+    for status in _latest_tasks(place, name):
         counts[status.state.value] += 1
         if status.state is TaskState.FAILED:
             failed.append(status.task_id)
@@ -64,7 +68,7 @@ def _of_run(place: Any, name: str) -> dict[str, Any] | None:
     if not counts:
         return None
     many = some([f"{count:,} {state}" for state, count in counts.items()])
-    # What others wait for stands first; those, it explains.
+    # A task that others wait for explains those, so it comes first.
     causes = [*failed, *_roots(place, waiting)][:_FEW]
     texts = [f"Of the tasks of the run {name}, {many}.", *_explained(place, causes)]
     return {"text": "\n\n".join(texts), "run": name, "counts": dict(counts)}
@@ -88,7 +92,7 @@ def _of_schedule(place: Any, name: str) -> dict[str, Any] | None:
 
 
 def _roots(place: Any, names: list[str]) -> list[str]:
-    """Those of the tasks that wait for no other task; if there is none, the first."""
+    """Return the tasks that wait for no other task; if there is none, the first."""
     roots: list[str] = []
     for name in names:
         if len(roots) == _FEW:
@@ -108,7 +112,7 @@ def _explained(place: Any, names: Iterable[str]) -> list[str]:
 
 
 def _live(place: Any, run: str) -> list[str]:
-    """The first tasks of a run that have not ended."""
-    statuses = place.tasks(TaskFilter(id=f"{escape(run)}/*"))
+    """Return the first tasks of a run that have not ended."""
+    statuses = _latest_tasks(place, run)
     live = (each.task_id for each in statuses if not each.state.is_terminal)
     return [*islice(live, _LOOKED_AT)]

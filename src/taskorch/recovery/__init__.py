@@ -1,9 +1,9 @@
 """
-What kind of failure it was, what follows from that, and who is to know.
+Recovery: classes of failures, the response to each, and alerts.
 
-A failure gets a class; a matrix says what follows for each; alerts look at what is
-measured, and act. What is done is said to the kernel by the answers of a RetryHandler,
-or with the public names of the orchestrator: nothing here touches a task by itself.
+A failure gets a class, and a matrix has the response to each. Alerts watch metrics, and
+act. All of this acts through the answers of a RetryHandler, or the public names of the
+orchestrator: nothing here changes a task by itself.
 
 - `_classes`, `_codes`, `_words`: the class of a failure; by codes of databases and
   services; by what a program's last words say of it.

@@ -1,7 +1,7 @@
 """
-Alerts: rules over what is measured, with actions that act, and are undone.
+Alerts: rules over metrics, with actions that are undone at the end of the alert.
 
-Decisions: 0081, 0123, 0282.
+Decision: alerts-and-messages.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import starmap
 from math import inf, sqrt
+from time import thread_time
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
@@ -25,7 +27,7 @@ from taskorch.kit.frozen import frozen
 from taskorch.kit.limits import MAX_SECONDS
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import suggesting
-from taskorch.model import SEVERITIES, HealthCheck, Stats, TypeStats
+from taskorch.model import SEVERITIES, TERMINAL, HealthCheck, Stats, TypeStats
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._aside import Aside
 from taskorch.recovery._metrics import (
@@ -56,14 +58,14 @@ ACTIONS: Final = (
     "reassign_tasks",
     "investigate_bottlenecks",
 )
-_PER: Final = ("system", "agent", "type")
-#: What health says of the actions that hold something.
+_PER: Final = ("system", "agent", "type", "task")
+#: Additions to the health message, for the actions that hold starts.
 _EFFECTS: Final = {
     "pause_new_tasks": "; no new task starts",
     "reduce_parallel_tasks": "; fewer tasks run at once",
 }
-#: What rules may name, by what they are per; those of `METRICS` that are one number,
-#: and these.
+#: Names for conditions, by `AlertRule.per`: the `METRICS` that are one number, and
+#: these.
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "system": (
         "failure_rate",
@@ -100,8 +102,9 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "failed",
         "completed",
     ),
+    "task": ("deadline_risk",),
 }
-#: Failures that say nothing of how a type does: of criteria, of others, of the queue.
+#: Failures that say nothing about a type: of criteria, of other tasks, of the queue.
 _OF_OTHERS: Final = (
     "CriteriaNotMetError",
     "DependencyFailedError",
@@ -109,16 +112,22 @@ _OF_OTHERS: Final = (
     "TaskExpiredError",
     "TooManyFailuresError",
 )
-#: Types that a report names.
+#: The most types that a report names.
 _NAMED: Final = 5
-#: Seconds without data after which a rule that holds all starts lets one at a time
-#: through: nothing could be measured otherwise, and nothing would ever clear it.
+#: Seconds without data after which a rule that holds all starts lets one task at a time
+#: start. Otherwise there would be no data, and the alert would never end.
 _PROBE: Final = 60.0
-#: By how many standard errors a share of failures may differ by chance.
+#: Seconds of processor time that one reading of ended tasks may take. The next one
+#: waits so many times as long as it took.
+_BUDGET: Final = 1.0
+_PAUSE: Final = 20.0
+#: Standard errors by which a share of failures may differ by chance.
 _SURE: Final = 2.0
-#: The longest name.
+#: The most characters of a name.
 _LONGEST: Final = 100
-#: Seconds until the same fault of a rule is told again.
+#: States of tasks that no longer have an end to come; None: the task is unknown.
+_OVER: Final = (*TERMINAL, None)
+#: Seconds until the same fault of a rule is logged again.
 _AGAIN: Final = 60.0
 
 
@@ -126,7 +135,35 @@ _AGAIN: Final = 60.0
 @attrs.frozen
 class AlertRule:
     """
-    When an alert is raised, when it is over, and what is done meanwhile.
+    Rule for an alert: its condition, its end, and an action meanwhile.
+
+    `failure_rate` is the share of failed attempts in `over` seconds.
+    `sure_failure_rate` is the same less what chance explains (the lower end of Wilson's
+    interval): five failures of ten are above 0.2, three are not. The latest minute
+    alone counts too, with twenty attempts; so do the latest ten, if surely more of them
+    fail than is usual for their types. Of a type or a worker, it is 0 until that surely
+    fails more often than before: three tasks in a row of a type that has never failed.
+    If the other types fail too, it stays 0. A type needs ten earlier tasks, and a task
+    counts once all its retries have failed; `over` and `least` do not count there.
+
+    `avg_execution_time` is the geometric mean of the latest attempts of the type that
+    slowed most, and `baseline_execution_time` that of 1,024 earlier ones, with a margin
+    for chance. Times below 20 ms do not count. If many types slow at once, both are
+    those of all types: an attempt is slow once it has taken twice the median of its
+    type, also while it still runs, and some eight in a row are enough.
+
+    `memory_usage`, also called `total_memory_usage`, is what tasks use of the pool
+    `memory_mb`, or else of the machine; in a simulation, what they reserve.
+    `last_heartbeat` is the seconds since the last sign of life of a worker that has not
+    left in order. `policy_violations` are the violations in `over` seconds;
+    `low_policy_violations`, `medium_…`, `high_…` and `critical_…` are those of one
+    severity. `deadline_risk`, from 0 to 1, is how likely a task ends after its
+    deadline.
+
+    An action has a thread of its own, and a condition that is a function has one
+    second. Health names a rule that takes five or raises. A condition without a
+    comparison, an unknown name, and an `until` that holds while `when` does are
+    refused.
 
     Attributes:
         name: Its name.
@@ -140,7 +177,8 @@ class AlertRule:
         action: `pause_new_tasks`, `reduce_parallel_tasks`, `reassign_tasks`,
             `investigate_bottlenecks`, or a function of the orchestrator and the alert,
             which returns another to undo it; None: only a message.
-        per: `system`; `agent` or `type`: an alert for each worker, or type of task.
+        per: `system`; `agent`, `type` or `task`: an alert for each worker, type of
+            task, or task that has a deadline.
 
     Raises:
         InvalidTaskError: A value is out of its range, or a condition cannot be read.
@@ -165,7 +203,7 @@ class AlertRule:
     action: str | Act | None = attrs.field(
         default=None, metadata=may_be(one_of(*ACTIONS))
     )
-    per: Literal["system", "agent", "type"] = attrs.field(
+    per: Literal["system", "agent", "type", "task"] = attrs.field(
         default="system", metadata=may_be(one_of(*_PER))
     )
 
@@ -177,7 +215,7 @@ class AlertRule:
         until: str | Callable[[Any], object] | None = None,
         **fields: Any,
     ) -> AlertRule:
-        """Make one, with conditions as text or as functions."""
+        """Make a rule with conditions as text or as functions."""
         rule = cls(name, Condition("", None, bool), **fields)
         names = NAMES[rule.per]
         begin = Condition.of(when, names, "when")
@@ -199,7 +237,7 @@ class AlertRule:
         if not callable(self.action) and self.action is not None:
             check_word("action", self.action, ACTIONS)
         if self.action == "reassign_tasks" and self.per != "agent":
-            msg = f"alert {self.name!r}: reassign_tasks is done to an agent"
+            msg = f"alert {self.name!r}: reassign_tasks is done to a worker"
             raise InvalidTaskError(msg, hint="per='agent'")
         check_seconds("over", self.over, zero=False)
         check_count("least", self.least, least=1)
@@ -208,7 +246,7 @@ class AlertRule:
 
 
 def default_rules() -> tuple[AlertRule, ...]:
-    """The five that are watched if nothing else is said."""
+    """Return the five rules that are watched by default."""
     return (
         AlertRule.of(
             "high_failure_rate",
@@ -249,18 +287,18 @@ def default_rules() -> tuple[AlertRule, ...]:
 @frozen
 class Alert:
     """
-    How a rule stands, for the system, for one worker, or for one type of task.
+    State of a rule for the system, a worker, a type of task, or a task.
 
     Attributes:
         name: The name of the rule.
-        subject: The worker, or the type of task; "" for the system.
+        subject: The worker, the type of task, or the task; "" for the system.
         state: `ok`, `pending`, `firing` or `no data`.
-        since: Since when, in seconds since the epoch.
+        since: Start of this state, in seconds since the epoch.
         severity: That of the rule.
-        action: What is done about it while it fires, in a word.
-        message: What was measured when that began.
-        has_data: Whether there is data now: one that fires goes on without.
-        report: What slowed things down, if that was asked for.
+        action: Name of the action while it fires.
+        message: The measurements at the start of this state.
+        has_data: Whether there is data now; an alert that fires goes on without.
+        report: The bottlenecks, if the action asks for them.
     """
 
     name: str
@@ -276,7 +314,7 @@ class Alert:
 
 def _surely(good: int, bad: int) -> float:
     """
-    The least share of failures that so many may have come of, but for chance.
+    Return a lower confidence bound for the true share of failures.
 
     Source: E. B. Wilson, *Probable Inference, the Law of Succession, and Statistical
     Inference*, Journal of the American Statistical Association 22(158), 1927.
@@ -292,28 +330,29 @@ def _surely(good: int, bad: int) -> float:
 
 @attrs.define(eq=False)
 class _WatchedSubject:
-    """What is remembered of a rule for one subject."""
+    """State of a rule for one subject."""
 
     state: State = "ok"
     since: float = 0.0
     message: str = ""
     has_data: bool = True
     report: str = ""
-    #: Since when `until` holds, of one that fires; and since when there is no data.
+    #: Start of the time in which `until` holds, while it fires, and of that without
+    #: data.
     over_since: float | None = None
     blind_since: float | None = None
     probing: bool = False
-    #: What its action returned, to undo it.
+    #: The function that its action returned, to undo the action.
     undo: Act | None = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is to be remembered."""
+        """True if this state need not be kept: no alert, and no action to undo."""
         return self.state in ("ok", "no data") and self.undo is None
 
 
 def _unwatched(*, has_data: bool) -> _WatchedSubject:
-    """What stands for a rule that has found nothing, or looked at nothing yet."""
+    """Return the state of a rule that has found nothing yet."""
     return _WatchedSubject("ok" if has_data else "no data", has_data=has_data)
 
 
@@ -329,7 +368,7 @@ class _Hold:
     reason: str
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Hold them back."""
         hold = {"by": self.who, "most": self.most, "lasts": False}
         return orchestrator.hold_starts(self.reason, **hold)
 
@@ -339,19 +378,19 @@ class _Release:
     who: str
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Let starts go on."""
         return orchestrator.release_starts(self.who)
 
 
 @frozen
 class _Tell:
-    """Record a fact, and log it."""
+    """Record an event, and log it."""
 
     event: type[Event]
     fields: tuple[Any, ...]
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Record and log the event."""
         name, *_, message = self.fields
         is_over = self.event is AlertCleared
         _LOG.log(
@@ -365,7 +404,7 @@ class _Tell:
 
 @frozen
 class _Call:
-    """Call a function of the user's, beside the drivers; what it returns undoes it."""
+    """Call a function of the user on another thread, and keep its undo function."""
 
     function: Act
     alert: Alert
@@ -373,7 +412,7 @@ class _Call:
     aside: Aside
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Call the function."""
         label = f"the action of {self.alert.name}"
 
         def call() -> None:
@@ -385,7 +424,7 @@ class _Call:
 
 
 def _undoing(watched: _WatchedSubject) -> Act:
-    """What undoes an action, once that has ended and said how."""
+    """Return an act that undoes the action of *watched*, if that can be undone."""
 
     def undo(orchestrator: Any, alert: Alert) -> None:
         undo, watched.undo = watched.undo, None
@@ -397,12 +436,12 @@ def _undoing(watched: _WatchedSubject) -> Act:
 
 @frozen
 class _Say:
-    """Say what is wrong with a rule."""
+    """Report a fault of a rule."""
 
     error: Exception
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Report it."""
         return orchestrator.drivers.say(Alerts.name, self.error)
 
 
@@ -410,22 +449,22 @@ class _Say:
 
 
 class RuleError(Exception):
-    """A condition of a rule has raised what is its cause."""
+    """Error of a rule's condition, which stands as its cause."""
 
 
 class Alerts:
     """
-    A driver that watches rules: `orch.alerts`, or `simulation.drivers.add(Alerts())`.
+    Controller that watches rules: `orch.alerts`, or `simulation.drivers.add(Alerts())`.
 
-    All is measured at fixed times, on the orchestrator's clock. What an alert has done
-    is undone once it is over, and once its rule is removed; in a new incarnation
-    nothing is held, and what is still so is found again. An alert that fires does not
+    Metrics are measured at fixed intervals, on the orchestrator's clock. The action of
+    an alert is undone when the alert ends or its rule is removed. A new incarnation
+    holds nothing until a rule fires again. An alert that fires does not
     end because data is missing.
 
     Args:
         interval: Seconds between two measurements.
         rules: The rules; None is `default_rules()`.
-        machine: Whether memory and processors of this machine are looked at too.
+        machine: Whether to measure memory and processors of this machine, too.
     """
 
     name: str = "alerts"
@@ -444,28 +483,38 @@ class Alerts:
             rule.name: rule for rule in (default_rules() if rules is None else rules)
         }
         self._watched: dict[tuple[str, str], _WatchedSubject] = {}
-        #: Of rules that were removed or replaced.
+        #: Subjects of rules that were removed or replaced, whose actions are to be
+        #: undone.
         self._left: list[tuple[AlertRule, str, _WatchedSubject]] = []
-        #: Where functions of the user's are called.
+        #: The caller of the user's functions, on other threads.
         self._aside = Aside()
-        #: What is wrong with rules, and when it was told.
+        #: The faults of rules, and when each was logged.
         self._faults: dict[str, tuple[str, float]] = {}
-        #: `(time, attempts that completed, and that failed)`, of the latest looks.
+        #: `(time, completed attempts, failed attempts)` of the latest ticks.
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=10_000)
-        #: `(time, violations of policies by severity)`, of looks at which they differ.
+        #: `(time, policy violations by severity)` of the ticks at which they changed.
         self._violations: deque[tuple[float, dict[str, int]]] = deque(
             [(-inf, {})], maxlen=10_000
         )
-        #: How long tasks of each type take, and after how many ends that was so.
+        #: The pace of each type, and the number of ended tasks that it rests on.
         self._paces: dict[str, Pace] = {}
         self._counts: dict[str, tuple[int, int]] = {}
-        #: Tasks beside earlier ones of their types.
+        #: The comparison of tasks with earlier ones of their types.
         self._own_type = OwnType()
-        #: The orchestrator, if there is one: tasks of a simulation use no memory, and
-        #: what it calls is called at once.
+        #: The orchestrator; None in a simulation, whose tasks use no memory and whose
+        #: functions are called at once.
         self.real: Any = None
-        #: The memory of this process when it was looked at first, in MB.
+        #: The latest estimates of the risk of each task to miss its deadline, the time
+        #: of the next estimates, and whether a thread makes them now.
+        self._risks: dict[str, Measured] = {}
+        #: The estimates that each rule has seen.
+        self._risks_seen: dict[str, Mapping[str, Measured]] = {}
+        self._risks_due: float = -inf
+        self._asks_risks: bool = False
+        #: The memory of this process at the first measurement, in MB.
         self._own_mb: float | None = None
+        #: The metrics of the memory at the latest tick.
+        self.memory: Mapping[str, Any] = {}
 
     def rule(
         self,
@@ -476,12 +525,12 @@ class Alerts:
         **fields: Any,
     ) -> AlertRule:
         """
-        Watch a rule, in the place of one of this name if there is one.
+        Watch a rule, which replaces one of the same name.
 
         Args:
             name: Its name.
             when: Its condition.
-            until: When it is over.
+            until: The condition of its end.
             fields: The other fields of `AlertRule`; `for` is `wait`.
 
         Raises:
@@ -498,19 +547,19 @@ class Alerts:
         return rule
 
     def remove(self, name: str) -> bool:
-        """Watch a rule no more, and undo what it did; False if there is none."""
+        """Stop watching a rule and undo its action; return False if there is none."""
         rule = self._rules.pop(name, None)
         if rule is None:
             return False
         self._leave(rule)
         if self.real is not None:
-            # Nothing is held until the next look for a rule that there is no more.
+            # A removed rule must not hold starts until the next tick.
             with suppress(InvalidTaskError):
                 self.real.drivers.wake(self.name)
         return True
 
     def list(self) -> tuple[Alert, ...]:
-        """How all rules stand."""
+        """Return the alerts of all rules, firing or not."""
         alerts = [
             self._alert(self._rules[name], subject, watched)
             for (name, subject), watched in list(self._watched.items())
@@ -530,11 +579,11 @@ class Alerts:
         )
 
     def firing(self) -> tuple[Alert, ...]:
-        """Those that fire."""
+        """Return the alerts that fire now."""
         return tuple(alert for alert in self.list() if alert.state == "firing")
 
     def check(self) -> HealthCheck:
-        """How all is, as a part of `TaskOrchestrator.health`."""
+        """Return the health of the alerts, as a part of `TaskOrchestrator.health`."""
         bad = [
             f"{alert.name}{f' of {alert.subject}' * bool(alert.subject)}: "
             f"{alert.message}{_EFFECTS.get(alert.action, '')}"
@@ -546,7 +595,7 @@ class Alerts:
         return HealthCheck("alerts", "degraded" if bad else "ok", "; ".join(bad))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Alerts:
-        # A driver is copied as it was added: nothing has been watched yet.
+        # A copy of a controller starts as a new one, without any watched subject.
         return Alerts(
             interval=self.interval,
             rules=tuple(self._rules.values()),
@@ -574,7 +623,7 @@ class Alerts:
         agents = _of_agents(stats)
         for rule in rules:
             try:
-                commands += self._look_at(rule, general, agents, stats, now)
+                commands += self._look_at(rule, general, agents, view, stats, now)
             except Exception as error:  # noqa: BLE001 - the user's: others are watched
                 commands += self._fault(rule, error, now)
             else:
@@ -583,12 +632,14 @@ class Alerts:
             del self._faults[name]
         for rule in rules:
             if self._rules.get(rule.name) is not rule:
-                # It was removed as it was looked at, and the next look is at once.
+                # The rule was removed during this tick, and the next tick follows at
+                # once.
                 self._leave(rule)
         return commands, now + self.interval
 
     def _leave(self, rule: AlertRule) -> None:
-        """Watch what a rule has found no more."""
+        """Stop watching the subjects of a rule."""
+        self._risks_seen.pop(rule.name, None)
         for key in [key for key in self._watched if key[0] == rule.name]:
             self._left.append((rule, key[1], self._watched.pop(key)))
 
@@ -597,15 +648,18 @@ class Alerts:
         rule: AlertRule,
         general: Mapping[str, Any],
         agents: Mapping[str, Measured],
+        view: DriverView,
         stats: Stats,
         now: float,
     ) -> Sequence[Command]:
-        """What follows from what is measured, for one rule."""
+        """Evaluate one rule and return the commands that follow."""
         commands: list[Command] = []
         if rule.per == "agent":
             every: Mapping[str, Measured] = agents
         elif rule.per == "type":
             every = self._of_types(rule)
+        elif rule.per == "task":
+            every = self._of_tasks(rule, view, now)
         else:
             rates = self._failure_rates(rule, now)
             every = {"": {**general, **rates, **self._violated(now - rule.over)}}
@@ -616,15 +670,16 @@ class Alerts:
                     commands += self._end(rule, subject, watched, now, "it has left")
         for subject, measured in every.items():
             commands += self._look(rule, subject, measured, stats, now)
-            if rule.per == "type" and self._watched[rule.name, subject].is_idle:
-                # There may be thousands, and most are as they are to be.
+            is_one_of_many = rule.per in ("type", "task")
+            if is_one_of_many and self._watched[rule.name, subject].is_idle:
+                # There may be thousands of subjects, and most need no change.
                 del self._watched[rule.name, subject]
         return commands
 
     def _fault(
         self, rule: AlertRule, error: Exception, now: float
     ) -> Iterable[Command]:
-        """A rule cannot be looked at: it is told by its name, and others go on."""
+        """Report that a rule cannot be evaluated, by its name; other rules go on."""
         why = (
             f"the rule {rule.name} cannot be looked at: {type(error).__name__}: {error}"
         )
@@ -645,12 +700,12 @@ class Alerts:
 
     def _failure_rates(self, rule: AlertRule, now: float) -> dict[str, float | None]:
         """
-        Of the attempts that ended within the rule's time, the share that failed.
+        Return the share of failed attempts within the rule's time, and a sure part.
 
-        Besides, what that share is at least, but for chance. For that, the latest fifth
-        of the time is looked at alone, too, if twice as many ended in it, and so are
-        the latest that fail more often than others of their types: what begins to fail
-        is noticed before it outweighs the time before.
+        The sure part is a lower confidence bound of that share. It also looks at the
+        latest fifth of the time alone, if enough attempts ended in it, and at the
+        latest tasks that fail more often than others of their types. So it notices new
+        failures before they outweigh the time before.
         """
         least = max(1, rule.least)
         good, bad = self._ended(now - rule.over)
@@ -666,7 +721,7 @@ class Alerts:
         return {"failure_rate": bad / (good + bad), "sure_failure_rate": sure}
 
     def _violated(self, since: float) -> dict[str, int]:
-        """How often policies were violated since a time: of all, and by severity."""
+        """Count the policy violations since a time: in all, and by severity."""
         latest, before = self._violations[-1][1], self._violations[0][1]
         for time, violations in reversed(self._violations):
             if time < since:
@@ -679,9 +734,9 @@ class Alerts:
         }
 
     def _ended(self, since: float) -> tuple[int, int]:
-        """How many attempts have ended well, and badly, since a time."""
+        """Count the attempts since a time that completed and that failed."""
         first = None
-        # From the latest on: there may be many of before.
+        # The search begins with the latest, since there may be many older samples.
         for sample in reversed(self._samples):
             if sample[0] < since:
                 break
@@ -695,10 +750,18 @@ class Alerts:
         measured = from_stats(stats)
         machine = of_machine() if self.machine else {}
         pace = self._pace(view, stats, now)
+        # Simulated work uses what it asks for.
+        memory = measured["total_memory_usage"]
+        if self.real is not None:
+            memory = self._memory(stats, machine)
+            names = "total_memory_usage", "total_memory_usage_is"
+            values = () if memory is None else (memory, "measured")
+            self.memory = dict(zip(names, values, strict=False))
+            measured |= self.memory
         return {
             **{name: measured[name] for name in NAMES["system"] if name in measured},
             **machine,
-            "memory_usage": self._memory(stats, measured, machine),
+            "memory_usage": memory,
             "cpu_usage": measured["total_cpu_utilization"],
             "avg_execution_time": None if pace is None else pace.lately,
             "baseline_execution_time": None if pace is None else pace.usual,
@@ -706,28 +769,22 @@ class Alerts:
             "running": stats.queue.processing,
         }
 
-    def _memory(
-        self, stats: Stats, measured: Mapping[str, Any], machine: Mapping[str, float]
-    ) -> float | None:
-        """The share of the memory that is used: of the pool, or of the machine."""
+    def _memory(self, stats: Stats, machine: Mapping[str, float]) -> float | None:
+        """Return the share of the memory that is used: of the pool, or the machine."""
         pool = stats.resources.get("memory_mb")
         if pool is None or not pool.total:
             return machine.get("machine_memory_usage")
-        if self.real is None:
-            # Simulated work uses what it asks for.
-            share: float | None = measured["total_memory_usage"]
-            return share
         used = used_mb()
         if used is None:
             return None
         own, others = used
         if self._own_mb is None:
-            # What the program needs without any task is not theirs.
+            # The memory that the program needs without tasks does not count as theirs.
             self._own_mb = own
         return (max(0.0, own - self._own_mb) + others) / pool.total
 
     def _pace(self, view: DriverView, stats: Stats, now: float) -> Pace | None:
-        """Of the type of task that is slowed most, or of all of them, what it takes."""
+        """Return the pace of the most slowed type, or of all types together."""
         ask = getattr(view, "ended", None)
         if ask is None:
             return None
@@ -750,7 +807,7 @@ class Alerts:
         return max(candidates, key=lambda pace: pace.ratio, default=None)
 
     def _of_types(self, rule: AlertRule) -> dict[str, Measured]:
-        """What is measured of each type that has changed, or that an alert is about."""
+        """Return the metrics of each type that has changed or has an alert."""
         names = {subject for name, subject in self._watched if name == rule.name}
         by_type: dict[str, Measured] = {}
         for name in sorted(names.union(self._own_type.changed)):
@@ -767,10 +824,54 @@ class Alerts:
                 }
         return by_type
 
+    def _of_tasks(
+        self, rule: AlertRule, view: DriverView, now: float
+    ) -> Mapping[str, Measured]:
+        """
+        Return the risk of each task to miss its deadline, if there are new estimates.
+
+        Of the older estimates, it returns only those of tasks with an alert, since
+        there may be 100,000. Another thread makes the estimates, in a small part of the
+        time. A simulation has none.
+        """
+        if self.real is not None and not self._asks_risks and now >= self._risks_due:
+            self._asks_risks = True
+            find = partial(self._find_risks, now)
+            self._aside.call(self.real, "the ends of tasks", find)
+        risks = self._risks
+        if self._risks_seen.get(rule.name) is risks:
+            watched = (subject for name, subject in self._watched if name == rule.name)
+            risks = {name: risks[name] for name in watched if name in risks}
+        else:
+            self._risks_seen[rule.name] = risks
+        return {
+            task_id: risk
+            for task_id, risk in risks.items()
+            if view.state_of(task_id) not in _OVER
+        }
+
+    def _find_risks(self, now: float) -> None:
+        begun = thread_time()
+        # If the estimate fails, the older ones are no longer valid.
+        risks: dict[str, Measured] = {
+            task_id: {"deadline_risk": None} for task_id in self._risks
+        }
+        try:
+            promises = self.real.at_risk(least=0.0, budget=_BUDGET)
+            risks = {each.id: {"deadline_risk": each.risk} for each in promises}
+        finally:
+            self._risks = risks
+            pause = max(self.interval, _PAUSE * (thread_time() - begun))
+            self._risks_due = now + pause
+            self._asks_risks = False
+        if self._risks:
+            with suppress(InvalidTaskError):
+                self.real.drivers.wake(self.name)
+
     def _holds(
         self, rule: AlertRule, condition: Condition, measured: Measured
     ) -> bool | None:
-        """Whether a condition holds; None: there is no data, or its function hangs."""
+        """Return whether a condition holds; None: no data, or its function hangs."""
         if self.real is None or not condition.is_function:
             return condition.holds(measured)
         label = f"the condition of {rule.name}"
@@ -816,7 +917,7 @@ class Alerts:
         if rule.until is not None:
             is_over = self._holds(rule, rule.until, measured)
         if is_over is None:
-            # What is not known anymore is not over.
+            # A lack of data does not end an alert.
             watched.over_since = None
             if watched.blind_since is None:
                 watched.blind_since = now
@@ -840,7 +941,7 @@ class Alerts:
     def _probe(
         self, rule: AlertRule, subject: str, watched: _WatchedSubject, now: float
     ) -> Iterable[Command]:
-        """Let one at a time through, if all that could be measured is held."""
+        """Let one task at a time start if a lack of data would hold all for ever."""
         since = watched.blind_since
         if rule.action != "pause_new_tasks" or watched.probing or since is None:
             return
@@ -865,14 +966,14 @@ class Alerts:
         elif action == "reduce_parallel_tasks":
             yield _Hold(who, max(1, stats.queue.processing // 2), reason)
         elif action == "reassign_tasks" and not stats.agents[subject].lost:
-            # What one that is lost had is with others already.
+            # The tasks of a lost worker are with other workers already.
             yield RemoveAgent(subject)
         elif callable(action):
             alert = self._alert(rule, subject, watched)
             yield _Call(action, alert, watched, self._aside)
 
     def _slowed(self) -> str:
-        """Which types take more than twice what is usual for them, in a line."""
+        """Name the types that take more than twice their usual time, in a line."""
         slowed = self._own_type.slowed()
         if not slowed:
             return ""
@@ -914,7 +1015,7 @@ class Alerts:
 
 
 def _ends_of(of: TypeStats) -> tuple[int, int]:
-    """How many tasks of a type have completed, and how many have failed themselves."""
+    """Count the tasks of a type that completed, and that failed by themselves."""
     others = sum(of.failures.get(name, 0) for name in _OF_OTHERS)
     return of.completed, of.failed - others
 
@@ -945,7 +1046,7 @@ def _of_agents(stats: Stats) -> dict[str, Measured]:
 
 
 def bottlenecks(stats: Stats) -> str:
-    """What slows things down, in a few lines, the worst first."""
+    """Describe what slows tasks down, in a few lines, the worst first."""
     lines: list[str] = []
     slow: list[tuple[float, str]] = []
     for agent_name, agent in stats.agents.items():
@@ -972,7 +1073,7 @@ def bottlenecks(stats: Stats) -> str:
 
 
 def watched(_rt: Any, orch: Any) -> Alerts:
-    """The usual alerts, which *orch* watches from now on."""
+    """Have *orch* watch the usual alerts, and return them."""
     alerts = Alerts(machine=True)
     orch.watch_alerts(alerts)
     return alerts

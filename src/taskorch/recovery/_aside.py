@@ -1,4 +1,4 @@
-"""Functions of the user's beside the drivers: one that hangs holds up nothing else."""
+"""Functions of the user on threads of their own, so that a hang blocks nothing else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 from taskorch.errors import NotRunningError
 from taskorch.kit.words import in_words
 
-#: Seconds that a function may take; then health says that it hangs.
+#: Seconds that a function may take before the health check says that it hangs.
 LIMIT: Final = 5.0
-#: Calls of one thing that wait for one that hangs.
+#: The most calls of one label that wait behind a call that hangs.
 _MOST: Final = 100
 
-#: Seconds that the drivers wait for what is asked.
+#: Seconds that a controller waits for an answer.
 _PATIENCE: Final = 1.0
 
 T = TypeVar("T")
@@ -25,20 +25,20 @@ _Calls: TypeAlias = deque[Callable[[], object]]
 
 
 class Aside:
-    """Calls functions on threads: of one thing, one after the other."""
+    """Caller of functions on threads, one after the other for each label."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, _Calls] = {}
-        #: Since when what is called now is under way.
+        #: The start of the present call, by label.
         self._since: dict[str, float] = {}
 
     def call(
         self, orchestrator: Any, label: str, function: Callable[[], object]
     ) -> None:
-        """Call *function*, a part of what has this *label*; in a simulation at once."""
+        """Call *function* on the thread of *label*; in a simulation at once."""
         if orchestrator is None or hasattr(orchestrator, "world"):
-            # In virtual time all is called on one thread.
+            # In virtual time there is only one thread.
             function()
             return
         with self._lock:
@@ -56,9 +56,9 @@ class Aside:
 
     def ask(self, orchestrator: Any, label: str, function: Callable[[], T]) -> T | None:
         """
-        What *function* says, which raises what it raises; None: it takes too long.
+        Return the answer of *function*, or raise its error; None: it takes too long.
 
-        While one with this *label* hangs, there is no answer.
+        There is no answer while a call with this *label* hangs.
         """
         with self._lock:
             if label in self._waiting:
@@ -81,7 +81,7 @@ class Aside:
         return answers[0]() if answers else None
 
     def hanging(self) -> list[str]:
-        """What has taken too long, and for how long, in sentences."""
+        """Describe each call that takes too long, and for how long it has run."""
         now = monotonic()
         return [
             f"{label} hangs for {in_words(now - since)}"
@@ -118,7 +118,7 @@ def _raise(error: Exception) -> Any:
 
 
 class ActionError(Exception):
-    """An action of an alert hangs, or has raised."""
+    """Error of an alert's action, which hangs or has raised."""
 
 
 def _say(orchestrator: Any, why: str) -> None:

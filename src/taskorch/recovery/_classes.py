@@ -1,13 +1,12 @@
 """
-What kind of failure it was, from what was raised, how a program ended, what it said.
+Classes of failures, from exceptions, and from the end and the output of programs.
 
 Strong evidence comes first: a user's rules, our own stop, a kill for want of memory,
-a code or a number of what was raised, its class. Where that is a guess, what it was
-raised from is asked, and then its words. The words of a program's output come before
-its exit status, which mostly is 1 whatever went wrong. What nothing speaks for is
-`unknown`.
+a code or a number of what was raised, its class. If that is a guess, its cause is read
+next, and then its words. The words of a program's output come before its exit status,
+which is 1 for most failures. A failure without evidence is `unknown`.
 
-Decision: 0264.
+Decision: failures-and-recovery.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from taskorch.model import ProgramResult
 from taskorch.recovery._codes import ByCode, by_code, by_told_code
 from taskorch.recovery._words import CAUSE, ERROR, HINT, SUMMARY, lines_of, strongest
 
-#: Whether the same once more may succeed, for each class of failures.
+#: For each class of failures, whether another attempt without changes may succeed.
 CLASSES: Final[Mapping[str, bool]] = MappingProxyType(
     {
         "import_error": False,
@@ -55,7 +54,7 @@ CLASSES: Final[Mapping[str, bool]] = MappingProxyType(
         "unknown": True,
     }
 )
-#: Other words for them.
+#: Synonyms of the classes.
 _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {
         **{name.removesuffix("_error"): name for name in CLASSES},
@@ -67,19 +66,19 @@ _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-#: Characters of a text that are read: the end of it, where the last error stands.
+#: The most characters that are read of the end of a text, where the last error stands.
 _MOST_TEXT: Final = 10_000
-#: Of an output whose end says little: what clears up after a failure is long, too.
+#: The most characters that are read of an output whose end shows only a long clean-up.
 _MOST_OUTPUT: Final = 64 * 2**10
-#: An exit code; one that is negative is a signal.
+#: An exit code; a negative one is a signal.
 _CODE: Final = Number(least=-64, most=2**32, is_whole=True)
-#: Exceptions that are looked at, with those behind one.
+#: The most exceptions that are read of one chain.
 _MOST_CAUSES: Final = 12
-#: Arguments of an exception that may be exceptions themselves.
+#: The most arguments of an exception that are checked for exceptions.
 _MOST_ARGUMENTS: Final = 3
-#: Where libraries keep what went wrong below: urllib3, SQLAlchemy, aiohttp.
+#: Attributes in which urllib3, SQLAlchemy and aiohttp keep the underlying error.
 _WORDS_BELOW: Final = ("reason", "orig", "os_error", "original_error")
-#: Characters of a line in which a code is looked for.
+#: The most characters of a line in which a code is looked for.
 _MOST_LINE: Final = 1_000
 #: Lines of a traceback between a frame and its error.
 _FRAME: Final = 4
@@ -87,10 +86,10 @@ _FRAME: Final = 4
 
 def class_of(word: str) -> str:
     """
-    The name of the class that *word* means: itself, or one of its other words.
+    Return the name of the class for *word*, which is its name or a synonym.
 
     Raises:
-        InvalidTaskError: It means none.
+        InvalidTaskError: No class has this name or synonym.
     """
     plain = str(word).strip().lower().replace(" ", "_").replace("-", "_")
     name = plain if plain in CLASSES else _ALIASES.get(plain)
@@ -106,14 +105,14 @@ def class_of(word: str) -> str:
 @attrs.frozen
 class FailureClass:
     """
-    What kind of failure it was.
+    Class of a failure, with the evidence for it.
 
     Attributes:
         name: `import_error`, `permission_error`, `memory_error`, `timeout_error`,
             `calculation_error`, `logic_error`, `system_error`, `network_error` or
             `unknown`.
-        evidence: What speaks for it, in a few words.
-        sure: Whether that leaves little doubt.
+        evidence: The reason for this class, in a few words.
+        sure: Whether the evidence leaves little doubt.
     """
 
     name: str = attrs.field(converter=class_of)
@@ -122,7 +121,7 @@ class FailureClass:
 
     @property
     def transient(self) -> bool:
-        """Whether the same once more may succeed."""
+        """True if another attempt without any change may succeed."""
         return CLASSES[self.name]
 
     def __str__(self) -> str:
@@ -143,7 +142,7 @@ class Rule:
         text: A regular expression for the last ten thousand letters of message and
             output.
         exit_code: Exit codes of programs; negative: signals.
-        when: Whether it is one, by the exception itself.
+        when: A function of the exception that returns whether it is in the class.
 
     Raises:
         InvalidTaskError: There is no such class, nothing is given, or the text is no
@@ -185,7 +184,7 @@ class Rule:
             raise InvalidTaskError(msg) from wrong
 
     def holds(self, error: BaseException, text: Callable[[], str]) -> bool:
-        """Whether it holds of *error*, whose message and output are *text*."""
+        """Return whether the rule matches *error*, with message and output *text*."""
         if self.error and self.error not in _names_of(error):
             return False
         result = _result_of(error)
@@ -203,13 +202,23 @@ def classify(
     error: BaseException, output: str = "", rules: Iterable[Rule] = ()
 ) -> FailureClass:
     """
-    What kind of failure *error* is.
+    Return the class of the failure *error*.
 
-    An error may say it itself, by an attribute `failure_class`.
+    The first of these that applies: corrections by people; *rules*; an attribute
+    `failure_class` (`memory`, `timeout` and `resource_exhaustion` are short names); our
+    timeout, a dead worker process, a program's kill for memory (Linux), SIGKILL, and
+    exit codes 124, 126, 127; the code of the error (SQLSTATE, the numbers of SQLite,
+    MySQL and MongoDB, the codes of AWS, gRPC and SMTP), its status of HTTP, its
+    `errno`, its class; words of the message, or at the end of the output; other signals
+    and exit codes.
+
+    A class of errors that is raised for much, such as `ValueError` or
+    `OperationalError`, is a guess: so the errors below it are asked first, those of an
+    `ExceptionGroup` too. A group in which one failure is permanent is permanent.
 
     Args:
-        error: What an attempt raised, or the error of a program or of a timeout.
-        output: What was written besides, if the error does not have it.
+        error: The error of an attempt, of its program or of a timeout.
+        output: The output of the attempt, if the error does not have it.
         rules: The user's own, which come first.
     """
 
@@ -221,7 +230,7 @@ def classify(
             return FailureClass(rule.name, "a rule of yours")
     try:
         failure_class = _said_by(error) or _of_error(error, output)
-    except BaseException as raised:  # what an error has is the user's, too
+    except BaseException as raised:  # the user's code may raise
         if _may_be_of_signal(raised):
             raise
         failure_class = None
@@ -234,7 +243,7 @@ def classify(
 
 
 def _said_by(error: BaseException) -> FailureClass | None:
-    """The class that *error* says it is of."""
+    """Return the class that *error* states itself, by its attribute."""
     own = getattr(error, "failure_class", None)
     if isinstance(own, FailureClass):
         return own
@@ -259,13 +268,13 @@ def _of_error(error: BaseException, output: str) -> FailureClass | None:
             return judged
         guess = guess or judged
         messages.insert(0, _message_of(link))
-    # The last that speaks counts: that of the error itself.
+    # The last error with a class counts, since it is the error itself.
     spoken = _of_text("\n".join(messages)) if guess is None else None
     return guess or spoken or _of_parts(type(error).__name__)
 
 
 def _of_told(error: TaskFailedError, output: str) -> FailureClass | None:
-    """Of an error that was raised elsewhere: all there is are texts."""
+    """Classify an error that was raised elsewhere, of which only texts are known."""
     name, message = error.type.rpartition(".")[2], error.message[-_MOST_TEXT:]
     line = f"{error.type}: {message}" if error.type else message
     text = f"{error.traceback}\n{line}\n{output}"
@@ -286,12 +295,12 @@ def _of_told(error: TaskFailedError, output: str) -> FailureClass | None:
 
 
 def _by_told_number(name: str, message: str) -> FailureClass | None:
-    """What a code or a number of the system in *message* says, of a class *name*."""
+    """Classify by a code or a system error number in *message*, of class *name*."""
     return _of_code(by_told_code(name, message)) or _of_errno(_errno_in(message))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """*error*, what it was made of, and what it was raised from or after."""
+    """Yield *error*, the errors that it holds, and those that it was raised from."""
     waiting, seen = [error], set[int]()
     while waiting and len(seen) < _MOST_CAUSES:
         link = waiting.pop(0)
@@ -301,7 +310,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield link
         below = [getattr(link, word, None) for word in _WORDS_BELOW]
         below.extend((*link.args[:_MOST_ARGUMENTS], link.__cause__))
-        # What an error of ours was raised after is an affair of ours.
+        # The context of our own errors is an internal matter.
         is_after = link.__cause__ is None and not link.__suppress_context__
         if is_after and not isinstance(link, TaskorchError):
             below.append(link.__context__)
@@ -310,9 +319,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _of_group(error: BaseExceptionGroup[BaseException]) -> FailureClass | None:
     """
-    What a group of failures is: what most surely is not mended by another attempt.
+    Return the class of a group of errors: of the one least likely to pass on a retry.
 
-    Where one of them fails again, so does the whole.
+    If one of them fails again, the whole group does.
     """
     judged = [one for one in map(classify, leaves(error)) if one.name != "unknown"]
     judged.sort(key=lambda one: (not one.sure, one.transient))
@@ -323,7 +332,7 @@ def _of_group(error: BaseExceptionGroup[BaseException]) -> FailureClass | None:
 
 
 def _of_one(error: BaseException) -> FailureClass | None:
-    """What *error* itself says, whatever it was raised from."""
+    """Classify *error* itself, not the errors that it was raised from."""
     if isinstance(error, BaseExceptionGroup):
         return _of_group(error)
     if isinstance(error, subprocess.CalledProcessError):
@@ -338,7 +347,7 @@ def _of_one(error: BaseException) -> FailureClass | None:
     judged = None if status is None else _of_status(status)
     if status == _FORBIDDEN and _PACED.search(f"{names[0]} {message}"):
         return FailureClass("network_error", "a rate that is limited")
-    # The numbers of these are none of the system's.
+    # The numbers of these classes are not error numbers of the system.
     is_own = type(error).__module__ == "urllib.error" or _OWN_NUMBERS.intersection(
         names
     )
@@ -365,7 +374,7 @@ def _of_code(by: ByCode | None) -> FailureClass | None:
 
 
 def _of_called(error: subprocess.CalledProcessError) -> FailureClass | None:
-    """Of a program that the work started itself."""
+    """Classify the failure of a program that the work itself started."""
     written = [error.stderr, error.stdout]
     texts = [
         one.decode("utf-8", "replace") if isinstance(one, bytes) else one
@@ -376,7 +385,7 @@ def _of_called(error: subprocess.CalledProcessError) -> FailureClass | None:
 
 
 def _is_of_program(error: OSError) -> bool:
-    """Whether *error* was raised as a program was to start."""
+    """Return whether *error* was raised because a program could not start."""
     trace = error.__cause__
     return _last_module(error) == "subprocess" or (
         trace is not None
@@ -386,7 +395,7 @@ def _is_of_program(error: OSError) -> bool:
 
 
 def _is_remote(error: BaseException) -> bool:
-    """Whether *error* is the traceback, as text, of one from another process."""
+    """Return whether *error* holds the traceback of another process as text."""
     return type(error).__name__.endswith("RemoteTraceback")
 
 
@@ -397,7 +406,7 @@ def _of_no_program(name: str) -> FailureClass | None:
 
 
 def _of_parts(name: str) -> FailureClass | None:
-    """What the words speak for of which the *name* of a class is made."""
+    """Classify by the words that the *name* of an error class consists of."""
     for failure, parts in _BY_PART:
         if parts.search(name):
             return FailureClass(failure, name, sure=False)
@@ -437,7 +446,7 @@ def _of_errno(number: int | None) -> FailureClass | None:
 
 
 def _of_status(status: int) -> FailureClass | None:
-    """The class of a status of HTTP, if it is one of a failure."""
+    """Return the class of an HTTP status, if it is one of a failure."""
     evidence = f"status {status} of HTTP"
     if status in (401, 403, 407):
         return FailureClass("permission_error", evidence)
@@ -458,12 +467,12 @@ def _status_of(error: BaseException) -> int | None:
 
 
 def _is_of_network(error: BaseException) -> bool:
-    """Whether *error* was raised by a module that talks over a network."""
+    """Return whether a module for networking raised *error*."""
     return _last_module(error) in _NETWORKING
 
 
 def _last_module(error: BaseException) -> str:
-    """The room of the module that raised *error*."""
+    """Return the name of the package of the module that raised *error*."""
     trace = error.__traceback__
     last = ""
     while trace is not None:
@@ -482,7 +491,7 @@ def _names_of(error: BaseException) -> Iterator[str]:
 def _message_of(error: BaseException) -> str:
     try:
         text = str(error)
-    except BaseException as raised:  # its __str__ is the user's
+    except BaseException as raised:  # the user's `__str__` may raise
         if _may_be_of_signal(raised):
             raise
         return ""
@@ -490,7 +499,7 @@ def _message_of(error: BaseException) -> str:
 
 
 def _may_be_of_signal(raised: BaseException) -> bool:
-    """Whether Ctrl-C, say, may have raised it, which only the main thread hears."""
+    """Return whether a signal, such as that of Ctrl-C, may have raised it."""
     return not isinstance(raised, Exception) and current_thread() is main_thread()
 
 
@@ -500,7 +509,7 @@ def _errno_in(text: str) -> int | None:
 
 
 def _differ_in_numbers(message: str) -> bool:
-    """Whether an assertion compares two numbers, as far as its *message* says."""
+    """Return whether the *message* of an assertion compares numbers with fractions."""
     match = _TWO_NUMBERS.search(message[:_MOST_TEXT])
     if match is None:
         return False
@@ -517,7 +526,7 @@ def _result_of(error: BaseException) -> ProgramResult | None:
 
 
 def _text_of(error: BaseException, output: str) -> str:
-    """The message of *error*, and all that it knows of what was written."""
+    """Return the message of *error* with all output that it holds."""
     result = _result_of(error)
     written = "" if result is None else f"{result.stdout_tail}\n{result.stderr_tail}"
     trace = error.traceback if isinstance(error, TaskFailedError) else ""
@@ -549,7 +558,7 @@ def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
 
 
 def _of_ended(code: int, texts: Iterable[str]) -> FailureClass | None:
-    """Of a program that ended with *code*, and wrote *texts*."""
+    """Classify a program that ended with *code* and wrote *texts*."""
     number = -code if code < 0 else code - 128 if code > 128 else 0  # noqa: PLR2004
     if (code < 0 and number in _CERTAIN_SIGNALS) or code in _CERTAIN_CODES:
         return _of_exit(code, number)
@@ -564,7 +573,7 @@ def _of_ended(code: int, texts: Iterable[str]) -> FailureClass | None:
 def _of_exit(code: int, number: int) -> FailureClass | None:
     class_name = _BY_SIGNAL.get(number)
     if class_name is not None:
-        # Others send signals, too.
+        # A code above 128 is less sure than a signal: a program may choose it.
         return FailureClass(class_name, signal.Signals(number).name, sure=code < 0)
     class_name = _BY_CODE.get(code)
     return None if class_name is None else FailureClass(class_name, f"exit code {code}")
@@ -575,14 +584,14 @@ def _of_exit(code: int, number: int) -> FailureClass | None:
 
 @attrs.frozen
 class _Spoken:
-    """What a text says: the class, and how much its words say; see `_words`."""
+    """Class of a failure that a text names, and its level of evidence; see `_words`."""
 
     failure: FailureClass
     level: int
 
 
 def _of_text(text: str) -> FailureClass | None:
-    """What the last error in *text* is, or the words that say most."""
+    """Classify by the last error in *text*, or by its most telling words."""
     spoken = _spoken_in(text)
     return None if spoken is None else spoken.failure
 
@@ -591,7 +600,7 @@ def _spoken_in(text: str) -> _Spoken | None:
     near = _spoken_at(lines_of(text[-_MOST_TEXT:]))
     if (near is not None and near.level > HINT) or len(text) <= _MOST_TEXT:
         return near
-    # What clears up after a failure writes, too.
+    # A clean-up after the failure may have written the last lines.
     return _spoken_at(lines_of(text[-_MOST_OUTPUT:]))
 
 
@@ -613,9 +622,9 @@ def _spoken_at(lines: list[str]) -> _Spoken | None:
 
 def _raised_in(lines: list[str]) -> tuple[FailureClass | None, int]:
     """
-    What was raised last in *lines*, if its name or number says it, and where.
+    Find the last error in *lines*; return its class and its place.
 
-    Where that is a guess, what it was raised from is asked before.
+    If its class is only a guess, the errors that it was raised from come first.
     """
     guess, where = None, -1
     is_link = True
@@ -647,7 +656,7 @@ def _raised_in(lines: list[str]) -> tuple[FailureClass | None, int]:
 
 
 def _of_line(name: str, message: str) -> FailureClass | None:
-    """What the line says with which a traceback ends: a class's *name*, a message."""
+    """Classify by the last line of a traceback: the *name* of a class, a message."""
     judged = _by_told_number(name, message)
     word = name.rpartition(".")[2]
     cls = getattr(builtins, word, None)
@@ -662,7 +671,7 @@ def _of_line(name: str, message: str) -> FailureClass | None:
 
 
 def _of_words(message: str) -> FailureClass | None:
-    """What the words of a message say, if they are those of an error."""
+    """Classify by the words of a message, if they are those of an error."""
     match = strongest(lines_of(message))
     if match is None or match.row.level < ERROR:
         return None
@@ -688,21 +697,21 @@ _TWO_NUMBERS: Final = re.compile(
     re.IGNORECASE,
 )
 _STATUSES: Final = (400, 599)
-#: Where clients keep the reply.
+#: Attributes in which HTTP clients keep the reply.
 _REPLIES: Final = ("response", "meta", "resp")
-#: So some services answer who asks too often.
+#: Words of services that refuse too frequent requests with 403.
 _FORBIDDEN: Final = 403
 _PACED: Final = re.compile(r"rate.?limit|throttl|too.?many.?requests", re.IGNORECASE)
-#: Their `code` is that of a reply which they would have sent.
+#: Errors whose `code` is that of a reply that their own server would send.
 _NO_STATUS: Final = frozenset(
     {"HttpProcessingError", "PayloadEncodingError", "ContentEncodingError"}
     | {"ContentLengthError", "TransferEncodingError", "SystemExit"}
 )
-#: Where Python starts a program, in a traceback.
+#: The line of a traceback in which Python starts a program.
 _RUNS_PROGRAMS: Final = re.compile(r"in _execute_child$", re.MULTILINE)
-#: What Python writes before the lines of a group of errors.
+#: The characters that Python writes before each line of a group of errors.
 _IN_GROUP: Final = re.compile(r"^ {2,40}\| (?=[A-Z])")
-#: What Python writes between an error and the one that came of it.
+#: The words that Python writes between an error and the error that it caused.
 _LINK: Final = re.compile(
     r"The above exception was the direct cause|During handling of the above exception"
 )
@@ -712,7 +721,7 @@ _NETWORKING: Final = frozenset(
     | {"ftplib", "smtplib", "imaplib", "poplib", "telnetlib", "aiohttp", "anyio"}
 )
 
-#: By the name of the class of what was raised, where its base says less.
+#: Classes of failures by the name of the exception, if its base class says less.
 _BY_NAME: Final[Mapping[str, str]] = {
     "ModuleNotFoundError": "import_error",
     "ImportError": "import_error",
@@ -837,7 +846,7 @@ _BY_NAME: Final[Mapping[str, str]] = {
     "ParserError": "logic_error",
     "ValidationError": "logic_error",
 }
-#: By words in the name of a class that is known to nobody, the surer first.
+#: Classes of failures by words in an unknown exception's name, the surest first.
 _BY_PART: Final = tuple(
     (name, re.compile(parts))
     for name, parts in (
@@ -876,7 +885,7 @@ _BY_PART: Final = tuple(
         ),
     )
 )
-#: Names that are given to much: what the message says counts before them.
+#: Names of exceptions with many meanings: the message counts before them.
 _SAYS_LITTLE: Final = frozenset(
     {"OperationalError", "OSError", "IOError", "ValueError", "TypeError"}
     | {"AssertionError", "HTTPError", "WorkerLostError", "ImproperlyConfigured"}
@@ -886,7 +895,7 @@ _SAYS_LITTLE: Final = frozenset(
     | {"IntegrityError", "DataError", "InterfaceError", "NotSupportedError"}
     | {"DatabaseError", "ResponseError"}
 )
-#: By the class of what was raised, the narrower first.
+#: Classes of failures by the exception, subclasses first.
 _BY_TYPE: Final[tuple[tuple[type, str], ...]] = (
     (ImportError, "import_error"),
     (PermissionError, "permission_error"),
@@ -915,7 +924,7 @@ _BY_TYPE: Final[tuple[tuple[type, str], ...]] = (
     (StopAsyncIteration, "logic_error"),
     (BufferError, "logic_error"),
 )
-#: Classes that are raised for much.
+#: Exceptions with many meanings.
 _WIDE: Final = (OSError, ValueError, TypeError, SystemExit)
 
 
@@ -954,7 +963,7 @@ _BY_ERRNO: Final[Mapping[int, str]] = dict(
         ),
     ]
 )
-#: Numbers of signals: of those whose sender has little choice.
+#: Classes of failures by signal, for the signals that point to one cause.
 _BY_SIGNAL: Final[Mapping[int, str]] = {
     signal.SIGKILL: "memory_error",
     signal.SIGXCPU: "timeout_error",
@@ -989,7 +998,7 @@ _BY_CODE: Final[Mapping[int, str]] = {
     76: "network_error",
     77: "permission_error",
 }
-#: By the limit for which a program was ended.
+#: Classes of failures by the limit that ended a program.
 _BY_LIMIT: Final[Mapping[str, str]] = {
     "cpu_seconds": "timeout_error",
     "group": "permission_error",

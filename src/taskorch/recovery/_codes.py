@@ -1,10 +1,10 @@
 """
-The codes by which databases and services say what happened, and what kind that is.
+Error codes of databases and services, and the class of failures of each.
 
 SQLSTATEs, numbers of MySQL, SQLite and MongoDB, codes of AWS, of gRPC and of SMTP. They
-are read off an error's attributes, or where it is only told, from its text.
+are read from an error's attributes, or from its text if there is no more.
 
-Decision: 0264.
+Decision: failures-and-recovery.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-#: A class of failures, and by which code.
+#: A class of failures, and the code that indicates it.
 ByCode: TypeAlias = tuple[str, str]
-#: What a code in a text means.
+#: Returns the class of the failure that a code in a text means.
 Meaning: TypeAlias = Callable[[str], ByCode | None]
 
 
 def by_code(error: BaseException) -> ByCode | None:
-    """The class that a code of *error* speaks for; None: it has none that says."""
+    """Return the class by the codes of *error*; None: no code tells it."""
     for reader in _READERS:
         judged = reader(error, type(error).__module__.partition(".")[0])
         if judged is not None:
@@ -29,10 +29,10 @@ def by_code(error: BaseException) -> ByCode | None:
 
 
 def by_told_code(name: str, message: str) -> ByCode | None:
-    """As `by_code`, of an error of which only the class's *name* and text are known."""
+    """Do as `by_code` for an error of which only class *name* and text are known."""
     wrapped = _WRAPPED.match(message)
     if wrapped is not None:
-        # As SQLAlchemy tells of an error of its driver.
+        # SQLAlchemy wraps the error of its driver in this form.
         name, message = wrapped.groups()
     word = name.rpartition(".")[2]
     state = _CONDITIONS.get(word) or _CONDITIONS.get(word.removesuffix("Error"))
@@ -50,7 +50,7 @@ def by_told_code(name: str, message: str) -> ByCode | None:
 
 
 def _of_reply(reply: int | str) -> ByCode:
-    """The class of a reply of SMTP or FTP: those that begin with 4 pass."""
+    """Return the class of an SMTP or FTP reply: one below 500 is transient."""
     status = int(reply)
     name = "network_error" if status < 500 else "logic_error"  # noqa: PLR2004 - RFC 5321
     return "permission_error" if status in _NO_LOGIN else name, f"reply {status}"
@@ -65,7 +65,7 @@ def _read_state(error: BaseException, _: str) -> ByCode | None:
         judged = _of_state(state) if isinstance(state, str) else None
         if judged is not None:
             return judged
-    # As ODBC has it: the state, and a text that begins with it.
+    # ODBC gives the state, and a text that begins with it.
     first = _argument(error)
     if isinstance(first, str) and _STATE.fullmatch(first):
         text = str(error.args[-1])
@@ -137,7 +137,7 @@ _READERS: Final = (
 
 
 def _of_state(state: str, text: str = "") -> ByCode | None:
-    # ODBC's general class says nothing, and a driver that is missing is a warning.
+    # ODBC's general class has no meaning, and it reports a missing driver as a warning.
     if "can't open lib" in text.lower():
         return "import_error", f"SQLSTATE {state}"
     name = _BY_STATE.get(state) or _BY_STATE.get(state[:2])
@@ -167,7 +167,8 @@ def _each(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield word, name
 
 
-#: By SQLSTATE, or its class, the first two letters. Sources: PostgreSQL's *Error
+#: Classes of failures by SQLSTATE, or its class, the first two letters. Sources:
+#: PostgreSQL's *Error
 #: Codes*, which has those of the standard; ODBC's *Appendix A*.
 _BY_STATE: Final[Mapping[str, str]] = dict(
     _each(
@@ -184,7 +185,7 @@ _BY_STATE: Final[Mapping[str, str]] = dict(
         }
     )
 )
-#: What PostgreSQL calls some of them, as drivers name classes of errors.
+#: PostgreSQL's names for some of them, by which drivers name error classes.
 _CONDITIONS: Final[Mapping[str, str]] = {
     "ConnectionException": "08000",
     "ConnectionDoesNotExist": "08003",
@@ -230,7 +231,8 @@ _CONDITIONS: Final[Mapping[str, str]] = {
     "AmbiguousColumn": "42702",
     "DatatypeMismatch": "42804",
 }
-#: By primary result code. Source: sqlite.org, *Result and Error Codes*.
+#: Classes of failures by primary result code. Source: sqlite.org, *Result and Error
+#: Codes*.
 _BY_SQLITE: Final[Mapping[int, str]] = {
     **dict.fromkeys((2, 4, 5, 6, 9, 10, 11, 13, 14, 15, 17, 22), "system_error"),
     **dict.fromkeys((3, 8, 23), "permission_error"),
@@ -315,11 +317,11 @@ _BY_MONGO: Final[Mapping[int, str]] = {
     **dict.fromkeys((2, 9, 14, 26, 48, 121, 11000), "logic_error"),
     146: "memory_error",
 }
-#: Replies to who may not. Source: RFC 4954; RFC 959 has 530, too.
+#: Replies that refuse a login. Source: RFC 4954; RFC 959 has 530, too.
 _NO_LOGIN: Final = frozenset({530, 534, 535, 538})
 _STATE: Final = re.compile(r"(?=[A-Z]{0,4}\d)[0-9A-Z]{5}")
 _WRAPPED: Final = re.compile(r"\(((?:\w{1,80}\.){1,8}\w{1,80})\) ([^\0]{0,4000})")
-#: Codes in a text, whoever says it.
+#: Codes anywhere in a text, of any program.
 _TOLD: Final[tuple[tuple[re.Pattern[str], Meaning], ...]] = (
     (
         re.compile(r"\bSQLSTATE[ :=]{0,3}[\[(]?(?=[A-Z]{0,4}\d)([0-9A-Z]{5})\b"),
@@ -332,7 +334,7 @@ _OF_DATABASES: Final = re.compile(
     r"(?:Operational|Programming|Integrity|Data|Internal|Interface|Database|NotSupported)?"
     r"Error$"
 )
-#: Codes with which a text begins, by names of classes.
+#: Codes at the start of a text, by names of error classes.
 _TOLD_FIRST: Final[tuple[tuple[re.Pattern[str], re.Pattern[str], Meaning], ...]] = (
     (
         re.compile(r"SMTP|error_temp|error_perm"),

@@ -1,7 +1,7 @@
 """
-What people say of failures whose class was wrong: it is kept, and asked first.
+Corrections of the classes of failures by people, which come before all rules.
 
-Decision: 0264.
+Decision: failures-and-recovery.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from taskorch.model import ProgramResult
 from taskorch.recovery._classes import Rule, class_of
 
 _LOG: Final = log_of(__name__)
-#: Characters of what an error says by which it is known again.
+#: The most characters of an error's message that identify its cause.
 _MOST: Final = 200
-#: What differs from one failure of a cause to the next.
+#: Parts of a message that differ between failures of one cause.
 _VARYING: Final = re.compile(r"0x[0-9a-f]+|\d+", re.IGNORECASE)
 
 
 class Corrections(Extension):
     """
-    Extension: people say of what class failures were, where `classify` was wrong.
+    Extension by which people correct the classes of failures.
 
     `orch.corrections.it_was("load", "network")` holds for each later failure of the
     same cause, before all rules: the same class of error, which says the same, numbers
@@ -50,7 +50,7 @@ class Corrections(Extension):
     )
     def it_was(self, task_id: str, failure: str, by: str = "") -> str:
         """
-        Keep that the latest failure of a task was of the class *failure*.
+        Record that the latest failure of a task was of the class *failure*.
 
         It does not run the task again: `orch.rerun_task(task_id)` does.
 
@@ -64,7 +64,7 @@ class Corrections(Extension):
 
         Raises:
             InvalidTaskError: There is no such class, the task has no failure, or
-                nothing is known by which this one would be known again.
+                its error has no text by which to recognise the cause.
             UnknownTaskError: No task has this id.
         """
         name, error = class_of(failure), self.orch.get_task_status(task_id).error
@@ -83,7 +83,7 @@ class Corrections(Extension):
 
     @verb("What people have said of failures, by cause.", "not", "GET /causes")
     def known(self) -> dict[str, Any]:
-        """Of each cause, the class and who said so."""
+        """Return the class of each corrected cause, and who set it."""
         return dict(self.kept)
 
     @verb(
@@ -94,19 +94,19 @@ class Corrections(Extension):
     )
     def forget(self, cause: str) -> bool:
         """
-        Judge failures of a cause as if nobody had said anything.
+        Remove the correction of a cause.
 
         Args:
             cause: As `known` names it.
 
         Returns:
-            Whether somebody had.
+            Whether there was a correction.
         """
         self._rules = None
         return self.kept.pop(cause, None) is not None
 
     def rules(self) -> list[Rule]:
-        """A rule for each cause."""
+        """Return a rule for each corrected cause."""
         if self._rules is None:
             self._rules = []
             for cause, document in self.kept.items():
@@ -120,7 +120,7 @@ class Corrections(Extension):
 
 
 class _Corrected(Collection[Rule]):
-    """The rules that follow from corrections, and then the handler's own."""
+    """Rules from corrections, followed by the handler's own."""
 
     def __init__(self, corrections: Corrections, own: Collection[Rule]) -> None:
         self._corrections = corrections
@@ -138,7 +138,7 @@ class _Corrected(Collection[Rule]):
 
 
 def _cause_of(error: BaseException, task_id: str = "") -> str | None:
-    """The class of *error* and what it says, without what varies; None: too little."""
+    """Return class and message of *error*, without variable parts; None: too little."""
     kind, message = told_of(error)
     if isinstance(error, ProgramFailedError):
         result = getattr(error, "result", None)
@@ -156,9 +156,9 @@ def _cause_of(error: BaseException, task_id: str = "") -> str | None:
 
 
 def _is_like(cause: str) -> Any:
-    """Whether an error is of *cause*: what tells them apart is the id of its task."""
+    """Return a test for errors of *cause*, which may differ in the id of the task."""
     words = re.escape(cause).replace("TASK", r"\S{1,200}")
-    # One that was cut goes on.
+    # A cause of full length was cut, so an error may go on after it.
     like = re.compile(words if len(cause) == _MOST else rf"{words}\Z")
 
     def holds(error: BaseException) -> bool:

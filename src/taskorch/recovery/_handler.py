@@ -1,7 +1,7 @@
 """
-The RetryHandler that looks up what follows a failure in a matrix.
+RetryHandler that looks up the response to a failure in a matrix.
 
-Decision: 0080.
+Decision: failures-and-recovery.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ from taskorch.recovery._matrix import (
 )
 from taskorch.recovery._repairs import REPAIRS
 
-#: What a task has that says nothing of retries.
+#: The policy of a task that sets none.
 _NO_RETRY: Final = RetryPolicy()
-#: How many of the latest failures are remembered.
+#: The most failures that are remembered.
 _MOST: Final = 10_000
-#: Other tasks that fail in the same way within so many seconds make it widespread.
+#: So many tasks that fail in the same class within so many seconds are widespread.
 _WIDESPREAD: Final = 3
 _WINDOW: Final = 300.0
-#: The longest delay that a backoff comes to, in seconds.
+#: The longest delay of a backoff, in seconds.
 _LONGEST: Final = 3_600.0
 
 
 @attrs.frozen
 class FailureHandling:
     """
-    What follows a failure; durations are seconds.
+    Section on what happens after a failure; durations are seconds.
 
     Attributes:
         max_retries: Attempts after the first.
@@ -92,7 +92,7 @@ class FailureHandling:
 @attrs.frozen
 class RecoverySection(FailureHandling):
     """
-    What follows a failure, by its kind.
+    Section on what happens after a failure, by its class.
 
     Attributes:
         human_notification_webhook: The webhook for failures that are final.
@@ -122,7 +122,7 @@ _SECTIONS: Final = {
     "failure_handling": DocumentOf(FailureHandling),
     "recovery": DocumentOf(RecoverySection),
 }
-#: What they say for whoever tells people, and for suites.
+#: Settings in them for notifiers, suites and repairs.
 _OTHERS: Final = (
     *("webhook_secret_env", "webhook_may_be_private"),
     *("rerun_failed_tests", "repairs"),
@@ -131,7 +131,7 @@ _OTHERS: Final = (
 
 class RecoveryHandler:
     """
-    The RetryHandler that decides by what kind of failure it was.
+    RetryHandler that decides by the class of the failure.
 
     `orch.recover` adds what workers try themselves, inside an attempt; this says what
     follows once an attempt has failed all the same: another attempt that asks for
@@ -139,8 +139,11 @@ class RecoveryHandler:
     resources or has no timeout does not get more of them. One with a `RetryPolicy` of
     its own has the attempts and the delays of that. `Permanent` ends a task at once.
 
+    The severity of a question is `high` for `calculation_error`, `logic_error` and
+    `system_error`, `critical` if ten tasks cannot go on, else `medium`.
+
     Args:
-        max_retries: How often a task is tried again that says nothing itself.
+        max_retries: The retries of a task that has no `RetryPolicy`.
         retry_delay_seconds: Before each of these attempts.
         escalation_threshold: After how many failed attempts a person is asked, where
             the matrix says `persistent`, `twice` or `widespread`.
@@ -149,7 +152,7 @@ class RecoveryHandler:
         webhook: Where people are told, by whoever notifies them; kept here only.
         matrix: What differs from the usual matrix, by class: a `Row` each.
         classes: Rules of yours for what kind of failure it is; they come first.
-        escalate: Whether people are asked at all; if not, the task fails instead.
+        escalate: Whether people are asked; if not, the task fails instead.
 
     Raises:
         InvalidTaskError: An argument is out of its range.
@@ -179,10 +182,10 @@ class RecoveryHandler:
             check_seconds("timeout_grace_period", timeout_grace_period)
         self.webhook = webhook
         self.escalate = escalate
-        #: What follows, by class of failures: it may be changed at any time.
+        #: The recovery matrix, by class of failures; it may be changed at any time.
         self.matrix: Matrix = matrix_with(matrix or {})
         self.classes: Collection[Rule] = tuple(classes)
-        #: Sections of a configuration that are for others.
+        #: Sections of a configuration that other parts read.
         self.not_read: tuple[str, ...] = ()
         self._own = BackoffRetryHandler()
         #: `(time, class, task)` of the latest failures.
@@ -193,15 +196,15 @@ class RecoveryHandler:
         cls, *paths: str | os.PathLike[str], **changes: Any
     ) -> RecoveryHandler:
         """
-        Make one as `failure_handling` and `recovery` of a configuration say.
+        Make a handler from `failure_handling` and `recovery` of a configuration.
 
-        What is said in both must agree. `recovery` may also have `matrix`, with rows by
-        class, and `classes`, a list of rules. Other sections are for others: their
-        names are in `not_read`.
+        Settings that stand in both must agree. `recovery` may also have `matrix`, with
+        rows by class, and `classes`, a list of rules. The names of all other sections
+        are in `not_read`.
 
         Args:
             paths: The files.
-            changes: Arguments that come before what the files say.
+            changes: Arguments that override the files.
 
         Raises:
             OSError: A file cannot be read.
@@ -234,13 +237,13 @@ class RecoveryHandler:
         return handler
 
     def classify(self, failure: Failure) -> str:
-        """The class of *failure*: by a rule of yours, or as it was told."""
+        """Return the class of *failure*: by a rule of yours, or as `classify` says."""
         if self.classes or not failure.kind:
             return classify(failure.error, rules=self.classes).name
         return failure.kind
 
     def decide(self, failure: Failure, context: Context) -> RetryDecision:
-        """What follows *failure*."""
+        """Decide about a *failure*: retry, ask a person, or give up."""
         kind = self.classify(failure)
         row = self.matrix[kind]
         attempts, task = failure.attempts, failure.task
@@ -262,7 +265,7 @@ class RecoveryHandler:
             ask = f"{kind}: {why}" + (f". Recommended: {actions}" if actions else "")
             return RetryDecision(retry=False, reason=why, ask=ask, kind=kind)
         if row.orchestrator is None and own is not None and not self.escalate:
-            # Where nobody is asked, what a task says itself is what there is.
+            # Without people to ask, the task's own policy decides.
             return attrs.evolve(own, kind=kind)
         if is_used_up or row.orchestrator is None:
             reason = f"attempt {attempts:,} of {most + 1:,} was the last"
@@ -276,7 +279,7 @@ class RecoveryHandler:
     def _why_ask(
         self, row: Row, failure: Failure, kind: str, now: float, *, is_used_up: bool
     ) -> str:
-        """Why a person is asked now, or ""."""
+        """Return why a person is asked now, or "" if nobody is."""
         attempts = failure.attempts
         enough = attempts >= self.escalation_threshold
         if row.human == "always":
@@ -318,14 +321,14 @@ class RecoveryHandler:
                 action, task.resources, task.timeout, _bounds(failure, context), longest
             )
             if resources is not None or timeout is not None:
-                # On the agent that is large enough, whichever that is.
+                # Only one worker may be large enough for it, even the one that failed.
                 avoid = ()
             change = ", ".join(words) or "there is nothing to give it more of"
         elif isinstance(action, Reset):
-            change = "its environment is reset first, or it goes to another agent"
+            change = "its environment is reset first, or it goes to another worker"
         else:
             delay = Backoff(delay, _LONGEST, action.backoff).after(attempts - 1)
-            change = f"not on {failure.agent} if there is another agent"
+            change = f"not on {failure.agent} if there is another worker"
         return RetryDecision(
             retry=True,
             delay=delay,
@@ -353,7 +356,7 @@ def _count(attempts: int) -> str:
 def _bounds(
     failure: Failure, context: Context
 ) -> Iterator[tuple[str, Mapping[str, float]]]:
-    """By worker that can do the task, the most that there is of each resource."""
+    """Yield each worker that can do the task, and its most of each resource."""
     pools = {name: pool.total for name, pool in context.view.pools().items()}
     task = failure.task
     for agent in context.view.agents():
@@ -397,9 +400,9 @@ def _said_in(
     paths: Iterable[str | os.PathLike[str]], others: dict[str, None], faults: FaultList
 ) -> dict[str, tuple[Any, Located]]:
     """
-    What the sections of failures in all files say, with the first place of each.
+    Return the settings of the failure sections in all files, each with its place.
 
-    The names of other sections, and of what is for others, go to *others*.
+    The names of other sections and settings go to *others*.
     """
     entries: dict[str, tuple[Any, Located]] = {}
     for document in [each for path in paths for each in _documents(Path(path), faults)]:
@@ -424,7 +427,7 @@ def _said_in(
 
 def handler_of(rt: Any) -> RecoveryHandler:
     """
-    The recovery handler of the runtime *rt*.
+    Return the recovery handler of the runtime *rt*.
 
     Raises:
         InvalidTaskError: Its retry handler is another one.

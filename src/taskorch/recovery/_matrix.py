@@ -1,11 +1,11 @@
 """
-What follows a failure of each class: the three levels, as data.
+Matrix of the responses to each class of failures, on three levels.
 
 1. On the worker, inside the attempt: functions that `orch.recover` decorates.
 2. By the orchestrator, with the next attempt: a `Grow`, an `Avoid` or a `Reset`.
 3. A person is asked.
 
-Decision: 0080.
+Decision: failures-and-recovery.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from taskorch.kit.vocabulary import OTHER_RESOURCES, suggesting
 from taskorch.model import Resources
 from taskorch.recovery._classes import CLASSES, class_of
 
-#: When a person is asked: never, as soon as it fails, once the retries are used up,
-#: once its timeout is twice what it was, or once other tasks fail in the same way.
+#: The times at which a person is asked: never, at once, after the last retry, at twice
+#: the timeout, or when other tasks fail in the same class.
 Human: TypeAlias = Literal["never", "always", "persistent", "twice", "widespread"]
 
 
@@ -48,11 +48,11 @@ _FACTOR: Final = Number(least=1)
 @attrs.frozen
 class Times:
     """
-    So many times as much, and no more than `most`.
+    Multiplication of an amount, up to the limit `most`.
 
     Attributes:
         factor: The factor.
-        most: The most; None: all that exists.
+        most: The limit; None: all that exists.
     """
 
     factor: float = attrs.field(metadata=may_be(_FACTOR, name="times"))
@@ -71,7 +71,7 @@ class Times:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 msg = f"{name} is a number, not {value!r}"
                 raise InvalidTaskError(msg)
-            # Not `isfinite`, which cannot take every int.
+            # `isfinite` raises an error for very large integers.
             if not abs(value) <= sys.float_info.max:
                 msg = f"{name} is a finite number, not {value!r}"
                 raise InvalidTaskError(msg)
@@ -80,7 +80,7 @@ class Times:
                 raise InvalidTaskError(msg)
 
     def of(self, amount: float) -> float:
-        """What *amount* becomes: never less than it is."""
+        """Return *amount* multiplied, up to the limit, and never less than before."""
         more = amount * self.factor
         return max(amount, more if self.most is None else min(more, self.most))
 
@@ -88,15 +88,14 @@ class Times:
 @attrs.frozen(init=False)
 class Grow:
     """
-    The next attempt asks for more, of what the task asks for, and has more time.
+    Retry that asks for more of the task's resources, and has more time.
 
     Args:
-        timeout: How many times as long it may take.
-        factors: By the names of resources, how many times as much: a number, or a
-            `Times`.
+        timeout: The factor of its timeout.
+        factors: The factor of each resource by name: a number, or a `Times`.
 
     Raises:
-        InvalidTaskError: One is no number from 1.
+        InvalidTaskError: A factor is not a number of at least 1.
     """
 
     timeout: Times | None
@@ -127,7 +126,7 @@ def _check_backoff(_avoid: Any, _field: Any, value: Any) -> None:
 @attrs.frozen
 class Avoid:
     """
-    The next attempt goes to another worker, as long as there is one.
+    Retry on another worker, as long as there is one.
 
     Attributes:
         backoff: The factor by which delays grow.
@@ -141,20 +140,20 @@ class Avoid:
 @attrs.frozen
 class Reset:
     """
-    What `orch.recover(…, level=2)` decorates is called, and then there is another try.
+    Retry after the functions of `orch.recover(…, level=2)` are called.
 
-    Where nothing was decorated, the next attempt goes to another worker.
+    If there is no such function, the next attempt goes to another worker.
     """
 
 
-#: What the orchestrator does.
+#: The actions of the orchestrator.
 Action: TypeAlias = Grow | Avoid | Reset
 
 
 @attrs.frozen
 class ActionEntry:
     """
-    What the orchestrator does with the next attempt, in a document.
+    Change of the next attempt, in a document.
 
     Attributes:
         grow: More resources or `timeout`, by name.
@@ -212,7 +211,7 @@ def _check_most(_row: Any, _field: Any, value: object) -> None:
 
 
 def _actions_of(words: object) -> tuple[str, ...]:
-    """What a person may do, each a text."""
+    """Parse the actions that a person may choose from, as a tuple of texts."""
     if isinstance(words, str) or not isinstance(words, Iterable):
         msg = f"actions: a list of texts is needed, not {words!r}"
         raise InvalidTaskError(msg)
@@ -228,7 +227,7 @@ def _actions_of(words: object) -> tuple[str, ...]:
 @attrs.define
 class Row:
     """
-    A row of the matrix; it may be changed at any time, and holds from then on.
+    Row of the matrix; a change takes effect at once.
 
     Attributes:
         agent: Advice for the worker, in words; None: none.
@@ -263,7 +262,7 @@ class Row:
 
 
 class Matrix(dict[str, Row]):
-    """The rows by the names of the classes, or by other words for them."""
+    """Rows by the names of the classes or their synonyms."""
 
     def __getitem__(self, word: str) -> Row:
         return super().__getitem__(class_of(word))
@@ -277,7 +276,7 @@ class Matrix(dict[str, Row]):
 
 
 def default_matrix() -> Matrix:
-    """The recovery decision matrix that holds if nothing else is said."""
+    """Return the recovery decision matrix that applies by default."""
     matrix = Matrix()
     for name, row in _DEFAULT.items():
         matrix[name] = attrs.evolve(row)
@@ -285,19 +284,19 @@ def default_matrix() -> Matrix:
 
 
 def matrix_with(rows: Mapping[str, Row]) -> Matrix:
-    """The usual matrix, but for these *rows*, by their classes."""
+    """Return the default matrix with these *rows* in the place of its own."""
     matrix = default_matrix()
     for name, row in rows.items():
         matrix[name] = row
     return matrix
 
 
-#: The form of the rows that differ from the usual ones, by classes.
+#: The form of the rows that replace default rows, by classes.
 MATRIX: Final = AnyNames(DocumentOf(Row), check=class_of)
 
 
 def rows_of(matrix: ReadMapping) -> dict[str, Row]:
-    """The rows that a document says: what each does not say is as usual."""
+    """Return the rows of a document, with default values for the rest."""
     usual = default_matrix()
     return {
         name: attrs.evolve(usual[name], **row.values)
@@ -344,7 +343,7 @@ _DEFAULT: Final[Mapping[str, Row]] = {
         ("Read the traceback, and mend the code or the input",),
     ),
     "system_error": Row(
-        None, Avoid(), "persistent", ("Look at the machine of its agent",)
+        None, Avoid(), "persistent", ("Look at the machine of its worker",)
     ),
     "network_error": Row(
         "retry with backoff",
@@ -367,17 +366,17 @@ def grown(
     longest: float | None = None,
 ) -> tuple[Resources | None, float | None, list[str]]:
     """
-    What a task asks for next, that has asked for *resources* and *timeout*.
+    Return the next request of a task that has asked for *resources* and *timeout*.
 
     Args:
-        action: How much more.
-        resources: What it asked for.
-        timeout: What it was given, in seconds.
+        action: The factors.
+        resources: The resources that the task asked for.
+        timeout: The timeout that the task was given, in seconds.
         bounds: By worker that can do it, the most that there is of each resource.
         longest: The most that the timeout may become.
 
     Returns:
-        The resources and the timeout that are others, and what is to be said.
+        The resources and the timeout that change, and the words for each change.
     """
     asked = dict(resources.items())
     wanted: dict[str, float] = {}
@@ -392,10 +391,10 @@ def grown(
         if more > most:
             largest = next(agent for agent, has in agents if has.get(name) == most)
             words.append(
-                f"{name} {amount:g} → {most:g}, all that the largest agent, "
+                f"{name} {amount:g} → {most:g}, all that the largest worker, "
                 f"{largest}, has"
                 if most > amount
-                else f"{name} stays {amount:g}: no agent has more"
+                else f"{name} stays {amount:g}: no worker has more"
             )
             more = max(amount, most)
         elif more > amount:

@@ -1,11 +1,10 @@
 """
-What is measured, by its names, and conditions over it: `failure_rate > 0.2`.
+Metrics by name, and conditions over them: `failure_rate > 0.2`.
 
-And whether tasks take longer than usual: like compared with like. Tasks of one type are
-compared with earlier ones of it, by the mean of the logarithms of their durations: one
-long call among short ones weighs little. How far that mean may go by chance follows
-from how much they differ; so a mixture of short and long calls is slower only if all of
-it is.
+It also finds tasks that take longer than usual. Tasks of one type are compared with
+earlier ones of it, by the mean of the logarithms of their durations, so that one long
+call among short ones weighs little. The spread of the durations tells how far that mean
+may go by chance, so a mixture of short and long calls is slower only if all of it is.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.vocabulary import meant
 from taskorch.model import AgentStats, Stats, TypeStats
 
-#: Attempts that are compared with those before: each of these numbers of the latest.
+#: Numbers of the latest attempts, each of which is compared with the earlier ones.
 _WINDOWS: Final = (10, 20, 40, 80)
-#: How many there must be before.
+#: The fewest earlier attempts for a comparison.
 _BEFORE: Final = 10
-#: By how many standard errors a mean may differ by chance: once in 3,000,000 times.
+#: Standard errors by which a mean differs by chance once in 3,000,000 times.
 _SURE: Final = 5.0
-#: The least by which durations differ, as a standard deviation of their logarithms.
+#: The least standard deviation of the logarithms of durations.
 _SPREAD: Final = 0.1
-#: Seconds: what is slower by less is not looked at, nor told from the noise of a clock.
+#: Seconds: a smaller delay is ignored, and a shorter duration is noise of the clock.
 LEAST: Final = 0.02
 SHORTEST: Final = 1e-6
 
@@ -44,11 +43,11 @@ SHORTEST: Final = 1e-6
 @attrs.frozen
 class Pace:
     """
-    How long tasks of a type take.
+    Recent and usual duration of the tasks of a type.
 
     Attributes:
-        lately: What they take lately, in seconds: the geometric mean.
-        usual: What they took before; or half of what so many of them may take by
+        lately: The geometric mean of the latest durations, in seconds.
+        usual: The earlier mean, in seconds; or half of what so many of them may take by
             chance, if that is more.
     """
 
@@ -57,12 +56,12 @@ class Pace:
 
     @property
     def ratio(self) -> float:
-        """By what they are slower."""
+        """Recent duration divided by the usual one."""
         return self.lately / self.usual
 
 
 def paces(durations: Mapping[str, Sequence[float]]) -> dict[str, Pace]:
-    """The pace of each type of which enough is known; *durations* are the latest."""
+    """Return the pace of each type with enough of the latest *durations*."""
     every = {name: _pace(seconds) for name, seconds in durations.items()}
     return {name: pace for name, pace in every.items() if pace is not None}
 
@@ -87,25 +86,29 @@ def _pace(seconds: Sequence[float]) -> Pace | None:
 
 
 def _sums(values: Sequence[float]) -> tuple[float, float]:
-    """The sum, and the sum of the squares."""
+    """Return the sum and the sum of the squares."""
     return sum(values), sum(each * each for each in values)
 
 
 def _spread(total: float, squares: float, count: int) -> tuple[float, float]:
-    """The mean and the standard deviation, from sums."""
+    """Return the mean and the standard deviation, from sums."""
     mean = total / count
     return mean, sqrt(max(0.0, squares / count - mean * mean))
 
 
-#: The names, with their units and what they are.
+#: The metrics by name, each with its unit and its meaning.
 METRICS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "orchestrator_status": ("", "ok, degraded or failed"),
         "active_agents_count": (
             "{agent}",
-            "Agents that are there, but for those that stand by for others.",
+            "Workers that are there, but for those that stand by for others.",
         ),
-        "total_memory_usage": ("1", "Share of memory_mb that tasks reserve."),
+        "total_memory_usage": ("1", "Share of the memory that is used: see the next."),
+        "total_memory_usage_is": (
+            "",
+            "`measured`, while alerts are watched; or what tasks have `reserved`.",
+        ),
         "total_cpu_utilization": ("1", "Share of the cpu that is held."),
         "task_queue_length": ("{task}", "Tasks that wait for room."),
         "completed_tasks_count": ("{task}", "Tasks that have completed."),
@@ -116,34 +119,39 @@ METRICS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "resource_utilization_per_task": ("1", "What is held, for each that runs."),
         "test_coverage_percentage": ("%", "Latest of a test suite, by type."),
         "performance_benchmarks": ("s", "95 % of the latest are not longer, by type."),
-        "agent_health_status": ("", "ok or lost, by agent."),
-        "agent_resource_usage": ("1", "What its tasks hold of it, by agent."),
-        "agent_task_history": ("{attempt}", "Attempts that have ended, by agent."),
-        "agent_error_rate": ("1", "Of these, what ended badly, by agent."),
+        "agent_health_status": ("", "ok or lost, by worker."),
+        "agent_resource_usage": ("1", "What its tasks hold of it, by worker."),
+        "agent_task_history": ("{attempt}", "Attempts that have ended, by worker."),
+        "agent_error_rate": ("1", "Of these, what ended badly, by worker."),
         "agent_communication_latency": (
             "s",
-            "Its latest sign of life, there and back, by agent; None: not known.",
+            "Its latest sign of life, there and back, by worker; None: not known.",
         ),
     }
 )
 
 
 def metrics_of(orchestrator: Any) -> dict[str, Any]:
-    """What is measured of *orchestrator*, by the names of `METRICS`."""
+    """Return the metrics of *orchestrator*, by the names of `METRICS`."""
     measured = from_stats(orchestrator.get_stats())
+    # Access to `orch.alerts` would start to watch the default rules.
+    measured |= getattr(vars(orchestrator).get("alerts"), "memory", {})
     measured["orchestrator_status"] = orchestrator.health().status
     measured["test_coverage_percentage"] = orchestrator._latest_coverage()  # noqa: SLF001 - a look at the results, which no other question has
     return {name: measured[name] for name in METRICS}
 
 
 def from_stats(stats: Stats) -> dict[str, Any]:
-    """What the statistics say, by the names of `METRICS`; the rest is empty."""
+    """Return the metrics from the statistics, by the names of `METRICS`."""
     types, agents = stats.types, stats.agents
     running = sum(agent.running for agent in agents.values())
     return {
         "orchestrator_status": None,
         "active_agents_count": sum(agent.is_active for agent in agents.values()),
         "total_memory_usage": _held(stats, "memory_mb"),
+        "total_memory_usage_is": (
+            None if _held(stats, "memory_mb") is None else "reserved"
+        ),
         "total_cpu_utilization": _held(stats, "cpu"),
         "task_queue_length": stats.queue.queued,
         "completed_tasks_count": stats.work("completed"),
@@ -200,7 +208,7 @@ def _held(stats: Stats, name: str) -> float | None:
 
 
 def _used(agent: AgentStats) -> dict[str, float]:
-    """Shares of what *agent* has: of its capacity, and of its slots."""
+    """Return the shares of the capacity and the slots of *agent* that are in use."""
     shares = {
         name: agent.used.get(name, 0.0) / total
         for name, total in (agent.capacity or {}).items()
@@ -212,9 +220,9 @@ def _used(agent: AgentStats) -> dict[str, float]:
 
 
 def of_machine() -> dict[str, float]:
-    """Shares of the memory and the processors of this machine that are in use."""
+    """Return the shares of this machine's memory and processors that are in use."""
     shares: dict[str, float] = {}
-    # What nobody says is no data.
+    # A value that is not reported is no data.
     with suppress(OSError, ValueError, KeyError, IndexError):
         lines = dict(
             line.split(":", 1)
@@ -224,7 +232,7 @@ def of_machine() -> dict[str, float]:
             float(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable")
         )
         shares["machine_memory_usage"] = 1 - free / total
-    # Windows has no such function.
+    # Windows has no `getloadavg`.
     with suppress(OSError, AttributeError):
         shares["machine_cpu_load"] = os.getloadavg()[0] / (os.cpu_count() or 1)
     return shares
@@ -232,9 +240,9 @@ def of_machine() -> dict[str, float]:
 
 def used_mb() -> tuple[float, float] | None:
     """
-    The memory of this process, and of all that it has started, in MB.
+    Return the memory of this process and of all that it has started, in MB.
 
-    What several processes share counts once in all. None: the system does not say.
+    Shared memory counts once. None: the system does not report it.
     """
     own = _memory_of("self")
     if own is None:
@@ -270,11 +278,11 @@ def _memory_of(pid: str) -> float | None:
     return None
 
 
-#: What is measured, by name; None where there is no data.
+#: Metrics by name; None: there is no data.
 Measured: TypeAlias = Mapping[str, Any]
 
 _MOST: Final = 1_000
-#: Names in a condition for which its end is compared with it.
+#: The most names in a condition that is compared with its end.
 _NAMES: Final = 3
 _OPERATORS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
@@ -291,11 +299,11 @@ _OPERATORS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
 
 
 class NoData(Exception):  # noqa: N818 - no fault
-    """What a condition asks for has not been measured."""
+    """Lack of a measurement that a condition needs."""
 
 
 class _Asked(Mapping[str, Any]):
-    """What is measured, for a function: it notes whether that met what is not known."""
+    """Metrics for a function; they note whether it read one without data."""
 
     def __init__(self, measured: Measured) -> None:
         self._measured = measured
@@ -323,10 +331,10 @@ def _unknown(name: object, names: Collection[str]) -> str:
 @attrs.frozen
 class Condition:
     """
-    A condition; it holds, does not hold, or there is no data.
+    Condition on metrics, which holds, does not hold, or lacks data.
 
     Attributes:
-        text: What it says.
+        text: Its text.
     """
 
     text: str
@@ -341,10 +349,10 @@ class Condition:
         field: str,
     ) -> Condition:
         """
-        Make one of a text over *names*, or of a function of what is measured.
+        Make a condition from a text over *names*, or from a function of the metrics.
 
         Raises:
-            InvalidTaskError: It is neither; the message says what is wrong.
+            InvalidTaskError: It is neither; the message names the fault.
         """
         if callable(condition):
             return cls(getattr(condition, "__name__", "a function"), None, condition)
@@ -363,12 +371,12 @@ class Condition:
 
     @property
     def is_function(self) -> bool:
-        """Whether it is a function of the user's."""
+        """True if the condition is a function of the user."""
         return self._function is not None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it names, each once; a function does not say."""
+        """Names of the metrics in the expression, each once; none for a function."""
         if self._tree is None:
             return ()
         return tuple(
@@ -379,12 +387,12 @@ class Condition:
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """The numbers in it."""
+        """Numbers in the condition."""
         nodes = () if self._tree is None else ast.walk(self._tree)
         return tuple(node.value for node in nodes if isinstance(node, ast.Constant))  # type: ignore[misc]
 
     def holds(self, measured: Measured) -> bool | None:
-        """Whether it holds; None: there is no data."""
+        """Return whether the condition holds; None: there is no data."""
         if self._function is not None:
             return self._asked(measured)
         assert self._tree is not None  # noqa: S101 - one of the two
@@ -394,7 +402,7 @@ class Condition:
             return None
 
     def _asked(self, measured: Measured) -> bool | None:
-        """What a function of the user's says."""
+        """Call the user's function and return its answer; None: no data."""
         assert self._function is not None  # noqa: S101 - it is one
         asked = _Asked(measured)
         try:
@@ -404,12 +412,13 @@ class Condition:
             return None
         except TypeError:
             if asked.is_short:
-                # None was compared, or added: there is no data.
+                # The function used None in arithmetic or a comparison, so data is
+                # missing.
                 return None
             raise
 
     def shown(self, measured: Measured) -> str:
-        """What it says, with the values of what it names."""
+        """Return the condition as text, with the values of its metrics."""
         if self._tree is None:
             return self.text
         phrases = [f"{name} is {_number(measured.get(name))}" for name in self.names]
@@ -429,7 +438,7 @@ def check_apart(begin: Condition, end: Condition) -> None:
     """
     names = begin.names
     if not set(end.names) <= set(names) or not 0 < len(names) <= _NAMES:
-        # A function does not say what it looks at; and other values are independent.
+        # A function does not name its metrics, and different metrics are independent.
         return
     points = sorted({0.0, *map(abs, (*begin.numbers, *end.numbers))})
     between = [(one + other) / 2 for one, other in pairwise(points)]
@@ -444,7 +453,7 @@ def check_apart(begin: Condition, end: Condition) -> None:
 
 
 def _check(node: ast.expr, names: Collection[str], field: str, text: str) -> None:
-    """Refuse what is no comparison of names and numbers."""
+    """Refuse an expression that is not a comparison of names and numbers."""
     if isinstance(node, ast.BoolOp):
         for each in node.values:
             _check(each, names, field, text)
@@ -454,7 +463,7 @@ def _check(node: ast.expr, names: Collection[str], field: str, text: str) -> Non
         for each in (node.left, *node.comparators):
             _check_amount(each, names, field, text)
     else:
-        # Whether it is at least an amount decides what is said of it.
+        # An expression that is not even an amount gets another error message.
         _check_amount(node, names, field, text)
         msg = f"{field}: {text!r} is an amount, and compares it with nothing"
         raise InvalidTaskError(msg, hint=f"{field}='{text} > 10'")
@@ -463,7 +472,7 @@ def _check(node: ast.expr, names: Collection[str], field: str, text: str) -> Non
 def _check_amount(
     node: ast.expr, names: Collection[str], field: str, text: str
 ) -> None:
-    """Refuse what is no amount of names and finite numbers."""
+    """Refuse an expression other than an amount of names and finite numbers."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         _check_amount(node.operand, names, field, text)
     elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:

@@ -1,12 +1,11 @@
 """
-Each task beside earlier ones of its own type, and the evidence of all types together.
+Comparison of tasks with earlier ones of their type, and evidence of all types.
 
-A task is slow once it has taken twice what is usual for its type, also while it still
-runs; so each counts once, as soon as that is known. How often its type is slow, or
-fails, is known of before: what is rarer says more. One slow task of each of ten types
-says as much as ten of one.
+A task is slow once it has taken twice the usual time of its type, even while it still
+runs, and it counts once. Evidence is stronger if tasks of the type were rarely slow, or
+rarely failed, before. One slow task of each of ten types counts as much as ten of one.
 
-Decision: 0282.
+Decision: alerts-and-messages.
 """
 
 from __future__ import annotations
@@ -22,40 +21,40 @@ import attrs
 
 from taskorch.recovery._metrics import LEAST, SHORTEST, Pace
 
-#: Seconds in which chance alone is to raise no alert: two weeks.
+#: Seconds within which chance alone should raise no alert: two weeks.
 _QUIET: Final = 14 * 86_400.0
 #: The least evidence, in natural logarithms of odds, that counts as sure.
 _SURE: Final = 11.0
-#: How often what has become bad is bad.
+#: The share of bad tasks of a type that has become bad.
 _OFTEN: Final = 0.75
-#: The least share of a type that counts as usual.
+#: The least share of bad tasks that counts as usual.
 _RARE: Final = 0.003
-#: How many tasks before of a type weigh as much as what is known of all types.
+#: Earlier tasks of a type that weigh as much as the share of all types.
 _WEIGHT: Final = 20
-#: Tasks, and slow or failed ones of these, that count as known before any is.
+#: Tasks, and bad ones among them, that are assumed before there are any.
 _BEGINNING: Final = (20, 2)
-#: Tasks of which a type is judged alone, and those by which its usual time is known.
+#: The fewest tasks to judge a type alone, and to know its usual duration.
 _KNOWN: Final = 10
 _TIMED: Final = 3
-#: The latest tasks of a type that say what is usual.
+#: The latest tasks of a type from which the usual duration follows.
 _USUAL: Final = 63
-#: The latest tasks of which evidence is remembered.
+#: The most tasks that evidence remembers.
 _SINCE: Final = 60
-#: The latest of these that say what tasks take.
+#: The number of the latest tasks from which the recent duration follows.
 _LATELY: Final = 12
-#: One task counts as slower by so much, at the most, as a logarithm.
+#: The most by which one task counts as slower, as a logarithm.
 _FARTHEST: Final = log(8)
 _TWICE: Final = log(2)
-#: The share of failures of all others with which it is no matter of one type.
+#: The share of failures among other types above which the cause is not one type.
 _WIDELY: Final = 0.2
-#: Of a look, so many tasks of a type count, at the most.
+#: The most tasks of a type that count in one call of `note`.
 _OF_LOOK: Final = 200
-#: Types that are remembered, at the most.
+#: The most types that are remembered.
 _TYPES: Final = 10_000
 
 
 class UnderWay(NamedTuple):
-    """An attempt that runs: of which task, its number and type, and since when."""
+    """Running attempt: its task, number, type and start."""
 
     task_id: str
     number: int
@@ -65,7 +64,7 @@ class UnderWay(NamedTuple):
 
 @attrs.define(eq=False)
 class _ComparedTask:
-    """A task beside those of its type: whether it is bad, and what it takes."""
+    """Task compared with those of its type: whether it is bad, and its duration."""
 
     name: str
     is_bad: bool
@@ -76,13 +75,13 @@ class _ComparedTask:
 
 @attrs.define(eq=False)
 class _TypeMemory:
-    """What is remembered of a type."""
+    """Record of the earlier tasks of a type."""
 
     completed: int = 0
     failed: int = 0
-    #: What it usually takes, as a logarithm of seconds; None: that is not known.
+    #: The usual duration, as a logarithm of seconds; None: it is unknown.
     usual: float | None = None
-    #: When the latest that was looked at ended.
+    #: The end of the latest task that was recorded.
     until: float = -inf
     #: Whether each of the latest failed.
     outcomes: deque[bool] = attrs.field(factory=lambda: deque(maxlen=_KNOWN))
@@ -90,25 +89,26 @@ class _TypeMemory:
 
 class _Evidence:
     """
-    The odds that what comes lately is bad more often than before, as a logarithm.
+    Log odds that the latest tasks are bad more often than earlier ones.
 
     Source: E. S. Page, *Continuous Inspection Schemes*, Biometrika 41(1/2), 1954.
     """
 
     def __init__(self) -> None:
         self.odds: float = 0.0
-        #: Those that it comes from: what they are is not usual.
+        #: The tasks in evidence, which do not count as usual.
         self.since: deque[_ComparedTask] = deque()
         self.counts: Counter[tuple[str, bool]] = Counter()
-        #: How high it may come in this look: a single moment proves nothing.
+        #: The limit of the odds in this evaluation, since a single moment proves
+        #: nothing.
         self._most = inf
 
     def begin(self, sure: float) -> None:
-        """Begin a look, after which *sure* is enough."""
+        """Start an evaluation, in which odds of *sure* suffice."""
         self._most = min(2 * sure, self.odds + 0.7 * sure)
 
     def note(self, seen: _ComparedTask, usual: float) -> None:
-        """Take in a task of a type of which the share *usual* is bad."""
+        """Add a task of a type whose usual share of bad tasks is *usual*."""
         says = log(_OFTEN / usual if seen.is_bad else (1 - _OFTEN) / (1 - usual))
         self.odds = min(self._most, self.odds + says)
         if self.odds <= 0:
@@ -124,23 +124,23 @@ class _Evidence:
 
     @property
     def bad(self) -> dict[str, int]:
-        """How many of each type were bad, the most first."""
+        """Count of the bad tasks of each type, the most first."""
         counts = Counter({name: n for (name, bad), n in self.counts.items() if bad})
         return dict(counts.most_common())
 
     def is_general(self, sure: float) -> bool:
-        """Whether it is *sure*, and no type alone gives most of it."""
+        """Return whether the evidence is *sure* and no single type gives most of it."""
         bad = self.bad.values()
         return self.odds >= sure and 2 * max(bad, default=0) <= sum(bad)
 
     def ended(self) -> tuple[int, int]:
-        """How many were good, and how many bad."""
+        """Count the good tasks and the bad ones."""
         bad = sum(seen.is_bad for seen in self.since)
         return len(self.since) - bad, bad
 
 
 class _Shares:
-    """How often tasks of each type are bad, and how surely that is more than before."""
+    """Shares of bad tasks by type, and the evidence that they have grown."""
 
     def __init__(self) -> None:
         self.together = _Evidence()
@@ -154,14 +154,14 @@ class _Shares:
             evidence.begin(sure)
 
     def know(self, name: str, ended: int, bad: int) -> None:
-        """Count tasks of a type as what is usual."""
+        """Add tasks of a type to the usual counts."""
         before = self._of.get(name, (0, 0))
         self._of[name] = before[0] + ended, before[1] + bad
         self._all[0] += ended
         self._all[1] += bad
 
     def note(self, seen: _ComparedTask, *, alone: bool = True) -> None:
-        """Take in a task, for all types together and for its own."""
+        """Add a task, for all types together and for its own type."""
         name = seen.name
         self.together.note(seen, self._usual(name))
         if alone:
@@ -177,7 +177,7 @@ class _Shares:
         self.know(name, 1, seen.is_bad)
 
     def forget(self, name: str) -> None:
-        """Know no more of a type."""
+        """Forget a type."""
         self._of.pop(name, None)
         self.alone.pop(name, None)
 
@@ -190,14 +190,14 @@ class _Shares:
         return max(0, ended), max(0, bad)
 
     def _usual(self, name: str) -> float:
-        """The share of a type, for which all types speak while little is known."""
+        """Return a type's share of bad tasks; with few, mostly that of all types."""
         ended, bad = self._before(name, self.together)
         good, too_bad = self.together.ended()
         share = (self._all[1] - too_bad) / (self._all[0] - good - too_bad)
         return _within((bad + _WEIGHT * share) / (ended + _WEIGHT))
 
     def usual_of(self, name: str) -> float | None:
-        """What the share of a type may well be; None: little is known."""
+        """Return the highest likely share of bad tasks; None: too little is known."""
         ended, bad = self._before(name, self.alone.get(name))
         if ended < _KNOWN:
             return None
@@ -211,22 +211,22 @@ def _within(share: float) -> float:
 
 
 class OwnType:
-    """What has ended, and what runs, each beside earlier tasks of its type."""
+    """Comparison of ended and running tasks with earlier ones of the same type."""
 
     def __init__(self) -> None:
         self._slow = _Shares()
         self._failed = _Shares()
         self._known: dict[str, _TypeMemory] = {}
         self._is_first = True
-        #: The types of which something ended before the latest look.
+        #: The types with ends in the latest call of `note`.
         self.changed: frozenset[str] = frozenset()
         self._began: float | None = None
         self._count = 0
         self._sure = _SURE
-        #: Attempts that are slow already, and run.
+        #: Running attempts that are slow already.
         self._early: dict[tuple[str, int], _ComparedTask] = {}
         self._latest: deque[_ComparedTask] = deque(maxlen=_LATELY)
-        #: The latest tasks, of which types, and whether they failed.
+        #: The type of each of the latest tasks, and whether it failed.
         self._outcomes: deque[tuple[str, bool]] = deque(maxlen=_SINCE)
 
     def note(
@@ -237,14 +237,14 @@ class OwnType:
         now: float,
     ) -> None:
         """
-        Take in what has ended since the last look, and what runs.
+        Record the tasks that have ended since the last call, and those that run.
 
         Args:
-            counts: Of each type that is new, or has new ends: how many have completed,
-                and failed.
-            latest: Of these, when the latest that completed ended, and their seconds.
+            counts: For each type with news, how many tasks have completed, and failed.
+            latest: For each of these types, the ends and durations of its latest
+            completed tasks, in seconds.
             running: The attempts that run.
-            now: Seconds, on the clock of the others.
+            now: The time in seconds, on the same clock.
         """
         if self._began is None:
             self._began = now
@@ -255,7 +255,7 @@ class OwnType:
         gone = self._note_running(running, now)
         for name, (completed, failed) in counts.items():
             memory = self._known.pop(name, None) or _TypeMemory()
-            # Those that are seen again come last: the first are forgotten.
+            # The type moves to the end, since the first types are forgotten first.
             self._known[name] = memory
             self._note_durations(name, memory, latest.get(name, ()), gone[name])
             good, bad = completed - memory.completed, failed - memory.failed
@@ -272,7 +272,7 @@ class OwnType:
         self, name: str, outcomes: deque[bool], good: int, bad: int
     ) -> None:
         if self._is_first:
-            # Nobody knows when those ended that are there at the first look.
+            # The ends before the first call have no known time.
             self._failed.know(name, good + bad, bad)
             return
         count = good + bad
@@ -280,7 +280,7 @@ class OwnType:
         few = min(count, _OF_LOOK)
         failed = round(few * bad / max(1, count))
         for number in range(few):
-            # In which order they ended between two looks is not known: evenly.
+            # Their order between two calls is unknown, so failures are spread evenly.
             is_bad = (number + 1) * failed // few > number * failed // few
             self._failed.note(_ComparedTask(name, is_bad))
             outcomes.append(is_bad)
@@ -310,7 +310,7 @@ class OwnType:
             if memory.usual is not None:
                 is_slow = _is_slow(log_seconds, memory.usual)
                 if is_slow and gone:
-                    # It counted while it ran.
+                    # The task counted already while it ran.
                     gone -= 1
                 else:
                     self._note_slow(
@@ -320,18 +320,18 @@ class OwnType:
         memory.usual = memory.usual if after is None else after
 
     def _usual(self, name: str, logs: Sequence[float]) -> float | None:
-        """What a type usually takes, but for those that there is evidence of."""
+        """Return the usual duration of a type, without the tasks in evidence."""
         counts = self._slow.together.counts
         new = counts[name, False] + counts[name, True]
         return _middle(logs[: max(_TIMED, len(logs) - new)])
 
     def _note_slow(self, seen: _ComparedTask) -> None:
-        # Of one type alone `paces` judge, by all that it took.
+        # If one type alone is slow, `paces` judges it by its whole durations.
         self._slow.note(seen, alone=False)
         self._latest.append(seen)
 
     def _note_running(self, running: Iterable[UnderWay], now: float) -> Counter[str]:
-        """Count each that is slow already; return of which types such have ended."""
+        """Count attempts that are slow already; return the types of ended ones."""
         early: dict[tuple[str, int], _ComparedTask] = {}
         for attempt in running:
             memory = self._known.get(attempt.type)
@@ -357,7 +357,7 @@ class OwnType:
     # -- what follows --------------------------------------------------------------
 
     def pace(self) -> Pace | None:
-        """What all types together take lately, beside what is usual for each."""
+        """Return the recent pace of all types together, beside the usual one."""
         evidence = self._slow.together
         latest = [*evidence.since][-_LATELY:] or [*self._latest]
         if not latest:
@@ -368,28 +368,28 @@ class OwnType:
         )
         ratio = exp(farther / len(latest))
         if not evidence.is_general(self._sure):
-            # Of one type alone `paces` judge.
+            # If one type alone is slow, `paces` judges it.
             ratio = min(ratio, 2.0)
         return Pace(usual * ratio, usual)
 
     def failing(self) -> tuple[int, int]:
-        """Of the latest tasks, if surely more fail than usual: the good, the bad."""
+        """Count latest good and bad tasks if surely more fail than usual, or (0, 0)."""
         evidence = self._failed.together
         return evidence.ended() if evidence.is_general(self._sure) else (0, 0)
 
     @property
     def has_data(self) -> bool:
-        """Whether anything is known."""
+        """True if any task has been recorded."""
         return bool(self._known)
 
     def measured(self, name: str) -> dict[str, Any] | None:
-        """How a type fails lately, by names of metrics; None: nothing is known."""
+        """Return the failure metrics of a type; None: no task of it is known."""
         memory = self._known.get(name)
         if memory is None:
             return None
         outcomes, evidence = memory.outcomes, self._failed.alone.get(name)
         others = [has_failed for other, has_failed in self._outcomes if other != name]
-        # If all fail, that is no matter of a type; nor if there are no others.
+        # If other types fail, too, or there are none, the type is not the cause.
         is_of_type = sum(others) < _WIDELY * len(others)
         is_sure = evidence is not None and evidence.odds >= self._sure
         counts = evidence.ended() if evidence and is_sure and is_of_type else (0, 0)
@@ -401,7 +401,7 @@ class OwnType:
         }
 
     def slowed(self) -> dict[str, int]:
-        """How many tasks of each type were slow lately, the most first."""
+        """Count the recent slow tasks of each type, the most first."""
         return self._slow.together.bad
 
 

@@ -1,7 +1,7 @@
 """
-Programs that mend what an attempt runs in, by the class of its failure, in documents.
+Programs that repair the environment of an attempt, by the class of its failure.
 
-Decision: 0286.
+Decision: test-suites.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ REPAIRS: Final = AnyNames(
     Each(Text(is_any=True), least=1, needs="a list, a program and its arguments,"),
     check=class_of,
 )
-#: Seconds between looks whether the attempt is to end.
+#: Seconds between two checks whether the attempt is to end.
 _LOOK: Final = 0.1
-#: Bytes of what a program wrote that are looked at.
+#: The most bytes of a program's output that are read.
 _MOST: Final = 4_096
-#: Of a task, the folder in which programs mend it, and variables to set; None: that is
-#: no task to be mended so.
+#: Function of a task that returns the folder for repair programs and variables to set;
+#: None: programs do not repair this task.
 Place = Callable[[Any], tuple[Path, Mapping[str, str]] | None]
 
 
 @attrs.frozen
 class ProgramRepair:
     """
-    What `orch.recover` calls with a failed attempt: it runs a program.
+    Repair by a program, which `orch.recover` calls with a failed attempt.
 
-    One at a time does so: what it mends is shared. When the attempt is to end, it is
-    ended with all that it has started.
+    Only one repair runs at a time, since they share what they mend. If the attempt is
+    to end, the program and all that it has started are ended.
 
     Attributes:
         args: The program, and its arguments.
-        place: Where it runs.
+        place: A function of the task that returns the folder and variables.
     """
 
     args: tuple[str, ...]
@@ -56,12 +56,12 @@ class ProgramRepair:
 
     @property
     def __name__(self) -> str:
-        """What events call it."""
+        """Name of the repair in events."""
         return " ".join(self.args)
 
     def __call__(self, task: Any, _failure: object, context: Any) -> str:
         """
-        Mend what *task* runs in.
+        Repair the environment of *task*.
 
         Raises:
             ProgramFailedError: The program has failed.

@@ -1,13 +1,13 @@
 """
-What the end of a program's output says of how it failed, in the words of its tools.
+Classes of failures by the last words of a program's output.
 
-A row of the table is a class of failures, how much its words say, the tool whose words
-they are, where its documentation has them, and the words. Lines are read from the end.
-A *cause* explains all that failed after it: a full disk, a kill for want of memory. An
-*error* says what went wrong at its place. A *summary* only says that something did,
-and a *hint* is of words that many lines have.
+A row of the table has a class of failures, the level of evidence of its words, their
+tool, the place in its documentation, and the words. Lines are read from the end.
+A *cause* explains all later failures: a full disk, a kill for want of memory. An
+*error* names the fault at its place. A *summary* only tells that there was a fault, and
+a *hint* has words that many lines have.
 
-Decisions: 0128, 0151.
+Decisions: failure-logs, failures-and-recovery.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Final
 
 import attrs
 
-#: How much words say: see above.
+#: Levels of evidence of words: see above.
 HINT: Final = 0
 SUMMARY: Final = 1
 ERROR: Final = 2
 CAUSE: Final = 3
-#: Lines between a cause and what came of it.
+#: The most lines between a cause and its effect.
 _NEAR: Final = 20
-#: Characters of a line that are looked at: more is data, not a message.
+#: The most characters of a line that are read, since a longer line is data.
 _MOST_LINE: Final = 1_000
 
 _ESCAPE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-#: What runners of builds put before each line.
+#: Prefixes that build runners put before each line.
 _STAMP: Final = re.compile(
     r"^(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?"
     r"(?:\s\d\d[OE][ +]|\s)|\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ "
@@ -38,8 +38,8 @@ _STAMP: Final = re.compile(
     r"|##\[error\]|::error[^:\n]{0,200}::){1,3}",
     re.MULTILINE,
 )
-#: Lines that speak of no failure: tests that passed, warnings, orders that are echoed,
-#: and lines of sources that compilers show.
+#: Lines that report no failure: passed tests, warnings, echoed commands, and source
+#: lines that compilers show.
 _BESIDE: Final = re.compile(
     r"\.\.\. ok$|(?-i:\bPASSED\b)|^\s*(?:✓|✔|√|ok \d+"
     r"|--- PASS|PASS\b|\[ +(?:OK|RUN|PASSED) )|"
@@ -56,13 +56,13 @@ _BESIDE: Final = re.compile(
 @attrs.frozen
 class Words:
     """
-    Words that speak for a class of failures.
+    Words that indicate a class of failures.
 
     Attributes:
         name: The class.
         level: `HINT`, `SUMMARY`, `ERROR` or `CAUSE`.
-        tool: Whose words they are.
-        source: Where its documentation has them.
+        tool: The tool that writes them.
+        source: The place in its documentation.
         patterns: The words, as regular expressions.
     """
 
@@ -76,11 +76,11 @@ class Words:
 @attrs.frozen
 class WordMatch:
     """
-    Words that were met.
+    Words that were found in a text.
 
     Attributes:
-        row: Whose they are.
-        text: Themselves.
+        row: Their row of the table.
+        text: The words.
         place: Number of their line.
     """
 
@@ -90,15 +90,15 @@ class WordMatch:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of *text*, without colours and what runners put before them."""
+    """Return the lines of *text*, without colours and prefixes of build runners."""
     return _STAMP.sub("", _ESCAPE.sub("", text)).splitlines()
 
 
 def strongest(lines: list[str]) -> WordMatch | None:
     """
-    Of all words that are met in *lines*, those that say most, and the last.
+    Return the strongest words in *lines*; of equally strong ones, the last.
 
-    What could not be fetched is missing after it: of these two, the first counts.
+    A failed download causes a later missing import: of these two, the first counts.
     """
     best: WordMatch | None = None
     for match in _met(lines):
@@ -110,7 +110,7 @@ def strongest(lines: list[str]) -> WordMatch | None:
 
 
 def _explains(match: WordMatch, later: WordMatch) -> bool:
-    """Whether a network that failed in *match* is why something is missing *later*."""
+    """Return whether the network failure *match* explains the *later* import error."""
     return (
         later.row.name == "import_error"
         and match.row.name == "network_error"
@@ -120,7 +120,7 @@ def _explains(match: WordMatch, later: WordMatch) -> bool:
 
 
 def _met(lines: list[str]) -> Iterator[WordMatch]:
-    """The words in *lines*, from the end; of one line the first row that holds."""
+    """Yield the words found in *lines*, from the end; one row for each line."""
     whole = "\n".join(lines).lower()
     rows = [
         (row, _compiled(pattern))
@@ -145,7 +145,7 @@ def _row(name: str, level: int, tool: str, source: str, *patterns: str) -> Words
 @functools.cache
 def searched_words() -> list[tuple[Words, str, str]]:
     """
-    All words of the table, row by row.
+    Return all patterns of the table, row by row.
 
     Returns:
         For each its row, a part in small letters that stands in all that it matches,
@@ -161,12 +161,12 @@ def searched_words() -> list[tuple[Words, str, str]]:
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Compile one of the patterns; most texts need few of the hundreds."""
+    """Compile a pattern when it is needed first: most texts need few of hundreds."""
     return re.compile(pattern, re.IGNORECASE)
 
 
 def _alternatives(pattern: str) -> Iterator[str]:
-    """The parts of *pattern* between those of its bars that stand in no group."""
+    """Split *pattern* at the bars that stand outside of groups."""
     start = depth = 0
     for place, (_, letter) in enumerate(_letters(pattern)):
         depth += {"(": 1, ")": -1}.get(letter, 0)
@@ -177,7 +177,7 @@ def _alternatives(pattern: str) -> Iterator[str]:
 
 
 def _part_of(pattern: str) -> str:
-    """The longest text that stands in all that *pattern* matches, in small letters."""
+    """Return the longest text in every match of *pattern*, in small letters."""
     runs = [""]
     depth = 0
     for is_plain, letter in _letters(pattern):
@@ -186,21 +186,21 @@ def _part_of(pattern: str) -> str:
             runs[-1] += letter
             continue
         if letter in "?*{":
-            # What stands before it may be missing.
+            # The letter before it is optional.
             runs[-1] = runs[-1][:-1]
         runs.append("")
     return max(runs, key=len).lower()
 
 
 def _letters(pattern: str) -> Iterator[tuple[bool, str]]:
-    """Each letter of *pattern*, and whether it stands for itself."""
+    """Yield each letter of *pattern*, and whether it is a literal."""
     is_escaped = is_class = False
     for letter in pattern:
         if is_escaped or is_class:
             is_plain = False
             is_class = is_class and (is_escaped or letter != "]")
             is_escaped = not is_escaped and letter == "\\"
-            # A bracket in a class, or behind a backslash, groups nothing.
+            # A bracket in a class or after a backslash is no group.
             yield is_plain, " "
             continue
         is_escaped, is_class = letter == "\\", letter == "["
@@ -210,26 +210,26 @@ def _letters(pattern: str) -> Iterator[tuple[bool, str]]:
 
 _SYSTEM: Final = "https://man7.org/linux/man-pages/man3/errno.3.html"
 
-#: What stands before an exit status.
+#: Words before an exit status.
 _EXITED: Final = (
     r"(?:exit(?:ed)?(?: with)?|failed with|returned)(?: (?:an )?(?:error )?"
     r"(?:exit )?(?:code|status))?:? "
 )
-#: What stands before the number of a reply of HTTP; any number may stand elsewhere.
+#: Words before an HTTP status; a number without them may mean anything.
 _NUMBERED: Final = (
     r"(?:\b|http_?)(?:error|status|code|https?|returned|responded|exception)"
     r"(?:[-_: /=(]{0,3}\b(?:an?|code|status|error|http|with|is|was|of|response|server"
     r"|from|the|unexpected|received|[12]\.\d))*[-_: /=(\[]{1,3}\b"
 )
-#: Words of commands that test and check: where nothing says more, they have found what
-#: they look for.
+#: Words of commands that test or check. Without other evidence, such a command has
+#: found a fault.
 _CHECKS: Final = (
     r"{0,200}?\b(?:(?:test|lint|check(?!out)|verify|format|fmt|compile|pytest)\w*"
     r"|(?:\w*[\d_]|unit|nose|integration)tests?\w*|\w{1,8}lint|specs?|clippy|\w{0,8}style"
     r"|typecheck|mypy|tox|rake|javadoc|diff)\b"
 )
 
-#: Of one line, the first row that holds counts; so what is narrow stands first.
+#: The first row that matches a line counts, so narrow patterns stand first.
 TABLE: Final[tuple[Words, ...]] = (
     # -- causes --------------------------------------------------------------------
     _row(

@@ -1,12 +1,12 @@
 """
-How long things are kept: what ended long ago leaves the journal, and memory.
+How long things are kept: tasks that ended long ago leave the journal, and memory.
 
-It stands below the runtime, of which it says what it asks. How a journal leaves out
-rows, and stays one that can be checked, changes with its tables: `journal/_forgetting`.
+The package is below the runtime, and declares what it needs of it as protocols. How a
+journal removes rows, and can still be checked, is in `journal/_forgetting`.
 
-- `_pruning`: which tasks may go; once as a life begins, by hand, and meanwhile.
+- `_pruning`: which tasks may go; when an incarnation begins, by hand, and meanwhile.
 
-Decisions: 0051, 0220, 0288.
+Decisions: retention, rooms-and-loading.
 """
 
 from taskorch.retention._pruning import Pruned as Pruned

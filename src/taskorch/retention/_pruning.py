@@ -1,16 +1,16 @@
 """
-What ended long ago leaves the journal: which tasks may go, and how, while others work.
+Removal of tasks that ended long ago from the journal, while others work.
 
 Tasks that are bound together stay or go together: those that wait for each other, in
-however many steps, the tasks of one run, the runs of one task, and what a note of a
-task is about. So what stays finds what it was given, and a new life folds it as if the
-rest had never been.
+however many steps, the tasks of one run, the runs of one task, and the tasks that a
+note is about. So the remaining tasks find their inputs, and a new incarnation folds the
+rest as if the removed ones had never been.
 
-While the orchestrator works, it goes in batches. A fact that comes meanwhile, and names
-a task, keeps all that is bound to it. Groups of facts are written neither before nor
-behind a batch, and so none can name what the batch takes away.
+While the orchestrator works, tasks go in batches. An event that comes meanwhile and
+names a task keeps all tasks bound to it. No group of events is written while a batch is
+removed, so none can name what the batch takes away.
 
-Decisions: 0051, 0220, 0302.
+Decision: retention.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ if TYPE_CHECKING:
     from taskorch.kernel import Kernel
 
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
-#: How often is looked whether something may go, in s.
+#: Seconds between two checks whether something may go.
 _LOOK: Final = 60.0
-#: What is to go is looked for after so long, in s, or once there are so many facts
-#: more, and as many as there were: to look reads them all.
+#: Seconds until the next search, or the number of new events, if they are as many as
+#: there were before: a search reads them all.
 _SELDOM: Final = 3_600.0
 _MANY: Final = 20_000
-#: Tasks of a batch, at least and at most, and how long one is to take, in s. Much of it
+#: The least and the most tasks of a batch, and its intended seconds. Much of the cost
 #: is the same for few tasks and for many.
 _BATCH: Final = (300, 1_000)
 _SHORT: Final = 0.04
-#: Rows that leave memory at once, and single facts that leave the journal at once.
+#: Rows that leave memory at once, and single events that leave the journal at once.
 _ROWS: Final = 500
 _FACTS: Final = 1_000
 T = TypeVar("T")
@@ -82,13 +82,13 @@ _LOG: Final = log_of("taskorch.pruning")
 @frozen
 class Pruned:
     """
-    What has left the journal, or would.
+    The numbers of what has left the journal, or would leave it.
 
     Attributes:
         tasks: How many tasks.
-        runs: How many runs of workflows, and of what schedules make, these were.
+        runs: How many runs of workflows, and single tasks of schedules, these were.
         facts: How many events about no task, such as of ticks.
-        dry_run: Whether nothing has left it, and would.
+        dry_run: Whether nothing was removed.
     """
 
     tasks: int
@@ -102,7 +102,7 @@ class Pruned:
         return f"{verb} {counted(self.tasks, 'task')}{runs}."
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return it in its JSON form."""
         return {**attrs.asdict(self), "text": str(self)}
 
 
@@ -113,9 +113,9 @@ class Bundle:
 
     Attributes:
         ids: The tasks.
-        runs: Their runs of workflows, and the single tasks that a schedule has made.
-        schedules: The schedules that have made some of it.
-        ended_ns: When the last of it ended.
+        runs: Their runs of workflows, and the single tasks of schedules.
+        schedules: The schedules that have made some of them.
+        ended_ns: When the last of them ended.
     """
 
     ids: tuple[str, ...]
@@ -129,28 +129,30 @@ Retentions: TypeAlias = Mapping[str, Retention]
 
 
 class EndedTasks:
-    """What the facts of a journal say of what may leave it."""
+    """The tasks and events that may leave the journal, collected from its events."""
 
     def __init__(self) -> None:
         self._bound = _Bound()
         self._ended: dict[str, int] = {}
         self._runs: dict[str, str] = {}
-        #: By what they have made: a task, without the number of a re-run, or a run.
+        #: Schedules by their work: a task, without the number of a re-run, or a run.
         self._schedule_of: dict[str, str] = {}
-        #: By schedules, what each is, as its document says.
+        #: The documents of schedules, by name.
         self._schedules: dict[str, str] = {}
-        #: The ticks that have their task: number, time, what was made.
+        #: The scheduled times that have their task: number, time, id of the task or
+        #: run.
         self._fired: list[tuple[int, int, str]] = []
-        #: By the ids of backfills, how far each came, as its document says.
+        #: The progress of backfills, from their documents, by id.
         self._backfills: dict[str, str] = {}
-        #: By extensions and keys: the number and the time of what wrote the document.
+        #: The number and the time of the event that wrote each document, by extension
+        #: and key.
         self._kept: dict[tuple[str, str], tuple[int, int]] = {}
-        #: Numbers and times of facts about no task that change nothing any more.
+        #: Numbers and times of events about no task that change nothing any more.
         self._told: list[tuple[int, int]] = []
         self.count: int = 0
 
     def take(self, facts: Iterable[Fact]) -> None:
-        """Note what *facts*, in their order, say."""
+        """Note *facts*, which are in order."""
         for fact in facts:
             self.count += 1
             if isinstance(fact, TaskEvent):
@@ -198,14 +200,14 @@ class EndedTasks:
 
     @property
     def retentions(self) -> dict[str, Retention]:
-        """How long what a schedule has made is kept, of those that say it."""
+        """The retention of each schedule that has one of its own."""
         retentions = {
             name: retention_of(document) for name, document in self._schedules.items()
         }
         return {name: each for name, each in retentions.items() if each != Retention()}
 
     def over(self) -> Bundles:
-        """All that has ended, but for what a backfill waits for; the latest first."""
+        """Return all ended bundles that no backfill waits for; the latest first."""
         ids_by_root: dict[str, list[str]] = {}
         for task_id in self._bound.names():
             ids_by_root.setdefault(self._bound.root(task_id), []).append(task_id)
@@ -231,9 +233,9 @@ class EndedTasks:
 
     def superseded(self, gone: Bundles) -> list[int]:
         """
-        Facts about no task that are needed no longer once *gone* is: their numbers.
+        Return the numbers of events about no task that are not needed once *gone* is.
 
-        They are as old as that, and what is left leads to the same.
+        They are as old as that, and the remaining events give the same state.
         """
         if not gone:
             return []
@@ -242,7 +244,7 @@ class EndedTasks:
         ids.update(map(stem_of, [*ids]))
         staying = self._schedule_of.keys() - ids
         numbers = [seq for seq, at_ns in self._told if at_ns <= until_ns]
-        # One says which schedule has made what is there still.
+        # The event still says which schedule has made a task or run that stays.
         numbers += [
             seq
             for seq, at_ns, stem in self._fired
@@ -252,11 +254,12 @@ class EndedTasks:
 
 
 def retention_of(document: str) -> Retention:
-    """How long what a schedule makes is kept, as its document says."""
+    """Return how long the work of a schedule is kept, from its document."""
     fields = json.loads(document) if document else {}
     if type(fields) is not dict:
         return Retention()
-    # Somebody else may have written it: what says no number says nothing.
+    # Another program may have written the document: a value that is no number is
+    # ignored.
     age, most = fields.get("keep_for"), fields.get("keep_latest")
     return Retention(
         age if isinstance(age, int | float) and age >= 0 else None,
@@ -273,15 +276,14 @@ def going(
     by_hand: bool = False,
 ) -> Bundles:
     """
-    What is not kept, and nothing needs.
+    Return the bundles that are not kept, and that nothing needs.
 
     Args:
-        past: What there is.
-        retention: How long it is kept: of what a schedule has made that says how long
-            itself, as that says.
+        past: The ended tasks.
+        retention: How long they are kept, unless their schedule has its own retention.
         now: The time, in ns.
-        schedule: Only what this has made, of which the latest runs are counted.
-        by_hand: What schedules say does not matter.
+        schedule: Only work of this schedule, whose latest runs are counted.
+        by_hand: Whether the retention of schedules is ignored.
     """
     own = {} if by_hand else past.retentions
     kept: Counter[str] = Counter()
@@ -289,7 +291,7 @@ def going(
     for bundle in past.over():
         if schedule and schedule not in bundle.schedules:
             continue
-        # By schedules, runs are counted; else tasks.
+        # The latest of a schedule are counted in runs, others in tasks.
         names = [
             each
             for each in bundle.schedules
@@ -310,7 +312,7 @@ def going(
 
 
 def forgettable(facts: Iterable[Fact], retention: Retention, now: int) -> set[str]:
-    """The ids of the tasks that *retention* does not keep, and nothing needs."""
+    """Return ids of tasks that *retention* does not keep, and nothing needs."""
     past = EndedTasks()
     past.take(facts)
     return {name for bundle in going(past, retention, now) for name in bundle.ids}
@@ -326,9 +328,9 @@ def prune(
     by_hand: bool = False,
 ) -> int:
     """
-    Remove from *journal* what *retention* does not keep; number of tasks removed.
+    Remove what *retention* does not keep from *journal*; return the number of tasks.
 
-    This life has claimed it as its *epoch*, and nobody works with what it keeps.
+    The caller has claimed the journal as *epoch*, and nobody works with its content.
 
     Raises:
         JournalError: It cannot be read or written.
@@ -341,15 +343,15 @@ def prune(
     gone = going(past, retention, now, schedule=schedule, by_hand=by_hand)
     ids = {name for bundle in gone for name in bundle.ids}
     if saved is not None:
-        # Of these, something still holds slots: its end is to come.
+        # One of these still holds slots: the event of its end is to come.
         holding = {*saved[1].get("gone", ())}
         gone = [bundle for bundle in gone if holding.isdisjoint(bundle.ids)]
         ids = {name for bundle in gone for name in bundle.ids}
     if not ids:
         return 0
     if saved is not None:
-        # It holds the sums over all that was, which facts no longer say: a death in the
-        # middle leaves them.
+        # The snapshot holds the sums over all removed events: a crash in the middle
+        # leaves them.
         seq, state = saved
         saved = seq, without_tasks(state, ids)
         journal.save(epoch, *saved)
@@ -373,7 +375,7 @@ def foreseen(
     by_hand: bool = False,
 ) -> Pruned:
     """
-    What `prune` would remove, and nothing is removed.
+    Return what `prune` would remove, without removing anything.
 
     Raises:
         JournalError: It cannot be read.
@@ -385,29 +387,29 @@ def foreseen(
 
 
 class Rings(Protocol):
-    """The timer."""
+    """Protocol: the timer."""
 
     def repeat(self, seconds: float, call: Callable[[], object]) -> Any:
-        """Call it every so many *seconds*."""
+        """Call a function every *seconds*."""
         ...
 
 
 class Forgets(Protocol):
-    """What the ids of tasks that were run again stand for."""
+    """Protocol: the later runs of tasks, by their ids."""
 
     def forget(self, task_id: str) -> None:
-        """There is no run any more of the task of which this is one."""
+        """Forget all runs of the task of a run."""
         ...
 
 
 class Leaves(Protocol):
     """
-    What finds tasks by their ids.
+    Protocol: the directory, which finds tasks by their ids.
 
     Attributes:
         keys: Idempotency keys.
         leaving: Tasks that are just leaving the journal.
-        departures: How often that has begun or ended.
+        departures: How often a removal has begun or ended.
     """
 
     keys: dict[str, str]
@@ -416,18 +418,18 @@ class Leaves(Protocol):
 
     @property
     def reruns(self) -> Forgets:
-        """What the ids of tasks that were run again stand for."""
+        """The later runs of tasks, by their ids."""
         ...
 
 
 class HoldsFacts(Protocol):
     """
-    The way into the journal.
+    Protocol: the writer of the journal.
 
     Attributes:
-        last: The number of the latest fact.
-        listen: Hears of the facts that are handed to it.
-        journal: Where they are kept.
+        last: The number of the latest event.
+        listen: The callback for each event that is handed to it.
+        journal: The journal.
     """
 
     last: int
@@ -435,39 +437,39 @@ class HoldsFacts(Protocol):
     journal: DurableJournal
 
     def wait_kept(self, seq: int) -> None:
-        """Return once the fact of that number is kept."""
+        """Return once the event of that number is kept."""
         ...
 
     def save_now(self) -> bool:
-        """Keep a snapshot; whether that has worked."""
+        """Save a snapshot; return whether that has worked."""
         ...
 
     def apart(self, act: Callable[[], T]) -> T:
-        """Do *act* while no facts are written."""
+        """Call *act* while no events are written."""
         ...
 
 
 class LosesRuns(Protocol):
-    """What is known of runs of workflows."""
+    """Protocol: the known runs of workflows."""
 
     def forget(self, run_ids: Iterable[str]) -> None:
-        """There are no runs any more of these ids."""
+        """Forget the runs of these ids."""
         ...
 
 
 class Prunes(Protocol):
     """
-    What lets tasks leave the journal asks of the runtime.
+    Protocol: what the pruner needs of the runtime.
 
     Attributes:
-        kernel: Has the rows of the tasks.
-        lock: Guards the kernel.
-        now: Says the time, in ns.
-        name: What threads are named after.
-        epoch: The number of this life, for the fence.
+        kernel: The rows of the tasks.
+        lock: The lock of the kernel.
+        now: Returns the time, in ns.
+        name: The prefix of names of threads.
+        epoch: The number of this incarnation, for the fence.
         closed: Whether it has ended.
         draining: Whether it is about to stop.
-        runs: What is known of runs of workflows, once that was needed.
+        runs: The known runs of workflows, once that was needed.
     """
 
     kernel: Kernel
@@ -481,34 +483,34 @@ class Prunes(Protocol):
 
     @property
     def timer(self) -> Rings:
-        """Rings."""
+        """The timer."""
         ...
 
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
-        """Enter the lock, make *change*, and do what follows from it."""
+        """Hold the lock, call *change*, and carry out its consequences."""
         ...
 
     def evict(self, ids: Iterable[str]) -> None:
-        """Under the lock: let those of *ids* leave memory whose ends are kept."""
+        """Let those of *ids* leave memory whose ends are kept; hold the lock."""
         ...
 
     @property
     def directory(self) -> Leaves:
-        """Finds tasks."""
+        """The directory of tasks."""
         ...
 
 
 class Pruner:
-    """Lets what ended long ago leave the journal, and memory, while others work."""
+    """Removes tasks that ended long ago from the journal and memory, meanwhile."""
 
     def __init__(self, rt: Prunes, committer: HoldsFacts) -> None:
         self._rt = rt
         self._committer = committer
-        #: One at a time.
+        #: A lock, so that one removal runs at a time.
         self._turn = threading.Lock()
-        #: Tasks and runs that facts have named since it was looked what may go.
+        #: Tasks and runs that events have named since the search began.
         self._named: set[str] = set()
-        #: When it was looked last, and how many facts there were, and are now.
+        #: The time of the last search, and the number of events then and now.
         self._looked = -_SELDOM
         self._facts = 0
         self._seq = 0
@@ -516,18 +518,18 @@ class Pruner:
 
     @property
     def journal_retention(self) -> Retention:
-        """How long the journal says that things are kept."""
+        """The retention of the journal."""
         return self._committer.journal.retention()
 
     # -- from time to time ---------------------------------------------------------
 
     def begin(self) -> None:
-        """From now on, look again and again, until the orchestrator stops."""
+        """Start to look again and again, until the orchestrator stops."""
         self._seq = self._committer.last
         self._rt.timer.repeat(_LOOK, self.look)
 
     def look(self) -> None:
-        """Begin, on a thread of its own, if something may be to go."""
+        """Start a removal on its own thread, if something may go."""
         rt = self._rt
         fresh = self._committer.last - self._seq
         is_due = monotonic() - self._looked > _SELDOM or fresh > max(_MANY, self._facts)
@@ -537,7 +539,7 @@ class Pruner:
             begin_thread(self._keep_small, f"{rt.name}-pruning")
 
     def settings(self) -> bool:
-        """Whether the journal, or a schedule, says how long something is kept."""
+        """Return whether the journal or a schedule has a retention."""
         with self._rt.lock:
             documents = [*self._rt.kernel.kept.get(SCHEDULES, {}).values()]
         kept = [self.journal_retention, *map(retention_of, documents)]
@@ -549,7 +551,7 @@ class Pruner:
         except NotRunningError:
             return
         except JournalError as error:
-            # What is wrong with it is told by those who write.
+            # The writers of the journal report its troubles.
             _LOG.info("nothing has left the journal: %s", error)
             return
         if pruned.tasks:
@@ -566,7 +568,7 @@ class Pruner:
         dry_run: bool = False,
     ) -> Pruned:
         """
-        Let go what *retention* does not keep: see `going`.
+        Remove what *retention* does not keep: see `going`.
 
         Raises:
             JournalError: The journal cannot be read or written.
@@ -604,7 +606,7 @@ class Pruner:
             raise NotRunningError(msg)
 
     def _hear(self, items: Iterable[tuple[Any, Any]]) -> None:
-        """Under the lock: note what *items*, facts that come meanwhile, name."""
+        """Note the names in *items*, events that come meanwhile; hold the lock."""
         named = self._named
         for fact, _ in items:
             if isinstance(fact, TaskEvent):
@@ -620,7 +622,8 @@ class Pruner:
         if not gone:
             return _pruned(gone, ())
         self._evict(gone)
-        # Of what goes it names nothing; and it has the sums over all that was.
+        # The snapshot names none of the removed tasks, and has the sums over all
+        # events.
         if not committer.save_now():
             msg = "nothing has left the journal: it could not keep a snapshot before"
             raise JournalUnavailableError(msg, outcome="refused", hint="try again")
@@ -645,7 +648,7 @@ class Pruner:
         return _pruned(went, numbers)
 
     def _batches(self, gone: Bundles) -> Iterator[Bundles]:
-        """The oldest first; a batch has more tasks, the quicker the last ones were."""
+        """Yield batches, the oldest first; larger ones if the last ones were quick."""
         batch: Bundles = []
         count = 0
         for bundle in reversed(gone):
@@ -658,7 +661,7 @@ class Pruner:
             yield batch
 
     def _evict(self, gone: Bundles) -> None:
-        """Let leave memory what is to leave the journal."""
+        """Let tasks that are to leave the journal leave memory."""
         rt = self._rt
         ids = [task_id for bundle in gone for task_id in bundle.ids]
         for place in range(0, len(ids), _ROWS):
@@ -669,7 +672,7 @@ class Pruner:
             rt.directory.keys = {key: i for key, i in keys.items() if i in tasks}
 
     def _forget(self, batch: Bundles) -> Bundles:
-        """Remove *batch*, but for what was named meanwhile; what has gone."""
+        """Remove *batch* but for tasks named meanwhile; return what has gone."""
         rt, journal = self._rt, self._committer.journal
         with rt.lock:
             held = {row.id for row in (each.row for each in rt.kernel.leaked.values())}
@@ -689,7 +692,7 @@ class Pruner:
         return went
 
     def _forget_versions(self, went: Bundles) -> None:
-        """Remove the documents that say the versions of runs that have gone."""
+        """Remove the documents with the versions of removed runs."""
         kernel = self._rt.kernel
         runs = [run for bundle in went for run in bundle.runs]
 
@@ -703,7 +706,7 @@ class Pruner:
             self._rt.step(change)
 
     def _may_go(self, bundle: Bundle, held: Collection[str]) -> bool:
-        """Under the lock: whether nothing has come that is bound to it."""
+        """Return whether no event has named a task bound to it; hold the lock."""
         named, tasks = self._named, self._rt.kernel.tasks
         return (
             named.isdisjoint(bundle.runs)
@@ -713,7 +716,7 @@ class Pruner:
         )
 
     def _leave(self, ids: Collection[str], runs: Collection[str]) -> None:
-        """Under the lock: nothing in memory knows of these tasks and runs any more."""
+        """Forget these tasks and runs in memory; hold the lock."""
         rt = self._rt
         rt.kernel.forget_tasks(ids, runs)
         for task_id in ids:
@@ -731,14 +734,14 @@ def _pruned(
 
 
 def _as_name(run: str) -> tuple[str, ...]:
-    """A name that stands for a run, and that no task can have."""
+    """Return a name for a run that no task can have."""
     return (f"{run}/",) if run else ()
 
 
 def _runs_of(document: str) -> Iterable[str]:
-    """The runs that a backfill waits for, as its document says."""
+    """Return the runs that a backfill waits for, from its document."""
     fields = json.loads(document) if document else {}
-    # A program may have written it under the name of backfills.
+    # A program may have written the document under the name of backfills.
     runs = fields.get("runs") if isinstance(fields, dict) else None
     return runs if isinstance(runs, dict) else ()
 
@@ -748,21 +751,21 @@ class _Bound:
 
     def __init__(self) -> None:
         self._above: dict[str, str] = {}
-        #: Stems that no task may have, and parents that are gone, are only names.
+        #: Ids that no task may have, and removed parents, which are only names.
         self._tasks: dict[str, None] = {}
 
     def bind(self, task_id: str, *others: str) -> None:
-        """The task is bound to *others*."""
+        """Bind the task to *others*."""
         self._tasks[task_id] = None
         root = self.root(task_id)
         for other in others:
             self._above[self.root(other)] = root
 
     def root(self, name: str) -> str:
-        """The name that stands for all that *name* is bound to."""
+        """Return the name of the group of *name*."""
         above = self._above.setdefault(name, name)
         while above != name:
-            # Halve the way for those who come later.
+            # Halve the way for later calls.
             self._above[name] = above = self._above[above]
             name, above = above, self._above[above]
         return name

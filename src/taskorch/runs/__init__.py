@@ -1,27 +1,26 @@
 """
-What is done to runs of workflows, and to many tasks at once: `orch.workflows`.
+Actions on runs of workflows, and on many tasks at once: `orch.workflows`.
 
 1. A run is its tasks: their ids are that of the run, a slash, and their ids in the
-   workflow. What is kept of a run beside them is convenience, and can be had again.
+   workflow. All else that is kept of a run is convenience, and can be computed again.
 2. Many tasks are controlled in slices, so that the lock is held for milliseconds.
-3. Here belongs what does something to runs; what a workflow is, and how it is read and
-   drawn, is in `workflows`. There are two packages since a run needs the runtime, and a
-   description needs none: `workflows` stands below it.
+3. Code that acts on runs belongs here; descriptions of workflows, and how they are read
+   and drawn, are in `workflows`. These are two packages because a run needs the
+   runtime, and a description needs none: `workflows` stands below it.
 
-- `_manager`: `orch.workflows`: the verbs, and what pauses and ends runs.
-- `_starts`, `_reruns`, `_known`: what begins a run; what runs again of one; which runs
-  there are.
-- `_run`, `_members`: a run as a value; its tasks; what is remembered beside them.
-- `_progress`: how far it is, how long the rest may take; how long tasks took.
+- `_manager`: `orch.workflows`: the verbs, and how runs are paused and ended.
+- `_starts`, `_reruns`, `_known`: starts of runs; later runs of their tasks; known runs.
+- `_run`, `_members`: a run as a value; its tasks; the data kept beside them.
+- `_progress`: the progress of a run, the time that is left; how long tasks took.
 - `_gates`, `_approvals`: whether a phase has passed; a person says yes or no to it.
-- `_versions`: what a run was, what is deployed, and the way over to that.
+- `_versions`: definitions of a run, the deployed one, and the change to that.
 - `_limits`: how many tasks of a phase run at once.
-- `_inside`, `_mapping`, `_meeting`: what a task may do to its run; maps over results;
+- `_inside`, `_mapping`, `_meeting`: actions of a task on its run; maps over results;
   barriers.
-- `_foreseen`: what a verb would touch, for who asks a person first.
+- `_foreseen`: previews of the verbs, for whoever asks a person first.
 - `_bulk`: one change to many tasks.
 
-Decisions: 0288, 0298.
+Decisions: rooms-and-loading, workflows.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from taskorch.runs._manager import manager_of as manager_of
     from taskorch.runs._run import WorkflowRun as WorkflowRun
 
-#: Where each name is: a part is loaded when somebody asks for it.
+#: The module of each name: a module is loaded when somebody asks for its name.
 _WHERE: Final = {
     "AsyncWorkflowContext": "_inside",
     "WorkflowContext": "_inside",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def approval(run: WorkflowRun, gate: str) -> TaskHandle[Any]:
     """
-    What asks for the approval of a phase, as it is now.
+    Return the latest run of the task that asks for the approval of a phase.
 
     Raises:
         UnknownTaskError: The phase asks for none.

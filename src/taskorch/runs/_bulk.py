@@ -67,10 +67,10 @@ def change_tasks(
 
 def _gone_over(runtime: Runtime, meant: Sequence[TaskRow]) -> list[str]:
     """
-    Run again what is meant of the runs that are deployed otherwise, as deployed.
+    Move selected tasks of runs that are deployed otherwise to today's definition.
 
     Returns:
-        The ids of these; for the others nothing is done.
+        The ids of the tasks that run again; nothing is done for the others.
     """
     reruns = manager_of(runtime)._reruns
     rows = [row for row in meant if _ALLOWED["rerun"](row) and _is_defined(row)]
@@ -86,7 +86,7 @@ def _gone_over(runtime: Runtime, meant: Sequence[TaskRow]) -> list[str]:
 
 
 def _is_defined(row: TaskRow) -> bool:
-    """Whether somebody may say what a task is today: a run has it, or a schedule."""
+    """Return whether a task has a current definition: by its run, or a schedule."""
     task: Task | None = row.cargo._task
     return bool(row.run) or (
         task is not None and MadeFor(task.metadata).schedule is not None
@@ -103,7 +103,7 @@ def touched(
     older_than: float | None,
 ) -> list[str]:
     """
-    The ids of the tasks whose states let `change_tasks` change them, as things stand.
+    Return the ids of the tasks that `change_tasks` would change, as things stand.
 
     Raises:
         InvalidTaskError: *ids* or *type* is no text.
@@ -113,7 +113,7 @@ def touched(
     return [row.id for row in rows if not runtime.is_left(row)]
 
 
-#: Whether the state of a task lets an action change it.
+#: Predicates on the state of a task, by action: whether the action changes the task.
 _ALLOWED: Final[Mapping[str, Callable[[Any], bool]]] = {
     "cancel": lambda row: row.state not in TERMINAL,
     "suspend": lambda row: row.state not in {*TERMINAL, TaskState.SUSPENDED},
@@ -130,7 +130,7 @@ def _is_suspending(row: TaskRow) -> bool:
 
 
 def _again(row: TaskRow) -> str | None:
-    """The id of its later run."""
+    """Return the id of the later run of a task, or None."""
     return None if row.extra is None else row.extra.rerun_id
 
 

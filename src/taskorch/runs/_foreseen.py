@@ -1,12 +1,12 @@
 """
-What a verb would touch, without doing it: for whoever asks a person first.
+Previews of verbs, for whoever asks a person first.
 
-The verb names its function here: `@verb(…, preview="cancel_of_task")`. The function
+A verb names its function here: `@verb(…, preview="cancel_of_task")`. The function
 takes an orchestrator and those arguments of the verb that matter for it, by their
-names; the first is what the verb is about. A preview is true at the moment of the
+names; the first is the id that the verb acts on. A preview is true at the moment of the
 question, and binds nothing.
 
-Decisions: 0213, 0261.
+Decisions: dashboard-and-views, verbs-and-front-ends.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ from taskorch.model import TERMINAL, TaskFilter, TaskState
 from taskorch.model.ids import name_of, stem_of
 from taskorch.runs import _bulk
 from taskorch.runs._manager import WorkflowManager
-from taskorch.runs._reruns import asks_too_early, is_undone
-from taskorch.runtime import added_by, is_gone, may_run_without, runs_above
+from taskorch.runs._reruns import is_restarted, is_undone
+from taskorch.runtime import (
+    added_by,
+    goes_with,
+    is_due,
+    is_gone,
+    may_run_without,
+    runs_above,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -38,16 +45,17 @@ if TYPE_CHECKING:
 
 #: The most ids that a document names.
 _SHOWN: Final = 50
-#: Steps that a sentence names.
+#: The most steps that a sentence names.
 _NAMED: Final = 10
-#: Ticks that a preview of a backfill compares with what is deployed, the latest.
+#: Scheduled times that a preview of a backfill compares with the deployed definition,
+#: the latest.
 _COMPARED: Final = 20
 
 
 @attrs.frozen
 class Foreseen:
     """
-    What an act would touch.
+    The preview of a verb.
 
     Attributes:
         task_ids: The tasks, or the runs, or what would be made, in their order.
@@ -63,7 +71,7 @@ class Foreseen:
     parameters: Sequence[Mapping[str, Any]] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The document that a service answers, with the first of the ids."""
+        """Return the document for a service's answer, with the first of the ids."""
         return {
             "text": self.text,
             "tasks": [*self.task_ids[:_SHOWN]],
@@ -75,22 +83,24 @@ class Foreseen:
 
 def restarted(manager: WorkflowManager, run_id: str) -> list[str]:
     """
-    The tasks that `manager.restart` would run again now, parents before dependents.
+    Return the tasks that `manager.restart` would run again, parents first.
 
     Raises:
         UnknownTaskError: There is no such run.
     """
-    return _again(manager.get(run_id), lambda w: is_undone(w) or asks_too_early(w))
+    run = manager.get(run_id)
+    rt = run._rt
+    return _again(run, lambda work: is_restarted(rt, work) or is_due(rt, work))
 
 
 def many_tasks(ids: Collection[str], one: str, many: str) -> str:
-    """How many tasks do something: the verb of one, and that of many."""
+    """Return the number of tasks with its verb, in the singular or the plural."""
     return f"{counted(len(ids), 'task')} {one if len(ids) == 1 else many}"
 
 
 def restart_of_run(orch: Any, run_id: str, definition: str | None = None) -> Foreseen:
     """
-    What `orch.workflows.restart` would touch.
+    Return the preview of `orch.workflows.restart`.
 
     Raises:
         UnknownTaskError: There is no such run.
@@ -116,7 +126,7 @@ def restart_of_run(orch: Any, run_id: str, definition: str | None = None) -> For
 
 def cancel_of_run(orch: Any, run_id: str) -> Foreseen:
     """
-    What `orch.workflows.cancel` would touch.
+    Return the preview of `orch.workflows.cancel`.
 
     Raises:
         UnknownTaskError: There is no such run.
@@ -129,7 +139,7 @@ def cancel_of_run(orch: Any, run_id: str) -> Foreseen:
 
 def cancel_of_task(orch: Any, task_id: str) -> Foreseen:
     """
-    What `orch.cancel_task` would touch.
+    Return the preview of `orch.cancel_task`.
 
     Raises:
         UnknownTaskError: There is no such task.
@@ -148,7 +158,7 @@ def cancel_of_task(orch: Any, task_id: str) -> Foreseen:
 def _not_of(
     run: WorkflowRun, move: Move, due: Mapping[str, str], ids: Iterable[str]
 ) -> Iterator[str]:
-    """Those of *ids* that stay in a run, and that nothing that is *due* adds again."""
+    """Yield those of *ids* that stay in a run, and that no *due* task adds again."""
     handles = {
         name: work for name, work in run.handles.items() if name not in move.gone
     }
@@ -159,7 +169,7 @@ def _not_of(
 
 
 def _over(move: Move, ids: Sequence[str]) -> str:
-    """What becomes of a run that goes over to today's definition."""
+    """Return the sentence about a run that moves to today's definition."""
     text = f"Runs {counted(len(ids), 'task')} again"
     if move.new:
         text += f", and {len(move.new):,} for the first time"
@@ -175,7 +185,7 @@ def rerun_of_task(
     definition: str | None = None,
 ) -> Foreseen:
     """
-    What `orch.rerun_task` would touch.
+    Return the preview of `orch.rerun_task`.
 
     Raises:
         UnknownTaskError: There is no such task.
@@ -208,7 +218,7 @@ def rerun_of_task(
 
 def decision(orch: Any, task_id: str) -> Foreseen:
     """
-    What `orch.decide` would touch.
+    Return the preview of `orch.decide`.
 
     Raises:
         UnknownTaskError: There is no such task.
@@ -224,7 +234,7 @@ def decision(orch: Any, task_id: str) -> Foreseen:
 
 def answer_of_question(orch: Any, task_id: str) -> Foreseen:
     """
-    What `orch.answer` would touch.
+    Return the preview of `orch.answer`.
 
     Raises:
         UnknownTaskError: There is no such question.
@@ -240,7 +250,7 @@ def answer_of_question(orch: Any, task_id: str) -> Foreseen:
 
 def verdict_on_phase(orch: Any, run_id: str, gate: str) -> Foreseen:
     """
-    What `orch.workflows.approve` and `reject` would touch.
+    Return the preview of `orch.workflows.approve` and `reject`.
 
     Raises:
         UnknownTaskError: There is no such run, or no such approval in it.
@@ -257,7 +267,7 @@ def change_of_tasks(
     state: TaskState | str | None = None,
     older_than: float | None = None,
 ) -> Foreseen:
-    """What `orch.change_tasks` would touch."""
+    """Return the preview of `orch.change_tasks`."""
     task_ids = _bulk.touched(
         orch._rt,
         action,
@@ -280,7 +290,7 @@ _ACTIONS: Final[Mapping[str, str]] = {
 
 
 def expiry_of_tasks(orch: Any, older_than: float) -> Foreseen:
-    """What `orch.expire_tasks` would touch."""
+    """Return the preview of `orch.expire_tasks`."""
     rt = orch._rt
     rt.look_up()
     with rt.lock:
@@ -299,7 +309,7 @@ def clearing_of_memo(
     task: str | None = None,
     type: str | None = None,  # noqa: A002 - as the verb has it
 ) -> Foreseen:
-    """What `orch.memo.clear` would touch."""
+    """Return the preview of `orch.memo.clear`."""
     rt = orch._rt
     rt.look_up()
     with rt.lock:
@@ -310,7 +320,7 @@ def clearing_of_memo(
 
 def forgetting_of_steps(orch: Any, task_id: str, at: str | None = None) -> Foreseen:
     """
-    What `orch.steps.forget` would touch.
+    Return the preview of `orch.steps.forget`.
 
     Raises:
         UnknownTaskError: No task has this id.
@@ -326,7 +336,7 @@ def forgetting_of_steps(orch: Any, task_id: str, at: str | None = None) -> Fores
 
 def fork_of_task(orch: Any, task_id: str, at: str) -> Foreseen:
     """
-    What `orch.steps.fork` would keep and call anew.
+    Return the preview of `orch.steps.fork`.
 
     Raises:
         UnknownTaskError: No task has this id.
@@ -355,7 +365,7 @@ def fork_of_tasks(
     type: str | None = None,  # noqa: A002 - as the verb has it
     state: TaskState | str | None = None,
 ) -> Foreseen:
-    """What `orch.steps.fork_many` would touch."""
+    """Return the preview of `orch.steps.fork_many`."""
     task_ids = orch.steps.forkable(at, ids=ids, type=type, state=state)
     text = f"Runs {counted(len(task_ids), 'task')} again from the step {at}."
     return Foreseen(tuple(task_ids), text, does_something=bool(task_ids))
@@ -363,7 +373,7 @@ def fork_of_tasks(
 
 def end_of_worker(orch: Any, agent_id: str, grace: float = 30.0) -> Foreseen:
     """
-    What `orch.agents.terminate` would touch.
+    Return the preview of `orch.agents.terminate`.
 
     Raises:
         UnknownAgentError: There is none of this id.
@@ -384,7 +394,7 @@ def pruning(
     older_than: float | None = None,
     keep_latest: int | None = None,
 ) -> Foreseen:
-    """What `orch.prune` would touch."""
+    """Return the preview of `orch.prune`."""
     pruned = orch.prune(
         schedule=schedule,
         older_than=older_than,
@@ -399,7 +409,7 @@ def pruning(
 
 def trigger_of_schedule(orch: Any, name: str) -> Foreseen:
     """
-    What `orch.schedules.trigger` would touch.
+    Return the preview of `orch.schedules.trigger`.
 
     Raises:
         UnknownTaskError: There is no such schedule.
@@ -421,7 +431,7 @@ def backfill_of_schedule(
     definition: str | None = None,
 ) -> Foreseen:
     """
-    What `orch.schedules.backfill` would touch.
+    Return the preview of `orch.schedules.backfill`.
 
     Raises:
         UnknownTaskError: There is no such schedule.
@@ -439,7 +449,7 @@ def backfill_of_schedule(
 
 
 def _differences_of(orch: Any, made: Iterable[str], definition: str | None) -> str:
-    """In what today's definition differs from those of what was made, in sentences."""
+    """Return the differences of today's definition from those of runs, as sentences."""
     different: dict[str, list[str]] = {}
     for each in sorted(made)[-_COMPARED:]:
         move = orch.workflows._reruns.move(each, definition)
@@ -462,7 +472,7 @@ def cancel_of_backfill(
     orch: Any, backfill_id: str, *, running: bool = False
 ) -> Foreseen:
     """
-    What `orch.schedules.cancel_backfill` would touch.
+    Return the preview of `orch.schedules.cancel_backfill`.
 
     Raises:
         UnknownTaskError: There is no such backfill.
@@ -480,7 +490,7 @@ def cancel_of_backfill(
 
 def removal_of_schedule(orch: Any, name: str) -> Foreseen:
     """
-    What `orch.schedules.remove` would touch.
+    Return the preview of `orch.schedules.remove`.
 
     Raises:
         UnknownTaskError: There is no such schedule.
@@ -497,7 +507,7 @@ def removal_of_schedule(orch: Any, name: str) -> Foreseen:
 
 def rerun(orch: Any, task_id: str) -> list[str]:
     """
-    The tasks that `orch.rerun_task` would run again now, itself first.
+    Return the tasks that `orch.rerun_task` would run again now, itself first.
 
     Raises:
         UnknownTaskError: There is no such task.
@@ -511,14 +521,14 @@ def rerun(orch: Any, task_id: str) -> list[str]:
 
 
 def _again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> list[str]:
-    """The first ones, and those that have had what one of these has come to."""
+    """Return the first tasks, and those that have used a result of one of these."""
     again: dict[str, str] = {}
     renewed: set[str] = set()
-    #: What is blocked, and goes on as the same run.
+    #: A blocked task goes on as the same run.
     freed: set[str] = set()
     ordered = run._backwards()[::-1]
     size = -1
-    # What has asked for a result may stand before the task that had it.
+    # A task that has asked for a result may come before the task that had it.
     while size < len(again) + len(freed):
         size = len(again) + len(freed)
         with run._rt.lock:
@@ -537,35 +547,37 @@ def _foresee(
     renewed: set[str],
     freed: set[str],
 ) -> None:
-    """Under the lock: enter a task in what becomes of it, by what becomes of others."""
+    """Enter the future of a task, from that of others; hold the lock."""
     if name_of(added_by(work)) in renewed:
-        # What has added it makes all anew.
+        # The task that has added it makes all its tasks anew.
         renewed.add(name)
         return
     row = work._row
     had = {name_of(each) for each in runs_above(run._rt, work)}
-    has_begun = row.state in TERMINAL or not hangs_on(row)
-    if not (has_begun or (again.keys() | freed).isdisjoint(had)):
-        freed.add(name)
-    is_stale = has_begun and (
-        not again.keys().isdisjoint(had)
-        or (bool(row.attempt) and may_run_without(work) and not freed.isdisjoint(had))
-    )
-    if is_first(work) or is_stale:
+    above = again.keys() & had
+    lacked = bool(row.attempt) and may_run_without(work) and not freed.isdisjoint(had)
+    if (
+        is_first(work)
+        or any(goes_with(run._works[each], work) for each in above)
+        or (lacked and not hangs_on(row))
+    ):
         again[name] = row.id
+        freed.discard(name)
         if row.state is TaskState.COMPLETED:
             renewed.add(name)
+    elif hangs_on(row) and not (above or freed).isdisjoint(had):
+        freed.add(name)
 
 
 def open_of(run: WorkflowRun) -> list[str]:
-    """The tasks of a run that have not ended."""
+    """Return the tasks of a run that have not ended."""
     return [
         work.task_id for work in run.handles.values() if work._row.state not in TERMINAL
     ]
 
 
 def waiting_for(orch: Any, task_id: str) -> list[str]:
-    """The tasks in memory that wait for a task, however indirectly."""
+    """Return the tasks in memory that wait for a task, however indirectly."""
     rt = orch._rt
     with rt.lock:
         row = rt.kernel.tasks.get(rt.directory.reruns.latest(task_id))

@@ -1,7 +1,7 @@
 """
 Gates: whether a phase has passed, and why.
 
-Decision: 0016.
+Decision: workflows.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from taskorch.workflows._phases import is_same_end
 if TYPE_CHECKING:
     from taskorch.runtime import AttemptContext, Work
 
-#: Seconds between looks whether the gate itself is to stop, while it asks.
+#: Seconds between two checks whether the gate itself is to stop, while a function runs.
 _LOOK: Final = 0.2
-#: Names that a verdict shows.
+#: The most names that a verdict shows.
 _SHOWN: Final = 5
-#: A check, whether it holds, and why not.
+#: A check, whether it holds, and the reason if not.
 Finding = tuple[str, bool, str]
 
 
 def is_gate(work: Work) -> bool:
-    """Whether a task is a gate."""
+    """Return whether a task is a gate."""
     return _call_of(work) is not None
 
 
 def rules_of(work: Work) -> tuple[str | None, str] | None:
-    """What comes before the phase of a gate, and what follows a failure; or None."""
+    """Return the phase before that of a gate and the effect of a failure, or None."""
     call = _call_of(work)
     return None if call is None else (call.args[4], call.args[2])
 
@@ -62,13 +62,13 @@ def gate(
     before: str | None,
 ) -> dict[str, Any]:
     """
-    Whether *phase* has passed: the verdict.
+    Return the verdict on *phase*, or raise if it has not passed.
 
     *before* is the gate, or the approval, of the phase before. Each function among the
     *checks* may take *timeout* seconds.
 
     Raises:
-        GateFailedError: It has not, and what follows is not to go on.
+        GateFailedError: It has not passed, and later phases are not to go on.
         DependencyFailedError: A phase before has not, so this one has not begun.
     """
     context = current_context()
@@ -131,7 +131,7 @@ def _says(
     members: dict[str, Work],
     timeout: float | None,
 ) -> Finding:
-    """Ask a function of the user's; it may raise, or never answer."""
+    """Call a function of the user's; it may raise, or never return."""
     name = getattr(predicate, "__qualname__", type(predicate).__qualname__)
     results = {
         name: copy_containers(result_of(work))
@@ -150,12 +150,12 @@ def _says(
         finally:
             answered.set()
 
-    # On a thread of its own: the attempt returns without it when the time is over.
+    # The call has its own thread: the attempt goes on without it when the time is over.
     run = partial(copy_context().run, ask)
     end = None if timeout is None else monotonic() + timeout
     begun = _begun(run, name)
     while not answered.wait(_patience(end)):
-        # The system may have had none.
+        # The thread may not have started, as the system had none.
         begun = begun or _begun(run, name)
         if context.cancelled:
             context._checkpoint(None)
@@ -170,7 +170,7 @@ def _says(
 
 
 def _begun(run: Callable[[], object], name: str) -> bool:
-    """Whether the system has a thread for what asks."""
+    """Start the thread of the call; return whether the system has one."""
     try:
         begin_thread(run, f"taskorch-gate-{name}")
     except RuntimeError:

@@ -1,7 +1,7 @@
 """
-`context.workflow`: what a running task may do to the run that it is part of.
+`context.workflow`: actions of a running task on the run that it is part of.
 
-Decision: 0016.
+Decision: workflows.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from taskorch.runtime import (
     add_above,
     added_by,
     adder_of,
+    is_due,
     is_earlier,
     is_outdated,
     is_to_be_redone,
     names_above,
-    replaced,
     since_of,
 )
 from taskorch.workflows._graph import ring_error
@@ -61,15 +61,18 @@ class WorkflowContext:
     """
     The run that a running task is part of: the task can add tasks to it.
 
-    What is added belongs to the run as all else does: its results are among those of
-    the run, and it is paused, cancelled and restarted with it. An attempt that adds
-    what an earlier attempt of its task has added gets that, and not something new.
+    Added tasks belong to the run as all others do: their results are among those of the
+    run, and they are paused, cancelled and restarted with it. An attempt that adds a
+    task which an earlier attempt of its task has added gets that one, and no new one.
+
+    A new run of the task adds its tasks again; questions among them are always asked
+    again.
     """
 
     __slots__ = ("_inside", "_known", "workflow_id")
 
     def __init__(self, known: Any, inside: Any) -> None:
-        # Any: the public type does not drag the runtime along.
+        # Any: the public type must not import the runtime.
         self._known: KnownRuns = known
         self._inside: AttemptContext = inside
         #: The id of the run.
@@ -149,7 +152,7 @@ class WorkflowContext:
         Raises:
             CycleError: Tasks would wait for each other; nothing has changed.
             DuplicateTaskError: The run has another task with this id.
-            InvalidTransitionError: What it is to come before has begun.
+            InvalidTransitionError: A task of *before* has begun.
             QueueFullError: The run has as many added tasks as it may: see `max_added`.
             NotRunningError: The attempt that adds it is over.
             UsageError: The task was refused: see `submit_task`.
@@ -185,7 +188,7 @@ class WorkflowContext:
 
     def handle(self, name: str) -> TaskHandle[Any]:
         """
-        The handle of a task of the run, by its id in the workflow.
+        Return the handle of a task of the run, by its id in the workflow.
 
         Raises:
             UnknownTaskError: There is none.
@@ -231,7 +234,7 @@ class WorkflowContext:
             timeout: Seconds, or a timedelta, to wait; None is for ever.
 
         Returns:
-            What the other one brought.
+            The value that the other task brought.
 
         Raises:
             TimeoutError: Nobody has come in time.
@@ -268,7 +271,7 @@ class WorkflowContext:
         return self._known.rt
 
     def _named(self, task: Task) -> Task:
-        """*task* with its id, and as one that was added."""
+        """Return *task* with its id, marked as added."""
         if not isinstance(task, Task):
             msg = f"a Task is added, not {show(task)}"
             hint = "context.workflow.task(function, …) adds a call"
@@ -297,13 +300,13 @@ class WorkflowContext:
         )
 
     def _of_schedule(self) -> dict[str, Any]:
-        """What the tasks that are added know of the schedule of the run."""
+        """Return the metadata about the schedule of the run, for added tasks."""
         task = self._inside._work._task
         return {} if task is None else inherited(task.metadata)
 
     def _found(self, ref: Any) -> Work:
         """
-        The latest run of the task of the run that *ref* stands for.
+        Return the latest run of the task of this run that *ref* means.
 
         Raises:
             UnknownTaskError: There is none.
@@ -328,7 +331,7 @@ class WorkflowContext:
         record: RunRecord,
         now: int,
     ) -> list[Work]:
-        """Under the lock: take in tasks, all or none."""
+        """Take in tasks, all or none; hold the lock."""
         rt, row = self._rt, self._inside._row
         rt.refuse_submission()
         if row.attempt != self._inside.attempt or row.state is not TaskState.RUNNING:
@@ -337,9 +340,9 @@ class WorkflowContext:
             raise NotRunningError(msg, hint=hint, task_id=row.id)
         renewing = _Renewing(rt, self._inside)
         fresh, again = renewing.sort(entries)
-        # The gate of its phase waits for what is added in that phase: one that was
-        # skipped does when it runs again, unless it does already. One that has looked
-        # does not.
+        # The gate of its phase waits for tasks added in that phase: one that was
+        # skipped does so when it runs again, unless it does already. One that has given
+        # its verdict does not.
         dependents = () if row.links is None else row.links.dependents
         gates = [
             child.cargo
@@ -361,7 +364,7 @@ class WorkflowContext:
             phases = [phase_of(name_of(g._row.id)) for g in gates]
             parts = [name_of(work.task_id), *phases]
             if any(map(record.is_paused_at, parts)):
-                # It may be blocked, or the state machine forbids it.
+                # The task may be blocked, or the state machine forbids it.
                 with suppress(InvalidTransitionError):
                     rt.kernel.suspend(work._row, now, holdable=False)
         names = tuple(name_of(work._row.id) for work in works)
@@ -380,11 +383,11 @@ class WorkflowContext:
         now: int,
     ) -> None:
         """
-        Under the lock: refuse what would be too much, or too late, and rings.
+        Refuse tasks that are too many or too late, and rings; hold the lock.
 
         Raises:
             QueueFullError: It would be more than the run may have.
-            InvalidTransitionError: What is to wait waits no more.
+            InvalidTransitionError: A task that is to wait has begun.
             CycleError: Something would wait for itself.
         """
         if fresh and record.added + len(fresh) > record.max_added:
@@ -398,7 +401,7 @@ class WorkflowContext:
             return
         for target in later:
             if fresh or not _comes_after(target, again):
-                # With nothing to add, it only says whether it could be added.
+                # With nothing to add, this only checks whether tasks could be added.
                 self._rt.kernel.add_parents(target._row, (), now)
         run = self._known.runs.get(self.workflow_id)
         way = _way(self._rt, run, [*fresh, *again], later)
@@ -475,17 +478,17 @@ def _listed(name: str, refs: Any) -> list[Any]:
 
 class _Renewing:
     """
-    Which of the tasks that an attempt adds are made again, though they are there.
+    The rule for tasks that an attempt adds although they exist: which are made again.
 
-    What its own run has added, in an earlier attempt, is there. A later run of its task
-    makes anew what is from before `since`; from what came after, it makes again what
-    did not complete, and is stale, and it asks again.
+    A task that an earlier attempt of the same run has added exists already. A later run
+    makes anew the tasks from before `since`; of the later ones, it makes again those
+    that did not complete and those that are stale, and asks questions again.
     """
 
     decides: bool = False
 
     def admitted(self, now: int) -> None:
-        """Nothing follows."""
+        """Do nothing."""
 
     def __init__(self, runtime: Runtime, inside: AttemptContext) -> None:
         self._rt = runtime
@@ -493,7 +496,7 @@ class _Renewing:
         self._since: str = since_of(inside._work)
 
     def sort(self, entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
-        """Which of *entries* are new to the run, and which are made again."""
+        """Return which of *entries* are new to the run, and which are made again."""
         directory = self._rt.directory
         fresh: list[Entry] = []
         again: list[Entry] = []
@@ -509,7 +512,7 @@ class _Renewing:
         return fresh, again
 
     def is_due(self, work: Work, *, is_other: bool) -> bool:
-        """Whether *work* is made again; *is_other*: what is added is another task."""
+        """Return whether *work* is made again; *is_other*: the task differs."""
         adder, ours = added_by(work), self._task_id
         if self.is_anew(work):
             return True
@@ -518,11 +521,11 @@ class _Renewing:
             return False
         if is_other:
             return not adder or task_ids.stem_of(adder) == task_ids.stem_of(ours)
-        is_undone = is_to_be_redone(work) or replaced(self._rt, work) != ""
+        is_undone = is_to_be_redone(work) or is_due(self._rt, work)
         return is_undone and is_earlier(self._rt, work, ours)
 
     def is_anew(self, work: Work) -> bool:
-        """Whether *work* is from before what this run of the task has as its own."""
+        """Return whether *work* is older than this run of the task."""
         adder, since = added_by(work), self._since
         if adder and is_outdated(self._rt, work):
             return True
@@ -532,7 +535,7 @@ class _Renewing:
 
 
 def _keep_adder(entry: Entry, existing: Work) -> None:
-    """What is there stays what it was added by: its metadata does not change."""
+    """Keep the adder of existing tasks, so that their metadata does not change."""
     adder = adder_of(existing)
     if adder is not None:
         mine = {**(entry.given.metadata or {}), ADDED: adder}
@@ -540,18 +543,18 @@ def _keep_adder(entry: Entry, existing: Work) -> None:
 
 
 def _comes_after(target: Work, entries: Iterable[Entry]) -> bool:
-    """Whether *target* comes after runs of all of *entries* already."""
+    """Return whether *target* comes after runs of all of *entries* already."""
     above = {task_ids.stem_of(name) for name in names_above(target)}
     return all(entry.task.id in above for entry in entries)
 
 
 def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) -> None:
-    """Under the lock: let *target* wait for *works* too, where it does not yet."""
+    """Let *target* wait for *works*, too, where it does not yet; hold the lock."""
     row = target._row
     parents = () if row.links is None else row.links.parents
     parent_ids = {*names_above(target), *(parent.id for parent in parents)}
     if not can_wait(row):
-        # It had earlier runs of them, and is stale.
+        # The target had results of earlier runs of them, so it is stale.
         parent_ids |= {task_ids.stem_of(name) for name in parent_ids}
         works = [w for w in works if task_ids.stem_of(w._row.id) not in parent_ids]
     fresh = {work._row.id: work for work in works if work._row.id not in parent_ids}
@@ -569,13 +572,13 @@ def _way(
     later: Sequence[Work],
 ) -> tuple[str, ...]:
     """
-    The tasks from one of *fresh* up to one of *later*, if the first comes after it.
+    Return the path from one of *fresh* to one of *later*, if the first comes after it.
 
-    Each comes after the next. The way may go through tasks that have completed: they
-    may be run again, and the status of *run* sorts all its tasks, which a ring forbids.
+    Each task comes after the next. The path may go through completed tasks: they may be
+    run again, and the status of *run* sorts all its tasks, which a ring forbids.
     """
     goals = {task_ids.stem_of(work._row.id) for work in later}
-    # Among what they name there are none of *fresh*.
+    # The older tasks name none of *fresh*.
     came: dict[str, str] = {}
     for entry in fresh if goals else ():
         works = [runtime.directory.find(ref, entry.task) for ref in entry.refs]
@@ -598,7 +601,7 @@ def _way(
 
 
 def _above(runtime: Runtime, run: WorkflowRun | None) -> Callable[[str], Iterable[str]]:
-    """What tells the names of the tasks that a task comes after, in its latest run."""
+    """Return a function that gives the names of the parents of a task's latest run."""
     tasks, reruns = runtime.kernel.tasks, runtime.directory.reruns
     stem_of, first_only = task_ids.stem_of, reruns.is_empty
 
@@ -609,7 +612,7 @@ def _above(runtime: Runtime, run: WorkflowRun | None) -> Callable[[str], Iterabl
             return names if first_only else map(stem_of, names)
         if run is None or run_of(task_id) != run.workflow_id:
             return ()
-        # The task has left memory; the run still knows what it comes after.
+        # The task has left memory; the run still knows its parents.
         needs = run._needs(name_of(task_id))
         return ids_in_run(run.workflow_id, needs)
 

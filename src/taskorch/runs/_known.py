@@ -1,9 +1,9 @@
 """
-The runs that are known: their objects, what is remembered of them, how they are found.
+The runs that are known: their objects, the data kept of them, and how they are found.
 
-A run of an earlier life is made again of its tasks, which the journal has.
+A run of an earlier incarnation is made again from its tasks, which the journal has.
 
-Decision: 0298.
+Decision: workflows.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from taskorch.runtime import AttemptContext, Runtime
     from taskorch.workflows._graph import Parents
 
-#: Attempts that have made up names, before those that are over are forgotten.
+#: The number of attempts with counters for names above which ended ones are dropped.
 _MANY: Final = 64
-#: States of which a run that is paused has none.
+#: States that no task of a paused run has.
 _GOING_ON: Final = frozenset(
     {TaskState.PENDING, TaskState.QUEUED, TaskState.RUNNING, TaskState.RETRYING}
 )
@@ -39,12 +39,12 @@ _GOING_ON: Final = frozenset(
 
 class KnownRuns:
     """
-    The runs of this life, and those of earlier lives that somebody asked for.
+    The runs of this incarnation, and earlier ones that somebody asked for.
 
     Attributes:
         rt: The runtime that has their tasks.
         runs: The objects of runs that somebody keeps.
-        records: What is remembered of runs beside their tasks.
+        records: The data kept of runs beside their tasks.
         meetings: The barriers and exchanges of their tasks.
     """
 
@@ -55,12 +55,12 @@ class KnownRuns:
         )
         self.records: dict[str, RunRecord] = {}
         self.meetings: Meetings = Meetings(runtime)
-        #: Of tasks that add tasks, the attempt, and the names that it has made up.
+        #: By task that adds tasks: the attempt, and the number of its generated names.
         self._counts: dict[str, tuple[int, dict[str, int]]] = {}
 
     def get(self, run_id: str) -> WorkflowRun:
         """
-        The run with an id.
+        Return the run with an id.
 
         Raises:
             UnknownTaskError: No workflow runs, or ran, under this id.
@@ -72,12 +72,12 @@ class KnownRuns:
         return self._found(str(run_id))
 
     def tasks_of(self, run_id: str) -> dict[str, TaskHandle[Any]]:
-        """The tasks of a run, by their ids in the workflow."""
+        """Return the tasks of a run, by their ids in the workflow."""
         return _members.of_run(run_id, _members.find(self.rt, run_id))
 
     def _found(self, run_id: str) -> WorkflowRun:
         """
-        The run that nobody keeps.
+        Return a new object of a run, as nobody keeps one.
 
         Raises:
             UnknownTaskError: There is none.
@@ -95,7 +95,7 @@ class KnownRuns:
         return self.made(run_id, works, parents)
 
     def matching(self, pattern: str, *, only_live: bool) -> list[WorkflowRun]:
-        """The runs whose ids match *pattern*, all of them or those that go on."""
+        """Return the runs whose ids match *pattern*, all or only unfinished ones."""
         rt = self.rt
         with rt.lock:
             rows = [row for row in rt.kernel.tasks.values() if row.run]
@@ -104,7 +104,7 @@ class KnownRuns:
         runs: list[WorkflowRun] = []
         for run_id in run_ids:
             if fnmatchcase(run_id, pattern) and (run_id in live or not only_live):
-                # One that is just being started has no tasks yet.
+                # A run that is just being started has no tasks yet.
                 with suppress(UnknownTaskError):
                     runs.append(self.runs.get(run_id) or self._found(run_id))
         return runs
@@ -116,7 +116,7 @@ class KnownRuns:
     def made(
         self, run_id: str, works: dict[str, TaskHandle[Any]], parents: Parents
     ) -> WorkflowRun:
-        """The object of a run of these tasks, and of all that they have added."""
+        """Return an object of the run of these tasks, and all that they have added."""
         rt = self.rt
         run = WorkflowRun(self, run_id, works, parents)
         run = self.runs.setdefault(run_id, run)
@@ -131,7 +131,7 @@ class KnownRuns:
         return run
 
     def counts_of(self, inside: AttemptContext) -> dict[str, int]:
-        """How often an attempt has made up a name, by the word that it begins with."""
+        """Return the counts of an attempt's generated names, by their first word."""
         attempt, counts = self._counts.get(inside.task_id, (0, {}))
         if attempt != inside.attempt:
             counts = {}
@@ -144,7 +144,7 @@ class KnownRuns:
         return counts
 
     def record(self, run_id: str) -> RunRecord:
-        """A run as known; one of an earlier incarnation as the journal shows it."""
+        """Return the record of a run; an earlier one is read from the journal."""
         record = self.records.get(run_id)
         if record is None:
             record = RunRecord()
@@ -157,11 +157,11 @@ class KnownRuns:
         return record
 
     def forget(self, run_ids: Iterable[str]) -> None:
-        """Under the lock: the journal has these runs no longer."""
+        """Forget runs that have left the journal; hold the lock."""
         for run_id in run_ids:
             self.records.pop(run_id, None)
             self.runs.pop(run_id, None)
 
     def is_paused(self, run_id: str) -> bool:
-        """Whether all of a run was told to pause, and not to resume since."""
+        """Return whether all of a run was paused, and not resumed since."""
         return "" in self.record(run_id).paused

@@ -1,7 +1,7 @@
 """
-How many tasks of a phase run at once: a pool for each phase of a run that has a limit.
+Limits on how many tasks of a phase run at once: a pool for each limited phase of a run.
 
-The name of the pool says how large it is, and each task takes one of it.
+The name of the pool contains its size, and each task takes one of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def of_tasks(tasks: Iterable[Task]) -> set[str]:
-    """The pools of phases among what tasks ask for, or will ask for when they map."""
+    """Return the pools of phases that tasks ask for, or will ask for when they map."""
     pools: set[str] = set()
     for task in tasks:
         if task.resources is not NO_RESOURCES:
@@ -32,11 +32,11 @@ def of_tasks(tasks: Iterable[Task]) -> set[str]:
 
 
 def ensure(runtime: Runtime, names: Iterable[str]) -> None:
-    """Make the pools *names*, where they are missing."""
+    """Add the pools *names*, where they are missing."""
     missing = sorted(name for name in names if name not in runtime.kernel.pools)
     if not missing:
         return
-    # The name says the size.
+    # The name contains the size.
     sizes = {name: float(name.rpartition(":")[2]) for name in missing}
     pools = [(name, to_units(name, size)) for name, size in sizes.items()]
     runtime.step(lambda now: runtime.kernel.change_pools(pools, now))
@@ -44,11 +44,10 @@ def ensure(runtime: Runtime, names: Iterable[str]) -> None:
 
 def restore(runtime: Runtime) -> None:
     """
-    Make the pools that unfinished tasks of earlier lives need; remove those of no run.
+    Add the pools of unfinished tasks of earlier incarnations; remove those of no run.
 
-    A run may have ended before its pools were gone. That there are those that are
-    needed is a fact of the last life, but not in journals that are older than such
-    facts.
+    A run may have ended before its pools were removed. The last incarnation has
+    recorded the needed pools as events, but older journals have no such events.
     """
     with runtime.lock:
         rows = [r for r in runtime.kernel.tasks.values() if r.state not in TERMINAL]
@@ -60,7 +59,7 @@ def restore(runtime: Runtime) -> None:
 
 
 def forget(runtime: Runtime, run_ids: Iterable[str]) -> None:
-    """Runs have ended: their pools go, unless something holds of them."""
+    """Remove the pools of ended runs, unless a task still holds some of them."""
     ended = dict.fromkeys(run_ids)
     _drop(runtime, lambda name: run_of(name) in ended)
 
@@ -76,7 +75,7 @@ def _drop(runtime: Runtime, is_meant: Callable[[str], bool]) -> None:
 
 
 def shared(work: Work, resources: Resources) -> Resources:
-    """*resources*, and one of each phase's pool that *work* takes one of."""
+    """Return *resources*, and one of each phase's pool that *work* takes one of."""
     held = [name for name, _ in work._row.bucket.spec.resources]
     names = set(filter(PHASE_LIMIT.fullmatch, held)) - set(resources)
     return resources + Resources(**dict.fromkeys(names, 1.0)) if names else resources

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 #: The file by which people approve phases.
 _APPROVALS: Final = "taskorch.runs._approvals"
-#: What is said about a gate.
+#: The forms of a verdict's arguments.
 _VERDICT: Final = {"gate": NAME, "by": {**NAME, **PERSON}, "note": NOTE}
 
 
@@ -59,7 +59,7 @@ class WorkflowManager:
 
     def __init__(
         self,
-        # Any: the public type does not drag the runtime along.
+        # Any: the public type must not import the runtime.
         runtime: Any,
     ) -> None:
         self._rt: Runtime = runtime
@@ -100,9 +100,9 @@ class WorkflowManager:
             max_added: How many tasks its tasks may add to it while it runs.
             parameters: Those of the workflow, by name; they are kept, and each task has
                 them in `current_context().parameters`.
-            definition: What becomes of a run that there is, if *workflow* is another
-                now: `"as_deployed"` lets it go over to *workflow*, as `restart` does.
-                None: it is refused.
+            definition: The rule for an existing run, if *workflow* differs now:
+                `"as_deployed"` moves it to *workflow*, as `restart` does. None: it is
+                refused.
 
         Raises:
             InvalidTaskError: It is no workflow, or *id* is no safe word; or a parameter
@@ -149,10 +149,10 @@ class WorkflowManager:
         definition: Literal["as_deployed", "as_it_was"] | None,
     ) -> WorkflowRun:
         """
-        `start`, of what is no workflow: a plan is.
+        Start a plan, as `start` does a workflow.
 
         Raises:
-            InvalidTaskError: It is none.
+            InvalidTaskError: It is no plan.
         """
         if "taskorch.planning" in sys.modules:
             from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
@@ -171,7 +171,7 @@ class WorkflowManager:
         raise InvalidTaskError(msg, hint="orch.submit_tasks takes single tasks")
 
     def _is_here(self, run_id: str, definition: object) -> bool:
-        """Whether a run is there, and is to go over to another definition."""
+        """Return whether the run exists, and is to move to another definition."""
         from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         _versions.check_which(definition)
@@ -187,7 +187,7 @@ class WorkflowManager:
         note: Mapping[str, Any],
         given: Mapping[str, Any] | None = None,
     ) -> WorkflowRun:
-        """`start`, with *note* among the metadata of each task; *given* parameters."""
+        """Start a run with *note* in the metadata of each task."""
         self._rt.look_up()
         more = {"given": as_json(kept(given))} if given else None
         with self._starts.lock:
@@ -202,7 +202,7 @@ class WorkflowManager:
     )
     def get(self, run_id: str) -> WorkflowRun:
         """
-        The run with an id.
+        Return the run with an id.
 
         Raises:
             UnknownTaskError: No workflow runs, or ran, under this id.
@@ -220,7 +220,7 @@ class WorkflowManager:
     )
     def find(self, pattern: str = "*") -> list[WorkflowRun]:
         """
-        The runs whose ids match a pattern, as in `find("nightly-*")`.
+        Return the runs whose ids match a pattern, as in `find("nightly-*")`.
 
         They are those of this incarnation, and those of earlier incarnations that have
         not ended.
@@ -237,13 +237,13 @@ class WorkflowManager:
     # -- from inside ---------------------------------------------------------------
 
     def _inside(self, context: AttemptContext) -> WorkflowContext:
-        """The run of a task, as the task's context shows it."""
+        """Return the run of a task, for the task's context."""
         return WorkflowContext(self._known, context)
 
     # -- control -------------------------------------------------------------------
 
     @verb(
-        "How far a run is.",
+        "The progress of a run.",
         "journal",
         "GET /workflows/{workflow_id}",
         operation="workflow_status",
@@ -253,7 +253,7 @@ class WorkflowManager:
     )
     def status(self, run_id: str) -> WorkflowStatus:
         """
-        How far a run is.
+        Return the progress of a run.
 
         Raises:
             UnknownTaskError: No workflow runs, or ran, under this id.
@@ -261,7 +261,7 @@ class WorkflowManager:
         return self.get(run_id).status()
 
     @verb(
-        "Which definitions a run had.",
+        "The definitions of a run.",
         "journal",
         "GET /workflows/{workflow_id}/versions",
         operation="workflow_versions",
@@ -272,7 +272,7 @@ class WorkflowManager:
     )
     def versions(self, run_id: str) -> list[RunVersion]:
         """
-        Which definitions a run had, the first one first.
+        Return the definitions that a run had, the first one first.
 
         They are known with a journal, of the latest 10,000 runs.
 
@@ -314,7 +314,7 @@ class WorkflowManager:
         done = False
         vetoes: list[InvalidTransitionError] = []
         for run, below in self._targets(run_id):
-            # Not the kernel of before: once the journal has been read, it is another.
+            # Read it anew: once the journal has been read, the kernel is another.
             did, against = self._each(
                 run, below, lambda row, now: rt.kernel.cancel(row, now, why)
             )
@@ -339,7 +339,7 @@ class WorkflowManager:
         Suspend all tasks of runs that can be; False if there are none.
 
         Programs are stopped where they stand, running functions at their next
-        checkpoint, and what has not begun does not begin. What is blocked stays so.
+        checkpoint, and tasks that have not begun do not begin. Blocked ones stay so.
         A task that is added to a paused run is suspended at once.
         `run.wait_paused()` waits until nothing runs any more.
 
@@ -360,7 +360,7 @@ class WorkflowManager:
             record = self._known.record(run.workflow_id)
             if all(w._row.state in TERMINAL for w in run._below(below).values()):
                 continue
-            # First, so that nothing slips in between.
+            # This comes first, so that no added task slips in between.
             was_paused = below in record.paused
             if not was_paused:
                 record.paused.append(below)
@@ -408,7 +408,7 @@ class WorkflowManager:
         status=202,
         refuses=(404, 409),
         keys={"run_id": "workflow_id"},
-        command="restart RUN...: run again what failed in runs of workflows",
+        command="runs restart RUN...: run again what failed in runs of workflows",
         preview="restart_of_run",
     )
     def restart(
@@ -418,20 +418,20 @@ class WorkflowManager:
         definition: Literal["as_deployed", "as_it_was"] | None = None,
     ) -> WorkflowRun:
         """
-        Run again what failed, was cancelled or skipped, as `id~2`.
+        Run again all tasks that failed, were cancelled or skipped, as `id~2`.
 
-        What had completed, or runs, with what one of these had come to, is stale, and
-        run again too; nothing else that completed is. What waits for these tasks waits
-        for the new ones from then on; a gate that is asking about one of them is
-        cancelled, and asks again once the new ones have ended.
+        A completed or running task that had the result of one of these is stale, and
+        is run again too; no other completed task is. Tasks that wait for these wait for
+        the new runs from then on; a gate that is asking about one of them is cancelled,
+        and asks again once the new runs have ended.
 
         Args:
             run_id: The run.
-            definition: `"as_deployed"` lets it go over to today's definition: what is
-                new is added, what changed, or had the result of that, is run again, and
-                what is gone is left out. `"as_it_was"` keeps graph, arguments and
-                options. None: as deployed, if a schedule or a `@workflow` function says
-                what that is.
+            definition: `"as_deployed"` moves it to today's definition: new tasks are
+                added, changed ones, and those that had their results, are run again,
+                and removed ones are left out. `"as_it_was"` keeps graph, arguments and
+                options. None: as deployed, if a schedule or a `@workflow` function has
+                a definition.
 
         Returns:
             The run, which is the same as before.
@@ -464,7 +464,7 @@ class WorkflowManager:
             gate: The phase; once it was asked again, with the number of the run: what
                 was asked then is `build~2`.
             by: Who approves: a name, without a colon.
-            note: What there is to say about it.
+            note: A comment.
 
         Returns:
             Whether this decided it; False if it had been decided before.
@@ -525,7 +525,7 @@ class WorkflowManager:
 
     def _targets(self, pattern: str) -> list[tuple[WorkflowRun, str]]:
         """
-        The runs that *pattern* means, and below which name of theirs; "" is all.
+        Return the runs that *pattern* means, and the part of each; "" is all of it.
 
         Raises:
             UnknownTaskError: It is no pattern, and there is no such run, or nothing
@@ -550,7 +550,7 @@ class WorkflowManager:
         Call *act* on every task of a run, dependents before their parents.
 
         Returns:
-            Whether it did something, and what the state machine had against it.
+            Whether it did something, and the errors of the state machine.
         """
         vetoes: list[InvalidTransitionError] = []
 
@@ -572,10 +572,10 @@ class WorkflowManager:
 
 
 def manager_of(runtime: Any) -> WorkflowManager:
-    """The manager of the workflows of *runtime*, which is made when it is needed."""
+    """Return the manager of the workflows of *runtime*; the first call makes it."""
     parts = runtime.first_made
     if "workflows" not in parts:
-        # One, whichever of two threads is the first.
+        # The lock makes one manager, whichever of two threads is the first.
         runtime.runs = parts.setdefault("workflows", WorkflowManager(runtime))._known
     existing: WorkflowManager = parts["workflows"]
     return existing

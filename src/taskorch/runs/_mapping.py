@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
     from taskorch.runtime import AttemptContext
 
-#: Failures that a message shows.
+#: The most failures that a message shows.
 _SHOWN: Final = 3
 
 
@@ -38,9 +38,9 @@ async def mapped(
     allow_failures: int | str | None = None,
 ) -> list[Any]:
     """
-    Add a task that calls *call* for each of *items*; their results, in order.
+    Add a task that calls *call* for each of *items*; return their results, in order.
 
-    Of a call that failed, and may, it is the error.
+    The result of a call whose failure is allowed is its error.
 
     Raises:
         InvalidTaskError: *items* are none.
@@ -85,11 +85,11 @@ async def mapped(
 
 class _Limit:
     """
-    How many calls of a map may fail.
+    The limit on failed calls of a map.
 
     Args:
-        context: Of the map.
-        allowance: What was said.
+        context: The context of the map.
+        allowance: The value of `allow_failures`.
         total: How many calls there are.
     """
 
@@ -104,7 +104,7 @@ class _Limit:
         self._loop = asyncio.get_running_loop()
 
     def watch(self, handles: Iterable[TaskHandle[Any]]) -> None:
-        """Count those of *handles* that fail, from now on."""
+        """Count failures among *handles*, from now on."""
         for handle in handles:
             handle._rt.waiting.when(handle, is_hopeless, partial(self._tell, handle))
 
@@ -118,10 +118,10 @@ class _Limit:
 
     def check(self, added: Iterable[TaskHandle[Any] | None]) -> None:
         """
-        Look whether more of the calls that were *added* have failed than may.
+        Raise if more of the *added* calls have failed than may.
 
         Raises:
-            TooManyFailuresError: It is so; those that have not begun are cancelled.
+            TooManyFailuresError: More have; those that have not begun are cancelled.
         """
         handles = [handle for handle in added if handle is not None]
         failed = [h for h in handles if h._row.state is TaskState.FAILED]
@@ -180,7 +180,7 @@ async def _all(
 async def _latest(
     context: AttemptContext, handles: list[TaskHandle[Any]]
 ) -> list[TaskHandle[Any]]:
-    """The latest runs of what *handles* stand for, when they have ended, too."""
+    """Return the latest runs of the tasks of *handles*, when they have ended, too."""
     rt = context._rt
     is_latest = rt.directory.reruns.is_latest
     while not all(is_latest(handle.task_id) for handle in handles):
@@ -191,7 +191,7 @@ async def _latest(
 
 async def _ends(context: AttemptContext, handles: list[TaskHandle[Any]]) -> None:
     waiting = context._rt.waiting
-    # One wait for all: between two of them it would need its slot.
+    # One wait for all: between two waits the task would need its slot.
     targets = tuple(handle._row for handle in handles)
     waiting.enter(context, targets)
     try:
@@ -208,7 +208,7 @@ async def _some(
     at_once: int,
     limit: _Limit | None,
 ) -> list[TaskHandle[Any]]:
-    """Add *tasks*, at most *at_once* unfinished; their handles, when all have ended."""
+    """Add *tasks*, at most *at_once* unfinished; return their handles at the end."""
     waiting = context._rt.waiting
     handles: list[TaskHandle[Any] | None] = [None] * len(tasks)
 
@@ -218,7 +218,7 @@ async def _some(
             try:
                 await asyncio.shield(adding)
             finally:
-                # Though this lane is left: the call is there.
+                # The call exists, though this loop is left.
                 (handle,) = await adding
                 handles[number] = handle
             if limit is not None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime import AttemptContext, Runtime
 
-#: What tells that a task may not come any more.
+#: Events after which a task may not come any more.
 _ENDS: Final = ("task_completed", "task_failed", "task_cancelled", "task_blocked")
 BrokenBarrierError = threading.BrokenBarrierError
 
@@ -40,7 +40,7 @@ class _Party:
         self.row = row
         self.value = value
         self.wake = wake
-        #: What all have brought, in the order in which they came; or why not.
+        #: The values of all parties, in order of arrival; None until all have come.
         self.values: list[Any] | None = None
         self.place = 0
         self.broken = ""
@@ -52,7 +52,7 @@ class Meetings:
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
         self._mutex = threading.Lock()
-        #: Those who wait, by the run, the name of the meeting, and how many it takes.
+        #: The waiting parties, by the run, the name of the meeting, and its size.
         self._parties: dict[tuple[str, str, int], list[_Party]] = {}
         self._listening = False
 
@@ -67,7 +67,7 @@ class Meetings:
         timeout: float | timedelta | None,
     ) -> tuple[int, list[Any]]:
         """
-        Wait for the others; the place in which this one came, and what all brought.
+        Wait for the others; return the place of this one, and the values of all.
 
         Raises:
             TimeoutError: They have not all come in time.
@@ -151,7 +151,7 @@ class Meetings:
                 raise InvalidTaskError(msg, task_id=party.row.id)
             here.append(party)
             if len(here) == key[2]:
-                # All are here: the name is free for the next meeting.
+                # All have come: the name is free for the next meeting.
                 del self._parties[key]
                 for place, other in enumerate(here):
                     other.place, other.values = place, [each.value for each in here]
@@ -164,7 +164,7 @@ class Meetings:
         return party
 
     def _leave(self, key: tuple[str, str, int], party: _Party) -> None:
-        """*party* waits no more: if they have not met, they will not."""
+        """End the wait of *party*; an incomplete meeting is broken."""
         with self._mutex:
             here = self._parties.get(key, [])
             if party in here:
@@ -196,7 +196,7 @@ class Meetings:
                     getattr(self._rt.signals, name).connect(self._break_hopeless)
 
     def _break_hopeless(self, _event: object) -> None:
-        """A task has ended: break the meetings for which too few tasks are left."""
+        """Break meetings with too few tasks left, as a task has ended."""
         with self._mutex:
             keys = list(self._parties)
         for key in keys:
@@ -204,7 +204,7 @@ class Meetings:
             live = self._count(run_id, parties)
             with self._mutex:
                 here = self._parties.get(key, [])
-                # All who are here live as well.
+                # All waiting tasks are among the live ones.
                 if here and live < parties:
                     del self._parties[key]
                     for party in here:
@@ -220,10 +220,10 @@ class Meetings:
                     getattr(self._rt.signals, name).disconnect(self._break_hopeless)
 
     def _count(self, run_id: str, most: int) -> int:
-        """How many tasks of a run may still come, up to *most*."""
+        """Return how many tasks of a run may still come, up to *most*."""
         count = 0
         with self._rt.lock:
-            # From the youngest on: those are the likeliest not to have ended.
+            # The youngest first, as these are the likeliest not to have ended.
             for row in reversed(self._rt.kernel.tasks.values()):
                 if row.run == run_id and not is_settled(row):
                     count += 1

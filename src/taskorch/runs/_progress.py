@@ -1,4 +1,4 @@
-"""How far a run is, how long the rest may take, and what became of it."""
+"""The progress of a run, an estimate of the time that is left, and the final report."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
 
-#: When a task began to run, when it no longer did, in ns, and what it says of that.
+#: When a task began to run, when it no longer did, in ns, and the detail of the begin.
 Spell: TypeAlias = tuple[int, int | None, str]
 
 
 def spells_of(row: TaskRow) -> Iterator[Spell]:
-    """When *row* was running: its attempts, without the time that it was suspended."""
+    """Return when *row* was running: its attempts, without suspensions."""
     began: int | None = None
     for state, at, detail in list(past_of(row)):
         if state is TaskState.RUNNING:
@@ -55,13 +55,13 @@ def spells_of(row: TaskRow) -> Iterator[Spell]:
 
 def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
     """
-    What to take for the ends of attempts of *rows* that were cut off with a process.
+    Return ends for attempts of *rows* that were cut off with a process.
 
-    Their history has them end when the next life began. What is known of them is that
-    they ran when the last fact of theirs came.
+    Their history has them end when the next incarnation began. All that is known is
+    that they ran at the time of their last event.
 
     Returns:
-        By the instant in the history, that of the last fact before it, in ns.
+        By the instant in the history, that of the last event before it, in ns.
     """
     last_facts: dict[int, int] = {}
     if rt.directory.recovered is None:
@@ -80,14 +80,14 @@ def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
 
 
 _S: Final = TaskState
-#: Steps that take no time of their own.
+#: Types of tasks that take no time of their own.
 _QUICK: Final = frozenset({"gate", "gather", "reduce"})
-#: Of the latest attempts of a type, those that an estimate looks at.
+#: The latest attempts of a type that an estimate uses.
 _SAMPLES: Final = 101
 
 
 class Run(Protocol):
-    """A run of a workflow, as far as it is looked at."""
+    """Protocol: a run of a workflow, as far as this module needs it."""
 
     workflow_id: str
     _rt: Runtime
@@ -98,16 +98,16 @@ class Run(Protocol):
         ...
 
     def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """The parents of each task in *among*, as far as they are in it."""
+        """Return the parents of each task in *among*, as far as they are in it."""
         ...
 
     def _phases(self) -> dict[str, list[str]]:
-        """The phases of the run, and the tasks of each, with its gate."""
+        """Return the phases of the run, and the tasks of each, with its gate."""
         ...
 
 
 def status(run: Run, is_paused: bool) -> WorkflowStatus:
-    """How far *run* is, at one instant."""
+    """Return the progress of *run*, at one instant."""
     rt = run._rt
     handles = run.handles
     with rt.lock:
@@ -149,7 +149,7 @@ def status(run: Run, is_paused: bool) -> WorkflowStatus:
 
 
 def parameters_of(run: Run) -> dict[str, Any]:
-    """The parameters of *run*: each of its tasks has them."""
+    """Return the parameters of *run*: each of its tasks has them."""
     tasks = (work._task for work in run.handles.values())
     noted = (
         task.metadata.get(MadeFor.PARAMETERS)
@@ -160,7 +160,7 @@ def parameters_of(run: Run) -> dict[str, Any]:
 
 
 def _phases(run: Run, among: Collection[str]) -> dict[str, list[str]]:
-    """The phases of *run*, and of the tasks of each those *among* the ones known."""
+    """Return the phases of *run*, and the known tasks of each."""
     return {
         phase: [name for name in names if name in among]
         for phase, names in run._phases().items()
@@ -172,24 +172,24 @@ def _sum(
     states: Mapping[str, TaskState],
     among: Collection[str],
 ) -> tuple[TaskState, dict[TaskState, int]]:
-    """What the states of some tasks come to, and how many are in each."""
+    """Return the state of a group of tasks, and how many are in each state."""
     count = Counter(states[name] for name in among)
     counts = {state: count[state] for state in TaskState if count[state]}
     stuck = sum(blockers(rows[name]) != () for name in among)
     skipped = sum(is_skipped(rows[name]) for name in among)
     allowed = sum(is_forgiven(rows[name]) for name in among)
-    # Where every task was skipped, the state is not COMPLETED.
+    # If every task was skipped, the state is not COMPLETED.
     skipped *= skipped < len(among)
     return state_of(counts, stuck, skipped, allowed), counts
 
 
 def under_way(row: TaskRow) -> bool:
-    """Whether an attempt runs that does more than to wait for other tasks."""
+    """Return whether an attempt does more than wait for other tasks."""
     return row.state is _S.RUNNING and (row.extra is None or not row.extra.yielded)
 
 
 def is_asked(row: TaskRow) -> bool:
-    """Whether *row* waits for a decision."""
+    """Return whether *row* waits for a decision."""
     return row.state is _S.BLOCKED and not blockers(row)
 
 
@@ -229,7 +229,7 @@ def _estimate(
     rows: Mapping[str, TaskRow],
     parents: Mapping[str, Collection[str]],
 ) -> tuple[float | None, str]:
-    """Under the lock: the seconds that are left, or why nobody knows."""
+    """Return the seconds that are left, or why nobody knows; hold the lock."""
     remaining: dict[str, float] = {}
     durations: dict[str, float | None] = {}
     now = runtime.now()
@@ -261,7 +261,7 @@ def _estimate(
 
 
 def _duration(runtime: Runtime, kind: str) -> float | None:
-    """The median duration of the latest attempts of a type, in seconds."""
+    """Return the median seconds of the latest attempts of a type."""
     if kind in _QUICK:
         return 0.0
     type_row = runtime.kernel.types.get(kind)
@@ -275,7 +275,7 @@ def _duration(runtime: Runtime, kind: str) -> float | None:
 
 
 def report(run: Run) -> WorkflowReport:
-    """What became of *run*."""
+    """Return the report of *run*."""
     handles = run.handles
     phases = _phases(run, handles)
     phase_of = {name: phase for phase, names in phases.items() for name in names}
@@ -334,14 +334,14 @@ def _phase_report(
 
 
 def _span(tasks: Iterable[TaskReport]) -> float | None:
-    """Seconds from the first start to the last end."""
+    """Return the seconds from the first start to the last end."""
     begun = [task.started for task in tasks if task.started is not None]
     ended = [task.ended for task in tasks if task.ended is not None]
     return max(0.0, max(ended) - min(begun)) if begun and ended else None
 
 
 def _rows_before(run: Run, work: TaskHandle[Any]) -> list[TaskRow]:
-    """The rows of the runs of a task before this one, as far as they are known."""
+    """Return the rows of earlier runs of a task, as far as they are known."""
     rt = run._rt
     ids = earlier_ids(work.task_id)
     if not ids:
@@ -360,7 +360,7 @@ def _task(
     rows: Sequence[TaskRow],
     ends: Mapping[int, int],
 ) -> TaskReport:
-    """The report of a task with these *rows*, of its runs, the last one of *work*."""
+    """Return the report of a task with the *rows* of its runs; the last is *work*'s."""
     row = work._row
     spells = [spell for each in rows for spell in spells_of(each)]
     took = [
@@ -394,7 +394,7 @@ def _task(
 
 
 def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
-    """Ids of the tasks whose failure kept *work* from completing; itself left out."""
+    """Return ids of tasks whose failure kept *work* from completing, without itself."""
     row = work._row
     if row.extra is None or row.state is _S.COMPLETED:
         return ()
@@ -402,13 +402,14 @@ def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
         error = give_error(work)
         return error.root_causes if isinstance(error, DependencyFailedError) else ()
     if row.state is _S.CANCELLED or blockers(row):
-        # Not as it is now: down a long chain, that would be a walk for each.
+        # The present state is not asked for: that would be a walk for each down a long
+        # chain.
         return row.extra.first_roots
     return ()
 
 
 def _verdicts(run: Run, phase: str) -> list[Verdict]:
-    """What the gate of a phase said, and who approved."""
+    """Return the verdict of the gate of a phase, and the approver's."""
     verdicts: list[Verdict] = []
     for name in (gate_of(phase), approval_of(phase)):
         work = run.handles.get(name)
@@ -434,7 +435,7 @@ def _verdicts(run: Run, phase: str) -> list[Verdict]:
 
 
 def _verdict_in(result: object, at: float | None) -> Verdict | None:
-    """The verdict that a result holds; None if it is one of the caller's."""
+    """Return the verdict that a result holds; None if it is a result of the user's."""
     match result:
         case {"passed": bool(passed), "by": str(by), **others}:
             note, checks = others.get("note", ""), others.get("checks", [])
@@ -455,7 +456,7 @@ def _is_check(value: object) -> bool:
 
 
 def _no(by: str, message: str, at: float | None) -> Verdict:
-    """A verdict of which only the text is left, which may name who gave it."""
+    """Return a verdict of which only the text is left, which may name who gave it."""
     note = message
     _, rejected, rest = message.partition("rejected by ")
     if rejected:

@@ -1,4 +1,4 @@
-"""What runs again of a run: what failed, what is stale, what is deployed otherwise."""
+"""Later runs of tasks of a run: of failed, stale and otherwise deployed ones."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _LOG: Final = log_of(__name__)
 
 class Restarts:
     """
-    What runs again.
+    The restarts of runs.
 
     Attributes:
-        known: The runs.
-        starts: Their starts.
+        known: The known runs.
+        starts: The starts of runs.
         rt: The runtime that has their tasks.
-        deployed: What says what a run is today: the schedules.
+        deployed: Returns the deployed definition of a run, which the schedules know.
     """
 
     def __init__(self, known: KnownRuns, starts: Starts) -> None:
@@ -60,14 +60,14 @@ class Restarts:
         max_added: int,
         note: Mapping[str, Any] | None,
     ) -> WorkflowRun:
-        """Submit what a run lacks, and run again what failed in an earlier life."""
+        """Submit missing tasks, and re-run those that failed earlier."""
         had_failed = self.rt.rerun_failed and any(
             map(failed_earlier, self.known.get(run_id).handles.values())
         )
         run = self.starts.submit(workflow, run_id, max_added, is_new=False, note=note)
         if had_failed:
-            # The submission has re-run the tasks of the workflow itself: what is left
-            # are those that its tasks had added.
+            # The submission has re-run the tasks of the workflow itself; only those
+            # that its tasks had added are left.
             self._restart(run, ended_earlier)
         return run
 
@@ -83,13 +83,13 @@ class Restarts:
         return run
 
     def is_of_earlier(self, run_id: str) -> bool:
-        """Whether a run began in an earlier life, and nobody says what it is today."""
+        """Return whether a run began earlier, and has no deployed definition."""
         works = self.known.get(run_id).handles.values()
         is_earlier = self.rt.committer is not None and any(map(ended_earlier, works))
         return is_earlier and self.move(run_id, None) is None
 
     def _note_as_it_was(self, run: WorkflowRun) -> None:
-        """Keep with what code a run goes on that keeps its definition."""
+        """Note the code of a run that keeps its definition and goes on."""
         from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         tasks = [work._task for work in run.handles.values() if work._task is not None]
@@ -98,7 +98,7 @@ class Restarts:
             _versions.note(self.rt, run.workflow_id, tasks, how)
 
     def restart_as(self, run_id: str, deployed: Deployed) -> WorkflowRun:
-        """`restart`, after the run has gone over to what is *deployed*."""
+        """Restart a run after it has moved to the *deployed* definition."""
         from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         run = self.known.get(run_id)
@@ -110,10 +110,10 @@ class Restarts:
 
     def move(self, made_id: str, definition: str | None) -> Move | None:
         """
-        The way of a run, or of a task, over to today's definition; None: as it was.
+        Return the change of a run or task to today's definition; None: as it was.
 
         Raises:
-            InvalidTaskError: *definition* is none, or what is deployed is not known.
+            InvalidTaskError: *definition* is unknown, or no deployed one is known.
         """
         from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
@@ -130,14 +130,15 @@ class Restarts:
         self, task_id: str, definition: str | None, *, downstream: bool | None
     ) -> bool:
         """
-        Run a task again as it is deployed, if that is another than it was.
+        Run a task again with its deployed definition, if that differs.
 
         Returns:
-            Whether it was; else nothing is done.
+            Whether it differs; else nothing is done.
 
         Raises:
             InvalidTaskError: It is not deployed any more, or there is more to do than
-                *downstream* allows; or *definition* is none, or it is not known.
+                *downstream* allows; or *definition* is unknown, or no deployed one is
+                known.
         """
         rt = self.rt
         rt.recall((task_id,))
@@ -145,7 +146,7 @@ class Restarts:
         work = rt.directory.known(latest) if rt.directory.is_known(latest) else None
         is_due = work is not None and work._row.state in TERMINAL
         if work is None or not (is_due and rt.directory.reruns.is_latest(latest)):
-            # It is refused, and why.
+            # The state machine refuses it, with the reason.
             return False
         name = name_of(latest) if work._row.run else ""
         move = self.move(self.moved_with(task_id), definition)
@@ -164,11 +165,11 @@ class Restarts:
             hint = "leave downstream=False out; or say definition='as_it_was'"
             raise InvalidTaskError(msg, hint=hint)
         move.carry_out(due)
-        # What a task has added is in no definition.
+        # No definition contains the tasks that a task has added.
         return name in due
 
     def moved_with(self, task_id: str) -> str:
-        """The run that goes over if a task does; the bare id of one that is of none."""
+        """Return the run that moves with a task; for a single task, its bare id."""
         work: Work = _members.newest(self.rt, task_id)
         return work._row.run or stem_of(work._row.id)
 
@@ -189,7 +190,7 @@ class Restarts:
             )
 
         def leave(part: Sequence[Work], now: int) -> None:
-            # A run that never begins says of what has ended that it is gone.
+            # A run that never begins records that its ended parents are gone.
             rt.refuse_submission()
             for work in part:
                 is_latest = rt.directory.reruns.is_latest(work._row.id)
@@ -209,7 +210,7 @@ class Restarts:
     def _restart(
         self, run: WorkflowRun, is_meant: Callable[[TaskHandle[Any]], bool]
     ) -> None:
-        """Run again what did not complete, as far as it *is_meant*."""
+        """Run again all tasks that did not complete and that *is_meant* accepts."""
         rt, run_id = self.rt, run.workflow_id
         chosen = [
             (name, work.task_id)
@@ -233,12 +234,9 @@ class Restarts:
             rt.refuse_submission()
             for name, task_id in part:
                 old: Work = run._works[name]
-                is_due = is_undone(old) or asks_too_early(old)
-                # What has added it makes all anew: it is not of the run before that
-                # adds it again.
-                is_due = is_due and not is_outdated(rt, old)
                 # Another thread may have been faster.
-                if not (is_due and rt.directory.reruns.is_latest(task_id)):
+                is_latest = rt.directory.reruns.is_latest(task_id)
+                if not (is_latest and is_restarted(rt, old)):
                     continue
                 new = rt.succession.rerun(task_id, now, live=True)
                 run._works[name] = cast("TaskHandle[Any]", new)
@@ -250,16 +248,16 @@ class Restarts:
         self.rerun_stale(run)
 
     def rerun_below(self, work: Work) -> None:
-        """Of the run of a task that was run again: run again what is stale for that."""
+        """Run again the stale tasks below a task that was run again."""
         self.rerun_stale(self.known.get(work._row.run), {stem_of(work._row.id)})
 
     def rerun_stale(
         self, run: WorkflowRun, since: Collection[str] | None = None
     ) -> None:
         """
-        Run again what had the results of runs that are not the latest any more.
+        Run again the tasks that had results of runs that are not the latest any more.
 
-        Of a run that stays as it was otherwise, only what is below the tasks *since*.
+        In a run that otherwise stays as it was, only those below the tasks *since*.
         """
         rt = self.rt
         below = set(since or ())
@@ -289,22 +287,29 @@ class Restarts:
             is_more = False
             for part in slices(run._backwards()[::-1]):
                 is_more |= rt.step(partial(rerun, part, every=every), keep=True)
-            # What has asked for a result may stand before the task that had it.
+            # A task that has asked for a result may come before the task that had it.
             every = False
 
 
 def is_undone(work: Work) -> bool:
-    """Whether *work* has ended, and did not complete."""
+    """Return whether *work* has ended, and did not complete."""
     return work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
 
 
+def is_restarted(rt: Runtime, work: Work) -> bool:
+    """Return whether a restart of its run begins with *work*; hold the lock."""
+    # Its adder may make all its tasks anew, and then adds another run of it.
+    is_to_be = is_undone(work) or asks_too_early(work)
+    return is_to_be and not is_outdated(rt, work)
+
+
 def _may_ask(work: Work) -> bool:
-    """Whether *work* is a gate that has not ended."""
+    """Return whether *work* is a gate that has not ended."""
     return work._row.state not in TERMINAL and is_gate(work)
 
 
 def asks_too_early(work: Work) -> bool:
-    """Whether *work*, a gate, has begun, and something before it runs after all."""
+    """Return whether *work*, a gate, has begun before an earlier task ended."""
     is_latest = cast("Runtime", work._rt).directory.reruns.is_latest
     return bool(_may_ask(work) and work._row.attempt) and any(
         not is_latest(parent._row.id)

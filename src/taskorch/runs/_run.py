@@ -20,9 +20,10 @@ from taskorch.errors import (
 )
 from taskorch.kit.checks import to_patience
 from taskorch.kit.fence import log_of
+from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
 from taskorch.kit.vocabulary import other_attribute
-from taskorch.kit.words import some
+from taskorch.kit.words import moment, some
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import in_run, name_of, names_in_run, run_of, without_last
 from taskorch.runs import _members, _progress
@@ -40,7 +41,6 @@ from taskorch.runtime import (
     is_left_out,
     is_outdated,
     is_skipped,
-    moment,
     names_above,
     note_given,
     result_of,
@@ -57,11 +57,11 @@ if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
 _LOG: Final = log_of(__name__)
-#: Seconds after which it is looked again, whatever was heard.
+#: Seconds after which the wait looks again, whatever it has heard.
 _SLICE: Final = 0.5
-#: Failures that a message shows.
+#: The most failures that a message shows.
 _SHOWN: Final = 3
-#: What tells that an attempt may be over.
+#: Events after which an attempt may be over.
 _ENDS: Final = (
     "task_suspended",
     "task_completed",
@@ -75,12 +75,12 @@ _ENDS: Final = (
 
 
 class Pauses(Protocol):
-    """What a run asks of those who know of it."""
+    """Protocol: the manager that a run asks whether it is paused."""
 
     rt: Runtime
 
     def is_paused(self, run_id: str) -> bool:
-        """Whether all of a run was told to pause, and not to resume since."""
+        """Return whether all of a run was paused, and not resumed since."""
         ...
 
 
@@ -106,7 +106,7 @@ class WorkflowRun:
 
     def __init__(
         self,
-        # Any: the public type does not drag the runtime along.
+        # Any: the public type must not import the runtime.
         known: Any,
         workflow_id: str,
         works: dict[str, TaskHandle[Any]],
@@ -117,15 +117,14 @@ class WorkflowRun:
         #: The id of the run; those of its tasks are this, a slash, and the id of the
         #: task in the workflow.
         self.workflow_id: str = workflow_id
-        #: The plan of `orch.planner` that it was started by in this life; or None.
+        #: The plan of `orch.planner` that started it in this incarnation, or None.
         self.plan: ExecutionPlan | None = None
         self._works = works
-        #: Of each task, what it waits for. It may be that of a workflow: what has come
-        #: to it since it was started is in `_more`.
+        #: The parents of each task. It may be the mapping of a workflow: parents added
+        #: since the start are in `_more`.
         self._parents = parents
         self._more: dict[str, tuple[str, ...]] = {}
-        #: Its gates: what opens before each (the gate, or approval, before it), and
-        #: what follows if it does not open.
+        #: Its gates: the gate or approval before each, and the effect if it fails.
         self._gates: dict[str, tuple[str | None, str]] = {}
         for name, work in works.items():
             if is_gate_id(name):
@@ -141,7 +140,7 @@ class WorkflowRun:
         """
         The handles of its tasks, by their ids in the workflow, as they are now.
 
-        Of a task that was run again it is that of the latest run.
+        A task that was run again has the handle of its latest run.
         """
         self._follow_reruns()
         return MappingProxyType(self._works.copy())
@@ -164,16 +163,16 @@ class WorkflowRun:
 
     @property
     def dependencies(self) -> Mapping[str, tuple[str, ...]]:
-        """What each of its tasks waits for now, by ids in the workflow."""
+        """The parents of each of its tasks now, by ids in the workflow."""
         return self._above(self.handles)
 
     @property
     def last(self) -> list[TaskHandle[Any]]:
         """
-        The handles of its tasks that no other of it waits for, as they are now.
+        The handles of the last tasks: no other task of the run waits for them.
 
-        What comes after these comes after all of it. `after=[run]` in a workflow means
-        them.
+        A task that comes after these comes after the whole run. `after=[run]` in a
+        workflow means them.
         """
         handles = self.handles
         above = {parent for name in handles for parent in self._needs(name)}
@@ -202,7 +201,7 @@ class WorkflowRun:
         end = None if patience is None else monotonic() + patience
         while True:
             self._follow_reruns()
-            # The last first: once it has ended, most have, and need not be waited for.
+            # The last first: once it has ended, most others have, and need no wait.
             for work in reversed(list(self._works.values())):
                 seconds_left = None if end is None else max(0.0, end - monotonic())
                 if not self._rt.waiting.wait(work, seconds_left):
@@ -226,29 +225,29 @@ class WorkflowRun:
                 return results
 
     def status(self) -> WorkflowStatus:
-        """The progress of the run, at one instant."""
+        """Return the progress of the run, at one instant."""
         self._rt.look_up()
         return _progress.status(self, self._known.is_paused(self.workflow_id))
 
     def report(self) -> WorkflowReport:
-        """What has become of it so far: phases, verdicts, tasks, failures, times."""
+        """Return a report so far: phases, verdicts, tasks, failures, times."""
         self._rt.look_up()
         return _progress.report(self)
 
     def _needs(self, name: str) -> tuple[str, ...]:
-        """Names of the tasks that task *name* waits for."""
+        """Return the names of the parents of task *name*."""
         return (*self._parents.get(name, ()), *self._more.get(name, ()))
 
     def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """The parents of each task in *among*, as far as they are in it."""
-        # More may be added at any moment.
+        """Return the parents of each task in *among*, as far as they are in it."""
+        # Tasks may be added at any moment.
         return {
             name: tuple([above for above in self._needs(name) if above in among])
             for name in among
         }
 
     def _phases(self) -> dict[str, list[str]]:
-        """The phases of the run, and the tasks of each, with its gate."""
+        """Return the phases of the run, and the tasks of each, with its gate."""
         phases: dict[str, list[str]] = {}
         for gate, (before, _) in self._gates.items():
             phase = phase_of(gate)
@@ -259,7 +258,7 @@ class WorkflowRun:
             ]
             phases[phase] += [n for n in (gate, approval_of(phase)) if n in self._works]
         if not self._rt.directory.reruns.is_empty:
-            # What is to be added again is of its phase when it is.
+            # A task that is to be added again belongs to its phase from then on.
             phases = {
                 phase: [n for n in names if not self._is_outdated(n)]
                 for phase, names in phases.items()
@@ -319,7 +318,7 @@ class WorkflowRun:
         return True
 
     def _under_way(self) -> int:
-        """How many of its attempts do more than to wait for other tasks."""
+        """Return how many of its attempts do more than wait for other tasks."""
         handles = self.handles
         with self._rt.lock:
             return sum(_progress.under_way(w._row) for w in handles.values())
@@ -330,21 +329,21 @@ class WorkflowRun:
         return f"<WorkflowRun {self.workflow_id!r}: {done} completed>"
 
     def picture(self) -> str:
-        """The graph of its tasks with their states, as SVG."""
+        """Return the graph of its tasks with their states, as SVG."""
         return drawing(*self._drawn()).svg
 
     def _repr_html_(self) -> str:
         return page(str(self.status()), *self._drawn())
 
     def _drawn(self) -> tuple[Parents, dict[str, str], dict[str, str]]:
-        """What its tasks come after, and their types and states."""
+        """Return the parents, types and states of its tasks, to draw them."""
         handles = self.handles
         rows = {name: work._row for name, work in handles.items()}
         waits = self._above(rows)
         above = dict(waits)
         for name, work in handles.items():
             adder = without_last(name)
-            # The calls of a map: it takes what they come to.
+            # A map stands for its calls: it takes their results.
             if adder in rows and not waits[name] and _members.is_added(work):
                 above[name] = waits[adder]
                 above[adder] = (*above[adder], name)
@@ -355,7 +354,7 @@ class WorkflowRun:
         )
 
     def _enter(self, work: TaskHandle[Any]) -> None:
-        """Under the lock: take in a task, if it is not known, and what it waits for."""
+        """Take in a task and its parents, unless it is known; hold the lock."""
         name = name_of(work.task_id)
         above = names_in_run(self.workflow_id, names_above(work))
         self._connect(name, tuple(above))
@@ -368,14 +367,14 @@ class WorkflowRun:
             self._gates[name] = rules
 
     def _connect(self, name: str, parents: tuple[str, ...]) -> None:
-        """Under the lock: a task waits for more than it did."""
+        """Add parents of a task; hold the lock."""
         needed = self._needs(name)
         fresh = [parent for parent in parents if parent not in needed]
         if fresh:
             self._more[name] = (*self._more.get(name, ()), *fresh)
 
     def _backwards(self) -> list[tuple[str, TaskHandle[Any]]]:
-        """Its tasks, each before all that it comes after, or was added by."""
+        """Return its tasks, each before its parents and the task that added it."""
         handles = self.handles
         parents = self._above(handles)
         adders = {n: name_of(added_by(work)) for n, work in handles.items()}
@@ -383,13 +382,13 @@ class WorkflowRun:
             name: (*above, adders[name]) if adders[name] in handles else above
             for name, above in parents.items()
         }
-        # What adds once more that which it comes after is no ring.
+        # A task that adds one of its own parents again makes no ring.
         with suppress(graphlib.CycleError):
             return [(name, handles[name]) for name in reversed(order(with_adders))]
         return [(name, handles[name]) for name in reversed(order(parents))]
 
     def _below(self, part: str) -> dict[str, TaskHandle[Any]]:
-        """Its tasks below a name, or those of a phase of that name; "" is all."""
+        """Return its tasks below a name, or in a phase of that name; "" is all."""
         handles = self.handles
         if not part:
             return dict(handles)
@@ -413,7 +412,7 @@ class WorkflowRun:
 
     def _results(self) -> dict[str, Any] | None:
         """
-        The results; None if it has not ended after all.
+        Return the results; None if it has not ended after all.
 
         Raises:
             WorkflowFailedError: It cannot complete.
@@ -421,17 +420,19 @@ class WorkflowRun:
             ResultGoneError: A result has left memory.
         """
         rt = self._rt
-        # As large as it will be: one that grows takes half as much again for a moment.
+        # The dict is copied at once: one that grows takes half as much again for a
+        # moment.
         results: dict[str, Any] = dict.fromkeys(self._works)
         failures: dict[str, BaseException] = {}
         blocked: dict[str, tuple[TaskRow, tuple[str, ...]]] = {}
+        completed: list[str] = []
         self._follow_reruns()
         with rt.lock:
             for name, work in self._works.items():
                 row = work._row
                 is_visible = work._visible_after <= rt.committed
                 if is_visible and row.state is TaskState.COMPLETED:
-                    results[name] = result_of(work)
+                    completed.append(name)
                 elif is_visible and row.state in TERMINAL:
                     _note_end(work, name, results, failures)
                 elif held_by := _held_by(work):
@@ -447,14 +448,15 @@ class WorkflowRun:
                     return None
             if blocked:
                 ours = {work._row.id for work in self._works.values()}
-                # Of what began outside of the workflow, what it blocks is named.
+                # A cause outside of the workflow is named by the task that it blocks.
                 failures |= {
                     name: blockade(row)
                     for name, (row, held_by) in blocked.items()
                     if row.id in held_by or not ours.issuperset(held_by)
                 }
         if not failures:
-            return results
+            # The lock is not held, as a result may be read from far away.
+            return results | {n: result_of(self._works[n]) for n in completed}
         for name, each in failures.items():
             note_given(self._works[name], each)
         error = self._failed(failures, len(blocked))
@@ -488,8 +490,8 @@ class WorkflowRun:
         hint = None
         ended = [self._works[n] for n in failures if failed_earlier(self._works[n])]
         if ended:
-            when = moment(max(work._row.ended_ns for work in ended))
-            msg += f" (in an earlier life, on {when})"
+            when = moment(max(work._row.ended_ns for work in ended) // NS)
+            msg += f" (in an earlier incarnation, on {when})"
             hint = (
                 f"orch.workflows.restart({self.workflow_id!r}) runs again what failed, "
                 "orch.rerun_task(id) one task of it, and TaskOrchestrator("
@@ -516,7 +518,7 @@ def _note_end(
 
 
 def _held_by(work: TaskHandle[Any]) -> tuple[str, ...]:
-    """Under the lock: ids of what holds *work*; its own, if its function is gone."""
+    """Return the ids of the tasks that block *work*; hold the lock."""
     if work._visible_after <= work._rt.committed and (holders := blockers(work._row)):
         return tuple(holders)
     root = unresolvable_root(work)

@@ -1,4 +1,4 @@
-"""What begins a run: its tasks are submitted, after a look at what is there of it."""
+"""Starts of runs: tasks are submitted after a check of what exists of the run."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from taskorch.runtime._submission import Renewing
     from taskorch.workflows._graph import Parents
 
-#: What does the work of those steps of a workflow that must know their run.
+#: The functions of steps of a workflow that must know their run.
 _REAL: Final[dict[Any, Callable[..., Any]]] = {_steps.gate: gate, _steps.mapped: mapped}
-#: Runs with limits, before those that are over are forgotten.
+#: The number of runs with limits above which those of ended runs are removed.
 _MANY: Final = 64
-#: Names that a message shows.
+#: The most names that a message shows.
 _SHOWN: Final = 5
-#: What to do about a run whose workflow has changed.
+#: The advice for a run whose workflow has changed.
 _OTHER_RUN: Final = (
     "choose another id for the run; tasks may be added to a workflow that has been "
     "started, and their options may change"
@@ -47,7 +47,7 @@ class Starts:
     The starts of runs.
 
     Attributes:
-        lock: Held from the look at what is there of a run until it is submitted.
+        lock: Held from the check of what exists of a run until it is submitted.
     """
 
     def __init__(self, known: KnownRuns) -> None:
@@ -65,7 +65,7 @@ class Starts:
         note: Mapping[str, Any] | None,
         more: Mapping[str, Any] | None,
     ) -> WorkflowRun:
-        """Submit a run that is new; *more* is kept of it, and *note* of its tasks."""
+        """Submit a new run; keep *more* of it, and *note* with its tasks."""
         if more or self._rt.committer is not None:
             self._note_begun(workflow, run_id, more)
         return self.submit(workflow, run_id, max_added, is_new=True, note=note)
@@ -81,7 +81,7 @@ class Starts:
         renewing: Renewing | None = None,
     ) -> WorkflowRun:
         """
-        Submit the tasks of a run: all of one that is new, else what it lacks.
+        Submit the tasks of a run: all of a new one, else the missing ones.
 
         Raises:
             UsageError: A task was refused, and none was submitted.
@@ -91,7 +91,7 @@ class Starts:
         drafts = _noted(_all_real(drafts), note)
         if has_limits:
             self.limit(run_id, _limits.of_tasks(drafts.values()))
-        # Before its tasks begin, and add some.
+        # This comes before its tasks begin, and add some.
         record = RunRecord() if is_new else book.record(run_id)
         book.records[run_id] = record
         record.size, record.max_added = len(parents), max_added
@@ -100,7 +100,7 @@ class Starts:
             with begun:
                 works = rt.submit_run(run_id, drafts, parents) if is_new else None
                 if works is None:
-                    # A journal, or something in it, asks for more.
+                    # A journal, or a value in it, needs more than the bare task.
                     del drafts
                     tasks = [real_task(task) for task in workflow.tasks(run_id)]
                     noted = _noted(dict(zip(workflow, tasks, strict=True)), note)
@@ -129,7 +129,7 @@ class Starts:
     def _note_begun(
         self, workflow: Workflow, run_id: str, more: Mapping[str, Any] | None
     ) -> None:
-        """Keep what code a run begins with, and what it can be made of again."""
+        """Note the code that a run begins with, and its recipe."""
         from taskorch.runs import _versions  # noqa: PLC0415 - when needed
 
         tasks = workflow._drafts(run_id).tasks
@@ -138,7 +138,7 @@ class Starts:
     def submittable(
         self, workflow: Workflow, run_id: str, note: Mapping[str, Any] | None
     ) -> tuple[dict[str, Task], Parents]:
-        """The tasks of a workflow as submitted for a run, and their parents."""
+        """Return the tasks of a workflow as submitted for a run, and their parents."""
         tasks = [real_task(task) for task in workflow.tasks(run_id)]
         by_name = dict(_noted(dict(zip(workflow, tasks, strict=True)), note))
         return by_name, dict(workflow.dependencies)
@@ -161,7 +161,7 @@ class Starts:
         """
         Check that *workflow* has all tasks that were submitted under the id of a run.
 
-        What they are is compared when they are submitted; what is new joins the run.
+        Tasks are compared when they are submitted; new ones join the run.
 
         Returns:
             Whether there is no such run.
@@ -179,7 +179,8 @@ class Starts:
         record = self._known.records.get(run_id)
         size = None if record is None else record.size
         if size is None:
-            # Of an earlier life: there is what was submitted then, or nothing.
+            # The run is of an earlier incarnation: it has the tasks submitted then, or
+            # none.
             is_here = submitted or rt.committer is not None
             works = _members.find(rt, run_id) if is_here else {}
         elif len(submitted) == size:
@@ -215,7 +216,7 @@ class Starts:
         self, run_id: str, values: Mapping[str, Any], explicit: set[str]
     ) -> None:
         """
-        Refuse values other than those of the run that there is.
+        Refuse values that differ from those of the existing run.
 
         Raises:
             DuplicateTaskError: One is another: one that it has, or that is *explicit*.
@@ -232,7 +233,7 @@ class Starts:
             raise DuplicateTaskError(msg, hint="choose another id for the run")
 
     def limit(self, run_id: str, pools: Iterable[str]) -> None:
-        """Make the pools of a run, and remove those of runs that are over."""
+        """Add the pools of a run, and remove those of ended runs."""
         rt = self._rt
         _limits.ensure(rt, pools)
         self._limited[run_id] = None
@@ -248,13 +249,13 @@ class Starts:
 
 
 def _some_of(names: Sequence[str]) -> str:
-    """The first of *names*, and how many more there are."""
+    """Return the first of *names*, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(repr, names[:_SHOWN])) + more
 
 
 def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
-    """What is said of the tasks of a run, said of the run."""
+    """Return the error about tasks of a run as one about the run."""
     lines = [
         f"task {task_id!r}: {field} was {was}, and is {now}".replace(in_run(run_id), "")
         for task_id, field, was, now in error.differences
@@ -269,7 +270,7 @@ def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
 
 
 def real_task(task: Task) -> Task:
-    """*task* with the function that a placeholder of its call stands for."""
+    """Return *task* with the function that the placeholder of its call stands for."""
     payload = task.payload
     if isinstance(payload, Call) and payload.fn in _REAL:
         return attrs.evolve(task, payload=attrs.evolve(payload, fn=_REAL[payload.fn]))
@@ -279,7 +280,7 @@ def real_task(task: Task) -> Task:
 def _noted(
     tasks: Mapping[str, Task], note: Mapping[str, Any] | None
 ) -> Mapping[str, Task]:
-    """*tasks*, each with *note* among its metadata."""
+    """Return *tasks*, each with *note* in its metadata."""
     if note is None:
         return tasks
     return {
@@ -289,7 +290,7 @@ def _noted(
 
 
 def _all_real(tasks: Mapping[str, Task]) -> Mapping[str, Task]:
-    """*tasks* with the functions that placeholders stand for; a copy only if any."""
+    """Return *tasks* without placeholders; a copy only if there are any."""
     changed = {
         n: real for n, task in tasks.items() if (real := real_task(task)) is not task
     }
@@ -299,7 +300,7 @@ def _all_real(tasks: Mapping[str, Task]) -> Mapping[str, Task]:
 def recipe_of(
     flow: Workflow | WorkflowFunction[...], parameters: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """What a run of *flow* can be made of again: its place, and what it was given."""
+    """Return the recipe of a run of *flow*: its function's place and its arguments."""
     if isinstance(flow, Workflow):
         return {}
     from taskorch.runs import _versions  # noqa: PLC0415 - when needed

@@ -1,15 +1,17 @@
 """
-Versions of a definition: what a run began with, what is deployed, the way over to that.
+Versions of a definition: the past ones of a run, the deployed one, the change to it.
 
-The tasks of a run say its graph, arguments and options: their events have these. Of the
-code, a document says which functions had which digest from when on; it is written when
-a run begins, when it goes over, and when a later life goes on with other code. So what
-a result came of follows from the time at which its attempt began.
+The graph, arguments and options of a run are in the events of its tasks. Its code is in
+a document with the digest of each function and the time from which it held; it is
+written when a run begins, when it moves to another definition, and when a later
+incarnation goes on with other code. So the code behind a result follows from the time
+at which its attempt began.
 
-A result holds while its task calls the same code with the same arguments after the same
-tasks, and these hold. Other retries, timeouts and the like do not change that.
+A result stays valid while its task calls the same code with the same arguments after
+the same tasks, and their results are valid. Other retries, timeouts and the like do not
+change that.
 
-Decision: 0267.
+Decision: reruns.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from taskorch.kit.plain import GONE, VERSIONS
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, Call, MadeFor, Task, TaskState
 from taskorch.model.ids import in_run, name_of, stem_of
-from taskorch.runtime import added_by, is_gone, names_above, replaced
+from taskorch.runtime import added_by, goes_with, is_due, is_gone, names_above
 from taskorch.workflows import Workflow, WorkflowFunction
 from taskorch.workflows._functions import written
 from taskorch.workflows._graph import Parents, order
@@ -45,18 +47,18 @@ if TYPE_CHECKING:
     from taskorch.runtime import Work
 
 _LOG: Final = log_of(__name__)
-#: Which definition an act on a run takes. None: as deployed, where that is known.
+#: The definition for an act on a run. None: as deployed, where that is known.
 AS_DEPLOYED: Final = "as_deployed"
 AS_IT_WAS: Final = "as_it_was"
-#: How a version of a run came, besides: see `RunVersion`.
+#: The origin of a version of a run, besides: see `RunVersion`.
 BEGUN: Final = "begun"
 WENT_ON: Final = "went on"
 _COMPLETED: Final = TaskState.COMPLETED
-#: Among the documents of runs, those that say the code of a digest.
+#: The prefix of documents that contain the code of a digest.
 _CODE: Final = "code:"
-#: Runs whose versions are kept, the latest.
+#: The most runs whose versions are kept, the latest.
 _KEPT: Final = 10_000
-#: What a text says of one task, and of how many; names of one change.
+#: The most changes of one task, and tasks, that a text names.
 _SHOWN: Final = 4
 _MOST: Final = 12
 _OTHER_CODE: Final = "other code"
@@ -69,13 +71,13 @@ Codes: TypeAlias = Mapping[str, str]
 @attrs.frozen
 class Deployed:
     """
-    What is deployed today for a run, or for a task that a schedule has made.
+    The deployed definition of a run, or of a single task of a schedule.
 
     Attributes:
-        said_by: Who says it, for people.
+        said_by: The origin of the definition, for people.
         task: The task, if it is one.
         workflow: The workflow, if it is a run.
-        note: What is noted with its tasks.
+        note: The metadata noted with its tasks.
     """
 
     said_by: str
@@ -89,10 +91,11 @@ class Deployed:
 
 def codes_of(tasks: Iterable[Task], *, anew: bool = False) -> dict[str, str]:
     """
-    The digests of the functions that *tasks* call, or hand on, by their names.
+    Return the digests of the functions that *tasks* call or pass on, by their names.
 
-    Those of taskorch itself are left out. A digest that was made in this process counts
-    unless it is made *anew*: what a function calls may have been replaced since.
+    Functions of taskorch itself are left out. A digest that was made in this process is
+    used unless it is made *anew*: a function that it calls may have been replaced
+    since.
     """
     digests: dict[str, str] = {}
     seen: dict[int, None] = {}
@@ -101,14 +104,14 @@ def codes_of(tasks: Iterable[Task], *, anew: bool = False) -> dict[str, str]:
             if id(fn) not in seen:
                 seen[id(fn)] = None
                 name, digest = _called(fn), _digest(fn, anew=anew)
-                # Some have one name, such as those of lambda.
+                # Several functions may have one name, such as those of lambda.
                 both = digest if name not in digests else _short(digests[name] + digest)
                 digests[name] = both
     return digests
 
 
 def _functions(task: Task) -> Iterator[Any]:
-    """The functions among what a task calls and is given."""
+    """Yield the functions among the call and the arguments of a task."""
     if not isinstance(task.payload, Call):
         return
     todo: list[Any] = [task.payload]
@@ -129,7 +132,7 @@ def _called(fn: Any) -> str:
 
 
 def _digest(fn: Any, *, anew: bool) -> str:
-    """The digest of a function's code; "" if no more than its name is known."""
+    """Return the digest of a function's code; "" if only its name is known."""
     with suppress(TypeError):
         if not anew and fn in _DIGESTS:
             return _DIGESTS[fn]
@@ -138,7 +141,8 @@ def _digest(fn: Any, *, anew: bool) -> str:
 
         digest = _short(described_function(fn))
     except BaseException as error:
-        # It leads to a value that nobody can describe; or that extension is not here.
+        # The function leads to a value that nobody can describe; or the extension is
+        # missing.
         if not is_values(error):
             raise
         digest = ""
@@ -158,14 +162,14 @@ def _short(text: bytes | str) -> str:
 @attrs.frozen
 class RunVersion:
     """
-    A definition that a run had from a time on.
+    One definition of a run, from a time on.
 
     Attributes:
-        since: From when on, in UTC.
-        digest: A word that stands for the code of its functions.
-        how: `begun`, `as_deployed`, `as_it_was`; or `went on`, where a later life has
-            other code of what had not ended.
-        text: In what it differs from the one before, in words.
+        since: The time from which it held, in UTC.
+        digest: A digest of the code of its functions.
+        how: `begun`, `as_deployed`, `as_it_was`; or `went on`: a later incarnation has
+            other code for unfinished tasks.
+        text: The differences from the one before, in words.
         codes: The digests of its functions, by their names.
     """
 
@@ -176,7 +180,7 @@ class RunVersion:
     codes: Codes = attrs.field(repr=False)
 
     def called_by(self, task: Task) -> dict[str, str]:
-        """The digests of the functions that *task* calls or hands on, by name."""
+        """Return the digests of the functions that *task* calls or passes on."""
         names = map(_called, _functions(task))
         return {name: self.codes[name] for name in names if name in self.codes}
 
@@ -185,7 +189,7 @@ class RunVersion:
         return f"{how} ({self.digest})" + f": {self.text}" * bool(self.text)
 
     def to_dict(self) -> dict[str, Any]:
-        """It as a document."""
+        """Return it as a document."""
         fields = {"since": self.since.isoformat(), "text": self.text}
         return {**fields, "digest": self.digest, "how": self.how}
 
@@ -200,15 +204,15 @@ def note(
     more: Mapping[str, Any] | None = None,
 ) -> None:
     """
-    Keep what code the *tasks* of a run have from now on, unless that is known.
+    Note the code of the *tasks* of a run from now on, unless that is known.
 
     Args:
         rt: The runtime.
         run_id: The run.
         tasks: All its tasks, or those that go on.
         how: See `RunVersion`; `begun` begins a new history.
-        text: In what it differs, in words.
-        more: What its definition can be made of again: `flow`, and `given` parameters.
+        text: The differences, in words.
+        more: The recipe of its definition: `flow`, and `given` parameters.
     """
     codes = codes_of(tasks)
     history = [] if how == BEGUN else versions(rt, run_id)
@@ -241,7 +245,7 @@ def note(
 
 
 def versions(rt: Any, run_id: str) -> list[RunVersion]:
-    """The versions that a run had, the first one first; none: nothing is known."""
+    """Return the versions of a run, the first one first; none: nothing is known."""
     return [
         RunVersion(_moment(since), digest, how, text, _document(rt, _CODE + digest))
         for since, digest, how, text in _document(rt, run_id).get("versions", ())
@@ -249,7 +253,7 @@ def versions(rt: Any, run_id: str) -> list[RunVersion]:
 
 
 def _moment(ns: int) -> datetime:
-    """A time of an event, in whole microseconds."""
+    """Return the time of an event, in whole microseconds."""
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ns // 1_000)
 
 
@@ -260,13 +264,13 @@ def _document(rt: Any, key: str) -> Mapping[str, Any]:
 
 
 def given_to(rt: Any, run_id: str) -> Mapping[str, Any] | None:
-    """The parameters that a run was given; None: it is not known."""
+    """Return the parameters that a run was given; None: unknown."""
     parameters: Mapping[str, Any] | None = _document(rt, run_id).get("given")
     return parameters
 
 
 def taken_up(rt: Any) -> None:
-    """A life begins: note which runs go on with other code than they began with."""
+    """Note unfinished runs whose code has changed since an earlier incarnation."""
     unfinished: dict[str, list[Task]] = {}
     for row in rt.kernel.tasks.values():
         task = row.cargo._task
@@ -293,12 +297,12 @@ def taken_up(rt: Any) -> None:
 
 class Move:
     """
-    What differs today from the definition of a run, and the way over to it.
+    The differences of today's definition from that of a run, and the change to it.
 
     Args:
         reruns: The re-runs of the workflows.
-        made_id: The run; or the task, of what is no run.
-        deployed: What is deployed today.
+        made_id: The run; or the task, if it is of no run.
+        deployed: The deployed definition.
 
     Raises:
         UsageError: It could not be submitted.
@@ -306,7 +310,7 @@ class Move:
 
     def __init__(
         self,
-        # Any: it knows of this, and files know each other in one direction.
+        # Any: its type is in a module that imports this one.
         reruns: Any,
         made_id: str,
         deployed: Deployed,
@@ -325,17 +329,17 @@ class Move:
             )
         self._works: dict[str, Work] = {}
         self._going: dict[str, Work] = {}
-        #: Names of tasks that are new, and that are gone.
+        #: Names of new tasks, and of removed ones.
         self.new: list[str] = []
         self.gone: list[str] = []
-        #: In what each differs, in words; and those whose results do not hold for that.
+        #: The differences of each task, in words; and the tasks with invalid results.
         self.changes: dict[str, list[str]] = {}
         self.stale: set[str] = set()
         self.parameters: list[str] = []
         self._compare()
 
     def _queued(self, task: Task) -> Task:
-        """*task*, after what this tick of its schedule waited for."""
+        """Return *task*, after the tasks that this run of its schedule waited for."""
         directory = self._rt.directory
         latest = directory.reruns.latest(self.made_id)
         if not directory.is_known(latest):
@@ -381,7 +385,7 @@ class Move:
     def _has_other_code(
         self, task: Task, work: Work, codes: Codes, history: Sequence[RunVersion]
     ) -> bool:
-        """Whether what a task has come to, or is coming to, came of other code."""
+        """Return whether the result of a task is, or will be, from other code."""
         row = work._row
         if not row.attempt:
             return False
@@ -410,7 +414,7 @@ class Move:
         return bool(self.new or self.gone or self.changes or self.parameters)
 
     def __str__(self) -> str:
-        """In what today's definition differs, in a line."""
+        """Return the differences of today's definition, in a line."""
         run = in_run(self.made_id, "")
         parts = [f"+ {_named(self.new)}"] if self.new else []
         parts += [f"- {_named(self.gone)}"] if self.gone else []
@@ -433,9 +437,10 @@ class Move:
 
     def due(self, is_meant: Callable[[Any], bool]) -> dict[str, str]:
         """
-        What is run again if those are that are *meant*: names, and ids of latest runs.
+        Return the tasks that are run again: names, and ids of the latest runs.
 
-        It is what is meant, what does not hold, and what had the results of these.
+        These are the tasks that *is_meant* accepts, those with invalid results, and
+        those that had the results of these.
         """
         rt = self._rt
         due: dict[str, str] = {}
@@ -445,21 +450,21 @@ class Move:
                 work = self._works.get(name)
                 if work is None:
                     continue
-                row = work._row
-                begun = row.state in TERMINAL or not hangs_on(row)
-                above = any(each in due or each in new for each in self._parents[name])
+                above = [each for each in self._parents[name] if each in due]
                 if (
                     name in new
                     or name in self.stale
                     or is_meant(work)
-                    or (begun and (above or replaced(rt, work)))
+                    or is_due(rt, work)
+                    or any(goes_with(self._works[each], work) for each in above)
+                    or not (hangs_on(work._row) or new.isdisjoint(self._parents[name]))
                 ):
-                    due[name] = row.id
+                    due[name] = work._row.id
         return due
 
     def carry_out(self, due: Mapping[str, str]) -> None:
         """
-        Go over to what is deployed: *due* is run again, what is gone is left out.
+        Move to the deployed definition: *due* is run again, removed tasks are left out.
 
         Raises:
             UsageError: It was refused: nothing has changed.
@@ -486,28 +491,30 @@ class Move:
 
 @attrs.frozen
 class _Due:
-    """Which of the tasks of a run are made again: see `Renewing`."""
+    """The choice of tasks of a run that are made again: see `Renewing`."""
 
     rt: Any
-    #: The ids of their latest runs; and of those that make all anew that they add.
+    #: The ids of their latest runs; and those of tasks that make all anew that they
+    #: add.
     ids: frozenset[str]
     anew: Collection[str]
-    #: What is gone: if it has not ended, it does not begin any more.
+    #: The removed tasks; one that has not begun does not begin any more.
     gone: Sequence[Any]
     decides: bool = True
 
     def is_due(self, work: Work, *, is_other: bool) -> bool:
-        """Whether *work* is made again; *is_other*: another task is deployed now."""
+        """Return whether *work* is made again; *is_other*: another task is deployed."""
         return is_other or work._row.id in self.ids
 
     def is_anew(self, work: Work) -> bool:
-        """Whether what it has added in its turn is made again, too."""
+        """Return whether the tasks that it has added are made again, too."""
         return work._row.id in self.anew
 
     def admitted(self, now: int) -> None:
-        """Cancel what is gone, and has not ended."""
+        """Cancel the removed tasks that have not ended."""
         for work in self.gone:
-            # If the state machine forbids it, it goes on, and nobody listens.
+            # If the state machine forbids it, the task goes on, and nobody uses its
+            # result.
             with suppress(InvalidTransitionError):
                 self.rt.kernel.cancel(work._row, now, GONE)
 
@@ -516,10 +523,10 @@ def move_of(
     reruns: Any, made_id: str, which: str | None, deployed: Deployed | None
 ) -> Move | None:
     """
-    The way over to today's definition; None: the act takes the definition as it was.
+    Return the change to today's definition; None: the act keeps the definition.
 
     Raises:
-        InvalidTaskError: What is deployed is not known, and is asked for.
+        InvalidTaskError: The deployed definition is asked for, and not known.
     """
     if deployed is None:
         if which is None:
@@ -545,7 +552,7 @@ def check_which(which: object) -> None:
 
 
 def of_flow(rt: Any, run_id: str) -> Deployed | None:
-    """What a run is today that a `@workflow` function has written down; or None."""
+    """Return today's definition of a run of a `@workflow` function, or None."""
     document = _document(rt, run_id)
     flow = _found(document.get("flow", ""))
     if not isinstance(flow, WorkflowFunction):
@@ -565,7 +572,7 @@ def of_flow(rt: Any, run_id: str) -> Deployed | None:
 
 
 def flow_name(flow: WorkflowFunction[...]) -> str:
-    """Where a function that writes down workflows stands: `module:name`."""
+    """Return the place of a function that writes down workflows: `module:name`."""
     return f"{flow.fn.__module__}:{flow.fn.__qualname__}"
 
 
@@ -581,7 +588,7 @@ def _found(place: str) -> Any:
 
 
 def _between(old: Task | None, new: Task) -> list[str]:
-    """In what parameters differ, in words."""
+    """Return the differences between parameters, in words."""
     if old is None:
         return []
     before, now = (as_json(MadeFor(each.metadata).parameters) for each in (old, new))

@@ -1,34 +1,33 @@
 """
 The runtime drives the kernel: the only room with threads, locks and a clock.
 
-1. One lock, held for microseconds; nothing of the user's is called under it but the
-   fast policies.
-2. What a step says is done outside the lock.
-3. Facts are published in order, on a thread of their own.
+1. One lock, held for microseconds; of the user's code, only fast policies run under it.
+2. Decisions of a step are carried out outside the lock.
+3. Events are published in order, on a thread of their own.
 4. A part has the runtime, whose class it imports for its annotations alone, and
    imports nothing else that stands above it.
 
-It decides nothing, and says nothing to users but errors. A task comes in by `_passage`
-and `_batch`, and ends in `_passage`: see docs/explanation/way-of-a-task.md. From the
-bottom up:
+It decides nothing, and reports nothing to users but errors. A task comes in by
+`_passage` and `_batch`, and ends in `_passage`: see docs/explanation/way-of-a-task.md.
+From the bottom up:
 
 - `_asyncio`, `_loops`: event loops.
-- `_written`, `_output`: what is printed and logged; what is kept of it.
+- `_written`, `_output`: output and log records; the files that keep them.
 - `_reruns`, `_deciders`, `_work`: ids of runs, the policies guarded, a task here.
-- `_documents`, `_translation`, `_memo`: what is kept, what options mean, old results.
-- `_context`, `_timer`, `_publisher`: what attempts are given, what is due, who listens.
-- `_noted`: what extensions keep with a task, and what they are given inside it.
-- `_projections`: who follows facts, the past and then what comes, without a gap.
-- `_governs`: what policies as data are asked.
-- `_notices`, `_waiting`: what went wrong where nobody is told; who waits for what.
-- `_committer`, `_attempts`: facts that are kept; attempts under way.
-- `_identity`, `_directory`, `_stale`: what a task is, what an id means, what is old.
-- `_batch`, `_submission`, `_passage`: tasks on their way in, taken in, to their end.
+- `_documents`, `_translation`: documents of a journal; the meaning of options.
+- `_context`, `_timer`, `_publisher`: contexts of attempts; timers; listeners.
+- `_noted`: notes that extensions keep with a task, and their view of an attempt.
+- `_projections`: followers of events, of the past and then as they come, without a gap.
+- `_governs`: the protocol of policies as data.
+- `_notices`, `_waiting`: troubles that no caller is told of; waits.
+- `_committer`, `_attempts`: commits of events; attempts under way.
+- `_identity`, `_directory`, `_stale`: identity of tasks, meaning of ids, stale results.
+- `_batch`, `_submission`, `_passage`: tasks on their way in, accepted, to their end.
 - `_succession`: a later run takes the place of an earlier one.
-- `_end`, `_opening`: the end of a life, and the beginning of the next.
+- `_end`, `_opening`: the end of an incarnation, and the beginning of the next.
 - `_runtime`: the lock, the steps, and all parts; the engine, as a simulation is, too.
-- `_lifecycle`, `_reports`: start and stop, how things stand.
-- `_listing`: which tasks a list has.
+- `_lifecycle`, `_reports`: start and stop; status and health.
+- `_listing`: lists of tasks.
 """
 
 from typing import TYPE_CHECKING
@@ -92,12 +91,13 @@ from taskorch.runtime._runtime import TaskEngine as TaskEngine
 from taskorch.runtime._stale import Cause as Cause
 from taskorch.runtime._stale import Kept as Kept
 from taskorch.runtime._stale import Staleness as Staleness
+from taskorch.runtime._stale import goes_with as goes_with
+from taskorch.runtime._stale import is_due as is_due
 from taskorch.runtime._stale import is_earlier as is_earlier
 from taskorch.runtime._stale import is_left_out as is_left_out
 from taskorch.runtime._stale import is_outdated as is_outdated
 from taskorch.runtime._stale import may_run_without as may_run_without
 from taskorch.runtime._stale import named_above as named_above
-from taskorch.runtime._stale import replaced as replaced
 from taskorch.runtime._stale import runs_above as runs_above
 from taskorch.runtime._submission import Submission as Submission
 from taskorch.runtime._translation import BUILT_IN as BUILT_IN
@@ -137,7 +137,6 @@ from taskorch.runtime._work import is_cached as is_cached
 from taskorch.runtime._work import is_gone as is_gone
 from taskorch.runtime._work import is_skipped as is_skipped
 from taskorch.runtime._work import is_to_be_redone as is_to_be_redone
-from taskorch.runtime._work import moment as moment
 from taskorch.runtime._work import names_above as names_above
 from taskorch.runtime._work import note_given as note_given
 from taskorch.runtime._work import question_in as question_in
@@ -160,7 +159,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._reports import status_of as status_of
     from taskorch.runtime._reports import totals as totals
 
-#: What is loaded when it is first asked for, and the module that has it.
+#: Names that are loaded when they are first asked for, and their modules.
 _LATE = {
     "Inside": "_noted",
     "Noted": "_noted",
@@ -174,7 +173,7 @@ _LATE = {
 }
 
 if not TYPE_CHECKING:
-    # Checkers have the names from the imports above, and no others.
+    # Type checkers have the names from the imports above, and no others.
 
     def __getattr__(name: str) -> object:
         return _load_late(__name__, _LATE, name)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 else:
 
     class _Asyncio:
-        """Stands for the module until, and each name after, it is asked for."""
+        """Stand-in for the module that imports it when a name is asked for."""
 
         def __getattr__(self, name: str) -> Any:
-            import asyncio as module  # noqa: PLC0415 - that is the point
+            import asyncio as module  # noqa: PLC0415 - the module is imported late
 
             found = getattr(module, name)
             setattr(self, name, found)
@@ -35,12 +35,12 @@ __all__ = (
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether *error* is what asyncio raises in a task that is cancelled."""
+    """Return whether *error* is the one by which asyncio cancels a task."""
     return "asyncio" in sys.modules and isinstance(error, asyncio.CancelledError)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that the caller runs on, if it runs on one."""
+    """Return the event loop that the caller runs on, or None."""
     return asyncio._get_running_loop() if "asyncio" in sys.modules else None
 
 
@@ -48,11 +48,11 @@ def asyncio_loop(
     what: str, instead: str = "handle.result"
 ) -> asyncio.AbstractEventLoop:
     """
-    The event loop that the caller runs on, where *what* is awaited.
+    Return the event loop that the caller runs on, where *what* is awaited.
 
     Args:
         what: For the message.
-        instead: What another thread can call.
+        instead: The call for another thread.
 
     Raises:
         UsageError: It runs on none of asyncio's.
@@ -71,7 +71,7 @@ def asyncio_loop(
 
 
 def resolve(futures: Iterable[asyncio.Future[Any]], value: Any = None) -> None:
-    """On their loop: resolve those of *futures* that are not done."""
+    """Resolve those of *futures* that are not done; call it on their loop."""
     for future in futures:
         if not future.done():
             future.set_result(value)
@@ -82,12 +82,12 @@ def resolve_on(
     futures: Iterable[asyncio.Future[Any]],
     value: Any = None,
 ) -> None:
-    """From any thread: resolve *futures* of *loop*, with one call."""
+    """Resolve *futures* of *loop*, from any thread, with one call."""
     if asyncio._get_running_loop() is loop:
         resolve(futures, value)
         return
     try:
         loop.call_soon_threadsafe(resolve, futures, value)
     except RuntimeError:
-        # The loop has been closed: nobody waits there any more.
+        # The loop is closed, so no coroutine waits there any more.
         return

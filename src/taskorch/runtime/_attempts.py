@@ -79,6 +79,7 @@ from taskorch.runtime._context import (
     variables_of_units,
 )
 from taskorch.runtime._loops import Coroutines
+from taskorch.runtime._translation import is_coroutine_function
 from taskorch.runtime._work import (
     Control,
     EffectQueue,
@@ -103,7 +104,7 @@ _LOG: Final = log_of(__name__)
 
 def machine_resources() -> Resources:
     """
-    What this machine has, as far as it is known: see `machine_amounts`, and `gpu`.
+    Return the resources of this machine: see `machine_amounts`, and `gpu`.
 
     `gpu` is found with the extra `gpu` only.
     """
@@ -117,13 +118,13 @@ def machine_resources() -> Resources:
     return Resources(**known)
 
 
-#: Instead of an amount: as many as there are.
+#: A value in the place of an amount: as many units as the machine has.
 FOUND: Final = "found"
 
 
 def with_gpus_found(amounts: Any) -> Any:
     """
-    *amounts*, in which a `gpu` that is to be `"found"` has the names of the GPUs here.
+    Return *amounts*, with the names of the GPUs here for a `gpu` of `"found"`.
 
     Raises:
         InvalidTaskError: None can be found: it says why.
@@ -143,7 +144,7 @@ def with_gpus_found(amounts: Any) -> Any:
 # -- one attempt, as executors have it -------------------------------------------------
 
 
-#: Seconds of processor in another process that are told; less is of no use to anybody.
+#: Fewer seconds of processor time in another process are not reported.
 _NOTED: Final = 0.001
 
 
@@ -153,7 +154,7 @@ class Attempt:
 
     What runs on a thread of ours mostly has none, for that would cost it time: a tuple
     of row, number and work takes its place, which is what an attempt unpacks to. If the
-    handler of its agent has returned a *program*, that is what is to be run; if it has
+    handler of its worker has returned a *program*, that is what is to be run; if it has
     yielded it, *rest* is what it does after that.
     """
 
@@ -179,7 +180,7 @@ class Attempt:
         rest: Generator[Any, Any, Any] | None = None,
         used: Units = (),
     ) -> None:
-        # Any: work knows its runtime by what it asks of it.
+        # Any: this module sees more of the runtime than the class of works declares.
         rt: Any = work._rt
         self._rt: Runtime = rt
         self._row = row
@@ -188,9 +189,9 @@ class Attempt:
         self.executor: AttemptExecutor[Any] = executor
         self._program = program
         self._rest = rest
-        #: What its program has used, where its handler has made the result.
+        #: The resources that its program used, where its handler made the result.
         self._used = used
-        #: An end was told: there will be no other.
+        #: Whether an end was told; no other end is taken after it.
         self.is_over: bool = False
 
     def __iter__(self) -> Iterator[Any]:
@@ -226,7 +227,7 @@ class Attempt:
         perform, variables = self._rt.attempts.perform, self.variables()
         handed, value, error = perform(row, number, work, variables)
         if handed:
-            # A program now runs for it.
+            # The handler has returned a program, which runs now.
             return
         if type(value) is CoroutineType:
             error = unawaited(value, row.id)
@@ -234,7 +235,8 @@ class Attempt:
         try:
             self.end(value, error)
         finally:
-            # The frames of an error lead to this one: it keeps no task alive.
+            # An error's frames lead to this one, so its locals would keep the task
+            # alive.
             del self, row, work, variables, value, error
 
     def call(
@@ -255,11 +257,14 @@ class Attempt:
         *,
         elsewhere: bool,
     ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
-        """What is called for *called*, if a like task may have its result."""
+        """Return the call that looks for a cached result before it does *called*."""
         if not is_cached(self._work):
             return called
-        wrapped = self._rt.memo.wrapped
-        return wrapped(self._row, self._work, called, elsewhere=elsewhere)
+        memo, row = self._rt.memo, self._row
+        if elsewhere:
+            return memo.elsewhere(row, task_of(row), *called)
+        call = memo.call_async if is_coroutine_function(called[0]) else memo.call
+        return call, (row, task_of(row), *called), {}
 
     def variables(self) -> Context:
         variables = variables_of(self._rt, *self)
@@ -269,11 +274,12 @@ class Attempt:
     def portable(self) -> Callable[[], Any]:
         fn, args, kwargs = self.call(elsewhere=True)
         if self._work._executor is None:
-            # A handler has it among its arguments: then it is the same.
+            # A handler has the context among its arguments already.
             context = args[1]
         else:
             context = context_of(self._work, self.number).remote_of_call()
-        context.trace = trace_of(self._rt, *self)
+        if (trace := trace_of(self._rt, *self)) is not None:
+            context.trace = trace
         return remote_call(call_with, (context, fn, args, kwargs))
 
     def told(self, what: str, value: Any) -> Any:
@@ -334,7 +340,7 @@ class Attempt:
         try:
             rt.finish(row, number, work, value, error, used)
         finally:
-            # As in `run`.
+            # The reason is the same as in `run`.
             del self, row, work, value, error
 
     def _go_on(
@@ -343,7 +349,7 @@ class Attempt:
         value: Any,
         error: BaseException | None,
     ) -> None:
-        """Let the handler go on, which has yielded a program that has ended."""
+        """Let the handler go on that yielded a program, which has ended now."""
         variables, result, last = self.variables(), None, self._without_rest(value)
         try:
             if error is None:
@@ -356,16 +362,16 @@ class Attempt:
             error = InvalidTaskError(msg, hint=hint, task_id=self.task_id)
         except StopIteration as end:
             result, error = end.value, None
-        except BaseException as raised:  # noqa: BLE001 - it is the task's
+        except BaseException as raised:  # noqa: BLE001 - the error is the task's
             error = raised
         try:
             last.end(result, error)
         finally:
-            # As in `run`.
+            # The reason is the same as in `run`.
             del self, rest, value, result, error, last
 
     def _without_rest(self, value: Any) -> Attempt:
-        """This attempt, as its handler ends it: its program has ended with *value*."""
+        """Return this attempt for its handler to end: its program returned *value*."""
         row, number, work = self._row, self.number, self._work
         return Attempt(row, number, work, self.executor, used=usage_of(value))
 
@@ -375,20 +381,20 @@ class Attempt:
         try:
             thread.start()
         except RuntimeError:
-            # There is no room for one more: that of the receivers must do.
+            # The system has no further thread, so the thread of the listeners does it.
             with self._rt.lock:
                 self._rt.publisher.put([(lambda _: end(), None)])
 
     def unstarted(self, error: BaseException) -> None:
         if not is_no_room(error):
-            # Whatever it is, the task fails.
+            # The task fails whatever the error is.
             self.end(error=error)
         elif not self.is_over:
             self.is_over = True
             self._rt.room.refuse(self._row, self.number, self._work, error)
 
     def hold_gone(self) -> None:
-        """Hold the task for its unresolvable function, for a decision or its return."""
+        """Put the task on hold until its function is back or a person decides."""
         end, row, number = self._rt.kernel.end_attempt, self._row, self.number
         described = "InvalidTaskError", why_unresolvable(self._work)
         self._rt.step(lambda now: end(row, number, "gone", now, None, described))
@@ -396,7 +402,7 @@ class Attempt:
 
 
 def usage_of(result: object) -> Units:
-    """What was seen to be used for *result*: of a program, or in another process."""
+    """Return the measured usage of *result*: of a program, or another process."""
     said: tuple[tuple[str, float | None], ...]
     if type(result) is ProgramResult:
         said = (
@@ -409,15 +415,15 @@ def usage_of(result: object) -> Units:
         said = (("cpu_seconds", result.cpu_seconds),)
     else:
         return ()
-    # In millionths, as all that the kernel knows.
+    # The kernel counts all amounts in millionths.
     return tuple([(name, int(much * 1e6)) for name, much in said if much])
 
 
 class _Gone(AttemptExecutor[None]):
-    """In the place of an executor where what is called was there in an earlier life."""
+    """Executor of attempts whose function or program cannot be found any more."""
 
     def begin(self, attempt: AnyAttempt) -> None:
-        assert isinstance(attempt, Attempt)  # noqa: S101 - it is for a runtime only
+        assert isinstance(attempt, Attempt)  # noqa: S101 - only a runtime calls it
         attempt.hold_gone()
 
 
@@ -425,14 +431,14 @@ GONE: Final = _Gone()
 
 
 def _portable(task: Task[Any], work: Work) -> Task[Any]:
-    """*task* for another process: with ids for handles, and without functions."""
+    """Return *task* for another process: with ids for handles, and no functions."""
     retry = task.retry
     if (
         callable(retry.wait)
         or retry.retry_if_result is not None
         or not isinstance(retry.retry_on, type | tuple)
     ):
-        # They are for the orchestrator, and often lambdas.
+        # Only the orchestrator calls these functions, which are often lambdas.
         retry = NO_RETRY
     join = "all" if callable(task.join) else task.join
     return attrs.evolve(task, after=after_of(work), join=join, retry=retry)
@@ -441,9 +447,9 @@ def _portable(task: Task[Any], work: Work) -> Task[Any]:
 # -- doing the work of attempts: which executor, when, and what it is asked besides ----
 
 
-#: What a thread returns whose work goes on elsewhere.
+#: The return value of a thread whose work goes on elsewhere.
 _HANDED: Final = object()
-#: Exceptions that have a meaning to the event loop of a caller.
+#: Exceptions that would end the event loop of a caller.
 ENDS_LOOPS: Final = (StopIteration, StopAsyncIteration)
 
 
@@ -451,7 +457,7 @@ def outcome_of(
     error: BaseException, task_id: str, *, asked: bool
 ) -> tuple[AttemptOutcome, BaseException, tuple[str, str]]:
     """
-    What *error* says of the attempt that raised it.
+    Return the outcome that *error* gives to the attempt that raised it.
 
     Returns:
         The outcome, the error as callers see it, and its type and message.
@@ -461,19 +467,19 @@ def outcome_of(
     if stopped and asked:
         return "stopped", error, (kind, message)
     if isinstance(error, concurrent.futures.BrokenExecutor) or (
-        # Of another task, it is what this one was told.
+        # If the lost attempt is another task's, this task only passes its error on.
         isinstance(error, AttemptLostError) and error.task_id == task_id
     ):
         return "lost", error, (kind, message)
     if not isinstance(error, Exception) or isinstance(error, ENDS_LOOPS):
-        # SystemExit and the like must not end the program of whoever asks, and a
-        # StopIteration not the loop.
+        # A SystemExit must not end the program of the caller of `result()`, nor a
+        # StopIteration its loop.
         text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
         wrapped = TaskFailedError(text, type=kind, task_id=task_id)
         wrapped.__cause__ = error
         return "failed", wrapped, (kind, message)
     if type(error) is TaskFailedError and error.task_id == task_id and error.type:
-        # In the place of what was raised in another process: that is what is kept.
+        # The error stands for one that another process raised; that one is kept.
         message = message.removeprefix(f"task {task_id} ")
         message = message.removeprefix(f"raised {error.type}: ")
         return "failed", error, (error.type, message)
@@ -482,17 +488,17 @@ def outcome_of(
 
 @attrs.define(eq=False)
 class AgentRunner:
-    """Name, handler and executor of an agent."""
+    """Name, handler and executor of a worker."""
 
     name: str
     handler: Callable[..., Any]
     executor: AttemptExecutor[Any]
-    #: The handler returns the program that is to be run, or yields it.
+    #: Whether the handler returns or yields a program that is to be run.
     program: bool = False
 
 
 class Attempts:
-    """Begins attempts, and stops and holds them, by their executors."""
+    """Begins attempts, and stops and suspends them, through their executors."""
 
     def __init__(
         self, rt: Runtime, executors: Mapping[str, AttemptExecutor[Any]]
@@ -500,11 +506,11 @@ class Attempts:
         self._rt = rt
         self.programs: Programs = Programs(lambda: rt.run_id)
         given = executors.get("process")
-        #: They can be given by their number.
+        #: The executor of worker processes; a setting can be their number.
         self.processes: Processes = (
             given if isinstance(given, Processes) else Processes()
         )
-        #: All, by the names that tasks and agents give.
+        #: All executors, by the names that tasks and workers give.
         self.executors: Mapping[str, AttemptExecutor[Any]] = {
             "thread": rt.threads,
             "asyncio": Coroutines(rt.loops),
@@ -512,7 +518,7 @@ class Attempts:
             **executors,
             "process": self.processes,
         }
-        #: Those that end with us.
+        #: The executors that end with the orchestrator.
         self._owned = {
             name: own
             for name, own in self.executors.items()
@@ -523,7 +529,8 @@ class Attempts:
         self._named = tuple(
             (name, own) for name, own in executors.items() if name not in self._owned
         )
-        #: Those of this machine; where others have their processes, they do not say.
+        #: The executors of this machine; for others the place of the processes is
+        #: unknown.
         self._here = [
             self.executors[name]
             for name in ("thread", "asyncio", "program", "process")
@@ -533,10 +540,10 @@ class Attempts:
     # -- which executor ------------------------------------------------------------
 
     def executor_of(self, row: TaskRow, work: Work) -> AttemptExecutor[Any]:
-        """Executor for the attempt of *row* on its agent."""
+        """Return the executor for the attempt of *row* on its worker."""
         executor, agent = work._executor, row.agent
         if executor is self.programs and agent is not None and agent.lease_ns:
-            # It lives elsewhere, and so do the programs that need it.
+            # The worker is in another process, which starts the programs, too.
             executor = None
         if executor is None and agent is not None:
             runner = self._rt.runners.get(agent.name)
@@ -544,17 +551,17 @@ class Attempts:
         return self._rt.threads if executor is None else executor
 
     def is_here(self, executor: AttemptExecutor[Any] | None) -> bool:
-        """Whether *executor* (None: a usual one) runs attempts on this machine."""
+        """Return whether *executor* runs attempts on this machine (None: it does)."""
         return executor is None or any(executor is own for own in self._here)
 
     def runner_of(self, row: TaskRow) -> AgentRunner:
-        """How the agent of *row*, which runs, does its work."""
-        assert row.agent is not None  # noqa: S101 - a running task has an agent
+        """Return the runner of the worker on which *row* runs."""
+        assert row.agent is not None  # noqa: S101 - a running task has a worker
         return self._rt.runners[row.agent.name]
 
     def name_of(self, executor: AttemptExecutor[Any]) -> str:
-        """What the user calls *executor*; empty if it is one of ours."""
-        # Mostly there are none.
+        """Return the user's name of *executor*; "" if it is a built-in one."""
+        # Most programs have no executors of their own.
         return next((name for name, own in self._named if own is executor), "")
 
     # -- beginning -----------------------------------------------------------------
@@ -563,7 +570,8 @@ class Attempts:
         """Begin an attempt; never blocks, never raises."""
         attempt = Attempt(row, number, work, self.executor_of(row, work))
         mends = self._rt.strategies
-        # On a thread of ours, `perform` resets what the attempt before has left.
+        # On a thread of the pool, `perform` resets what the earlier attempt left
+        # behind.
         if (
             mends is None
             or number == 1
@@ -578,7 +586,8 @@ class Attempts:
         executor = attempt.executor
         try:
             if executor is self._rt.threads:
-                # It is told to stop, and asks: no more can be done to it.
+                # The attempt can see that it is to stop; nothing else can be done to
+                # it.
                 executor.begin(attempt)
             elif attempt.cancelled:
                 attempt.end(error=AttemptInterrupted("stopped before it began"))
@@ -588,25 +597,25 @@ class Attempts:
         except BaseException as error:
             attempt.unstarted(error)
             if isinstance(error, INTERRUPTS):
-                # The interrupted thread raises it, too.
+                # The thread that was interrupted raises the same error.
                 raise
 
     def _attach(
         self, attempt: Attempt, executor: AttemptExecutor[Any], begun: Any
     ) -> None:
-        """*attempt* was begun: from now on it can be stopped, and held."""
+        """Register *attempt*, which has begun, so that it can be stopped or held."""
         row, number, work = attempt
         control = control_of(work, number)
         is_to_end = control.attach(executor, begun)
         if attempt.is_over:
-            # It had ended before it could be found.
+            # The attempt had ended before it was registered.
             control.detach()
         elif is_to_end:
             self._ask(executor.stop, begun, self._grace())
         elif executor.can_hold():
             self._hold_if_asked(row, number)
         if row in self._rt.kernel.holders:
-            # That may have come before it could be told.
+            # The allocation may have changed before the executor could be told.
             self._ask(executor.allocation_changed, begun)
 
     def _hold_if_asked(self, row: TaskRow, attempt: int) -> None:
@@ -616,7 +625,7 @@ class Attempts:
             extra = row.extra
             asked = extra is not None and extra.suspending and extra.stop == "suspend"
             if asked and row.attempt == attempt:
-                # Not at a checkpoint, of which it has none, but where it stands.
+                # The attempt has no checkpoint to wait for, so it is paused at once.
                 self._rt.kernel.resume(row, now)
                 with suppress(InvalidTransitionError):
                     self._rt.kernel.suspend(row, now, holdable=True)
@@ -624,7 +633,7 @@ class Attempts:
         self._rt.step(change)
 
     def _grace(self) -> float:
-        """Seconds that an attempt has to end after it was asked to."""
+        """Return the seconds that an attempt has to end after it was asked to."""
         return self._rt.kernel.config.grace_ns / 1e9
 
     # -- on a thread of ours -------------------------------------------------------
@@ -633,7 +642,7 @@ class Attempts:
         self, row: TaskRow, number: int, work: Work, variables: Context | None = None
     ) -> tuple[bool, Any, BaseException | None]:
         """
-        On a thread: do an attempt that is not the plainest.
+        Do an attempt that is not the plainest, on a thread.
 
         Where no worker of ours tells of its context, *variables* do.
 
@@ -649,10 +658,11 @@ class Attempts:
             if variables is None:
                 variables = variables_of(self._rt, row, number, work)
             value = variables.run(self._call, row, number, work, context)
-        except BaseException as error:  # noqa: BLE001 - it is the task's
+        except BaseException as error:  # noqa: BLE001 - the error is the task's
             return False, None, error
         finally:
-            # The frames of an error lead to this one: it keeps no task alive.
+            # An error's frames lead to this one, so its locals would keep the task
+            # alive.
             del row, work, context
         return value is _HANDED, value, None
 
@@ -661,12 +671,14 @@ class Attempts:
             if work._executor is not None:
                 fn, args, kwargs = resolved(work)
                 if is_cached(work):
-                    return self._rt.memo.call(row, work, fn, args, kwargs)
+                    return self._rt.memo.call(row, task_of(row), fn, args, kwargs)
                 return fn(*args, **kwargs)
             runner = self.runner_of(row)
             if is_cached(work) and not runner.program:
-                handed = task_of(row), context
-                return self._rt.memo.call(row, work, runner.handler, handed, {})
+                task = task_of(row)
+                return self._rt.memo.call(
+                    row, task, runner.handler, (task, context), {}
+                )
             value = runner.handler(task_of(row), context)
             if not runner.program:
                 return value
@@ -679,21 +691,21 @@ class Attempts:
                     return end.value
             if not issubclass(type(value), Program):
                 msg = (
-                    f"agent {runner.name!r} runs programs: its handler returns a "
+                    f"worker {runner.name!r} runs programs: its handler returns a "
                     f"Program, not {show(value)}"
                 )
                 raise InvalidTaskError(msg, task_id=row.id)
             self._begin(Attempt(row, number, work, self.programs, value, rest))
             return _HANDED
         finally:
-            # As in `perform`.
+            # The reason is the same as in `perform`.
             del row, work, context
 
     # -- stopping ------------------------------------------------------------------
 
     def in_order(self, effects: Sequence[Effect]) -> list[Control]:
         """
-        Under the lock: let *effects* be the latest decisions about their attempts.
+        Make *effects* the latest decisions about their attempts; hold the lock.
 
         A slot that is returned is so at once: the attempt may give it back again before
         this thread has left the lock.
@@ -716,7 +728,7 @@ class Attempts:
         return list(told)
 
     def carry_out(self, told: Iterable[Control]) -> None:
-        """Outside the lock: do what the kernel says besides starts."""
+        """Do what the kernel has decided besides starts; hold no lock."""
         for control in told:
             if control.effects is not None:
                 control.effects.drain(partial(self._carry_out, control))
@@ -743,7 +755,7 @@ class Attempts:
             self._ask(executor.allocation_changed, begun)
 
     def _ask(self, method: Callable[..., object], *arguments: Any) -> None:
-        """Ask an executor, which may be of the user's, to stop, hold or resume."""
+        """Ask an executor to stop, suspend or resume; log the error if it raises."""
         try:
             method(*arguments)
         except Exception:  # noqa: BLE001 - it harms no other attempt
@@ -760,13 +772,14 @@ class Attempts:
     def close(self, patience: float) -> None:
         """Kill all programs and processes, and wait for that for *patience* seconds."""
         end = monotonic() + patience
-        # The programs come last: with them goes all that carries the mark of the run.
+        # The programs come last: ending them ends every process with the mark of the
+        # run.
         for own in self._owned.values():
             own.close(max(0.0, end - monotonic()))
         self.programs.close(max(0.0, end - monotonic()))
 
     def findings(self) -> list[tuple[str, str, str]]:
-        """What our executors have to say: name, `ok` or worse, and words."""
+        """Return the findings of our executors: name, `ok` or worse, and words."""
         return [
             (name, status, words)
             for name, own in self._owned.items()
@@ -774,13 +787,13 @@ class Attempts:
         ]
 
     def holdable(self, row: TaskRow) -> bool:
-        """Whether the running attempt of *row* can be stopped where it stands."""
+        """Return whether the running attempt of *row* can be paused where it is."""
         control = _control_of(row)
         executor = None if control is None else control.executor
         return executor is not None and executor.can_hold()
 
     def place(self, row: TaskRow) -> str:
-        """Where the running attempt of *row* is, if its executor can say that."""
+        """Return where the running attempt of *row* is; "" if that is unknown."""
         control = _control_of(row)
         if control is None or not isinstance(control.executor, OwnedExecutor):
             return ""
@@ -788,54 +801,56 @@ class Attempts:
 
 
 def _control_of(row: TaskRow) -> Control | None:
-    """Under the lock: the control of the running attempt."""
+    """Return the control of the running attempt; hold the lock."""
     work: Work | None = row.cargo
     control = None if work is None or work._extra is None else work._extra.control
     return control if control is not None and control.attempt == row.attempt else None
 
 
 def tidy(row: TaskRow, work: Work) -> None:
-    """Under the lock: *row* has ended; let go of what only its life needed."""
+    """Drop what *row*, which has ended, needed only while it lived; hold the lock."""
     if row.state is TaskState.COMPLETED and type(work._value) is not Missing:
-        # Of an earlier attempt.
+        # The error is that of an earlier attempt.
         work._error = None
     forget_above(work)
 
 
-# -- what agents try themselves when an attempt has failed, before it counts as failed
+# -- what workers try themselves when an attempt has failed, before it counts as failed
 
-# Of functions that ran on a thread of ours, that is done on this very thread; of all
-# else, on one of its own. Each strategy has one try in each attempt, so that none
-# goes round for ever, and the timeout of the attempt goes on: it bounds one that
+# The strategy for a function that ran on a thread of ours runs on the same thread; any
+# other has a thread of its own. Each strategy has one try in each attempt, so that no
+# attempt goes on for ever. The timeout of the attempt runs on, and ends a strategy that
 # hangs.
 
 
-#: What a strategy is called with: the task, the failure and the context.
+#: A function of the task, the failure and the context.
 Strategy = Callable[..., Any]
-#: Of one task, as many are kept as this; the earliest go first.
+#: The most attempts that are kept of one task; the earliest go first.
 _MOST: Final = 20
 _NS: Final = 1e9
-#: Among the classes that had their try in an attempt: its environment was reset.
+#: The mark among the classes tried in an attempt: its environment was reset.
 _RESET: Final = ""
 
 
 class Strategies:
-    """Strategies by class of failures, and what came of them."""
+    """Recovery strategies by class of failure, and their outcomes."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        #: By level and class.
+        #: The strategies, by level and class.
         self._known: dict[tuple[int, str], Strategy] = {}
-        #: Those that had their try, by task and attempt.
+        #: The classes of strategies that were tried, by task and attempt.
         self._tried: dict[tuple[str, int], tuple[str, ...]] = {}
-        #: Attempts that nobody runs while one of them is mended, by task and number.
+        #: Attempts that do not run because a strategy tries to mend them, by task and
+        #: number.
         self.mending: dict[tuple[str, int], TaskRow] = {}
-        #: What is called now, from which class and since when, by task and number.
+        #: The strategy that runs now, its class of failure and its start, by task and
+        #: number.
         self._called: dict[tuple[str, int], tuple[str, str, int]] = {}
 
     def add(self, kind: str, strategy: Strategy, level: int) -> None:
         """
-        Add one.
+        Add a strategy.
 
         Raises:
             InvalidTaskError: There is one, or it cannot be called with three arguments.
@@ -850,7 +865,7 @@ class Strategies:
             msg = f"{show(strategy)} is called with task, failure, context: {error}"
             raise InvalidTaskError(msg) from error
         except ValueError:
-            # It is written in C, and nobody knows.
+            # A function that is written in C may not tell its signature.
             pass
         if (level, kind) in self._known:
             msg = f"there is a recovery from {kind} on level {level} already"
@@ -859,11 +874,11 @@ class Strategies:
 
     @property
     def known(self) -> Mapping[tuple[int, str], Strategy]:
-        """Those that there are, by level and class."""
+        """Return all strategies, by level and class."""
         return dict(self._known)
 
     def under_way(self, row: TaskRow) -> str:
-        """What tries to mend the attempt of *row* now, in a sentence; or ""."""
+        """Return a sentence on what tries to mend the attempt of *row* now; or ""."""
         call = self._called.get((row.id, row.attempt))
         if call is None:
             return ""
@@ -876,7 +891,7 @@ class Strategies:
         self, row: TaskRow, number: int, work: Work, error: BaseException
     ) -> tuple[bool, Any, BaseException | None]:
         """
-        Try to recover from *error*, and run the attempt again as long as that says so.
+        Try to recover from *error*, and run the attempt again as long as that helps.
 
         Returns:
             As `perform`: whether it goes on elsewhere, the value, and the error.
@@ -894,14 +909,14 @@ class Strategies:
     def takes(
         self, row: TaskRow, number: int, work: Work, error: BaseException
     ) -> bool:
-        """Whether one will try to recover from *error*: then the end is told later."""
+        """Return whether a strategy tries to recover; the end is then told later."""
         if self._find(row, number, work, error) is None:
             return False
 
         def go_on() -> None:
             try:
                 final_error = self._left_of(row, number, work, error)
-                # Its agent may have been lost meanwhile: then another attempt is made.
+                # If the worker was lost meanwhile, the kernel makes another attempt.
                 goes_on = row.attempt == number and row.state is TaskState.RUNNING
                 if final_error is None and goes_on:
                     self._rt.attempts.begin(row, number, work)
@@ -915,13 +930,13 @@ class Strategies:
         try:
             threading.Thread(target=go_on, name=name, daemon=True).start()
         except RuntimeError:
-            # There is no room for one more thread.
+            # The system has no further thread.
             self.mending.pop((row.id, number), None)
             return False
         return True
 
     def resets(self, row: TaskRow, number: int) -> bool:
-        """Whether an environment is to be reset before attempt *number* of *row*."""
+        """Return whether attempt *number* of *row* needs its environment reset."""
         if (2, row_extra(row).failure_class) not in self._known:
             return False
         return number > 1 and _RESET not in self._tried.get((row.id, number), ())
@@ -935,7 +950,7 @@ class Strategies:
                 self.reset(row, number, work)
             finally:
                 self.mending.pop((row.id, number), None)
-                # Its agent may have been lost meanwhile: then another attempt is made.
+                # If the worker was lost meanwhile, the kernel makes another attempt.
                 if row.attempt == number and row.state is TaskState.RUNNING:
                     begin(attempt)
                 else:
@@ -950,13 +965,13 @@ class Strategies:
             attempt.unstarted(no_thread)
 
     def reset(self, row: TaskRow, number: int, work: Work) -> None:
-        """Before a later attempt: reset its environment, if that is what helps."""
+        """Reset the environment of a later attempt, if that mends its failure."""
         if not self.resets(row, number):
             return
         kind = row_extra(row).failure_class
         self._note_tried(row.id, number, _RESET)
         failure = work._error if isinstance(work._error, Exception) else None
-        # An attempt that is to end is not begun.
+        # The attempt is to end, so it does not begin.
         with suppress(AttemptInterrupted):
             self._call(2, kind, self._known[2, kind], row, number, work, failure)
 
@@ -970,7 +985,7 @@ class Strategies:
         self, row: TaskRow, number: int, work: Work, error: BaseException
     ) -> BaseException | None:
         """
-        Try the strategy for *error*; what the attempt ends with.
+        Try the strategy for *error*; return the error that is left.
 
         That is None if it is to be run again. A strategy that asks whether it is to
         stop ends with its attempt.
@@ -996,7 +1011,7 @@ class Strategies:
         try:
             kind = self._rt.deciders.kind_of(error)
         except BaseException as raised:
-            # A rule of the user's: it is asked again.
+            # A rule of the user's raised it, and would raise it again.
             if not is_values(raised):
                 raise
             return None
@@ -1033,7 +1048,7 @@ class Strategies:
             answer = strategy(failure.task, failure, context_of(work, number))
         except AttemptInterrupted:
             raise
-        except BaseException as wrong:  # noqa: BLE001 - it is the user's
+        except BaseException as wrong:  # noqa: BLE001 - the strategy is the user's
             result, message = "failed", describe(wrong)
         else:
             result = "retry" if answer in ("retry", True) else "escalate"

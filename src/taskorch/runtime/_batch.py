@@ -1,10 +1,10 @@
 """
-Tasks on their way in, before the lock: what they are, who checks them, who runs them.
+Submissions before the lock is taken: what they are, who checks them, who runs them.
 
 What tasks of one kind have in common is looked up once: where they wait, whether the
 validator has agreed to all of them, who calls their function.
 
-Decisions: 0019, 0162.
+Decision: kernel.
 """
 
 from __future__ import annotations
@@ -67,34 +67,34 @@ __all__ = ("Batch", "Entry", "Preparation")
 
 @attrs.define(eq=False)
 class Entry:
-    """One task of a batch that needs more than a place: what becomes of it."""
+    """One task of a batch that needs more than a place in it."""
 
     task: Task
     work: Work
     bucket: Bucket
-    #: The ids, handles and tasks that it comes after.
+    #: The ids, handles and tasks that it depends on.
     refs: tuple[Any, ...]
-    #: What a durable orchestrator keeps of it.
+    #: The document that a durable orchestrator keeps of it.
     document: Any = None
     task_id: str = ""
     row: TaskRow | None = None
     parents: list[TaskRow] = attrs.field(factory=list)
-    #: Under what conditions it goes on, if not once all parents have completed.
+    #: The condition under which it starts, if not once all parents have completed.
     terms: Terms | None = None
     existing: Work | None = None
-    #: The run of the same task, which has ended, after which this is the next.
+    #: The earlier run of the same task, which has ended, and which this one follows.
     again: Work | None = None
-    #: The run of a workflow that it is to be of; "": of none.
+    #: The run of a workflow that it joins; "" if none.
     run: str = ""
-    #: It takes the place of that run, as another task or as the same one made anew.
+    #: Whether it replaces that run, as another task or as the same one made anew.
     is_other: bool = False
-    #: What it adds to its run, if it adds anything, is made anew: see `TaskRenewed`.
+    #: Whether what it adds to its run is made anew: see `TaskRenewed`.
     is_anew: bool = False
-    #: What becomes of the options of the one that is there.
+    #: The change of the options of the task that exists already.
     change: Change | None = None
-    #: What policies have to tell of it, if it is new; None: nothing.
+    #: The verdict of the policies on a new task; None: there is nothing to report.
     verdict: Any = None
-    #: The task as it was handed over.
+    #: The task as it was submitted.
     given: Task = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -102,18 +102,18 @@ class Entry:
 
     @property
     def stated(self) -> Task:
-        """The task as it was handed over, but for what policies have changed in it."""
+        """The task as it was submitted, or as policies have changed it."""
         return self.given if self.verdict is None else self.task
 
     @property
     def is_new(self) -> bool:
-        """Whether it is no task that was there already, nor such a one run again."""
+        """Whether the task did not exist before, neither as it is nor as a re-run."""
         return self.existing is None and (self.again is None or self.is_other)
 
 
 class Batch:
     """
-    Tasks on their way in, all or none.
+    Tasks of one submission, of which all are accepted or none.
 
     Lists side by side: an object for each task would be one more for the garbage
     collector.
@@ -135,28 +135,29 @@ class Batch:
     )
 
     def __init__(self, run: str = "") -> None:
-        #: The run of a workflow that they are to be of; "": of none.
+        #: The run of a workflow that they join; "" if none.
         self.run: str = run
         self.works: list[Work] = []
         self.buckets: list[Bucket] = []
-        #: What a durable orchestrator keeps of them.
+        #: The documents that a durable orchestrator keeps of them.
         self.documents: list[Any] = []
-        #: Where some have ids of the user's choice, these; None for each that has not.
+        #: The ids that the user chose, None for each task without one; empty if there
+        #: is none.
         self.ids: Sequence[str | None] = ()
-        #: By their places, the ids, handles and tasks that some come after.
+        #: The ids, handles and tasks that some depend on, by the places of these.
         self.refs: dict[int, tuple[Any, ...]] = {}
-        #: Some have idempotency keys.
+        #: Whether some have idempotency keys.
         self.have_keys: bool = False
-        #: One has terms, or comes after what is not found as easily.
+        #: Whether one has terms, or depends on a task that is not found as easily.
         self.needs_more: bool = False
-        #: The tasks are those of a workflow, which other runs have too.
+        #: Whether the tasks are those of a workflow, which other runs have too.
         self.are_shared: bool = False
-        #: Of some it is said how long they take.
+        #: Whether an expected duration is known of some.
         self.are_expected: bool = False
-        #: Some wait for others.
+        #: Whether some depend on others.
         self.are_linked: bool = False
-        #: By their places, of those about which policies have something to tell: the
-        #: task as it was handed over, and the verdict.
+        #: The task as it was submitted, and the verdict, by the places of the tasks
+        #: that policies have something to tell about.
         self.verdicts: dict[int, tuple[Task, Any]] = {}
 
     @property
@@ -168,7 +169,7 @@ class Batch:
             yield task
 
     def entries(self) -> list[Entry]:
-        """Each task by itself, as those need it that have more than a place."""
+        """Return an entry for each task, for work that needs more than its place."""
         self.needs_more = True
         entries = []
         documents: Iterable[Any] = self.documents or repeat(None)
@@ -187,15 +188,15 @@ class Batch:
 
 _MANY: Final = 4_096
 _set_attribute: Final = object.__setattr__
-#: Stands for a handle where only its kind matters.
+#: A stand-in for a handle where only the kind matters.
 SOME: Final = Reference("some-task")
-#: Finds the works of what a task waits for; None if that is no simple matter.
+#: Function that finds the works a task waits for; None if that needs more than a place.
 Link: TypeAlias = Callable[[Task, Sequence[Any]], tuple[Work, ...] | None]
 
 
 class Preparation:
     """
-    What is done of a submission before the lock: a validator may do I/O.
+    Checks of a submission before the lock is taken, since a validator may do I/O.
 
     Args:
         rt: The orchestrator.
@@ -208,7 +209,7 @@ class Preparation:
 
     def prepare(self, tasks: Sequence[Task], run: str = "") -> Batch:
         """
-        Check *tasks*, and make their works; *run* is that of a workflow, or "".
+        Check *tasks* and make their works; *run* is the workflow run, or "".
 
         Raises:
             InvalidTaskError: One is no task, names no executor, or cannot be kept.
@@ -252,7 +253,7 @@ class Preparation:
         if governor is not None and any(
             governor.is_asked("submit", str(task.type)) for task in tasks.values()
         ):
-            # They are judged with the ids that they have in the run.
+            # Policies judge tasks by their ids in the run.
             return None
         batch = Batch(run_id)
         batch.are_shared = True
@@ -261,7 +262,8 @@ class Preparation:
         try:
             self._fill(batch, links.tasks(), links)
         except InvalidTaskError:
-            # With the id that it has in the run, it is refused by that.
+            # The id in the run is too long or no id: the usual way refuses it with its
+            # name.
             return None
         except TaskorchError:
             raise
@@ -280,7 +282,7 @@ class Preparation:
         committer = rt.committer
         write: Callable[[tuple[Any, ...]], Any] | None = None
         executors = rt.executors
-        # Most batches are of one function: what holds of the last is kept.
+        # Most batches are of one function, so the findings about the last one are kept.
         kind: Any = None
         bucket: Bucket | None = None
         fn: Any = None
@@ -296,7 +298,7 @@ class Preparation:
                 key = (budget, key)
             if bucket is None or key is None or key != kind:
                 bucket, fn = self._bucket_of(key, task), None
-                # What the validator wants to see again is looked at each time.
+                # A validator that wants to see each task of a kind is asked each time.
                 kind = key if key in self._known else None
             elif not is_plain(task) and not self._is_agreed(task):
                 self.validate(task)
@@ -311,7 +313,7 @@ class Preparation:
                     if committer is not None:
                         write = committer.call_documents(task.type, fn)
                     if payload.executor is not None:
-                        # Another call of this function may have another.
+                        # Another call of the function may have another executor.
                         fn, write = None, None
                 called = payload.fn
             else:
@@ -333,7 +335,8 @@ class Preparation:
                 if above is None:
                     batch.needs_more = True
                     if rt.deciders.is_structural and not batch.are_shared:
-                        # Of like tasks it has not looked at what they come after.
+                        # The validator has not seen the dependencies of further tasks
+                        # of the kind.
                         self.validate(task)
                 elif above:
                     work._above, work._after = above, None
@@ -348,10 +351,11 @@ class Preparation:
                     try:
                         documents.append(write(args))
                     except InvalidTaskError:
-                        # It says which task it is.
+                        # The error names the task.
                         documents.append(self.document(task))
                 else:
-                    # What it waits for is in the fact.
+                    # The event of the submission has the dependencies, so the document
+                    # leaves them out.
                     is_whole = refers or task.after == ()
                     kept = task if is_whole else named(task, task.id, ())
                     documents.append(self.document(kept))
@@ -370,7 +374,7 @@ class Preparation:
         is_task = isinstance(task, Task) and isinstance(task.type, str)
         if not is_task or not governor.is_asked("submit", task.type):
             return task
-        # What is not well formed is not judged, but refused.
+        # A malformed task is refused without being judged.
         self.validate(task)
         changed, verdict = governor.admit(task)
         is_named = task.id is not None or task.idempotency_key is not None
@@ -383,12 +387,12 @@ class Preparation:
 
     def _unread(self, error: BaseException, tasks: Iterable[Any]) -> BaseException:
         """
-        What is told of *tasks*, in which a value has raised *error*.
+        Return the error to raise for *tasks*, in which a value has raised *error*.
 
         Raises:
             ValidationFailedError: The validator knows which value it is.
         """
-        # A MemoryError may be the machine's, so it is told as it is.
+        # A MemoryError may be the machine's, so it is raised as it is.
         if isinstance(error, MemoryError) or not is_values(error):
             return error
         for task in tasks:
@@ -398,10 +402,10 @@ class Preparation:
         return InvalidTaskError(msg, hint="hand over plain values, or copies of them")
 
     def _note_own(self, batch: Batch, task: Task, work: Work) -> None:
-        """Note what a task says for itself alone, as far as that matters to *batch*."""
+        """Note the options of a single task that matter to the whole *batch*."""
         metadata = task.metadata
         if metadata is not None and type(metadata) is not dict:
-            # A mapping of the user's may say something else later.
+            # A mapping of the user's may change later, so it is copied.
             _set_attribute(task, "metadata", dict(metadata))
         if task.expected is not None:
             batch.are_expected = True
@@ -416,7 +420,7 @@ class Preparation:
         self, task: Task, name_of: Callable[[Any], Reference] = lambda _: SOME
     ) -> Any:
         """
-        What is kept of *task*, with what *name_of* says in the place of handles.
+        Return the document of *task*, with references of *name_of* for handles.
 
         Raises:
             InvalidTaskError: It cannot be restored exactly.
@@ -431,7 +435,7 @@ class Preparation:
 
     def _bucket_of(self, kind: Any, task: Task) -> Bucket:
         """
-        Where tasks of this *kind* wait, of which *task* is one.
+        Return the bucket for tasks of the *kind* of *task*.
 
         Raises:
             InvalidTaskError: It is no task.
@@ -457,7 +461,7 @@ class Preparation:
 
     def spec_of(self, task: Task) -> Spec:
         """
-        What is known of *task* where it waits, and what it draws on.
+        Return the spec of *task* in the queue, with the budget that it draws on.
 
         Raises:
             InvalidTaskError: There is no such budget.
@@ -476,7 +480,7 @@ class Preparation:
 
     def _is_agreed(self, task: Task) -> bool:
         """
-        Whether the validator agrees to *task*, as it does to others of its kind.
+        Return whether the validator agrees to *task*, as it does to its kind.
 
         A validator of the user's wants to see ids, dates and dependencies.
         """
@@ -484,7 +488,7 @@ class Preparation:
 
     def validate(self, task: Task, *, formed: bool = False) -> bool:
         """
-        Ask the validator; whether its consent holds for like tasks.
+        Ask the validator; return whether its consent holds for like tasks.
 
         Raises:
             ValidationFailedError: It refuses *task*.
@@ -506,7 +510,7 @@ class Preparation:
 
 
 def _word(value: Any) -> Any:
-    """*value* as facts may have it: what is no text is shown."""
+    """Return *value* as events may have it: as text, or shown as text."""
     return value if value is None or is_text(value) else show(value)
 
 
@@ -515,21 +519,21 @@ def _any_named(tasks: Iterable[Task]) -> bool:
 
 
 class _BatchLinks:
-    """Finds what tasks of a batch wait for: tasks before them in it, and others."""
+    """Finds the works that tasks of a batch wait for, in the batch or elsewhere."""
 
     def __init__(self, rt: TaskEngine, tasks: Sequence[Task], batch: Batch) -> None:
         self._rt = rt
         self._tasks = tasks
         self._batch = batch
         self._seen = 0
-        #: Those that have come, by their ids and by those of the objects.
+        #: The tasks so far, by their ids and by those of the Python objects.
         self._objects: dict[int | str, Work] = {}
-        #: All of the batch: what has not come yet may come later.
+        #: All tasks of the batch, since a dependency may come later in it.
         self._all: set[int | str] | None = None
 
     def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
         """
-        The works that *task* waits for; None if it is no simple matter.
+        Return the works that *task* waits for; None if that needs more.
 
         Args:
             task: The next of the batch.
@@ -547,8 +551,8 @@ class _BatchLinks:
         if task.id is not None and task.id in self._objects:
             return None
         if self._rt.committer is not None and refers:
-            # What a journal keeps of the arguments has the ids of the handles and tasks
-            # in them, which come later.
+            # The document of the arguments has the ids of handles and tasks in them,
+            # which are chosen later.
             return None
         after = task.after
         if type(after) is not list and type(after) is not tuple:
@@ -579,7 +583,7 @@ class _BatchLinks:
 
 
 class _RunLinks:
-    """Finds what tasks of a workflow wait for."""
+    """Finds the works that tasks of a workflow wait for."""
 
     def __init__(
         self,
@@ -590,13 +594,13 @@ class _RunLinks:
         self._tasks = tasks
         self._above = above
         self._batch = batch
-        #: The id in the workflow of the task that is looked at.
+        #: The id in the workflow of the task that is prepared now.
         self._name: str
         #: The works so far, by their ids in the workflow.
         self.works: dict[str, Work] = {}
 
     def tasks(self) -> Iterator[Task]:
-        """The tasks: when the next is asked for, the work of the last has come."""
+        """Yield the tasks; asking for the next notes the work of the last."""
         for name, task in self._tasks.items():
             self._name = name
             yield task
@@ -607,10 +611,10 @@ class _RunLinks:
         works = self.works
         above = self._above[self._name]
         if refers or (task.after and len(tuple(task.after)) > len(tuple(above))):
-            # It waits for what is no part of the workflow, too.
+            # The task waits for others than those of the workflow, too.
             return None
         try:
             return tuple(map(works.__getitem__, above))
         except KeyError:
-            # It comes later in the workflow.
+            # The parent comes later in the workflow.
             return None

@@ -1,7 +1,7 @@
 """
-Keeping facts: in groups, in order, before what they allow is done.
+Commits of events: in groups, in order, before what they allow is done.
 
-Decision: 0015.
+Decision: durable-commits.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ if TYPE_CHECKING:
     from taskorch.runtime._work import Weights
 
 
-# -- a journal of the user's that keeps facts, and can be asked for nothing else -------
+# -- a journal of the user's that keeps events, and can be asked for nothing else ------
 
 
 class BareJournal(DurableJournal):
     """
     A `Journal` in the place of a `DurableJournal`: it has no snapshots.
 
-    It is asked for no task: all of it would be read each time.
+    It is never asked for single tasks, since all of it would be read each time.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -108,7 +108,7 @@ class BareJournal(DurableJournal):
         self._journal.append(epoch, group)
 
     def read(self, after: int = 0) -> Iterator[Entry]:
-        # It may give back plain tuples, which are equal to facts.
+        # A journal of the user's may return plain tuples, which are equal to events.
         return ((make(fact), value) for fact, value in self._journal.read(after))
 
     def close(self) -> None:
@@ -118,37 +118,37 @@ class BareJournal(DurableJournal):
         """Keep nothing."""
 
     def snapshot(self) -> None:
-        """None: there are no snapshots."""
+        """Return None, as there are no snapshots."""
 
     def description(self) -> str:
-        """Name of the journal, and what is lost with it."""
+        """Name of the journal, and the limits that it sets."""
         name = type(self._journal).__name__
         return f"{name} is no DurableJournal: what has left memory is forgotten"
 
 
-# -- commit, then release: which facts are kept, and who waits for that ----------------
+# -- commit, then release: which events are kept, and who waits for that ---------------
 
-# It does no input or output: the driver asks for the group that is to be appended,
-# and says what became of it. It holds a lock around every call.
+# `Commits` does no input or output: the controller asks for the group to append, and
+# reports the outcome. It holds a lock around every call.
 
 
 G = TypeVar("G", bound=Sized)
 T = TypeVar("T")
 
-#: What is to be done once a fact is kept.
+#: Function that is called once an event is kept.
 Release: TypeAlias = Callable[[], object]
 
 
 class Commits(Generic[G]):
     """
-    Facts on their way into the journal: in groups, one at a time.
+    Events on their way into the journal: in groups, one at a time.
 
     A group that could not be written stays in hand, exactly as it is, until it could:
     meanwhile no other is begun, and what comes is pending behind it.
 
     Args:
-        committed: The number of the last fact that is kept already.
-        make: What makes a new group; None makes lists.
+        committed: The number of the last event that is kept already.
+        make: The function that makes a new group; None makes lists.
     """
 
     __slots__ = (
@@ -164,11 +164,11 @@ class Commits(Generic[G]):
 
     def __init__(self, committed: int = 0, make: Callable[[], G] | None = None) -> None:
         self._make = cast("Callable[[], G]", list if make is None else make)
-        #: The number of the last fact that is kept.
+        #: The number of the last event that is kept.
         self.committed: int = committed
-        #: What is in no group yet.
+        #: The events that are in no group yet.
         self.pending: G = self._make()
-        #: What is in hand if nothing is.
+        #: The group in hand while none is.
         self._nothing: G = self._make()
         self._group: G = self._nothing
         self._failed: bool = False
@@ -177,11 +177,11 @@ class Commits(Generic[G]):
 
     @property
     def degraded(self) -> bool:
-        """Whether a group could not be written, and is still in hand."""
+        """Whether writing a group has failed, and the group is still in hand."""
         return self._failed
 
     def when(self, seq: int, release: Release) -> None:
-        """Call *release* once the fact number *seq* is kept: now, if it is."""
+        """Call *release* once event number *seq* is kept; at once if it is."""
         if seq <= self.committed:
             release()
             return
@@ -190,7 +190,7 @@ class Commits(Generic[G]):
 
     def begin(self) -> G | None:
         """
-        The next group to append, which is all that is pending.
+        Return the next group to append, which is all that is pending.
 
         None if there is nothing, or if another is in hand: then it is its turn.
         """
@@ -201,15 +201,15 @@ class Commits(Generic[G]):
 
     @property
     def in_hand(self) -> G:
-        """The group that was begun and is not kept yet; empty if there is none."""
+        """Return the group that was begun and is not kept yet; empty if none is."""
         return self._group
 
     def failed(self) -> None:
-        """The group in hand could not be written, or nobody knows whether it was."""
+        """Note that writing the group failed, or that its outcome is unknown."""
         self._failed = True
 
     def succeeded(self, last: int) -> list[Release]:
-        """The group in hand is kept, to fact *last*: what is to be done, in order."""
+        """Note that the group is kept, up to event *last*; return what follows."""
         self.committed = last
         self._group = self._nothing
         self._failed = False
@@ -228,10 +228,10 @@ class HeldBack:
     Attempts that the kernel has started, and that wait for a commit before they begin.
 
     A task begins once its submission is kept. One that must not run twice begins once
-    its start is kept: the next life then knows that it may have run.
+    its start is kept: the next incarnation then knows that it may have run.
 
     Args:
-        commits: Says when a fact is kept.
+        commits: Says when an event is kept.
         begin: Called once an attempt may begin, with its task and number.
         end: Called with these where an attempt ends before that, and with how and why.
     """
@@ -247,7 +247,7 @@ class HeldBack:
         self._end = end
         self._commits = commits
         self._begin = begin
-        #: Those that wait, by task and number.
+        #: The attempts that wait, by task and number.
         self.attempts: dict[tuple[TaskRow, int], None] = {}
 
     def take(self, row: TaskRow, submitted: int, last: int) -> bool:
@@ -256,8 +256,8 @@ class HeldBack:
 
         Args:
             row: The task.
-            submitted: The number of the fact that says how it may begin.
-            last: The number of the last fact of the step that has started it.
+            submitted: The number of the event that says how it may begin.
+            last: The number of the last event of the step that has started it.
 
         Returns:
             Whether it is held back.
@@ -270,18 +270,18 @@ class HeldBack:
         return True
 
     def _let_go(self, row: TaskRow, attempt: int) -> None:
-        """Let an attempt begin, for what it waited for is kept."""
+        """Let an attempt begin, since the events that it waited for are kept."""
         if (row, attempt) not in self.attempts:
             return
         del self.attempts[row, attempt]
         if row.attempt == attempt and row.state is TaskState.RUNNING:
             self._begin(row, attempt)
         else:
-            # It was given up before it began.
+            # The attempt was given up before it began.
             self._end(row, attempt, "stopped", ("", ""))
 
     def on(self, agent: str) -> list[tuple[str, int]]:
-        """Return ids and numbers of those for *agent*, which cannot know of them."""
+        """Return ids and numbers of attempts that *agent* has not heard of."""
         return [
             (row.id, attempt)
             for row, attempt in self.attempts
@@ -289,7 +289,7 @@ class HeldBack:
         ]
 
     def call_off(self) -> None:
-        """End them before they begin, for a stop."""
+        """End the attempts before they begin, because of a stop."""
         called_off, self.attempts = self.attempts, {}
         described = ("AttemptLostError", "the orchestrator stopped before it began")
         for row, attempt in called_off:
@@ -299,30 +299,30 @@ class HeldBack:
 # -- commit, then release, with threads: who writes the journal, and who waits for
 # that
 
-# Whoever has to wait for a commit makes it, with all that is pending; others who come
-# meanwhile wait for it, and find theirs done. What nobody waits for, the end of an
-# attempt mostly, is committed by a thread of its own.
+# A thread that has to wait for a commit makes it, with all that is pending. Threads
+# that come meanwhile wait for it, and find theirs done. Events that no thread waits
+# for, mostly ends of attempts, are committed by a thread of its own.
 
 
-#: Seconds that a caller waits for a commit before it is told that nobody knows.
+#: Seconds that a caller waits for a commit before the outcome is reported as unknown.
 _COMMIT_TIMEOUT_S: Final = 5.0
-#: Between two tries to write.
+#: Pauses between two tries to write.
 _PAUSES: Final = Backoff(0.05, 1.0)
-#: Seconds that facts wait for company if nobody waits for them.
+#: Seconds that events which nobody waits for are collected into one group.
 _BATCH_DELAY_S: Final = 0.002
-#: Seconds that they wait for it anyhow, after a group of so many.
+#: Seconds that events are collected after a group of more than so many.
 _MIN_GAP_S: Final = 0.0005
 _MANY: Final = 100
-#: Seconds without anything to write after which the journal may put itself in order.
+#: Idle seconds after which the journal may do its maintenance.
 _IDLE_BEFORE_MAINTENANCE_S: Final = 0.02
-#: Facts between two snapshots, at the least; and as many for every task in memory.
+#: Events between two snapshots: at least so many, and this many per task in memory.
 _SNAPSHOT_FACTS: Final = 50_000
 _SNAPSHOT_SHARE: Final = 4
-#: Of the moment: they are told, and not kept.
+#: Events of the moment, which listeners hear and no journal keeps.
 _PASSING: Final = frozenset(
     {StatsReported, HealthReported, PerformanceReported, TaskReady}
 )
-#: With these, what a handle says is settled once they are kept.
+#: Events after which the state of a handle is settled once they are kept.
 _SETTLING: Final = frozenset({TaskFailed, TaskCancelled, TaskBlocked})
 _DOCUMENTED: Final = frozenset(
     {
@@ -338,14 +338,15 @@ _DOCUMENTED: Final = frozenset(
 
 
 class _Local(threading.local):
-    """What the calling thread waits for later."""
+    """The events that the calling thread is to wait for later."""
 
-    #: Inside `Committer.deferred`, the numbers of the facts; None: it is not inside.
+    #: Numbers of the events, inside `Committer.deferred`; None outside.
     deferred: list[int] | None = None
 
 
 class SaysQuiet(Protocol):
-    """What knows who waits.
+    """
+    Protocol: knows which callers wait.
 
     Attributes:
         quiet: Called once when nothing can proceed any more.
@@ -354,28 +355,28 @@ class SaysQuiet(Protocol):
     quiet: list[Callable[[], object]]
 
     def say_quiet(self) -> None:
-        """Under the lock: nothing can proceed; tell those who wait for that."""
+        """Wake those who wait until nothing can proceed; hold the lock."""
         ...
 
     def together(self) -> AbstractContextManager[None]:
-        """Under the lock: of those who are woken in here, each loop hears once."""
+        """Tell each loop once of all that is woken in the block; hold the lock."""
         ...
 
 
 class MeasuresCommits(Protocol):
-    """What measures, if there is an SDK for it."""
+    """Protocol: measures commits, if an SDK of OpenTelemetry is there."""
 
     def committed(self, seconds: float) -> None:
-        """Note that a commit has taken that long."""
+        """Note the seconds that a commit has taken."""
         ...
 
 
 class HearsTasks(Protocol):
     """
-    What is asked for what running tasks say: of a runtime, or of a simulated life.
+    Protocol: hears what running tasks report; a runtime, or a simulated one.
 
     Attributes:
-        committer: Keeps facts; None: nothing outlives the process.
+        committer: Keeps events; None: nothing outlives the process.
         deciders: Asks the policies.
         kernel: Has the rows of the tasks.
         lock: Guards it.
@@ -388,11 +389,11 @@ class HearsTasks(Protocol):
 
     @property
     def governor(self) -> Governs | None:
-        """The policies as data, if there are some."""
+        """The policies as data; None if there are none."""
         ...
 
     def now(self) -> int:
-        """Say the time, in ns."""
+        """Return the time, in ns."""
         ...
 
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
@@ -402,7 +403,7 @@ class HearsTasks(Protocol):
 
 class Keeps(MakesSteps, HearsTasks, Protocol):
     """
-    What the way into the journal asks of the runtime.
+    Protocol: what the committer asks of the runtime.
 
     Attributes:
         notices: Logs troubles.
@@ -414,47 +415,47 @@ class Keeps(MakesSteps, HearsTasks, Protocol):
 
     @property
     def metrics(self) -> MeasuresCommits | None:
-        """Measures, if there is an SDK for it."""
+        """The meters, if an SDK of OpenTelemetry is there."""
         ...
 
     @property
     def waiting(self) -> SaysQuiet:
-        """Knows who waits."""
+        """The callers that wait."""
         ...
 
 
 class Snapshots:
     """
-    Snapshots of the state, which make the next opening short.
+    Snapshots of the state, which shorten the next opening of the journal.
 
-    One is due after so many facts. It is taken under the lock with the group that goes
-    as far as it does, and saved once that is kept.
+    One is due after a number of events. It is taken under the lock together with the
+    group up to whose last event it goes, and saved once that group is kept.
     """
 
     def __init__(self, rt: Keeps, journal: DurableJournal, at: int) -> None:
         self._rt = rt
         self._journal = journal
-        #: The number of the fact up to which the latest goes.
+        #: The number of the last event in the latest snapshot.
         self.at: int = at
-        #: Whether one is taken with the next group, however few facts it has.
+        #: Whether the next group brings a snapshot, however few events it has.
         self.is_asked_for: bool = False
-        #: The number of the fact up to which one of this life is kept.
+        #: The number of the last event in a snapshot that this incarnation has kept.
         self.saved_at: int = 0
-        #: That which was taken with the group that is in hand.
+        #: The snapshot that was taken with the group in hand.
         self.taken: dict[str, Any] | None = None
 
     def take_if_due(self, last: int) -> None:
-        """Under the lock, with a group up to fact *last*: take one, if it is time."""
+        """Take one with a group up to event *last*, if due; hold the lock."""
         many = max(_SNAPSHOT_FACTS, _SNAPSHOT_SHARE * len(self._rt.kernel.tasks))
         if self.is_asked_for or last - self.at > many:
             self.is_asked_for = False
             self.at = last
-            # Without one, only the next opening takes longer.
+            # Without a snapshot, only the next opening takes longer.
             with suppress(MemoryError):
                 self.taken = self.take()
 
     def take(self) -> dict[str, Any]:
-        """Under the lock: take one of now, with what policies remember."""
+        """Take a snapshot of now, with the history of policies; hold the lock."""
         rt = self._rt
         state = take_snapshot(rt.kernel, rt.now())
         if rt.governor is not None:
@@ -462,22 +463,23 @@ class Snapshots:
         return state
 
     def save_taken(self, committed: int) -> None:
-        """Save that which was taken with the group that is kept, if one was."""
+        """Save the snapshot that was taken with the group, now that this is kept."""
         if self.taken is not None:
             state, self.taken = self.taken, None
             self.save(state, committed)
 
     def save(self, state: dict[str, Any], committed: int) -> None:
-        """Save one up to fact *committed*, if the journal can keep it."""
+        """Save a snapshot up to event *committed*, if the journal can keep it."""
         try:
             self._journal.save(self._rt.epoch, committed, state)
         except (JournalError, MemoryError):
-            # Only the next opening takes longer; what is wrong will show by itself.
+            # Only the next opening takes longer; a broken journal shows at the next
+            # write.
             return
         self.saved_at = committed
 
     def save_last(self, committed: int) -> None:
-        """Save one of the end, if there is more than the latest goes."""
+        """Save a snapshot at the end, if events have come since the latest one."""
         if committed > self.at:
             with self._rt.lock:
                 state = self.take()
@@ -486,7 +488,7 @@ class Snapshots:
 
 class Committer:
     """
-    The way of the facts of one runtime into its journal, which that has claimed.
+    Writes the events of one runtime into its journal, which the runtime has claimed.
 
     The lock of the runtime guards all but the writing.
     """
@@ -496,39 +498,40 @@ class Committer:
         self.journal: DurableJournal = (
             journal if isinstance(journal, DurableJournal) else BareJournal(journal)
         )
-        #: Whether it can be asked for the tasks that have left memory.
+        #: Whether the journal can find tasks that have left memory.
         self.can_be_asked: bool = self.journal is journal
-        #: Entries, or what the journal has made of them already.
+        #: Entries, or the rows that the journal has made of them already.
         self.commits: Commits[Group] = Commits(make=self.journal.new_group)
-        #: Makes of a value what is kept of it, for a group.
+        #: Makes the document of a value, for a group.
         self.document: Callable[[Any], Any] = self.journal.text
-        #: Gives, for a type and a function, what makes documents of arguments.
+        #: Makes, for a type and a function, the function that documents its arguments.
         self.call_documents: Callable[
             [str, Callable[..., Any]], Callable[[tuple[Any, ...]], Any]
         ] = self.journal.call_texts
-        #: Why the journal cannot be written; empty if it can.
+        #: The reason why the journal cannot be written; empty if it can.
         self.trouble: str = ""
-        #: What is to be kept beside the next fact of a task: itself, or its result.
+        #: Documents to keep beside the next event of a task: the task, or its result.
         self.documents: dict[Work | Emitted, Any] = {}
-        #: Attempts that may begin now: what they waited for is kept.
+        #: Attempts that may begin now, since the events that they waited for are kept.
         self.ready: list[tuple[TaskRow, int, Work]] = []
         self.held_back: HeldBack = HeldBack(self.commits, self._ready, self._end)
-        #: The number of the last fact that is on its way.
+        #: The number of the last event that is on its way.
         self.last: int = 0
-        #: Whether the latest group was large: then the next can wait for more.
+        #: Whether the latest group was large, so that the next can collect more.
         self._is_busy = False
-        #: The caller of this step will commit its facts: the thread is not woken.
+        #: Whether the caller of this step commits its events, so that no thread is
+        #: woken.
         self.caller_will_commit = False
-        #: Facts to tell, with their cargo, once they are kept: pending, and in hand.
+        #: Events to publish once they are kept, with their cargo: pending, and in hand.
         self._unpublished: list[tuple[Fact, Any]] = []
         self._publishing: list[tuple[Fact, Any]] = []
-        #: Works whose end is in facts on their way, for their waiters.
+        #: Works whose end is in events on their way, for those who wait for them.
         self._unsettled: list[Work] = []
         self._settling: list[Work] = []
         self._loops: list[tuple[int, asyncio.AbstractEventLoop, Any]] = []
-        #: Threads that wait for the end of the trouble.
+        #: Threads that wait until the journal can be written again.
         self._latches: set[Latch] = set()
-        # One that knows whose it is: see release_if_mine.
+        # An RLock knows the thread that holds it: see release_if_mine.
         self._writing = threading.RLock()
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -537,13 +540,13 @@ class Committer:
         self._woken = False
         self._hurry = False
         self._closing = False
-        #: The thread has come to its end; and it is to let go of the journal then.
+        #: Whether the thread has ended, and whether it is to close the journal then.
         self._has_ended = False
         self._is_late = False
         self._local = _Local()
-        #: Who hears of all facts at once, under the lock.
+        #: Hears all events at once, under the lock.
         self.listen: Callable[[list[tuple[Fact, Any]]], object] | None = None
-        # A journal that keeps no snapshots is never due one: no fact is so far.
+        # A journal without snapshots is never due one, so the number is out of reach.
         first = 0 if self.can_be_asked else sys.maxsize
         self.snapshots: Snapshots = Snapshots(rt, self.journal, first)
 
@@ -552,7 +555,7 @@ class Committer:
     def accept(  # noqa: C901, PLR0912 - hot
         self, items: list[tuple[Fact, Any]]
     ) -> None:
-        """Facts of a step: they are kept soon, and then told."""
+        """Take the events of a step: they are kept soon, and then published."""
         commits, documents = self.commits, self.documents
         pending = commits.pending
         keep = pending.keep
@@ -582,13 +585,15 @@ class Committer:
                     work._visible_after = NEVER + seq
                     unsettled.append(work)
                 elif cls is TaskOptionsChanged and work._visible_after >= NEVER:
-                    # It begins with what is kept: whether it may run twice, above all.
+                    # The attempt begins once its submission is kept, which says whether
+                    # it may repeat.
                     work._visible_after = NEVER + seq
                 document = None
-                # What ends the task in the same step has it: see `bring_late`.
+                # If the task ends in the same step, that event has the document: see
+                # `bring_late`.
                 if cls in _DOCUMENTED and not (
                     (cls is TaskRetrying and work._row.state in TERMINAL)
-                    # The retry handler's choice, which the fact has itself.
+                    # A change by the retry handler stands in the event as a whole.
                     or (isinstance(fact, TaskOptionsChanged) and fact.reason)
                 ):
                     document = documents.pop(work, None)
@@ -609,7 +614,7 @@ class Committer:
             self._publish(unpublished)
 
     def may_begin(self, row: TaskRow) -> bool:
-        """Whether the attempt of *row* may begin, and no other is to be let go."""
+        """Return whether only the attempt of *row* is to begin, and may."""
         return (
             not self.ready
             and row.bucket.spec.idempotent
@@ -619,9 +624,10 @@ class Committer:
 
     def starts(self, rows: list[TaskRow]) -> list[tuple[TaskRow, int, Work]]:
         """
-        The attempts that may begin now; those of *rows* that may not are held back.
+        Return the attempts that may begin now; hold others of *rows* back.
 
-        So is each, until its start is kept, if the journal may be another's by now.
+        If the journal may have another leader by now, each start waits until it is
+        kept.
         """
         begun, self.ready = self.ready, []
         if not rows:
@@ -631,7 +637,7 @@ class Committer:
         for row in rows:
             work, submitted = row.cargo, last
             if is_owned:
-                # As `Work._begin_after`, without a call more for each start.
+                # This is `Work._begin_after`, without another call for each start.
                 settled = work._visible_after
                 submitted = settled - NEVER if settled >= NEVER else settled
             if self.held_back.take(row, submitted, last):
@@ -656,14 +662,14 @@ class Committer:
         rt.kernel.end_attempt(row, attempt, how, rt.now(), None, described)
 
     def is_idle(self) -> bool:
-        """Whether nothing is on its way; in trouble, nothing gets there by itself."""
+        """Return whether no event is on its way, or none can be written now."""
         commits = self.commits
         if self.trouble or self._rt.fault is not None:
             return True
         return not (commits.pending or commits.in_hand)
 
     def poke(self, *, hurry: bool = True) -> None:
-        """Wake the thread to write facts; without *hurry*, after a short delay."""
+        """Wake the thread to write events; without *hurry*, after a short delay."""
         if hurry:
             self._hurry = True
         elif self._woken:
@@ -689,7 +695,7 @@ class Committer:
 
     def refuse(self) -> None:
         """
-        Called where something is asked for that must be kept.
+        Raise if nothing can be kept now; called where something must be kept.
 
         Raises:
             WouldBlockError: The caller is on an event loop, and would block it.
@@ -698,14 +704,14 @@ class Committer:
         self.refuse_to_block()
         if self.trouble:
             if self._closing or self._rt.fault is not None:
-                # It will not be written any more, by this one.
+                # This orchestrator does not write the journal any more.
                 self._rt.refuse_submission()
             msg = f"the journal cannot be written: {self.trouble}"
             raise JournalUnavailableError(msg, outcome="refused")
 
     def refuse_to_block(self) -> None:
         """
-        Called before something is waited for.
+        Raise if the caller may not wait, since it is on an event loop.
 
         Raises:
             WouldBlockError: The caller is on an event loop, and would block it.
@@ -722,7 +728,7 @@ class Committer:
         """
         Wait until *seq* is kept, through any trouble, unless *is_over*.
 
-        A disk that is full for a while is no failure of the task's.
+        A disk that is full for a while must not fail the task.
         """
         while True:
             try:
@@ -736,7 +742,7 @@ class Committer:
     @takes_interrupts
     def wait_kept(self, seq: int) -> None:
         """
-        Wait until the fact number *seq* is kept.
+        Wait until the event number *seq* is kept.
 
         Raises:
             JournalUnavailableError: It is not, and nobody knows whether it will be.
@@ -767,14 +773,14 @@ class Committer:
                 release_if_mine(self._writing)
 
     def flush(self) -> None:
-        """Wait until all that is on its way is kept, if it can be."""
+        """Wait until all events on their way are kept, if they can be."""
         deferred = self._local.deferred
         self._local.deferred = None
         try:
             if not self.trouble:
                 self.wait_kept(self.last)
         except TaskorchError:
-            # Callers that need the journal are told.
+            # Callers that need the journal are told by their own calls.
             return
         finally:
             self._local.deferred = deferred
@@ -793,8 +799,8 @@ class Committer:
             self._latches.discard(latch)
 
     def lost(self) -> None:
-        """Under the lock: nothing will be kept any more, and nobody waits for that."""
-        # Nor does what was held back begin any more.
+        """Release all who wait, as nothing can be kept any more; hold the lock."""
+        # Attempts that were held back never begin.
         self.held_back.attempts.clear()
         for latch in tuple(self._latches):
             latch.set()
@@ -802,7 +808,7 @@ class Committer:
         self._loops = []
 
     def recovers(self, timeout: float | None) -> bool:
-        """Wait a while for the end of the trouble, if there is any; whether it came."""
+        """Wait until the journal can be written; return whether it came to that."""
         latch = Latch()
         with self._rt.lock:
             if not self.trouble:
@@ -825,10 +831,10 @@ class Committer:
     @contextmanager
     def deferred(self) -> Iterator[list[int]]:
         """
-        What the caller asks for in here waits for no commit: for coroutines.
+        Let calls in the block wait for no commit: coroutines wait afterwards.
 
         Yields:
-            The numbers of the facts that are to be waited for.
+            The numbers of the events that are to be waited for.
         """
         seqs: list[int] = []
         self._local.deferred = seqs
@@ -839,7 +845,7 @@ class Committer:
 
     async def wait_kept_async(self, seqs: list[int]) -> None:
         """
-        Wait on the running loop until the facts of these numbers are kept.
+        Wait on the running loop until the events of these numbers are kept.
 
         Raises:
             JournalUnavailableError: They are not, and nobody knows whether they will.
@@ -890,7 +896,8 @@ class Committer:
                 failures = 0
                 self._sleep()
                 if self._is_busy:
-                    # A caller that waits needs one fact of many.
+                    # A caller waits for one event of many, so a short delay collects
+                    # the others.
                     self._wake.acquire(timeout=_MIN_GAP_S)
                 committed = -1
                 while not self._hurry and committed != self.commits.committed:
@@ -917,7 +924,7 @@ class Committer:
         self._wake.acquire()
 
     def _needs_upkeep(self) -> bool:
-        """Whether there is something to do for `_upkeep`; what ails it is said."""
+        """Return whether the journal needs maintenance; report its troubles."""
         if not self.journal.needs_upkeep():
             return False
         troubles = self.journal.troubles()
@@ -926,16 +933,16 @@ class Committer:
         return True
 
     def _upkeep(self) -> None:
-        # What is wrong will show by itself: the next group is written, or is not.
+        # If the journal is broken, the next write shows it.
         with suppress(JournalError):
             self.journal.upkeep(self._rt.epoch)
 
     @defers_interrupts
     def _commit(self) -> bool:
         """
-        Append a group, with `_writing` held; whether another may follow.
+        Append a group, with `_writing` held; return whether another may follow.
 
-        What is wrong with the journal stops everything, unless it may pass.
+        An error of the journal stops everything, unless it may pass.
         """
         rt, journal = self._rt, self.journal
         if rt.fault is not None:
@@ -946,13 +953,14 @@ class Committer:
             return False
         began = monotonic()
         try:
-            # What it has made itself, it takes.
+            # The group is of the journal's own class, which it takes.
             journal.append(rt.epoch, cast("Sequence[Entry]", group))
         except JournalUnavailableError as error:
             self._degrade(error.message)
             return False
         except MemoryError:
-            # Nothing is torn: the group is in hand still, and is written another time.
+            # Nothing is written in part: the group is still in hand, and is written
+            # later.
             self._degrade("there is no memory left to write to it")
             return False
         except Exception as error:  # noqa: BLE001 - nothing can be kept any more
@@ -972,13 +980,13 @@ class Committer:
             self._publishing, self._unpublished = self._unpublished, []
             self._settling, self._unsettled = self._unsettled, []
             snapshots = self.snapshots
-            # Most groups are far from it.
+            # Most groups are far from the next snapshot.
             if snapshots.is_asked_for or self.last - snapshots.at > _SNAPSHOT_FACTS:
                 snapshots.take_if_due(self.last)
         return group
 
     def _release(self) -> None:  # noqa: C901 - one step, in order
-        """The group in hand is kept: let go what waited for that, and tell of it."""
+        """Let all go on that waited for the group, which is kept; publish it."""
         rt = self._rt
         inside = False
         try:
@@ -1009,7 +1017,7 @@ class Committer:
             while more:
                 with rt.lock:
                     more = self._evict()
-        except Exception as error:  # noqa: BLE001 - it is ours
+        except Exception as error:  # noqa: BLE001 - the error is ours
             rt.fail_stop(error)
         except BaseException as error:
             if inside:
@@ -1018,7 +1026,7 @@ class Committer:
 
     def _evict(self) -> bool:
         """
-        Under the lock: let the oldest finished tasks leave memory, but not many.
+        Let the oldest finished tasks leave memory, but not many; hold the lock.
 
         Returns:
             Whether others may follow.
@@ -1036,7 +1044,7 @@ class Committer:
         return len(finished) > keep
 
     def _publish(self, items: list[tuple[Fact, Any]]) -> None:
-        """Under the lock: those who listen hear of *items*."""
+        """Pass *items* to those who listen; hold the lock."""
         rt = self._rt
         if rt.publisher.receivers:
             wanted = rt.wanted
@@ -1045,7 +1053,7 @@ class Committer:
                 rt.publisher.put(items)
 
     def _tell_loops(self, committed: int) -> None:
-        """Wake the coroutines that wait: one call a loop, however many they are."""
+        """Wake the coroutines that wait, with one call for each loop."""
         waiting = self._loops
         self._loops = [each for each in waiting if each[0] > committed]
         self._settle_loops(
@@ -1075,7 +1083,7 @@ class Committer:
             fact = rt.kernel.own_fact(JournalDegraded, rt.now(), why)
             self.commits.pending.keep(fact, None)
             self.last = fact.seq
-            # Publish now: a receiver need not wait until all is kept.
+            # Such events are never kept, so they are published at once.
             self._publish([(fact, None)])
             if rt.waiting.quiet and rt.is_quiet():
                 rt.waiting.say_quiet()
@@ -1084,12 +1092,12 @@ class Committer:
     # -- snapshots -----------------------------------------------------------------
 
     def apart(self, act: Callable[[], T]) -> T:
-        """Do something while no group is being written: not with the lock held."""
+        """Do something while no group is being written; do not hold the lock."""
         with self._writing:
             return act()
 
     def save_now(self) -> bool:
-        """Save a snapshot of now, or with the next group; whether it is kept."""
+        """Save a snapshot now, or with the next group; return whether it is kept."""
         rt, snapshots, state = self._rt, self.snapshots, None
         with self._writing:
             with rt.lock:
@@ -1110,9 +1118,9 @@ class Committer:
 
     def write_all(self, timeout: float) -> bool:
         """
-        Have the thread write all facts on their way, and wait; whether it has.
+        Have the thread write all events on their way; return whether it did in time.
 
-        Unlike `flush`, it is not longer under way than *timeout* on a disk that hangs.
+        Unlike `flush`, it ends after *timeout* on a disk that hangs.
         """
         latch = Latch()
         with self._rt.lock:
@@ -1123,7 +1131,7 @@ class Committer:
         return latch.wait(timeout)
 
     def abandon(self) -> None:
-        """The opening has failed: let go of the journal, and write no more."""
+        """Let go of the journal and write no more, since the opening has failed."""
         with self._rt.lock:
             self._closing = True
             if self._thread is not None and self._wake.locked():
@@ -1132,7 +1140,7 @@ class Committer:
 
     def close(self, timeout: float) -> bool:
         """
-        Write what is left, if that can be done in time; whether the journal is closed.
+        Write what is left, if there is time; return whether the journal is closed.
 
         The thread writes, since a disk may never answer. If it does not in time, the
         thread lets go of the journal when it does.
@@ -1158,7 +1166,7 @@ class Committer:
                 self.journal.close()
                 return True
             with rt.lock:
-                # Now it may, after all.
+                # The thread has ended by now, so this thread closes the journal.
                 ended, self._is_late = self._has_ended, True
             if ended:
                 self.journal.close()
@@ -1169,7 +1177,7 @@ class Committer:
 
 # -- what an attempt says while it is under way: how far it is, what it spends ---------
 
-# What an attempt says that was given up, or has ended, changes nothing.
+# Reports of an attempt that was given up, or has ended, change nothing.
 
 
 #: The states of a task whose attempt is under way.
@@ -1178,7 +1186,7 @@ _UNDER_WAY: Final = frozenset({TaskState.RUNNING, TaskState.SUSPENDED})
 
 def checkpoint(rt: HearsTasks, work: Work, attempt: int, state: Any) -> None:
     """
-    A running task leaves *state* for its next attempt; that is not waited for.
+    Keep *state* of a running task for its next attempt; do not wait for it.
 
     Raises:
         InvalidTaskError: The journal cannot keep it.
@@ -1199,7 +1207,7 @@ def checkpoint(rt: HearsTasks, work: Work, attempt: int, state: Any) -> None:
 
 
 def keep_value(rt: Keeps, work: Work, value: Any) -> None:
-    """Under the lock: *work* is about to complete with *value*, which somebody says."""
+    """Let *work*, about to complete, have the *value* of a decision; hold the lock."""
     work._value, work._error = value, None
     if rt.committer is not None:
         rt.committer.documents[work] = rt.committer.journal.document(value)
@@ -1208,7 +1216,7 @@ def keep_value(rt: Keeps, work: Work, value: Any) -> None:
 def allow_repeat(
     rt: HearsTasks, work: Work, attempt: int, *, allowed: bool, reason: str
 ) -> None:
-    """Whether a running task may be run again if nobody knows how it ends: *reason*."""
+    """Set whether a running task may run again if its end is unknown: *reason*."""
     row = work._row
 
     def change(now: int) -> None:
@@ -1219,7 +1227,7 @@ def allow_repeat(
 
 
 def progress(rt: HearsTasks, work: Work, attempt: int, value: Any) -> None:
-    """An attempt reports *value*."""
+    """Note that an attempt reports *value*."""
     row, shown = work._row, value
     if rt.governor is not None:
         rt.governor.progressed(work, attempt, value)
@@ -1227,10 +1235,11 @@ def progress(rt: HearsTasks, work: Work, attempt: int, value: Any) -> None:
         try:
             rt.committer.journal.document(value)
         except InvalidTaskError:
-            # The journal cannot keep it: the fact has its text, the status the value.
+            # The journal cannot keep the value: the event has its text, the status the
+            # value.
             shown = show(value)
     if rt.kernel.sink is None:
-        # Nobody listens, and no journal keeps it: the fact only takes its number.
+        # Nobody listens, and no journal keeps it: the event only takes its number.
         rt.deciders.refuse_reentry()
         with rt.lock:
             note_progress(rt, row, attempt, value, shown, rt.now())
@@ -1241,7 +1250,7 @@ def progress(rt: HearsTasks, work: Work, attempt: int, value: Any) -> None:
 def note_progress(
     rt: HearsTasks, row: TaskRow, attempt: int, value: Any, shown: Any, now: int
 ) -> None:
-    """Under the lock: note the *value* that an attempt reports, *shown* in a fact."""
+    """Under the lock: note the *value* that an attempt reports, *shown* in an event."""
     if row.attempt == attempt and row.state in _UNDER_WAY:
         extra_of(row.cargo).progress = value
         rt.kernel.note(TaskProgressed, now, row.id, attempt, shown, cargo=row.cargo)
@@ -1249,7 +1258,7 @@ def note_progress(
 
 def spend(rt: HearsTasks, work: Work, attempt: int, units: Units) -> None:
     """
-    An attempt has spent *units*.
+    Note that an attempt has spent *units*.
 
     Raises:
         InvalidTaskError: Its budget, and those above, have no resource of that name.
@@ -1261,7 +1270,7 @@ def spend(rt: HearsTasks, work: Work, attempt: int, units: Units) -> None:
         from taskorch.kernel import drawn_from  # noqa: PLC0415 - drawn on by few
 
         with rt.lock:
-            # It may have lost one that the task has reserved.
+            # A budget above may be gone that the task has reserved from.
             resources = drawn_from(rt.kernel, spec.budget).union(dict(spec.spends))
         strange = [name for name, _ in units if name not in resources]
         if strange:

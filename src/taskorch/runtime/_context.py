@@ -1,7 +1,7 @@
 """
-What an attempt is given: its context, its arguments, its trace.
+The context, the arguments and the trace that an attempt is given.
 
-Decision: 0041.
+Decision: followers-of-events.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ if TYPE_CHECKING:
 
 def find_meters(rt: Runtime, given: MeterProvider | None) -> MeterProvider | None:
     """
-    *given*, or the provider of this process, if it measures and is not used yet.
+    Return *given*, or the provider of this process if it measures and is free.
 
     Raises:
         InvalidTaskError: What is given is no MeterProvider.
@@ -102,7 +102,7 @@ def find_meters(rt: Runtime, given: MeterProvider | None) -> MeterProvider | Non
     if rt.metrics is not None or api is None:
         return None
     found: MeterProvider = api.get_meter_provider() if given is None else given
-    # The API has no public name for what stands for a provider until one is set.
+    # The API has no public name for the proxy that stands in until a provider is set.
     if type(found).__name__ == "_ProxyMeterProvider" or isinstance(
         found.get_meter("taskorch"), api.NoOpMeter
     ):
@@ -127,11 +127,11 @@ def look_for_sdk(rt: Runtime, given: TracerProvider | None) -> None:
     if isinstance(found, api.ProxyTracerProvider) or isinstance(
         found.get_tracer("taskorch"), api.NoOpTracer
     ):
-        # There is no SDK, or OTEL_SDK_DISABLED says that it is not to be used.
+        # There is no SDK, or OTEL_SDK_DISABLED switches it off.
         return
     from taskorch.telemetry._spans import Spans  # noqa: PLC0415 - where they are made
 
-    # A journal brings a clock of its own.
+    # A journal brings its own clock later, so the method is looked up each time.
     rt.spans = Spans(
         found,
         lambda: rt.now(),  # noqa: PLW0108 - see above
@@ -152,7 +152,7 @@ def _run(
     """Run an attempt on a worker, in its span."""
     row, attempt, work = item
     if work._extra is None and work._executor is rt.threads:
-        # The plainest way knows no spans: it is given variables that do.
+        # The plainest way knows no spans, so it is given variables that have one.
         if spans.has_submission(work._ctx):
             work._ctx = variables_of(rt, row, attempt, work)
         else:
@@ -162,12 +162,12 @@ def _run(
 
 
 def _run_of(rt: Runtime, task_id: str) -> str:
-    """The run of a workflow that a task is of, whose attempt is under way; or ""."""
+    """Return the workflow run of a task whose attempt is under way; "" if none."""
     return rt.directory.run_of(task_id)
 
 
 def workflow_span(rt: Runtime, name: str, run_id: str) -> AbstractContextManager[None]:
-    """What the tasks of a new run are submitted in."""
+    """Return the span in which the tasks of a new run are submitted."""
     return nullcontext() if rt.spans is None else rt.spans.workflow(name, run_id)
 
 
@@ -175,7 +175,7 @@ def workflow_span(rt: Runtime, name: str, run_id: str) -> AbstractContextManager
 
 
 def signed(items: list[tuple[Fact, Any]], spans: Spans) -> None:
-    """Add to the facts of submissions in *items* the trace they belong to."""
+    """Add to the submission events in *items* the trace that they belong to."""
     for place, (fact, work) in enumerate(items):
         if type(fact) is not TaskSubmitted or fact.trace is not None:
             continue
@@ -185,13 +185,13 @@ def signed(items: list[tuple[Fact, Any]], spans: Spans) -> None:
 
 
 def _trace_of(work: Work, spans: Spans) -> str | None:
-    """The context in which *work* was submitted, as text."""
+    """Return the trace context in which *work* was submitted, as text."""
     kept = None if work._extra is None else work._extra.trace
     return kept or spans.trace_in(work._ctx)
 
 
 class _Origin(NamedTuple):
-    """What is known of a task."""
+    """Type, trace and dependencies of a task, for its span."""
 
     type: str
     trace: str | None = None
@@ -204,7 +204,7 @@ def _origin_of(row: TaskRow, work: Work, spans: Spans) -> _Origin:
 
 
 def _about(rt: Runtime, task_id: str) -> _Origin:
-    """What is known of a task that this life has not seen come."""
+    """Return the origin of a task that an earlier incarnation has submitted."""
     row = rt.kernel.tasks.get(task_id)
     work: Work | None = None if row is None else row.cargo
     if row is None or work is None or rt.spans is None:
@@ -216,7 +216,7 @@ def _about(rt: Runtime, task_id: str) -> _Origin:
 
 
 def variables_of(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> Context:
-    """The context variables of an attempt: its own, in which its span is current."""
+    """Return the context variables of an attempt, in which its span is current."""
     found = work._ctx.copy()
     spans = rt.spans
     if spans is not None:
@@ -225,15 +225,15 @@ def variables_of(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> Context
     return found
 
 
-#: By which variable a process is told of the units that are its own, by resource.
+#: The environment variable that tells a process its units, by resource.
 _VARIABLES: Final = {"gpu": "CUDA_VISIBLE_DEVICES"}
 
 
 def units_there(rt: Runtime, row: TaskRow) -> dict[str, tuple[str, ...]]:
     """
-    The names of the units where the attempt of *row* runs that are its, by resource.
+    Return the names of the units of the attempt of *row* where it runs, by resource.
 
-    Those of the pools are units of this machine: no agent elsewhere has these.
+    The pools have units of this machine, which no worker elsewhere has.
     """
     agent = row.agent
     if not rt.kernel.has_units or agent is None:
@@ -246,7 +246,7 @@ def units_there(rt: Runtime, row: TaskRow) -> dict[str, tuple[str, ...]]:
 
 
 def variables_of_units(rt: Runtime, row: TaskRow) -> dict[str, str]:
-    """The variables of a process that tell of the units of the attempt of *row*."""
+    """Return the environment variables for the units of the attempt of *row*."""
     return {
         _VARIABLES[resource]: ",".join(units)
         for resource, units in units_there(rt, row).items()
@@ -257,7 +257,7 @@ def variables_of_units(rt: Runtime, row: TaskRow) -> dict[str, str]:
 def as_attempted(
     program: Program, rt: Runtime, row: TaskRow, attempt: int, work: Work
 ) -> Program:
-    """*program*, told of its trace and units, unless its environment says of them."""
+    """Return *program* with its trace and units in variables that it leaves unset."""
     variables = {**_carried(rt, row, attempt, work), **variables_of_units(rt, row)}
     return (
         attrs.evolve(program, env={**variables, **program.env})
@@ -267,7 +267,7 @@ def as_attempted(
 
 
 def trace_of(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> str | None:
-    """The context of an attempt, for another process of ours: see `inside`."""
+    """Return the trace context of an attempt, for another process: see `inside`."""
     return _carried(rt, row, attempt, work).get("TRACEPARENT")
 
 
@@ -280,7 +280,7 @@ def _carried(rt: Runtime, row: TaskRow, attempt: int, work: Work) -> Mapping[str
 
 
 def inside(text: str | None) -> AbstractContextManager[None]:
-    """In another process: what is done within belongs to the trace of `trace_of`."""
+    """Let the block, in another process, belong to the trace of `trace_of`."""
     if text is None:
         return nullcontext()
     from taskorch.telemetry._spans import inside as within  # noqa: PLC0415 - traced
@@ -292,25 +292,25 @@ def inside(text: str | None) -> AbstractContextManager[None]:
 
 
 class _Local(threading.local):
-    """The worker of the calling thread, if it is one."""
+    """The pool worker of the calling thread, if it is one."""
 
-    #: None for threads that are none. It stands in the class, since to ask a
-    #: thread-local for what it has not takes half a microsecond more.
+    #: None for other threads. The class has it, since asking a thread-local for an
+    #: attribute that it lacks takes half a microsecond more.
     worker: Worker | None = None
 
 
 LOCAL: Final = _Local()
-#: The attempt that a coroutine belongs to.
+#: The context of the attempt that a coroutine belongs to.
 CURRENT: Final[ContextVar[AttemptContext | None]] = ContextVar(
     "taskorch_current", default=None
 )
-#: The budget on which what is submitted draws, unless it says itself.
+#: The budget of submissions that name none.
 BUDGET: Final[ContextVar[str]] = ContextVar("taskorch_budget", default="")
 LOG: Final = log_of("taskorch.task")
 
 
 def current_budget() -> str:
-    """The budget of the block, or else of the attempt, that the caller is in; or ""."""
+    """Return the budget of the caller's block, or else of its attempt; or ""."""
     budget, worker = BUDGET.get(), LOCAL.worker
     if budget:
         return budget
@@ -320,16 +320,16 @@ def current_budget() -> str:
         return row.bucket.spec.budget
     inside: object = CURRENT.get()
     if not isinstance(inside, AttemptContext):
-        # In another process it is a copy, and its budget is there.
+        # In another process the context is a copy, and the budget is not known.
         return ""
     return inside._row.bucket.spec.budget
 
 
 def result_of(parent: Work) -> Any:
     """
-    The result of a dependency; None if it has not completed.
+    Return the result of a dependency; None if it has not completed.
 
-    Of one that failed, and may, it is the error.
+    If it failed, and was allowed to, return its error.
 
     Raises:
         ResultGoneError: It has left memory, and was named by its id.
@@ -343,18 +343,17 @@ def result_of(parent: Work) -> Any:
 
 
 def has_result(parent: Work) -> bool:
-    """Whether there is a result of *parent*, or an error in its place."""
+    """Return whether *parent* has a result, or an allowed error in its place."""
     is_completed = parent._row.state is TaskState.COMPLETED
     return is_completed or allowed_error(parent) is not None
 
 
 class Results(Mapping[str, Any]):
     """
-    The results of the tasks that this one depends on, by id: of what completed.
+    The results of the completed tasks that this one depends on, by id.
 
-    Of a failure that was allowed, it is the error.
-
-    It goes by the ids that were given, whichever run of a task it was.
+    Of a failure that was allowed, it has the error. The keys are the ids that were
+    given, whichever run of a task it was.
     """
 
     __slots__ = ("_parents",)
@@ -388,16 +387,16 @@ T = TypeVar("T")
 
 class Added(property, Generic[T]):
     """
-    What an extension adds to the context of a task: a line there.
+    An attribute that an extension adds to the context of a task: a line there.
 
     Args:
-        place: What makes it of the context when it is asked for, as `module:name`.
-        text: What it is for.
+        place: Function that makes the value of the context, as `module:name`.
+        text: Its docstring.
     """
 
     def __init__(self, place: str, text: str) -> None:
         def ask(context: Any) -> Any:
-            # Of the awaitables, the context that they are of.
+            # An object of awaitables leads to the context that it belongs to.
             return answer_of(place)(getattr(context, "_context", context))
 
         super().__init__(ask, doc=text)
@@ -414,7 +413,7 @@ class Added(property, Generic[T]):
 
 
 def answer_of(place: str) -> Callable[..., Any]:
-    """What stands at *place*, `module:name`: it is of an extension."""
+    """Return the function of an extension at *place*, `module:name`."""
     module, _, name = place.partition(":")
     member: Callable[..., Any] = getattr(import_module(module), name)
     return member
@@ -422,7 +421,7 @@ def answer_of(place: str) -> Callable[..., Any]:
 
 def ask_at_home(task: tuple[str, int], place: str, question: Any) -> Any:
     """
-    In a worker process: what stands at *place* answers, beside the orchestrator.
+    Call the function at *place* beside the orchestrator, from a worker process.
 
     It is given the context of the attempt there, and *question*.
 
@@ -438,10 +437,10 @@ def ask_at_home(task: tuple[str, int], place: str, question: Any) -> Any:
 
 class AttemptContext:
     """
-    What a task knows of itself while an attempt of it runs.
+    The part of a task's context that needs the runtime only.
 
-    `TaskContext` adds what it may do, and what cannot be known here: the runtime is
-    told to make that, as it is told what a handle is.
+    `TaskContext` adds the rest, such as its workflow. The runtime is told which class
+    to make, as it is for handles.
     """
 
     __slots__ = ("_control", "_row", "_rt", "_weak", "attempt")
@@ -449,7 +448,7 @@ class AttemptContext:
     def __init__(self, work: Work, attempt: int, control: Control) -> None:
         # The work keeps the error of its attempt, whose frames lead to the context.
         self._weak = weakref.ref(work)
-        # Any: work knows its runtime by what it asks of it.
+        # Any: this module sees more of the runtime than the class of works declares.
         rt: Any = work._rt
         self._rt: Runtime = rt
         self._row = work._row
@@ -459,7 +458,7 @@ class AttemptContext:
 
     @property
     def _work(self) -> Work:
-        """What the attempt is of; what stands for it, once that has left memory."""
+        """The work of the attempt; a stand-in once that has left memory."""
         work = self._weak()
         if work is None:
             work = Work(self._rt, None, (), {}, None, NO_VARIABLES)
@@ -474,7 +473,7 @@ class AttemptContext:
     @property
     def fence(self) -> tuple[int, int]:
         """
-        (epoch of the orchestrator, attempt): rises with every attempt.
+        (incarnation of the orchestrator, attempt), which rises with every attempt.
 
         Hand it to whatever the task writes to, and let that refuse a lower one.
         """
@@ -485,23 +484,23 @@ class AttemptContext:
         """
         The results of the tasks that this one depends on, by id.
 
-        Of one that did not complete, where `join` or `on_parent_failure` lets the task
-        run without it, there is none; one that completes while it runs comes in.
+        A task that did not complete, where `join` or `on_parent_failure` lets this one
+        run without it, has none. If it completes meanwhile, its result appears.
         """
         return Results(works_above(self._work))
 
     @property
     def workflow(self) -> Any:
-        """The run of a workflow that the task is part of: `TaskContext` knows it."""
+        """The workflow run that the task is part of: see `TaskContext`."""
         return None
 
     def _begin_run(self, workflow: Any, run_id: str, given: Mapping[str, Any]) -> Any:
-        """Begin a run of a workflow: `TaskContext` does."""
+        """Begin a run of a workflow; `TaskContext` implements it."""
         raise NotImplementedError
 
     @property
     def _run_id(self) -> str:
-        """The id of the run of a workflow that the task is part of; "" if of none."""
+        """The id of the workflow run that the task is part of; "" if none."""
         return self._row.run
 
     @property
@@ -511,27 +510,28 @@ class AttemptContext:
 
     @property
     def schedule(self) -> str | None:
-        """The name of the schedule that has made the task; None: none has."""
+        """The name of the schedule that made the task; None if none did."""
         return self._made_for.schedule
 
     @property
     def slot(self) -> datetime | None:
         """
-        The slot of its schedule that the task is for, in the zone of the schedule.
+        The scheduled time that the task is for, in the time zone of its schedule.
 
-        Of what `trigger` has made, it is when. None: no schedule has made it.
+        For a task of `trigger` it is the time of that call. None: no schedule has made
+        it.
         """
         return self._made_for.slot
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """What `orch.schedules.trigger` was given for the task."""
+        """The parameters that `orch.schedules.trigger` was given for the task."""
         return self._made_for.parameters
 
     @property
     def cancelled(self) -> bool:
         """
-        Whether the attempt is to end now: cancelled, or out of time.
+        Whether the attempt is to end now, because it is cancelled or out of time.
 
         A thread cannot be stopped from outside: ask this now and then, or call
         `checkpoint`.
@@ -555,20 +555,20 @@ class AttemptContext:
     @property
     def allocation(self) -> Resources:
         """
-        What the attempt holds; of an elastic request, now.
+        The resources that the attempt holds; for an elastic request, at this moment.
 
-        That shrinks only in `checkpoint`, and grows, from the first one on, when
+        They shrink only in `checkpoint`, and grow, from the first one on, when
         resources come free.
         """
         return Resources.from_units(without_quotas(self._row.alloc))
 
     def units(self, resource: str) -> tuple[str, ...]:
         """
-        The names of the units that the attempt has of *resource*, such as `"gpu"`.
+        Return the names of the attempt's units of *resource*, such as `"gpu"`.
 
-        None of a resource whose units have no names. Programs and worker processes
-        find those of `gpu` in the variable `CUDA_VISIBLE_DEVICES`; a thread has no
-        variables of its own.
+        Return None if its units have no names. Programs and worker processes find those
+        of `gpu` in the variable `CUDA_VISIBLE_DEVICES`; a thread has no variables of
+        its own.
         """
         return names_of(self._rt.kernel, self._row.alloc).get(resource, ())
 
@@ -580,7 +580,7 @@ class AttemptContext:
         )
 
     def _note_usage(self, usage: Resources) -> None:
-        """Note what the attempt used, as a handler of ours has measured it."""
+        """Note the resources that the attempt used, as our handler measured them."""
         self._control.usage = usage.units
 
     def _checkpoint(self, state: Any) -> None:
@@ -604,7 +604,7 @@ class AttemptContext:
             extra.checkpoint = state
 
     def _take_share(self) -> None:
-        """What was granted of an elastic request becomes its share."""
+        """Take the resources that an elastic request was granted by now."""
         kernel, row, attempt = self._rt.kernel, self._row, self.attempt
         if row in kernel.holders:
             self._rt.step(lambda now: kernel.adjust(row, attempt, now))
@@ -623,10 +623,10 @@ class AttemptContext:
             ResultGoneError: There is one, and its class is gone or was changed since.
         """
         extra = self._work._extra
-        state = None if extra is None else extra.checkpoint
-        if isinstance(state, Missing):
+        state: Any = None if extra is None else extra.checkpoint
+        if issubclass(type(state), Missing):
             state = state.look()
-        if isinstance(state, Missing):
+        if issubclass(type(state), Missing):
             msg = f"the checkpoint of task {self.task_id} is lost: {state.why}"
             hint = "bring that back, or submit the task anew"
             raise ResultGoneError(msg, hint=hint, task_id=self.task_id)
@@ -637,7 +637,7 @@ class AttemptContext:
         self._spend_units(units_spent(amounts))
 
     def _spend_units(self, units: Units) -> None:
-        """Count *units* as spent; of a durable orchestrator, once that is kept."""
+        """Count *units* as spent; a durable orchestrator waits until they are kept."""
         committer = self._rt.committer
         if committer is not None:
             committer.refuse_to_block()
@@ -646,7 +646,7 @@ class AttemptContext:
             committer.wait_kept_unless(committer.last, lambda: self.cancelled)
 
     def _told(self, what: str, value: Any) -> Any:
-        """As `Attempt.told` of `"spending"` and `"reserved"`, for handlers of ours."""
+        """Do as `Attempt.told` with `"spending"` and `"reserved"`, for our handlers."""
         if what == "spending":
             self._spend_units(value)
             return None
@@ -658,32 +658,37 @@ class AttemptContext:
             return reserved_of(self._row)
 
     def remote(self) -> RemoteContext:
-        """A copy for another process."""
-        copy = RemoteContext(
-            self.task_id,
-            self.attempt,
-            self.fence,
-            dict(self.results) if self._work._above else {},
-            without_quotas(self._row.alloc),
-            self.restored,
-            self.time_left,
-            in_workflow=bool(self._run_id),
-            units=dict(names_of(self._rt.kernel, self._row.alloc)),
-        )
+        """Return a copy for another process."""
+        row, work = self._row, self._work
+        copy = RemoteContext(row.id, self.attempt, self.fence)
+        if work._above:
+            copy.results = dict(self.results)
+        if row.alloc:
+            copy._held = without_quotas(row.alloc)
+            copy._units = dict(names_of(self._rt.kernel, row.alloc))
+        if (restored := self.restored) is not None:
+            copy.restored = restored
+        if (time_left := self.time_left) is not None:
+            # The clock is the machine's, so it holds in the other process, too.
+            copy._ends = monotonic() + time_left
+        if self._run_id:
+            copy._in_workflow = True
         if self._rt.output is not None:
             copy.output_left = self._rt.output.most
-        made_for = self._made_for
-        if made_for.schedule is not None:
-            copy.schedule, copy.slot = made_for.schedule, made_for.slot
-            copy.parameters = dict(made_for.parameters)
+        task = work._task
+        if task is not None and task.metadata:
+            made_for = MadeFor(task.metadata)
+            if made_for.schedule is not None:
+                copy.schedule, copy.slot = made_for.schedule, made_for.slot
+                copy.parameters = dict(made_for.parameters)
         return copy
 
     def remote_of_call(self) -> RemoteContext:
         """
-        A `remote` context for a function that may never ask for one.
+        Return a `remote` context for a function that may never ask for one.
 
-        Of results and checkpoints it has what can be pickled: what the function takes
-        is among its arguments, and what it does not must not keep it from running.
+        It has only results and checkpoints that can be pickled. Those that the function
+        needs are among its arguments; others must not keep it from running.
         """
         copy = self.remote()
         if copy.results:
@@ -704,13 +709,24 @@ class RemoteContext:
     """
     A copy of a context, in another process.
 
-    In worker processes of ours its methods reach the orchestrator; in others it can be
-    read only.
+    In worker processes of ours its methods reach the orchestrator; elsewhere it can
+    only be read.
     """
 
+    # Attributes with these defaults are not sent.
+    results: Mapping[str, Any] = ReadOnly({})
+    restored: Any = None
     schedule: str | None = None
     slot: datetime | None = None
     parameters: Mapping[str, Any] = ReadOnly({})
+    #: The `traceparent` of the attempt's span, if it has one.
+    trace: str | None = None
+    #: The most characters of its output that are still kept; 0: none are.
+    output_left: int = 0
+    _held: Units = ()
+    _units: Mapping[str, tuple[str, ...]] = ReadOnly({})
+    _ends: float | None = None
+    _in_workflow: bool = False
     step: Added[Any] = Added(
         "taskorch.steps._calls:step_elsewhere", "See `TaskContext`."
     )
@@ -725,42 +741,19 @@ class RemoteContext:
         "taskorch.steps._waits:child_elsewhere", "See `TaskContext`."
     )
 
-    def __init__(
-        self,
-        task_id: str,
-        attempt: int,
-        fence: tuple[int, int],
-        results: Mapping[str, Any],
-        held: Units,
-        restored: Any,
-        time_left: float | None = None,
-        *,
-        in_workflow: bool = False,
-        units: Mapping[str, tuple[str, ...]] = ReadOnly({}),
-    ) -> None:
+    def __init__(self, task_id: str, attempt: int, fence: tuple[int, int]) -> None:
         self.task_id = task_id
         self.attempt = attempt
         self.fence = fence
-        self.results = results
-        self._held = held
-        self.restored: Any = restored
-        # The clock is the machine's, so it goes on for the other process.
-        self._ends = None if time_left is None else monotonic() + time_left
-        self._in_workflow = in_workflow
-        self._units = units
-        #: The `traceparent` of the attempt's span, if it has one.
-        self.trace: str | None = None
-        #: Characters of what it prints that are still kept; 0: nothing is.
-        self.output_left: int = 0
 
     @property
     def cancelled(self) -> bool:
-        """See `TaskContext.cancelled`: of other processes than ours it is not known."""
+        """See `TaskContext.cancelled`; False in processes that are not ours."""
         return HERE.link is not None and HERE.link.is_to_end
 
     @property
     def allocation(self) -> Resources:
-        """See `TaskContext.allocation`: as of its start, or its last checkpoint."""
+        """See `TaskContext.allocation`; as of the start, or the last checkpoint."""
         return Resources.from_units(self._held)
 
     def units(self, resource: str) -> tuple[str, ...]:
@@ -774,7 +767,7 @@ class RemoteContext:
 
     @property
     def _run_id(self) -> str:
-        """See `TaskContext`: whether it is part of one is known here, too."""
+        """The id of the run of a workflow that the task is part of, or ""."""
         return run_of(self.task_id) if self._in_workflow else ""
 
     @property
@@ -791,14 +784,14 @@ class RemoteContext:
 
     @property
     def aio(self) -> NoReturn:
-        """Refused: a waiting method needs the orchestrator's own process."""
+        """Refuse: a waiting method needs the orchestrator's own process."""
         self._refuse("aio")
 
     def progress(self, value: Any) -> None:
         """
         See `TaskContext.progress`; only from worker processes of ours.
 
-        A task of Ray or Dask itself has nobody who would hear it, and goes on.
+        For a task of Ray or Dask itself nobody would hear it, so nothing happens.
         """
         if HERE.link is None and HERE.drops_progress:
             return
@@ -850,7 +843,7 @@ def call_with(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> Any:
-    """In the other process: call *fn*, which may ask for its *context*."""
+    """Call *fn*, in the other process, so that it may ask for its *context*."""
     token = CURRENT.set(cast("AttemptContext", context))
     under_way = _send_printed() if context.output_left else None
     if under_way is not None:
@@ -868,7 +861,8 @@ class _PrintSender:
     """
     Sends what a task prints in a worker process to the orchestrator.
 
-    Threads that it starts are its own as long as nothing else is under way.
+    The output of threads that a task starts is its own while no other task is under
+    way.
     """
 
     def __init__(self) -> None:
@@ -885,30 +879,30 @@ class _PrintSender:
             HERE.link.tell("printed", (context.task_id, context.attempt), text)
 
     def logged(self, record: logging.LogRecord) -> None:
-        """Records are handed up already."""
+        """Do nothing: records are passed to the orchestrator already."""
 
     def starts(self, thread: threading.Thread) -> None:
-        """Whose it is follows from what is under way."""
+        """Do nothing: the task of a thread is the one that is under way."""
 
 
 @cache
 def _send_printed() -> list[RemoteContext]:
-    """From the first call on, for good: it is a process of ours; what is under way."""
+    """Send output from now on, for good; return the contexts under way."""
     sender = _PrintSender()
     _written.begin(sender)
     return sender.under_way
 
 
 def context_of(work: Work, attempt: int) -> AttemptContext:
-    """The context of the running attempt of *work*."""
-    # Any: work knows its runtime by what it asks of it.
+    """Return the context of the running attempt of *work*."""
+    # Any: this module sees more of the runtime than the class of works declares.
     rt: Any = work._rt
     make: type[AttemptContext] = rt.context_class
     return make(work, attempt, control_of(work, attempt))
 
 
 def current_or_none() -> AttemptContext | None:
-    """The context of the task that the caller is part of, if it is part of one."""
+    """Return the context of the task that the caller is part of; or None."""
     worker = LOCAL.worker
     if worker is not None and worker.current is not None:
         _, attempt, work = worker.current
@@ -918,7 +912,7 @@ def current_or_none() -> AttemptContext | None:
 
 def current_context() -> AttemptContext:
     """
-    The context of the task that the caller runs in.
+    Return the context of the task that the caller runs in.
 
     Raises:
         NotRunningError: The caller is not part of a task.
@@ -934,7 +928,7 @@ def current_context() -> AttemptContext:
 
 
 def resolved(work: Work) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
-    """What to call, with results in the place of dependencies."""
+    """Return the function and arguments, with results for dependencies."""
     fn, args, kwargs = work._fn, work._args, work._kwargs
     if work._above and (args or kwargs):
         parents = works_above(work)
@@ -944,12 +938,12 @@ def resolved(work: Work) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
 
 def _value(arg: Any, parents: Mapping[str, Work]) -> Any:
     if isinstance(arg, Work):
-        # Not its own result, if it was run again meanwhile.
+        # If the task was run again meanwhile, the parent is another run.
         return result_of(parent_named(arg._row.id, parents) or arg)
     if isinstance(arg, Task):
         arg = Reference(arg._submitted_as or arg.id or "")
     if isinstance(arg, Reference):
-        # A handle, in an earlier life.
+        # The reference was a handle in an earlier incarnation.
         parent = parent_named(arg.task_id, parents)
         assert parent is not None  # noqa: S101 - a reference is a dependency
         return result_of(parent)

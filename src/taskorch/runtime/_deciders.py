@@ -1,7 +1,7 @@
 """
-The user's policies, guarded: what the kernel asks, and what they are lent to look at.
+The user's policies, guarded: what the kernel asks, and what they are lent.
 
-Decision: 0002.
+Decision: start-decisions.
 """
 
 from __future__ import annotations
@@ -102,16 +102,16 @@ if TYPE_CHECKING:
 
 # -- what policies of the user's are given to look at: what they change is their own ---
 
-# Containers of Python's own are copied, and what is in them is not: an array, a file
-# or an object of the user's is the same for the task, its caller and every policy.
+# Containers of Python's own are copied, and their elements are not: an array, a file or
+# an object of the user's is the same for the task, its caller and every policy.
 
 
-#: Levels of containers that are copied; what is deeper is shared.
+#: The most levels of containers that are copied; deeper ones are shared.
 _MAX_DEPTH: Final = 20
 
 
 def is_foreign(part: object) -> bool:
-    """Whether *part* is of a class of the user's: ours change nothing."""
+    """Return whether the class of *part* is the user's; ours change nothing."""
     return not type(part).__module__.startswith("taskorch.")
 
 
@@ -122,7 +122,7 @@ def _has_foreign(part: object) -> bool:
 
 
 def lent_task(task: Task) -> Task:
-    """*task* as a policy of the user's may have it; itself, if nobody can change it."""
+    """Return *task* for a policy of the user's: a copy if it could be changed."""
     payload = task.payload
     changed: dict[str, object] = {}
     if type(payload) is Call:
@@ -130,7 +130,7 @@ def lent_task(task: Task) -> Task:
             if type(arg) in _MAKERS:
                 break
         else:
-            # Nearly every task is such a one.
+            # Nearly every task needs no copy.
             kwargs = payload.kwargs
             if not task.metadata and not (kwargs and _can_change(kwargs.values())):
                 return task
@@ -143,7 +143,7 @@ def lent_task(task: Task) -> Task:
         changed["payload"] = copy_containers(payload)
     if task.metadata:
         changed["metadata"] = ReadOnly(copy_containers(dict(task.metadata)))
-    # By hand: it is checked already, and knows what it was submitted as.
+    # The copy keeps its checked fields, and knows what it was submitted as.
     copied = copy(task)
     for name, value in changed.items():
         object.__setattr__(copied, name, value)
@@ -155,7 +155,7 @@ def _can_change(values: Iterable[Any]) -> bool:
 
 
 def copy_containers(value: Any) -> Any:
-    """*value* with copies in the place of containers."""
+    """Return *value* with copies in the place of containers."""
     return _lent(value, {}, _MAX_DEPTH)
 
 
@@ -210,25 +210,25 @@ _MAKERS: Final[dict[type, Callable[[Any, dict[int, Any], int], Any]]] = {
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: There is one empty tuple only, and it is what a Verdict begins with.
+#: The one empty tuple, with which a Verdict begins.
 _NO_FINDINGS: Final[tuple[()]] = ()
-#: How often a policy is asked once more that a handler of signals has cut short.
+#: How often a policy is asked again after a signal handler has cut it short.
 _ASKED_AGAIN: Final = 8
-#: By one that is to start.
+#: The resources that a task holds which is to start: none.
 _NOTHING_HELD: Final[Mapping[str, int]] = MappingProxyType({})
-#: Of what the allocator is asked at every start.
+#: The request for the allocator, which is made at every start.
 _Request: Final = draft_of(AllocationRequest)
-#: What every task must satisfy, whatever a validator of the user's says.
+#: The rules that every task must satisfy, whatever a validator of the user's says.
 _STRUCTURE: Final = StructuralValidator()
-#: The methods of each of the seven.
+#: The methods of each of the seven policies.
 METHODS: Final = {name: methods_of(protocol) for name, protocol in POLICIES.items()}
 
 
 class _Questions(dict[str, tuple[str, Any]]):
-    """Who has each method of the seven, and the class of its answer."""
+    """The policy that has each method, and the class of its answer."""
 
     def __missing__(self, part: str) -> tuple[str, Any]:
-        """What is asked besides: its answers are looked at where they are asked for."""
+        """Return *part* and any class: the caller checks such an answer itself."""
         return part, object
 
 
@@ -265,9 +265,9 @@ def _watches(machine: StateMachine) -> Any:
 
 def _blame(component: str, error: BaseException) -> NoReturn:
     """
-    Raise *error*, from reading an answer of *component*, as a fault of that policy.
+    Raise *error*, which reading an answer of *component* raised, as its fault.
 
-    Its attributes may be of any kind, and comparing or showing them may raise.
+    Attributes of an answer may be of any kind, and comparing or showing them may raise.
     """
     if isinstance(error, PolicyFault):
         raise error
@@ -275,7 +275,7 @@ def _blame(component: str, error: BaseException) -> NoReturn:
 
 
 def _guarded(component: str) -> Callable[[F], F]:
-    """Decorator: an exception of the method is a fault of *component*."""
+    """Decorate a method: its exceptions are faults of *component*."""
 
     def wrap(method: F) -> F:
         @wraps(method)
@@ -300,16 +300,16 @@ class JudgesStarts(Protocol):
     """Protocol: has starts judged; see `taskorch.runtime._governs`."""
 
     def is_asked(self, moment: str, name: str) -> bool:
-        """Whether a policy judges tasks of a type then."""
+        """Return whether a policy judges tasks of a type at *moment*."""
         ...
 
     def rule(self, row: TaskRow, now: int) -> Ruling:
-        """What policies say of a start of *row*."""
+        """Return the ruling of the policies on a start of *row*."""
         ...
 
 
 class PolicyDeciders:
-    """The kernel's questions, answered by the seven."""
+    """Answers the kernel's questions by the seven policies."""
 
     def __init__(self, parts: Policies, task_of: Callable[[TaskRow], Task]) -> None:
         self.parts = parts
@@ -319,13 +319,13 @@ class PolicyDeciders:
         self._outside: DecisionContext
         #: The thread that is inside a policy, or 0.
         self.asking: int = 0
-        #: Whether this is a copy in the child of a fork.
+        #: The mark of a copy in the child of a fork; 0 elsewhere.
         self.forked: int = 0
-        #: Whether this machine runs a task that is no worker's, as far as is known.
+        #: Whether this machine, not a worker, runs a task, as far as is known.
         self.is_here: Callable[[TaskRow], bool] = lambda _: True
-        #: Has starts judged, if there are policies as data.
+        #: Judges starts, if there are policies as data.
         self.governor: JudgesStarts | None = None
-        #: What is asked before each start: rules, and limits of the program.
+        #: Rules and limits of the program, which are asked before each start.
         self.limits: dict[str, StartRule] = dict(parts.start_rules())
         #: `(component, seconds)` of slow calls, for the runtime to report.
         self.slow: list[tuple[str, float]] = []
@@ -335,26 +335,26 @@ class PolicyDeciders:
         self.watches: Any = _watches(parts.state_machine)
         #: Whether the allocator grants whatever fits, and nothing else.
         self.rigid: bool = bool(said_of(parts.allocator, "allocate", "rigid"))
-        #: The pieces, in millionths, in which it grants parts of elastic requests.
+        #: The sizes, in millionths, in which it grants parts of elastic requests.
         self._chunks: dict[str, int] = _chunks_of(parts.allocator)
-        #: Whether the queue says which owner is served first.
+        #: Whether the queue decides which tenant is served first.
         self.ranks: bool = has(parts.queue, RanksOwners)
-        #: Whether later tasks may pass one that cannot start, and never put it off.
+        #: Whether later tasks may pass one that cannot start, without putting it off.
         self.backfills: bool = has(parts.queue, Backfills) and parts.queue.backfill
-        #: Of the policies that learn, what says which arm they have chosen for a task.
+        #: Functions of the policies that learn: the arm that they chose for a task.
         self._choosers: tuple[Callable[[str, int], tuple[str, float] | None], ...] = (
             tuple(part.choice_of for part in parts.having(Learns))
         )
         self.learns: bool = bool(self._choosers)
-        #: Of each method, what counts as `reusable` in its answers.
+        #: The values of `reusable` in an answer that are trusted, by method.
         self._trusted: dict[str, frozenset[Reuse]] = {
             method: trusted(getattr(parts, name), method)
             for name, methods in METHODS.items()
             for method in methods
         }
-        #: Whether the validator looks at the form of tasks only; and whether who is
-        #: asked about submissions besides is of our own: then it does no harm to ask
-        #: again, or about something that is never submitted.
+        #: Whether the validator looks only at the form of tasks. If other components
+        #: that see submissions are our own, too, asking again does no harm, nor does
+        #: asking about a task that is never submitted.
         self.is_structural: bool = (
             type(parts.validator) is StructuralValidator
             and StructuralValidator in self._trusted["validate"]
@@ -364,31 +364,32 @@ class PolicyDeciders:
             and type(parts.state_machine) is StandardStateMachine
             and type(parts.registry) is CapabilityRegistry
         )
-        #: The parts that are of the user's classes, or ask one that is.
+        #: The policies of the user's classes, and those that ask one.
         self._foreign: frozenset[str] = frozenset(
             name for name in POLICIES if _has_foreign(getattr(parts, name))
         )
-        #: Whether none is: what is asked under the lock is answered in no time.
+        #: Whether all policies are our own, so that answers under the lock take no
+        #: time.
         self.are_own: bool = not self._foreign
         self._first_key: Any = None
-        #: The pools of the kernel, and as the allocator sees them.
+        #: The pools of the kernel, and their views for the allocator.
         self._pools: tuple[Mapping[str, object], Mapping[str, PoolView]] = ({}, {})
-        #: The threads that are inside the validator.
+        #: The threads that are inside the validator, and since when.
         self._validating: dict[int, float] = {}
-        #: What is asked under the lock, and since when.
+        #: The policy that is asked under the lock, and since when.
         self._asked: tuple[str, float] = ("", 0.0)
 
     def bind(self, kernel: Kernel) -> None:
         """Answer questions of *kernel* from now on."""
         self.kernel = kernel
         self.context = kernel.context
-        # The validator's own: the kernel's is used under the lock meanwhile.
+        # The validator has a context of its own: the kernel's is used under the lock.
         self._outside = DecisionContext(kernel, kernel.context.random)
         for name, limit in self.limits.items():
             self.add_limit(name, limit)
 
     def add_limit(self, name: str, limit: StartRule) -> None:
-        """Have *limit* asked before starts of this kernel, and of each that follows."""
+        """Have *limit* asked before starts, of this kernel and of later ones."""
         from taskorch.kernel import AddedLimit  # noqa: PLC0415 - few have any
 
         self.limits[name] = limit
@@ -396,7 +397,7 @@ class PolicyDeciders:
 
     def refuse_reentry(self) -> None:
         """
-        Called where user code enters the orchestrator.
+        Raise if user code may not enter the orchestrator here.
 
         Raises:
             ReentryError: The caller is inside a policy.
@@ -409,7 +410,7 @@ class PolicyDeciders:
             raise ReentryError(msg)
 
     def asked(self) -> list[tuple[str, float, int]]:
-        """Policies that are being asked: name, since when, and the waiting thread."""
+        """Return the policies being asked: name, since when, and the thread."""
         ident, (component, since) = self.asking, self._asked
         found = [(component, since, ident)] if ident > 0 else []
         validating = self._validating.copy().items()
@@ -417,7 +418,7 @@ class PolicyDeciders:
 
     def refuse_forked(self) -> None:
         """
-        Called where nothing else stands in the way.
+        Raise in the child of a fork.
 
         Raises:
             NotRunningError: The caller is a child of the process that began it.
@@ -452,8 +453,7 @@ class PolicyDeciders:
             except BaseException as error:
                 if _is_from_outside(error):
                     if not isinstance(error, INTERRUPTS) and cut_short < _ASKED_AGAIN:
-                        # What a handler of signals raises waits for the end of the
-                        # step.
+                        # The error of a signal handler waits for the end of the step.
                         defer_error(error)
                         cut_short += 1
                         continue
@@ -468,29 +468,29 @@ class PolicyDeciders:
         if type(answer) is not cls and not isinstance(answer, cls):
             wanted = with_article(cls.__name__)
             _refuse(component, f"it returned {show(answer)}, not {wanted}")
-        # It stands in facts, which the journal keeps, and in explanations.
+        # The reason stands in events, which the journal keeps, and in explanations.
         reason: object = getattr(answer, "reason", "")
         if type(reason) is not str and reason is not None:
             _check_text(component, "reason", reason)
         return answer
 
     def _task_for(self, component: str, row: TaskRow) -> Task:
-        """The task of *row*; what a part of the user's changes in it is its own."""
+        """Return the task of *row*; a copy if *component* could change it."""
         task = self.task_of(row)
         return lent_task(task) if component in self._foreign else task
 
     def _is_trusted(self, method: str, said: Any) -> bool:
-        """Whether an answer of *method* that *said* it is reusable is so indeed."""
+        """Return whether *said*, the `reusable` of an answer, can be trusted."""
         return said in self._trusted[method]
 
     # -- the seven -----------------------------------------------------------------
 
     def validate(self, task: Task, now: int, *, formed: bool = False) -> Verdict:
         """
-        What the validator says; asked outside the lock.
+        Return the answer of the validator; it is asked outside the lock.
 
-        What is not well formed is refused before a validator of the user's sees it;
-        *formed* says that it was made by us, and is.
+        A malformed task is refused before a validator of the user's sees it. *formed*
+        says that the task was made by us, and is well formed.
         """
         if not formed and type(self.parts.validator) is not StructuralValidator:
             verdict = _STRUCTURE.validate(task, self.context)
@@ -539,7 +539,7 @@ class PolicyDeciders:
                 task = lent_task(task)
             return self.parts.validator.validate(task, context)
         except INTERRUPTS:
-            # The validator may take long, so the wait for it can be ended.
+            # The validator may take long, so an interrupt can end the wait for it.
             raise
         except BaseException as error:
             if _is_from_outside(error):
@@ -549,7 +549,7 @@ class PolicyDeciders:
             self._validating.pop(ident, None)
             took = monotonic() - began
             if took > BLOCKING_SECONDS:
-                # Nobody else has waited for it.
+                # Only this caller has waited for it.
                 self.slow.append((component, took))
 
     @_guarded("registry")
@@ -557,22 +557,22 @@ class PolicyDeciders:
         self, row: TaskRow, agents: Sequence[AgentRow], now: int
     ) -> tuple[tuple[str, ...], str, bool]:
         """See `Deciders.match`."""
-        # The built-in agent has no handler: it does what needs none, unasked.
+        # The built-in worker has no handler: it does tasks that need none, unasked.
         local = [agent for agent in agents if agent.name == LOCAL]
         agents = [agent for agent in agents if agent.name != LOCAL]
         views = [agent.view for agent in agents]
         task = self._task_for("registry", row)
         if local and _is_for_here(task, local[0], agents) and self.is_here(row):
-            return (LOCAL,), "the machine of the local agent is as it requires", False
+            return (LOCAL,), "the machine of the local worker is as it requires", False
         answer = self._ask("matches", self.parts.registry.matches, now, task, views)
         named: object = answer.agents
         if not isinstance(named, tuple | list):
-            _refuse("registry", f"its agents are {show(named)}, not a tuple of names")
+            _refuse("registry", f"its workers are {show(named)}, not a tuple of names")
         names = tuple(dict.fromkeys(answer.agents))
         known = {agent.name: None for agent in agents}
         for name in names:
             if name not in known:
-                _refuse("registry", f"it named {name!r}, which is no agent")
+                _refuse("registry", f"it named {name!r}, which is no worker")
         return names, answer.reason, self._is_trusted("matches", answer.reusable)
 
     def route(
@@ -580,7 +580,7 @@ class PolicyDeciders:
     ) -> tuple[AgentRow, str, bool]:
         """See `Deciders.route`."""
         task = self._task_for("router", row)
-        # Ours neither keep them nor change them.
+        # Our routers neither keep the views nor change them.
         views = (
             candidates.views.copy() if "router" in self._foreign else candidates.views
         )
@@ -650,12 +650,12 @@ class PolicyDeciders:
     def ask_of_choices(
         self, choice_of: Callable[[str, int], tuple[str, float] | None]
     ) -> None:
-        """Say as an attempt begins what *choice_of* says was chosen for it, too."""
+        """Have *choice_of* asked, as an attempt begins, which arm was chosen."""
         self._choosers += (choice_of,)
         self.learns = True
 
     def choice(self, row: TaskRow) -> tuple[str, float] | None:
-        """See `Deciders.choice`; of several that learn, all by one name."""
+        """See `Deciders.choice`; the choices of several policies are joined."""
         try:
             found = [choose(row.id, row.attempt) for choose in self._choosers]
             said = [choice for choice in found if choice is not None]
@@ -713,7 +713,7 @@ class PolicyDeciders:
 
     @defers_interrupts
     def label(self, state: TaskState) -> str:
-        """The user's name for *state*; ours if theirs fails."""
+        """Return the user's name of *state*; ours if theirs fails."""
         asking, self.asking = self.asking, get_ident()
         try:
             return str(self.parts.state_machine.label(state))
@@ -756,7 +756,7 @@ class PolicyDeciders:
         self,
         row: TaskRow,
         error: BaseException | None,
-        cause: str,  # noqa: ARG002 - it stands in the row's error, too
+        cause: str,  # noqa: ARG002 - the row has the error, too
         elapsed_ns: int,
         now: int,
     ) -> Again:
@@ -796,11 +796,11 @@ class PolicyDeciders:
 
     def kind_of(self, error: BaseException) -> str:
         """
-        Return what kind of failure *error* is, by rules of the retry handler's first.
+        Return the class of failure of *error*, by the retry handler's rules first.
 
-        Without the extension that knows kinds, each is `unknown`.
+        Without the extension for classes of failures, each is `unknown`.
         """
-        # Loaded before: see `load_failures`.
+        # The module is loaded before: see `load_failures`.
         if not is_there("taskorch.recovery"):
             return "unknown"
         from taskorch.recovery import classify  # noqa: PLC0415
@@ -820,17 +820,17 @@ class PolicyDeciders:
         found = []
         for name, need in request:
             chunk = chunks.get(name, need)
-            # Rounded up to whole chunks.
+            # The amount is rounded up to whole chunks.
             least = max(1, -(-named.get(name, 0) // chunk)) * chunk
             found.append((name, min(need, least)))
         return tuple(found)
 
     def _undivided(self, wanted: Elastic) -> str:
         """
-        Why the allocator would not grant *wanted* from its `min` up, or "".
+        Return why the allocator would not grant *wanted* from its `min` up, or "".
 
-        The allocator has no chunk of what `min` names; but one that divides nothing at
-        all grants all requests whole, as somebody chose.
+        It has no chunk for a resource that `min` names. An allocator that divides
+        nothing at all grants all requests whole, which somebody chose.
         """
         chunks, asked = self._chunks, dict(wanted.units)
         for name, units in wanted.min.units:
@@ -911,10 +911,9 @@ class PolicyDeciders:
 
 def _less(row: TaskRow) -> str:
     """
-    Why the first attempt of *row* had less than it asked for, if it had.
+    Return why the first attempt of *row* had less than it asked for, or "".
 
-    It is "" if there is no other attempt for that: what is not idempotent is not made
-    again.
+    It is "" for a task that is not idempotent, too, since it is not attempted again.
     """
     is_first = row.attempt == 1 and row.bucket.spec.idempotent
     return row.reason.partition(LESS)[2] if is_first else ""
@@ -922,10 +921,10 @@ def _less(row: TaskRow) -> str:
 
 def _chunks_of(allocator: ResourceAllocator) -> dict[str, int]:
     """
-    The pieces in which it grants parts of elastic requests, in millionths.
+    Return the sizes in which it grants parts of elastic requests, in millionths.
 
     Raises:
-        InvalidTaskError: What it says of them is no mapping of names to amounts.
+        InvalidTaskError: Its chunks are no mapping of names to amounts.
     """
     chunks = said_of(allocator, "allocate", "chunks")
     if chunks is None:
@@ -942,7 +941,7 @@ def check_chunks(allocator: ResourceAllocator, pools: Units) -> None:
     Refuse chunks that the user has chosen and that are larger than the *pools*.
 
     Raises:
-        InvalidTaskError: One is: of that pool, no part could be granted.
+        InvalidTaskError: A chunk is larger, so no part of that pool could be granted.
     """
     if said_of(allocator, "allocate", "chunks") is DEFAULT_CHUNKS:
         return
@@ -961,7 +960,7 @@ def _check_part(
     least: Units,
     own: Mapping[str, int],
 ) -> None:
-    """Refuse a part that is of no use, or too much for *agent*."""
+    """Refuse a granted part that is too small, or too large for *agent*."""
     for name, units in least:
         if granted.get(name, 0) < units:
             _refuse("allocator", f"it granted less {name} than its least")
@@ -974,7 +973,7 @@ def _check_part(
 
 
 def _shape(key: object) -> object:
-    """What a key can be compared with, or None if with nothing."""
+    """Return the kind of keys that *key* compares with; None if with none."""
     kind = type(key)
     if kind is int or kind is float:
         return "number" if key == key else None  # noqa: PLR0124 - all but NaN
@@ -992,10 +991,10 @@ def _shape(key: object) -> object:
 
 def _is_for_here(task: Task, local: AgentRow, agents: Iterable[AgentRow]) -> bool:
     """
-    Whether *task*, which no worker is named for, is to run on the *local* one.
+    Return whether *task*, for which no worker is named, is to run on *local*.
 
-    So it is with functions and programs that require nothing but labels of its machine,
-    unless somebody can do what is called so.
+    It is if it is a function or program that requires only labels of its machine,
+    unless a worker has a capability of the same name.
     """
     if task.requires is None or not isinstance(task.payload, (Call, Program)):
         return False
@@ -1022,7 +1021,7 @@ def _check_flag(component: str, name: str, value: object) -> None:
 
 
 def _is_from_outside(error: BaseException) -> bool:
-    """Whether a signal raised it while a policy was asked, and not the policy."""
+    """Return whether a signal, not the policy, raised *error*."""
     if current_thread() is not main_thread():
         return False
     return isinstance(error, INTERRUPTS) or is_of_handler(error)
@@ -1031,15 +1030,15 @@ def _is_from_outside(error: BaseException) -> bool:
 def changed_by(
     answer: RetryDecision, task: Task, spec: Spec
 ) -> tuple[Spec | None, Task | None]:
-    """What *answer* makes of *task* and its *spec*, if it changes them."""
+    """Return *spec* and *task* as *answer* changes them; None for what it does not."""
     resources, timeout = answer.resources, answer.timeout
     agents: Any = answer.avoid
     agents = () if agents is None else agents
     if isinstance(agents, str) or not isinstance(agents, Iterable):
-        _refuse("retry_handler", f"avoid is a list of agents, not {show(agents)}")
+        _refuse("retry_handler", f"avoid is a list of workers, not {show(agents)}")
     avoid = [*agents]
     for name in avoid:
-        _check_text("retry_handler", "agent to avoid", name)
+        _check_text("retry_handler", "worker to avoid", name)
     if resources is None and timeout is None and not avoid:
         return None, None
     changes: dict[str, Any] = {}
@@ -1048,7 +1047,7 @@ def changed_by(
             _refuse("retry_handler", f"resources: {show(resources)} are none")
         changes["resources"] = resources
     if timeout is not None:
-        changes["timeout"] = check_seconds("timeout", timeout, zero=False)
+        changes["timeout"] = check_seconds("timeout", timeout, zero=False, none=True)
     changed = attrs.evolve(task, **changes)
     names = dict(spec.spends)
     units = changed.resources.units
@@ -1065,7 +1064,7 @@ def changed_by(
 
 
 def failure_of(row: TaskRow) -> BaseException:
-    """The error of a failure that nobody raised: a timeout, a lost worker, …."""
+    """Return the error of a failure that no code raised, such as a timeout."""
     extra = row.extra
     kind, message, cause = (extra.error if extra is not None else None) or (
         "TaskFailedError",

@@ -1,18 +1,20 @@
 """
-Which task an id means: in memory, in the journal, or lost.
+Which task an id means: one in memory, one in the journal, or one that is lost.
 
-Decisions: 0117, 0125.
+Decisions: durable-commits, reruns.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain, islice, pairwise
+from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +31,8 @@ from taskorch.errors import (
 from taskorch.events import (
     TASK_ID,
     BudgetSpent,
+    Event,
+    Fact,
     LateResultIgnored,
     OrchestratorStarted,
     ResultsUsed,
@@ -90,11 +94,11 @@ from taskorch.runtime._work import (
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime, TaskEngine
 
-# -- tasks of earlier lives that need what is gone: they are held until it is back -----
+# -- tasks of earlier incarnations on hold, whose function or worker is gone ----------
 
 
 def hold_orphans(rt: Runtime, now: int) -> None:
-    """Hold those whose turn has come in this life only, and whose agents are gone."""
+    """Put tasks of earlier incarnations on hold whose workers are gone."""
     kernel, orphans = rt.kernel, rt.orphans
     for bucket in [each for each in kernel.parked if each.spec in orphans]:
         for row in bucket.rows():
@@ -106,7 +110,7 @@ def hold_orphans(rt: Runtime, now: int) -> None:
 
 
 def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:
-    """Why no agent will ever be able to do *row*, as far as is known; "" if one may."""
+    """Return why no worker will be able to do *row*, as far as is known; or ""."""
     bucket = row.bucket
     if bucket.spec.requires is None or not kernel.config.refuse_unknown:
         return ""
@@ -117,19 +121,19 @@ def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:
     if any(_may_come(agent) for agent in bucket.matching):
         return ""
     needs = ", ".join(bucket.spec.requires)
-    return f"no agent can do {needs} any more"
+    return f"no worker can do {needs} any more"
 
 
 def _may_come(agent: AgentRow) -> bool:
-    # An agent in another process, which has a lease, may register again.
+    # A worker in another process, which has a lease, may register again.
     return not agent.lost or agent.info.lease is not None
 
 
-# -- the works of tasks that were submitted in an earlier life -------------------------
+# -- the works of tasks that were submitted in an earlier incarnation ------------------
 
 
 def work_of(rt: TaskEngine, task: Task) -> Work:
-    """The work of *task*, which was submitted in an earlier life."""
+    """Return the work of *task*, which an earlier incarnation has submitted."""
     payload = task.payload
     work: Work
     if isinstance(payload, Call):
@@ -153,7 +157,7 @@ def work_of(rt: TaskEngine, task: Task) -> Work:
 
 
 def lost_by(work: Work) -> list[Missing]:
-    """What *work* needs and was not here when it was looked for last."""
+    """Return the functions that *work* needs and that were missing at the last look."""
     task = work._task
     if task is None:
         return []
@@ -172,7 +176,7 @@ _ENDED: Final = {
 }
 
 
-#: What says that an attempt begins, spends or ends.
+#: Events of the beginning, the spending and the end of an attempt.
 _SPENDING: Final = frozenset(
     {
         BudgetSpent,
@@ -188,57 +192,79 @@ _SPENDING: Final = frozenset(
 
 
 class Recollection:
-    """What a journal knows of tasks that have left memory."""
+    """Reads tasks that have left memory in the journal."""
 
     def __init__(self, rt: Runtime, journal: DurableJournal) -> None:
         self._rt = rt
         self.journal = journal
 
     def ends(self, ids: Collection[str]) -> dict[str, TaskState]:
-        """How those of *ids* ended that have."""
+        """Return the final states of those of *ids* that have ended."""
         found = self.journal.ends(ids)
         return {task_id: _ENDED[kind] for task_id, kind in found.items()}
 
     def ids(self, prefix: str) -> Sequence[str]:
-        """The ids that begin with *prefix*, in order."""
+        """Return the ids that begin with *prefix*, in order."""
         return self.journal.ids(prefix)
 
     def entries(self, task_id: str) -> list[Entry]:
-        """The facts about a run of a task, with what was kept of each, in order."""
+        """Return the events about a run of a task, with their documents, in order."""
         return list(self.journal.about((task_id,), self._rt.committed))
 
     def entries_of(self, ids: Collection[str]) -> dict[str, list[Entry]]:
-        """The same about many, by their ids."""
+        """Return the events about many runs, by their ids."""
         entries: dict[str, list[Entry]] = {task_id: [] for task_id in ids}
         for entry in self.journal.about(ids, self._rt.committed):
             entries[entry[0][TASK_ID]].append(entry)
         return entries
 
     def latest(self, stem: str) -> str:
-        """The latest run of a task, by the id that all its runs have."""
+        """Return the latest run of a task, by the id that all its runs have."""
         begin = numbered(stem)
         runs = [name for name in self.ids(begin) if name.startswith(begin)]
         return max(runs, key=number_of, default=stem)
 
+    def of_classes(
+        self, classes: Collection[type[Event]], until_ns: int, most: int
+    ) -> list[Fact]:
+        """
+        Return the latest events of classes of which there are few, until a time.
+
+        There are at most so many of each class; all of them are in their order.
+        """
+        from taskorch.journal import SqlJournal  # noqa: PLC0415 - seldom needed
+
+        if isinstance(self.journal, SqlJournal):
+            names = [each.__name__ for each in classes]
+            entries = self.journal.of_kinds(names, until_ns, most)
+            return [fact for fact, _ in entries]
+        latest = {each: deque[Fact](maxlen=most) for each in classes}
+        for fact, _ in self.journal.read():
+            if fact.at_ns > until_ns:
+                break
+            if type(fact) in latest:
+                latest[type(fact)].append(fact)
+        return sorted(chain.from_iterable(latest.values()), key=attrgetter("seq"))
+
     def id_of_key(self, key: str) -> str | None:
-        """The task that was submitted with an idempotency key."""
+        """Return the task that was submitted with an idempotency key."""
         return self.journal.id_of_key(key)
 
     def last_before_life(self, task_id: str, began: int) -> int | None:
         """
-        When the last fact came of the life before that which began at *began*.
+        Return the time of the last event before the incarnation of time *began*.
 
         Args:
-            task_id: A task that the earlier life had left, of which a fact says so.
+            task_id: A task that the earlier incarnation left, as an event says.
             began: A time, in ns.
 
         Returns:
-            The time, in ns; None if no life began then.
+            The time, in ns; None if no incarnation began then.
         """
         about = self.journal.select((task_id,), self._rt.committed)
         number = next((fact.seq for fact, _ in about if fact.at_ns == began), 0)
-        # A life begins with what became of all that was left: one fact for each, at
-        # the same time.
+        # An incarnation begins with one event for each task that was left, all at the
+        # same time.
         for many in (100, 100_000):
             first = max(0, number - many)
             facts = [fact for fact, _ in islice(self.journal.read(first), many)]
@@ -247,13 +273,13 @@ class Recollection:
                     at: int = last.at_ns
                     return at
             if not facts or facts[0].at_ns < began:
-                # All that came at that time has been seen.
+                # All events of that time have been seen.
                 break
         return None
 
     def recollect(self, task_id: str, state: TaskState) -> Work:
         """
-        A handle for a task that has ended, with its result or its error.
+        Return a handle for a task that has ended, with its result or its error.
 
         Raises:
             JournalUnavailableError: Its end is still on its way into the journal.
@@ -270,16 +296,20 @@ class Recollection:
         if work is None:
             msg = f"task {task_id} is {state}, and its facts are not in the journal"
             raise ResultGoneError(msg, task_id=task_id)
-        # As of those that have left memory, the row does not lead back to the handle.
+        # As for all tasks out of memory, the row does not lead back to the handle.
         work._row.cargo = None
         return work
 
     def recollect_all(self, ids: Collection[str]) -> dict[str, Work]:
-        """The tasks of *ids* that the journal knows, with rows that no kernel has."""
+        """Return the tasks of *ids* in the journal, with rows of no kernel."""
         return self.works_of(self.journal.select(ids, self._rt.committed))
 
+    def rows_of(self, ids: Collection[str]) -> list[TaskRow]:
+        """Return the tasks of *ids* in the journal, as rows of no kernel."""
+        return [work._row for work in self.recollect_all(ids).values()]
+
     def works_of(self, entries: Iterable[Entry]) -> dict[str, Work]:
-        """The tasks that *entries* are about: those of each in order."""
+        """Return the tasks that *entries* are about, each with its entries in order."""
         rt = self._rt
         works: dict[str, Work] = {}
         for fact, document in entries:
@@ -295,6 +325,7 @@ class Recollection:
                         owner=event.owner,
                         budget=event.budget,
                         spends=event.spends,
+                        allow_failure=event.allow_failure,
                     ),
                     TypeRow(),
                 )
@@ -314,7 +345,7 @@ class Recollection:
         return works
 
     def add_roots(self, works: dict[str, Work]) -> None:
-        """Have those that failed for others know of the first what that raised."""
+        """Give tasks that failed because of others the first error of those."""
         roots = {
             name: extra.first_roots[0]
             for name, work in works.items()
@@ -331,7 +362,7 @@ class Recollection:
 
 
 def _recollect(work: Work, event: Any, document: Any) -> None:
-    """Note what *event*, a later fact, says of *work*, which is in no kernel."""
+    """Note what *event*, a later one, says of *work*, which is in no kernel."""
     cls, row = type(event), work._row
     now = event.at_ns
     state = _ENDED.get(cls.__name__)
@@ -388,7 +419,7 @@ def _fail(row: TaskRow, event: TaskFailed) -> None:
 # -- the tasks of one orchestrator by their ids: in memory, or in its journal ----------
 
 
-#: What to do about a task of another orchestrator.
+#: The hint for a task of another orchestrator.
 _FOREIGN: Final = "wait there, with handle.result(), and hand over what it returns"
 
 
@@ -396,36 +427,36 @@ class Directory:
     """
     Finds the task, and the run of it, that an id means.
 
-    The caller has the lock, but for what only asks for one id.
+    The caller has the lock, except for questions about a single id.
     """
 
     def __init__(self, rt: TaskEngine) -> None:
         self._rt = rt
-        #: What the ids of tasks that were run again stand for.
+        #: The latest runs of tasks that were run again.
         self.reruns: Reruns = Reruns()
-        #: What the journal knows of tasks that have left memory, if it can be asked.
+        #: Reads tasks that have left memory, if there is a journal that can.
         self.recovered: Recollection | None = None
-        #: Idempotency keys.
+        #: The ids of tasks by idempotency keys.
         self.keys: dict[str, str] = {}
         #: Tasks that are just leaving the journal, which may still find them; and how
-        #: often that has begun or ended.
+        #: often such a departure has begun or ended.
         self.leaving: frozenset[str] = frozenset()
         self.departures: int = 0
 
     def is_known(self, task_id: str) -> bool:
-        """Whether there is, or was, such a run of a task, as far as memory goes."""
+        """Return whether such a run exists or did, as far as memory goes."""
         kernel = self._rt.kernel
         return task_id in kernel.tasks or task_id in kernel.evicted
 
     def is_gone(self, work: Work) -> bool:
-        """Under the lock: whether a task has left the journal since it was found."""
+        """Return whether a task left the journal since it was found; hold the lock."""
         return self.departures > 0 and not self.is_known(work._row.id)
 
     def run_of(self, task_id: str) -> str:
         """
-        The run of a workflow that a task is of, by its id; "" if it is of none.
+        Return the workflow run of a task, by its id; "" if it has none.
 
-        Of what has left memory only the ids say it.
+        For a task that has left memory only the ids say it.
         """
         row = self._rt.kernel.tasks.get(task_id)
         if row is not None:
@@ -436,7 +467,7 @@ class Directory:
 
     def known(self, task_id: str, by: Task | None = None) -> Work:
         """
-        The work of a run of a task, by the id of the run.
+        Return the work of a run of a task, by the id of the run.
 
         Raises:
             UnknownTaskError: There is none.
@@ -457,7 +488,7 @@ class Directory:
 
     def latest(self, task_id: str) -> Work:
         """
-        The work of the run that *task_id* means: the latest, if it does not say which.
+        Return the work of the run that *task_id* means, mostly the latest.
 
         Raises:
             UnknownTaskError: There is none.
@@ -466,7 +497,7 @@ class Directory:
 
     def find(self, ref: Any, by: Task) -> Work:
         """
-        The work that *ref*, an id, a handle or a submitted Task, stands for.
+        Return the work of *ref*, an id, a handle or a submitted Task.
 
         Raises:
             UnknownTaskError: There is none.
@@ -497,7 +528,7 @@ class Directory:
         return self.known(name, by)
 
     def _of_work(self, work: Work, by: Task) -> Work:
-        """What a handle stands for: a later run, if this one came to nothing."""
+        """Return the work that a handle means: a later run, if this one failed."""
         home: object = work._rt
         if home is not self._rt:
             msg = f"{_name_of(by)} needs {work!r}, which is of another orchestrator"
@@ -539,9 +570,9 @@ class Directory:
 
     def recall_later(self, names: Collection[str], lock: Lock | None = None) -> None:
         """
-        Look in the journal for the later runs of the tasks of which *names* are runs.
+        Look in the journal for later runs of the tasks of *names*.
 
-        Of those between a run and a later one that is in memory, too.
+        It finds those between a run and a later one in memory, too.
 
         Raises:
             JournalError: It cannot be read.
@@ -550,12 +581,12 @@ class Directory:
         self.recall(chain.from_iterable(map(self.reruns.later_than, names)), lock)
 
     def _unknown(self, names: Iterable[str]) -> set[str]:
-        """The latest runs of *names* of which memory says nothing."""
+        """Return the latest runs of *names* that memory does not know."""
         latest = map(self.reruns.latest, names)
         return {name for name in latest if not self.is_known(name)}
 
     def _recalled(self, found: Mapping[str, TaskState]) -> set[str]:
-        """Note what has ended; the re-runs that may have, too, are returned."""
+        """Note tasks that have ended; return re-runs that may have, too."""
         self._rt.kernel.remember_ended(found)
         for name in found:
             self.reruns.note(name)
@@ -564,7 +595,7 @@ class Directory:
     # -- what was missing when the journal was opened ----------------------------------
 
     def bring_back(self, work: Work) -> None:
-        """Under the lock: have *work* call what was missing, if that is here by now."""
+        """Give *work* functions that were missing and are here; hold the lock."""
         task, lost = work._task, lost_by(work)
         if task is None or not lost:
             return
@@ -581,7 +612,7 @@ class Directory:
         note_cache(work)
 
     def release_if_back(self, row: TaskRow, now: int) -> None:
-        """Release *row*, held for what it needs, if that is here by now."""
+        """Release *row*, which is on hold, if the function it needs is here now."""
         if not is_unresolvable(row):
             return
         self.bring_back(row.cargo)
@@ -593,9 +624,9 @@ class Directory:
 
 
 def _gone(rt: TaskEngine, task_id: str, state: TaskState) -> Work:
-    """A handle for a task that has left memory."""
+    """Return a handle for a task that has left memory."""
     work = rt.new_work(None, (), {}, None, NO_VARIABLES)
-    # As those that have left memory, it does not lead back to the handle.
+    # As for all tasks out of memory, the row does not lead back to the handle.
     row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), None, 0)
     row.state = state
     row.run = rt.directory.run_of(task_id)
@@ -621,7 +652,7 @@ _LOOK: Final = 0.25
 
 class LostFunctions:
     """
-    Looks again and again for functions that were not here as the journal was opened.
+    Looks repeatedly for functions that were missing when the journal was opened.
 
     They mostly stand below the line that opens it: in a script, in a file that
     `taskorch serve` loads, under a decorator of the orchestrator.
@@ -633,7 +664,7 @@ class LostFunctions:
         self.rows: dict[TaskRow, None] = {}
         #: Modules that cannot be imported: they are not tried again.
         self._broken: set[str] = set()
-        #: Guards the next.
+        #: Guards the next attribute.
         self._lock = threading.Lock()
         self._end: Callable[[], None] | None = None
 
@@ -641,20 +672,20 @@ class LostFunctions:
         return bool(self.rows)
 
     def add(self, row: TaskRow) -> None:
-        """Not under the driver's lock: look for what *row* needs."""
+        """Look for the functions that *row* needs; do not hold the runtime's lock."""
         with self._rt.lock:
             self.rows[row] = None
         self.watch()
 
     @defers_interrupts
     def watch(self) -> None:
-        """Not under the driver's lock: look for them, until all are here."""
+        """Look until all functions are here; do not hold the controller's lock."""
         with self._lock:
             if self.rows and self._end is None:
                 self._end = self._rt.timer.repeat(_LOOK, self.look)
 
     def look(self) -> None:
-        """Look for them; tasks that are held for one that is here now go on."""
+        """Look for them; release tasks on hold whose function is here now."""
         rt = self._rt
         with rt.lock:
             names = {each.name for row in self.rows for each in lost_by(row.cargo)}
@@ -688,7 +719,7 @@ class LostFunctions:
         if not module or module in sys.modules or module in self._broken:
             return
         if "@" in module:
-            # That of a script, which is not imported by its name.
+            # The module of a script cannot be imported by its name.
             return
         try:
             if find_spec(module) is not None:

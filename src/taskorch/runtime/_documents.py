@@ -1,4 +1,4 @@
-"""What a journal keeps of tasks and ends, and what comes of it again."""
+"""Documents that a journal keeps of tasks and ends, and the objects made from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from taskorch.kit.visible import masked, said
 from taskorch.model import ProgramResult
 from taskorch.runtime._work import NOTHING_LATE, Work, extra_of
 
-# -- what is kept of the end of an attempt, besides the fact, and read back ------------
+# -- what is kept of the end of an attempt, besides the event, and read back -----------
 
 
 def document_of_end(
@@ -35,9 +35,9 @@ def document_of_end(
     error: BaseException | None,
 ) -> tuple[Any, BaseException | None]:
     """
-    The document that the journal keeps of the end of an attempt, and its error.
+    Return the document that the journal keeps of an attempt's end, and its error.
 
-    A result that cannot be kept is one: whoever asks for it later would not get it.
+    A result that cannot be kept is an error: a caller who asks later would not get it.
     """
     try:
         if error is None:
@@ -63,22 +63,22 @@ def document_of_end(
 
 def document_of(document: Callable[[Any], Any], what: str, value: Any) -> Any:
     """
-    What the journal is to keep of *value*, which is no task and no result.
+    Return the document of *value*, which is neither a task nor a result.
 
     Raises:
-        InvalidTaskError: It cannot; the message says where in *what*.
+        InvalidTaskError: It cannot be kept; the message says where in *what*.
     """
     try:
         return document(value)
     except InvalidTaskError as refused:
-        # What stands alone is a result, for all that a journal knows.
+        # A journal takes a value by itself for a result, so its message says "result".
         path = refused.message.removeprefix("result")
         msg = refused.message if path == refused.message else f"{what}{path}"
         raise InvalidTaskError(msg, hint=refused.hint) from None
 
 
 def _described(error: BaseException, document: Callable[[Any], Any]) -> dict[str, Any]:
-    """What is kept of *error*: its traceback, and of one of ours all that it says."""
+    """Return the document of *error*: its traceback, and fields of our own errors."""
     described: dict[str, Any] = {"traceback": trace_of(error)}
     if not isinstance(error, TaskorchError) or not _is_ours(type(error)):
         return described
@@ -88,7 +88,7 @@ def _described(error: BaseException, document: Callable[[Any], Any]) -> dict[str
     texts = {name: masked(kept[name]) for name in ("message", "hint")}
     described["fields"] = kept | texts
     if failures:
-        # Those of a workflow, which are errors as well.
+        # The errors of a workflow's tasks are described in the same way.
         described["failures"] = {
             name: [*said(each), _described(each, document)]
             for name, each in failures.items()
@@ -101,10 +101,10 @@ def _is_ours(cls: type) -> bool:
 
 
 def _fits(value: Any, document: Callable[[Any], Any]) -> bool:
-    """Whether the journal can keep an attribute of an error."""
+    """Return whether the journal can keep an attribute of an error."""
     try:
         document(value)
-    except Exception:  # noqa: BLE001 - whatever is in it, the rest is kept
+    except Exception:  # noqa: BLE001 - the other attributes are kept
         return False
     return True
 
@@ -112,7 +112,7 @@ def _fits(value: Any, document: Callable[[Any], Any]) -> bool:
 def error_of_document(
     event: TaskFailed | TaskRetrying | LateResultIgnored, document: Any
 ) -> BaseException | None:
-    """What an attempt raised of whose end *event* tells, as far as that was kept."""
+    """Return the error of the attempt that *event* ended, as far as it was kept."""
     if not isinstance(document, dict):
         return None
     error = event.task_id, event.error_type, event.message
@@ -122,7 +122,7 @@ def error_of_document(
 def _made_anew(
     task_id: str, kind: str, message: str, document: dict[str, Any]
 ) -> BaseException:
-    """An error of a type that said something, of which *document* was kept."""
+    """Make an error of a type and message again from its *document*."""
     trace = str(document.get("traceback", ""))
     fields = document.get("fields")
     cls: Any = vars(errors).get(kind)
@@ -138,7 +138,7 @@ def _made_anew(
         if not isinstance(error, TaskFailedError):
             error.__cause__ = _raised(task_id, kind, message, trace)
         return error
-    # What versions before this one have kept of a program.
+    # Earlier versions kept the result of a program here.
     result = document.get("result")
     if isinstance(result, ProgramResult):
         if kind == MemoryLimitError.__name__:
@@ -155,8 +155,8 @@ def _made_anew(
 
 
 def _raised(task_id: str, kind: str, message: str, trace: str) -> TaskFailedError:
-    """The error that stands for one of another class."""
-    # Errors of ours begin with the task.
+    """Return the error that stands for one of another class."""
+    # Our own errors begin with the task.
     message = message.removeprefix(f"task {task_id}: ")
     text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
     return TaskFailedError(text, type=kind, traceback=trace, task_id=task_id)
@@ -164,19 +164,19 @@ def _raised(task_id: str, kind: str, message: str, trace: str) -> TaskFailedErro
 
 # -- what attempts raised that were followed by another --------------------------------
 
-# A journal has it beside the fact, `TaskRetrying`; without one it is in memory as
-# long as its task. The exception itself is not kept, since its frames keep what they
-# hold.
+# A journal has them beside the event, `TaskRetrying`; without one they are in memory as
+# long as the task. The exceptions themselves are not kept, since their frames hold
+# objects.
 
 
-#: Of one task, as many are kept as this; the earliest go first.
+#: The most errors that are kept of one task; the earliest go first.
 _MOST: Final = 10
 
 
 def keep_earlier(
     work: Work, attempt: int, error: BaseException, described: tuple[str, str]
 ) -> None:
-    """Under the lock: keep *error*, whose type and message are *described*."""
+    """Keep *error*, whose type and message are *described*; hold the lock."""
     if isinstance(error, ProgramFailedError | TaskFailedError):
         _keep(work, attempt, error)
     else:
@@ -187,7 +187,7 @@ def keep_earlier(
 
 
 def recall_earlier(work: Work, event: TaskRetrying, document: Any) -> None:
-    """Keep what an earlier life kept beside *event*."""
+    """Keep the error that an earlier incarnation kept beside *event*."""
     error = error_of_document(event, document)
     if error is not None:
         _keep(work, event.attempt, error)
@@ -200,7 +200,7 @@ def _keep(work: Work, attempt: int, kept: Any) -> None:
 
 
 def earlier_of(work: Work) -> Mapping[int, BaseException]:
-    """What is kept of *work*, by the numbers of the attempts."""
+    """Return the errors of earlier attempts of *work*, by their numbers."""
     if work._extra is None or not work._extra.earlier:
         return ReadOnly({})
     return ReadOnly(
@@ -215,7 +215,7 @@ def _error(work: Work, kept: Any) -> BaseException:
     task_id = work._row.id
     text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
     if not trace and frames:
-        # The lines themselves are read when they are asked for.
+        # The source lines are read only when they are asked for.
         summary = traceback.StackSummary.from_list([(*frame, None) for frame in frames])
         head = "Traceback (most recent call last):\n"
         trace = "".join((head, *summary.format(), f"{kind}: {message}\n"))
@@ -225,21 +225,21 @@ def _error(work: Work, kept: Any) -> BaseException:
 # -- what attempts brought that did not count any more: it changes nothing, and is
 # kept
 
-# An attempt is given up when it does not stop in its grace, or when its agent is
-# lost. It may have done its work all the same, and somebody may want to look at that.
-# A journal has it beside the fact, `LateResultIgnored`; without one it is in memory
-# as long as its task.
+# An attempt is given up when it does not stop in its grace period, or when its worker
+# is lost. It may have done its work, and somebody may want to see that. A journal has
+# it beside the event, `LateResultIgnored`; without one it is in memory as long as the
+# task.
 
 
-#: Classes of what an attempt raises that stops.
+#: Classes of errors by which an attempt stops.
 _STOPPED: Final = ("AttemptInterrupted", "CancelledError")
 
 
 def keep_late(work: Work, attempt: int, value: Any, raised: str = "") -> None:
     """
-    Under the lock: keep what an attempt returned, or its error, of the class *raised*.
+    Keep the late result of an attempt, or its error; hold the lock.
 
-    One that has stopped, as it was asked to, brings nothing.
+    An attempt that has stopped, as it was asked to, has no late result.
     """
     if raised in _STOPPED:
         return
@@ -249,24 +249,24 @@ def keep_late(work: Work, attempt: int, value: Any, raised: str = "") -> None:
 
 
 def recall_late(work: Work, event: LateResultIgnored, document: Any) -> None:
-    """Keep what an earlier life kept beside *event*."""
+    """Keep the late result that an earlier incarnation kept beside *event*."""
     value = document
     if event.outcome == "failed":
         # Older journals do not say what was raised.
         value = error_of_document(event, document) if event.error_type else None
-    # None is as good as nothing; and what came after its task had left memory, no
-    # journal has.
+    # None says nothing; and a result that came after its task had left memory is in no
+    # journal.
     if value is not None:
         keep_late(work, event.attempt, value, event.error_type)
 
 
 def late_of(work: Work) -> Mapping[int, Any]:
-    """What is kept of *work*, by the numbers of the attempts."""
+    """Return the late results of *work*, by the numbers of the attempts."""
     return NOTHING_LATE if work._extra is None else work._extra.late
 
 
 def describe_late(work: Work) -> tuple[str, ...]:
-    """What of that an explanation says, without the values."""
+    """Return a line about each late result of *work*, without the values."""
     return tuple(
         f"attempt {attempt}, which had been given up, {_did(value)} later"
         for attempt, value in late_of(work).items()

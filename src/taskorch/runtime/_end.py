@@ -1,7 +1,7 @@
 """
 The end of a runtime, by a fault or a stop, and what is refused from then on.
 
-Decision: 0006.
+Decision: faults-and-interrupts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _LOG: Final = log_of(__name__)
 
 def interrupted(rt: Runtime, error: BaseException) -> None:
     """
-    An exception from outside has cut a step short: nobody knows where.
+    Stop everything, as an exception from outside has cut a step short.
 
-    What was to start may have been lost, so it stops everything, as a fault does.
+    An attempt that was to start may be lost, so this ends the runtime as a fault does.
     """
     message = f"a step was cut short by {type(error).__name__}"
     fault = InternalError(message, hint="make a new orchestrator")
@@ -40,18 +40,18 @@ def interrupted(rt: Runtime, error: BaseException) -> None:
 @defers_interrupts
 def fail_stop(rt: Runtime, error: BaseException) -> None:
     """
-    A fault of our own: nothing starts any more, and nobody waits for ever.
+    Stop everything because of a fault of our own, and wake all callers that wait.
 
-    What the state says can no longer be trusted, so every task that has not ended
-    fails with an InternalError, as does every later submission; so does one whose
-    end is not kept, and will not be. If it is the journal that is lost, its error
-    takes the place of ours, and what is under way is asked to stop.
+    The state can no longer be trusted, so every task that has not ended fails with an
+    InternalError, as does every later submission, and every task whose end is not kept.
+    If the journal is lost, its error takes the place of ours, and attempts under way
+    are asked to stop.
     """
     with rt.lock:
         if rt.fault is not None:
             return
         if isinstance(error, InternalError | JournalError):
-            # The error of a journal is told as it is, not as a fault of taskorch.
+            # The error of a journal is raised as it is, not as a fault of taskorch.
             rt.fault = _again(error)
         else:
             rt.fault = InternalError(f"taskorch itself failed: {describe(error)}")
@@ -60,7 +60,7 @@ def fail_stop(rt: Runtime, error: BaseException) -> None:
         _LOG.critical("%s", visible(message), exc_info=error)
         kernel = rt.kernel
         under_way = [row for row in kernel.tasks.values() if is_under_way(row)]
-        # Nothing more will be kept: what the state says now is told.
+        # Nothing more will be kept, so ends are reported as the state has them now.
         kept, rt.committed = rt.committed, ALL_KEPT
         left = [
             row
@@ -88,15 +88,15 @@ def fail_stop(rt: Runtime, error: BaseException) -> None:
 
 def is_left(rt: Runtime, row: TaskRow) -> bool:
     """
-    Whether the orchestrator has stopped, and *row* had ended by then.
+    Return whether the orchestrator has stopped, and *row* had ended by then.
 
     Raises:
-        NotRunningError: It has stopped, and left *row* to its next life.
+        NotRunningError: It has stopped, and left *row* to its next incarnation.
     """
     if not rt.closed or rt.committer is None:
         return False
     if row.state not in TERMINAL:
-        msg = f"the orchestrator has stopped, and left task {row.id} to its next life"
+        msg = f"the orchestrator has stopped; its next incarnation has task {row.id}"
         hint = "open the journal again, and do it there"
         raise NotRunningError(msg, hint=hint, task_id=row.id)
     return True
@@ -104,7 +104,7 @@ def is_left(rt: Runtime, row: TaskRow) -> bool:
 
 @defers_interrupts
 def halt(rt: Runtime) -> None:
-    """What has not ended is left to the next life: nobody here waits for it."""
+    """Wake all callers that wait: unfinished tasks go on in the next incarnation."""
     if rt.committer is None:
         return
     with rt.lock:
@@ -117,7 +117,7 @@ def halt(rt: Runtime) -> None:
 
 def refuse_submission(rt: Runtime) -> None:
     """
-    Under the lock: called where tasks come in.
+    Raise if no task may come in; hold the lock.
 
     Raises:
         NotRunningError: It has stopped.
@@ -133,10 +133,10 @@ def refuse_submission(rt: Runtime) -> None:
 
 def refuse_new(rt: Runtime) -> None:
     """
-    Under the lock: called where new tasks come in.
+    Raise if no new task may come in; hold the lock.
 
-    A stop that drains waits for what comes out of the work: for what is submitted by
-    tasks, receivers and callbacks. Others would hold it up for ever.
+    A stop that drains accepts what tasks, listeners and callbacks submit. New tasks
+    from outside would delay it for ever.
 
     Raises:
         NotRunningError: It has stopped, or is about to and the caller is outside.
@@ -153,5 +153,5 @@ def refuse_new(rt: Runtime) -> None:
 
 
 def _again(fault: InternalError | JournalError) -> InternalError | JournalError:
-    """A copy of *fault*, to be raised on another thread."""
+    """Return a copy of *fault*, to be raised on another thread."""
     return type(fault)(fault.message, hint=fault.hint)

@@ -1,7 +1,7 @@
 """
-What the runtime asks of policies as data: a role, which an extension takes on.
+The protocol of policies as data, which an extension implements for the runtime.
 
-Decision: 0288.
+Decision: rooms-and-loading.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from taskorch.runtime._work import Work
 
 
 class Governs(JudgesStarts, Protocol):
-    """Protocol: has what comes in, starts and goes on judged."""
+    """Protocol: judges submissions, starts and running tasks."""
 
     @property
     def constitution(self) -> Any:
-        """What judges."""
+        """The policies in force."""
         ...
 
     @property
     def violated(self) -> Mapping[tuple[str, str], int]:
-        """How often policies were violated, by their severity and their id."""
+        """Counts of violations, by severity and policy id."""
         ...
 
     @property
@@ -36,17 +36,17 @@ class Governs(JudgesStarts, Protocol):
 
     @property
     def due_ns(self) -> int:
-        """When to look at what is on hold, in ns; 0: nothing is to be looked at."""
+        """The time of the next look at tasks on hold, in ns; 0 if none is due."""
         ...
 
     # -- on the way in -----------------------------------------------------------------
 
     def is_asked_of(self, fn: object) -> bool:
-        """Whether a policy judges calls of *fn* that are submitted."""
+        """Return whether a policy judges submitted calls of *fn*."""
         ...
 
     def admit(self, task: Task) -> tuple[Task, Any]:
-        """Judge *task*, which is submitted: as it is now, and the verdict or None."""
+        """Judge *task*, which is submitted; return it as changed, and the verdict."""
         ...
 
     def changed(self, task: Task) -> Task:
@@ -54,67 +54,67 @@ class Governs(JudgesStarts, Protocol):
         ...
 
     def refuse(self, verdict: Any) -> NoReturn:
-        """Tell that a submission is denied, and raise so."""
+        """Report that a submission is denied, and raise the error."""
         ...
 
     def confirm(self, entries: Iterable[Any], now: int) -> None:
-        """Under the lock: refuse what is new and denied."""
+        """Refuse new tasks that are denied; hold the lock."""
         ...
 
     def admitted(self, entries: Iterable[Any], now: int) -> None:
-        """Under the lock: say what there was to tell of tasks that were accepted."""
+        """Report the verdicts on tasks that were accepted; hold the lock."""
         ...
 
     def foreseen(self, tasks: Iterable[Task]) -> list[str]:
-        """What policies say now of *tasks* in a forecast, in sentences."""
+        """Return sentences on how policies would judge *tasks* now."""
         ...
 
-    # -- facts -------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------
 
     def hear(self) -> None:
-        """Under the lock: take in the facts of this step that are new."""
+        """Take in the new events of this step; hold the lock."""
         ...
 
     def handed_over(self) -> None:
-        """Under the lock: the facts of this step were taken away."""
+        """Note that the events of this step were taken away; hold the lock."""
         ...
 
     def recall(self, last: int) -> None:
-        """Under the lock: take in what the journal has, up to the event *last*."""
+        """Take in the events of the journal, up to event *last*; hold the lock."""
         ...
 
     def save_history(self, state: dict[str, Any]) -> None:
-        """Under the lock: put what history rules keep into *state*, a snapshot."""
+        """Put the history of the rules into *state*, a snapshot; hold the lock."""
         ...
 
     # -- what is on hold, and what goes on ---------------------------------------------
 
     def look(self, now: int) -> None:
-        """Under the lock: let what is on hold try again, if it would be allowed."""
+        """Let tasks on hold try again that would be allowed now; hold the lock."""
         ...
 
     def look_if_due(self, now: int) -> None:
-        """Under the lock: look at what is on hold, if it is time."""
+        """Look at the tasks on hold, if it is time; hold the lock."""
         ...
 
     def progressed(self, work: Work, attempt: int, value: Any) -> None:
-        """Judge the progress of an attempt: what is denied is cancelled."""
+        """Judge the progress of an attempt, and cancel it if denied."""
         ...
 
     def result_error(self, work: Work, attempt: int, value: Any) -> Exception | None:
-        """Why an attempt that returned *value* fails all the same, if it does."""
+        """Return the error by which an attempt with result *value* fails, if any."""
         ...
 
     # -- who asks ----------------------------------------------------------------------
 
     def refuse_verb(self, verb: str, arguments: Mapping[str, Any]) -> None:
-        """Judge what somebody asks for, and raise if it is denied."""
+        """Judge a call of somebody, and raise if it is denied."""
         ...
 
     def waivers_asked_for(self, row: TaskRow) -> list[str]:
-        """Under the lock: the open requests of waivers that *row* waits for."""
+        """Return the open requests of waivers for *row*; hold the lock."""
         ...
 
     def violations(self, row: TaskRow) -> Sequence[Any]:
-        """Under the lock: what keeps *row* from starting, as it is judged now."""
+        """Return the violations that keep *row* from starting now; hold the lock."""
         ...

@@ -1,9 +1,9 @@
 """
-What a task is, and how it is to be run: under an id, only the latter may change.
+Identity and options of a task: under one id, only its options may change.
 
-Its type, its payload and what it depends on are what it is. All else are options.
+Its type, its payload and its dependencies are its identity. All else are options.
 
-Decision: 0023.
+Decision: joins-and-stale-tasks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 #: The options of a task that may change while it has not ended.
 _CHANGING: Final = tuple(name for name, each in OPTIONS.items() if not each.identity)
-#: Of these, what the kernel has made of them is compared.
+#: Options that are compared as the kernel has them.
 _IN_SPEC: Final[dict[str, Callable[[Spec], Any]]] = {
     "requires": attrgetter("requires"),
     "resources": attrgetter("resources", "elastic", "spends"),
@@ -51,17 +51,17 @@ _IN_SPEC: Final[dict[str, Callable[[Spec], Any]]] = {
     "idempotent": attrgetter("idempotent"),
     "owner": attrgetter("owner"),
 }
-#: How it depends on what it comes after; and the other name that it has.
+#: The options that say how it depends on its parents, and its idempotency key.
 _BESIDE: Final = tuple(
     name
     for name, each in OPTIONS.items()
     if each.identity and name not in ("type", "id", "after")
 )
 _beside: Final = attrgetter(*_BESIDE)
-#: Of a program, what may be secret.
+#: Fields of a program that may be secret.
 _HIDDEN: Final = ("env", "stdin")
 _ALL_BITS: Final = (1 << DIGEST_BITS) - 1
-#: Characters of a value, differences, and how deep they are looked for.
+#: The most characters of a value, the most differences, and how deep they are sought.
 _MAX_VALUE: Final = 60
 _MAX_SHOWN: Final = 6
 _MAX_DEPTH: Final = 4
@@ -69,19 +69,19 @@ _ABSENT: Final = object()
 #: Classes whose instances are the same if they are equal.
 _PLAIN: Final = frozenset({str, int, bool, bytes, type(None)})
 
-#: Whether two values are the same.
+#: Function that says whether two values are the same.
 Alike: TypeAlias = Callable[[Any, Any], bool]
-#: A field, and what it was and is, for people.
+#: A field, with its old and its new value, as text for people.
 Difference: TypeAlias = tuple[str, str, str]
 
 
 def alike(committer: Committer | None) -> Alike:
     """
-    Whether two values are the same, type and all: as a journal would keep them.
+    Return a comparison of two values, type and all, as a journal would keep them.
 
     For Python, 1, 1.0 and True are equal, and so are values of a class of the user's
-    that compares some of its fields; what came back from a journal may be equal to
-    nothing. What no journal keeps is compared by itself.
+    that compares only some fields; a value from a journal may be equal to nothing. A
+    value that no journal keeps is compared by its own `==`.
     """
     if committer is None:
         from taskorch.journal import _codec  # noqa: PLC0415 - seldom needed
@@ -104,7 +104,7 @@ def alike(committer: Committer | None) -> Alike:
                 for name in ("fn", "args", "executor")
             ) and are_alike(dict(one.kwargs), dict(other.kwargs))
         if isinstance(one, dict):
-            # In any order.
+            # The order of the keys does not matter.
             others = {(type(key), key): value for key, value in other.items()}
             return len(one) == len(other) and all(
                 are_alike(value, others.get((type(key), key), _ABSENT))
@@ -112,7 +112,7 @@ def alike(committer: Committer | None) -> Alike:
             )
         if type(one) in (list, tuple):
             return len(one) == len(other) and all(map(are_alike, one, other))
-        # What no journal keeps, and a comparison of the user's, may raise anything.
+        # A value that no journal keeps, or the user's `==`, may raise anything.
         with suppress(Exception):
             return bool(document(one) == document(other))
         with suppress(Exception):
@@ -129,7 +129,7 @@ def changed_options(
     old: Task, new: Task, specs: tuple[Spec, Spec], are_alike: Alike
 ) -> tuple[str, ...]:
     """
-    The names of the options that are others in *new*, which was submitted again.
+    Return the names of the options that differ in *new*, which was submitted again.
 
     The kernel has made *specs* of the two; for *are_alike* see `alike`.
     """
@@ -147,7 +147,7 @@ def changed_options(
 def options_between(
     old: Task, new: Task, specs: tuple[Spec, Spec], are_alike: Alike
 ) -> list[Difference]:
-    """The options that are others in *new*, but for its metadata: see above."""
+    """Return the options that differ in *new*, except metadata: see above."""
     return [
         (name, _shown(getattr(old, name)), _shown(getattr(new, name)))
         for name in changed_options(old, new, specs, are_alike)
@@ -156,12 +156,12 @@ def options_between(
 
 
 def with_options(task: Task, given: Task) -> Task:
-    """*task* with the options of *given*."""
+    """Return *task* with the options of *given*."""
     return attrs.evolve(task, **{name: getattr(given, name) for name in _CHANGING})
 
 
 def changed_task(task: Task, event: TaskOptionsChanged, given: Task | None) -> Task:
-    """*task* after *event*: with the options of *given*, or those that were chosen."""
+    """Return *task* after *event*: with the options of *given*, or of the event."""
     if given is not None:
         return with_options(task, given)
     timeout = None if event.timeout_ns is None else event.timeout_ns / NS
@@ -182,10 +182,10 @@ def differences(
     are_alike: Alike,
 ) -> list[Difference]:
     """
-    In what *new* is another task than *old*; nothing if it is the same.
+    Return the differences of identity between *old* and *new*; empty if none.
 
-    Both are as a journal keeps them. *above* has the ids of what they depend on,
-    whichever runs of these; for *are_alike* see `alike`.
+    Both are as a journal keeps them. *above* has the ids of their dependencies, of
+    whichever runs; for *are_alike* see `alike`.
     """
     found: list[Difference] = []
     if old.type != new.type:
@@ -204,7 +204,7 @@ def differences(
 def _between(
     where: str, one: Any, other: Any, are_alike: Alike, depth: int = 0
 ) -> list[Difference]:
-    """The parts of two values that differ."""
+    """Return the parts of two values that differ."""
     if are_alike(one, other):
         return []
     found: list[Difference] = []
@@ -218,7 +218,7 @@ def _between(
 
 
 def _parts(where: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any, bool]]:
-    """The parts of two values of one type: place, both, and whether they are shown."""
+    """Yield the parts of two values of one type: place, both, and whether to show."""
     if isinstance(one, Call):
         yield "function", one.fn, other.fn, False
         yield "args", one.args, other.args, False
@@ -264,11 +264,11 @@ def refusal(
     found: Mapping[str, tuple[str, list[Difference]]], hint: str | None
 ) -> DuplicateTaskError:
     """
-    The error of tasks whose names are taken.
+    Return the error for tasks whose names are taken.
 
-    Of each that is there, by its id, *found* has the name, and in what they differ:
-    nothing if what it was has left memory. The *hint* says what to do, if that is not
-    to use another id.
+    For each task that exists, by its id, *found* has the name and the differences: none
+    if its identity has left memory. The *hint* says what to do, if that is not to use
+    another id.
     """
     said: list[str] = []
     for name, parts in found.values():
@@ -288,9 +288,9 @@ def refusal(
 
 def digest(task: Task, after: Iterable[str]) -> int | None:
     """
-    What *task* is, without its options; None if it cannot be pickled.
+    Return a number for the identity of *task*; None if it cannot be pickled.
 
-    It is the same in this process only, and an odd number of `DIGEST_BITS`.
+    It is valid in this process only, and an odd number of `DIGEST_BITS`.
     """
     payload = task.payload
     beside = _beside(task)
@@ -300,7 +300,8 @@ def digest(task: Task, after: Iterable[str]) -> int | None:
         elif type(payload.fn) is FunctionType and not (
             payload.args or payload.kwargs or task.idempotency_key
         ):
-            # Most of a large graph: pickling each would be a third of its time.
+            # Most tasks of a large graph are calls without arguments. Pickling each of
+            # them would take a third of the time of the submission.
             kept = _pickled(payload.fn, payload.executor, beside)
         else:
             kept = pickle.dumps((_content(payload), beside))
@@ -314,7 +315,7 @@ def digest(task: Task, after: Iterable[str]) -> int | None:
 
 
 def _content(call: Call) -> tuple[Any, ...]:
-    """What `pickle` makes a tenth of the work of."""
+    """Return *call* as a tuple, which `pickle` writes ten times as fast."""
     return call.fn, call.args, dict(call.kwargs), call.executor
 
 
@@ -322,5 +323,5 @@ def _content(call: Call) -> tuple[Any, ...]:
 def _pickled(
     fn: Callable[..., Any], executor: str | None, beside: tuple[Any, ...]
 ) -> bytes:
-    """A call without arguments; *fn* is found by its name, so nobody else holds it."""
+    """Return the bytes of a call without arguments, cached by *fn*."""
     return pickle.dumps((_content(Call(fn, executor=executor)), beside))

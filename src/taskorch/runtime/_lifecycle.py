@@ -1,4 +1,4 @@
-"""Starting, draining and stopping, and the signals at which that is done."""
+"""Starts, drains and stops, and the signals that cause them."""
 
 from __future__ import annotations
 
@@ -44,36 +44,35 @@ T = TypeVar("T")
 _LOG: Final = log_of(__name__)
 #: Runtimes that were started and not stopped, for the interpreter's exit.
 _OPEN: Final[weakref.WeakSet[Runtime]] = weakref.WeakSet()
-#: Seconds that the end allows beyond the grace of the attempts, for each of the things
-#: that end; for programs that were killed, for a disk that is slow, and for the timer,
-#: which may ask policies.
+#: Seconds beyond the grace period of the attempts that each part has to end: killed
+#: programs, a slow disk, and the timer, which may ask policies.
 _MARGIN: Final = 2.0
 _PROGRAM_MARGIN: Final = 5.0
 _JOURNAL_MARGIN: Final = 5.0
 _TIMER_MARGIN: Final = 5.0
-#: Seconds that the end of the process waits for what nobody has stopped.
+#: Seconds that the exit of the process waits for an orchestrator that was not stopped.
 _EXIT: Final = 1.0
-#: Seconds that each of them has in any case: it mostly needs less, and then nothing is
-#: left behind for want of it.
+#: Seconds that each part has at the least: it mostly needs less, and then nothing is
+#: left behind for lack of time.
 _MOMENT: Final = 0.05
-#: The part of the time of a stop that the drain leaves to the grace, at the most.
+#: The largest part of the time of a stop that the drain leaves to the grace period.
 _GRACE_SHARE: Final = 0.25
-#: States that wait for a person or an event: no end of a process waits for those.
+#: States that wait for a person or an event, so that no exit waits for them.
 _OUTSIDE: Final = frozenset({TaskState.BLOCKED, TaskState.SUSPENDED})
 #: Seconds between two looks of a wait for a shorter time limit.
 _SLICE: Final = 0.2
-#: Seconds that a drain lasts before it says what it waits for; it does so again after
+#: Seconds after which a drain reports what it waits for; the next report comes after
 #: twice as many.
 _SILENCES: Final = Backoff(5.0, math.inf)
-#: Tasks that are named, and reasons that are given, where there may be many.
+#: The most tasks and the most reasons that a report names.
 _NAMED: Final = 3
 _REASONS: Final = 10
 
 
 def _after_fork() -> None:
-    """In the child: what was begun is the parent's."""
+    """Give up the parent's runtimes, in the child of a fork."""
     for runtime in list(_OPEN):
-        # Some thread of the parent's may have held it, and is not here.
+        # A thread of the parent's may have held the lock, and does not exist here.
         runtime.lock = threading.Lock()
         runtime.deciders.asking = runtime.deciders.forked = -1
         _OPEN.discard(runtime)
@@ -86,11 +85,11 @@ os.register_at_fork(after_in_child=_after_fork)
 @atexit.register
 def _at_exit() -> None:
     """
-    Stop what nobody has stopped, and hardly wait for it.
+    Stop the runtimes that were not stopped, and hardly wait for that.
 
-    What a durable orchestrator has under way is interrupted, as by a crash, and goes
-    on in its next life. Whatever `__del__` submits after this is refused: the threads
-    that would have to answer end without a word.
+    Attempts of a durable orchestrator are interrupted, as by a crash, and their tasks
+    go on in its next incarnation. A submission by a `__del__` after this is refused:
+    the threads that would have to answer end silently.
     """
     for runtime in list(_OPEN):
         said = (
@@ -103,13 +102,13 @@ def _at_exit() -> None:
             lifecycle.say_left(report, "the process ended")
         except Exception as error:  # noqa: BLE001 - the others are to end as well
             said = f"{said} ({type(error).__name__}: {error})"
-        # Not a ResourceWarning, which Python hides by default.
+        # A ResourceWarning would be hidden by default.
         warnings.warn(said, RuntimeWarning, stacklevel=1)
 
 
 def open_runtime(what: str) -> Runtime:
     """
-    The orchestrator that is to run *what*, where nobody names one.
+    Return the orchestrator that is to run *what*, where none is named.
 
     It is that of the task that the caller is part of, or else the only one that is open
     in this process.
@@ -154,24 +153,24 @@ class Lifecycle:
     """
     The one start and the one stop of an orchestrator.
 
-    What has not ended by then is cancelled; a durable orchestrator leaves it to its
-    next life.
+    Tasks that have not ended by then are cancelled; a durable orchestrator leaves them
+    to its next incarnation.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
         self._starting = threading.Lock()
-        # One that knows whose it is: see release_if_mine.
+        # An RLock knows the thread that holds it: see release_if_mine.
         self._lock = threading.RLock()
         self._is_stopping = False
         self._report: StopReport | None = None
-        #: When the stop that is under way is to be over; None: whenever it is.
+        #: The time limit of the stop that is under way; None if it has none.
         self._end: float | None = None
-        #: Whether a drain was interrupted: the next time, it ends all the same.
+        #: Whether a drain was interrupted: the next interrupt ends it for good.
         self._was_interrupted = False
-        #: What came while it waited: after the drain, or in a second one.
+        #: The interrupt that came after the drain, or in a second one.
         self._interrupt: BaseException | None = None
-        #: The signal that says that it is to end, if one came: see `stop_on`.
+        #: The signal that asked for the end, if one came: see `stop_on`.
         self.stop_signal: interrupts.StopSignal | None = None
         #: Seconds that such an end may take, and whether it drains the queue, too.
         self.signal_timeout: float = 0.0
@@ -183,14 +182,14 @@ class Lifecycle:
         return self._rt.closed
 
     def signal_left(self) -> float:
-        """Seconds that the end may still take which a signal has brought about."""
+        """Return the seconds that an end which a signal caused may still take."""
         came = monotonic() if self.stop_signal is None else self.stop_signal.at
         return max(0.0, came + self.signal_timeout - monotonic())
 
     @interrupts.defers_interrupts
     def start(self, restore: Callable[[], object]) -> None:
         """
-        Begin work; what was submitted before starts now.
+        Begin work; tasks that were submitted before start now.
 
         If there is a journal, *restore* is called before that, once it has been read.
         """
@@ -241,7 +240,7 @@ class Lifecycle:
             timeout = self.signal_left()
         self._rt.waiting.refuse_within("stop()")
         end = None if timeout is None else monotonic() + timeout
-        # Of two receivers that call this, neither waits for the other.
+        # Of two listeners that call this, neither waits for the other.
         with self._rt.publisher.excused():
             if not drain and self._is_stopping:
                 self.hurry()
@@ -263,12 +262,12 @@ class Lifecycle:
 
     @property
     def leaves_queue(self) -> bool:
-        """Whether a signal has come at which only what runs is waited for."""
+        """Return whether a signal came that waits for running attempts only."""
         return self.stop_signal is not None and not self.signal_drains
 
     @interrupts.defers_interrupts
     def leave_queue(self) -> None:
-        """Begin no attempt any more: the drain ends with those that run."""
+        """Begin no more attempts: the drain ends with those that run."""
         rt = self._rt
 
         def change(_now: int) -> None:
@@ -278,7 +277,7 @@ class Lifecycle:
         rt.step(change)
 
     def hurry(self) -> None:
-        """End the drain that is under way; the grace, if the drain is over."""
+        """End the drain that is under way; the grace period, if the drain is over."""
         if self._rt.closed:
             self.give_up()
         else:
@@ -290,7 +289,7 @@ class Lifecycle:
         self._rt.waiting.hurry()
 
     def _left(self, most: float) -> float:
-        """Seconds that may be waited now, of *most*."""
+        """Return how many of *most* seconds a wait may take now."""
         return (
             most if self._end is None else min(most, max(0.0, self._end - monotonic()))
         )
@@ -299,9 +298,9 @@ class Lifecycle:
         self, wait: Callable[[float], T], most: float, least: float = _MOMENT
     ) -> T | None:
         """
-        Wait for *most* seconds, as far as there are as many; in any case for *least*.
+        Wait for up to *most* seconds within the time limit; in any case for *least*.
 
-        An interrupt ends it, and leaves no time for what is to come.
+        An interrupt ends it, and leaves no time for the waits after it.
         """
         try:
             return _interruptibly(wait, max(self._left(most), least))
@@ -324,7 +323,8 @@ class Lifecycle:
                 if not self._was_interrupted:
                     self._was_interrupted = True
                     raise
-                # Nobody wants to wait for the work, and nobody may stop it after this.
+                # The user does not want to wait, and after this nobody can stop it
+                # again.
                 self._interrupt = interrupt
         if self._report is None:
             self._finish(drained)
@@ -335,7 +335,7 @@ class Lifecycle:
         if not rt.opened:
             rt.closed = True
             if rt.fleet is not None:
-                # A server of tools runs from when it joins.
+                # A tool server runs from the moment that it joins.
                 self._wait(rt.fleet.close, 2 * _PROGRAM_MARGIN)
             self._wait(_raise_deferred, 0.0)
             interrupts.no_more(self)
@@ -348,13 +348,13 @@ class Lifecycle:
         left: list[_Left] = rt.step(self._close)
         grace = rt.kernel.config.grace_ns / 1e9
         rt.attempts.end_all(self._left(grace))
-        # The kernel itself gives up what does not end in its grace.
+        # The kernel itself gives up attempts that do not end in their grace period.
         self._wait(self._await_end, grace + _MARGIN)
         given_up: list[str] = rt.step(self._give_up)
         rt.halt()
         rt.note(OrchestratorStopped)
         if rt.committer is not None:
-            # Then it is told, too.
+            # These ends are published, too.
             self._wait(rt.committer.write_all, _JOURNAL_MARGIN)
         self._report = self._make_report(left, given_up, drained)
         self._end_threads()
@@ -362,14 +362,14 @@ class Lifecycle:
             rt.output.end()
         rt.waiting.hurried = False
         _OPEN.discard(rt)
-        # Sent again after this, a signal that was deferred would do what it did before.
+        # A deferred signal is raised now: sent after this, it has its earlier handler.
         self._wait(_raise_deferred, 0.0)
         interrupts.unguard(rt)
         interrupts.no_more(self)
         rt.notices.close()
 
     def _close(self, now: int) -> list[_Left]:
-        """Under the lock: nothing starts any more, and what has not ended is to end."""
+        """Let nothing start any more, and end unfinished tasks; hold the lock."""
         rt = self._rt
         rt.closed = True
         rt.kernel.pause()
@@ -389,12 +389,12 @@ class Lifecycle:
             if rt.committer is None:
                 _cancel(rt, row, now)
             elif is_under_way(row):
-                # Its attempt ends as one that was interrupted.
+                # Its attempt ends as an interrupted one.
                 rt.kernel.stop_attempt(row)
         return left
 
     def _give_up(self, now: int) -> list[str]:
-        """Under the lock: nobody waits for what is still under way; its names."""
+        """Give up attempts that still run; return their names; hold the lock."""
         rt = self._rt
         given_up = [_name_of(*attempt) for attempt in rt.kernel.leaked]
         for row in list(rt.kernel.tasks.values()):
@@ -408,7 +408,7 @@ class Lifecycle:
         self, left: list[_Left], given_up: list[str], drained: bool
     ) -> StopReport:
         kernel = self._rt.kernel
-        # Each is counted once, as what it was before it was stopped.
+        # Each task counts once, in the state that it had before the stop.
         still = [each for each in left if each.is_unfinished()]
         stopped = [each for each in still if each.row.state is TaskState.CANCELLED]
         return StopReport(
@@ -422,11 +422,11 @@ class Lifecycle:
 
     @interrupts.takes_interrupts
     def _drain(self) -> bool:
-        """Wait until nothing can proceed; whether that came in time."""
+        """Wait until nothing can proceed; return whether that came in time."""
         rt, committer = self._rt, self._rt.committer
         end = self._end
         if end is not None:
-            # What does not end in time gets a part of it to end in good order.
+            # Attempts that do not end in time get part of it to end in good order.
             grace = rt.kernel.config.grace_ns / 1e9
             end -= min(grace, _GRACE_SHARE * (end - monotonic()))
         pauses = _SILENCES.pauses()
@@ -451,12 +451,12 @@ class Lifecycle:
             return rt.begins or not (kernel.queued or kernel.active or kernel.delayed)
 
     def _say_awaited(self, seconds: float) -> None:
-        """The drain lasts: say for what."""
+        """Log what the drain still waits for."""
         rt = self._rt
         awaited: list[str] = []
 
         def look(now: int) -> int:
-            # Those that run come first: others mostly wait for them.
+            # Running tasks come first: others mostly wait for them.
             rows = sorted(
                 (
                     row
@@ -484,21 +484,23 @@ class Lifecycle:
         _LOG.warning("%s", visible(f"{said}{':' if names else ''}{names}"))
 
     def say_left(self, report: StopReport, why: str) -> None:
-        """Write to the log what *report* says was left; *why* it came to the end."""
+        """Log the tasks that *report* has as left; *why* says how it ended."""
         if report.left:
             if not report.drained:
                 self._rt.notices.cut_short = f"{why}, and {_were(report)} left"
             _LOG.warning("%s; %s", why, self.text_of_left(report))
 
     def text_of_left(self, report: StopReport) -> str:
-        """What *report* says was left, by its reasons."""
+        """Return a text on the tasks that *report* has as left, by reason."""
         if not report.left:
             return "nothing was left"
         fate = "is" if len(report.left) == 1 else "are"
         fate += (
-            " cancelled" if self._rt.committer is None else " kept for the next life"
+            " cancelled"
+            if self._rt.committer is None
+            else " kept for the next incarnation"
         )
-        # Many wait for the same.
+        # Many wait for the same reason.
         alike: dict[tuple[TaskState, str], list[str]] = {}
         for one in report.left:
             alike.setdefault((one.state, one.reason), []).append(one.task_id)
@@ -516,7 +518,7 @@ class Lifecycle:
     def _why(self, row: TaskRow, now: int, known: dict[Bucket, str]) -> str:
         if row.state is not TaskState.QUEUED:
             return self._ask_why(row, now)
-        # Queued tasks with like requirements all wait for the same.
+        # Queued tasks with like requirements all wait for the same reason.
         if row.bucket not in known:
             known[row.bucket] = self._ask_why(row, now)
         return known[row.bucket]
@@ -541,7 +543,7 @@ class Lifecycle:
                     return
                 rt.waiting.quiet.append(latch.set)
             try:
-                # A call with a shorter time limit may come meanwhile.
+                # Another call of `stop` may come meanwhile, with a shorter time limit.
                 while not latch.wait(min(_SLICE, max(0.0, end - monotonic()))):
                     if self._end is not None:
                         end = min(end, max(self._end, soonest))
@@ -558,23 +560,24 @@ class Lifecycle:
             self._wait(rt.fleet.close, 2 * _PROGRAM_MARGIN)
         self._wait(rt.attempts.close, _PROGRAM_MARGIN)
         with rt.lock:
-            # After a fault, a step may have been left with a thread in its hand.
+            # After a fault, a step may have taken a thread and not given it back.
             rt.threads.end_idle(unassigned=rt.fault is not None)
             publisher = rt.publisher.close()
-        # The timer still looks after the receivers.
+        # The timer still watches the listeners.
         served = self._wait(rt.publisher.flush, _MARGIN)
         if served and publisher not in (None, threading.current_thread()):
             with suppress(RuntimeError):  # an interrupt came before it began
                 self._wait(partial(interrupts.join, publisher), _MARGIN)
-        # Not in the wait, which an interrupt may end before it began.
+        # This is outside the wait, which an interrupt may end before it began.
         rt.timer.end()
         self._wait(rt.timer.join, _TIMER_MARGIN)
         if rt.committer is not None:
             before = self._interrupt
-            # Nobody else can open it before: no time limit of the stop counts here.
+            # Nobody can open the journal before this, so no time limit of the stop
+            # applies.
             closed = self._wait(rt.committer.close, _JOURNAL_MARGIN, _JOURNAL_MARGIN)
             if self._interrupt is not before:
-                # It was interrupted, and may hold the journal still.
+                # The close was interrupted, so the journal may be held still.
                 closed = self._wait(rt.committer.close, 0.0)
             if not closed:
                 _LOG.warning(
@@ -593,11 +596,11 @@ class _Left:
 
     row: TaskRow
     told: Unfinished
-    #: It was cancelled only because of that.
+    #: Whether it was cancelled only because of the stop.
     called_off: bool
 
     def is_unfinished(self) -> bool:
-        """Whether the task has not ended by itself since."""
+        """Return whether the task has not ended by itself since."""
         state = self.row.state
         return state not in TERMINAL or (
             self.called_off and state is TaskState.CANCELLED
@@ -620,13 +623,13 @@ def _raise_deferred(_seconds: float) -> None:
 
 
 def _load_reasons() -> None:
-    """Load what says why tasks have not ended: it would take long under the lock."""
+    """Import the explanations first, as that would take long under the lock."""
     from taskorch.kernel import explain  # noqa: F401, PLC0415 - when needed
 
 
 def _why_not(rt: Runtime, row: TaskRow, now: int) -> str:
-    """Under the lock: why *row* has not ended yet; see `_load_reasons`."""
-    from taskorch.kernel import explain  # noqa: PLC0415 - is there
+    """Return why *row* has not ended yet; hold the lock; see `_load_reasons`."""
+    from taskorch.kernel import explain  # noqa: PLC0415 - is loaded already
 
     try:
         blockers = explain(rt.kernel, row, now).blockers
@@ -647,7 +650,7 @@ def _and_more(count: int, before: str = "") -> str:
 
 
 def _is_cancelled(row: TaskRow) -> bool:
-    """Whether *row* was cancelled, and its attempt has not ended yet."""
+    """Return whether *row* was cancelled, and its attempt has not ended yet."""
     return row.extra is not None and row.extra.stop == "cancel"
 
 
@@ -656,7 +659,7 @@ def _name_of(task_id: str, attempt: int) -> str:
 
 
 def _has_held(rt: Runtime) -> bool:
-    """Whether programs are stopped where they stand, and are to end."""
+    """Return whether attempts of a durable orchestrator are to be ended."""
     return rt.committer is not None and any(
         is_under_way(row) for row in rt.kernel.tasks.values()
     )
@@ -666,7 +669,7 @@ def _cancel(rt: Runtime, row: TaskRow, now: int) -> None:
     try:
         rt.kernel.cancel(row, now, "the orchestrator stopped")
     except (InvalidTransitionError, PolicyFault):
-        # Not even a veto keeps work alive in an orchestrator that is gone.
+        # A veto must not keep work alive in an orchestrator that has stopped.
         watches, rt.deciders.watches = rt.deciders.watches, frozenset()
         try:
             rt.kernel.cancel(row, now, "the orchestrator stopped")
@@ -677,7 +680,7 @@ def _cancel(rt: Runtime, row: TaskRow, now: int) -> None:
 # -- the end of a block, and signals that bring it about: they leave time to finish ----
 
 
-#: The part of the time of a stop that its drain has, on a loop.
+#: The part of the time of a stop that its drain gets on a loop.
 _DRAIN_SHARE: Final = 0.75
 
 
@@ -726,8 +729,8 @@ def end_block(
     """
     Stop at the end of a `with` block: it drains, unless *error* has ended the block.
 
-    One that a signal has brought about drains, too, as long as the signal allows; a
-    second one, or Ctrl-C, cancels what runs. What is left then is said.
+    A block that a signal has ended drains, too, as long as the signal allows; a second
+    signal, or Ctrl-C, cancels running attempts. Tasks that are left are logged.
     """
     if lifecycle.stop_signal is not None:
         _end_at_signal(lifecycle)
@@ -736,11 +739,11 @@ def end_block(
         report = lifecycle.stop(drain=error is None, timeout=timeout)
     except INTERRUPTS as interrupt:
         if lifecycle.stop_signal is None:
-            # Ctrl-C, or a signal that is another's to stop at.
+            # It was Ctrl-C, or a signal that another orchestrator is to stop at.
             report = lifecycle.stop(drain=False, timeout=timeout)
             lifecycle.say_left(report, _ended_by(interrupt))
         else:
-            # It came while it drained: the block was left without it.
+            # The signal came during the drain, after the block had ended by itself.
             _end_at_signal(lifecycle)
         raise
     lifecycle.say_left(report, _why_ended(report, error))
@@ -769,13 +772,13 @@ async def end_block_of_coroutine(
     lifecycle: Lifecycle, stop: Any, error: BaseException | None
 ) -> None:
     """
-    End an `async with` block, where a signal cancels the main task.
+    End an `async with` block, whose main task a signal may cancel.
 
     The block has raised *error*, and *stop* is that of `orch.aio`.
 
     Raises:
         StopSignal: The block was cancelled by a signal.
-        asyncio.CancelledError: It was cancelled meanwhile, by somebody else.
+        asyncio.CancelledError: It was cancelled meanwhile, by other code.
     """
     told = lifecycle.stop_signal
     if told is not None:
@@ -794,13 +797,14 @@ async def end_block_of_coroutine(
         except asyncio.CancelledError as cancellation:
             again = cancellation
             if told is None and lifecycle.stop_signal is not None and error is None:
-                # It drains already, and has as long as the signal allows from now on.
+                # It drains already, and from now on has the time that the signal
+                # allows.
                 told = lifecycle.stop_signal
                 _say_signal(lifecycle)
                 left = _DRAIN_SHARE * lifecycle.signal_left()
                 asyncio.get_running_loop().call_later(left, lifecycle.hurry)
             else:
-                # Do not go on; and once more means: at once.
+                # A second signal ends the wait at once.
                 lifecycle.hurry()
     report: StopReport = stopping.result()
     if told is not None:
@@ -815,9 +819,9 @@ async def end_block_of_coroutine(
 
 def _say_signal(lifecycle: Lifecycle) -> None:
     stop: StopSignal | None = lifecycle.stop_signal
-    assert stop is not None  # noqa: S101 - that is why it ends
+    assert stop is not None  # noqa: S101 - only a signal ends it
     if lifecycle.leaves_queue:
-        # Before the message that says so: its readers rely on it.
+        # This comes before the message, since its readers rely on it.
         lifecycle.leave_queue()
     what = "what runs" if lifecycle.leaves_queue else "what can still proceed"
     _LOG.warning(

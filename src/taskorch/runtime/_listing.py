@@ -1,11 +1,11 @@
 """
-Which tasks a list has: they are found before a status is made of any.
+Lists of tasks: the tasks are found before their statuses are made.
 
-Memory has the rows of the tasks, and the journal has indexes: of the facts that ended
+Memory has the rows of the tasks, and the journal has indexes: of the events that ended
 tasks badly, of ids by their beginnings, of submissions in order, and of times. A status
-is made of what is given out, and read from the journal a page at a time.
+is made only of tasks that are returned, and read from the journal a page at a time.
 
-Decision: 0278.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
     from taskorch.runtime._directory import Recollection
     from taskorch.runtime._runtime import Runtime
 
-#: Tasks that are looked at under the lock at once.
+#: The number of tasks that are looked at under the lock at once.
 _PAGE: Final = 200
-#: As many of them at least are read at once from the journal.
+#: The fewest tasks that are read from the journal at once.
 _FEW: Final = 50
 #: The most submissions that are asked for at once.
 _MANY: Final = 20_000
-#: What a journal looks for in its rows.
+#: Fields of a filter that a journal looks for in its rows.
 _SIFTED: Final = frozenset({"type", "owner", "metadata", "agent"})
-#: What ended a task, of what few end with.
+#: Events with which only few tasks end, by state.
 _RARE: Final = {
     TaskState.FAILED: "TaskFailed",
     TaskState.CANCELLED: "TaskCancelled",
@@ -60,7 +60,7 @@ _RARE: Final = {
 
 
 class _Wanted:
-    """What a filter comes to in one orchestrator, when it is asked."""
+    """A filter as one orchestrator applies it."""
 
     def __init__(self, runtime: Runtime, which: TaskFilter) -> None:
         self.asked = which
@@ -70,14 +70,17 @@ class _Wanted:
         pattern: str | None = fields.get("id")
         #: The only id that passes.
         self.one = pattern if pattern and not re.search(r"[*?\[]", pattern) else None
-        self._fits = re.compile(translate(pattern or "*")).match
+        fits = re.compile(translate(pattern)).match if pattern else None
+        self._fits: Callable[[str], object] | None = fits
         self.type: str | None = fields.get("type")
         self.agent: str | None = fields.get("agent")
+        self.owner: str | None = fields.get("owner")
+        self.metadata: dict[str, Any] | None = fields.get("metadata")
         since, longer = fields.pop("since", None), fields.pop("older_than", None)
         self._committed = runtime.committed
-        #: Submitted then or later.
+        #: Tasks pass that were submitted at this time or later.
         self.since_ns = 0 if since is None else _since_ns(runtime, since)
-        #: In their state since before then.
+        #: Tasks pass that have been in their state since before this time.
         self.in_state_ns = None if longer is None else runtime.now() - int(longer * NS)
         self._tests = [
             (
@@ -89,7 +92,7 @@ class _Wanted:
         ]
 
     def has(self, work: Work) -> bool:
-        """Under the lock: whether all but the state holds of the task of *work*."""
+        """Return whether *work* passes, whatever its state; hold the lock."""
         row = work._row
         return (
             all(matches(take(work), value) for matches, take, value in self._tests)
@@ -98,34 +101,46 @@ class _Wanted:
         )
 
     def may_be(self, task_id: str) -> bool:
-        """Whether a task of this id that has left memory may be among them."""
-        return (self.state is None or self.state in TERMINAL) and self._fits(
-            task_id
-        ) is not None
+        """Return whether a task of this id that has left memory may pass."""
+        may_end = self.state is None or self.state in TERMINAL
+        return may_end and (self._fits is None or self._fits(task_id) is not None)
 
     def may_have(self, row: TaskRow) -> bool:
-        """Not under the lock: whether the task of *row* may be among them."""
+        """Return whether the task of *row* may pass; do not hold the lock."""
         state = self.state
-        # An end that is not kept yet is not told yet.
+        # An end that is not kept yet is not reported yet.
         if state is not None and row.state is not state and not self.is_untold(row):
             return False
         if self.type is not None and row.bucket.spec.type != self.type:
             return False
         if self.agent is not None and _agent_of(row) != self.agent:
             return False
-        return row.submitted_ns >= self.since_ns and self._fits(row.id) is not None
+        if self.owner is not None and row.bucket.spec.owner != self.owner:
+            return False
+        work: Work | None = row.cargo
+        if self.metadata is not None and work is not None:
+            task = work._task
+            if task is None or not _contains(task.metadata, self.metadata):
+                return False
+        # A task that was submitted later has not been in its state for so long.
+        if self.in_state_ns is not None and row.submitted_ns >= self.in_state_ns:
+            return False
+        if self._fits is not None and self._fits(row.id) is None:
+            return False
+        return row.submitted_ns >= self.since_ns
 
     def is_untold(self, row: TaskRow) -> bool:
-        """Whether the task of *row* has ended, and its end is not kept yet."""
+        """Return whether the task of *row* has ended, and its end is not kept yet."""
         work: Work | None = row.cargo
         if work is None or row.state not in TERMINAL:
             return False
         return work._visible_after > self._committed
 
     def is_moving(self, row: TaskRow) -> bool:
-        """Whether its attempts, of which an agent is asked, may not be kept yet."""
-        is_over = row.state in TERMINAL and not self.is_untold(row)
-        return self.agent is not None and not is_over
+        """Return whether attempts that the filter asks for may not be kept yet."""
+        if self.agent is None:
+            return False
+        return row.state not in TERMINAL or self.is_untold(row)
 
 
 def _since_ns(runtime: Runtime, since: datetime | float) -> int:
@@ -135,7 +150,7 @@ def _since_ns(runtime: Runtime, since: datetime | float) -> int:
 
 
 def _option(name: str) -> Callable[[Work], Any]:
-    """What finds the value of an option of a task."""
+    """Return a function that finds the value of an option of a task."""
     usual = OPTIONS[name].default if name in OPTIONS else None
 
     def take(work: Work) -> Any:
@@ -149,7 +164,7 @@ def _agent_of(row: TaskRow) -> str | None:
     return None if row.agent is None else row.agent.name
 
 
-#: What is known without the task itself, of which a plain call has none.
+#: Values that are known without the task itself, which a plain call does not have.
 _VALUE_OF: Final[dict[str, Callable[[Work], Any]]] = {
     "type": lambda work: work._row.bucket.spec.type,
     "id": lambda work: work._row.id,
@@ -159,11 +174,14 @@ _VALUE_OF: Final[dict[str, Callable[[Work], Any]]] = {
 
 def _contains(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
     try:
-        return found is not None and all(
-            name in found and found[name] == value for name, value in wanted.items()
-        )
+        if found is None:
+            return False
+        for name, value in wanted.items():
+            if name not in found or not found[name] == value:  # noqa: SIM201 - as asked
+                return False
+        return True
     except BaseException as error:
-        # Values of the user's, which cannot be compared: they are not the same.
+        # Values of the user's that cannot be compared count as different.
         if not is_values(error):
             raise
         return False
@@ -189,16 +207,16 @@ def listed(
     newest: bool = False,
 ) -> Iterator[TaskStatus]:
     """
-    The statuses of the tasks that are *asked* for, the first submitted first.
+    Return the statuses of the tasks that are *asked* for, the first submitted first.
 
-    Which tasks there are, and which of those in memory may be among them, is looked at
-    when this is called. Each status is of the moment at which its page was made.
+    The tasks are looked up when this is called. Each status is of the moment at which
+    its page was made.
 
     Args:
-        runtime: Whose tasks they are.
-        asked: What holds of them.
-        most: At most so many; no more statuses are made.
-        after: Only those behind this task, if it is known.
+        runtime: The runtime of the tasks.
+        asked: The filter.
+        most: The most statuses; no more are made.
+        after: Only tasks behind this one, if it is known.
         newest: The last submitted first.
     """
     listing = _Listing(runtime, asked, is_newest=newest)
@@ -206,7 +224,7 @@ def listed(
 
 
 class _Listing:
-    """One list of tasks; what is in memory is looked at once, when this is made."""
+    """One list of tasks; memory is looked through once, when this is made."""
 
     def __init__(self, runtime: Runtime, asked: TaskFilter, *, is_newest: bool) -> None:
         self._rt = runtime
@@ -215,32 +233,39 @@ class _Listing:
         self._until = runtime.committed
         kernel = runtime.kernel
         with runtime.lock:
-            # One copy at C's speed.
+            # One copy, which C makes fast.
             rows = list(kernel.tasks.values())
             ever = (
                 *(kernel.pending, kernel.queued, kernel.active, kernel.retrying),
                 *(kernel.blocked, kernel.suspended),
                 *(kernel.completed, kernel.failed, kernel.cancelled),
             )
-        #: Those in memory, in the order of their submission, and whether each may pass.
+        #: The tasks in memory, in the order of their submission, and whether each may
+        #: pass.
         self._here = {row.id: which.may_have(row) for row in rows}
-        #: Those of them that the journal may not find by what is asked.
+        #: The ids among these that the journal may not find by this filter.
         self._moving = [r.id for r in rows if self._here[r.id] and which.is_moving(r)]
         self._failed = {r.id for r in rows if r.state is TaskState.FAILED}
-        #: All that ended as asked and have left memory, if these are many.
+        #: All tasks with the asked end that have left memory, if these are many.
         self._ended: frozenset[str] | None = None
         self._recovered: Recollection | None = None
         if sum(ever) > len(rows) and which.state in (None, *TERMINAL):
-            # What has not ended is in memory.
+            # Tasks that have not ended are in memory.
             self._recovered = runtime.directory.recovered
 
     # -- which they are ------------------------------------------------------------
 
     def names(self, after: str = "") -> Iterator[str]:
-        """The ids of those that may be among them, in order; those behind *after*."""
+        """Return the ids of tasks that may pass, in order; those behind *after*."""
         which, recovered = self._which, self._recovered
         here = [name for name, passes in self._here.items() if passes]
         if recovered is None:
+            if which.mended:
+                # They count as mended by a later run, or because the failure is
+                # allowed.
+                later = filter(has_number, self._here)
+                early = {*chain.from_iterable(map(earlier_ids, later))}
+                here = [name for name in here if name in early or name in self._failed]
             if after in self._here:
                 before = {*takewhile(partial(ne, after), self._here)}
                 is_newest = self._is_newest
@@ -249,7 +274,7 @@ class _Listing:
         if which.one is not None:
             return iter(self._in_order(recovered, [which.one, *here], after))
         if which.mended:
-            # By a later run, or since the failure is allowed.
+            # They count as mended by a later run, or because the failure is allowed.
             early = self._run_again(recovered)
             here = [name for name in here if name in early or name in self._failed]
             failed = self._ended_by(recovered, _RARE[TaskState.FAILED])
@@ -268,7 +293,7 @@ class _Listing:
         return self._through(recovered, after)
 
     def _sifted(self, recovered: Recollection, gone: list[str]) -> list[str]:
-        """Those of *gone* that may pass, as far as the journal tells."""
+        """Return those of *gone* that may pass, by the journal."""
         asked = self._which.asked
         if _SIFTED.isdisjoint(asked.fields):
             return gone
@@ -280,7 +305,7 @@ class _Listing:
         return recovered.journal.ended_by(kind, self._until)
 
     def _run_again(self, recovered: Recollection) -> set[str]:
-        """The runs of tasks that have a later one."""
+        """Return the runs of tasks that have a later one."""
         later = [name for name in self._here if has_number(name)]
         asked = TaskFilter(id=numbered("*", "*"))
         for page in _pages(recovered, asked, 0, self._until, is_newest=False):
@@ -292,24 +317,24 @@ class _Listing:
         return self._which.may_be(task_id) if here is None else here
 
     def _numbers(self, recovered: Recollection, names: Iterable[str]) -> dict[str, int]:
-        """Where each of *names* stands in the order of submissions, if known."""
+        """Return the place of each of *names* in the order of submissions, if known."""
         names, until = [*names], self._until
         began = recovered.journal.began(names)
         numbers = {name: seq for name, seq in began.items() if seq <= until}
         if len(numbers) < len(names):
-            # What is on its way into the journal comes last.
+            # Tasks on their way into the journal come last.
             places = {name: until + 1 + i for i, name in enumerate(self._here)}
             late = [n for n in names if n not in numbers and n in places]
             numbers |= {name: places[name] for name in late}
         return numbers
 
     def _bounds(self, recovered: Recollection, after: str) -> tuple[int, int]:
-        """Between which places, both left out, the tasks stand."""
+        """Return the two places, both excluded, between which the tasks are."""
         since = self._which.since_ns
         first = recovered.journal.last_until(since - 1) if since > 0 else 0
         last = sys.maxsize
         if self._which.in_state_ns is not None:
-            # What was submitted later is not in its state for so long.
+            # A task that was submitted later has not been in its state for so long.
             old = recovered.journal.last_until(self._which.in_state_ns)
             last = old + 1 if old < self._until else last
         place = self._numbers(recovered, [after]).get(after, 0) if after else 0
@@ -320,14 +345,14 @@ class _Listing:
     def _in_order(
         self, recovered: Recollection, names: Iterable[str], after: str
     ) -> list[str]:
-        """Those of *names* that may be among them, as they were submitted."""
+        """Return those of *names* that may pass, in the order of submission."""
         first, last = self._bounds(recovered, after)
         numbers = self._numbers(recovered, dict.fromkeys(filter(self._may_be, names)))
         within = [name for name, number in numbers.items() if first < number < last]
         return sorted(within, key=numbers.__getitem__, reverse=self._is_newest)
 
     def _through(self, recovered: Recollection, after: str) -> Iterator[str]:
-        """The same of all tasks: the next ones are looked for when these are taken."""
+        """Yield all tasks that may pass; each next page is looked for when needed."""
         first, last = self._bounds(recovered, after)
         late = self._in_order(recovered, self._late(recovered), after)
         numbers = self._numbers(recovered, late)
@@ -340,7 +365,7 @@ class _Listing:
             previous = name
 
     def _late(self, recovered: Recollection) -> list[str]:
-        """The tasks in memory that the journal may not find: what came is not kept."""
+        """Return tasks in memory that the journal may not find, being unkept."""
         names, late = list(self._here), list[str]()
         while page := names[-_PAGE:]:
             del names[-_PAGE:]
@@ -354,7 +379,7 @@ class _Listing:
     def _kept(
         self, recovered: Recollection, first: int, last: int
     ) -> Iterator[tuple[int, str]]:
-        """Those between two places that the journal finds, in pages that grow."""
+        """Yield the tasks between two places in the journal, in growing pages."""
         asked, is_newest = self._which.asked, self._is_newest
         for page in _pages(recovered, asked, first, last - 1, is_newest=is_newest):
             names = [name for _, name in page if self._may_be(name)]
@@ -362,7 +387,7 @@ class _Listing:
             yield from (each for each in page if each[1] in passing)
 
     def _as_asked(self, recovered: Recollection, names: list[str]) -> Iterator[str]:
-        """Those of a page that ended as it is asked for."""
+        """Return those of a page that ended as the filter asks."""
         state, ended = self._which.state, self._ended
         if ended is not None:
             return (name for name in names if name in self._here or name in ended)
@@ -374,7 +399,7 @@ class _Listing:
     # -- how they stand ------------------------------------------------------------
 
     def statuses(self, names: Iterator[str], most: int | None) -> Iterator[TaskStatus]:
-        """The statuses of *names*, as many as *most*, of each page at one moment."""
+        """Yield up to *most* statuses of *names*, each page at one moment."""
         room = sys.maxsize if most is None else most
         while room and (page := list(islice(names, min(_PAGE, max(room, _FEW))))):
             some = self._statuses(page, room)
@@ -382,10 +407,11 @@ class _Listing:
             yield from some
 
     def _statuses(self, ids: list[str], room: int) -> list[TaskStatus]:
-        """Statuses of the tasks of one page, in the order of *ids*."""
+        """Return statuses of the tasks of one page, in the order of *ids*."""
         runtime, recovered = self._rt, self._rt.directory.recovered
         with runtime.lock:
-            # Under it: the kernel takes another dict when many have left memory.
+            # This needs the lock: the kernel replaces the dict when many have left
+            # memory.
             tasks = runtime.kernel.tasks
             works = {name: tasks[name].cargo for name in ids if name in tasks}
             if len(works) == len(ids) or recovered is None:
@@ -397,7 +423,7 @@ class _Listing:
         past = recovered.works_of(chain.from_iterable(entries.values()))
         ended = {n: work for n, work in past.items() if work._row.state in TERMINAL}
         later = recovered.journal.began([next_id(name) for name in past])
-        # Of what has left memory it may not be known that it was run again.
+        # A later run that has left memory may not be known.
         again = [name for name in ended if next_id(name) in later]
         runtime.directory.recall_later(again, runtime.lock)
         alone = {stem_of(name): name for name in past if next_id(name) not in later}
@@ -406,15 +432,15 @@ class _Listing:
             staleness.learn({name: entries[name] for name in past}, alone)
             statuses = self._made(ids, works | ended, staleness, room)
         for work in past.values():
-            # Nobody has it after this: see `recollect`.
+            # No other code has it after this: see `recollect`.
             work._row.cargo = None
         return statuses
 
     def _unless_mended(self, gone: list[str]) -> list[str]:
-        """Those of *gone*, which ended badly, that are mended, or not, as asked."""
+        """Return those of *gone*, which ended badly, that pass `mended`."""
         runtime, wanted = self._rt, self._which.mended
         if wanted is not False:
-            # What is allowed counts as mended: the task says it.
+            # An allowed failure counts as mended, which the task itself says.
             return gone
         runtime.directory.recall_later(gone, runtime.lock)
         with runtime.lock:
@@ -427,7 +453,7 @@ class _Listing:
         staleness: Staleness,
         room: int,
     ) -> list[TaskStatus]:
-        """Under the lock: the statuses of those that are among them."""
+        """Return the statuses of the tasks that pass; hold the lock."""
         in_order = (works[name] for name in ids if name in works)
         return [
             status_of(self._rt, work._row, work, staleness)
@@ -435,7 +461,7 @@ class _Listing:
         ]
 
     def _is_wanted(self, work: Work) -> bool:
-        """Under the lock: whether the task of *work* is among them."""
+        """Return whether the task of *work* passes; hold the lock."""
         which, row = self._which, work._row
         state = told_state(self._rt, work)
         if which.state not in (None, state) or not which.has(work):
@@ -454,7 +480,7 @@ def _pages(
     *,
     is_newest: bool,
 ) -> Iterator[Sequence[tuple[int, str]]]:
-    """What the journal finds for a filter between two places, in pages that grow."""
+    """Yield the tasks between two places in the journal, in growing pages."""
     journal, most = recovered.journal, _PAGE
     while page := journal.candidates(asked, after, until, most, newest=is_newest):
         yield page
@@ -470,7 +496,7 @@ def _pages(
 
 def failures(runtime: Runtime) -> tuple[FailureCause, ...]:
     """
-    What has failed and was not mended since, by cause, as the facts say.
+    Return the failures that were not mended since, by cause, as the events say.
 
     Raises:
         JournalError: The journal cannot be read.
@@ -493,7 +519,7 @@ def failures(runtime: Runtime) -> tuple[FailureCause, ...]:
         every = sorted([*gone, *present], key=attrgetter("at_ns"))
         later = [(each, *later_of(runtime, each.task_id)) for each in every]
     return FailureCause.of(
-        # The bare id of an earlier run means the latest.
+        # The bare id of an earlier run means the latest, so the run is named.
         each._replace(task_id=_named(each.task_id)) if rerun else each
         for each, rerun, mended_by in later
         if not mended_by
@@ -505,7 +531,7 @@ def _named(task_id: str) -> str:
 
 
 def _failure(runtime: Runtime, row: TaskRow) -> FailedRun | None:
-    """Under the lock: how *row* failed, if that is told, and not allowed."""
+    """Return how *row* failed, if that is kept and not allowed; hold the lock."""
     work: Work | None = row.cargo
     if row.state is not TaskState.FAILED or work is None or row.extra is None:
         return None

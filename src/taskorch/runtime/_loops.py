@@ -1,7 +1,7 @@
 """
 Loops on which coroutines run, latches, and when to yield to other threads.
 
-Decision: 0027.
+Decision: durable-commits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from taskorch.runtime._asyncio import asyncio, running_loop
 # -- how threads of one process leave a lock to each other -----------------------------
 
 
-#: Seconds between looks at a lock: first the others have their turn, then a nap each.
+#: Pauses in seconds between looks at a lock: first other threads get their turn.
 PAUSES: Final = (0.0, 0.0, *[0.0001] * 100)
 
 
@@ -58,7 +58,7 @@ class Latch:
         self._lock.acquire()
 
     def is_set(self) -> bool:
-        """Whether the flag is set."""
+        """Return whether the flag is set."""
         return not self._lock.locked()
 
     def set(self) -> None:
@@ -71,17 +71,17 @@ class Latch:
         self._lock.acquire(blocking=False)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the flag is set, and clear it; whether it was set in time."""
+        """Wait until the flag is set, and clear it; return whether it came in time."""
         end = None if timeout is None else monotonic() + timeout
         return wait_for_lock(self._lock, end)
 
 
 def wait_for_lock(lock: Any, end: float | None) -> bool:
     """
-    Acquire *lock*, until *end* of the monotonic clock at the longest; whether it came.
+    Acquire *lock*, until *end* of the monotonic clock; return whether it succeeded.
 
-    In slices: an interrupt that comes in the very moment in which a wait begins does
-    not end it, and would wait as long.
+    It waits in slices: an interrupt that comes just as a wait begins does not end that
+    wait, and would be seen only after it.
     """
     while True:
         left = None if end is None else seconds_until(end)
@@ -93,13 +93,13 @@ def wait_for_lock(lock: Any, end: float | None) -> bool:
 
 @defers_interrupts
 def release_if_mine(lock: Any) -> None:
-    """Release an RLock, of which an interrupt may have come as it was acquired."""
+    """Release an RLock that an interrupted acquisition may have taken."""
     if lock._is_owned():
         lock.release()
 
 
 def seconds_until(end: float | None) -> float | None:
-    """The seconds until *end* of the monotonic clock; None is for ever."""
+    """Return the seconds until *end* of the monotonic clock; None is for ever."""
     if end is None:
         return None
     return min(max(0.0, end - monotonic()), threading.TIMEOUT_MAX)
@@ -122,16 +122,16 @@ class LoopHost:
         self._crashed = crashed
         self._lock = threading.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
-        #: The one on which a plain call has opened the journal.
+        #: The loop on which a plain call has opened the journal.
         self._opened_on: asyncio.AbstractEventLoop | None = None
-        #: The private one, and its thread.
+        #: The private loop, and its thread.
         self._private: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        #: The thread that runs it.
+        #: The thread that runs the loop.
         self._ident = 0
-        #: Since when it has not said that it runs, although it was asked to.
+        #: Since when the loop has not answered a call that it was sent.
         self._asked = inf
-        #: Wakes the loop of the main thread next.
+        #: The next call that wakes the loop of the main thread.
         self._pulse: asyncio.TimerHandle | None = None
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -154,10 +154,10 @@ class LoopHost:
 
     def unanswered(self) -> tuple[float, int, str]:
         """
-        Ask the loop, if there is one, for a sign of life.
+        Send the loop, if there is one, a call that it must answer.
 
         Returns:
-            Since when it owes one, its thread, and the task that it runs.
+            Since when an answer is due, the thread of the loop, and its current task.
         """
         loop, since = self.loop, self._asked
         if loop is None:
@@ -166,7 +166,7 @@ class LoopHost:
             task = asyncio.current_task(loop)
             return since, self._ident, "" if task is None else task.get_name()
         self._asked = monotonic()
-        # It may have been closed.
+        # The loop may be closed already.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(self._answer)
             return inf, 0, ""
@@ -178,7 +178,7 @@ class LoopHost:
 
     @defers_interrupts
     def get(self) -> asyncio.AbstractEventLoop:
-        """The loop; makes the private one if there is none."""
+        """Return the loop; make a private one if there is none."""
         loop = self.loop
         if loop is not None:
             return loop
@@ -213,19 +213,19 @@ class LoopHost:
             loop.close()
 
     def is_mine(self) -> bool:
-        """Whether the caller runs on the loop: it must not be blocked there."""
+        """Return whether the caller runs on the loop, where it must not be blocked."""
         loop = self.loop
         return loop is not None and asyncio._get_running_loop() is loop
 
     def opened_here(self) -> None:
-        """The journal was opened, by a plain call of the caller's."""
+        """Note that a plain call of the caller's opened the journal."""
         self._opened_on = running_loop()
 
     def may_block(self) -> bool:
         """
-        Whether the caller may wait for a commit.
+        Return whether the caller may wait for a commit.
 
-        On somebody else's loop it may if a plain call has opened the journal there, as
+        On the caller's own loop it may if a plain call has opened the journal there, as
         in a notebook: that has blocked the loop for longer than a commit does.
         """
         loop = running_loop()
@@ -246,7 +246,7 @@ class LoopHost:
     def close(self, timeout: float) -> None:
         """End the private loop; a loop of the caller's program goes on."""
         if self._pulse is not None and self.loop is not None:
-            # It may have been closed.
+            # The loop may be closed already.
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._end_pulse)
         thread, loop = self._thread, self._private
@@ -286,17 +286,17 @@ class _Driven:
         self.task: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
-        """On the loop, after it was made: cancel it, once."""
+        """Cancel the coroutine, once; called on the loop, after it was made."""
         if self.task is not None:
             self.task.cancel()
 
 
 class Coroutines(AttemptExecutor[_Driven]):
     """
-    Makes each attempt a task of asyncio's.
+    Makes each attempt an asyncio task.
 
-    The loop calls in the order in which it was asked to, so an attempt is stopped after
-    it was made.
+    The loop makes calls in the order in which it got them, so an attempt is stopped
+    after it was made.
     """
 
     def __init__(self, loops: LoopHost) -> None:
@@ -318,7 +318,7 @@ class Coroutines(AttemptExecutor[_Driven]):
 
     @defers_interrupts
     def _make(self, attempt: Attempt, driven: _Driven) -> None:
-        """On the loop: make the task that does the attempt."""
+        """Make the asyncio task that does the attempt; called on the loop."""
         if attempt.cancelled:
             attempt.end(error=AttemptInterrupted("stopped before it began"))
             return
@@ -328,13 +328,14 @@ class Coroutines(AttemptExecutor[_Driven]):
             task = loop.create_task(
                 driver, name=attempt.task_id, context=attempt.variables()
             )
-        except Exception as error:  # noqa: BLE001 - a task factory of the user's
+        except Exception as error:  # noqa: BLE001 - a task factory is the user's
             driver.close()
             attempt.end(error=error)
             return
 
         def ended(task: asyncio.Task[None]) -> None:
-            # Cancelled before its first step: it could not say so itself.
+            # It was cancelled before its first step, so its own code could not report
+            # it.
             if task.cancelled():
                 attempt.end(error=asyncio.CancelledError())
 
@@ -343,12 +344,13 @@ class Coroutines(AttemptExecutor[_Driven]):
 
 
 def _hand_on_contexts(loop: asyncio.AbstractEventLoop) -> None:
-    """Let what a coroutine has the threads of *loop* do be part of its task."""
+    """Run calls of `run_in_executor` on *loop* in their task's context."""
     run: Any = loop.run_in_executor
 
     def run_in_context(executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         if executor is None:
-            # As `asyncio.to_thread` does it. One of the user's may be of processes.
+            # The default executor has threads, as in `asyncio.to_thread`; another may
+            # have processes.
             return run(None, copy_context().run, func, *args)
         return run(executor, func, *args)
 
@@ -368,6 +370,6 @@ async def _drive(attempt: Attempt) -> None:
     try:
         attempt.end(value, error)
     finally:
-        # The frames of an error lead to this one: it keeps no task alive.
+        # An error's frames lead to this one, so its locals would keep the task alive.
         fn = args = kwargs = None  # type: ignore[assignment]
         del attempt, value, error

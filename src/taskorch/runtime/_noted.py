@@ -1,11 +1,11 @@
 """
-What an extension may do inside an attempt: keep something with the task, and find it.
+Notes of an extension: it keeps one with a task inside an attempt, and finds it.
 
-A note is a fact, `TaskNoted`, with a value beside it that the journal keeps. The state
-knows nothing of it: it is found by reading the facts of its task, and leaves the
+A note is an event, `TaskNoted`, with a value beside it that the journal keeps. The
+state has no notes: they are found by reading the events of the task, and leave the
 journal with them.
 
-Decision: 0266.
+Decision: steps.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 
 
 T_co = TypeVar("T_co", covariant=True, bound="Own")
-#: Seconds after which a pause looks again: nothing wakes it where the clock is set, or
+#: Seconds after which a pause looks again: no call wakes it when the clock is set or
 #: its task suspended.
 _LOOK: Final = 1.0
 
 
 class Own(Protocol):
-    """What an extension keeps in memory of a task, as long as that is there."""
+    """Protocol: data that an extension keeps with a task while that is in memory."""
 
     def words(self) -> Iterable[str]:
-        """What an explanation says of it; this waits for nothing."""
+        """Return the lines that it adds to an explanation; this must not block."""
         ...
 
 
 class Noted:
     """
-    What an extension keeps with tasks.
+    Notes that an extension keeps with tasks.
 
     Args:
         rt: The runtime.
@@ -67,12 +67,12 @@ class Noted:
 
     @property
     def is_durable(self) -> bool:
-        """Whether what is kept outlives the process."""
+        """Whether the notes outlive the process."""
         return self._rt.committer is not None
 
     def of(self, task_id: str) -> list[tuple[TaskNoted, Any]]:
         """
-        What the journal has about a task and its earlier runs, in order.
+        Return the notes on a task and its earlier runs in the journal, in order.
 
         Raises:
             JournalError: It cannot be read.
@@ -89,13 +89,13 @@ class Noted:
         ]
 
     def works(self, task_id: str) -> list[Work]:
-        """The runs of a task that are in memory, up to this one."""
+        """Return the runs of a task that are in memory, up to this one."""
         tasks = self._rt.kernel.tasks
         rows = map(tasks.get, (*earlier_ids(task_id), task_id))
         return [row.cargo for row in rows if row is not None and row.cargo is not None]
 
     def own(self, work: Work, make: Callable[[], T_co]) -> T_co:
-        """What the extension keeps of a task in memory; *make* makes it."""
+        """Return the extension's data of a task in memory; *make* makes it first."""
         own = extra_of(work).own
         with self._rt.lock:
             if self.extension not in own:
@@ -104,7 +104,7 @@ class Noted:
             return kept
 
     def take_back(self, task_id: str, keys: list[str]) -> None:
-        """Take back the notes of *keys*; in a durable orchestrator, that is kept."""
+        """Take back the notes of *keys*; a durable orchestrator keeps that."""
         rt = self._rt
 
         def change(now: int) -> None:
@@ -124,15 +124,15 @@ class Noted:
         downstream: bool | None,
     ) -> str:
         """
-        Run a finished task again, with a note for the new run: both are kept, or none.
+        Run a finished task again, with a note for the new run: both or none.
 
         Args:
             task_id: The id of the task.
             key: The key of the note.
             note: The note.
-            own: What the extension keeps of the new run in memory.
-            downstream: Whether what had the result of the run before is run again, too;
-                None: what is of the same run of a workflow.
+            own: The data that the extension keeps of the new run in memory.
+            downstream: Whether tasks that had the result of the earlier run are run
+                again, too; None: only those of the same run of a workflow.
 
         Returns:
             The id of the new run.
@@ -177,7 +177,7 @@ def _has_ended(work: Work) -> bool:
 
 class Inside:
     """
-    An attempt, for an extension that was asked for in it.
+    An attempt, seen by an extension that was called in it.
 
     Args:
         context: The context of the attempt.
@@ -193,11 +193,11 @@ class Inside:
 
     @property
     def work(self) -> Work:
-        """The task: what is known of it while it is in memory."""
+        """The work of the task while that is in memory."""
         return self._context._work
 
     def now(self) -> int:
-        """The time of the orchestrator, in ns since the epoch."""
+        """Return the time of the orchestrator, in ns since the epoch."""
         return self._rt.now()
 
     def stop_if_asked(self) -> None:
@@ -227,7 +227,7 @@ class Inside:
         rt, work, committer = self._rt, self.work, self._rt.committer
         document = None
         if committer is not None:
-            document = document_of(committer.journal.document, "result", value)
+            document = document_of(committer.document, "result", value)
 
         def change(now: int) -> None:
             if committer is not None:
@@ -248,27 +248,27 @@ class Inside:
         return spans.step(attempt, name, number, is_kept=is_kept, is_here=is_here)
 
     def wait(self, seq: int) -> None:
-        """Wait until what has the number *seq* is kept."""
+        """Wait until the note with the number *seq* is kept."""
         committer = self._rt.committer
         if committer is not None:
             committer.refuse_to_block()
             committer.wait_kept_unless(seq, lambda: self._context.cancelled)
 
     async def wait_async(self, seq: int) -> None:
-        """Wait on the running loop until what has the number *seq* is kept."""
+        """Wait on the running loop until the note with the number *seq* is kept."""
         committer = self._rt.committer
         while committer is not None:
             try:
                 await committer.wait_kept_async([seq])
                 break
             except JournalUnavailableError:
-                # See `Committer.wait_kept_unless`.
+                # The reason is that of `Committer.wait_kept_unless`.
                 if self._context.cancelled:
                     raise
 
     def pause(self, until_ns: int) -> None:
         """
-        Wait until *until_ns* without the slot of the attempt; go on with it again.
+        Wait until *until_ns* without the slot of the attempt, then take it again.
 
         Raises:
             AttemptInterrupted: The attempt is to stop.
@@ -291,7 +291,7 @@ class Inside:
         self.stop_if_asked()
 
     def begin(self, task: Task[Any]) -> Work:
-        """Submit *task*, which has an id; it has the owner of the attempt's task."""
+        """Submit *task*, which has an id; it gets the tenant of the attempt's task."""
         owner = self._context._row.bucket.spec.owner
         if task.owner is None and owner is not None:
             task = attrs.evolve(task, owner=owner)
@@ -300,14 +300,14 @@ class Inside:
     def begin_run(
         self, workflow: Any, run_id: str, parameters: Mapping[str, Any]
     ) -> tuple[Any, Callable[[str], bool]]:
-        """Begin a run of *workflow*, or find it; and what cancels a run."""
+        """Begin a run of *workflow*, or find it; return it and how to cancel a run."""
         begun: tuple[Any, Callable[[str], bool]] = self._context._begin_run(
             workflow, run_id, parameters
         )
         return begun
 
     def at_end(self, tell: Callable[[str], object]) -> None:
-        """Call *tell* with its id once the task has ended, where receivers are told."""
+        """Call *tell* with the task's id once it ended, on the listeners' thread."""
         put, item = self._rt.publisher.put, (tell, self.task_id)
         self._rt.waiting.when(self.work, _has_ended, lambda: put([item]))
 
@@ -322,7 +322,7 @@ class Inside:
         self.stop_if_asked()
         waiting, latch = self._rt.waiting, Latch()
         with waiting.holding(self._context, (work._row,), latch.set):
-            # Nothing wakes it as its task is suspended.
+            # No call wakes it when its task is suspended, so it looks at that, too.
             while not self._context._control.why and waiting.add(work, latch.set):
                 try:
                     latch.wait(_LOOK)
@@ -352,7 +352,7 @@ class Inside:
         self.stop_if_asked()
 
     def _rest(self, until_ns: int) -> float:
-        """Seconds to wait before the next look; 0 once it is over, or is to stop."""
+        """Return the seconds to the next look; 0 if it is over or is to stop."""
         if self._context._control.why:
             return 0
         return min(max(0.0, (until_ns - self.now()) / NS), _LOOK)

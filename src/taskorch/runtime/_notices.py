@@ -1,7 +1,7 @@
 """
-What went wrong where nobody is told: records of the log, and health.
+Troubles that no caller is told of: records of the log, and health.
 
-Decisions: 0031, 0122.
+Decisions: alerts-and-messages, executors.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ if TYPE_CHECKING:
 
 # -- pools that are nearly used up, and soft quotas that are exceeded ------------------
 
-# Said once, and once more when that is well over.
+# Each is reported once, and again after it was clearly over.
 
 
 _EVENTS: Final = frozenset[type[Event]](
     {PoolSaturated, PoolRelieved, QuotaExceeded, QuotaRelieved}
 )
-#: The share of a pool from which on it is saturated, and by how much less it must be
-#: to be so no more; of a soft quota that was exceeded, less than all of it.
+#: The share of a pool from which on it is saturated, and how far it must fall for that
+#: to be over. A soft quota is over when its use is below the whole.
 THRESHOLD: Final = 0.85
 HYSTERESIS: Final = 0.1
 
@@ -78,8 +78,8 @@ class Saturation:
     """
     Reports saturated and relieved pools, and exceeded soft quotas, to listeners.
 
-    And when a soft quota is exceeded, and when that is over. It is looked at after each
-    step, under the lock: what is taken and given back at one instant is no news.
+    It looks after each step, under the lock: units that are taken and given back at
+    one instant are not reported.
     """
 
     def __init__(self) -> None:
@@ -122,15 +122,15 @@ class Saturation:
 
 
 def _is_limit(pool: PoolRow) -> bool:
-    """Whether *pool* is a limit of a phase or a quota, which may be used up."""
+    """Return whether *pool* is a limit of a phase, or a quota, which may be used up."""
     return pool.is_quota or PHASE_LIMIT.fullmatch(pool.name) is not None
 
 
 # -- what went wrong where nobody is told: records of the logger `taskorch`, and
 # health
 
-# The logger is never configured here: without a handler of the user's, Python prints
-# what is a warning or worse.
+# taskorch never configures the logger: without a handler of the user's, Python prints
+# warnings and errors.
 
 
 _LOG: Final = log_of(__name__)
@@ -138,21 +138,21 @@ _LOG: Final = log_of(__name__)
 _Facts: TypeAlias = tuple[str, tuple[str, str], int]
 #: Seconds between two records of the same kind.
 _PAUSE: Final = 10.0
-#: Kinds that are remembered.
+#: The most kinds of records that are kept in mind.
 _MANY: Final = 1_000
-#: Failed tasks that are said one by one in such a time, and named in a line of health.
+#: Failed tasks that get a record each in that time, and that a line of health names.
 _SHOWN: Final = 10
 _NAMED: Final = 3
-#: How long after a failure, and how often then, it is looked at whether anybody has the
-#: handle; of how many tasks at once, and how many dependencies of theirs.
+#: How long after a failure, and then how often, handles are counted; for how many tasks
+#: at once, and for how many of their dependencies.
 _PACE: Final = NS
 _ROWS: Final = 1_000
 _EDGES: Final = 10_000
 #: Causes of failures that a person gave, or that are reported in another way.
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
-#: Modules whose receivers of failures show or count them, and tell nobody.
+#: Modules whose listeners only show or count failures, so that nobody is told.
 _VIEWS: Final = (
-    # Not all of its room: who follows events is somebody.
+    # Not all of its package: a program that follows events does tell somebody.
     "taskorch._telling.troubles",
     "taskorch.adaptive.",
     "taskorch.frontends.service.",
@@ -163,45 +163,45 @@ _VIEWS: Final = (
 
 
 class Told(Protocol):
-    """Who hears of failures that nobody was given."""
+    """Protocol: hears of failures whose errors no caller was given."""
 
     def failed(self, task_id: str, error: tuple[str, str], at_ns: int) -> None:
-        """A task failed at a time, with the name of an error and what that says."""
+        """Tell that a task failed: the name of its error, its message and the time."""
         ...
 
     def violated(
         self, event: PolicyViolated, violations: Sequence[tuple[str, ...]]
     ) -> None:
-        """Policies are violated: of *event*, what has not been told."""
+        """Tell of the violations in *event* that have not been told."""
         ...
 
     def refused(self, schedule: str, error: Exception) -> None:
-        """What is due of a schedule, or of a backfill, was refused."""
+        """Tell that a tick of a schedule, or of a backfill, was refused."""
         ...
 
     def failing(self, schedule: str) -> str:
-        """What is wrong with a schedule; "": nothing, as far as its runs say."""
+        """Return what is wrong with a schedule, by its runs; "" if nothing."""
         ...
 
     def begin(self) -> None:
-        """The orchestrator has started."""
+        """Note that the orchestrator has started."""
         ...
 
     def close(self) -> None:
-        """There comes nothing more."""
+        """Note that nothing more comes."""
         ...
 
 
 class Noticed(MakesSteps, Protocol):
     """
-    What those who tell of troubles, and of facts, ask of the runtime.
+    Protocol: the runtime, for parts that report troubles and events.
 
     Attributes:
         memory: Keeps events in memory, if asked to.
-        notices: Logs what nobody has asked for.
+        notices: Logs errors that no caller has asked for.
         room: Knows how many attempts the system has room for.
-        signals: What is connected to signals.
-        timer: Rings.
+        signals: Has the listeners of the signals.
+        timer: Calls at given times.
     """
 
     memory: MemoryJournal | None
@@ -213,48 +213,49 @@ class Noticed(MakesSteps, Protocol):
 
     @property
     def governor(self) -> Governs | None:
-        """The policies as data, if there are some."""
+        """The policies as data; None if there are none."""
         ...
 
 
 class Notices:
     """
-    What one runtime logs, and reports in its health, about failures.
+    Logs the failures of one runtime, and reports them in its health.
 
-    A task that failed is noted until somebody is given its error, and said once nobody
-    has its handle any more, nor that of a task that it blocks, nor a future of one.
+    A task that failed is noted until a caller is given its error. It is logged once
+    nobody has its handle any more, nor that of a task that it blocks, nor a future of
+    one.
     """
 
     def __init__(self, rt: Noticed) -> None:
         self._rt = rt
-        #: Who else hears of them, if there is anybody.
+        #: The other listener to such failures, if there is one.
         self.teller: Told | None = None
-        #: Failed tasks of which nobody has been given the error, by id.
+        #: Failed tasks whose error no caller has been given, by id.
         self._failed: dict[str, _Failed] = {}
-        #: When those are looked at next, in ns.
+        #: When these are looked at next, in ns.
         self._look_at = NEVER
         #: Failed tasks out of memory whose handles still exist.
         self._away: dict[str, weakref.finalize[Any, Work]] = {}
-        #: What has to be said, when the lock is free; empty for one of too many.
+        #: Texts to log when the lock is free; empty for one of too many.
         self.due: deque[str] = deque()
-        #: Tasks that were said, and the latest of them.
+        #: The number of tasks that were logged, and the ids of the latest.
         self._unasked = 0
         self._names: deque[str] = deque(maxlen=_NAMED)
-        #: Since when those are counted that are said one by one, how many they were,
-        #: and how many there were besides.
+        #: The start of the time in which records of single tasks are counted, their
+        #: number, and the number of tasks without a record.
         self._since = monotonic()
         self._one_by_one = 0
         self._besides = 0
-        #: Calls of receivers that raised, and what the latest was.
+        #: The number of listeners' calls that raised, and the latest of them.
         self._raised = 0
         self._latest = ""
-        #: Executors of the user's that have broken, and how.
+        #: Executors of the user's that have broken, with the error.
         self._broken: dict[str, str] = {}
         #: Names of the policies that were slow at the last look.
         self._blocked: set[str] = set()
-        #: How the block ended, if it has left work that could still proceed.
+        #: How the block ended, if it left work that could still proceed.
         self.cut_short: str = ""
-        #: Of each kind, when it was said, and how often it was not since.
+        #: By kind: when it was logged last, and how often it was left out since.
         self._said: dict[object, tuple[float, int]] = {}
         self._lock = threading.Lock()
         self._is_closed = False
@@ -262,7 +263,7 @@ class Notices:
     # -- tasks that failed ---------------------------------------------------------
 
     def note_failed(self, row: TaskRow, work: Work) -> None:
-        """Under the lock: *row* has failed."""
+        """Note that *row* has failed; hold the lock."""
         if is_accounted_for(row):
             return
         receivers = self._rt.publisher.receivers.get(TaskFailed, ())
@@ -280,7 +281,7 @@ class Notices:
         self._failed[name] = found
         if found.schedule:
             return
-        # Another thread may just have been given the error, and marks that first.
+        # Another thread that was just given the error has set this mark first.
         extra = found.cargo._extra
         if extra is not None and extra.is_watched:
             self._failed.pop(name, None)
@@ -295,7 +296,7 @@ class Notices:
         for name in names:
             failed = self._failed.get(name)
             if failed is not None and failed.schedule:
-                # Who looks at a night does not deal with it.
+                # To look at a failure of a schedule's run is not to deal with it.
                 continue
             self._failed.pop(name, None)
             away = self._away.pop(name, None)
@@ -304,7 +305,7 @@ class Notices:
 
     def look_for_lost(self, now: int) -> int:
         """
-        Under the lock: find a few of those whose error nobody can be given any more.
+        Find a few failed tasks whose error no caller can ask for; hold the lock.
 
         Returns:
             When to look again, in ns.
@@ -316,12 +317,12 @@ class Notices:
             waits = self._failed or self._besides or self.due
             self._look_at = now + _PACE if waits else NEVER
             if is_fruitful and len(self._failed) > _ROWS:
-                # There is a flood of them, and each is memory.
+                # There are very many of them, and each takes memory.
                 self._look_at = now + _PACE // 64
         return self._look_at
 
     def _find_lost(self) -> bool:
-        """Look at the first of the table; whether any was lost."""
+        """Look at the first in the table; return whether one was lost."""
         committed, most, is_fruitful = self._rt.committed, _EDGES, False
         for found in list(islice(self._failed.values(), _ROWS)):
             if self._failed.pop(found.row.id, None) is None:
@@ -337,7 +338,7 @@ class Notices:
                     if not _is_dealt_with(found.row):
                         self._put(found)
                     continue
-            # It comes last: the others have their turn.
+            # It goes to the end, so that the others have their turn.
             self._enter(found)
             if most < 0:
                 break
@@ -356,18 +357,19 @@ class Notices:
         return _told(found.row.id, found.cargo, found.schedule)
 
     def _pass_on(self, facts: _Facts | None) -> None:
-        """Let the teller know of a failure whose error nobody was given."""
+        """Tell the teller of a failure whose error no caller was given."""
         if self.teller is not None and facts is not None:
             self.teller.failed(*facts)
 
     def forget(self, name: str, work: Work) -> None:
-        """Under the lock: log the error of evicted *work* once its handle is gone."""
+        """Log the error of evicted *work* once its handle is gone; hold the lock."""
         found = self._failed.pop(name, None)
         if found is not None and found.schedule:
             found.cargo = work
             self._put(found)
         elif found is not None and not _is_dealt_with(found.row):
-            # Not the error itself: its frames may hold the handle, which then stays.
+            # The error itself is not kept: its frames may hold the handle, which then
+            # stays.
             text = "" if found.is_heard else self._text(found)
             gone = weakref.finalize(work, self._gone, name, text, _facts(found.row))
             self._away[name] = gone
@@ -380,17 +382,17 @@ class Notices:
                 return
             self._count(name)
             self.due.append(text)
-        # In the middle of anything: while it runs, handlers of the log's are called
+        # A finalizer runs anywhere, so until the end the log's handlers are called
         # later.
         if self._is_closed:
             self.say_due()
 
     def hand_over(self) -> None:
-        """Under the lock: let the publisher say what is due."""
+        """Have the publisher's thread log all that is due; hold the lock."""
         self._rt.publisher.put([(self.say_due, None)])
 
     def say_due(self, _nothing: None = None) -> None:
-        """Say what is due, on the publisher's thread or at the end."""
+        """Log all that is due, on the publisher's thread or at the end."""
         if monotonic() - self._since >= _PAUSE:
             self._say_besides()
         while self.due:
@@ -410,7 +412,7 @@ class Notices:
             _LOG.error("%s failed, and nobody asked for %s", tasks, whose)
 
     def close(self) -> None:
-        """The orchestrator has stopped: say what failed, if nobody can ask any more."""
+        """Log the failed tasks whose error nobody can ask for, at the stop."""
         self._is_closed = True
         failed, self._failed = self._failed, {}
         held, _ = _held(failed.values(), NEVER)
@@ -438,7 +440,7 @@ class Notices:
     # -- others --------------------------------------------------------------------
 
     def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
-        """A receiver or a callback raised *error*."""
+        """Log that a listener or a callback raised *error*."""
         what, where = _who(receiver)
         self._raised += 1
         self._latest = f"{receiver.name}: {type(error).__name__}"
@@ -446,7 +448,7 @@ class Notices:
         self._say((receiver.signal, receiver.name), text, error)
 
     def executor_broke(self, name: str, error: BaseException) -> None:
-        """An executor of the user's broke."""
+        """Log that an executor of the user's broke."""
         kind, message = said(error)
         self._broken[name] = f"{kind}: {message}"
         text = f"the executor {name!r} broke, and what ran there is lost: {message}"
@@ -462,18 +464,18 @@ class Notices:
         self._say("journal", why)
 
     def policy_was_slow(self, slow: tuple[str, float]) -> None:
-        """A policy has taken long: its name, and its seconds."""
+        """Log a policy that took long, by its name and its seconds."""
         name, seconds = slow
         self._say(("slow", name), f"the {name} took {seconds:.1f} s for one answer")
 
     def receiver_was_slow(self, receiver: Receiver, seconds: float) -> None:
-        """A receiver or a callback has taken long; the others did not wait for it."""
+        """Log a listener or callback that took long; others did not wait for it."""
         what, where = _who(receiver)
         text = f"{what}{where}, {receiver.name}, took {seconds:.1f} s for one call"
         self._say(("slow", receiver.signal, receiver.name), text)
 
     def are_blocked(self, found: Mapping[str, str]) -> None:
-        """What holds up all others now, a policy or a coroutine, and why."""
+        """Log the policies and coroutines that block all others now, and why."""
         for name in self._blocked - found.keys():
             self._blocked.discard(name)
             _LOG.info("the %s answers again, and holds nobody up any more", name)
@@ -482,7 +484,7 @@ class Notices:
             self._say(("blocked", name), text)
 
     def no_room(self, why: str) -> None:
-        """The system has no room for what was to begin."""
+        """Log that the system has no room for an attempt that was to begin."""
         text = f"the system has no room for more, and it is tried again: {why}"
         self._say("room", text)
 
@@ -491,7 +493,7 @@ class Notices:
         _LOG.info("the system has room again for all that may run at once")
 
     def _say(self, kind: object, text: str, error: BaseException | None = None) -> None:
-        """Write a record, if there was none of this *kind* a moment ago."""
+        """Write a record, unless one of this *kind* was written a moment ago."""
         with self._lock:
             now = monotonic()
             since, untold = self._said.get(kind, (now - _PAUSE, 0))
@@ -507,13 +509,13 @@ class Notices:
     # -- health --------------------------------------------------------------------
 
     def receivers(self) -> list[str]:
-        """What health says of receivers."""
+        """Return the lines of health about listeners."""
         count = self._raised
         what = "1 call" if count == 1 else f"{count} calls"
         return [f"{what} raised, the last {self._latest}"] if count else []
 
     def checks(self) -> list[HealthCheck]:
-        """What health says of what is seldom there."""
+        """Return the health checks that are rarely needed."""
         room = self._rt.room.check()
         found = [] if room is None else [room]
         if self._broken:
@@ -532,7 +534,7 @@ class Notices:
 
 
 def _who(receiver: Receiver) -> tuple[str, str]:
-    """What *receiver* is, and of what."""
+    """Return what *receiver* is, and its signal."""
     if receiver.signal == "done":
         return "a done-callback", ""
     if receiver.is_projection:
@@ -541,14 +543,14 @@ def _who(receiver: Receiver) -> tuple[str, str]:
 
 
 def _is_somebody(receiver: Receiver) -> bool:
-    """Whether *receiver* is more than a view of ours or a projection."""
+    """Return whether *receiver* is more than a view of ours or a projection."""
     module = getattr(receiver.call, "__module__", None)
     is_view = isinstance(module, str) and module.startswith(_VIEWS)
     return not (is_view or receiver.is_projection)
 
 
 def is_accounted_for(row: TaskRow) -> bool:
-    """Whether a failed *row* needs no word: it may fail, or others say it."""
+    """Return whether no record is needed of a failed *row*."""
     if is_forgiven(row):
         return True
     cause = "" if row.extra is None or row.extra.error is None else row.extra.error[2]
@@ -557,9 +559,9 @@ def is_accounted_for(row: TaskRow) -> bool:
 
 def schedule_of(kept: Mapping[str, Mapping[str, str]], task_id: str) -> tuple[str, str]:
     """
-    The schedule that made a task, or the run that it is of, and the slot.
+    Return the schedule that made a task, or its run of a workflow, and the tick.
 
-    Both are "" if none of those made it that are among the documents *kept*.
+    Both are "" if none of the schedules in the documents *kept* made it.
     """
     schedules = kept.get(SCHEDULES)
     if schedules:
@@ -570,7 +572,7 @@ def schedule_of(kept: Mapping[str, Mapping[str, str]], task_id: str) -> tuple[st
 
 
 def _is_dealt_with(row: TaskRow) -> bool:
-    """Whether something goes on after it: that is how the user deals with a failure."""
+    """Return whether another task is to run after the failure of *row*."""
     below = () if row.links is None else row.links.dependents
     return any(
         child.links is not None and child.links.terms is not None for child in below
@@ -578,14 +580,14 @@ def _is_dealt_with(row: TaskRow) -> bool:
 
 
 def _facts(row: TaskRow) -> _Facts | None:
-    """Of a failed task its id, its error, and when it failed."""
+    """Return the id and error of a failed task, and when it failed."""
     if row.extra is None or row.extra.error is None:
         return None
     return row.id, row.extra.error[:2], moves_of(row)[-1][1]
 
 
 class _Failed:
-    """A failed task; its row lets go of the work as it leaves memory."""
+    """A failed task, whose row lets go of the work when it leaves memory."""
 
     __slots__ = ("cargo", "is_heard", "row", "schedule")
 
@@ -594,9 +596,9 @@ class _Failed:
     ) -> None:
         self.row = row
         self.cargo = work
-        #: What made it, or "": nobody has its handle, and it is said in any case.
+        #: The schedule that made it, whose failures are always logged; or "".
         self.schedule = schedule
-        #: Whether a receiver of the user's has heard of it.
+        #: Whether a listener of the user's has heard of it.
         self.is_heard = is_heard
 
 
@@ -604,24 +606,24 @@ def _count_references(owner: Any) -> int:
     return sys.getrefcount(owner.cargo)
 
 
-#: What that says of a work if nothing but its owner refers to it.
+#: The count for a work to which only its owner refers.
 _OWN_REFERENCES: Final = _count_references(SimpleNamespace(cargo=object()))
 
 
 def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], int]:
     """
-    Under the lock: those of *failed* whose error can still be asked for.
+    Return the tasks of *failed* whose error can still be asked for; hold the lock.
 
     It can if there is a handle of the task, or of one that it blocks, however far: the
-    error of that leads to this one. So many dependencies as *most* are looked at;
-    beyond that, all count as held.
+    error of that leads to this one. At most *most* dependencies are looked at; beyond
+    that, all tasks are returned.
 
     Returns:
-        The tasks, with others that are blocked; and what is left of *most*.
+        The tasks, with others that are blocked; and the rest of *most*.
     """
-    #: Of the failed ones and of those that they block, what refers to the work.
+    #: The objects that refer to the work, for failed tasks and those they block.
     owners: dict[TaskRow, Any] = {found.row: found for found in failed}
-    #: How often we refer to a work besides, by its `id()`.
+    #: The number of our other references to a work, by its `id()`.
     ours = Counter(id(row.cargo) for row in owners if row.cargo is not None)
     seen = set(owners)
     region = list(owners)
@@ -654,7 +656,7 @@ def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], in
 
 
 def _needed_ids(work: Work) -> Iterator[int]:
-    """The `id()` of each thing to which *work* refers as to what it needs."""
+    """Yield the `id()` of each object that *work* refers to as a dependency."""
     yield from map(id, work._above)
     yield from _ids_in(work._args)
     yield from _ids_in(tuple(work._kwargs.values()))
@@ -675,11 +677,11 @@ def _needed_ids(work: Work) -> Iterator[int]:
 
 
 def _ids_in(things: tuple[Any, ...]) -> Iterator[int]:
-    """Ids of *things*, and of the items of lists in it that the user does not have."""
+    """Yield ids of *things*, and of items of lists that only we refer to."""
     for place in range(len(things)):
         each = things[place]
         yield id(each)
-        # One reference more is that of the name.
+        # The name is one more reference.
         if type(each) is list and _count_of_item(things, place) <= _IN_ONE + 1:
             yield from map(id, each)
 
@@ -688,7 +690,7 @@ def _count_of_item(things: tuple[Any, ...], place: int) -> int:
     return sys.getrefcount(things[place])
 
 
-#: What that says of a list that is in a tuple, and nowhere else.
+#: The count for a list that is in a tuple, and nowhere else.
 _IN_ONE: Final = _count_of_item(([],), 0)
 
 
@@ -700,15 +702,15 @@ def _told(name: str, work: Work, schedule: str) -> str:
     return visible(f"task {name} failed, and nobody asked for its result{trace}")
 
 
-# -- who listens to what: the facts that receivers want are noted, and no others -------
+# -- who listens to what: the events that listeners want are noted, and no others ------
 
 
-#: Events that are reported at an interval, if they have receivers.
+#: Events that are reported at an interval, if they have listeners.
 MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 
 
 def receivers_changed(rt: Noticed) -> None:
-    """A receiver came or went: listen for what is wanted, and for no more."""
+    """Listen to the events that listeners want now, and to no others."""
     rt.deciders.refuse_reentry()
     with rt._changing:
         _listen(rt)
@@ -739,7 +741,7 @@ def _listen(rt: Noticed) -> None:
         rt.publisher.receivers = wanted
         rt.wanted = frozenset(facts)
         if not rt.opened:
-            # The facts of earlier lives are told to nobody.
+            # The events of earlier incarnations are not published.
             return
         sink = rt.kernel.sink
         if sink is None and (facts or keep or heard):
@@ -752,7 +754,7 @@ def _listen(rt: Noticed) -> None:
 
 
 def receiver_failed(rt: Noticed, receiver: Receiver, error: BaseException) -> None:
-    """A receiver raised."""
+    """Log and record that a listener raised."""
     rt.notices.receiver_failed(receiver, error)
     described = said(error)
     rt.step(
@@ -764,15 +766,15 @@ def receiver_failed(rt: Noticed, receiver: Receiver, error: BaseException) -> No
 
 # -- starts that the system refuses for want of threads, processes or descriptors ------
 
-# Such a start is tried again, and charged to no task. While there is no room, no more
-# attempts may run at once than do; after a pause one more is tried, then more and
-# more. A task whose start was refused steps aside for as long as there has been too
-# little: others, that may need none, get their turn, however many wait that do.
+# Such a start is tried again, and does not count as a try. While there is no room, no
+# more attempts may run at once than do now; after a pause one more is tried, then more
+# and more. A task whose start was refused steps aside for a while, so that tasks which
+# need less get their turn.
 
 
-#: Between two looks whether there is room again.
+#: Pauses between two looks whether there is room again.
 _PAUSES: Final = Backoff(0.05, 1.0)
-#: How long a task steps aside at the most, in ns.
+#: The longest time for which a task steps aside, in ns.
 _LONGEST_ASIDE: Final = 30 * NS
 _HINT: Final = (
     "lower concurrency=, or raise the limits (ulimit -u, ulimit -n, or the pids limit "
@@ -781,18 +783,19 @@ _HINT: Final = (
 
 
 class ResourceExhaustion:
-    """How many attempts the system has room for, if they are fewer than may run."""
+    """Limit of the running attempts while the system has no room for more."""
 
     def __init__(self, rt: Noticed) -> None:
         self._rt = rt
-        #: Why there is none; empty if there is.
+        #: The reason why there is no room; empty if there is.
         self._why = ""
-        #: Since when, and until when the latest of those that were refused is aside.
+        #: The start of the lack, and until when the task that was refused last steps
+        #: aside.
         self._since = self._aside_until = 0
         #: When to look again, in ns, and how often that was put off.
         self.due: int = NEVER
         self._delays = 0
-        #: How many more are tried next.
+        #: The number of further attempts that are tried next.
         self._step = 1
 
     def refuse(
@@ -826,17 +829,17 @@ class ResourceExhaustion:
             rt.notices.no_room(f"{why}; {_HINT}")
 
     def try_more(self, now: int) -> bool:
-        """Under the lock: try more, if it is time to; whether there is room again."""
+        """Try more attempts if due; return whether there is room again."""
         if now < self.due:
             return False
         kernel = self._rt.kernel
         most = kernel.config.concurrency
         if kernel.room >= most and now < self._aside_until:
-            # Whether there is enough is seen when those are tried again.
+            # The tasks that stepped aside are tried again before that is known.
             self.due = self._aside_until + self._pause()
             return False
         if kernel.room >= most:
-            # All that wanted to has begun since the last look.
+            # All attempts that were to begin since the last look have begun.
             self._why, self.due = "", NEVER
             kernel.limit(most)
             return True
@@ -849,7 +852,7 @@ class ResourceExhaustion:
         return int(_PAUSES.after(self._delays) * NS)
 
     def check(self) -> HealthCheck | None:
-        """What health says of it, while there is too little."""
+        """Return the health check, while there is too little room."""
         if not self._why:
             return None
         room, most = self._rt.kernel.room, self._rt.kernel.config.concurrency

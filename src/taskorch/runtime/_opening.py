@@ -1,4 +1,4 @@
-"""What a life finds: the journal is read, and what is left is taken up."""
+"""The opening of a journal: it is read, and unfinished tasks are taken up."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from taskorch.kit.interrupts import (
     unguard,
 )
 from taskorch.model import TERMINAL, Agent, Retention, Task, TaskState
+from taskorch.model.ids import stem_of
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._directory import (
@@ -62,13 +63,13 @@ if TYPE_CHECKING:
     from taskorch.runtime._attempts import AgentRunner
     from taskorch.runtime._runtime import Runtime, TaskEngine
 
-# -- folding: what the facts of earlier lives lead to ----------------------------------
+# -- folding: what the events of earlier incarnations lead to --------------------------
 
-# It gives the kernel the facts, and tasks their work; the simulation folds its
+# It gives the kernel the events, and tasks their work. The simulation folds its
 # journals by it, too.
 
 
-#: Facts that change nothing but what is kept beside a task.
+#: Events that change only data which is kept beside a task.
 _BESIDE: Final = frozenset(
     {
         LateResultIgnored,
@@ -83,9 +84,9 @@ _BESIDE: Final = frozenset(
 
 class Folding:
     """
-    Applies the facts of earlier lives, and gives the tasks their work again.
+    Applies the events of earlier incarnations, and gives the tasks their work again.
 
-    The runtime, or what stands for one in a simulation, has a kernel that is new.
+    The runtime, or a simulated one, has a kernel that is new.
     """
 
     def __init__(self, rt: TaskEngine) -> None:
@@ -96,7 +97,7 @@ class Folding:
 
     def fold(self, entry: Entry, apply: Callable[..., None] | None = None) -> None:
         """
-        Apply one fact, with what was kept beside it.
+        Apply one event, with its document.
 
         It is about a task that gets a row, or an event from outside. *apply* gives it
         with its cargo to the kernel; None folds it.
@@ -129,7 +130,7 @@ class Folding:
             cargo._row = kernel.tasks[fact.task_id]
 
     def note_turned(self, fact: Fact) -> None:
-        """If *fact* repoints tasks, turn them to the other run of their parent."""
+        """Let tasks wait for the next run of their parent, if *fact* says so."""
         if type(fact) is not TaskRepointed:
             return
         for name in fact.dependents:
@@ -137,7 +138,7 @@ class Folding:
                 turn(self._kernel.tasks[name].cargo, fact.task_id, fact.rerun_id)
 
     def _keep_beside(self, fact: Any, document: Any) -> None:
-        """What tells the kernel nothing, and is kept for the task and its user."""
+        """Keep data for the task and its user that the kernel does not need."""
         row = self._kernel.tasks.get(fact.task_id)
         if row is None:
             return
@@ -169,12 +170,12 @@ class Folding:
         return work
 
     def reconnect(self) -> None:
-        """After folding: let tasks have the work of their parents."""
+        """Give tasks the works of their parents, after the folding."""
         named, self._named = self._named, []
         for work in named:
             row = work._row
             if row.id not in self._kernel.tasks:
-                # There is no journal that could be asked for it.
+                # Without a journal, nothing could be asked for it later.
                 self._rt.submission.remember(row, work)
         for row in self._kernel.tasks.values():
             if row.links is not None:
@@ -184,28 +185,28 @@ class Folding:
                 )
 
 
-# -- rereading: from a journal to the state that its facts lead to ---------------------
+# -- rereading: from a journal to the state that its events lead to --------------------
 
-# A snapshot is where it begins, if there is one that leads where it says; and what is
-# kept later is applied by going on. A new life does this, and whoever only looks.
+# It begins with the latest snapshot, if there is one that can be used; later events are
+# applied as they come. A new incarnation does this, and so does a reader.
 
 
-#: What a fact raises of which those before it are missing.
+#: The errors of an event that does not fit the state before it.
 _MISFITS: Final = (AssertionError, AttributeError, LookupError, TypeError)
 
 
 class Rereading:
     """
-    Folds what *journal* keeps into the kernel of *rt*, which has done nothing yet.
+    Folds the events of *journal* into the kernel of *rt*, which has not begun yet.
 
     The journal need not be claimed.
 
     Args:
         rt: The runtime, which has done nothing yet.
-        journal: What it reads.
-        ended: Whether the tasks that had ended and were in memory at the time of the
-            snapshot come back into it. If not, the journal knows them, as those that
-            left memory before.
+        journal: The journal to read.
+        ended: Whether tasks that had ended and were in memory at the time of the
+            snapshot come back into it. If not, only the journal knows them, like those
+            that left memory before.
     """
 
     def __init__(
@@ -214,18 +215,18 @@ class Rereading:
         self._rt = rt
         self._journal = journal
         self._ended = ended
-        # The facts say what there is, up to the end of the last life.
+        # The events bring the pools and workers, up to the end of the last incarnation.
         rt.new_kernel()
         self.folding: Folding = Folding(rt)
-        #: The number of the last fact that was applied, and the time of the latest.
+        #: The number of the last event that was applied, and the time of the latest.
         self.last: int = 0
         self.at_ns: int = 0
-        #: The number of the snapshot that it began with; 0: with none.
+        #: The number of the snapshot that it began with; 0 if none.
         self.snapshot_at: int = 0
 
     def run(self) -> None:
         """
-        Apply all that is kept.
+        Apply all events.
 
         Raises:
             JournalError: It cannot be read.
@@ -246,7 +247,7 @@ class Rereading:
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """
-        Apply *entries*, which come after all that was.
+        Apply *entries*, which come after all that were applied.
 
         Raises:
             JournalError: One does not fit those before it.
@@ -265,7 +266,7 @@ class Rereading:
             self.last, self.at_ns = fact.seq, max(self.at_ns, fact.at_ns)
 
     def _restore(self, state: dict[str, Any]) -> bool:
-        """Begin with a snapshot; whether that worked."""
+        """Begin with a snapshot; return whether that worked."""
         rt, journal = self._rt, self._journal
         entries: list[Entry] = []
         if not self._ended:
@@ -292,19 +293,23 @@ class Rereading:
             rt.new_kernel()
             self.folding = Folding(rt)
             return False
+        if not self._ended:
+            # A later run may be known by its end alone.
+            for name in rt.kernel.evicted.by_id:
+                rt.directory.reruns.note(name)
         self.last, self.at_ns = until, restoration.at_ns
         return True
 
     def _open_of(self, state: dict[str, Any]) -> tuple[dict[str, Any], list[Entry]]:
         """
-        What is left of a snapshot without most tasks that had ended.
+        Return a snapshot without most of the tasks that had ended.
 
-        Those stay that later facts are about: they were open then, and the counters of
-        the snapshot have them. And those that open tasks come after: `explain` names
-        how they failed.
+        Tasks stay if later events are about them, since the counters of the snapshot
+        have them as open. So do those that open tasks depend on, in all of their runs:
+        `explain` names how they failed.
 
         Returns:
-            The snapshot, and the facts about the tasks of it that are open.
+            The snapshot, and the events about its open tasks.
         """
         ended, until = {*self._journal.ends(state["tasks"])}, state["counters"]["seq"]
         for fact in self._journal.facts(until):
@@ -312,15 +317,20 @@ class Rereading:
                 ended.discard(fact.task_id)
         names = [name for name in state["tasks"] if name not in ended]
         entries = list(self._journal.select(names, until))
+        above: set[str] = set()
         for fact, _ in entries:
             if isinstance(fact, TaskSubmitted | TaskParentsAdded):
-                ended.difference_update(fact.after)
+                above.update(map(stem_of, fact.after))
         places = zip(state["tasks"], state["places"], strict=True)
-        kept = {name: place for name, place in places if name not in ended}
+        kept = {
+            name: place
+            for name, place in places
+            if name not in ended or stem_of(name) in above
+        }
         return state | {"tasks": [*kept], "places": [*kept.values()]}, entries
 
     def _keep_events(self, restoration: Restoration) -> None:
-        """Fold the events from outside that nobody had waited for."""
+        """Fold the events from outside that no task had waited for."""
         numbers = dict.fromkeys(restoration.events)
         if not numbers:
             return
@@ -336,7 +346,7 @@ class Rereading:
 def apply_in_order(
     folding: Folding, restoration: Restoration, entries: list[Entry]
 ) -> None:
-    """Apply the facts up to a snapshot about its tasks, and those that they need."""
+    """Apply the events before a snapshot about its tasks, and those they need."""
     entries.sort(key=lambda entry: entry[0].seq)
     for entry in entries:
         if restoration.is_kept(entry[0][TASK_ID]):
@@ -346,12 +356,12 @@ def apply_in_order(
             restoration.fold(entry[0])
 
 
-# -- recovery: a new life opens the journal, and takes up what is there ----------------
+# -- recovery: a new incarnation opens the journal, and takes up what is there ---------
 
 
 _ALL: Final = frozenset(CATALOGUE)
 _PRUNING: Final = "taskorch.retention"
-#: States of which those who wait are told.
+#: States in which callers that wait are woken.
 _SETTLED: Final = frozenset(
     {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED}
 )
@@ -361,14 +371,14 @@ class Recovery:
     """Opens the journal of a runtime that has done nothing yet; under its lock."""
 
     def __init__(self, rt: Runtime) -> None:
-        assert rt.committer is not None  # noqa: S101 - it is durable
+        assert rt.committer is not None  # noqa: S101 - the runtime is durable
         self._rt = rt
         self._committer = rt.committer
         self._journal = rt.committer.journal
 
     def run(self) -> None:
         """
-        Own the journal, fold it, and take up what is there.
+        Claim the journal, fold it, and take up the unfinished tasks.
 
         Raises:
             JournalError: It cannot be used.
@@ -391,14 +401,14 @@ class Recovery:
         committer.commits.committed = committer.last = rt.committed = past.last
         past.folding.reconnect()
         if rt.directory.recovered is not None:
-            # It knows them all, and takes less room.
+            # The journal knows all of them, and takes less room.
             kernel.forget_ended()
             keys, tasks = rt.directory.keys, kernel.tasks
             rt.directory.keys = {key: i for key, i in keys.items() if i in tasks}
         for row in kernel.tasks.values():
             if row.state not in _SETTLED:
                 row.cargo._visible_after = NEVER
-        # From now on, only what is kept leaves memory: see `Committer`.
+        # From now on, only kept tasks leave memory: see `Committer`.
         kernel.keep_finished()
         for row in kernel.finished:
             rt.weights.note(row, rt.weights.weigh(row.cargo, row.cargo._value, None))
@@ -412,11 +422,11 @@ class Recovery:
 
     def _prune(self) -> None:
         """
-        Let go what is not kept, now and later.
+        Delete what the retention of the journal does not keep, now and later.
 
         Raises:
-            InvalidTaskError: The journal says how long things are kept, and what does
-                that was deleted.
+            InvalidTaskError: The journal says how long things are kept, and the
+                extension that deletes them is missing.
         """
         rt, journal = self._rt, self._journal
         retention = journal.retention()
@@ -430,7 +440,7 @@ class Recovery:
                 rt.pruner = Pruner(rt, self._committer)
 
     def _take_up(self, now_ns: Callable[[], int]) -> None:
-        """Pools and agents of this life; and what has lost what it needs."""
+        """Add the pools and workers, and hold tasks that lack what they need."""
         rt, kernel = self._rt, self._rt.kernel
         kernel.change_pools(rt.pools, now_ns(), named=rt.named)
         joining, rt.joining = rt.joining, []
@@ -451,19 +461,19 @@ class Recovery:
                 rt.orphans[spec] = None
 
     def _sweep(self) -> None:
-        """End the programs of earlier lives, before anything is run again."""
+        """End the programs of earlier incarnations, before anything runs again."""
         rt, journal = self._rt, self._journal
         identity, logs = journal.identity(), journal.logs_folder()
         if identity:
-            # In the first life, too: a process may have given up the right to read it
-            # before its next one.
+            # The first incarnation does this, too: its process may lose the right to
+            # read later.
             from taskorch.executors._programs._sweep import sweep  # noqa: PLC0415 - of a journal
 
             if rt.epoch > 1:
                 sweep(f"{identity}.")
             rt.run_id = f"{identity}.{rt.epoch}"
         if logs is not None:
-            from pathlib import Path  # noqa: PLC0415 - for what a journal has beside it
+            from pathlib import Path  # noqa: PLC0415 - for files beside a journal
 
             folder = Path(logs)
             rt.attempts.programs.logs = folder
@@ -473,7 +483,7 @@ class Recovery:
                 rt.output = KeptOutput(folder, rt.output_bytes)
 
     def _check_needs(self, row: TaskRow, now: int) -> None:
-        """Hold *row* if what it needs is gone; let it go if that is back."""
+        """Put *row* on hold if what it needs is gone; release it if that is back."""
         kernel = self._rt.kernel
         if row.state is TaskState.QUEUED:
             why = why_unresolvable(row.cargo) or no_agent(kernel, row, now)
@@ -489,7 +499,7 @@ class Recovery:
 @defers_interrupts
 def open_journal(rt: Runtime) -> None:
     """
-    Read the journal, once, and take up what earlier lives have left.
+    Read the journal, once, and take up the tasks of earlier incarnations.
 
     Raises:
         JournalError: It cannot be used; this orchestrator has ended.
@@ -498,8 +508,8 @@ def open_journal(rt: Runtime) -> None:
         if rt.opened:
             return
         rt.refuse_submission()
-        assert rt.committer is not None  # noqa: S101 - else nothing is opened
-        # A submission opens it, too, before the start.
+        assert rt.committer is not None  # noqa: S101 - only then is it called
+        # A submission before the start opens the journal, too.
         guard(rt)
         try:
             wait_for_turn(rt)
@@ -515,11 +525,12 @@ def open_journal(rt: Runtime) -> None:
             rt.lost.watch()
             if rt.pruner is not None and rt.takes_up:
                 rt.pruner.begin()
-            # The fact that this life has begun is kept before anything is done in it.
+            # The event that this incarnation has begun is kept before anything is done
+            # in it.
             rt.committer.wait_kept(rt.committer.last)
         except BaseException as error:
             if rt.opened and isinstance(error, INTERRUPTS):
-                # Only the wait for the commit is over.
+                # The commit goes on; only the wait for it was interrupted.
                 raise
             rt.closed = True
             unguard(rt)
@@ -534,13 +545,13 @@ def open_journal(rt: Runtime) -> None:
 @takes_interrupts
 def wait_for_turn(rt: Runtime) -> None:
     """
-    Wait until the journal may be claimed; others may stop *rt* meanwhile.
+    Wait until the journal may be claimed, or *rt* is stopped meanwhile.
 
     Raises:
         JournalError: It cannot be used.
         NotRunningError: *rt* has stopped.
     """
-    assert rt.committer is not None  # noqa: S101 - else nothing is opened
+    assert rt.committer is not None  # noqa: S101 - only then is it called
     rt.committer.journal.wait_for_turn(lambda: rt.closed)
     if rt.closed:
         rt.refuse_submission()
@@ -548,7 +559,7 @@ def wait_for_turn(rt: Runtime) -> None:
 
 def durable(rt: Runtime) -> Committer | None:
     """
-    What keeps the facts, if they are kept: called before something is submitted.
+    Return the committer, if there is one, ready for a submission.
 
     Raises:
         JournalError: The journal cannot be used, or not now.
@@ -559,7 +570,7 @@ def durable(rt: Runtime) -> Committer | None:
         if not rt.opened:
             rt.open()
         if rt.closed:
-            # Before a document is made: at the end of the process nothing is imported.
+            # This comes before a document is made: at the exit nothing can be imported.
             rt.refuse_submission()
         rt.committer.refuse()
     return rt.committer
@@ -567,17 +578,17 @@ def durable(rt: Runtime) -> Committer | None:
 
 def look_up(rt: Runtime, *names: str) -> None:
     """
-    Called where something is asked for: the journal has been read by then.
+    Prepare for a question about tasks *names*: read the journal first.
 
     Raises:
-        JournalError: It cannot be.
+        JournalError: It cannot be read.
         NotRunningError: It was not read before the end.
     """
     rt.deciders.refuse_reentry()
     rt.recall(names)
     committer = rt.committer
     if committer is not None and not committer.is_idle():
-        # Answers say what is kept; what is on its way mostly is in a moment.
+        # Answers have kept events only, so those on their way, mostly few, are awaited.
         committer.flush()
 
 
@@ -593,16 +604,16 @@ def recall(rt: Runtime, names: Iterable[str]) -> None:
     rt.directory.recall(names, rt.lock)
 
 
-# -- agents ----------------------------------------------------------------------------
+# -- workers ---------------------------------------------------------------------------
 
 
 def add_agent(
     rt: Runtime, info: Agent, runner: AgentRunner, *, again: bool = False
 ) -> None:
     """
-    Let an agent join; *again*: it says anew what it can do, and goes on with its tasks.
+    Let a worker join; *again*: it reports its abilities anew, and keeps its tasks.
 
-    Before the journal has been read, the agent joins once it has been.
+    Before the journal has been read, the worker joins once it has been.
 
     Raises:
         InvalidTaskError: The name is taken.
@@ -610,14 +621,14 @@ def add_agent(
 
     def join(*, is_back: bool = False) -> None:
         if info.name in [LOCAL, *rt.runners] and not is_back:
-            msg = f"there is an agent {info.name!r} already"
+            msg = f"there is a worker {info.name!r} already"
             raise InvalidTaskError(msg, hint="give it another name")
         rt.runners[info.name] = runner
 
     def change(now: int) -> None:
-        # The kernel knows the agents of earlier lives, too.
+        # The kernel knows the workers of earlier incarnations, too.
         known = rt.kernel.agents.get(info.name)
-        # An agent of another process may be back, once it counts as lost.
+        # A worker of another process may come back once it counts as lost.
         join(is_back=again or (known is not None and known.lost))
         rt.kernel.add_agent(info, now, goes_on=again)
         if rt.kernel.blocked and rt.committer is not None:

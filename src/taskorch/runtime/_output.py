@@ -1,7 +1,7 @@
 """
-What the tasks of an orchestrator log and print, kept in files beside its journal.
+Logs and output of tasks, kept in files beside the journal.
 
-Decision: 0214.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 _LOG: Final = log_of(__name__)
-#: Attempts of which it is remembered that their threads were told of.
+#: The most attempts that are noted as told of their threads.
 _MOST_TOLD: Final = 1_000
 _NOT_KEPT: Final = (
     "taskorch: a thread that this task has started, %s, prints and logs too. That is "
@@ -49,10 +49,10 @@ _FORMAT: Final = _LogLine("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 class KeptOutput:
     """
-    Keeps what tasks log and print.
+    Keeps the logs and output of tasks.
 
     Args:
-        folder: Where the files are.
+        folder: The folder of the files.
         most: Bytes of one attempt.
     """
 
@@ -60,7 +60,7 @@ class KeptOutput:
         self._files = LogFiles(folder, most)
         #: Whether the latest text could not be kept.
         self._has_failed = False
-        #: The threads that tasks have started themselves, with these attempts.
+        #: The threads that tasks have started themselves, with their attempts.
         self._threads: WeakKeyDictionary[
             threading.Thread, tuple[Runtime, tuple[str, int]]
         ] = WeakKeyDictionary()
@@ -72,15 +72,15 @@ class KeptOutput:
         return self._files.most
 
     def begin(self) -> None:
-        """Keep what is written in this process from now on."""
+        """Keep all output in this process from now on."""
         _written.begin(self)
 
     def end(self) -> None:
-        """Keep it no more."""
+        """Stop keeping output."""
         _written.end(self)
 
     def printed(self, text: str) -> None:
-        """See `taskorch.runtime._written.Listener`: of a task of ours, it is kept."""
+        """See `taskorch.runtime._written.Listener`: keep the text of a task."""
         context = self._writer()
         if context is not None:
             self.keep(context.task_id, context.attempt, text)
@@ -88,7 +88,7 @@ class KeptOutput:
             self._tell_of_thread()
 
     def logged(self, record: logging.LogRecord) -> None:
-        """See `taskorch.runtime._written.Listener`: of a task of ours, it is kept."""
+        """See `taskorch.runtime._written.Listener`: keep the record of a task."""
         context = self._writer()
         if record.name == __name__:
             return
@@ -98,7 +98,7 @@ class KeptOutput:
             self._tell_of_thread()
 
     def starts(self, thread: threading.Thread) -> None:
-        """See `taskorch.runtime._written.Listener`: a task's is remembered."""
+        """See `taskorch.runtime._written.Listener`: note the threads of tasks."""
         context = self._writer()
         whose: tuple[Runtime, tuple[str, int]] | None = None
         if context is not None:
@@ -112,15 +112,15 @@ class KeptOutput:
 
     def _tell_of_thread(self) -> None:
         """
-        Say in the log of a task that a thread which it has started writes, too.
+        Note in the log of a task that a thread which it has started writes, too.
 
-        What it writes may be another's: a thread of a pool works for many.
+        The text may be another task's: a thread of a pool works for many.
         """
         thread = threading.current_thread()
         if thread not in self._threads:
             return
         rt, attempt = self._threads[thread]
-        # What has left memory has left its log.
+        # The log of a task that has left memory is closed.
         if attempt not in self._told and attempt[0] in rt.kernel.tasks:
             self._told.append(attempt)
             self.keep(*attempt, _NOT_KEPT % show(thread.name))
@@ -128,11 +128,11 @@ class KeptOutput:
     def keep_record(
         self, task_id: str, attempt: int, record: logging.LogRecord
     ) -> None:
-        """Keep a record, as a line, with its traceback."""
+        """Keep a record as a line, with its traceback."""
         self.keep(task_id, attempt, _line_of(record))
 
     def keep(self, task_id: str, attempt: int, text: str) -> None:
-        """Keep *text*; if that cannot be, the log says so once."""
+        """Keep *text*; log once if that fails."""
         try:
             self._files.write(task_id, attempt, text)
         except OSError as error:
@@ -144,7 +144,7 @@ class KeptOutput:
             self._has_failed = False
 
     def _writer(self) -> AttemptContext | None:
-        """The task of ours that the caller is part of."""
+        """Return the context of the task of ours that the caller is part of."""
         context: object = current_or_none()
         # In another process, the task has a copy of its context.
         if isinstance(context, AttemptContext) and context._rt.output is self:
@@ -153,7 +153,7 @@ class KeptOutput:
 
 
 def _line_of(record: logging.LogRecord) -> str:
-    # What formats it writes into it what other handlers would take over.
+    # A formatter writes into the record, which other handlers get, too.
     record = copy.copy(record)
     record.msg, record.args = written(record), None
     return f"{_FORMAT.format(record)}\n"

@@ -1,4 +1,4 @@
-"""The ways in and out: what comes in, how workers go on, how attempts end."""
+"""The ways in and out: submissions, the work of pool workers, and ends of attempts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from taskorch.errors import (
     InvalidTransitionError,
     PolicyDeniedError,
     ProgramFailedError,
-    ResultGoneError,
     TaskorchError,
     UnknownTaskError,
 )
@@ -76,6 +75,7 @@ from taskorch.runtime._work import (
     capture,
     detach_control,
     error_of,
+    gone_result,
     is_to_be_redone,
     load_failures,
     note_given,
@@ -92,31 +92,30 @@ if TYPE_CHECKING:
 # -- an attempt whose function has returned the handle of another task: it ends as
 # that does
 
-# It is as if it waited for the result, and no thread did: it has given its slot back,
-# and its timeout, its cancellation and all else about it are those of an attempt that
-# waits.
+# It waits for the result without a thread: it gives its slot back, and has its timeout
+# and cancellation like any attempt that waits.
 
 
 def adopt_result_of(
     rt: Runtime, row: TaskRow, attempt: int, work: Work, target: Work
 ) -> None:
-    """Have the attempt end with the outcome of *target*, without waiting for that."""
+    """Let the attempt end as *target* does, without waiting on a thread."""
     if target._rt is not rt:
-        # Nothing here would be told of its end.
+        # This orchestrator would not hear of its end.
         rt.finish(row, attempt, work, None, _foreign(target, row.id))
         return
     _Ending(rt, row, attempt, work, target).begin()
 
 
 def _foreign(target: Work, task_id: str) -> UnknownTaskError:
-    """The error of a task that has returned the handle of another orchestrator."""
+    """Return the error of a task that returned another orchestrator's handle."""
     msg = f"task {task_id} returned {target!r}, which is of another orchestrator"
     hint = "wait there, with handle.result(), and return what it returns"
     return UnknownTaskError(msg, hint=hint, task_id=task_id)
 
 
 class _Ending:
-    """The end of an attempt, once that of another task is known."""
+    """An attempt that ends as soon as another task has ended."""
 
     def __init__(
         self, rt: Runtime, row: TaskRow, attempt: int, work: Work, target: Work
@@ -128,7 +127,7 @@ class _Ending:
         self._target = target
         self._context = context_of(work, attempt)
         self._is_over = False
-        #: What listens to the other task.
+        #: The listener to the other task.
         self._waiter: Callable[[], object] | None = None
 
     def begin(self) -> None:
@@ -146,40 +145,40 @@ class _Ending:
         waiting.note(self._context, self._stop)
         self._listen()
         if self._context.cancelled:
-            # It was told between the two.
+            # The attempt was told to stop between the two calls.
             self._stop()
 
     def _listen(self) -> None:
         when = self._rt.waiting.when
         self._waiter = when(self._target, _is_known, self._tell)
         if self._is_over:
-            # It was told before this came back.
+            # The end was told before this call returned.
             self._listen_no_more()
 
     def _listen_no_more(self) -> None:
-        # Each refers to the other.
+        # The two objects refer to each other.
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._rt.waiting.remove(self._target, waiter)
 
     def _tell(self) -> None:
-        """Under the lock: something has become of the other task."""
-        # Not here: a step of the kernel is under way.
+        """Note that the other task has ended or is blocked; hold the lock."""
+        # A step of the kernel is under way, so the attempt ends on another thread.
         self._rt.publisher.put([(self._conclude, None)])
 
     def _stop(self) -> None:
-        """The attempt is to stop."""
+        """Note that the attempt is to stop."""
         with self._rt.lock:
             self._tell()
 
     def _conclude(self, _: None) -> None:
-        """On the publisher's thread: the wait is over, and so is the attempt."""
+        """End the attempt, now that the wait is over; on the publisher's thread."""
         rt, target = self._rt, self._target
         if self._is_over:
             return
         is_told = rt.waiting.is_told(target)
         if not (self._context.cancelled or is_told):
-            # A re-run has let it go meanwhile.
+            # A re-run has released the other task meanwhile.
             self._listen()
             return
         self._is_over = True
@@ -189,7 +188,8 @@ class _Ending:
             self._finish(None, AttemptInterrupted(self._context._control.why))
             return
         if target._row.state is TaskState.CANCELLED:
-            # What the user's StateMachine forbids, or fails at, ends as a failure.
+            # If the user's StateMachine forbids the cancellation, or fails, that is a
+            # failure.
             with suppress(InvalidTransitionError, PolicyFault, TaskorchError):
                 self._cancel()
         self._finish(*_end_of(target))
@@ -209,15 +209,20 @@ class _Ending:
 
 
 def _is_known(work: Work) -> bool:
-    # What is left to the next life need not be known: each attempt is told to stop.
+    # Tasks left to the next incarnation need not be known: each attempt is told to
+    # stop.
     return is_hopeless(work)
 
 
 def _end_of(target: Work) -> tuple[Any, BaseException | None]:
-    """The result of *target*, or what `result()` of it raises."""
+    """Return the result of *target*, or the error that its `result()` raises."""
     row = target._row
-    if isinstance(target._error, ResultGoneError):
-        return None, target._error
+    try:
+        gone = gone_result(target)
+    except TaskorchError as error_of_store:
+        return None, error_of_store
+    if gone is not None:
+        return None, gone
     if row.state is TaskState.COMPLETED:
         return target._value, None
     if row.state in TERMINAL:
@@ -231,7 +236,7 @@ def _end_of(target: Work) -> tuple[Any, BaseException | None]:
 # -- what comes in: tasks, runs of workflows, re-runs, dependencies, and events --------
 
 
-#: Tasks that are run again in one step: the lock is held for a few milliseconds.
+#: The most tasks that run again in one step, for which the lock is held briefly.
 _RERUNS: Final = 500
 
 
@@ -244,9 +249,9 @@ def submit_tasks(
     renewing: Renewing | None = None,
 ) -> list[Work]:
     """
-    Submit tasks, all or none; *run* is that of a workflow that they are of, or "".
+    Submit tasks, all or none; *run* is the workflow run that they are of, or "".
 
-    What says which of those that are there are made again is *renewing*.
+    *renewing* decides which of those that exist are made again.
 
     Raises:
         UsageError: One was refused; none is accepted.
@@ -255,7 +260,8 @@ def submit_tasks(
     if not isinstance(tasks, Iterable):
         msg = f"a list of tasks is submitted, not {show(tasks)}"
         raise InvalidTaskError(msg, hint="use submit_task(task) for one task")
-    rt.durable()
+    if rt.committer is not None:
+        rt.durable()
     tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
     submission = rt.submission
     batch = submission.preparation.prepare(tasks, run)
@@ -286,9 +292,9 @@ def submit_tasks(
 
 class _OfEarlierRuns:
     """
-    Which of the tasks that a re-run submits are made again, though they are there.
+    Decides which existing tasks a re-run makes again when it submits them.
 
-    They are those that came while an earlier run was under way, which has asked for
+    It makes those again that came while an earlier run was under way, which asked for
     their results: all of them if it had completed, or had come after other runs; else
     those that did not complete, and questions.
     """
@@ -296,14 +302,14 @@ class _OfEarlierRuns:
     decides: bool = False
 
     def admitted(self, now: int) -> None:
-        """Nothing follows."""
+        """Do nothing."""
 
     def __init__(self, rt: TaskEngine, inside: AttemptContext) -> None:
         self._rt = rt
         self._inside = inside
 
     def is_due(self, work: Work, *, is_other: bool) -> bool:
-        """Whether *work* is made again; *is_other*: another task is submitted now."""
+        """Return whether *work* is made again; *is_other*: as another task."""
         rt, ours = self._rt, self._inside.task_id
         name = stem_of(work._row.id)
         if not is_earlier(rt, work, ours):
@@ -326,7 +332,7 @@ class _OfEarlierRuns:
         )
 
     def is_anew(self, work: Work) -> bool:
-        """Whether what it has added in its turn is made again, too."""
+        """Return whether tasks that *work* has added are made again, too."""
         return work._row.state is TaskState.COMPLETED
 
 
@@ -337,10 +343,10 @@ def submit_run(
     above: Mapping[str, Iterable[str]],
 ) -> dict[str, Work] | None:
     """
-    Submit the tasks of a workflow as they stand in it, under the ids of a new run.
+    Submit the tasks of a workflow under the ids of a new run.
 
-    The *tasks* are by their ids in the workflow; *above* has, of each, the ids of those
-    that it waits for.
+    The *tasks* are by their ids in the workflow; *above* has, for each, the ids of its
+    parents.
 
     Returns:
         Their works by the same ids; None if some task has options: submit all as
@@ -364,8 +370,8 @@ def rerun(rt: TaskEngine, task_id: str, *, downstream: bool = False) -> Work:
     """
     Run a finished task again.
 
-    Then, if it is to go *downstream*, run again what depends on it, of what is in
-    memory; what has not ended of that is cancelled, unless it waits for the task.
+    With *downstream*, run again the tasks in memory that depend on it. Those that have
+    not ended are cancelled, unless they wait for the task.
 
     Raises:
         UnknownTaskError: There is none, or it has left memory, and no journal has
@@ -391,7 +397,7 @@ def rerun(rt: TaskEngine, task_id: str, *, downstream: bool = False) -> Work:
 
 
 def rerun_below(rt: TaskEngine, task_id: str) -> None:
-    """Run again what is in memory and had the result of an earlier run of a task."""
+    """Run again the tasks in memory that had the result of an earlier run."""
     with rt.lock:
         row = rt.kernel.tasks.get(rt.directory.reruns.latest(task_id))
         rows = [] if row is None else dependents(rt, row)
@@ -412,8 +418,8 @@ def add_parents(rt: TaskEngine, task_id: str, parent_ids: Iterable[str]) -> None
     """
     Make a waiting task wait for more tasks, all of them or none.
 
-    Their results are in its `context.results`. Those that it waits for already, or
-    that have completed, do no harm.
+    Their results are in its `context.results`. Tasks that it waits for already, or that
+    have completed, are accepted, too.
 
     Raises:
         UnknownTaskError: There is no such task, or it has left memory; or one of
@@ -441,7 +447,7 @@ def add_parents(rt: TaskEngine, task_id: str, parent_ids: Iterable[str]) -> None
 
 def emit(rt: TaskEngine, name: str, payload: Any, keep_ns: int) -> int:
     """
-    Emit an event from outside: release the tasks that wait for it; their number.
+    Emit an event from outside; return the number of tasks that it releases.
 
     Raises:
         InvalidTaskError: The journal cannot keep *payload*.
@@ -456,7 +462,7 @@ def emit(rt: TaskEngine, name: str, payload: Any, keep_ns: int) -> int:
     def change(now: int) -> int:
         rt.refuse_submission()
         if committer is not None and keep_ns and name not in rt.kernel.awaited:
-            # Nobody waits for it: it is kept itself.
+            # No task waits for it, so the event itself is kept.
             committer.documents[emitted] = document
         return rt.kernel.emit(name, emitted, keep_ns, now)
 
@@ -466,7 +472,7 @@ def emit(rt: TaskEngine, name: str, payload: Any, keep_ns: int) -> int:
 
 def control(rt: TaskEngine, task_id: str, act: Callable[[TaskRow, int], bool]) -> bool:
     """
-    Call *act* on the latest run of a task; False if it has left memory, or was left.
+    Call *act* on the latest run of a task; return False if it left memory.
 
     Raises:
         UnknownTaskError: No task has this id.
@@ -488,7 +494,7 @@ def control(rt: TaskEngine, task_id: str, act: Callable[[TaskRow, int], bool]) -
 
 # -- calls on their way in, and attempts on theirs to the end --------------------------
 
-# These functions are methods of the runtime; they are here so that both can be read.
+# These functions are methods of the runtime; a module of their own keeps both readable.
 
 
 _SLICE: Final = 512
@@ -498,13 +504,13 @@ _MANY: Final = 4_096
 @attrs.frozen
 class KnownCall:
     """
-    What calls under one name come to.
+    Bucket and executor for calls of functions with one name.
 
     Attributes:
         code: That of the function, if it is a plain one without attributes, which could
-            say something else of it.
-        bucket: Where its tasks wait.
-        executor: Who calls it.
+            change its options.
+        bucket: The bucket of its tasks.
+        executor: Its executor.
     """
 
     code: CodeType | None
@@ -514,10 +520,10 @@ class KnownCall:
 
 def _acquire(lock: threading.Lock) -> None:
     """
-    On a worker: acquire *lock*, which was not free, without queueing for it if it can.
+    Acquire *lock*, which was not free, without queueing if possible; on a worker.
 
-    `locked()` does not know of one that has it and waits for the GIL still. On a worker
-    no interrupt comes between this and the `try` that follows.
+    `locked()` is False for a moment after a thread has got the lock. On a worker no
+    interrupt comes between this and the `try` that follows.
     """
     for pause in PAUSES:
         sleep(pause)
@@ -526,26 +532,31 @@ def _acquire(lock: threading.Lock) -> None:
     lock.acquire()
 
 
-def submit_calls(  # noqa: C901 - written out for speed
+def submit_calls(  # noqa: C901, PLR0912 - written out for speed
     rt: Runtime,
     fn: Callable[..., Any],
     calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
     ctx: Context | None = None,
+    by: str | None = None,
 ) -> list[Work]:
     """
-    Submit calls of *fn*, in slices: between two, others have their turn.
+    Submit calls of *fn*, in slices, between which other threads have their turn.
 
     Args:
         rt: The runtime.
         fn: The function.
         calls: The arguments of each call, and those by names.
         ctx: The context in which they run; None is that of the caller.
+        by: The name of their executor; None is that of the kind of *fn*.
 
     Raises:
         UsageError: One was refused; those of the slices before it are accepted.
     """
     ctx = capture(rt.spans) if ctx is None else ctx
-    known = rt.known_calls.get(fn.__qualname__) if type(fn) is FunctionType else None
+    known = None
+    if type(fn) is FunctionType:
+        name = fn.__qualname__
+        known = rt.known_calls.get(name if by is None else (name, by))
     if known is None or known.code is not fn.__code__ or fn.__dict__:
         known = None
     is_asked = rt.governor is not None and rt.governor.is_asked_of(fn)
@@ -553,18 +564,28 @@ def submit_calls(  # noqa: C901 - written out for speed
     # A budget is named by a block, or by the task that the caller is in.
     is_in_task = LOCAL.worker is not None or CURRENT.get() is not None
     has_budget = (is_in_task or BUDGET.get()) and current_budget()
-    if is_told or is_asked or _refer(calls) or has_budget:
+    is_kept = by is not None and rt.committer is not None
+    if is_told or is_asked or _refer(calls) or has_budget or is_kept:
         return submit_tasks(
-            rt, [Task.call(fn, *args, kwargs=kwargs) for args, kwargs in calls]
+            rt,
+            [
+                Task.call(fn, *args, kwargs=kwargs, executor=by)
+                for args, kwargs in calls
+            ],
         )
     committer = None if rt.committer is None else rt.durable()
     if known is None or known.bucket.forgotten:
-        known = _known_call(rt, fn)
+        known = _known_call(rt, fn, by)
     bucket, executor, make = known.bucket, known.executor, rt.work_class
     works: list[Work] = []
     for args, kwargs in calls:
         # A comprehension is a call, until CPython 3.12.
         works.append(make(rt, fn, args, kwargs, executor, ctx))
+    if by is not None:
+        for work in works:
+            work._task = Task.call(
+                fn, *work._args, kwargs=work._kwargs or None, executor=by
+            )
     for work in works:
         if bucket.verdict is not None:
             break
@@ -588,7 +609,7 @@ def submit_calls(  # noqa: C901 - written out for speed
 def _place(
     rt: Runtime, bucket: Bucket, works: list[Work], documents: list[Any], now: int
 ) -> None:
-    """Under the lock: take in *works*, which wait for nothing."""
+    """Take in *works*, which wait for nothing; hold the lock."""
     if rt.draining or rt.closed or rt.fault is not None:
         rt.refuse_new()
     if documents and rt.committer is not None:
@@ -597,13 +618,13 @@ def _place(
     for work in works:
         task_id = prefix + str(next(numbers))
         if work._task is not None:
-            # It is of our own making, and needs no copy with the id.
+            # The task is of our own making, and needs no copy with the id.
             object.__setattr__(work._task, "id", task_id)
         work._row = submit(task_id, bucket, work, now)
 
 
 def _refer(calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> bool:
-    """Whether an argument is a reference to a task, or has one in it."""
+    """Return whether an argument is, or contains, a reference to a task."""
     values: list[Any] = []
     for args, kwargs in calls:
         values += args
@@ -620,7 +641,7 @@ def _documents_of(
     fn: Callable[..., Any],
     calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
 ) -> list[Any]:
-    """What a journal keeps of calls of *fn*."""
+    """Return the documents that a journal keeps of calls of *fn*."""
     write = committer.call_documents(kind, fn)
     return [
         committer.document(Task(kind, Call(fn, args, kwargs)))
@@ -630,12 +651,12 @@ def _documents_of(
     ]
 
 
-def _known_call(rt: Runtime, fn: Callable[..., Any]) -> KnownCall:
+def _known_call(rt: Runtime, fn: Callable[..., Any], by: str | None) -> KnownCall:
     """
-    What calls of *fn* come to.
+    Return bucket and executor for calls of *fn* by the executor *by*.
 
     Raises:
-        InvalidTaskError: *fn* cannot be called.
+        InvalidTaskError: *fn* cannot be called, or not by this executor.
     """
     if not callable(fn):
         msg = f"a function is submitted, not {show(fn)}"
@@ -646,22 +667,23 @@ def _known_call(rt: Runtime, fn: Callable[..., Any]) -> KnownCall:
         raise InvalidTaskError(msg, hint=hint)
     if type(fn) is partial:
         refuse_in(fn)
-    executor = executor_for(fn, None, rt.executors)
+    executor = executor_for(fn, by, rt.executors)
     code = fn.__code__ if type(fn) is FunctionType and not fn.__dict__ else None
     name = call_type(fn)
-    known = rt.known_calls.get(name)
+    key = name if by is None else (name, by)
+    known = rt.known_calls.get(key)
     if known is None or known.bucket.forgotten:
         if len(rt.known_calls) > _MANY:
             rt.known_calls.clear()
         bucket = rt.kernel_bucket(Spec(name))
     else:
         bucket = known.bucket
-    known = rt.known_calls[name] = KnownCall(code, bucket, executor)
+    known = rt.known_calls[key] = KnownCall(code, bucket, executor)
     return known
 
 
 def knows(rt: Runtime, fn: Callable[..., Any]) -> bool:
-    """Whether calls of *fn* are accepted without asking a validator."""
+    """Return whether calls of *fn* are accepted without asking a validator."""
     known = rt.known_calls.get(call_type(fn))
     if known is None or known.bucket.forgotten:
         return False
@@ -672,16 +694,18 @@ def knows(rt: Runtime, fn: Callable[..., Any]) -> bool:
 
 def _validate_call(rt: Runtime, bucket: Bucket, work: Work) -> None:
     fn = work._fn or nothing
-    task = task_of_call(bucket.spec.type, fn, work._args, work._kwargs)
+    task = work._task
+    if task is None:
+        task = task_of_call(bucket.spec.type, fn, work._args, work._kwargs)
     if rt.submission.preparation.validate(task, formed=True):
         bucket.verdict = True
     else:
-        # Others will ask for it too.
+        # Other code will ask for the task, too.
         work._task = task
 
 
 def run(rt: Runtime, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt) -> Any:
-    """On a worker: do one attempt, end it, and take the next in the same step."""
+    """Do one attempt, end it, and take the next in the same step; on a worker."""
     row, attempt, work = worker.current = item
     handed = False
     value: Any = None
@@ -691,14 +715,14 @@ def run(rt: Runtime, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt) 
         try:
             if work._above and (args or kwargs):
                 _, args, kwargs = resolved(work)
-            # Without the stars, nothing is packed.
+            # Without the stars, Python packs no arguments.
             if kwargs:
                 value = work._ctx.copy().run(work._fn, *args, **kwargs)  # type: ignore[arg-type]
             elif args:
                 value = work._ctx.copy().run(work._fn, *args)  # type: ignore[arg-type]
             else:
                 value = work._ctx.copy().run(work._fn)  # type: ignore[arg-type]
-        except BaseException as raised:  # noqa: BLE001 - it is the task's
+        except BaseException as raised:  # noqa: BLE001 - the error is the task's
             error = raised
         del args, kwargs
     else:
@@ -708,7 +732,7 @@ def run(rt: Runtime, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt) 
     worker.current = None
     try:
         if handed:
-            # Something else goes on with it: the thread is free, the slot is not.
+            # The attempt goes on elsewhere: the thread is free, the slot is not.
             return _next(rt, worker)
         if type(value) is CoroutineType:
             value, error = None, unawaited(value, row.id)
@@ -717,7 +741,7 @@ def run(rt: Runtime, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt) 
             return _next(rt, worker)
         return _end(rt, row, attempt, work, value, error, worker=worker)
     finally:
-        # The frames of an error lead to this one: it keeps no task alive.
+        # An error's frames lead to this one, so its locals would keep the task alive.
         del row, item, work, value, error
 
 
@@ -731,7 +755,7 @@ def finish(
     error: BaseException | None,
     used: Units = (),
 ) -> None:
-    """End an attempt, which was seen to use *used*, on any thread but a worker."""
+    """End an attempt, which used *used*, on any thread but a worker."""
     try:
         if issubclass(type(value), Work):
             adopt_result_of(rt, row, attempt, work, value)
@@ -739,7 +763,7 @@ def finish(
         if rt.lock.locked():
             yield_gil(rt.lock)
         _end(rt, row, attempt, work, value, error, used or usage_of(value))
-    except Exception as fault:  # noqa: BLE001 - it is ours
+    except Exception as fault:  # noqa: BLE001 - the error is ours
         rt.fail_stop(fault)
     except BaseException as interrupt:
         rt.interrupted(interrupt)
@@ -757,20 +781,20 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
     worker: Worker | None = None,
 ) -> tuple[TaskRow, int, Work] | None:
     """
-    End an attempt, and begin what can begin then; the only way to an end.
+    End an attempt, and begin those that can begin then; every end comes here.
 
     Args:
         rt: The runtime.
         row: The task.
         attempt: The number of the attempt.
-        work: What it has done.
-        value: What it has returned.
-        error: What it has raised; None: it has returned.
-        used: What it was seen to use.
+        work: The work that it has done.
+        value: The value that it has returned.
+        error: The error that it has raised; None: it has returned.
+        used: The resources that it was measured to use.
         worker: The worker that calls this, which rests if there is nothing for it.
 
     Returns:
-        What the worker does next.
+        The next attempt of the worker.
     """
     if work._extra is not None and not used:
         control = work._extra.control
@@ -795,7 +819,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         if committer is not None and document is not None:
             committer.documents[work] = document
         if error is None:
-            # As `TaskEngine.end_as_told`, without a call more for each task.
+            # This is `TaskEngine.end_as_told`, without another call for each task.
             if row.attempt == attempt and row.state not in TERMINAL:
                 work._value = value
             if worker is not None and kernel.open:
@@ -827,7 +851,7 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
         elif kernel.open or kernel.returning or kernel.growing:
             kernel.dispatch(now)
         if kernel.sink:
-            # What was committed says what may begin.
+            # The commit decides which attempts may begin.
             rt.publish()
         if worker is not None and starts:
             first = starts[0]
@@ -847,7 +871,8 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
             if following is None:
                 _rest(rt, worker)
         if settled is not None:
-            # At last: until the lock and the GIL are free, they could only wait on.
+            # This comes last: until the lock and the GIL are free, they could only wait
+            # on.
             rt.wake(settled)
     finally:
         lock.release()
@@ -856,12 +881,12 @@ def _end(  # noqa: C901, PLR0912, PLR0915 - one step, in order
             rt.launch(launch)
         return following
     finally:
-        # The frames of an error lead to this one: it keeps no task alive.
+        # An error's frames lead to this one, so its locals would keep the task alive.
         del starts, following, launch, settled, error
 
 
 def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
-    """Under the lock: what the caller, a worker, can begin itself."""
+    """Return the attempt that the caller, a worker, can begin itself; hold the lock."""
     for number, (row, attempt, work, worker) in enumerate(launch.starts):
         if worker is not None or rt.attempts.executor_of(row, work) is rt.threads:
             del launch.starts[number]
@@ -872,7 +897,7 @@ def _first(rt: Runtime, launch: Launch) -> tuple[TaskRow, int, Work] | None:
 
 
 def _next(rt: Runtime, worker: Worker) -> None:
-    """On a worker: its attempt goes on elsewhere; it has nothing to do."""
+    """Let a worker rest whose attempt goes on elsewhere; on that worker."""
     with rt.lock:
         launch = rt.settle(rt.now())
         _rest(rt, worker)
@@ -880,7 +905,7 @@ def _next(rt: Runtime, worker: Worker) -> None:
 
 
 def _rest(rt: Runtime, worker: Worker) -> None:
-    """Under the lock: *worker* has nothing to do."""
+    """Put *worker* among the idle ones, or let it end; hold the lock."""
     if rt.closed or len(rt._idle) >= rt.threads.keep:
         worker.leaving = True
     else:
@@ -896,7 +921,7 @@ def end_badly(
     now: int,
     used: Units = (),
 ) -> None:
-    """Under the lock: the attempt raised *error*."""
+    """End an attempt that raised *error*; hold the lock."""
     control = None if work._extra is None else work._extra.control
     asked = (
         control is not None
@@ -908,7 +933,7 @@ def end_badly(
     stops = control is not None and control.why == "stop"
     ended = outcome in ("stopped", "lost") or isinstance(error, ProgramFailedError)
     if stops and ended:
-        # The orchestrator stops: the next life takes it up.
+        # The orchestrator stops, so its next incarnation takes the task up.
         outcome = "interrupted"
     end_ill(rt, row, attempt, work, outcome, error, now, used, seen, described)
 
@@ -926,9 +951,9 @@ def end_ill(
     described: tuple[str, str],
 ) -> None:
     """
-    Under the lock: the attempt has not completed, for *error* if one was raised.
+    End an attempt that has not completed, for *error* if it raised; hold the lock.
 
-    Callers are told of *seen*. Its type and message, *described*, are in facts.
+    Callers are given *seen*. Its type and message, *described*, are in events.
     """
     # A program that is suspended can be killed from outside.
     if row.attempt == attempt and row.state in (
@@ -936,7 +961,7 @@ def end_ill(
         TaskState.SUSPENDED,
     ):
         work._error = seen
-    # A retry policy names what is raised, not what it is wrapped in for callers.
+    # A retry policy names the error that was raised, not the wrapper for callers.
     used = used or usage_of(getattr(error, "result", None))
     counts = rt.kernel.end_attempt(row, attempt, outcome, now, error, described, used)
     if outcome == "failed" and seen is not None:

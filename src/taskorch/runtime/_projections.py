@@ -1,12 +1,12 @@
 """
-Projections: facts from a number on, over the journal and then as they are published.
+Projections: events from a number on, of the journal and then as they are published.
 
-A projection is one receiver of all the facts that it wants. The number of each says
-whether it was taken already. Facts that were not told, since the projection began later
-or was too slow, lie in a hole: the journal is read over it before the next fact is
+A projection is one listener to all the events that it wants. The number of each says
+whether it was taken already. Events that were not passed to it, since it began later
+or was too slow, lie in a hole: the journal is read over it before the next event is
 taken. So nothing keeps a list of what comes meanwhile.
 
-Decision: 0258.
+Decision: followers-of-events.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from taskorch.runtime._work import Emitted, task_of
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-#: To say that one of these was taken badly would be taken badly, too.
+#: A report that one of these could not be taken could not be taken either.
 _OF_RECEIVERS: Final = (ReceiverFailed, EventsLost)
 
 
 class Following(Receiver):
     """
-    One projection that follows: its receiver.
+    The listener of one projection that follows.
 
     Args:
-        rt: Of the orchestrator.
+        rt: The runtime of the orchestrator.
         projection: The projection.
     """
 
@@ -77,21 +77,21 @@ class Following(Receiver):
         self.classes: frozenset[type[Event]] = _wanted(projection)
         self._rt = rt
         self._projection = projection
-        #: The number of the last fact that was taken, or is not wanted.
+        #: The number of the last event that was taken, or is not wanted.
         self._position = projection.position
-        #: Guards the three below.
+        #: Guards the three attributes below.
         self._lock = threading.Lock()
-        #: The highest number of a fact that was not told, or may not have been.
+        #: The highest number of an event that was not passed on, or may not have been.
         self._hole = 0
         #: Whether the publisher has been given a mark to look for that.
         self._is_marked = False
-        #: Whether the past has been read: until then nothing is taken that is told.
+        #: Whether the past has been read; until then no published event is taken.
         self._is_ready = False
 
     # -- the beginning -------------------------------------------------------------
 
     def join(self) -> None:
-        """Hear of what comes, and read the past, if work has begun; else as it does."""
+        """Listen to coming events; read the past now, or when work begins."""
         rt = self._rt
         publisher = rt.publisher
         with rt._changing:
@@ -108,7 +108,7 @@ class Following(Receiver):
 
     def begin(self) -> None:
         """
-        Read the past; from then on it takes what is told.
+        Read the past; from then on it takes published events.
 
         Raises:
             JournalError: The journal cannot be read.
@@ -120,7 +120,7 @@ class Following(Receiver):
             last = rt.kernel.seq if committer is None else committer.last
         self._position = projection.position
         if committer is None:
-            # Numbers begin anew in each life.
+            # Numbers begin anew in each incarnation without a journal.
             self._position = projection.position = last
         elif self._position > last:
             msg = f"{self.name} is at event {self._position}: the last is {last}"
@@ -128,7 +128,7 @@ class Following(Receiver):
             raise InvalidTaskError(msg, hint=hint)
         else:
             self._moved(max(self._position, last - projection.past))
-            # What is on its way now may have been wanted by nobody.
+            # Events on their way now may not have been wanted by any listener.
             with suppress(JournalUnavailableError):
                 committer.wait_kept(last)
             self.miss(last)
@@ -136,12 +136,13 @@ class Following(Receiver):
         with self._lock:
             self._is_ready, self._is_marked = True, self._hole > self._position
         if self._is_marked:
-            # One that is slower than the events are would never come to the end here.
+            # A projection that is slower than the events would never come to the end
+            # here.
             with rt.lock:
                 rt.publisher.put([(self, None)])
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no more events."""
         rt = self._rt
         publisher = rt.publisher
         with rt._changing:
@@ -155,7 +156,7 @@ class Following(Receiver):
     # -- what is told --------------------------------------------------------------
 
     def entry(self, event: Event, cargo: Any) -> tuple[Event, Any]:
-        """*event*, and what a journal has beside it."""
+        """Return *event* and the document that a journal has beside it."""
         document: Any = None
         if type(event) is TaskSubmitted:
             with self._rt.lock:
@@ -167,7 +168,7 @@ class Following(Receiver):
         return event, document
 
     def miss(self, seq: int) -> bool:
-        """The fact of this number is not told; whether to mark its place."""
+        """Note that an event is not passed on; return whether to mark its place."""
         if not self.can_read_again:
             return super().miss(seq)
         with self._lock:
@@ -176,12 +177,12 @@ class Following(Receiver):
             return not is_marked
 
     def _take(self, entry: tuple[Event, Any] | None) -> None:
-        """On the thread that publishes, or one of its own: the next fact, or a mark."""
+        """Take the next event, or a mark; on a publishing thread."""
         rt = self._rt
         seq = 0 if entry is None else entry[0].seq
         with self._lock:
             self._is_marked = self._is_marked and entry is not None
-            # One that tells of trouble with the journal is told before it is kept.
+            # An event about trouble with the journal is published before it is kept.
             if not self._is_ready or self._is_early(seq):
                 self._hole = max(self._hole, seq)
                 return
@@ -203,7 +204,7 @@ class Following(Receiver):
         return committer is not None and seq > committer.commits.committed
 
     def _mend(self) -> None:
-        """Take what the journal has beyond the position, to the last that is kept."""
+        """Take the events of the journal from the position on, to the last kept."""
         committer = self._rt.committer
         if committer is None:
             return
@@ -216,7 +217,7 @@ class Following(Receiver):
         self._moved(last)
 
     def _give(self, event: Event, document: Any) -> None:
-        # Before the call: an interrupt of it is no reason to repeat it.
+        # The position moves first: an interrupt of the call is no reason to repeat it.
         self._position = event.seq
         try:
             self._projection.take(event, document)
@@ -232,7 +233,7 @@ class Following(Receiver):
     # -- how it is -----------------------------------------------------------------
 
     def trouble(self) -> str:
-        """How far it is behind, if it is slow or has a hole; else ""."""
+        """Return how far it is behind, if it is slow or has a hole; else ""."""
         if not (self.own and self.busy) and self._hole <= self._position:
             return ""
         if not self.can_read_again:
@@ -243,7 +244,7 @@ class Following(Receiver):
 
 def follow(rt: Runtime, projection: Projection) -> Callable[[], None]:
     """
-    Have *projection* follow; what ends that.
+    Let *projection* follow; return a function that ends it.
 
     Raises:
         InvalidTaskError: It is malformed, or has taken more than the journal has.
@@ -260,13 +261,13 @@ def follow(rt: Runtime, projection: Projection) -> Callable[[], None]:
 
 
 def begin_all(rt: Runtime) -> None:
-    """Work begins: each that follows already reads the past."""
+    """Let all projections read the past, since work begins."""
     for following in rt.publisher.projections:
         following.begin()
 
 
 def _as_told(fact: Any, value: Any) -> tuple[Event, Any]:
-    """An entry of a journal, as it would be told."""
+    """Return an entry of a journal as it would be published."""
     if type(fact) is TaskCompleted:
         return fact.with_result(lambda: value), None
     if type(fact) is TaskSubmitted:
@@ -278,7 +279,7 @@ def _as_told(fact: Any, value: Any) -> tuple[Event, Any]:
 
 def _wanted(projection: Projection) -> frozenset[type[Event]]:
     """
-    The classes of facts that *projection* wants.
+    Return the classes of events that *projection* wants.
 
     Raises:
         InvalidTaskError: It is malformed.

@@ -1,11 +1,11 @@
 """
-Publishing: facts become events on one thread, in the order of their numbers.
+Publishing: listeners get events on one thread, in the order of their numbers.
 
-A receiver that holds the thread for longer than a second keeps that thread for
-itself, and a new one takes over for all the others: a receiver harms nobody but
-itself. What waits for a receiver is bounded; what is lost is counted and said.
+A listener that holds the thread for longer than a second keeps that thread for itself,
+and a new one takes over for all the others, so no listener delays another. The queue of
+a listener is bounded; lost events are counted and reported.
 
-Decision: 0003.
+Decision: followers-of-events.
 """
 
 from __future__ import annotations
@@ -48,40 +48,41 @@ if TYPE_CHECKING:
 __all__ = ("Publisher", "Receiver")
 
 
-#: In place of a signal, of what receives many.
+#: In the place of a signal, the name of a listener to many.
 PROJECTION: Final = "projection"
-#: How often the thread lets others run before it goes to sleep.
+#: How often the thread yields to others before it goes to sleep.
 _PATIENT: Final = 3
-#: Seconds after which a wait for receivers looks for an interrupt.
+#: Seconds after which a wait for listeners looks for an interrupt.
 _SLICE: Final = 0.1
-#: What an async receiver is part of, so that it does not wait for itself.
+#: The call of an async listener that the code is part of, so that it does not wait for
+#: itself.
 RECEIVING: Final[ContextVar[Call | None]] = ContextVar(
     "taskorch_receiving", default=None
 )
 
 
 class Call:
-    """One call of a receiver; a thread that makes many calls reuses one object."""
+    """One call of a listener; a thread that makes many calls reuses one object."""
 
     __slots__ = ("excused", "receiver", "since")
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver: Receiver = receiver
         self.since: float = monotonic()
-        #: It waits for all to be served: nobody waits for it.
+        #: Whether it waits for all to be served, so that nobody waits for it.
         self.excused = False
 
 
 class Receiver:
-    """The receiver of one signal, with its backlog and its losses."""
+    """The listener of one signal, with its backlog and its losses."""
 
     __slots__ = ("backlog", "busy", "call", "lost", "name", "own", "signal")
 
-    #: Whether it is called with documents as well, and one call stands for all signals.
+    #: Whether it takes documents as well, and one listener stands for all signals.
     is_projection = False
-    #: Whether it loses no event that it is not given: it reads it in the journal.
+    #: Whether it reads missed events in the journal, so that it loses none.
     can_read_again = False
-    #: The classes of events of a projection.
+    #: The classes of events that a projection wants.
     classes: frozenset[type[Event]] = frozenset()
 
     def __init__(self, signal: str, call: Callable[..., Any]) -> None:
@@ -93,50 +94,50 @@ class Receiver:
         self.backlog: deque[Any] = deque()
         #: Whether that thread is at work.
         self.busy: bool = False
-        #: Events dropped before it.
+        #: The number of events that it has lost.
         self.lost: int = 0
 
     def entry(self, event: Event, cargo: Any) -> Any:
-        """Return what a projection is called with."""
+        """Return the argument for the call of a projection."""
         del cargo
         return event
 
     def miss(self, seq: int) -> bool:
-        """Note that an event is not given; True if a mark is to be, in its place."""
+        """Note that an event is not passed on; return whether to mark its place."""
         del seq
         self.lost += 1
         return False
 
     def trouble(self) -> str:
-        """Return the name, if it is slow, with what more is known; else ""."""
+        """Return the name, with details, if it is slow; else ""."""
         return self.name if self.own and self.busy else ""
 
 
 def _nobody(event: object) -> None:
-    """For a call that is over."""
+    """Do nothing: it takes the place of a listener after its call."""
 
 
 _NOBODY: Final = Receiver("", _nobody)
 
 
 class Watches(Protocol):
-    """The timer, which looks after the publisher."""
+    """Protocol: the timer, which watches the publisher."""
 
     def watch(self, seconds: float) -> None:
-        """Under the driver's lock: look after the publisher in *seconds*."""
+        """Look after the publisher in *seconds*; hold the controller's lock."""
         ...
 
 
 class Notes(Protocol):
-    """What logs of receivers that take long."""
+    """Protocol: logs listeners that take long."""
 
     def receiver_was_slow(self, receiver: Receiver, seconds: float) -> None:
-        """A receiver or a callback has taken long; the others did not wait for it."""
+        """Log a listener or callback that took long."""
         ...
 
 
 class Hurries(Protocol):
-    """What knows whether nobody waits for the end of all work any more."""
+    """Protocol: knows whether all waits are to end at once."""
 
     @property
     def hurried(self) -> bool:
@@ -145,7 +146,7 @@ class Hurries(Protocol):
 
 
 class Tells(Protocol):
-    """What the publisher asks of the runtime."""
+    """Protocol: what the publisher asks of the runtime."""
 
     lock: threading.Lock
     loops: LoopHost
@@ -153,43 +154,43 @@ class Tells(Protocol):
 
     @property
     def notices(self) -> Notes:
-        """Logs of slow receivers."""
+        """The log of slow listeners."""
         ...
 
     @property
     def timer(self) -> Watches:
-        """Looks after the publisher."""
+        """The timer, which watches the publisher."""
         ...
 
     @property
     def waiting(self) -> Hurries:
-        """Knows whether there is a hurry."""
+        """The waits, which may be in a hurry."""
         ...
 
     def fail_stop(self, error: BaseException) -> None:
-        """A fault of our own: nothing starts any more, and nobody waits for ever."""
+        """Stop everything because of a fault of our own."""
         ...
 
     def note_locked(self, cls: type[Event], *fields: Any) -> None:
-        """Under the lock: record a fact and publish it."""
+        """Record an event and publish it; hold the lock."""
         ...
 
     def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
-        """A receiver raised."""
+        """Report that a listener raised."""
         ...
 
 
 class Publisher:
-    """The queue of facts, the thread that empties it, and the receivers."""
+    """The queue of events, the thread that empties it, and the listeners."""
 
     def __init__(self, rt: Tells) -> None:
         self._rt = rt
-        #: What is to be published: `(fact, cargo)`, or `(callback, argument)`.
+        #: The items to publish: `(event, cargo)`, or `(callback, argument)`.
         self.queue: deque[tuple[Any, Any]] = deque()
-        #: The calls that the item at hand makes.
+        #: The calls for the item at hand.
         self._todo: deque[tuple[Receiver, Any]] = deque()
         self.receivers: dict[type[Event], tuple[Receiver, ...]] = {}
-        #: Those of them that are projections.
+        #: The listeners that are projections.
         self.projections: tuple[Any, ...] = ()
         self.lost: int = 0
         self._wake = threading.Lock()
@@ -200,21 +201,21 @@ class Publisher:
         self._closing = False
         #: The call that the thread is in.
         self._calling: Call | None = None
-        #: The calls of slow and of async receivers, by thread or by task.
+        #: The calls of slow and of async listeners, by thread or by task.
         self._apart: dict[object, Call] = {}
         self._idle = threading.Condition(self._lock)
-        #: Async receivers under way.
+        #: Async listeners under way.
         self._tasks: set[asyncio.Task[None]] = set()
         self.limit = RECEIVER_BACKLOG
-        #: Seconds after which a receiver gets a thread of its own.
+        #: Seconds after which a listener gets a thread of its own.
         self.slow_after = SLOW_RECEIVER_SECONDS
-        #: Seconds after which nobody waits for a call any more.
+        #: Seconds after which waits for a call end without it.
         self.patience = GRACE_SECONDS
 
-    # -- the driver's side: under its lock -----------------------------------------
+    # -- the controller's side: under its lock --------------------------------------
 
     def put(self, items: list[tuple[Any, Any]]) -> None:
-        """Publish *items* after what is there already."""
+        """Publish *items* after those in the queue."""
         queue = self.queue
         if len(queue) >= self.limit:
             items = self._drop(items)
@@ -223,28 +224,28 @@ class Publisher:
             self._asleep = False
             self._wake.release()
         elif self._thread is None:
-            # If there is no room for one, the timer tries again.
+            # If the system has no thread for it, the timer tries again.
             with suppress(RuntimeError):
                 self._begin()
         else:
-            # It is at work already, and looked after.
+            # The thread is at work already, and watched.
             return
         self._rt.timer.watch(self.slow_after)
 
     def begin(self) -> None:
-        """Start the thread, and watch it, before there are facts to publish."""
+        """Start the thread, and watch it, before there are events to publish."""
         with self._rt.lock:
             if self._thread is None:
                 self._begin()
                 self._rt.timer.watch(self.slow_after)
 
     def _drop(self, items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        """Drop the newest facts for slow receivers, and count them; keep the others."""
+        """Drop the newest events for slow listeners, and count them."""
         kept = []
         for item in items:
             fact = item[0]
             if not isinstance(fact, Event):
-                # A done-callback is owed.
+                # A done-callback must be called.
                 kept.append(item)
                 continue
             for cls in VIEWS[type(fact)]:
@@ -270,7 +271,7 @@ class Publisher:
     def _loop(self) -> None:
         try:
             self._publish()
-        except BaseException as error:  # noqa: BLE001 - receivers' are caught below
+        except BaseException as error:  # noqa: BLE001 - listeners' are caught below
             self._rt.fail_stop(error)
 
     def _publish(self) -> None:
@@ -281,7 +282,7 @@ class Publisher:
             if todo:
                 call.receiver, arg = todo.popleft()
                 self._deliver(call, arg)
-                # The thread may have nothing to do for long: it keeps neither alive.
+                # The thread may be idle for long, so it keeps neither object alive.
                 call.receiver = _NOBODY
                 del arg
                 continue
@@ -295,9 +296,9 @@ class Publisher:
             del item
 
     def _sleep(self) -> bool:
-        """Wait for something to publish; False if there will be no more."""
-        # Work that is under way mostly has something to say at once: to sleep and be
-        # woken for each event would cost more than all the rest.
+        """Wait for something to publish; return False if there will be no more."""
+        # Running work mostly has an event at once: to sleep and be woken for each would
+        # cost more than all the rest.
         for _ in range(_PATIENT):
             sleep(0)
             if self.queue:
@@ -320,11 +321,11 @@ class Publisher:
         return True
 
     def _say_lost(self) -> None:
-        """Under the driver's lock: tell who lost how much."""
+        """Report the lost events of each listener; hold the controller's lock."""
         for receivers in list(self.receivers.values()):
             for receiver in receivers:
                 lost, receiver.lost = receiver.lost, 0
-                # To lose this very event would be told for ever.
+                # The loss of this very event would be reported for ever.
                 if lost and receiver.signal != signal_name(EventsLost):
                     self._rt.note_locked(
                         EventsLost, receiver.signal, receiver.name, lost
@@ -360,7 +361,7 @@ class Publisher:
             if self._calling is call:
                 self._calling = None
                 return
-        # It was slow, and another thread has taken over: this one is its own.
+        # It was slow, so another thread has taken over, and this one belongs to it.
         self._serve(receiver)
 
     def _hand_over(self, receiver: Receiver, arg: Any) -> None:
@@ -370,7 +371,7 @@ class Publisher:
                     receiver.lost += 1
                     self.lost += 1
                 elif arg is not None:
-                    # A mark in place of all: it reads them in the journal.
+                    # A mark takes the place of all: it reads them in the journal.
                     receiver.miss(arg[0].seq)
                     receiver.backlog.clear()
                     receiver.backlog.append(None)
@@ -389,7 +390,7 @@ class Publisher:
         try:
             thread.start()
         except RuntimeError:
-            # The system has no more threads: this one must do.
+            # The system has no more threads, so this one serves it.
             with self._lock:
                 del self._apart[thread]
             self._serve(receiver)
@@ -397,11 +398,11 @@ class Publisher:
     def _serve_apart(self, receiver: Receiver) -> None:
         try:
             self._serve(receiver)
-        except BaseException as error:  # noqa: BLE001 - as in the loop
+        except BaseException as error:  # noqa: BLE001 - the reason is that of the loop
             self._rt.fail_stop(error)
 
     def _serve(self, receiver: Receiver) -> None:
-        """Give *receiver* what has been kept for it, on a thread of its own."""
+        """Pass *receiver* the events in its backlog, on a thread of its own."""
         me = threading.current_thread()
         while True:
             with self._lock:
@@ -424,16 +425,16 @@ class Publisher:
     def _call(self, receiver: Receiver, arg: Any) -> None:
         try:
             result = receiver.call(arg)
-            # Not whatever can be awaited: a receiver may return a task's handle.
+            # Not every awaitable is awaited: a listener may return a task's handle.
             if type(result) is CoroutineType:
                 self._await(receiver, result)
-        except BaseException as error:  # noqa: BLE001 - receivers harm nobody
+        except BaseException as error:  # noqa: BLE001 - no listener harms others
             self.failed(receiver, error)
 
     def _await(
         self, receiver: Receiver, coroutine: Coroutine[Any, Any, object]
     ) -> None:
-        """An async receiver: let it run on the loop."""
+        """Run an async listener on the loop."""
         call = Call(receiver)
         with self._lock:
             self._apart[call] = call
@@ -448,9 +449,9 @@ class Publisher:
             try:
                 await coroutine
             except asyncio.CancelledError:
-                # The loop is at its end, and so is the receiver.
+                # The loop ends, and with it the listener.
                 raise
-            except BaseException as error:  # noqa: BLE001 - receivers harm nobody
+            except BaseException as error:  # noqa: BLE001 - no listener harms others
                 self.failed(receiver, error)
 
         def begin() -> None:
@@ -469,7 +470,7 @@ class Publisher:
             over()
 
     def failed(self, receiver: Receiver, error: BaseException) -> None:
-        """*receiver* raised: say so, unless it is about exactly that."""
+        """Report that *receiver* raised, unless it listens to such reports."""
         if receiver.signal != signal_name(ReceiverFailed):
             self._rt.receiver_failed(receiver, error)
 
@@ -477,10 +478,10 @@ class Publisher:
 
     def relieve(self) -> float | None:
         """
-        Take over from a receiver that holds the thread for too long.
+        Take over from a listener that holds the thread for too long.
 
         Returns:
-            Seconds until it is worth looking again, or None.
+            Seconds until the next look, or None.
         """
         with self._lock:
             call = self._calling
@@ -501,7 +502,8 @@ class Publisher:
             try:
                 self._begin()
             except RuntimeError:
-                # There is no room for one: all wait for the receiver, until there is.
+                # The system has no thread for it: all wait for the listener until there
+                # is one.
                 receiver.own = receiver.busy = False
                 del self._apart[before]
                 self._calling = call
@@ -510,10 +512,10 @@ class Publisher:
     @defers_interrupts
     def flush(self, timeout: float | None) -> bool:
         """
-        Wait until all that was put has been received; whether it has.
+        Wait until listeners have had all items; return whether they have.
 
-        Nobody waits for a call that has lasted for longer than `patience`, nor for
-        one that waits here itself.
+        It does not wait for a call that has lasted longer than `patience`, nor for one
+        that waits here itself.
         """
         end = None if timeout is None else monotonic() + timeout
         if threading.current_thread() is self._thread:
@@ -532,17 +534,17 @@ class Publisher:
         return True
 
     def is_mine(self) -> bool:
-        """Whether the caller is on the thread that tells others what has happened."""
+        """Return whether the caller is on a thread that calls listeners."""
         me = threading.current_thread()
         return me is self._thread or me in self._apart
 
     def is_inside(self) -> bool:
-        """Whether the caller is a receiver or a callback, or part of an async one."""
+        """Return whether the caller is a listener or a callback, or part of one."""
         return self.is_mine() or RECEIVING.get() is not None
 
     @contextmanager
     def excused(self) -> Iterator[None]:
-        """The caller may wait for others to be served: nobody is to wait for it."""
+        """Let the caller wait for other calls, while nobody waits for its own."""
         with self._lock:
             me = threading.current_thread()
             call = RECEIVING.get() or self._apart.get(me)
@@ -559,13 +561,13 @@ class Publisher:
 
     @defers_interrupts
     def hurry(self) -> None:
-        """End all waits for receivers."""
+        """End all waits for listeners."""
         with self._lock:
             self._idle.notify_all()
 
     @defers_interrupts
     def is_served(self) -> bool:
-        """Whether all that was put has been received; the driver holds its lock."""
+        """Return whether listeners have had all items; hold the controller's lock."""
         if threading.current_thread() is self._thread:
             return True
         with self._lock:
@@ -581,7 +583,7 @@ class Publisher:
 
     def close(self) -> threading.Thread | None:
         """
-        End the thread once the queue is empty; the caller holds the driver's lock.
+        End the thread once the queue is empty; hold the controller's lock.
 
         Returns:
             The thread.

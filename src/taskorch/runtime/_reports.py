@@ -1,7 +1,7 @@
 """
-How things stand: status, lists, health, measures, and why.
+Status, lists, health, statistics, and explanations.
 
-Decisions: 0120, 0121.
+Decisions: quotas-and-budgets, reruns.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from taskorch.model import (
     Health,
     HealthCheck,
     HistoryEntry,
+    Missing,
     ProgramResult,
     QueueStats,
     Remedy,
@@ -93,7 +94,7 @@ _LOG: Final = log_of("taskorch.starts")
 
 
 def hold(runtime: Runtime, who: str, most: int, why: str, *, lasts: bool) -> None:
-    """Hold starts back; what is to outlive this life is kept before this returns."""
+    """Hold starts back; if the hold *lasts*, return once it is kept."""
     changed = runtime.step(
         lambda now: runtime.kernel.hold_starts(who, most, why, now, lasts=lasts),
         keep=lasts,
@@ -103,9 +104,9 @@ def hold(runtime: Runtime, who: str, most: int, why: str, *, lasts: bool) -> Non
 
 
 def release(runtime: Runtime, who: str) -> bool:
-    """Hold them back no more; False if nothing was."""
+    """Release the starts that *who* holds back; return False if it held none."""
     _, _, lasts = runtime.kernel.holds.get(who, (0, "", True))
-    # The journal may not have been opened yet: that makes another kernel.
+    # The journal may not have been opened yet, which makes another kernel.
     changed: bool = runtime.step(
         lambda now: runtime.kernel.release_starts(who, now), keep=lasts
     )
@@ -115,10 +116,10 @@ def release(runtime: Runtime, who: str) -> bool:
 
 
 def tell_of_earlier(runtime: Runtime) -> None:
-    """Say in the log which holds of earlier lives go on."""
+    """Log which holds of earlier incarnations go on."""
     for who, (most, why, _) in runtime.kernel.holds.items():
         words = words_of_hold(who, most, why)
-        _LOG.warning("%s", visible(f"{words} It was so in an earlier life."))
+        _LOG.warning("%s", visible(f"{words} It was so in an earlier incarnation."))
 
 
 # -- who holds up all others, while it lasts: a policy that is asked, or a coroutine ---
@@ -126,10 +127,10 @@ def tell_of_earlier(runtime: Runtime) -> None:
 
 def blocked(runtime: Runtime) -> list[HealthCheck]:
     """
-    What health says of those who block; takes no lock, and waits for nobody.
+    Return health checks for what blocks all others; take no lock, and do not wait.
 
-    Whether the loop is blocked is known from the second question on: the first one has
-    it say when it comes to that.
+    Whether the loop is blocked is known from the second call on: the first one has
+    it answer as soon as it can.
     """
     found = []
     now = monotonic()
@@ -147,7 +148,7 @@ def blocked(runtime: Runtime) -> list[HealthCheck]:
 
 
 def _where(ident: int) -> str:
-    """The innermost call of a thread, if it is there still."""
+    """Return the innermost call of a thread, if it exists still."""
     frame = sys._current_frames().get(ident)
     if frame is None:
         return ""
@@ -159,7 +160,7 @@ def _where(ident: int) -> str:
 
 
 def held_for_long(runtime: Runtime) -> list[HealthCheck]:
-    """What health says of allocations by hand; takes no lock, and waits for nobody."""
+    """Return health checks for allocations by hand; take no lock."""
     kernel = runtime.kernel
     if not kernel.allocations:
         return []
@@ -178,7 +179,7 @@ def held_for_long(runtime: Runtime) -> list[HealthCheck]:
 
 
 def _is_wanted(kernel: Kernel, name: str) -> bool:
-    """Whether tasks wait for some of a pool."""
+    """Return whether tasks wait for a pool."""
     pool = kernel.pools.get(name)
     if pool is None:
         return False
@@ -189,7 +190,7 @@ def _is_wanted(kernel: Kernel, name: str) -> bool:
 # -- what the orchestrator says of itself: status, statistics, health ------------------
 
 
-#: What a component may be, from the best.
+#: The states of a component, from the best.
 _ORDER: Final = ("ok", "degraded", "failed")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final[Mapping[str, Any]] = ReadOnly({})
@@ -197,7 +198,7 @@ _NOTHING: Final[Mapping[str, Any]] = ReadOnly({})
 
 def status(runtime: Runtime, task_id: str) -> TaskStatus:
     """
-    The status of one task.
+    Return the status of one task.
 
     Raises:
         UnknownTaskError: There is none.
@@ -224,13 +225,13 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
 def status_of(
     runtime: Runtime, row: TaskRow, work: Work, staleness: Staleness | None = None
 ) -> TaskStatus:
-    """Under the lock: the status of the task of *row*."""
+    """Return the status of the task of *row*; hold the lock."""
     label = runtime.deciders.label
     extra, state = row.extra, row.state
     past = past_of(row)
     error = give_error(work)
     if state in TERMINAL and work._visible_after > runtime.committed:
-        # Its end is not kept yet, and may come to nothing.
+        # Its end is not kept yet, and may be lost.
         past = past[:-1]
         state, error = past[-1][0], None
     history = tuple(
@@ -280,7 +281,7 @@ def status_of(
 
 
 def spent_by(rows: Iterable[TaskRow]) -> Mapping[str, float] | None:
-    """What the runs of a task have spent of budgets; None: nothing is known of that."""
+    """Return what the runs of a task have spent of budgets; None if unknown."""
     spent: dict[str, int] | None = None
     for row in rows:
         if row.extra is None or row.extra.paid is None:
@@ -296,7 +297,7 @@ def spent_by(rows: Iterable[TaskRow]) -> Mapping[str, float] | None:
 
 
 def later_of(runtime: Runtime, task_id: str) -> tuple[str, str]:
-    """Under the lock: the latest run after this one, and the first that completed."""
+    """Return the latest run after this one, and the first completed; hold the lock."""
     later = runtime.directory.reruns.later_than(task_id)
     if not later:
         return "", ""
@@ -305,7 +306,7 @@ def later_of(runtime: Runtime, task_id: str) -> tuple[str, str]:
 
 
 def _state(runtime: Runtime, task_id: str) -> TaskState | None:
-    """Under the lock: the state of a run, as far as it is told already."""
+    """Return the state of a run, as far as it is kept; hold the lock."""
     row = runtime.kernel.tasks.get(task_id)
     if row is None:
         return runtime.kernel.evicted.get(task_id)
@@ -315,10 +316,10 @@ def _state(runtime: Runtime, task_id: str) -> TaskState | None:
 
 
 def told_state(runtime: Runtime, work: Work) -> TaskState:
-    """Under the lock: the state of a task, as far as it is told already."""
+    """Return the state of a task, as far as it is kept; hold the lock."""
     row: TaskRow = work._row
     if row.state in TERMINAL and work._visible_after > runtime.committed:
-        # Its end is not kept yet, and may come to nothing.
+        # Its end is not kept yet, and may be lost.
         return past_of(row)[-2][0]
     return row.state
 
@@ -328,7 +329,7 @@ def _moment(ns: int) -> datetime | None:
 
 
 def _log_path(row: TaskRow, work: Work) -> Path | None:
-    """The log of the program that the latest attempt of *row* runs, or has run."""
+    """Return the log of the latest program of *row*."""
     control = None if work._extra is None else work._extra.control
     if control is not None and row.state not in TERMINAL:
         executor = control.executor
@@ -340,22 +341,22 @@ def _log_path(row: TaskRow, work: Work) -> Path | None:
 
 
 def _program_result(work: Work) -> ProgramResult | None:
-    """What the latest program of a task has left, if it has ended."""
+    """Return the result of the latest program of a task, if it has ended."""
     error = work._error
     ended = error.result if isinstance(error, ProgramFailedError) else work._value
-    # What a value says of its class is the user's, and may raise.
+    # The `__class__` of a value is the user's, and may raise.
     return ended if type(ended) is ProgramResult else None
 
 
 def since_when(row: TaskRow) -> int:
-    """Time at which *row* entered its state."""
+    """Return the time at which *row* entered its state."""
     if row.extra is not None and row.extra.past:
         return moves_of(row)[-1][1]
     return row.ended_ns or row.started_ns or row.ready_ns or row.submitted_ns
 
 
 def stats(runtime: Runtime) -> Stats:
-    """Counts, quantiles and uses of the orchestrator, at one instant."""
+    """Return counts, quantiles and uses of the orchestrator, at one instant."""
     with runtime.lock:
         found = _totals(runtime)
         kinds = runtime.kernel.types.items()
@@ -366,12 +367,12 @@ def stats(runtime: Runtime) -> Stats:
 
 
 def coverage(runtime: Runtime) -> dict[str, float]:
-    """By type, the coverage in percent of the latest result in memory that has one."""
+    """Return, by type, the coverage in percent of the latest result that has one."""
     found: dict[str, tuple[int, float]] = {}
     with runtime.lock:
         rows = list(runtime.kernel.tasks.values())
     for row in rows:
-        # What is read without the lock changes once, when the task ends.
+        # This is read without the lock, as it changes only once, when the task ends.
         work = row.cargo
         if row.state is not TaskState.COMPLETED or work is None:
             continue
@@ -383,20 +384,20 @@ def coverage(runtime: Runtime) -> dict[str, float]:
 
 
 def _percent(result: object) -> float | None:
-    """What a result says of coverage: a share of a suite's, or a percentage."""
+    """Return the coverage in a result: a share of a suite's, or a percentage."""
     if type(result) is not dict:
         return None
     for name, times in (("coverage_percentage", 1.0), ("coverage", 100.0)):
         said = result.get(name)
         if isinstance(said, int | float) and not isinstance(said, bool):
             percent = times * said
-            if 0 <= percent <= 100:  # noqa: PLR2004 - else it is something else
+            if 0 <= percent <= 100:  # noqa: PLR2004 - else it is not a percentage
                 return percent
     return None
 
 
 def totals(runtime: Runtime) -> Stats:
-    """Counts without the quantiles of each type, which need sorting: see `stats`."""
+    """Return counts without the quantiles of each type: see `stats`."""
     with runtime.lock:
         return _totals(runtime)
 
@@ -444,7 +445,7 @@ def _totals(runtime: Runtime) -> Stats:
 
 
 def _violations(runtime: Runtime) -> Mapping[str, Mapping[str, int]]:
-    """How often policies were violated, by severity and by policy: see `Stats`."""
+    """Return the counts of violations, by severity and by policy: see `Stats`."""
     counts: dict[str, dict[str, int]] = {}
     if runtime.governor is not None:
         for (severity, policy), count in runtime.governor.violated.items():
@@ -453,7 +454,7 @@ def _violations(runtime: Runtime) -> Mapping[str, Mapping[str, int]]:
 
 
 def _standing_by(runtime: Runtime) -> list[str]:
-    """Agents of `stand_ins` that do nothing while others can do all that they can."""
+    """Return idle workers of `stand_ins` whose abilities others have, too."""
     if not runtime.stand_ins:
         return []
     others = {
@@ -466,14 +467,14 @@ def _standing_by(runtime: Runtime) -> list[str]:
         name
         for name in runtime.stand_ins
         if (agent := runtime.kernel.agents.get(name)) is not None
-        # One that can do nothing by name only holds the others together.
+        # A worker without capabilities only runs tasks that hold others together.
         and not (agent.running and agent.info.capabilities)
         and others.issuperset(agent.info.capabilities)
     ]
 
 
 def _agent(agent: AgentRow, now: int, *, stands_by: bool) -> AgentStats:
-    # Whoever has left in order owes no sign of life.
+    # A worker that left in order owes no sign of life.
     is_awaited = agent.lease_ns and not (agent.lost and agent.draining == GOING)
     silent = max(0, now - agent.heard_ns) / NS if is_awaited else None
     return AgentStats(
@@ -536,16 +537,16 @@ def _queue(runtime: Runtime) -> HealthCheck:
 
 
 def _is_missed(runtime: Runtime, agent: AgentRow) -> bool:
-    """Whether an agent that is lost should be there."""
+    """Return whether a worker that is lost should be there."""
     if agent.draining == GOING:
         return False
-    # How many of these there are in this life, their pool decides.
+    # Their pool decides how many of these there are in this incarnation.
     fleet = runtime.fleet
     return fleet is None or not fleet.is_of_earlier_life(agent.name)
 
 
 def _agents(runtime: Runtime) -> HealthCheck:
-    """Whether all agents are there that were, and get work."""
+    """Check whether all known workers are there and get work."""
     every = runtime.kernel.agents.values()
     agents = [agent for agent in every if not agent.lost or _is_missed(runtime, agent)]
     lost = [agent.name for agent in agents if agent.lost]
@@ -563,7 +564,7 @@ def _agents(runtime: Runtime) -> HealthCheck:
 
 
 def _policies(runtime: Runtime) -> list[HealthCheck]:
-    """The policies that have failed of late."""
+    """Return checks of the policies that have failed of late."""
     now = runtime.now()
     return [
         HealthCheck(
@@ -578,7 +579,7 @@ def _policies(runtime: Runtime) -> list[HealthCheck]:
 
 
 def health(runtime: Runtime) -> Health:
-    """Whether the orchestrator is fit for work."""
+    """Check whether the orchestrator is fit for work."""
     kernel = runtime.kernel
     leaked = len(kernel.leaked)
     lost = runtime.publisher.lost
@@ -630,7 +631,7 @@ def health(runtime: Runtime) -> Health:
 
 
 def _scheduler(runtime: Runtime, why: str) -> tuple[str, str]:
-    """Health of the scheduler: status and detail. *why*: the reason it is not open."""
+    """Check the scheduler: status and detail. *why*: the reason it is not open."""
     if why:
         return "failed", why
     if runtime.draining:
@@ -639,7 +640,7 @@ def _scheduler(runtime: Runtime, why: str) -> tuple[str, str]:
 
 
 def _together(checks: Iterable[HealthCheck]) -> list[HealthCheck]:
-    """One check of each component: several may have a say in one."""
+    """Return one check for each component, of which several may speak."""
     found: dict[str, HealthCheck] = {}
     for check in checks:
         other = found.get(check.component, check)
@@ -652,7 +653,7 @@ def _together(checks: Iterable[HealthCheck]) -> list[HealthCheck]:
 
 
 def report(runtime: Runtime) -> None:
-    """Monitoring: say how things stand, to those who listen."""
+    """Publish statistics, health and performance, if they have listeners."""
     wanted = runtime.publisher.receivers
     if StatsReported in wanted:
         runtime.note(StatsReported, stats(runtime))
@@ -693,7 +694,7 @@ _STOPPED: Final = Blocker(
 
 def explain(runtime: Runtime, task_id: str, *, estimates: bool) -> Explanation:
     """
-    Why a task does not run, or what became of it.
+    Explain why a task does not run, or how it ended.
 
     Raises:
         UnknownTaskError: No task has this id in memory.
@@ -713,7 +714,7 @@ def explanation(
     runtime: Runtime, task_id: str, now: int, *, estimates: bool, paused: Blocker
 ) -> Explanation:
     """
-    Under the lock: as `explain`; *paused* says why nothing starts, if nothing does.
+    Do as `explain`, under the lock; *paused* says why nothing starts, if so.
 
     Raises:
         UnknownTaskError: No task has this id in memory.
@@ -770,13 +771,16 @@ def explanation(
 
 
 def _notes_of(work: Work) -> tuple[str, ...]:
-    """What extensions say of *work*."""
+    """Return the lines that extensions add to the explanation of *work*."""
     own = {} if work._extra is None else work._extra.own
-    return tuple(line for each in list(own.values()) for line in each.words())
+    lines = [line for each in list(own.values()) for line in each.words()]
+    if issubclass(type(work._value), Missing):
+        lines.append(f"Its result: {work._value.why}.")
+    return tuple(lines)
 
 
 def _usage(row: TaskRow, work: Work) -> str:
-    """What the latest program of *row* used of what it declares, and what held it."""
+    """Return what the latest program of *row* used of its limits, and what held it."""
     result = _program_result(work)
     if result is None:
         return ""
@@ -800,18 +804,18 @@ def _usage(row: TaskRow, work: Work) -> str:
 
 
 def _with_reason(blocker: Blocker, why: str) -> Blocker:
-    """Say besides that no agent can do it, why one that could is not there."""
+    """Add to "no worker can do it" why a worker that could is not there."""
     if blocker.kind != "capability" or not why:
         return blocker
     return attrs.evolve(blocker, detail=f"{blocker.detail.rstrip('.')}: {why}.")
 
 
-#: Whatever waits so may wait for what people say about something else.
+#: A blocker or stuck task, which may wait for a person's answer.
 _Waiting = TypeVar("_Waiting", Blocker, Stuck)
 
 
 def _with_answers(runtime: Runtime, row: TaskRow, blocked: _Waiting) -> _Waiting:
-    """Say first which questions are to be answered for *row*, which is *blocked* so."""
+    """Add first which questions are to be answered for *row*, which is *blocked*."""
     kernel, spec = runtime.kernel, row.bucket.spec
     names: list[str] = []
     if blocked.kind == "capability" and runtime.fleet is not None:
@@ -833,9 +837,9 @@ def _with_answers(runtime: Runtime, row: TaskRow, blocked: _Waiting) -> _Waiting
 
 def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
     """
-    Why the task of an explanation is stale, and what to call, in two sentences.
+    Return two sentences: why the explained task is stale, and what to call.
 
-    *latest* is the latest run of what the cause had an earlier run of.
+    *latest* is the latest run of the task of which the cause had an earlier run.
     """
     if cause.by_adder:
         adder = stem_of(cause.had)
@@ -857,7 +861,7 @@ def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
 
 
 def _paused(runtime: Runtime) -> Blocker:
-    """Why nothing starts, if nothing does."""
+    """Return why nothing starts, if so."""
     committer = runtime.committer
     if runtime.closed or runtime.fault is not None:
         return _STOPPED
@@ -872,7 +876,7 @@ def _paused(runtime: Runtime) -> Blocker:
 
 def stuck(runtime: Runtime) -> tuple[Stuck, ...]:
     """
-    What can never proceed as things stand, by cause.
+    Return the tasks that can never proceed as things stand, by cause.
 
     The lock is held for a slice at a time.
 
@@ -890,7 +894,7 @@ def stuck(runtime: Runtime) -> tuple[Stuck, ...]:
 
     search: Search = runtime.step(begin)
     slices = search.slices()
-    # At the end it gives the time instead of nothing.
+    # Only at the end does it give the time instead of None.
     while runtime.step(lambda now: next(slices, now)) is None:
         pass
 

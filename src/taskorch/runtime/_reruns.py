@@ -1,4 +1,4 @@
-"""Runs of one task: what its id stands for once it was run again."""
+"""Runs of one task, and the run that its id means."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refuse_itself(parent_id: str, by: Task) -> None:
 
 
 def _no_id(value: Any) -> UnknownTaskError:
-    """The error of a *value* that is no text, in the place of an id."""
+    """Return the error for a *value* in the place of an id that is no text."""
     try:
         handle_id = value.task_id
     except BaseException as error:
@@ -61,15 +61,12 @@ def _no_id(value: Any) -> UnknownTaskError:
 class Reruns:
     """Latest known run of each task that was run again."""
 
-    __slots__ = ("_latest",)
+    __slots__ = ("_latest", "is_empty")
 
     def __init__(self) -> None:
         self._latest: dict[str, int] = {}
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no task is known to have been run again."""
-        return not self._latest
+        #: Whether no task is known to have been run again.
+        self.is_empty: bool = True
 
     def note(self, task_id: str) -> None:
         """Note that the run *task_id* exists."""
@@ -78,10 +75,11 @@ class Reruns:
         stem, number = stem_of(task_id), number_of(task_id)
         if number > self._latest.get(stem, 1):
             self._latest[stem] = number
+            self.is_empty = False
 
     def latest(self, task_id: str) -> str:
         """
-        The run that *task_id* means: the latest, if it does not say which.
+        Return the run that *task_id* means: the latest, if it has no number.
 
         Raises:
             UnknownTaskError: It is a handle, or something else that is no text: it may
@@ -95,19 +93,20 @@ class Reruns:
         return task_id if number is None else numbered(task_id, number)
 
     def forget(self, task_id: str) -> None:
-        """There is no run any more of the task of which this is one."""
+        """Forget the task of which this is a run, since none exists any more."""
         self._latest.pop(stem_of(task_id), None)
+        self.is_empty = not self._latest
 
     def is_latest(self, task_id: str) -> bool:
-        """Whether no later run than this one is known."""
+        """Return whether no later run than this one is known."""
         return self.latest(stem_of(task_id)) == task_id
 
     def later_than(self, task_id: str) -> list[str]:
-        """The ids of the known runs of its task after this one."""
+        """Return the ids of the known runs of its task after this one."""
         stem = stem_of(task_id)
         last = self._latest.get(stem, 1)
         return [numbered(stem, n) for n in range(number_of(task_id) + 1, last + 1)]
 
     def next_id(self, task_id: str) -> str:
-        """The id of the next run of the task of which this is one."""
+        """Return the id of the next run of the task of which this is one."""
         return next_id(self.latest(stem_of(task_id)))

@@ -1,11 +1,11 @@
 """
-The runtime: drives the kernel under one short lock, and does what it says.
+The runtime: it drives the kernel under one short lock, and acts on its decisions.
 
 One step is: enter the lock, tell the kernel what happened, let it choose what starts
 next, leave the lock, start that. A worker that ends an attempt takes its next one in
 the same step.
 
-Decisions: 0039, 0166, 0296.
+Decisions: rooms-and-loading, simulation.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from taskorch.errors import (
     ComponentError,
     InternalError,
     JournalError,
+    UnknownTaskError,
 )
 from taskorch.events import Event, PolicySlow, TaskReady
 from taskorch.executors._threads import Worker, WorkerThreads
@@ -39,16 +40,18 @@ from taskorch.kernel import (
     TaskRow,
     describe,
 )
+from taskorch.kit.checks import check_there
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.kit.limits import BLOCKING_SECONDS
-from taskorch.kit.machine import machine_labels
+from taskorch.kit.machine import host, machine_labels
 from taskorch.kit.people import CALLING, caller_name
 from taskorch.kit.visible import said
 from taskorch.model import (
     TERMINAL,
     Agent,
     HealthCheck,
+    Missing,
     Resources,
     TaskState,
     UnitNames,
@@ -96,26 +99,26 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
+    from taskorch.memo import Memo
     from taskorch.retention import Pruner
     from taskorch.runtime._governs import Governs
-    from taskorch.runtime._memo import Memo
     from taskorch.runtime._output import KeptOutput
     from taskorch.runtime._publisher import Receiver
     from taskorch.runtime._succession import Succession
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
-#: Tasks that have left memory, before what else is kept of them is let go.
+#: When so many tasks have left memory, other data about them is dropped, too.
 _MANY: Final = 64
 
 
 class TaskEngine:
     """
-    What takes tasks in, finds them by their ids, acts on them and ends their attempts.
+    The engine: accepts tasks, finds them by ids, acts on them and ends attempts.
 
-    It is a `Runtime`, or the life of a simulation that stands for one. They differ in
-    how they make a step, in what the time is, and in what attempts are done by. All
-    else of tasks is done by the same code, which asks this.
+    It is a `Runtime`, or a simulated one. They differ in how they make a step, in their
+    clock, and in the executors of attempts. All other code about tasks is shared, and
+    calls this class.
     """
 
     __slots__ = (
@@ -131,31 +134,34 @@ class TaskEngine:
 
     #: Keeps everything; None: nothing outlives the process.
     committer: Committer | None
-    #: Has what comes in and starts judged, if there are policies as data.
+    #: Judges submissions and starts, if there are policies as data.
     governor: Governs | None
     #: All executors, by name.
     executors: Mapping[str, AttemptExecutor[Any]]
-    #: Whether what had failed in earlier lives runs again when it is submitted again.
+    #: Whether a task that failed in an earlier incarnation runs again if submitted
+    #: again.
     rerun_failed: bool
-    #: Makes spans, if there is an SDK for them.
+    #: Makes spans, if an SDK of OpenTelemetry is there.
     spans: Spans | None
     #: Held around every call of the kernel.
     lock: threading.Lock
-    #: The time in ns.
+    #: Parts that are made when they are first needed: two threads get the same one.
+    first_made: dict[str, Any]
+    #: Returns the time in ns.
     now: Callable[[], int]
-    #: Gives what keeps the facts, if they are kept; before something is submitted.
+    #: Returns the committer, if there is one; called before a submission.
     durable: ClassVar[Callable[..., Committer | None]]
     #: Looks in the journal for tasks of some names that have left memory.
     recall: ClassVar[Callable[..., None]]
-    #: Refuses new tasks, once none may come.
+    #: Raises if no new task may come in.
     refuse_new: ClassVar[Callable[..., None]]
-    #: Says whether the orchestrator has stopped, and a task had ended by then.
+    #: Returns whether the orchestrator has stopped, and a task had ended by then.
     is_left: ClassVar[Callable[..., bool]]
 
-    #: What says which task an id means.
+    #: The class that finds the task an id means.
     _directory_class: type[Directory] = Directory
 
-    # What comes in.
+    # Ways in.
     submit_tasks: Final = _passage.submit_tasks
     submit_run: Final = _passage.submit_run
     rerun: Final = _passage.rerun
@@ -163,7 +169,7 @@ class TaskEngine:
     emit: Final = _passage.emit
     control: Final = _passage.control
 
-    # What running tasks leave.
+    # Reports of running tasks.
     checkpoint: Final = _committer.checkpoint
     allow_repeat: Final = _committer.allow_repeat
     keep_value: Final = _committer.keep_value
@@ -182,16 +188,16 @@ class TaskEngine:
         self.deciders: PolicyDeciders = PolicyDeciders(parts, task_of)
         self._random = random
         self._config = config
-        #: What is handed out of a task, and what an attempt of one is given.
+        #: The classes of handles and of contexts.
         self.work_class: type[Work] = work_class
         self.context_class: type[AttemptContext] = context_class
         self.new_kernel(pools.units, pools.unit_names)
-        #: Which task an id means.
+        #: Finds the task that an id means.
         self.directory: Directory = self._directory_class(self)
         self.submission: Submission = Submission(self)
 
     def new_kernel(self, pools: Units = (), named: UnitNames = ()) -> None:
-        """Begin with nothing, but for *pools*, of which some have *named* units."""
+        """Make an empty kernel with *pools*, of which some have *named* units."""
         self.kernel: Kernel = Kernel(
             self._config, self.deciders, self._random, pools, named
         )
@@ -205,14 +211,14 @@ class TaskEngine:
 
     @property
     def id_parts(self) -> tuple[str, Iterator[int]]:
-        """What an id is made of, for those who make many."""
+        """The prefix and the numbers of new ids, for code that makes many."""
         raise NotImplementedError
 
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
         """
-        Make *change*, given the time, and do what follows from it.
+        Make *change*, given the time, and act on what the kernel decides.
 
-        With *keep*, return only once it is kept, where something is.
+        With *keep*, return only once it is kept, if there is a journal.
         """
         raise NotImplementedError
 
@@ -221,30 +227,60 @@ class TaskEngine:
         raise NotImplementedError
 
     def publish(self) -> None:
-        """Under the lock: hand over the facts that have not been told."""
+        """Publish the events that have not been; hold the lock."""
         raise NotImplementedError
 
     def refuse_submission(self) -> None:
-        """Refuse what comes in, once nothing may."""
+        """Raise if nothing may come in."""
         raise NotImplementedError
 
     # -- what both do --------------------------------------------------------------
 
     def new_id(self) -> str:
-        """A new id."""
+        """Return a new id."""
         prefix, numbers = self.id_parts
         return prefix + str(next(numbers))
 
     @property
     def succession(self) -> Succession:
-        """What runs tasks again."""
+        """Runs tasks again."""
         from taskorch.runtime._succession import Succession  # noqa: PLC0415 - few are run again
 
-        return Succession(self)
+        return Succession(self, self.submission.preparation)
+
+    @property
+    def memo(self) -> Memo:
+        """
+        The cache of results, made at its first use.
+
+        Raises:
+            InvalidTaskError: The file of `taskorch.memo` was deleted.
+        """
+        parts = self.first_made
+        if "memo" not in parts:
+            check_there("taskorch.memo", "cache= of a task")
+            from taskorch.memo import Memo  # noqa: PLC0415 - few tasks are cached
+
+            parts.setdefault("memo", Memo(self))
+        memo: Memo = parts["memo"]
+        return memo
+
+    def made(self, task_id: str) -> tuple[Work, Any] | None:
+        """Return a task and its result, or None if it has no result; hold the lock."""
+        try:
+            work = self.directory.known(task_id)
+        except UnknownTaskError:
+            return None
+        value = work._value
+        if type(value) is Missing or (
+            work._error is not None and not issubclass(type(value), Missing)
+        ):
+            return None
+        return work, value
 
     @defers_interrupts
     def kernel_bucket(self, spec: Spec) -> Bucket:
-        """The bucket of *spec*."""
+        """Return the bucket of *spec*."""
         self.deciders.refuse_reentry()
         with self.lock:
             return self.kernel.bucket(spec)
@@ -257,17 +293,17 @@ class TaskEngine:
         executor: AttemptExecutor[Any] | None,
         ctx: Context,
     ) -> Work:
-        """The work of a task."""
+        """Return the work of a task."""
         return self.work_class(self, fn, args, kwargs, executor, ctx)
 
     def note(self, cls: type[Event], *fields: Any) -> None:
-        """Record a fact; not under the lock."""
+        """Record an event; do not hold the lock."""
         self.step(lambda now: self.kernel.note(cls, now, *fields))
 
     def component_error(
         self, fault: PolicyFault, task_id: str | None
     ) -> ComponentError:
-        """What a caller is told of a policy that failed; says it to all, too."""
+        """Return the caller's error for a policy that failed; report it to all."""
         self.note_fault(fault, task_id)
         kind, message = said(fault.error)
         msg = f"the {fault.component} failed: {kind}: {message}"
@@ -282,7 +318,7 @@ class TaskEngine:
         value: Any,
         error: BaseException | None,
     ) -> None:
-        """Under the lock: end an attempt; *how* it has ended is the kernel's word."""
+        """End an attempt as *how* says; hold the lock."""
         now = self.now()
         if how == "completed":
             error = unwanted(work, value)
@@ -300,14 +336,15 @@ class TaskEngine:
         )
 
     def _hand_over(self, work: Work, emitted: Emitted | None) -> None:
-        """Under the lock: a wait ends well, with what came, or with its default."""
+        """End a wait with the value of its event, or its default; hold the lock."""
         value = result_of_wait(work, emitted)
         set_result(work, value)
         committer = self.committer
         if committer is None:
             return
         if work in committer.documents:
-            # The document of its submission, from this step: its fact goes first.
+            # Its submission, of the same step, has a document, and its event goes
+            # first.
             self.publish()
         if emitted is None:
             committer.documents[work] = committer.journal.document(value)
@@ -321,12 +358,12 @@ class Runtime(TaskEngine):
     """
     One orchestrator: its parts, and the steps that they make together.
 
-    The facade is a thin layer over it. A verb is a function of its own, below, which
-    says what it asks; what makes it a method is that it is named here.
+    The facade is a thin layer over it. Many of its methods are functions of other
+    modules, which say by a protocol what they need, and are only named here.
     """
 
-    # As in `KernelState`. In the dict are `now` and `_opening`, which a checker takes
-    # for a method and for the module; and a verb, if one is replaced.
+    # The slots are listed as in `KernelState`. The dict has `now` and `_opening`, which
+    # a checker takes for a method and for the module; and a verb, if one is replaced.
     __slots__ = (
         "__dict__",
         "__weakref__",
@@ -402,7 +439,7 @@ class Runtime(TaskEngine):
     recall: ClassVar[Callable[..., None]] = _opening.recall
     add_agent: Final = _opening.add_agent
 
-    # What else comes in.
+    # Other ways in.
     rerun_below: Final = _passage.rerun_below
 
     # The end.
@@ -410,7 +447,7 @@ class Runtime(TaskEngine):
     is_left: ClassVar[Callable[..., bool]] = _end.is_left
     refuse_new: ClassVar[Callable[..., None]] = _end.refuse_new
 
-    def __init__(  # noqa: PLR0915 - all that there is
+    def __init__(  # noqa: PLR0915 - it makes all parts
         self,
         *,
         parts: Policies,
@@ -433,35 +470,35 @@ class Runtime(TaskEngine):
         self.now: Callable[[], int] = MonotonicClock().now_ns
         check_chunks(parts.allocator, pools.units)
         super().__init__(parts, config, random, pools, work_class, context_class)
-        #: What there is as far as this life is asked: an earlier one may have had more.
+        #: The pools of this incarnation; an earlier one may have had more.
         self.pools: Units = pools.units
         self.named: UnitNames = pools.unit_names
-        #: Says how things stand, to those who listen.
+        #: Publishes statistics, health and performance, if they have listeners.
         self._report = report
         self.monitor_interval: float = monitor_interval
         #: Keeps events in memory, if asked to.
         self.memory: MemoryJournal | None = None
         #: Keeps everything; None: nothing outlives the process.
         self.committer: Committer | None = None
-        #: The number of this life of the orchestrator, for the fence.
+        #: The number of this incarnation of the orchestrator, for the fence.
         self.epoch: int = 1
         #: Whether the journal has been read; nothing is done before it has.
         self.opened: bool = True
         self._opening = threading.Lock()
-        #: The last fact that is kept: what is settled by a later one is not told yet.
+        #: The last event that is kept: ends in later ones are not reported yet.
         self.committed: int = 0
-        #: The last fact of earlier lives, and of taking up what they have left.
+        #: The last event of earlier incarnations, and of taking up their tasks.
         self.opened_at: int = -1
-        #: Whether what had failed by then runs again when it is submitted again.
+        #: Whether a task that had failed by then runs again if submitted again.
         self.rerun_failed: bool = rerun_failed
-        #: Whether it takes up what earlier lives have left, and says what there is to
-        #: do it. If not, it runs nothing: a command changes what is in the journal.
+        #: Whether it takes up the tasks of earlier incarnations, with its own pools and
+        #: workers. If not, it runs nothing: a command only changes the journal.
         self.takes_up: bool = True
-        #: It has ended, and left what has not to its next life.
+        #: Whether it has ended, and left its unfinished tasks to its next incarnation.
         self.halted: bool = False
-        #: Tasks of earlier lives whose functions were not here at the last look.
+        #: Tasks of earlier incarnations whose functions were missing at the last look.
         self.lost: LostFunctions = LostFunctions(self)
-        #: Marks the programs of this life.
+        #: The mark of the programs of this incarnation.
         self.run_id: str = ""
         if isinstance(journal, MemoryJournal):
             self.memory = journal
@@ -470,66 +507,63 @@ class Runtime(TaskEngine):
             self.committer = Committer(self, journal)
             self.opened = False
         self.runners: dict[str, AgentRunner] = {}
-        #: Agents that join when the journal has been read.
-        self.joining: list[Agent] = [Agent(LOCAL, labels=machine_labels())]
-        #: What those who listen want to hear of.
+        #: Workers that join when the journal has been read.
+        self.joining: list[Agent] = [Agent(LOCAL, labels=machine_labels(), host=host())]
+        #: The classes of events that have listeners.
         self.wanted: frozenset[type[Event]] = frozenset()
-        #: Says when a pool is nearly used up.
+        #: Reports pools that are nearly used up.
         self.saturation: Saturation = Saturation()
-        #: Of tasks of earlier lives that wait, what no agent can do that is here.
+        #: Specs of waiting tasks of earlier incarnations that no worker can do.
         self.orphans: dict[Spec, None] = {}
         self.closed: bool = False
-        #: It is about to stop: what comes from outside is refused.
+        #: Whether it is about to stop, so that submissions from outside are refused.
         self.draining: bool = False
-        #: What is queued may begin; no more, if a stop leaves that to the next life.
+        #: Whether queued tasks may begin; not if a stop leaves them to the next
+        #: incarnation.
         self.begins: bool = True
-        #: What has started it, and can stop it.
+        #: Starts and stops it.
         self.lifecycle: Any = None
         #: Maps that have an end, and may have more to submit, by their `id()`.
         self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        #: Asks drivers, once there are some.
+        #: Calls the controllers, once there are some.
         self.driven: Any = None
-        #: Parts that are made when they are needed: of two threads that need one first,
-        #: both have that which is first in here.
         self.first_made: dict[str, Any] = {}
-        #: Has what comes in and starts judged, if there are policies as data.
+        #: Judges submissions and starts, if there are policies as data.
         self.governor: Governs | None = None
-        #: Types of tasks that only hold the others together: see `Stats.glue`.
+        #: Types of tasks that only hold others together: see `Stats.glue`.
         self.glue: tuple[str, ...] = ()
-        #: Agents that do what no other can: see `AgentStats.stands_by`.
+        #: Workers that stand in for all others: see `AgentStats.stands_by`.
         self.stand_ins: frozenset[str] = frozenset()
-        #: What agents try themselves when an attempt has failed, once there is some.
+        #: Recovery strategies for failed attempts, once there are some.
         self.strategies: Strategies | None = None
-        #: Agents that are spawned, once there are any.
+        #: Workers that are spawned, once there are some.
         self.fleet: Any = None
-        #: What looks for the results of like tasks, once there was one to look for.
-        self._memo: Memo | None = None
-        #: What is known of runs of workflows, once that was needed.
+        #: The runs of workflows, once they were needed.
         self.runs: Any = None
         #: A fault of our own, after which nothing starts.
         self.fault: InternalError | JournalError | None = None
-        #: What else has a say in the health: what notifies.
+        #: Further health checks, such as those of notifications.
         self.health_checks: list[Callable[[], HealthCheck]] = []
-        #: Lets what ended long ago leave the journal, if there is one to be asked.
+        #: Deletes old tasks from the journal, if it says how long they are kept.
         self.pruner: Pruner | None = None
         self.started: bool = False
-        #: Makes spans, if there is an SDK for them.
+        #: Makes spans, if an SDK of OpenTelemetry is there.
         self.spans: Spans | None = None
-        #: Measures, if there is an SDK for them.
+        #: Measures, if an SDK of OpenTelemetry is there.
         self.metrics: Metrics | None = None
 
         self._seed = seed
         self.name_life()
         self._numbers: Iterator[int] = count(1)
-        #: What calls come to, by the names of their functions.
-        self.known_calls: dict[str, _passage.KnownCall] = {}
-        #: Bytes of what an attempt logs and prints that are kept, with a journal that
-        #: has a folder for it; and what keeps it, once that was opened.
+        #: Bucket and executor of calls, by the names of their functions.
+        self.known_calls: dict[Any, _passage.KnownCall] = {}
+        #: Bytes that are kept of the logs and output of an attempt, with a journal that
+        #: has a folder for them; and the object that keeps them.
         self.output_bytes: int = (
             sys.maxsize if keep_logs_mb is None else int(keep_logs_mb * 2**20)
         )
         self.output: KeptOutput | None = None
-        #: How many bytes finished tasks hold, and may hold.
+        #: The bytes that finished tasks hold, and may hold.
         self.weights: Weights = Weights(self, keep_finished_mb)
         self.loops: LoopHost = LoopHost(self.name, self.fail_stop)
         self.threads: WorkerThreads = WorkerThreads(
@@ -554,14 +588,14 @@ class Runtime(TaskEngine):
         if self.opened:
             self.kernel.add_agent(self.joining.pop(), self.now())
 
-    # What parts ask for as methods, by a protocol.
+    # Methods that parts call through a protocol.
 
     def receivers_changed(self) -> None:
-        """Listen for what is wanted: a receiver came or went."""
+        """Listen to the events that listeners want now."""
         _notices.receivers_changed(self)
 
     def receiver_failed(self, receiver: Receiver, error: BaseException) -> None:
-        """Say that a receiver raised *error*."""
+        """Log and record that a listener raised *error*."""
         _notices.receiver_failed(self, receiver, error)
 
     def fail_stop(self, error: BaseException) -> None:
@@ -574,7 +608,7 @@ class Runtime(TaskEngine):
 
     def refuse_submission(self) -> None:
         """
-        Refuse what comes in, under the lock, once nothing may.
+        Raise if no task may come in; hold the lock.
 
         Raises:
             NotRunningError: It has stopped.
@@ -583,7 +617,7 @@ class Runtime(TaskEngine):
         _end.refuse_submission(self)
 
     def name_life(self) -> None:
-        """Ids of one life differ from those of any other."""
+        """Choose ids that no other incarnation has used."""
         seed: int | str | None = self._seed
         if seed is not None and self.epoch > 1:
             seed = f"{seed}/{self.epoch}"
@@ -592,19 +626,20 @@ class Runtime(TaskEngine):
         self.run_id = self._prefix.rstrip("-")
 
     def is_quiet(self) -> bool:
-        """Whether nothing can proceed without input from outside."""
+        """Return whether nothing can proceed without input from outside."""
         kernel, committer = self.kernel, self.committer
         if committer is not None and committer.trouble:
-            # Attempts that are held back for the journal count as active, and wait.
+            # Attempts that wait for the journal count as active.
             return kernel.active == len(committer.held_back.attempts)
         if self.closed:
-            # What is due later is for the next life.
+            # Tasks that are due later are left to the next incarnation.
             calm = not (kernel.active or kernel.starts)
         elif not self.begins:
-            # Attempts without a slot wait for what will not begin.
+            # Attempts without a slot wait for tasks that will not begin.
             calm = not (kernel.running or kernel.claims or kernel.starts)
         else:
-            # Calls that would not stop may end by themselves; no end waits for them.
+            # Calls that would not stop may end by themselves, but no drain waits for
+            # them.
             waits = not self.draining and kernel.waits_for_leaks()
             calm = kernel.quiescent() and not waits
         return calm and (committer is None or committer.is_idle())
@@ -613,9 +648,9 @@ class Runtime(TaskEngine):
 
     def settle(self, now: int) -> Launch | None:  # noqa: C901, PLR0912 - one step, in order
         """
-        Under the lock: let the kernel choose, and note what is to be done.
+        Let the kernel choose, and return what is to be done; hold the lock.
 
-        Of most steps nothing follows, so each part is looked at before it is called.
+        Most steps need nothing more, so each part is looked at before it is called.
 
         Raises:
             InternalError: A fault of ours: `fail_stop` follows.
@@ -636,7 +671,7 @@ class Runtime(TaskEngine):
             ):
                 kernel.dispatch(now)
             if self.governor is not None:
-                # Before what has ended leaves memory.
+                # This comes before finished tasks leave memory.
                 self.governor.hear()
             if self.orphans and kernel.parked:
                 hold_orphans(self, now)
@@ -657,7 +692,7 @@ class Runtime(TaskEngine):
             if kernel.sink:
                 self.publish()
             if committer is not None and committer.documents:
-                # Documents of a submission that was refused, or an end that did not
+                # They are of a submission that was refused, or of an end that did not
                 # count.
                 committer.documents.clear()
             if kernel.timers and kernel.timers[0][0] < self.timer.until:
@@ -685,13 +720,16 @@ class Runtime(TaskEngine):
     def _assign(
         self, row: TaskRow, attempt: int, work: Work
     ) -> tuple[TaskRow, int, Work, Worker | None]:
-        worker = None
-        if self._idle and self.attempts.executor_of(row, work) is self.threads:
+        worker, threads = None, self.threads
+        # A work that names this executor needs no look at its worker.
+        if self._idle and (
+            work._executor is threads or self.attempts.executor_of(row, work) is threads
+        ):
             worker = self._idle.pop()
         return row, attempt, work, worker
 
     def launch(self, launch: Launch | None) -> None:
-        """Outside the lock: do what the step said."""
+        """Do what a step has decided; do not hold the lock."""
         if launch is None:
             return
         if launch.told:
@@ -704,7 +742,7 @@ class Runtime(TaskEngine):
 
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
         """
-        Enter the lock, make *change*, and do what follows from it.
+        Enter the lock, make *change*, and act on what the kernel decides.
 
         With *keep*, return only once it is kept, in a durable orchestrator.
         """
@@ -724,7 +762,7 @@ class Runtime(TaskEngine):
         return self._step(change, None)[0]
 
     def _asked_by(self, who: str, change: Callable[[int], Any], now: int) -> Any:
-        """Make *change*, for which *who* asks."""
+        """Make *change* in the name of *who*."""
         self.kernel.act_for(who)
         try:
             return change(now)
@@ -760,7 +798,7 @@ class Runtime(TaskEngine):
                 self.fail_stop(error)
                 raise
             finally:
-                # Even if the change was refused: it may have freed what others need.
+                # Even a refused change may have freed what others need.
                 self.launch(launch)
         except Exception:
             raise
@@ -782,7 +820,7 @@ class Runtime(TaskEngine):
                 if row.state is TaskState.FAILED:
                     self.notices.note_failed(row, work)
                 if row.state is TaskState.CANCELLED or not row.attempt:
-                    # No attempt has come to its end, where others are weighed.
+                    # No attempt has ended, so nothing else has weighed the task.
                     weight = self.weights.weigh(work, work._value, None)
                     self.weights.note(row, weight)
             if work._waiters is not None and self.committer is None:
@@ -791,14 +829,14 @@ class Runtime(TaskEngine):
             self.weights.let_go(ALL_KEPT)
 
     def wake(self, work: Work) -> None:
-        """Tell those who wait for *work*."""
+        """Wake the callers that wait for *work*."""
         waiters, work._waiters = work._waiters, None
-        # A copy: see `Waiting.abandon`.
+        # The list is copied: see `Waiting.abandon`.
         for waiter in tuple(waiters or ()):
             waiter()
 
     def evict(self, ids: Iterable[str]) -> None:
-        """Under the lock: let those of *ids* leave memory whose ends are kept."""
+        """Let those of *ids* leave memory whose ends are kept; hold the lock."""
         assert self.committer is not None  # noqa: S101 - they leave a journal
         tasks, kept = self.kernel.tasks, self.committer.commits.committed
         rows = {
@@ -813,14 +851,14 @@ class Runtime(TaskEngine):
             self.drop()
 
     def drop(self) -> None:
-        """Under the lock: let go what is kept of tasks that have left memory."""
+        """Drop the data about tasks that have left memory; hold the lock."""
         dropped, self.kernel.dropped = self.kernel.dropped, []
         for row in dropped:
             work, row.cargo = row.cargo, None
             if row.state is TaskState.FAILED:
                 self.notices.forget(row.id, work)
             if self.committer is None:
-                # A journal would be asked for what has left memory.
+                # A journal would be asked for tasks that have left memory.
                 self.submission.remember(row, work)
             forget_task(work)
 
@@ -829,12 +867,12 @@ class Runtime(TaskEngine):
         for component, seconds in slow:
             self.kernel.note(PolicySlow, now, component, seconds)
             if seconds > BLOCKING_SECONDS:
-                # To log runs code of the user, which must not run under the lock.
+                # Logging runs code of the user, which must not run under the lock.
                 slow_one = component, seconds
                 self.publisher.put([(self.notices.policy_was_slow, slow_one)])
 
     def publish(self) -> None:
-        """Under the lock: hand over the facts that have not been told."""
+        """Publish the events that have not been; hold the lock."""
         items = self.kernel.sink
         if not items:
             return
@@ -848,46 +886,30 @@ class Runtime(TaskEngine):
             items.clear()
             return
         if self.memory is not None and self.memory.keep_events:
-            # Without the cargo, which would keep tasks in memory; and without what
-            # shares its number with a fact, which no journal has.
+            # The cargo would keep tasks in memory. A TaskReady shares its number with
+            # another event, and no journal has it.
             kept = [(fact, None) for fact, _ in items if type(fact) is not TaskReady]
             self.memory.append(self.epoch, kept)
         if self.publisher.receivers:
             self.publisher.put(items)
         items.clear()
 
-    @property
-    def memo(self) -> Memo:
-        """Looks for the results of like tasks."""
-        if self._memo is not None:
-            return self._memo
-        from taskorch.runtime._memo import Memo  # noqa: PLC0415 - few remember results
-
-        def recall(task_id: str) -> None:
-            self.recall((task_id,))
-
-        def step(change: Callable[[Kernel, int], None], *, keep: bool) -> None:
-            self.step(lambda now: change(self.kernel, now), keep=keep)
-
-        self._memo = Memo(self, None if self.committer is None else recall, step)
-        return self._memo
-
     # -- tasks ---------------------------------------------------------------------
 
     @property
     def id_parts(self) -> tuple[str, Iterator[int]]:
-        """What an id is made of, for those who make many."""
+        """The prefix and the numbers of new ids, for code that makes many."""
         return self._prefix, self._numbers
 
     def submit_rest(self) -> None:
-        """Submit what is left of every map, as all work is waited for."""
+        """Submit the rest of every map, since a caller waits for all work."""
         for ahead in list(self.maps.values()):
             ahead.fill(whole=True)
 
-    # -- facts ---------------------------------------------------------------------
+    # -- events ---------------------------------------------------------------------
 
     def note_locked(self, cls: type[Event], *fields: Any) -> None:
-        """Under the lock: record a fact and publish it."""
+        """Record an event and publish it; hold the lock."""
         self.kernel.note(cls, self.now(), *fields)
         if self.kernel.sink:
             self.publish()
@@ -902,7 +924,7 @@ class Runtime(TaskEngine):
         self.launch(launch)
 
     def begin_work(self) -> None:
-        """Start what has been submitted."""
+        """Start the tasks that have been submitted."""
         self.started = True
 
         def change(now: int) -> None:
@@ -915,5 +937,5 @@ class Runtime(TaskEngine):
             self.driven.begin()
 
     def report(self) -> None:
-        """Monitoring: say how things stand, to those who listen."""
+        """Publish statistics, health and performance, if they have listeners."""
         self._report(self)

@@ -1,15 +1,18 @@
 """
-Which results are stale: what they depend on, or came of, was run again since.
+Stale results: their task depends on, or was added by, a task that ran again since.
 
-Nothing is kept of that: it follows from the runs that a task has had as its parents, or
-has asked for the results of, from the run that has added it, and from the latest runs
-there are. A run counts from its submission on, even if it brings the same result as the
-one before.
+Nothing is stored for that: it follows from the runs that a task has had as its parents,
+or has asked for the results of, from the run that has added it, and from the latest
+runs there are. A run counts from its submission on, even if it brings the same result
+as the one before.
 
-So is what ran without a task that was blocked, and went on since, as the same run.
-Times, and in a journal numbers, say which of the two came first.
+A task is stale, too, that ran without a task which was blocked, and which went on since
+as the same run. Times, and in a journal numbers, say which of the two came first.
 
-Decisions: 0065, 0117, 0216.
+Every decision on what runs again for that is made here: for a re-run, a restart, a
+submission of existing tasks, and for the previews of these.
+
+Decisions: joins-and-stale-tasks, reruns.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
 )
-from taskorch.kernel import SKIPPED, TaskRow, is_broken, is_under_way
+from taskorch.kernel import SKIPPED, TaskRow, hangs_on, is_broken, is_under_way
 from taskorch.model import TERMINAL, Task, TaskState
 from taskorch.model.ids import number_of, stem_of
 from taskorch.protocols import Entry
@@ -49,66 +52,66 @@ if TYPE_CHECKING:
     from taskorch.runtime._reruns import Reruns
 
 _COMPLETED: Final = TaskState.COMPLETED
-#: Tasks above one that the journal is asked for.
+#: The most tasks above one that the journal is asked for.
 _MOST: Final = 1_000
 
 
 class Recalled(Protocol):
-    """What a journal says of tasks that have left memory."""
+    """Protocol: reads tasks that have left memory in a journal."""
 
     def entries(self, task_id: str) -> list[Entry]:
-        """The facts about a task."""
+        """Return the events about a task."""
         ...
 
     def latest(self, stem: str) -> str:
-        """The latest run of a task, by the id that all its runs have."""
+        """Return the latest run of a task, by the id that all its runs have."""
         ...
 
 
 class KnowsRuns(Protocol):
-    """What knows the runs of each task."""
+    """Protocol: knows the runs of each task."""
 
     reruns: Reruns
 
     @property
     def recovered(self) -> Recalled | None:
-        """What the journal knows, if it can be asked."""
+        """Reads tasks that have left memory; None if no journal can."""
         ...
 
 
 class Known(Protocol):
-    """What is asked of the runtime, or of a simulated life, to tell what is stale."""
+    """Protocol: a runtime or a simulated one, as far as staleness needs it."""
 
     kernel: Kernel
 
     @property
     def directory(self) -> KnowsRuns:
-        """Knows the runs of each task."""
+        """The runs of each task."""
         ...
 
 
 class Cause(NamedTuple):
-    """Why a task is stale."""
+    """The reason why a task is stale."""
 
-    #: The task itself, or one that it depends on: this had an earlier run.
+    #: The task, or one that it depends on, which used an earlier run of another task.
     task_id: str
     #: That earlier run; or the latest, which had been blocked when the task began.
     had: str
-    #: Whether that has added it; else it has had the result.
+    #: Whether that run has added the task; else the task has used its result.
     by_adder: bool = False
 
 
-#: A task, and whether all that it came of counts: for what it has added only that which
-#: it was given counts, and not what it has asked for since.
+#: A task, and whether all its dependencies count. For tasks that it has added, only
+#: those count that it was given, and not results that it has asked for since.
 _Node: TypeAlias = tuple[TaskRow, bool]
 
 
 class Staleness:
     """
-    Whether tasks are stale, at one moment.
+    Finds out whether tasks are stale, at one moment.
 
-    The caller has the lock, and asks one of these about many tasks: what has been found
-    out of one is known for those that depend on it.
+    The caller has the lock, and asks one instance about many tasks, since findings
+    about one serve for those that depend on it.
     """
 
     def __init__(self, rt: Known) -> None:
@@ -119,13 +122,13 @@ class Staleness:
     def learn(
         self, entries: Mapping[str, list[Entry]], latest: Mapping[str, str]
     ) -> None:
-        """Take what the journal says of tasks: it need not be asked for each then."""
+        """Take entries of the journal, so that it need not be read for each task."""
         if self._kept is not None:
             self._kept.learn(entries, latest)
 
     def among(self, works: Mapping[str, Work]) -> tuple[str, ...]:
-        """Which of *works*, by their names, are of stale tasks."""
-        # Where nothing was run again, few can be stale.
+        """Return the names of those of *works* that are stale."""
+        # Where no task was run again, few can be stale.
         is_each = not self._rt.directory.reruns.is_empty
         return tuple(
             name
@@ -134,7 +137,7 @@ class Staleness:
         )
 
     def cause(self, work: Work) -> Cause | None:
-        """Why the task of *work* is stale; None if it is not, or has a later run."""
+        """Return why *work* is stale; None if it is not, or has a later run."""
         rt, found = self._rt, self._found
         if work._row.id not in rt.kernel.tasks:
             return None if self._kept is None else self._kept.cause(work._row.id)
@@ -156,7 +159,7 @@ class Staleness:
                 found[node] = cause
                 continue
             above = self._above(*node)
-            # What has begun and is not found out yet is on the way here.
+            # A task that has begun and is not decided yet is on the path to this one.
             unknown = [n for n in above if n not in found and n not in begun]
             if unknown:
                 begun.add(node)
@@ -176,13 +179,13 @@ class Staleness:
         return None
 
     def _above(self, row: TaskRow, with_used: bool) -> list[_Node]:
-        """What a task depends on, or came of; not what has left memory."""
+        """Return the tasks in memory that a task depends on, or was added by."""
         tasks = self._rt.kernel.tasks
         runs = self._runs_above(row, with_used)
         return [(tasks[name], used) for name, used in runs if name in tasks]
 
     def _runs_above(self, row: TaskRow, with_used: bool) -> list[tuple[str, bool]]:
-        """The ids of what a task depends on, or came of: see `_Node`."""
+        """Return the ids of tasks that a task depends on, or was added by."""
         names = runs_above(self._rt, row.cargo, with_used=with_used)
         runs = [(name, True) for name in names]
         adder = added_by(row.cargo)
@@ -192,7 +195,7 @@ class Staleness:
         return runs
 
     def _cause_gone(self, row: TaskRow, with_used: bool) -> Cause | None:
-        """Why a task is stale for one above it that has left memory, if it is."""
+        """Return why a task is stale because of one out of memory; or None."""
         kept, tasks = self._kept, self._rt.kernel.tasks
         if kept is None:
             return None
@@ -206,18 +209,18 @@ class Staleness:
 
 def replaced(rt: Known, work: Work, *, with_used: bool = True) -> str:
     """
-    Under the lock: a run that *work* depends on, after which there was a later one.
+    Return a run that *work* used and a later one replaced; else ""; hold the lock.
 
-    Or one that was blocked when it began, and went on since. Empty if there is none.
-    Of a run that it was given although there was a later one already, nothing is to be
-    said. Where it has left memory, the journal is asked.
+    It may also be a run that was blocked when *work* began, and went on since. A run
+    that the task was given although there was a later one already does not count. For a
+    task that has left memory, the journal is read.
     """
     row, tasks, reruns = work._row, rt.kernel.tasks, rt.directory.reruns
     if row.id not in tasks:
         kept = _kept(rt)
         if kept is None:
             return ""
-        # What has left memory under its handle has forgotten what it came after.
+        # A handle whose task has left memory does not know the parents any more.
         is_known = work._task is not None and not may_run_without(work)
         names = (*names_above(work), *used_by(work))
         if is_known and all(map(kept.is_latest, names)):
@@ -235,8 +238,28 @@ def replaced(rt: Known, work: Work, *, with_used: bool = True) -> str:
     return _late(rt, work)
 
 
+def is_due(rt: Known, work: Work) -> bool:
+    """
+    Return whether *work* used a run that was replaced; hold the lock.
+
+    It need not if there is a later run of it, or if the new definition of its workflow
+    run lacks it; nor if the task that added it starts anew, and adds it again.
+    """
+    is_last = rt.directory.reruns.is_latest(work._row.id) and not is_gone(work._row)
+    return is_last and bool(replaced(rt, work)) and not is_outdated(rt, work)
+
+
+def goes_with(parent: Work, child: Work) -> bool:
+    """
+    Return whether *child* runs again if its parent *parent* does; hold the lock.
+
+    Else it still waits for the parent, and goes on to its new run.
+    """
+    return parent._row.state is _COMPLETED or not hangs_on(child._row)
+
+
 def may_run_without(work: Work) -> bool:
-    """Whether *work* may run without the result of some task that it waits for."""
+    """Return whether *work* may run without the result of some parent."""
     task = work._task
     return task is not None and _may_lack(task)
 
@@ -249,16 +272,16 @@ def _may_lack(task: Task | TaskSubmitted) -> bool:
 
 def _late(rt: Known, work: Work) -> str:
     """
-    Under the lock: a parent that was blocked when *work* began, and went on since.
+    Return a parent that was unblocked after *work* began; hold the lock.
 
-    Whatever that has come to. Empty if there is none, or it did not matter.
+    Return "" if there is none, or if it did not matter.
     """
     row, tasks = work._row, rt.kernel.tasks
     terms = None if row.links is None else row.links.terms
     if terms is None or not (terms.joined and row.attempt) or terms.join == "asked":
         return ""
     if not (row.state in TERMINAL or is_under_way(row)):
-        # Its next attempt is given what there is then.
+        # Its next attempt is given the results that exist then.
         return ""
     if row.state is TaskState.CANCELLED:
         return ""
@@ -277,21 +300,21 @@ def _late(rt: Known, work: Work) -> str:
 
 
 def _went_on(parent: TaskRow, since_ns: int) -> bool:
-    """Whether *parent* was freed of a blockade after a time, whatever followed."""
+    """Return whether *parent* was unblocked after a time, however it ended."""
     past = () if parent.extra is None else parent.extra.past or ()
     return any(state is TaskState.PENDING and at > since_ns for state, at, _ in past)
 
 
 def _sufficed(join: str | int, done: int) -> bool:
-    """Whether so many parents that had completed let a task go, without the others."""
+    """Return whether *done* completed parents met *join* without the others."""
     return join not in _ALL and done >= (join if isinstance(join, int) else 1)
 
 
 def is_outdated(rt: Known, work: Work) -> bool:
     """
-    Under the lock: whether another task had added *work*, and makes all anew since.
+    Return whether a task that had added *work* makes all anew since; hold the lock.
 
-    What that adds again is another run of the same task.
+    The task that it adds again is another run of the same one.
     """
     adder = added_by(work)
     reruns = rt.directory.reruns
@@ -310,9 +333,10 @@ def is_outdated(rt: Known, work: Work) -> bool:
 
 def is_left_out(rt: Known, work: Work) -> bool:
     """
-    Under the lock: whether what had added *work* has completed since without it.
+    Return whether the task that added *work* completed without it; hold the lock.
 
-    Or the definition of its run has it no more. Then it is no part of its run any more.
+    It is also left out if the new definition of its workflow run lacks it. Then it is
+    no part of its run any more.
     """
     if is_gone(work._row):
         return True
@@ -326,9 +350,9 @@ def is_left_out(rt: Known, work: Work) -> bool:
 
 def is_earlier(rt: Known, work: Work, other_id: str) -> bool:
     """
-    Under the lock: whether *work* was submitted before another task was.
+    Return whether *work* was submitted before another task; hold the lock.
 
-    Of what nobody remembers, it is said to be so.
+    Return True if neither memory nor the journal knows.
     """
     row, other = work._row, rt.kernel.tasks.get(other_id)
     if other is not None and row.id in rt.kernel.tasks:
@@ -337,33 +361,33 @@ def is_earlier(rt: Known, work: Work, other_id: str) -> bool:
     if kept is None:
         return True
     began = kept.began(row.id)
-    # What is not kept yet has come a moment ago.
+    # A submission that is not kept yet has come a moment ago.
     return began > 0 and began < (kept.began(other_id) or began + 1)
 
 
 def _kept(rt: Known) -> Kept | None:
-    """What the journal says of what has left memory, if there is one."""
+    """Return a finder that reads the journal, if there is one."""
     recovered, reruns = rt.directory.recovered, rt.directory.reruns
     if recovered is None:
         return None
 
     def latest(stem: str) -> str:
-        # What was submitted a moment ago is not in the journal yet.
+        # A submission of a moment ago is not in the journal yet.
         return max(reruns.latest(stem), recovered.latest(stem), key=number_of)
 
     return Kept(recovered.entries, latest)
 
 
 def used_by(work: Work) -> Collection[str]:
-    """Ids of the tasks whose results the attempts of *work* have asked for."""
+    """Return ids of the tasks whose results the attempts of *work* have asked for."""
     return () if work._extra is None else work._extra.used
 
 
 def named_above(rt: Known, work: Work) -> Collection[str]:
     """
-    Under the lock: ids of all that *work* came after, or has asked for its result.
+    Return ids of all tasks that *work* depends on or has asked for; hold the lock.
 
-    What has left memory under its handle has forgotten them: the journal is asked.
+    A handle whose task has left memory does not have them, so the journal is read.
     """
     row = work._row
     has_forgotten = work._task is None and row.id not in rt.kernel.tasks
@@ -374,7 +398,7 @@ def named_above(rt: Known, work: Work) -> Collection[str]:
 
 
 def _since(entries: Iterable[Entry]) -> str:
-    """What the facts about a task say of it: see `TaskRenewed`."""
+    """Return the `since` of the last `TaskRenewed` in the events about a task."""
     since = ""
     for fact, _ in entries:
         if type(fact) is TaskRenewed:
@@ -384,10 +408,10 @@ def _since(entries: Iterable[Entry]) -> str:
 
 class Kept:
     """
-    Finds stale tasks from the facts in a journal.
+    Finds stale tasks from the events in a journal.
 
     Args:
-        entries_of: Gives the facts about a run of a task, with what is kept of each,
+        entries_of: Gives the events about a run of a task, with their documents,
             in order.
         latest: Gives the latest run of a task, by the id that all its runs have.
     """
@@ -400,26 +424,26 @@ class Kept:
         self._entries_of = entries_of
         self._latest: Callable[[str], str] = cache(latest)
         self._known: dict[str, list[Entry]] = {}
-        #: What is known not to be stale.
+        #: Runs that are known not to be stale.
         self._fresh: set[tuple[str, bool]] = set()
 
     def learn(
         self, entries: Mapping[str, list[Entry]], latest: Mapping[str, str]
     ) -> None:
-        """Take what the journal says of tasks, all of it, and their latest runs."""
+        """Take all entries of the journal about tasks, and their latest runs."""
         self._known |= entries
         find = self._latest
         self._latest = lambda stem: latest.get(stem) or find(stem)
 
     def is_latest(self, task_id: str) -> bool:
-        """Whether a run of a task is the latest."""
+        """Return whether a run of a task is the latest."""
         return self._latest(stem_of(task_id)) == task_id
 
     def cause(self, task_id: str, *, with_used: bool = True) -> Cause | None:
         """
-        Why a run of a task is stale; None if it is not, or has a later run.
+        Return why a run of a task is stale; None if it is not, or has a later run.
 
-        Only so many of those that it depends on are looked at.
+        Only a limited number of its dependencies are looked at.
         """
         if not self.is_latest(task_id):
             return None
@@ -444,17 +468,17 @@ class Kept:
         return None
 
     def replaced(self, task_id: str, *, with_used: bool = True) -> str:
-        """The run whose result replaced one that *task_id* used: see `replaced`."""
+        """Return a run that *task_id* used and that was replaced: see `replaced`."""
         for name in self.runs_above(task_id, with_used=with_used):
             latest = self._latest(stem_of(name))
-            # What is not kept yet has come a moment ago.
+            # A submission that is not kept yet has come a moment ago.
             began = self.began(latest)
             if latest != name and (not began or began > self.began(task_id)):
                 return name
         return self.late(task_id)
 
     def late(self, task_id: str) -> str:
-        """A parent that was blocked when *task_id* began, and went on: see `_late`."""
+        """Return a parent that was blocked and went on: see `_late`."""
         submitted: TaskSubmitted | None = None
         start = 0
         for fact in self._facts(task_id):
@@ -475,7 +499,7 @@ class Kept:
         return "" if _sufficed(submitted.join, before) else late
 
     def _opened(self, task_id: str) -> int:
-        """Where it completed, or else was not blocked any more; 0: nowhere."""
+        """Return the number of its last end of a blockade, or completion; or 0."""
         seqs = [
             fact.seq
             for fact in self._facts(task_id)
@@ -487,7 +511,7 @@ class Kept:
         return any(type(fact) is TaskCompleted for fact in self._facts(task_id))
 
     def _parents(self, task_id: str) -> list[str]:
-        """The runs that *task_id* came after in the end: see `parents_of`."""
+        """Return the runs that *task_id* depended on in the end: see `parents_of`."""
         names: list[str] = []
         for fact in self._facts(task_id):
             if isinstance(fact, TaskSubmitted | TaskParentsAdded):
@@ -495,7 +519,7 @@ class Kept:
         return _newest([self._turned(name, task_id) for name in names])
 
     def _added_by(self, task_id: str) -> str:
-        """The id of what has added it: see `added_by`."""
+        """Return the id of the task that has added it: see `added_by`."""
         for fact, task in self._entries(task_id):
             if type(fact) is TaskSubmitted and isinstance(task, Task):
                 adder = (task.metadata or {}).get(ADDED)
@@ -516,12 +540,12 @@ class Kept:
         return [fact for fact, _ in self._entries(task_id)]
 
     def began(self, task_id: str) -> int:
-        """The number of the submission; 0: none is known."""
+        """Return the number of the submission; 0 if none is known."""
         entries = self._entries(task_id)
         return entries[0][0].seq if entries else 0
 
     def runs_above(self, task_id: str, *, with_used: bool = True) -> list[str]:
-        """Runs that *task_id* waited for, or asked: see `runs_above`."""
+        """Return runs that *task_id* waited for, or asked for: see `runs_above`."""
         used: list[str] = []
         join: str | int = "all"
         for fact in self._facts(task_id):
@@ -539,7 +563,7 @@ class Kept:
         return _newest([*parents, *used]) if used else parents
 
     def named_above(self, task_id: str) -> list[str]:
-        """All that *task_id* came after, or asked for its result, as called then."""
+        """Return all tasks that *task_id* waited or asked for, by their ids then."""
         names: list[str] = []
         for fact in self._facts(task_id):
             if isinstance(fact, TaskSubmitted | TaskParentsAdded):
@@ -549,7 +573,7 @@ class Kept:
         return names
 
     def _turned(self, name: str, task_id: str) -> str:
-        """The run that *task_id* had, after it had waited for *name*."""
+        """Return the run whose result *task_id* got, after it had waited for *name*."""
         for fact in self._facts(name):
             if type(fact) is TaskRepointed and task_id in fact.dependents:
                 return self._turned(fact.rerun_id, task_id)
@@ -561,15 +585,15 @@ _ALL: Final = ("all", "finished", "asked")
 
 
 def _that_count(join: str | int, found: list[str], done: list[str]) -> list[str]:
-    """Those of the parents *found* that satisfied *join*; *done* have completed."""
+    """Return those of the parents *found* that satisfied *join*; *done* completed."""
     if join in _ALL:
         return found
-    # Where some had to complete, the others do not matter, unless it ran without.
+    # If some parents were enough, the others do not matter.
     return done if len(done) >= (join if isinstance(join, int) else 1) else found
 
 
 def _newest(names: list[str]) -> list[str]:
-    """Of runs of the same task among *names*, the latest."""
+    """Return the latest run of each task among *names*."""
     newest: dict[str, str] = {}
     for name in names:
         stem = stem_of(name)
@@ -581,10 +605,10 @@ def _newest(names: list[str]) -> list[str]:
 
 def runs_above(rt: Known, work: Work, *, with_used: bool = True) -> list[str]:
     """
-    Under the lock: the ids of the runs on which the result of *work* depends.
+    Return the ids of the runs on which the result of *work* depends; hold the lock.
 
-    They are those that it came after, and, *with_used*, those whose results it has
-    asked for. Where it has left memory, the journal is asked.
+    They are its parents and, *with_used*, tasks whose results it has asked for. For a
+    task that has left memory, the journal is read.
     """
     row = work._row
     if row.id not in rt.kernel.tasks:
@@ -607,7 +631,7 @@ def runs_above(rt: Known, work: Work, *, with_used: bool = True) -> list[str]:
 
 
 def parents_of(work: Work) -> list[str]:
-    """Under the lock: the ids of the runs that *work* came after in the end."""
+    """Return the ids of the runs that *work* depended on in the end; hold the lock."""
     turned = {} if work._extra is None else work._extra.turned
     runs: list[str] = []
     for name in names_above(work):
@@ -620,9 +644,9 @@ def parents_of(work: Work) -> list[str]:
 
 def dependents(rt: Known, row: TaskRow) -> list[TaskRow]:
     """
-    Under the lock: what depends on *row*, however indirectly, of what is in memory.
+    Return tasks in memory that depend on *row*, even indirectly; hold the lock.
 
-    Each comes after all of it that it depends on.
+    Each comes after all of them that it depends on.
     """
     below: dict[str, list[TaskRow]] = {}
     for each in rt.kernel.tasks.values():
@@ -630,7 +654,7 @@ def dependents(rt: Known, row: TaskRow) -> list[TaskRow]:
         if is_linked and rt.directory.reruns.is_latest(each.id):
             for name in runs_above(rt, each.cargo):
                 below.setdefault(stem_of(name), []).append(each)
-    # In depth first, and what is left last comes first.
+    # A depth-first search; the task that it leaves last comes first.
     found: dict[TaskRow, None] = {}
     seen = {row}
     todo = [(row, iter(below.get(stem_of(row.id), ())))]

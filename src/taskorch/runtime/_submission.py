@@ -1,8 +1,8 @@
 """
-Submissions of any kind: ids, what is there already, parents, and cycles.
+Submissions of any kind: ids, existing tasks, parents, and cycles.
 
-What the fields of a task mean is said in `_translation`; `_batch` has what comes before
-the lock.
+`_translation` says what the fields of a task mean; `_batch` has the steps before the
+lock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from taskorch.kernel import (
     PolicyFault,
     TaskRow,
     assumed,
-    hangs_on,
     latest_finish_first,
     may_wait_for,
     typical_ns,
@@ -45,7 +44,6 @@ from taskorch.model import (
     Call,
     Reference,
     Task,
-    TaskState,
     Wait,
     call_type,
 )
@@ -61,7 +59,7 @@ from taskorch.runtime._identity import (
     refusal,
     with_options,
 )
-from taskorch.runtime._stale import replaced, runs_above
+from taskorch.runtime._stale import goes_with, is_due, runs_above
 from taskorch.runtime._translation import (
     bare,
     id_of,
@@ -85,40 +83,40 @@ if TYPE_CHECKING:
 __all__ = ("Entry", "Submission")
 
 _set_attribute: Final = object.__setattr__
-#: Tasks of a batch after which facts are handed over.
+#: The number of tasks of a batch after which events are published.
 _SLICE: Final = 512
-#: What to do about an idempotency key that is another task's.
+#: The hint for an idempotency key that belongs to another task.
 _OTHER_KEY: Final = (
     "use another key; or orch.submit_task(task, replace=True) makes this the next run "
     "of the task that has it"
 )
-#: Stands for a handle where only its kind matters.
+#: A stand-in for a handle where only the kind matters.
 _SOME: Final = Reference("some-task")
 
 
-#: A task, what is there under its id (None: nothing), and in what it differs from that:
-#: what it is, and its options.
+#: A task, the existing one under its id (None if none), and the differences: of
+#: identity, and of options.
 Compared: TypeAlias = tuple[Task, "Work | None", list[Difference], list[Difference]]
 
 
 class Renewing(Protocol):
-    """What says, of tasks that are added once more, which are made again."""
+    """Protocol: decides which existing tasks that are added again are made anew."""
 
     @property
     def decides(self) -> bool:
-        """Whether nothing else is, such as what had failed in an earlier life."""
+        """Whether no other task is made anew, such as one that had failed earlier."""
         ...
 
     def admitted(self, now: int) -> None:
-        """In the step that has taken them in: do what follows, which cannot fail."""
+        """Finish the step that has accepted them; this must not fail."""
         ...
 
     def is_due(self, work: Work, *, is_other: bool) -> bool:
-        """Whether it is; *is_other*: it is not the same task as the one now added."""
+        """Return whether it is made anew; *is_other*: the one added now differs."""
         ...
 
     def is_anew(self, work: Work) -> bool:
-        """Whether what it has added in its turn is made again, too."""
+        """Return whether tasks that it has added are made anew, too."""
         ...
 
 
@@ -126,8 +124,8 @@ class Submission:
     """
     Turns tasks into rows, all or none.
 
-    What needs no lock (validation, which may do I/O) comes first: see `Preparation`;
-    what needs it is `admit`, and cannot fail half-way.
+    Steps that need no lock (validation, which may do I/O) come first: see
+    `Preparation`. The rest is `admit`, and cannot fail half-way.
     """
 
     def __init__(self, rt: TaskEngine) -> None:
@@ -135,7 +133,7 @@ class Submission:
         self.preparation: Preparation = Preparation(rt)
 
     def names(self, batch: Batch) -> list[str]:
-        """Ids by which tasks of *batch* name what may have left memory."""
+        """Return ids of dependencies of *batch* that may have left memory."""
         names: list[str] = []
         for refs in batch.refs.values():
             named = [id_of(ref) for ref in refs if isinstance(ref, str | Task)]
@@ -164,7 +162,7 @@ class Submission:
         replace: bool = False,
         renewing: Renewing | None = None,
     ) -> list[Work]:
-        """Take in all of *batch*, or none: see `admit_entries`."""
+        """Accept all of *batch*, or none: see `admit_entries`."""
         works = self.place(batch, now)
         if works is None:
             entries = batch.entries()
@@ -173,10 +171,9 @@ class Submission:
 
     def place(self, batch: Batch, now: int) -> list[Work] | None:
         """
-        Take in *batch*, if its tasks need no more than a place; None: they need more.
+        Accept *batch* the quick way; return None if its tasks need more.
 
-        Most do not: nobody has to be asked about them, and nothing is there under
-        their names.
+        Most need no more: no policy must be asked about them, and their names are free.
         """
         if (
             batch.needs_more
@@ -221,12 +218,12 @@ class Submission:
             if not batch.are_shared:
                 _set_attribute(task, "_submitted_as", task_id)
             if not number % _SLICE:
-                # So that not all of its facts are there at once.
+                # So not all of its events are in memory at once.
                 rt.publish()
         return batch.works
 
     def _is_new(self, batch: Batch) -> bool:
-        """Under the lock: whether nothing is, or was, there under its ids and keys."""
+        """Return whether its ids and keys are all unused; hold the lock."""
         kernel = self._rt.kernel
         if batch.have_keys:
             keys = [task.idempotency_key for task in batch.tasks]
@@ -234,16 +231,16 @@ class Submission:
             known = self._rt.directory.keys
             if len({*keys}) < len(keys) or not known.keys().isdisjoint(keys):
                 return False
-        # Any, since checkers for 3.13 and newer look for nothing but text among text.
+        # Any, since checkers for 3.13 and newer accept only text to look up among text.
         ids: Any = batch.ids
         reruns = self._rt.directory.reruns
         if ids and not reruns.is_empty:
-            # The run that an id means may be there, though the first has gone.
+            # The run that an id means may exist, though the first has gone.
             ids = [*ids, *[reruns.latest(task_id) for task_id in ids if task_id]]
         return kernel.tasks.keys().isdisjoint(ids) and kernel.evicted.isdisjoint(ids)
 
     def _has_lost(self, batch: Batch) -> bool:
-        """Under the lock: whether what a task waits for has left the journal since."""
+        """Return whether a dependency has left the journal since; hold the lock."""
         directory = self._rt.directory
         if not directory.departures:
             return False
@@ -253,7 +250,7 @@ class Submission:
 
     def _is_agreed(self, batch: Batch, now: int) -> bool:
         """
-        Under the lock: whether nobody need be asked about any task of *batch*.
+        Return whether no task of *batch* needs a policy; hold the lock.
 
         Our own policies are asked once about each kind of task; those of the user's
         see every task until they say that they need not.
@@ -277,13 +274,13 @@ class Submission:
             try:
                 kernel.consider(row, now, priority=task.priority)
             except (UsageError, PolicyFault):
-                # It is asked about properly, and refused by its name.
+                # The usual way asks about it, and refuses it by its name.
                 return False
         version = kernel.agents_version
         return kernel.plain and all(bucket.checked == version for bucket in kinds)
 
     def _order_of(self, batch: Batch) -> Sequence[int] | None:
-        """The places of *batch* in the order to take it in; None: as it stands."""
+        """Return the order to accept *batch* in; None for the order as it is."""
         works = batch.works
         if not self._rt.kernel.deciders.aging_ns or len(works) == 1:
             return None
@@ -317,14 +314,14 @@ class Submission:
         renewing: Renewing | None = None,
     ) -> list[Work]:
         """
-        Take in all of *entries*, or none.
+        Accept all of *entries*, or none.
 
         Args:
             entries: The tasks.
             now: The time in ns.
-            replace: Whether what has ended under the same name, and was another task,
-                is run again as this one.
-            renewing: What says which tasks that are there already are made again.
+            replace: Whether a task that has ended under the same name, and was another
+                one, is run again as this one.
+            renewing: Decides which existing tasks are made anew.
 
         Raises:
             UsageError: One is refused; nothing has changed.
@@ -386,7 +383,7 @@ class Submission:
         return [entry.existing or entry.work for entry in entries]
 
     def _name(self, entries: Sequence[Entry], now: int) -> None:
-        """Find or make ids; re-submissions find what is there."""
+        """Find or make ids; find the existing tasks of re-submissions."""
         rt = self._rt
         keys: dict[str, Entry] = {}
         ids: dict[str, Entry] = {}
@@ -420,7 +417,7 @@ class Submission:
 
     def _check_id_and_key(self, task: Task, known: str) -> None:
         """
-        See that the id of *task*, whose key is that of *known*, is no other one's.
+        Check that no other task has the id or key of *task*.
 
         Raises:
             DuplicateTaskError: It is.
@@ -439,7 +436,7 @@ class Submission:
     def _run_again(
         self, entries: Sequence[Entry], now: int, *, of_earlier: bool
     ) -> None:
-        """Run again what is replaced; *of_earlier* lives, what failed, or is stale."""
+        """Run replaced tasks again; *of_earlier*: failed or stale ones, too."""
         rt = self._rt
         begun: dict[Work, Entry] = {}
         due = self._due(entries) if of_earlier else {}
@@ -448,13 +445,13 @@ class Submission:
             if old is None or not (entry.is_other or old in due):
                 continue
             if old in begun:
-                # It is in the batch twice.
+                # The task is in the batch twice.
                 entry.existing = begun[old].work
                 continue
             begun[old] = entry
             entry.existing, entry.again = None, old
             entry.task_id = rt.directory.reruns.next_id(old._row.id)
-            # The key stands for the first run, and so for them all.
+            # The key stands for the first run, and so for all runs.
             entry.task = attrs.evolve(
                 entry.stated, id=entry.task_id, idempotency_key=None
             )
@@ -464,7 +461,7 @@ class Submission:
             entry.work._row = entry.row
 
     def _due(self, entries: Sequence[Entry]) -> dict[Work, None]:
-        """What of *entries* had failed in an earlier life, or is stale or will be."""
+        """Return tasks of *entries* that had failed earlier, or are or get stale."""
         found = {e.existing: e.is_other for e in entries if e.existing is not None}
         below: dict[str, list[Work]] = {}
         for work in found:
@@ -473,24 +470,19 @@ class Submission:
         todo = [
             work
             for work, is_other in found.items()
-            if is_other or failed_earlier(work) or replaced(self._rt, work)
+            if is_other or failed_earlier(work) or is_due(self._rt, work)
         ]
         due: dict[Work, None] = {}
         while todo:
             work = todo.pop()
             if work not in due:
                 due[work] = None
-                has_completed = work._row.state is TaskState.COMPLETED
-                todo += [
-                    child
-                    for child in below.get(work._row.id, ())
-                    # Another one goes on to the new run.
-                    if has_completed or not hangs_on(child._row)
-                ]
+                children = below.get(work._row.id, ())
+                todo += [child for child in children if goes_with(work, child)]
         return due
 
     def _connect(self, entries: Sequence[Entry], objects: Mapping[int, Entry]) -> None:
-        """Find the parents; refuse rings."""
+        """Find the parents; refuse cycles."""
         batch = {e.task_id: e for e in entries if e.row is not None}
         named = {stem_of(name): entry for name, entry in batch.items()}
         for entry in batch.values():
@@ -521,7 +513,7 @@ class Submission:
     def _parents(
         self, entry: Entry, named: Mapping[str, Entry], objects: Mapping[int, Entry]
     ) -> dict[str, Work]:
-        """The works that *entry* waits for; *named* is the batch, by the bare ids."""
+        """Return the works *entry* waits for; *named*: the batch, by bare ids."""
         found: dict[str, Work] = {}
         for ref in entry.refs:
             if isinstance(ref, Task) and id(ref) in objects:
@@ -535,7 +527,7 @@ class Submission:
                 work = self._rt.directory.find(ref, entry.task)
                 below = named.get(stem_of(work._row.id))
                 if below is not None and below.again is work:
-                    # It is run again in this batch.
+                    # The parent is run again in this batch.
                     work = below.work
             found[work._row.id] = work
         return found
@@ -549,7 +541,7 @@ class Submission:
         renewing: Renewing | None,
     ) -> None:
         """
-        Compare what is known already with what is there under the same names.
+        Compare tasks with the existing ones under the same names.
 
         Raises:
             DuplicateTaskError: One is another task.
@@ -585,7 +577,7 @@ class Submission:
     def _differences(
         self, entry: Entry, work: Work, objects: Mapping[int, Entry]
     ) -> list[Difference] | None:
-        """In what *entry* is another task than *work*; None if it is the same."""
+        """Return the differences of identity from *work*; None if none."""
         rt, name, after = self._rt, work._row.id, entry.refs
 
         def name_of(ref: Any) -> str:
@@ -594,13 +586,14 @@ class Submission:
         above = [name_of(ref) for ref in after]
         new, old = entry.stated, work._task
         if rt.governor is not None:
-            # Both with what policies would change in them: a waiver may have let one of
-            # them pass as it is, and what is hidden stands in no message.
+            # Both are compared as policies would change them: a waiver may have let one
+            # of them pass unchanged, and a value that policies hide stands in no
+            # message.
             new = rt.governor.changed(new)
             old = None if old is None else rt.governor.changed(old)
         news = [bare(each, name_of) for each in (new, entry.given)]
         if has_number(name):
-            # The key stands for the first run, and so for them all.
+            # The key stands for the first run, and so for all runs.
             news = [attrs.evolve(each, idempotency_key=None) for each in news]
         if old is None:
             known = rt.kernel.evicted.digest(name)
@@ -611,9 +604,9 @@ class Submission:
 
     def compared(self, tasks: Sequence[Task], run: str) -> list[Compared]:
         """
-        What is there under the ids of *tasks*, and in what these differ from it.
+        Return the existing tasks under the ids of *tasks*, and the differences.
 
-        Nothing changes; *run* is the run of a workflow that they are of, or "".
+        Nothing changes; *run* is the workflow run that they are of, or "".
 
         Raises:
             UsageError: One is no task that could be submitted.
@@ -651,10 +644,10 @@ class Submission:
 
     def _consider_changes(self, entries: Sequence[Entry], now: int) -> None:
         """
-        Ask whether what has not ended may have the options that it has now.
+        Check whether unfinished tasks may have the options that they are given now.
 
         Raises:
-            UsageError: Nobody could do it, or the journal cannot keep them.
+            UsageError: No worker could do it, or the journal cannot keep them.
             PolicyFault: A policy failed.
         """
         rt = self._rt
@@ -669,7 +662,8 @@ class Submission:
             names = changed_options(work._task, new, specs, alike(rt.committer))
             first = 0 if row.extra is None else row.extra.first_timeout_ns
             if first and entry.bucket.spec.timeout_ns == first:
-                # It is stated as before: what failures have made of it stays.
+                # The timeout is the same as before, so the one that failures have led
+                # to stays.
                 names = tuple(name for name in names if name != "timeout")
             if not names:
                 continue
@@ -704,10 +698,10 @@ class Submission:
         rt.kernel.change_options(change, now)
 
     def remember(self, row: TaskRow, work: Work) -> None:
-        """*row* leaves memory: the same name may be submitted again."""
+        """Note the identity of *row*, which leaves memory, for its name."""
         if row.named:
             task = work._task
-            assert task is not None  # noqa: S101 - it gave the name
+            assert task is not None  # noqa: S101 - its name is from the task
             payload = task.payload
             if type(payload) is not Call or payload.args or payload.kwargs:
                 task = bare(task)
@@ -719,7 +713,7 @@ class Submission:
         task = entry.task
         _set_attribute(entry.given, "_submitted_as", row.id)
         if task.id is not None or task.idempotency_key is not None:
-            # What it was is remembered when it leaves memory.
+            # The identity is noted when the task leaves memory.
             row.named = True
         if task.idempotency_key is not None:
             self._rt.directory.keys[task.idempotency_key] = row.id
@@ -727,10 +721,10 @@ class Submission:
 
 def _refuse_others(entries: Sequence[Entry]) -> None:
     """
-    Refuse what is there already for another tenant than those of who asks.
+    Refuse the ids of existing tasks of tenants that the caller may not see.
 
     Raises:
-        InvalidTaskError: One is.
+        InvalidTaskError: One is such a task's.
     """
     who = caller()
     if who is None or who.tenants is None:
@@ -739,29 +733,29 @@ def _refuse_others(entries: Sequence[Entry]) -> None:
         if entry.existing is None:
             continue
         owner = entry.existing._row.bucket.spec.owner
-        # What asks people in a run of theirs is for nobody in particular.
+        # A question in a run of the caller's tenant may have no tenant itself.
         if not (who.sees(owner) or (owner is None and entry.run)):
             msg = f"id: {entry.existing._row.id} is taken"
             raise InvalidTaskError(msg)
 
 
 def _length(entry: Entry) -> float | None:
-    """How long the task of *entry* takes, in ns, if that is known."""
+    """Return how long the task of *entry* takes, in ns, if that is known."""
     wait = None if entry.terms is None else entry.terms.wait
     if wait is None:
         said = said_ns(entry.task)
         return typical_ns(entry.bucket.type_row) if said is None else said
-    # When an event comes, nobody knows; the time of a timer is known.
+    # Nobody knows when an event comes; a timer has a known length.
     event, timeout, _ = wait
     return 0 if event is not None or timeout is None else timeout
 
 
 def given_parents(rt: TaskEngine, work: Work, given: Collection[str]) -> Sequence[str]:
     """
-    Under the lock: the ids of the parents that *work* was submitted with.
+    Return the ids of the parents that *work* was submitted with; hold the lock.
 
-    A re-run comes after all that its task came after, what was added to earlier runs
-    too: that is no part of what the task is, unless it is among those *given* now.
+    A re-run depends on all parents of its task, with those added to earlier runs: these
+    are no part of its identity, unless they are among those *given* now.
     """
     after = after_of(work)
     earlier = earlier_ids(work._row.id)
@@ -779,7 +773,7 @@ def given_parents(rt: TaskEngine, work: Work, given: Collection[str]) -> Sequenc
 
 
 def _id_of(ref: Any, objects: Mapping[int, Entry]) -> str:
-    """The id of what *ref* stands for, which may be one of a batch."""
+    """Return the id of *ref*, which may be a task of the batch."""
     target = objects.get(id(ref))
     return id_of(ref) if target is None else (target.existing or target.work)._row.id
 
@@ -787,7 +781,7 @@ def _id_of(ref: Any, objects: Mapping[int, Entry]) -> str:
 def _naming(
     objects: Mapping[int, Entry], above: Collection[str]
 ) -> Callable[[Any], Reference]:
-    """What stands for a task in what is kept: the bare id, if only one run is meant."""
+    """Return a function that names tasks in documents: by bare ids, if unique."""
     is_plain = len({stem_of(task_id) for task_id in above}) == len(above)
 
     def name_of(ref: Any) -> Reference:
@@ -819,15 +813,15 @@ def _refuse_rings(
     Refuse new tasks that would wait for each other in a cycle.
 
     Args:
-        parents: Of each new task, what it waits for.
-        again: The ids of the new runs, by those of what they run again: whoever waits
-            for the one will wait for the other.
+        parents: The parents of each new task.
+        again: The ids of the new runs, by those of the runs that they replace: tasks
+            that wait for the one will wait for the other.
 
     Raises:
         CycleError: They would.
     """
     waits = {name: [again.get(p.id, p.id) for p in of] for name, of in parents.items()}
-    # What is there waits for something new only if that is the next run of something.
+    # An existing task waits for a new one only if that is the next run of its parent.
     todo = [row for of in parents.values() for row in of] if again else []
     while todo:
         row = todo.pop()
@@ -846,7 +840,7 @@ def _refuse_rings(
 
 
 def _say_how_to_call(error: UnknownCapabilityError, entries: Sequence[Entry]) -> None:
-    """Nobody can do a task; if its payload is a function, it may be meant as a call."""
+    """Add a hint to *error* if a payload is a function, perhaps meant as a call."""
     for entry in entries:
         payload = entry.task.payload
         is_its = entry.work._row.id == error.task_id

@@ -1,8 +1,8 @@
 """
-The next runs of tasks: a later run takes the place of an earlier one.
+Next runs of tasks: a later run takes the place of an earlier one.
 
-What waited for the earlier run waits for the later one, which is meant by the id from
-then on; what the earlier run has added to its workflow is given up with it, or stays.
+Tasks that waited for the earlier run wait for the later one, which the id means from
+then on. Tasks that the earlier run has added to its workflow are cancelled, or stay.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from taskorch.events import TaskRenewed
 from taskorch.kernel import TaskRow, hangs_on, refuse_rerun
 from taskorch.model import TERMINAL, Call, Reference, Task, TaskState
 from taskorch.model.ids import stem_of
-from taskorch.runtime._stale import Known, KnowsRuns, is_outdated, parents_of, replaced
+from taskorch.runtime._stale import Known, KnowsRuns, is_due, is_outdated, parents_of
 from taskorch.runtime._translation import bare, id_of, unchecked_terms, when
 from taskorch.runtime._work import (
     Work,
     added_by,
     after_of,
     extra_of,
-    is_gone,
     names_above,
     note_cache,
     note_given,
@@ -36,28 +35,26 @@ from taskorch.runtime._work import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextvars import Context
+    from collections.abc import Callable
     from typing import Any
 
     from taskorch.kernel import Spec
-    from taskorch.protocols import AttemptExecutor
     from taskorch.runtime._committer import Committer
 
 
 class FindsRuns(KnowsRuns, Protocol):
-    """What finds the runs of tasks."""
+    """Protocol: finds the runs of tasks."""
 
     def is_known(self, task_id: str) -> bool:
-        """Whether there is, or was, such a run of a task."""
+        """Return whether such a run of a task exists, or did."""
         ...
 
     def known(self, task_id: str) -> Work:
-        """The work of a run, by the id of the run."""
+        """Return the work of a run, by the id of the run."""
         ...
 
     def latest(self, task_id: str) -> Work:
-        """The work of the run that *task_id* means."""
+        """Return the work of the run that *task_id* means."""
         ...
 
     def recall(self, names: Iterable[str]) -> None:
@@ -65,37 +62,28 @@ class FindsRuns(KnowsRuns, Protocol):
         ...
 
     def bring_back(self, work: Work) -> None:
-        """Have *work* call what was missing, if that is here by now."""
+        """Give *work* the functions that were missing and are here now."""
         ...
 
 
 class Prepares(Protocol):
-    """What says of a task where it waits, and what is kept of it."""
+    """Protocol: makes the spec and the document of a task."""
 
     def spec_of(self, task: Task) -> Spec:
-        """What is known of *task* where it waits."""
+        """Return the spec of *task* in the queue."""
         ...
 
     def document(self, task: Task, name_of: Callable[[Any], Reference]) -> Any:
-        """What is kept of *task*, with what *name_of* says for handles."""
-        ...
-
-
-class TakesIn(Protocol):
-    """What takes tasks in."""
-
-    @property
-    def preparation(self) -> Prepares:
-        """Does what comes before the lock."""
+        """Return the document of *task*, with references of *name_of* for handles."""
         ...
 
 
 class RunsAgain(Known, Protocol):
     """
-    What runs tasks again asks this of a runtime, or of a simulated life.
+    Protocol: a runtime or a simulated one, as far as re-runs need it.
 
     Attributes:
-        committer: Keeps facts; None: nothing outlives the process.
+        committer: Keeps events; None: nothing outlives the process.
     """
 
     committer: Committer | None
@@ -105,37 +93,22 @@ class RunsAgain(Known, Protocol):
         """Finds the runs of tasks."""
         ...
 
-    @property
-    def submission(self) -> TakesIn:
-        """Takes tasks in."""
-        ...
-
-    def new_work(
-        self,
-        fn: Callable[..., Any] | None,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        executor: AttemptExecutor[Any] | None,
-        ctx: Context,
-    ) -> Work:
-        """The work of a task."""
-        ...
-
 
 class Succession:
-    """Runs tasks again, and lets what was taken in succeed an earlier run."""
+    """Runs tasks again, and lets a new task succeed an earlier run."""
 
-    def __init__(self, rt: RunsAgain) -> None:
+    def __init__(self, rt: RunsAgain, preparation: Prepares) -> None:
         self._rt = rt
+        self._preparation = preparation
 
     def rerun(
         self, task_id: str, now: int, *, live: bool = False, anew: bool = False
     ) -> Work:
         """
-        Under the lock: run a finished task again; *live*, one that has not ended.
+        Run a finished task again; *live*: one that has not ended; hold the lock.
 
-        What it adds to its run is made anew if what it comes after has been run again,
-        or *anew*, if it had completed; else it goes on with what is there.
+        Tasks that it adds to its run are made anew if its parents have been run again,
+        or, with *anew*, if it had completed; else it goes on with those that exist.
 
         Raises:
             UnknownTaskError: It is not known; or it has left memory, and no journal
@@ -153,7 +126,7 @@ class Succession:
         again = rt.directory.reruns.next_id(row.id)
         task = task_of(row, old)
         task = attrs.evolve(task, id=again, idempotency_key=None, after=())
-        # What it waited for may have been run again since: these are what counts.
+        # Its parents may have been run again since, and the latest runs count.
         above = names_above(old)
         rt.directory.recall(map(stem_of, above))
         newest = self._without_outdated(
@@ -161,10 +134,10 @@ class Succession:
         )
         args, kwargs = old._args, old._kwargs
         if isinstance(task.payload, Call) and newest:
-            # Of each there is one run among them: the bare ids find it.
+            # There is one run of each among them, which its bare id finds.
             task = bare(task)
             args, kwargs = task.payload.args, task.payload.kwargs
-        work = rt.new_work(old._fn, args, kwargs, old._executor, old._ctx)
+        work = type(old)(rt, old._fn, args, kwargs, old._executor, old._ctx)
         work._task = task
         note_cache(work)
         if old._extra is not None and old._extra.trace is not None:
@@ -172,14 +145,15 @@ class Succession:
         place_under(work, {parent._row.id: parent for parent in newest.values()})
         parents = [parent._row for parent in work._above]
         is_here = row.id in kernel.tasks
-        preparation = rt.submission.preparation
-        bucket = row.bucket if is_here else kernel.bucket(preparation.spec_of(task))
+        bucket = (
+            row.bucket if is_here else kernel.bucket(self._preparation.spec_of(task))
+        )
         if bucket.spec.avoid:
-            # A new run goes wherever it can: which agents to avoid is no part of it.
+            # A new run may go to any worker: those to avoid are no part of it.
             bucket = kernel.bucket(attrs.evolve(bucket.spec, avoid=()))
         priority = task.priority
         if is_here:
-            # It may have been moved.
+            # Its priority may have been changed.
             priority = 0 if row.extra is None else row.extra.priority
         rows = self.rows_of(old)
         refuse_rerun(rows, again, parents)
@@ -196,7 +170,9 @@ class Succession:
             terms=unchecked_terms(task),
         )
         if rt.committer is not None:
-            document = preparation.document(task, lambda ref: Reference(id_of(ref)))
+            document = self._preparation.document(
+                task, lambda ref: Reference(id_of(ref))
+            )
             rt.committer.documents[work] = document
         kernel.accept(admitted, now)
         anew = anew and row.state is TaskState.COMPLETED
@@ -214,10 +190,10 @@ class Succession:
         is_anew: bool,
     ) -> None:
         """
-        Under the lock: *new*, which was accepted, takes the place of *old*.
+        Let *new*, which was accepted, take the place of *old*; hold the lock.
 
-        It comes after *parents*, and is waited for in the place of *rows*. What it adds
-        is made anew if that is said, or if *old* came after other runs.
+        It depends on *parents*, and tasks that wait for *rows* wait for it. Tasks that
+        it adds are made anew if *is_anew*, or if *old* had other parents.
         """
         is_anew = is_anew or {row.id for row in parents} != set(parents_of(old))
         self._renew(old, new, now, is_anew=is_anew)
@@ -225,10 +201,10 @@ class Succession:
 
     def _without_outdated(self, above: dict[str, Work]) -> dict[str, Work]:
         """
-        Of the parents *above*, those that are not to be added again by another of them.
+        Return *above* without parents that another of them adds again.
 
-        What adds them again lets their dependents wait for the new ones: a gate, say,
-        must not be skipped for those that were cancelled.
+        The task that adds them again lets their dependents wait for the new ones: a
+        gate, for example, must not be skipped for those that were cancelled.
         """
         stems = {stem_of(work._row.id) for work in above.values()}
         return {
@@ -239,9 +215,10 @@ class Succession:
 
     def _renew(self, old: Work, new: Work, now: int, *, is_anew: bool) -> None:
         """
-        Note from which run on what the task adds is its own: see `TaskRenewed`.
+        Note from which run on the tasks that it adds count: see `TaskRenewed`.
 
-        If all is made anew, what lives of what the runs before have added is cancelled.
+        If all are made anew, unfinished tasks that earlier runs have added are
+        cancelled.
         """
         task_id = new._row.id
         since = task_id if is_anew else since_of(old)
@@ -253,7 +230,7 @@ class Succession:
             self.give_up(work, new, now)
 
     def _left_of(self, new: Work) -> list[Work]:
-        """What lives of what earlier runs have added, and that in its turn."""
+        """Return unfinished tasks that earlier runs have added, however indirectly."""
         rt, run_id = self._rt, new._row.run
         below: dict[str, list[Work]] = {}
         for row in rt.kernel.tasks.values():
@@ -269,7 +246,7 @@ class Succession:
         return found
 
     def _latest(self, task_id: str, *, live: bool) -> Work:
-        """The latest run of a task, which is to be run again."""
+        """Return the latest run of a task, which is to be run again."""
         rt = self._rt
         run_id = rt.directory.reruns.latest(task_id)
         if run_id not in rt.kernel.tasks and rt.directory.recovered is None:
@@ -287,18 +264,18 @@ class Succession:
         return old
 
     def rows_of(self, old: Work) -> Sequence[TaskRow]:
-        """The rows that those have among their parents who wait for *old*."""
+        """Return the rows that tasks waiting for *old* have among their parents."""
         tasks = self._rt.kernel.tasks
         if old._row.id in tasks:
             return (old._row,)
-        # It has left memory: who waits for it has what stands for it.
+        # It has left memory, so tasks that wait for it have a stand-in.
         return _standing_for(old._row.id, tasks.values())
 
     def _replace(self, old: Work, new: Work, rows: Iterable[TaskRow], now: int) -> None:
         """
-        *new*, which was accepted, is the run that the id of *old* means now.
+        Make *new*, which was accepted, the run that the id of *old* means.
 
-        It is waited for in the place of *rows*.
+        Tasks that wait for *rows* wait for it.
         """
         rt, kernel = self._rt, self._rt.kernel
         rt.directory.reruns.note(new._row.id)
@@ -316,7 +293,7 @@ class Succession:
 
     def rerun_stale(self, old: Work, now: int) -> Work | None:
         """
-        Under the lock: run *old* again if one that it depends on has a later run.
+        Run *old* again if a task that it depends on has a later run; hold the lock.
 
         If it has not ended, it is cancelled.
 
@@ -326,28 +303,23 @@ class Succession:
         Raises:
             UsageError: As `rerun`.
         """
-        is_latest = self._rt.directory.reruns.is_latest
-        if is_gone(old._row):
-            return None
-        if not (is_latest(old._row.id) and replaced(self._rt, old)):
-            return None
-        if is_outdated(self._rt, old):
-            # What has added it does so again, with what there is then.
+        if not is_due(self._rt, old):
             return None
         new = self.rerun(old._row.id, now, live=True)
         self.give_up(old, new, now)
         return new
 
     def give_up(self, old: Work, new: Work, now: int) -> None:
-        """Under the lock: *new* runs in the place of *old*: cancel that if it lives."""
+        """Cancel *old*, if it has not ended, as *new* replaces it; hold the lock."""
         if old._row.state not in TERMINAL:
-            # If the state machine forbids it, it goes on, and nobody listens.
+            # If the state machine forbids it, the run goes on, and its result is not
+            # used.
             with suppress(InvalidTransitionError):
                 self._rt.kernel.cancel(old._row, now, f"{new._row.id} runs instead")
 
 
 def _standing_for(task_id: str, rows: Iterable[TaskRow]) -> list[TaskRow]:
-    """What *rows* that wait have in the place of a parent that has left memory."""
+    """Return the stand-ins that waiting *rows* have for a parent out of memory."""
     found: dict[TaskRow, None] = {}
     for row in rows:
         if row.links is not None and row.state not in TERMINAL:

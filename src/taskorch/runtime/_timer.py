@@ -14,14 +14,14 @@ from taskorch.runtime._work import NEVER, MakesSteps, load_failures
 if TYPE_CHECKING:
     from taskorch.runtime._governs import Governs
 
-#: The longest wait of a lock, some three weeks, is more than this.
+#: A little less than the longest wait of a lock, which is some three weeks.
 _LONGEST: Final = 100_000.0
-#: Looks in a lease: of four, an agent that gives three signs of life in it misses none.
+#: Looks per lease: of a worker that reports three times in a lease, none is missed.
 _PULSES: Final = 4
 
 
 class _Repeated:
-    """A call that is made again and again, but not while it is under way."""
+    """A call that is repeated, but never while one is under way."""
 
     __slots__ = ("call", "due", "every", "is_under_way")
 
@@ -39,20 +39,20 @@ class _Repeated:
 
 
 class TriesMore(Protocol):
-    """What knows how many attempts the system has room for."""
+    """Protocol: knows how many attempts the system has room for."""
 
     due: int
 
     def try_more(self, now: int) -> bool:
-        """Under the lock: try more, if it is time to; whether there is room again."""
+        """Try more attempts if due; return whether there is room again."""
         ...
 
 
 class Logs(Protocol):
-    """What logs errors that nobody has asked for."""
+    """Protocol: logs errors that no caller has asked for."""
 
     def look_for_lost(self, now: int) -> int:
-        """Under the lock: find some, and say when to look again."""
+        """Find some, and return when to look again; hold the lock."""
         ...
 
     def has_room(self) -> None:
@@ -62,7 +62,7 @@ class Logs(Protocol):
 
 class Timed(MakesSteps, Protocol):
     """
-    What the timer asks of the runtime.
+    Protocol: what the timer asks of the runtime.
 
     Attributes:
         monitor_interval: Seconds between two reports.
@@ -72,29 +72,29 @@ class Timed(MakesSteps, Protocol):
 
     @property
     def governor(self) -> Governs | None:
-        """The policies as data, if there are some."""
+        """The policies as data; None if there are none."""
         ...
 
     @property
     def notices(self) -> Logs:
-        """Logs what nobody has asked for."""
+        """The log of errors that no caller has asked for."""
         ...
 
     @property
     def room(self) -> TriesMore:
-        """Knows how much room there is."""
+        """The limit of attempts while the system lacks room."""
         ...
 
     def report(self) -> None:
-        """Monitoring: say how things stand, to those who listen."""
+        """Publish statistics, health and performance, if they have listeners."""
         ...
 
 
 class TimerThread:
     """
-    Rings the kernel's timers, reports at an interval, and watches the publisher.
+    Fires the kernel's timers, reports at an interval, and watches the publisher.
 
-    The thread begins with the start, or with the first thing that is due before that.
+    The thread begins with the start, or with the first timer that is due before that.
     """
 
     def __init__(self, rt: Timed) -> None:
@@ -102,9 +102,9 @@ class TimerThread:
         self._wake = threading.Lock()
         self._wake.acquire()
         self._thread: threading.Thread | None = None
-        #: Until when the thread sleeps, in ns; the driver's lock guards it.
+        #: Until when the thread sleeps, in ns; the controller's lock guards it.
         self.until: int = NEVER
-        #: When it meant to look next, if nothing else happened before.
+        #: When it last meant to look next, if nothing else happened before.
         self._planned = NEVER
         self._closing = False
         self._monitoring = False
@@ -112,7 +112,7 @@ class TimerThread:
         self._repeated: list[_Repeated] = []
 
     def wake_by(self, due: int) -> None:
-        """Under the driver's lock: something is due at *due*."""
+        """Wake the thread by the time *due*; hold the controller's lock."""
         if due < self.until:
             self.until = due
             self._planned = min(self._planned, due)
@@ -133,10 +133,10 @@ class TimerThread:
     @defers_interrupts
     def repeat(self, seconds: float, call: Callable[[], object]) -> Callable[[], None]:
         """
-        Call *call* every *seconds* on the publishing thread; a function that ends it.
+        Call *call* every *seconds* on the publishing thread.
 
         Returns:
-            What ends that.
+            A function that ends that.
         """
         every = int(seconds * NS)
 
@@ -153,7 +153,7 @@ class TimerThread:
         return end
 
     def _repeat(self, now: int) -> int:
-        """Under the driver's lock: have made what is due; when to look again."""
+        """Make the calls that are due; return when to look again; hold the lock."""
         for repeated in self._repeated:
             if now >= repeated.due:
                 repeated.due = now + repeated.every
@@ -163,12 +163,12 @@ class TimerThread:
         return min([repeated.due for repeated in self._repeated], default=NEVER)
 
     def watch(self, seconds: float) -> None:
-        """Under the driver's lock: look after the publisher in *seconds*."""
+        """Look after the publisher in *seconds*; hold the controller's lock."""
         self.wake_by(self._rt.now() + int(seconds * NS))
 
     def begin(self) -> None:
         """
-        Under the driver's lock: have the thread.
+        Start the thread, unless it runs; hold the controller's lock.
 
         Raises:
             RuntimeError: The system has none.
@@ -187,7 +187,7 @@ class TimerThread:
     def _loop(self) -> None:
         try:
             self._fire()
-        except BaseException as error:  # noqa: BLE001 - it is ours, whatever it is
+        except BaseException as error:  # noqa: BLE001 - the error is ours
             self._rt.fail_stop(error)
 
     def _fire(self) -> None:
@@ -238,12 +238,12 @@ class TimerThread:
 
     def _see_that_we_ran(self, now: int) -> int:
         """
-        Under the lock: excuse agents whose signs of life may have been missed.
+        Excuse workers whose signs of life may have been missed; hold the lock.
 
-        The process may have been stopped, or somebody may have held the lock.
+        The process may have been stopped, or another thread may have held the lock.
 
         Returns:
-            Nanoseconds until it is worth looking again.
+            Nanoseconds until the next look.
         """
         kernel = self._rt.kernel
         leases = [

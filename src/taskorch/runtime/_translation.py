@@ -1,8 +1,8 @@
 """
-What the fields of a Task come to: how its function is called, what it needs, when.
+Meaning of the fields of a Task: how its function is called, what it needs, when.
 
-Nothing here knows an orchestrator: it is the same for a submission, for a task that an
-earlier life has left, and for a plan.
+No function here needs an orchestrator: they serve for a submission, for a task of an
+earlier incarnation, and for a plan.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from taskorch.model.scopes import prefixes_of
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._work import Work
 
-#: Names of executors that are ours.
+#: Names of the built-in executors.
 BUILT_IN: Final = ("auto", "thread", "asyncio", "program", "process")
 _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
 _GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -56,7 +56,7 @@ _NUMBERS: Final = (int, float)
 
 def refuse_arguments(name: str, handler: Callable[..., Any]) -> None:
     """
-    Refuse a *handler* of agent *name* that cannot be called with a task and a context.
+    Refuse a *handler* of worker *name* that does not take a task and a context.
 
     Raises:
         InvalidTaskError: It takes other arguments.
@@ -64,22 +64,21 @@ def refuse_arguments(name: str, handler: Callable[..., Any]) -> None:
     try:
         takes = inspect.signature(handler, follow_wrapped=False)
     except (TypeError, ValueError):
-        # Something compiled, which does not say what it takes.
+        # A compiled function may not tell its arguments.
         return
     try:
         takes.bind(None, None)
     except TypeError:
-        msg = f"agent {name!r} is called with (task, context), and takes {takes}"
+        msg = f"worker {name!r} is called with (task, context), and takes {takes}"
         raise InvalidTaskError(msg) from None
 
 
 def is_coroutine_function(fn: Any) -> bool:
-    """Whether calling *fn* gives a coroutine; looks through partials and objects."""
+    """Return whether calling *fn* gives a coroutine, even inside a partial."""
     if type(fn) is FunctionType:
-        fn = called_in(fn)
-        return bool(fn.__code__.co_flags & _COROUTINE_FLAG) or (
-            bool(fn.__dict__) and inspect.iscoroutinefunction(fn)
-        )
+        is_coroutine = bool(_flags_of(fn) & _COROUTINE_FLAG)
+        is_marked = fn.__dict__ and inspect.iscoroutinefunction(called_in(fn))
+        return is_coroutine or bool(is_marked)
     while isinstance(fn, partial):
         fn = fn.func
     if inspect.iscoroutinefunction(called_in(fn)):
@@ -88,8 +87,15 @@ def is_coroutine_function(fn: Any) -> bool:
     return not isinstance(fn, type) and inspect.iscoroutinefunction(called_in(call))
 
 
+def _flags_of(fn: FunctionType) -> int:
+    """Return the flags of the code of *fn*, or of the function that it wraps."""
+    called = called_in(fn) if fn.__dict__ else fn
+    flags: int = called.__code__.co_flags
+    return flags
+
+
 def kind_of_generator(fn: Any) -> str:
-    """What *fn* is: "a generator function", "an async generator function", or ""."""
+    """Return "a generator function", "an async generator function", or ""."""
     fn = called_in(fn)
     call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself
     for each in (fn,) if isinstance(fn, type) else (fn, called_in(call)):
@@ -117,15 +123,13 @@ def executor_for(
     fn: Any, name: str | None, executors: Mapping[str, AttemptExecutor[Any]]
 ) -> AttemptExecutor[Any]:
     """
-    The one of *executors* that calls *fn*: *name*, or by the kind of *fn*.
+    Return the one of *executors* that calls *fn*: *name*, or by the kind of *fn*.
 
     Raises:
         InvalidTaskError: There is no such executor.
     """
     is_async = is_coroutine_function(fn)
-    if type(fn) is not FunctionType or (
-        called_in(fn).__code__.co_flags & _GENERATOR_FLAGS
-    ):
+    if type(fn) is not FunctionType or _flags_of(fn) & _GENERATOR_FLAGS:
         _refuse_generator(fn)
     if name is None or name == "auto":
         return executors["asyncio" if is_async else "thread"]
@@ -150,7 +154,7 @@ def executor_for(
 
 
 def portable(task: Task, name_of: Callable[[Any], Reference]) -> Task:
-    """*task* without what only this process has: handles become references."""
+    """Return *task* with references for handles, which only this process has."""
     payload = task.payload
     if type(payload) is Call and needs_of(payload):
         args, kwargs = replaced(
@@ -161,7 +165,7 @@ def portable(task: Task, name_of: Callable[[Any], Reference]) -> Task:
         payload = attrs.evolve(payload, args=args, kwargs=kwargs)
     elif task.after == ():
         return task
-    # What it comes after is in the fact.
+    # The event has the dependencies.
     return attrs.evolve(task, after=(), payload=payload)
 
 
@@ -177,7 +181,7 @@ def id_of(ref: Any) -> str:
 
 
 def bare(task: Task, name_of: Callable[[Any], str] = id_of) -> Task:
-    """*task* as it is compared: tasks that it needs are meant by the ids given."""
+    """Return *task* for a comparison: with the bare ids of the tasks that it needs."""
     return portable(task, lambda ref: Reference(stem_of(name_of(ref))))
 
 
@@ -187,11 +191,11 @@ def needs_of_task(task: Task) -> Sequence[Any]:
 
 def needs_of(call: Call) -> Sequence[Any]:
     """
-    The handles and tasks among the arguments of *call*, however deep.
+    Return the handles and tasks among the arguments of *call*, however deep.
 
     Raises:
-        InvalidTaskError: One is where its result could not take its place, or is
-            nothing that could be depended on.
+        InvalidTaskError: One is in a place where its result could not be put, or no
+            task can depend on it.
     """
     refuse_in(call.fn)
     found = references(call.args, call.kwargs)
@@ -202,18 +206,18 @@ def needs_of(call: Call) -> Sequence[Any]:
     return [ref for ref in found if not isinstance(ref, Reference)]
 
 
-#: Whether a task has of its own only a payload, an id, what it waits for, and how long
-#: it is expected to take.
+#: Returns whether a task sets no more of its own than a payload, an id, its
+#: dependencies, and an expected duration.
 _has_little: Final = plain_but(
     *("id", "after", "expected"),
     *(name for name, each in OPTIONS.items() if each.kind),
 )
-#: Whether it says nothing else, not even of its kind.
+#: Returns whether it sets no option at all, not even for its kind.
 is_usual: Final = plain_but("id", "after", "expected")
 
 
 def is_simple(task: Task) -> bool:
-    """Whether nothing of *task* has to be looked at but its kind, and its parents."""
+    """Return whether only the kind and the parents of *task* need a look."""
     expected = task.expected
     return _has_little(task) and (
         expected is None
@@ -222,16 +226,16 @@ def is_simple(task: Task) -> bool:
 
 
 def said_ns(task: Task) -> float | None:
-    """How long *task* takes, in ns, if the user has said so."""
+    """Return how long *task* takes, in ns, if the user has said so."""
     return None if task.expected is None else task.expected * NS
 
 
 def terms_of(task: Task, parents: int) -> Terms | None:
     """
-    Under what conditions *task* goes on; None: once all its parents have completed.
+    Return the condition to start *task*; None: once all its parents completed.
 
     Raises:
-        InvalidTaskError: So many parents could never meet them.
+        InvalidTaskError: So many parents could never meet it.
     """
     terms = unchecked_terms(task)
     if terms is None or terms.join in ("all", "finished"):
@@ -282,7 +286,7 @@ def spec_of(task: Task) -> Spec:
 
 
 def drawing(spec: Spec, budget: str, names: Container[str]) -> Spec:
-    """*spec* of a task that draws on *budget*, which has the resources *names*."""
+    """Return *spec* for a task that draws on *budget*, which has resources *names*."""
     return attrs.evolve(
         spec,
         budget=budget,
@@ -293,7 +297,7 @@ def drawing(spec: Spec, budget: str, names: Container[str]) -> Spec:
 
 def _folder_of(task: Task) -> str:
     """
-    Below which folder of the project *task* writes: of a program, below its `cwd`.
+    Return the folder below which *task* writes: the `cwd` of a program.
 
     A folder elsewhere, such as a worktree, stands for the project.
     """
@@ -304,7 +308,7 @@ def _folder_of(task: Task) -> str:
 
 
 def when(value: float | datetime | None, now: int) -> int | None:
-    """A time in ns: seconds count from *now*."""
+    """Return a time in ns; seconds count from *now*."""
     if value is None:
         return None
     if isinstance(value, datetime):

@@ -1,8 +1,8 @@
 """
-Waiting: for a task, for quiet, and inside a task.
+Waits: for a task, for quiet, and inside a task.
 
 A task that waits for another gives its slot back meanwhile, never its resources, so
-nested work cannot fill all slots with waiting.
+nested work cannot fill all slots with waits.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from taskorch.kernel import (
 )
 from taskorch.kit.fence import log_of
 from taskorch.kit.interrupts import defers_interrupts
+from taskorch.kit.limits import NS
+from taskorch.kit.words import moment
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model.ids import stem_of
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
@@ -47,7 +49,6 @@ from taskorch.runtime._work import (
     Work,
     failed_earlier,
     first_error,
-    moment,
     note_used,
     why_unresolvable,
 )
@@ -60,21 +61,21 @@ if TYPE_CHECKING:
 _log = log_of(__name__)
 
 _BLOCKED: Final = TaskState.BLOCKED
-#: Why a wait may be for ever.
+#: The reason why a wait may be for ever.
 UNSTARTED: Final = (
     "the orchestrator has not been started: call orch.start(), or enter `with orch:`"
 )
-#: Results that one fact says were asked for.
+#: The most results that one event names as asked for.
 _MANY: Final = 500
-#: Seconds after which that is said: another thread may be about to start it.
+#: Seconds after which that is logged: another thread may be about to start it.
 _MOMENT: Final = 1.0
 
-#: What a wait is for: any of these.
+#: The targets of a wait, of which any ends it.
 Targets: TypeAlias = tuple[TaskRow, ...]
 
 
 def is_settled(row: TaskRow) -> bool:
-    """Whether there is something to tell those who wait: an end, or a blockade."""
+    """Return whether callers that wait for *row* get an answer: an end or a block."""
     state = row.state
     if state is _BLOCKED:
         return row.extra is not None and bool(row.extra.blocked_by)
@@ -82,7 +83,7 @@ def is_settled(row: TaskRow) -> bool:
 
 
 def _earlier(row: TaskRow, roots: Sequence[str]) -> str | None:
-    """What to do about *roots* of which one failed in an earlier life, and when."""
+    """Return the hint if one of *roots* failed in an earlier incarnation."""
     tasks = row.cargo._rt.kernel.tasks
     for root in roots:
         found = tasks.get(root)
@@ -92,17 +93,17 @@ def _earlier(row: TaskRow, roots: Sequence[str]) -> str | None:
             and failed_earlier(found.cargo)
         ):
             again = f"orch.rerun_task({stem_of(root)!r}) runs again what failed"
-            when = f"in an earlier life, on {moment(found.ended_ns)}"
+            when = f"in an earlier incarnation, on {moment(found.ended_ns // NS)}"
             return f"{again} {when}; so does {RERUN_FAILED}"
     return None
 
 
 def unresolvable_root(work: Work) -> TaskRow | None:
     """
-    Task at or above *work* whose function is unresolvable, if any.
+    Return the task at or above *work* whose function is unresolvable; or None.
 
-    Under the lock, or of a task that waits for the same as ever. None if there is none:
-    only a journal with such a task is looked through.
+    Hold the lock, unless the task's dependencies cannot change. Only a journal with
+    such a task is searched.
     """
     if not getattr(work._rt, "lost", None):
         return None
@@ -112,7 +113,7 @@ def unresolvable_root(work: Work) -> TaskRow | None:
         if row.state in TERMINAL or row.state is TaskState.RUNNING:
             continue
         if awaits(row):
-            # What comes from outside ends it.
+            # An event from outside ends such a wait.
             continue
         terms = None if row.links is None else row.links.terms
         calls = terms is None or terms.wait is None
@@ -126,12 +127,12 @@ def unresolvable_root(work: Work) -> TaskRow | None:
 
 
 def is_hopeless(work: Work) -> bool:
-    """Whether *work* is settled, or waits for a function that is unresolvable."""
+    """Return whether *work* is settled, or waits for an unresolvable function."""
     return is_settled(work._row) or unresolvable_root(work) is not None
 
 
 def blockade(row: TaskRow) -> DependencyFailedError:
-    """The error of a task that is blocked by what it needs."""
+    """Return the error of a task that is blocked by what it needs."""
     extra = row.extra
     root = None if is_settled(row) else unresolvable_root(row.cargo)
     if root is not None:
@@ -139,7 +140,7 @@ def blockade(row: TaskRow) -> DependencyFailedError:
         msg = f"task {row.id} {after}cannot run: {why_unresolvable(root.cargo)}"
         above = () if root is row else (root.id,)
         hint = (
-            "it goes on in the first life that finds it; or orch.decide("
+            "it goes on in the first incarnation that finds it; or orch.decide("
             f"{stem_of(root.id)!r}, 'complete' | 'fail')"
         )
         return DependencyFailedError(msg, root_causes=above, hint=hint, task_id=row.id)
@@ -158,19 +159,19 @@ class Waiting:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        #: Called once when nothing can proceed any more; under the lock.
+        #: Functions to call once nothing can proceed any more; under the lock.
         self.quiet: list[Callable[[], object]] = []
-        #: The stop is in a hurry: nobody waits for quiet any more.
+        #: Whether the stop is in a hurry, so that waits for quiet end.
         self.hurried: bool = False
-        #: What wakes the attempts that wait inside a task: `(id, attempt)`.
+        #: Functions that wake the attempts that wait inside a task: `(id, attempt)`.
         self._inside: dict[tuple[str, int], list[Callable[[], object]]] = {}
         #: The waits that one attempt is in: each is for any of a few tasks.
         self._waits: dict[tuple[str, int], list[Targets]] = {}
-        #: Those of them that hold resources.
+        #: The waiting attempts that hold resources.
         self._holders: set[tuple[str, int]] = set()
-        #: Futures that are resolved together, by their loop, while many are woken.
+        #: Futures that their loop resolves together, while many waiters are woken.
         self._together: dict[asyncio.AbstractEventLoop, list[Any]] | None = None
-        #: What gives an attempt its slot back.
+        #: Functions to call when an attempt has its slot again.
         self._returns: dict[tuple[str, int], Callable[[], object]] = {}
 
     # -- for a task ----------------------------------------------------------------
@@ -178,7 +179,7 @@ class Waiting:
     @defers_interrupts
     def add(self, work: Work, waiter: Callable[[], object]) -> bool:
         """
-        Call *waiter* when *work* is settled; False if it is already.
+        Call *waiter* when *work* is settled; return False if it is already.
 
         The caller has refused policies before, which would wait within a step.
         """
@@ -189,7 +190,7 @@ class Waiting:
                 work._waiters = []
             work._waiters.append(waiter)
             if self._rt.committer is not None and is_settled(work._row):
-                # It is on its way to the journal, at leisure.
+                # Its end is on its way to the journal, without haste.
                 self._rt.committer.poke()
             return True
 
@@ -203,7 +204,7 @@ class Waiting:
         """
         Call *tell* once *is_so* holds of *work*, under the lock; perhaps at once.
 
-        A task that is blocked, held for a decision or unblocked wakes its waiters
+        A task that is blocked, on hold for a decision or unblocked wakes its waiters
         without having ended: this one then waits on.
 
         Returns:
@@ -226,8 +227,8 @@ class Waiting:
         """
         Remove *waiter* without the lock; one more call of it may come.
 
-        The collector closes a generator that was left unfinished wherever it comes by:
-        under the lock, too.
+        The garbage collector closes an unfinished generator anywhere, even under the
+        lock.
         """
         waiters = work._waiters
         if waiters is not None:
@@ -236,7 +237,7 @@ class Waiting:
 
     def wait(self, work: Work, timeout: float | None) -> bool:
         """
-        Block until *work* is settled; whether it is.
+        Block until *work* is settled; return whether it is.
 
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
@@ -247,7 +248,7 @@ class Waiting:
         rt.deciders.refuse_reentry()
         row = work._row
         if row.state in TERMINAL and work._visible_after <= rt.committed:
-            # Without the lock, and a call: the end of most is all there is to ask.
+            # This is quick, without the lock: for most tasks only the end matters.
             return True
         inside = self._inside_of()
         is_mine = rt.loops.is_mine()
@@ -263,16 +264,16 @@ class Waiting:
             return self._block_inside(inside, work, latch, timeout)
 
     def _inside_of(self) -> AttemptContext | None:
-        """The context of the task of ours that the caller is part of."""
+        """Return the context of the task of ours that the caller is part of."""
         if LOCAL.worker is None and CURRENT.get() is None:
-            # As mostly: who waits is the program.
+            # Mostly the program waits, and no task.
             return None
         inside = current_or_none()
         if inside is None or inside._rt is not self._rt:
             return None
         row = inside._row
         runs = row.attempt == inside.attempt and row.state is TaskState.RUNNING
-        # Context variables outlive the attempt in what it has left running.
+        # Code that an attempt has left running still has its context variables.
         return inside if runs or inside.cancelled else None
 
     def _block(self, work: Work, timeout: float | None) -> bool:
@@ -285,7 +286,7 @@ class Waiting:
                 self.remove(work, latch.release)
                 return self.is_told(work)
             if row.state in TERMINAL and work._visible_after <= rt.committed:
-                # As in `wait`. What else there is to tell, `add` asks once more.
+                # The reason is that of `wait`. `add` asks again about blockades.
                 break
         return True
 
@@ -305,13 +306,13 @@ class Waiting:
             _log.warning("taskorch: somebody waits for a task, but %s", UNSTARTED)
 
     def is_told(self, work: Work) -> bool:
-        """Whether those who wait for *work* need wait no more."""
+        """Return whether callers that wait for *work* need wait no more."""
         rt = self._rt
         if work._visible_after <= rt.committed and is_settled(work._row):
             return True
         if rt.halted:
             return True
-        # Asked here, since there is hardly ever one, and each wait asks this twice.
+        # Asked here first, since there is hardly ever one, and each wait asks twice.
         return bool(rt.lost.rows) and unresolvable_root(work) is not None
 
     def _block_inside(
@@ -334,7 +335,7 @@ class Waiting:
 
     def until(self, latch: Latch, works: Sequence[Work], timeout: float | None) -> bool:
         """
-        Block until *latch* is set, which any of *works* does; whether it is.
+        Block until *latch* is set, which any of *works* does; return whether it is.
 
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
@@ -350,7 +351,7 @@ class Waiting:
         inside = self._inside_of()
         if inside is None or latch.is_set():
             return latch.wait(seconds_until(end))
-        # Of those of other orchestrators nobody knows here whether they can end.
+        # Whether tasks of other orchestrators can end is not known here.
         foreign = any(work._rt is not rt for work in works)
         targets = () if foreign else tuple(work._row for work in works)
         woken = False
@@ -364,9 +365,9 @@ class Waiting:
     # -- inside a task -------------------------------------------------------------
 
     def used(self, works: Sequence[Work]) -> None:
-        """The caller has asked for the results of *works*: note it, if it is a task."""
+        """Note, if the caller is a task, that it has asked for results of *works*."""
         inside = self._inside_of()
-        # A policy of its may look at what is there, as ever.
+        # A policy may look at results without being noted.
         if inside and self._rt.deciders.asking != threading.get_ident():
             self.note_used(inside, works)
 
@@ -389,7 +390,7 @@ class Waiting:
     @defers_interrupts
     def enter(self, inside: AttemptContext, targets: Targets) -> None:
         """
-        The attempt of *inside* begins to wait for any of *targets*.
+        Begin a wait of the attempt of *inside* for any of *targets*.
 
         Raises:
             WouldDeadlockError: None of them can ever end.
@@ -415,9 +416,9 @@ class Waiting:
 
     def _call_off_return(self, row: TaskRow, key: tuple[str, int]) -> None:
         """
-        Under the lock: let the attempt go on without its slot, for which it waits.
+        Let the attempt go on without the slot that it waits for; hold the lock.
 
-        Of its branches one has ended its wait, and another has begun one: with the
+        One of its branches has ended its wait, and another has begun one: with the
         slot, that one would keep others from what it waits for.
         """
         returned = self._returns.pop(key, None)
@@ -430,7 +431,7 @@ class Waiting:
         self, inside: AttemptContext, targets: Targets, wake: Callable[[], object]
     ) -> Iterator[None]:
         """
-        A wait on this thread for any of *targets*; *wake* ends it if it is to stop.
+        Wait on this thread for any of *targets*; *wake* ends it if it is to stop.
 
         Raises:
             WouldDeadlockError: None of them can ever end.
@@ -455,7 +456,7 @@ class Waiting:
     def forget(
         self, inside: AttemptContext, targets: Targets, wake: Callable[[], object]
     ) -> None:
-        """The wait is over, and so is the attempt: it needs no slot for that."""
+        """End a wait together with its attempt, which needs no slot any more."""
         key = (inside.task_id, inside.attempt)
         self._forget(key, wake)
         with self._rt.lock:
@@ -466,7 +467,7 @@ class Waiting:
         self, inside: AttemptContext, targets: Targets, returned: Callable[[], object]
     ) -> bool:
         """
-        The wait is over; whether the attempt goes on at once.
+        End a wait; return whether the attempt goes on at once.
 
         If not, *returned* is called when it has its slot again.
         """
@@ -477,7 +478,8 @@ class Waiting:
             if not self._end_wait(key, targets):
                 return True
             if inside.cancelled or self._rt.fault is not None:
-                # It is to end: it needs no slot for that. Or there will be no more.
+                # It is to end, and needs no slot for that; or there will be no more
+                # slots.
                 return True
             if self._rt.kernel.reclaim_slot(row, inside.attempt, now):
                 return True
@@ -488,7 +490,7 @@ class Waiting:
         return result
 
     def _end_wait(self, key: tuple[str, int], targets: Targets) -> bool:
-        """Under the lock: a wait is over; whether it was the attempt's last."""
+        """End a wait; return whether it was the attempt's last; hold the lock."""
         waits = self._waits[key]
         waits.remove(targets)
         if waits:
@@ -498,13 +500,13 @@ class Waiting:
         return True
 
     def returned(self, row: TaskRow, attempt: int) -> None:
-        """The attempt has its slot again, or needs none."""
+        """Let an attempt go on that has its slot again, or needs none."""
         returned = self._returns.pop((row.id, attempt), None)
         if returned is not None:
             returned()
 
     def return_all(self) -> None:
-        """Under the lock: end all waits for slots, as no attempt will get one."""
+        """End all waits for slots, as no attempt will get one; hold the lock."""
         returns, self._returns = self._returns, {}
         for returned in returns.values():
             returned()
@@ -528,17 +530,17 @@ class Waiting:
 
     def _deadlock(self, row: TaskRow) -> tuple[str, ...]:
         """
-        Names of the tasks that keep the waits of *row* from ever ending, or nothing.
+        Return names of tasks that keep the waits of *row* from ending, if any.
 
         As in Dijkstra's banker's algorithm: let every task that does not wait end,
-        and then, one after another, every waiting task of whose targets one fits into
-        what is free; what is left at the end waits for ever.
+        and then, one after another, every waiting task with a target that fits into
+        the free resources; tasks that are left at the end wait for ever.
         """
         kernel = self._rt.kernel
         if not self._holders and not self._in_ring(row):
             return ()
         waiting: dict[str, tuple[TaskRow, list[Targets]]] = {}
-        # The latest first: it is mostly what the earlier ones wait for.
+        # The latest wait comes first: the earlier ones mostly wait for its task.
         for (task_id, attempt), waits in reversed(self._waits.items()):
             found = kernel.tasks.get(task_id)
             if found is not None and found.attempt == attempt:
@@ -563,7 +565,7 @@ class Waiting:
         ) or tuple(waiting)
 
     def _in_ring(self, row: TaskRow) -> bool:
-        """Whether *row* waits, however indirectly, for itself."""
+        """Return whether *row* waits, however indirectly, for itself."""
         todo, seen = [row], {row.id}
         while todo:
             found = todo.pop()
@@ -584,7 +586,7 @@ class Waiting:
         free: _Free,
         waiting: dict[str, tuple[TaskRow, list[Targets]]],
     ) -> bool:
-        """Whether one of *targets* can come to its end with no more than *free*."""
+        """Return whether one of *targets* can end with no more than *free*."""
         return not targets or any(self._can_run(t, free, waiting) for t in targets)
 
     def _can_run(
@@ -626,7 +628,7 @@ class Waiting:
             await self.leave_async(inside, targets)
 
     async def until_settled(self, work: Work) -> None:
-        """In a coroutine: wait until *work* has ended, or cannot go on."""
+        """Wait in a coroutine until *work* has ended, or cannot go on."""
         self._rt.deciders.refuse_reentry()
         loop = asyncio_loop(f"task {work._row.id}")
         if not self._rt.started:
@@ -649,7 +651,7 @@ class Waiting:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Under the lock: of those who are woken in here, each loop hears once."""
+        """Tell each loop once of all that is woken in the block; hold the lock."""
         self._together = {}
         try:
             yield
@@ -659,7 +661,7 @@ class Waiting:
                 resolve_on(loop, futures)
 
     async def leave_async(self, inside: AttemptContext, targets: Targets) -> None:
-        """In a coroutine: `leave`, and wait until there is a slot again."""
+        """Do as `leave` in a coroutine, and wait until there is a slot again."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         if self.leave(inside, targets, lambda: resolve_on(loop, [future])):
@@ -679,7 +681,7 @@ class Waiting:
     # -- for quiet -----------------------------------------------------------------
 
     def say_quiet(self) -> None:
-        """Under the lock: nothing can proceed; tell those who wait for that."""
+        """Wake those who wait until nothing can proceed; hold the lock."""
         quiet, self.quiet = self.quiet, []
         for wake in quiet:
             wake()
@@ -693,7 +695,7 @@ class Waiting:
 
     def until_quiet(self, timeout: float | None) -> bool:
         """
-        Block until nothing can proceed and receivers have been served.
+        Block until nothing can proceed and listeners have had all events.
 
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
@@ -705,7 +707,8 @@ class Waiting:
         while True:
             latch = Latch()
             with rt.lock:
-                # Not before the lock is held: `hurry` wakes those that it finds.
+                # This is checked under the lock: `hurry` wakes only those that it
+                # finds.
                 if self.hurried:
                     return False
                 calm = rt.is_quiet()
@@ -720,8 +723,8 @@ class Waiting:
                 continue
             if not rt.publisher.flush(seconds_until(end)):
                 return False
-            # Both at one instant: what a receiver submitted may have ended meanwhile,
-            # and have something to tell.
+            # Both at one instant: a task that a listener submitted may have ended
+            # meanwhile, with an event to publish.
             with rt.publisher.excused(), rt.lock:
                 if rt.is_quiet() and rt.publisher.is_served():
                     return True
@@ -761,10 +764,10 @@ class Waiting:
 
 class _Watch:
     """
-    A waiter that waits on until what it waits for is so.
+    A waiter that waits on until its condition holds.
 
-    It is no function, which would have to refer to itself in order to wait on: nobody
-    but the collector of garbage would ever let go of such a ring.
+    It is no function, which would have to refer to itself in order to wait on: only
+    the garbage collector would ever free such a cycle.
     """
 
     __slots__ = ("_is_so", "_tell", "_work")
@@ -777,7 +780,7 @@ class _Watch:
         self._tell = tell
 
     def __call__(self) -> None:
-        """Under the lock: call the waiter if its condition holds, or wait on."""
+        """Call the waiter if its condition holds, or wait on; hold the lock."""
         work = self._work
         rt = work._rt
         told = (
@@ -792,19 +795,19 @@ class _Watch:
 
 
 class _Free:
-    """What there is of all that is held, if the waiting hold what they hold."""
+    """Free resources, while the waiting tasks keep what they hold."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        #: By resource, and by agent and resource.
+        #: The free units, by resource, and by worker and resource.
         self._left: dict[str | tuple[str, str], int] = {
             name: pool.total for name, pool in kernel.pools.items()
         }
         for agent in kernel.agents.values():
             for name, units in agent.capacity.items():
                 self._left[agent.name, name] = units
-        #: What the waiting hold, by name: of locks there are too many to list, and of
-        #: budgets what is left changes by what is spent.
+        #: The units that waiting tasks hold, by name: there are too many locks to list,
+        #: and the rest of a budget changes with spending.
         self._taken: Counter[str] = Counter()
 
     def _places(self, row: TaskRow) -> Iterator[tuple[str | tuple[str, str], int]]:
@@ -814,35 +817,35 @@ class _Free:
                 yield (row.agent.name, name), units
 
     def take(self, row: TaskRow) -> None:
-        """Subtract what *row* holds and keeps."""
+        """Subtract the resources that *row* holds and keeps."""
         self._taken.update(held_in(self._kernel, row.alloc))
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] -= units
 
     def give_back(self, row: TaskRow) -> None:
-        """Add what *row* held, as if the task had ended."""
+        """Add the resources that *row* held, as if the task had ended."""
         self._taken.subtract(held_in(self._kernel, row.alloc))
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] += units
 
     def holds(self, row: TaskRow) -> bool:
-        """Whether some agent could run *row* with what is left."""
+        """Return whether some worker could run *row* with the free resources."""
         bucket = row.bucket
         for limit in bucket.limits:
             if not limit.leaves(self._kernel, bucket, self._taken):
                 return False
         agents = bucket.agents
         if 0 <= bucket.agents_version != self._kernel.agents_version:
-            # One that has joined since may do.
+            # A worker that has joined since may be able to.
             agents = list(self._kernel.agents.values())
         return not agents or any(
             self._leaves(agent, wanted(bucket, agent)) for agent in agents
         )
 
     def _leaves(self, agent: AgentRow, need: Units) -> bool:
-        """Whether *need* is left on *agent*: the amounts, and units with names."""
+        """Return whether *agent* has *need* free: the amounts, and named units."""
         left = self._left
         return would_fit(self._kernel, agent, need, self._taken) and all(
             units <= left.get(name, units)
@@ -852,7 +855,7 @@ class _Free:
 
 
 def _needed(row: TaskRow) -> Sequence[TaskRow]:
-    """What must end before *row* can go on; of a join of some, nobody knows which."""
+    """Return tasks that must end before *row* can go on; none if only some need to."""
     links = row.links
     if links is None:
         return ()

@@ -1,7 +1,7 @@
 """
-A task as the runtime has it: the call, its result, and what it holds.
+A task as the runtime has it: the call, its result, and the data beside it.
 
-Decisions: 0022, 0066, 0273.
+Decisions: executors, retention, rooms-and-loading.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
 from copy import copy
-from datetime import UTC, datetime
 from threading import Lock
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
@@ -47,6 +46,7 @@ from taskorch.kit.people import act_alone, caller
 from taskorch.kit.plain import GONE
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show
+from taskorch.kit.words import moment
 from taskorch.model import (
     TERMINAL,
     Call,
@@ -79,13 +79,13 @@ if TYPE_CHECKING:
 
 # -- what is to be done about attempts, in the order in which it was decided -----------
 
-# It is decided under the lock and done outside, by whichever thread has left the lock
-# first: without an order of its own, a SIGSTOP could follow the SIGCONT that takes it
-# back, and the kernel would take a program for running that stands still.
+# Effects are decided under the lock and done outside, by whichever thread has left the
+# lock first. Without an order of its own, a SIGSTOP could follow the SIGCONT that
+# revokes it, and the kernel would take a stopped program for running.
 
 
 class EffectQueue:
-    """What is still to be done about one attempt."""
+    """Effects that are still to be carried out on one attempt."""
 
     __slots__ = ("_carrier", "_todo")
 
@@ -95,15 +95,15 @@ class EffectQueue:
         self._carrier = threading.Lock()
 
     def append(self, effect: Effect) -> None:
-        """Under the lock of the runtime: *effect* is the latest decision."""
+        """Add *effect*, the latest decision; hold the lock of the runtime."""
         self._todo.append(effect)
 
     def drain(self, carry_out: Callable[[Effect], object]) -> None:
         """
-        Outside that lock: do all that is left, unless another thread is at it.
+        Carry out all effects, unless another thread does; do not hold that lock.
 
-        That one then does what was to be done here, too: nobody waits for it, since it
-        may be in a callback of the user's that waits for us.
+        The other thread then carries out these, too: this one does not wait, since the
+        other may be in a callback of the user's that waits for it.
         """
         while self._todo and self._carrier.acquire(blocking=False):
             try:
@@ -116,17 +116,17 @@ class EffectQueue:
 # -- what the runtime keeps of one task: the cargo of its row --------------------------
 
 
-#: What the metadata of a task says that another task of its run has added: the id of
-#: that, of the run which did. Earlier taskorch wrote True.
+#: The metadata key for the id of the task run that has added a task. Earlier versions
+#: wrote True.
 ADDED: Final = MadeFor.ADDED
-#: The number of a fact that has not come yet.
+#: The number of an event that has not come yet.
 NEVER: Final = 1 << 62
-#: As the number of the last fact that is kept: nothing is waited for any more.
+#: The number of the last kept event when nothing is waited for any more.
 ALL_KEPT: Final = NEVER << 1
 
-#: What to do about a task that has ended because of what it needed.
+#: The hint for a task that has ended because of what it needed.
 _RERUN_BOTH: Final = "orch.rerun_task(id) of a root cause, and then of this task"
-#: What else to do about one that failed in an earlier life.
+#: A further hint for one that failed in an earlier incarnation.
 RERUN_FAILED: Final = "TaskOrchestrator(rerun_failed=True), when it is submitted again"
 NOTHING_LATE: Final[Mapping[int, Any]] = ReadOnly({})
 NOTHING_TURNED: Final[Mapping[str, str]] = ReadOnly({})
@@ -136,13 +136,13 @@ NOTHING_USED: Final[dict[str, None]] = {}
 _MAKING: Final = Lock()
 
 
-#: Why an attempt is to stop, as it is told: the orchestrator may stop as well, or have
+#: Why an attempt is to stop, as it is told: the orchestrator may also stop, or have
 #: begun a later attempt in its place.
 StopReason: TypeAlias = Stop | Literal["stop", "abandoned"]
 
 
 class Control:
-    """What a running attempt is told: to stop, and why."""
+    """State of a running attempt that says whether it is to stop, and why."""
 
     __slots__ = (
         "attempt",
@@ -157,29 +157,30 @@ class Control:
     def __init__(self, attempt: int) -> None:
         self.attempt: int = attempt
         self.why: StopReason = ""
-        #: A checkpoint has told it so: what it was asked may be taken back since.
+        #: Whether a checkpoint has stopped it: the request may have been withdrawn
+        #: since.
         self.interrupted: bool = False
-        #: What stops and holds it, as far as it can, and what that finds it by; None
-        #: before it was begun and after its end.
+        #: The executor that can stop and suspend it, and its handle there; None before
+        #: it was begun and after its end.
         self.executor: AttemptExecutor[Any] | None = None
         self.handle: Any = None
-        #: What is still to be done about it, once there was anything.
+        #: The effects that are to be carried out on it, once there were any.
         self.effects: EffectQueue | None = None
-        #: What its handler has measured that it used.
+        #: The resources that its handler has measured.
         self.usage: Units = ()
 
     @property
     def is_to_end(self) -> bool:
-        """Whether the attempt was told to end, not only at its next checkpoint."""
+        """Whether the attempt is to end, and not only at its next checkpoint."""
         return self.why not in ("", "suspend")
 
     def attach(self, executor: AttemptExecutor[Any], handle: Any) -> bool:
         """
-        From now on *executor* stops and holds it, by *handle*.
+        Note that *executor* can stop and suspend it, by *handle*.
 
         Returns:
-            Whether it was told to end before: then the caller stops it, and nobody
-            else does. A coroutine that is cancelled twice is cut off as it tidies up.
+            Whether it was told to end before: then only the caller stops it. If a
+            coroutine is cancelled twice, its cleanup is cut off.
         """
         with _MAKING:
             self.handle, self.executor = handle, executor
@@ -191,14 +192,14 @@ class Control:
             self.executor = self.handle = None
 
     def tell(self, why: StopReason) -> tuple[AttemptExecutor[Any] | None, Any]:
-        """Tell it to stop: the caller has it stopped by what is returned."""
+        """Tell it to stop; return the executor and handle to stop it by."""
         with _MAKING:
             self.why = why
             return self.executor, self.handle
 
 
 class Extra:
-    """What only some tasks have."""
+    """Data that only some tasks have."""
 
     __slots__ = (
         "added",
@@ -219,59 +220,60 @@ class Extra:
 
     def __init__(self) -> None:
         self.progress: Any = None
-        #: What was tried to mend its attempts.
+        #: The recoveries that were tried for its attempts.
         self.recoveries: tuple[RecoveryAttempt, ...] = ()
         self.checkpoint: Any = None
-        #: Nobody needs to hear how it ends.
+        #: Whether its end needs no record, since a caller has asked for it.
         self.is_watched: bool = False
         self.control: Control | None = None
-        #: What attempts brought that did not count any more: see `_documents`.
+        #: Late results of attempts that were given up: see `_documents`.
         self.late: Mapping[int, Any] = NOTHING_LATE
-        #: What attempts raised after which there was another: see `_documents`.
+        #: Errors of attempts that were followed by another: see `_documents`.
         self.earlier: Mapping[int, Any] = NOTHING_LATE
-        #: The `traceparent` of its submission, once the fact of that says it.
+        #: The `traceparent` of its submission, once that event has it.
         self.trace: str | None = None
-        #: Ids of parents that came later: the submission did not name them.
+        #: Ids of parents that were added after the submission.
         self.added: tuple[str, ...] = ()
-        #: Of parents that were run again while it waited, the next run, by the one.
+        #: The next run of each parent that was run again while it waited.
         self.turned: Mapping[str, str] = NOTHING_TURNED
-        #: The run of its task from which on what was added is its own: see
-        #: `TaskRenewed`. Empty: all that was ever added is.
+        #: The run of the task from which on added tasks are its own: see `TaskRenewed`.
+        #: Empty: all that were ever added are.
         self.since: str = ""
-        #: Once it has left memory: what its metadata says of who has added it.
+        #: The task that has added it, from its metadata, once it has left memory.
         self.adder: Any = None
         #: Ids of the tasks whose results its attempts have asked for.
         self.used: dict[str, None] = NOTHING_USED
-        #: What extensions keep in memory of the task, by their names: see `_noted`.
+        #: Data that extensions keep of the task in memory, by their names: see
+        #: `_noted`.
         self.own: dict[str, Any] = {}
 
 
 def tried(event: RecoveryAttempted) -> RecoveryAttempt:
-    """What *event* tells was tried to mend an attempt."""
+    """Return the recovery that *event* tells of."""
     names = attrs.fields_dict(RecoveryAttempt)
     return RecoveryAttempt(*(getattr(event, name) for name in names))
 
 
 class Emitted:
-    """What came with an event from outside: the cargo of its fact."""
+    """The value of an event from outside: the cargo of its record."""
 
     __slots__ = ("document", "value")
 
     def __init__(self, value: Any, document: Any = None) -> None:
         self.value: Any = value
-        #: What a durable orchestrator keeps of it, once that is made.
+        #: The document that a durable orchestrator keeps of it, once made.
         self.document: Any = document
 
 
 class Holder(Protocol):
     """
-    What a task asks of the runtime that has it.
+    Protocol: what a task asks of the runtime that has it.
 
     Attributes:
         kernel: Has the rows of the tasks.
-        committed: The last fact that is kept.
-        opened_at: The last fact of earlier lives.
-        halted: Whether it has left to its next life what has not ended.
+        committed: The last event that is kept.
+        opened_at: The last event of earlier incarnations.
+        halted: Whether it has left its unfinished tasks to its next incarnation.
         fault: A fault of our own, after which nothing starts.
     """
 
@@ -282,28 +284,28 @@ class Holder(Protocol):
     fault: InternalError | JournalError | None
 
     def drop(self) -> None:
-        """Under the lock: let go what is kept of tasks that have left memory."""
+        """Drop the data about tasks that have left memory; hold the lock."""
         ...
 
 
 class MakesSteps(Holder, Protocol):
     """
-    A runtime, as its parts see it: a lock, a clock, and the steps that are made.
+    Protocol: a runtime, as its parts see it: a lock, a clock, and steps.
 
     Attributes:
         lock: Guards the kernel.
-        now: Says the time, in ns.
-        name: What threads are named after.
-        epoch: The number of this life, for the fence.
-        started: Whether what was submitted may begin.
+        now: Returns the time, in ns.
+        name: The name that threads are named after.
+        epoch: The number of this incarnation, for the fence.
+        started: Whether submitted tasks may begin.
         opened: Whether the journal has been read.
-        begins: Whether what is queued may begin.
+        begins: Whether queued tasks may begin.
         closed: Whether it has ended.
         draining: Whether it is about to stop.
-        wanted: The events that those who listen want to hear of.
+        wanted: The classes of events that have listeners.
         deciders: Asks the policies.
         loops: Has the loop of coroutines.
-        publisher: Hands over facts.
+        publisher: Publishes events.
     """
 
     lock: threading.Lock
@@ -321,35 +323,35 @@ class MakesSteps(Holder, Protocol):
     publisher: Publisher
 
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
-        """Enter the lock, make *change*, and do what follows from it."""
+        """Enter the lock, make *change*, and act on what the kernel decides."""
         ...
 
     def settle(self, now: int) -> Launch | None:
-        """Under the lock: let the kernel choose, and note what is to be done."""
+        """Let the kernel choose, and return what is to be done; hold the lock."""
         ...
 
     def launch(self, launch: Launch | None) -> None:
-        """Outside the lock: do what the step said."""
+        """Do what a step has decided; do not hold the lock."""
         ...
 
     def wake(self, work: Work) -> None:
-        """Tell those who wait for *work*."""
+        """Wake the callers that wait for *work*."""
         ...
 
     def is_quiet(self) -> bool:
-        """Whether nothing can proceed without input from outside."""
+        """Return whether nothing can proceed without input from outside."""
         ...
 
     def refuse_submission(self) -> None:
-        """Under the lock: called where tasks come in."""
+        """Raise if no task may come in; hold the lock."""
         ...
 
     def fail_stop(self, error: BaseException) -> None:
-        """A fault of our own: nothing starts any more, and nobody waits for ever."""
+        """Stop everything because of a fault of our own."""
         ...
 
     def interrupted(self, error: BaseException) -> None:
-        """An exception from outside has cut a step short: nobody knows where."""
+        """Stop everything, as an exception from outside has cut a step short."""
         ...
 
 
@@ -360,7 +362,7 @@ class Work:
     The public handle is a subclass, so that a task is one object less.
     """
 
-    #: Among the arguments of another task: see `taskorch.model._arguments`.
+    #: Whether it is a dependency among arguments: see `taskorch.model._arguments`.
     stands_for_result = True
 
     __slots__ = (
@@ -391,14 +393,14 @@ class Work:
         executor: AttemptExecutor[Any] | None,
         ctx: Context,
     ) -> None:
-        # Any above: the public type of a handle does not drag the runtime along. In a
-        # simulation it is the life that stands for one.
+        # Any above: the public type of a handle does not import the runtime. In a
+        # simulation it is the simulated one.
         self._rt: Holder = runtime
         self._row: TaskRow = None  # type: ignore[assignment]  # set at submission
         self._fn = fn
         self._args = args
         self._kwargs = kwargs or NO_KWARGS
-        #: Where it runs; None: where its agent does.
+        #: The executor; None: that of its worker.
         self._executor = executor
         self._ctx = ctx
         self._task: Task | None = None
@@ -406,20 +408,20 @@ class Work:
         self._error: BaseException | None = None
         self._waiters: list[Callable[[], object]] | None = None
         self._extra: Extra | None = None
-        #: The handles of its parents, while it lives: those that it was submitted
-        #: with, in that order, and then those that were added.
+        #: The handles of its parents, until it ends: those that it was submitted with,
+        #: in that order, and then those that were added.
         self._above: tuple[Work, ...] = ()
         #: The ids by which its submission named them; None: those that they have.
         self._after: tuple[str, ...] | None = ()
-        #: In a durable orchestrator, the number of the fact that must be kept before
-        #: what became of the task may be told; until that comes, NEVER and the number
-        #: of the one that must be kept before an attempt may begin. In one integer,
+        #: In a durable orchestrator, the number of the event that must be kept before
+        #: the task's end may be reported; until that comes, NEVER plus the number of
+        #: the one that must be kept before an attempt may begin. It is one integer,
         #: since every task has it.
         self._visible_after = 0
 
     @property
     def _begin_after(self) -> int:
-        """The number of the fact that must be kept before an attempt may begin."""
+        """The number of the event that must be kept before an attempt may begin."""
         settled = self._visible_after
         return settled - NEVER if settled >= NEVER else settled
 
@@ -435,16 +437,16 @@ NO_VARIABLES: Final = Context()
 
 def capture(spans: Spans | None) -> Context:
     """
-    The caller's context variables, for tasks that it submits.
+    Return the caller's context variables, for tasks that it submits.
 
-    What is returned is never entered, only copied, so many tasks may share it. With
-    *spans*, the span of the submission is the current one in them.
+    They are never entered, only copied, so many tasks may share them. With *spans*, the
+    span of the submission is the current one in them.
     """
     if spans is not None:
         return spans.capture()
     found = copy_context()
     if not len(found):
-        # As mostly: nobody asks, and it is one object less for each task.
+        # Mostly there are none, and it is one object less for each task.
         return NO_VARIABLES
     if caller() is not None:
         found.run(act_alone)
@@ -452,7 +454,7 @@ def capture(spans: Spans | None) -> Context:
 
 
 def extra_of(work: Work) -> Extra:
-    """The rarer part of *work*, made if need be."""
+    """Return the rarer data of *work*, made if need be."""
     extra = work._extra
     if extra is None:
         with _MAKING:
@@ -463,31 +465,31 @@ def extra_of(work: Work) -> Extra:
 
 
 def is_cached(work: Work) -> bool:
-    """Whether the result of *work* may be that of a like task."""
+    """Return whether *work* may have a cached result."""
     task = work._task
     return task is not None and task.cache is not None
 
 
 def note_cache(work: Work) -> None:
-    """What may have the result of a like task does not take the quickest way."""
+    """Keep *work* from the quickest way, if it may have a cached result."""
     if is_cached(work):
         extra_of(work)
 
 
 def after_of(work: Work) -> tuple[str, ...]:
-    """The ids by which the submission of *work* named its parents."""
+    """Return the ids by which the submission of *work* named its parents."""
     after = work._after
     return tuple([w._row.id for w in work._above]) if after is None else after
 
 
 def names_above(work: Work) -> tuple[str, ...]:
-    """The ids of all that *work* comes after, as they were called then."""
+    """Return the ids of all parents of *work*, as they were at the time."""
     extra = work._extra
     return after_of(work) if extra is None else after_of(work) + extra.added
 
 
 def adder_of(work: Work) -> Any:
-    """What the metadata of *work* says of the task that has added it: see `ADDED`."""
+    """Return what the metadata of *work* says of the task that added it."""
     task = work._task
     if task is None:
         return None if work._extra is None else work._extra.adder
@@ -495,41 +497,41 @@ def adder_of(work: Work) -> Any:
 
 
 def added_by(work: Work) -> str:
-    """The id of the task, and of the run of that, which has added *work*, or ""."""
+    """Return the id of the task run that has added *work*, or ""."""
     adder = adder_of(work)
     return adder if isinstance(adder, str) else ""
 
 
 def forget_task(work: Work) -> None:
     """
-    Under the lock: *work* leaves memory, without all that only its attempts need.
+    Drop data that only attempts of *work* need; hold the lock.
 
-    The handle, if there is one, keeps the result, and who has added the task.
+    The handle, if there is one, keeps the result and the id of the task that added it.
     """
     adder, extra = adder_of(work), None
     if adder is not None:
         extra = Extra()
         extra.adder = adder
-    # In this order: others ask without the lock.
+    # The order matters, since other threads read it without the lock.
     work._extra, work._task = extra, None
     work._above = work._after = ()
     work._args, work._kwargs = (), NO_KWARGS
 
 
 def is_to_be_redone(work: Work) -> bool:
-    """Whether *work* failed, was cancelled or asks somebody: a re-run adds it anew."""
+    """Return whether a re-run adds *work* anew: it did not complete, or asks."""
     has_failed = work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
     return has_failed or question_in(work) is not None
 
 
 def since_of(work: Work) -> str:
-    """From which run of its task on what was added is that of *work*: see `Extra`."""
+    """Return the run of its task from which on added tasks are its own: see `Extra`."""
     return "" if work._extra is None else work._extra.since
 
 
 def note_used(work: Work, task_ids: Iterable[str]) -> tuple[str, ...]:
     """
-    Under the lock: note that *work* has asked for the results of tasks.
+    Note that *work* has asked for the results of tasks; hold the lock.
 
     Returns:
         The ids of those that are new.
@@ -543,7 +545,7 @@ def note_used(work: Work, task_ids: Iterable[str]) -> tuple[str, ...]:
 
 
 def note_bonds(work: Work, event: TaskParentsAdded | TaskRenewed | ResultsUsed) -> None:
-    """Note what *event* says of the tasks on which *work* depends, or that it adds."""
+    """Note the tasks that *work* depends on or adds, by *event*."""
     if isinstance(event, TaskRenewed):
         extra_of(work).since = event.since
     elif isinstance(event, ResultsUsed):
@@ -553,14 +555,14 @@ def note_bonds(work: Work, event: TaskParentsAdded | TaskRenewed | ResultsUsed) 
 
 
 def works_above(work: Work) -> dict[str, Work]:
-    """Works of the parents of a living task, by the ids they had then."""
-    # What ends meanwhile lets go of the works last.
+    """Return the parents of an unfinished task, by the ids that they had then."""
+    # A task that ends meanwhile lets go of the works last.
     above = work._above
     return dict(zip(names_above(work), above, strict=False)) if above else {}
 
 
 def parent_named(task_id: str, parents: Mapping[str, Work]) -> Work | None:
-    """The parent *task_id*, or another run of that task, from *parents* by id."""
+    """Return the parent *task_id*, or another run of that task, from *parents*."""
     found = parents.get(task_id)
     if found is None:
         stem = stem_of(task_id)
@@ -570,13 +572,13 @@ def parent_named(task_id: str, parents: Mapping[str, Work]) -> Work | None:
 
 
 def place_under(work: Work, parents: Mapping[str, Work]) -> None:
-    """*work* comes after *parents*, by the ids that they have, or were given."""
+    """Make *parents* the parents of *work*, by these ids."""
     work._after = tuple(parents)
     work._above = tuple(parents.values())
 
 
 def add_above(work: Work, parents: Mapping[str, Work]) -> None:
-    """Under the lock: *work* comes after *parents* too."""
+    """Add *parents* to the parents of *work*; hold the lock."""
     work._after = after_of(work)
     extra_of(work).added += tuple(parents)
     if work._row.state not in TERMINAL:
@@ -584,20 +586,20 @@ def add_above(work: Work, parents: Mapping[str, Work]) -> None:
 
 
 def turn(work: Work, parent_id: str, rerun_id: str) -> None:
-    """Under the lock: *work* waits for the next run of a parent, in its place."""
+    """Let *work* wait for the next run of a parent, in its place; hold the lock."""
     extra = extra_of(work)
     extra.turned = {**extra.turned, parent_id: rerun_id}
 
 
 def forget_above(work: Work) -> None:
-    """Under the lock: *work* has ended, and needs the results of no others."""
+    """Drop the parents of *work*, which has ended; hold the lock."""
     if work._above:
         work._after = after_of(work)
         work._above = ()
 
 
 def control_of(work: Work, attempt: int) -> Control:
-    """What the attempt is told; one that is not the newest any more is to stop."""
+    """Return the control of an attempt; one that is not the newest is to stop."""
     extra = extra_of(work)
     control = extra.control
     if control is not None and control.attempt == attempt:
@@ -613,20 +615,20 @@ def control_of(work: Work, attempt: int) -> Control:
 
 
 def detach_control(work: Work, attempt: int) -> None:
-    """The attempt has ended; what stopped it leads to the work."""
+    """Detach the control of an attempt that has ended, which leads to the work."""
     control = None if work._extra is None else work._extra.control
     if control is not None and control.attempt == attempt:
         control.detach()
 
 
 def row_of(work: Work) -> TaskRow:
-    """The row of *work*, which has one: also of one that the kernel has let go."""
+    """Return the row of *work*, even if the kernel has dropped it."""
     return work._row
 
 
 def task_of(row: TaskRow, left: Work | None = None) -> Task:
-    """The task of *row* as the user's policies see it: with its id."""
-    # Of one that has left memory, the row does not lead there.
+    """Return the task of *row* as the user's policies see it: with its id."""
+    # The row of a task that has left memory does not lead to the work.
     work: Work = row.cargo if left is None else left
     task = work._task
     if task is None:
@@ -637,16 +639,16 @@ def task_of(row: TaskRow, left: Work | None = None) -> Task:
         task = task_of_call(name, fn, work._args, work._kwargs, row.id)
         work._task = task
     elif task.id != row.id:
-        # It was given none, or is that of a workflow, which other runs have too.
+        # The task had no id, or is that of a workflow, which other runs share.
         after = task.after if task.id is None else after_of(work)
         task = work._task = named(task, row.id, after)
     return task
 
 
 def set_result(work: Work, value: Any) -> None:
-    """*work*, which has its row, completes with *value*, as the journal gave it."""
+    """Let *work*, which has its row, complete with *value* from the journal."""
     work._value = value
-    if isinstance(value, Missing):
+    if issubclass(type(value), Missing):
         task_id = work._row.id
         msg = f"task {task_id} has completed, and its result is lost: {value.why}"
         hint = "bring that back and open the journal again, or run the task again"
@@ -654,19 +656,23 @@ def set_result(work: Work, value: Any) -> None:
 
 
 def gone_result(work: Work) -> ResultGoneError | None:
-    """Why the result of *work*, which has completed, cannot be had; None: it can."""
+    """Return why the result of *work*, which completed, is lost; None if it is not."""
     value, error = work._value, work._error
-    if type(value) is Missing:
-        back = value.look()
+    if issubclass(type(value), Missing):
+        try:
+            back = value.look()
+        except ResultGoneError as gone:
+            return gone
         if back is not value:
-            # Its class stands below the line that opens the journal.
+            # The class stands below the line that opens the journal, and is defined
+            # now.
             work._value = back
             error = work._error = None
     return error if isinstance(error, ResultGoneError) else None
 
 
 def result_of_wait(work: Work, emitted: Emitted | None) -> Any:
-    """What *work*, a wait that ends well, completes with; None: its time is over."""
+    """Return the result of a wait: that of the event, or, at its end, the default."""
     if emitted is not None:
         return emitted.value
     payload: Any = None if work._task is None else work._task.payload
@@ -676,7 +682,7 @@ def result_of_wait(work: Work, emitted: Emitted | None) -> Any:
 
 
 def why_unresolvable(work: Work) -> str:
-    """What *work* needs and is gone, in a sentence; empty if nothing is."""
+    """Return a sentence on the function that *work* lacks; "" if it lacks none."""
     join = None if work._task is None else work._task.join
     if isinstance(join, Missing) and is_waiting(work._row):
         return join.why
@@ -684,11 +690,11 @@ def why_unresolvable(work: Work) -> str:
 
 
 def nothing() -> None:
-    """What is called where there is nothing to call."""
+    """Do nothing, in the place of a function where there is none."""
 
 
 def unfinished(work: Work) -> NotRunningError:
-    """The error of a task that its orchestrator left for its next life."""
+    """Return the error of a task that is left for the next incarnation."""
     task_id = work._row.id
     msg = f"the orchestrator has stopped, and task {task_id} has not ended"
     hint = "it goes on when the journal is opened again"
@@ -696,7 +702,7 @@ def unfinished(work: Work) -> NotRunningError:
 
 
 def first_error(work: Work, roots: tuple[str, ...]) -> BaseException | None:
-    """What the first of *roots*, for which *work* failed, raised, if it is known."""
+    """Return the error of the first of *roots*, for which *work* failed, if known."""
     tasks = work._rt.kernel.tasks
     above = {parent._row.id: parent for parent in work._above}
     for root in roots:
@@ -710,7 +716,7 @@ def first_error(work: Work, roots: tuple[str, ...]) -> BaseException | None:
 
 def load_failures() -> None:
     """
-    Load what judges failures, before anybody holds the lock for one.
+    Import the rules for failures, before any thread holds the lock for one.
 
     That takes a tenth of a second, and a program without failures needs none of it.
     """
@@ -719,20 +725,20 @@ def load_failures() -> None:
 
 
 def ended_earlier(work: Work) -> bool:
-    """Whether *work*, which has ended, had when this life took up what was left."""
+    """Return whether *work* had ended when this incarnation began."""
     opened_at: int = work._rt.opened_at
     return work._visible_after <= opened_at
 
 
 def failed_earlier(work: Work) -> bool:
-    """Whether the task of *work* had failed by then, or was skipped for a failure."""
+    """Return whether *work* had failed, or was skipped for a failure, by then."""
     row = work._row
     failed = row.state is TaskState.FAILED or is_skipped(row)
     return failed and ended_earlier(work)
 
 
 def is_skipped(row: TaskRow) -> bool:
-    """Whether *row* was cancelled because what it needs did not complete."""
+    """Return whether *row* was cancelled because what it needs did not complete."""
     return (
         row.state is TaskState.CANCELLED
         and row.extra is not None
@@ -741,7 +747,7 @@ def is_skipped(row: TaskRow) -> bool:
 
 
 def is_gone(row: TaskRow) -> bool:
-    """Whether *row* stands for a task that the definition of its run has no more."""
+    """Return whether the new definition of its workflow run lacks the task of *row*."""
     extra = row.extra
     return (
         row.state is TaskState.CANCELLED
@@ -750,13 +756,13 @@ def is_gone(row: TaskRow) -> bool:
     )
 
 
-#: Whether whoever asks only looks, as a page does: an error is not given to them.
+#: Whether the caller only looks, like a web page: it is not given an error then.
 LOOKS: Final[ContextVar[bool]] = ContextVar("taskorch-looks", default=False)
 
 
 def note_given(work: Work, error: BaseException | None) -> None:
     """Note that *error*, of *work*, is given to a caller, and need not be logged."""
-    # A simulated life has none.
+    # A simulated runtime has none.
     notices = getattr(work._rt, "notices", None)
     if notices is None or LOOKS.get():
         return
@@ -767,14 +773,14 @@ def note_given(work: Work, error: BaseException | None) -> None:
 
 
 def give_error(work: Work) -> BaseException | None:
-    """Why the task of *work* did not complete, in words that each life has."""
+    """Return why *work* did not complete, in words that every incarnation has."""
     error = raised_by(work)
     note_given(work, error)
     return error
 
 
 def allowed_error(work: Work) -> TaskFailedError | None:
-    """The error that is the result of *work*, whose failure was allowed; or None."""
+    """Return the error that is the result of *work*, if its failure was allowed."""
     row = work._row
     if row.state.value != "failed" or row.extra is None or row.extra.error is None:
         return None
@@ -788,7 +794,7 @@ def allowed_error(work: Work) -> TaskFailedError | None:
 
 
 def error_of(work: Work) -> BaseException | None:
-    """What is raised for who waits for *work*, whose task did not complete."""
+    """Return the error that a wait for *work* raises, if it did not complete."""
     error = raised_by(work)
     if isinstance(error, TaskFailure) and failed_earlier(work):
         return _with_when(error, work._row)
@@ -796,10 +802,11 @@ def error_of(work: Work) -> BaseException | None:
 
 
 def _with_when(error: TaskFailure, row: TaskRow) -> TaskFailure:
-    """*error* anew, which says that it is of an earlier life, and what to do then."""
+    """Return *error* with the time of the earlier incarnation, and a hint."""
     cause, error = error.__cause__, copy(error)
     error.__cause__ = cause
-    error.message = f"in an earlier life, on {moment(row.ended_ns)}: {error.message}"
+    when = moment(row.ended_ns // NS)
+    error.message = f"in an earlier incarnation, on {when}: {error.message}"
     error.args = (error.message,)
     again = (
         f"orch.rerun_task({stem_of(row.id)!r}) runs it again; so does {RERUN_FAILED}"
@@ -808,13 +815,8 @@ def _with_when(error: TaskFailure, row: TaskRow) -> TaskFailure:
     return error
 
 
-def moment(ns: int) -> str:
-    """A time, for people."""
-    return f"{datetime.fromtimestamp(ns // NS, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
 def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
-    """The exception that a wait for *work* raises: see `error_of`."""
+    """Return the exception that a wait for *work* raises: see `error_of`."""
     row = work._row
     extra = row.extra
     state = row.state.value
@@ -830,13 +832,14 @@ def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a caus
         return raised
     if cause == "internal":
         fault = work._rt.fault
-        assert fault is not None  # noqa: S101 - it says so
+        assert fault is not None  # noqa: S101 - such a row has one
         failure: BaseException = type(fault)(message, hint=fault.hint)
         return failure
     if cause == "expired":
         return TaskExpiredError(f"task {row.id} expired: {message}", task_id=row.id)
     if cause == "component":
-        # "the router failed: …", or what the task raised, "and then the … failed".
+        # The message is "the router failed: …", or "ValueError: …, and then the …
+        # failed".
         names = (*POLICIES, "join")
         name = next((n for n in names if f"the {n} failed: " in message), "")
         failed = ComponentError(
@@ -854,14 +857,14 @@ def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a caus
         )
         failed_by.__cause__ = first_error(work, roots)
         return failed_by
-    # Errors of ours begin with the task.
+    # Our own errors begin with the task.
     text = message.removeprefix(f"task {row.id}: ")
     return TaskFailedError(f"task {row.id}: {text}", type=kind, task_id=row.id)
 
 
 @attrs.define(eq=False)
 class Launch:
-    """What a step says is to be done once the lock is free."""
+    """Starts and stops that a step has decided, to be done outside the lock."""
 
     starts: list[tuple[TaskRow, int, Work, Worker | None]]
     #: The attempts about which something was decided besides starts.
@@ -870,26 +873,26 @@ class Launch:
 
 # -- how many bytes finished tasks hold, about: what leaves memory with them -----------
 
-# Counted is what nobody else refers to: an array that many tasks are given is there
+# Only objects without other references count: an array that many tasks are given exists
 # once, and stays when one of them goes. It is an estimate: of many alike, a few are
-# looked at, and what holds little is not counted at all.
+# looked at, and tasks with few bytes do not count at all.
 
 
 _MB: Final = 1 << 20
-#: Types of which a value is small, and refers to nothing.
+#: Types whose values are small, and refer to nothing.
 LIGHT: Final = frozenset({type(None), bool, int, float, complex})
-#: What is the program's, and no task's.
+#: Types of objects that belong to the program, and to no task.
 _SHARED: Final = (type, ModuleType, FunctionType, FrameType)
-#: Bytes from which a task is counted.
+#: The least bytes of a task that is counted.
 _LEAST: Final = 4_096
-#: Things that are looked at in all, among the parts of one, and how deep.
+#: The most objects that are looked at in all, and among the parts of one, and how deep.
 _MOST: Final = 300
 _SAMPLE: Final = 32
 _DEPTH: Final = 8
-#: Of metadata that are small: how many, and the characters of a text.
+#: The most entries of metadata that count as small, and characters of a text.
 _FEW: Final = 8
 _SHORT: Final = 100
-#: Latest finished tasks that stay, however much they hold, to be asked for.
+#: The latest finished tasks, which stay to be asked for, however much they hold.
 _LATEST: Final = 8
 
 
@@ -898,20 +901,20 @@ def _count_of_item(things: list[Any]) -> int:
 
 
 def _alone() -> int:
-    """How often something is referred to that is in a list and in one more place."""
+    """Return the reference count of an object in a list and in one more place."""
     place = [object()]
     return _count_of_item([place[0]])
 
 
 _OWN_REFERENCES: Final = _alone()
-#: By how many more while its task ends: our frames, and the task as it was submitted.
+#: The references by our frames and the submitted task, while a task ends.
 _HANDS: Final = 4
-#: And a local of a frame, which can be in a dict of them, too.
+#: One more for a local variable of a frame, which a dict of them refers to, too.
 _LOCAL: Final = 2
 
 
 class Weights:
-    """The bytes that finished tasks hold, and how many they may."""
+    """Bytes that finished tasks hold, and the limit for them."""
 
     __slots__ = ("_by_row", "_look_at", "_most", "_rt", "_total")
 
@@ -923,17 +926,17 @@ class Weights:
         self._look_at = self._most or 0
 
     def weigh(self, work: Work, value: Any, error: BaseException | None) -> int:
-        """The bytes that *work* holds, which ends with *value* or *error*."""
+        """Return the bytes that *work* holds, which ends with *value* or *error*."""
         task, extra, args = work._task, work._extra, work._args
         if self._most is None:
             return 0
         is_bare = task is None and extra is None and error is None
         if is_bare and not work._kwargs and LIGHT.issuperset(map(type, (value, *args))):
-            # As of most tasks.
+            # Most tasks are so.
             return 0
         roots = [value, *args]
         if task is None or type(task.payload) is Call:
-            # A mapping of a class of the user's counts as one thing.
+            # A mapping of a class of the user's counts as one object.
             kwargs = work._kwargs
             roots += kwargs.values() if type(kwargs) is dict else (kwargs,)
         else:
@@ -946,22 +949,22 @@ class Weights:
             strip(error)
             roots.append(error)
         if LIGHT.issuperset(map(type, roots)):
-            # As of most tasks; they are many.
+            # Most tasks are so, and they are many.
             return 0
         return _size(roots, _HANDS, set(), _DEPTH)
 
     def note(self, row: TaskRow, size: int) -> None:
-        """Under the lock: *row* has ended, and holds *size* bytes."""
+        """Note that *row* has ended, and holds *size* bytes; hold the lock."""
         if size >= _LEAST and row not in self._by_row:
             self._by_row[row] = size
             self._total += size
 
     def let_go(self, committed: float) -> bool:
         """
-        Under the lock: let the oldest leave memory while all hold too much.
+        Let the oldest leave memory while all hold too much; hold the lock.
 
-        Those stay whose end is a later fact than *committed*; the number is that of the
-        kernel.
+        Tasks stay whose end has a later number than *committed*; the number of tasks to
+        keep is the kernel's.
 
         Returns:
             Whether some have left.
@@ -970,12 +973,12 @@ class Weights:
             return False
         kernel = self._rt.kernel
         tasks, finished = kernel.tasks, kernel.finished
-        # Many have left by themselves.
+        # Many have left memory by themselves.
         self._by_row = {
             row: size for row, size in self._by_row.items() if tasks.get(row.id) is row
         }
         self._total = sum(self._by_row.values())
-        # A little further, so as not to look again at once.
+        # Drop some more than needed, so that the next look is not at once.
         aim = self._most * 3 // 4 if self._total > self._most else self._most
         before = self._total
         while (
@@ -985,7 +988,7 @@ class Weights:
         ):
             self._total -= self._by_row.pop(finished[0], 0)
             kernel.evict()
-        # Those of a run that goes on stay.
+        # Tasks of a workflow run that goes on stay.
         self._look_at = max(self._most, self._total + self._most // 4)
         if kernel.dropped:
             self._rt.drop()
@@ -993,7 +996,7 @@ class Weights:
 
 
 def _is_small(metadata: Mapping[str, Any] | None) -> bool:
-    """Whether it is not worth while to look how large *metadata* are."""
+    """Return whether *metadata* are too small to be worth measuring."""
     return metadata is None or (
         len(metadata) <= _FEW
         and all(
@@ -1004,18 +1007,18 @@ def _is_small(metadata: Mapping[str, Any] | None) -> bool:
 
 
 def size_of(result: Any) -> int:
-    """The bytes of *result*, about, which a handle and some callers have, too."""
+    """Return the bytes of *result*, about, which a handle and some callers have."""
     return _size([result], 2 * _HANDS, set(), _DEPTH)
 
 
 def _size(things: list[Any], hands: int, seen: set[int], depth: int) -> int:
     """
-    The bytes of *things*, and of what only they refer to.
+    Return the bytes of *things*, and of objects that only they refer to.
 
     Args:
         things: A list of the caller's own.
-        hands: References that some of them have besides: of frames of ours.
-        seen: What has been looked at, by its `id()`.
+        hands: References to some of them by our own frames.
+        seen: The objects that have been looked at, by their `id()`.
         depth: How deep it goes.
     """
     count = len(things)
@@ -1027,7 +1030,7 @@ def _size(things: list[Any], hands: int, seen: set[int], depth: int) -> int:
         if sys.getrefcount(things[place]) > _OWN_REFERENCES + hands:
             continue
         thing = things[place]
-        # What a value says of its class is the user's, and may raise.
+        # The `__class__` of a value is the user's, and may raise.
         cls = type(thing)
         if cls in LIGHT or issubclass(cls, _SHARED) or id(thing) in seen:
             continue
@@ -1035,7 +1038,7 @@ def _size(things: list[Any], hands: int, seen: set[int], depth: int) -> int:
         try:
             total += sys.getsizeof(thing)
         except BaseException as error:
-            # Its __sizeof__ is the user's.
+            # Its `__sizeof__` is the user's.
             if not is_values(error):
                 raise
             continue
@@ -1046,7 +1049,7 @@ def _size(things: list[Any], hands: int, seen: set[int], depth: int) -> int:
 
 
 def _parts(thing: Any) -> list[Any]:
-    """What *thing* refers to; of a traceback, what the locals of its frames do."""
+    """Return the objects that *thing*, or the frames of a traceback, refer to."""
     if type(thing) is not TracebackType:
         return gc.get_referents(thing)
     found: list[Any] = []
@@ -1060,12 +1063,12 @@ def _parts(thing: Any) -> list[Any]:
 # -- results that are failures: see `RetryPolicy.retry_if_result` ----------------------
 
 
-#: Characters of a result that the message shows.
+#: The most characters of a result that the message shows.
 _SHOWN = 80
 
 
 def unwanted(work: Work, value: Any) -> BaseException | None:
-    """Why an attempt of *work* that returned *value* failed all the same, if it did."""
+    """Return the error of an attempt whose *value* counts as a failure; or None."""
     task = work._task
     holds = None if task is None else task.retry.retry_if_result
     if holds is None:
@@ -1073,7 +1076,7 @@ def unwanted(work: Work, value: Any) -> BaseException | None:
     try:
         if not holds(copy_containers(value)):
             return None
-    except BaseException as error:  # noqa: BLE001 - it is the user's, as the task's are
+    except BaseException as error:  # noqa: BLE001 - the rule is the user's
         return error
     task_id = work._row.id
     msg = f"task {task_id} returned {show(value, _SHOWN)}, which is worth a retry"
@@ -1081,12 +1084,12 @@ def unwanted(work: Work, value: Any) -> BaseException | None:
 
 
 def question_in(work: Work | None) -> Question | None:
-    """The question that *work* is; None: it is none, or has left memory."""
+    """Return the question of *work*; None if it is none, or has left memory."""
     task = None if work is None else work._task
     return None if task is None else question_of(task.payload)
 
 
 def whom(work: Work | None) -> str:
-    """Who may answer the question that *work* is, in words."""
+    """Return who may answer the question of *work*, in words."""
     question = question_in(work)
     return "" if question is None else question.whom

@@ -1,22 +1,22 @@
 """
-Schedules: when something is made again and again, and what.
+Schedules: tasks and workflows that are submitted again and again, at set times.
 
 1. Cron is read by cronsim, which follows Debian's at the changes of clocks; zones are
    those of `zoneinfo`.
 2. A tick is named by its time in UTC, and its task by the tick: so it cannot run twice.
-3. What a schedule is, and when, knows no clock: `orch.schedules` asks, and makes the
-   tasks.
+3. The definition of a schedule and its times know no clock: `orch.schedules` asks, and
+   submits the tasks.
 
-- `_manager`, `_standing`: `orch.schedules`: its verbs; how a schedule stands.
-- `_driver`: what asks by time, and as runs end, which ticks are due.
+- `_manager`, `_standing`: `orch.schedules`: its methods; the status of a schedule.
+- `_driver`: the controller, which asks by time, and as runs end, which ticks are due.
 - `_backfills`: begins the runs of backfills.
-- `_ticks`: makes what ticks are for, or says why not.
+- `_ticks`: submits the task or run of each tick, or says why not.
 - `_book`: the schedules and backfills that there are, as the journal keeps them.
-- `_entry`: a schedule with its times; what is to be made for a tick.
-- `_host`: what schedules ask of an orchestrator, or of a simulation.
-- `_backfill`: past ticks that are run, a few at a time, and how far that came.
-- `_definition`: what a schedule is, as a value and as a document.
-- `_times`: when its ticks are: by cron's rules, or at equal distances.
+- `_entry`: a schedule with its times; the order to make the work of a tick.
+- `_host`: the interface of schedules to an orchestrator, or to a simulation.
+- `_backfill`: past ticks that are run, a few at a time, and their progress.
+- `_definition`: the definition of a schedule, as a value and as a document.
+- `_times`: the times of its ticks: by cron's rules, or at equal distances.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from taskorch.schedules._manager import wait_for_backfills as wait_for_backfills
     from taskorch.schedules._standing import ScheduleStatus as ScheduleStatus
 
-#: Where each name is that is loaded once somebody asks for it.
+#: The module of each name that is loaded once somebody asks for it.
 _WHERE: Final = {
     "SimulationHost": "_host",
     "ScheduleManager": "_manager",

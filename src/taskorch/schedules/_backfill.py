@@ -1,7 +1,7 @@
 """
-A backfill: past ticks of a schedule that are run, a few at a time, and how far it came.
+A backfill: past ticks of a schedule that are run, a few at a time, with its progress.
 
-Decision: 0219.
+Decision: schedules.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from taskorch.kit.visible import counted, show
 from taskorch.kit.words import some
 from taskorch.schedules._definition import Definition
 
-#: In which order the ticks of a backfill are run.
+#: The orders in which the ticks of a backfill are run.
 ORDERS: Final = ("oldest", "newest")
-#: Runs of one backfill at a time.
+#: The largest number of runs of one backfill at a time.
 MOST_AT_ONCE: Final = 1_000
-#: When a backfill is looked at that goes on once one of its runs has changed, in ns.
+#: The time, in ns, of a backfill that is looked at only when one of its runs changes.
 NOT_YET: Final = 2**63
-#: Failures that a backfill names, the latest.
+#: The number of failures that a backfill names, the latest.
 _NAMED: Final = 20
 
 
@@ -36,7 +36,7 @@ def check_options(limit: int, order: str, by: str) -> dict[str, Any]:
     Return the options of a backfill, by their names.
 
     Raises:
-        InvalidTaskError: One cannot be.
+        InvalidTaskError: An option has an invalid value.
     """
     check_count("limit", limit, least=1)
     if limit > MOST_AT_ONCE:
@@ -51,10 +51,10 @@ def check_options(limit: int, order: str, by: str) -> dict[str, Any]:
 
 class Backfilled(list[str]):
     """
-    The ids of what is made for the ticks of a backfill.
+    The ids of the tasks or runs for the ticks of a backfill.
 
     Attributes:
-        already: Those that were there already, and for which nothing is done.
+        already: The ids that existed already, for which nothing is done.
         backfill_id: The backfill that makes the others; "": there are none.
     """
 
@@ -69,12 +69,12 @@ class Backfilled(list[str]):
 @attrs.frozen
 class TickRun:
     """
-    What a backfill makes for one tick, from the moment on at which that is decided.
+    The task or run of a backfill for one tick, from the moment of its decision on.
 
     Attributes:
         slot_ns: The tick.
-        before: What is run again: its latest run of before; "": it is new.
-        asked_ns: When it was decided.
+        before: The id of the run that is repeated; "": it is new.
+        asked_ns: The time of the decision.
         is_begun: Whether it has been made.
     """
 
@@ -87,36 +87,35 @@ class TickRun:
 @attrs.define(eq=False)
 class Backfill:
     """
-    What a backfill is, and how far it came; the journal keeps it as its text.
+    A backfill with its options and its progress; the journal keeps it as its text.
 
     Attributes:
         backfill_id: Its id.
-        schedule: Whose ticks they are.
-        times: When, zone, first and last time of the schedule as it began.
+        schedule: The schedule whose ticks it runs.
+        times: The `when`, zone, start and end of the schedule as the backfill began.
         since_ns: The first moment.
         until_ns: The last one.
         limit: How many of its runs go on at a time.
         order: `oldest` or `newest` first.
-        parameters: Those besides the schedule's own, as JSON has them.
-        again: Whether what has ended is run again.
+        parameters: Parameters besides the schedule's own, as JSON has them.
+        again: Whether runs that have ended are repeated.
         stop_on_failure: Whether it pauses once a run has failed.
         by: Who began it, or "".
-        begun_ns: When, by the system's clock.
-        asked_ns: When, by the clock of events: what goes on then, or begins later, is
-            not run again.
+        begun_ns: When it began, by the system's clock.
+        asked_ns: When it began, by the clock of events: runs that go on then, or begin
+            later, are not repeated.
         ticks: How many there are.
-        place: How many of them, in the order, are decided about.
-        already: How many of these had their run.
+        place: The number of ticks, in its order, that are decided.
+        already: The number of these that had their run before.
         done: How many runs have ended, but for the failed ones.
         failed: How many runs have failed or were cancelled.
         failures: The latest of these.
-        runs: Those that have not ended, as far as is known, by their ids.
+        runs: Its runs by id, without the ones known to have ended.
         paused: Why it begins none, until it is resumed; or "".
         cancelled: Why it begins none any more; or "".
         ended_ns: When it ended; 0: it has not.
-        blocked: Those runs that wait for a person, or for an event.
-        which: Which definition those that are run again take; "": as deployed, where
-            that is known.
+        blocked: The runs that wait for a person, or for an event.
+        which: The definition for repeated runs; "": as deployed, where that is known.
     """
 
     backfill_id: str
@@ -147,38 +146,38 @@ class Backfill:
 
     # -- of this incarnation: not kept ----------------------------------------------
 
-    #: Why nothing is begun though something could be, or "".
+    #: Why it starts no run although one could begin, or "".
     trouble: str = ""
-    #: When it is looked at by itself, in ns.
+    #: The next time at which it is looked at, in ns.
     look_ns: int = 0
 
     @property
     def number(self) -> int:
-        """The number in its id: that of a later backfill is higher."""
+        """The number in its id, which rises with each backfill."""
         return int(self.backfill_id.rpartition("-")[2])
 
     @property
     def free(self) -> int:
-        """How many may begin now."""
+        """The number of runs that may begin now."""
         if self.paused or self.cancelled:
             return 0
         return self.limit - len(self.runs) + len(self.blocked)
 
     @property
     def is_over(self) -> bool:
-        """Whether it begins nothing any more."""
+        """True if it starts no more runs."""
         return bool(self.cancelled) or self.place == self.ticks
 
     @property
     def may_begin(self) -> bool:
-        """Whether a run may begin now, or one is decided and not made yet."""
+        """True if a run may begin now, or is decided and not made yet."""
         if self.free > 0 and not self.is_over:
             return True
         return not all(run.is_begun for run in self.runs.values())
 
     @property
     def goes_on(self) -> bool:
-        """Whether something of it comes about without anybody's doing."""
+        """True if it makes progress without anybody's help."""
         if self.trouble:
             return False
         runs = len(self.runs) > len(self.blocked)
@@ -186,7 +185,7 @@ class Backfill:
 
     @property
     def is_open(self) -> bool:
-        """Whether a run of it may begin, or end."""
+        """True if a run of it may still begin or end."""
         return bool(self.runs) or not (self.is_over or self.paused)
 
     @property
@@ -199,22 +198,22 @@ class Backfill:
         return "paused" if self.paused else "running"
 
     def named_failures(self, failures: Iterable[str]) -> tuple[str, ...]:
-        """The latest failures, with some that are new."""
+        """Return the latest failures, with some new ones."""
         return (*self.failures, *failures)[-_NAMED:]
 
     def definition(self) -> Definition:
-        """The schedule, as far as it says which ticks there are."""
+        """Return the definition of its schedule, for its ticks only."""
         when, zone, start_ns, end_ns = self.times
         return Definition(self.schedule, when, zone, start_ns=start_ns, end_ns=end_ns)
 
     def text(self) -> str:
-        """It as JSON."""
+        """Return the backfill as JSON."""
         runs = {made_id: attrs.astuple(run) for made_id, run in self.runs.items()}
         document = {name: getattr(self, name) for name in _KEPT}
         return json.dumps({**document, "runs": runs}, ensure_ascii=False)
 
     def status(self) -> BackfillStatus:
-        """How it stands."""
+        """Return its status."""
         zone = zone_of(self.times[1])
         running = [each for each in self.runs if each not in self.blocked]
         begun = [each for each in running if self.runs[each].is_begun]
@@ -235,10 +234,10 @@ class Backfill:
 @frozen
 class BackfillStatus:
     """
-    How a backfill stands.
+    The status of a backfill.
 
-    `already`, `done`, `failed`, `running`, `blocked` and `left` are all of its ticks;
-    of a cancelled one, those that never begin are in none of them.
+    Each tick counts in one of `already`, `done`, `failed`, `running`, `blocked` and
+    `left`. If it was cancelled, ticks that never begin count in none.
 
     Attributes:
         backfill_id: Its id.
@@ -248,23 +247,24 @@ class BackfillStatus:
         until: Its last moment.
         limit: How many of its runs go on at a time.
         order: Which ticks come first: `oldest` or `newest`.
-        parameters: Those besides the schedule's own.
-        again: Whether it runs again what has ended.
+        parameters: Parameters besides the schedule's own.
+        again: Whether it repeats runs that have ended.
         stop_on_failure: Whether it pauses once a run has failed, or is blocked.
         by: Who began it, or "".
-        begun: When, in UTC.
-        ended: When all of it was over, or it was cancelled, in UTC; or None.
+        begun: When it began, in UTC.
+        ended: When it was over or was cancelled, in UTC; or None.
         ticks: How many there are.
         already: How many of them had their run before.
         done: How many runs have ended, but for the failed ones.
         failed: How many runs have failed or were cancelled.
         running: The runs that go on.
-        blocked: The runs that wait for a person or for an event, and bound nothing.
+        blocked: The runs that wait for a person or for an event; they do not count for
+            `limit`.
         left: How many have not begun.
         failures: The latest that have failed.
         paused: Why it is paused, or "".
         cancelled: Why it was cancelled, or "".
-        trouble: Why nothing is begun though something could be, or "".
+        trouble: Why it starts no run although one could begin, or "".
     """
 
     backfill_id: str
@@ -318,7 +318,7 @@ class BackfillStatus:
         return " ".join(sentences)
 
     def to_dict(self) -> dict[str, Any]:
-        """How it stands, as JSON has it."""
+        """Return the status as JSON has it."""
         document = {
             field.name: getattr(self, field.name) for field in attrs.fields(type(self))
         }
@@ -330,13 +330,13 @@ class BackfillStatus:
         return {**document, "parameters": dict(self.parameters), "text": str(self)}
 
 
-#: What a status has as the backfill has it.
+#: Fields of a status that are the same in the backfill.
 _SAME: Final = tuple(
     field.name
     for field in attrs.fields(BackfillStatus)
     if field.name != "parameters" and hasattr(Backfill, field.name)
 )
-#: What is kept of a backfill, but for its runs.
+#: Fields of a backfill that are kept, but for its runs.
 _KEPT: Final = tuple(
     field.name
     for field in attrs.fields(Backfill)
@@ -345,13 +345,13 @@ _KEPT: Final = tuple(
 
 
 def read_backfill(text: str) -> Backfill:
-    """A backfill of its text."""
+    """Read a backfill from its text."""
     document = json.loads(text)
     runs = {name: TickRun(*run) for name, run in document.pop("runs").items()}
     when, zone, start_ns, end_ns = document.pop("times")
     for name in ("failures", "blocked"):
         document[name] = tuple(document[name])
-    # A later version may keep more, and an earlier one has kept less.
+    # A later version may have more fields, and an earlier one fewer.
     document.setdefault("which", "")
     fields = {name: document[name] for name in _KEPT if name != "times"}
     return Backfill(**fields, times=(when, zone, start_ns, end_ns), runs=runs)

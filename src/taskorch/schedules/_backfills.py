@@ -1,11 +1,11 @@
 """
-What backfills make: past ticks of schedules, a few at a time.
+The runs of backfills: past ticks of schedules, a few at a time.
 
-What a backfill makes is decided first, and kept: which ticks, and what of each was
-there before. Then it is made, and that is kept with the tick's own event. So after a
-kill, what was decided is made if it is not there; and nothing else is.
+A backfill first decides on its next ticks, and keeps the decision with the ids that
+each had before. Then it makes their runs, and keeps that with the event of the tick. So
+after a kill, exactly the decided runs are made that do not exist.
 
-Decisions: 0219, 0255, 0276.
+Decisions: extensions, schedules.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from taskorch.schedules._ticks import AGAIN, BATCH, Ticks
 from taskorch.schedules._times import moment_ns
 from taskorch.workflows._parameters import DIGESTS, SLOT, as_text
 
-#: Ticks of one backfill.
+#: The largest number of ticks of one backfill.
 _MOST: Final = 100_000
 _LOG: Final = log_of(__name__)
 
 
 class BackfillRuns:
-    """Begins the runs of backfills, and notes how they end."""
+    """The part that begins the runs of backfills, and notes how they end."""
 
     def __init__(self, host: ScheduleHost, book: ScheduleBook, ticks: Ticks) -> None:
         self._host = host
@@ -114,7 +114,7 @@ class BackfillRuns:
                 runs = self._book.backfills()[backfill.backfill_id].runs
                 is_begun = any(run.is_begun for run in runs.values())
                 if isinstance(error, InvalidTaskError) and not is_begun:
-                    # It would never come further.
+                    # Another try would fail, too, because the run is invalid.
                     self._book.drop_backfills([backfill.backfill_id])
                     raise
                 self._is_refused(backfill.backfill_id, error, now)
@@ -122,7 +122,7 @@ class BackfillRuns:
         return Backfilled(ids, already, backfill.backfill_id)
 
     def call_off(self, backfill_id: str, reason: str, *, running: bool) -> bool:
-        """Begin nothing more of a backfill: see `ScheduleManager.cancel_backfill`."""
+        """Cancel a backfill: see `ScheduleManager.cancel_backfill`."""
         with self._book.making:
             backfill = self._book.backfill(backfill_id)
             if backfill.is_over and not (running and backfill.runs):
@@ -139,7 +139,7 @@ class BackfillRuns:
         return True
 
     def pause(self, backfill_id: str, reason: str) -> bool:
-        """Begin nothing until `resume`; False if there is no need."""
+        """Start no run until `resume`; return False if there is no need."""
         with self._book.making:
             backfill = self._book.backfill(backfill_id)
             if backfill.is_over or backfill.paused:
@@ -148,7 +148,7 @@ class BackfillRuns:
         return True
 
     def resume(self, backfill_id: str) -> bool:
-        """Go on, after a failure too; False if it is not paused."""
+        """Go on, after a failure too; return False if it is not paused."""
         with self._book.making:
             backfill = self._book.backfill(backfill_id)
             if not backfill.paused:
@@ -162,7 +162,7 @@ class BackfillRuns:
     def _slots_between(
         self, name: str, since: datetime | str | float, until: datetime | str | float
     ) -> list[int]:
-        """The ticks of a backfill."""
+        """Return the ticks of a backfill."""
         entry = self._book.entry(name)
         first = moment_ns("since", since, entry.times.zone)
         last = moment_ns("until", until, entry.times.zone)
@@ -179,14 +179,24 @@ class BackfillRuns:
     def foreseen(
         self, name: str, since: datetime | str | float, until: datetime | str | float
     ) -> tuple[list[str], set[str]]:
-        """What a backfill is for: the ids of all ticks, and those that are made."""
+        """Return the ids of all ticks of a backfill, and the ids that exist."""
         slots = self._slots_between(name, since, until)
         definition = self._book.entry(name).definition
         names = [definition.slot_id(slot) for slot in slots]
         return names, self._host.known(names)
 
+    def say_unended(self) -> None:
+        """Warn of each backfill that the end of the block cuts short."""
+        for each in self._book.all_backfills():
+            if each.goes_on and not each.is_over:
+                _LOG.warning(
+                    "the block ends before a backfill does: orch.wait() waits for it; "
+                    "with a journal, the next program goes on with it. %s",
+                    each.status(),
+                )
+
     def work_off(self, backfill_ids: list[str], now: int) -> None:
-        """Let each of some backfills come further; what is refused is told."""
+        """Let each of some backfills go on; report the ones that are refused."""
         with self._book.making:
             for backfill_id in backfill_ids:
                 try:
@@ -230,14 +240,15 @@ class BackfillRuns:
         if entry is not None:
             self._begin(entry, changed)
             if changed.may_begin:
-                # So many had their run already that others are asked in between.
+                # Many ticks had their run already; others get their turn before the
+                # next ones.
                 changed.look_ns = now
                 return
-        # It is told when one of its runs has changed.
+        # The driver wakes it when one of its runs has changed.
         changed.look_ns = NOT_YET
 
     def _with_ends(self, backfill: Backfill) -> Backfill:
-        """A backfill without the runs that have ended, which are counted."""
+        """Return a backfill with its ended runs counted and removed."""
         begun = [made_id for made_id, run in backfill.runs.items() if run.is_begun]
         states = self._host.states_of_all(begun)
         runs = dict(backfill.runs)
@@ -270,13 +281,13 @@ class BackfillRuns:
         )
 
     def _with_next(self, entry: LiveSchedule, backfill: Backfill) -> Backfill:
-        """A backfill with the ticks that come next, as far as they may begin."""
+        """Return a backfill with its next ticks, as far as they may begin."""
         slots = self._book.slots_of(backfill)
         place, already = backfill.place, backfill.already
         runs, free, looked = dict(backfill.runs), backfill.free, 0
         now = self._host.now()
         while free > 0 and place < len(slots) and looked < BATCH:
-            # Mostly none has its run already, or all have.
+            # Usually no tick has its run already, or all have.
             part = slots[place : place + (BATCH if looked else free)]
             names = self._ids_with(entry, part, backfill.parameters)
             existing = self._host.known(names)
@@ -297,9 +308,9 @@ class BackfillRuns:
         return attrs.evolve(backfill, runs=runs, place=place, already=already)
 
     def called_off(self, backfill: Backfill, why: str) -> Backfill:
-        """A backfill of which nothing begins any more."""
+        """Return a backfill that starts no more runs."""
         existing = self._host.known([*backfill.runs])
-        # A life that was killed may have made what it has not noted.
+        # An incarnation that was killed may have made a run without a note of it.
         runs = {
             made_id: attrs.evolve(run, is_begun=True)
             for made_id, run in backfill.runs.items()
@@ -319,7 +330,7 @@ class BackfillRuns:
 
     def _begin(self, entry: LiveSchedule, backfill: Backfill) -> None:
         """
-        Make what is decided and not made yet; it is noted as far as it was made.
+        Make the runs that are decided and not made yet, and note each.
 
         Raises:
             UsageError: One was refused.
@@ -340,8 +351,8 @@ class BackfillRuns:
     def _begin_one(
         self, entry: LiveSchedule, backfill: Backfill, made_id: str, run: TickRun
     ) -> SlotOrder:
-        """Make what is for one tick, unless a life that was killed has made it."""
-        # With other parameters, the tick itself is not done.
+        """Make the run of one tick, unless a killed incarnation has made it."""
+        # With other parameters, the tick itself stays undecided.
         is_own = made_id == entry.definition.slot_id(run.slot_ns)
         by = "backfill" if is_own else "trigger"
         order = SlotOrder(entry, run.slot_ns, made_id, by, (), backfill.parameters)
@@ -374,10 +385,10 @@ class BackfillRuns:
         self, entry: LiveSchedule, slots: list[int], parameters: Mapping[str, Any]
     ) -> list[str]:
         """
-        The ids of what is made for ticks with these parameters besides the own ones.
+        Return the ids of the runs of ticks with these parameters besides the own ones.
 
         Raises:
-            InvalidTaskError: They are not those of what is made, or no id can say them.
+            InvalidTaskError: The work has no such parameters, or no id can hold them.
         """
         values = [values_of(entry, slot, parameters) for slot in slots]
         ids = [id_with(entry, *each) for each in zip(slots, values, strict=True)]
@@ -391,7 +402,7 @@ class BackfillRuns:
         self, entry: LiveSchedule, slot: int, values: Mapping[str, Any]
     ) -> str:
         """
-        The id that is free, or has these parameters: of others, the word may be alike.
+        Return an id that is free or has these parameters, as hashes may collide.
 
         Raises:
             DuplicateTaskError: There is none.
@@ -409,7 +420,7 @@ class BackfillRuns:
         raise DuplicateTaskError(msg, task_id=made_id)
 
     def _is_refused(self, backfill_id: str, error: UsageError, now: int) -> None:
-        """What a backfill begins was refused: it is tried again, and that is told."""
+        """Note that a run was refused, and plan the next try."""
         with self._book.lock:
             backfill = self._book.backfill(backfill_id)
             backfill.trouble = f"A run was refused, and is tried again: {error}."
@@ -419,7 +430,7 @@ class BackfillRuns:
 
     def wait(self, timeout: float) -> bool:
         """
-        Wait until a backfill has come further, if one goes on by itself.
+        Wait until a backfill has made progress, if one goes on by itself.
 
         Returns:
             Whether one did.

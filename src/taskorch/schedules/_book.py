@@ -1,7 +1,7 @@
 """
-What this life knows of schedules and backfills, as the journal keeps it.
+The schedules and backfills of this incarnation, as the journal keeps them.
 
-Decisions: 0085, 0126, 0127, 0217, 0219, 0255.
+Decisions: extensions, schedules, workflows.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from taskorch.schedules._host import ScheduleHost
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
 
-#: How far the system's clock must go back to be thought to have been set, in ns.
+#: The system's clock counts as set back if it goes back so far, in ns.
 _BACK: Final = 3 * 3_600 * NS
-#: How long a life has to say its schedules, before those that it has not are told, in
-#: ns.
+#: An incarnation has so long, in ns, to declare its schedules, before the missing ones
+#: are reported.
 _TO_DECLARE: Final = 2 * NS
-#: What a document says of what is made.
+#: Keys of a document for the work of a schedule.
 _MADE: Final = ("task", "workflow")
-#: BackfillRuns that are kept, if more have not ended: the latest of those that have.
+#: Of ended backfills, so many are kept, the latest.
 _KEPT: Final = 50
 _TWO: Final = "a schedule has two documents, the objects NAME and NAME/ticks"
-#: What reading a document raises that somebody else has written.
+#: Errors from reading a document that somebody else has written.
 _NONE_OF_OURS: Final = (
     *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError),
     UsageError,
@@ -65,40 +65,40 @@ _LOG: Final = log_of(__name__)
 
 class ScheduleBook:
     """
-    The schedules and backfills of this life: what each is, and how far it came.
+    The schedules and backfills of this incarnation, with their progress.
 
     They are read when somebody first asks, and each change is kept in one step.
     """
 
     def __init__(self, host: ScheduleHost) -> None:
         self._host = host
-        #: Who makes something, or changes a schedule, has it: one at a time.
+        #: Held while something is made, or a schedule is changed: one at a time.
         self.making = threading.RLock()
-        #: Guards what is known; nothing is made under it.
+        #: Guards the state; nothing is made under it.
         self.lock = threading.RLock()
-        #: Under the lock: a backfill has come further.
+        #: Notified, under the lock, when a backfill has made progress.
         self.came_further = threading.Condition(self.lock)
-        #: Of this life's code: what each makes.
+        #: The work of each schedule that this incarnation has declared.
         self.works: dict[str, Work] = {}
-        #: Those of them that a file says.
+        #: The names among them that a file declares.
         self.of_file: set[str] = set()
         self._entries: dict[str, LiveSchedule] | None = None
         self._backfills: dict[str, Backfill] = {}
-        #: The ticks of backfills, which are reckoned once.
+        #: The ticks of backfills, each computed once.
         self._backfill_slots: dict[str, list[int]] = {}
-        #: When the schedules are due.
+        #: The times at which schedules are due.
         self._heap: list[tuple[int, int, str]] = []
         self._number = 0
-        #: Until when this life has time to say its schedules, in ns; 0: not begun.
+        #: The time, in ns, until which schedules may be declared; 0: not begun.
         self._declared_by = 0
 
     def schedules(self) -> dict[str, LiveSchedule]:
-        """The schedules, as the journal has them at first."""
+        """Return the schedules; at first, read them from the journal."""
         with self.lock:
             return self._read_all() if self._entries is None else self._entries
 
     def _read_all(self) -> dict[str, LiveSchedule]:
-        """Under the lock: read what earlier lives have left."""
+        """Read what earlier incarnations have left, under the lock."""
         entries = self._entries = dict[str, LiveSchedule]()
         self._heap.clear()
         self._backfill_slots.clear()
@@ -122,7 +122,7 @@ class ScheduleBook:
     def _read_kept(
         self, entries: dict[str, LiveSchedule], name: str, texts: Mapping[str, str]
     ) -> None:
-        """Add a schedule, unless its two documents are none of ours."""
+        """Add a schedule, unless its two documents cannot be read."""
         try:
             document, ticks = json.loads(texts[name]), texts.get(ticks_of(name))
             if type(document) is not dict or ticks is None:
@@ -145,7 +145,7 @@ class ScheduleBook:
         except (UsageError, ValueError):
             if document.keys().isdisjoint((*_MADE, "code")):
                 raise
-            # What it calls is not here. It is known all the same.
+            # Its function cannot be imported here. The schedule is kept all the same.
             called = {
                 "code": str(next(iter(document.get("task", document).values()), "?"))
             }
@@ -161,7 +161,7 @@ class ScheduleBook:
         return LiveSchedule(definition, work, definition.times(), progress)
 
     def _find_unfinished(self, entries: Mapping[str, LiveSchedule]) -> None:
-        """Note what earlier incarnations have made, and has not ended."""
+        """Note the unfinished work of earlier incarnations."""
         apart = {name for each in self._backfills.values() for name in each.runs}
         for task_id, metadata in self._host.unfinished():
             name, made_id = MadeFor(metadata).schedule, stem_of(task_id)
@@ -173,10 +173,10 @@ class ScheduleBook:
 
     def ensure_work(self, entry: LiveSchedule) -> None:
         """
-        Know what *entry* makes; its function may have come by now.
+        Find the work of *entry*, whose function may be declared by now.
 
         Raises:
-            InvalidTaskError: Nobody has said it in this incarnation.
+            InvalidTaskError: This incarnation has not declared it.
         """
         if entry.work is None:
             definition = entry.definition
@@ -192,11 +192,11 @@ class ScheduleBook:
 
     def entry(self, name: str, *, makes: bool = False) -> LiveSchedule:
         """
-        Return the schedule of a name, and know what it makes, if it *makes* now.
+        Return the schedule of a name; if it *makes* now, with its work.
 
         Raises:
             UnknownTaskError: There is none.
-            InvalidTaskError: Nobody has said in this incarnation what it makes.
+            InvalidTaskError: This incarnation has not declared its work.
         """
         entry = self.schedules().get(name)
         if entry is None:
@@ -209,7 +209,7 @@ class ScheduleBook:
         return entry
 
     def backfills(self) -> dict[str, Backfill]:
-        """The backfills, as the journal has them at first."""
+        """Return the backfills; at first, read them from the journal."""
         self.schedules()
         return self._backfills
 
@@ -238,7 +238,7 @@ class ScheduleBook:
         return max((each.number for each in self.all_backfills()), default=0) + 1
 
     def add_backfill(self, backfill: Backfill) -> None:
-        """Keep a new one, and none that ended long ago."""
+        """Keep a new backfill, and drop ones that ended long ago."""
         over = [
             each.backfill_id
             for each in self.all_backfills()
@@ -249,7 +249,7 @@ class ScheduleBook:
         self.keep_backfill(backfill)
 
     def keep(self, *entries: LiveSchedule) -> None:
-        """Keep what schedules are, and how far they came."""
+        """Keep definitions of schedules, and their progress."""
         states = [(e.definition, e.definition.text(), e.progress) for e in entries]
 
         def change(kernel: Kernel, now: int) -> None:
@@ -263,7 +263,7 @@ class ScheduleBook:
             self._host.step(change, keep=True)
 
     def keep_backfill(self, backfill: Backfill, *, keep: bool = True) -> None:
-        """Replace what is known of a backfill."""
+        """Replace a backfill by its new state."""
         backfill_id, text = backfill.backfill_id, backfill.text()
         self._host.step(
             lambda kernel, now: kernel.keep_document(BACKFILLS, backfill_id, text, now),
@@ -274,7 +274,7 @@ class ScheduleBook:
             self.came_further.notify_all()
 
     def drop_backfills(self, ids: list[str]) -> None:
-        """Keep some backfills no longer."""
+        """Drop some backfills."""
 
         def change(kernel: Kernel, now: int) -> None:
             for backfill_id in ids:
@@ -293,12 +293,12 @@ class ScheduleBook:
         backfill: Backfill | None = None,
     ) -> None:
         """
-        Keep how far schedules came, and a backfill, and tell why, in one step.
+        Keep the progress of schedules, and a backfill, with its events, in one step.
 
         Args:
             events: The class and the fields of each event.
-            moved: The schedules, and how far each is now.
-            backfill: It as it is now.
+            moved: The schedules, each with its new progress.
+            backfill: The new state of a backfill.
         """
         texts = [
             (SCHEDULES, ticks_of(entry.definition.name), progress.text())
@@ -329,28 +329,28 @@ class ScheduleBook:
                 heappush(self._heap, (due, self._number, entry.definition.name))
 
     def come_due(self, now: int) -> dict[str, LiveSchedule]:
-        """Under the lock: take the schedules that are due by *now*, by their names."""
+        """Take the schedules that are due by *now*, under the lock; return them."""
         due = dict[str, LiveSchedule]()
         while self._heap and self._heap[0][0] <= now:
             due_ns, _, name = heappop(self._heap)
             entry = self.schedules().get(name)
-            # It may have been changed since.
+            # The backfill may have been changed since.
             if entry is not None and entry.due_ns == due_ns and entry.slot_ns:
                 due[name] = entry
         return due
 
     def next_due(self) -> list[int]:
-        """Under the lock: return when the next schedule is due, if one is."""
+        """Return when the next schedule is due, if one is, under the lock."""
         return [self._heap[0][0]] if self._heap else []
 
     def forget_ended(self, entry: LiveSchedule) -> None:
-        """Under the lock: note which of what it made have ended."""
+        """Drop the work that has ended from `made`, under the lock."""
         if entry.made:
             for made_id in self._host.ended([*entry.made]):
                 entry.made.pop(made_id, None)
 
     def slots_of(self, backfill: Backfill) -> list[int]:
-        """All ticks of a backfill, in its order."""
+        """Return all ticks of a backfill, in its order."""
         with self.lock:
             slots = self._backfill_slots.get(backfill.backfill_id)
         if slots is None:
@@ -365,7 +365,7 @@ class ScheduleBook:
         return slots
 
     def claim(self, entry: LiveSchedule) -> None:
-        """Note which ticks that come are a backfill's to make."""
+        """Note which coming ticks belong to a backfill."""
         claimed: set[int] = set()
         for backfill in self.all_backfills():
             is_own = backfill.schedule == entry.definition.name
@@ -373,7 +373,8 @@ class ScheduleBook:
                 continue
             slots = self.slots_of(backfill)
             if backfill.parameters and values_of(entry, slots[0], backfill.parameters):
-                # It makes others besides.
+                # This backfill has parameters of its own, so that the ticks stay
+                # undecided.
                 continue
             claimed.update(slots[backfill.place :])
             claimed.update(
@@ -383,9 +384,10 @@ class ScheduleBook:
 
     def find_old_name(self, new: Definition) -> None:
         """
-        Under the lock: a schedule that nobody says may be *new* by an old name.
+        Find a schedule that may be *new* under an old name, under the lock.
 
-        While the program may still say it, it only waits: then its ticks are its own.
+        While the program may still declare the old one, that one only waits, and keeps
+        its ticks.
         """
         for name, entry in self.schedules().items():
             old = entry.definition
@@ -397,10 +399,10 @@ class ScheduleBook:
 
     def say_what_is_gone(self, now: int) -> int | None:
         """
-        Say which schedules this incarnation does not declare, once it has had time to.
+        Report schedules that this incarnation does not declare, once it had time to.
 
         Returns:
-            When to ask again, of the system's clock; None: never.
+            The next time to ask, by the system's clock; None: never.
         """
         if not self._declared_by:
             self._declared_by = now + _TO_DECLARE
@@ -436,7 +438,7 @@ class ScheduleBook:
         return None
 
     def set_back(self, now: int) -> None:
-        """The system's clock was set back: what is due by it now, comes now."""
+        """Plan all schedules anew, as the system's clock was set back."""
         with self.making, self.lock:
             ahead = [e for e in self.schedules().values() if e.done_ns > now + _BACK]
             for entry in ahead:
@@ -450,14 +452,14 @@ class ScheduleBook:
                 backfill.look_ns = 0
 
     def reset(self) -> None:
-        """A new incarnation begins."""
+        """Forget everything at the start of a new incarnation."""
         with self.lock:
             self._entries = None
             self._declared_by = 0
 
 
 def _readable(documents: Mapping[str, str]) -> Iterator[Backfill]:
-    """The backfills that *documents* say; one that says none is left out."""
+    """Read the backfills in *documents*; leave out the unreadable ones."""
     for key, text in documents.items():
         try:
             yield read_backfill(text)
@@ -466,6 +468,6 @@ def _readable(documents: Mapping[str, str]) -> Iterator[Backfill]:
 
 
 def keep_text(kernel: Kernel, extension: str, key: str, text: str, now: int) -> None:
-    """In a step, keep a document, or drop it if it is empty, if that is new."""
+    """Keep a changed document in a step; drop it if it is empty."""
     if kernel.kept.get(extension, {}).get(key, "") != text:
         kernel.keep_document(extension, key, text, now)

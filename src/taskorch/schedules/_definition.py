@@ -1,4 +1,4 @@
-"""What a schedule is, as a value and as a document."""
+"""The definition of a schedule, as a value and as a document."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from taskorch.workflows._parameters import as_json, by_names, kept
 from taskorch.workflows._task_documents import tasks_of
 from taskorch.workflows._writing import write_task
 
-#: What a schedule makes.
+#: The keys for the work of a schedule.
 Work: TypeAlias = Task | Workflow | WorkflowFunction[...]
-#: What the journal keeps besides: where a schedule comes from, and the like.
+#: The keys that only the journal has, such as the origin of a schedule.
 _ORIGIN: Final[Mapping[str, tuple[str, type]]] = {
     "run": ("is_run", bool),
     "source": ("source", str),
@@ -58,14 +58,14 @@ ORIGIN: Final = (*_ORIGIN,)
 @attrs.frozen
 class ScheduleEntry(Timing):
     """
-    A schedule, as a document: when, and what is made.
+    A schedule as a document: its times, and its work.
 
     Attributes:
-        parameters: Those of what is made, by name.
+        parameters: The parameters of its work, by name.
         paused: The reason of a pause; "": none.
         task: A task.
-        workflow: Or a workflow.
-        code: Or the name of a function.
+        workflow: A workflow, instead of a task.
+        code: The name of a function, instead of both.
     """
 
     parameters: Any = field(AnyNames(Anything(), plain=True))
@@ -77,7 +77,7 @@ class ScheduleEntry(Timing):
 
 @attrs.frozen
 class Definition:
-    """A schedule: what is made when."""
+    """A schedule: its times, and the work of each tick."""
 
     name: str
     #: The text of its times.
@@ -85,54 +85,54 @@ class Definition:
     zone: str = "UTC"
     catch_up: str = "last"
     overlap: str = "skip"
-    #: Seconds, within which each tick is put off by chance, the same each time.
+    #: The seconds within which each tick is delayed by chance, the same each time.
     jitter: float = 0.0
-    #: No tick is before, in ns.
+    #: The time in ns before which no tick is.
     start_ns: int | None = None
-    #: No tick is after, in ns.
+    #: The time in ns after which no tick is.
     end_ns: int | None = None
     #: The reason of a pause; "": none.
     paused: str = ""
-    #: What is made: the document of a task or of a workflow, or how the code that adds
-    #: it calls it.
+    #: The work: the document of a task or a workflow, or its name in the code that adds
+    #: it.
     work: Mapping[str, Any] = attrs.Factory(dict)
-    #: Whether only code can say what is made, and that is a workflow.
+    #: Whether the work is a workflow that only code can declare.
     is_run: bool = False
-    #: Who says it: `code`, `file` or `command`.
+    #: The origin: `code`, `file` or `command`.
     source: str = ""
-    #: Since when no program has said it, though one did before, in ns; 0: one does.
+    #: Since when, in ns, no program declares it any more; 0: one does.
     undeclared_ns: int = 0
     #: Ticks up to this one may have been made before the system's clock was set back,
     #: in ns; 0: none.
     before_ns: int = 0
-    #: The parameters of what is made, as JSON has them.
+    #: The parameters of the work, as JSON has them.
     parameters: Mapping[str, Any] = attrs.Factory(dict)
-    #: How long its runs are kept, in s, and how many: None: as the journal says.
+    #: How long its runs are kept, in s, and how many; None: the journal's rule.
     keep_for: float | None = None
     keep_latest: int | None = None
 
     def times(self) -> SlotTimes:
-        """Its ticks."""
+        """Return its ticks."""
         return SlotTimes(self.when, self.zone, self.start_ns or 0)
 
     def put_off_ns(self, slot_ns: int) -> int:
-        """How long after its time a tick comes, in ns."""
+        """Return by how many ns jitter delays a tick."""
         if not self.jitter:
             return 0
         drawn = zlib.crc32(f"{self.name}/{slot_ns}".encode()) / 2**32
         return int(drawn * self.jitter * NS)
 
     def slot_id(self, slot_ns: int, apart: str = "") -> str:
-        """The id of what is made for a tick; with *apart*, of what is made besides."""
+        """Return the id for a tick; with *apart*, an id beside the ticks."""
         is_run = self.is_run or "workflow" in self.work
         return made_id(self.name, slot_name(slot_ns) + apart, is_run=is_run)
 
     def timing(self) -> tuple[str, str, int | None, int | None]:
-        """All that says when its ticks are."""
+        """Return all fields that determine its ticks."""
         return self.when, self.zone, self.start_ns, self.end_ns
 
     def document(self) -> dict[str, Any]:
-        """It as a document of the kind that JSON keeps."""
+        """Return it as a document in JSON."""
         document: dict[str, Any] = {"when": self.when, "zone": self.zone}
         document["catch_up"], document["overlap"] = self.catch_up, self.overlap
         if self.jitter:
@@ -152,7 +152,7 @@ class Definition:
         return {**document, **self.work}
 
     def text(self) -> str:
-        """It as JSON, with where it comes from."""
+        """Return it as JSON, with its origin."""
         document = {**self.document(), "source": self.source}
         if self.is_run:
             document["run"] = True
@@ -164,11 +164,11 @@ class Definition:
 
     def with_origin(self, document: Mapping[str, Any]) -> Definition:
         """
-        It with where it comes from, as its text says.
+        Return it with the origin that *document* names.
 
         Raises:
-            TypeError: That is another text.
-            ValueError: Likewise.
+            TypeError: A value has another type.
+            ValueError: A time is out of range.
         """
         origin: dict[str, Any] = {}
         for key, (name, kind) in _ORIGIN.items():
@@ -196,10 +196,10 @@ def define(
     keep_latest: int | None = None,
 ) -> tuple[Definition, Work]:
     """
-    A schedule, and what it makes.
+    Define a schedule and its work.
 
     Raises:
-        InvalidTaskError: One of them cannot be.
+        InvalidTaskError: An argument has an invalid value.
         ImportError: cronsim is not installed.
     """
     problem = id_problem(name)
@@ -246,10 +246,10 @@ def of_workflow(
     name: str, work: object, options: tuple[object, ...], parameters: object = None
 ) -> tuple[Definition, Work]:
     """
-    The schedule that a workflow says itself, if *options* are as they come.
+    Return the schedule in the document of a workflow, if *options* are the defaults.
 
     Raises:
-        InvalidTaskError: It says none, or options are said besides; or it cannot be.
+        InvalidTaskError: It has none or an invalid one, or options are given besides.
         ImportError: cronsim is not installed.
     """
     schedule = work.schedule if isinstance(work, Workflow) else None
@@ -271,11 +271,11 @@ def read_definition(
     programs: bool = True,
 ) -> tuple[Definition, Work | None]:
     """
-    A schedule of a document, and what it makes: None, if only code can say that.
+    Read a schedule and its work from a document; None: only code can declare the work.
 
     Raises:
         InvalidTaskError: It is not well formed.
-        UsageError: What it makes is not.
+        UsageError: Its work is not well formed.
     """
     faults = FaultList()
     if isinstance(document, Mapping):
@@ -316,14 +316,14 @@ def read_definition(
 
 
 def _with_workflow(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is said, and what its workflow says of itself, which goes behind that."""
+    """Add the `schedule` of its workflow to a document, which goes first."""
     inside = document.get("workflow")
     own = inside.get("schedule") if isinstance(inside, Mapping) else None
     return {**own, **document} if isinstance(own, Mapping) else document
 
 
 def _without_schedule(document: Any) -> Any:
-    """What is made, without when: that stands beside it."""
+    """Return the document of the work without its `schedule`."""
     if not isinstance(document, Mapping):
         return document
     return {key: value for key, value in document.items() if key != "schedule"}
@@ -336,14 +336,14 @@ def _nobody(task_id: str) -> Any:
 
 def _parameters_of(name: str, work: Work, parameters: object) -> dict[str, Any]:
     """
-    The parameters of a schedule, as JSON has them.
+    Return the parameters of a schedule, as JSON has them.
 
     Raises:
-        InvalidTaskError: What it makes cannot be made with them.
+        InvalidTaskError: Its work does not take them.
     """
     values = by_names(parameters)
     if not isinstance(work, Task):
-        # Each tick has its own time.
+        # Each tick has another value of the tick's own parameter.
         checked_values = checked(work, values, datetime.fromtimestamp(0, UTC))
         values = {key: checked_values[key] for key in values}
     document = as_json(kept(values))
@@ -375,9 +375,9 @@ def _work_of(name: str, work: object) -> Work:
 
 class Importable(Mapping[str, Callable[..., Any]]):
     """
-    Functions by where they are imported from, `module:name`.
+    Functions by their import paths, `module:name`.
 
-    Those of a script are not among them: another script may have others of that name.
+    It leaves out functions of a script: another script may have others of that name.
     """
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
@@ -402,7 +402,7 @@ class Importable(Mapping[str, Callable[..., Any]]):
 
 
 def _named(work: Task | Workflow) -> dict[str, Callable[..., Any]]:
-    """The functions that are called, by where they are imported from."""
+    """Return the functions that are called, by their import paths."""
     tasks = [work] if isinstance(work, Task) else work.tasks("run")
     named: dict[str, Callable[..., Any]] = {}
     for task in tasks:
@@ -412,14 +412,14 @@ def _named(work: Task | Workflow) -> dict[str, Callable[..., Any]]:
             for fn in functions:
                 module = getattr(fn, "__module__", None)
                 path = getattr(fn, "__qualname__", None)
-                # One that is just being decorated is not in its module yet.
+                # A function that is just being decorated is not in its module yet.
                 if callable(fn) and path and module in sys.modules and "<" not in path:
                     named[f"{module}:{path}"] = fn
     return named
 
 
 def _written(work: Work) -> dict[str, Any]:
-    """The document of what is made; if there is none, what the code calls it."""
+    """Return the document of the work, or else its name in the code."""
     if isinstance(work, WorkflowFunction):
         module, path = work.fn.__module__, work.fn.__qualname__
         is_importable = module != "__main__" and "<" not in path

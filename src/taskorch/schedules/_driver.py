@@ -1,7 +1,7 @@
 """
-What asks by time which ticks are due: the driver of schedules.
+The controller of schedules, which asks by time which ticks are due.
 
-Decisions: 0084, 0276.
+Decision: schedules.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from taskorch.schedules._entry import LiveSchedule
     from taskorch.schedules._ticks import Ticks
 
-#: How far back the system's clock must go to be set back, in ns.
+#: The system's clock counts as set back if it goes back so far, in ns.
 _AHEAD: Final = NS
-#: With the last event of these, a run ends, is blocked, or goes on. Who has lost some
-#: looks at all.
+#: Events after which a run may have ended, be blocked, or go on. If some were lost, all
+#: runs are looked at.
 _CHANGES: Final = (
     *(TaskCompleted, TaskFailed, TaskCancelled, TaskBlocked, TaskUnblocked),
     EventsLost,
@@ -44,15 +44,15 @@ _CHANGES: Final = (
 
 class AwaitedRuns:
     """
-    The tasks and runs that something waits for: the driver wakes when one changes.
+    The tasks and runs that are waited for; the controller wakes when one changes.
 
-    Events are heard only while there are some.
+    It listens to events only while there are some.
     """
 
     def __init__(self, host: ScheduleHost) -> None:
         self._host = host
         self._ids: frozenset[str] = frozenset()
-        #: Those that have changed, and were not looked at since.
+        #: The ids that have changed since the last look.
         self._changed: deque[str] = deque()
 
     def only(self, ids: Iterable[str]) -> set[str]:
@@ -60,7 +60,7 @@ class AwaitedRuns:
         Wait for *ids* alone from now on.
 
         Returns:
-            Those to look at: they have changed, or are new here.
+            The ids to look at, which have changed or are new here.
         """
         before, self._ids = self._ids, frozenset(ids)
         changed = {*(self._ids - before)}
@@ -86,7 +86,7 @@ class AwaitedRuns:
 
 @frozen
 class _CarryOut:
-    """The command of the driver: make what is due, and go on with backfills."""
+    """The command of the controller: make due ticks, and go on with backfills."""
 
     ticks: Ticks
     entries: list[LiveSchedule]
@@ -95,14 +95,14 @@ class _CarryOut:
     wall_ns: int
 
     def apply(self, _orchestrator: Any, /) -> None:
-        """Do it."""
+        """Carry out the command."""
         if self.entries:
             self.ticks.make_due(self.entries, self.wall_ns)
         self.backfills.work_off(self.backfill_ids, self.wall_ns)
 
 
 class ScheduleDriver:
-    """Looks what is due: see `taskorch.protocols.Driver`."""
+    """The controller of schedules: see `taskorch.protocols.Driver`."""
 
     name: str = DRIVER
     watches: tuple[Any, ...] = ()
@@ -117,7 +117,7 @@ class ScheduleDriver:
     ) -> None:
         self._parts = rests, host, book, ticks, backfills
         self._awaited = AwaitedRuns(host)
-        #: The latest that the system's clock has shown, since it was set back.
+        #: The latest time of the system's clock, since it was set back.
         self._latest = 0
 
     def __deepcopy__(self, _memo: object) -> ScheduleDriver:
@@ -128,7 +128,7 @@ class ScheduleDriver:
     def tick(
         self, view: DriverView, now: float
     ) -> tuple[list[_CarryOut], float | None]:
-        """Look what is due by the system's clock."""
+        """Ask which ticks are due by the system's clock."""
         rests, _, book, ticks, backfills = self._parts
         if rests():
             return [], None
@@ -143,13 +143,13 @@ class ScheduleDriver:
             coming.append(gone)
         if not (entries or backfill_ids):
             return [], now + (min(coming) - wall_ns) / NS if coming else None
-        # What is planned by the command is asked for after it.
+        # The command plans the next ticks, so that the next time is asked after it.
         command = _CarryOut(ticks, entries, backfills, backfill_ids, wall_ns)
         return [command], now + 0.001
 
     def _due(self, now: int) -> tuple[list[LiveSchedule], list[str], list[int]]:
         """
-        Look what is due by *now*, of the system's clock, and when something is next.
+        Return the due work by *now*, of the system's clock, and the next time of any.
 
         Returns:
             The schedules, the ids of backfills, and times in ns.

@@ -1,7 +1,7 @@
 """
-A schedule of this life with its times, and what is to be made for one of its ticks.
+A schedule of this incarnation with its times, and the order to make one tick.
 
-Decisions: 0085, 0096, 0255.
+Decisions: extensions, schedules.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from taskorch.workflows._parameters import (
     kept,
 )
 
-#: Ticks of cron that are counted at one time.
+#: The largest number of cron ticks that are counted at once.
 _MOST: Final = 10_000
 _NO_SUCH_VALUES: Final = (
     "the parameters of a backfill are texts, numbers, flags and times"
@@ -40,58 +40,73 @@ _NO_SUCH_VALUES: Final = (
 
 @attrs.define(eq=False)
 class LiveSchedule:
-    """A schedule of this incarnation: its ticks, and how far they came."""
+    """A schedule of this incarnation, with its ticks and its progress."""
 
     definition: Definition
-    #: None: nobody has said yet what it makes, or it cannot be read.
+    #: The work; None: nobody has declared it yet, or it cannot be read.
     work: Work | None
     times: SlotTimes
-    #: How far its ticks came. It is replaced, once that is kept.
+    #: The progress of its ticks, which is replaced once a new one is kept.
     progress: TickProgress
-    #: The tick that comes next, and when it is due; None: none comes.
+    #: The next tick, and when it is due; None: there is none.
     slot_ns: int | None = None
     due_ns: int = 0
-    #: What it made that may not have ended, the latest last.
+    #: The ids of its work that may not have ended, the latest last.
     made: dict[str, None] = attrs.field(factory=dict[str, None])
-    #: Ticks that are not decided about, and are a backfill's to make.
+    #: Undecided ticks that a backfill makes.
     claimed: frozenset[int] = frozenset()
-    #: An earlier life may have made ticks, and died before it noted that.
+    #: An earlier incarnation may have made ticks, and died before it noted that.
     is_unsure: bool = False
-    #: Ticks up to this one may have been made by a schedule of its name that was
-    #: removed, before the system's clock was set back.
+    #: The last tick that a removed schedule of the same name may have made before the
+    #: system's clock was set back.
     older_ns: int = 0
-    #: When one that was refused is tried again, in ns.
+    #: The time, in ns, at which a refused tick is tried again.
     again_ns: int = 0
-    #: Why the tick that is due does not come.
+    #: The reason why the due tick does not come.
     trouble: str = ""
-    #: Which tick could not be made, as its id was another's, and when that was.
+    #: The tick whose id was taken by another task, and when that was found.
     taken: str = ""
     taken_ns: int = 0
-    #: The schedule that makes the same and was said in this life, as this one was not:
-    #: it has another name now, and makes nothing under the old one.
+    #: The new name of this schedule: another one of this incarnation has the same work,
+    #: and this one was not declared. It makes nothing under the old name.
     renamed: str = ""
 
     @property
     def is_run(self) -> bool:
         return isinstance(self.work, Workflow | WorkflowFunction)
 
+    def options(self) -> dict[str, Any]:
+        """Return its options as `add` takes them, without name, times and work."""
+        definition = self.definition
+        return {
+            "zone": definition.zone,
+            "catch_up": definition.catch_up,
+            "overlap": definition.overlap,
+            "jitter": definition.jitter,
+            "start": self.moment_or_none(definition.start_ns),
+            "end": self.moment_or_none(definition.end_ns),
+            "parameters": definition.parameters or None,
+            "keep_for": definition.keep_for,
+            "keep_latest": definition.keep_latest,
+        }
+
     @property
     def before_ns(self) -> int:
-        """Up to when ticks may have been made before the clock was set back."""
+        """The last tick that may exist from before the clock was set back."""
         return max(self.definition.before_ns, self.older_ns)
 
     @property
     def done_ns(self) -> int:
-        """Up to when each of its ticks is made, skipped or waits."""
+        """The time up to which each tick is made, skipped or waits."""
         return self.progress.done_ns
 
     @property
     def waiting(self) -> dict[int, None]:
-        """Ticks that have come, and wait for the run before to end, in their order."""
+        """Ticks that wait for the run before to end, in their order."""
         return self.progress.waiting
 
     def slots(self, after_ns: int, until_ns: int | None) -> Iterator[int]:
-        """The ticks after a time, up to another, that are not decided about."""
+        """Return the undecided ticks after a time, up to another."""
         definition, claimed = self.definition, self.claimed
         filled, waiting = self.progress.filled, self.waiting
         if definition.start_ns is not None:
@@ -107,7 +122,7 @@ class LiveSchedule:
             slot = self.times.after(slot)
 
     def due(self, now: int) -> Iterator[int]:
-        """The ticks that are due and not done."""
+        """Return the ticks that are due and not done."""
         put_off = self.definition.put_off_ns
         return takewhile(
             lambda slot: slot + put_off(slot) <= now, self.slots(self.done_ns, now)
@@ -115,12 +130,12 @@ class LiveSchedule:
 
     def missed(self, now: int, *, put_off: bool = True) -> tuple[int, int, list[int]]:
         """
-        The ticks that are due and not done; without *put_off*, jitter is none.
+        Return the due ticks that are not done; without *put_off*, ignore jitter.
 
         Returns:
-            How many there are before those that came last; the last one of these, or
-            0; and those that came last: several, if one was put off until others came.
-            Of cron, they are counted up to a number.
+            The number of the earlier ones; the last of these, or 0; and the latest
+            ones: several, if jitter has delayed one until others came. With cron, they
+            are counted up to a limit.
         """
         definition, came = self.definition, 0
         since = max(self.done_ns, (definition.start_ns or 0) - 1)
@@ -156,16 +171,16 @@ class LiveSchedule:
 
 @attrs.frozen(eq=False)
 class SlotOrder:
-    """What is to be made for a tick."""
+    """An order to make the task or run of a tick."""
 
     entry: LiveSchedule
     slot_ns: int
     made_id: str
     #: `clock`, `trigger` or `backfill`.
     by: str
-    #: What must have ended before.
+    #: The ids that must have ended before.
     after: tuple[str, ...] = ()
-    #: Those that are given besides the schedule's own.
+    #: The parameters besides the schedule's own.
     parameters: Mapping[str, Any] | None = None
 
     @property
@@ -178,7 +193,7 @@ class SlotOrder:
         return self.entry.moment(self.slot_ns)
 
     def note(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What is noted with what is made with these values."""
+        """Return the metadata for its task or run with these values."""
         return MadeFor.note(self.entry.definition.name, self.slot, values)
 
 
@@ -201,11 +216,11 @@ def workflow_for(
     work: Workflow | WorkflowFunction[...], order: SlotOrder
 ) -> tuple[Workflow, dict[str, Any]]:
     """
-    The workflow of a tick, and the parameters that are kept with its run.
+    Return the workflow of a tick, and the parameters that are kept with its run.
 
     Raises:
-        InvalidTaskError: The parameters are not those of the workflow, or the function
-            that writes it down has raised.
+        InvalidTaskError: The workflow has no such parameters, or its function has
+            raised an error.
     """
     try:
         return written(work, order.values, order.slot)
@@ -220,10 +235,10 @@ def plain_parameters(
     entry: LiveSchedule, parameters: Mapping[str, Any] | None, slots: list[int]
 ) -> dict[str, Any]:
     """
-    Parameters of a backfill as JSON has them.
+    Return the parameters of a backfill as JSON has them.
 
     Raises:
-        InvalidTaskError: They are not those of what is made, or JSON has none such.
+        InvalidTaskError: The work has no such parameters, or JSON cannot hold them.
     """
     if not parameters:
         return {}
@@ -240,19 +255,19 @@ def values_of(
     entry: LiveSchedule, slot_ns: int, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """
-    All parameters of what is made for a tick, if they are not the schedule's own.
+    Return all parameters for a tick, if they differ from the schedule's own.
 
     Args:
         entry: The schedule.
         slot_ns: The tick.
-        parameters: Those besides the own ones.
+        parameters: Parameters besides the schedule's own.
 
     Returns:
-        The parameters as JSON has them, without the tick if each has its own; none, if
+        The parameters as JSON has them, without the tick if each has its own; empty, if
         they are the schedule's own.
 
     Raises:
-        InvalidTaskError: They are not those of what is made, or no id can say them.
+        InvalidTaskError: The work has no such parameters, or no id can hold them.
     """
     work = entry.work
     if not parameters or work is None:
@@ -270,7 +285,7 @@ def values_of(
 
 
 def as_plain(values: Mapping[str, Any], *, has_slot: bool) -> dict[str, Any]:
-    """Values as JSON has them; without the tick, if each tick has its own."""
+    """Return values as JSON has them; without the tick, if each tick has its own."""
     plain_values = as_json(kept(values))
     if not has_slot:
         plain_values.pop(SLOT, None)
@@ -283,23 +298,23 @@ def id_with(
     values: Mapping[str, Any],
     length: int = DIGESTS[0],
 ) -> str:
-    """The id of what is made for a tick with *values*; none: with the own ones."""
+    """Return the id for a tick with *values*; with none, its own id."""
     word = f"-{digest_of(values, length)}" if values else ""
     return entry.definition.slot_id(slot_ns, word)
 
 
 def ticks_between(definition: Definition, first_ns: int, last_ns: int) -> Iterator[int]:
-    """Reckon all ticks from a time to another, whatever became of them."""
-    # With times of its own: those of the schedule are asked meanwhile.
+    """Compute all ticks from a time to another, whether they are done or not."""
+    # A copy of the times, because other threads use those of the schedule meanwhile.
     progress = TickProgress(first_ns - 1)
     bare = LiveSchedule(definition, None, definition.times(), progress)
     return bare.slots(first_ns - 1, last_ns)
 
 
 def nobody_said(definition: Definition) -> str:
-    """Say that the program has not said what a schedule makes."""
+    """Return the error that the program has not declared the work of a schedule."""
     work = next(iter(definition.work.values()), "?")
     return (
-        f"Nobody has said in this life what {definition.name} makes ({show(work)}): "
-        f"orch.schedules.add({definition.name!r}, …) does."
+        f"Nobody has said in this incarnation what {definition.name} makes "
+        f"({show(work)}): orch.schedules.add({definition.name!r}, …) does."
     )

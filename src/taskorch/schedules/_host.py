@@ -1,7 +1,7 @@
 """
-What schedules ask of an orchestrator, or of a simulation.
+The interface of schedules to an orchestrator, or to a simulation.
 
-Decisions: 0085, 0143.
+Decision: schedules.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from taskorch.kernel import Kernel
     from taskorch.runtime import Runtime
 
-#: The driver of schedules, among others.
+#: The name of the driver of schedules.
 DRIVER: Final = "schedules"
 
 
 class ScheduleHost(ABC):
-    """What schedules ask of an orchestrator, or of a simulation."""
+    """The interface of schedules to an orchestrator, or to a simulation."""
 
     orch: Any
 
     @property
     @abstractmethod
     def rt(self) -> Any:
-        """The runtime, or the life of the simulation, which is like one."""
+        """The runtime, or its counterpart in a simulation."""
         ...
 
     @abstractmethod
     def wall(self) -> int:
-        """The time in ns that the system's clock shows."""
+        """Return the time in ns that the system's clock shows."""
         ...
 
     @abstractmethod
@@ -58,28 +58,28 @@ class ScheduleHost(ABC):
 
     @abstractmethod
     def act(self, act: Callable[[], Any]) -> Any:
-        """Do something that is no user's act: who would repeat it after a crash."""
+        """Do something that no user does, so that no user repeats it after a crash."""
         ...
 
     @abstractmethod
     def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
-        """The states of the latest runs of tasks, as far as they are known."""
+        """Return the known states of the latest runs of tasks."""
         ...
 
     @abstractmethod
     def again(self, task_id: str, *, downstream: bool) -> str:
-        """Run a task again that has ended: the id of the new run."""
+        """Run a task again that has ended; return the id of the new run."""
         ...
 
     @contextmanager
     def kernel(self) -> Iterator[Kernel]:
-        """The kernel, which nobody changes meanwhile."""
+        """Return the kernel, which nobody changes meanwhile."""
         self.rt.look_up()
         with self.rt.lock:
             yield self.rt.kernel
 
     def now(self) -> int:
-        """The time in ns of what happens: it never goes back."""
+        """Return the time of events in ns, which never goes back."""
         now: int = self.rt.now()
         return now
 
@@ -96,7 +96,7 @@ class ScheduleHost(ABC):
 
     @defers_interrupts
     def unfinished(self) -> list[tuple[str, Mapping[str, Any] | None]]:
-        """The ids of all tasks that have not ended, and their metadata."""
+        """Return the ids and metadata of all tasks that have not ended."""
         with self.rt.lock:
             rows = list(self.rt.kernel.tasks.values())
         return [
@@ -106,19 +106,19 @@ class ScheduleHost(ABC):
         ]
 
     def held(self) -> set[str]:
-        """The tasks, and the runs of those, that are held until somebody decides."""
+        """Return the blocked tasks that wait for a decision, and their runs."""
         return set()
 
     def declares(self) -> bool:
-        """Whether the program says which schedules there are; a command does not."""
+        """Return whether the program declares schedules; a command does not."""
         return True
 
     def known(self, made_ids: Sequence[str]) -> set[str]:
-        """Which tasks and runs there are, of any life."""
+        """Return the ids that exist, from any incarnation."""
         return {*self.states_of_all(made_ids)}
 
     def ended(self, made_ids: Sequence[str]) -> set[str]:
-        """Which tasks and runs have ended, or are not known."""
+        """Return the ids that have ended, or are unknown."""
         states = self.states_of_all(made_ids)
         return {
             made_id
@@ -128,7 +128,7 @@ class ScheduleHost(ABC):
 
     def parameters_of(self, made_id: str) -> Mapping[str, Any]:
         """
-        The parameters that are noted with a task, or with a run.
+        Return the parameters that are noted with a task, or with a run.
 
         Raises:
             UnknownTaskError: There is none.
@@ -139,7 +139,7 @@ class ScheduleHost(ABC):
         return MadeFor(self.orch.get_task_status(made_id).metadata).parameters
 
     def is_made_by(self, made_id: str, schedule: str) -> bool:
-        """Whether a schedule has made a task or a run, which may be another's."""
+        """Return whether *schedule* has made this task or run."""
         try:
             names = self.orch.workflows.status(made_id).tasks if is_run(made_id) else ()
             task_id = next((in_run(made_id, each) for each in names), made_id)
@@ -149,7 +149,7 @@ class ScheduleHost(ABC):
         return MadeFor(status.metadata).schedule == schedule
 
     def had_ended(self, made_id: str, at_ns: int) -> bool:
-        """Whether a task, or a run, that has ended had done so by a time, in ns."""
+        """Return whether an ended task, or run, had ended by a time in ns."""
         ids = [made_id]
         if is_run(made_id):
             names = self.orch.workflows.status(made_id).tasks
@@ -159,14 +159,14 @@ class ScheduleHost(ABC):
         return all(ended is None or ended <= at for ended in ends)
 
     def latest(self, made_id: str) -> str:
-        """The id of the latest run of a task; of a run of a workflow, its id."""
+        """Return the id of the latest run of a task; the id of a run stays the same."""
         if is_run(made_id):
             return made_id
         latest: str = self.orch.get_task_status(made_id).task_id
         return latest
 
     def states_of_all(self, made_ids: Sequence[str]) -> dict[str, TaskState]:
-        """The states of tasks and of runs, as far as they are known."""
+        """Return the known states of tasks and of runs."""
         states = self.states([each for each in made_ids if not is_run(each)])
         for run_id in filter(is_run, made_ids):
             with suppress(UnknownTaskError):
@@ -174,16 +174,16 @@ class ScheduleHost(ABC):
         return states
 
     def made_for(self, made_id: str) -> MadeFor:
-        """Which tick of which schedule a task, or a run, was made for."""
+        """Return the schedule and the tick for which a task, or run, was made."""
         names: Iterable[str] = ()
-        # A task of nobody's may have such an id, too.
+        # A task that no schedule has made may have such an id, too.
         with suppress(UnknownTaskError):
             names = self.orch.workflows.status(made_id).tasks if is_run(made_id) else ()
         task_id = next((in_run(made_id, each) for each in names), made_id)
         return MadeFor(self.orch.get_task_status(task_id).metadata)
 
     def given_to(self, made_id: str) -> Mapping[str, Any] | None:
-        """What it was given besides the schedule's parameters; None: nobody knows."""
+        """Return its parameters besides the schedule's own; None: unknown."""
         with self.kernel() as kernel:
             text = kernel.kept.get(VERSIONS, {}).get(made_id)
         values: Mapping[str, Any] | None = None
@@ -193,10 +193,10 @@ class ScheduleHost(ABC):
 
     def go_over(self, made_id: str, deployed: Deployed, since_ns: int) -> bool:
         """
-        Run all of it again as it is deployed, but for what was since a time, in ns.
+        Repeat a run by its deployed definition, without tasks run since *since_ns*.
 
         Returns:
-            Whether it was another definition; else nothing is done.
+            Whether the definition has changed; else nothing is done.
         """
         move = Move(self.orch.workflows._reruns, made_id, deployed)
         if move:
@@ -204,7 +204,7 @@ class ScheduleHost(ABC):
         return bool(move)
 
     def run_again(self, run_id: str, since_ns: int) -> None:
-        """Run all tasks of a run again, but for those that were since a time, in ns."""
+        """Run all tasks of a run again that have not run since a time, in ns."""
         run = self.orch.workflows.get(run_id)
         handles = run.handles
         since = _as_status_says(since_ns)
@@ -217,16 +217,16 @@ class ScheduleHost(ABC):
                 self.again(in_run(run_id, name), downstream=True)
 
     def fault(self, name: str, error: Exception) -> None:  # noqa: ARG002 - for people
-        """Say that a tick of a schedule, or of a backfill, was refused."""
+        """Report that a tick of a schedule, or of a backfill, was refused."""
         self.orch.drivers.say(DRIVER, error)
 
     def failing(self, name: str) -> str:  # noqa: ARG002 - as an orchestrator knows it
-        """What is wrong with a schedule, as far as its runs say; else ""."""
+        """Return the failure in the latest runs of a schedule, or ""."""
         return ""
 
 
 class RuntimeHost(ScheduleHost):
-    """An orchestrator, as schedules ask it."""
+    """The interface of schedules to an orchestrator."""
 
     def __init__(self, runtime: Any, orch: Any) -> None:
         self._rt: Runtime = runtime
@@ -238,19 +238,19 @@ class RuntimeHost(ScheduleHost):
         return self._rt
 
     def fault(self, name: str, error: Exception) -> None:
-        """Say it to people, too: a simulation has none."""
+        """Report a refusal, to listeners of events and to people."""
         super().fault(name, error)
         teller = self.orch._rt.notices.teller
         if teller is not None:
             teller.refused(name, error)
 
     def failing(self, name: str) -> str:
-        """What is wrong with a schedule, by the sentence that the health has."""
+        """Return the sentence of the health check on a schedule, or ""."""
         teller = self.orch._rt.notices.teller
         return "" if teller is None else str(teller.failing(name))
 
     def wall(self) -> int:
-        """The time in ns that the system's clock shows."""
+        """Return the time in ns that the system's clock shows."""
         return int(wall() * 1_000_000) * 1_000
 
     def step(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
@@ -263,12 +263,12 @@ class RuntimeHost(ScheduleHost):
         self.orch.submit_tasks(tasks)
 
     def act(self, act: Callable[[], Any]) -> Any:
-        """Do it."""
+        """Carry out *act*."""
         return act()
 
     @defers_interrupts
     def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
-        """The states of the latest runs of tasks, as far as they are known."""
+        """Return the known states of the latest runs of tasks."""
         rt = self._rt
         directory, states = rt.directory, dict[str, TaskState]()
         with rt.lock:
@@ -288,20 +288,20 @@ class RuntimeHost(ScheduleHost):
         return states
 
     def again(self, task_id: str, *, downstream: bool) -> str:
-        """Run a task again that has ended: the id of the new run."""
-        # What is deployed otherwise goes over to that: see `go_over`.
+        """Run a task again that has ended; return the id of the new run."""
+        # A run whose definition has changed takes the new one: see `go_over`.
         rerun_id: str = self.orch.rerun_task(
             task_id, downstream=downstream, definition=AS_IT_WAS
         ).task_id
         return rerun_id
 
     def declares(self) -> bool:
-        """Whether the program says which schedules there are; a command does not."""
+        """Return whether the program declares schedules; a command does not."""
         return self._rt.takes_up
 
     @defers_interrupts
     def held(self) -> set[str]:
-        """The tasks, and the runs of those, that are held until somebody decides."""
+        """Return the blocked tasks that wait for a decision, and their runs."""
         kernel = self._rt.kernel
         if not kernel.blocked:
             return set()
@@ -315,23 +315,23 @@ class RuntimeHost(ScheduleHost):
         return stems | {first_of(stem) for stem in stems}
 
     def add_check(self, check: Callable[[], HealthCheck]) -> None:
-        """Let the health of the orchestrator say what *check* does."""
+        """Add *check* to the health of the orchestrator."""
         self._rt.health_checks.append(check)
 
 
 class SimulationHost(ScheduleHost):
-    """A simulation, as schedules ask it."""
+    """The interface of schedules to a simulation."""
 
     def __init__(self, simulation: Any) -> None:
         self.orch = simulation
 
     @property
     def rt(self) -> Any:
-        """The life."""
+        """The counterpart of the runtime."""
         return self.orch.world.living()
 
     def wall(self) -> int:
-        """The time in ns that the system's clock shows."""
+        """Return the time in ns that the system's clock shows."""
         wall_ns: int = self.rt.wall()
         return wall_ns
 
@@ -346,28 +346,28 @@ class SimulationHost(ScheduleHost):
         self.act(lambda: self.rt.submit(tasks))
 
     def act(self, act: Callable[[], Any]) -> Any:
-        """Do it in a step of its own."""
+        """Carry out *act* in a step of its own."""
         return self.orch.world.do_apart(act)
 
     def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
-        """The states of the latest runs of tasks, as far as they are known."""
+        """Return the known states of the latest runs of tasks."""
         life = self.rt
         latest = life.directory.reruns.latest
         states = {each: life.state_of(latest(each)) for each in task_ids}
         return {each: state for each, state in states.items() if state is not None}
 
     def again(self, task_id: str, *, downstream: bool) -> str:
-        """Run a task again that has ended: the id of the new run."""
+        """Run a task again that has ended; return the id of the new run."""
         again = self.act(lambda: self.rt.rerun(task_id, downstream=downstream))
         rerun_id: str = again.task_id
         return rerun_id
 
 
 def is_run(made_id: str) -> bool:
-    """Whether an id of what a schedule has made is that of a run of a workflow."""
+    """Return whether the id is one of a run of a workflow, not of a task."""
     return not has_segments(made_id)
 
 
 def _as_status_says(ns: int) -> datetime:
-    """A time of an event as a status of a task has it: in whole microseconds."""
+    """Return the time of an event as a status shows it: in whole microseconds."""
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=ns // 1_000)

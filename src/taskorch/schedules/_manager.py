@@ -1,7 +1,7 @@
 """
-What is made again and again: `orch.schedules`, and that of a simulation.
+Schedules of tasks and workflows: `orch.schedules`, also of a simulation.
 
-Decisions: 0085, 0096, 0126, 0127, 0143, 0217, 0219, 0255.
+Decisions: extensions, schedules, workflows.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ from taskorch.workflows._parameters import by_names, fields
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
 
-#: How long after it was added a schedule makes its first, in ns: a function that is
-#: being decorated is not in its module yet.
+#: The first tick of a new schedule is made so late, in ns: a function that is being
+#: decorated is not in its module yet.
 _DECORATING: Final = NS // 20
-#: Why a schedule is paused that came from a file.
+#: The reason of a pause of a schedule that has left its file.
 _NOT_IN_FILE: Final = "the configuration does not say it any more"
-#: Seconds between two looks whether a backfill came further.
+#: The seconds between two looks at the progress of a backfill.
 _BETWEEN_LOOKS: Final = 0.25
-#: Schedules with troubles that the health names.
+#: The number of schedules with troubles that the health names.
 _SHOWN: Final = 5
 _LOG: Final = log_of(__name__)
 
@@ -73,18 +73,19 @@ _Backfills: TypeAlias = list[BackfillStatus]
 
 class ScheduleManager:
     """
-    `orch.schedules`: what is made again and again, at times of cron or at distances.
+    `orch.schedules`: tasks and workflows at times of cron, or at equal distances.
 
-    A tick has a task of the id `name/2026-11-25T0300Z`, its time in UTC; a workflow
-    has a run `name-2026-11-25T0300Z`. So it is made once, in any number of lives. With
-    a journal, schedules are kept: the next incarnation goes on with them, and catches
-    up. What only code can say (a lambda) is kept by its name, and must be added again.
+    A tick has a task of the id `name/2026-11-25T0300Z`, its time in UTC; a workflow has
+    a run `name-2026-11-25T0300Z`. So it is made once, in any number of incarnations.
+    With a journal, schedules are kept: the next incarnation goes on with them, and
+    catches up. Work that only code can declare (a lambda) is kept by its name, and must
+    be added again.
     """
 
     def __init__(self, host: ScheduleHost) -> None:
-        #: Whether this program makes nothing for ticks, and nothing of backfills: what
-        #: is said here is kept, and `trigger` works. What comes meanwhile is caught up
-        #: with by the next life, as if nobody had been there.
+        #: Whether this program makes no ticks and no runs of backfills: declarations
+        #: are kept, and `trigger` works. The next incarnation catches up, as if nobody
+        #: had been there.
         self.rests: bool = False
         self._host = host
         self._book = ScheduleBook(host)
@@ -116,8 +117,8 @@ class ScheduleManager:
         """
         Add a schedule, or change the one of this name.
 
-        What is added again as it is goes on as it was. If its times are others, those
-        of the old ones that have not come are skipped, which an event says.
+        A schedule that is added again without a change goes on. If its times have
+        changed, the old ticks that have not come are skipped, with an event.
 
         Args:
             name: Its name, one word.
@@ -125,31 +126,30 @@ class ScheduleManager:
                 `"@daily"`; `"every 15m"`; or seconds, or a timedelta.
             what: A task without an id, a workflow, or a function without arguments; or
                 a function that `@workflow` has decorated, which is called for each
-                tick.
-                Of a workflow that says a schedule in its document, *when* may be None.
-            zone: The name of a zone: there, cron's fields are read. Distances count
+                tick. If the document of a workflow has a schedule, *when* may be None.
+            zone: The name of the zone in which cron's fields are read. Distances count
                 from *start*, or from the beginning of 1970.
-            catch_up: What becomes of ticks that were missed, as nobody was here:
-                `"last"` makes one, for the last; `"all"` makes all, one after the
-                other; `"none"` none that is later than a minute.
-            overlap: What becomes of a tick while what was made for the one before has
-                not ended: `"skip"` makes nothing, `"queue"` lets it wait, `"cancel"`
-                cancels the one before.
-            jitter: Seconds, within which each tick is put off: by chance, but always
+            catch_up: The rule for ticks that were missed while no orchestrator ran:
+                `"last"` makes the last one; `"all"` makes all, one after the other;
+                `"none"` makes none that is more than a minute late.
+            overlap: The rule for a tick while the run of the one before has not ended:
+                `"skip"` makes nothing, `"queue"` lets it wait, `"cancel"` cancels the
+                run before.
+            jitter: The seconds within which each tick is delayed: by chance, but always
                 the same.
-            start: First possible time.
-            end: Last possible time.
-            parameters: Those of the workflow, by name; of other work, what
-                `current_context().parameters` has.
+            start: First possible time, in whole ms.
+            end: Last possible time, in whole ms.
+            parameters: The parameters of the workflow, by name; for other work, the
+                values in `current_context().parameters`.
             keep_for: How long its runs are kept after their end, in seconds or as a
-                timedelta; with *keep_latest* in the place of what the journal says.
+                timedelta; with *keep_latest* it replaces the rule of the journal.
             keep_latest: How many of its ended runs are kept, the latest.
 
         Returns:
-            How it stands.
+            Its status.
 
         Raises:
-            InvalidTaskError: An argument cannot be, or the times never come.
+            InvalidTaskError: An argument has an invalid value, or the times never come.
             ImportError: Times of cron need cronsim: `pip install 'taskorch[cron]'`.
         """
         if when is None:
@@ -173,17 +173,11 @@ class ScheduleManager:
         return self._put(definition, work)
 
     def _say_unused(self) -> None:
-        """The block ends: say so of what has made nothing, and would have."""
+        """Warn, at the end of the block, of schedules that had no time to run."""
         if self.rests:
             return
         with self._book.lock:
-            for each in self._book.all_backfills():
-                if each.goes_on and not each.is_over:
-                    _LOG.warning(
-                        "the block ends before a backfill does: orch.wait() waits for "
-                        "it; with a journal, the next program goes on with it. %s",
-                        each.status(),
-                    )
+            self._backfills.say_unended()
             names = sorted(self._book.works) if not self._ticks.has_made else []
             entries = self._book.schedules()
             names = [
@@ -205,12 +199,12 @@ class ScheduleManager:
         programs: bool = True,
     ) -> ScheduleStatus:
         """
-        Add a schedule that is said as a document: see `ScheduleStatus.document`.
+        Add a schedule from a document: see `ScheduleStatus.document`.
 
         Args:
             name: Its name.
             document: `when`, the options of `add`, and a `task` or a `workflow`.
-            functions: What its calls may name.
+            functions: The functions that its calls may name.
             programs: Whether programs may be run.
 
         Raises:
@@ -251,12 +245,12 @@ class ScheduleManager:
         return self.status(name)
 
     def _changed(self, entry: LiveSchedule, new: Definition, now: int) -> Definition:
-        """What *entry* is from now on; what its times of before leave out is told."""
+        """Return the new definition of *entry*; skip the old ticks, with an event."""
         old = entry.definition
         if new.timing() != old.timing():
             why = "its times were changed before"
             self._ticks.pass_over(entry, now, why, put_off=False)
-            # Kept with what it is from now on.
+            # The progress is kept together with the new definition.
             entry.progress.decided(now)
         paused = new.paused or old.paused
         return attrs.evolve(new, paused=paused, before_ns=old.before_ns)
@@ -274,7 +268,7 @@ class ScheduleManager:
     )
     def remove(self, name: str) -> bool:
         """
-        Remove a schedule: what it has made goes on; False if there is none.
+        Remove a schedule; its unfinished runs go on. Return False if there is none.
 
         Raises:
             JournalError: It cannot be kept.
@@ -322,7 +316,7 @@ class ScheduleManager:
     )
     def pause(self, name: str, reason: str = "paused by the user") -> bool:
         """
-        Make nothing for the ticks that come, until `resume`; False if it is paused.
+        Skip the ticks that come, until `resume`; return False if it is paused already.
 
         Args:
             name: The schedule.
@@ -351,7 +345,7 @@ class ScheduleManager:
     )
     def resume(self, name: str) -> bool:
         """
-        Go on; the ticks that came meanwhile are skipped. False if it is not paused.
+        Go on, and skip the ticks that came meanwhile; return False if it is not paused.
 
         Raises:
             UnknownTaskError: There is no such schedule.
@@ -382,19 +376,19 @@ class ScheduleManager:
     )
     def trigger(self, name: str, parameters: Mapping[str, Any] | None = None) -> str:
         """
-        Make now what it makes, besides its ticks, whatever else of it goes on.
+        Run its work now, besides its ticks, even if another run goes on.
 
         Args:
             name: The schedule.
-            parameters: Those of the workflow, which go before those of the schedule;
-                of other work, what `current_context().parameters` has besides.
+            parameters: Parameters of the workflow, which replace those of the schedule;
+                for other work, further values in `current_context().parameters`.
 
         Returns:
             The id of the task, or of the run.
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: Nobody has said in this incarnation what it makes; or a
+            InvalidTaskError: This incarnation has not declared its work; or a
                 parameter is of another type, missing or unknown.
         """
         by_names(parameters)
@@ -437,33 +431,34 @@ class ScheduleManager:
         definition: Literal["as_deployed", "as_it_was"] | None = None,
     ) -> Backfilled:
         """
-        Make what would have been made from *since* to *until*, a few at a time.
+        Run the ticks from *since* to *until* that have no run, a few at a time.
 
         The first ones begin at once; the others while the orchestrator runs, and in the
         next one with this journal. A tick that has its task already keeps it: nothing
-        is made twice, and nothing is done for it.
+        is made twice.
 
         Args:
             name: The schedule.
             since: The first moment: a datetime, an ISO text, or seconds; without a zone
                 it is in that of the schedule.
             until: The last moment, which is not later than now.
-            again: Run what has been made already, and has ended, again.
-            parameters: As for `trigger`. With others than those of the schedule, what
-                is made for a tick is made besides, under an id of its own.
+            again: Repeat the runs that exist already and have ended.
+            parameters: As for `trigger`. If they differ from those of the schedule, the
+                run of a tick is an additional one, with an id of its own.
             limit: How many of its runs go on at a time: 1 to 1,000.
             order: Which ticks come first: `oldest` or `newest`.
             stop_on_failure: Pause it once a run of it has failed, or waits for a
                 person; else it goes on.
             by: Who begins it: `backfills()` says so.
-            definition: What is run *again*: `"as_deployed"`, whole workflows included:
-                what is new is added, what is gone is left out; or `"as_it_was"`, with
-                its own graph, arguments and options. None: as deployed.
+            definition: The definition of repeated runs: `"as_deployed"`, for whole
+                workflows, too: new tasks are added, removed ones are left out; or
+                `"as_it_was"`, with the old graph, arguments and options. None: as
+                deployed.
 
         Returns:
             The ids of the tasks, or of the runs, of all ticks; in its attribute
-            `already`, those for which nothing is done; in `backfill_id`, the id of the
-            backfill.
+            `already`, the ids for which nothing is done; in `backfill_id`, the id of
+            the backfill.
 
         Raises:
             UnknownTaskError: There is no such schedule.
@@ -491,10 +486,10 @@ class ScheduleManager:
     )
     def backfills(self, name: str = "") -> _Backfills:
         """
-        Return how backfills stand, the latest first; of ended ones, the latest 50.
+        Return the status of backfills, the latest first; of ended ones, the latest 50.
 
         Args:
-            name: Those of this schedule alone; "": all.
+            name: The schedule whose backfills are wanted; "": all.
         """
         backfills = self._book.all_backfills()
         backfills.sort(key=lambda each: -each.number)
@@ -510,7 +505,7 @@ class ScheduleManager:
     )
     def backfill_status(self, backfill_id: str) -> BackfillStatus:
         """
-        How a backfill stands: `str()` of it says how many are done, failed, to come.
+        Return the status of a backfill, which counts its runs; `str()` is a sentence.
 
         Raises:
             UnknownTaskError: There is no such backfill.
@@ -537,11 +532,11 @@ class ScheduleManager:
         reason: str = "cancelled by the user",
     ) -> bool:
         """
-        What a backfill has not begun never begins; False if it is over.
+        Cancel the rest of a backfill; return False if it is over.
 
         Args:
             backfill_id: The backfill.
-            running: Cancel what it has begun, too.
+            running: Cancel its unfinished runs, too.
             reason: Why.
 
         Raises:
@@ -566,7 +561,7 @@ class ScheduleManager:
         self, backfill_id: str, reason: str = "paused by the user"
     ) -> bool:
         """
-        Begin nothing of a backfill until `resume_backfill`; False if there is no need.
+        Pause a backfill until `resume_backfill`; return False if there is no need.
 
         Args:
             backfill_id: The backfill.
@@ -588,7 +583,7 @@ class ScheduleManager:
     )
     def resume_backfill(self, backfill_id: str) -> bool:
         """
-        Let a backfill go on, after a failure too; False if it is not paused.
+        Resume a backfill, after a failure too; return False if it is not paused.
 
         Raises:
             UnknownTaskError: There is no such backfill.
@@ -598,16 +593,16 @@ class ScheduleManager:
     def _foreseen(
         self, name: str, since: datetime | str | float, until: datetime | str | float
     ) -> tuple[list[str], set[str]]:
-        """What a backfill is for: the ids of all ticks, and those that are made."""
+        """Return the ids of all ticks of a backfill, and the ids that exist."""
         return self._backfills.foreseen(name, since, until)
 
     def _parameters(self, name: str) -> list[dict[str, Any]]:
         """
-        What a form asks for before the schedule runs by hand.
+        Return the parameters that a form asks for before the schedule runs by hand.
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: Nobody has said in this incarnation what it makes.
+            InvalidTaskError: This incarnation has not declared its work.
         """
         entry = self._book.entry(name, makes=True)
         work, values = entry.work, entry.definition.parameters
@@ -616,27 +611,17 @@ class ScheduleManager:
 
     def _edit(self, name: str, **changes: str) -> ScheduleStatus:
         """
-        Change the times of a schedule, or what becomes of ticks, as `add` would.
+        Change the times or the rules of a schedule, as `add` would.
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: A change cannot be.
+            InvalidTaskError: A change is invalid.
         """
         with self._book.making:
             entry = self._book.entry(name, makes=True)
             definition, work = entry.definition, entry.work
             assert work is not None  # noqa: S101 - it was ensured
-            options: dict[str, Any] = {
-                "zone": definition.zone,
-                "catch_up": definition.catch_up,
-                "overlap": definition.overlap,
-                "jitter": definition.jitter,
-                "start": entry.moment_or_none(definition.start_ns),
-                "end": entry.moment_or_none(definition.end_ns),
-                "parameters": definition.parameters or None,
-                "keep_for": definition.keep_for,
-                "keep_latest": definition.keep_latest,
-            }
+            options = entry.options()
             when = changes.pop("when", definition.when)
             return self.add(name, when, work, **{**options, **changes})
 
@@ -669,7 +654,7 @@ class ScheduleManager:
     )
     def status(self, name: str) -> ScheduleStatus:
         """
-        How a schedule stands: `str()` of it says when next, and why not now.
+        Return the status of a schedule; `str()` says when it runs, and why not now.
 
         Raises:
             UnknownTaskError: There is no such schedule.
@@ -680,12 +665,28 @@ class ScheduleManager:
             failing = self._host.failing(name)
             return status_of(entry, self._host.wall(), failing)
 
+    def next_work(
+        self, name: str, after: datetime | None = None
+    ) -> tuple[str, datetime, Task | Workflow]:
+        """
+        Return the work of its next tick, or of the next *after* one; make nothing.
+
+        Returns:
+            The id that it will have, its time, and the task or the workflow.
+
+        Raises:
+            UnknownTaskError: There is no such schedule.
+            InvalidTaskError: Nobody has declared its work, or it has no tick any more.
+        """
+        with self._book.lock:
+            return self._ticks.next_work(self._book.entry(name, makes=True), after)
+
     def _standing(self) -> _Statuses:
         """
-        How all schedules stand, for who looks often.
+        Return the status of all schedules, cheaply.
 
-        What they have made is not asked: `running` may have what has ended since, and
-        `failing` has nothing.
+        The states of their runs are not asked: `running` may have runs that have ended
+        since, and `failing` is empty.
         """
         with self._book.lock:
             entries = self._book.schedules()
@@ -693,7 +694,7 @@ class ScheduleManager:
             return [status_of(entries[name], wall, "") for name in sorted(entries)]
 
     def check(self) -> HealthCheck:
-        """Whether each schedule makes what it is to make."""
+        """Check whether each schedule makes its runs."""
         with self._book.lock:
             troubles = {
                 name: " ".join(troubles_of(entry, self._host.wall()))
@@ -734,15 +735,14 @@ class ScheduleManager:
 
     def restore(self, documents: Mapping[str, Any] | None) -> None:
         """
-        Go on with what earlier incarnations have left, and add those that a file says.
+        Go on with the schedules of earlier incarnations, and add those of a file.
 
-        Those that came from a file which does not say them any more are paused. None:
-        there is no file.
+        Schedules that have left the file are paused. None: there is no file.
 
         Raises:
             InvalidTaskError: One of *documents* is not well formed.
         """
-        self.list()
+        self._book.schedules()
         if documents is None:
             return
         self._book.of_file = {*documents}
@@ -763,7 +763,7 @@ class ScheduleManager:
 
     def explain(self, name: str) -> str:
         """
-        When its next tick comes, and why none comes now.
+        Explain when its next tick comes, and why none comes now.
 
         Raises:
             UnknownTaskError: There is no such schedule.
@@ -772,7 +772,7 @@ class ScheduleManager:
 
 
 def schedules_of(host: ScheduleHost) -> ScheduleManager:
-    """The schedules of an orchestrator or of a simulation, and their driver."""
+    """Return the schedules of an orchestrator or simulation, and their controller."""
     manager = ScheduleManager(host)
     if isinstance(host, RuntimeHost):
         host.add_check(manager.check)
@@ -786,7 +786,7 @@ def schedules_of(host: ScheduleHost) -> ScheduleManager:
 
 
 def schedules_of_orch(rt: Any, orch: Any) -> ScheduleManager:
-    """The schedules of an orchestrator: what they miss is told to people."""
+    """Return the schedules of an orchestrator, which warn people of missed ticks."""
     orch._teller().hear_schedules()
     return schedules_of(RuntimeHost(rt, orch))
 
@@ -795,7 +795,7 @@ def wait_for_backfills(
     rt: Any, schedules: ScheduleManager, patience: float | None
 ) -> bool:
     """
-    Wait, where all is quiet, until that is so with no backfill that goes on.
+    Wait until all is quiet and no backfill goes on.
 
     Args:
         rt: The runtime.
@@ -803,7 +803,7 @@ def wait_for_backfills(
         patience: Seconds to wait; None is for ever.
 
     Returns:
-        Whether it came to that in time.
+        Whether that came about in time.
     """
     end = None if patience is None else monotonic() + patience
     while rt.begins and rt.started and not (rt.draining or rt.closed):

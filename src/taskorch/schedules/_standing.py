@@ -1,4 +1,4 @@
-"""How a schedule stands: its next tick, what runs, and why none comes."""
+"""The status of a schedule: its next tick, its unfinished runs, and why none comes."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from taskorch.kit.words import some
 from taskorch.schedules._entry import LiveSchedule, nobody_said
 from taskorch.workflows import Workflow, WorkflowFunction
 
-#: What a status has as the definition has it.
+#: Fields of a status that are the same in the definition.
 _SAME: Final = ["name", "when", "zone", "catch_up", "overlap", "jitter", "paused"]
-#: How far ahead of the clock what is done must be for the clock to be set back, in ns.
+#: The clock counts as set back if the progress of ticks is so far ahead of it, in ns.
 _AHEAD: Final = NS
-#: Seconds for which a schedule says that the id of a tick was another's.
+#: The seconds for which a schedule reports that the id of a tick was taken.
 _TAKEN: Final = 3_600
 
 
 @frozen
 class ScheduleStatus:
     """
-    How a schedule stands.
+    The status of a schedule.
 
     Attributes:
         name: Its name.
         when: Its times.
         zone: The zone of its times.
-        makes: What it makes: the type of a task, or the name of a workflow.
-        catch_up: What becomes of ticks that were missed.
-        overlap: What becomes of a tick while the one before has not ended.
-        jitter: Seconds within which ticks are put off.
+        makes: The type of its tasks, or the name of its workflow.
+        catch_up: The rule for ticks that were missed.
+        overlap: The rule for a tick while the run before has not ended.
+        jitter: Seconds within which ticks are delayed.
         next: Its next tick; None: there is none.
-        done: Up to when its ticks are done.
-        running: The ids of what it made and has not ended.
+        done: The time up to which its ticks are done.
+        running: The ids of its tasks or runs that have not ended.
         paused: Why it is paused, or "".
         trouble: Why the next tick will not come, or is late, or "".
-        document: What it is, as in a document.
-        failing: What failed in its latest runs and is not mended, or "".
+        document: Its definition, as a document.
+        failing: The failure in its latest runs that is not yet repaired, or "".
     """
 
     name: str
@@ -81,7 +81,7 @@ class ScheduleStatus:
         return " ".join(sentences)
 
     def to_dict(self) -> dict[str, Any]:
-        """How the schedule stands, as JSON has it."""
+        """Return the status of the schedule as JSON has it."""
         coming = self.next
         return {
             "name": self.name,
@@ -98,18 +98,19 @@ class ScheduleStatus:
 
 
 def status_of(entry: LiveSchedule, wall_ns: int, failing: str) -> ScheduleStatus:
-    """Return how *entry* stands, under the lock of the book."""
+    """Return the status of *entry*, under the lock of the book."""
     definition = entry.definition
     work = entry.work
-    makes = next(iter(definition.work.values()), "?") if work is None else ""
-    if isinstance(work, Workflow | WorkflowFunction):
+    if work is None:
+        makes = _named_in(next(iter(definition.work.values()), "?"))
+    elif isinstance(work, Workflow | WorkflowFunction):
         makes = work.name
-    elif work is not None:
+    else:
         makes = work.type
     first = next(entry.slots(max(entry.done_ns, 0), None), None)
     return ScheduleStatus(
         **{name: getattr(definition, name) for name in _SAME},
-        makes=str(makes),
+        makes=makes,
         next=None if first is None else entry.moment(first),
         done=entry.moment(entry.done_ns),
         running=tuple(entry.made),
@@ -119,8 +120,18 @@ def status_of(entry: LiveSchedule, wall_ns: int, failing: str) -> ScheduleStatus
     )
 
 
+def _named_in(document: Any) -> str:
+    """Return the name in a document of a function that this incarnation lacks."""
+    if not isinstance(document, Mapping):
+        return str(document)
+    for key in ("workflow", "type", "call"):
+        if key in document:
+            return str(document[key]).rpartition(":")[2]
+    return next(iter(document), "?")
+
+
 def troubles_of(entry: LiveSchedule, wall_ns: int) -> list[str]:
-    """Say why the next tick does not come, or not as it should."""
+    """Return the reasons why the next tick does not come, or comes late."""
     definition = entry.definition
     troubles: list[str] = []
     if entry.trouble:
@@ -131,14 +142,15 @@ def troubles_of(entry: LiveSchedule, wall_ns: int) -> list[str]:
         troubles.append(nobody_said(definition))
     if entry.renamed:
         troubles.append(
-            f"Nobody has said it in this life, and {entry.renamed} makes the same: "
-            f"it makes nothing. orch.schedules.remove({definition.name!r}) ends it."
+            f"Nobody has said it in this incarnation, and {entry.renamed} makes the "
+            f"same: it makes nothing. "
+            f"orch.schedules.remove({definition.name!r}) ends it."
         )
     elif definition.undeclared_ns:
         since = entry.moment(definition.undeclared_ns).isoformat(timespec="seconds")
         troubles.append(
             f"It is no longer declared: since {since}. Nobody has said it in this "
-            "life, and it goes on: "
+            "incarnation, and it goes on: "
             f"orch.schedules.remove({definition.name!r}) ends it."
         )
     made_up_to = max(entry.done_ns, definition.before_ns)

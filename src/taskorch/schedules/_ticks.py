@@ -1,7 +1,7 @@
 """
-What is made for the ticks of schedules, and what becomes of those that are not made.
+Decisions about the ticks of schedules that have come, and the runs that they make.
 
-Decisions: 0085, 0096, 0126, 0127, 0143, 0217.
+Decisions: schedules, workflows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,12 +24,19 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import VERSIONS
 from taskorch.kit.ticks import TickProgress
+from taskorch.kit.words import ns_of
 from taskorch.model import Task
 from taskorch.model.ids import stem_of
 from taskorch.runs._versions import Deployed
 from taskorch.schedules._backfill import Backfill
 from taskorch.schedules._book import ScheduleBook
-from taskorch.schedules._entry import LiveSchedule, SlotOrder, task_of, workflow_for
+from taskorch.schedules._entry import (
+    LiveSchedule,
+    SlotOrder,
+    nobody_said,
+    task_of,
+    workflow_for,
+)
 from taskorch.schedules._host import ScheduleHost, is_run
 from taskorch.schedules._times import moment_ns
 from taskorch.workflows import Workflow, WorkflowFunction
@@ -38,30 +46,30 @@ from taskorch.workflows._parameters import as_json, kept
 if TYPE_CHECKING:
     from taskorch.kernel import Kernel
 
-#: With `catch_up="none"`, how late a tick may be, in ns.
+#: With `catch_up="none"`, a tick may be so late, in ns.
 _LATE: Final = 60 * NS
-#: Ticks that are made at one time: what others ask is answered in between.
+#: So many ticks are made at once; other requests are answered in between.
 BATCH: Final = 200
-#: Seconds until a tick that was refused is tried again.
+#: The seconds until a refused tick is tried again.
 AGAIN: Final = 30
 _LOG: Final = log_of(__name__)
 
 
 class Ticks:
     """
-    Decides about each tick that has come, and makes what it is for.
+    The part that decides about each tick that has come, and makes its task or run.
 
-    A tick is made, skipped, or waits for the run before it: an event says which.
+    A tick is made, skipped, or waits for the run before it; an event records which.
     """
 
     def __init__(self, host: ScheduleHost, book: ScheduleBook) -> None:
         self._host = host
         self._book = book
-        #: Whether this life has made anything.
+        #: Whether this incarnation has made anything.
         self.has_made = False
 
     def make_due(self, entries: list[LiveSchedule], now: int) -> None:
-        """Make what is due of some schedules, or say why not, and plan what is next."""
+        """Make the due ticks of some schedules, or report why not."""
         with self._book.making:
             orders: list[SlotOrder] = []
             current = self._book.schedules()
@@ -76,16 +84,16 @@ class Ticks:
                         self._refused(entry, error, now)
                 self._submit(orders, now)
             except BaseException:
-                # Whatever it was, it does not end a schedule.
+                # No error of one schedule may stop the others.
                 for entry in ours:
                     self._book.plan(entry, now + NS)
                 raise
 
     def _due_of(self, entry: LiveSchedule, now: int) -> list[SlotOrder]:
-        """What is to be made for *entry* now; what is skipped is told here."""
+        """Return the orders of *entry* that are due now; skip the other ticks."""
         definition = entry.definition
         if definition.paused or entry.renamed:
-            # They are skipped once it goes on: one event says how many.
+            # They are skipped when the schedule is resumed, with one event for all.
             return []
         try:
             self._book.ensure_work(entry)
@@ -103,7 +111,7 @@ class Ticks:
             self._skip(entry, slots[0], 1, f"{holder} has not ended")
             slots = []
         queues = definition.overlap == "queue" and running
-        # No task can wait for a run, which may have been made before a change.
+        # No task can wait for a run, which an earlier definition may have made.
         before = () if any(map(is_run, running[-1:])) else running[-1:]
         if (entry.is_run or before != running[-1:]) and (
             queues or waiting or slots[1:]
@@ -113,7 +121,8 @@ class Ticks:
         else:
             if slots and definition.overlap == "cancel":
                 self.cancel(running, f"the next tick of {definition.name} has come")
-            # It may have been a run until now: of a task, none waits.
+            # Ticks may wait since the work was a workflow; those of a single task never
+            # wait.
             slots = [*waiting, *slots]
         orders: list[SlotOrder] = []
         for slot in slots:
@@ -125,7 +134,7 @@ class Ticks:
         return orders
 
     def _note_made(self, entry: LiveSchedule, now: int) -> None:
-        """Note what was made already, of what waits and of what is due."""
+        """Note which waiting and due ticks were made already."""
         definition = entry.definition
 
         def is_made(slot: int) -> bool:
@@ -134,7 +143,7 @@ class Ticks:
                 made_id, definition.name
             )
 
-        # Mostly the first has nothing yet: the others are not looked for.
+        # Usually the first tick was not made, and then none of the others was.
         slots = [*takewhile(is_made, [*entry.waiting])]
         self.tell(
             [
@@ -157,12 +166,12 @@ class Ticks:
         entry.is_unsure = False
 
     def _caught_up(self, entry: LiveSchedule, now: int) -> list[int]:
-        """The ticks that are due and are to be made; the others are skipped."""
+        """Return the due ticks to make, and skip the others."""
         definition = entry.definition
         if definition.catch_up == "all":
             slots = [*islice(entry.due(now), BATCH)]
             if entry.done_ns < entry.before_ns:
-                # What was made before the clock was set back is noted in its turn.
+                # Ticks from before the clock was set back are noted one after another.
                 existing = self._host.known(
                     [definition.slot_id(slot) for slot in slots]
                 )
@@ -181,7 +190,7 @@ class Ticks:
         return kept
 
     def _queue(self, entry: LiveSchedule, slots: list[int]) -> None:
-        """Let *slots* wait, as runs begin one at a time."""
+        """Let *slots* wait, so that runs begin one at a time."""
         if not slots:
             return
         progress = entry.progress.copy()
@@ -195,9 +204,9 @@ class Ticks:
         self, entry: LiveSchedule, now: int, *, put_off: bool
     ) -> tuple[int, int]:
         """
-        How many ticks are due and not made, and the last of them, or 0.
+        Return the number of due ticks that are not made, and the last of them, or 0.
 
-        Without *put_off*, those are among them that jitter has put off.
+        Without *put_off*, ticks that jitter has delayed count, too.
         """
         if entry.is_unsure:
             self._note_made(entry, now)
@@ -207,7 +216,7 @@ class Ticks:
     def pass_over(
         self, entry: LiveSchedule, now: int, why: str, *, put_off: bool = True
     ) -> None:
-        """The ticks up to *now* that have not come are skipped."""
+        """Skip the ticks up to *now* that have not come."""
         count, last = self.passed(entry, now, put_off=put_off)
         if count:
             self._skip(entry, last, count, why)
@@ -227,16 +236,39 @@ class Ticks:
                 self._host.orch.cancel_task(made_id, reason=why)
 
     def is_taken(self, entry: LiveSchedule, now: int, made_id: str) -> bool:
-        """Whether the id of what is made at *now* is that of a tick, or is known."""
+        """Return whether the id for *now* belongs to a tick, or exists."""
         is_slot = now > entry.done_ns and entry.times.after(now - 1) == now
         return is_slot or bool(self._host.known([made_id]))
 
+    def next_work(
+        self, entry: LiveSchedule, after: datetime | None
+    ) -> tuple[str, datetime, Task | Workflow]:
+        """
+        Return the id, the time and the work of the next tick, or the next *after* one.
+
+        Raises:
+            InvalidTaskError: It has no tick any more, or nobody has declared its work.
+        """
+        definition, work = entry.definition, entry.work
+        since = 0 if after is None else ns_of(after)
+        since = max(self._host.wall(), entry.done_ns, since)
+        slot = next(entry.slots(since, None), None)
+        if slot is None:
+            msg = f"{definition.name} has no tick any more"
+            raise InvalidTaskError(msg, hint="orch.schedules.add(…) gives it new times")
+        order = SlotOrder(entry, slot, definition.slot_id(slot), "clock")
+        if isinstance(work, Task):
+            return order.made_id, order.slot, task_of(work, order)
+        if work is None:
+            raise InvalidTaskError(nobody_said(definition))
+        return order.made_id, order.slot, workflow_for(work, order)[0]
+
     def make(self, orders: list[SlotOrder]) -> list[SlotOrder]:
         """
-        Make what *orders* say: one of a schedule before the next.
+        Carry out *orders*, the ones of each schedule one after another.
 
         Returns:
-            Those whose ids were not another's.
+            The orders whose ids were not taken by other tasks.
 
         Raises:
             UsageError: One was refused.
@@ -247,7 +279,7 @@ class Ticks:
             work = order.entry.work
             if isinstance(work, Workflow | WorkflowFunction):
                 workflow, values = workflow_for(work, order)
-                # It is there already, if it was made in an earlier life, and edited.
+                # An earlier incarnation may have made the task, which was edited since.
                 try:
                     note, own = order.note(values), order.parameters or {}
                     self._host.start(workflow, order.made_id, note, own)
@@ -261,14 +293,14 @@ class Ticks:
             try:
                 self._host.submit(tasks)
             except DuplicateTaskError:
-                # As above. Which of several it is, is not said.
+                # As above; the error does not say which of several tasks it is.
                 if orders[1:]:
                     raise
                 self._refuse_taken(orders[0], lost)
         return [order for order in orders if id(order) not in lost]
 
     def _keep_given(self, order: SlotOrder) -> None:
-        """Keep what a task was given besides the parameters of its schedule."""
+        """Keep the parameters of a task besides those of its schedule."""
         values = as_json(kept(order.parameters or {}))
         text, made_id = json.dumps({"given": values}), order.made_id
 
@@ -279,10 +311,10 @@ class Ticks:
 
     def _refuse_taken(self, order: SlotOrder, lost: set[int]) -> None:
         """
-        In an `except`: say that the id of a tick is another's, if it is, and go on.
+        Report in an `except` that the id of a tick is taken, if it is, and go on.
 
         Raises:
-            DuplicateTaskError: It is, and somebody asked for the tick, and hears it.
+            DuplicateTaskError: It is taken, and a caller asked for the tick.
         """
         name = order.entry.definition.name
         if self._host.is_made_by(order.made_id, name):
@@ -299,7 +331,7 @@ class Ticks:
         _LOG.warning("schedule %s: %s", name, order.entry.taken)
 
     def tell(self, orders: list[SlotOrder], backfill: Backfill | None = None) -> None:
-        """Note which ticks have what they are for, and how far a backfill came so."""
+        """Note which ticks were made, and the progress of their backfill."""
         if not orders:
             return
         self.has_made = True
@@ -321,13 +353,13 @@ class Ticks:
                 stem = stem_of(order.made_id)
                 entry.made.pop(stem, None)
                 if backfill is None:
-                    # Those of a backfill are in no tick's way.
+                    # Runs of a backfill do not hold up later ticks.
                     entry.made[stem] = None
                 if order.by == "clock":
                     entry.trouble = ""
 
     def _submit(self, orders: list[SlotOrder], now: int) -> None:
-        """Submit what is due of many schedules, at once as far as it can be."""
+        """Submit the due work of many schedules, together as far as possible."""
         refused: set[int] = set()
         for place in range(0, len(orders), BATCH):
             batch = orders[place : place + BATCH]
@@ -347,7 +379,7 @@ class Ticks:
     def _one_by_one(
         self, orders: list[SlotOrder], refused: set[int], now: int
     ) -> list[SlotOrder]:
-        """Make what can be made: of a schedule, nothing after what was *refused*."""
+        """Make each order alone; stop a schedule after a *refused* one."""
         accepted: list[SlotOrder] = []
         for order in orders:
             if id(order.entry) in refused:
@@ -362,12 +394,12 @@ class Ticks:
         return accepted
 
     def _refused(self, entry: LiveSchedule, error: UsageError, now: int) -> None:
-        """What is due was refused: it is tried again, and everybody hears why."""
+        """Report a refused tick, and plan the next try."""
         self._put_off(entry, f"It was refused, and is tried again: {error}.", now)
         self._host.fault(entry.definition.name, error)
 
     def _put_off(self, entry: LiveSchedule, trouble: str, now: int) -> None:
-        """Try again later to make what is due."""
+        """Plan another try for a due tick."""
         with self._book.lock:
             entry.trouble = trouble
             entry.again_ns = now + AGAIN * NS
@@ -375,7 +407,7 @@ class Ticks:
 
     def deployed(self, made_id: str) -> Deployed | None:
         """
-        What a task, or a run, is today, if a schedule that there is has made it.
+        Return today's definition of a task, or run, of an existing schedule.
 
         Raises:
             InvalidTaskError: The schedule makes something else today, or its parameters
@@ -403,7 +435,7 @@ class Ticks:
         self, entry: LiveSchedule, slot: int, made_id: str, values: Mapping[str, Any]
     ) -> Deployed:
         """
-        What a task, or a run, of a tick is today, with *values* besides the own ones.
+        Return today's definition of a task, or run, of a tick with *values*.
 
         Raises:
             InvalidTaskError: The schedule makes something else today, or its parameters

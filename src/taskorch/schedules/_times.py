@@ -1,4 +1,4 @@
-"""When the ticks of a schedule are: by cron's rules, or at equal distances."""
+"""The times of the ticks of a schedule: by cron's rules, or at equal distances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskorch.kit.ticks import FIRST, FIRST_SLOT, LAST, LAST_SLOT
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
 
-#: Names for what is often said.
+#: Names of frequent times.
 ALIASES: Final = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -27,20 +27,20 @@ ALIASES: Final = {
     "@annually": "0 0 1 1 *",
 }
 _EVERY: Final = re.compile(r"every\s+(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-#: A zone where cron of Kubernetes and others has it.
+#: A zone at the place where cron of Kubernetes and others has it.
 _ZONE: Final = re.compile(r"(?:CRON_)?TZ=(\S+)\s+")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-#: The shortest distance of two ticks, in s.
+#: The shortest distance between two ticks, in s.
 _LEAST: Final = 0.001
-#: A time of no zone, in which cron's arithmetic is done.
+#: A time without a zone, for the arithmetic of cron.
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001
 _NO: Final = timedelta(0)
 _SECOND: Final = timedelta(seconds=1)
 #: A ms, in ns.
 _MS: Final = NS // 1_000
-#: In this time, clocks are set once at the most, in s.
+#: In so many seconds, the clocks of a zone change once at most.
 _WEEK: Final = 7 * 86_400
-#: How far back the last tick is looked for, in s.
+#: The last tick is looked for so far back, in s.
 _BACK: Final = (3_600, 86_400, 40 * 86_400, 366 * 86_400, 9 * 366 * 86_400)
 _FIELDS: Final = "minute hour day-of-month month day-of-week"
 
@@ -54,10 +54,10 @@ class SlotTimes:
             `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`; `"every 15m"`; or a
             distance, in seconds or as a timedelta.
         zone: The name of the zone in which cron's fields are read.
-        start_ns: When the first of equal distances begins.
+        start_ns: The time from which equal distances count.
 
     Raises:
-        InvalidTaskError: It is no such text, it never comes, or there is no such zone.
+        InvalidTaskError: *when* is malformed or never comes, or there is no such zone.
         ImportError: cronsim is not installed.
     """
 
@@ -67,10 +67,10 @@ class SlotTimes:
         self._start_ns = start_ns
         self._every: int = 0
         self._class: Any = None
-        #: The moment that was asked about last, and the tick after it.
+        #: The last moment that was asked for, and the tick after it.
         self._found: tuple[int | None, int | None] = (None, None)
-        #: The ticks from some time on, and that time, where clocks are never set. Who
-        #: asks takes it away: two may ask at once.
+        #: The ticks from a time on, and that time, as if clocks were never set. Each
+        #: caller takes it away, because two threads may ask at once.
         self._coming: list[tuple[datetime, Iterator[datetime]]] = []
         match = _EVERY.fullmatch(self.text)
         if match is not None:
@@ -78,8 +78,9 @@ class SlotTimes:
             return
         self._expression = ALIASES.get(self.text.lower(), self.text)
         fields = self._expression.split()
-        #: As Debian's cron tells them apart: those without a star go by the wall.
-        #: Minute and hour stand before the last three, with seconds before or not.
+        #: Debian's cron distinguishes them: fields without a star follow the wall
+        #: clock. Minute and hour stand before the last three fields, with seconds
+        #: before them or not.
         self._is_fixed: bool = not any(field.startswith("*") for field in fields[-5:-3])
         self._class = _cron()
         self._check()
@@ -126,7 +127,7 @@ class SlotTimes:
         )
 
     def after(self, ns: int) -> int | None:
-        """The first tick after *ns*; None: there is none."""
+        """Return the first tick after *ns*; None: there is none."""
         ns = max(ns, FIRST_SLOT)
         if self._every:
             steps = (ns - self._start_ns) // self._every + 1
@@ -137,20 +138,21 @@ class SlotTimes:
             return coming
         after = self._first_showing if self._is_fixed else self._each_showing
         second = None
-        # The calendar may end before the next one.
+        # The calendar may end before the next tick.
         with suppress(OverflowError):
             second = after(ns // NS) if ns < LAST_SLOT else None
         slot = None if second is None or second * NS > LAST_SLOT else second * NS
-        # What is due is asked for when it is planned, and again when it has come.
+        # A due tick is asked for when it is planned, and again when it has come.
         self._found = ns, slot
         return slot
 
     def pass_over(self, after_ns: int, until_ns: int, most: int) -> tuple[int, int]:
         """
-        Pass over ticks up to *until_ns* without a look at them: *most* are left.
+        Skip ticks up to *until_ns* without a look at each; the last *most* remain.
 
         Returns:
-            How many, and the last of them; 0 and *after_ns* where only looking tells.
+            Their number, and the last of them; 0 and *after_ns* if each must be looked
+            at.
         """
         first = self.after(after_ns) if self._every else None
         if first is None or first > until_ns:
@@ -161,7 +163,7 @@ class SlotTimes:
         return passed, first + (passed - 1) * self._every
 
     def until(self, ns: int) -> int | None:
-        """The last tick that is not after *ns*; None: there is none."""
+        """Return the last tick that is not after *ns*; None: there is none."""
         if self._every:
             steps = (ns - self._start_ns) // self._every
             return self._start_ns + steps * self._every if steps >= 0 else None
@@ -174,7 +176,7 @@ class SlotTimes:
         return None
 
     def _each_showing(self, second: int) -> int | None:
-        """The next moment at which the clock shows one of the times: cron's stars."""
+        """Return the next moment at which the clock shows one of the times."""
         offset = self._offset(second)
         wall = _utc(second) + offset
         while True:
@@ -185,15 +187,16 @@ class SlotTimes:
             change = self._change(second, moment, offset)
             if change is None:
                 return moment
-            # The clock is set before that: it is looked at anew from there.
+            # The clocks change before that, so the search begins anew from there.
             second, offset = change, self._offset(change)
             wall = _utc(second) + offset - _SECOND
 
     def _first_showing(self, second: int) -> int | None:
         """
-        The next time of a job that comes at a certain time of the day.
+        Return the next time of a job that comes at a certain time of the day.
 
-        What the clock shows twice counts once; what it leaves out comes as it is set.
+        A time that the clock shows twice counts once; one that it skips comes at the
+        change.
         """
         wall = _utc(second) + self._offset(second)
         while True:
@@ -201,13 +204,14 @@ class SlotTimes:
             if shown is None:
                 return None
             wall = shown
-            # Of two moments that show it, this is the first.
+            # Of two moments that show this time, this is the first.
             moment = _second(
                 shown - (shown.replace(tzinfo=self.zone).utcoffset() or _NO)
             )
             offset = self._offset(moment)
             if _utc(moment) + offset != shown:
-                # It is left out: with the offset of before, it is after the change.
+                # The clock skips this time: with the old offset, it lies after the
+                # change.
                 before = self._offset(moment - 86_400)
                 change = self._change(moment - 86_400, moment + 86_400, before)
                 moment = moment if change is None else change
@@ -215,7 +219,7 @@ class SlotTimes:
                 return moment
 
     def _naive_after(self, wall: datetime) -> datetime | None:
-        """What cron says comes after *wall*, where clocks are never set."""
+        """Return the next time of cron after *wall*, as if clocks were never set."""
         slots: Iterator[datetime] | None = None
         with suppress(IndexError):
             since, coming = self._coming.pop()
@@ -228,11 +232,11 @@ class SlotTimes:
         return slot
 
     def _offset(self, second: int) -> timedelta:
-        """How far the clock of the zone is ahead of UTC."""
+        """Return the offset of the zone from UTC."""
         return datetime.fromtimestamp(second, self.zone).utcoffset() or _NO
 
     def _change(self, since: int, until: int, offset: timedelta) -> int | None:
-        """The first moment after *since*, up to *until*, with another offset."""
+        """Return the first moment after *since*, up to *until*, with a new offset."""
         while since < until:
             step = min(until, since + _WEEK)
             if self._offset(step) != offset:
@@ -257,7 +261,7 @@ def _second(moment: datetime) -> int:
 
 def text_of(when: object) -> str:
     """
-    What is said of when, as a text.
+    Return *when* as a text.
 
     Raises:
         InvalidTaskError: It is neither a text nor a distance.
@@ -286,11 +290,11 @@ def text_of(when: object) -> str:
 
 def moment_ns(name: str, value: object, zone: tzinfo) -> int | None:
     """
-    A moment in ns since the epoch, of whole ms; None stays None.
+    Return a moment in ns since the epoch, of whole ms; None stays None.
 
     Raises:
-        InvalidTaskError: It is neither a datetime, an ISO text nor seconds, or no
-            calendar has it.
+        InvalidTaskError: It is neither a datetime, an ISO text nor seconds, or out of
+            range.
     """
     if value is None:
         return None
@@ -310,12 +314,12 @@ def moment_ns(name: str, value: object, zone: tzinfo) -> int | None:
     if not FIRST <= value <= LAST:  # NaN is neither
         msg = f"{name} is a moment of the years 1 to 9999, not {show(value)} s"
         raise InvalidTaskError(msg, hint="seconds since 1970, and not milliseconds")
-    # Documents have it in seconds: whole ms are the same when they are read again.
+    # Documents have seconds: only whole ms are the same when they are read again.
     return round(value * 1_000) * _MS
 
 
 def slot_name(ns: int) -> str:
-    """What a tick is called in the ids of its tasks: its time, in UTC."""
+    """Return the name of a tick in the ids of its tasks: its time, in UTC."""
     at = datetime.fromtimestamp(ns // NS, UTC)
     if ns % NS:
         return at.strftime("%Y-%m-%dT%H%M%S") + f".{ns % NS // 1000:06d}Z"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class Signals:
     """
-    `orch.signals.task_completed` and all the others, by the names of their events.
+    The signals, such as `orch.signals.task_completed`, by the names of their events.
 
     Args:
         changed: Called when a listener comes or goes.
@@ -23,7 +23,7 @@ class Signals:
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
-        #: Has a projection follow; None: nothing can.
+        #: The function that starts a projection; None if there is none.
         self.begins: Callable[[Projection], Callable[[], None]] | None = None
         self._made: dict[str, TaskSignal] = {}
 
@@ -37,7 +37,7 @@ class Signals:
         if signal is None:
             from taskorch.signals._signal import TaskSignal  # noqa: PLC0415 - with the first
 
-            # Of two threads that ask first, both get the one that is there first.
+            # If two threads ask first, both get the signal that was stored first.
             signal = self._made.setdefault(name, TaskSignal(name, cls, self._changed))
         return signal
 
@@ -46,13 +46,13 @@ class Signals:
 
     def follow(self, projection: Projection) -> Callable[[], None]:
         """
-        Have *projection* take the events of the past, and then those that come.
+        Send past events to *projection*, and then all new ones.
 
-        Before the start of a durable orchestrator, the past is read as it starts.
-        Otherwise that is done when this returns.
+        If a durable orchestrator has not started, past events are read at its start;
+        otherwise they have been sent when this returns.
 
         Returns:
-            What ends that: call it, and the projection is told no more.
+            A function without arguments that ends it.
 
         Raises:
             InvalidTaskError: The projection is malformed, or has taken more events than
@@ -68,7 +68,7 @@ class Signals:
     def connected(
         self,
     ) -> dict[type[Event], tuple[str, tuple[Callable[..., Any], ...]]]:
-        """The listeners by event class."""
+        """Return the listeners by event class."""
         return {
             signal.event_class: (signal.name, signal.ordered)
             for signal in list(self._made.values())

@@ -1,9 +1,9 @@
 """
 One blinker signal for every event class, ordered and strong.
 
-blinker holds listeners weakly by default, calls them in no order, and lets one that
-raises stop the rest. Ours are held strongly, called in the order in which they were
-connected, and guarded by the publisher.
+blinker holds listeners weakly by default, calls them in no order, and stops after an
+error. Our signals hold them strongly, call them in the order of their connection, and
+the publisher guards against errors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from taskorch.events import Event
 
 
 def _key(receiver: Any) -> object:
-    """What tells listeners apart: bound methods are new objects each time."""
+    """Return an identity of a listener, as bound methods are new objects each time."""
     bound = getattr(receiver, "__self__", None)
     if bound is not None and hasattr(receiver, "__func__"):
         return id(bound), id(receiver.__func__)
@@ -72,5 +72,5 @@ class TaskSignal(blinker.Signal):
 
     @property
     def ordered(self) -> tuple[Callable[..., Any], ...]:
-        """The listeners in the order in which they were connected."""
+        """Listeners in the order in which they were connected."""
         return tuple(self._ordered.values())

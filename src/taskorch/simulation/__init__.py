@@ -1,23 +1,23 @@
 """
-The kernel in virtual time: what a plan would come to, and how the code stands faults.
+The kernel in virtual time: forecasts of plans, and tests of the code under faults.
 
 1. Nothing reads a clock, and nothing waits: an hour passes in an instant.
 2. The same seed gives the same run, in any process and under any `PYTHONHASHSEED`.
-3. The world is perfect. What goes wrong in it comes from outside, through `Nature`.
-4. What is simulated is the world: kernel, policies, submission and commits are those
-   that run for real.
-5. What `simulate` says of a plan is in `_plans`, which has no world and no faults. What
-   checks or explores is in `testing`, never here.
+3. The world is perfect. All faults come from outside, through `Nature`.
+4. Only the world is simulated: kernel, policies, submission and commits are the real
+   ones.
+5. `_plans` simulates plans for `simulate`, without a world and without faults. Checkers
+   and explorers are in `testing`, never here.
 
-- `_world`: what survives an orchestrator, and what time brings.
-- `_life`: one life of an orchestrator, from its start to its end, or its crash.
-- `_nature`: what the world does to us: by itself, nothing.
+- `_world`: everything around an orchestrator, and the passing of time.
+- `_life`: one incarnation of an orchestrator, from its start to its end, or crash.
+- `_nature`: the faults of the world: by default, none.
 - `_agents`: agents that do simulated work.
 - `_attempts`, `_run`: attempts as executors have them, and as agents do; virtual time.
-- `_hosting`: what `orch.workflows` needs of a runtime, in virtual time.
+- `_hosting`: a runtime for `orch.workflows`, in virtual time.
 - `_journal`: a journal that survives a crash.
-- `_open`: when work that is open ends.
-- `_plans`: what a plan would come to, without a world and without faults.
+- `_open`: forecasts for work that has been submitted.
+- `_plans`: forecasts for plans, without a world and without faults.
 """
 
 from taskorch.simulation._journal import SimulatedJournal as SimulatedJournal

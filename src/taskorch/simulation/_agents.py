@@ -12,23 +12,23 @@ from taskorch.model import Agent, Task
 from taskorch.simulation._nature import Nature
 from taskorch.simulation._run import Agenda, Fence, Outcome, SimulatedRun, nanoseconds
 
-#: A lease is renewed three times before it would be over: two beats may be lost.
+#: A lease is renewed three times before it ends, so that two beats may be lost.
 _BEATS: Final = 3
 
 
 class AgentWorld(Protocol):
-    """What agents, and what sends them work, ask of the world."""
+    """The interface of the world for agents and executors."""
 
     timeline: Agenda
     nature: Nature
     agents: dict[str, InProcessAgent | RemoteAgent]
 
     def outcome(self, task: Task, fence: Fence, agent: str = "") -> Outcome:
-        """What becomes of an attempt."""
+        """Return the outcome of an attempt."""
         ...
 
     def began(self, run: SimulatedRun) -> None:
-        """An agent has begun an attempt."""
+        """Note that an agent has begun an attempt."""
         ...
 
     def send(
@@ -44,7 +44,7 @@ class AgentWorld(Protocol):
         ...
 
     def hear(self, message: tuple[str, RemoteAgent, Any]) -> None:
-        """A message of an agent reaches the orchestrator."""
+        """Give a message of an agent to the orchestrator."""
         ...
 
 
@@ -56,18 +56,17 @@ class InProcessAgent:
     speed: float = 1.0
 
 
-#: `(instance, fence, outcome, result, error)`: what a remote agent says of an end.
+#: `(instance, fence, outcome, result, error)`: the report of a remote agent of an end.
 Report: TypeAlias = tuple[int, Fence, AttemptOutcome, Any, "BaseException | None"]
 
 
 class RemoteAgent:
     """
-    An agent with a lease: it lives by itself, and talks by messages.
+    An agent with a lease, which lives by itself and talks by messages.
 
-    It does not do the same attempt twice, however often it is told to; it repeats
-    what it has to say until it hears that it was understood; it gives a sign of life
-    three times in its lease. When it dies it forgets everything, and comes back, if
-    it does, as another instance.
+    It does not do the same attempt twice, however often it is told to; it repeats each
+    report until it gets an answer; it sends a heartbeat three times in its lease. When
+    it dies it forgets everything; if it comes back, it is another instance.
     """
 
     def __init__(self, world: AgentWorld, info: Agent, speed: float) -> None:
@@ -76,20 +75,21 @@ class RemoteAgent:
         self.speed = speed
         self.instance: int = 1
         self.is_up: bool = True
-        #: It has gone for good: no fate brings it back.
+        #: Whether it has left for good: no fate brings it back.
         self.is_gone: bool = False
-        #: Until when it hangs, in ns; None is for ever.
+        #: The time until which it hangs, in ns; None is for ever.
         self.frozen_ns: int | None = 0
         self.runs: dict[Fence, SimulatedRun] = {}
-        #: What it has not heard to have been understood.
+        #: The reports that have no answer yet.
         self.reports: dict[Fence, Report] = {}
         self._seen: dict[Fence, None] = {}
         self._beat_ns = max(1, nanoseconds(info.lease or 0.0) // _BEATS)
-        #: The latest of its chains of beats; that of a dead instance has ended.
+        #: The number of its latest chain of beats; the chain of a dead instance has
+        #: ended.
         self._chain = 0
 
     def wake(self) -> None:
-        """Begin to give signs of life."""
+        """Begin to send heartbeats."""
         self._chain += 1
         self.world.timeline.at(
             self.world.timeline.now + self._beat_ns, self._beat, self._chain, idle=True
@@ -97,10 +97,10 @@ class RemoteAgent:
 
     @property
     def is_there(self) -> bool:
-        """Whether the agent lives, and will be heard of."""
+        """True if the agent lives, and will answer at some time."""
         return self.is_up and self.frozen_ns is not None
 
-    # -- what it is told -----------------------------------------------------------
+    # -- orders to it --------------------------------------------------------------
 
     def begin(self, order: tuple[int, Fence, Task]) -> None:
         """Take the order to begin an attempt."""
@@ -140,10 +140,10 @@ class RemoteAgent:
         if not self._absent(self.understood, fence):
             self.reports.pop(fence, None)
 
-    # -- what it does --------------------------------------------------------------
+    # -- its work ------------------------------------------------------------------
 
     def cut(self, run: SimulatedRun) -> None:
-        """*run* ends now."""
+        """End *run* now."""
         run.schedule_end(self.world.timeline.now, self.world.timeline, self._over)
 
     def _over(self, run: SimulatedRun) -> None:
@@ -178,20 +178,20 @@ class RemoteAgent:
         self.world.timeline.at(now + self._beat_ns, self._beat, chain, idle=True)
 
     def _say(self, kind: str, fence: Fence | None, content: Any) -> None:
-        """Send a message to the orchestrator, whichever life of it hears it."""
+        """Send a message to the orchestrator, whichever incarnation gets it."""
         idle = kind == "beat"
         message = (kind, self, content)
         self.world.send(kind, self.info.name, fence, self.world.hear, message, idle)
 
     def go(self) -> None:
-        """Go for good; what it has said may still be on its way."""
+        """Leave for good; messages may still be on their way."""
         self.is_gone = True
         self._die((self.instance, None))
 
-    # -- what befalls it -----------------------------------------------------------
+    # -- faults --------------------------------------------------------------------
 
     def _absent(self, act: Any, subject: Any) -> bool:
-        """Whether the agent is dead or hangs; if it hangs, *act* is done later."""
+        """Return whether the agent is dead or hangs; if it hangs, do *act* later."""
         if not self.is_up or self.frozen_ns is None:
             return True
         if self.world.timeline.now >= self.frozen_ns:
@@ -233,7 +233,7 @@ class RemoteAgent:
             self.frozen_ns = None
         else:
             self.frozen_ns = max(self.frozen_ns, now + back_ns)
-            # Not idle: a simulation goes on until the agent is back.
+            # This is not idle, so that a simulation goes on until the agent is back.
             self.world.timeline.at(self.frozen_ns, _nothing)
 
 

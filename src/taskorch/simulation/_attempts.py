@@ -1,10 +1,10 @@
 """
-Attempts in virtual time: as executors, threads and programs have them, and far agents.
+Attempts in virtual time, of threads, programs and remote agents.
 
-What is said to agents and heard of them may be lost, doubled or late. So what matters
-is said again at every sign of life: an order that an agent does not name, a wish to
-stop that it has not followed. An agent does nothing twice, and a fence (epoch, task,
-attempt) tells what is current.
+Messages to and from agents may be lost, doubled or late. So each heartbeat repeats the
+important ones: an order that an agent does not name, a request to stop that it has not
+followed. An agent does nothing twice, and a fence (epoch, task, attempt) tells which
+attempt is current.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from taskorch.simulation._run import (
 )
 
 if TYPE_CHECKING:
-    from taskorch.runtime._memo import Memo
+    from taskorch.memo import Memo
 
 
 class AttemptLife(Protocol):
-    """What an attempt, and the executor that makes it, ask of their life."""
+    """The interface of an incarnation for attempts and executors."""
 
     epoch: int
     kernel: Kernel
@@ -62,11 +62,11 @@ class AttemptLife(Protocol):
 
     @property
     def memo(self) -> Memo:
-        """Looks for the results of like tasks."""
+        """The cache of results of like tasks."""
         ...
 
     def now(self) -> int:
-        """Time in ns, as the process has it."""
+        """Return the time in ns by the clock of the process."""
         ...
 
     def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
@@ -82,12 +82,12 @@ class AttemptLife(Protocol):
         value: Any,
         error: BaseException | None,
     ) -> None:
-        """An attempt has ended."""
+        """End an attempt as it reported."""
         ...
 
 
 class SimulatedAttempt:
-    """An attempt of a life: see `taskorch.protocols.Attempt`."""
+    """An attempt of an incarnation: see `taskorch.protocols.Attempt`."""
 
     __slots__ = ("_life", "_work", "number", "row")
 
@@ -107,7 +107,7 @@ class SimulatedAttempt:
 
     @property
     def full_fence(self) -> Fence:
-        """With the task: as remote agents are told it."""
+        """The fence with the task, for remote agents."""
         return self._life.epoch, self.row.id, self.number
 
     @property
@@ -116,7 +116,7 @@ class SimulatedAttempt:
 
     @property
     def is_program(self) -> bool:
-        """Whether the attempt is a program, and can be stopped in place."""
+        """True if the attempt is a program, and can be paused."""
         task = self._work._task
         return task is not None and isinstance(task.payload, Program)
 
@@ -147,7 +147,7 @@ class SimulatedAttempt:
         called = resolved(self._work)
         if not is_cached(self._work):
             return called
-        return self._life.memo.wrapped(self.row, self._work, called, elsewhere=True)
+        return self._life.memo.elsewhere(self.row, self.task, *called)
 
     def variables(self) -> Context:
         variables = self._work._ctx.copy()
@@ -196,12 +196,12 @@ class _InProcessRun(SimulatedRun):
 
 
 class InProcess(AttemptExecutor[_InProcessRun]):
-    """Runs the attempts of agents without a lease, which die with their life."""
+    """The executor for agents without a lease, which die with their process."""
 
     def __init__(self, life: AttemptLife) -> None:
         self._life = life
         self.timeline: Agenda = life.timeline
-        #: What is under way, by task and number.
+        #: The unfinished runs, by task and number.
         self.runs: dict[tuple[str, int], _InProcessRun] = {}
 
     # -- as an executor ------------------------------------------------------------
@@ -244,7 +244,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
         return True
 
     def holdable(self, row: TaskRow) -> bool:
-        """Whether *row* runs here, and can be stopped where it stands."""
+        """Return whether *row* runs here, and can be paused."""
         run = self.runs.get((row.id, row.attempt))
         return run is not None and run.reports_to.is_program
 
@@ -259,10 +259,10 @@ class InProcess(AttemptExecutor[_InProcessRun]):
         if is_held and begun.reports_to.is_program:
             self.run_rest(begun)
 
-    # -- what it does --------------------------------------------------------------
+    # -- its work ------------------------------------------------------------------
 
     def run_rest(self, run: _InProcessRun) -> None:
-        """What was left of the time of *run* when it stood still passes now."""
+        """Schedule the end of *run* for the rest of its time after a pause."""
         if run.end[0] != "stopped":
             run.schedule_end(self.timeline.now + run.left_ns, self.timeline, self._over)
 
@@ -282,7 +282,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
             self._life.note_progress(run.reports_to.row, run.attempt, value)
 
     def _pause(self, waiting: tuple[_InProcessRun, int]) -> None:
-        """An attempt waits for other work, without its slot."""
+        """Let an attempt wait for other work, without its slot."""
         run, pause = waiting
         life = self._life
         life.kernel.yield_slot(run.reports_to.row, run.attempt, life.now())
@@ -295,7 +295,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
             self.run_rest(run)
 
     def _kill(self, fate: tuple[str, int | None]) -> None:
-        """The workers of an agent die; others take their place."""
+        """Kill the workers of an agent; others take their place."""
         for run in list(self.runs.values()):
             if run.agent == fate[0]:
                 msg = f"task {run.task_id}: its worker was killed"
@@ -303,7 +303,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
                 self.cut(run)
 
     def _delay(self, fate: tuple[str, int | None]) -> None:
-        """An agent hangs for a while, or for ever."""
+        """Let an agent hang for a while, or for ever."""
         name, back_ns = fate
         for run in self.runs.values():
             if run.agent != name or not run.due_ns:
@@ -314,7 +314,7 @@ class InProcess(AttemptExecutor[_InProcessRun]):
                 run.schedule_end(run.due_ns + back_ns, self.timeline, self._over)
 
     def cut(self, run: _InProcessRun) -> None:
-        """*run* ends now."""
+        """End *run* now."""
         run.schedule_end(self.timeline.now, self.timeline, self._over)
 
 
@@ -344,7 +344,7 @@ _RUNNING: Final = TaskState.RUNNING
 
 
 class RemotesLife(AttemptLife, Protocol):
-    """What is asked of a life besides what all executors ask."""
+    """The interface of an incarnation for the executor of remote agents."""
 
     commits: Commits[list[Entry]] | None
     held_back: HeldBack | None
@@ -358,15 +358,15 @@ class _Session:
     def __init__(self, agent: RemoteAgent, instance: int) -> None:
         self.agent: RemoteAgent = agent
         self.instance: int = instance
-        #: Attempts that it was told to begin.
+        #: Attempts that the agent was told to begin.
         self.sent: dict[tuple[str, int], TaskRow] = {}
 
 
 class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
     """
-    The executor for all remote agents that one life has heard of.
+    The executor for all remote agents of one incarnation.
 
-    To begin an attempt there, or to stop it, is to send a message.
+    It begins and stops attempts there by messages.
     """
 
     def __init__(self, life: RemotesLife) -> None:
@@ -377,20 +377,20 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         self._sessions: dict[str, _Session] = {}
 
     def join(self, agent: RemoteAgent, instance: int) -> _Session:
-        """An instance is heard of for the first time: an earlier one is lost."""
+        """Take in a new instance of an agent; an earlier one is lost."""
         session = _Session(agent, instance)
         self._sessions[agent.info.name] = session
         self._kernel.add_agent(agent.info, self._life.now())
         return session
 
     def knows(self, name: str) -> bool:
-        """Whether the agent has been heard of in this life."""
+        """Return whether this incarnation has heard of the agent."""
         return name in self._sessions
 
-    # -- what is heard -------------------------------------------------------------
+    # -- messages from agents ------------------------------------------------------
 
     def hear(self, kind: str, agent: RemoteAgent, content: Any) -> None:
-        """A remote agent says something."""
+        """Take in a message of a remote agent."""
         if kind == "beat":
             self._hear_beat(agent, *content)
         elif kind == "report":
@@ -409,10 +409,11 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         if session is None or session.instance < instance:
             session = self.join(agent, instance)
         elif session.instance > instance:
-            # It was sent by an instance that has died since.
+            # An instance that has died since has sent this message.
             return
         ours = [fence[1:] for fence in named if fence[0] == self._epoch]
-        # It cannot name the attempts that wait for a commit before it hears of them.
+        # The agent cannot name attempts that wait for a commit before it is told of
+        # them.
         if self._life.held_back is not None:
             ours += self._life.held_back.on(name)
         abandoned = self._kernel.beat(name, ours, self._life.now())
@@ -444,7 +445,7 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         else:
             life.commits.when(kernel.seq, lambda: self._send_understood(agent, fence))
 
-    # -- what is said --------------------------------------------------------------
+    # -- messages to agents --------------------------------------------------------
 
     def begin(self, attempt: Attempt) -> tuple[TaskRow, int]:
         """Tell the agent of its task to begin *attempt*."""
@@ -476,10 +477,10 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
     def _send_understood(self, agent: RemoteAgent, fence: Fence) -> None:
         self._send("answer", agent.info.name, fence, agent.understood, fence)
 
-    # -- whether there is something to wait for ------------------------------------
+    # -- whether waiting changes anything ------------------------------------------
 
     def awaits_signs(self) -> bool:
-        """Whether signs of life, or their absence, will still change something."""
+        """Return whether heartbeats, or their absence, will change anything."""
         kernel = self._kernel
         for name, session in self._sessions.items():
             agent = session.agent
@@ -502,6 +503,6 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
         return False
 
     def _may_end(self, agent: RemoteAgent, fence: Fence) -> bool:
-        """Whether an attempt ends, or the agent is lost, or does not know of it."""
+        """Return whether an attempt ends, or its agent is lost or ignores it."""
         run = agent.runs.get(fence)
         return run is None or not run.is_endless or not agent.is_there

@@ -1,12 +1,11 @@
 """
-What `orch.workflows` needs of a runtime, in virtual time.
+A runtime for `orch.workflows`, in virtual time.
 
 The managers of workflows are those that run in production: they change the state in
-steps and take tasks in by the code of the runtime. Where that returns once a step is
-kept, this returns at once: whether a caller was told is for the caller to see, by
-`Commits.when`.
+steps and take tasks in by the code of the runtime. The runtime returns once a step is
+kept; this returns at once, and a caller learns by `Commits.when` that it is kept.
 
-Decision: 0033.
+Decision: simulation.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ T = TypeVar("T")
 
 
 class HostingWorld(Protocol):
-    """What is asked of the world here."""
+    """The interface of the world for this module."""
 
     @property
     def life(self) -> object:
-        """The life of the orchestrator, or None."""
+        """The incarnation of the orchestrator, or None."""
         ...
 
     def do(self, act: Callable[[], T]) -> T:
@@ -44,29 +43,29 @@ class HostingWorld(Protocol):
 
 
 class Hosting(TaskEngine):
-    """The part of a life that makes steps, and stands for a runtime to managers."""
+    """The part of an incarnation that makes steps, and is a runtime to managers."""
 
     halted: bool = False
     runs: Any = None
     first_made: dict[str, Any]
 
     def _host(self, world: HostingWorld, holdable: Callable[[TaskRow], bool]) -> None:
-        """Begin: to be called when the life is made."""
+        """Set up this part, when the incarnation is made."""
         self._world = world
         self.attempts: SimpleNamespace = SimpleNamespace(holdable=holdable)
-        # What asks in virtual time is no attempt that runs.
+        # A question in virtual time does not come from a running attempt.
         self.waiting: SimpleNamespace = SimpleNamespace(
             wait=self._wait, used=lambda _works: None
         )
 
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
         """
-        Make *change*, given the time, and do what follows from it.
+        Make *change*, given the time, and carry out its effects.
 
         With *keep*, a runtime would return only once that is kept; here nobody waits.
 
         Raises:
-            NotRunningError: The orchestrator is dead, or has died of this step: then
+            NotRunningError: The orchestrator is dead, or has died in this step: then
                 nobody knows whether it is kept.
         """
         del keep
@@ -81,30 +80,30 @@ class Hosting(TaskEngine):
 
     def refuse_submission(self) -> None:
         """
-        Called where tasks come in.
+        Check that tasks can be submitted.
 
         Raises:
             NotRunningError: The orchestrator has died.
         """
         if self._world.life is not self:
-            msg = "this life of the orchestrator is over: it has crashed"
+            msg = "this incarnation of the orchestrator is over: it has crashed"
             hint = "let time pass, and ask simulation.workflows again"
             raise NotRunningError(msg, hint=hint)
 
-    # A life that is simulated does not drain.
+    # A simulated incarnation does not drain.
     refuse_new = refuse_submission
 
     def durable(self) -> None:
-        """Open nothing: a simulated journal is open."""
+        """Do nothing: a simulated journal is open."""
 
     def look_up(self, *names: str) -> None:
-        """What has left memory is known by its id only."""
+        """Do nothing: tasks that have left memory are known by their ids only."""
 
     def recall(self, names: Iterable[str]) -> None:
-        """What has left memory is known by its id only."""
+        """Do nothing: tasks that have left memory are known by their ids only."""
 
     def is_left(self, row: TaskRow) -> bool:
-        """Whether the orchestrator was stopped, and *row* had ended by then: never."""
+        """Return False: a simulated orchestrator is never stopped."""
         return False
 
     def _wait(self, work: Work, timeout: float | None) -> bool:

@@ -10,7 +10,7 @@ from taskorch.protocols import Entry
 
 
 class _Mark:
-    """Closes a group: without it, what comes before was never kept."""
+    """A mark at the end of a group; a group without it was never kept."""
 
 
 _MARK: Final = _Mark()
@@ -18,7 +18,7 @@ _MARK: Final = _Mark()
 
 class SimulatedJournal:
     """
-    Keeps entries as a disk would: one after the other, with a mark behind each group.
+    A journal that keeps entries as a disk would, with a mark behind each group.
 
     A group whose mark is missing was torn by a crash: `read` does not show it, and
     the next owner cuts it off.
@@ -44,12 +44,12 @@ class SimulatedJournal:
         self._check_owner(epoch)
         if not group:
             return
-        # A group that raises while it is read must leave nothing behind.
+        # A group that raises an error while it is read must leave nothing behind.
         group = list(group)
         first = group[0][0].seq
         if first <= self.last:
             if group == self._latest:
-                # It was kept before, and the owner was not told.
+                # The group was kept before, and the writer was not told.
                 return
             msg = f"fact {first} comes after fact {self.last} was kept"
             raise ValueError(msg)
@@ -59,7 +59,7 @@ class SimulatedJournal:
         self._latest = group
 
     def tear(self, epoch: int, group: Sequence[Entry], frames: int) -> None:
-        """The first *frames* of *group* reach the disk, and then the power fails."""
+        """Write the first *frames* of *group*, as if the power failed then."""
         if frames > len(group):
             self.append(epoch, group)
             return
@@ -82,12 +82,12 @@ class SimulatedJournal:
 
     @property
     def last(self) -> int:
-        """The number of the last fact that is kept, or 0."""
+        """The number of the last event that is kept, or 0."""
         return self._latest[-1][0].seq if self._latest else 0
 
     @property
     def is_torn(self) -> bool:
-        """Whether the last group was not written to its end."""
+        """True if the last group was not written to its end."""
         return bool(self._frames) and self._frames[-1] is not _MARK
 
     def __len__(self) -> int:
@@ -99,5 +99,5 @@ class SimulatedJournal:
 
     def _check_owner(self, epoch: int) -> None:
         if epoch != self._epoch:
-            msg = f"the journal belongs to life {self._epoch}, not to life {epoch}"
+            msg = f"the journal belongs to incarnation {self._epoch}, not {epoch}"
             raise JournalTakenError(msg)

@@ -1,11 +1,11 @@
 """
-One life of an orchestrator in virtual time: from its start to its end, or its crash.
+One incarnation of an orchestrator in virtual time, until its end or its crash.
 
-It drives the kernel as the runtime does: one step is to tell the kernel all that
-comes at an instant, to let it choose what starts, and to do what it says. Nothing
-else knows of a life, so what a crash takes away is what is only here.
+It drives the kernel as the runtime does. One step tells the kernel all that happens at
+an instant, lets it choose the tasks to start, and carries out its effects. A crash
+loses exactly the state of this object.
 
-Decisions: 0008, 0296.
+Decision: simulation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from taskorch.kernel import (
     RETAINED,
     Effect,
     HoldAttempt,
-    Kernel,
     KernelConfig,
     PolicyFault,
     ReleaseAttempt,
@@ -63,7 +62,6 @@ from taskorch.runtime import (
     Work,
     tidy,
 )
-from taskorch.runtime._memo import Memo
 from taskorch.simulation import _agents, _hosting
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._attempts import InProcess, Remotes, SimulatedAttempt
@@ -74,9 +72,9 @@ from taskorch.simulation._run import Agenda
 
 class StepRandom(Random):
     """
-    Draws that depend on the seed and the instant, and not on what was drawn before.
+    A random source that depends on the seed and the instant, not on earlier draws.
 
-    So two plans that differ in one thing see the same chance everywhere else ("common
+    So two plans that differ in one thing get the same draws everywhere else ("common
     random numbers"), and a run with one fault less stays like the run with it.
     """
 
@@ -89,49 +87,49 @@ class StepRandom(Random):
         self._fresh = False
 
     def renew(self) -> None:
-        """A step begins: its draws are its own, whatever others draw."""
+        """Begin a step with draws of its own."""
         now = self._clock()
         self._step = self._step + 1 if now == self._at else 0
         self._at = now
         self._fresh = True
 
     def random(self) -> float:
-        """A number from 0 up to, not including, 1."""
+        """Return a number from 0 up to, not including, 1."""
         if self._fresh:
             self._begin()
         return super().random()
 
     def getrandbits(self, k: int, /) -> int:
-        """*k* random bits."""
+        """Return *k* random bits."""
         if self._fresh:
             self._begin()
         return super().getrandbits(k)
 
     def _begin(self) -> None:
-        """The first draw of a step."""
+        """Make the first draw of a step."""
         self._fresh = False
         super().seed(f"{self._name}/{self._at}/{self._step}")
 
 
 _ALL: Final = frozenset(CATALOGUE)
-#: Timers that bring nothing about by themselves.
+#: Timers that change nothing by themselves.
 _IDLE: Final = frozenset({LEASE, RETAINED})
 
 
 @attrs.frozen(eq=False)
 class Setup:
-    """What an orchestrator is made with, in each of its lives."""
+    """The settings of an orchestrator, the same in each incarnation."""
 
     parts: Policies
     config: KernelConfig
     pools: Resources
     seed: int
-    #: Those of the program, by their names; each life asks them.
+    #: The limits that the program declares, by name, for each incarnation.
     limits: Mapping[str, Limit] = attrs.field(factory=dict[str, Limit])
 
 
 class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
-    """What a life asks of the world, besides what its parts ask."""
+    """The interface of the world for an incarnation, besides those for its parts."""
 
     setup: Setup
     journal: SimulatedJournal | None
@@ -142,29 +140,29 @@ class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
 
     @property
     def work_class(self) -> type[Work]:
-        """What a handle of a task is."""
+        """The class of task handles."""
         ...
 
     @property
     def context_class(self) -> type[AttemptContext]:
-        """What an attempt is given."""
+        """The class of the contexts of attempts."""
         ...
 
     def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
-        """A step has made these facts, if any, which are in memory only."""
+        """Take note of the new events of a step, which are in memory only."""
         ...
 
     def kept(self, group: list[Entry]) -> None:
-        """A group is in the journal."""
+        """Take note that a group is in the journal."""
         ...
 
     def maybe_crash(self, stage: str, fact: Fact) -> None:
-        """The process is at a stage of *fact*, and may die here."""
+        """Let the process die at a stage of *fact*, or not."""
         ...
 
 
 class _Directory(Directory):
-    """Handles of earlier lives stand for the same runs as before."""
+    """A directory where handles of earlier incarnations stand for the same runs."""
 
     def _of_work(self, work: Work, by: Task) -> Work:
         return self.known(work._row.id)
@@ -172,10 +170,10 @@ class _Directory(Directory):
 
 class Life(Hosting):
     """
-    One life of an orchestrator.
+    One incarnation of an orchestrator.
 
-    What tasks are taken in, folded and ended by is the code of the runtime: what that
-    asks of its engine stands under "as a runtime".
+    The code of the runtime takes in, folds and ends tasks: the interface that it needs
+    stands under "as a runtime".
     """
 
     _directory_class = _Directory
@@ -203,9 +201,9 @@ class Life(Hosting):
             self.deciders.add_limit(name, limit)
         if world.nature.prodding:
             self.kernel.points = world.nature
-        #: What the clock of the process shows is so many ns ahead of the truth.
+        #: The clock of the process is so many ns ahead of the truth.
         self.shift_ns = 0
-        #: What the system's clock shows is: unlike ours, it may be set meanwhile.
+        #: The system's clock is so many ns ahead; unlike ours, it may be set meanwhile.
         self.ahead_ns = 0
         self.commits: Commits[list[Entry]] | None = (
             None if world.journal is None else Commits()
@@ -219,10 +217,10 @@ class Life(Hosting):
             if self.commits is None
             else HeldBack(self.commits, self._begin, self._call_off)
         )
-        #: Until when something is still to be done about an attempt.
+        #: The time until which an effect on an attempt is still to come.
         self._busy: dict[tuple[str, int], int] = {}
-        #: The numbers of the facts of submissions, and of changes of options, of this
-        #: life.
+        #: The numbers of this incarnation's events of submissions, and of changes of
+        #: options.
         self.submitted_at: dict[str, int] = {}
 
         # As a runtime:
@@ -231,7 +229,7 @@ class Life(Hosting):
         )
         self.lock: threading.Lock = threading.Lock()
         self.publisher: SimpleNamespace = SimpleNamespace(lost=0)
-        # There is nothing of these kinds in a simulation.
+        # A simulation has nothing of these kinds.
         self.committer: Any = None
         self.governor: Any = None
         self.first_made: dict[str, Any] = {}
@@ -240,29 +238,23 @@ class Life(Hosting):
         self.opened_at: int = -1
         self.committed: int = 0
         self.folding: Folding = Folding(self)
-        self.memo: Memo = Memo(self, None, self._change, waits=False)
         self._host(world, self.in_process.holdable)
 
-    def _change(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
-        """Make a change of the kernel, which is a part of the step that is made."""
-        del keep
-        change(self.kernel, self.now())
-
     def publish(self) -> None:
-        """Facts are handed over at the end of each step."""
+        """Do nothing: events are handed over at the end of each step."""
 
     def listen(self) -> None:
-        """From now on, facts are told: after those of earlier lives were folded."""
+        """Begin to tell events, after the ones of earlier incarnations were folded."""
         if self.world.listens or self.commits is not None:
             sink = self.kernel.sink or []
             self.kernel.listen(sink, _ALL, ready=self.world.tells_ready)
 
     def now(self) -> int:
-        """Time in ns, as the process has it."""
+        """Return the time in ns by the clock of the process."""
         return self.timeline.now + self.shift_ns
 
     def wall(self) -> int:
-        """Time in ns, as the system's clock shows it."""
+        """Return the time in ns by the system's clock."""
         return self.timeline.now + self.ahead_ns
 
     def _truth(self) -> int:
@@ -271,26 +263,26 @@ class Life(Hosting):
     # -- steps ---------------------------------------------------------------------
 
     def begin(self) -> None:
-        """The beginning of a step: what is due by now happens first."""
+        """Begin a step: do first what is due by now."""
         self._draws.renew()
         kernel = self.kernel
         if kernel.timers:
             kernel.tick(self.now())
 
     def next_due(self) -> int | None:
-        """When the kernel has something to do by itself."""
+        """Return when the kernel has the next timer."""
         timers = self.kernel.timers
         while timers and not is_alive(timers[0]):
             heappop(timers)
         return timers[0][0] - self.shift_ns if timers else None
 
     def is_busy(self) -> bool:
-        """Whether a timer is set that is not idle."""
+        """Return whether a timer is set that is not idle."""
         timers = self.kernel.timers
         return any(timer[2] not in _IDLE and is_alive(timer) for timer in timers)
 
     def settle(self) -> None:  # noqa: C901 - the hot path, written out
-        """The end of a step: start what can start, and do what follows from it all."""
+        """End a step: start the tasks that can start, and carry out all effects."""
         kernel = self.kernel
         if kernel.open or kernel.returning or kernel.growing or kernel.spent:
             kernel.dispatch(self.now())
@@ -336,7 +328,7 @@ class Life(Hosting):
     # -- commits -------------------------------------------------------------------
 
     def write(self) -> None:
-        """Begin to keep what is pending, unless something is being kept."""
+        """Begin to write pending entries, unless a write is under way."""
         commits = self.commits
         if commits is None or commits.begin() is None:
             return
@@ -376,7 +368,7 @@ class Life(Hosting):
         self.write()
 
     def _entry(self, item: tuple[Fact, Any]) -> Entry:
-        """What is kept of a fact; notes the number of what says how it may begin."""
+        """Return the journal entry of an event; note the number of a submission."""
         fact, job = item
         if type(fact) is TaskSubmitted or type(fact) is TaskOptionsChanged:
             self.submitted_at[fact[TASK_ID]] = fact.seq
@@ -390,7 +382,7 @@ class Life(Hosting):
     # -- attempts ------------------------------------------------------------------
 
     def _launch(self, row: TaskRow) -> None:
-        """The kernel has started *row*: have its attempt begin, once that is safe."""
+        """Begin the attempt of *row* once that is safe."""
         held_back = self.held_back
         if held_back is not None:
             submitted = self.submitted_at.get(row.id, 0)
@@ -404,13 +396,13 @@ class Life(Hosting):
             self._call_off(row, number)
             return
         assert row.agent is not None  # noqa: S101 - it has been started
-        # One that has gone may be heard of later, and is taken for one that is there.
+        # An agent that has left may be heard of later, and counts as present.
         is_remote = self.remotes.knows(row.agent.name)
         executor = self.remotes if is_remote else self.in_process
         executor.begin(attempt)
 
     def _call_off(self, row: TaskRow, number: int, *_: object) -> None:
-        """End an attempt before it begins: not now, since a step may be under way."""
+        """End an attempt before it begins, after the step that is under way."""
         error = AttemptInterrupted("stopped before it began")
         SimulatedAttempt(self, row, number).end_soon(error=error)
 
@@ -422,12 +414,11 @@ class Life(Hosting):
         """
         Carry out an effect that is no start, now or later.
 
-        As in a runtime, what concerns one attempt is done in the order in which it was
-        decided, and nothing is known of the order between two. That a slot is given
-        back is done where it is decided.
+        As in a runtime, the effects on one attempt keep the order of their decisions,
+        and those on two attempts may come in any order. A slot is given back at once.
         """
         if isinstance(effect, TellAllocation):
-            # Nobody here has a copy of it.
+            # Nobody here has a copy of the attempt.
             return
         if isinstance(effect, ReturnSlot):
             self._carry_out(effect)
@@ -457,11 +448,11 @@ class Life(Hosting):
         elif isinstance(effect, ReleaseAttempt):
             executor.resume(begun)
         elif run is not None:
-            # It has a slot again.
+            # The attempt has a slot again.
             self.in_process.run_rest(run)
 
     def join(self, agent: InProcessAgent | RemoteAgent) -> None:
-        """Join an agent to this life."""
+        """Add an agent to this incarnation."""
         if isinstance(agent, RemoteAgent):
             self.remotes.join(agent, agent.instance)
         else:
@@ -469,7 +460,7 @@ class Life(Hosting):
 
     def submit(self, tasks: Sequence[Task], run: str = "") -> list[str]:
         """
-        Take in *tasks*, of the *run* of a workflow or of none (""); their ids.
+        Take in *tasks*, of the *run* of a workflow or of none (""); return their ids.
 
         Raises:
             UsageError: One was refused, and so none was accepted.
@@ -477,7 +468,7 @@ class Life(Hosting):
         return [work._row.id for work in self.submit_tasks(tasks, run=run)]
 
     def state_of(self, task_id: str) -> TaskState | None:
-        """The state of a task; None if there is none."""
+        """Return the state of a task; None if there is none."""
         kernel = self.kernel
         row = kernel.tasks.get(task_id)
         return kernel.evicted.get(task_id) if row is None else row.state
@@ -486,7 +477,7 @@ class Life(Hosting):
 
     @property
     def id_parts(self) -> tuple[str, Iterator[int]]:
-        """What an id is made of."""
+        """The parts of new ids: a prefix and a counter."""
         return self.world.id_parts
 
     def note_fault(self, fault: PolicyFault, task_id: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What the world does to us: by itself, nothing."""
+"""The faults of the world: by default, none."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SECOND: Final = 1_000_000_000
 
 @attrs.frozen
 class Fate:
-    """What befalls an agent while it does its work."""
+    """A fault of an agent during its work."""
 
     #: `dies` or `hangs`.
     kind: str
-    #: After so many ns.
+    #: The time in ns after which it happens.
     after_ns: int
-    #: Until it is there again; None is never.
+    #: The time in ns until the agent is back; None is never.
     back_ns: int | None
 
 
@@ -30,34 +30,34 @@ class Nature:
     """
     A perfect world: nothing is lost, late, slow or broken.
 
-    Faults are a subclass: each method is a place where something may go wrong.
+    A subclass adds faults: each method is a place where something may go wrong.
     """
 
-    #: Whether `dies` is worth asking.
+    #: Whether `dies` needs to be asked.
     mortal: bool = False
-    #: Whether `hit` is worth asking.
+    #: Whether `hit` needs to be asked.
     prodding: bool = False
-    #: What a message takes to a remote agent, or from one.
+    #: The delay of a message to a remote agent, or from one.
     latency_ns: int = _SECOND // 1_000
-    #: What a commit takes; 0: it is done in the instant in which it is begun.
+    #: The duration of a commit; 0: it is done at the instant of its beginning.
     commit_ns: int = 0
-    #: From a commit that failed to the next try.
+    #: The time from a failed commit to the next try.
     retry_ns: int = _SECOND
 
     def travel(self, kind: str, agent: str, fence: Fence | None) -> Sequence[int]:
-        """What a message takes in ns: one number for each copy that arrives."""
+        """Return the delay of a message in ns, for each copy that arrives."""
         return (self.latency_ns,)
 
     def late(self, task_id: str, attempt: int, effect: str) -> int:
-        """By how many ns *effect* is decided about an attempt is done later."""
+        """Return by how many ns *effect* on an attempt is carried out late."""
         return 0
 
     def pace(self, run: SimulatedRun) -> float:
-        """By how much the work takes longer than it should."""
+        """Return the factor by which the work takes longer than it should."""
         return 1.0
 
     def fate(self, run: SimulatedRun, ns: int) -> Fate | None:
-        """What befalls the agent of *run*, which takes *ns*."""
+        """Return the fault of the agent of *run*, which takes *ns*."""
         return None
 
     def write(self, journal: Journal, epoch: int, group: Sequence[Entry]) -> None:
@@ -65,32 +65,32 @@ class Nature:
         Append *group*.
 
         Raises:
-            JournalUnavailableError: It could not be, or nobody knows.
+            JournalUnavailableError: It was not written, or nobody knows.
         """
         journal.append(epoch, group)
 
     def dies(self, stage: str, fact: Fact) -> int | None:
         """
-        For how many ns the orchestrator is dead from now on; None: it lives.
+        Return for how many ns the orchestrator is dead from now on; None: it lives.
 
-        The *stage* of facts, of which this is the last, is `made` (they are in memory
-        only), `sent` (so they are, but agents were told to begin), `kept` (in the
-        journal, and nobody knows), `told` (everybody was told) or `recovering`.
+        This is the latest event of a *stage*: `made` (events in memory only), `sent`
+        (also in memory only, but agents were told to begin), `kept` (in the journal,
+        and nobody was told), `told` (everybody was told) or `recovering`.
         """
         return None
 
     def torn(self, entries: int) -> int:
         """
-        How much of a group reached the journal when the process died.
+        Return how much of a group reached the journal when the process died.
 
         Of its entries, from 0 to all of them; one more is the mark that closes it.
         """
         return 0
 
     def jump(self) -> int:
-        """By how many ns the wall clock was set while the orchestrator was dead."""
+        """Return by how many ns the wall clock was set while no orchestrator lived."""
         return 0
 
     def hit(self, name: str) -> bool:
-        """Whether our own code is to do the unusual thing called *name*."""
+        """Return whether our own code is to do the unusual thing called *name*."""
         return False

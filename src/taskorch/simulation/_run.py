@@ -1,4 +1,4 @@
-"""What agents do in virtual time: what is to come, work, and attempts under way."""
+"""Virtual time: the agenda of coming actions, work, and attempts under way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
 from taskorch.model import Call, Task
 
-#: Where virtual time begins, in ns: the first of January 2026.
+#: The beginning of virtual time, in ns: the first of January 2026.
 BEGINNING: Final = 1_767_225_600_000_000_000
 
 #: `(when, number, act, subject, idle)`: *act* is called with *subject*.
@@ -26,9 +26,9 @@ Coming: TypeAlias = tuple[int, int, Callable[[Any], object], Any, bool]
 
 class Agenda:
     """
-    What is to come, in order of time, and of entry at one instant.
+    The agenda of coming actions, in order of time, and of entry at one instant.
 
-    What is *idle* (a heartbeat, say) comes again and again: a run ends in spite of it.
+    An *idle* action (a heartbeat, say) comes again and again; a run may end before it.
     """
 
     __slots__ = ("_cancelled", "_number", "heap", "now", "pressing")
@@ -37,10 +37,10 @@ class Agenda:
         #: The time in ns.
         self.now: int = BEGINNING
         self.heap: list[Coming] = []
-        #: How much of what is to come is not idle.
+        #: The number of coming actions that are not idle.
         self.pressing: int = 0
         self._number: int = 0
-        #: What is on the heap still, and will not happen.
+        #: Actions on the heap that are cancelled.
         self._cancelled: dict[int, None] = {}
 
     def at(
@@ -51,7 +51,7 @@ class Agenda:
         *,
         idle: bool = False,
     ) -> int:
-        """Call *act* with *subject* at *when*; a number, to `cancel` it."""
+        """Plan to call *act* with *subject* at *when*; return a number for `cancel`."""
         self._number += 1
         if not idle:
             self.pressing += 1
@@ -59,19 +59,19 @@ class Agenda:
         return self._number
 
     def cancel(self, number: int) -> None:
-        """What is not idle, has this number and is still to come will not happen."""
+        """Cancel the coming action of this number, which is not idle."""
         self._cancelled[number] = None
         self.pressing -= 1
 
     def next_due(self) -> int | None:
-        """Time of the next action, if there is one."""
+        """Return the time of the next action, if there is one."""
         heap, cancelled = self.heap, self._cancelled
         while cancelled and heap and heap[0][1] in cancelled:
             del cancelled[heappop(heap)[1]]
         return heap[0][0] if heap else None
 
     def pop_due(self) -> Coming | None:
-        """Remove and give what is due, if anything is."""
+        """Remove and return the next due action, if there is one."""
         due = self.next_due()
         if due is None or due > self.now:
             return None
@@ -81,7 +81,7 @@ class Agenda:
         return coming
 
     def forget(self, owner: object) -> None:
-        """Remove what the methods of *owner* were to do."""
+        """Remove the coming actions that are methods of *owner*."""
         self.heap = [
             coming
             for coming in self.heap
@@ -93,36 +93,36 @@ class Agenda:
         self.pressing = sum(not coming[4] for coming in self.heap)
 
 
-#: Seconds that work takes of which nothing is known.
+#: The seconds of work of which nothing is known.
 _SECONDS: Final = 1.0
 
 
 @attrs.frozen
 class Outcome:
     """
-    What one attempt comes to.
+    The outcome of one attempt.
 
     Raises:
-        InvalidTaskError: A number of seconds is none, or the error is no exception.
+        InvalidTaskError: A value is no number of seconds, or the error is no exception.
     """
 
-    #: How long it takes on an agent of speed 1.
+    #: Its duration on an agent of speed 1.
     seconds: float = _SECONDS
     result: Any = None
-    #: What it raises; None: it completes.
+    #: The error that it raises; None: it completes.
     error: BaseException | None = None
-    #: Its function is called at the end, and what it returns or raises is its own.
+    #: Whether its function is called at the end: it gives the result or the error.
     calls: bool = False
-    #: Its worker dies of it.
+    #: Whether its worker dies of it.
     crash: bool = False
-    #: It does not end by itself.
+    #: Whether it never ends by itself.
     hang: bool = False
-    #: It does not stop when it is asked to.
+    #: Whether it ignores a request to stop.
     stubborn: bool = False
-    #: What it reports on the way, at equal distances.
+    #: The progress that it reports on the way, at equal distances.
     progress: tuple[Any, ...] = ()
-    #: Of its seconds, in the middle, it waits for other work and gives its slot back;
-    #: on a remote agent it does not.
+    #: The seconds, in the middle, for which it waits for other work without its slot; a
+    #: remote agent does not wait.
     waits: float = 0.0
 
     def __attrs_post_init__(self) -> None:
@@ -141,14 +141,14 @@ class Outcome:
             raise InvalidTaskError(msg)
 
 
-#: What is known of the work of a type: seconds, an outcome, or a function of the
-#: task, the number of the attempt and a random source that gives either.
+#: The work of a type: seconds, an outcome, or a function of the task, the number of the
+#: attempt and a random source that returns either.
 What: TypeAlias = float | Outcome | Callable[[Task, int, Random], "float | Outcome"]
 
 
 def as_outcome(work: object) -> Outcome:
     """
-    *work* as an outcome.
+    Return *work* as an outcome.
 
     Raises:
         InvalidTaskError: It is neither that nor a number of seconds, from 0 to a
@@ -164,11 +164,11 @@ def as_outcome(work: object) -> Outcome:
 
 def as_what(work: object) -> What:
     """
-    *work* as what is known of some work.
+    Check *work* as the work of a type, and return it.
 
     Raises:
         InvalidTaskError: It is neither a number of seconds, an outcome nor a function
-            of which one of them comes.
+            that returns one of these.
     """
     if not callable(work):
         return as_outcome(work)
@@ -185,7 +185,7 @@ End: TypeAlias = tuple[AttemptOutcome, Any, "BaseException | None"]
 
 
 def end_of(outcome: Outcome, task_id: str) -> End:
-    """How an attempt ends by itself."""
+    """Return how an attempt ends by itself."""
     if outcome.crash:
         msg = f"task {task_id}: its worker died"
         return "lost", None, AttemptLostError(msg, task_id=task_id)
@@ -195,34 +195,34 @@ def end_of(outcome: Outcome, task_id: str) -> End:
 
 
 def nanoseconds(seconds: float) -> int:
-    """*seconds* in ns."""
+    """Return *seconds* in ns."""
     return int(seconds * NS)
 
 
 def is_call(task: Task | None) -> bool:
-    """Whether *task* is a call of a function."""
+    """Return whether *task* is a call of a function."""
     return task is not None and isinstance(task.payload, Call)
 
 
-#: `(epoch, task id, attempt)`: which try of which life.
+#: `(epoch, task id, attempt)`: an attempt of an incarnation.
 Fence: TypeAlias = tuple[int, str, int]
 
 
 @attrs.frozen
 class Attempt:
-    """What an agent did: the truth, whatever the orchestrator knows of it."""
+    """An attempt as an agent made it, whatever the orchestrator knows of it."""
 
     task_id: str
     attempt: int
     agent_id: str
     #: Seconds since the beginning.
     start: float
-    #: None: it has not ended.
+    #: Seconds since the beginning; None: it has not ended.
     end: float | None
     #: `completed`, `failed`, `stopped` or `lost`; `died` with its agent or with the
     #: orchestrator; `running`.
     outcome: str
-    #: The life of the orchestrator that began it.
+    #: The number of the incarnation that began it.
     epoch: int
 
 
@@ -253,27 +253,27 @@ class SimulatedRun:
         self.outcome: Outcome = outcome
         self.began_ns: int = now
         self.ended_ns: int = 0
-        #: When it ends; 0: nobody knows.
+        #: The time of its end; 0: nobody knows.
         self.due_ns: int = 0
-        #: Of its time, what was left when it was stopped where it stands.
+        #: The rest of its time when it was paused.
         self.left_ns: int = 0
-        #: The number of what happens to it next on the timeline; 0: nothing does.
+        #: The number of its next action on the timeline; 0: there is none.
         self.next: int = 0
-        #: How it will end.
+        #: The way in which it will end.
         self.end: End = end_of(outcome, self.task_id)
-        #: How it has ended, or "".
+        #: The way in which it has ended, or "".
         self.how: str = ""
         #: The lease of its agent; 0: it has none.
         self.lease_ns: int = 0
 
     @property
     def fence(self) -> Fence:
-        """Life, task and attempt number."""
+        """The incarnation, the task and the number of the attempt."""
         return self.epoch, self.task_id, self.attempt
 
     @property
     def is_endless(self) -> bool:
-        """Whether the attempt will not end by itself."""
+        """True if the attempt will not end by itself."""
         return not self.due_ns and not self.how
 
     def schedule_end(
@@ -301,7 +301,7 @@ class SimulatedRun:
             self.next = 0
 
     def interrupt(self) -> bool:
-        """Interrupt the attempt; False if it does not stop for that."""
+        """Interrupt the attempt; return False if it does not stop for that."""
         if self.how or self.outcome.stubborn:
             return False
         self.end = ("stopped", None, AttemptInterrupted("it was asked to stop"))

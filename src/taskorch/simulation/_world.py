@@ -1,7 +1,7 @@
 """
-The world around an orchestrator: what survives it, and what time brings.
+The world around an orchestrator, which survives it, and the passing of time.
 
-Decision: 0008.
+Decision: simulation.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ from taskorch.simulation._run import (
 
 T = TypeVar("T")
 
-#: How a task has ended, by the fact that says so.
+#: The state in which a task has ended, by its event.
 _ENDS: Final[dict[type[Event], TaskState]] = {
     TaskCompleted: TaskState.COMPLETED,
     TaskFailed: TaskState.FAILED,
     TaskCancelled: TaskState.CANCELLED,
 }
 _NOW: Final = Outcome(0.0, calls=True)
-#: Leases for which signs of life alone are a reason to go on.
+#: Heartbeats alone are a reason to go on for so many leases.
 _PATIENCE: Final = 20
 _UNKNOWN: Final = Outcome()
-#: What happens more often at one instant happens for ever.
+#: More steps than this at one instant count as an endless loop.
 _AT_ONCE: Final = 10_000_000
 
 
 class _Crash(SimulatedDeath):
-    """The process dies here, and nothing is tidied up."""
+    """The crash of the process, after which nothing is tidied up."""
 
     def __init__(self, down_ns: int) -> None:
         super().__init__(down_ns)
@@ -76,10 +76,10 @@ class _Crash(SimulatedDeath):
 
 class World:
     """
-    Everything but the orchestrator: time, agents, the journal, and its callers.
+    The world of an orchestrator: time, agents, the journal, and its callers.
 
-    Without a journal, the orchestrator cannot crash. *listens* says whether
-    `stepped` is to be told of facts.
+    Without a journal, the orchestrator cannot crash. *listens* says whether `stepped`
+    is told of events.
     """
 
     def __init__(
@@ -94,37 +94,37 @@ class World:
         self.nature: Nature = Nature() if nature is None else nature
         self.journal = journal
         self.listens = listens
-        #: Whether `stepped` is told of `TaskReady`, too.
+        #: Whether `stepped` gets `TaskReady` events, too.
         self.tells_ready = False
         self.timeline: Agenda = Agenda()
         self.agents: dict[str, InProcessAgent | RemoteAgent] = {}
-        #: What the ids of tasks are made of that have none.
+        #: The parts of new ids, for tasks without one.
         self.id_parts: tuple[str, Iterator[int]] = ("task-", count(1))
-        #: What is known of the work, by type and by task.
+        #: The outcomes of work, by type and by task.
         self.by_type: dict[str, What] = {}
-        #: What all work comes to on an agent, where that is said.
+        #: The outcome of all work on an agent, for some agents.
         self.by_agent: dict[str, What] = {}
         self.by_id: dict[str, What] = {}
-        #: What callers were told: a task was accepted (None), or ended so.
+        #: The answers to callers: a task was accepted (None), or ended so.
         self.acknowledged: dict[str, TaskState | None] = {}
-        #: Whether `maybe_crash` is worth asking.
+        #: Whether `maybe_crash` needs to be asked.
         self.is_mortal: bool = self.nature.mortal and journal is not None
-        #: How far the system's clock is ahead of the truth, in ns.
+        #: The system's clock is so many ns ahead of the truth.
         self.ahead_ns: int = 0
-        #: How often the orchestrator has died.
+        #: The number of crashes of the orchestrator.
         self.crashes: int = 0
         self.life: Life | None = None
-        #: Submissions that are not kept yet: their callers know nothing.
+        #: Submissions that are not kept yet, so that their callers have no answer.
         self._unanswered: dict[int, tuple[Sequence[Task], Sequence[str], str]] = {}
         self._numbers = count(1)
         self._inside = False
-        #: The end of a step, or of a part of one, is under way.
+        #: Whether a step, or a part of one, is just ending.
         self._settling = False
-        #: Since when there are only signs of life.
+        #: The time since which there are only heartbeats.
         self._calm_since: int | None = None
-        #: It crashes at this fact, at this stage, for so many ns.
+        #: The number and stage of the event at which it crashes, and for how many ns.
         self._planned_crash: tuple[int, str, int] | None = None
-        #: It crashes at the end of this step, for so many ns.
+        #: The number of ns for which it crashes at the end of this step.
         self._crash_after_step: int | None = None
         self._begin_life()
         self.add_agent(Agent(Agent.LOCAL))
@@ -132,30 +132,30 @@ class World:
     # -- for subclasses ------------------------------------------------------------
 
     def began(self, run: SimulatedRun) -> None:
-        """An agent has begun an attempt."""
+        """Note that an agent has begun an attempt."""
 
     def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
-        """A step has made these facts, if any, which are in memory only."""
+        """Take note of the new events of a step, which are in memory only."""
         if items and self.is_mortal:
             self.maybe_crash("made", items[-1][0])
 
     def refused(self, ids: Sequence[str], error: UsageError) -> None:
-        """What a caller submitted again after a crash was not accepted."""
+        """Take note that a submission after a crash was refused."""
 
     def died(self) -> None:
-        """The orchestrator has crashed."""
+        """Take note of a crash of the orchestrator."""
 
     def recovered(self, life: Life) -> None:
-        """Called when the orchestrator lives again, before its agents hear of it."""
+        """Take note that the orchestrator lives again, before its agents do."""
 
-    #: What a handle of a task is, and what an attempt is given.
+    #: The classes of task handles, and of the contexts of attempts.
     work_class: type[Work] = Work
     context_class: type[AttemptContext] = AttemptContext
 
     # -- the work ------------------------------------------------------------------
 
     def outcome(self, task: Task, fence: Fence, agent: str = "") -> Outcome:
-        """What becomes of an attempt at *task*, on this agent."""
+        """Return the outcome of an attempt at *task* on this agent."""
         work = self.by_agent.get(agent)
         if work is None and self.by_id:
             work = self.by_id.get(fence[1])
@@ -189,7 +189,7 @@ class World:
             InvalidTaskError: The name is taken.
         """
         if info.name in self.agents:
-            msg = f"there is an agent {info.name!r} already"
+            msg = f"there is a worker {info.name!r} already"
             raise InvalidTaskError(msg, hint="give it another name")
         agent: InProcessAgent | RemoteAgent
         if info.lease is None:
@@ -203,7 +203,7 @@ class World:
             self.do(lambda: life.join(agent))
 
     def remove_agent(self, name: str) -> None:
-        """An agent goes for good, if it is there."""
+        """Remove an agent for good, if there is one."""
         agent = self.agents.pop(name, None)
         if isinstance(agent, RemoteAgent):
             agent.go()
@@ -230,12 +230,12 @@ class World:
         subject: Any,
         idle: bool = False,
     ) -> None:
-        """A message is on its way, in as many copies as will arrive."""
+        """Send a message, in as many copies as will arrive."""
         for ns in self.nature.travel(kind, agent, fence):
             self.timeline.at(self.timeline.now + ns, act, subject, idle=idle)
 
     def hear(self, message: tuple[str, RemoteAgent, Any]) -> None:
-        """A message reaches the orchestrator, if it lives."""
+        """Give a message to the orchestrator, if it lives."""
         if self.life is not None:
             self.life.remotes.hear(*message)
 
@@ -243,7 +243,7 @@ class World:
 
     def living(self) -> Life:
         """
-        The life of the orchestrator.
+        Return the incarnation of the orchestrator.
 
         Raises:
             NotRunningError: It is dead at the moment.
@@ -277,7 +277,7 @@ class World:
         """
         Call *act* in a step of its own, though it is called inside another.
 
-        What was done before is kept apart from it: the process may die between them.
+        Earlier changes are kept apart from it: the process may die between them.
 
         Raises:
             NotRunningError: It is dead at the moment.
@@ -316,8 +316,8 @@ class World:
         """
         Submit tasks; while the orchestrator is dead, they wait until it lives.
 
-        Their work comes to *what*, or to what is known of their types; *run* is the run
-        of a workflow that they are of, or "".
+        *what* is the outcome of their work, or else the outcome by type; *run* is their
+        run of a workflow, or "".
 
         Raises:
             UsageError: One was refused, and so none was accepted.
@@ -355,7 +355,7 @@ class World:
         return ids
 
     def _acknowledge_ends(self, life: Life, ids: Iterable[str]) -> None:
-        """What is submitted again may have ended: the caller hears that as well."""
+        """Tell callers of resubmitted tasks that these have ended."""
         for task_id in ids:
             state = life.state_of(task_id)
             if state in TERMINAL:
@@ -368,28 +368,28 @@ class World:
         return task.id or prefix + str(next(numbers))
 
     def _answer(self, number: int) -> None:
-        """The caller hears that its submission is kept."""
+        """Tell a caller that its submission is kept."""
         for task_id in self._unanswered.pop(number)[1]:
             self.acknowledged.setdefault(task_id, None)
 
     def kept(self, group: list[Entry]) -> None:
-        """A group is in the journal."""
+        """Take note that a group is in the journal."""
         for fact, _ in group:
             state = _ENDS.get(type(fact))
             if state is not None:
                 self.acknowledged[fact[TASK_ID]] = state
 
     def set_clock(self, ahead_ns: int) -> None:
-        """The system's clock is set, to so many ns ahead of the truth."""
+        """Set the system's clock, to so many ns ahead of the truth."""
         self.ahead_ns = ahead_ns
         if self.life is not None:
             self.life.ahead_ns = ahead_ns
 
-    # -- death and life ------------------------------------------------------------
+    # -- crashes and restarts ------------------------------------------------------
 
     def maybe_crash(self, stage: str, fact: Fact) -> None:
         """
-        The process is at a stage of *fact*, the latest: it survives that, mostly.
+        Let the process die at a stage of *fact*, the latest event, or not.
 
         Raises:
             _Crash: The process dies here.
@@ -404,17 +404,17 @@ class World:
                 raise _Crash(down_ns)
 
     def crash_at(self, fact: int, stage: str, down_ns: int) -> None:
-        """The process will die at a stage of the fact of this number."""
+        """Let the process die at a stage of the event of this number."""
         self._planned_crash = (fact, stage, down_ns)
         self.is_mortal = self.journal is not None
 
     def crash(self, down_ns: int) -> None:
         """
-        The process dies, now or at the end of this step.
+        Let the process die, now or at the end of this step.
 
         Raises:
             NotRunningError: It is dead.
-            UsageError: It has no journal, so nothing would be left.
+            UsageError: It has no journal, so that nothing would be left.
         """
         self.living()
         if self.journal is None:
@@ -450,7 +450,7 @@ class World:
 
     def _begin_life(self) -> None:
         """
-        An orchestrator begins: a first one, or one that opens the journal of another.
+        Begin an incarnation: a first one, or one that opens the journal of another.
 
         Raises:
             _Crash: It dies while it recovers.
@@ -480,7 +480,7 @@ class World:
                 self._submit(named, run)
             except UsageError as error:
                 self.refused(ids, error)
-        # Callers who wait for a task ask again what has become of it.
+        # Callers who wait for a task ask again for its state.
         self._acknowledge_ends(
             life, [name for name, end in self.acknowledged.items() if not end]
         )
@@ -496,7 +496,8 @@ class World:
             if self.is_mortal:
                 self.maybe_crash("recovering", fact)
         life.folding.reconnect()
-        # Between two lives passes what the wall clock shows, but never less than 0.
+        # The time between two incarnations passes by the wall clock, but never
+        # backwards.
         life.ahead_ns = self.ahead_ns + self.nature.jump()
         life.shift_ns = max(last_ns, life.wall()) - self.timeline.now
         life.listen()
@@ -514,7 +515,7 @@ class World:
         which no time passes.
 
         Raises:
-            UsageError: They were not enough; or time passes already.
+            UsageError: There were not enough steps; or time passes already.
         """
         if self._inside:
             msg = "run() was called while time passes already"
@@ -542,7 +543,7 @@ class World:
         return UsageError(msg, hint=hint)
 
     def _next(self) -> int | None:
-        """When something happens next."""
+        """Return the time of the next action."""
         coming = self.timeline.next_due()
         due = None if self.life is None else self.life.next_due()
         if due is None or coming is None:
@@ -550,14 +551,14 @@ class World:
         return min(due, coming)
 
     def _is_quiet(self) -> bool:
-        """Whether nothing proceeds by itself."""
+        """Return whether nothing changes any more by itself."""
         life = self.life
         if self.timeline.pressing or (life is not None and life.is_busy()):
             self._calm_since = None
             return False
         if life is None or not self._awaits_signs(life):
             return True
-        # Signs of life come within a lease or two, unless there is a fault.
+        # Heartbeats come within a lease or two, unless there is a fault.
         if self._calm_since is None:
             self._calm_since = self.timeline.now
         leases = [a.info.lease for a in self.agents.values() if a.info.lease]
@@ -566,8 +567,8 @@ class World:
 
     def _awaits_signs(self, life: Life) -> bool:
         return life.remotes.awaits_signs() or any(
-            # Something was not understood yet; or it has not been heard of in this
-            # life, and may have work to do.
+            # A report has no answer yet; or this incarnation has not heard of the
+            # agent, which may have work to do.
             agent.reports or (life.kernel.queued and not life.remotes.knows(name))
             for name, agent in self.agents.items()
             if isinstance(agent, RemoteAgent) and agent.is_there

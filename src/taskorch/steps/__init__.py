@@ -7,7 +7,7 @@ Steps inside a function: each has a name, and its result is kept with the task.
 When the task runs again, a step that was kept gives its result and calls nothing. What
 stands between the steps runs again. It is an extension: see `taskorch.runtime._noted`.
 
-- `_step`: what is known of a step, and what is asked for.
+- `_step`: the record of a step, and a request for one.
 - `_book`: the steps that an attempt asks for, and those that are kept.
 - `_calls`: who calls the functions: on threads, on a loop, in worker processes.
 - `_sleep`: `context.sleep`.
@@ -15,7 +15,7 @@ stands between the steps runs again. It is an extension: see `taskorch.runtime._
 - `_marked`: `@step`.
 - `_manager`: `orch.steps`.
 
-Decision: 0266.
+Decision: steps.
 """
 
 from taskorch.steps._calls import AsyncStepCaller as AsyncStepCaller

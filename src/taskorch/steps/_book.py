@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 
-from taskorch.errors import InvalidTaskError, StepError, TaskorchError
+from taskorch.errors import (
+    InvalidTaskError,
+    ResultGoneError,
+    StepError,
+    TaskorchError,
+)
 from taskorch.events import TaskNoted
-from taskorch.model import TERMINAL
+from taskorch.model import TERMINAL, Missing
 from taskorch.model.ids import has_number, number_of
 from taskorch.runtime import Inside
 from taskorch.steps._step import (
@@ -33,41 +38,41 @@ if TYPE_CHECKING:
     from taskorch.model import TaskStatus
     from taskorch.runtime import Noted
 
-#: The name under which steps are noted.
+#: The name of the notes of steps.
 NAME: Final = "steps"
-#: Steps that one attempt may ask for: all that are kept are read when it runs again.
+#: One attempt may ask for so many steps: all kept ones are read when it runs again.
 MOST: Final = 10_000
-#: Steps that an explanation shows.
+#: The number of steps in an explanation.
 _SHOWN: Final = 10
-#: The key of the note from which step on a run begins anew: no step has such a key.
+#: The key of the note from which step on a run begins anew; no step has this key.
 _FORK: Final = "fork"
-#: Who asks: a thread, and a task of its loop.
+#: The caller of a step: a thread, and a task of its loop.
 Strand: TypeAlias = tuple[int, int]
 
-#: A value that the journal has, and memory has not.
+#: Stands for a value that is in the journal only.
 _IN_JOURNAL: Final = object()
 
 
 class _Shelf:
-    """What is kept of the steps of one task, while it is in memory."""
+    """The kept steps of one task, while it is in memory."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.kept: dict[str, KeptStep] = {}
         self.book: Book | None = None
-        #: What the task waits for: it is cancelled if the task ends before it.
+        #: The child for which the task waits; it is cancelled if the task ends earlier.
         self.waits: dict[str, StepWait] | None = None
-        #: In memory alone: the step from which on this run of the task calls anew.
+        #: The step from which on this run calls anew; it is in memory only.
         self.forked_at: str = ""
 
     def leave(self, _: str) -> None:
-        """Leave what the task waits for, since it has ended."""
+        """Leave the child for which the task waits, because the task has ended."""
         for wait in list((self.waits or {}).values()):
             with suppress(TaskorchError):
                 wait.leave()
 
     def words(self) -> list[str]:
-        """What an explanation says."""
+        """Return the sentences for an explanation."""
         return [] if self.book is None else self.book.words()
 
 
@@ -75,7 +80,7 @@ class StepWait(Protocol):
     """A step that waits for a task, or for a run of a workflow."""
 
     def leave(self) -> None:
-        """Cancel that, if it has not ended: nobody waits for it any more."""
+        """Cancel the child, if it has not ended: nobody waits for it any more."""
         ...
 
 
@@ -87,7 +92,7 @@ class OpenSpan(Protocol):
         ...
 
     def end(self, error: str = "", message: str = "") -> None:
-        """End it now; what it raised is of the class *error*."""
+        """End the span, with the class *error* of a raised error."""
         ...
 
 
@@ -114,7 +119,7 @@ def book_of(context: Any) -> Book:
 
 
 def needs_reading(context: Any) -> bool:
-    """Whether `book_of` would read the journal."""
+    """Return whether `book_of` would read the journal."""
     inside = Inside(context, NAME)
     book = inside.noted.own(inside.work, _Shelf).book
     is_new = book is None or book.inside.attempt < inside.attempt
@@ -122,17 +127,17 @@ def needs_reading(context: Any) -> bool:
 
 
 def is_again(inside: Inside) -> bool:
-    """Whether the task ran before."""
+    """Return whether the task ran before."""
     return inside.attempt > 1 or has_number(inside.task_id)
 
 
 def earlier_of(inside: Inside) -> dict[str, KeptStep]:
-    """What is kept of the steps of a task that runs again."""
+    """Return the kept steps of a task that runs again."""
     return _kept_of(inside.noted, inside.task_id)
 
 
 def _kept_of(noted: Noted, task_id: str) -> dict[str, KeptStep]:
-    """What is kept of the steps of a task, from its earlier runs, too."""
+    """Return the kept steps of a task, with those of earlier runs."""
     if noted.is_durable:
         return folded(noted.of(task_id))
     kept: dict[str, KeptStep] = {}
@@ -150,7 +155,7 @@ def folded(notes: Iterable[tuple[TaskNoted, Any]]) -> dict[str, KeptStep]:
     forked = 0
     for fact, value in notes:
         if forked and number_of(fact.task_id) < forked:
-            # An earlier run has kept it since: the fork goes its own way.
+            # An earlier run has kept the step since, and the fork makes its own.
             continue
         if fact.key == _FORK:
             _cut(steps, fact.note)
@@ -172,7 +177,7 @@ def _cut(steps: dict[str, KeptStep], at: str) -> None:
 
 
 def steps_of(noted: Noted, status: TaskStatus) -> list[Step]:
-    """The steps of a task, in their order: those kept, and those under way."""
+    """Return the steps of a task, in their order: kept ones and unfinished ones."""
     under_way: list[Step] = []
     for work in noted.works(status.task_id):
         shelf = noted.own(work, _Shelf)
@@ -200,14 +205,14 @@ def _shown(
 
 
 def fork(noted: Noted, task_id: str, at: str, *, downstream: bool | None) -> str:
-    """Run a task again from the step of the key *at* on; the id of the new run."""
+    """Run a task again from the step *at* on; return the id of the new run."""
     shelf = _Shelf()
     shelf.forked_at = at
     return noted.run_again(task_id, _FORK, at, shelf, downstream=downstream)
 
 
 def told_by(steps: list[Step], latest: tuple[str, int]) -> list[Step]:
-    """*steps*, of which the *latest* attempt, of a run, has called some."""
+    """Return *steps* with kept ones of the *latest* attempt marked as called."""
     return [
         attrs.evolve(step, state="called")
         if (step.task_id, step.attempt) == latest and step.state == "kept"
@@ -217,7 +222,7 @@ def told_by(steps: list[Step], latest: tuple[str, int]) -> list[Step]:
 
 
 def left(steps: list[Step]) -> list[Step]:
-    """*steps* of a task that has ended: what waits is left."""
+    """Return *steps* of an ended task, with running ones marked as left."""
     return [
         attrs.evolve(step, state="left") if step.state == "running" else step
         for step in steps
@@ -235,7 +240,7 @@ def drop(noted: Noted, task_id: str, keys: list[str]) -> None:
 
 
 def _copied(value: Any) -> Any:
-    """A copy of *value*, or itself: what becomes of it later is no result of a step."""
+    """Return a copy of *value*, if possible, so that later changes do not count."""
     try:
         return deepcopy(value)
     except Exception:  # noqa: BLE001 - it is the user's
@@ -244,7 +249,7 @@ def _copied(value: Any) -> Any:
 
 class Book:
     """
-    What one attempt asks for.
+    The book of one attempt, with the steps that it asks for.
 
     Its methods may be called from any thread.
     """
@@ -255,20 +260,21 @@ class Book:
         self._numbers: Counter[str] = Counter()
         self._total = 0
         self._running: dict[str, Step] = {}
-        #: By the keys of steps under way, where they are traced.
+        #: The spans of steps under way, by key, if they are traced.
         self._spans: dict[str, OpenSpan] = {}
-        #: What raised and may be handled: kept once its strand asks for a step.
+        #: Errors that the function may still handle; they are kept once it asks for a
+        #: step.
         self._raised: dict[Strand, tuple[Asked, int, Ran, dict[str, Any]]] = {}
 
     def ask(self, asked: Asked, strand: Strand) -> tuple[int, KeptStep | None, int]:
         """
-        Ask for a step: its number, and what is kept of it, or None: it is to be called.
+        Ask for a step; return its number, and its kept result, or None to call it.
 
-        The last number is for `Inside.wait`, before anything is called. Of a wait that
-        was begun and is not over, what is kept is its beginning.
+        The last number is for `Inside.wait`, before anything is called. For an
+        unfinished wait, its beginning is kept.
 
         Raises:
-            StepError: It cannot be asked for, or differs from what is kept.
+            StepError: The request is invalid, or differs from the kept step.
             AttemptInterrupted: The attempt is to stop.
         """
         self.inside.stop_if_asked()
@@ -286,8 +292,15 @@ class Book:
             if kept is not None:
                 self._refuse_difference(asked, kept)
                 if kept.is_over:
+                    try:
+                        kept = self._with_value(key, kept)
+                    except BaseException:
+                        # A second call with the same key asks for the same step.
+                        self._numbers[asked.name] -= 1
+                        self._total -= 1
+                        raise
                     self._begin_span(asked, number, is_kept=True)
-                    return number, self._with_value(key, kept), seq
+                    return number, kept, seq
             self._begin_span(asked, number, is_kept=False)
             self._running[asked.name] = Step(
                 asked.name,
@@ -388,7 +401,7 @@ class Book:
         return nullcontext() if span is None else span.current()
 
     def end_span(self, key: str, error: str = "", message: str = "") -> None:
-        """End the span of the step of *key*, if it has one; what it raised, if that."""
+        """End the span of the step of *key*, if it has one, maybe with an error."""
         span = self._spans.pop(key, None)
         if span is not None:
             span.end(error, message)
@@ -403,7 +416,7 @@ class Book:
             self.end_span(key)
 
     def _end(self, asked: Asked, error: str = "", message: str = "") -> None:
-        """Note that a step is not called any more; a sleep has but begun."""
+        """Note that the call of a step is over; a sleep only begins then."""
         step = self._running.pop(asked.name, None)
         if step is not None and asked.function != SLEEP:
             self.end_span(step.key, error, message)
@@ -414,7 +427,7 @@ class Book:
         return [step for step in [*self._running.values()] if step.key not in kept]
 
     def words(self) -> list[str]:
-        """What an explanation says: the latest steps."""
+        """Return the sentences for an explanation: the latest steps."""
         latest = self.inside.task_id, self.inside.attempt
         steps = [each.step for each in list(self._shelf.kept.values())]
         steps = told_by(steps, latest) + self.under_way()
@@ -424,7 +437,7 @@ class Book:
 
     @property
     def _newest(self) -> dict[str, KeptStep]:
-        """What is kept by now, also by a later attempt."""
+        """The steps that are kept now, from later attempts, too."""
         return self._shelf.kept
 
     def _note(self, asked: Asked, number: int, ran: Ran, value: Any, error: str) -> int:
@@ -441,10 +454,18 @@ class Book:
     def _with_value(self, key: str, kept: KeptStep) -> KeptStep:
         if not self.inside.noted.is_durable:
             return kept._replace(value=_copied(kept.value))
-        if kept.value is not _IN_JOURNAL:
+        if kept.value is _IN_JOURNAL:
+            # An attempt that had been given up has kept the step since.
+            kept = folded(self.inside.noted.of(self.inside.task_id))[key]
+        value = kept.value
+        if not issubclass(type(value), Missing):
             return kept
-        # An attempt that had been given up has kept it since.
-        return folded(self.inside.noted.of(self.inside.task_id))[key]
+        back = value.look()
+        if issubclass(type(back), Missing):
+            msg = f"the result of step {kept.step.name!r} is lost: {back.why}"
+            hint = "bring that back and run the task again, or fork it before the step"
+            raise ResultGoneError(msg, hint=hint, task_id=self.inside.task_id)
+        return kept._replace(value=back)
 
     def _check(self, asked: Asked) -> None:
         task_id, name = self.inside.task_id, asked.name

@@ -1,4 +1,4 @@
-"""Who calls the functions of steps: on threads, on a loop, in worker processes."""
+"""The callers of functions of steps: on threads, on a loop, in worker processes."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ from taskorch.steps._step import (
 
 T = TypeVar("T")
 
-#: Where a marked function has what it is, and the options of its steps.
+#: The attribute of a marked function with the options of its steps.
 OPTIONS: Final = "step_options"
-#: Seconds between two looks whether an attempt is to stop that waits to try again.
+#: The seconds between two checks whether an attempt must stop that waits for a retry.
 _LOOK: Final = 0.05
 _RANDOM: Final = Random()  # noqa: S311 - for pauses, not for secrets
 
 
-#: The options of a task that calls a function: a step has two of them.
+#: The options of a task that calls a function, of which a step has two.
 _OF_TASKS: Final = {"executor", *attrs.fields_dict(Task)} - {"retry", "timeout"}
 #: The options of a function that is not marked.
 _NONE: Final[Mapping[str, Any]] = {"retry": None, "timeout": None}
 
 
 class _Tries:
-    """The tries of one step: what follows a failure, and how long all took."""
+    """The tries of one step: the rule for failures, and the time of all tries."""
 
     def __init__(self, asked: Asked, retry: RetryPolicy) -> None:
         self._asked = asked
@@ -106,13 +106,13 @@ def _options(
 
     Raises:
         StepError: Nobody can tell whether they are its, or arguments of its function.
-        InvalidTaskError: One is not what it must be.
+        InvalidTaskError: An option has an invalid value.
     """
     options = {"retry": retry, "timeout": timeout}
     options = {key: value for key, value in options.items() if value is not None}
     if options:
         try:
-            # Of a partial, what it gives already is no argument, or has a default.
+            # Arguments that a partial gives already are none, or have defaults.
             free = inspect.signature(partial(call.func, *call.args)).parameters
         except (TypeError, ValueError):
             free = cast("Any", {})
@@ -123,7 +123,7 @@ def _options(
                 hint = f"functools.partial(function, {key}=…) is for the function"
                 raise StepError(msg, hint=hint)
     if timeout is not None:
-        timeout = check_seconds("timeout", timeout, zero=False)
+        timeout = check_seconds("timeout", timeout, zero=False, none=True)
     if retry is None:
         retry = RetryPolicy()
     elif not isinstance(retry, RetryPolicy):
@@ -157,7 +157,7 @@ def refuse_options(name: str, function: Any, given: Mapping[str, Any]) -> None:
 
 
 def is_coroutine(function: Any) -> bool:
-    """Whether a call of *function* is to be awaited."""
+    """Return whether a call of *function* must be awaited."""
     return any(
         inspect.iscoroutinefunction(each)
         for each in (function, getattr(function, "__call__", None))  # noqa: B004
@@ -191,9 +191,9 @@ def _late(name: str, timeout: float) -> TaskTimeoutError:
 
 class StepCaller:
     """
-    `context.step`: calls a function, and keeps what it returns.
+    `context.step`: calls a function, and keeps its result.
 
-    In an attempt that follows, the step gives what was kept, and calls nothing.
+    In a later attempt, the step returns the kept result, and calls nothing.
     """
 
     def __init__(self, context: Any) -> None:
@@ -210,19 +210,19 @@ class StepCaller:
         **kwargs: Any,
     ) -> T:
         """
-        Call *function*, or return what an earlier attempt has kept of this step.
+        Call *function*, or return the result that an earlier attempt has kept.
 
         Args:
             name: The name of the step; with the number of the times that the task has
                 asked for it, it says which step is meant.
-            function: What is called.
+            function: The function to call.
             args: Its arguments.
-            retry: What follows a failure; a number is that of tries.
+            retry: The retry policy; a number is that of tries.
             timeout: Seconds that a try may take.
             kwargs: Further arguments.
 
         Raises:
-            StepError: It cannot be asked for so, or differs from what is kept.
+            StepError: The request is invalid, or differs from the kept step.
             TaskTimeoutError: The last try has taken longer than *timeout*.
             AttemptInterrupted: The attempt is to stop. Let it pass.
         """
@@ -343,7 +343,7 @@ class _BookElsewhere:
         self._task = context.task_id, context.attempt
 
     def current(self, _: str) -> AbstractContextManager[Any]:
-        # Its span is beside the orchestrator.
+        # The orchestrator makes its span.
         return nullcontext()
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
@@ -356,7 +356,7 @@ class _BookElsewhere:
 
 
 class _RemoteCaller(StepCaller):
-    """`context.step` in a worker process: what is kept is asked of the orchestrator."""
+    """`context.step` in a worker process, which asks beside the orchestrator."""
 
     def _book(self) -> Any:
         return _BookElsewhere(self._context)
@@ -368,7 +368,7 @@ def step_elsewhere(context: Any) -> StepCaller:
 
 
 def answer(context: Any, question: tuple[str, tuple[Any, ...]]) -> Any:
-    """Beside the orchestrator: answer what a step in a worker process asks."""
+    """Answer, beside the orchestrator, a request of a step in a worker process."""
     method, arguments = question
     return getattr(_BookHere(book_of(context)), method)(*arguments)
 
@@ -377,7 +377,7 @@ def answer(context: Any, question: tuple[str, tuple[Any, ...]]) -> Any:
 
 
 class AsyncStepCaller:
-    """`context.aio.step`: as `StepCaller`, awaited; a plain function has a thread."""
+    """`context.aio.step`: a `StepCaller` to await; plain functions have a thread."""
 
     def __init__(self, context: Any) -> None:
         self._context = context

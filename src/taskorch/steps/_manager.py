@@ -1,7 +1,7 @@
 """
-`orch.steps`: what is kept of the steps of tasks, and runs that begin from one.
+`orch.steps`: the kept steps of tasks, and runs that begin from one.
 
-Decision: 0301.
+Decision: steps.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Steps:
         """
         List the steps of a task, in their order.
 
+        An explanation has only the latest ten that this process has seen.
+
         Args:
             task_id: Its id; `x` is the latest run of a task, and `x~1` the first. Steps
                 that an earlier run has kept are among them.
@@ -92,7 +94,7 @@ class Steps:
     )
     def forget(self, task_id: str, *, at: str | None = None) -> list[str]:
         """
-        Drop what is kept of a step, and of all that was kept after it.
+        Drop a kept step, and all that were kept after it.
 
         The next attempt, or the next run of the task, calls them again.
 
@@ -141,7 +143,7 @@ class Steps:
         self, task_id: str, *, at: str, downstream: bool | None = None
     ) -> TaskHandle[Any]:
         """
-        Run a finished task again, as `id~2`, with what was kept before a step.
+        Run a finished task again, as `id~2`, with the steps that were kept before one.
 
         That step and all that were kept after it are called anew, with the functions of
         today. The run before keeps its own. Arguments and options are as they were.
@@ -187,7 +189,7 @@ class Steps:
             msg += "kept by its end"
             hint = "cancel it first, or wait for its end"
             raise InvalidTransitionError(msg, hint=hint, task_id=run_id)
-        # What was cut off, and waited for nothing, is not kept.
+        # A call that was cut off, and waited for nothing, is not kept.
         steps = [
             each
             for each in steps_of(self._noted, status)
@@ -275,7 +277,7 @@ class Steps:
 
 def _place_of(at: Any, steps: Sequence[Step], task_id: str) -> int:
     """
-    Where the one of *steps* stands that is meant by *at*.
+    Return the place in *steps* of the step that *at* names.
 
     Raises:
         StepError: None is, or several are.

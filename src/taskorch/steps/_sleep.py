@@ -20,7 +20,7 @@ from taskorch.steps._book import Book, Strand, book_of, needs_reading
 from taskorch.steps._calls import refuse_inside
 from taskorch.steps._step import SLEEP, Asked, Ran, check_name
 
-#: Seconds between two looks whether an attempt in a worker process is to stop.
+#: The seconds between two checks whether an attempt in a worker process must stop.
 _LOOK: Final = 0.05
 
 
@@ -56,7 +56,7 @@ class Sleeper:
 
         Raises:
             InvalidTaskError: No time can be told from that.
-            StepError: It cannot be asked for so, or differs from what is kept.
+            StepError: The request is invalid, or differs from the kept step.
             AttemptInterrupted: The attempt is to stop. Let it pass.
         """
         refuse_inside(name)
@@ -105,7 +105,7 @@ class AsyncSleeper:
 
 
 class SleepLength(NamedTuple):
-    """How long a sleep is: a duration in ns, or the moment of its end."""
+    """The length of a sleep: a duration in ns, or the moment of its end."""
 
     length_ns: int
     until_ns: int | None
@@ -150,7 +150,7 @@ def _length_of(
 def _begin(
     book: Book, strand: Strand, length: SleepLength, name: str
 ) -> tuple[int, int, str]:
-    """Until when to wait, in ns; the number of what is kept before; and the key."""
+    """Return the end of the wait in ns; the number of the kept event; the key."""
     check_name(name)
     exact = f"{length.length_ns} {length.until_ns}".encode()
     asked = Asked(name, SLEEP, length.words, blake2b(exact, digest_size=16).hexdigest())
@@ -187,7 +187,7 @@ def sleep_elsewhere(context: Any) -> Sleeper:
 
 
 def begin_at_home(context: Any, asked: tuple[Any, str, int]) -> tuple[int, str]:
-    """Beside the orchestrator: until when a worker process is to wait; the key."""
+    """Return the end of a worker's wait, and its key, beside the orchestrator."""
     length, name, thread = asked
     book = book_of(context)
     until_ns, seq, key = _begin(book, (thread, 0), SleepLength(*length), name)

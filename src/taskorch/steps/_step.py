@@ -1,4 +1,4 @@
-"""What is known of a step, what is asked for, and how its end is written down."""
+"""Steps: the record of a step, a request for one, and the note of its end."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from taskorch.kit.limits import MAX_ID_LENGTH, NS
 from taskorch.kit.plain import plain
 from taskorch.kit.visible import masked, said, show
 
-#: Where its result is from: an earlier attempt, the latest one; or it has none yet, or
-#: will have none, as its task has ended.
+#: The origin of its result: an earlier attempt, or the latest one; or it has none yet,
+#: or never will, because its task has ended.
 StepState: TypeAlias = Literal["kept", "called", "running", "left"]
 
-#: What stands in the place of a function where a step is a sleep.
+#: The name in place of a function where a step is a sleep.
 SLEEP: Final = "context.sleep"
 _DIGEST: Final = 16
 _MAX_ARGUMENTS: Final = 200
@@ -44,7 +44,7 @@ class Step:
             included.
         function: The function that it calls; of a sleep or a wait, the method of the
             context.
-        arguments: What the function was given, for people.
+        arguments: The arguments of the function, for people.
         state: `kept` if an earlier attempt has called it, `called` if the latest one
             has, `running` while that does; `left` if its task has ended meanwhile.
         task_id: The run of the task in which it was called.
@@ -53,7 +53,7 @@ class Step:
         seconds: How long it took, with all tries; None while it runs. Of a sleep, how
             long it is.
         tries: How often the function was called.
-        error: What it raised, as in `ValueError: …`; "" if it returned.
+        error: The error that it raised, as in `ValueError: …`; "" if it returned.
         child: The id of the task or of the run that it waits for; "" of others.
     """
 
@@ -76,7 +76,7 @@ class Step:
         return f"{self.name}#{self.number}"
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """Return it as JSON has it."""
         began = self.began.isoformat()
         fields = {**attrs.asdict(self), "began": began, "key": self.key}
         document: dict[str, Any] = plain({**fields, "text": str(self)})
@@ -103,7 +103,7 @@ class Step:
 
 
 class Asked(NamedTuple):
-    """What a function asks for: a step by its name, and what that is to call."""
+    """A request for a step: its name, and the function to call."""
 
     name: str
     function: str
@@ -112,7 +112,7 @@ class Asked(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """How a step went: its seconds, None if it waits; its tries; whom it waits for."""
+    """The result of a step: its seconds, None if it waits; its tries; its child."""
 
     seconds: float | None
     tries: int = 1
@@ -123,7 +123,7 @@ def asked_for(
     name: Any, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Asked:
     """
-    What is asked for.
+    Return the request for a step.
 
     Raises:
         StepError: The name is none, or there is no function.
@@ -149,7 +149,7 @@ def shown_arguments(text: str) -> str:
 
 
 def digest_of(*values: Any) -> str:
-    """What tells these arguments from others."""
+    """Return a digest that differs for other arguments."""
     texts = "\n".join(map(_text, values))
     return blake2b(texts.encode(), digest_size=_DIGEST).hexdigest()
 
@@ -168,7 +168,7 @@ def check_name(name: Any) -> None:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The name of *function*, or of what a partial of it calls."""
+    """Return the name of *function*, or of the function in a partial."""
     inner = getattr(function, "func", None)
     if inner is not None and callable(inner) and not hasattr(function, "__qualname__"):
         return name_of(inner)
@@ -177,7 +177,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """What tells *value* from others; what no journal keeps counts by its class."""
+    """Return a text that differs for other values; by class if no JSON exists."""
     try:
         return document(value)
     except InvalidTaskError:
@@ -188,16 +188,16 @@ def _text(value: Any) -> str:
 
 
 class KeptStep(NamedTuple):
-    """A step whose end is kept, or of a wait its beginning."""
+    """A step with a kept end, or a wait with a kept beginning."""
 
     step: Step
     digest: str
-    #: What it returned, or the document of what it raised.
+    #: Its result, or the document of its error.
     value: Any
 
     @property
     def is_over(self) -> bool:
-        """Whether its end is kept."""
+        """True if its end is kept."""
         return self.step.seconds is not None
 
 
@@ -224,10 +224,10 @@ def note_of(asked: Asked, number: int, ran: Ran, error: str) -> str:
 
 
 def kept_of(task_id: str, attempt: int, at_ns: int, note: str, value: Any) -> KeptStep:
-    """The step that a note says, which was made at a time."""
+    """Read a step from a note, and the time of the note."""
     fields = json.loads(note)
     digest = fields.pop("digest")
-    # A sleep is kept as it begins; so is a wait, and again as it is over.
+    # A sleep is kept at its beginning; a wait, too, and again at its end.
     took = 0 if fields["function"] == SLEEP else fields["seconds"] or 0
     began = moment_of(at_ns - round(took * NS))
     state: StepState = "running" if fields["seconds"] is None else "kept"
@@ -235,11 +235,11 @@ def kept_of(task_id: str, attempt: int, at_ns: int, note: str, value: Any) -> Ke
     return KeptStep(step, digest, value)
 
 
-# -- what it raised --------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------
 
 
 def document_of_error(error: Exception) -> dict[str, Any]:
-    """What is kept of *error*: enough to make it anew, if its class allows that."""
+    """Return *error* as a document, from which it can be made again."""
     strip(error)
     kind, message = said(error)
     args: Any = list(error.args)
@@ -259,7 +259,7 @@ def document_of_error(error: Exception) -> dict[str, Any]:
 
 
 def error_of(kept: KeptStep) -> BaseException:
-    """What a kept step raises: the same error anew, or one that says which it was."""
+    """Return the error of a kept step, or one that names it."""
     said_of, step = kept.value, kept.step
     error: BaseException | None = None
     if said_of["args"] is not None:

@@ -1,10 +1,10 @@
 """
 Steps that wait: `context.wait`, `context.ask` and `context.child`.
 
-What is waited for is a task, or a run of a workflow, whose id is kept as the wait
-begins. So another attempt waits for the same one; and its end is kept with the task.
+A wait is for a task, or a run of a workflow, whose id is kept as the wait begins. So
+another attempt waits for the same one; and its end is kept with the task.
 
-Decision: 0303.
+Decision: steps.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from taskorch.steps._step import (
     shown_arguments,
 )
 
-#: Seconds between two looks of a worker process, at first, and at the most.
+#: The seconds between two looks of a worker process: the first, and the longest.
 _LOOK: Final = 0.05
 _LONGEST_LOOK: Final = 1.0
-#: An id that says which task and which step it is of: the step has no full stop.
+#: An id with the task and the step of a child: the step has no full stop.
 _PLAIN: Final = re.compile(r"\w[\w.-]{0,99}\.\w(?:[\w-]{0,80}\w)?", re.ASCII)
 _UNSAFE: Final = re.compile(r"[^\w.-]+", re.ASCII)
 _MAX_STEM: Final = 100
@@ -54,7 +54,7 @@ _RAISE: Final[Any] = object()
 
 
 class WaitAsked(NamedTuple):
-    """What a step is to wait for: a task, or a workflow with its parameters."""
+    """A request to wait: for a task, or a workflow with parameters."""
 
     asked: Asked
     what: Any
@@ -85,13 +85,13 @@ class EventWaiter:
             event: The name of the event.
             timeout: Seconds, or a timedelta, from when the first attempt begins to
                 wait; None is for ever.
-            default: What is returned when that time is over. Not given, it raises a
+            default: The result when that time is over. Without it, the call raises a
                 TaskTimeoutError then.
             name: The name of the step; None is that of the event.
 
         Raises:
             InvalidTaskError: The arguments are no such, or make no sense together.
-            StepError: It cannot be asked for so, or differs from what is kept.
+            StepError: The request is invalid, or differs from the kept step.
             TaskTimeoutError: The time is over.
             AttemptInterrupted: The attempt is to stop. Let it pass.
         """
@@ -149,7 +149,7 @@ class PeopleAsker:
             text: The question, in a line.
             name: The name of the step.
             options: The choices.
-            no: Those of them that raise a TaskFailedError; None: `reject` and `no`, if
+            no: The answers that raise a TaskFailedError; None: `reject` and `no`, if
                 there.
             who: Who may answer.
             quorum: How many people must make the same choice.
@@ -159,11 +159,11 @@ class PeopleAsker:
             default: The choice that stands when that time is over. Not given, it raises
                 a TaskTimeoutError then.
             remind: Seconds, or a timedelta, between two reminders.
-            details: What helps to decide, as JSON has it.
+            details: Data for the decision, as JSON has it.
 
         Raises:
             InvalidTaskError: The arguments are no such, or make no sense together.
-            StepError: It cannot be asked for so, or differs from what is kept.
+            StepError: The request is invalid, or differs from the kept step.
             TaskFailedError: The answer is a no.
             TaskTimeoutError: The time is over.
             AttemptInterrupted: The attempt is to stop. Let it pass.
@@ -221,8 +221,8 @@ class ChildCaller:
             kwargs: Those by name, or the parameters of the workflow.
 
         Raises:
-            StepError: It cannot be asked for so, or differs from what is kept.
-            TaskFailure: What became of it; or the error that it raised.
+            StepError: The request is invalid, or differs from the kept step.
+            TaskFailure: It did not complete; or the error that it raised.
             AttemptInterrupted: The attempt is to stop. Let it pass.
         """
         return _outcome(self._context, _child(name, what, args, kwargs))
@@ -239,7 +239,7 @@ class AsyncChildCaller:
         return await _outcome_async(self._context, _child(name, what, args, kwargs))
 
 
-# -- what is asked for -----------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------
 
 
 def _asked(name: Any, method: str, shown: str, *values: Any) -> Asked:
@@ -270,7 +270,8 @@ def _event(event: Any, timeout: Any, default: Any, name: Any) -> WaitAsked:
 
 def _question(name: Any, text: str, **rules: Any) -> WaitAsked:
     task = Task.question(text, **rules)
-    # By whom, and until when, may change while it is open, as options of a task may.
+    # Who may answer, and until when, may change while it is open, as options of tasks
+    # do.
     values = text, [*cast("Any", task.payload).options], rules["details"]
     return WaitAsked(_asked(name, "ask", show(text), *values), task)
 
@@ -322,7 +323,7 @@ def _id_of(book: Book, asked: Asked, number: int) -> str:
     return f"{stem or 'step'}-{mark}"
 
 
-# -- what is waited for ----------------------------------------------------------------
+# -- children --------------------------------------------------------------------------
 
 
 @attrs.define
@@ -419,7 +420,7 @@ class _OpenWait(NamedTuple):
 def _open(
     context: Any, wanted: WaitAsked, strand: Strand
 ) -> tuple[Book, _OpenWait | None, KeptStep | None]:
-    """The wait for what is wanted, or what is kept of it."""
+    """Return the wait for the wanted child, or its kept result."""
     book, asked = book_of(context), wanted.asked
     number, kept, seq = book.ask(asked, strand)
     book.inside.wait(seq)
@@ -431,7 +432,7 @@ def _open(
             child, began_ns = kept.step.child, round(kept.step.began.timestamp() * NS)
             wait = _begin(book, wanted, child)
             if kept.step.task_id != book.inside.task_id and not wait.has_completed():
-                # The run of the task that waited for it has left it.
+                # The run of the task that waited for the child has left it.
                 wait.leave()
                 wait, began_ns = None, book.inside.now()
         if wait is None:
@@ -454,7 +455,7 @@ def _begin(book: Book, wanted: WaitAsked, child: str) -> _TaskAwaited | _RunAwai
         run, cancel = inside.begin_run(wanted.what, child, wanted.parameters)
         return _RunAwaited(run, cancel)
     except NotRunningError:
-        # The next life begins it, if this one stops.
+        # The next incarnation begins it, if this one stops.
         inside.stop_if_asked()
         raise
 
@@ -466,7 +467,7 @@ def _given(kept: KeptStep) -> Any:
 
 
 def _outcome(context: Any, wanted: WaitAsked) -> Any:
-    """Wait on this thread for what is wanted."""
+    """Wait on this thread for the wanted child."""
     if isinstance(context, _ContextElsewhere):
         return _outcome_elsewhere(context.context, wanted)
     strand = threading.get_ident(), 0
@@ -489,9 +490,9 @@ def _outcome(context: Any, wanted: WaitAsked) -> Any:
 
 
 async def _outcome_async(context: Any, wanted: WaitAsked) -> Any:
-    """Wait on the running loop for what is wanted."""
+    """Wait on the running loop for the wanted child."""
     strand = threading.get_ident(), id(asyncio.current_task())
-    # The journal is read, and waited for.
+    # This thread reads the journal, and waits for it.
     book, opened, kept = await asyncio.to_thread(_open, context, wanted, strand)
     if opened is None:
         return _given(cast("KeptStep", kept))
@@ -550,12 +551,12 @@ def _outcome_elsewhere(context: Any, wanted: WaitAsked) -> Any:
     return value
 
 
-#: What a wait has come to: its value, and the error; None: it is not over.
+#: The result of a wait: its value, and the error; None: it is not over.
 _Outcome: TypeAlias = tuple[Any, BaseException | None] | None
 
 
 def begin_at_home(context: Any, told: tuple[WaitAsked, Strand]) -> tuple[str, _Outcome]:
-    """Beside the orchestrator: begin a wait; its key, and what it has come to."""
+    """Begin a wait beside the orchestrator; return its key and result."""
     wanted, strand = told
     _, opened, kept = _open(context, wanted, strand)
     if opened is not None:
@@ -565,7 +566,7 @@ def begin_at_home(context: Any, told: tuple[WaitAsked, Strand]) -> tuple[str, _O
 
 
 def look_at_home(context: Any, told: tuple[str, Strand]) -> _Outcome:
-    """Beside the orchestrator: what a wait that was begun has come to."""
+    """Return the result of a wait so far, beside the orchestrator."""
     key, strand = told
     book = book_of(context)
     book.inside.stop_if_asked()

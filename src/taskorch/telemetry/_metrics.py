@@ -1,11 +1,11 @@
 """
-OpenTelemetry metrics: what there is now, and how long attempts and commits took.
+OpenTelemetry metrics: present counts, and how long attempts and commits took.
 
-Most of it is asked for when a reader collects, and costs nothing in between; only
-durations are noted as events tell of them. Attributes have values of closed sets, or
-names, of which only the first hundred are told apart. Ids are never among them.
+Most values are computed when a reader collects, and cost nothing in between; only
+durations are recorded at events. Attributes have values of closed sets, or names, of
+which only the first hundred are distinguished. Ids are never among them.
 
-Decision: 0042.
+Decision: followers-of-events.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._conventions import AnySignals
 
 _LOG: Final = log_of(__name__)
-#: The names of one kind that are told apart: an attribute with more of them would make
-#: a time series of each.
+#: Names of one kind that are distinguished: an attribute with more of them would make a
+#: time series of each.
 MANY: Final = 100
 OTHER: Final = "other"
-#: Seconds: from a function call to a build.
+#: Bounds in seconds, from a function call to a build.
 _BOUNDS: Final = (
     *(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0),
 )
-#: States of tasks that have not ended, and of those that have.
+#: States of unfinished tasks, and of ended ones.
 _LIVE: Final = ("pending", "queued", "running", "retrying", "blocked", "suspended")
 _ENDED: Final = ("completed", "failed", "cancelled")
 
@@ -112,7 +112,7 @@ def _budgets(stats: Stats) -> Iterator[tuple[dict[str, str], PoolStats]]:
 
 
 def _by_pool(amounts: Iterable[tuple[str, float]]) -> Iterator[_Told]:
-    """Amounts by pool; the limits of a phase of several runs are one: `phase/NAME`."""
+    """Yield amounts by pool; limits of a phase over all runs are `phase/NAME`."""
     amount_of: dict[str, float] = {}
     for name, amount in amounts:
         limit = PHASE_LIMIT.fullmatch(name)
@@ -150,7 +150,7 @@ def _active_agents(stats: Stats) -> Iterator[_Told]:
 
 
 def _share_of(name: str) -> Callable[[Stats], Iterator[_Told]]:
-    """The share of the pool *name* that is held, if there is one."""
+    """Return a function for the held share of the pool *name*, if there is one."""
 
     def ask(stats: Stats) -> Iterator[_Told]:
         pool = stats.resources.get(name)
@@ -208,7 +208,7 @@ def _round_trip(stats: Stats) -> Iterator[_Told]:
             yield {names.AGENT: name}, agent.round_trip
 
 
-#: What is asked for at a collection: its name, unit, what it is, and what says it.
+#: Values computed at a collection: name, unit, description, function.
 COUNTERS: Final = (
     ("taskorch.tasks.ended", "{task}", "Tasks that have ended.", _tasks_ended),
     ("taskorch.failures", "{failure}", "Tasks that failed, by cause.", _failures),
@@ -230,8 +230,8 @@ LEVELS: Final = (
     ("taskorch.agent.usage", "{attempt}", "Attempts that an agent runs.", _agent_usage),
     ("taskorch.agent.limit", "{attempt}", "The most of them.", _agent_limit),
     ("taskorch.slots.leaked", "{slot}", "Held by what would not stop.", _leaked),
-    # Under the names that `orch.metrics()` has for them.
-    ("active_agents_count", "{agent}", "Agents that are there.", _active_agents),
+    # Metrics under the names that `orch.metrics()` has for them.
+    ("active_agents_count", "{agent}", "Workers that are there.", _active_agents),
     ("total_memory_usage", "1", "Of memory_mb, what is held.", _share_of("memory_mb")),
     ("total_cpu_utilization", "1", "Of cpu, what is held.", _share_of("cpu")),
     ("task_queue_length", "{task}", "Tasks that wait for room.", _queue_length),
@@ -239,7 +239,7 @@ LEVELS: Final = (
     ("failed_tasks_count", "{task}", "Tasks that have failed.", _failed),
     ("task_execution_time", "{second}", "Median, lately.", _execution_time),
     ("task_success_rate", "1", "Of tasks, what completed.", _success_rate),
-    ("agent_health_status", "1", "1, or 0: the agent is lost.", _agent_health),
+    ("agent_health_status", "1", "1, or 0: the worker is lost.", _agent_health),
     ("agent_error_rate", "1", "Of its attempts, what failed.", _agent_errors),
     ("agent_communication_latency", "{second}", "There and back.", _round_trip),
 )
@@ -256,8 +256,8 @@ class _Process:
     """
     The instruments of one provider.
 
-    An instrument may be made once, and so all orchestrators of the process share it:
-    what they say of the same attributes is added up.
+    An instrument may be made once, so all orchestrators of the process share it: their
+    values for the same attributes are added up.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -304,7 +304,7 @@ class _Process:
         return observe
 
     def name(self, attribute: str, text: str) -> str:
-        """*text*, or `other` if the attribute has too many values already."""
+        """Return *text*, or `other` if the attribute has too many values already."""
         with self._lock:
             texts = self._known.setdefault(attribute, {})
             if text not in texts:
@@ -331,7 +331,7 @@ class Metrics:
     """
     Measures of one orchestrator.
 
-    Its *totals* are what `get_stats` says.
+    Its *totals* are those of `get_stats`.
     """
 
     def __init__(
@@ -348,7 +348,7 @@ class Metrics:
         self._process = process
         self.totals = totals
         self._type_of = type_of
-        #: Of attempts under way, the type of the task, and when they began.
+        #: The type and the begin of each running attempt, by task.
         self._begun: dict[str, tuple[str, int]] = {}
         self._takes: dict[type[Event], Callable[[Any], str | None]] = {
             TaskCompleted: lambda _: names.SUCCESS,
@@ -384,7 +384,7 @@ class Metrics:
         self._process.attempts.record(max(0, event.at_ns - at) / NS, attributes)
 
     def committed(self, seconds: float) -> None:
-        """A group of facts is kept, which took so long."""
+        """Record the duration of a commit."""
         try:
             self._process.commits.record(seconds)
         except BaseException as error:

@@ -28,7 +28,8 @@ from taskorch.telemetry import _conventions as names
 
 _LOG: Final = log_of(__name__)
 
-#: The type of the task that ends a phase, and how its id, and that of an approval, end.
+#: The type of the task that ends a phase, and the last parts of the ids of gates and
+#: approvals.
 _GATE: Final = "gate"
 _APPROVAL: Final = "approval"
 
@@ -38,7 +39,7 @@ class _OpenPhase:
     """A phase under way."""
 
     name: str
-    #: When the first of its tasks began; 0: none has.
+    #: The begin of the first of its tasks; 0: none has begun.
     began: int = 0
     error: str = ""
 
@@ -51,7 +52,7 @@ class _OpenRun:
     name: str
     #: Ids of its tasks that may still proceed.
     live: dict[str, None] = attrs.field(factory=dict[str, None])
-    #: By the ids of the tasks, gates and approvals too.
+    #: The phases by the ids of their tasks, gates and approvals.
     phases: dict[str, _OpenPhase] = attrs.field(factory=dict[str, _OpenPhase])
     #: Why its tasks failed or are blocked, by the ids of their first runs.
     errors: dict[str, str] = attrs.field(factory=dict[str, str])
@@ -68,7 +69,7 @@ def start(
     start_time: int | None = None,
 ) -> Span:
     """
-    A new span of *tracer*; one that stands for nothing, if that raises.
+    Start a span of *tracer*; return an invalid one if that raises.
 
     Samplers and processors are the user's, and a task must not fail for them.
     """
@@ -84,9 +85,9 @@ def start(
 
 class Runs:
     """
-    Makes the spans of the runs that are begun in this life.
+    The spans of runs that begin in this incarnation.
 
-    Of a task, *run_of* says of which run it is, or "".
+    *run_of* returns the run of a task, or "".
     """
 
     def __init__(self, tracer: trace.Tracer, run_of: Callable[[str], str]) -> None:
@@ -94,7 +95,7 @@ class Runs:
         self._run_of = run_of
         self._lock = Lock()
         self._runs: dict[str, _OpenRun] = {}
-        #: What is received; a stop besides.
+        #: Events that are handled; a stop besides.
         self.takes: dict[type[Event], Callable[[_OpenRun, Any], None]] = {
             TaskSubmitted: self._submitted,
             TaskParentsAdded: self._added,
@@ -114,7 +115,7 @@ class Runs:
     def begin(
         self, name: str, run_id: str, caller: context.Context | None, now: int
     ) -> Span:
-        """The span of a run that begins."""
+        """Start and return the span of a run."""
         span = start(
             self._tracer,
             f"RUN {name}",
@@ -128,7 +129,7 @@ class Runs:
         return span
 
     def refused(self, run_id: str, error: str, now: int) -> None:
-        """The tasks of a run that was about to begin were refused."""
+        """End the span of a run whose tasks were refused."""
         with self._lock:
             run = self._runs.pop(run_id, None)
         if run is not None:
@@ -136,7 +137,7 @@ class Runs:
             _end(run, now)
 
     def attributes_of(self, run_id: str) -> Mapping[str, str]:
-        """What the span of an attempt says of the run that the task is of; "": none."""
+        """Return the attributes about the run on the span of an attempt."""
         if not run_id:
             return {}
         run = self._runs.get(run_id)
@@ -215,11 +216,11 @@ class Runs:
         run.errors.pop(stem_of(event.task_id), None)
 
     def _over(self, run: _OpenRun, event: Any, error: str = "") -> None:
-        """A task can proceed no more, and with a gate or an approval, a phase."""
+        """Note that a task can proceed no more; a gate or approval ends its phase."""
         name = event.task_id
         run.live.pop(name, None)
         phase = run.phases.get(name)
-        # What was run again counts as its latest run.
+        # A task that was run again counts with its latest run.
         run.errors.pop(stem_of(name), None)
         if error:
             run.errors[stem_of(name)] = error
@@ -228,7 +229,7 @@ class Runs:
         if phase is None or not (_is(name, _GATE) or _is(name, _APPROVAL)):
             return
         if any(run.phases.get(other) is phase for other in run.live):
-            # An approval comes still, or a task that the gate did not wait for.
+            # An approval is still to come, or a task that the gate did not wait for.
             return
         self._end_phase(run, phase, event.at_ns)
 

@@ -2,14 +2,13 @@
 OpenTelemetry spans of submissions, attempts, decisions, workflows and phases.
 
 A span is begun where its context is needed: where a task is submitted, and in an
-attempt that looks at it. All else is made of events, on the publisher's thread, and
-there all spans end: what exports them may raise or block, and no task waits for it.
+attempt that looks at it. All others are made from events, on the publisher's thread,
+and there all spans end: an exporter may raise or block, and no task waits for it.
 
 A span's context as text is the `traceparent` of W3C Trace Context. It is read from
-environments and journals, which anybody may have written: what is not well formed is no
-context.
+environments and journals, which anybody may have written: malformed text is no context.
 
-Decision: 0041.
+Decision: followers-of-events.
 """
 
 from __future__ import annotations
@@ -67,28 +66,28 @@ if TYPE_CHECKING:
 
 
 _FORMAT: Final = TraceContextTextMapPropagator()
-#: Variables by which a process says whose trace its child belongs to.
+#: Environment variables with the trace context of the parent process.
 _PARENT: Final = "TRACEPARENT"
 _STATE: Final = "TRACESTATE"
-#: Characters that a well-formed one may have, and more: versions to come have more.
+#: The most characters of a context: later versions may be longer than this one.
 _LONGEST: Final = 512
-#: Contexts that are remembered once they were read: attempts of one batch share theirs.
+#: Cached contexts once they were parsed: attempts of one batch share theirs.
 _MANY_READ: Final = 1_024
 _NONE: Final = context.Context()
 
 
 def text_of(span: trace.SpanContext) -> str | None:
-    """The context of *span* as text; None if it is none."""
+    """Return the context of *span* as text; None if it is invalid."""
     if not span.is_valid:
         return None
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
 def parsed(text: object, state: str = "") -> trace.SpanContext | None:
-    """The context that *text* says, with its vendors' *state*; None if it is none."""
+    """Return the context in *text* with its vendors' *state*; None if malformed."""
     if not isinstance(text, str) or len(text) > _LONGEST:
         return None
-    # What vendors have to say may be left out; the trace is the same without it.
+    # The vendors' part may be left out; the trace is the same without it.
     return _parsed(text, state if len(state) <= _LONGEST else "")
 
 
@@ -101,10 +100,10 @@ def _parsed(text: str, state: str) -> trace.SpanContext | None:
 
 def inherited() -> trace.SpanContext | None:
     """
-    The trace context in the environment of this process, if there is one.
+    Return the trace context in the environment of this process, if there is one.
 
     Raises:
-        ValueError: There is something, and it is no context.
+        ValueError: The variable is malformed.
     """
     text = os.environ.get(_PARENT, "")
     if not text:
@@ -132,20 +131,19 @@ def inside(text: str) -> Iterator[None]:
 
 
 def environment_of(span: trace.Span) -> dict[str, str]:
-    """The variables that hand the context of *span* down to a program."""
+    """Return the environment variables that pass the context of *span* on."""
     carrier: dict[str, str] = {}
     _FORMAT.inject(carrier, trace.set_span_in_context(span, _NONE))
     return {name.upper(): text for name, text in carrier.items()}
 
 
 _LOG: Final = log_of(__name__)
-#: Of each kind of thing, the latest that are remembered for sure: an event that was
-#: lost may have been the one at which it would have been forgotten.
+#: Entries of each kind that are kept for sure, the latest: the event at which one would
+#: have been removed may have been lost.
 _MANY: Final = 10_000
-#: Of submissions whose acceptance was not heard of yet: as many events as wait for one
-#: receiver.
+#: Submissions that are not accepted yet: as many as events that wait for one listener.
 _PENDING: Final = 100_000
-#: Links of one span: those of an attempt to what it waited for.
+#: The most links of one span: those of an attempt to its parents.
 _LINKS: Final = 128
 
 K = TypeVar("K")
@@ -153,7 +151,7 @@ V = TypeVar("V")
 
 
 class Latest(dict[K, V]):
-    """A mapping that has the latest *many*, and forgets those before now and then."""
+    """A mapping that keeps the latest *many*, and drops older ones now and then."""
 
     def __init__(self, many: int = _MANY) -> None:
         super().__init__()
@@ -163,13 +161,14 @@ class Latest(dict[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         dict.__setitem__(self, key, value)
         if len(self) > self._too_many:
-            # All at once: a dict looks long for its first key where many have gone.
+            # Many are dropped at once: a dict looks long for its first key where many
+            # have gone.
             for first in list(islice(self, len(self) - self._many)):
                 self.pop(first, None)
 
 
 class Origin(Protocol):
-    """What the span of an attempt must know of the task; its `TaskSubmitted` knows."""
+    """Protocol: the data on a task that the span of an attempt needs."""
 
     @property
     def type(self) -> str:
@@ -191,7 +190,7 @@ class Origin(Protocol):
 class SubmissionSpan:
     """The span of a submission, as its tasks and their attempts know it."""
 
-    #: Whose span it is.
+    #: The spans that it belongs to.
     spans: Spans | None
     identity: SpanContext
     #: The same as text; None: the SDK has failed, and there is none.
@@ -206,9 +205,9 @@ class _Attempt(NonRecordingSpan):
     """
     The span of an attempt, as code inside of the attempt sees it.
 
-    It is begun by whoever needs it first: who looks at it inside, or the event of its
-    start. Most attempts do not look, and their threads make no spans. What is said to
-    it is said to the span itself, while that is under way; it is ended by its event.
+    It is begun at its first use, inside the attempt or at the event of its start. Most
+    attempts do not use it, and their threads make no spans. While the real span is
+    under way, calls are passed on to it; its event ends it.
     """
 
     def __init__(self, spans: Spans, task_id: str, number: int, began: int) -> None:
@@ -216,18 +215,19 @@ class _Attempt(NonRecordingSpan):
         self.task_id = task_id
         self.number = number
         self.began = began
-        #: What it must know of the task, until it is begun.
+        #: The data about the task that it needs, until it is begun.
         self.origin: Origin | None = None
-        #: None: it is not begun.
+        #: None: the span is not begun.
         self.identity: SpanContext | None = None
-        #: The span itself, while it is under way.
+        #: The real span, while it is under way.
         self.span: Span | None = None
 
     def get_span_context(self) -> SpanContext:
-        """The context of the span, which is begun if need be."""
+        """Return the context of the span, which is begun if need be."""
         identity = self.identity
         if identity is None:
-            # Samplers and processors may look at the current span: not at this one.
+            # Samplers and processors may look at the current span, which must not be
+            # this one.
             identity = Context().run(self._spans.begin, self)
         return identity
 
@@ -236,7 +236,7 @@ class _Attempt(NonRecordingSpan):
         return self.span or INVALID_SPAN
 
     def is_recording(self) -> bool:
-        """Whether what is said to it is kept: it is sampled, and not over."""
+        """Return whether calls are kept: it is sampled, and not over."""
         return self._begun().is_recording()
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
@@ -273,7 +273,7 @@ class _Attempt(NonRecordingSpan):
 
 @attrs.frozen(eq=False)
 class StepSpan:
-    """The span of a step of an attempt, which ends when that says so."""
+    """The span of a step of an attempt; the attempt ends it."""
 
     span: Span
     now: Callable[[], int]
@@ -284,7 +284,7 @@ class StepSpan:
         return trace.use_span(self.span, **quiet)
 
     def end(self, error: str = "", message: str = "") -> None:
-        """End it now; what it raised is of the class *error*."""
+        """End the span now; *error* is the class of the step's error."""
         if error:
             self.span.set_attribute(names.ERROR_TYPE, error)
             self.span.set_status(Status(StatusCode.ERROR, message))
@@ -299,11 +299,11 @@ _SUBMISSION: Final[ContextVar[SubmissionSpan]] = ContextVar("taskorch_submission
 
 class Spans:
     """
-    Makes spans of what happens, from now on.
+    The tracer of an orchestrator, from now on.
 
-    The orchestrator's clock is *now*, in ns since the epoch, as that of the events. Of
-    a task that was submitted in an earlier life, *about* says what is known; and of any
-    task, *run_of* says of which run it is, or "".
+    *now* is the orchestrator's clock, in ns since the epoch, as in the events. *about*
+    returns the known data of a task that was submitted in an earlier incarnation, and
+    *run_of* the run of any task, or "".
     """
 
     def __init__(
@@ -318,16 +318,16 @@ class Spans:
         self._about = about
         self._run_of = run_of
         self._lock = Lock()
-        #: Held while the span of an attempt is begun, and of what it waited for.
+        #: Held while the span of an attempt, and those of its parents, are begun.
         self._beginning = RLock()
         #: Submissions that were not accepted yet, by their contexts as text.
         self._submitting: Latest[str, SubmissionSpan] = Latest(_PENDING)
-        #: Those that were, and the latest of earlier lives.
+        #: Accepted submissions, and the latest of earlier incarnations.
         self._accepted: Latest[str, SubmissionSpan] = Latest()
         self._origins: Latest[str, Origin] = Latest()
         #: Attempts under way, by task and number.
         self._open: dict[str, dict[int, _Attempt]] = {}
-        #: The latest attempt of each task: what comes after it is linked to that.
+        #: The latest attempt of each task, to which dependents are linked.
         self._last: Latest[str, _Attempt] = Latest()
         self._runs = Runs(self._tracer, run_of)
         self._takes: dict[type[Event], Callable[[Any], None]] = {
@@ -359,7 +359,7 @@ class Spans:
 
     def capture(self) -> Context:
         """
-        The caller's context variables, in which the span of a submission is current.
+        Return the caller's context variables, with the span of a submission as current.
 
         It is not made current for the caller. It ends when the first task that was
         submitted by it has been accepted; if none is, there is no such span.
@@ -378,7 +378,7 @@ class Spans:
             start_time=self._now(),
         )
         here = span.get_span_context()
-        # Not the span itself: the context is kept for as long as the task is.
+        # The span itself is not kept in the context, which lives as long as the task.
         within = trace.set_span_in_context(NonRecordingSpan(here))
         text = text_of(here)
         submission = SubmissionSpan(self, here, text, within)
@@ -391,20 +391,21 @@ class Spans:
         _SUBMISSION.set(submission)
 
     def trace_in(self, variables: Context) -> str | None:
-        """What says, in *variables*, for whose trace a task was submitted."""
+        """Return the trace context in *variables* in which a task was submitted."""
         submission = variables.get(_SUBMISSION)
         if submission is not None and submission.spans is self:
             return submission.text
-        # It came before there was an SDK. A context is entered by one at a time.
+        # It came before there was an SDK. Two threads cannot enter one context, so it
+        # is copied.
         return text_of(variables.copy().run(trace.get_current_span).get_span_context())
 
     def has_submission(self, variables: Context) -> bool:
-        """Whether *variables* say for ever for whose trace a task was submitted."""
+        """Return whether *variables* hold the submission of these spans."""
         submission = variables.get(_SUBMISSION)
         return submission is not None and submission.spans is self
 
     def _caller(self) -> context.Context | None:
-        """The context of the caller; None is the one at hand."""
+        """Return the context of the caller; None is the current one."""
         if self._inherited is None:
             return None
         is_in_trace = trace.get_current_span().get_span_context().is_valid
@@ -431,14 +432,14 @@ class Spans:
         """Make the span of an attempt the current one in its *variables*."""
         span = self._attempt(task_id, attempt, origin, began)
         if origin.after:
-            # So that one that is begun later finds those that it is linked to begun.
+            # A span begun later then finds those that it is linked to begun.
             span.get_span_context()
         variables.run(_make_current, span)
 
     def environment(
         self, task_id: str, attempt: int, origin: Origin, began: int
     ) -> Mapping[str, str]:
-        """What hands the context of an attempt down to its program."""
+        """Return the variables that pass the context of an attempt to its program."""
         return environment_of(self._attempt(task_id, attempt, origin, began))
 
     def step(
@@ -472,7 +473,7 @@ class Spans:
     def _attempt(
         self, task_id: str, number: int, origin: Origin, began: int
     ) -> _Attempt:
-        """The span of an attempt, made at the first call."""
+        """Return the span of an attempt, made at the first call."""
         with self._lock:
             attempts = self._open.get(task_id)
             span = None if attempts is None else attempts.get(number)
@@ -480,8 +481,8 @@ class Spans:
                 return span
             latest = self._last.get(task_id)
             if latest is not None and number <= latest.number:
-                # It has ended: the event of its start was late, as events are
-                # where exporting is slow.
+                # The attempt has ended: the event of its start was late, as exporting
+                # is slow.
                 return latest
             span = _Attempt(self, task_id, number, began)
             span.origin = origin
@@ -494,9 +495,9 @@ class Spans:
 
     def begin(self, attempt: _Attempt, agent: str = "") -> SpanContext:
         """
-        Begin the span of *attempt*, if nobody has; returns its context.
+        Begin the span of *attempt*, unless it is begun; return its context.
 
-        The *agent* that makes the attempt may be said later.
+        The *agent* that makes the attempt may be added later.
         """
         with self._beginning:
             if attempt.identity is None:
@@ -539,7 +540,7 @@ class Spans:
         )
 
     def _submission(self, text: str | None) -> SubmissionSpan | None:
-        """Under the lock: the submission with this context, of whatever life."""
+        """Return the submission with this context; hold the lock."""
         if text is None:
             return None
         submission = self._accepted.get(text) or self._submitting.get(text)
@@ -606,7 +607,7 @@ class Spans:
         at: int,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        """A decision is a span without duration: facts have one time."""
+        """Record a decision as a span without duration, as events have one time."""
         start(self._tracer, name, above, SpanKind.INTERNAL, attributes, (), at).end(at)
 
     def _completed(self, event: TaskCompleted) -> None:
@@ -640,7 +641,7 @@ class Spans:
         )
 
     def _blocked(self, event: TaskBlocked) -> None:
-        # That of an attempt of which nobody knows how it ended.
+        # The result of this attempt is unknown.
         error = event.error_type or event.cause
         self._end_all(event.task_id, event.at_ns, names.ERROR, error, event.message)
 
@@ -695,7 +696,7 @@ class Spans:
             self._origins.pop(task_id, None)
 
     def _stopped(self, event: OrchestratorStopped) -> None:
-        """What has not ended goes on in another life, or nobody knows of it."""
+        """End all spans: the tasks go on in another incarnation, if at all."""
         with self._lock:
             unended = list(self._open)
         for task_id in unended:
@@ -738,7 +739,7 @@ class Spans:
 
 
 def _in(span: SpanContext | None) -> context.Context | None:
-    """The context of a span that is elsewhere."""
+    """Return the context of a span of another process or thread."""
     if span is None:
         return None
     return trace.set_span_in_context(NonRecordingSpan(span), context.Context())

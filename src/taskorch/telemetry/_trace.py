@@ -1,8 +1,8 @@
 """
-What really ran, collected from events or histories, as slices of time in a file.
+Executed attempts from events or histories, as slices of time in a file.
 
 The format is the JSON object form of Chrome's Trace Event Format, which Perfetto reads
-too: each agent is a process, each of its slots a thread, each attempt a complete event
+too: each worker is a process, each of its slots a thread, each attempt a complete event
 (`X`). Slices of one thread may not overlap, and so times are whole microseconds that
 are rounded down, starts and ends alike.
 """
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 #: Nanoseconds in a microsecond.
 _US: Final = 1_000
-#: Colours of chrome://tracing's own: amber, and red.
+#: Colours of chrome://tracing: amber, and red.
 _CRITICAL: Final = "bad"
 _FAILED: Final = "terrible"
-#: States of attempts that came to nothing.
+#: States of attempts without a result.
 _FAILURES: Final = ("failed", "retrying", "stopped")
 
 
@@ -62,15 +62,15 @@ class Slice:
     end_ns: int
     #: `completed`, `failed`, …; `running` if it had not ended.
     state: str
-    #: What else there is to say of it: whatever JSON has.
+    #: More data about it, as JSON values.
     details: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
 
 
 def lanes(spans: Sequence[tuple[int, int]]) -> list[int]:
     """
-    A lane for each of *spans* (start, end), so that no two in one lane overlap.
+    Return a lane for each of *spans* (start, end), so that no two in one lane overlap.
 
-    The first lane that is free is taken, so there are as few as can be.
+    The first free lane is taken, so the number of lanes is as small as possible.
     """
     order = sorted(range(len(spans)), key=spans.__getitem__)
     lane_of = [0] * len(spans)
@@ -95,7 +95,7 @@ def write_slices(
     """
     Write *slices* to the file *path*, which is replaced, as a trace from time 0 on.
 
-    The *critical* ones are the tasks of the critical path, by their ids.
+    *critical* are the ids of the tasks of the critical path.
     """
     every = sorted(slices, key=lambda one: (one.start_ns, one.end_ns))
     begin = every[0].start_ns if every else 0
@@ -124,7 +124,7 @@ def write_slices(
 def _groups(
     slices: Sequence[Slice], marked: Mapping[str, None]
 ) -> Iterator[tuple[str, list[Slice]]]:
-    """What is shown together, and its name: the critical path, and each agent."""
+    """Yield the groups of tracks with names: the critical path, and each worker."""
     critical = [one for one in slices if one.task_id in marked]
     if critical:
         yield "critical path", critical
@@ -135,7 +135,7 @@ def _groups(
 
 
 def _names(pid: int, name: str, threads: int) -> Iterator[dict[str, Any]]:
-    """The names of a group and of its tracks, and their order."""
+    """Yield the names of a group and of its tracks, and their order."""
 
     def about(kind: str, tid: int, **args: Any) -> dict[str, Any]:
         return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "ts": 0, "args": args}
@@ -187,7 +187,7 @@ class Trace:
             ...
         trace.write("run.json")
 
-    Each agent is a group of tracks, one for each attempt that it ran at once, and the
+    Each worker is a group of tracks, one for each attempt that it ran at once, and the
     critical path has a track of its own.
 
     Args:
@@ -210,14 +210,14 @@ class Trace:
                 getattr(signals, signal_name(cls)).connect(self.take)
 
     def close(self) -> None:
-        """Record no more."""
+        """Stop recording."""
         signals, self._signals = self._signals, None
         if signals is not None:
             for cls in _WANTED:
                 getattr(signals, signal_name(cls)).disconnect(self.take)
 
     def take(self, event: Event) -> None:
-        """Record an event; those that say nothing of an attempt are ignored."""
+        """Record an event; events that say nothing of an attempt are ignored."""
         with self._lock:
             self._latest = max(self._latest, event.at_ns)
             if isinstance(event, TaskStarted):
@@ -225,13 +225,14 @@ class Trace:
             elif isinstance(event, TaskSubmitted | TaskParentsAdded | TaskRepointed):
                 self._connect(event)
             elif isinstance(event, OrchestratorStarted):
-                # What an earlier life had begun has ended with it, nobody knows when.
+                # Attempts of an earlier incarnation have ended with it, at an unknown
+                # time.
                 self._open.clear()
             else:
                 self._end(event)
 
     def _connect(self, event: TaskSubmitted | TaskParentsAdded | TaskRepointed) -> None:
-        """Take in what waits for what."""
+        """Record the parents of tasks."""
         name = event.task_id
         if isinstance(event, TaskRepointed):
             for dependent in event.dependents:
@@ -282,16 +283,16 @@ class Trace:
 
     def add(self, statuses: Iterable[TaskStatus]) -> None:
         """
-        Add the attempts that histories tell of, as in `trace.add(orch.tasks())`.
+        Add the attempts in histories, as in `trace.add(orch.tasks())`.
 
-        Histories do not say what waited for what, so they add no critical path.
+        Histories do not contain dependencies, so they add no critical path.
         """
         with self._lock:
             for status in statuses:
                 self._slices += _from_history(status)
 
     def slices(self) -> list[Slice]:
-        """All attempts so far; those under way last until the latest event."""
+        """Return all attempts so far; running ones last until the latest event."""
         with self._lock:
             state = TaskState.RUNNING.value
             return self._slices + [
@@ -301,17 +302,18 @@ class Trace:
 
     def critical_path(self) -> tuple[str, ...]:
         """
-        Ids of the chain of tasks, each waiting for the one before, that ran longest.
+        Return ids of the chain of tasks, each waiting for the last, that ran longest.
 
-        Where there is plenty of everything, that is what sets the pace. What was run
-        again comes after its first run; what makes no attempt, as an approval, is not
+        Where resources are plenty, this chain sets the pace. A task that was run again
+        comes after its first run; one without attempts, such as an approval, is not
         named.
         """
         took: dict[str, int] = {}
         for one in self.slices():
             took[one.task_id] = took.get(one.task_id, 0) + one.end_ns - one.start_ns
         with self._lock:
-            # What makes no attempt, as an approval, is a link of a chain all the same.
+            # A task without attempts, such as an approval, is a link of a chain all the
+            # same.
             after = {**dict.fromkeys(took, ()), **self._after}
         if not took or not any(after.values()):
             return ()
@@ -330,7 +332,7 @@ class Trace:
         return tuple(reversed(chain))
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write what was recorded to the file *path*; one that is there is replaced."""
+        """Write the record to the file *path*, which is replaced."""
         write_slices(path, self.slices(), self.critical_path())
 
     def __len__(self) -> int:

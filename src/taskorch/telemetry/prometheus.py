@@ -1,7 +1,7 @@
 """
-Numbers of an orchestrator, and whether all is well, in the text that Prometheus reads.
+Metrics and the health of an orchestrator, in the text that Prometheus reads.
 
-A service has them at `/metrics`; a server of yours says them by `exposition`.
+A service has them at `/metrics`; a server of yours can use `exposition`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def exposition(
     Return the metrics in the Prometheus text format.
 
     Args:
-        stats: What `orch.get_stats()` returned; None: leave it out.
-        health: What `orch.health()` returned; None: leave it out.
-        status: What a service does that runs a suite.
-        statuses: What it may do.
+        stats: The result of `orch.get_stats()`; None: leave it out.
+        health: The result of `orch.health()`; None: leave it out.
+        status: The state of a service that runs a suite.
+        statuses: The possible states.
     """
     families: list[Metric] = []
     if stats is not None:
@@ -52,7 +52,7 @@ def exposition(
 
 
 class _Told:
-    """What was asked for already."""
+    """A collector of metrics that are known already."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
@@ -79,7 +79,7 @@ def _levels(stats: Stats) -> Iterable[Metric]:
 def _bounded(
     amounts: Iterable[tuple[Mapping[str, str], float]],
 ) -> list[tuple[Mapping[str, str], float]]:
-    """The first of them; what comes after these is added up as `other`."""
+    """Return the first amounts; the rest is added up as `other`."""
     listed = list(amounts)
     if len(listed) <= MANY:
         return listed

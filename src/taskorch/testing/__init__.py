@@ -6,30 +6,30 @@ Tools for the tests of those who use taskorch.
     simulation = Simulation(seed=1, router=MyRouter())
 
 1. `Simulation`: an orchestrator in virtual time, with everything around it in your
-   hands; `Faults` break it, and after every step the guarantees are checked: a
-   `Breach` names the one that does not hold (see the docs, "What is watched").
+   hands; `Faults` break it, and after every step the guarantees are checked: a `Breach`
+   names the one that does not hold (see the docs, "What is watched").
 2. `minimise`: the few faults and commands that make a simulation fail.
 3. `taskorch.testing.laws`: whether a class of yours keeps the laws of its protocol.
 4. `make_task`, `make_agent`, `make_pool`, `make_owner`, `make_context`, `make_failure`:
-   what a policy is asked about, made by hand.
-5. `event`, `matching`, `assert_events`, `capture_events`: what has happened.
+   arguments of policies, made by hand.
+5. `event`, `matching`, `assert_events`, `capture_events`: tests of events.
 6. `for_every_crash_point`, `crash_at`: kill a process that writes a journal, for real.
 7. `taskorch.testing.strategies`: for hypothesis. `taskorch.testing.pytest_plugin`:
    fixtures; pytest finds it by itself.
 
 Nothing here is imported by the library itself, and nothing before it is asked for.
 
-- `_simulation`, `_faults`: the simulation; its chance; what goes wrong in it.
-- `_arguments`: whether arguments are what they say.
-- `_watch`: the guarantees, watched from the facts.
-- `_builders`, `_matchers`, `_capture`: values made by hand; events that are expected,
-  and heard.
+- `_simulation`, `_faults`: the simulation; its random draws; its faults.
+- `_arguments`: checks of arguments.
+- `_watch`: checks of the guarantees after every step, from the events.
+- `_builders`, `_matchers`, `_capture`: values made by hand; expected events; captured
+  events.
 - `_crash`: a process that writes a journal is killed, at every point.
 - `laws`: whether a class of yours keeps the laws of its protocol.
 - `strategies`: for hypothesis.
 - `pytest_plugin`: fixtures.
 
-Decision: 0191.
+Decision: simulation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether what a simulation is given is what it takes: said at once, and in words."""
+"""Checks of the arguments of a simulation, with clear errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from taskorch.model import Resources
 
 def check_kind(name: str, value: object, kind: type[Any]) -> None:
     """
-    Refuse what is not of *kind*.
+    Refuse a value that is not of *kind*.
 
     Raises:
         InvalidTaskError: It is not.
     """
-    # A bool is an int, and meant as a flag.
+    # A bool is an int, but stands for a flag.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         msg = f"{name} is {with_article(kind.__name__)}, not {show(value)}"
         raise InvalidTaskError(msg)
@@ -26,7 +26,7 @@ def check_kind(name: str, value: object, kind: type[Any]) -> None:
 
 def check_resources(name: str, value: object) -> None:
     """
-    Refuse what is neither Resources nor None.
+    Refuse a value that is neither Resources nor None.
 
     Raises:
         InvalidTaskError: It is neither.
@@ -38,7 +38,7 @@ def check_resources(name: str, value: object) -> None:
 
 def check_names(name: str, value: object) -> None:
     """
-    Refuse what is no collection of strings; one string is none.
+    Refuse a value that is no collection of strings; a single string is none.
 
     Raises:
         InvalidTaskError: It is not.
@@ -66,7 +66,7 @@ def check_capabilities(value: Iterable[Any]) -> tuple[str, ...]:
 
 def check_speed(value: object) -> None:
     """
-    Refuse what work cannot be divided by.
+    Refuse a speed that is no number above 0.
 
     Raises:
         InvalidTaskError: It is no number above 0.

@@ -1,5 +1,5 @@
 """
-What a policy is given, made by hand: for unit tests of policies of your own.
+Arguments of policies, made by hand, for unit tests of policies of your own.
 
     answer = MyRouter().route(
         make_task("build", priority=3),
@@ -7,7 +7,7 @@ What a policy is given, made by hand: for unit tests of policies of your own.
         make_context(now=60.0),
     )
 
-What they make cannot be changed, except that a context's generator is drawn from.
+Their results cannot be changed, but the generator of a context can be drawn from.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from taskorch.protocols import (
     PoolView,
 )
 
-#: How well an agent has done: at everything, by type of task, or as a function of it.
+#: The record of an agent: for all types, by type of task, or as a function of it.
 Record: TypeAlias = (
     Performance | Mapping[str, Performance] | Callable[[str], Performance]
 )
@@ -54,15 +54,15 @@ def make_agent(
 
     Args:
         name: Its name.
-        capabilities: What it can do, in any order.
+        capabilities: Its capabilities, in any order.
         max_concurrency: Attempts that it runs at once; None is without limit.
         running: Attempts that it runs now.
-        capacity: What it has; None means that only the pools limit it.
-        used: What its attempts hold; None is nothing.
+        capacity: Its own resources; None means that only the pools limit it.
+        used: The resources that its attempts hold; None is nothing.
         performance: How well it has done: at all types of task, by type, or as a
             function of the type; at a type that is not named, it is untried.
         is_lost: Whether it is not there.
-        labels: What its machine is, in any order.
+        labels: The labels of its machine, in any order.
 
     Raises:
         TypeError: *capabilities* is a single str.
@@ -111,10 +111,11 @@ def make_owner(
         name: Its name; None: of all tasks without an owner.
         running: Slots that its attempts take.
         queued: Its tasks that wait.
-        held: What is held for it.
-        wanted: That, and what its queued tasks ask for; None: they ask for nothing.
+        held: The resources that its attempts hold.
+        wanted: These, and the resources that its queued tasks ask for; None: they ask
+            for none.
         share: Its dominant share.
-        demand: As *share*, of what it holds and wants; None: as much.
+        demand: Its dominant share of *wanted*; None: as large as *share*.
     """
     return _Owner(
         name,
@@ -138,11 +139,11 @@ def make_context(
     contenders: Iterable[Contender] = (),
 ) -> Context:
     """
-    What a policy is given beside its question.
+    A context, as a policy gets it with its question.
 
     Args:
         now: Seconds on a clock that never goes back.
-        seed: Of its generator: equal seeds give equal draws.
+        seed: The seed of its generator: equal seeds give equal draws.
         agents: All agents, in the order in which they joined.
         pools: All pools; in a mapping, only the values count. None is no pools.
         queued: Tasks that wait for a slot, an agent or resources.
@@ -167,7 +168,7 @@ def make_task(type: str = "work", **options: Any) -> Task:  # noqa: A002 - as in
     A task with an id, `task-1` unless *options* say otherwise.
 
     Args:
-        type: What kind of work it is.
+        type: The type of the task.
         options: The other arguments of `Task`, `payload` among them.
     """
     return Task(type, **{"id": "task-1", **options})
@@ -183,11 +184,11 @@ def make_failure(
     agent: str = "agent",
 ) -> Failure:
     """
-    An attempt that failed, as a RetryHandler is told of it.
+    A failed attempt, as a RetryHandler gets it.
 
     Args:
-        error: What it raised; None is a RuntimeError.
-        attempts: Attempts charged to the task so far, this one included.
+        error: The error that it raised; None is a RuntimeError.
+        attempts: Attempts so far that count as a try, with this one.
         task: The task; None is `make_task()`.
         elapsed: Seconds from the start of the first attempt to now.
         last_delay: The delay before this attempt in seconds.
@@ -236,7 +237,7 @@ class _Agent:
     def __repr__(self) -> str:
         most = "" if self.max_concurrency is None else f" of {self.max_concurrency:,}"
         can = f" can {', '.join(self.capabilities)};" if self.capabilities else ""
-        return f"<agent {self.name}:{can} {self.running:,}{most} running>"
+        return f"<worker {self.name}:{can} {self.running:,}{most} running>"
 
 
 @attrs.frozen(repr=False)
@@ -290,7 +291,7 @@ class _View:
 
     def __repr__(self) -> str:
         return (
-            f"<{counted(len(self._agents), 'agent')}, "
+            f"<{counted(len(self._agents), 'worker')}, "
             f"{counted(len(self._pools), 'pool')}, "
             f"{self.queued:,} queued, {self.running:,} running>"
         )

@@ -1,4 +1,4 @@
-"""Collect what a real orchestrator says."""
+"""A collector of the events of a real orchestrator."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Event)
 
-#: Events that come by the clock, and only to receivers.
+#: Events that come by the clock, and only to listeners.
 _MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 _PLACES: Final = {cls: place for place, cls in enumerate(CATALOGUE)}
 
 
 class Capture:
     """
-    What `capture_events` makes: collects events from the start of a block to its end.
+    The result of `capture_events`, which collects the events of a block.
 
     At its end it waits, as `wait` of the orchestrator does, until nothing can proceed
-    by itself and all receivers have been served. A block that raises is not waited
-    for.
+    by itself and all listeners have been served. If the block raises an error, it does
+    not wait.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class Capture:
         self._classes = classes
         self._timeout = timeout
         self._seen: list[Event] = []
-        #: The number of the last fact from before the block.
+        #: The number of the last event before the block.
         self._before = inf
 
     @property
     def events(self) -> list[Event]:
         """The events so far, in order; all of the block's once it has ended."""
-        # A receiver that was held up for long is served on a thread of its own.
+        # A listener that was delayed for long is served on a thread of its own.
         return sorted(
             (
                 event
@@ -113,7 +113,7 @@ class Capture:
         self._seen, self._before = [], inf
         for signal in self._signals():
             signal.connect(self._receive)
-        # Facts from before may not have been published yet.
+        # Events from before the block may not have been published yet.
         self._before = Door(self._orch).latest_seq()
 
     def _disconnect(self) -> None:
@@ -144,22 +144,22 @@ def capture_events(
     timeout: float | None = 30.0,
 ) -> Capture:
     """
-    Collect what *orchestrator* says in a `with` or an `async with` block.
+    Collect the events of *orchestrator* in a `with` or an `async with` block.
 
     The orchestrator may be entered before the block or inside it.
 
     Args:
-        orchestrator: Whose events.
-        classes: Which of them, with their subclasses; if none is given, all but the
-            three monitoring reports, which come by the clock. `TaskReady`, which is
-            no fact of its own, has to be named itself.
-        timeout: Seconds that the end of the block waits for work and receivers; None
-            is for ever.
+        orchestrator: The orchestrator.
+        classes: The classes of events, with their subclasses; if none is given, all but
+            the three monitoring reports, which come by the clock. `TaskReady`, which
+            the journal does not keep, has to be named itself.
+        timeout: Seconds that the end of the block waits for work and listeners; None is
+            for ever.
 
     Returns:
         The context manager; `as` gives it too. Its end raises TimeoutError if the
         orchestrator is still at work then, and RuntimeError if there were more events
-        at once than it keeps for a receiver.
+        at once than it keeps for a listener.
 
     Raises:
         TypeError: One of *classes* is no class of events.

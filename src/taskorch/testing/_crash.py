@@ -37,24 +37,23 @@ from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.visible import show
 
 _JOURNAL: Final = "journal.db"
-#: Runs in a row that end before their point comes: threads make more groups of the
-#: same facts at one time than at another.
+#: So many runs in a row may end before their point comes: threads make more groups of
+#: the same events at one time than at another.
 _CALM: Final = 3
 
 
 @contextmanager
 def crash_at(n: int) -> Iterator[None]:
     """
-    Kill this process, by SIGKILL, at a point of what is written to a journal.
+    Kill this process, by SIGKILL, at a point where it writes to a journal.
 
         with crash_at(3), TaskOrchestrator(journal="runs.db") as orch: ...
 
     It is for a process that a test has started; children forked from it are spared.
-    Nothing but the block switches it on, and what is reached after the block harms
-    nobody.
+    Only the block switches it on; points after the block are harmless.
 
     Args:
-        n: Which point of those that are reached in the block, from 1.
+        n: The number of the point in the block, from 1.
 
     Raises:
         InvalidTaskError: *n* is no count.
@@ -70,12 +69,13 @@ def crash_at(n: int) -> Iterator[None]:
 @attrs.frozen
 class CrashPoints:
     """
-    What `for_every_crash_point` has done.
+    The report of `for_every_crash_point`.
 
     Attributes:
         names: The names of the points at which it crashed the first run, in order:
-            `claim` and `claimed` around the start of a life, `begin`, `rows`, `commit`
-            and `kept` in a group of facts, `save` and `saved` around a snapshot.
+            `claim` and `claimed` around the start of an incarnation, `begin`, `rows`,
+            `commit` and `kept` in a group of events, `save` and `saved` around a
+            snapshot.
         runs: How many runs there were in all.
     """
 
@@ -85,11 +85,11 @@ class CrashPoints:
 
 class CrashFailure(AssertionError):  # noqa: N818 - what it is, as in a report
     """
-    After a crash, something was not as it should be.
+    A run or a check after a crash has failed.
 
     Attributes:
-        only: What to give to `for_every_crash_point` to see just this one again.
-        folder: Where the files that it has left are.
+        only: The argument of `for_every_crash_point` that repeats just this crash.
+        folder: The folder with the files that it has left.
     """
 
     def __init__(self, message: str, only: tuple[int, ...], folder: Path) -> None:
@@ -113,23 +113,27 @@ def for_every_crash_point(
     Kill *workload* at each point of its journal, one by one, and run it again.
 
     For n = 1, 2, 3 … it runs *workload* in a process that dies by SIGKILL at the n-th
-    point that it reaches, and then again, on what that has left, to its end. It is
-    through when three runs, one after the other, have ended before their n-th point.
+    point that it reaches, and then again, with the files that it left, to its end. It
+    ends when three runs, one after the other, have ended before their n-th point.
+
+    The points are `claim` and `claimed`, around an incarnation's beginning; `begin` and
+    `rows`, before and amid writing events; `commit`: written, not kept; `kept`: kept,
+    and nobody informed; `save` and `saved`, around a snapshot.
 
     Args:
         workload: A function at the top level of a module. It is given the path of a
             journal, makes an orchestrator with it, and ends when its work is done;
-            what it writes besides belongs into the folder of that path, which is
-            empty before a first run. What it raises is a failure.
-        check: Called with the same path after the last run of each n, in the process
-            of the test: it raises if something is not as it should be.
+            other files belong into the folder of that path, which is empty before a
+            first run. An error that it raises is a failure.
+        check: Called with the same path after the last run of each n, in the process of
+            the test: it raises an error if something is wrong.
         recovery: True kills the second run too, at each of its points; a number, at so
             many of them, others for each n. A third run then comes to the end.
         only: A number n, or n and the point of the second run: just this crash.
         timeout: Seconds that one run may take.
 
     Returns:
-        At which points it crashed, and how many runs that took.
+        The points at which it crashed, and the number of runs.
 
     Raises:
         CrashFailure: A run failed, or the check did.
@@ -182,7 +186,7 @@ class _Crashes:
         self._folder = base / "run"
         self._saved = base / "crashed"
         self._path = self._folder / _JOURNAL
-        #: The points at which the runs were killed that led here: number and name.
+        #: The points at which the earlier runs were killed: number and name.
         self._crashes: list[tuple[int, str]] = []
         self.names: list[str] = []
         self.runs = 0
@@ -227,7 +231,7 @@ class _Crashes:
         self._run_to_end()
 
     def _crash_first(self, n: int) -> bool:
-        """On a fresh journal: whether the run died at point *n*, or ended before."""
+        """Crash a fresh run at point *n*; return False if it ended before."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
         self._crashes = []
@@ -247,7 +251,7 @@ class _Crashes:
         return False
 
     def _run_to_end(self) -> int:
-        """Run it to its end, and check; how many points there were."""
+        """Run it to its end, and check; return how many points there were."""
         run = self._run(0)
         self._expect_end(run)
         self._run_check(run)
@@ -299,18 +303,18 @@ class _Crashes:
 
 
 def _some(points: int, recovery: bool | int, n: int) -> list[int]:
-    """The crash points to try in a second run: all, or a few that vary with *n*."""
+    """Return the crash points to try in a second run: all, or a few."""
     many = points if recovery is True else min(recovery, points)
     return sorted((n + place * points // many) % points + 1 for place in range(many))
 
 
-#: What the script itself is called in another process, as `multiprocessing` does.
+#: The module name of the script in another process, as with `multiprocessing`.
 _MAIN: Final = "__mp_main__"
-#: Seconds that a run may take beyond its time, to say where it stands.
+#: The seconds that a run may take beyond its time, to report where it hangs.
 _MARGIN: Final = 10.0
-#: Seconds that an interpreter may take to start and to import the function.
+#: The seconds that an interpreter may take to start and to import the function.
 _START_TIME: Final = 60.0
-#: Of what a run printed, so many bytes at its end are kept.
+#: The bytes that are kept of the output of a run, from its end.
 _TAIL: Final = 8_000
 _START: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -329,8 +333,8 @@ class ForkedRun:
 
     Attributes:
         points: The names of the points that it reached, in order.
-        killed: Whether it was killed, by whomever.
-        failure: What it failed with, or None.
+        killed: Whether it was killed.
+        failure: Its failure, or None.
         output: The end of what it printed, tracebacks included.
     """
 
@@ -341,7 +345,7 @@ class ForkedRun:
 
 
 def dying_at(n: int, tell: Callable[[str], object]) -> Callable[[str], None]:
-    """What tells of each call, and kills this process at the *n*-th; 0: at none."""
+    """Return a function that counts calls and kills the process at the *n*-th."""
     owner = os.getpid()
     counting = threading.Lock()
     count = 0
@@ -349,7 +353,7 @@ def dying_at(n: int, tell: Callable[[str], object]) -> Callable[[str], None]:
     def strike(point: str) -> None:
         nonlocal count
         if os.getpid() != owner:
-            # A child of the one that is to die.
+            # A child of the process that is to die must not kill it.
             return
         with counting:
             count += 1
@@ -362,7 +366,7 @@ def dying_at(n: int, tell: Callable[[str], object]) -> Callable[[str], None]:
 
 class Forks:
     """
-    Runs a function of one path, as often as is wanted, each time in a fresh process.
+    A runner of a function of one path, each time in a fresh process.
 
     Args:
         function: A function at the top level of a module, or of the script.
@@ -386,7 +390,7 @@ class Forks:
             [sys.executable, "-c", _START, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # A Ctrl-C is for the tests: they end it.
+            # A Ctrl-C is for the tests, which end this process.
             start_new_session=True,
         )
         try:
@@ -403,7 +407,7 @@ class Forks:
         Call the function with *path*.
 
         Args:
-            path: What it is given.
+            path: The path for the function.
             crash: The number of the point at which it is killed, from 1; 0: at none.
         """
         self._ask({"path": str(path), "crash": crash})
@@ -438,7 +442,7 @@ class Forks:
         """End the server, and a run that is under way."""
         server = self._server
         if server.poll() is None:
-            # Nobody has waited for it, so its number cannot be another group's.
+            # Nobody has waited for the process, so that no other group has its number.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -488,7 +492,7 @@ def serve() -> None:
     """Answer the questions on the standard input; see `Forks`."""
     global _serves  # noqa: PLW0603 - of this process, for good
     _serves = True
-    # The answers keep the pipe to themselves: what the function prints goes to stderr.
+    # The answers have the pipe for themselves: output of the function goes to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -510,7 +514,7 @@ def serve() -> None:
         names = ", ".join(thread.name for thread in threads[1:])
         say(f"to import it starts threads, which a fork would leave behind: {names}")
         return
-    # What every run would load again.
+    # Modules that every run would load again are loaded once here.
     importlib.import_module("taskorch._orchestrator")
     importlib.import_module("asyncio")
     gc.collect()
@@ -586,20 +590,20 @@ def _become(
     output: IO[bytes],
     timeout: float,
 ) -> None:
-    """In the child: run the function, and end."""
+    """Run the function in the child process, and end the process."""
     code = 1
     try:
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-        # A thread of its own, that needs no lock of ours, looks at the time.
+        # A thread that needs no lock of ours watches the time.
         faulthandler.dump_traceback_later(timeout, exit=True, file=output)
         _points.install_fault(strike)
         function(path)
         code = 0
     except BaseException:  # noqa: BLE001 - it says what it was, and ends
-        # After what it printed: the last line is taken for the failure.
+        # This comes after all output: the last line is taken for the failure.
         with contextlib.suppress(Exception):
             sys.stdout.flush()
         traceback.print_exc()

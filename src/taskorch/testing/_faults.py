@@ -1,9 +1,9 @@
 """
-What goes wrong in a simulated world, how often, and by what chance.
+The faults of a simulated world, and the random draws behind them.
 
-A draw has a name (what it is about, and the how-manieth of that name it is), and its
-value is a hash of seed and name. So a fault that is left out moves no other draw:
-that is what makes it possible to find the few that matter, by leaving out the rest.
+A draw has a name (its subject, and its number among draws of that subject), and its
+value is a hash of seed and name. So a fault that is left out changes no other draw, and
+one can find the few that matter by leaving out the others.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _ALL: Final = 1 << 64
 
 @attrs.frozen
 class Hit:
-    """A fault, or a command of the workload, that chance brought about."""
+    """A fault, or a command of the workload, that was drawn at random."""
 
-    #: Which draw it was.
+    #: The name of the draw.
     name: str
     #: Seconds since the beginning.
     at: float
@@ -45,17 +45,17 @@ class Hit:
 
 @attrs.frozen
 class Schedule:
-    """What chance brought about in a run, in order; `str()` has a line for each."""
+    """The random faults and commands of a run; `str()` has a line for each."""
 
     hits: tuple[Hit, ...]
 
     @property
     def names(self) -> frozenset[str]:
-        """What to keep to have the same again."""
+        """The names with which `keep=` repeats these faults."""
         return frozenset(hit.name for hit in self.hits)
 
     def kinds(self) -> dict[str, int]:
-        """How often each kind of thing happened."""
+        """Return how often each kind of fault happened."""
         counts: dict[str, int] = {}
         for hit in self.hits:
             counts[hit.kind] = counts.get(hit.kind, 0) + 1
@@ -73,8 +73,8 @@ class Dice:
     Draws, from a seed.
 
     Args:
-        seed: The same gives the same.
-        keep: Only what has one of these names happens; None: all that is drawn.
+        seed: The same seed gives the same draws.
+        keep: Only events with one of these names happen; None: all that are drawn.
     """
 
     def __init__(self, seed: object, keep: Iterable[str] | None = None) -> None:
@@ -82,14 +82,14 @@ class Dice:
         self._keep = None if keep is None else frozenset(keep)
         self._counts: dict[str, int] = {}
         self.hits: list[Hit] = []
-        #: Says what time it is, in seconds since the beginning.
+        #: Returns the time, in seconds since the beginning.
         self.clock: Callable[[], float] = float
-        #: Is told of every hit.
+        #: Called with every hit.
         self.tell: Callable[[Hit], object] = _nobody
 
     @property
     def schedule(self) -> Schedule:
-        """What has happened so far."""
+        """The faults so far."""
         return Schedule(tuple(self.hits))
 
     def _draw(self, name: str) -> tuple[float, int]:
@@ -100,32 +100,32 @@ class Dice:
         return int.from_bytes(value, "big") / _ALL, number
 
     def draw(self, name: str) -> float:
-        """A number from 0 up to, not including, 1."""
+        """Return a number from 0 up to, not including, 1."""
         return self._draw(name)[0]
 
     def uniform(self, name: str, low: float, high: float) -> float:
-        """A number between the two."""
+        """Return a number between the two."""
         return low + (high - low) * self.draw(name)
 
     def integer(self, name: str, low: int, high: int) -> int:
-        """A whole number between the two, which are included."""
+        """Return a whole number between the two, which are included."""
         return low + int((high - low + 1) * self.draw(name))
 
     def choice(self, name: str, options: Sequence[T]) -> T:
-        """A random choice from *options*."""
+        """Return a random choice from *options*."""
         return options[int(len(options) * self.draw(name))]
 
     def chance(self, kind: str, probability: float, detail: str) -> bool:
-        """Whether an event of *probability* happens; if so, it is on the schedule."""
+        """Return whether an event of *probability* happens, and record it if so."""
         return self.one_of(detail, ((kind, probability),)) is not None
 
     def one_of(
         self, detail: str, kinds: Sequence[tuple[str, float]], *, topic: str = ""
     ) -> str | None:
         """
-        The one of *kinds* that happens to *detail*, by their probabilities, if any.
+        Draw which of *kinds* happens to *detail*, by their probabilities, if any.
 
-        At most one does; if so, it is on the schedule.
+        At most one does, and it is recorded.
         """
         name = f"{topic or kinds[0][0]} {detail}"
         value, number = self._draw(name)
@@ -136,7 +136,7 @@ class Dice:
         return None
 
     def happens(self, kind: str, name: str, detail: str) -> bool:
-        """What is certain, unless it is left out; *name* is of its own."""
+        """Record a certain event, and return True, unless it is left out."""
         return self._happens(kind, name, detail)
 
     def remark(self, text: str) -> None:
@@ -161,15 +161,15 @@ def minimise(
     fails: Callable[[Collection[str]], bool], names: Sequence[str], tries: int = 300
 ) -> list[str]:
     """
-    The least of *names* that still fails, or as near to it as *tries* allow.
+    Return the fewest *names* that still fail, as far as *tries* allow.
 
     No single one of them can be left out, unless the tries were used up. Source: A.
     Zeller and R. Hildebrandt, *Simplifying and Isolating Failure-Inducing Input*,
     IEEE Transactions on Software Engineering 28(2), 2002: the algorithm ddmin.
 
     Args:
-        fails: Whether a run with only these fails.
-        names: What the failing run had.
+        fails: Returns whether a run with only these fails.
+        names: The names of the failing run.
         tries: The most calls of *fails*.
     """
     remaining = list(dict.fromkeys(names))
@@ -177,7 +177,7 @@ def minimise(
     while len(remaining) > 1 and tries > 0:
         size = -(-len(remaining) // pieces)
         chunks = [remaining[i : i + size] for i in range(0, len(remaining), size)]
-        # Leave one piece out: most of them make no difference.
+        # Leave one part out: most parts make no difference.
         for chunk in chunks:
             gone = frozenset(chunk)
             rest = [name for name in remaining if name not in gone]
@@ -197,19 +197,19 @@ def minimise(
     return remaining
 
 
-#: Seconds, or a factor: from, to.
+#: A range of seconds, or of factors: from, to.
 Range = tuple[float, float]
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Faults:
     """
-    What may go wrong: probabilities from 0 to 1, and how bad it is.
+    The possible faults: probabilities from 0 to 1, and their sizes.
 
     Messages concern remote agents only: those with a lease.
 
     Raises:
-        ValueError: What should be a probability, a range or a time is none.
+        ValueError: A value is no probability, range or time.
     """
 
     #: A message is lost; arrives twice; late; after later ones.
@@ -235,8 +235,8 @@ class Faults:
     clock_jump: float = 0.0
     #: Our own code does something unusual where it may.
     points: float = 0.0
-    #: What is decided about an attempt that runs (stop, stand still, go on) is done
-    #: late, though in the order in which it was decided; of others, earlier.
+    #: Effects on a running attempt (stop, pause, resume) come late, though in the order
+    #: of their decisions; effects on others come earlier.
     late_effect: float = 0.0
 
     delay_seconds: Range = (0.01, 5.0)
@@ -250,7 +250,7 @@ class Faults:
     late_seconds: Range = (0.0, 2.0)
     #: Of the agents that die or hang, the share that never comes back.
     for_ever: float = 0.1
-    #: What a commit takes: no fault, but much can happen meanwhile.
+    #: The duration of a commit: no fault, but much can happen meanwhile.
     commit_seconds: float = 0.0
 
     def __attrs_post_init__(self) -> None:
@@ -291,8 +291,8 @@ class Faults:
         """
         Each kind of fault with probability one half, at a random rate.
 
-        That finds more than all of them always: one fault hides another. Source: A.
-        Groce et al., *Swarm Testing*, ISSTA 2012.
+        That finds more than all faults in every run, because one fault hides another.
+        Source: A. Groce et al., *Swarm Testing*, ISSTA 2012.
         """
         rates: dict[str, Any] = {}
         for kind in KINDS:
@@ -307,7 +307,8 @@ class Faults:
                 rates[kind] = 10 ** (-2.2 + 1.2 * rate)
             else:
                 rates[kind] = 10 ** (-2.3 + 1.7 * rate)
-        # From a source of its own: the other draws of a seed stay what they were.
+        # It has a source of its own, so that the other draws of a seed stay as they
+        # were.
         own = Random(f"late effects {rates}")  # noqa: S311 - to be repeated
         rates["late_effect"] = own.choice([0.0, 0.0, 0.1, 0.5])
         commit = random.choice([0.0, 0.0, 0.01, 0.3])
@@ -326,20 +327,20 @@ KINDS: Final = tuple(
 _RANGES: Final = tuple(
     field.name for field in attrs.fields(Faults) if isinstance(field.default, tuple)
 )
-#: Those that are asked about when there is a crash anyway.
+#: Faults that are drawn only if there is a crash anyway.
 _IN_A_CRASH: Final = ("torn_commit", "crash_in_recovery", "clock_jump")
-#: For agents that have none.
+#: The lease of agents that have none.
 _LEASE_NS: Final = 5 * NS
 _STAGES: Final = ("made", "sent", "kept", "told")
 
 
 class Chaos(Nature):
-    """A world in which all that may go wrong does, as the dice fall."""
+    """A world with faults, as the dice fall."""
 
     def __init__(self, faults: Faults, dice: Dice) -> None:
         self.faults = faults
         self.dice = dice
-        #: False: from now on, the world is perfect.
+        #: Whether faults happen; if False, the world is perfect from now on.
         self.on = True
         self.mortal: bool = faults.crash > 0 or faults.crash_in_recovery > 0
         self.prodding: bool = faults.points > 0
@@ -356,7 +357,7 @@ class Chaos(Nature):
         self._befalls = any(rate for _, rate in self._fates)
         #: The stage at which the latest step dies, if it does.
         self._doomed: str | None = None
-        #: How many facts the next recovery survives, if it does not.
+        #: The number of events that the next recovery survives, if it fails.
         self._recovers: int | None = None
         self._folded = 0
 
@@ -497,7 +498,7 @@ class Chaos(Nature):
 
 def _check_range(name: str, value: object) -> None:
     """
-    Refuse what is no range of seconds, or of factors.
+    Refuse a value that is no range of seconds, or of factors.
 
     Raises:
         ValueError: It is none.
@@ -516,10 +517,10 @@ def _named(fence: Fence) -> str:
 
 
 def _of(fact: Fact) -> str:
-    """A name for a fact that does not depend on how many came before."""
+    """Return a name for an event that does not depend on earlier ones."""
     cls = type(fact)
     if issubclass(cls, TaskEvent):
         task_id, *rest = fact[TASK_ID:]
-        # Mostly the number of its attempt.
+        # This is usually the number of its attempt.
         return f"{cls.__name__} {task_id} {''.join(map(str, rest[:1]))}"
     return str(cls.__name__)

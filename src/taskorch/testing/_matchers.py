@@ -1,8 +1,8 @@
 """
 Partial matchers for events, and one assertion over lists of them.
 
-A matcher compares equal to every event that has what it asks for, so it works in
-`==`, in `in` and inside lists, and pytest shows it as it was written.
+A matcher is equal to every event with the wanted fields, so it works in `==`, in `in`
+and inside lists, and pytest shows it as it was written.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from taskorch.kit.vocabulary import meant
 Arrangement: TypeAlias = Literal["strict", "subsequence", "any"]
 
 _MISSING: Final = object()
-#: Characters that a report gives to one event, and to each of its values.
+#: The number of characters in a report for one event, and for each of its values.
 _WIDTH: Final = 120
 _VALUE: Final = 40
-#: Characters of its left column, at most.
+#: The largest width of its left column.
 _COLUMN: Final = 60
-#: Like rows in succession that a report shows, before and after those it leaves out.
+#: Of like rows in succession, a report shows so many before and after the ones that it
+#: leaves out.
 _SHOWN: Final = 3
-#: Pairs of an expectation and an event that a report compares closely.
+#: The number of pairs of an expectation and an event that a report compares closely.
 _MANY: Final = 100_000
-#: Beyond that, events and expectations after the first difference that it looks at.
+#: Beyond that, it looks at so many events and expectations after the first difference.
 _WINDOW: Final = 300
-#: Rows of a report.
+#: The number of rows in a report.
 _ROWS: Final = 60
-#: Points for a field that fits; one that is there, and differs, has 1.
+#: The points for a field that fits; a field that exists and differs has 1.
 _FITS: Final = 2
-#: What a pair that matches weighs, against pairs that nearly do.
+#: The weight of a pair that matches, against pairs that nearly do.
 _FULL: Final = 1_000_000
 _SAID: Final[dict[Arrangement, str]] = {
     "strict": "in this order, and no others",
@@ -46,7 +47,7 @@ _SAID: Final[dict[Arrangement, str]] = {
 
 
 class EventMatcher:  # noqa: PLW1641 - equal things would need equal hashes
-    """What `event` makes: equal to every event of a class with these fields."""
+    """The result of `event`: equal to every event of a class with these fields."""
 
     __slots__ = ("_cls", "_fields")
 
@@ -68,21 +69,21 @@ class EventMatcher:  # noqa: PLW1641 - equal things would need equal hashes
         return f"event({', '.join(parts)})"
 
     def differences(self, other: Event) -> list[str]:
-        """What keeps *other* from being such an event, a phrase for each reason."""
+        """Return why *other* is no such event, a phrase for each reason."""
         phrases = [phrase for _, phrase in self._judge(other) if phrase]
         if not isinstance(other, self._cls):
             phrases.insert(0, f"it is a {type(other).__name__}")
         return phrases
 
     def likeness(self, other: Event) -> int:
-        """How near *other* comes; 0 is not at all. The class counts for most."""
+        """Return how similar *other* is; 0 is not at all. The class counts most."""
         points = [point for point, _ in self._judge(other)]
         if isinstance(other, self._cls):
             return _FITS * len(points) + 1 + sum(points)
         return sum(points) if _FITS in points else 0
 
     def _judge(self, other: Event) -> Iterator[tuple[int, str]]:
-        """For each field its points, and why it does not fit."""
+        """Yield the points of each field, and why it does not fit."""
         for name, wanted in self._fields.items():
             value = getattr(other, name, _MISSING)
             if value is _MISSING:
@@ -99,7 +100,7 @@ class EventMatcher:  # noqa: PLW1641 - equal things would need equal hashes
 
 
 class TextMatcher:  # noqa: PLW1641 - equal things would need equal hashes
-    """What `matching` makes: equal to every text in which a pattern is found."""
+    """The result of `matching`: equal to every text that has a pattern."""
 
     __slots__ = ("_pattern",)
 
@@ -136,7 +137,7 @@ def event(cls: type[Event] = Event, /, **fields: Any) -> EventMatcher:
         raise TypeError(msg)
     kinds = [cls, *(kind for kind in CATALOGUE if issubclass(kind, cls))]
     for name in fields:
-        # One that nothing can match would go unnoticed in `not in`.
+        # A matcher that fits no event at all would go unnoticed in `not in`.
         if not any(name in _names(kind) for kind in kinds):
             names = ", ".join(sorted({n for kind in kinds for n in _names(kind)}))
             msg = f"{cls.__name__} has no field {name!r}; there are {names}"
@@ -164,7 +165,7 @@ def assert_events(
     Assert that *events* are the *expected* ones.
 
     Args:
-        events: What happened.
+        events: The events.
         expected: Matchers, classes of events (short for `event(cls)`), or events.
         order: `"strict"`: these, in this order, and no others. `"subsequence"`:
             in this order, and others may stand between. `"any"`: in any order, and
@@ -173,7 +174,8 @@ def assert_events(
     Raises:
         AssertionError: They are not; it shows both side by side, and for each event
             that is missing the one that came nearest, with the fields that differ.
-        TypeError: *events* or *expected* is no collection, or has what is no event.
+        TypeError: *events* or *expected* is no collection, or has other values than
+            events.
         ValueError: There is no such *order*.
     """
     __tracebackhide__ = True
@@ -210,7 +212,7 @@ def assert_events(
 
 @attrs.frozen(eq=False)
 class _Exactly:
-    """A whole event, or anything else whose `==` answers, as an expectation."""
+    """A whole event, or another value with `==`, as an expectation."""
 
     item: Any
 
@@ -261,7 +263,7 @@ def _holds(wanted: Any, value: object) -> bool:
 
 
 def _names(cls: type[Event]) -> set[str]:
-    """The fields and the properties of *cls*."""
+    """Return the fields and the properties of *cls*."""
     fields = set(cls.__match_args__)
     return {
         name
@@ -272,7 +274,7 @@ def _names(cls: type[Event]) -> set[str]:
 
 
 def _in_turn(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int | None]:
-    """For each expectation the first event after the one before it, or None."""
+    """Give each expectation the first event after the one before it, or None."""
     pairs: list[int | None] = []
     start = 0
     for want in wanted:
@@ -285,11 +287,12 @@ def _in_turn(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int |
 
 
 def _assign(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int | None]:
-    """For each expectation an event of its own, for as many as there can be."""
+    """Give as many expectations as possible an event of their own."""
     fits = [[i for i, e in enumerate(happened) if want == e] for want in wanted]
     owners: dict[int, int] = {}
     for first in range(len(wanted)):
-        # Breadth first over those who would have to move, so that none recurses.
+        # The search is breadth first over expectations that would have to move, so that
+        # it does not recurse.
         came: dict[int, int] = {}
         waiting = [first]
         for who in waiting:
@@ -397,7 +400,8 @@ class _Sides:
         return _Row("+" if self.order == "strict" else " ", "", self._say(place))
 
     def _missing(self, want: _Wanted, paired: set[int | None]) -> _Row:
-        # The nearest; of those as near, one that is free; and of those the first.
+        # It takes the nearest event; of equally near ones a free one; of those the
+        # first.
         nearest, _, place = max(
             (
                 (want.likeness(item), i not in paired, -i)
@@ -423,7 +427,7 @@ def _align(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int | N
         [want.likeness(item) if want.differences(item) else _FULL for item in happened]
         for want in wanted
     ]
-    # best[i][j]: what can be had from the expectations from i and the events from j.
+    # best[i][j] is the best score of the expectations from i and the events from j.
     best = [[0] * (len(happened) + 1) for _ in range(len(wanted) + 1)]
     for i in reversed(range(len(wanted))):
         for j in reversed(range(len(happened))):
@@ -443,7 +447,7 @@ def _align(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int | N
 
 
 def _shortened(all_rows: Iterable[_Row]) -> Iterator[_Row]:
-    """The rows, with the middle of long runs of like rows left out."""
+    """Return the rows without the middle of long runs of like rows."""
     rows = list(all_rows)
     start = 0
     while start < len(rows):
@@ -461,7 +465,7 @@ def _shortened(all_rows: Iterable[_Row]) -> Iterator[_Row]:
 
 
 def _brief(item: Event) -> str:
-    """*item* without its number, its time, and what it leaves at the default."""
+    """Return *item* without its number, its time, and default values."""
     parts = [
         f"{name}={show(value, _VALUE)}" for name, value in details_of(item).items()
     ]
@@ -470,7 +474,7 @@ def _brief(item: Event) -> str:
 
 
 def _say(wanted: object) -> str:
-    """*wanted* as it was written, as far as that can be known."""
+    """Return *wanted* as it was written, as far as possible."""
     name = getattr(wanted, "__name__", None)
     if isinstance(wanted, type):
         return wanted.__name__

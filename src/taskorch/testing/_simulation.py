@@ -1,12 +1,19 @@
 """
 An orchestrator in virtual time, with everything around it in your hands.
 
-Decision: 0297.
+Decision: options-and-settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
@@ -38,7 +45,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import Kernel, PolicyFault
 from taskorch.kernel import explain as explain_row
-from taskorch.kit.checks import check_count, check_seconds, check_word
+from taskorch.kit.checks import check_count, check_seconds, check_there, check_word
 from taskorch.kit.extension import Limit, named_limits
 from taskorch.kit.kept import kept_by
 from taskorch.kit.limits import (
@@ -93,23 +100,24 @@ from taskorch.testing._watch import Breach, Watch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from taskorch.comparing import Comparison
     from taskorch.runtime import Runtime
 
-#: What there is if nothing is said.
+#: The default resources.
 _POOLS: Final = Resources(cpu=4, memory_mb=8_192)
 _BY_USER: Final = "cancelled by the user"
-#: A task that is tried more often is tried for ever.
+#: More attempts of a task than this count as an endless loop.
 _MOST_ATTEMPTS: Final = 10_000
-#: A run that takes more steps has no end.
+#: A run with more steps than this counts as endless.
 _MOST_STEPS: Final = 1_000_000
 _STAGES: Final = ("made", "sent", "kept", "told")
 
 
 class Observer(Protocol):
-    """Protocol: is told of every step, and raises when something is wrong."""
+    """An observer of every step, which raises an error when something is wrong."""
 
     def step(self, kernel: Kernel, items: Sequence[tuple[Fact, Any]], now: int) -> None:
-        """A step has been made, with these facts; nobody has been told of them."""
+        """Look at a step with these events, of which nobody has been told."""
         ...
 
     def crashed(self, acknowledged: Mapping[str, TaskState | None]) -> None:
@@ -117,17 +125,17 @@ class Observer(Protocol):
         The orchestrator has died.
 
         Args:
-            acknowledged: What callers were told before: the id of a task that was
-                accepted, with the state in which it ended, if it has.
+            acknowledged: The answers to callers so far: the id of each accepted task,
+                with the state in which it ended, if it has.
         """
         ...
 
     def recovered(self, kernel: Kernel, now: int) -> None:
-        """Called when the orchestrator lives again, before its agents have joined."""
+        """Look at a new incarnation, before its agents have joined."""
         ...
 
     def finished(self, kernel: Kernel) -> None:
-        """The run is over."""
+        """Look at the end of the run."""
         ...
 
 
@@ -139,18 +147,18 @@ class _WatchedWorld(World):
 
     def __init__(self, setup: Setup, nature: Nature, check: bool | Observer) -> None:
         journal = SimulatedJournal()
-        #: Facts, faults and remarks, in the order in which they came.
+        #: Events, faults and remarks, in the order in which they came.
         self.log: list[Fact | Hit | str] = []
-        #: All that any agent ever did, in the order in which it began.
+        #: The attempts of all agents, in the order of their starts.
         self.runs: dict[Fence, SimulatedRun] = {}
-        #: What is kept: tasks, with whether they are idempotent, and attempts.
+        #: The kept tasks, with whether they are idempotent, and the kept attempts.
         self._safe: dict[str | tuple[str, int], bool] = {}
         self.drivers: SimulatedDrivers | None = None
-        #: What programs do at the beginning of each life, and who hears of facts that
-        #: are kept: receivers are gone with their life.
+        #: The starts of programs, for each incarnation, and their listeners to kept
+        #: events, which are lost with the incarnation.
         self.programs: list[Callable[[], object]] = []
         self.signals: Signals = Signals(_nothing)
-        #: What learns from what happens, as beside a real orchestrator.
+        #: Parts that learn from events, as beside a real orchestrator.
         self._hearers = [part.hear for part in setup.parts.having(Hears)]
         self.observer: Observer | None = None if isinstance(check, bool) else check
         if check is True:
@@ -167,7 +175,8 @@ class _WatchedWorld(World):
         See `World.began`.
 
         Raises:
-            Breach: What it rests on is not in the journal; or it goes on for ever.
+            Breach: It began before its events were in the journal; or it goes on for
+                ever.
         """
         self.runs[run.fence] = run
         _, task_id, attempt = run.fence
@@ -195,7 +204,8 @@ class _WatchedWorld(World):
         receivers = self.signals.connected()
         events = [entry for entry in group if type(entry[0]) in receivers]
         if events:
-            # In a step of its own: what receivers do is no part of a commit.
+            # Listeners act in a step of their own, so that their acts are no part of a
+            # commit.
             self.timeline.at(self.timeline.now, self._publish, (self.life, events))
 
     def _publish(self, batch: tuple[Life | None, list[Entry]]) -> None:
@@ -203,7 +213,7 @@ class _WatchedWorld(World):
         for fact, cargo in events:
             _, receivers = self.signals.connected().get(type(fact), ("", ()))
             for receiver in receivers:
-                # One that makes the orchestrator die is the last that hears.
+                # After a listener that crashes the orchestrator, no other is called.
                 if self.life is life:
                     receiver(_event(fact, cargo))
 
@@ -223,7 +233,7 @@ class _WatchedWorld(World):
         """See `World.stepped`."""
         if items and self.drivers is not None:
             self.drivers.told({type(item[0]) for item in items})
-            # It is of the moment, and no fact.
+            # This event is only told, and the journal does not keep it.
             items = [item for item in items if type(item[0]) is not TaskReady]
         if items:
             self.log += [item[0] for item in items]
@@ -234,7 +244,7 @@ class _WatchedWorld(World):
             for fact, _ in items:
                 if type(fact) is TaskRetrying or type(fact) is TaskFailed:
                     self._check_end(life, fact)
-            # What the observer asks for is no part of the run.
+            # Draws of the observer must not change the run.
             points, life.kernel.points = life.kernel.points, None
             self.observer.step(life.kernel, items, life.now())
             life.kernel.points = points
@@ -242,12 +252,14 @@ class _WatchedWorld(World):
             self.maybe_crash("made", items[-1][0])
 
     def _check_end(self, life: Life, event: TaskRetrying | TaskFailed) -> None:
-        """An attempt that ended with an error, or as it was asked to, really did."""
+        """Check that an attempt that ended by an error or a stop really did."""
         task_id, attempt = event.task_id, event.attempt
         run = self.runs.get((life.epoch, task_id, attempt))
         if event.cause in ("error", "stopped") and run is not None and not run.how:
             law = "fence"
-            raise Breach(law, f"{task_id}: attempt {attempt} of this life goes on")
+            raise Breach(
+                law, f"{task_id}: attempt {attempt} of this incarnation goes on"
+            )
 
     def died(self) -> None:
         """See `World.died`."""
@@ -258,7 +270,7 @@ class _WatchedWorld(World):
 
     def recovered(self, life: Life) -> None:
         """See `World.recovered`."""
-        self.log.append(f"life {life.epoch}, from fact {life.kernel.seq}")
+        self.log.append(f"incarnation {life.epoch}, from fact {life.kernel.seq}")
         self._safe.clear()
         if self.journal is not None:
             self._note_safe(self.journal.read())
@@ -267,12 +279,12 @@ class _WatchedWorld(World):
         _limits.restore(cast("Runtime", life))
         if self.drivers is not None:
             self.drivers.begin()
-        # Once it is a life like any other.
+        # From here on it is an incarnation like any other.
         for act in self.programs:
             self.timeline.at(self.timeline.now, self.begin_program, (life, act))
 
     def begin_program(self, begun: tuple[Life, Callable[[], object]]) -> None:
-        """Call what a program does at the beginning of a life, which may end of it."""
+        """Run the start of a program, which may crash in it."""
         life, act = begun
         if self.life is life:
             with suppress(NotRunningError):
@@ -285,32 +297,33 @@ class _WatchedWorld(World):
 
 class Simulation:
     """
-    An orchestrator whose world is simulated: time, agents, journal, and their faults.
+    An orchestrator in a simulated world: time, agents, journal, and their faults.
 
-    Names and meanings are those of `TaskOrchestrator`; nothing waits, nothing is
-    really run (but functions of which nothing else is known), and the same seed gives
-    the same run in any process. What you submit is handed over at once; what follows
-    happens in `run`. It takes the policies that an orchestrator takes, by their names.
+    Names and meanings are those of `TaskOrchestrator`. Nothing waits, no work is really
+    done (but functions without another outcome are called), and the same seed gives the
+    same run in any process. Tasks are submitted at once; all else happens in `run`. It
+    takes the policies that an orchestrator takes, by their names.
 
     Args:
-        seed: Of every choice: of the policies, of the work, of the faults.
+        seed: The seed of all random choices: of the policies, of the work, of the
+            faults.
         resources: The pools; None is 4 `cpu` and 8,192 `memory_mb`.
         concurrency: Attempts that run at once.
         keep_finished: Finished tasks that stay in memory.
         unknown_capability: Whether a task that no worker can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
         grace: Seconds that an attempt has to end when it is asked to.
-        faults: What goes wrong; None is nothing.
+        faults: The faults; None is none.
         check: Whether the guarantees are checked after every step; or an observer of
             your own, which does that.
-        keep: Of what chance brings about, only what has these names happens:
-            `schedule.names` of another run, or some of them.
-        limits: What keeps tasks from starting until it allows it, as `limits` of an
-            `Extension`. One that looks at a clock looks at `now`; what one has counted
-            itself outlives a crash, as the object does.
+        keep: Only random faults with these names happen: `schedule.names` of another
+            run, or some of them.
+        limits: Limits that hold back starts, as `limits` of an `Extension`. A limit
+            that needs a clock uses `now`; its own counts survive a crash, as the object
+            does.
 
     Raises:
-        InvalidTaskError: A part lacks a method, or an argument is not what it says.
+        InvalidTaskError: A policy lacks a method, or an argument has an invalid value.
     """
 
     __signature__: Any = SpelledOut()
@@ -361,26 +374,29 @@ class Simulation:
         breaker: Breaker | None = None,
         work: What | None = None,
         labels: Iterable[str] = (),
+        host: str = "",
     ) -> Agent:
         """
-        An agent joins.
+        Add an agent.
 
         Args:
             name: Its name.
-            capabilities: What it can do.
+            capabilities: Its capabilities.
             max_concurrency: Attempts that it runs at once; None is without limit.
-            capacity: What it has; None leaves that to the pools.
-            request: What a task takes on it that does not say itself.
+            capacity: Its own resources; None: only the pools limit it.
+            request: The resources of a task there that states none.
             speed: Work takes its seconds divided by this.
-            lease: Seconds after which it counts as lost if nothing is heard of it;
+            lease: Seconds after which it counts as lost without a heartbeat;
                 None: it lives in the process of the orchestrator.
             executor: Not used: nothing is really run.
-            breaker: When it gets no more work because it fails; None: it always does.
-            work: What all work comes to there, as for `work`; None: as elsewhere.
-            labels: What its machine is, such as `platform:linux`.
+            breaker: The rule for when it gets no more work because it fails; None:
+                never.
+            work: The outcome of all work there, as for `work`; None: as elsewhere.
+            labels: Labels of its machine, such as `platform:linux`.
+            host: The name of its machine; "" if unknown.
 
         Raises:
-            InvalidTaskError: The name is taken, or an argument is not what it says.
+            InvalidTaskError: The name is taken, or an argument has an invalid value.
         """
         del executor
         check_resources("capacity", capacity)
@@ -388,8 +404,9 @@ class Simulation:
         if max_concurrency is not None:
             check_count("max_concurrency", max_concurrency, least=1)
         if lease is not None:
-            check_seconds("lease", lease, zero=False)
+            check_seconds("lease", lease, zero=False, none=True)
         check_speed(speed)
+        check_kind("host", host, str)
         info = Agent(
             check_id(name),
             check_capabilities(capabilities),
@@ -399,6 +416,7 @@ class Simulation:
             lease,
             check_breaker(breaker),
             check_labels(labels),
+            host,
         )
         outcome = None if work is None else as_what(work)
         self.world.add_agent(info, speed)
@@ -408,7 +426,7 @@ class Simulation:
 
     def remove_agent(self, name: str) -> bool:
         """
-        An agent goes for good: what it has is made again; False if it is not there.
+        Remove an agent; its attempts are made again. Return False if it has left.
 
         Raises:
             UnknownAgentError: There is none of this name.
@@ -417,7 +435,7 @@ class Simulation:
 
     def drain_agent(self, name: str, reason: str = "it is to go") -> bool:
         """
-        An agent gets no new work; False if it has got none already.
+        Give an agent no new work; return False if it gets none already.
 
         Raises:
             UnknownAgentError: There is none of this name.
@@ -426,14 +444,14 @@ class Simulation:
 
     def _of_agent(self, name: str, change: Callable[[Kernel, int], bool]) -> bool:
         if name not in self.world.agents:
-            msg = f"there is no agent {name!r}"
+            msg = f"there is no worker {name!r}"
             hint = meant(name, self.world.agents) or None
             raise UnknownAgentError(msg, hint=hint)
 
         def act() -> bool:
             life = self._life()
             if name not in life.kernel.agents:
-                msg = f"the agent {name!r} has not been heard of since the crash"
+                msg = f"the worker {name!r} has not been heard of since the crash"
                 raise UnknownAgentError(msg, hint="let time pass with run()")
             return change(life.kernel, life.now())
 
@@ -441,7 +459,7 @@ class Simulation:
 
     def terminate(self, name: str) -> bool:
         """
-        An agent gets no new work, and goes for good when it has none.
+        Give an agent no new work, and remove it when it has none.
 
         Raises:
             UnknownAgentError: There is none of this name.
@@ -464,13 +482,13 @@ class Simulation:
 
     def work(self, type: str, what: What) -> None:  # noqa: A002 - as Task calls it
         """
-        Say what the work of a type of task comes to.
+        Set the outcome of the work of a type of task.
 
         Args:
             type: The type.
             what: Seconds; an `Outcome`; or a function of the task, the number of the
-                attempt and a random source that gives either. Of an unknown type,
-                work takes a second, and a call of a function no time: it is called.
+                attempt and a random source that returns either. Without it, work takes
+                a second; a function is called, and takes no time.
 
         Raises:
             InvalidTaskError: *what* is none of these.
@@ -495,10 +513,10 @@ class Simulation:
 
     def set_clock(self, ahead: float) -> None:
         """
-        Somebody sets the system's clock, which schedules go by.
+        Set the system's clock, by which schedules go.
 
-        How much time passes is known by another clock, which nobody sets. So a machine
-        that slept is one whose clock is ahead when it wakes.
+        Another clock, which nobody sets, measures how much time passes. So a machine
+        that slept has a system's clock that is ahead when it wakes.
 
         Args:
             ahead: How many seconds it is ahead of the time of the simulation from now
@@ -515,10 +533,10 @@ class Simulation:
 
     def each_life(self, act: Callable[[], object]) -> None:
         """
-        Call *act* now, if the orchestrator lives, and as each later life begins.
+        Call *act* now, if the orchestrator lives, and whenever it starts again.
 
-        So programs do that are started anew: they add their schedules, and connect
-        their receivers to `signals`.
+        A program does so when it is started again: it adds its schedules, and connects
+        its listeners to `signals`.
 
         Raises:
             InvalidTaskError: *act* cannot be called.
@@ -533,18 +551,18 @@ class Simulation:
     @property
     def signals(self) -> Signals:
         """
-        Calls receivers with events that are kept, as `orch.signals`.
+        The signals that call listeners with kept events, as `orch.signals`.
 
-        They are gone with the life of the orchestrator: see `each_life`. Views of facts
-        are not told.
+        Listeners are lost with the incarnation of the orchestrator: see `each_life`.
+        Events that the journal does not keep are not told.
         """
         return self.world.signals
 
     def crash(self, downtime: float = 1.0) -> None:
         """
-        The orchestrator dies, and starts again after so many seconds.
+        Crash the orchestrator, which starts again after so many seconds.
 
-        What was not committed is gone, as are agents without a lease until then.
+        Uncommitted changes are lost; agents without a lease are gone until then.
 
         Raises:
             InvalidTaskError: *downtime* is no number of seconds.
@@ -559,13 +577,13 @@ class Simulation:
         downtime: float = 1.0,
     ) -> None:
         """
-        The orchestrator will die over the fact of this number.
+        Let the orchestrator die at the event of this number.
 
         Args:
             fact: The number.
-            stage: When it is `made`, in memory only; when orders that follow from it
-                were `sent` to agents; `kept` in the journal, and nobody knows; or
-                when everybody has been `told`.
+            stage: When it is `made`, in memory only; when its orders were `sent` to
+                agents; when it is `kept` in the journal, and nobody was told; or when
+                everybody was `told`.
             downtime: Seconds until it starts again.
 
         Raises:
@@ -581,16 +599,16 @@ class Simulation:
         Run the simulation.
 
         Args:
-            until: Seconds since the beginning, and nothing happens if that is past;
-                None: until nothing proceeds without somebody's doing.
+            until: Seconds since the beginning; a past time does nothing. None: until
+                nothing changes any more by itself.
             steps: Instants at which something happens, at most; with *until*, only
                 those between which no time passes are counted.
 
         Raises:
             Breach: A guarantee did not hold.
             InvalidTaskError: *until* is no number of seconds.
-            UsageError: It does not come to an end; or it is called from `at` or from
-                the work of a task, while time passes already.
+            UsageError: It does not end; or it is called from `at` or from the work of a
+                task, while time passes already.
         """
         check_count("steps", steps, least=1)
         end = None
@@ -613,11 +631,11 @@ class Simulation:
 
     def submit_task(self, task: Task, work: What | None = None) -> str:
         """
-        Submit a task; its id.
+        Submit a task, and return its id.
 
         Args:
             task: The task.
-            work: What its work comes to; None: as is known of its type.
+            work: The outcome of its work; None: the outcome for its type.
 
         Raises:
             UsageError: It was refused: see the subclasses.
@@ -626,7 +644,7 @@ class Simulation:
 
     def submit_tasks(self, tasks: Iterable[Task]) -> list[str]:
         """
-        Submit tasks, all or none; their ids.
+        Submit tasks, all or none, and return their ids.
 
         Raises:
             UsageError: One was refused, and so none was accepted.
@@ -634,7 +652,7 @@ class Simulation:
         return self.world.submit(tasks)
 
     def cancel_task(self, task_id: str, *, reason: str = _BY_USER) -> bool:
-        """Cancel a task, for a *reason*; False if it has ended."""
+        """Cancel a task, for a *reason*; return False if it has ended."""
         return self._control(
             task_id,
             lambda life, row, now: life.kernel.cancel(row, now, reason),
@@ -650,13 +668,13 @@ class Simulation:
         return self._control(task_id, act)
 
     def resume_task(self, task_id: str) -> bool:
-        """Resume a suspended task; False if it is not suspended."""
+        """Resume a suspended task; return False if it is not suspended."""
         return self._control(
             task_id, lambda life, row, now: life.kernel.resume(row, now)
         )
 
     def set_priority(self, task_id: str, priority: int) -> bool:
-        """Move a task in the queue; False if it has ended."""
+        """Move a task in the queue; return False if it has ended."""
         return self._control(
             task_id,
             lambda life, row, now: life.kernel.set_priority(row, priority, now),
@@ -669,7 +687,7 @@ class Simulation:
         result: Any = None,
         reason: str = "",
     ) -> bool:
-        """Decide about a task that is held, or waits; False if it has ended."""
+        """Decide about a blocked or waiting task; return False if it has ended."""
 
         def act(life: Life, row: Any, now: int) -> bool:
             if verdict == "complete" and row.state is TaskState.BLOCKED:
@@ -680,14 +698,14 @@ class Simulation:
         return self._control(task_id, act)
 
     def questions(self) -> list[OpenQuestion]:
-        """The questions that wait for an answer: see `TaskOrchestrator.questions`."""
+        """Return the open questions: see `TaskOrchestrator.questions`."""
         return open_questions(self._runtime, self.answer)
 
     def answer(
         self, task_id: str, choice: str, *, by: str, note: str = "", changes: Any = None
     ) -> bool:
         """
-        Answer a question; whether that decided it: see `TaskOrchestrator.answer`.
+        Answer a question, and return whether that decided it: see `orch.answer`.
 
         Raises:
             AnswerRefusedError: It does not count.
@@ -708,11 +726,11 @@ class Simulation:
 
     def emit(self, name: str, payload: Any = None, *, keep: float = KEEP_EVENTS) -> int:
         """
-        Say that an event has come; how many tasks completed that waited for it.
+        Emit an event, and return how many tasks completed that waited for it.
 
         Args:
             name: Its name.
-            payload: What they complete with.
+            payload: The result of these tasks.
             keep: For how many seconds it is kept if no task waits for it.
 
         Raises:
@@ -734,12 +752,12 @@ class Simulation:
         return True
 
     def rerun_task(self, task_id: str) -> str:
-        """Run a finished task again; the id of the new one."""
+        """Run a finished task again; return the id of the new one."""
         again = self.world.do(lambda: self._life().rerun(task_id))
         return cast("TaskHandle[Any]", again).task_id
 
     def expire_tasks(self, older_than: float) -> list[str]:
-        """Fail every task that has been queued for longer; their ids."""
+        """Fail every task that has been queued for longer; return their ids."""
         ns = int(check_seconds("older_than", older_than) * NS)
 
         def act() -> list[str]:
@@ -775,11 +793,11 @@ class Simulation:
     @property
     def workflows(self) -> WorkflowManager:
         """
-        Starts and controls workflows, as `orch.workflows` does.
+        The manager of workflows, as `orch.workflows`.
 
-        It is that of one life of the orchestrator: after a crash, ask for it again.
-        Its methods return at once, before the journal has what they did; to wait for
-        the result of a run is to let time pass.
+        It belongs to one incarnation of the orchestrator: after a crash, ask for it
+        again. Its methods return at once, before the journal has their changes; waiting
+        for the result of a run lets time pass.
 
         Raises:
             NotRunningError: The orchestrator is dead at the moment.
@@ -807,12 +825,12 @@ class Simulation:
         self.world.do(lambda: life.kernel.note(event, life.now(), *fields))
 
     def kept(self, extension: str) -> MutableMapping[str, Any]:
-        """The documents of an extension in this life, as `orch.kept`."""
+        """Return the documents of an extension, as `orch.kept`."""
         return kept_by(self._runtime, extension)
 
     @property
     def schedules(self) -> ScheduleManager:
-        """What is made again and again, as `orch.schedules`."""
+        """The schedules, as `orch.schedules`."""
         if self._schedules is None:
             self._schedules = schedules_of(SimulationHost(self))
         return self._schedules
@@ -820,9 +838,9 @@ class Simulation:
     @property
     def drivers(self) -> SimulatedDrivers:
         """
-        Parts that are asked by time what is to be done, as `orch.drivers`.
+        The controllers, as `orch.drivers`.
 
-        After a crash they are as they were added.
+        A crash resets them to the state in which they were added.
         """
         if self.world.drivers is None:
             self.world.drivers = SimulatedDrivers(self)
@@ -832,17 +850,17 @@ class Simulation:
 
     @property
     def now(self) -> float:
-        """Seconds since the beginning."""
+        """The seconds since the beginning."""
         return (self.world.timeline.now - BEGINNING) / NS
 
     @property
     def is_up(self) -> bool:
-        """Whether the orchestrator lives."""
+        """True while the orchestrator lives."""
         return self.world.life is not None
 
     @property
     def acknowledged(self) -> Mapping[str, TaskState | None]:
-        """What callers were told: the ids of accepted tasks, and how they ended."""
+        """The answers to callers: ids of accepted tasks, and how they ended."""
         return self.world.acknowledged
 
     @property
@@ -852,7 +870,7 @@ class Simulation:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """What agents did, in the order in which they began."""
+        """The attempts that agents made, in the order of their starts."""
         return [
             Attempt(
                 task_id=run.task_id,
@@ -868,15 +886,15 @@ class Simulation:
 
     @property
     def schedule(self) -> Schedule:
-        """What chance brought about."""
+        """The random faults and commands so far."""
         return self.dice.schedule
 
     def trace(self) -> str:
         """
-        All facts and faults as text, one line each: what two runs differ in.
+        All events and faults as text, one line each, to compare two runs.
 
-        Of a fact: seconds, its number, its class, and the fields that are not as they
-        mostly are.
+        An event has its seconds, its number, its class, and the fields with unusual
+        values.
         """
         return "\n".join(map(_line, self.world.log))
 
@@ -895,7 +913,7 @@ class Simulation:
         **fields: Unpack[FilterFields],
     ) -> list[TaskStatus]:
         """
-        Tasks in memory of which all that is said holds, the first submitted first.
+        Return the tasks in memory that match all arguments, the first submitted first.
 
         Raises:
             InvalidTaskError: An argument is not well formed, or there is no such state.
@@ -906,9 +924,31 @@ class Simulation:
         """Counts, times and resources, all of one instant."""
         return _reports.stats(self._runtime)
 
+    def handle(self, task_id: str) -> TaskHandle[Any]:
+        """
+        Return the handle of a task, of its latest run: see `TaskOrchestrator.handle`.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        return cast("TaskHandle[Any]", self._runtime.directory.latest(task_id))
+
+    def compare(self, earlier: str, later: str) -> Comparison:
+        """
+        Compare two runs of workflows: see `TaskOrchestrator.compare`.
+
+        Raises:
+            UnknownTaskError: There is no such run.
+        """
+        check_there("taskorch.comparing", "compare()")
+        from taskorch.comparing import comparison_of  # noqa: PLC0415 - when needed
+
+        agents = [agent.info for agent in self._life().kernel.agents.values()]
+        return comparison_of(self, earlier, later, self._told, agents)
+
     def explain(self, task_id: str) -> Explanation:
         """
-        Why a task does not run.
+        Explain why a task does not run.
 
         Raises:
             UnknownTaskError: No task in memory has this id.
@@ -925,6 +965,13 @@ class Simulation:
 
     # -- inside --------------------------------------------------------------------
 
+    def _told(
+        self, classes: Collection[type[Event]], until_ns: int, _most: int
+    ) -> Iterator[Event]:
+        for fact, _ in self._journal.read():
+            if type(fact) in classes and fact.at_ns <= until_ns:
+                yield fact
+
     def _clock(self) -> float:
         return self.now
 
@@ -933,7 +980,7 @@ class Simulation:
 
     @property
     def _runtime(self) -> Runtime:
-        """The life of the orchestrator, typed as the runtime that reports read."""
+        """The incarnation of the orchestrator, as the runtime for reports."""
         return cast("Runtime", self._life())
 
     @property
@@ -953,7 +1000,7 @@ def _check_observer(check: object) -> None:
 
 
 def _bystander(setup: Setup) -> Kernel:
-    """A kernel like that of an orchestrator, for folding facts."""
+    """Return a kernel like that of an orchestrator, for folding events."""
     deciders = PolicyDeciders(setup.parts, task_of)
     random = Random(0)  # noqa: S311 - never drawn from
     pools = setup.pools
@@ -985,6 +1032,6 @@ def _line(item: Fact | Hit | str) -> str:
         return f"*** {item}"
     cls = type(item)
     seconds = (item.at_ns - BEGINNING) / NS
-    # Of every event, the first two fields are its number and its time.
+    # The first two fields of every event are its number and its time.
     fields = (f" {name}={value!r}" for name, value in details_of(item).items())
     return f"{seconds:>14.6f} {item.seq:>6} {cls.__name__}{''.join(fields)}"

@@ -1,13 +1,13 @@
 """
-The guarantees, watched: after every step, from the facts alone.
+Checks of the guarantees after every step, from the events alone.
 
-The watch keeps books of its own, apart from the kernel's: who runs where and holds
-what, what has ended and how, what is due. It compares them with what the kernel says,
-folds the facts into a second kernel and compares that too, and checks whether anything
-that could run is left waiting. Only what a step has touched is checked, so that a run
-under watch costs little more than one without.
+The watch keeps books of its own, apart from the kernel's: attempts and their resources,
+ends, and times. It compares them with the state of the kernel, folds the events into a
+second kernel and compares that, too, and checks whether any task waits that could run.
+It checks only the tasks that a step has touched, so that a run under watch costs little
+more than one without.
 
-What it checks, by the names that a breach has:
+The guarantees, by the names that a breach has:
 
     numbered        facts are numbered without a gap
     terminal        a task ends once, in one state, and nothing follows
@@ -107,32 +107,32 @@ from taskorch.protocols import Entry
 
 _S: Final = TaskState
 _QUEUED: Final = TaskState.QUEUED
-#: All of a unit, in millionths.
+#: A whole unit, in millionths.
 WHOLE: Final = 1_000_000
 
-#: Facts that can follow a start in one step: what comes of a policy that failed.
+#: Events that can follow a start in one step, after a failure of a policy.
 _AFTER_STARTS: Final = frozenset(
     {
         "TaskStarted",
         "AttemptReturned",
-        # What is left over once nobody who waits can use it.
+        # The rest that none of the waiting tasks can use.
         "AllocationChanged",
         "ComponentFailed",
         "TaskFailed",
         "TaskBlocked",
-        # What then becomes of those that depend on it.
+        # The ends of tasks that depend on such a task.
         "TaskCancelled",
         "TaskReleased",
-        # Known once the policies have been asked.
+        # Events that follow from the answers of policies.
         "PolicySlow",
-        # What has come of all this for the pools.
+        # Changes of the pools that follow from all this.
         "PoolSaturated",
         "PoolRelieved",
         "QuotaExceeded",
         "QuotaRelieved",
     }
 )
-#: Steps between two complete counts.
+#: The number of steps between two complete counts.
 _EVERY: Final = 1_000
 #: Causes of a retry that are not the task's fault.
 _BLAMELESS: Final = frozenset(
@@ -147,10 +147,10 @@ _BLAMELESS: Final = frozenset(
     }
 )
 
-#: Causes that leave open what the attempt has done.
+#: Causes after which nobody knows what the attempt has done.
 _UNKNOWN_END: Final = frozenset({"lost", "missing", "interrupted"})
 
-#: Whether an attempt `(epoch, task id, number)` has really completed.
+#: Returns whether an attempt `(epoch, task id, number)` has really completed.
 Truth: TypeAlias = Callable[[int, str, int], bool]
 
 
@@ -168,7 +168,7 @@ class Breach(AssertionError):  # noqa: N818 - of a law, as one says
 
 
 class _Seen:
-    """The state of one task, from its facts."""
+    """The state of one task, from its events."""
 
     __slots__ = (
         "agent",
@@ -209,27 +209,27 @@ class _Seen:
         self.elastic: Any = event.elastic
         self.resources: Units = event.resources
         self.owner: str | None = event.owner
-        #: What it may write, as literal prefixes.
+        #: The paths that it may write, as literal prefixes.
         self.writes: tuple[str, ...] = event.writes
-        #: The run that it is of, or "".
+        #: Its run, or "".
         self.run_id: str = run_by(event.task_id, event.run)
         self.deadline: int | None = event.deadline_ns
         self.parents: tuple[str, ...] = event.after
         self.join: str | int = event.join
         self.on_failure: str = event.on_parent_failure
-        #: For what event it waits, and how long, if it is a wait.
+        #: The event for which it waits, and until when, if it is a wait.
         self.wait: tuple[Any, ...] | None = event.wait
-        #: Its join, where it is not the usual one, has held.
+        #: Whether its join, if it is an unusual one, has held.
         self.joined: bool = False
-        #: A dependency of it failed, and it waits for a re-run of that.
+        #: Whether a dependency of it failed, so that it waits for a re-run of that.
         self.blocked: bool = False
         self.timeout: int | None = event.timeout_ns
         self.idempotent: bool = event.idempotent
         self.allow_failure: bool = event.allow_failure
         self.place: tuple[Any, ...] = ()
-        #: What it has in common with tasks that are like it.
+        #: The key that it shares with like tasks.
         self.like: tuple[Any, ...] = _like(event)
-        #: The tasks that are alike, itself included.
+        #: The tasks that are like it, itself included.
         self.queue: _WatchedQueue | None = None
         self.attempt: int = 0
         self.under_way: bool = False
@@ -239,10 +239,10 @@ class _Seen:
         self.slots: int = 0
         self.ended: TaskState | None = None
         self.lost: int = 0
-        #: When its running attempt, or its delay, is over; 0 is never.
+        #: The end of its running attempt, or of its delay; 0 is never.
         self.timer: int = 0
         self.due: int = 0
-        #: What is left of these while it is suspended.
+        #: The rest of these times while it is suspended.
         self.left: int = 0
         self.resume: int = 0
 
@@ -262,7 +262,7 @@ class _WatchedQueue:
             heappush(self.heap, (*place, task_id))
 
     def first(self, vetoed: Mapping[TaskRow, None], rows: Mapping[str, TaskRow]) -> Any:
-        """The first that is not *vetoed*: `(key, number, task id)`, or None."""
+        """Return the first that is not *vetoed*: `(key, number, task id)`, or None."""
         heap, members = self.heap, self.members
         put_back = []
         first = None
@@ -282,7 +282,7 @@ class _WatchedQueue:
 
 
 class _Books:
-    """What the facts say so far."""
+    """The state of the world by the events so far."""
 
     def __init__(
         self,
@@ -303,21 +303,22 @@ class _Books:
         self.queues: dict[Any, _WatchedQueue] = {}
         self.running = 0
         self.on: dict[str, int] = {}
-        #: How much there is in the pools.
+        #: The sizes of the pools.
         self.totals = totals
-        #: What people hold.
+        #: The resources that people hold.
         self.allocations: dict[str, tuple[str, Units]] = {}
         self.quotas: dict[tuple[str, str], Units] = {}
-        #: How much the soft ones of them allow, by their pools; and what has begun last
-        #: and put one of them above that, or "".
+        #: The sizes of soft quotas, by their pools; and the latest attempt that has
+        #: exceeded one of them, or "".
         self.soft: dict[str, int] = {}
         self.last_above: str = ""
-        #: Of each rate, how many may start at the moment, and since when.
+        #: For each rate, the number of attempts that may start, and the time of that
+        #: number.
         self.tokens: dict[tuple[str, str], tuple[Fraction, int]] = {}
         self.used: dict[str, int] = {}
         self.used_on: dict[tuple[str, str], int] = {}
-        #: The names of units, of pools and of agents' own; and what is held of each: by
-        #: the agent whose own it is, or "", the resource and the name.
+        #: The names of units, of pools and of agents; and how much is held of each, by
+        #: the agent that owns it or "", the resource and the name.
         self.named: dict[str, tuple[str, ...]] = named
         self.own: dict[str, dict[str, tuple[str, ...]]] = {}
         self.units: dict[tuple[str, str, str], int] = {}
@@ -326,21 +327,21 @@ class _Books:
         self.leaks: dict[tuple[str, int], tuple[str, Units, int]] = {}
         #: `(when, task id, what)`.
         self.dues: list[tuple[int, str, str]] = []
-        #: Tasks that wait, by their events; and until when events are kept.
+        #: Tasks that wait, by their events; and the times until which events are kept.
         self.awaiting: dict[str, dict[str, None]] = {}
         self.kept: dict[str, int] = {}
-        #: Tasks whose wait is to end in this step, because of an event.
+        #: Tasks whose wait ends in this step, because of an event.
         self.heard: dict[str, str] = {}
-        #: What the step has touched, and what it has started, with its place.
+        #: The tasks that the step has touched, and its starts, with their places.
         self.touched: dict[str, None] = {}
         self.started: list[tuple[str, _Seen]] = []
         self.submitted: list[str] = []
         self.freed = False
 
-    # -- the facts -----------------------------------------------------------------
+    # -- the events ----------------------------------------------------------------
 
     def read(self, fact: Any) -> None:
-        """Enter *fact*; one that cannot be is a breach."""
+        """Enter *fact*, an event; an impossible one is a breach."""
         cls, seq = type(fact), fact.seq
         if seq != self.seq + 1:
             _breach("numbered", f"fact {seq} follows fact {self.seq}")
@@ -378,7 +379,7 @@ class _Books:
             self.submitted.append(task_id)
 
     def queue_of(self, seen: _Seen) -> _WatchedQueue:
-        """The queue of tasks like it; those of a run are alike if it has a quota."""
+        """Return the queue of like tasks; a quota separates the tasks of a run."""
         kinds = ("workflow", "soft workflow")
         of_run = any((kind, seen.run_id) in self.quotas for kind in kinds)
         run_id = seen.run_id if of_run else ""
@@ -426,7 +427,7 @@ class _Books:
         if seen.timeout is not None:
             seen.timer = now + seen.timeout
             heappush(self.dues, (seen.timer, task_id, "timeout"))
-        # Who holds nothing has nothing of a quota, if there is none.
+        # Without quotas, an attempt that holds nothing has nothing to check.
         if (alloc or self.quotas) and alloc != self.charged(alloc, seen):
             _breach("capacity", f"{task_id} began, and its quota does not know of it")
         if self.tokens:
@@ -440,7 +441,7 @@ class _Books:
         self.started.append((task_id, seen))
 
     def check_writes(self, task_id: str, seen: _Seen) -> None:
-        """Nobody else may write what *seen*, which begins, may write."""
+        """Check that nobody else may write the files of *seen*, which begins."""
         leaking = {name for name, _ in self.leaks}
         for name, other in self.tasks.items() if seen.writes else ():
             if not other.writes or not (other.under_way or name in leaking):
@@ -458,7 +459,7 @@ class _Books:
                     _breach("rate", f"{task_id} begins, and {whose} may not yet")
 
     def check_parents(self, task_id: str, seen: _Seen) -> None:
-        """A task that was not released begins: all its parents have completed."""
+        """Check that all parents of a beginning task have completed."""
         if seen.parents and (seen.join, seen.on_failure) != ("all", "block"):
             _breach("dependencies", f"{task_id} begins, and was not released")
         for parent in seen.parents:
@@ -472,7 +473,7 @@ class _Books:
     def release(self, event: TaskReleased) -> None:
         seen = self.tasks[event.task_id]
         total = len(seen.parents)
-        # Later tasks of the same batch may not be there yet.
+        # Later tasks of the same batch may be unknown yet.
         states = [self.tasks[name] for name in seen.parents if name in self.tasks]
         done = sum(parent.ended is _S.COMPLETED for parent in states)
         ended = sum(parent.ended is not None or parent.blocked for parent in states)
@@ -493,7 +494,7 @@ class _Books:
         self.touched[event.task_id] = None
 
     def recall(self, event: TaskRecalled) -> None:
-        """Make a released task wait again: not all its parents have ended now."""
+        """Let a released task wait again, because a parent is not complete now."""
         seen = self.tasks[event.task_id]
         if not seen.joined or seen.join != "finished" or seen.attempt:
             _breach("dependencies", f"{event.task_id} is recalled, and may begin")
@@ -509,7 +510,7 @@ class _Books:
             self.used_on[agent, name] = self.used_on.get((agent, name), 0) + units
 
     def grant(self, who: str, alloc: Units) -> None:
-        """*who* has been granted *alloc*: so much must have been free."""
+        """Grant *alloc* to *who*, and check that so much was free."""
         for name, _ in alloc:
             total = self.total_of(name)
             if total is not None and self.used[name] > total:
@@ -529,7 +530,7 @@ class _Books:
             self.units[key] = self.units.get(key, 0) + sign * many
 
     def check_units(self, who: str, agent: str, alloc: Units, units: HeldUnits) -> None:
-        """What *who* has of resources whose units have names, is of free units."""
+        """Check that the named units of *who* were free."""
         for resource, many in alloc:
             own = self.own.get(agent, {}).get(resource)
             names = self.named.get(resource) if own is None else own
@@ -548,7 +549,7 @@ class _Books:
                 _breach("capacity", f"{who} has parts of several: {mine}")
 
     def total_of(self, name: str) -> int | None:
-        """How much there is of a pool, with its units that are gone and still held."""
+        """Return the size of a pool, with removed units that are still held."""
         total = self.totals.get(name)
         if total is None or name not in self.named:
             return total
@@ -560,7 +561,7 @@ class _Books:
         return total + sum(gone)
 
     def free(self, task_id: str, seen: _Seen) -> None:
-        """The attempt under way is over."""
+        """End the attempt under way."""
         seen.under_way = False
         seen.timer = 0
         self.give_back(seen.agent, seen.alloc, seen.slots)
@@ -630,7 +631,7 @@ class _Books:
         seen.blocked = event.cause == "dependency"
         if event.cause == "lost":
             seen.lost += 1
-        # From here on a person decides about it, and not its parents.
+        # From here on a person decides about it, not its parents.
         seen.joined = seen.joined or event.cause == "join"
         if event.cause == "event" and seen.wait is not None:
             self.begin_wait(event, seen, *seen.wait[:2])
@@ -730,7 +731,7 @@ class _Books:
         self.touched[event.task_id] = None
 
     def check_part(self, subject: str, seen: _Seen, alloc: Units) -> None:
-        """What is granted of an elastic request is part of it, and of some use."""
+        """Check that the grant for an elastic request is a useful part of it."""
         if alloc != self.charged(alloc, seen):
             _breach(
                 "grants", f"{subject} holds {alloc}, and its quotas do not know of it"
@@ -768,8 +769,8 @@ class _Books:
     def ignore(self, event: LateResultIgnored) -> None:
         seen = self.tasks.get(event.task_id)
         if seen is None or self.epoch > 1:
-            # An attempt of an earlier life, of which no fact was kept, may have had the
-            # number of one of this.
+            # An attempt of an earlier incarnation, of which no event was kept, may have
+            # the same number as one of this.
             return
         if seen.under_way and event.attempt == seen.attempt:
             _breach("fence", f"{event.task_id}: {event.attempt} counts, and is ignored")
@@ -785,7 +786,7 @@ class _Books:
         self.suspect_rings()
 
     def suspect_rings(self) -> None:
-        """What waits for something has changed: a ring may go by way of any."""
+        """Note that waits have changed, so that any task may be in a cycle."""
         self.submitted += [name for name, each in self.tasks.items() if not each.ended]
 
     def extend(self, event: TaskParentsAdded) -> None:
@@ -810,7 +811,7 @@ class _Books:
         self.move(task_id, seen)
         seen.elastic, seen.resources = event.elastic, event.resources
         seen.place = (event.key, seen.place[1])
-        # The timeout of an attempt that runs is not changed.
+        # The timeout of a running attempt does not change.
         seen.timeout, seen.idempotent = event.timeout_ns, event.idempotent
         seen.owner = event.owner
         if event.due_ns is not None:
@@ -854,7 +855,7 @@ class _Books:
         self.hold_units("", self.units_by_hand.pop(name, ()), -1)
 
     def charged(self, alloc: Units, who: _Seen | str) -> Units:
-        """*alloc*, and what it has of quotas: of a task, or of an owner by hand."""
+        """Return *alloc* with its share of quotas, of a task or an owner."""
         had = held = dict(_of_pools(alloc))
         for whose in _subjects(who):
             for name, _ in self.quotas.get(whose, ()):
@@ -866,7 +867,7 @@ class _Books:
         return tuple(sorted(held.items()))
 
     def tokens_of(self, whose: tuple[str, str], now: int) -> Fraction:
-        """How many of *whose* attempts may start at *now*."""
+        """Return how many attempts of *whose* quota may start at *now*."""
         tokens, since = self.tokens[whose]
         limits = dict(self.quotas[whose])
         more = Fraction(limits["starts_per_second"] * (now - since), 10**15)
@@ -875,7 +876,7 @@ class _Books:
     def change_rate(
         self, whose: tuple[str, str], limits: dict[str, int], now: int
     ) -> None:
-        """A rate that is new begins with all its tokens, another with what is left."""
+        """Give a new rate all its tokens, and a changed one the old rest."""
         tokens = Fraction(limits.get("burst", 0), 10**6)
         if whose in self.tokens:
             tokens = min(tokens, self.tokens_of(whose, now))
@@ -902,7 +903,7 @@ class _Books:
         self.freed = True
 
     def recharge(self) -> None:
-        """Count anew what is held, by the quotas that there are now."""
+        """Count the held amounts again, by the present quotas."""
         for task_id, seen in self.tasks.items():
             if seen.under_way and (task_id, seen.attempt) not in self.leaks:
                 alloc = self.charged(seen.alloc, seen)
@@ -919,7 +920,7 @@ class _Books:
             self.allocations[name] = owner, alloc
 
     def swap(self, agent: str, had: Units, has: Units) -> None:
-        """What counts against quotas is something else now."""
+        """Replace the amounts that count against quotas."""
         self.hold(agent, tuple((name, -units) for name, units in had), 0)
         self.hold(agent, has, 0)
 
@@ -975,13 +976,13 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
 
 class Watch:
     """
-    Holds the guarantees after every step of a kernel.
+    A watch over a kernel, which checks the guarantees after every step.
 
     Args:
         new_kernel: Makes a kernel like the one that is watched, for the fold.
-        entries: What the journal gives after a crash.
-        truth: Whether an attempt has really completed, where that is known.
-        begun: The attempts that have really begun, where that is known.
+        entries: Returns the entries of the journal after a crash.
+        truth: Returns whether an attempt has really completed, where that is known.
+        begun: Returns the attempts that have really begun, where that is known.
     """
 
     def __init__(
@@ -1014,11 +1015,11 @@ class Watch:
 
     def step(self, kernel: Kernel, items: Iterable[tuple[Fact, Any]], now: int) -> None:
         """
-        The kernel has taken a step.
+        Check a step of the kernel.
 
         Args:
-            kernel: As it is now.
-            items: The facts of the step, in order, each with its cargo.
+            kernel: The kernel after the step.
+            items: The events of the step, in order, each with its cargo.
             now: The time of the step in ns.
 
         Raises:
@@ -1033,7 +1034,7 @@ class Watch:
             cls = type(fact)
             if cls is TaskStarted:
                 starting = True
-            # Behind what a policy failed, a wait whose event has come may complete.
+            # After a failure of a policy, a wait whose event has come may complete.
             elif (
                 starting
                 and cls.__name__ not in _AFTER_STARTS
@@ -1056,12 +1057,15 @@ class Watch:
 
     def _check_end(self, fact: TaskCompleted, epoch: int, truth: Truth) -> None:
         task_id, attempt = fact.task_id, fact.attempt
-        # If it is not under way, a person has said so.
+        # If it is not under way, a person has decided so.
         if self._books.tasks[task_id].under_way and not truth(epoch, task_id, attempt):
-            _breach("fence", f"{task_id}: attempt {attempt} of this life has not ended")
+            _breach(
+                "fence",
+                f"{task_id}: attempt {attempt} of this incarnation has not ended",
+            )
 
     def _check_begun(self) -> None:
-        """What the last life has begun must rest on what the journal gives."""
+        """Check that all begun attempts of the last incarnation are kept."""
         books = self._books
         for epoch, task_id, attempt in self._begun():
             seen = books.tasks.get(task_id)
@@ -1178,7 +1182,7 @@ class Watch:
         books = self._books
         submitted, books.submitted = books.submitted, []
         tasks = {name: books.tasks[name] for name in submitted}
-        # What was released, or has ended, waits for nobody.
+        # A released or ended task waits for nobody.
         ring = find_ring(
             {
                 name: () if seen.joined or seen.ended else seen.parents
@@ -1202,7 +1206,7 @@ class Watch:
             if kind == "timeout":
                 late = seen.under_way and seen.timer == when and not stopping
             elif kind == "delay":
-                # What ends at that instant may have released it already.
+                # An end at the same instant may have released it already.
                 held = row.extra is not None and row.extra.due_ns == when
                 late = seen.due == when and held
             elif kind == "deadline":
@@ -1219,17 +1223,17 @@ class Watch:
 
     def crashed(self, acknowledged: Mapping[str, TaskState | None]) -> None:
         """
-        The kernel is gone.
+        Note that the kernel has crashed.
 
         Args:
-            acknowledged: What callers were told: a task was accepted (None), or has
+            acknowledged: The answers to callers: a task was accepted (None), or has
                 ended so.
         """
         self._acknowledged = dict(acknowledged)
 
     def recovered(self, kernel: Kernel, now: int) -> None:  # noqa: ARG002 - an observer's
         """
-        The kernel has begun a new life; what it tells of that is given to `step` next.
+        Check a new incarnation of the kernel, whose first events come in `step` next.
 
         Raises:
             Breach: A guarantee does not hold.
@@ -1276,7 +1280,7 @@ class Watch:
 
 
 def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
-    """Whether an agent and the pools have room for *row*, at a glance."""
+    """Return whether an agent and the pools seem to have room for *row*."""
     bucket = row.bucket
     if bucket.agents_version < 0:
         return True
@@ -1298,7 +1302,7 @@ def _like(event: TaskSubmitted | TaskOptionsChanged) -> tuple[Any, ...]:
 
 
 def _subjects(who: _Seen | str) -> list[tuple[str, str]]:
-    """Whose quotas count for a task, or for an owner; the soft ones too."""
+    """Return the owners of quotas for a task or an owner, with soft ones."""
     if isinstance(who, str):
         names = {"owner": who}
     else:
@@ -1308,7 +1312,7 @@ def _subjects(who: _Seen | str) -> list[tuple[str, str]]:
 
 
 def _of_pools(alloc: Units) -> Units:
-    """What *alloc* has of pools, and not of quotas."""
+    """Return the part of *alloc* that comes from pools, not from quotas."""
     return tuple(pair for pair in alloc if not pair[0].startswith("quota:"))
 
 

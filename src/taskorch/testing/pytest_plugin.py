@@ -25,7 +25,7 @@ _OPTION = "--taskorch-seed"
 _INI = "taskorch_seeds"
 _SEED = "taskorch_seed"
 _CRASH = "taskorch_crash_point"
-#: Lines of a trace that the report of a failure has.
+#: The number of lines of a trace in the report of a failure.
 _LAST = 20
 _MARKS = {
     "taskorch_seeds(n, *, seeds=None)": (
@@ -90,7 +90,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Say how to repeat a simulated test that failed, and what had happened in it."""
+    """Add to a failed test how to repeat it, and its last events."""
     report = yield
     run = item.stash.get(_RUN, None)
     if run is not None and call.excinfo is not None:
@@ -106,13 +106,13 @@ def pytest_runtest_makereport(
 @pytest.fixture
 def taskorch_seed(request: pytest.FixtureRequest) -> int:
     """The seed of this run of the test, which is run once for each of several."""
-    # Only `request.getfixturevalue` comes here: a test gets it as a parameter.
+    # Only `request.getfixturevalue` comes here; other tests get it as a parameter.
     return _seeds(request.config, request.node, one=True)[0]
 
 
 @pytest.fixture
 def taskorch_crash_point() -> int | None:
-    """The fact at which simulations crash, under the mark taskorch_crash_points."""
+    """The event at which simulations crash, under the mark taskorch_crash_points."""
     return None
 
 
@@ -144,7 +144,7 @@ def make_simulation(
     yield make
     if run.passed:
         for simulation in run.made:
-            # One that is down at the end has nothing to check.
+            # A simulation that is down at the end has nothing to check.
             if simulation.is_up:
                 simulation.check()
 
@@ -152,7 +152,7 @@ def make_simulation(
 @pytest.fixture
 def faults(request: pytest.FixtureRequest) -> Faults:
     """
-    What goes wrong in `simulation`: as the mark taskorch_faults says, or nothing.
+    The faults of `simulation`: those of the mark taskorch_faults, or none.
 
     A module or a folder whose tests share faults has a fixture of this name.
     """
@@ -178,7 +178,7 @@ def simulation(
 
 @pytest.fixture
 def crash_at(simulation: Simulation) -> Callable[..., None]:
-    """Make `simulation` crash at its n-th fact, and recover: its own `crash_at`."""
+    """Make `simulation` crash at its n-th event, and recover: its own `crash_at`."""
     return simulation.crash_at
 
 
@@ -213,7 +213,7 @@ def _seeds(config: pytest.Config, node: pytest.Item, *, one: bool) -> list[int]:
         chosen = 1 if one else _setting(config.getini(_INI))
     if isinstance(chosen, list):
         return chosen
-    # From the name of the test, so that each has other seeds, the same in every run.
+    # The seeds come from the name of the test, so that each test has its own.
     numbers: dict[int, None] = {}
     for i in count():
         if len(numbers) == chosen:
@@ -223,7 +223,7 @@ def _seeds(config: pytest.Config, node: pytest.Item, *, one: bool) -> list[int]:
 
 
 def _marked(node: pytest.Item, mark: pytest.Mark) -> int | list[int]:
-    """What the mark taskorch_seeds says: how many, or which."""
+    """Return the number, or the list, in the mark taskorch_seeds."""
     if not mark.args and set(mark.kwargs) == {"seeds"}:
         seeds = mark.kwargs["seeds"]
         if isinstance(seeds, Iterable) and not isinstance(seeds, str):
@@ -235,7 +235,7 @@ def _marked(node: pytest.Item, mark: pytest.Mark) -> int | list[int]:
 
 
 def _count(node: pytest.Item, mark: pytest.Mark, or_else: str = "") -> int:
-    """The number that a mark says."""
+    """Return the number in a mark."""
     arguments = (*mark.args, *(mark.kwargs[key] for key in mark.kwargs if key == "n"))
     if len(arguments) == 1 and len(mark.args) + len(mark.kwargs) == 1:
         (n,) = arguments
@@ -257,7 +257,7 @@ def _setting(text: str) -> int:
 
 
 def _has_parameter(metafunc: pytest.Metafunc, name: str) -> bool:
-    """Whether the test's own marks give *name*."""
+    """Return whether the test's own marks give *name*."""
     for mark in metafunc.definition.iter_markers("parametrize"):
         names = mark.args[0] if mark.args else mark.kwargs["argnames"]
         if isinstance(names, str):

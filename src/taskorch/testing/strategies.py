@@ -42,13 +42,13 @@ __all__ = (
 
 Strategy = st.SearchStrategy
 
-#: Types of tasks, and so what agents can do.
+#: The types of tasks, which are also the capabilities of agents.
 _TYPES: Final = ("build", "review", "test")
 #: Whole numbers that every reader of JSON keeps.
 _MAX_JSON_INT: Final = 2**53 - 1
 #: Seconds of limits and delays.
 _DURATIONS: Final = (0.0, 1.0, 2.0, 10.0, 60.0, 3_600.0, 0.5, 0.001)
-#: Amounts of a resource are multiples of this part of the largest.
+#: Amounts of a resource are multiples of this share of the largest.
 _STEPS: Final = 20
 _NOTHING: Final = st.none()
 _WORD: Final = string.ascii_letters + string.digits + "_"
@@ -126,7 +126,7 @@ def retry_policies(**parts: Any) -> Strategy[RetryPolicy]:
     Policies of up to five attempts, with every named wait and every kind of jitter.
 
     Args:
-        parts: What is fixed, by the names of `RetryPolicy`.
+        parts: The fixed parts, by the names of `RetryPolicy`.
 
     Raises:
         TypeError: A policy has no such part.
@@ -144,7 +144,7 @@ def retry_policies(**parts: Any) -> Strategy[RetryPolicy]:
     }
     fixed = _fixed("RetryPolicy", drawn, parts)
     if parts.get("delays") is not None:
-        # `delays` says when and how often: these must keep their defaults.
+        # `delays` has these parameters already, so that they must keep their defaults.
         for name in ("max_attempts", "wait", "base", "max_delay", "jitter"):
             if name not in parts:
                 del fixed[name]
@@ -159,7 +159,7 @@ def agents(**parts: Any) -> Strategy[Agent]:
     `st.lists(agents(), unique_by=lambda agent: agent.name)`.
 
     Args:
-        parts: What is fixed, by the names of `Agent`.
+        parts: The fixed parts, by the names of `Agent`.
 
     Raises:
         TypeError: An agent has no such part.
@@ -179,6 +179,7 @@ def agents(**parts: Any) -> Strategy[Agent]:
             probes=st.integers(1, 3),
         ),
         "labels": st.just(()) | st.just(("platform:linux", "python:3.12")),
+        "host": st.just("") | st.just("db1"),
     }
     return st.builds(Agent, **_fixed("Agent", drawn, parts)).filter(
         lambda agent: agent.capacity is None or agent.request.fits_in(agent.capacity)
@@ -192,14 +193,14 @@ def tasks(**parts: Any) -> Strategy[Task]:
     They have no id, no key, no budget and no metadata, unless you say so.
 
     Args:
-        parts: What is fixed, by the names of `Task`.
+        parts: The fixed parts, by the names of `Task`.
 
     Raises:
         TypeError: A task has no such part.
     """
     drawn = {name: _drawn(each) for name, each in OPTIONS.items()}
     drawn["payload"] = payloads()
-    # There are those that an orchestrator was given, and no others.
+    # An orchestrator has the resources that it was given, and no others.
     drawn["budget"] = _NOTHING
     return st.builds(Task, **_fixed("Task", drawn, parts)).filter(_is_in_time)
 
@@ -219,7 +220,7 @@ def batches(
     after those that it waits for, and then to fewer dependencies.
 
     Args:
-        task: What the tasks are made from; `tasks()` if it is left out.
+        task: The strategy of the tasks; `tasks()` if it is left out.
         ids: Their ids, none of which comes twice; t0, t1, … if it is left out.
         min_size: At least.
         max_size: How many there are at most.
@@ -255,7 +256,7 @@ def _batch(members: list[tuple[str | None, Task, list[int], int]]) -> list[Task]
 
 
 def _drawn(option: Option) -> Strategy[Any]:
-    """Values that any task may have; the usual one where only one task has others."""
+    """Values that any task may have; the default where only one task has others."""
     form: Form = option.form
     seconds = {"duration": False, "duration_or_zero": True}
     seconds |= {"moment": False, "moment_or_zero": True}
@@ -272,7 +273,7 @@ def _drawn(option: Option) -> Strategy[Any]:
         "paths": _NOTHING | st.sampled_from((("src/**",), ("src/a", "docs/**"))),
         "resources": st.just(Resources()) | resources(),
         "retry": st.just(RetryPolicy()) | retry_policies(),
-        # The usual one comes first: there a failing example shrinks to.
+        # The default comes first, because a failing example shrinks to it.
         "flag": st.sampled_from((option.default, not option.default)),
         "cache": _NOTHING | st.just(Cache()),
         "name": _NOTHING | st.sampled_from(("ann", "bob")),
@@ -285,7 +286,7 @@ def _share(units: int, steps: int) -> int:
 
 
 def _seconds(*, zero: bool = True) -> Strategy[float]:
-    # Few of them, since it is when things coincide that they go wrong.
+    # There are few moments, because faults show when events coincide.
     return st.sampled_from(_DURATIONS if zero else _DURATIONS[1:])
 
 
@@ -295,7 +296,7 @@ def _some_types() -> Strategy[tuple[str, ...]]:
 
 
 def _is_in_time(task: Task) -> bool:
-    """Whether *task* may start before it must have ended, as far as can be known."""
+    """Return whether *task* may start before its deadline, as far as known."""
     start, end = task.not_before, task.deadline
     if isinstance(start, int | float) and isinstance(end, int | float):
         return start < end
@@ -305,7 +306,7 @@ def _is_in_time(task: Task) -> bool:
 def _fixed(
     name: str, drawn: dict[str, Strategy[Any]], parts: dict[str, Any]
 ) -> dict[str, Strategy[Any]]:
-    """The strategies of *drawn*, with *parts* in their places."""
+    """Return the strategies of *drawn*, with *parts* in their places."""
     for part, value in parts.items():
         if part not in drawn:
             msg = f"{name} has no part {part!r}; there are {', '.join(drawn)}"

@@ -1,13 +1,13 @@
 """
-All that can be done with an orchestrator, for the faces that it has.
+The verbs of an orchestrator, for all its faces.
 
-A verb is described at its method (`taskorch.kit.verbs`), and nowhere else. This room
+A verb is described at its method (`taskorch.kit.verbs`), and nowhere else. This package
 collects them. It does nothing itself, and knows no face: the client, the service, tools
-of language models and the command line are made of it, each in its own words, and so
-can be one of yours.
+of language models and the command line are made from it, and so can be a face of your
+own.
 
-- `table`: the verbs, by how a program calls them; what they return, as JSON.
-- `remedies`: what to do, for who is there: calls as commands and as requests.
+- `table`: the verbs, by their Python call; their results as JSON.
+- `remedies`: Python calls in messages as commands and as requests.
 
-Decision: 0295.
+Decision: verbs-and-front-ends.
 """

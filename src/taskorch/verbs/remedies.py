@@ -1,12 +1,12 @@
 """
-What to do, for who is there.
+Python calls in remedies, as commands, requests or tools.
 
-What explains says it in calls of Python, as `orch.rerun_task('build')`. Who is at a
-command line, asks over HTTP, or uses tools, has no `orch`: for them, a call is the
-command, the request or the tool that does the same. Calls that only a program can make
-stay as they are.
+Explanations contain Python calls, such as `orch.rerun_task('build')`. A user of the
+command line, of HTTP or of tools has no `orch`: for them, a call becomes the command,
+the request or the tool that does the same. Calls that only a program can make stay as
+they are.
 
-Decisions: 0184, 0280.
+Decisions: service, tokens-and-roles.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from taskorch.kit.people import caller
 if TYPE_CHECKING:
     from taskorch.kit.verbs import Verb
 
-#: What a front end takes.
+#: The names for front ends.
 __all__ = (
     "all_in_requests",
     "all_in_tools",
@@ -36,19 +36,19 @@ __all__ = (
     "in_tools",
 )
 
-#: Of a request: what is to be done about an error is told as `requests`, or `calls`.
+#: The header of a request that asks for remedies as `requests` or `calls`.
 REMEDIES_HEADER: Final = "Taskorch-Remedies"
-#: A call, with a full stop at the end of a line: that is no part of a command.
+#: A call; a full stop at the end of a line is no part of it.
 _CALL: Final = re.compile(
     r"(?:Call )?orch\.([a-z_]+(?:\.[a-z_]+)?)\(([^()\n]*)\)(?:\.result\(\))?(\.$)?",
     re.MULTILINE,
 )
 _ARGUMENT: Final = re.compile(r"'([^']*)'")
-#: What a call says with yes or no, or with a number.
+#: A flag or a number in a call.
 _FLAG: Final = re.compile(r"(\w+)=(True|False|-?\d+)\b")
 #: A call whose last argument is a number.
 _NUMBER: Final = re.compile(r"^'[^']*', -?\d+$")
-#: What is no verb, or is told in other words: the command, and the request.
+#: Calls that are no verb, or have other words: the command, and the request.
 _OTHERS: Final[Mapping[str, tuple[str, str]]] = {
     "explain": ("explain {journal} {first}", "GET /tasks/{first}/explanation"),
     "get_stats": ("inspect {journal}", "GET /statistics"),
@@ -57,8 +57,8 @@ _OTHERS: Final[Mapping[str, tuple[str, str]]] = {
     "workflows.start": ("", "POST /workflows"),
 }
 
-#: By the verb: the tool of MCP, the arguments that it always has, and the names of
-#: those that the call has.
+#: For each verb, the tool of MCP, its fixed arguments, and the names of the arguments
+#: of the call.
 _TOOLS: Final[Mapping[str, tuple[str, Mapping[str, str], tuple[str, ...]]]] = {
     "answer": ("answer", {"choice": "CHOICE"}, ("question",)),
     "cancel_task": ("cancel", {}, ("task",)),
@@ -74,17 +74,17 @@ _TOOLS: Final[Mapping[str, tuple[str, Mapping[str, str], tuple[str, ...]]]] = {
     "tasks": ("find", {}, ("state",)),
     "workflows.start": ("submit", {"workflow": "…"}, ()),
 }
-#: Commands that ask a service, and no journal.
+#: Commands that ask a service, not a journal.
 _OF_SERVICES: Final = ("agents", "waivers")
-#: The act that is meant where a verb is told not to do what it does.
+#: The opposite act, for a verb whose flag is False.
 _UNDOING: Final = {"agents.drain": "undrain"}
-#: What a workflow may have, in Python, and as a resource of MCP.
+#: A text about workflows in Python, and as a resource of MCP.
 _SCHEMA: Final = (
     "document_schema() in taskorch.workflows",
     "the resource taskorch://schema",
 )
 
-#: Who can do a task: in a program, and besides by a command.
+#: Advice on a worker: in a program, and also by a command.
 _WORKER: Final = (
     ", by @orch.agent(…).",
     ": by taskorch agent, or in the program by @orch.agent(…).",
@@ -93,9 +93,9 @@ _WORKER: Final = (
 
 def in_commands(text: str, journal: str, *, is_known: bool = False) -> str:
     """
-    *text* with commands of `taskorch` about a journal in the place of calls.
+    Return *text* with commands of `taskorch` about a journal in place of calls.
 
-    If it *is known* who gives them, they do not say it.
+    If the caller *is known*, the commands do not name them.
     """
     command = partial(_command, without_password(journal), is_known)
     return _CALL.sub(partial(_replaced, command), text).replace(*_WORKER)
@@ -103,19 +103,19 @@ def in_commands(text: str, journal: str, *, is_known: bool = False) -> str:
 
 def in_requests(text: str, *, calls: bool = False) -> str:
     """
-    *text* with requests of the service in the place of calls; or with these *calls*.
+    Return *text* with requests of the service, or these *calls*, in place of calls.
 
-    Each says which role it takes, if who asks has it not.
+    Each names the role that it needs, if the caller does not have it.
     """
     if calls:
         return _CALL.sub(lambda call: f"{call[0]}{_for_whom(call[1])}", text)
-    # To put a task in the place of another is for programs.
+    # Only programs can replace a task by another one.
     text = text.partition("; or orch.submit_task(")[0]
     return _CALL.sub(partial(_replaced, _request), text)
 
 
 def in_tools(text: str) -> str:
-    """*text* with calls of the tools of MCP in the place of calls of Python."""
+    """Return *text* with calls of MCP tools in place of Python calls."""
     text = text.partition("; or orch.submit_task(")[0]
     text = text.replace(*_SCHEMA)
     return _CALL.sub(partial(_replaced, _tool), text).replace(
@@ -124,12 +124,12 @@ def in_tools(text: str) -> str:
 
 
 def all_in_requests(value: Any, *, calls: bool = False) -> Any:
-    """*value*, which is as JSON has it, with `in_requests` done to all texts in it."""
+    """Return the JSON *value* with `in_requests` applied to all its texts."""
     return _in_all(partial(in_requests, calls=calls), value)
 
 
 def all_in_tools(value: Any) -> Any:
-    """*value*, which is as JSON has it, with `in_tools` done to all texts in it."""
+    """Return the JSON *value* with `in_tools` applied to all its texts."""
     return _in_all(in_tools, value)
 
 
@@ -153,7 +153,7 @@ def _replaced(
 
 
 def _for_whom(call: str) -> str:
-    """The role that a call takes, if who asks has it not."""
+    """Return the role that a call needs, if the caller does not have it."""
     who = caller()
     verb = None if who is None else _verb(call)
     if who is None or verb is None or not verb.request:
@@ -163,7 +163,7 @@ def _for_whom(call: str) -> str:
 
 
 def _arguments(text: str) -> list[Any]:
-    """The texts among the arguments of a call; and what is a mapping, or a number."""
+    """Return the texts in the arguments of a call, and its mappings and numbers."""
     if "{" in text or _NUMBER.match(text):
         with suppress(ValueError, SyntaxError):
             return [*ast.literal_eval(f"({text},)")]
@@ -207,7 +207,7 @@ def _command(
 
 
 def _option(name: str, value: int) -> str:
-    """What a command is told by name: yes or no, or a number."""
+    """Return an option of a command: a flag for a bool, or a number."""
     if isinstance(value, bool):
         return f"--{'' if value else 'no-'}{name}"
     return f"--{name} {value}"
@@ -253,7 +253,7 @@ def _tool(verb: str, args: list[str], flags: Mapping[str, int]) -> str | None:
 
 
 def _quoted(word: Any) -> str:
-    """*word* for a shell; the number of a run, as in `x~2`, needs no quotes."""
+    """Return *word* quoted for a shell; the number of a run, `x~2`, needs no quotes."""
     if not isinstance(word, str):
         return shlex.quote(json.dumps(word))
     return (
@@ -266,14 +266,14 @@ def _shown(word: str) -> str:
 
 
 def _verb(call: str) -> Verb | None:
-    # Most texts have no call in them, and the table takes a moment to load.
+    # Most texts contain no call, and the table takes a moment to load.
     from taskorch.verbs.table import VERBS  # noqa: PLC0415 - see above
 
     return VERBS.get(call)
 
 
 def _sample(verb: Verb, word: str) -> str:
-    """What stands for an argument that was not said."""
+    """Return a placeholder for an argument that was not given."""
     for each in verb.arguments:
         if each.name.upper() == word and "enum" in each.form:
             return "|".join(each.form["enum"])

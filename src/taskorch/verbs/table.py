@@ -1,5 +1,5 @@
 """
-All that can be done with an orchestrator: the verbs of it and of its managers.
+The table of verbs of an orchestrator and its managers.
 
 They are described at the methods: see `taskorch.kit.verbs`.
 """
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from taskorch.kit.verbs import Argument
     from taskorch.runs._foreseen import Foreseen
 
-#: What a front end takes.
+#: The names for front ends.
 __all__ = ("VERBS", "acts_of", "as_json", "bound", "commands", "foreseen", "previewed")
 
-#: Their documents are their fields.
+#: Classes whose documents are their fields.
 _FIELDS: Final = (Health, Stats)
-#: The classes whose methods are verbs, by where an orchestrator has them.
+#: The classes with verbs as methods, by their attribute of an orchestrator.
 ROOMS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "": TaskOrchestrator,
@@ -41,7 +41,7 @@ ROOMS: Final[Mapping[str, type]] = MappingProxyType(
         "workflows": TaskOrchestrator.workflows.room(),
     }
 )
-#: The verbs, by how a program calls them: `cancel_task`, `workflows.cancel`.
+#: The verbs by their Python call: `cancel_task`, `workflows.cancel`.
 VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     {
         f"{room}.{name}".lstrip("."): verb
@@ -53,7 +53,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
 
 def bound(orch: Any, call: str) -> Callable[..., Any]:
     """
-    The method of *orch* that a program calls by *call*, for somebody who asks for it.
+    Return the method of *orch* for *call*, on behalf of the present caller.
 
     It raises a PolicyDeniedError if policies deny it.
     """
@@ -75,7 +75,7 @@ def bound(orch: Any, call: str) -> Callable[..., Any]:
 
 
 def commands() -> dict[str, tuple[str, Verb]]:
-    """The verbs that are commands, and how a program calls them, by their names."""
+    """Return the verbs that are commands, each with its Python call, by name."""
     return {
         verb.command_name: (call, verb)
         for call, verb in VERBS.items()
@@ -84,7 +84,7 @@ def commands() -> dict[str, tuple[str, Verb]]:
 
 
 def acts_of(command: str) -> dict[str, str]:
-    """How a program calls the verbs that are acts of a command, by the acts."""
+    """Return the Python call of each act of a command."""
     return {
         verb.command_act: call
         for call, verb in VERBS.items()
@@ -94,9 +94,9 @@ def acts_of(command: str) -> dict[str, str]:
 
 def previewed(call: str) -> list[Argument]:
     """
-    What the preview of a verb is told: those of the verb's arguments that it takes.
+    Return the arguments of a verb that its preview takes, too.
 
-    The first is what the verb is about. Without a preview there are none.
+    The first is the subject of the verb. Without a preview there are none.
     """
     name = VERBS[call].preview
     arguments = {each.name: each for each in VERBS[call].arguments}
@@ -105,7 +105,7 @@ def previewed(call: str) -> list[Argument]:
 
 
 def foreseen(orch: Any, call: str, arguments: Mapping[str, Any]) -> Foreseen:
-    """What a verb would touch now, told what the verb itself is told."""
+    """Return the preview of a verb for the arguments of that verb."""
     preview: Callable[..., Foreseen] = getattr(_foreseen, VERBS[call].preview)
     names = {each.name for each in previewed(call)} & arguments.keys()
     return preview(orch, **{name: arguments[name] for name in names})
@@ -113,9 +113,9 @@ def foreseen(orch: Any, call: str, arguments: Mapping[str, Any]) -> Foreseen:
 
 def as_json(value: Any) -> Any:
     """
-    What a verb returned, as JSON can say it: a handle is its id.
+    Return the result of a verb as JSON; a handle becomes its id.
 
-    A worker is its fields, and, as `instance`, the document that it is elsewhere.
+    A worker becomes its fields, and, as `instance`, its usual document.
     """
     if isinstance(value, list | tuple):
         return [as_json(each) for each in value]

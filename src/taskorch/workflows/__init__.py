@@ -1,11 +1,11 @@
 """
 Workflows: tasks with dependencies, built and checked as one, and run as one.
 
-1. A workflow is a description. It knows no orchestrator, no time and no state; what is
-   submitted for a run are plain tasks, whose ids begin with the id of the run. What
-   starts and controls runs is in `runs`, above the runtime, and never here.
-2. What cannot be is refused where it is said: a name that is not there, a name that is
-   there twice, a ring.
+1. A workflow is a description. It knows no orchestrator, no time and no state; a run
+   submits plain tasks, whose ids begin with the id of the run. Code that starts and
+   controls runs is in `runs`, above the runtime, and never here.
+2. Mistakes are refused where they are made: an unknown name, a name that is taken, a
+   ring.
 3. The same calls give the same ids, so that a program that is run again means the same
    tasks.
 4. Nothing recurses, however long a chain is. networkx is imported for rings and
@@ -13,14 +13,14 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
 
 - `_workflow`, `_building`, `_phases`: the workflow; how it is built; groups with gates.
 - `_functions`: functions that write down workflows, `@taskorch.workflow`.
-- `_parameters`: what may be given to a run, and values that are checked.
-- `_steps`, `_arguments`: what tasks call that are added; tasks among arguments.
+- `_parameters`: the parameters of a run, and checks of their values.
+- `_steps`, `_arguments`: functions of tasks that are added; tasks among arguments.
 - `_names`: ids of tasks, names of workflows.
-- `_dependencies`, `_graph`: who waits for whom, as it grows; questions about that, and
-  the tasks of a graph's nodes.
+- `_dependencies`, `_graph`: dependencies as they grow; questions about them, and the
+  tasks of a graph's nodes.
 - `_documents`, `_task_documents`: workflows and tasks as documents.
 - `_reading`, `_writing`: from a document to tasks, and back.
-- `_status`, `_report`: how far a run is; what became of it.
+- `_status`, `_report`: the progress of a run; its final report.
 - `_pictures`: for Mermaid and notebooks.
 """
 

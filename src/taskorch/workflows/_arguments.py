@@ -17,7 +17,7 @@ from taskorch.model.ids import joined
 
 
 def with_references(call: Call, change: Callable[[Any], Any]) -> Call:
-    """*call* with what *change* makes of the tasks that its arguments name."""
+    """Return *call* with its task arguments replaced by those of *change*."""
     refuse_in(call.fn)
     if not references(call.args, call.kwargs):
         return call
@@ -26,7 +26,7 @@ def with_references(call: Call, change: Callable[[Any], Any]) -> Call:
 
 
 def refers(task: Task) -> bool:
-    """Whether there is a reference to another task among the arguments of *task*."""
+    """Return whether an argument of *task* refers to another task."""
     call = task.payload
     return (
         type(call) is Call
@@ -37,7 +37,7 @@ def refers(task: Task) -> bool:
 
 def prefixed(task: Task, task_id: str, prefix: str, after: Iterable[Any]) -> Task:
     """
-    *task* under another id, with the same prefix before every id that it refers to.
+    Return *task* under another id, with a prefix before every id that it refers to.
 
     *prefix* and a slash come before the ids of other tasks of the workflow.
     """

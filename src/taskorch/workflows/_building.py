@@ -1,4 +1,4 @@
-"""Building: what a workflow and a phase of one have in common."""
+"""Building: the methods that a workflow and its phases share."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 NodeT = TypeVar("NodeT")
 
-#: Of the options of a map, those of the map itself; the others are for its calls.
+#: Options of the map itself; the others are for its calls.
 _OWN: Final = ("id", "after", "join", "on_parent_failure")
 
 
 class Builder(Generic[NodeT]):
-    """Adds tasks, as nodes: what `add` takes, and shorter ways to say it."""
+    """The methods that add tasks as nodes: `add`, and shorter ways to say it."""
 
     if not TYPE_CHECKING:
 
@@ -44,7 +44,7 @@ class Builder(Generic[NodeT]):
             return other_attribute(self, name)
 
     def __enter__(self) -> Self:
-        """Within the block, calls of `@task` functions on this thread add tasks."""
+        """Let calls of `@task` functions on this thread add tasks."""
         begin_building(self)
         return self
 
@@ -81,7 +81,7 @@ class Builder(Generic[NodeT]):
         of the function.
 
         Args:
-            fn: What to call.
+            fn: The function to call.
             args: Its positional arguments.
             kwargs: Its keyword arguments.
             executor: Where it runs, as for `Task.call`.
@@ -186,7 +186,7 @@ class Builder(Generic[NodeT]):
         one of them does.
 
         Args:
-            fn: What to call, with one item.
+            fn: The function to call with one item.
             over: A node whose result can be iterated over, or a list.
             max_parallel: How many of them run at once; None is without limit.
             allow_failures: How many of them may fail: a number, or a share such as
@@ -205,7 +205,7 @@ class Builder(Generic[NodeT]):
         if max_parallel is not None:
             check_count("max_parallel", max_parallel, least=1)
         _refuse_arguments("map", task_options, "kwargs", "executor")
-        # The options as a task holds them: Resources made of mappings, durations in
+        # The options as a task holds them: Resources from mappings, durations in
         # seconds.
         ours = in_our_words("map", task_options, OPTIONS)
         each = Task.call(fn, **cast("TaskOptions", ours))
@@ -233,9 +233,9 @@ class Builder(Generic[NodeT]):
         Add a task that puts the items of a result together, as `functools.reduce`.
 
         Args:
-            fn: What makes one of two.
+            fn: The function that makes one value of two.
             over: A node whose result can be iterated over, or a list.
-            start: What to begin with, if anything.
+            start: The value to begin with, if any.
             task_options: The keyword arguments of `Task`. They come before those that
                 `@taskorch.task` gave to *fn*.
 
@@ -260,10 +260,10 @@ class Builder(Generic[NodeT]):
 
 def _refuse_arguments(method: str, options: Mapping[str, Any], *names: str) -> None:
     """
-    Refuse what `wf.task` takes of *names*, and *method* does not.
+    Refuse options *names* of `wf.task` that *method* does not take.
 
     Raises:
-        InvalidTaskError: It is among *options*.
+        InvalidTaskError: One is among *options*.
     """
     hints = {
         "kwargs": f"wf.{method}(functools.partial(function, name=value), over)",

@@ -1,4 +1,4 @@
-"""Who waits for whom in a workflow: it grows edge by edge, and never gets a ring."""
+"""Dependencies between the tasks of a workflow: they grow, and never get a ring."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, TypeAlias
 
 from taskorch.workflows import _graph
 
-#: What each task waits for: ordered sets. Most are as they were made, a tuple; what has
+#: The parents of each task: ordered sets. Most are tuples, as at first; one that has
 #: grown since is a dict.
 After: TypeAlias = dict[str, tuple[str, ...] | dict[str, None]]
 
 
 class Dependencies:
     """
-    What each task of a workflow waits for.
+    The parents of each task of a workflow.
 
     Attributes:
-        after: By task, the tasks that it waits for: to be read.
+        after: The parents by task; read only.
         awaited: Names that no task has yet, and the tasks that wait for them.
     """
 
@@ -27,15 +27,15 @@ class Dependencies:
     def __init__(self) -> None:
         self.after: After = {}
         self.awaited: dict[str, list[str]] = {}
-        #: Tasks that others wait for, or have waited for; None: nobody has asked yet.
+        #: Tasks that others wait for, or have waited for; None: not computed yet.
         self._needed: set[str] | None = None
-        #: A run has `after`, too: it is copied before it changes.
+        #: Whether a run shares `after`: it is copied before it changes.
         self._is_shared = False
         #: The same graph for networkx, once a ring had to be looked for.
         self._graph: Any = None
 
     def copy(self) -> Dependencies:
-        """The same, to be changed by itself."""
+        """Return a copy that can be changed on its own."""
         copy = Dependencies()
         copy.after = dict(self.shared())
         copy._is_shared = True
@@ -43,12 +43,12 @@ class Dependencies:
         return copy
 
     def shared(self) -> Mapping[str, tuple[str, ...] | dict[str, None]]:
-        """Parents of each task, frozen: later changes go into a copy."""
+        """Return the parents of each task, frozen: later changes go into a copy."""
         self._is_shared = True
         return self.after
 
     def _own(self) -> None:
-        """Before what tasks wait for is changed."""
+        """Copy shared data before the parents of tasks are changed."""
         if self._is_shared:
             self._is_shared = False
             self.after = {
@@ -58,10 +58,9 @@ class Dependencies:
 
     def add(self, name: str, parents: Iterable[str], *, check: bool = True) -> None:
         """
-        Take in a task, which waits for *parents*; others may wait for it already.
+        Add a task, which waits for *parents*; others may wait for it already.
 
-        The caller who says that there is nothing to *check* looks for rings when all
-        are there.
+        A caller that sets *check* to False looks for rings when all tasks are added.
 
         Raises:
             CycleError: One of *parents* waits for it; nothing has changed.
@@ -115,7 +114,8 @@ class Dependencies:
         if check:
             if self._needed is None:
                 self._needed = set(chain.from_iterable(self.after.values()))
-            # Mostly nobody waits for the one, or the other waits for nobody.
+            # No ring is possible if nobody waits for the one, or the other waits for
+            # nobody.
             if child in self._needed and self.after[parent]:
                 ring = _graph.path(self._digraph(), child, parent)
                 if ring:
@@ -128,14 +128,14 @@ class Dependencies:
         return True
 
     def disconnect(self, edges: Iterable[tuple[str, str]]) -> None:
-        """Take back what `connect` has made: pairs of a parent and a child."""
+        """Take back edges of `connect`: pairs of a parent and a child."""
         for parent, child in edges:
             del self._growing(child)[parent]
             if self._graph is not None:
                 self._graph.remove_edge(parent, child)
 
     def _growing(self, name: str) -> dict[str, None]:
-        """What a task waits for, to be added to."""
+        """Return the parents of a task, to be added to."""
         self._own()
         above = self.after[name]
         if isinstance(above, tuple):
@@ -143,6 +143,6 @@ class Dependencies:
         return above
 
     def put_last(self, name: str) -> None:
-        """Let a task stand behind all others in their order."""
+        """Move a task behind all others in their order."""
         self._own()
         self.after[name] = self.after.pop(name)

@@ -1,10 +1,10 @@
 """
-Workflows as documents: plain lists and dicts, which JSON and YAML can say.
+Workflows as documents: plain lists and dicts, which JSON and YAML can represent.
 
-A document is data. It names functions, and whoever reads it says which functions these
+A document is data. It names functions, and its reader decides which functions these
 are; it can start programs only where that was allowed.
 
-Decision: 0014.
+Decision: workflows.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ from taskorch.model import (
 )
 from taskorch.workflows._parameters import TYPES
 
-#: What stands in the place of the result of another task.
+#: The key of a placeholder for the result of another task.
 RESULT: Final = "$result"
-#: What follows for ticks that were missed, and for one while the one before runs.
+#: The rule for missed times, and for a time while the last run goes on.
 CATCH_UP: Final = ("last", "all", "none")
 OVERLAP: Final = ("skip", "queue", "cancel")
-#: Characters of a value that a message shows.
+#: The most characters of a value that a message shows.
 MAX_SHOWN: Final = 80
 #: How deep a value may be nested.
 _MAX_DEPTH: Final = 50
@@ -86,8 +86,8 @@ class Timing:
         catch_up: Missed times to run.
         overlap: The rule while the last run goes on.
         jitter: Seconds of random delay, at most.
-        start: First possible time.
-        end: Last possible time.
+        start: First possible time, in whole ms.
+        end: Last possible time, in whole ms.
         keep_for: How long its runs are kept after their end, in seconds.
         keep_latest: How many of its ended runs are kept.
     """
@@ -155,7 +155,7 @@ class QuestionEntry:
     details: Any = field(Anything())
 
 
-#: A text of a task, which may be of spaces alone.
+#: A text of a task, which may consist of spaces.
 _WORD: Final = Text(is_blank=True)
 _PATH: Final = Maybe(_WORD)
 _LIMIT: Final = Number(most=MAX_SECONDS, is_above=True)
@@ -181,7 +181,7 @@ class _Jitter:
         return {"anyOf": [Number(0, 1).schema(), {"const": "full"}]}
 
 
-#: What is read by what knows the functions, and the other tasks.
+#: A value that the reader of the other tasks and functions converts.
 _FUNCTION: Final = Anything("the name of a function", {"type": "string"})
 _ARGUMENT: Final = Anything(
     "any value, or the result of a task", {"$ref": "#/$defs/argument"}
@@ -302,7 +302,7 @@ class ProgramEntry:
     limits: Any = field(AnyNames(Number(is_above=True), plain=True), default={})
     reads: Any = field(Maybe(Each(Text())))
     network: Any = field(Maybe(Flag()))
-    enforce: Any = field(Maybe(Either(Flag(), one_of("if possible"))))
+    enforce: Any = field(Maybe(Flag("if possible")))
 
 
 @attrs.frozen
@@ -339,7 +339,7 @@ class ReduceEntry:
 @attrs.frozen
 class AgentEntry:
     """
-    Work for an agent that can do this type.
+    A task for a worker that can do this type.
 
     Attributes:
         type: Its type.
@@ -350,7 +350,7 @@ class AgentEntry:
     payload: Any = field(Anything())
 
 
-#: What a task may be, by the key that says so; of two the earlier counts.
+#: The kinds of tasks, by the key that tells them; of two keys the earlier counts.
 KINDS: Final[Mapping[str, type]] = {
     "map": MapEntry,
     "wait_for": WaitEntry,
@@ -386,7 +386,7 @@ class WorkflowEntry:
 
     Attributes:
         workflow: One word; ids of runs begin with it.
-        parameters: What its runs are given, by name.
+        parameters: The parameters of its runs, by name.
         schedule: When it is to run.
         phases: Groups of tasks, in this order.
         tasks: The tasks by id.
@@ -465,7 +465,7 @@ class RetryEntry:
 @attrs.frozen
 class CacheEntry:
     """
-    How a result is remembered, for like tasks.
+    The caching of a result, for like tasks.
 
     Attributes:
         expires: Seconds until it expires; null is never.
@@ -507,7 +507,7 @@ class _Requested:
         members = node.value
         if not isinstance(members, dict):
             return faults.wrong(node, path, self.needs)
-        # A resource may be called so, too; but its amount is a number.
+        # A resource may have this name, too; but its amount is a number.
         is_elastic = any(
             isinstance(members[name][1].value, dict)
             for name in keys_of(ElasticEntry)
@@ -521,8 +521,8 @@ class _Requested:
         return {"anyOf": [_RIGID.schema(), elastic]}
 
 
-#: What the options of a task may be in a document, by their forms; ids and values are
-#: read by what knows the other tasks.
+#: The forms of a task's options in a document; ids and values are read where the other
+#: tasks are known.
 FORMS: Final[Mapping[Form, ValueForm]] = {
     "type": _WORD,
     "name": _WORD,
@@ -556,10 +556,10 @@ def plain(
     exact: bool,
 ) -> Any:
     """
-    A copy of *value* as JSON has it.
+    Return a copy of *value* as JSON has it.
 
-    What is no JSON is added to *findings*, with its place; that is, if *exact*, all
-    that would not come back as it went.
+    Values that are not JSON are added to *findings*, with their places; if *exact*,
+    also those that would come back changed.
     """
     kind = type(value)
     if value is None or kind in (str, bool, int):

@@ -1,7 +1,7 @@
 """
 `@taskorch.workflow`: a function that writes down a workflow, in plain Python.
 
-Decisions: 0212, 0217.
+Decisions: names-and-docs, workflows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from taskorch.workflows._workflow import Node, Phase, Workflow
 
 P = ParamSpec("P")
 
-#: What to do about code that needs a result while the workflow is written down.
+#: The advice for code that needs a result while the workflow is written down.
 _NOT_YET: Final = (
     "a node stands for a result that is known when the workflow runs: f.map(node) "
     "calls f with each item, and a task may add tasks: context.workflow"
@@ -63,21 +63,22 @@ class WorkflowFunction(WritesWorkflow, Generic[P]):
             return other_attribute(self, name)
 
     def __reduce__(self) -> str:
-        # It stands in its module under this name.
+        # The module has this object under the function's name, so pickle finds it
+        # there.
         return self.fn.__qualname__
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
-        """Its parameters by name, with their annotations and defaults."""
+        """Parameters by name, with their annotations and defaults."""
         return inspect.signature(self.fn).parameters
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Workflow:
         """
-        Write down a workflow: the function is called now, once.
+        Write down a workflow: call the function now, once.
 
         Raises:
             InvalidTaskError: Another is being written down; or the function returns
-                what is no node.
+                a value that is no node.
             TypeError: It has no such parameters, or needs a result.
         """
         if workflow_in_building() is not None:
@@ -108,7 +109,7 @@ class WorkflowFunction(WritesWorkflow, Generic[P]):
 
 def current_workflow() -> Workflow:
     """
-    The workflow that a `@workflow` function writes down: ask for it in the function.
+    Return the workflow that a `@workflow` function writes down; call it therein.
 
         @taskorch.workflow
         def night(day: str):
@@ -116,8 +117,8 @@ def current_workflow() -> Workflow:
             asked = current_workflow().add(Task.question("Load?", after=[rows]))
             asked >> load(rows)
 
-    It takes what no function is: questions, programs, waits, phases, other workflows.
-    In a `with` block of a workflow it is that one.
+    It takes tasks that no function stands for: questions, programs, waits, phases,
+    other workflows. In a `with` block of a workflow it is that one.
 
     Raises:
         UsageError: No workflow is being written down on this thread.
@@ -138,12 +139,12 @@ def checked(
     slot: datetime | None = None,
 ) -> dict[str, Any]:
     """
-    The values of the parameters of a workflow; where it declares none, all are taken.
+    Return the values of the parameters of a workflow; all, if it declares none.
 
     Args:
         work: The workflow, or the function that writes it down.
         parameters: Values by name.
-        slot: The scheduled time of what a schedule makes.
+        slot: The scheduled time, if a schedule makes the run.
 
     Raises:
         InvalidTaskError: A value is of another type, or one is missing or unknown.
@@ -162,7 +163,7 @@ def checked(
 
 
 def declared_by(work: Workflow | WorkflowFunction[...]) -> _parameters.Parameters:
-    """The parameters that a workflow declares, by name: none, if it takes all."""
+    """Return the parameters that a workflow declares; none, if it takes all."""
     if isinstance(work, WorkflowFunction):
         return _parameters.of_function(work.fn)
     return work.parameters or {}
@@ -174,7 +175,7 @@ def written(
     slot: datetime | None = None,
 ) -> tuple[Workflow, dict[str, Any]]:
     """
-    The workflow of these parameters, and the values that are kept with its run.
+    Return the workflow of these parameters, and the values kept with its run.
 
     Raises:
         InvalidTaskError: As for `checked`.

@@ -1,8 +1,8 @@
 """
-Questions about who waits for whom; the tasks that the nodes of a graph stand for.
+Questions about dependencies; the tasks that the nodes of a graph stand for.
 
-A graph is a mapping here: of each task, what it waits for. What needs more than one
-walk along it is left to networkx, which takes 0.2 s to import.
+A graph is a mapping here: the parents of each task. Questions that need more than one
+walk along it are left to networkx, which takes 0.2 s to import.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
-#: Of each task, what it waits for.
+#: The parents of each task.
 Parents: TypeAlias = Mapping[str, Collection[str]]
-#: Tasks of which each needs the next, and the last the first.
+#: A ring of tasks, each of which needs the next, and the last the first.
 Ring: TypeAlias = tuple[str, ...]
 
-#: Names of a ring that a message shows.
+#: The most names of a ring that a message shows.
 _SHOWN: Final = 10
-#: Dependencies that are looked at in the search for the shortest ring.
+#: Dependencies that the search for the shortest ring looks at.
 _BUDGET: Final = 1_000_000
 
 
@@ -56,12 +56,12 @@ class ParentsView(Mapping[str, tuple[str, ...]]):
 
 
 def order(parents: Parents) -> list[str]:
-    """The tasks, each after all that it waits for; the same graph, the same order."""
+    """Return the tasks, each after its parents; the same graph, the same order."""
     return list(graphlib.TopologicalSorter(parents).static_order())
 
 
 def layers(parents: Parents) -> list[list[str]]:
-    """The tasks by the number of tasks on the longest way to them."""
+    """Return the tasks by the number of tasks on the longest way to them."""
     depth: dict[str, int] = {}
     by_depth: list[list[str]] = []
     for name in order(parents):
@@ -74,7 +74,7 @@ def layers(parents: Parents) -> list[list[str]]:
 
 
 def longest_path(parents: Parents, among: Container[str]) -> tuple[str, ...]:
-    """The longest chain of tasks *among* those of interest; the first of several."""
+    """Return the longest chain *among* some tasks; the first of several."""
     length: dict[str, int] = {}
     before: dict[str, str | None] = {}
     best: str | None = None
@@ -95,7 +95,7 @@ def longest_path(parents: Parents, among: Container[str]) -> tuple[str, ...]:
 
 
 def digraph(parents: Parents) -> nx.DiGraph:
-    """The same for networkx: its edges lead from what is waited for to who waits."""
+    """Return the same graph for networkx: edges lead from parents to children."""
     import networkx as nx  # noqa: PLC0415 - 0.2 s, for those only who need it
 
     graph = nx.DiGraph()
@@ -105,7 +105,7 @@ def digraph(parents: Parents) -> nx.DiGraph:
 
 
 def path(graph: nx.DiGraph, start: str, goal: str) -> tuple[str, ...]:
-    """The shortest way along the edges of *graph*, or nothing."""
+    """Return the shortest way along the edges of *graph*, or nothing."""
     import networkx as nx  # noqa: PLC0415 - as above
 
     try:
@@ -126,7 +126,7 @@ def refuse_rings(parents: Parents) -> None:
 
 
 def ring_error(ring: Ring) -> CycleError:
-    """The error about *ring*."""
+    """Return the error about *ring*."""
     if len(ring) == 1:
         return CycleError(
             f"task {ring[0]!r} waits for itself",
@@ -142,7 +142,7 @@ def ring_error(ring: Ring) -> CycleError:
 
 def _shortest_ring(parents: Parents) -> Ring:
     """
-    The shortest ring of a graph that has one.
+    Return the shortest ring of a graph that has one.
 
     In a huge knot of rings it is the shortest that was found within bounds.
     """
@@ -158,7 +158,7 @@ def _shortest_ring(parents: Parents) -> Ring:
     for knot in sorted((k for k in knots if len(k) > 1), key=len):
         names = sorted(knot, key=place.__getitem__)
         if sum(p in knot for name in names for p in parents[name]) == len(names):
-            # Nothing but a ring: it goes through any of them.
+            # The graph is nothing but a ring, which goes through any of them.
             del names[1:]
         for name in names:
             ring, looks = _ring_through(parents, knot, name, len(best))
@@ -173,7 +173,7 @@ def _ring_through(
     parents: Parents, knot: Container[str], name: str, below: int
 ) -> tuple[Ring, int]:
     """
-    The shortest ring through *name*, if it is shorter than *below* (0: any).
+    Return the shortest ring through *name*, if it is shorter than *below* (0: any).
 
     Returns:
         The ring, and the number of dependencies that were looked at.
@@ -201,7 +201,7 @@ def _ring_through(
 
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.]+")
-#: Characters of what is made up: the whole id has room for more.
+#: The most characters of a generated part: the whole id has room for more.
 _MOST: Final = 100
 _SIMPLE: Final = (str, int, float, complex, bytes, type(None))
 
@@ -210,13 +210,13 @@ def ids_of(
     nodes: Iterable[Hashable], own_ids: Mapping[Hashable, str | None]
 ) -> dict[Hashable, str]:
     """
-    An id for each of *nodes*, and none twice.
+    Return an id for each of *nodes*, and none twice.
 
-    A text that is an id stands for itself, and a node whose task has one has that. Any
-    other is put into words: of a number or an object with a text of its own, that; of
-    an Enum its name; of a tuple or a set its parts, with "-" between them; of anything
-    else its class. What no id may have becomes "-", and where two come to the same, the
-    later one in the order of the graph gets "-2", "-3", ….
+    A text that is an id stands for itself, and a node whose task has an id has that
+    one. Any other node is put into words: a number or an object with a text of its own
+    as that text; an Enum as its name; a tuple or a set as its parts, with "-" between
+    them; anything else as its class. Other characters become "-", and where two come to
+    the same, the later one in the order of the graph gets "-2", "-3", ….
     """
     listed = list(nodes)
     ids: dict[Hashable, str] = {}
@@ -239,7 +239,7 @@ def ids_of(
 
 
 def _in_words(node: object) -> str:
-    """*node* as a text that is the same in every run."""
+    """Return *node* as a text that is the same in every run."""
     if isinstance(node, Enum):
         return node.name
     if isinstance(node, _SIMPLE):
@@ -258,7 +258,7 @@ def _in_words(node: object) -> str:
 
 def tasks_of(graph: Any, attribute: str) -> tuple[list[Task], dict[Hashable, str]]:
     """
-    The tasks of the nodes of a graph, each after its predecessors; and the nodes' ids.
+    Return the tasks of a graph, each after its predecessors; and the nodes' ids.
 
     Raises:
         InvalidTaskError: It is no directed graph, or a node has no task.

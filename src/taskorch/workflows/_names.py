@@ -12,19 +12,19 @@ from taskorch.model import Call, Program, Task
 from taskorch.workflows import _steps
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
-#: Characters of a generated id, before its number.
+#: The most characters of a generated id, before its number.
 _MAX_STEM: Final = 40
 
 
 def stem_of(task: Task) -> str:
-    """A readable word for *task*: its function, its program or its type."""
+    """Return a readable word for *task*: its function, its program or its type."""
     payload = task.payload
     word = str(task.type)
     if isinstance(payload, Call):
         fn = payload.fn
         if fn in (_steps.mapped, _steps.reduced):
             fn = payload.args[0].fn
-        # Of a partial, what it calls.
+        # A partial is named after the function that it calls.
         fn = getattr(fn, "func", fn)
         name = getattr(fn, "__name__", None)
         word = name if isinstance(name, str) else type(fn).__name__
@@ -35,12 +35,12 @@ def stem_of(task: Task) -> str:
 
 @lru_cache(256)
 def _safe(word: str) -> str:
-    """*word* as the beginning of an id; many tasks call the same function."""
+    """Return *word* as the beginning of an id; many tasks call the same function."""
     return _UNSAFE.sub("-", word).strip("-")[:_MAX_STEM].strip("-") or "task"
 
 
 def unused(stem: str, used_names: Container[str], counts: dict[str, int]) -> str:
-    """*stem*, or *stem* with the next number that is none of the *used_names*."""
+    """Return *stem*, with the first number that is not used if it is taken."""
     number = counts.get(stem, 0)
     while True:
         number += 1

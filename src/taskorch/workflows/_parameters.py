@@ -1,7 +1,7 @@
 """
-The parameters of a workflow: what each may be, and values that are checked.
+The parameters of a workflow: their types, and checks of their values.
 
-Decision: 0217.
+Decision: workflows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
 
-#: The parameter that has the scheduled time of what a schedule makes.
+#: The parameter that gets the scheduled time.
 SLOT: Final = "slot"
 _EMPTY: Final = inspect.Parameter.empty
 #: Parameters by name, with their types and defaults.
@@ -31,15 +31,15 @@ Parameters: TypeAlias = Mapping[str, inspect.Parameter]
 TYPES: Final[Mapping[str, type]] = {
     each.__name__: each for each in (bool, date, datetime, float, int, str)
 }
-#: Values that are kept with a run.
+#: Types of values that are kept with a run.
 _KEPT: Final = (str, int, float, date, type(None))
-#: Characters of an id that stand for parameters: more, if others have the first.
+#: Characters of an id that stand for parameters; more, if others have these.
 DIGESTS: Final = (8, 16, 64)
 _WHOLE: Final = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 class _OtherKindError(ValueError):
-    """A value is not of a type, and does not say one."""
+    """A value is not of a type, nor a text for one."""
 
 
 _FLAGS: Final[Mapping[str, bool]] = {
@@ -50,7 +50,7 @@ _FLAGS: Final[Mapping[str, bool]] = {
 
 def declared(parameters: object) -> Parameters | None:
     """
-    What `Workflow(parameters=…)` declares: a type, or a default, for each name.
+    Return the parameters of `Workflow(parameters=…)`: a type, or a default, for each.
 
     Raises:
         InvalidTaskError: It is no mapping by names.
@@ -70,10 +70,10 @@ def declared(parameters: object) -> Parameters | None:
 
 def _with_default_of_its_type(parameter: inspect.Parameter) -> inspect.Parameter:
     """
-    Return *parameter* with its default as a value that is given would be.
+    Return *parameter* with its default converted as a given value would be.
 
     Raises:
-        InvalidTaskError: The default is of another type, and says none.
+        InvalidTaskError: The default is of another type, and no text for one.
     """
     kind, default = _kind_of(parameter), parameter.default
     if default is _EMPTY or default is None or kind is _EMPTY:
@@ -94,7 +94,7 @@ def _with_default_of_its_type(parameter: inspect.Parameter) -> inspect.Parameter
 def parameter_of(
     name: str, kind: Any = _EMPTY, default: Any = _EMPTY
 ) -> inspect.Parameter:
-    """A parameter by its name, its type and its default."""
+    """Return a parameter from its name, its type and its default."""
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind
     )
@@ -126,12 +126,12 @@ def values_of(
     slot: datetime | None = None,
 ) -> dict[str, Any]:
     """
-    The value of each parameter, of its type: what is given, or its default.
+    Return the value of each parameter, of its type: the given one, or its default.
 
     Args:
-        who: What has these parameters.
+        who: The name of the owner of these parameters.
         parameters: Their types and defaults.
-        values: What is given, by name. A text is converted to the type.
+        values: The given values, by name. A text is converted to the type.
         slot: The scheduled time, for the parameter `slot`.
 
     Raises:
@@ -166,7 +166,7 @@ def values_of(
 
 def by_names(values: object) -> dict[str, Any]:
     """
-    What is given, by name.
+    Return the given values, by name.
 
     Raises:
         InvalidTaskError: It is no mapping by names.
@@ -181,23 +181,23 @@ def by_names(values: object) -> dict[str, Any]:
 
 def kept(values: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The values that are kept with a run: texts, numbers, flags, days and times.
+    Return the values that are kept with a run: texts, numbers, flags, days and times.
 
-    That of an enum is its value, or its name if no such value is kept. What code alone
-    can hold is for the call only.
+    An enum is kept as its value, or as its name if that value cannot be kept. Values
+    that only code can hold are for the call only.
     """
     plain = {name: _without_enums(each) for name, each in values.items()}
     return {name: each for name, each in plain.items() if _is_kept(each)}
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as JSON has them: days and times are ISO texts."""
+    """Return values as JSON has them: days and times are ISO texts."""
     return {name: _with_texts(each) for name, each in values.items()}
 
 
 def as_text(values: Mapping[str, Any]) -> str:
     """
-    A text that says values: the same for the same values, and for no others.
+    Return values as a text, which is the same for the same values, and for no others.
 
     Raises:
         InvalidTaskError: They are more than texts, numbers, flags and times.
@@ -211,9 +211,9 @@ def as_text(values: Mapping[str, Any]) -> str:
 
 def digest_of(values: Mapping[str, Any], length: int = DIGESTS[0]) -> str:
     """
-    A word that stands for values in an id: the same for the same values.
+    Return a word for values in an id, which is the same for the same values.
 
-    Others may have it, too, and then have not the longer one.
+    Other values may have it, too; they differ in a longer one.
 
     Raises:
         InvalidTaskError: They are more than texts, numbers, flags and times.
@@ -222,7 +222,7 @@ def digest_of(values: Mapping[str, Any], length: int = DIGESTS[0]) -> str:
 
 
 def in_words(kind: Any) -> str:
-    """What a value of a type is: `a date such as 2026-11-25`."""
+    """Return a description of a type: `a date such as 2026-11-25`."""
     if kind is _EMPTY or kind is Any:
         return "any value"
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -243,12 +243,11 @@ def in_words(kind: Any) -> str:
 
 def fields(parameters: Parameters, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
-    What a form asks for: the name of each parameter, what it is, and its value.
+    Return the fields of a form: the name, the type and the value of each parameter.
 
     Args:
-        parameters: Those that are declared. The scheduled time is not asked for.
-        values: Values that go before their defaults, also of names that nothing
-            declares.
+        parameters: The declared ones. The scheduled time is not asked for.
+        values: Values that replace their defaults, also of undeclared names.
     """
     named = {each: parameter_of(each, default=values[each]) for each in values}
     asked: list[dict[str, Any]] = []
@@ -266,10 +265,10 @@ def fields(parameters: Parameters, values: Mapping[str, Any]) -> list[dict[str, 
 
 def write(parameters: Parameters) -> dict[str, Any]:
     """
-    Parameters as a document has them.
+    Return parameters as a document has them.
 
     Raises:
-        InvalidTaskError: A type, or a default, is none that a document can say.
+        InvalidTaskError: A document cannot represent a type, or a default.
     """
     document: dict[str, Any] = {}
     for name, parameter in parameters.items():
@@ -315,12 +314,12 @@ def _is_kept(value: Any) -> bool:
 
 
 def _kind_of(parameter: inspect.Parameter) -> Any:
-    """The type that a parameter declares, or that of its default."""
+    """Return the type that a parameter declares, or that of its default."""
     kind, default = parameter.annotation, parameter.default
     while typing.get_origin(kind) is Annotated:
         kind = typing.get_args(kind)[0]
     if isinstance(kind, str):
-        # Of a function whose annotations cannot be evaluated.
+        # The annotations of the function cannot be evaluated.
         return TYPES.get(kind.rpartition(".")[2], _EMPTY)
     if kind is _EMPTY and default is not _EMPTY and default is not None:
         return type(default)
@@ -335,10 +334,10 @@ def _slot_as(kind: Any, slot: datetime) -> Any:
 
 def _converted(kind: Any, value: Any) -> Any:
     """
-    A value of a type, of one that is of it or says it as a text.
+    Return *value* as one of a type, if it is of it or a text for one.
 
     Raises:
-        ValueError: It does neither.
+        ValueError: It is neither.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
@@ -362,7 +361,7 @@ def _converted(kind: Any, value: Any) -> Any:
 
 
 def _chosen(choices: Sequence[Any], values: Sequence[Any], value: Any) -> Any:
-    """The choice whose value is *value*, or is the text that says it."""
+    """Return the choice whose value is *value*, or is written as that text."""
     for choice, own in zip(choices, values, strict=False):
         if type(own) is type(value) and own == value:
             return choice
@@ -375,7 +374,7 @@ def _chosen(choices: Sequence[Any], values: Sequence[Any], value: Any) -> Any:
 def _of_union(kinds: Sequence[Any], value: Any) -> Any:
     if value is None and type(None) in kinds:
         return None
-    # A text says whatever it can say, before it is a text.
+    # A text is converted to any other type first.
     for kind in sorted(kinds, key=lambda each: each is str):
         if kind is not type(None):
             try:
@@ -447,7 +446,7 @@ def _time(value: Any) -> datetime:
     return value
 
 
-#: What reads a value of a type, or a text that says one.
+#: Functions that convert a value, or a text for one, to a type.
 _READERS: Final[Mapping[Any, Callable[[Any], Any]]] = {
     bool: _flag,
     date: _day,

@@ -1,7 +1,7 @@
 """
 Phases: named groups of a workflow, one after another, with a gate behind each.
 
-Decision: 0016.
+Decision: workflows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from taskorch.model import (
 from taskorch.model.ids import in_run, joined, split_last
 from taskorch.workflows import _steps
 
-#: What the failure of a phase does to what comes after it.
+#: The effect of a phase's failure on the next phases.
 OnFailure: TypeAlias = Literal["stop", "continue", "skip"]
 _ON_FAILURE: Final = get_args(OnFailure)
 _COUNT: Final = Number(least=1, is_whole=True)
@@ -51,32 +51,32 @@ _NAMES: Final = Each(Text(), needs="a list of texts", or_one=True)
 
 
 def gate_of(phase: str) -> str:
-    """The id of the gate of a phase."""
+    """Return the id of the gate of a phase."""
     return joined(phase, "gate")
 
 
 def approval_of(phase: str) -> str:
-    """The id of the approval that the gate of a phase may ask for."""
+    """Return the id of the approval that the gate of a phase may ask for."""
     return joined(phase, "approval")
 
 
-#: What the id of a gate ends with.
+#: The last part of the id of a gate.
 _END: Final = gate_of("")
 
 
 def is_gate_id(name: str) -> bool:
-    """Whether *name* is the id that the gate of a phase has."""
+    """Return whether *name* is the id that the gate of a phase has."""
     return name.endswith(_END)
 
 
 def phase_of(end: str) -> str:
-    """The phase whose gate, or approval, has the id *end*; else *end* itself."""
+    """Return the phase whose gate or approval has the id *end*; else *end* itself."""
     phase, step = split_last(end)
     return phase if phase and step in ("gate", "approval") else end
 
 
 def is_same_end(name: str, end: str) -> bool:
-    """Whether *name* is *end*: in a workflow that was included, it begins otherwise."""
+    """Return whether *name* is *end*, also in a workflow that was included."""
     return in_run("", name).endswith(in_run("", end))
 
 
@@ -85,13 +85,16 @@ class Approval:
     """
     A part of a gate: an approval by `orch.workflows.approve`.
 
+    `orch.wait()` waits for it only if it has a timeout. A restart of the run asks
+    again.
+
     Args:
         timeout: Seconds after which nobody having approved means no; None waits for
             ever.
         who: Who may approve or reject, by their names, or as `role:approver`; None is
             anybody.
         quorum: How many must approve. One who rejects is enough.
-        not_by: Who may not.
+        not_by: The people who must not approve it.
         remind: Seconds between two reminders; None: there are none.
     """
 
@@ -111,17 +114,17 @@ class Approval:
 
     def __attrs_post_init__(self) -> None:
         if self.timeout is not None:
-            check_seconds("timeout", self.timeout, zero=False)
+            check_seconds("timeout", self.timeout, zero=False, none=True)
         self.question("it")
 
     @property
     def has_rules(self) -> bool:
-        """Whether it says more than how long it waits."""
+        """Whether it has rules beyond its timeout."""
         rules = self.who, self.quorum, self.not_by, self.remind
         return rules != (None, 1, (), None)
 
     def question(self, phase: str, default: Any = RAISE) -> Question:
-        """The question that it is, about *phase*."""
+        """Return the question about *phase*."""
         asked = to_question(
             f"approve {phase}?",
             who=self.who,
@@ -137,7 +140,7 @@ class Approval:
 @attrs.frozen
 class CheckEntry:
     """
-    One of what a gate asks for, in a document.
+    One condition of a gate, in a document.
 
     Attributes:
         file: A file that must exist.
@@ -170,14 +173,14 @@ class PhaseEntry:
     on_failure: OnFailure = field(one_of(*_ON_FAILURE), default="stop")
 
 
-#: What must hold for a gate to open: a file must exist, a function of the results of
-#: the phase must say so, or a person must approve.
+#: Conditions for a gate to open: a file must exist, a function of the results of the
+#: phase must agree, or a person must approve.
 Check: TypeAlias = str | Path | Callable[[dict[str, Any]], Any] | Approval
 
 
 class PhaseRules:
     """
-    What a phase asks for, and what follows from it: all but its workflow.
+    The options of a phase, without its workflow.
 
     Attributes:
         name: Its name.
@@ -210,18 +213,18 @@ class PhaseRules:
 
     @property
     def _approval(self) -> Approval | None:
-        """The approval that the gate asks for, if it does."""
+        """The approval that the gate asks for, or None."""
         return next((c for c in self.checks if isinstance(c, Approval)), None)
 
     @property
     def end_id(self) -> str:
-        """The id of what the next phase waits for: see `end`."""
+        """The id of the task that the next phase waits for: see `end`."""
         named = gate_of if self._approval is None else approval_of
         return named(self.name)
 
     @property
     def can_be_skipped(self) -> bool:
-        """Whether a phase before says that what follows is skipped."""
+        """Whether an earlier phase skips the next ones if it fails."""
         phase = self.before
         while phase is not None:
             if phase.on_failure == "skip":
@@ -230,7 +233,7 @@ class PhaseRules:
         return False
 
     def gate_task(self) -> Task:
-        """The gate as a task."""
+        """Return the gate as a task."""
         checks = [
             Call(check) if callable(check) else check
             for check in self.checks
@@ -253,7 +256,7 @@ class PhaseRules:
         )
 
     def approval_task(self) -> Task | None:
-        """The approval as a task, if the gate asks for one."""
+        """Return the approval as a task, if the gate asks for one."""
         approval = self._approval
         if approval is None:
             return None
@@ -262,7 +265,7 @@ class PhaseRules:
             note = f"nobody has approved within {approval.timeout:g} s"
             default = verdict_of(self.name, "nobody", note, passed=False)
         skips = self.on_failure == "skip" or self.can_be_skipped
-        # Without rules it stays the payload that it was: journals have it.
+        # Without rules its payload stays as it was, since journals have it.
         payload = Wait(f"{APPROVAL_OF}{self.name}", approval.timeout, default)
         if approval.has_rules:
             payload = approval.question(self.name, default)
@@ -276,25 +279,25 @@ class PhaseRules:
 
 
 def approval_of_run(task: Task, task_id: str) -> Task:
-    """*task*, an approval, under its id in a run: there its event is its own."""
+    """Return *task*, an approval, under its id and with its event in a run."""
     event = f"{APPROVAL_OF}{phase_of(task_id)}"
     return attrs.evolve(task, payload=attrs.evolve(task.payload, event=event))
 
 
 def is_approval(task: Task) -> bool:
-    """Whether *task* is the approval of a phase."""
+    """Return whether *task* is the approval of a phase."""
     payload = task.payload
     return isinstance(payload, Wait) and str(payload.event).startswith(APPROVAL_OF)
 
 
 def verdict_of(phase: str, by: str, note: str, *, passed: bool) -> dict[str, Any]:
-    """The verdict of a person about a phase, as the result of a task."""
+    """Return the verdict of a person about a phase, as the result of a task."""
     return {"phase": phase, "passed": passed, "by": by, "note": note, "checks": []}
 
 
 def checks_of(gate: object) -> tuple[Check, ...]:
     """
-    What a gate asks for.
+    Return the checks of a gate.
 
     Raises:
         InvalidTaskError: Something in it is no check.
@@ -331,13 +334,13 @@ def check_options(
     if max_parallel is not None:
         check_count("max_parallel", max_parallel, least=1)
     if gate_timeout is not None:
-        check_seconds("gate_timeout", gate_timeout, zero=False)
+        check_seconds("gate_timeout", gate_timeout, zero=False, none=True)
     check_word("on_failure", on_failure, _ON_FAILURE)
 
 
 def limited(task: Task, run_id: str, phase: str, max_parallel: int) -> Task:
     """
-    *task*, which takes one of those that may run at once in its phase.
+    Return *task* with a share of its phase's limit on tasks at once.
 
     A map mostly waits: its calls take one each.
     """

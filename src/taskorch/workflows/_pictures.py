@@ -1,10 +1,10 @@
 """
 Pictures of workflows: text for Mermaid, and an SVG for notebooks.
 
-Everything that comes from outside is escaped. Boxes stand in columns, and lines go from
-the left to the right. One that passes a column has a lane of its own there: what one
-box leads to shares its lanes. The order in the columns is that of the neighbours'
-middles, a few times to and fro, so that few lines cross; then all is moved next to its
+Text from outside is escaped. Boxes stand in columns, and lines go from the left to the
+right. A line that passes a column has a lane of its own there; lines from one box share
+its lanes. The boxes of a column are put in the order of their neighbours' middles, a
+few times to and fro, so that few lines cross; then all are moved next to their
 neighbours as far as there is room.
 """
 
@@ -21,9 +21,9 @@ from taskorch.kit.drawing import fitted, frame, legend, note, said, svg, width_o
 from taskorch.kit.visible import visible
 from taskorch.workflows._graph import Parents, layers
 
-#: Times that the columns are gone through, to and fro.
+#: Passes over the columns, to and fro.
 _ROUNDS: Final = 4
-#: Between the middles of two boxes, of two lanes, and of a box and a lane.
+#: Distances between the middles of two boxes, of two lanes, and of a box and a lane.
 _BOXES: Final = 42.0
 _LANES: Final = 9.0
 _BOTH: Final = 25.0
@@ -52,9 +52,9 @@ class PictureLayout:
         self.column_of: dict[int, int] = {
             item: place for place, column in enumerate(columns) for item in column
         }
-        #: Of each box its lines: from what to what.
+        #: The lines of each box: their starts and ends.
         self.lines: dict[int, list[tuple[int, int]]] = {}
-        #: How many arrows were left out.
+        #: The number of arrows that were left out.
         self.left_out = 0
         self._lanes: dict[tuple[int, int], int] = {}
         self._left: dict[int, list[int]] = {}
@@ -67,7 +67,7 @@ class PictureLayout:
         self._adjust()
 
     def _connect(self, start: int, end: int, most: int) -> int:
-        """The lines from *start* to *end*: how many it takes."""
+        """Add lines from *start* to *end*; return how many these are."""
         passed = range(self.column_of[start] + 1, self.column_of[end])
         if len(passed) >= most:
             self.left_out += 1
@@ -116,27 +116,27 @@ class PictureLayout:
                 self._move(column, self._right)
 
     def _wish(self, item: int, beside: Mapping[int, Sequence[int]]) -> float:
-        """The mean place of the neighbours of *item*."""
+        """Return the mean place of the neighbours of *item*."""
         near = beside.get(item)
         if not near:
             return self.middle[item]
         return sum(map(self.middle.__getitem__, near)) / len(near)
 
     def _stack(self, column: Sequence[int]) -> None:
-        """Put *column* as close together as can be, around 0."""
+        """Put *column* as close together as possible, around 0."""
         offsets = _offsets(column)
         half = offsets[-1] / 2 if offsets else 0.0
         for item, offset in zip(column, offsets, strict=True):
             self.middle[item] = offset - half
 
     def _move(self, column: Sequence[int], beside: Mapping[int, Sequence[int]]) -> None:
-        """Move *column* to its neighbours, in its order: as little as can be."""
+        """Move *column* to its neighbours, in its order: as little as possible."""
         offsets = _offsets(column)
         blocks: list[tuple[float, int]] = []
         for item, offset in zip(column, offsets, strict=True):
             total, count = self._wish(item, beside) - offset, 1
             while blocks and blocks[-1][0] * count > total * blocks[-1][1]:
-                # They would overlap, and so they move as one.
+                # These boxes would overlap, and so they move as one.
                 more, many = blocks.pop()
                 total, count = total + more, count + many
             blocks.append((total, count))
@@ -146,7 +146,7 @@ class PictureLayout:
 
 
 def _offsets(column: Sequence[int]) -> list[float]:
-    """How far each of *column* is from the first at least."""
+    """Return the least distance of each of *column* from the first."""
     gaps = [0.0]
     for pair in pairwise(column):
         lanes = sum(item < 0 for item in pair)
@@ -154,27 +154,27 @@ def _offsets(column: Sequence[int]) -> list[float]:
     return list(accumulate(gaps))[: len(column)]
 
 
-#: Boxes that a picture shows, and those in one column.
+#: The most boxes that a picture shows, and those in one column.
 _MOST: Final = 200
 _ROWS: Final = 30
-#: Lines from column to column that it draws.
+#: The most lines from column to column that a picture draws.
 _LINES: Final = 3_000
 _FONT: Final = 12
 _HEIGHT: Final = 30
-#: Widths of boxes, and the room beside their text.
+#: Widths of boxes, and the margin beside their text.
 _SLIM: Final = 60
 _WIDE: Final = 200
 _ROOM: Final = 20
-#: Between columns, and what more lines add to it, up to a limit.
+#: The width between columns, and its growth for more lines, up to a limit.
 _GAP: Final = 40
 _GAP_LINE: Final = 3
 _GAP_MOST: Final = 110
 _PAD: Final = 10
-#: Lines that a point where they meet must save.
+#: The least number of lines that a common point must save.
 _FEW_LINES: Final = 2
 _ARROW: Final = "#8a94a3"
 
-#: Of each state the inside and the border of the box; a task on paper has none.
+#: The fill and the border of boxes by state; a task of a plain workflow has none.
 _PLAIN: Final = ("#eef2f7", "#8a94a3")
 _COLOURS: Final = {
     "completed": ("#c3e8c5", "#3d8b45"),
@@ -187,7 +187,7 @@ _COLOURS: Final = {
     "queued": ("#dbe7fb", "#5b7db1"),
     "pending": _PLAIN,
 }
-#: States that are told by more than their colour.
+#: States that are marked by more than their colour.
 _THICK: Final = ("failed", "running")
 _DASHED: Final = ("suspended", "blocked")
 #: Tasks in these states are shown first, where there are too many.
@@ -197,23 +197,23 @@ _FIRST: Final = {
         ("failed", "blocked", "running", "retrying", "suspended", "queued")
     )
 }
-#: Types of tasks that are no work, but a gate between phases.
+#: Types of tasks that are gates between phases.
 _GATES: Final = ("gate", "approval")
 
-#: What Mermaid would take for more than text: an entity, a tag, Markdown, a formula.
+#: Text that Mermaid would interpret: an entity, a tag, Markdown, a formula.
 _SPECIAL: Final = str.maketrans({sign: f"#{ord(sign)};" for sign in '#"<>&`$:\\\r\n'})
-#: What it draws, unless it is told otherwise where it is set up.
+#: Mermaid's limits on edges and characters, unless it is configured otherwise.
 _MERMAID_LINES: Final = 499
 _MERMAID_TEXT: Final = 50_000
 
 
 @attrs.frozen
 class _Box:
-    """A task, or all those of a layer that are not shown; or a point."""
+    """A task, or all hidden tasks of a layer; or a point."""
 
     told: str
     label: str
-    #: Its place from left to right, with gaps.
+    #: The column, with gaps.
     place: int
     state: str = ""
     gate: bool = False
@@ -223,7 +223,7 @@ class _Box:
 
 
 def mermaid(parents: Parents) -> str:
-    """The graph as a flowchart, from top to bottom."""
+    """Return the graph as a flowchart, from top to bottom."""
     number = {name: f"n{i}" for i, name in enumerate(parents)}
     lines = [
         f'    {short}["{visible(name).translate(_SPECIAL)}"]'
@@ -250,7 +250,7 @@ def page(
     types: Mapping[str, str],
     states: Mapping[str, str],
 ) -> str:
-    """The graph as HTML: a line of text, and an SVG from left to right."""
+    """Return the graph as HTML: a line of text, and an SVG from left to right."""
     drawn = drawing(parents, types, states)
     picture = frame(*drawn.picture, _FONT) if drawn.picture else ""
     notes = "".join(map(note, drawn.notes))
@@ -263,9 +263,8 @@ class Drawing:
     A graph as a picture.
 
     Attributes:
-        picture: Its shapes, from left to right, its width and height; None: there is
-            nothing.
-        notes: What it leaves out, in sentences.
+        picture: Its shapes, from left to right, its width and height; None: no graph.
+        notes: Sentences about the parts that are left out.
     """
 
     picture: tuple[list[str], int, int] | None
@@ -280,7 +279,7 @@ class Drawing:
 def drawing(
     parents: Parents, types: Mapping[str, str], states: Mapping[str, str]
 ) -> Drawing:
-    """The graph as an SVG, and what that leaves out."""
+    """Return the graph as an SVG, and notes on the parts that are left out."""
     boxes, box_of = _boxes(parents, types, states)
     arrows, implied = _arrows(parents, boxes, box_of)
     hidden = len(parents) - sum(not box.others for box in boxes)
@@ -300,7 +299,7 @@ def drawing(
 
 
 def _legend(states: Mapping[str, str]) -> str:
-    """What the colours mean, and how many tasks have each."""
+    """Return the meaning of the colours, and how many tasks have each."""
     counts = Counter(states.values())
     return legend(
         (fill, stroke, f"{counts[state]:,} {state}")
@@ -315,11 +314,11 @@ def _legend(states: Mapping[str, str]) -> str:
 def _boxes(
     parents: Parents, types: Mapping[str, str], states: Mapping[str, str]
 ) -> tuple[list[_Box], dict[str, int]]:
-    """What is shown, column by column, and the place of each task in it."""
+    """Return the boxes column by column, and the place of each task in them."""
     boxes: list[_Box] = []
     box_of: dict[str, int] = {}
     for depth, layer in enumerate(layers(parents)):
-        # Between two layers is room for points where lines meet.
+        # Two layers have room between them for points where lines meet.
         place = 2 * depth
         room = min(_ROWS, _MOST - len(boxes))
         if room <= 0:
@@ -341,7 +340,7 @@ def _boxes(
 def _chosen(
     layer: list[str], room: int, states: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """The tasks of *layer* to show, urgent ones first, and the others."""
+    """Return the tasks of *layer* to show, urgent ones first, and the others."""
     if len(layer) <= room:
         return layer, []
     most = len(_FIRST)
@@ -355,13 +354,13 @@ def _arrows(
     parents: Parents, boxes: list[_Box], box_of: Mapping[str, int]
 ) -> tuple[list[tuple[int, int]], int]:
     """
-    From which box to which an arrow leads, and how many say nothing new.
+    Return the arrows between boxes, and how many are left out as redundant.
 
-    These are left out: others lead the same way by tasks that are shown.
+    An arrow is redundant if others lead the same way by tasks that are shown.
     """
     arrows: dict[tuple[int, int], None] = {}
     implied = 0
-    #: Of each box what it comes after, as bits.
+    #: The ancestors of each box, as bits.
     before = [0] * len(boxes)
     for name, box in box_of.items():
         above = sorted({box_of[parent] for parent in parents[name]})
@@ -384,10 +383,10 @@ def _gathered(
     arrows: list[tuple[int, int]], boxes: list[_Box]
 ) -> list[tuple[int, int]]:
     """
-    The arrows, the short ones first: many from many to many lead over one point.
+    Return the arrows, short ones first, with those from many to many through one point.
 
-    These are those to boxes that wait for the very same: each would cross the others.
-    The points are added to *boxes*.
+    These are arrows to boxes with the same parents: each would cross the others. The
+    points are added to *boxes*.
     """
     above: dict[int, list[int]] = {}
     for start, end in arrows:
@@ -408,7 +407,7 @@ def _gathered(
 
 
 def _columns(boxes: list[_Box]) -> list[list[int]]:
-    """The boxes by their places."""
+    """Return the boxes by their places."""
     by_place: dict[int, list[int]] = {}
     for number, box in enumerate(boxes):
         by_place.setdefault(box.place, []).append(number)
@@ -462,7 +461,7 @@ def _lines(
     widths: list[int],
     middle: Mapping[int, int],
 ) -> list[str]:
-    """One path for all lines from a box, and one for all heads of arrows."""
+    """Return one path for all lines from a box, and one for all heads of arrows."""
     shapes: list[str] = []
     heads: dict[int, None] = {}
     for lines in layout.lines.values():

@@ -1,7 +1,7 @@
 """
-From a document to tasks: all that is wrong with it is found at once.
+Reading of documents as tasks: all faults of a document are found at once.
 
-Decision: 0014.
+Decision: workflows.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ from taskorch.workflows._phases import (
 )
 from taskorch.workflows._steps import gathered, mapped, reduced
 
-#: Faults of a document that are named; others are counted.
+#: The most faults of a document that are named; others are counted.
 _MOST_NAMED: Final = 100
-#: Of a document that stands in no file.
+#: The name of a document that is in no file.
 _NOWHERE: Final[Mapping[str, FilePlace]] = {}
 #: The options of a phase, by its name.
 Phases: TypeAlias = dict[str, dict[str, Any]]
-#: Tasks, and the phases that they are of.
+#: Tasks, and the phases that they belong to.
 Tasks: TypeAlias = list[tuple[Task, str | None]]
 
 
@@ -90,13 +90,13 @@ def read(
     places: Mapping[str, FilePlace] = _NOWHERE,
 ) -> tuple[str, Phases, Tasks, tuple[Mapping[str, Any] | None, Parameters | None]]:
     """
-    The name, the phases and the tasks of a document, its schedule and its parameters.
+    Return the name, phases, tasks, schedule and parameters of a document.
 
     Args:
         document: Plain lists and dicts.
-        functions: What tasks call, by the names that the document has for it.
+        functions: The functions of tasks, by their names in the document.
         programs: Whether it may start programs.
-        places: Where the parts of the document stand in a file, by their paths.
+        places: The places of the document's parts in a file, by their paths.
 
     Raises:
         InvalidTaskError: *functions* is no mapping of names to functions.
@@ -113,22 +113,22 @@ def read(
 
 
 class DocumentReader:
-    """Turns a document into tasks, and notes all that is wrong with it."""
+    """A reader that turns a document into tasks, and notes all faults."""
 
-    #: Keys of a task that are read elsewhere; they are guessed as well.
+    #: Keys of a task that are read elsewhere; spellings of them are suggested as well.
     _beside: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, functions: Functions, *, programs: bool) -> None:
         self.findings: list[tuple[str, str]] = []
-        #: Faults that are counted, and not named.
+        #: Number of faults that are counted, and not named.
         self._more = 0
         self._functions = functions
         self._programs = programs
         self._names: Mapping[str, Any] = {}
         self._phases: Phases = {}
-        #: When it is to run, if it says so.
+        #: Its schedule, if it has one.
         self.schedule: Mapping[str, Any] | None = None
-        #: What it declares, if it does.
+        #: Its declared parameters, if any.
         self.parameters: Parameters | None = None
 
     def _fault(self, path: str, text: str) -> None:
@@ -139,12 +139,12 @@ class DocumentReader:
 
     @property
     def _count(self) -> int:
-        """How many faults there are so far."""
+        """The number of faults so far."""
         return len(self.findings) + self._more
 
     @property
     def _is_full(self) -> bool:
-        """Whether so many faults are named that others are only counted."""
+        """Whether further faults are only counted, as many are named."""
         return len(self.findings) >= _MOST_NAMED
 
     def refuse(self, subject: str, places: Mapping[str, FilePlace] = _NOWHERE) -> None:
@@ -207,7 +207,7 @@ class DocumentReader:
         return str(name), self._phases, tasks
 
     def _parameter(self, path: str, name: str, entry: ReadMapping) -> Parameter:
-        """One that a run may have: its type, and its default, which is of that type."""
+        """Return a declared parameter: its type, and a default of that type."""
         if not name.isidentifier():
             self._fault(path, "the name of a parameter is one word, without signs")
             return parameter_of("_")
@@ -229,18 +229,18 @@ class DocumentReader:
         return parameter
 
     def _schedule(self, document: object) -> Mapping[str, Any]:
-        """When it is to run; whether that can be is said where it is scheduled."""
+        """Return the schedule, which is checked further when it is added."""
         return self._entry("schedule", DocumentOf(Timing), document).values
 
     def _entry(self, path: str, form: DocumentOf, document: object) -> ReadMapping:
-        """What *document* says, of which *form* says what it may be."""
+        """Return *document* as *form* describes it."""
         entry = self._said(path, form, document)
         if entry is not None and document is None:
             self._fault(path, f"{form.needs} is needed, not nothing")
         return ReadMapping({}, {}, NOWHERE) if entry is None else entry
 
     def _said(self, path: str, form: ValueForm, value: object) -> Any:
-        """What *value* says, of which *form* says what it may be; None: it is wrong."""
+        """Return *value* as *form* describes it; None: it is wrong."""
         faults = FaultList()
         parsed = form.read(located(value), path, faults)
         for where, text in faults.findings if faults else ():
@@ -284,7 +284,7 @@ class DocumentReader:
         names = keys_of(KINDS[kind])
         allowed = dict.fromkeys((*names, "type", *_OPTIONS))
         if kind not in document:
-            # The word for what it is may be misspelt, and the others are right then.
+            # The key of the kind may be misspelt, and the other keys are right then.
             allowed |= dict.fromkeys(
                 name for one in KINDS.values() for name in keys_of(one)
             )
@@ -292,14 +292,14 @@ class DocumentReader:
         fields = _WORK[kind](self, path, document)
         if kind == "map":
             return fields
-        # What a kind calls as an option is its own.
+        # A kind may use the name of an option for a key of its own.
         options = [name for name in _OPTIONS if name not in names]
         return {**fields, **self._options(path, document, options)}
 
     def _options(
         self, path: str, document: Mapping[str, Any], names: Iterable[str]
     ) -> dict[str, Any]:
-        """The type, if it is said, and the options by these *names* that are."""
+        """Return the type, if it is given, and the given options among *names*."""
         options: dict[str, Any] = {}
         if "type" in document:
             options["type"] = self._option("type", f"{path}.type", document["type"])
@@ -314,7 +314,7 @@ class DocumentReader:
         return {"payload": self._plain(f"{path}.payload", document.get("payload"))}
 
     def _key(self, cls: type, path: str, name: str, document: Mapping[str, Any]) -> Any:
-        """What *document*, one of *cls*, says by *name*; None if it says nothing."""
+        """Return the value of the key *name* of *document*, as *cls* describes it."""
         if name not in document:
             return None
         return self._said(f"{path}.{name}", keys_of(cls)[name].form, document[name])
@@ -328,7 +328,7 @@ class DocumentReader:
     # -- what is done --------------------------------------------------------------
 
     def _function(self, path: str, name: object) -> Callable[..., Any]:
-        """The function of this name; where there is none, any is as good."""
+        """Return the function of this name; any function, if there is none."""
         fn = self._functions.get(name) if isinstance(name, str) else None
         if fn is not None:
             return fn
@@ -346,12 +346,12 @@ class DocumentReader:
         return {"payload": Call(gathered, (references,)), "type": "gather"}
 
     def _map(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        """A map: what is said of `after` and of joins is for it, the rest for calls."""
+        """Return a map: `after` and joins are for it, the rest for its calls."""
         fn = self._function(f"{path}.map", document["map"])
         over = self._over(path, document)
         most = self._key(MapEntry, path, "max_parallel", document)
         options = self._options(path, document, _OPTIONS)
-        # When a task goes on is said by these.
+        # The options that decide when a task goes on.
         joining = ("after", "join", "on_parent_failure")
         names = [name for name in joining if name in options]
         own: dict[str, Any] = {name: options.pop(name) for name in names}
@@ -378,7 +378,7 @@ class DocumentReader:
         return {"type": "reduce", **noted.options, "payload": call}
 
     def _wait(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        """A wait; its timeout is that of the wait, and not of an attempt."""
+        """Return a wait; its timeout is that of the wait, and not of an attempt."""
         waits = {
             name: document[name] for name in ("wait_for", "timeout") if name in document
         }
@@ -390,7 +390,7 @@ class DocumentReader:
         return {"type": "wait", "payload": self._made(f"{path}.wait_for", make, {})}
 
     def _question(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        """A question to people; its time is said by `due`."""
+        """Return a question to people; its timeout is `due`."""
         if "timeout" in document:
             self._fault(f"{path}.timeout", "a question has due: seconds to answer it")
         before = self._count
@@ -403,7 +403,7 @@ class DocumentReader:
         if "details" in document:
             asked["details"] = self._plain(f"{path}.details", document["details"])
         if asked.get("asked_by") is None:
-            # Whoever has proved a name asks under that.
+            # A caller with a proved name asks under that name.
             asked["asked_by"] = caller_name() or document.get("owner")
         elif not may_speak_as(asked["asked_by"]):
             self._fault(f"{path}.asked_by", "it is the name of another")
@@ -446,7 +446,7 @@ class DocumentReader:
         return self._result_of(self._other(f"{path}.{RESULT}", name))
 
     def _result_of(self, name: str) -> Any:
-        """What stands for the result of a task."""
+        """Return the placeholder for the result of a task."""
         return Reference(name)
 
     def _program(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -484,7 +484,7 @@ class DocumentReader:
             return None
 
     def _other(self, path: str, name: object) -> str:
-        """The name of another task."""
+        """Return the name of another task."""
         if not isinstance(name, str) or name not in self._names:
             near = guess(name, self._names) if isinstance(name, str) else ""
             shown = show(name, MAX_SHOWN)
@@ -523,17 +523,18 @@ class DocumentReader:
                 continue
             near = ""
             if not self._is_full:
-                # That takes long, and of what is only counted nobody reads it.
+                # A message takes long, and nobody reads one about a fault that is only
+                # counted.
                 near = f"; {remedy_of_key(name, allowed)}"
             self._fault(path, f"there is no {show(name, MAX_SHOWN)} here{near}")
 
 
-#: What is read by what knows the other tasks, or goes through as it is.
+#: Values that are read where the other tasks are known, or are passed on as they are.
 _READ: Final[dict[Form, Callable[[DocumentReader, str, object], Any]]] = {
     "ids": DocumentReader.after,
     "values": DocumentReader.values,
 }
-#: How the kinds of work are read.
+#: The functions that read the kinds of tasks.
 _WORK: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {
     "map": DocumentReader._map,  # noqa: SLF001 - its own, like the next
     "wait_for": DocumentReader._wait,  # noqa: SLF001
@@ -557,14 +558,14 @@ def _message(error: Exception) -> str:
 
 
 def document_schema() -> dict[str, Any]:
-    """The JSON Schema of a workflow as a document."""
+    """Return the JSON Schema of a workflow as a document."""
     text = files("taskorch.workflows").joinpath("schema-parts.json").read_text()
     schema: dict[str, Any] = json.loads(text)
     texts, forms = texts_of(Task), schema.pop("forms")
     for form, may_be in FORMS.items():
         forms[form] = may_be.schema()
         if "anyOf" in forms[form]:
-            # What is long stands once.
+            # A long schema is written once, and referred to.
             schema["$defs"][form] = forms[form]
             forms[form] = {"$ref": f"#/$defs/{form}"}
     schema["$defs"]["options"]["properties"] |= {
@@ -578,7 +579,7 @@ def document_schema() -> dict[str, Any]:
 
 
 def _kinds_schema(kinds: Sequence[str]) -> dict[str, Any]:
-    """The schema of what is one of these *kinds*, and of the last if of no other."""
+    """Return the schema of one of these *kinds*; the last is the default."""
     kind, *others = kinds
     entry = DocumentOf(KINDS[kind]).schema()
     needed = [name for name in entry["required"] if name != kind or not others]

@@ -1,4 +1,4 @@
-"""What became of a run, as a value that can be kept, shown and sent."""
+"""The final report on a run, as a value that can be kept, shown and sent."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from taskorch.kit.words import amounts_in_words, duration, moment, outcome, sum_
 from taskorch.model import TaskState
 from taskorch.workflows._status import listed
 
-#: Tasks that the text of a report lists, of those that did not complete.
+#: The most tasks that the text of a report lists, of those that did not complete.
 _SHOWN: Final = 50
-#: Characters of an error that it shows.
+#: The most characters of an error that it shows.
 _LINE: Final = 200
-#: What Markdown reads as more than text, wherever it stands.
+#: Characters that Markdown interprets wherever they stand.
 _SIGNS: Final = re.compile(r"[\\|*`\[\]~]")
 
 
 @attrs.frozen
 class Verdict:
     """
-    What a gate said.
+    The verdict of a gate.
 
     Attributes:
         passed: Whether the phase passed.
-        by: Who: `gate`, or the name that was given with an approval.
-        note: What was said with it, or an empty text.
+        by: The name of the person who gave it, or `gate`.
+        note: The comment on it, or an empty text.
         at: When, in seconds since the epoch, if that is known.
         checks: Each check, whether it holds, and why not.
     """
@@ -48,11 +48,11 @@ class PhaseReport:
 
     Attributes:
         name: The name of the phase.
-        state: As that of a workflow.
+        state: The state, as of a workflow.
         completed: How many of its tasks completed.
         total: How many tasks it has; its gate is one of them.
         duration: From the start of its first task to the end of its gate, in seconds.
-        verdicts: What its gate said; none until it has ended.
+        verdicts: The verdicts of its gate; none until the gate has ended.
     """
 
     name: str
@@ -78,10 +78,10 @@ class TaskReport:
             epoch.
         ended: When its latest run ended, in seconds since the epoch.
         duration: Seconds that the attempts of all its runs took, without the time
-            between them. One that a crash cut off counts until the journal's last fact
+            between them. One that a crash cut off counts until the journal's last event
             before that.
         attempts: How many attempts all its runs had.
-        agent: The agent of its latest attempt.
+        agent: The worker of its latest attempt.
         error: Why it did not complete.
         root_causes: Where that began, if not with itself: ids in the workflow, or of
             other tasks.
@@ -114,7 +114,7 @@ class TaskReport:
 @attrs.frozen
 class WorkflowReport:
     """
-    What became of a run; `str()` of it is a page of text.
+    The report on a run; `str()` of it is a page of text.
 
     Attributes:
         workflow_id: The id of the run.
@@ -158,20 +158,20 @@ class WorkflowReport:
 
     @property
     def stale(self) -> tuple[TaskReport, ...]:
-        """The tasks that have what was so before another was run again."""
+        """The tasks with results of runs that are not the latest any more."""
         return tuple(task for task in self.tasks if task.stale)
 
     @property
     def spent(self) -> Mapping[str, float]:
-        """What its tasks have spent of budgets in all, as far as anybody knows."""
+        """The sum that its tasks have spent of budgets, as far as it is known."""
         return sum_of(task.spent for task in self.tasks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain values, which JSON can say."""
+        """Return the report as plain values for JSON."""
         return attrs.asdict(self, value_serializer=_plain)
 
     def to_markdown(self) -> str:
-        """The report as Markdown."""
+        """Return the report as Markdown."""
         lines = [
             f"# {self.workflow_id}: {self._outcome}",
             "",
@@ -228,7 +228,7 @@ class WorkflowReport:
             return "no tasks"
         text = ", ".join([counted(len(self.tasks), "task"), *listed(self.totals)])
         attempts = sum(task.attempts for task in self.tasks)
-        # One each is what is expected, and goes without saying.
+        # A single attempt each is what is expected, and is not mentioned.
         if any(task.attempts > 1 for task in self.tasks):
             text += f", {counted(attempts, 'attempt')}"
         if self.spent:
@@ -282,5 +282,5 @@ def _task_lines(tasks: tuple[TaskReport, ...]) -> list[str]:
 
 
 def cell(text: str) -> str:
-    """*text* as it is nothing but text in Markdown."""
+    """Return *text* escaped for Markdown."""
     return _SIGNS.sub(r"\\\g<0>", text.replace("&", "&amp;").replace("<", "&lt;"))

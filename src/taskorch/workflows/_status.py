@@ -1,4 +1,4 @@
-"""How far a run of a workflow is."""
+"""The progress of a run of a workflow."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from taskorch.kit.words import duration, outcome
 from taskorch.model import TaskState
 
 _S: Final = TaskState
-#: States in the order in which they are told.
+#: States in the order in which they are listed.
 _ORDER: Final = (
     *(_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.BLOCKED, _S.SUSPENDED),
     *(_S.RUNNING, _S.RETRYING, _S.QUEUED, _S.PENDING),
 )
-#: States that those of tasks come to, in a run or a phase; and the words that come
-#: before them while a run is paused.
+#: The states of a run or a phase, by those of tasks; and the words before them while a
+#: run is paused.
 STATES: Final = (
     *(_S.PENDING, _S.RUNNING, _S.SUSPENDED, _S.BLOCKED),
     *(_S.COMPLETED, _S.FAILED, _S.CANCELLED),
 )
 PAUSES: Final = ("pausing", "paused")
-#: Names of a path that a sentence shows.
+#: The most names of a path that a sentence shows.
 _SHOWN: Final = 8
 
 
 @attrs.frozen
 class PhaseStatus:
     """
-    How far a phase of a run is.
+    The progress of a phase of a run.
 
     Attributes:
         name: The name of the phase.
@@ -67,7 +67,7 @@ class PhaseStatus:
 @attrs.frozen
 class WorkflowStatus:
     """
-    How far a run of a workflow is, at one instant.
+    The progress of a run of a workflow, at one instant.
 
     `str()` of it is the answer in a sentence. Of a task that was run again, the state
     of the latest run counts.
@@ -124,7 +124,7 @@ class WorkflowStatus:
         return 100.0 * self.counts.get(_S.COMPLETED, 0) / len(self.tasks)
 
     def to_dict(self) -> dict[str, Any]:
-        """It as a document, in the form of requests and plans: see their schemas."""
+        """Return a document, in the form of requests and plans: see their schemas."""
         return {
             "id": self.workflow_id,
             "status": self.pause or self.state.value,
@@ -181,7 +181,7 @@ def _some(names: tuple[str, ...], between: str) -> str:
 
 def listed(counts: Mapping[Any, int], but: TaskState | None = None) -> list[str]:
     """
-    How many are in which state: first how they ended, then what keeps the others.
+    Return how many are in which state: ended ones first, then those that are kept.
 
     *counts* are by state, or by its name; the state *but* is left out.
     """
@@ -196,10 +196,10 @@ def state_of(
     counts: Mapping[TaskState, int], stuck: int, skipped: int = 0, allowed: int = 0
 ) -> TaskState:
     """
-    What the states of tasks come to.
+    Return the state of a run or a phase from the states of its tasks.
 
-    Of the BLOCKED ones, *stuck* wait for what has failed; of the CANCELLED ones, so
-    many were *skipped*; of the FAILED ones, so many failures are *allowed*.
+    *stuck* of the BLOCKED ones wait for a failed task; *skipped* of the CANCELLED ones
+    were skipped; *allowed* of the FAILED ones may fail.
     """
     if any(counts.get(state) for state in (_S.RUNNING, _S.QUEUED, _S.RETRYING)):
         return _S.RUNNING

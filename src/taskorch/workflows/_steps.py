@@ -1,9 +1,9 @@
 """
-What the tasks call that a workflow adds by itself.
+The functions of the tasks that a workflow adds by itself.
 
-Two of them have to know the run that they are part of: `orch.workflows` puts what does
-that in their place. Functions among their arguments come as a `Call` without arguments,
-which is what a journal can keep.
+Two of them have to know the run that they are part of: `orch.workflows` replaces them
+with functions that do. Functions among their arguments come as a `Call` without
+arguments, which a journal can keep.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from taskorch.model import Call
 
 
 def gathered(parts: list[Any]) -> list[Any]:
-    """The results of all parts."""
+    """Return the results of all parts."""
     return parts
 
 
@@ -45,7 +45,7 @@ def gate(
     timeout: float | None,
     before: str | None,
 ) -> NoReturn:
-    """Whether a phase has passed: see `Workflow.phase`."""
+    """Return the verdict on a phase: see `Workflow.phase`."""
     del phase, checks, on_failure, timeout, before
     _alone("a gate")
 

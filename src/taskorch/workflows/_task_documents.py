@@ -1,4 +1,4 @@
-"""Tasks as documents of their own, in words of those of workflows."""
+"""Tasks as documents of their own, with the keys of tasks in workflows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taskorch.model.ids import id_problem
 from taskorch.workflows._documents import Functions
 from taskorch.workflows._reading import DocumentReader
 
-#: What makes sense in a run of a workflow only.
+#: Options that make sense in a run of a workflow only.
 OF_RUNS: Final = ("map", "gather", "reduce", "phase")
 
 
@@ -23,10 +23,10 @@ def tasks_of(
     handle: Callable[[str], Any],
 ) -> list[Task]:
     """
-    The tasks of documents, each as in a workflow, with `id` and `idempotency_key`.
+    Return the tasks of documents, as in a workflow, with `id` and `idempotency_key`.
 
     `after` may name any task, and `{"$result": id}` one that comes earlier, or is known
-    already: then *handle* gives what stands for it.
+    already: then *handle* returns its handle.
 
     Raises:
         ValidationFailedError: One is not well formed; all faults of all are named.
@@ -50,7 +50,7 @@ class _TaskReader(DocumentReader):
         self._made_by_id: dict[str, Task] = {}
 
     def task(self, path: str, document: object) -> Task | None:
-        """One task, or None if the document is not well formed."""
+        """Return one task, or None if the document is not well formed."""
         before = len(self.findings)
         members = dict(self._mapping(path, document))
         own = self._own(path, members)
@@ -70,7 +70,7 @@ class _TaskReader(DocumentReader):
         return task
 
     def _own(self, path: str, members: dict[str, Any]) -> Mapping[str, Any]:
-        """What the task of a workflow has not: it is taken out of *members*."""
+        """Return the keys that tasks of workflows do not have, out of *members*."""
         own: dict[str, Any] = {}
         if (task_id := members.pop("id", None)) is not None:
             own["id"] = self._other(f"{path}.id", task_id)

@@ -1,4 +1,4 @@
-"""The workflow: tasks and what they wait for, written down and checked."""
+"""The workflow: tasks and their dependencies, written down and checked."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class _AnyName(Container[str]):
 
 _ANY_NAME: Final = _AnyName()
 _FOREIGN: Final = "wf.include(other) takes in the tasks of another workflow"
-#: Names that an error mentions.
+#: The most names that an error mentions.
 _MAX_SAID: Final = 10
 
-#: How a task that was made here, and that nobody else has, is given what it has here.
+#: Setter for tasks that were made here, and that nobody else has.
 _set_id: Final = vars(Task)["id"].__set__
 _set_after: Final = vars(Task)["after"].__set__
 _set_payload: Final = vars(Task)["payload"].__set__
@@ -100,22 +100,22 @@ class Node:
         return self.workflow.dependencies[self.id]
 
     def __rshift__(self, after: Step) -> Step:
-        """`a >> b` lets *b* come after *a*, as `Workflow.chain` does; it gives *b*."""
+        """Let *b* come after *a* in `a >> b`, as `Workflow.chain` does; return *b*."""
         self.workflow.chain(self, after)
         return after
 
     def __rrshift__(self, before: Step) -> Node:
-        """`[a, b] >> c` lets *c* come after all of them; it gives *c*."""
+        """Let *c* come after all of them in `[a, b] >> c`; return *c*."""
         self.workflow.chain(before, self)
         return self
 
     def __lshift__(self, before: Step) -> Step:
-        """`a << b` lets *a* come after *b*, as `b >> a` does; it gives *b*."""
+        """Let *a* come after *b* in `a << b`, as `b >> a` does; return *b*."""
         self.workflow.chain(before, self)
         return before
 
     def __rlshift__(self, after: Step) -> Node:
-        """`[a, b] << c` lets *a* and *b* come after *c*; it gives *c*."""
+        """Let *a* and *b* come after *c* in `[a, b] << c`; return *c*."""
         self.workflow.chain(self, after)
         return self
 
@@ -130,7 +130,7 @@ class Node:
 
     def _refuse_use(self) -> None:
         """
-        Refuse a use as a value where code would go another way with the result.
+        Refuse a use that needs the result, such as in a condition.
 
         Raises:
             TypeError: A workflow is written down, and the result is not known.
@@ -166,9 +166,9 @@ class Drafts(NamedTuple):
     A workflow as it is submitted for a run.
 
     Attributes:
-        tasks: The tasks by their ids in it. One that says nothing of the run but its
-            id, and what it waits for, is as it stands in the workflow.
-        parents: Of each, what it waits for; frozen.
+        tasks: The tasks by their ids in it. A task of which only the id and the parents
+            depend on the run is as it stands in the workflow.
+        parents: The parents of each task, frozen.
         has_limits: Whether a phase limits how many of its tasks run at once.
     """
 
@@ -185,8 +185,8 @@ class Phase(PhaseRules, Builder[Node]):
     """
     A named group of a workflow; made by `Workflow.phase`.
 
-    Its tasks begin when the gate of the phase before has opened, and its own gate
-    looks when they have ended.
+    Its tasks begin when the gate of the phase before has opened, and its own gate gives
+    its verdict when they have ended.
 
     Attributes:
         workflow: The workflow that it is a part of.
@@ -203,7 +203,7 @@ class Phase(PhaseRules, Builder[Node]):
 
     @property
     def end(self) -> Node:
-        """What the next phase waits for: the approval, if there is one, or the gate."""
+        """The node that the next phase waits for: the approval, if any, or the gate."""
         return self.workflow[self.end_id]
 
     def add(self, task: Task) -> Node:
@@ -243,7 +243,7 @@ class Phase(PhaseRules, Builder[Node]):
 
     def _after_gate(self, task: Task, nameable: Container[str]) -> Task:
         """
-        *task*, which waits for the gate before the self.
+        Return *task*, which waits for the gate before the phase.
 
         Raises:
             InvalidTaskError: Its join is its own, and would not wait for the gate.
@@ -255,7 +255,7 @@ class Phase(PhaseRules, Builder[Node]):
             task.after, "a task of a phase", "", nameable
         )
         if task.join != "all":
-            # The gate would be one of those that it chooses from.
+            # The gate would be one of the parents that the join chooses from.
             if not set(refs).intersection(self.tasks) or outside:
                 msg = (
                     f"a task of phase {self.name!r} with join={task.join!r} must come "
@@ -270,7 +270,7 @@ class Phase(PhaseRules, Builder[Node]):
         return attrs.evolve(task, after=waits, on_parent_failure=why)
 
     def _take(self, names: Iterable[str], *, check: bool = True) -> None:
-        """Let tasks be of the phase: its gate waits for them."""
+        """Add tasks to the phase: its gate waits for them."""
         workflow, dependencies = self.workflow, self.workflow._dependencies
         gate = self.gate.id
         for name in names:
@@ -279,7 +279,7 @@ class Phase(PhaseRules, Builder[Node]):
             limit = self.max_parallel
             if limit is not None and not _is_gate(workflow._tasks[name]):
                 workflow._limits.setdefault(name, (self.name, limit))
-        # A gate stands behind its phase.
+        # A gate comes after its phase.
         for name in (gate, approval_of(self.name)):
             if name in workflow._tasks:
                 workflow._tasks[name] = workflow._tasks.pop(name)
@@ -321,18 +321,18 @@ class Workflow(Builder[Node]):
         self._added: dict[int, tuple[Task, str]] = {}
         self._counts: dict[str, int] = {}
         self._phases: dict[str, Phase] = {}
-        #: Of each task of a phase that has a limit, that phase and its limit.
+        #: The phase, and its limit, of each task of a limited phase.
         self._limits: dict[str, tuple[str, int]] = {}
-        #: Of a workflow made of a graph, the ids of its nodes.
+        #: The ids of the nodes of the graph that it was made of.
         self.ids: Mapping[Hashable, str] = {}
-        #: When its document wants it to run: `orch.schedules.add(name, None, workflow)`
+        #: The schedule in its document: `orch.schedules.add(name, None, workflow)`
         #: follows it; a start is one run, now.
         self.schedule: Mapping[str, Any] | None = None
         #: Its parameters by name, with types and defaults; None: it declares none.
         self.parameters: Mapping[str, Parameter] | None = _parameters.declared(
             parameters
         )
-        #: Of one that a function has written down, the arguments of that call.
+        #: The arguments of the function that has written it down.
         self._values: dict[str, Any] | None = None
 
     # -- building ------------------------------------------------------------------
@@ -370,9 +370,9 @@ class Workflow(Builder[Node]):
                 (somebody must approve), or a list of these.
             gate_timeout: Seconds, or a timedelta, that each function may take; None
                 is for ever.
-            on_failure: What follows if the phase fails: `"stop"` blocks what comes
-                after it, until a restart; `"skip"` cancels it; `"continue"` notes it
-                in the verdict, and goes on.
+            on_failure: The effect of a failure: `"stop"` blocks the later tasks until
+                a restart; `"skip"` cancels them; `"continue"` notes it in the
+                verdict, and goes on.
 
         Raises:
             InvalidTaskError: An argument is not well formed.
@@ -435,7 +435,7 @@ class Workflow(Builder[Node]):
         self, other: Workflow, *, name: str | None = None, after: Iterable[Any] = ()
     ) -> list[Node]:
         """
-        Take in the tasks of another workflow, as it is now; `x` becomes `name/x`.
+        Add the tasks of another workflow, as it is now; `x` becomes `name/x`.
 
         Args:
             other: The workflow; it may be this one.
@@ -494,7 +494,7 @@ class Workflow(Builder[Node]):
         return len(self._tasks)
 
     def __bool__(self) -> bool:
-        # One without tasks is one all the same.
+        # A workflow without tasks is a workflow all the same.
         return True
 
     @property
@@ -504,11 +504,11 @@ class Workflow(Builder[Node]):
 
     def tasks(self, run_id: str) -> list[Task]:
         """
-        The tasks as they are submitted for a run: their ids begin with `run_id/`.
+        Return the tasks as submitted for a run: their ids begin with `run_id/`.
 
         Raises:
             InvalidTaskError: *run_id* is no safe word, or a task waits for one that
-                there is not.
+                does not exist.
         """
         run_id = check_name("the id of a run", run_id)
         self._refuse_unknown()
@@ -519,7 +519,7 @@ class Workflow(Builder[Node]):
         return tasks
 
     def _drafts(self, run_id: str) -> Drafts:
-        """The workflow as it is submitted for a run."""
+        """Return the workflow as it is submitted for a run."""
         self._refuse_unknown()
         parents = self._dependencies.shared()
         special: dict[str, Task] = {}
@@ -527,12 +527,12 @@ class Workflow(Builder[Node]):
             if name in self._limits or task.after or refers(task) or is_approval(task):
                 waits = ids_in_run(run_id, parents[name])
                 special[name] = self._submitted(name, run_id, (*waits, *task.after))
-        # Mostly nothing is, and what is as large need not be made once more.
+        # Mostly no parent is added, and then the same mapping need not be copied.
         tasks = {**self._tasks, **special} if special else self._tasks
         return Drafts(tasks, parents, bool(self._limits))
 
     def _submitted(self, name: str, run_id: str, waits: Sequence[Any]) -> Task:
-        """A task as it is submitted for a run, where it is to wait for *waits*."""
+        """Return a task as submitted for a run, where it is to wait for *waits*."""
         task = prefixed(self._tasks[name], in_run(run_id, name), run_id, waits)
         if is_approval(task):
             task = approval_of_run(task, in_run(run_id, name))
@@ -547,7 +547,7 @@ class Workflow(Builder[Node]):
         return f"<Workflow {self.name!r}: {tasks}, {waits}>"
 
     def to_mermaid(self) -> str:
-        """The graph as a flowchart of Mermaid's."""
+        """Return the graph as a flowchart of Mermaid's."""
         return _pictures.mermaid(self.dependencies)
 
     def _repr_html_(self) -> str:
@@ -561,7 +561,7 @@ class Workflow(Builder[Node]):
         cls, graph: Any, task: str = "task", *, name: str = "workflow"
     ) -> Workflow:
         """
-        A workflow of the nodes of a graph; its edges lead to what comes later.
+        Make a workflow of the nodes of a graph; its edges lead to later tasks.
 
         Args:
             graph: A `networkx.DiGraph`. Its nodes may be anything that it takes: a text
@@ -585,7 +585,7 @@ class Workflow(Builder[Node]):
 
     def to_networkx(self) -> Any:
         """
-        The graph as a `networkx.DiGraph`: its edges lead to what comes later.
+        Return the graph as a `networkx.DiGraph`: its edges lead to later tasks.
 
         The attribute `task` of a node has its `Task`.
         """
@@ -604,13 +604,14 @@ class Workflow(Builder[Node]):
         programs: bool = False,
     ) -> Workflow:
         """
-        A workflow from a document, as `to_dict` makes one; JSON and YAML can say it.
+        Make a workflow of a document of plain values, as `to_dict` returns it.
 
-        Nothing is imported for it, and what it may call or start is up to you.
+        Nothing is imported for it, and you decide which functions it may call and which
+        programs it may start.
 
         Args:
             document: See `taskorch.workflows.document_schema`.
-            functions: What it may call, by name.
+            functions: The functions that it may call, by name.
             programs: Whether it may start programs.
 
         Raises:
@@ -635,13 +636,13 @@ class Workflow(Builder[Node]):
         self, functions: Mapping[str, Callable[..., Any]] | None = None
     ) -> dict[str, Any]:
         """
-        The workflow as a document of plain lists and dicts.
+        Return the workflow as a document of plain lists and dicts.
 
         Args:
             functions: The names of the functions that it calls.
 
         Raises:
-            InvalidTaskError: A task has what a document cannot say.
+            InvalidTaskError: A document cannot represent a part of a task.
         """
         self._refuse_unknown()
         document = _writing.write(
@@ -670,7 +671,7 @@ class Workflow(Builder[Node]):
         programs: bool = False,
     ) -> Workflow:
         """
-        A workflow from a document in YAML 1.2, as for `from_dict`.
+        Make a workflow of a document in YAML 1.2, as for `from_dict`.
 
         Aliases, tags and repeated keys are refused, and so is what has more than a
         million characters or is nested more than a hundred levels deep. It
@@ -703,7 +704,7 @@ class Workflow(Builder[Node]):
 
     def _fill(self, tasks: Sequence[tuple[Task, str | None]]) -> None:
         """
-        Take in tasks that name each other in any order, some of them in phases.
+        Add tasks that name each other in any order, some of them in phases.
 
         Raises:
             UsageError: As for `task`.
@@ -735,10 +736,10 @@ class Workflow(Builder[Node]):
         check: bool = True,
     ) -> Node:
         """
-        Take in *task*, where *nameable* are those that it may name.
+        Add *task*, where *nameable* are those that it may name.
 
-        What *is_ours* was made here, and nobody else has it. The caller who says that
-        there is nothing to *check* looks for rings when all are there.
+        A task that *is_ours* was made here, and nobody else has it. A caller that sets
+        *check* to False looks for rings when all tasks are added.
         """
         if not isinstance(task, Task):
             msg = f"a Task is added, not {show(task)}"
@@ -781,7 +782,7 @@ class Workflow(Builder[Node]):
         nameable: Container[str],
         parents: dict[str, None],
     ) -> Call:
-        """*call* with references for the nodes in it, which are noted as *parents*."""
+        """Return *call* with references for its nodes, which are added to *parents*."""
 
         def bound(arg: Any) -> Any:
             parent = self._named(arg, who, name, nameable)
@@ -813,7 +814,7 @@ class Workflow(Builder[Node]):
     def _waits(
         self, after: object, who: str, name: str, nameable: Container[str] | None = None
     ) -> tuple[dict[str, None], tuple[Any, ...]]:
-        """What *after* names: tasks of this workflow, and what is from outside."""
+        """Return what *after* names: tasks of this workflow, and others' handles."""
         if type(after) is not list and (
             isinstance(after, str | bytes | Node) or not isinstance(after, Iterable)
         ):
@@ -833,7 +834,7 @@ class Workflow(Builder[Node]):
             if parent is not None:
                 inside[parent] = None
             elif hasattr(ref, "workflow_id") and hasattr(ref, "last"):
-                # A run of a workflow: what nobody of it waits for.
+                # A run of a workflow means its last tasks.
                 outside += ref.last
             elif isinstance(ref, Task) or hasattr(ref, "task_id"):
                 outside.append(ref)
@@ -847,11 +848,11 @@ class Workflow(Builder[Node]):
         self, ref: Any, who: str, name: str, nameable: Container[str] | None = None
     ) -> str | None:
         """
-        The id of the task of this workflow that *ref* stands for; None if for none.
+        Return the id of the task of this workflow that *ref* means, or None.
 
         Raises:
-            InvalidTaskError: It stands for one of another workflow, or unknown.
-            CycleError: It stands for *name*, the task that names it.
+            InvalidTaskError: It means one of another workflow, or an unknown one.
+            CycleError: It means *name*, the task that names it.
         """
         if isinstance(ref, Node):
             if ref.workflow is self:
@@ -865,7 +866,7 @@ class Workflow(Builder[Node]):
             if wanted not in (self._tasks if nameable is None else nameable):
                 msg = f"{who} needs {self._unknown(wanted)}"
                 raise InvalidTaskError(msg, hint="add it first, or mend the name")
-            # The one text that all who name it share.
+            # One text object, which all who name it share.
             task = self._tasks.get(wanted)
             return wanted if task is None else task.id
         if isinstance(ref, Task):
@@ -890,7 +891,7 @@ class Workflow(Builder[Node]):
         return names
 
     def _name_of(self, task: Task) -> str:
-        """The id that a task which is added gets."""
+        """Return the id that an added task gets."""
         if task.id is None:
             return _names.unused(_names.stem_of(task), self._tasks, self._counts)
         name = check_task_id(task.id)
@@ -908,7 +909,7 @@ class Workflow(Builder[Node]):
 
 
 def _is_gate(task: Task) -> bool:
-    """Whether *task* is the gate, or the approval, of a phase that was included."""
+    """Return whether *task* is the gate or the approval of an included phase."""
     payload = task.payload
     return (isinstance(payload, Call) and payload.fn is _steps.gate) or isinstance(
         payload, Wait
@@ -917,7 +918,7 @@ def _is_gate(task: Task) -> bool:
 
 def _refuse_hidden(payload: object, who: str) -> None:
     """
-    Refuse a node in the payload of a task that is no call: an agent would get it.
+    Refuse a node in the payload of a task that is no call: a worker would get it.
 
     Raises:
         InvalidTaskError: There is one.

@@ -1,4 +1,4 @@
-"""From tasks to a document."""
+"""Writing of tasks as documents."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def write(
     functions: Functions,
 ) -> dict[str, Any]:
     """
-    The document of a workflow.
+    Return the document of a workflow.
 
     Raises:
-        InvalidTaskError: A task, or a phase, has what a document cannot say.
+        InvalidTaskError: A document cannot represent a part of a task, or of a phase.
     """
     phase_of = {task_id: phase for phase in phases.values() for task_id in phase.tasks}
     ends = {end for phase in phases for end in (gate_of(phase), approval_of(phase))}
@@ -68,7 +68,8 @@ def write(
         task, after = each, list(dependencies[task_id])
         phase = phase_of.get(task_id)
         if phase is not None:
-            # Leave out what follows from the phase: the document says that once, there.
+            # Leave out the consequences of the phase: the document has these once,
+            # there.
             after, task = _within(phase, after, task)
         with _refusing(f"task {task_id!r} cannot be written down", task_id):
             task_document = _written(task, after, functions)
@@ -87,10 +88,10 @@ def write_task(
     task: Task, after: Iterable[str], functions: Functions
 ) -> dict[str, Any]:
     """
-    The document of a task by itself.
+    Return the document of a task by itself.
 
     Raises:
-        InvalidTaskError: It has what a document cannot say.
+        InvalidTaskError: A document cannot represent it.
     """
     with _refusing("the task cannot be written down", task.id):
         document = _written(attrs.evolve(task, after=()), after, functions)
@@ -149,14 +150,14 @@ def _written_approval(check: Approval) -> Any:
 
 def write_work(task: Task) -> dict[str, Any]:
     """
-    What *task*, which calls nothing, is to do: its type and its payload or program.
+    Return the work of *task*, which calls nothing: its type and its payload or program.
 
     Raises:
-        InvalidTaskError: It has what cannot be said in JSON.
+        InvalidTaskError: JSON cannot represent it.
     """
     with _refusing(f"task {task.id} cannot be sent", task.id):
         if isinstance(task.payload, Program):
-            # To be held there, it has to be said there.
+            # The worker can enforce `writes` only if the document contains it.
             writes = task.payload.writes
             work = _written_program(attrs.evolve(task.payload, writes=None))
             if writes is not None:
@@ -167,7 +168,7 @@ def write_work(task: Task) -> dict[str, Any]:
 
 
 class _UnsayableError(Exception):
-    """What a document cannot say."""
+    """A value that a document cannot represent."""
 
     def __init__(self, text: str, hint: str = "") -> None:
         super().__init__(text)
@@ -177,10 +178,10 @@ class _UnsayableError(Exception):
 @contextmanager
 def _refusing(subject: str, task_id: str | None = None) -> Iterator[None]:
     """
-    Refuse *subject* in the block, for the reason that is found there.
+    Refuse *subject* if the block raises, for its reason.
 
     Raises:
-        InvalidTaskError: It has what a document cannot say.
+        InvalidTaskError: A document cannot represent it.
     """
     try:
         yield
@@ -250,7 +251,7 @@ def _written_question(asked: Question, owner: str | None) -> dict[str, Any]:
 
 
 def _declared_of(payload: object) -> Mapping[str, Any]:
-    """The options that a task takes from its function when a document is read."""
+    """Return the options that a task takes from its function when it is read."""
     if not isinstance(payload, Call):
         return {}
     fn = payload.args[0].fn if payload.fn is reduced else payload.fn
@@ -260,10 +261,10 @@ def _declared_of(payload: object) -> Mapping[str, Any]:
 
 def _usual_despite(task: Task, noted: Iterable[str]) -> dict[str, Any]:
     """
-    What *task* has as usual, though `@taskorch.task` has *noted* it of its function.
+    Return usual values of *task* that differ from those *noted* by `@taskorch.task`.
 
     Raises:
-        _UnsayableError: A document cannot say that.
+        _UnsayableError: A document cannot represent one.
     """
     options: dict[str, Any] = {}
     for name in noted:
@@ -318,7 +319,7 @@ def _written_moment(value: float | datetime) -> float | str:
 
 
 def _unusual(value: object, usual: object, cls: type) -> dict[str, Any]:
-    """What *value* has otherwise than as *usual*, of what documents of *cls* say."""
+    """Return the values of *value* that differ from *usual*, by keys of *cls*."""
     values = {
         name: (getattr(value, each.field), getattr(usual, each.field))
         for name, each in keys_of(cls).items()
@@ -360,7 +361,7 @@ def _name_of(fn: object, functions: Functions) -> str:
 def _written_call(
     call: Call, functions: Functions, implied: set[str]
 ) -> tuple[dict[str, Any], str]:
-    """What a call does, and the type that it has if nothing is said."""
+    """Return the document of a call, and its type by default."""
     args = call.args
     if call.fn is gathered:
         parts = [part.task_id for part in args[0]]
@@ -408,7 +409,7 @@ def _written_map(call: Call, functions: Functions, implied: set[str]) -> dict[st
 
 
 def _argument(where: str, arg: Any, implied: set[str]) -> Any:
-    """An argument; the tasks that it stands for are added to *implied*."""
+    """Return the document of an argument; add the tasks in it to *implied*."""
     if type(arg) is list:
         return [_single(f"{where}[{i}]", item, implied) for i, item in enumerate(arg)]
     return _single(where, arg, implied)
@@ -448,9 +449,9 @@ def _written_program(program: Program) -> dict[str, Any]:
     return document
 
 
-#: What a document says of a program as it is, if it is not None.
+#: Attributes of a program that a document copies, unless they are None.
 _SAID: Final = ("cwd", "log", "pid_file", "stdin", "network", "enforce")
-#: And what it cannot say.
+#: Attributes that it cannot represent.
 _UNSAID: Final = {
     "pass_fds": "a program gets open files (pass_fds), which a document cannot say",
     "writes": "a program says what it writes, which in a document its task says",
@@ -465,7 +466,7 @@ def _value(where: str, value: object, depth: int = 0) -> Any:
     return copy
 
 
-#: How a document says a value of each form.
+#: Functions that write a value of each form.
 _WRITE: Final[dict[Form, Callable[[Any], Any]]] = {
     **dict.fromkeys(("name", "on_parent_failure", "priority", "flag"), _as_it_is),
     **dict.fromkeys(("duration", "duration_or_zero"), _as_it_is),
@@ -477,7 +478,7 @@ _WRITE: Final[dict[Form, Callable[[Any], Any]]] = {
     "retry": _written_retry,
     "cache": _written_cache,
 }
-#: Of each option but those of one task, and its type.
+#: The options of all tasks, with their types.
 _WRITTEN: Final = {
     name: partial(_value, name) if each.form == "values" else _WRITE[each.form]
     for name, each in OPTIONS.items()

@@ -35,10 +35,11 @@ from taskorch import (
 )
 from taskorch.cli import main
 from taskorch.errors import UnsatisfiableError
+from taskorch.events import AgentJoined
 from taskorch.frontends.agent import Abilities, Agent, progress, spent, units
 from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
 from taskorch.frontends.agent._runs import AgentRun
-from taskorch.kit.machine import VISIBLE
+from taskorch.kit.machine import VISIBLE, host
 from taskorch.model import NamedUnits
 from taskorch.recovery import RecoveryHandler
 from taskorch.runtime import machine_resources
@@ -535,7 +536,7 @@ def test_two_agents_of_one_name(service, caplog):
     with running(service):
         service.orch.submit_task(Task("double", 1)).result(60)
         with running(service):
-            eventually(lambda: "there is an agent 'far' already" in caplog.text)
+            eventually(lambda: "there is a worker 'far' already" in caplog.text)
             assert service.orch.submit_task(Task("double", 2)).result(60) == 4
 
 
@@ -586,7 +587,7 @@ def test_what_a_service_may_take_another_time_is_said_again(status, monkeypatch)
 def test_a_service_that_takes_no_agents(caplog):
     caplog.set_level(logging.INFO, "taskorch.agent")
     with served(TaskOrchestrator(), token=None) as service, running(service):
-        eventually(lambda: "it takes no agents" in caplog.text)
+        eventually(lambda: "it takes no workers" in caplog.text)
 
 
 def order(number=1, **more):
@@ -1096,8 +1097,11 @@ def test_an_agent_has_what_its_machine_has_and_says_what_that_is(service, tmp_pa
     words = ("--can", "sh", "--capacity", "gpu=2", "--capacity", "memory_gb=1")
     words += ("--capacity", "disk_mb=0")
     service.orch.resources.resize({"cpu": 10_000, "disk_mb": 1e12})
+    joined: list[AgentJoined] = []
+    service.orch.signals.agent_joined.connect(joined.append)
     with agent_process(service, tmp_path / "log", *words, name="far"):
         eventually(lambda: "far" in service.orch.agents.health())
+        eventually(lambda: [each.agent.host for each in joined] == [host()])
         far, here = (service.orch.agents.get(name) for name in ("far", "local"))
         assert far.labels == here.labels
         assert far.capacity["cpu"] == machine_resources()["cpu"]
@@ -1109,7 +1113,7 @@ def test_an_agent_has_what_its_machine_has_and_says_what_that_is(service, tmp_pa
         task = Task("program", program, requires=["sh", *where], resources={"gpu": 2})
         assert service.orch.submit_task(task).result(60).exit_code == 0
         more = Task("program", program, requires=["sh"], resources={"cpu": 9_999})
-        with pytest.raises(UnsatisfiableError, match="on agent far, is"):
+        with pytest.raises(UnsatisfiableError, match="on worker far, is"):
             service.orch.submit_task(more)
 
 
@@ -1194,5 +1198,6 @@ def test_a_service_that_knows_no_labels_gets_none(caplog):
             eventually(lambda: "does not take its labels" in caplog.text)
         server.shutdown()
     assert "labels" in Older.hellos[0]
-    assert all("labels" not in hello for hello in Older.hellos[1:])
+    assert "host" not in Older.hellos[1]
+    assert all({"labels", "host"}.isdisjoint(hello) for hello in Older.hellos[2:])
     assert all("capacity" in hello for hello in Older.hellos)

@@ -395,8 +395,8 @@ def test_a_judgement_may_refuse_change_or_fail():
             with pytest.raises(InvalidTaskError, match=part):
                 jobs.assign_job(body(name))
             assert name not in jobs.all_jobs()
-        assert len(jobs.assign_job(body("two"))["units"]) == 2
-        assert len(jobs.assign_job(body("none"))["units"]) == 4
+        assert jobs.assign_job(body("two"))["unit_count"] == 2
+        assert jobs.assign_job(body("none"))["unit_count"] == 4
     assert [each for each in refused if each["event"] == "refused"] == [
         {"event": "refused", "job_id": "no", "why": "not today"}
     ]
@@ -612,7 +612,7 @@ def test_a_job_that_a_judgement_has_changed_is_the_job_that_was_asked_for(tmp_pa
             jobs.hook("pre_spawn_judgement", lambda job: {"tadpole_count": 2})
         with jobs.orchestrator(journal=tmp_path / "jobs.db"):
             for _ in range(2):
-                assert len(jobs.assign_job(body("j1"))["units"]) == 2
+                assert jobs.assign_job(body("j1"))["unit_count"] == 2
             with pytest.raises(DuplicateTaskError, match="tadpole_count"):
                 jobs.assign_job(body("j1", tadpole_count=2))
             assert sum(jobs.result("j1", PATIENCE)) == 15
@@ -638,12 +638,12 @@ def test_of_two_full_pools_one_that_is_relieved_leaves_the_other():
             # The amounts are free: the pool is relieved, and the other is not.
             orch.wait(PATIENCE)
             pressed = jobs.assign_job(body("one"))
-            assert (len(pressed["units"]), pressed["threads"]) == (5, 2)
+            assert (pressed["unit_count"], pressed["threads"]) == (5, 2)
             for name in ("both", "one"):
                 jobs.result(name, PATIENCE)
         orch.wait(PATIENCE)
         relieved = jobs.assign_job(body("none"))
-        assert (len(relieved["units"]), relieved["threads"]) == (4, 4)
+        assert (relieved["unit_count"], relieved["threads"]) == (4, 4)
         jobs.result("none", PATIENCE)
         orch.wait(PATIENCE)
     pools = [each["pools"] for each in told if each["event"] == "mitigated"]

@@ -134,7 +134,7 @@ def test_what_tasks_have_written_is_marked(orch, tool):
     eventually(lambda: orch.get_task_status("bad").is_terminal)
     arguments = {
         "plan": {"request": {"goal": "x"}},
-        **{name: {"task": "bad"} for name in ("status", "why", "wait")},
+        **{name: {"task": "bad"} for name in ("status", "why", "when", "wait")},
     }.get(tool.name, {})
 
     async def story():

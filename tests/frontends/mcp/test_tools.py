@@ -62,7 +62,7 @@ def test_the_library_is_there_where_all_tests_are_to_run():
 
 
 def test_there_are_few_tools_and_their_words_are_short():
-    assert len(TOOLS) == len(BY_NAME) <= 15
+    assert len(TOOLS) == len(BY_NAME) <= 17
     words = json.dumps(
         [
             (tool.name, tool.text, tool.input_schema, tool.output_schema)
@@ -205,7 +205,8 @@ def test_a_key_of_a_task_is_guessed(place, key):
 
 
 @pytest.mark.parametrize(
-    "name", ["status", "why", "wait", "cancel", "rerun", "release", "reprioritise"]
+    "name",
+    ["status", "why", "when", "wait", "cancel", "rerun", "release", "reprioritise"],
 )
 def test_an_unknown_id_is_said_to_be_that(place, name):
     more = {"priority": 1} if name == "reprioritise" else {}
@@ -392,6 +393,27 @@ def test_holds_are_undone_by_who_made_them(orch, place):
     assert use(place, "hold", task="b")["changed"]
     assert use(place, "status", task="b")["state"] == "suspended"
     assert use(place, "release", task="b")["changed"]
+
+
+def test_when_it_ends_is_said_and_what_would_have_to_change():
+    """Of tasks that wait, since nobody has begun to work."""
+    orch = TaskOrchestrator(concurrency=1)
+    orch.submit_tasks(Task.call(int, id=f"t{n}", expected=60) for n in range(20))
+    place = OrchestratorPlace(orch, {})
+    said = use(place, "when", task="t19", deadline="300")
+    assert said["text"].startswith("t19 ends within ")
+    assert said["risk"] > 0.5
+    said = use(place, "when", task="t19", deadline="300", changes=True)
+    assert "priority" in [each["kind"] for each in said["changes"]]
+    assert "It ends in time" in said["text"]
+    said = use(place, "what_if", priority={"t19": 5})
+    assert len(said["ends"]) == 20
+    assert "t19" in said["text"]
+    assert orch.get_task_status("t19").priority == 0
+    with pytest.raises(InvalidTaskError, match="is over"):
+        use(place, "when", task="t19", deadline="2020-01-01")
+    with pytest.raises(UnknownTaskError):
+        use(place, "what_if", pause=["nobody"])
 
 
 def test_a_task_is_moved_and_called_off(orch, place):

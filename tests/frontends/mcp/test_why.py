@@ -74,7 +74,7 @@ def a_slot(orch, hold):
     orch.submit_task(Task.call(int, id=LATE))
 
 
-@case("No agent can do it", "tag:arm64")
+@case("No worker can do it", "tag:arm64")
 def a_tag(orch, hold):
     orch.submit_task(Task("tag:arm64", None, id=LATE))
 
@@ -103,21 +103,21 @@ def a_rate(orch, hold):
     orch.submit_task(Task.call(int, id=LATE, owner="acme"))
 
 
-@case("Agent far is lost")
+@case("Worker far is lost")
 def an_agent_that_is_lost(orch, hold):
     orch.agents.join(far(lease=0.05), Mailbox())
     eventually(lambda: orch.agents.is_lost("far"))
     orch.submit_task(Task("x", None, id=LATE))
 
 
-@case("Agent far gets no new work", "new disk")
+@case("Worker far gets no new work", "new disk")
 def an_agent_that_is_drained(orch, hold):
     orch.agents.join(far(), Mailbox())
     orch.agents.drain("far", "it gets a new disk")
     orch.submit_task(Task("x", None, id=LATE))
 
 
-@case("breaker of agent bad", "is open")
+@case("breaker of worker bad", "is open")
 def a_breaker(orch, hold):
     @orch.agent("bad", capabilities={"do"}, breaker=Breaker(failures=1, most_open=1))
     def bad(task, context):
@@ -187,7 +187,7 @@ def a_retry_that_waits(orch, hold):
     eventually(lambda: orch.get_task_status(LATE).state == "retrying")
 
 
-@case("No agent can do it", "paint", ask="r1")
+@case("No worker can do it", "paint", ask="r1")
 def a_run_that_is_stuck(orch, hold):
     wf = Workflow("house")
     wf.task(int, id="wall")

@@ -271,6 +271,37 @@ def test_the_page_of_a_run_shows_the_steps_of_its_tasks(browser):
             page.wait_for_selector("#steps-stepped", state="detached")
 
 
+def test_it_is_asked_when_it_ends_and_what_helps_is_done(browser):
+    goes = threading.Event()
+    with shown(concurrency=1) as service:
+        service.orch.submit_task(Task.call(goes.wait, PATIENCE, id="first", expected=9))
+        name = "flow/last"
+        for task_id in (*(f"t{number}" for number in range(20)), name):
+            service.orch.submit_task(Task.call(int, id=task_id, expected=60))
+        with opened(browser, service) as page:
+            page.goto(f"{service.server.url}/#/task/flow%2Flast")
+            page.click("#do-when")
+            page.wait_for_selector("#ends:has-text('in nine of ten cases')")
+            page.fill("#ends-by", "300")
+            page.click("#do-in-time")
+            page.wait_for_selector("#ends li:has-text('orch.set_priority')")
+            assert "ends" in page.inner_text("#ends li")
+            page.locator("#ends li:has-text('orch.set_priority') button").click()
+            eventually(lambda: service.orch.get_task_status(name).priority > 0)
+            page.fill("#ends-priority", "-3")
+            page.click("#do-what-if")
+            page.wait_for_selector("#ends pre:has-text('flow/last')")
+            assert "later" in page.inner_text("#ends pre")
+            page.click("#do-change-priority")
+            eventually(lambda: service.orch.get_task_status(name).priority == -3)
+            page.fill("#ends-by", "yesterday")
+            page.click("#do-when")
+            page.wait_for_selector("#notice:has-text('a time is needed')")
+            go(page, service, "task/first")
+            goes.set()
+            page.wait_for_selector("#ends", state="detached")
+
+
 def test_what_is_held_for_a_decision_is_decided(browser):
     mended = threading.Event()
 

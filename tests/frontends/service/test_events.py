@@ -7,6 +7,7 @@ import time
 
 import pytest
 from tests.frontends.service.tools import orchestrator, served
+from tests.integration.tools import eventually
 
 from taskorch import MemoryJournal, Task
 from taskorch.events import SIGNALS, signal_name
@@ -61,7 +62,10 @@ def test_events_of_some_tasks(service):
     service.orch.resources.resize({"licence": 1})
     told = service.get(f"{EVENTS}?task=nightly/*")["events"]
     assert {event.get("task_id") for event in told} == {"nightly/a"}
-    assert "pools_changed" in {e["event"] for e in service.get(EVENTS)["events"]}
+    # It is told by a thread of its own.
+    eventually(
+        lambda: "pools_changed" in {e["event"] for e in service.get(EVENTS)["events"]}
+    )
     kinds = [e["event"] for e in service.get(f"{EVENTS}?task=b")["events"]]
     assert kinds == ["task_submitted", "task_started", "task_completed"]
 

@@ -23,7 +23,7 @@ PATHS = (
         f"/page/{name}.js"
         for name in (
             *("page", "views", "parts", "overview", "runs", "run", "graph"),
-            *("tasks", "workers", "people", "commands"),
+            *("tasks", "workers", "people", "commands", "ends"),
         )
     ),
 )

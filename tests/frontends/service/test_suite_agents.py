@@ -142,14 +142,14 @@ def test_the_log_says_who_has_come_and_who_is_lost(here, caplog):
         with elsewhere(service, "one"):
             assert service.post(EXECUTE).status == 202
             assert end(service) == "failed"
-        eventually(lambda: "agent one: it has left" in caplog.text)
+        eventually(lambda: "worker one: it has left" in caplog.text)
     said = [record.getMessage() for record in caplog.records]
-    (come,) = [n for n, text in enumerate(said) if text == "agent one has come"]
+    (come,) = [n for n, text in enumerate(said) if text == "worker one has come"]
     (begun,) = [n for n, text in enumerate(said) if "a run of shop begins" in text]
     (ended,) = [n for n, text in enumerate(said) if "has ended: failed" in text]
     assert come < begun < ended
     # That it went from one orchestrator to the next is nobody's business.
-    assert sum("agent one" in text for text in said) == 2
+    assert sum("worker one" in text for text in said) == 2
 
 
 @pytest.mark.slow
@@ -443,7 +443,7 @@ def test_who_does_not_see_the_folder_is_not_believed(here, said):
         (task, *_) = service.get("/api/v1/final-report")["tasks"]
         error = service.get("/api/v1/tasks/suite%2FA")["error"]
     assert (task["id"], task["status"]) == ("A", "completed_failure")
-    assert "agent far cannot run tasks of this suite" in task["error"]
+    assert "worker far cannot run tasks of this suite" in task["error"]
     assert error["type"] == "NotSharedError"
     assert str(here / "out") in error["message"]
     assert ran(here) == []

@@ -445,7 +445,7 @@ def test_killed_at_any_moment_no_work_that_was_done_is_done_twice(here, seed):
             time.sleep(dice.random())
             lives.kill()
             lives.begin()
-            eventually(lives.has_come_to_rest, "the agents come to rest")
+            eventually(lives.has_come_to_rest, "the workers come to rest")
         report = lives.run_to_its_end()
         assert sorted(lives.words("ran")) == ids
         eventually(lambda: lives.log().count("completed, counted") == len(ids))

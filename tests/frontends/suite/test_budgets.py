@@ -301,6 +301,7 @@ def test_agents_elsewhere_say_it_and_people_answer_over_http(here):
         ("budget: slow", "budget: slwo", "resource_allocation.slow_tests.budget: there is no budget 'slwo'; did you mean 'slow'?"),
         ("{id: B,", "{id: B, budget: relase,", "B.budget: there is no budget 'relase'; did you mean 'release'?"),
         ("id: P2, ", "id: P2, budget: relase, ", "P2.budget: there is no budget 'relase'; did you mean 'release'?"),
+        ("{id: P2, ", "{name: has no id}, {id: P2, budget: relase, ", "P2.budget: there is no budget 'relase'; did you mean 'release'?"),
         ("tokens: 20", "tokens: 0", "unit_tests[0].resources.tokens: a number above 0 is needed, not 0"),
         ("tokens: 20", "tokns: 20", "A.resources: there is no 'tokns' here; did you mean 'tokens'?"),
         ("tokens: 9", "memry_mb: 9", "P2.resources: there is no 'memry_mb' here; did you mean 'memory_mb'?"),

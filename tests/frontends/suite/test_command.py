@@ -141,7 +141,7 @@ agent_limits: {max_agents: 2}
     (here / "suite.yaml").write_text(text)
     assert main(["plan", "suite.yaml"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("mine: 2 tasks in 5 parts, 2 agents\n")
+    assert said.startswith("mine: 2 tasks in 5 parts, 2 workers\n")
     assert "It would take 40 s: what has not ended by then would be cancelled." in said
     assert "at 20 s  A-4 " in said
     assert "at 40 s  B (after A; t)" in said
@@ -156,7 +156,7 @@ def test_plan_says_order_time_and_what_is_missing(here, capsys):
     (here / "suite.yaml").write_text(text)
     assert main(["plan", "suite.yaml"]) == 0
     assert capsys.readouterr().out == (
-        "mine: 3 tasks, 2 agents\n"
+        "mine: 3 tasks, 2 workers\n"
         "\n"
         "RESOURCE_TESTS (resource_tests): parallel, 1 at once\n"
         "         at once  A Ada (sh)\n"

@@ -291,3 +291,23 @@ def test_the_table_of_words_is_that_of_the_reports():
         state: (_words.STATUS[state], _words.FINAL_STATUS.get(state))
         for state in TaskState
     }
+
+
+def test_from_the_threshold_on_a_person_is_needed_also_if_another_attempt_follows(
+    tmp_path,
+):
+    (tmp_path / "suite.yaml").write_text(
+        """\
+templates: {sh: {command: [sh, -c, exit 3]}}
+failure_handling: {max_retries: 3, escalation_threshold: 2, retry_delay_seconds: 0}
+orchestrator:
+  name: told
+  task_definitions: {unit_tests: [{id: A, template: sh}]}
+"""
+    )
+    folder = RunFolder(tmp_path / "out")
+    run(load(tmp_path / "suite.yaml"), folder.path)
+    messages = list(JsonLines(folder.messages, 1 << 30, 1).read())
+    failures = [each for each in messages if "escalation_required" in each]
+    said = [each["escalation_required"] for each in failures]
+    assert said == [False, True, True, True]

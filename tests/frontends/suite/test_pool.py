@@ -187,7 +187,7 @@ recovery:
     assert (said["message_type"], said["issue_type"]) == ("failure", "system_error")
     assert said["task_id"] in ("suite/A", "suite/B")
     assert said["context"]["attempts"] == 2
-    assert said["recommended_actions"] == ["Look at the machine of its agent"]
+    assert said["recommended_actions"] == ["Look at the machine of its worker"]
     assert said["suite"] == suite.title
     assert said["run"] == str(tmp_path / "out")
     assert "taskorch suite run --failed" in said["how_to_answer"]

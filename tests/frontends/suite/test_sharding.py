@@ -119,6 +119,9 @@ def test_first_the_number_of_tests_decides_and_then_recorded_durations(
     )
     history.write(folder.history)
     assert piles(sharded(suite_of(), folder)) == [files(0, 3), files(1, 2)]
+    # So has one that version 0.1.0 began.
+    folder.shards.write_text(json.dumps({"A": [files(2), files(0, 1, 3)]}))
+    assert piles(sharded(suite_of(), folder)) == [files(2), files(0, 1, 3)]
     folder.shards.unlink()
     # What is not known takes the usual time of a test, 5 s, for each: 10 s and 15 s.
     assert piles(sharded(suite_of(), folder)) == [files(2, 3), files(0, 1)]

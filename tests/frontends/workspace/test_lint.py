@@ -435,8 +435,9 @@ phases:
 
     assert workspace.lint() == []
     assert workspace._plan.ids == ["a/one"]
-    assert (config.title, config.max_agents, config.max_cpu) == ("Parsing", 3, 2.0)
-    assert config.max_memory_mb == 1024.0
+    limits = config.limits
+    assert (config.title, limits.max_concurrent_agents) == ("Parsing", 3)
+    assert (limits.max_cpu_per_agent, limits.max_memory_mb) == (2.0, 1024.0)
     assert (config.agent.args, config.agent.stdin) == (("claude", "-p"), True)
     assert config.agents["codex"].limit == 2
     assert config.agents["codex"].args == ("codex", "exec", "-")

@@ -16,7 +16,6 @@ from tests.integration.tools import Started
 from tests.pids import is_alive
 
 from taskorch.frontends.workspace import Workspace
-from taskorch.frontends.workspace._config import read_config
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 PATIENCE = 60.0
@@ -305,6 +304,34 @@ def test_tasks_that_appear_are_run_and_so_are_phases_in_between(runs):
     assert began[:2] == ["a/one", "a/two"]
     assert sorted(began[2:5]) == ["b/1", "b/2", "b/3"]
     assert began[5:] == ["c/last"]
+
+
+def test_a_ring_through_a_later_phase_ends_the_run_and_is_told(runs):
+    """A task in no phase may wait for any: then no phase before that may wait for it."""
+    runs.write(
+        loose="dependencies: [b/one]",
+        a_one="dependencies: [loose]",
+        b_one="do: true",
+        b_two="do: true",
+    )
+    code, lines = runs.run()
+    assert code == 1
+    assert runs.began() == []
+    why = "a/one: it waits for loose, and so for a later phase"
+    assert f"The gate of a is shut: {why}" in lines
+    blocked = {"b/one": "blocked", "b/two": "blocked", "loose": "blocked"}
+    assert runs.states() == blocked
+    assert runs.status("loose")["blocked_by"] == "a/one"
+
+
+def test_a_task_in_no_phase_that_waits_for_a_later_one_is_blocked_with_it(runs):
+    runs.write(loose="dependencies: [b/one]", a_one="do: exit 3", b_one="do: true")
+    assert runs.run()[0] == 1
+    assert runs.states() == {"a/one": "failed", "b/one": "blocked", "loose": "blocked"}
+    write(runs.root, {"tasks/a/one.md": "do: true"})
+    runs.run("--retry-failed")
+    assert set(runs.states().values()) == {"completed"}
+    assert runs.began()[-2:] == ["b/one", "loose"]
 
 
 def test_a_phase_whose_gate_is_shut_holds_up_what_comes_after(runs):
@@ -715,18 +742,58 @@ def test_a_task_that_says_no_amount_is_held_to_those_of_the_document(runs):
     assert "of 40.96 MB of memory" in runs.status("a/silent")["error"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
 @pytest.mark.parametrize(
-    ("limits", "maxima"),
+    ("limits", "head", "state", "unheld"),
     [
-        ("enforce: true", {}),
-        ("max_cpu_per_agent: 2", {}),
-        ("max_cpu_per_agent: 2, enforce: true", {"cpu": 2}),
-        ("max_memory_gb: 1, enforce: true", {"memory_mb": 1024}),
+        ("max_cpu_per_agent: 2, enforce: true", "x: 1", "completed", ["cpu"]),
+        ("enforce: true", "x: 1", "completed", ["cpu"]),
+        ("enforce: if possible", "resources: {cpu: 2}", "completed", ["cpu"]),
+        ("enforce: true, measured: true", "x: 1", "completed", ["cpu"]),
+        ("enforce: true", "resources: {cpu: 2}", "failed", None),
+        ("max_cpu_per_agent: 2", "resources: {cpu: 2}", "completed", None),
     ],
 )
-def test_what_holds_who_says_no_amount(runs, limits, maxima):
+def test_the_status_names_each_limit_that_this_machine_cannot_hold(
+    runs, monkeypatch, limits, head, state, unheld
+):
+    """A task that says its cores does not begin; the limit of its agent is named."""
+    monkeypatch.setenv("TASKORCH_CGROUP", "off")
     write(runs.root, {"workspace.yaml": f"limits: {{{limits}}}\n"})
-    assert read_config(runs.root, []).maxima == maxima
+    runs.write(a_one=f"{head}|do: true")
+    _, lines = runs.run()
+    assert runs.status("a/one")["status"] == state
+    assert runs.status("a/one").get("unenforced") == unheld
+    is_told = any("not held to cpu" in line for line in lines)
+    assert is_told is (unheld is not None), lines
+    if state == "failed":
+        assert "cpu cannot be held" in runs.status("a/one")["error"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")
+def test_a_task_that_says_its_disk_is_held_to_it_or_said_not_to_be(runs):
+    # Of several files: one alone cannot grow beyond the limit.
+    writes = "for i in 1 2 3 4 5; do head -c 9000000 /dev/zero > big$i; done"
+    runs.write(a_one=f"resources: {{disk_mb: 10}}|do: {writes}")
+    runs.run()
+    assert runs.states() == {"a/one": "completed"}
+    (problem,) = Workspace(runs.root).lint()
+    assert "disk_mb is not held" in problem.text
+    assert not problem.stops
+    write(runs.root, {"workspace.yaml": "limits: {enforce: true}\n"})
+    assert Workspace(runs.root).lint() == []
+    (runs.root / "workspace/status/a/one.json").unlink()
+    runs.run()
+    assert runs.states() == {"a/one": "failed"}
+    assert "of 10 MB written to disks" in runs.status("a/one")["error"]
+
+
+@pytest.mark.parametrize("limit", ["max_cpu_per_agent", "max_memory_gb"])
+def test_no_program_can_be_held_to_nothing(runs, limit):
+    write(runs.root, {"workspace.yaml": f"limits: {{{limit}: 0, enforce: true}}\n"})
+    runs.write(a_one="x: 1")
+    (problem,) = Workspace(runs.root).lint()
+    assert f"{limit}: no program can be held to 0" in problem.text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are of Linux")

@@ -543,3 +543,13 @@ def test_it_learns_in_a_simulation_too():
     simulation.run(until=300)
     pulls = {one.arm: one.pulls for one in router.learned()}
     assert pulls["good"] > 25
+
+
+def test_what_is_known_well_is_drawn_as_often_as_it_is_best():
+    """Two means that are 1.73 standard deviations apart: 95.8 of 100 draws say so."""
+    bandit = Thompson(2, draws=20_000, trust=1.0)
+    for arm, successes in enumerate((300, 330)):
+        for number in range(600):
+            success = (number + 1) * successes // 600 - number * successes // 600
+            bandit.learn(arm, (), float(success))
+    assert bandit.chances((), random.Random(1))[1] == pytest.approx(0.958, abs=0.015)

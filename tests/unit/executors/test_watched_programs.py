@@ -125,7 +125,7 @@ def test_descriptors_are_numbers_and_of_this_life(tmp_path):
     program = Program(["true"], pass_fds=[3])
     with (
         TaskOrchestrator(journal=tmp_path / "runs.db") as orch,
-        pytest.raises(InvalidTaskError, match="mean nothing in another life"),
+        pytest.raises(InvalidTaskError, match="mean nothing in another incarnation"),
     ):
         orch.submit_task(Task("program", program))
     wf = Workflow("files")

@@ -99,7 +99,7 @@ def test_of_two_that_take_it_over_the_later_one_has_it(address):
     first, second = (PostgresJournal(address, take_over=True) for _ in range(2))
     with closing(first), closing(second):
         old, new = first.claim(), second.claim()
-        with pytest.raises(JournalTakenError, match=f"by life {new}"):
+        with pytest.raises(JournalTakenError, match=f"by incarnation {new}"):
             first.append(old, facts(1))
         second.append(new, facts(1))
     assert numbers_in(address) == [1]

@@ -391,7 +391,7 @@ def test_a_log_is_emptied_by_its_owner_alone(path, opened):
     second = opened(take_over=True)
     second.append(second.claim(), GROUPS[1])
     before = without_log(path)
-    with pytest.raises(JournalTakenError, match="taken over from life 1 by life 2"):
+    with pytest.raises(JournalTakenError, match="taken over from incarnation 1 by 2"):
         first.empty_log(epoch)
     with pytest.raises(JournalTakenError):
         first.empty_log(2)
@@ -475,9 +475,9 @@ def test_taking_over_ends_the_life_before(path, opened):
     first.append(first.claim(), GROUPS[0])
     second = opened(take_over=True)
     assert second.claim() == 2
-    with pytest.raises(JournalTakenError, match="taken over from life 1 by life 2"):
+    with pytest.raises(JournalTakenError, match="taken over from incarnation 1 by 2"):
         first.append(1, GROUPS[1])
-    with pytest.raises(JournalTakenError, match="taken over from life 1 by life 2"):
+    with pytest.raises(JournalTakenError, match="taken over from incarnation 1 by 2"):
         first.forget(1, ["t"])
     with pytest.raises(JournalTakenError, match=f"process {os.getpid()}"):
         first.claim()
@@ -995,8 +995,8 @@ def test_an_emptied_journal_with_a_log_is_refused(path):
         (["PRAGMA user_version = 99"], "newer taskorch"),
         (["PRAGMA user_version = 0"], "damaged"),
         (["DROP TABLE groups"], "tables are missing"),
-        (["DELETE FROM meta"], "which life"),
-        (["UPDATE meta SET epoch = 0"], "life 1 wrote it, and this is 0"),
+        (["DELETE FROM meta"], "which incarnation"),
+        (["UPDATE meta SET epoch = 0"], "incarnation 1 wrote it, and this is 0"),
         (["UPDATE facts SET body = '[1]' WHERE seq = 9"], "8 to 10"),
         (["DELETE FROM facts WHERE seq = 9"], "events 9 to 9 are missing"),
         (["DELETE FROM facts WHERE seq > 4"], "8 to 10"),
@@ -1175,3 +1175,23 @@ def test_killed_at_any_statement_it_keeps_what_it_said_it_kept(tmp_path):
     assert {death["kept"] for death in deaths} == written
     # Some died after the commit and before they could say so.
     assert any(death["kept"] > death["said"] for death in deaths)
+
+
+@pytest.mark.parametrize(
+    ("until_ns", "most", "numbers"),
+    [
+        (10**9, 9, [1, 2, 3, 4, 8, 9, 10]),
+        (10**9, 2, [1, 9, 10]),
+        (80, 2, [1, 4, 8]),
+        (79, 9, [1, 2, 3, 4]),
+        (4, 9, []),
+    ],
+)
+def test_the_latest_events_of_some_classes_are_read_until_a_time(
+    path, until_ns, most, numbers
+):
+    filled(path)
+    kinds = ["TaskCancelled", "OrchestratorStarted"]
+    with closing(SqliteJournal(path)) as journal:
+        found = journal.of_kinds(kinds, until_ns, most)
+    assert found == [entry for entry in ENTRIES if entry[0].seq in numbers]

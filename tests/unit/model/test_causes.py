@@ -17,7 +17,7 @@ def cause(task_id, message):
         (("n-1/load", "row 7 has no price"), ("n-2/load", "row 12 has no price")),
         (("n-1/load", "n-1/load is away"), ("n-2/load", "n-2/load is away")),
         (("n-1/ftp", "task ftp is away"), ("n-1/web", "task web is away")),
-        (("n/a", "no disk"), ("n/b", "in an earlier life, on 2026-11-27 08:58:07 UTC: no disk")),
+        (("n/a", "no disk"), ("n/b", "in an earlier incarnation, on 2026-11-27 08:58:07 UTC: no disk")),
         (
             ("n/a", "no disk"),
             ("n/a", "no disk (orch.rerun_task('n/a') runs it again; so does a start)"),

@@ -10,7 +10,7 @@ from taskorch.model import Blocker, Explanation, Remedy, Stuck
 def test_what_has_completed_says_so_once():
     done = Blocker("terminal", "It has ended.")
     told = Explanation("t", TaskState.COMPLETED, (done,), routed="it is idle")
-    assert str(told) == "t is completed.\nIts agent was chosen because: it is idle."
+    assert str(told) == "t is completed.\nIts worker was chosen because: it is idle."
     told = Explanation("t", TaskState.CANCELLED, (done,))
     assert str(told) == "t is cancelled.\nIt has ended."
 

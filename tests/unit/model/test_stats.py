@@ -41,7 +41,7 @@ def test_stats_say_what_there_is():
     assert str(stats(states(running=1, completed=1200, failed=3))).splitlines() == [
         "1,204 tasks: 1 running, 1,200 completed, 3 failed",
         "  cpu: 0.5 of 4 in use",
-        "  agent local: 1 of 4 running, 1,200 completed, 3 failed",
+        "  worker local: 1 of 4 running, 1,200 completed, 3 failed",
     ]
 
 

@@ -67,7 +67,7 @@ def test_the_share_of_busy_slots_counts():
     chosen = route(agent("small", 1, 2), agent("large", 4, 10))
 
     assert chosen.agent == "large"
-    assert chosen.reason == "4 running of 10; least of 2 agents"
+    assert chosen.reason == "4 running of 10; least of 2 workers"
     assert not chosen.reusable
 
 
@@ -83,7 +83,7 @@ def test_agents_without_limit_go_by_what_they_run():
 
     assert (chosen.agent, chosen.reason) == (
         "b",
-        "2 running without limit; least of 3 agents",
+        "2 running without limit; least of 3 workers",
     )
     assert route(agent("a", 1, 100), agent("b", 0)).agent == "b"
 
@@ -93,7 +93,7 @@ def test_with_choices_the_least_of_those_drawn_is_chosen():
     agents = [agent(f"a{i}", i, 10) for i in range(5)]
     chosen = route(*agents, choices=2, random=Random(1))
 
-    assert chosen.reason.endswith("least of 2 drawn from 5 agents")
+    assert chosen.reason.endswith("least of 2 drawn from 5 workers")
     assert chosen.agent != "a4"
     assert route(*agents, choices=5).agent == "a0"
 

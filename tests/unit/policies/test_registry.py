@@ -34,7 +34,7 @@ def test_a_task_needs_its_type_unless_it_says_otherwise():
 
     assert found.agents == ("ann",)
     assert found.reusable
-    assert found.reason == "1 of 2 agents can do 'draw'"
+    assert found.reason == "1 of 2 workers can do 'draw'"
 
 
 def test_every_required_capability_is_needed():
@@ -48,7 +48,7 @@ def test_an_empty_requirement_is_met_by_all():
     found = match(Task("x", requires=()), BOB, ANN)
 
     assert found.agents == ("bob", "ann")
-    assert found.reason == "2 of 2 agents can do what needs no capability"
+    assert found.reason == "2 of 2 workers can do what needs no capability"
 
 
 def test_a_busy_agent_matches_still():
@@ -62,7 +62,7 @@ def test_the_reason_says_what_nobody_can_do():
 
     assert found.agents == ()
     assert found.reusable
-    assert found.reason == "no agent can do 'dance', 'sing'"
+    assert found.reason == "no worker can do 'dance', 'sing'"
 
 
 def test_the_reason_names_the_nearest_agent():
@@ -71,13 +71,13 @@ def test_the_reason_names_the_nearest_agent():
     found = match(Task("x", requires=["write", "draw", "sing"]), cat, ANN)
 
     assert found.reason == (
-        "no agent can do all of 'draw', 'sing', 'write'; ann lacks 'sing'"
+        "no worker can do all of 'draw', 'sing', 'write'; ann lacks 'sing'"
     )
 
 
 def test_without_agents_the_reason_says_so():
     """An empty registry is a reason of its own."""
-    assert match(Task("x")).reason == "there is no agent"
+    assert match(Task("x")).reason == "there is no worker"
 
 
 @given(CAPABILITIES, st.lists(CAPABILITIES, max_size=5))
@@ -129,7 +129,7 @@ def test_labels_narrow_and_choose_nobody():
     assert match(Task("x", requires=["draw", *HERE]), ANN, EVA).agents == ("eva",)
     found = match(Task("x", requires=["platform:linux"]), MAX, EVA)
     assert found.agents == ()
-    assert found.reason == "no agent can do 'x'"
+    assert found.reason == "no worker can do 'x'"
 
 
 def test_a_program_is_for_any_worker_there():
@@ -149,16 +149,16 @@ def test_a_capability_that_is_called_like_a_label_is_one():
 def test_the_reason_says_on_which_machines_there_are_workers():
     found = match(Task("draw", requires=["platform:darwin"]), EVA, MAX, ANN)
     assert found.reason == (
-        "no agent is on a machine with 'platform:darwin': "
+        "no worker is on a machine with 'platform:darwin': "
         "there is platform:linux, platform:windows"
     )
     found = match(Task("x", requires=["fly", "machine:x86_64"]), MAX)
     assert found.reason == (
-        "no agent can do 'fly'; no agent is on a machine with 'machine:x86_64'"
+        "no worker can do 'fly'; no worker is on a machine with 'machine:x86_64'"
     )
     found = match(Task("write", requires=["platform:linux"]), EVA, MAX)
     assert found.reason == (
-        "no agent can do all of 'platform:linux', 'write'; eva lacks 'write'"
+        "no worker can do all of 'platform:linux', 'write'; eva lacks 'write'"
     )
     found = match(Task.program(["true"], requires=["machine:x86_64"]), EVA)
     assert "'program'" not in found.reason

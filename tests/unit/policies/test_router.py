@@ -135,7 +135,7 @@ def test_the_reason_has_the_numbers():
     agents = [agent("a", 10, 0, 1.34, running=2), agent("b", 0, 9), agent("c", 0, 9)]
     route = GREEDY.route(TASK, agents, FakeContext())
 
-    assert route.reason == "success 0.92, 1.34 s, 2 running; best of 3 agents"
+    assert route.reason == "success 0.92, 1.34 s, 2 running; best of 3 workers"
     assert not route.reusable
 
 
@@ -146,7 +146,7 @@ def test_an_exploring_choice_says_so():
     )
 
     assert route.reason == (
-        "success 0.50, no latency yet, 0 running; drawn from 2 agents "
+        "success 0.50, no latency yet, 0 running; drawn from 2 workers "
         "(exploration 100 %)"
     )
     assert not route.reusable
@@ -233,14 +233,14 @@ def test_up_to_32_are_all_compared():
     """Whoever is best of them is chosen, without a draw."""
     assert pick(*crowd(32, good=[31])) == "a31"
     route = GREEDY.route(TASK, crowd(32), FakeContext(random=NoRandom()))
-    assert route.reason.endswith("best of 32 agents")
+    assert route.reason.endswith("best of 32 workers")
 
 
 def test_of_more_the_best_of_those_drawn_is_chosen():
     """The reason says how many were compared; the others have their chance, too."""
     places, route = chosen(crowd(1_000, good=range(100)), 400)
 
-    assert re.search(r"best of 1[4-6] drawn from 1,000 agents$", route.reason)
+    assert re.search(r"best of 1[4-6] drawn from 1,000 workers$", route.reason)
     assert not route.reusable
     # Of the best tenth in four of five cases: 1 - 0.9 ** 16.
     assert sum(place < 100 for place in places) / 400 == pytest.approx(0.81, abs=0.06)
@@ -270,7 +270,7 @@ def test_where_those_drawn_mostly_fail_all_are_compared():
     places, route = chosen(agents, 20)
 
     assert set(places) == {617}
-    assert route.reason.endswith("best of 1,000 agents")
+    assert route.reason.endswith("best of 1,000 workers")
 
 
 def test_a_black_hole_among_a_thousand_gets_nothing_more():
@@ -290,5 +290,5 @@ def test_the_agent_of_a_plan_is_found_among_thousands():
 
     assert (route.agent, route.reason) == (
         "a4321",
-        "the plan's choice of 5,000 agents",
+        "the plan's choice of 5,000 workers",
     )

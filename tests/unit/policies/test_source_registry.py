@@ -67,7 +67,7 @@ def test_the_source_says_who_can_do_what():
     found = match(registry, agents=(vain, ANN, BOB))
 
     assert found.agents == ("ann", "bob")
-    assert found.reason == "2 of 3 agents can do 'draw', says the source"
+    assert found.reason == "2 of 3 workers can do 'draw', says the source"
     assert match(registry, Task("x", requires=["draw", "write"])).agents == ("ann",)
     assert match(registry, Task("x", requires=())).agents == ("ann", "bob")
 
@@ -78,7 +78,7 @@ def test_the_reason_says_whether_anybody_is_known():
 
     assert match(registry).agents == ()
     assert match(registry).reason == (
-        "the source names 1 agent for 'draw', and none has joined"
+        "the source names 1 worker for 'draw', and none has joined"
     )
     assert match(registry, "sing").reason == "the source names nobody for 'sing'"
 
@@ -124,7 +124,7 @@ def test_old_records_are_read_again_while_the_old_answer_is_served():
 
     assert [found.agents for found in stale] == [("ann",), ("ann",)]
     assert stale[0].reason == (
-        "1 of 2 agents can do 'draw', says the source, as it said 31 s ago"
+        "1 of 2 workers can do 'draw', says the source, as it said 31 s ago"
     )
     assert source.reads == 2
     assert match(registry, now=171).agents == ("bob",)
@@ -143,7 +143,7 @@ def test_a_source_that_fails_keeps_its_last_answer_and_is_tried_again_later():
 
     assert late.agents == ("ann",)
     assert late.reason == (
-        "1 of 2 agents can do 'draw', says the source, as it said 40 s ago; "
+        "1 of 2 workers can do 'draw', says the source, as it said 40 s ago; "
         "now it fails: OSError('no route')"
     )
     assert isinstance(registry.error, OSError)

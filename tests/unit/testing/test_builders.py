@@ -49,7 +49,7 @@ def test_an_agent_is_what_it_is_told_to_be():
     assert agent.capabilities == ("b", "x")
     assert (agent.max_concurrency, agent.running) == (3, 2)
     assert (agent.capacity, agent.used) == (Resources(cpu=4), Resources(cpu=1))
-    assert repr(agent) == "<agent a: can b, x; 2 of 3 running>"
+    assert repr(agent) == "<worker a: can b, x; 2 of 3 running>"
 
 
 def test_capabilities_are_names_and_not_letters():
@@ -107,7 +107,7 @@ def test_a_context_shows_what_it_is_told():
     assert list(context.view.agents()) == agents
     assert dict(context.view.pools()) == {"cpu": pool}
     assert context.view.state_of("t") is TaskState.BLOCKED
-    assert repr(context) == "<context at 5 s: <2 agents, 1 pool, 3 queued, 2 running>>"
+    assert repr(context) == "<context at 5 s: <2 workers, 1 pool, 3 queued, 2 running>>"
     assert dict(make_context(pools={"cpu": pool}).view.pools()) == {"cpu": pool}
 
 

@@ -1,20 +1,19 @@
 """
-Worker processes on other machines, where an engine places them: Ray, or Dask.
+Worker processes on other machines, which an engine places: Ray, or Dask.
 
 The engine runs one *host* a node for us, and no attempt. A host opens a connection to
 the orchestrator and has worker processes like those of this machine, so that stops,
-progress, logs and checkpoints are the same. What no host can do is one task of the
-engine. Which task runs, and when, is never decided here.
+progress, logs and checkpoints are the same. A call that no host can take is one task of
+the engine. This package never decides which task runs, or when.
 
 - `_hosts`: the executor: attempts that are calls in processes of hosts.
-- `_given`: calls that are given to hosts, or to the engine itself; hosts, as the
-  orchestrator knows them.
-- `_door`, `_certificate`: where hosts come in, each once; and how they know the
+- `_given`: calls that hosts or the engine have been given; hosts, for the orchestrator.
+- `_door`, `_certificate`: the port that hosts connect to, each once; how they know the
   orchestrator.
-- `_connection`: before there is a link: TLS, and who it is.
-- `_host`: what runs on a node: worker processes, at the other end of the connection.
-- `_engine`: what hosts ask of an engine: to place them, to run single attempts; what
-  stands for results in its store.
+- `_connection`: the connection before there is a link: TLS, and proofs of identity.
+- `_host`: the host on its node: worker processes, at the other end of the connection.
+- `_engine`: the protocol of engines: placing hosts, running single attempts; stand-ins
+  for results in its store.
 - `_dask`, `_ray`: hosts as long tasks of Dask; as actors of Ray.
 - `_references`: large results that stay in the engine's store.
 """

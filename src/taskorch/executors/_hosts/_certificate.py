@@ -15,7 +15,7 @@ from typing import Final
 
 from taskorch.errors import InvalidTaskError
 
-#: A certificate as text: between its two lines is nothing else.
+#: A certificate as text, without anything else between its two lines.
 _CERTIFICATE: Final = re.compile(
     r"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----[A-Za-z0-9+/=\s]+-----END \1-----"
 )
@@ -28,7 +28,7 @@ _LASTS: Final = timedelta(days=365)
 
 def certificates_in(file: str) -> str:
     """
-    The certificates in a *file*: what hosts get of it, which may have a key as well.
+    Return the certificates in a *file*, for hosts; the file may have a key as well.
 
     Raises:
         InvalidTaskError: There is none.
@@ -44,7 +44,7 @@ def certificates_in(file: str) -> str:
 @contextmanager
 def made_certificate(files: tuple[str, str] | None) -> Iterator[tuple[str, str]]:
     """
-    The files of a certificate and of its key: *files*, or made for this once.
+    Yield the files of a certificate and its key: *files*, or new ones.
 
     Hosts get the certificate with their arguments, and trust no other: see
     `certificates_in`. It is made by `cryptography`, or by `openssl` where that library

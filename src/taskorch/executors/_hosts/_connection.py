@@ -1,7 +1,7 @@
 """
-What goes between the orchestrator and a host before there is a link: who it is.
+Connections of hosts before there is a link: TLS, and proofs of identity.
 
-Decision: 0198.
+Decision: worker-processes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from taskorch.executors import wire
 from taskorch.kit.deadline import PeerDeadline
 
 _NONCE: Final = 32
-#: Seconds that a greeting may take, and each word of it.
+#: Seconds that a greeting, and each message of it, may take.
 _PATIENCE: Final = 10.0
-#: Bytes of a frame of somebody who has not proved who it is.
+#: The most bytes of a frame from a side that has not proved its identity.
 _SMALL: Final = 2**12
 
 
 class TlsSocket(ssl.SSLSocket):
     """
-    A socket within TLS that is read and written on two threads, as others may be.
+    A socket within TLS for two threads: one reads, one writes.
 
-    OpenSSL is for one thread at a time. Without a timeout, what would have to wait
-    raises a `BlockingIOError`, and flags for that are not needed.
+    OpenSSL is for one thread at a time. Without a timeout, a call that would have to
+    wait raises a `BlockingIOError`, and needs no flags for that.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -42,7 +42,7 @@ class TlsSocket(ssl.SSLSocket):
     _one_at_a_time: threading.Lock
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Send what there is room for."""
+        """Send as many bytes as there is room for."""
         del flags
         try:
             with self._one_at_a_time:
@@ -51,7 +51,7 @@ class TlsSocket(ssl.SSLSocket):
             raise BlockingIOError(error.errno, "it would wait") from error
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        """What has come, of at most so many bytes; b"" at the end."""
+        """Return the bytes that have come, up to *buflen*; b"" at the end."""
         del flags
         parts: list[bytes] = []
         try:
@@ -67,8 +67,8 @@ class TlsSocket(ssl.SSLSocket):
         return b"".join(parts)
 
     def cut(self) -> None:
-        """For any thread: let whoever waits here read an end."""
-        # Its own `shutdown` goes on without TLS.
+        """Let a thread that reads here see an end; for any thread."""
+        # The `shutdown` of an SSLSocket would end TLS.
         socket.socket.shutdown(self, socket.SHUT_RDWR)
 
 
@@ -76,7 +76,7 @@ def within_tls(
     sock: socket.socket, context: ssl.SSLContext, *, is_server: bool
 ) -> TlsSocket:
     """
-    *sock* within TLS, which is agreed on later; it is the socket from now on.
+    Return *sock* within TLS, which is negotiated later; it replaces the socket.
 
     Raises:
         OSError: The other side has gone already.
@@ -85,12 +85,12 @@ def within_tls(
     sealed = context.wrap_socket(
         sock, server_side=is_server, do_handshake_on_connect=False
     )
-    assert isinstance(sealed, TlsSocket)  # noqa: S101 - as was said
+    assert isinstance(sealed, TlsSocket)  # noqa: S101 - the class was set
     return sealed
 
 
 class Stream:
-    """A socket before there is a link: one frame after the other, and who it is."""
+    """A socket before there is a link: frames one after the other, and an identity."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -102,12 +102,12 @@ class Stream:
             sock.do_handshake()
 
     def put(self, kind: int, number: bytes, *body: bytes) -> None:
-        """Send a frame, and wait for that."""
+        """Send a frame, and wait until it is sent."""
         self.sock.sendall(wire.frame(kind, number, *body))
 
     def take(self, *kinds: int, most: int = _SMALL) -> tuple[int, bytes, bytes]:
         """
-        The next frame, as its kind, number and body: nothing beyond it is read.
+        Return the next frame, as its kind, number and body; read nothing beyond it.
 
         Raises:
             ConnectionError: It is none, of none of these *kinds*, or too large.
@@ -140,13 +140,13 @@ class Stream:
 
 def welcome(stream: Stream, secret_of: Callable[[bytes], bytes | None]) -> bytes:
     """
-    On our side: find out which host it is.
+    Find out which host is connecting; on the orchestrator's side.
 
     Returns:
         Its number.
 
     Raises:
-        ConnectionError: It does not know the secret of the host that it says it is.
+        ConnectionError: It does not know the secret of the host of that number.
         OSError: It has not answered.
     """
     ours = os.urandom(_NONCE)
@@ -154,7 +154,7 @@ def welcome(stream: Stream, secret_of: Callable[[bytes], bytes | None]) -> bytes
     _, number, body = stream.take(wire.PROOF)
     theirs, proof = body[:_NONCE], body[_NONCE:]
     secret = secret_of(number)
-    # Of a number that nobody has, no more is told than of a wrong secret.
+    # An unknown number gets the same answer as a wrong secret.
     wanted = _proof(secret or os.urandom(_NONCE), b"host", ours, theirs, number)
     if secret is None or not hmac.compare_digest(wanted, proof):
         msg = "who has connected does not know the secret of a host"
@@ -165,10 +165,10 @@ def welcome(stream: Stream, secret_of: Callable[[bytes], bytes | None]) -> bytes
 
 def introduce(stream: Stream, number: bytes, secret: bytes) -> None:
     """
-    On the side of a host: say which it is, and find out who answers.
+    Prove which host this is, and find out who answers; on a host's side.
 
     Raises:
-        ConnectionError: It is not who has started this host.
+        ConnectionError: The other side has not started this host.
         OSError: It has not answered.
     """
     try:
@@ -190,14 +190,14 @@ def _proof(secret: bytes, *parts: bytes) -> bytes:
 
 
 def versions() -> dict[str, Any]:
-    """What two sides must have in common."""
+    """Return the versions that both sides must share."""
     ours: str = sys.modules["taskorch"].__version__
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return {"python": python, "taskorch": ours}
 
 
 def compared(node: str, theirs: Any) -> tuple[str, str]:
-    """What is to be said of a *node* that has answered with its `versions`."""
+    """Return the finding on a *node* that has answered with its `versions`."""
     ours = versions()
     if not isinstance(theirs, dict):
         return "failed", f"{node}: taskorch cannot be asked there: {theirs}"

@@ -1,7 +1,7 @@
 """
 Hosts as long tasks of Dask, each pinned to one of its workers.
 
-Decision: 0108.
+Decision: hosts-on-engines.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from taskorch.kit.visible import counted, said
 
 _log = log_of(__name__)
 
-#: In whole millionths.
+#: The unit in millionths.
 _ONE: Final = 1_000_000
 _PATIENCE: Final = 20.0
 _NO_WORKER: Final = "Dask has no worker"
-#: How keys of hosts begin.
+#: The beginning of keys of hosts.
 _HOST: Final = "taskorch-host-"
-#: What a scheduler says of the amounts that a worker has.
+#: Fields of a scheduler's information with a worker's resources.
 _AMOUNTS: Final = ("nthreads", "memory_limit", "resources")
 #: Seconds in which a scheduler answers.
 _ANSWER: Final = 10.0
 #: Seconds that a try takes to find a scheduler again.
 _TRY: Final = 2.0
 _numbers = itertools.count(1)
-#: In a worker of Dask: the hosts that run there, by the keys of their tasks; and the
-#: context variables by which Dask knows, on any thread, which worker it is in.
+#: The hosts in this Dask worker, by the keys of their tasks, with the context variables
+#: by which Dask knows on any thread which worker it is in.
 _running: dict[str, tuple[RunningHost, Context]] = {}
 
 
 class _Task:
-    """A task of Dask that is ours, and pinned to a worker."""
+    """A task of Dask of ours, pinned to a worker."""
 
     def __init__(
         self, future: Any, where: str, lost: Callable[[str], object], *, is_host: bool
@@ -70,7 +70,7 @@ class _Task:
 
 class _WhenLoaded:
     """
-    A call: pickled, it is made by whoever unpickles it.
+    A call that is made when it is unpickled.
 
     A worker unpickles functions that it is sent before it runs a task, and where one
     cannot be imported, Dask ends the worker; so our own functions go inside bytes,
@@ -90,9 +90,10 @@ class DaskEngine(Engine):
 
     Args:
         cluster: The address of its scheduler, a client, or a cluster.
-        per_host: What each host has, in millionths; None: the threads of its worker.
-        workers: How many workers a cluster that can is asked for, at the most.
-        options: What else the client is given.
+        per_host: The resources of each host, in millionths; None: the threads of its
+            worker.
+        workers: The most workers that a cluster which can is asked for.
+        options: Further arguments of the client.
     """
 
     name: str = "Dask"
@@ -109,21 +110,21 @@ class DaskEngine(Engine):
         self._most = most
         self._client: Any = None
         self._is_ours = False
-        #: How keys of our hosts begin.
+        #: The beginning of keys of our hosts.
         self._host_keys = f"{_HOST}{os.getpid()}-{os.urandom(4).hex()}-"
-        #: Of the scheduler.
+        #: The address of the scheduler.
         self._address = ""
-        #: When it was found that there is none any more; empty: there is one.
+        #: Since when there is no scheduler; empty if there is one.
         self._gone_since = ""
         #: Names of workers that a cluster was asked for, and has.
         self._asked_for: set[Any] = set()
         #: Names of workers that have got a host, by their addresses.
         self._names: dict[str, Any] = {}
-        #: When that was, by the monotonic clock.
+        #: When a host was placed there last, by the monotonic clock.
         self._placed_at: dict[str, float] = {}
-        #: What workers there are and were, of which some may come again.
+        #: The workers that exist or did, of which some may come again.
         self._kinds: list[dict[str, Any]] = []
-        #: Addresses of workers that are given back.
+        #: Addresses of workers that are being given back.
         self._leaving: set[str] = set()
         self._tasks: set[_Task] = set()
         self._lock = threading.Lock()
@@ -139,7 +140,7 @@ class DaskEngine(Engine):
             try:
                 self._connect(self._cluster, {"timeout": _PATIENCE, **self._options})
             except TypeError as error:
-                # Of a tls:// address, without anything to speak TLS with.
+                # It is a tls:// address, and no security was given.
                 msg = f"no client of Dask can be made: {said(error)[1]}"
                 hint = "dask('tls://…', security=distributed.Security(tls_ca_file=…))"
                 raise InvalidTaskError(msg, hint=hint) from error
@@ -156,9 +157,10 @@ class DaskEngine(Engine):
 
     def _connected(self) -> Any:
         """
-        The client; a new one, if the scheduler was lost.
+        Return the client; a new one, if the scheduler was lost.
 
-        Dask's own finds it again only if that takes seconds, and forgets its topics.
+        Dask's own client reconnects only to a scheduler that is gone for seconds, and
+        forgets its topics.
 
         Raises:
             NoPlaceError: There is no scheduler.
@@ -168,7 +170,7 @@ class DaskEngine(Engine):
             return old
         where, options = self._cluster, {**self._options, "timeout": _TRY}
         if isinstance(where, loaded_distributed().Client):
-            # Whoever has made it may have closed it.
+            # The code that has made it may have closed it.
             options = {"timeout": _TRY, "security": where.security}
             where = where.cluster or self._address
         try:
@@ -201,12 +203,12 @@ class DaskEngine(Engine):
 
     def _workers(self) -> dict[str, Any]:
         """
-        All workers, by their addresses.
+        Return all workers, by their addresses.
 
         Raises:
             NoPlaceError: There is no scheduler, or it does not answer.
         """
-        # What the client remembers of it may be without the workers.
+        # The client's own cached identity may lack the workers.
         workers: dict[str, Any] = self._ask("identity", n_workers=-1)["workers"]
         return workers
 
@@ -222,17 +224,17 @@ class DaskEngine(Engine):
     def place(self, taken: Sequence[Any]) -> HostPlace:
         used = {task.where for task in taken if task is not None}
         with self._lock:
-            # One that is lost to us may still be there.
+            # A host that is lost to us may still run.
             used |= {task.where for task in self._tasks if task.is_host}
             used |= self._leaving
         workers = self._workers()
         running = self._ask("processing", workers=None)
-        # One whose host failed is not tried again before others.
+        # A worker whose host failed is not tried again before others.
         for where in sorted(workers, key=lambda at: self._placed_at.get(at, 0.0)):
             info = workers[where]
             if where in used or info.get("status", "running") != "running":
                 continue
-            # Those of other orchestrators keep their threads, too.
+            # Hosts of other orchestrators keep their threads, too.
             if _is_held(running.get(where, ()), info):
                 continue
             self._names[where] = info["name"]
@@ -253,7 +255,7 @@ class DaskEngine(Engine):
         raise NoPlaceError(msg)
 
     def _scale(self, count: int) -> None:
-        """Ask a cluster that can for one more worker than are there."""
+        """Ask a cluster, if it can grow, for one more worker than there are."""
         cluster = self._client.cluster
         if self._most is None or len(self._asked_for) >= self._most or not cluster:
             return
@@ -264,7 +266,7 @@ class DaskEngine(Engine):
             self._asked_for |= set(getattr(cluster, "worker_spec", ())) - specified
 
     def _give_back(self, where: str) -> None:
-        """On any thread: end a worker that was asked for, if nobody uses it."""
+        """End a worker that was asked for, if nobody uses it; on any thread."""
         client, name = self._client, self._names[where]
         try:
             if client.processing([where]).get(where):
@@ -272,10 +274,10 @@ class DaskEngine(Engine):
             end = time.monotonic() + _TRY
             while time.monotonic() < end and self._has_ended_hosts(client, where):
                 time.sleep(0.02)
-            # What it has in memory goes to others first; else it stays.
+            # Its data goes to other workers first; else it stays.
             if where in client.retire_workers([where], close_workers=False):
                 self._scale_down([name])
-        except Exception as error:  # noqa: BLE001 - the cluster ends it at the latest
+        except Exception as error:  # noqa: BLE001 - the cluster ends it later
             if client.status == "running":
                 text = "taskorch: worker %s of Dask could not be given back: %s"
                 _log.warning(text, where, ": ".join(said(error)))
@@ -284,7 +286,7 @@ class DaskEngine(Engine):
                 self._leaving.discard(where)
 
     def _give_back_all(self) -> None:
-        """At the end: the same, of those that have nothing of others."""
+        """End such workers, at the end, that have nothing of other users."""
         tasks = [self._client.has_what(), self._client.processing()]
         unused = [
             name
@@ -297,13 +299,13 @@ class DaskEngine(Engine):
         self._scale_down(unused)
 
     def _scale_down(self, names: list[Any]) -> None:
-        """Tell the cluster that it is to end workers, which takes it seconds."""
+        """Tell the cluster to end workers, which takes it seconds."""
         self._asked_for.difference_update(names)
         cluster = self._client.cluster
         cluster.loop.add_callback(cluster.scale_down, names)
 
     def _has_ended_hosts(self, client: Any, where: str) -> bool:
-        """Whether a worker has results of our hosts, which were released just now."""
+        """Return whether a worker has our hosts' results, released just now."""
         keys = client.has_what([where]).get(where, ())
         return any(self._host_keys in str(key) for key in keys)
 
@@ -314,8 +316,8 @@ class DaskEngine(Engine):
             elif future.status == "finished":
                 ended(_why(future))
             else:
-                # A worker that has lost its scheduler lets what runs there end, for as
-                # long as 30 s.
+                # A worker that has lost its scheduler lets its tasks end, for as long
+                # as 30 s.
                 ended("its scheduler was lost, and its worker ends", is_seen=False)
 
         return self._submit(_run_host, arguments, place.where, over, ended)
@@ -328,8 +330,8 @@ class DaskEngine(Engine):
         done: Callable[[Any], object],
         lost: Callable[[str], object],
     ) -> _Task:
-        # Dask puts results in the place of strings that are equal to a key: bytes are
-        # none. The key is nobody else's.
+        # Dask replaces strings that are equal to a key by results, but not bytes. No
+        # other client has the key.
         is_host = fn is _run_host
         key = _new_key(self._host_keys if is_host else "taskorch-call-")
         future = self._client.submit(
@@ -353,7 +355,7 @@ class DaskEngine(Engine):
                     self._leaving.add(where)
             done(future)
             if task.is_host and self._client.status == "running":
-                # Else its result would keep its worker.
+                # Otherwise its result would keep its worker.
                 future.release()
             if is_given_back:
                 self._give_back(where)
@@ -362,14 +364,14 @@ class DaskEngine(Engine):
         return task
 
     def _heard(self, event: Any) -> None:
-        """What the scheduler says: who waits for a worker that has gone is told."""
+        """Hear the scheduler: end all tasks of a worker that has gone."""
         _, message = event
         if not isinstance(message, Mapping) or message.get("action") != "remove-worker":
             return
         self._gone(lambda where: where == message.get("worker"))
 
     def check(self) -> None:
-        # One that has gone before it was known that something is pinned to it.
+        # The worker may have gone before it was known that a task is pinned to it.
         with suppress(NoPlaceError):
             workers = self._workers()
             self._gone(lambda where: where not in workers)
@@ -386,7 +388,7 @@ class DaskEngine(Engine):
             handle.future.cancel()
 
     def abandon(self, handle: Any) -> None:
-        """It ends by itself; its worker is not asked for another before that."""
+        """Do nothing: it ends by itself, and its worker gets no other before."""
 
     def keep(
         self, handle: Any, number: bytes, done: Callable[[Any, str], object]
@@ -394,8 +396,8 @@ class DaskEngine(Engine):
         key = _new_key("taskorch-value-")
 
         async def ask() -> None:
-            # The worker's client owns the value until ours does: the variable keeps
-            # it meanwhile, or Dask would drop it between the two.
+            # The worker's client owns the value until ours does: the variable keeps it
+            # meanwhile, or Dask would drop it in between.
             variable = loaded_distributed().Variable(key, self._client)
             try:
                 await self._run_there(handle, _keep, number, key)
@@ -425,8 +427,8 @@ class DaskEngine(Engine):
         self._client.loop.add_callback(ask)
 
     def _run_there(self, handle: Any, fn: Callable[..., Any], *args: Any) -> Any:
-        """On the loop of the client: run *fn* beside the task of a host."""
-        # All threads for tasks may be taken by hosts: this needs none.
+        """Run *fn* beside the task of a host; on the loop of the client."""
+        # Hosts may have taken all threads for tasks: this needs none.
         return self._client.run(fn, handle.future.key, *args, workers=[handle.where])
 
     def fetch(self, reference: Any) -> bytes:
@@ -450,7 +452,7 @@ class DaskEngine(Engine):
         return self._submit(run_single, call, where, partial(_one_done, done), lost)
 
     def _where(self, needs: Mapping[str, int]) -> str:
-        """The worker that has the least to do, of those that have what is needed."""
+        """Return the least busy worker among those with the needed resources."""
         workers = self._workers()
         if not workers:
             raise NoPlaceError(_NO_WORKER)
@@ -514,7 +516,7 @@ class DaskEngine(Engine):
 
 
 def _is_held(keys: Iterable[Any], info: Mapping[str, Any]) -> bool:
-    """Whether hosts have all threads of a worker that runs tasks of these keys."""
+    """Return whether hosts have all threads of a worker with tasks of these keys."""
     return sum(_HOST in str(key) for key in keys) >= int(info["nthreads"])
 
 
@@ -545,7 +547,7 @@ def _loss(reference: Any, error: BaseException) -> str:
 
 
 def _run_host(arguments: bytes) -> str:
-    """The task that a host is."""
+    """Be a host: the function of its task."""
     key = loaded_distributed().get_worker().get_current_task()
     host = RunningHost(arguments)
     _running[key] = host, copy_context()
@@ -556,7 +558,7 @@ def _run_host(arguments: bytes) -> str:
 
 
 async def _keep(host: str, number: bytes, key: str) -> None:
-    """In the worker of a *host*: what it has becomes a result of Dask, by a *key*."""
+    """Make a result of a *host* a result of Dask, by a *key*; in its worker."""
     running, context = _running[host]
     data = running.kept(number)
 
@@ -570,13 +572,13 @@ async def _keep(host: str, number: bytes, key: str) -> None:
 
 
 async def _bring(host: str, asked: Asked, key: str) -> None:
-    """In the worker of a *host*: answer one of its own with a result of Dask."""
+    """Answer a process of a *host* with a result of Dask; in its worker."""
     running, context = _running[host]
 
     def gather() -> bytes:
         distributed = loaded_distributed()
         client = distributed.get_client()
-        # It is there: of a key that is asked for anew, nobody would be told.
+        # The state is set: a key that is asked for again gets no message.
         future = distributed.Future(key, client, state="memory")
         data: bytes = client.gather(future)
         return data
@@ -586,7 +588,7 @@ async def _bring(host: str, asked: Asked, key: str) -> None:
 
 def loaded_distributed() -> Any:
     """
-    The library.
+    Return the library `distributed`.
 
     Raises:
         InvalidTaskError: It is not installed.

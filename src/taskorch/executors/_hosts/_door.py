@@ -1,7 +1,7 @@
 """
-Where hosts come in: each once, if it knows its secret, and is as we are.
+The port for hosts: each connects once, if it knows its secret, and has our versions.
 
-Decision: 0111.
+Decision: hosts-on-engines.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.loop import Loop
 from taskorch.kit.visible import visible
 
-#: Connections at the most that have not proved who they are; each has a thread.
+#: The most connections without a proof of identity; each has a thread.
 _MOST_UNPROVEN: Final = 64
-#: Seconds in which a proof must come at the latest, and those in which none is given up
-#: for the sake of those who wait.
+#: Seconds in which a proof must come, and those in which no connection is dropped for
+#: others that wait.
 _PATIENCE: Final = 10.0
 _UNDISTURBED: Final = 0.5
-#: Seconds after which one is accepted again, where the system has had no descriptor.
+#: Seconds after which it accepts again, when the system had no descriptor.
 _PAUSE: Final = 1.0
 _QUIET: Final = 60.0
 _log = log_of(__name__)
@@ -48,12 +48,12 @@ class HostDoor:
     """
     A port that hosts connect to.
 
-    So many may be there at once that have not proved who they are. Then who has been
-    there for longest makes room for those who wait: a host needs some milliseconds.
+    The number of connections without a proof of identity is limited. When it is
+    reached, the oldest makes room for those who wait: a host needs some milliseconds.
 
     Args:
-        loop: Which looks after it.
-        hosts: Those that may come, by their numbers.
+        loop: The loop that looks after it.
+        hosts: The hosts that may come, by their numbers.
         joined: Called on the loop with each that has, and its socket.
         tls: The files of a certificate and its key. None: they are made, where hosts
             are not on this machine.
@@ -70,33 +70,33 @@ class HostDoor:
     ) -> None:
         self._quiet = quiet
         self._loop, self._hosts, self._joined, self._tls = loop, hosts, joined, tls
-        #: What is listened on, and how what comes there is sealed, if it is.
+        #: The sockets that listen, and the TLS context of each, if it has one.
         self._listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
-        #: Ports, and what hosts are to trust there, by the names of this machine.
+        #: Ports, and the certificates that hosts are to trust there, by the names of
+        #: this machine.
         self._ports: dict[tuple[str, ...], tuple[int, str | None]] = {}
         self._sealed: tuple[ssl.SSLContext, str] | None = None
-        # Guards what follows.
+        # Guards the next attributes.
         self._lock = threading.Lock()
-        #: Those that have not proved who they are, with the times when they came.
+        #: Connections without a proof of identity, with the times when they came.
         self._unproven: dict[socket.socket, float] = {}
-        #: How many were refused since that was last told; and whether it is not told
-        #: just now.
+        #: How many were refused since the last log line; and whether the log waits now.
         self._refused = 0
         self._why = ""
         self._is_quiet = False
-        #: Nobody is accepted now; for the loop alone.
+        #: Whether no connection is accepted now; only the loop uses it.
         self._is_paused = False
-        #: What hosts are to trust, if all is within TLS.
+        #: The certificate that hosts are to trust, if all is within TLS.
         self.certificate: str | None = None
-        #: Where it is, by each name of this machine.
+        #: The ports, by each name of this machine.
         self.addresses: Sequence[tuple[str, int]] = ()
 
     def open(self, names: Sequence[str]) -> None:
         """
         Listen, on a machine that hosts know by these *names* from now on.
 
-        A cluster of this machine may get another one: who was told of other names comes
-        by these.
+        A cluster of this machine may get another one: hosts that were told other names
+        still come in by those.
         """
         is_local = all(n == "localhost" or n.startswith("127.") for n in names)
         if tuple(names) not in self._ports:
@@ -105,7 +105,7 @@ class HostDoor:
                 self._sealed = self._sealed or self._seal()
                 context, certificate = self._sealed
             listener = socket.create_server(("127.0.0.1" if is_local else "", 0))
-            listener.setblocking(False)  # noqa: FBT003 - it takes no name
+            listener.setblocking(False)  # noqa: FBT003 - takes no name
             self._ports[tuple(names)] = listener.getsockname()[1], certificate
             self._listeners.append((listener, context))
             self._loop.call(self._watch)
@@ -113,12 +113,12 @@ class HostDoor:
         self.addresses = [(name, port) for name in names]
 
     def close(self) -> None:
-        """Listen no more; also in a forked child, where it is the parent's."""
+        """Stop listening; a forked child closes its copies, too."""
         for listener, _ in self._listeners:
             listener.close()
 
     def _seal(self) -> tuple[ssl.SSLContext, str]:
-        # For few.
+        # Few need it.
         from taskorch.executors._hosts._certificate import (  # noqa: PLC0415
             certificates_in,
             made_certificate,
@@ -152,7 +152,7 @@ class HostDoor:
         except BlockingIOError:
             return
         except OSError:
-            # It would be tried again at once, without end.
+            # The loop would try again at once, without end.
             self._pause()
             self._loop.at(now + _PAUSE, self._go_on)
             return
@@ -160,13 +160,13 @@ class HostDoor:
             try:
                 sock = within_tls(sock, context, is_server=True)
             except OSError:
-                # It has gone already.
+                # The client has gone already.
                 sock.close()
                 return
         with self._lock:
             self._unproven[sock] = now
         self._loop.at(now + _PATIENCE, partial(self._give_up, sock))
-        # It may take its time, and be a stranger.
+        # A greeting may take long, and the client may be a stranger.
         thread = threading.Thread(
             target=self._welcome,
             args=(sock,),
@@ -189,7 +189,7 @@ class HostDoor:
             self._watch()
 
     def _make_room(self) -> None:
-        """End the connection that has been there for longest, once it may be."""
+        """End the oldest connection without a proof, once that is allowed."""
         if not self._is_paused:
             return
         with self._lock:
@@ -215,7 +215,7 @@ class HostDoor:
     # -- on a thread for each ------------------------------------------------------
 
     def _let_go(self, sock: socket.socket) -> None:
-        """It is known what *sock* is: it takes no place any more."""
+        """Remove *sock* from those without a proof, so that another can come."""
         with self._lock:
             self._unproven.pop(sock, None)
         self._loop.call(self._go_on)
@@ -242,7 +242,7 @@ class HostDoor:
         self._loop.call(partial(self._joined, host, sock))
 
     def _refuse(self, why: str) -> None:
-        """Tell of a connection that was refused: now, or in a while, with others."""
+        """Log a connection that was refused: now, or later with others."""
         with self._lock:
             self._refused += 1
             self._why = why

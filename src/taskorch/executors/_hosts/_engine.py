@@ -1,9 +1,9 @@
 """
-What hosts ask of an engine: to place them, to run single attempts, to keep results.
+The protocol of engines: to place hosts, run single attempts, and keep results.
 
-What it keeps in its store has something that stands for it, here and there.
+A value in its store has a stand-in, here and there.
 
-Decision: 0105.
+Decision: hosts-on-engines.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from taskorch.errors import NotRunningError
 from taskorch.executors.remote import HERE, RemoteEnd, end_of
 from taskorch.kit.frozen import frozen
 
-#: What a worker of a host has asked: its process, the number of its call, and that of
+#: A question from a process of a host: its process, the number of its call, and that of
 #: the question.
 Asked: TypeAlias = tuple[int, bytes, int]
 
 
 @frozen
 class HostPlace:
-    """Where a host may be started."""
+    """A place where a host may be started."""
 
-    #: How many worker processes there are to be.
+    #: The number of worker processes.
     slots: int
-    #: What an engine finds it by.
+    #: The engine's name for it.
     where: str = ""
-    #: Amounts that it has there for attempts that ask for them, in millionths.
+    #: Amounts for attempts that ask for them there, in millionths.
     amounts: Mapping[str, int] = {}
 
 
@@ -41,37 +41,37 @@ class NoPlaceError(Exception):
 
 
 class HostEnded(Protocol):
-    """Who is told of the end of a host."""
+    """Protocol: hears of the end of a host."""
 
     def __call__(self, why: str, *, is_seen: bool = True) -> object:
-        """Not *is_seen*: it ends soon, if it has not; the engine cannot see it."""
+        """Note its end; without *is_seen* the engine cannot see it, and it is near."""
         ...
 
 
 class Engine(Protocol):
     """
-    An engine, on one thread; what raises has done nothing.
+    An engine, used on one thread; a method that raises has done nothing.
 
-    What it gives back of hosts and single attempts is called a handle.
+    Its reference to a host or a single attempt is called a handle.
     """
 
-    #: What it is called, as in "the Ray cluster".
+    #: Its name, as in "the Ray cluster".
     name: str
 
     @abstractmethod
     def open(self) -> None:
-        """Connect to it; raises what is to be told if that cannot be."""
+        """Connect to it, or raise an error for users."""
         ...
 
     @abstractmethod
     def addresses(self) -> Sequence[str]:
-        """The names of this machine, as the nodes of the engine may know it."""
+        """Return names of this machine that the nodes of the engine may know."""
         ...
 
     @abstractmethod
     def place(self, taken: Sequence[Any]) -> HostPlace:
         """
-        A place for one more host, besides handles *taken*.
+        Return a place for one more host, besides handles *taken*.
 
         Raises:
             NoPlaceError: None is free, and why.
@@ -80,7 +80,7 @@ class Engine(Protocol):
 
     @abstractmethod
     def start(self, place: HostPlace, arguments: bytes, ended: HostEnded) -> Any:
-        """Start a host; *ended* is told why it ended, on any thread."""
+        """Start a host; call *ended* with the reason of its end, on any thread."""
         ...
 
     @abstractmethod
@@ -89,11 +89,11 @@ class Engine(Protocol):
         ...
 
     def abandon(self, handle: Any) -> None:
-        """A host is lost to us, and may still run: end it, if that can be done."""
+        """End a host that is lost to us and may still run, if that is possible."""
         self.end(handle)
 
     def check(self) -> None:
-        """Look for what can never begin, since its node has gone; and tell it."""
+        """Find attempts that can never begin, since their node has gone."""
         return
 
     @abstractmethod
@@ -101,10 +101,11 @@ class Engine(Protocol):
         self, handle: Any, number: bytes, done: Callable[[Any, str], object]
     ) -> None:
         """
-        Take into the store what a host has returned by a *number*: see `RunningHost`.
+        Take the value that a host has by a *number* into the store: see `RunningHost`.
 
-        *done* is told, on any thread, a reference to it, or why it cannot be kept. This
-        process is its owner: it outlives the host, and ends with the reference.
+        *done* is called, on any thread, with a reference to it, or the reason why it
+        cannot be kept. This process owns it: it outlives the host, and ends with the
+        reference.
         """
         ...
 
@@ -117,16 +118,16 @@ class Engine(Protocol):
         failed: Callable[[str], object],
     ) -> None:
         """
-        Answer what a worker has *asked* with what *reference* is, which stays there.
+        Answer the question *asked* of a process with the value of *reference*.
 
-        *failed* is told, on any thread, why that cannot be. See `RunningHost.answer`.
+        *failed* is called, on any thread, if that cannot be. See `RunningHost.answer`.
         """
         ...
 
     @abstractmethod
     def fetch(self, reference: Any) -> bytes:
         """
-        What *reference* is, on any thread.
+        Return the value of *reference*, on any thread.
 
         Raises:
             ConnectionError: It is lost, or the engine has been left.
@@ -143,8 +144,8 @@ class Engine(Protocol):
         """
         Run one call, with its number, as a task of the engine, once: see `run_single`.
 
-        *done* is told, on any thread, what came of it; a `BrokenExecutor` says that it
-        was lost.
+        *done* is called, on any thread, with its outcome; a `BrokenExecutor` says that
+        it was lost.
 
         Raises:
             NoPlaceError: It cannot be run now.
@@ -153,43 +154,43 @@ class Engine(Protocol):
 
     @abstractmethod
     def cancel_one(self, handle: Any, *, force: bool) -> None:
-        """Ask a single call to end; by *force*, kill what runs it."""
+        """Ask a single call to end; by *force*, kill its process."""
         ...
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the engine: what we have started ends."""
+        """Leave the engine; all that was started on it ends."""
         ...
 
     @abstractmethod
     def findings(self) -> Sequence[tuple[str, str]]:
-        """What is to be said of it, and of each node: see `OwnedExecutor.findings`."""
+        """Return findings on it and each node: see `OwnedExecutor.findings`."""
         ...
 
 
-#: What a worker asks the orchestrator for.
+#: The question by which a process asks the orchestrator for a kept value.
 ASKS: Final = "kept"
 _sending = threading.local()
 
 
 @frozen
 class KeptEnd:
-    """A call has returned what its host has, and has not sent."""
+    """The end of a call whose result its host still has."""
 
-    #: Its type.
+    #: The type of the result.
     kind: str
-    #: Bytes that it has, pickled.
+    #: Its bytes, pickled.
     size: int
 
 
 class StoredValue:
-    """A value in the store of the engine: it is there as long as this is."""
+    """A value in the store of the engine, which lives as long as this object."""
 
     def __init__(self, number: bytes, task_id: str, found_by: Any) -> None:
         self.number: bytes = number
-        #: Of which task it is the result.
+        #: The task whose result it is.
         self.task_id: str = task_id
-        #: What the engine finds it by.
+        #: The engine's reference to it.
         self.found_by: Any = found_by
 
 
@@ -199,13 +200,13 @@ class RemoteValue:
 
     Among the arguments of a task on the same executor the value takes its place, and
     goes there from node to node. Functions on threads call `get`, and it goes to no
-    other process. It is given up with the last `RemoteValue`.
+    other process. The store drops it with the last `RemoteValue`.
 
     Attributes:
         type: The type of the value.
         size: Bytes that it has, pickled.
-        where: Which host has made it.
-        task_id: Of which task it is the result.
+        where: The host that has made it.
+        task_id: The task whose result it is.
     """
 
     def __init__(
@@ -252,7 +253,7 @@ class RemoteValue:
 def sending(
     fetch: Callable[[StoredValue], bytes] | None,
 ) -> Iterator[list[StoredValue]]:
-    """What is pickled meanwhile goes where *fetch* brings from; which is among that."""
+    """Let stored values be pickled in the block for *fetch*; yield those that were."""
     sent: list[StoredValue] = []
     _sending.fetch, _sending.sent = fetch, sent
     try:
@@ -262,9 +263,9 @@ def sending(
 
 
 def brought(number: bytes) -> Any:
-    """In a worker of a host: the value that the engine keeps by *number*."""
+    """Return the value that the engine keeps by *number*; in a process of a host."""
     if HERE.link is None:
         msg = "a large result of a cluster was pickled for its workers alone"
         raise NotRunningError(msg)
     data: bytes = HERE.link.ask(ASKS, ("", 0), number)
-    return pickle.loads(data)  # noqa: S301 - from a worker of ours
+    return pickle.loads(data)  # noqa: S301 - from our process

@@ -1,4 +1,4 @@
-"""Calls that are given to hosts, or to the engine itself; hosts, as we know them."""
+"""Calls that hosts, or the engine itself, have been given; hosts, as we know them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from taskorch.executors.link import Link
 
 
-#: What every machine has, and is counted by the orchestrator alone if not said here.
+#: Resources of every machine; unless given here, only the orchestrator counts them.
 _ANYWHERE: Final = frozenset({"memory_mb", "disk_mb", "bandwidth_mbps"})
 
 
@@ -56,25 +56,25 @@ class GivenCall(LinkedCall):
         sent: Sequence[StoredValue],
     ) -> None:
         super().__init__(attempt, number, call)
-        #: What it names of that which the engine keeps: it stays there until its end.
+        #: The stored values that it uses, which stay there until its end.
         self.sent: Sequence[StoredValue] = sent
-        #: Why one of these was not to be had: then it could not be read.
+        #: The error of one of these that was lost, so that the call could not be read.
         self.gone: BaseException | None = None
         #: Amounts that it holds on its host, in millionths.
         self.needs: Mapping[str, int] = _needs(attempt)
         self.host: RemoteHost | None = None
         self.since: float = time.monotonic()
-        #: What the engine finds it by, if it is a task of the engine itself.
+        #: The engine's handle, if it is a task of the engine itself.
         self.single: Any = None
-        #: Whether it may be lost before it has begun, and is made again.
+        #: Whether it can be made again if it is lost before it has begun.
         self.is_idempotent: bool = attempt.task.idempotent
-        #: Its host was asked to give it back.
+        #: Whether its host was asked to give it back.
         self.is_recalled: bool = False
 
     def trouble(
         self, engine: str, why: str, error: BaseException | None
     ) -> TaskFailedError:
-        """What to say of it, if it cannot begin on *engine*."""
+        """Return the error of a call that cannot begin on *engine*."""
         task_id = self.attempt.task_id
         hint = error.hint if isinstance(error, TaskorchError) else ""
         failed = TaskFailedError(
@@ -98,17 +98,17 @@ class RemoteHost:
         self.secret: bytes = os.urandom(32)
         self.place: HostPlace = place
         self.free: dict[str, int] = dict(place.amounts)
-        #: What the engine finds it by; None before it was started.
+        #: The engine's handle; None before it was started.
         self.handle: Any = None
         #: None before it has come.
         self.link: Link | None = None
-        #: What it has said of itself.
+        #: The description of itself that it has sent.
         self.hello: dict[str, Any] = {}
-        #: What it has, in the order in which it was given.
+        #: Its calls, in the order in which it got them.
         self.given: dict[bytes, GivenCall] = {}
         self.since: float = time.monotonic()
         self.is_over: bool = False
-        #: It was told to end, or will: it gets nothing new.
+        #: Whether it was told to end, or will be: it gets no new call.
         self.is_leaving: bool = False
 
     @property
@@ -120,16 +120,16 @@ class RemoteHost:
 
     @property
     def load(self) -> float:
-        """How many calls each of its workers has."""
+        """Calls per process."""
         return len(self.given) / self.place.slots
 
     def send(self, kind: int, number: bytes, *body: bytes) -> None:
-        """Send a frame, without waiting; if it is not there, nothing is sent."""
+        """Send a frame, without waiting; nothing is sent before it has come."""
         if self.link is not None:
             self.link.send(kind, number, *body)
 
     def give(self, call: GivenCall) -> None:
-        """Let it have a call."""
+        """Give it a call."""
         call.host = self
         self._move(call.needs, -1)
         self.given[call.number] = call
@@ -137,7 +137,7 @@ class RemoteHost:
         self.send(wire.CALL, call.number, len(name).to_bytes(2), name, call.call)
 
     def take(self, number: bytes) -> GivenCall | None:
-        """It has a call no more."""
+        """Take a call from it, and return that."""
         call = self.given.pop(number, None)
         if call is not None:
             self._move(call.needs, 1)
@@ -160,7 +160,7 @@ class RemoteHost:
 
 
 def fits(needs: Mapping[str, int], free: Mapping[str, int]) -> bool:
-    """Whether *needs* can be had of what is *free*."""
+    """Return whether *free* has all amounts in *needs*."""
     return all(
         amount <= free.get(name, amount if name in _ANYWHERE else 0)
         for name, amount in needs.items()
@@ -168,7 +168,7 @@ def fits(needs: Mapping[str, int], free: Mapping[str, int]) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """What *error* says, without its hint."""
+    """Return the message of *error*, without its hint."""
     kind, message = said(error)
     if isinstance(error, TaskorchError):
         return error.message
@@ -190,12 +190,12 @@ _PAUSE: Final = 1.0
 
 class Singles:
     """
-    Those that the engine was given, and has not ended.
+    Single calls that the engine has been given, and has not ended.
 
     Args:
         engine: The engine.
         ask: Does something on the thread of the engine.
-        loop: Which counts the time until one is ended by force.
+        loop: The loop that counts the time until one is ended by force.
         open_engine: Called before the engine is asked.
         patience: Seconds in which the engine must have a place.
     """
@@ -210,7 +210,7 @@ class Singles:
     ) -> None:
         self._engine, self._ask, self._loop = engine, ask, loop
         self._open, self._patience = open_engine, patience
-        #: Why the engine had no place for one, when it was last asked.
+        #: The reason why the engine had no place for one, at the last try.
         self.shortage: str = ""
         #: When it is asked again, by the monotonic clock.
         self._ask_again_at = 0.0
@@ -219,18 +219,18 @@ class Singles:
         self._calls: set[GivenCall] = set()
 
     def calls(self) -> Iterable[GivenCall]:
-        """All that there are."""
+        """Return all calls."""
         with self._lock:
             return list(self._calls)
 
     def begin(self, call: GivenCall) -> None:
-        """Let the engine have a call."""
+        """Give the engine a call."""
         with self._lock:
             self._calls.add(call)
         self._ask(partial(self._run, call))
 
     def stop(self, call: GivenCall, seconds: float) -> bool:
-        """Cancel *call*, by force after some seconds; false if it is none of these."""
+        """Cancel *call*, by force after *seconds*; return False if it is unknown."""
         with self._lock:
             if call not in self._calls:
                 return False
@@ -257,7 +257,7 @@ class Singles:
                 hint = "let per_host= have that, or take the value from get()"
                 raise InvalidTaskError(msg, hint=hint)  # noqa: TRY301 - as all that fails
             call.single = self._place(call, done)
-        except BaseException as error:  # noqa: BLE001 - it is told
+        except BaseException as error:  # noqa: BLE001 - the caller is told
             now = time.monotonic()
             if isinstance(error, NoPlaceError) and now - call.since < self._patience:
                 again = partial(self._ask, partial(self._run, call))
@@ -269,7 +269,8 @@ class Singles:
 
     def _place(self, call: GivenCall, done: Callable[..., object]) -> Any:
         if time.monotonic() < self._ask_again_at:
-            # It was asked for another a moment ago, which may have taken seconds.
+            # The engine was asked for another a moment ago, which may have taken
+            # seconds.
             raise NoPlaceError(self.shortage)
         try:
             handle = self._engine.run_one((call.number, call.call), call.needs, done)
@@ -294,12 +295,12 @@ class Singles:
         if not self._remove(call):
             return
         if call.is_asked and (error is not None or value.raised):
-            # However it was ended.
+            # The error is the same, however it was ended.
             value, error = None, AttemptInterrupted("it was cancelled")
         call.attempt.end(value, error)
 
     def _remove(self, call: GivenCall) -> bool:
-        """Whether *call* is over just now."""
+        """Remove *call*; return whether it was not over before."""
         with self._lock:
             was_over, call.is_over = call.is_over, True
             self._calls.discard(call)
@@ -313,7 +314,7 @@ class Singles:
 
 
 def run_single(call: tuple[bytes, bytes]) -> tuple[bytes, Any]:
-    """Make *call*, a number and what is pickled; its number, and a `RemoteEnd`."""
+    """Make *call*, a number and pickled bytes; return the number and a `RemoteEnd`."""
     number, data = call
     HERE.drops_progress = True
     function: Callable[[], Any] = pickle.loads(data)  # noqa: S301 - ours

@@ -1,9 +1,9 @@
 """
-What an engine runs on a node: worker processes, at the other end of a connection.
+A host: worker processes on a node, at the other end of a connection.
 
-It ends when the orchestrator says so, or when the connection ends, and then nothing of
-it is left. Frames of workers go on as they are: what a task has said is unpickled where
-its classes are.
+It ends when the orchestrator says so, or when the connection ends, and leaves nothing
+behind. Frames of its processes are passed on unread: they are unpickled where the
+classes are.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from taskorch.kit.loop import Loop
 from taskorch.kit.visible import said
 from taskorch.protocols import Attempt
 
-#: Seconds that the workers have at the end.
+#: Seconds that its processes have at the end.
 _PATIENCE: Final = 5.0
-#: How often it is tried to come in at a door that is there, and seconds between that.
+#: The number of tries to connect to an open port, and the seconds between them.
 _TRIES: Final = 3
 _PAUSE: Final = 1.0
 
 
 class _HostAttempt:
-    """An attempt of the orchestrator's, as the workers of a host know it."""
+    """An attempt of the orchestrator's, for the processes of a host."""
 
     number: int = 0
 
@@ -60,7 +60,7 @@ class _HostAttempt:
 
 
 class _Workers(WorkerPool):
-    """The workers of a host: what they tell goes on to the orchestrator."""
+    """The processes of a host, whose frames go on to the orchestrator."""
 
     def __init__(
         self, host: RunningHost, run_id: str, count: int, settings: Any
@@ -78,7 +78,7 @@ class _Workers(WorkerPool):
             super()._heard(worker, kind, number, body)
 
     def answer(self, pid: int, number: bytes, body: bytes) -> None:
-        """Give a worker the answer to what one of its tasks has asked."""
+        """Send a process the answer to a question of its task."""
         for worker in list(self._workers):
             if worker.pid == pid:
                 worker.send(wire.ANSWER, number, body)
@@ -86,10 +86,10 @@ class _Workers(WorkerPool):
 
 class RunningHost:
     """
-    One host, where it runs.
+    One host, on its node.
 
     Args:
-        arguments: What the orchestrator has said of it, pickled.
+        arguments: The settings from the orchestrator, pickled.
     """
 
     link: Link
@@ -99,10 +99,10 @@ class RunningHost:
         self._loop = Loop()
         self._pool: _Workers | None = None
         self._calls: dict[bytes, Assignment] = {}
-        # Guards the calls, which end on the thread of the workers.
+        # Guards the calls, which end on the thread of the processes.
         self._lock = threading.Lock()
         self._why = ""
-        #: What was returned, and the engine is to keep.
+        #: Results that the engine is to keep.
         self._kept: dict[bytes, RemoteEnd] = {}
 
     def run(self) -> str:
@@ -115,12 +115,12 @@ class RunningHost:
         """
         try:
             return self._run()
-        except Exception as error:  # noqa: BLE001 - it is told to the orchestrator
+        except Exception as error:  # noqa: BLE001 - the orchestrator is told
             return ": ".join(said(error))
 
     def kept(self, number: bytes) -> bytes:
         """
-        What is to be kept by *number*, pickled; for any thread.
+        Return the result that is kept by *number*, pickled; for any thread.
 
         Raises:
             KeyError: It is not here any more.
@@ -128,9 +128,9 @@ class RunningHost:
         return self._kept[number].data or b""
 
     def answer(self, asked: Asked, data: bytes) -> None:
-        """Answer what a worker has *asked* with a value; as `kept`."""
+        """Answer the question *asked* with a value that is pickled, as in `kept`."""
         pid, number, question = asked
-        assert self._pool is not None  # noqa: S101 - a worker of it has asked
+        assert self._pool is not None  # noqa: S101 - its process has asked
         self._pool.answer(pid, number, pickle.dumps((question, None, data)))
 
     def _run(self) -> str:
@@ -148,7 +148,7 @@ class RunningHost:
         mark = f"{self._given['run_id']}-host{int.from_bytes(self._given['number'])}"
         self._pool = _Workers(self, mark, self._given["slots"], begin)
         loop, lease = self._loop, self._given["lease"]
-        # The orchestrator gives, and is given nothing.
+        # The orchestrator gives calls, and gets none.
         self.link = Link(loop, stream.sock, (), self._heard, self._ended, lease)
         loop.open()
         try:
@@ -162,7 +162,7 @@ class RunningHost:
         return self._why
 
     def _introduced(self) -> Stream:
-        """A connection on which the orchestrator and we know each other."""
+        """Return a connection on which both sides have proved their identity."""
         tries = 0
         while True:
             sock = self._connect()
@@ -179,7 +179,7 @@ class RunningHost:
                     raise
             else:
                 return stream
-            # It may have had to make room for others.
+            # The port may have had to make room for others.
             time.sleep(_PAUSE)
 
     def _connect(self) -> socket.socket:
@@ -207,7 +207,7 @@ class RunningHost:
     # -- what the orchestrator says ------------------------------------------------
 
     def _heard(self, kind: int, number: bytes, rest: bytes) -> None:
-        assert self._pool is not None  # noqa: S101 - there are no frames before
+        assert self._pool is not None  # noqa: S101 - none come before
         if kind == wire.CALL:
             self._begin(self._pool, number, rest)
         elif kind == wire.ANSWER:
@@ -235,12 +235,12 @@ class RunningHost:
         size = 2 + int.from_bytes(rest[:2])
         held = _HostAttempt(self, number, rest[2:size].decode())
         try:
-            # Its end may be told before we have it.
+            # Its end may come before the call is noted.
             with self._lock:
                 self._calls[number] = pool.begin_call(
                     cast("Attempt", held), number, rest[size:]
                 )
-        except BaseException as error:  # noqa: BLE001 - it is told there
+        except BaseException as error:  # noqa: BLE001 - the orchestrator is told
             held.unstarted(error)
 
     def _ended(self, why: str) -> None:
@@ -272,7 +272,7 @@ class RunningHost:
 
 def _trusting(certificate: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # It came with our arguments: no other is trusted, and its name says nothing.
+    # It came with our arguments: no other is trusted, and its name does not matter.
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     with suppress(ssl.SSLError):

@@ -1,7 +1,7 @@
 """
 Attempts that are calls in worker processes of hosts, which an engine places.
 
-Decision: 0091.
+Decision: hosts-on-engines.
 """
 
 from __future__ import annotations
@@ -49,29 +49,29 @@ if TYPE_CHECKING:
 _log = log_of(__name__)
 
 _numbers = itertools.count(1)
-#: Starts of hosts that fail, one after the other, before those who wait are told.
+#: The failed starts of hosts in a row before waiting calls fail.
 _MOST_FAILURES: Final = 3
 #: Seconds between two looks at hosts that are idle, or do not come.
 _LOOK: Final = 0.5
-#: Seconds between two looks at what the engine has not begun.
+#: Seconds between two looks at calls that the engine has not begun.
 _CHECK: Final = 2.0
 #: Seconds after which an engine that has failed is asked again.
 _PAUSE: Final = 1.0
-#: Calls beyond those for its workers that a host has, so that these need not wait.
+#: Calls that a host has beyond those for its processes, so that these need not wait.
 _AHEAD: Final = 8
 
 
 class Hosts(OwnedExecutor[GivenCall]):
     """
-    Makes calls in the worker processes of hosts, which an engine starts on its nodes.
+    Makes calls in the processes of hosts, which an engine starts on its nodes.
 
-    Nothing is begun before the first call. The engine is asked on one thread, and what
-    hosts say is heard on another.
+    Nothing is begun before the first call. The engine is asked on one thread, and
+    frames of hosts are heard on another.
 
     Args:
-        engine: What starts hosts.
-        hosts: How many there are, at the least and at the most; None: as many as there
-            is room for. (0, 0): none, and each attempt is a task of the engine.
+        engine: The engine that starts hosts.
+        hosts: The least and the largest number; None: as many as there is room for.
+            (0, 0): none, and each attempt is a task of the engine.
         idle: Seconds after which a host that has nothing to do is ended.
         lease: Seconds of silence after which a host is lost.
         patience: Seconds in which a host must come.
@@ -97,20 +97,20 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._least, self._most = hosts
         self._idle, self._lease, self._patience = idle, lease, patience
         self._run_id: Callable[[], str] | None = None
-        # Guards what follows; never held while anything of others is called.
+        # Guards the next attributes; never held while other code is called.
         self._lock = threading.Lock()
         self._waiting: deque[GivenCall] = deque()
         self._hosts: dict[bytes, RemoteHost] = {}
-        #: Those for which the engine has reserved something; on its thread.
+        #: Hosts for which the engine has reserved a place; used on its thread.
         self._placed: set[RemoteHost] = set()
         self._is_closed = False
-        #: What the thread of the engine is to do.
+        #: Jobs for the thread of the engine.
         self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._starting = 0
         self._is_full_until = 0.0
         self._failures = 0
         self._short_since: float | None = None
-        #: Why the engine had no place, when it was last asked for one.
+        #: The reason why the engine had no place, at the last try.
         self._shortage = ""
         #: The most of each amount that a host had; None before there was one.
         self._largest: dict[str, int] | None = None
@@ -123,7 +123,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._references = References(engine, ask, loop, self._ended)
         self._is_open = False
         self._is_finished = False
-        #: When the engine was last asked how what it starts is, by the monotonic clock.
+        #: When the engine last checked its hosts, by the monotonic clock.
         self._checked_at = 0.0
 
     def bind(
@@ -132,7 +132,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         cores: Callable[[], int],
         is_durable: Callable[[], bool],
     ) -> None:
-        """Bind the hosts to one orchestrator; a durable one has results itself."""
+        """Bind the hosts to one orchestrator; *is_durable*: it keeps results itself."""
         del cores
         self._is_durable = is_durable
         if self._run_id is not None:
@@ -151,7 +151,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
         Raises:
             InvalidTaskError: It cannot be sent.
-            RuntimeError: There can be no more here.
+            RuntimeError: The executor takes no more calls.
         """
         portable = attempt.portable()
         fetch = self._references.fetch if self._most != 0 else None
@@ -174,7 +174,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         return call
 
     def stop(self, begun: GivenCall, grace: float) -> None:
-        """Tell the call that it is to end; if it does not, its worker is killed."""
+        """Tell the call to end; if it does not, kill its process."""
         seconds = until_kill(grace)
         with self._lock:
             if begun.is_over or self._is_forked():
@@ -200,7 +200,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             self.stop(call, grace)
 
     def close(self, patience: float) -> None:
-        """End all hosts, wait *patience* seconds for that; may be called again."""
+        """End all hosts, wait up to *patience* seconds; may be called again."""
         if self._is_forked():
             return
         with self._lock:
@@ -222,7 +222,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             )
 
     def findings(self) -> Iterable[tuple[str, str]]:
-        """What is to be said of the engine, its nodes and the hosts."""
+        """Return findings on the engine, its nodes and the hosts."""
         done: queue.SimpleQueue[Sequence[tuple[str, str]]] = queue.SimpleQueue()
         ended: Sequence[tuple[str, str]]
         ended = [("failed", "its hosts were ended with their orchestrator")]
@@ -231,7 +231,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             try:
                 self._open()
                 done.put(self._engine.findings())
-            except Exception as error:  # noqa: BLE001 - it is what is to be said
+            except Exception as error:  # noqa: BLE001 - it is a finding
                 done.put([("failed", text_of(error))])
 
         with self._lock:
@@ -271,7 +271,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         return [*findings, ("ok", how)]
 
     def where(self, begun: GivenCall) -> str:
-        """Where an attempt is, or what it waits for."""
+        """Return where an attempt is, or what it waits for."""
         name = self._engine.name
         with self._lock:
             host = begun.host
@@ -299,7 +299,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             raise RuntimeError(msg)
 
     def _launch(self) -> None:
-        """Under the lock: start the two threads."""
+        """Start the two threads; hold the lock."""
         at_fork(self)
         self._owner = os.getpid()
         name = f"taskorch-{self._engine.name.lower()}"
@@ -314,7 +314,7 @@ class Hosts(OwnedExecutor[GivenCall]):
     # -- giving calls to hosts -----------------------------------------------------
 
     def _serve(self) -> None:
-        """Under the lock: give those who wait to hosts with room, or order a host."""
+        """Give waiting calls to hosts with room, or order a host; hold the lock."""
         waiting = self._waiting
         if not waiting:
             self._balance()
@@ -328,7 +328,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             kind = frozenset(call.needs.items())
             host = None if kind in tried else self._room_for(call)
             if host is None and self._is_too_large(call):
-                # The engine may have what no host has reserved.
+                # The engine may have resources that no host has reserved.
                 self._singles.begin(call)
             elif host is None:
                 kept.append(call)
@@ -352,7 +352,8 @@ class Hosts(OwnedExecutor[GivenCall]):
             return None
         slots = best.place.slots
         if len(best.given) >= slots:
-            # Ahead of its turn, where no other host would come for it.
+            # It goes to that host ahead of its turn, if no other host would come for
+            # it.
             most = 2 * slots + _AHEAD
             can_wait = not call.needs and call.is_idempotent and self._is_full()
             if not can_wait or len(best.given) >= most:
@@ -360,16 +361,16 @@ class Hosts(OwnedExecutor[GivenCall]):
         return best
 
     def _is_too_large(self, call: GivenCall) -> bool:
-        """Under the lock: whether no host of ours will ever have what it asks for."""
+        """Return whether no host will ever have what it needs; hold the lock."""
         return self._largest is not None and not fits(call.needs, self._largest)
 
     def _end_if_leaving(self, host: RemoteHost) -> None:
-        """Under the lock: a host that gets nothing new ends when it has nothing."""
+        """End a host that gets no new call and has none left; hold the lock."""
         if host.is_leaving and not host.given:
             self._tell_to_leave(host)
 
     def _balance(self) -> None:
-        """Under the lock: a host with nothing to do gets what another waits with."""
+        """Give an idle host calls that wait at another; hold the lock."""
         hosts = [host for host in self._hosts.values() if host.is_there]
         if len(hosts) < 2:  # noqa: PLR2004 - there is no other
             return
@@ -384,20 +385,20 @@ class Hosts(OwnedExecutor[GivenCall]):
             donor.send(wire.GIVE_BACK, last.number)
 
     def _is_full(self) -> bool:
-        """Under the lock: whether no host can be started now."""
+        """Return whether no host can be started now; hold the lock."""
         count = len(self._hosts) + self._starting
         if self._most is not None and count >= self._most:
             return True
         return time.monotonic() < self._is_full_until
 
     def _count_waiting(self) -> int:
-        """Under the lock: how many calls wait, here, or for a worker of their host."""
+        """Count the calls that wait, here or at their host; hold the lock."""
         present = [host for host in self._hosts.values() if host.is_there]
         ahead = (max(0, len(host.given) - host.place.slots) for host in present)
         return len(self._waiting) + sum(ahead)
 
     def _order(self) -> None:
-        """Under the lock: start one more host, if those who wait are more than come."""
+        """Start one more host, if more calls wait than are served; hold the lock."""
         coming = [h.place.slots for h in self._hosts.values() if h.link is None]
         is_short = self._count_waiting() > sum(coming) + self._starting
         count = len(self._hosts) + self._starting
@@ -410,13 +411,13 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._do(job)
-            # It may hold a result of the last, while there is nothing to do.
+            # It may hold the result of the last call while there is nothing to do.
             del job
 
     def _do(self, job: Callable[[], object]) -> None:
         try:
             job()
-        except BaseException:  # noqa: BLE001 - the next is to be done
+        except BaseException:  # noqa: BLE001 - the next job is to be done
             _log.exception("taskorch: what asks %s has failed", self._engine.name)
 
     def _open(self) -> None:
@@ -431,7 +432,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         try:
             self._open()
             with self._lock:
-                # Others were ordered before it was known that there is no place.
+                # Other hosts were ordered before it was known that there is no place.
                 if self._is_closed or time.monotonic() < self._is_full_until:
                     return
                 handles = [h.handle for h in self._hosts.values()]
@@ -454,7 +455,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._placed.add(host)
         except NoPlaceError as error:
             self._no_place(str(error))
-        except BaseException as error:  # noqa: BLE001 - those who wait are told
+        except BaseException as error:  # noqa: BLE001 - waiting calls are told
             if host is not None:
                 host.is_over = True
                 with self._lock:
@@ -470,7 +471,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         with self._lock:
             self._shortage = why
             now = time.monotonic()
-            # What a lost host had is free a moment later.
+            # The resources of a lost host are free a moment later.
             self._is_full_until = now + _LOOK / 2
             if self._hosts or not self._waiting:
                 self._short_since = None
@@ -512,7 +513,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._loop.call(self._finish)
 
     def _end(self, host: RemoteHost) -> None:
-        """What a host has reserved is free from now on."""
+        """Free the place that a host has reserved."""
         self._placed.discard(host)
         self._engine.end(host.handle)
 
@@ -542,7 +543,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         host.send(wire.LEAVE, wire.NOBODY)
 
     def _look(self) -> None:
-        """Now and then: end hosts that are idle, and give up those that do not come."""
+        """End hosts that are idle, and give up those that do not come."""
         now = time.monotonic()
         self._loop.at(now + _LOOK, self._look)
         late: list[RemoteHost] = []
@@ -550,7 +551,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         with self._lock:
             present = [host for host in self._hosts.values() if host.is_there]
             spare = len(present) - self._least
-            # Single attempts may wait for what idle hosts have reserved.
+            # Single attempts may wait for resources that idle hosts have reserved.
             idle = min(self._idle, _CHECK) if self._singles.calls() else self._idle
             for host in self._hosts.values():
                 if host.link is None and now - host.since > self._patience:
@@ -657,12 +658,12 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _engine_ended(
         self, host: RemoteHost, why: str, *, is_seen: bool = True
     ) -> None:
-        """On any thread: the engine says that a host has ended."""
+        """Note that the engine says a host has ended; on any thread."""
         hear = self._has_ended if is_seen else self._unseen
         self._loop.call(partial(hear, host, why))
 
     def _has_ended(self, host: RemoteHost, why: str) -> None:
-        """The task or actor of a host has ended."""
+        """Note that the task or actor of a host has ended."""
         self._jobs.put(partial(self._end, host))
         if host.is_over:
             return
@@ -672,11 +673,11 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._lost(host, f"{self._engine.name} says: {why}")
 
     def _unseen(self, host: RemoteHost, why: str) -> None:
-        """The engine sees a host no more: what it has may end, until it ends itself."""
+        """Let the calls of a host end that the engine cannot see any more."""
         if host.is_over or host.is_leaving:
             return
         if host.link is None:
-            # It will not come; and nobody has it to blame.
+            # It will not come, and no call is to blame for it.
             host.is_over = True
             with self._lock:
                 self._hosts.pop(host.number, None)
@@ -687,7 +688,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._end_if_leaving(host)
 
     def _lost(self, host: RemoteHost, why: str) -> None:
-        """A host has gone, and all that it had."""
+        """Note that a host has gone, with all its calls."""
         if host.is_over:
             return
         host.is_over = True
@@ -718,7 +719,7 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _failed(
         self, why: str, error: BaseException | None, *, at_once: bool = False
     ) -> None:
-        """A host could not be started: too often, and those who wait are told."""
+        """Note that a host could not be started; after some, fail waiting calls."""
         _log.warning(
             "taskorch: a host of %s failed: %s", self._engine.name, visible(why)
         )
@@ -741,7 +742,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         return self._owner is not None and os.getpid() != self._owner
 
     def disown(self) -> None:
-        """In a forked child: close what would keep the connections of the parent."""
+        """Close copies of the parent's connections, in a forked child."""
         self._door.close()
         for host in list(self._hosts.values()):
             if host.link is not None:
@@ -749,7 +750,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
 
 class _HostWorker:
-    """A worker of a host, for what one of its tasks has asked."""
+    """A process of a host, to answer a question of its task."""
 
     def __init__(self, host: RemoteHost, pid: bytes) -> None:
         self._host = host

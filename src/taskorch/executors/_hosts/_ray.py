@@ -1,7 +1,7 @@
 """
 Hosts as actors of Ray.
 
-Decision: 0107.
+Decision: hosts-on-engines.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from taskorch.kit.visible import said
 
 _log = log_of(__name__)
 
-#: In whole millionths.
+#: The unit in millionths.
 _ONE: Final = 1_000_000
 _MB: Final = 2**20
-#: Seconds in which a node says what it is.
+#: Seconds in which a node describes itself.
 _PATIENCE: Final = 20.0
 #: Methods of a host that run at the same time: `run`, and those for large results.
 _AT_ONCE: Final = 5
-#: Seconds in which an answer comes that is there.
+#: Seconds in which an answer comes that is ready.
 _SOON: Final = 1.0
-#: Seconds between two looks at whether the head of the cluster answers.
+#: Seconds between two checks whether the head of the cluster answers.
 _LOOK: Final = 2.0
-#: How many seconds Ray lets a process look for a head, before it ends the process.
+#: The seconds that Ray lets a process look for a head, before it ends the process.
 _GRACE: Final = "RAY_gcs_rpc_server_reconnect_timeout_s"
 
 
@@ -48,7 +48,7 @@ _NO_NODE: Final = "Ray has no node that is alive"
 
 
 class RayHost:
-    """The actor."""
+    """The actor of a host."""
 
     _host: RunningHost
 
@@ -58,11 +58,11 @@ class RayHost:
         return self._host.run()
 
     def take(self, number: bytes) -> tuple[bytes, bool]:
-        """What the host has, which the driver owns from now on; and that it does."""
+        """Return the value that the driver owns from now on, and a receipt."""
         return self._host.kept(number), True
 
     def bring(self, asked: Asked, data: bytes) -> None:
-        """Answer a worker of the host, see `RunningHost.answer`."""
+        """Answer a process of the host, see `RunningHost.answer`."""
         self._host.answer(asked, data)
 
 
@@ -71,12 +71,12 @@ class RayEngine(Engine):
     A cluster of Ray, to which this process connects, or which it starts.
 
     Args:
-        address: Of the cluster; None: one that this process is connected to, or else
-            one of this machine alone, that is started.
-        per_host: What each host reserves, in millionths; None: the cores of its node.
+        address: The address of the cluster; None: the one that this process is
+            connected to, or else one of this machine alone, that is started.
+        per_host: The resources of each host, in millionths; None: its node's cores.
         may_wait: Whether a host may wait for a node that is not there yet.
-        labels: What labels a node must have.
-        options: What else `ray.init` is given.
+        labels: The labels that a node must have.
+        options: Further arguments of `ray.init`.
     """
 
     name: str = "Ray"
@@ -94,9 +94,9 @@ class RayEngine(Engine):
         self._may_wait, self._options = may_wait, options
         self._ray: Any = None
         self._is_ours = False
-        #: Host and port of the head; None: it is not seen from here.
+        #: Host and port of the head; None if it cannot be reached from here.
         self._head: str | None = None
-        #: What nodes with our labels have or had, of which some may come again.
+        #: The resources of nodes with our labels, of which some may come again.
         self._kinds: list[dict[str, float]] = []
         #: Set once the latest connection to it has been left.
         self._is_left = threading.Event()
@@ -109,7 +109,7 @@ class RayEngine(Engine):
             self._connect()
         if not self._is_client():
             self._head = str(self._ray.get_runtime_context().gcs_address)
-            # Whoever watches an earlier connection ends.
+            # The thread that watches an earlier connection ends.
             self._is_left.set()
             self._is_left = threading.Event()
             watch = partial(self._watch, self._head, self._is_left)
@@ -121,7 +121,7 @@ class RayEngine(Engine):
         address = self._address
         where = "this machine" if address == "auto" else address
         if address is None and not os.environ.get("RAY_ADDRESS"):
-            # One of its own, whatever runs on this machine for others.
+            # The cluster is our own, whatever else runs on this machine.
             address = "local"
             options.setdefault("include_dashboard", False)
         if address is None or "://" not in address:
@@ -142,7 +142,7 @@ class RayEngine(Engine):
         self._is_ours = True
 
     def _is_client(self) -> bool:
-        """Whether this process has a cluster by `ray://`."""
+        """Return whether this process is connected to a cluster by `ray://`."""
         with suppress(ImportError, AttributeError):
             return bool(import_module("ray.util.client").ray.is_connected())
         return False
@@ -173,11 +173,11 @@ class RayEngine(Engine):
                 self._leave()
 
     def _has_its_node(self) -> bool:
-        """Whether the node is alive that this process asks for all others."""
+        """Return whether the node through which this process reaches Ray is alive."""
         try:
             ours = self._ray.get_runtime_context().get_node_id()
             return any(node["NodeID"] == ours for node in self._nodes())
-        except Exception:  # noqa: BLE001 - it has been left, or its head has gone now
+        except Exception:  # noqa: BLE001 - it was left, or its head has gone
             return True
 
     def _leave(self) -> None:
@@ -188,7 +188,7 @@ class RayEngine(Engine):
 
     def _is_headless(self) -> bool:
         """
-        Whether the head does not answer: nobody must ask it, for Ray waits for that.
+        Return whether the head does not answer, so that calls of Ray would wait.
 
         Raises:
             ConnectionError: This process has left the cluster, and there is no other.
@@ -232,7 +232,7 @@ class RayEngine(Engine):
         if not self._may_wait:
             self._check_fits(request)
             free = self._ray.available_resources()
-            # What is available is known a moment later: ours are counted besides.
+            # Free resources are known with a delay, so our hosts are counted as well.
             if len(taken) >= self._most(request) or any(
                 free.get(name, 0) < much for name, much in request.items()
             ):
@@ -242,7 +242,7 @@ class RayEngine(Engine):
         return HostPlace(max(1, cpu // _ONE), "", wanted)
 
     def _labelled(self) -> list[dict[str, float]]:
-        """What there is on the nodes with our labels, as far as these are plain."""
+        """Return the resources of nodes with our labels, if these are plain."""
         plain = {k: v for k, v in (self._labels or {}).items() if v.isidentifier()}
         nodes = [
             (set(n.get("Labels", {}).items()), n["Resources"]) for n in self._nodes()
@@ -250,18 +250,18 @@ class RayEngine(Engine):
         return [has for labels, has in nodes if labels >= plain.items()]
 
     def _most(self, flat: Mapping[str, float]) -> int:
-        """How many hosts there can be on all nodes that are there."""
+        """Return how many hosts fit on all present nodes."""
         nodes = self._labelled()
         wanted = [(name, much) for name, much in flat.items() if much]
         return sum(min(int(n.get(k, 0) // much) for k, much in wanted) for n in nodes)
 
     def _check_fits(self, flat: Mapping[str, float]) -> None:
         """
-        Check that there is a node for what is wanted, whatever else it does now.
+        Check that some node is large enough, whatever else it does now.
 
         Raises:
             NoPlaceError: There was one.
-            InvalidTaskError: What there is and was is smaller.
+            InvalidTaskError: All nodes that there are or were are smaller.
         """
         nodes = self._labelled()
         for has in nodes:
@@ -303,10 +303,10 @@ class RayEngine(Engine):
         return {"label_selector": dict(self._labels)} if self._labels else {}
 
     def end(self, handle: Any) -> None:
-        # It has ended itself by then, but for one that stands still.
+        # A host has ended by itself by then, unless it hangs.
         is_there = handle is not None and self._ray.is_initialized()
         if is_there and not self._is_headless():
-            # Of a cluster that was left meanwhile there is nothing to kill.
+            # In a cluster that was left meanwhile there is nothing to kill.
             with suppress(self._ray.exceptions.RayError, ValueError):
                 self._ray.kill(handle, no_restart=True)
 
@@ -334,12 +334,12 @@ class RayEngine(Engine):
             if error is not None:
                 failed(_first_line(error))
 
-        # An argument that is a reference goes there as what it is.
+        # An argument that is a reference arrives as its value.
         handle.bring.remote(asked, reference).future().add_done_callback(tell)
 
     def fetch(self, reference: Any) -> bytes:
         if not self._ray.is_initialized():
-            # It would start a cluster.
+            # The call would start a cluster.
             msg = "this process has left the cluster"
             raise ConnectionError(msg)
         try:
@@ -360,7 +360,7 @@ class RayEngine(Engine):
             raise NoPlaceError(_NO_NODE)
         request = _request(needs)
         if "cpu" not in needs and len(request) > 1:
-            # What else it asks for bounds it: hosts may have all cores.
+            # Its other resources limit it: hosts may have all cores.
             request["num_cpus"] = 0
         if not self._may_wait:
             self._check_fits(_flat(request))
@@ -401,7 +401,7 @@ class RayEngine(Engine):
             cores = node["Resources"].get("CPU", 0)
             try:
                 theirs = self._ray.get(answer, timeout=_SOON)
-            except Exception as error:  # noqa: BLE001 - it is what is to be said
+            except Exception as error:  # noqa: BLE001 - it is a finding
                 text = f"node {name}: {_first_line(error)}"
                 findings.append(("failed", text))
                 continue
@@ -411,7 +411,7 @@ class RayEngine(Engine):
 
 def loaded_ray() -> Any:
     """
-    The library.
+    Return the library `ray`.
 
     Raises:
         InvalidTaskError: It is not installed.
@@ -427,7 +427,7 @@ def loaded_ray() -> Any:
 
 
 def _reach(address: str) -> None:
-    """Raises OSError, if nobody listens at *address*."""
+    """Raise OSError if nobody listens at *address*."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK).close()
 
@@ -448,7 +448,7 @@ def _gone(head: str | None) -> str:
 
 
 def _request(amounts: Mapping[str, int]) -> dict[str, Any]:
-    """What Ray is asked for."""
+    """Return the arguments for Ray that ask for *amounts*."""
     rest = {name: much / _ONE for name, much in amounts.items()}
     request: dict[str, Any] = {"num_cpus": rest.pop("cpu", 1)}
     if gpu := rest.pop("gpu", 0):
@@ -463,7 +463,7 @@ def _request(amounts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _flat(request: Mapping[str, Any]) -> dict[str, float]:
-    """*request*, as nodes say what they have."""
+    """Return *request* in the names that nodes use."""
     amounts = dict(request.get("resources", {}))
     for name, theirs in (
         ("num_cpus", "CPU"),
@@ -498,7 +498,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _one_done(done: Callable[[Any, BaseException | None], object], future: Any) -> None:
-    # On a thread of Ray's, which may have to answer what follows.
+    # This is a thread of Ray's, which may have to answer the calls that follow.
     def tell() -> None:
         error = future.exception()
         if error is None:

@@ -1,7 +1,7 @@
 """
 Large results that stay with the engine, which this process owns by reference.
 
-Decision: 0105.
+Decision: hosts-on-engines.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _log = log_of(__name__)
 
 class References:
     """
-    What the engine keeps for us.
+    The values that the engine keeps for us.
 
     Args:
         engine: The engine.
         ask: Does something on the thread of the engine.
-        loop: On whose thread all is done here but `fetch`.
-        ended: Told what came of a call, once the engine has what it returned.
+        loop: The loop on whose thread all methods but `fetch` run.
+        ended: Called with the outcome of a call, once the engine has its result.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class References:
         self._engine = engine
         self._ask, self._loop, self._ended = ask, loop, ended
         self._there: WeakValueDictionary[bytes, StoredValue] = WeakValueDictionary()
-        #: What the engine takes just now.
+        #: Results that the engine is taking now.
         self._keeping: dict[bytes, tuple[RemoteHost, GivenCall, KeptEnd]] = {}
         self._is_over = False
 
     def keep(self, host: RemoteHost, call: GivenCall, end: KeptEnd) -> None:
         """
-        Let the engine take what *call* has returned, which *host* still has.
+        Let the engine take the result of *call*, which *host* still has.
 
-        Its call has not ended before that: if the host is lost, so is the attempt.
+        The call has not ended before that: if the host is lost, so is the attempt.
         """
         number = call.number
         self._keeping[number] = host, call, end
@@ -88,7 +88,7 @@ class References:
 
     def _kept(self, number: bytes, found_by: Any, why: str) -> None:
         if number not in self._keeping:
-            # It was too late, and comes at once.
+            # It was too late, and the value comes at once.
             return
         host, call, end = self._keeping.pop(number)
         self._let_be_silent(host)
@@ -110,14 +110,14 @@ class References:
         self._ended(host, number, value)
 
     def close(self) -> None:
-        """The orchestrator has ended: give up all that there is, whoever has it."""
+        """Drop all values at the end of the orchestrator, whoever has them."""
         self._is_over = True
         for reference in list(self._there.values()):
             reference.found_by = None
 
     def fetch(self, reference: StoredValue) -> bytes:
         """
-        What *reference* is of, pickled; for any thread.
+        Return the value of *reference*, pickled; for any thread.
 
         Raises:
             ResultGoneError: The engine has lost it, or the orchestrator has ended.
@@ -132,7 +132,7 @@ class References:
     def answer(
         self, host: RemoteHost, call: GivenCall | None, pid: int, message: bytes
     ) -> bool:
-        """Whether a worker of *host* asks for what *call* needs: it will get it."""
+        """Return whether *host* asks for a value that *call* needs, and send it."""
         _, kind, question, data = pickle.loads(message)  # noqa: S301 - our own host
         if kind != ASKS:
             return False
@@ -150,7 +150,7 @@ class References:
             try:
                 asked = pid, call.number, question
                 self._engine.bring(host.handle, asked, reference.found_by, failed)
-            except Exception as error:  # noqa: BLE001 - it is told
+            except Exception as error:  # noqa: BLE001 - the host is told
                 failed(text_of(error))
 
         self._ask(ask)

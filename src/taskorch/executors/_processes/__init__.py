@@ -7,6 +7,6 @@ Processes of other machines are in `_hosts`, and programs in `_programs`.
 - `_attempts`: attempts that are calls, as the orchestrator knows them.
 - `_pool`: gives calls to the processes: the thread that looks after them.
 - `_process`: one process, as we see it: its start, its link, its end.
-- `_worker`: what runs in the process: takes calls, one at a time, and makes them.
-- `_telling`: what workers say of tasks besides their ends, and what is said of workers.
+- `_worker`: the code in the process: it takes calls, one at a time, and makes them.
+- `_telling`: messages of processes besides the ends of calls, and errors about them.
 """

@@ -27,11 +27,11 @@ class Processes(OwnedExecutor["Assignment"]):
     Makes calls in worker processes, each of which makes one at a time.
 
     They are started as they are needed, and kept: a new one takes as long as a new
-    interpreter. All they need is loaded with the first.
+    interpreter. All that they need is loaded with the first.
 
     Args:
-        count: How many there are at the most; None: as many as there are cores.
-        limits: What each of them is held to, by name; none by default.
+        count: The most processes; None: as many as there are cores.
+        limits: The limits of each, by name; none by default.
     """
 
     def __init__(
@@ -50,38 +50,38 @@ class Processes(OwnedExecutor["Assignment"]):
         cores: Callable[[], int],
         is_durable: Callable[[], bool],
     ) -> None:
-        """Bind the workers to one life of an orchestrator with *cores* cores."""
+        """Bind them to one incarnation of an orchestrator with *cores* cores."""
         del is_durable
         self._run_id, self._cores = run_id, cores
 
     def begin(self, attempt: Attempt) -> Assignment:
-        """Give the call to a worker that is idle, or to the next one that will be."""
+        """Give the call to a process that is idle, or to the next one that will be."""
         pool = self._pool or self._opened()
         return pool.begin(attempt)
 
     def stop(self, begun: Assignment, grace: float) -> None:
         """
-        Tell the call that it is to end, and kill its worker if it does not in time.
+        Tell the call to end, and kill its process if it does not in time.
 
-        One that has not begun never does.
+        A call that has not begun never does.
         """
         if self._pool is not None:
             self._pool.stop(begun, until_kill(grace))
 
     def end_all(self, grace: float) -> None:
-        """End all calls within *grace* seconds, of which the tasks know a bit less."""
+        """End all calls within *grace* seconds, of which tasks are told fewer."""
         if self._pool is not None:
             self._pool.end_all(until_kill(grace))
 
     def close(self, patience: float) -> None:
-        """End all workers, kill those that do not end, and wait *patience* seconds."""
+        """End all processes; kill those left over, and wait *patience* seconds."""
         if self._pool is not None:
             self._pool.close(patience)
 
     def _opened(self) -> WorkerPool:
         with self._making:
             if self._pool is None:
-                # With the first call.
+                # It is loaded with the first call.
                 from taskorch.executors._processes._pool import WorkerPool  # noqa: PLC0415
 
                 self._pool = WorkerPool(
@@ -94,13 +94,13 @@ class Processes(OwnedExecutor["Assignment"]):
 
 def refuse_unsendable(fn: Any) -> None:
     """
-    Refuse what a worker process cannot find, as far as that can be seen at once.
+    Refuse a function that a worker process cannot find, as far as can be seen at once.
 
     Raises:
         InvalidTaskError: A lambda, a function inside another one, or one of a session,
             and cloudpickle, which can send these, is not installed.
     """
-    # A functools.partial is sent with what it calls.
+    # A functools.partial is sent with the function that it calls.
     while not isinstance(fn, FunctionType) and callable(getattr(fn, "func", None)):
         fn = fn.func
     if not isinstance(fn, FunctionType):
@@ -144,14 +144,14 @@ def processes(
     count: int | None = None, *, limits: Mapping[str, float] | None = None
 ) -> Processes:
     """
-    The executor of worker processes on this machine, each held to limits.
+    Return the executor of worker processes on this machine, each held to limits.
 
     It is for one orchestrator: `executors={"process": processes(4, limits=…)}`. A call
-    that passes a limit ends its worker, and fails; the next call has a new one. A
+    that passes a limit ends its process, and fails; the next call has a new one. A
     function in a thread cannot be limited.
 
     Args:
-        count: How many there are at the most; None: as many as there are cores.
+        count: The most processes; None: as many as there are cores.
         limits: The most that each may use, with all that it starts: see `Program`.
 
     Raises:

@@ -1,7 +1,7 @@
 """
-Gives calls to worker processes: one thread looks after all of them.
+A pool that gives calls to worker processes: one thread looks after all of them.
 
-Decision: 0052.
+Decision: worker-processes.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ from taskorch.protocols import Attempt
 _log = log_of(__name__)
 
 _numbers = itertools.count(1)
-#: Workers that end before they can begin, one after the other, before those who wait
-#: are told.
+#: The workers in a row that end before they can begin, before waiting calls fail.
 _MOST_FAILURES: Final = 3
 
 
@@ -56,10 +55,10 @@ class WorkerPool:
     """
     A pool of worker processes: one for each call, up to a number.
 
-    Calls beyond that wait here, in the order in which they came. Once all workers are
-    busy, each is given one call more, to go on with at once; one that has nothing to do
-    gets what another was given, and has not taken. Which of its calls a worker makes is
-    not known: what it says of one has its number.
+    Further calls wait here, in the order in which they came. Once all workers are busy,
+    each is given one call more, to go on with at once; an idle one gets a call that
+    another was given, and has not taken. Which of its calls a worker makes is not
+    known, so a message about one has its number.
     """
 
     def __init__(
@@ -70,20 +69,22 @@ class WorkerPool:
         limits: Resources = NO_RESOURCES,
     ) -> None:
         self._run_id = run_id
-        #: What each worker is held to.
+        #: The limits of each worker.
         self._limits = limits
         self._governor = Governor()
         self._count = count
-        #: What workers have of the program that they work for; None: of this one.
+        #: The settings of the program that workers get from it; None: those of this
+        #: one.
         self._surroundings = surroundings
         self._loop = Loop()
         self._guard = ProcessGuard(run_id)
-        # Guards all below; never held while anything of others is called.
+        # Guards all below; never held while other code is called.
         self._lock = threading.Lock()
         self._workers: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []
         self._waiting: deque[Assignment] = deque()
-        #: Workers that there are, or are to be; and those that cannot begin yet.
+        #: The number of workers, with those that are starting; and of those that cannot
+        #: begin yet.
         self._there = 0
         self._coming = 0
         #: Workers that have ended before they could begin, since the last that could.
@@ -100,7 +101,7 @@ class WorkerPool:
 
         Raises:
             InvalidTaskError: It cannot be sent.
-            RuntimeError: There can be no more here.
+            RuntimeError: The pool takes no more calls.
         """
         if HERE.is_importing_main:
             msg = "a worker process has run the script that started it, once more"
@@ -124,11 +125,11 @@ class WorkerPool:
         """
         Begin *call*, which is pickled already, for *attempt*: see `begin`.
 
-        No other call that is under way here has its *number*. If it *is_last*, its
-        worker makes no other after it.
+        No other call under way here has its *number*. If it *is_last*, its worker makes
+        no other after it.
 
         Raises:
-            RuntimeError: There can be no more here.
+            RuntimeError: The pool takes no more calls.
         """
         assignment = Assignment(attempt, number, call, is_last=is_last)
         is_short = False
@@ -146,7 +147,7 @@ class WorkerPool:
         return assignment
 
     def stop(self, assignment: Assignment, seconds: float) -> None:
-        """Tell a call that it is to end, and kill its worker after so many seconds."""
+        """Tell a call to end, and kill its worker after *seconds*."""
         with self._lock:
             if assignment.is_over or self._is_forked():
                 return
@@ -170,7 +171,7 @@ class WorkerPool:
         self._loop.call(partial(self._loop.at, when, kill))
 
     def withdraw(self, assignment: Assignment) -> bool:
-        """Take back a call that no worker has begun; false if one has."""
+        """Take back a call that no worker has begun; return False if one has."""
         with self._lock:
             worker = assignment.worker
             if assignment.is_over:
@@ -185,7 +186,7 @@ class WorkerPool:
         return True
 
     def end_all(self, seconds: float) -> None:
-        """Stop all calls, with so many seconds until they are killed."""
+        """Stop all calls, and kill them after *seconds*."""
         with self._lock:
             assignments = list(self._waiting)
             for worker in self._workers:
@@ -208,9 +209,9 @@ class WorkerPool:
             _log.error("taskorch: %d workers cannot be ended in time", self._there)
 
     def _order(self) -> bool:
-        """Under the lock: whether one more worker is to be started; it is counted."""
+        """Return whether to start one more worker, which is counted; hold the lock."""
         is_short = self._coming < len(self._waiting) and self._there < self._count
-        # Once one has ended before it could begin, one at a time tries again.
+        # After one that has ended before it could begin, one at a time tries again.
         is_short = is_short and not (self._failures and self._coming)
         if is_short:
             self._coming += 1
@@ -235,7 +236,7 @@ class WorkerPool:
             target=self._supervise, name="taskorch-processes", daemon=True
         )
         at_fork(self)
-        # What one before it has left undone is not for this one.
+        # Jobs that an earlier loop has left are not for this one.
         self._loop = Loop()
         self._thread, self._owner = thread, os.getpid()
         try:
@@ -317,7 +318,7 @@ class WorkerPool:
         except UnheldError as error:
             self._cannot_start(UnenforceableError(str(error)))
             return
-        except Exception as error:  # noqa: BLE001 - those who wait are told
+        except Exception as error:  # noqa: BLE001 - waiting calls are told
             self._cannot_start(error)
             return
         with self._lock:
@@ -375,7 +376,7 @@ class WorkerPool:
         try:
             value = pickle.loads(body)  # noqa: S301 - our own worker
         except BaseException as error:
-            # Whatever its unpickling does.
+            # The user's unpickling may raise anything.
             if not is_values(error):
                 raise
             self._answered(worker, number, error=error)
@@ -389,16 +390,17 @@ class WorkerPool:
         value: Any = None,
         error: BaseException | None = None,
     ) -> None:
-        """*worker* has come to the end of a call, if it had that; it gets the next."""
+        """Note the end of a call on *worker*, and give it the next."""
         with self._lock:
             ended = worker.given.pop(number, None)
             is_to_leave = False
             if ended is not None:
                 ended.is_over = True
-                # Nothing was given to it behind its last.
+                # No call was given to it after its last.
                 is_to_leave = ended.is_last or (self._serve(worker) and self._closed)
         if ended is None:
-            # Whose it is nobody knows, nor what it does with the others that it has.
+            # The answer belongs to no known call, and its other calls may be affected
+            # as well.
             worker.give_up()
             return
         if is_to_leave:
@@ -406,7 +408,7 @@ class WorkerPool:
         self._end(ended, value, error)
 
     def _serve(self, worker: WorkerProcess) -> bool:
-        """Under the lock: give *worker* what it can do; true if it is idle now."""
+        """Give *worker* calls; return whether it is idle now; hold the lock."""
         waiting, assignments = self._waiting, worker.given
         if worker.is_leaving or worker.is_garbled:
             return False
@@ -418,7 +420,8 @@ class WorkerPool:
             assignments[assignment.number], assignment.worker = assignment, worker
             worker.give(assignment)
         is_full = not self._coming and self._there >= self._count
-        # What cannot be taken back has none behind it, nor has the last of a worker.
+        # No call waits behind one that cannot be taken back, nor behind a worker's
+        # last.
         can_wait = len(assignments) == 1 and all(
             one.call and not one.is_last for one in assignments.values()
         )
@@ -428,7 +431,7 @@ class WorkerPool:
         return False
 
     def _taken_from_others(self) -> Assignment | None:
-        """Under the lock: a call that a busy worker was given, and has not taken."""
+        """Return a call that a busy worker has not taken; hold the lock."""
         for other in self._workers:
             if len(other.given) > 1:
                 assignment = other.given.pop(other.take_one_back() or wire.NOBODY, None)
@@ -437,7 +440,7 @@ class WorkerPool:
         return None
 
     def _take_back(self, worker: WorkerProcess, wanted: Assignment) -> bool:
-        """Under the lock: take back *wanted*; false if *worker* has taken it."""
+        """Take back *wanted*; return False if it was taken; hold the lock."""
         numbers = worker.take_all_back()
         for number in numbers - {wanted.number}:
             worker.give(worker.given[number])
@@ -458,7 +461,7 @@ class WorkerPool:
         assignment.attempt.end(value, error)
 
     def _worker_ended(self, worker: WorkerProcess) -> None:
-        """A worker has gone, and all that it has left."""
+        """Note that a worker and all its processes have gone."""
         self._guard.remove(worker.pid)
         unserved: list[Assignment] = []
         with self._lock:
@@ -471,13 +474,14 @@ class WorkerPool:
                 self._coming -= 1
                 self._failures += 1
                 if self._failures >= _MOST_FAILURES and not self._there:
-                    # Or one after the other would end so, and nobody would be told.
+                    # Otherwise one worker after the other would end so, and no call
+                    # would fail.
                     unserved += self._waiting
                     self._waiting.clear()
                     self._failures = 0
             for over in (*begun, *unserved):
                 over.is_over = True
-            # Else those that are there do what waits.
+            # Otherwise the other workers do the waiting calls.
             is_tried = self._failures < _MOST_FAILURES or not self._there
             is_short = not self._closed and is_tried and self._order()
             called_off = list(self._waiting) if self._closed else []
@@ -494,9 +498,9 @@ class WorkerPool:
 
     def _recover(self, worker: WorkerProcess) -> list[Assignment]:
         """
-        Under the lock: what *worker* had taken; what it had not, waits again.
+        Return calls that *worker* had taken; let the others wait again; hold the lock.
 
-        It may have taken all it was given, if what it told of the first was no frame.
+        It may have taken all its calls, if its answer to the first was no frame.
         """
         numbers = worker.take_all_back()
         worker.close_messages()
@@ -516,7 +520,7 @@ class WorkerPool:
         return self._owner is not None and os.getpid() != self._owner
 
     def disown(self) -> None:
-        """In a forked child: close what would keep the parent's workers waiting."""
+        """Close descriptors that would keep the parent's workers; in a child."""
         for worker in list(self._workers):
             worker.disown()
         self._guard.disown()

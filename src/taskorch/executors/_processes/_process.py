@@ -1,7 +1,7 @@
 """
 One worker process, as we see it: its start, its link, its end.
 
-Decision: 0052.
+Decision: worker-processes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from taskorch.protocols import Attempt
 if TYPE_CHECKING:
     from taskorch.kit.loop import Loop
 
-#: What the interpreter of a worker does first: it finds modules where we find them.
+#: The first statements of a worker's interpreter: it finds modules where we find them.
 _FIRST: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from taskorch.executors._processes._worker import main; "
@@ -43,7 +43,7 @@ _FIRST: Final = (
 )
 #: Seconds that a worker may need to exit by itself once it has closed the wire.
 _MOMENT: Final = 0.5
-#: How often, in seconds, it is looked for its end where the system cannot tell.
+#: Seconds between two checks for its end where the system cannot tell.
 _POLL: Final = 0.02
 
 
@@ -56,25 +56,25 @@ class Assignment(LinkedCall):
         self, attempt: Attempt, number: bytes, call: bytes, *, is_last: bool = False
     ) -> None:
         super().__init__(attempt, number, call)
-        #: Its worker makes no other after it: what it has opened in its environment,
-        #: such as a GPU, stays open as long as the process lives.
+        #: Whether its worker makes no other after it: a GPU, for example, that it has
+        #: opened through its environment stays open as long as the process lives.
         self.is_last: bool = is_last
-        #: Who has it, begun or not.
+        #: The worker that has it, begun or not.
         self.worker: WorkerProcess | None = None
 
 
 class WorkerProcess:
     """
-    A worker. `send` and `kill` are for every thread, all else is for the loop's.
+    A worker. `send` and `kill` are for every thread, the rest for the loop's.
 
     Args:
-        loop: Whose thread looks after it.
-        mark: What it carries in its environment, unlike all others.
+        loop: The loop whose thread looks after it.
+        mark: The unique mark in its environment.
         run_id: The run that it belongs to.
         heard: Called with each frame that comes.
-        ended: Called once it and all that it has left is gone or killed.
-        surroundings: What it has of the program that it works for: see `surroundings`.
-            None: of this one.
+        ended: Called once it and all its processes are gone or killed.
+        surroundings: Settings of the program that it works for: see `surroundings`.
+            None: those of this one.
     """
 
     def __init__(
@@ -96,23 +96,23 @@ class WorkerProcess:
         self._pidfd = -1
         #: None before it was started.
         self._link: Link | None = None
-        # Guards that its number is its own when it is killed.
+        # Guards that its process id is its own when it is killed.
         self._lock = threading.Lock()
         self._has_exited = False
         self._is_over = False
-        # Messages to it: our end, and its own.
+        # The sockets for messages to it: our end, and its own.
         self._ours: socket.socket | None = None
         self._theirs: socket.socket | None = None
-        #: What it does, and what it was given ahead, in no order that is known;
-        #: guarded by the lock of the pool.
+        #: Its call, and those that it was given ahead, in no known order; the pool's
+        #: lock guards them.
         self.given: dict[bytes, Assignment] = {}
-        #: It has said that it can be given work.
+        #: Whether it has said that it can be given work.
         self.is_ready: bool = False
-        #: It was told to go, or is about to end: it can be given nothing more.
+        #: Whether it was told to go, or is about to end: it gets no more calls.
         self.is_leaving: bool = False
-        #: It had closed the wire, and was killed for that.
+        #: Whether it was killed because it had closed the wire.
         self.is_mute: bool = False
-        #: What holds it to its limits, if it has any.
+        #: Holds it to its limits, if it has any.
         self.hold: Hold | None = None
         #: Its exit code once it has ended, negative for a signal; None if it is lost.
         self.exit_code: int | None = None
@@ -193,42 +193,42 @@ class WorkerProcess:
     # -- the wire ------------------------------------------------------------------
 
     def send(self, kind: int, number: bytes, *body: bytes) -> None:
-        """Send a frame, without waiting; if it is dying, that is seen by its end."""
+        """Send a frame, without waiting; if it is dying, its end shows that."""
         link = self._link
         if link is not None:
             link.send(kind, number, *body)
 
     def _unheard(self, why: str) -> None:
-        """No more of it is heard, for a reason."""
+        """Note that no more frames come from it."""
         del why
         self.is_leaving = True
         if self.is_garbled:
             self.kill()
         else:
-            # Either it is about to end, or something in it has closed the wire.
+            # Either it is about to end, or code in it has closed the wire.
             self._loop.at(time.monotonic() + _MOMENT, self._kill_mute)
 
     @property
     def is_garbled(self) -> bool:
-        """It said what is no frame, or of no call that it has: it is killed."""
+        """Whether it sent no frame, or one of no call of its own."""
         return self._link is not None and self._link.is_garbled
 
     def give_up(self) -> None:
-        """It has said what it cannot have to say: hear no more of it, and kill it."""
+        """Hear no more of it and kill it, as its answer cannot be right."""
         if self._link is not None:
             self._link.refuse()
 
     # -- calls ---------------------------------------------------------------------
 
     def give(self, assignment: Assignment, *, ahead: bool = False) -> bool:
-        """Send it a call; false if that cannot be *ahead*, while it makes another."""
+        """Send it a call; return False if it is busy and cannot get it *ahead*."""
         call = assignment.call
         if len(call) <= wire.SMALL:
             assert self._ours is not None  # noqa: S101 - it was started
             try:
                 self._ours.send(wire.frame(wire.CALL, assignment.number, call), FLAGS)
             except OSError:
-                # There are systems where a message is not to be so long.
+                # On some systems a message must not be so long.
                 pass
             else:
                 return True
@@ -238,7 +238,7 @@ class WorkerProcess:
         return not ahead
 
     def take_one_back(self) -> bytes | None:
-        """The number of a call that it has not taken, and never will; else None."""
+        """Return the number of a call that it has not taken, or None."""
         if self._theirs is not None:
             with suppress(OSError):
                 # The rest of the message is dropped.
@@ -247,7 +247,7 @@ class WorkerProcess:
         return None
 
     def take_all_back(self) -> set[bytes]:
-        """The numbers of all calls that it has not taken by now, and never will."""
+        """Return the numbers of all calls that it has not taken."""
         return set(iter(self.take_one_back, None))
 
     def close_messages(self) -> None:
@@ -305,7 +305,7 @@ class WorkerProcess:
         return Family(self.pid, os.fsencode(f"{ProgramVariables.PROGRAM}={self._mark}"))
 
     def _measure(self) -> None:
-        """See what it uses, again and again, and kill it if that is too much."""
+        """Measure its use, repeatedly, and kill it above its limits."""
         hold = self.hold
         if hold is None or self._has_exited:
             return
@@ -315,7 +315,7 @@ class WorkerProcess:
             self._loop.at(hold.next_look, self._measure)
 
     def _clear(self, leftovers: Leftovers) -> None:
-        """Kill what it has left behind; it stays a zombie until then."""
+        """Kill the processes that it left; it stays a zombie until then."""
         when = leftovers.end(time.monotonic())
         if when is None and self.hold is not None and not self.hold.end():
             when = time.monotonic() + _POLL
@@ -335,16 +335,16 @@ class WorkerProcess:
             self._pidfd = -1
 
     def abandon(self) -> None:
-        """Kill it, where there is no loop any more that would look after it."""
+        """Kill it, where no loop looks after it any more."""
         self.kill()
         self.disown()
         if self._process is not None:
-            # Or the system keeps it until we end.
+            # Otherwise the system keeps it until we end.
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_MOMENT)
 
     def disown(self) -> None:
-        """Close all that leads to it: a forked child does so, too."""
+        """Close all descriptors for it; a forked child does so, too."""
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -356,20 +356,20 @@ class WorkerProcess:
 
 
 def _flags() -> list[str]:
-    """What our own interpreter was told: -O, -W, -X and the like."""
+    """Return the flags of our own interpreter: -O, -W, -X and the like."""
     flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
     return flags
 
 
 def surroundings() -> dict[str, Any]:
-    """What a worker has of ours: arguments, the main module, the levels of loggers."""
+    """Return our settings for workers: arguments, main module, levels of loggers."""
     main: Any = sys.modules["__main__"]
-    # What it sends back of the main module has this name.
+    # Objects of the main module that it sends back have this name.
     sys.modules.setdefault("__mp_main__", main)
     spec = getattr(main, "__spec__", None)
     path = getattr(main, "__file__", None)
     root = logging.getLogger()
-    # Loggers are made by other threads meanwhile.
+    # Other threads may make loggers meanwhile.
     loggers = list(root.manager.loggerDict.items())
     levels = {
         name: logger.level

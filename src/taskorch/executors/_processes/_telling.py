@@ -1,4 +1,4 @@
-"""What workers say of tasks besides their ends, and what is said of workers."""
+"""Messages of workers besides the ends of calls, and errors about workers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 _log = log_of(__name__)
 
-#: What to do about a script that is run once more by its own workers.
+#: The hint for a script that its own workers run once more.
 IN_A_SCRIPT: Final = 'put what starts it under `if __name__ == "__main__":`'
 
 
 class AnswerTarget(Protocol):
-    """What an answer is sent to: a worker, or one of a host's."""
+    """Protocol: the receiver of an answer, a worker or a process of a host."""
 
     def send(self, kind: int, number: bytes, *body: bytes) -> None:
         """Send a frame of the call with a *number*, without waiting."""
@@ -48,12 +48,12 @@ class Telling:
         self._worker = worker
         self._number = number
         task, self._what, question, self._data = pickle.loads(body)  # noqa: S301 - ours
-        #: By which the answer is found; None if nobody waits for it.
+        #: The number of the question; None if no answer is expected.
         self._question: int | None = question
         self._attempt: Attempt | None = None
         if assignment is not None:
             attempt = assignment.attempt
-            # Else a thread of an earlier task has said it.
+            # Otherwise a thread of an earlier task has sent it.
             is_of_it = task == (attempt.task_id, attempt.number)
             self._attempt = attempt if is_of_it else None
 
@@ -62,7 +62,7 @@ class Telling:
         if self._question is None:
             self._do()
             return
-        # It may wait until that is kept.
+        # It may have to wait until that is kept.
         thread = threading.Thread(
             target=self._do, name="taskorch-processes-told", daemon=True
         )
@@ -80,7 +80,7 @@ class Telling:
             else:
                 value = pickle.loads(self._data)  # noqa: S301 - ours
                 reply = self._attempt.told(self._what, value)
-        except BaseException as raised:  # noqa: BLE001 - it is the task's
+        except BaseException as raised:  # noqa: BLE001 - the error is the task's
             error = raised
         if self._question is not None:
             self._answer(error, reply)
@@ -93,9 +93,9 @@ class Telling:
     def _answer(self, error: BaseException | None, reply: object = None) -> None:
         try:
             answer = pickle.dumps((self._question, error, reply))
-            pickle.loads(answer)  # noqa: S301 - it is to be one that can be read
+            pickle.loads(answer)  # noqa: S301 - checks that it can be read
         except BaseException as unsent:
-            # A class of the user's.
+            # A class of the user's raised it.
             if not is_values(unsent):
                 raise
             answer = pickle.dumps(
@@ -105,11 +105,11 @@ class Telling:
 
 
 def handle_record(assignment: LinkedCall | None, body: bytes) -> None:
-    """Hand a record of a worker's to our loggers, in the context of its task."""
+    """Pass a worker's record to our loggers, in the context of its task."""
     try:
         record = logging.makeLogRecord(pickle.loads(body))  # noqa: S301 - ours
     except BaseException as error:
-        # Something in `extra`.
+        # A value in `extra` raised it.
         if not is_values(error):
             raise
         _log.warning("a record of a worker process cannot be read", exc_info=True)
@@ -127,7 +127,7 @@ def handle_record(assignment: LinkedCall | None, body: bytes) -> None:
 
 
 def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
-    """What became of a call whose worker has ended."""
+    """Return the error of a call whose worker has ended."""
     if assignment.is_asked:
         return AttemptInterrupted("its worker process was killed")
     task_id = assignment.attempt.task_id
@@ -150,7 +150,7 @@ def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
 
 
 def _over_limit(task_id: str, hold: Hold) -> BaseException:
-    """What to tell a call whose worker was ended for one of its limits."""
+    """Return the error of a call whose worker was ended for one of its limits."""
     name, begin = hold.exceeded, f"the worker process of task {task_id}"
     limit = hold.limits.get(name, 0.0)
     if name == "memory_mb":
@@ -176,7 +176,7 @@ def tell_of_failed_start(worker: WorkerProcess) -> None:
 def worker_failed_to_start(
     assignment: Assignment, worker: WorkerProcess
 ) -> BaseException:
-    """What to tell a call for which several workers were started that ended at once."""
+    """Return the error of a call whose workers all ended at once."""
     task_id = assignment.attempt.task_id
     return TaskFailedError(
         f"a worker process for task {task_id} {_how(worker.exit_code)} before it could "
@@ -188,7 +188,7 @@ def worker_failed_to_start(
 
 
 def unreadable(task_id: str, kind: str, message: str) -> BaseException:
-    """What to say of a call that its worker could not read."""
+    """Return the error of a call that its worker could not read."""
     text = f"{kind}: {message}".removesuffix(": ")
     return TaskFailedError(
         f"task {task_id} could not be read in its worker process: {text}",

@@ -1,8 +1,8 @@
 """
-What runs in a worker process: takes calls from the wire, one at a time, and makes them.
+The code of a worker process: it takes calls from the wire, one at a time.
 
-What a task prints goes where ours goes; the wire is a descriptor of its own, and what
-comes on it is read when somebody asks: between two calls, and by what a task asks.
+The output of a task goes where ours goes; the wire is a descriptor of its own. It is
+read between two calls, and when a task waits for an answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ T = TypeVar("T")
 
 #: The names of the main module, here and there.
 _MAIN: Final = "__mp_main__"
-_NAMES: Final = (b"__main__", _MAIN.encode())
+#: The part that both names share.
+_IN_NAMES: Final = b"_main__"
 _CHUNK: Final = 2**16
 _LARGEST: Final = wire.HEAD + wire.SMALL + wire.TAIL
 
@@ -59,10 +60,10 @@ class _Worker:
         self._sending = threading.Lock()
         self._receiving = threading.Lock()
         self._calls: deque[tuple[bytes, bytes]] = deque()
-        #: What came of questions, by the numbers of their calls and their own.
+        #: Answers to questions, by the numbers of their calls and their own.
         self._answers: dict[tuple[bytes, int], Any] = {}
         self._questions = itertools.count(1)
-        #: The numbers of the call that is made, and of the last that is to end.
+        #: The numbers of the current call, and of the last that is to end.
         self._current = wire.NOBODY
         self._stopped = b""
         self._main: tuple[str | None, str | None] | None = None
@@ -70,7 +71,7 @@ class _Worker:
         os.register_at_fork(after_in_child=self._forked)
 
     def run(self) -> None:
-        # Before it is told of anything, nothing can go wrong that is ours.
+        # No code of ours can fail before the first message.
         _, begin = self._await(lambda: self._calls.popleft() if self._calls else None)
         self._begin(pickle.loads(begin))  # noqa: S301 - from our parent
         HERE.link, HERE.most_bytes = self, wire.MOST_BYTES
@@ -81,22 +82,25 @@ class _Worker:
             del call
 
     def _next_call(self) -> tuple[bytes, bytes]:
-        """The next call, as its number and bytes; waits if there is none yet."""
+        """Return the next call, as its number and bytes; wait if there is none."""
         while True:
-            try:
-                whole = self._messages.recv(_LARGEST, socket.MSG_DONTWAIT)
-                return wire.call_in(whole)
-            except BlockingIOError:
-                pass
-            except OSError:
-                # A task has closed it: then it has closed the wire as well.
-                self._lose()
             with self._receiving:
                 if self._calls:
                     return self._calls.popleft()
-            if any(fd == self._wire.fileno() for fd, _ in self._poll.poll()):
-                with self._receiving:
-                    self._receive(socket.MSG_DONTWAIT)
+            for fd, _ in self._poll.poll():
+                if fd == self._wire.fileno():
+                    with self._receiving:
+                        self._receive(socket.MSG_DONTWAIT)
+                    continue
+                try:
+                    whole = self._messages.recv(_LARGEST, socket.MSG_DONTWAIT)
+                    return wire.call_in(whole)
+                except BlockingIOError:
+                    # The call was taken back.
+                    pass
+                except OSError:
+                    # A task has closed it, and so the wire as well.
+                    self._lose()
 
     def _begin(self, settings: dict[str, Any]) -> None:
         sys.argv[:] = settings["argv"]
@@ -108,35 +112,36 @@ class _Worker:
         root.addHandler(_Forward(self))
 
     def _do(self, call: bytes) -> None:
-        """Make one *call*, the current one; say what came of it."""
+        """Make one *call*, the current one; send its outcome."""
         try:
-            if self._main is not None and any(name in call for name in _NAMES):
+            if self._main is not None and _IN_NAMES in call:
                 self._import_main(*self._main)
             function: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - from our parent
             del call
-        except BaseException as error:  # noqa: BLE001 - whatever an import does
+        except BaseException as error:  # noqa: BLE001 - an import may raise anything
             self._say(wire.UNREADABLE, pickle.dumps(said(error)))
             return
         try:
             end = function()
             if type(end) is RemoteEnd and end.data is not None and not end.raised:
-                # Mostly: the rest of it is its time and its type.
+                # Mostly so: the rest of the end is its time and its type.
                 kind = end.kind.encode()[:255]
                 rest = wire.RETURNED_BEFORE.pack(end.cpu_seconds or 0, len(kind))
                 self._say(wire.RETURNED, rest, kind, end.data)
                 return
             end = pickle.dumps(end)
-        except BaseException as error:  # noqa: BLE001 - whatever it returned
+        except BaseException as error:  # noqa: BLE001 - the result may raise anything
             self._say(wire.UNREADABLE, pickle.dumps(said(error)))
             return
         self._say(wire.END, end)
 
     def _say(self, kind: int, *body: bytes) -> None:
-        """What came of a call: the last that is said of it."""
+        """Send the outcome of a call, which is the last message about it."""
         for stream in (sys.stdout, sys.stderr):
-            # Something may have been put in their place, or they may be closed.
-            with suppress(Exception):
+            try:  # noqa: SIM105 - `suppress` is slower than the rest
                 stream.flush()
+            except Exception:  # noqa: BLE001, S110 - closed, or another's
+                pass
         if os.getpid() != self._pid:
             # The task has forked, and this is the child, which has come to its end.
             os._exit(0)
@@ -146,14 +151,13 @@ class _Worker:
 
     def _import_main(self, name: str | None, path: str | None) -> None:
         """
-        Bring in the main module of the parent, as multiprocessing does.
+        Import the main module of the parent, as multiprocessing does.
 
-        It is run under another name, so that what stands below
-        `if __name__ == "__main__":` is not done again. Only calls that need it bring
-        it in.
+        It is run under another name, so that the code below `if __name__ ==
+        "__main__":` is not run again. Only calls that need it import it.
         """
         if name is not None and name.rpartition(".")[2] == "__main__":
-            # Of a package: nobody writes the condition there.
+            # Such a module of a package has no such condition.
             return
         HERE.is_importing_main = True
         try:
@@ -167,7 +171,7 @@ class _Worker:
             HERE.is_importing_main = False
         module = ModuleType(_MAIN)
         module.__dict__.update(content)
-        # Another thread may still need what was lost.
+        # Another thread may still need the earlier one.
         self._old_main = sys.modules["__main__"]
         sys.modules["__main__"] = sys.modules[_MAIN] = module
         self._main = None
@@ -191,7 +195,7 @@ class _Worker:
                 self._receive(0)
 
     def _receive(self, flags: int) -> None:
-        """Read what has come; `_receiving` is held."""
+        """Read the data that has come; hold `_receiving`."""
         try:
             data = self._wire.recv(_CHUNK, flags)
         except BlockingIOError:
@@ -212,13 +216,13 @@ class _Worker:
             self._lose()
 
     def _lose(self) -> NoReturn:
-        """The parent has gone, or wants us to go: what was begun has no sense."""
+        """End the process, as the parent has gone, or wants that."""
         if threading.current_thread() is threading.main_thread():
             sys.exit(0)
         os._exit(1)
 
     def _forked(self) -> None:
-        """In a child that a task has forked: the wire is the parent's."""
+        """Close the parent's wire, in a child that a task has forked."""
         for sock in (self._wire, self._messages):
             with suppress(OSError):
                 sock.close()
@@ -247,7 +251,7 @@ class _Worker:
         return reply
 
     def log(self, record: bytes) -> None:
-        """Hand a record up, pickled."""
+        """Send a record to the orchestrator, pickled."""
         if os.getpid() == self._pid:
             self._send(wire.LOGGED, self._current, record)
 
@@ -265,7 +269,7 @@ def _sendable(
 
 
 class _Forward(logging.Handler):
-    """Hands all records up to the loggers of the parent."""
+    """Passes all records to the loggers of the parent."""
 
     def __init__(self, worker: _Worker) -> None:
         super().__init__()
@@ -280,7 +284,7 @@ class _Forward(logging.Handler):
             fields["exc_info"] = None
             self._worker.log(_record(fields))
         except BaseException as error:
-            # What is in `extra` is the user's: as logging does it.
+            # Values in `extra` are the user's, so errors are handled as logging does.
             if not is_values(error):
                 raise
             self.handleError(record)
@@ -290,7 +294,7 @@ def _record(fields: dict[str, Any]) -> bytes:
     try:
         return pickled(fields)
     except BaseException as error:
-        # Something in `extra`.
+        # A value in `extra` raised it.
         if not is_values(error):
             raise
         return pickled({name: _plain(value) for name, value in fields.items()})

@@ -1,7 +1,7 @@
 """
 Attempts that are programs: how they are begun, what they spend, what their ends mean.
 
-Decision: 0238.
+Decision: quotas-and-budgets.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ if TYPE_CHECKING:
     from taskorch.model import Enforce, Program, ProgramResult
 
 _log = log_of(__name__)
-#: Characters of what a program said last that its error begins with.
+#: The most characters of a program's last line that its error begins with.
 _MAX_LINE: Final = 500
-#: Limits that resources of other names are.
+#: Limits whose resources have other names.
 _LIMIT_OF: Final = {"disk_mb": "written_mb"}
-#: Names of variables that the error of a program mentions.
+#: The most names of variables that the error of a program mentions.
 _SOME_NAMES: Final = 3
 
 
 class Programs(AttemptExecutor["ProgramProcess"]):
     """
-    Runs the programs of attempts; all they leave is ended by `close`.
+    Runs the programs of attempts; `close` ends all that they leave.
 
-    Few need it, and what starts programs takes a tenth of our start-up, so that is
-    loaded with the first. Only then the id of the run is asked for.
+    Few orchestrators need it, and the modules that start programs take a tenth of our
+    start-up, so they are loaded with the first program. The run id is asked for only
+    then.
     """
 
     def __init__(self, run_id: Callable[[], str]) -> None:
@@ -58,7 +59,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
         self._executor: ProgramExecutor | None = None
         #: The folder for the logs; None is a temporary one.
         self.logs: Path | None = None
-        #: Whether programs are held to what they declare that do not say so themselves.
+        #: Whether programs are held to their limits if they do not say so themselves.
         self.enforce: Enforce = None
 
     def begin(self, attempt: Attempt) -> ProgramProcess:
@@ -73,9 +74,9 @@ class Programs(AttemptExecutor["ProgramProcess"]):
             if end.error is not None:
                 attempt.end(error=_unstarted(task_id, end.error))
                 return
-            assert end.result is not None  # noqa: S101 - one of the two is there
+            assert end.result is not None  # noqa: S101 - one of the two is set
             if spending is not None and end.result.exit_code < 0:
-                # It was cut off by a signal: nobody knows what it has spent.
+                # A signal has cut it off, so its spending is not known.
                 spending.take_rest()
             error = failure_of(task_id, program, end.result, was_asked=end.was_asked)
             attempt.end(None if error is not None else end.result, error)
@@ -95,13 +96,13 @@ class Programs(AttemptExecutor["ProgramProcess"]):
         """
         Ask the program to end, and kill it if it has not done so in time.
 
-        It is killed before the grace is over, or the kernel would give it up in the
-        moment in which it is killed.
+        It is killed before the grace period is over; otherwise the kernel would give it
+        up just as it is killed.
         """
         begun.terminate(until_kill(grace))
 
     def can_hold(self) -> bool:
-        """True: SIGSTOP reaches the whole process group."""
+        """Return True: SIGSTOP reaches the whole process group."""
         return True
 
     def hold(self, begun: ProgramProcess) -> None:
@@ -117,16 +118,16 @@ class Programs(AttemptExecutor["ProgramProcess"]):
         begun.look_again()
 
     def log_path(self, begun: ProgramProcess) -> Path | None:
-        """The file with what it writes, once that is there."""
+        """Return the file with its output, once that exists."""
         return begun.log_path
 
     def end_all(self, grace: float) -> None:
-        """Ask all programs to end within *grace* seconds, of which they know less."""
+        """Ask all programs to end within *grace* seconds; they are told fewer."""
         if self._executor is not None:
             self._executor.terminate(until_kill(grace))
 
     def close(self, patience: float) -> None:
-        """Kill all programs, and wait for their ends for *patience* seconds."""
+        """Kill all programs, and wait up to *patience* seconds for their ends."""
         if self._executor is not None:
             self._executor.close(0, patience)
 
@@ -141,14 +142,14 @@ class Programs(AttemptExecutor["ProgramProcess"]):
 
 def as_declared(program: Program, attempt: Attempt, usual: Enforce) -> Program:
     """
-    *program* with all that it is to be held to, also what its task declares.
+    Return *program* with all its limits, also those that its task declares.
 
-    *usual* says whether a program is held that says nothing of that.
+    *usual* says whether a program is held to them that does not say so.
     """
     enforce = program.enforced(usual)
     if not enforce:
         return program
-    # An attempt may have got more than the one before it, or less than asked.
+    # An attempt may have got more than the one before it, or less than it asked for.
     granted = dict(Resources.from_units(attempt.told("allocation", None)))
     amounts = {_LIMIT_OF.get(name, name): much for name, much in granted.items()}
     limits = {name: amounts[name] for name in LIMITS if name in amounts}
@@ -173,14 +174,14 @@ class _Holding:
         return Resources.from_units(self._attempt.told("allocation", None))
 
     def reach_checkpoint(self) -> Resources:
-        # That it was asked to end, signals say.
+        # Signals tell the program that it is to end.
         with suppress(AttemptInterrupted):
             self._attempt.told("checkpoint", None)
         return self.held()
 
 
 def spending_of(attempt: Attempt) -> Spending | None:
-    """What hears what the program of an attempt has spent; None: of no budget."""
+    """Return the listener for a program's spending; None without a budget."""
     if attempt.told("reserved", None) is None:
         return None
     return Spending(attempt.task_id, attempt.told)
@@ -188,9 +189,9 @@ def spending_of(attempt: Attempt) -> Spending | None:
 
 class Spending:
     """
-    Hears from the program of a task what it has spent.
+    Hears from the program of a task how much it has spent.
 
-    *tell* tells its attempt: see `Attempt.told`.
+    *tell* passes it to the attempt: see `Attempt.told`.
     """
 
     def __init__(self, task_id: str, tell: Callable[[str, Any], Any]) -> None:
@@ -216,7 +217,7 @@ class Spending:
         self._tell(amounts)
 
     def take_rest(self) -> None:
-        """Nobody knows what it has spent: that counts as all that it has reserved."""
+        """Count all that it has reserved as spent, since that is not known."""
         self._tell(dict(self._told("reserved", None) or ()))
 
     def _tell(self, amounts: Mapping[str, int]) -> None:
@@ -226,7 +227,7 @@ class Spending:
         except NotRunningError as error:
             _log.warning("taskorch: %s", error)
         except InvalidTaskError as error:
-            # The names that its budget has do count.
+            # Names that its budget has do count.
             for pair in amounts.items() if len(amounts) > 1 else ():
                 with suppress(InvalidTaskError, NotRunningError):
                     self._told("spending", (pair,))
@@ -248,7 +249,7 @@ def _unstarted(task_id: str, error: BaseException) -> ProgramFailedError:
 def failure_of(
     task_id: str, program: Program, result: ProgramResult, *, was_asked: bool
 ) -> ProgramFailedError | None:
-    """What is to be said of a program that has failed; None if it has not."""
+    """Return the error of a program that has failed; None if it has not."""
     if result.exceeded:
         return _over_limit(task_id, program, result)
     if result.exit_code == 0 or not program.check:
@@ -265,7 +266,7 @@ def failure_of(
 def _over_limit(
     task_id: str, program: Program, result: ProgramResult
 ) -> ProgramFailedError:
-    """What is to be said of a program that was ended for one of its limits."""
+    """Return the error of a program that was ended for one of its limits."""
     name, how = result.exceeded, result.enforced.partition(",")[0]
     begin = f"program {str(program.args[0])!r}"
     end = f"and was ended (task {task_id})"
@@ -295,7 +296,7 @@ def _over_limit(
 
 
 def _how_ended(result: ProgramResult, *, was_asked: bool) -> tuple[str, str]:
-    """How a program ended that failed, and a hint, if there is one."""
+    """Return how a failed program ended, and a hint, if there is one."""
     code = result.exit_code
     how = f"exited with code {code}" if code > 0 else f"was ended by signal {-code}"
     if result.oom_killed:
@@ -308,7 +309,7 @@ def _how_ended(result: ProgramResult, *, was_asked: bool) -> tuple[str, str]:
 
 
 def _withheld(names: tuple[str, ...], tail: str) -> str:
-    """A sentence about variables that a program lacked, those in *tail* first."""
+    """Return a sentence on variables that a program lacked, those in *tail* first."""
     if not names:
         return ""
     shown = sorted(names, key=lambda name: name not in tail)[:_SOME_NAMES]

@@ -1,13 +1,13 @@
 """
-The launcher of a program that is confined: it gives up rights, and becomes the program.
+The launcher of a confined program: it gives up rights, and becomes the program.
 
 It runs as a script and imports nothing of taskorch. Its first argument says what the
-program may do, the others are the program. Landlock of Linux takes away all
-access to files but that which is listed, and seccomp all sockets; neither needs rights,
-and both hold for whatever the program starts. What cannot be done ends it with
-`UNABLE`, before the program begins.
+program may do, the others are the program. Landlock of Linux takes away all access to
+files but to those that are listed, and seccomp all sockets; neither needs rights, and
+both also hold for whatever the program starts. If a step fails, it ends with `UNABLE`,
+before the program begins.
 
-Decision: 0230.
+Decision: scopes-and-sandboxes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import struct
 import sys
 
-#: Its exit code if it could not do it, as `env` and `timeout` have it.
+#: Its exit code if a step failed, as in `env` and `timeout`.
 UNABLE = 126
 _NOT_FOUND = 127
 
@@ -28,20 +28,20 @@ _VERSION = 1
 _PATH_BENEATH = 1
 _NO_NEW_PRIVS, _SET_SECCOMP, _FILTER = 38, 22, 2
 
-# Rights, as Landlock has them.
+# Rights, in the numbers of Landlock.
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
 REFER, TRUNCATE = 1 << 13, 1 << 14
-#: To make, to remove, to write and to move.
+#: The rights to make, to remove, to write and to move.
 WRITING = (WRITE_FILE | TRUNCATE | REFER) | sum(1 << bit for bit in range(4, 13))
 READING = EXECUTE | READ_FILE | READ_DIR
-#: Of what is no folder.
+#: The rights that apply to files.
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
-#: Processes outside cannot be signalled, and their abstract sockets not reached.
+#: Takes away signals to processes outside, and their abstract sockets.
 SCOPES = 3
-#: The versions of Landlock from which on writing is held, and those scopes.
+#: The first versions of Landlock that can confine writing, and `SCOPES`.
 LEAST_VERSION, SCOPED_VERSION = 3, 6
 
-# By machine: what seccomp calls it, and its numbers of `socket` and `io_uring_setup`.
+# By machine: its name in seccomp, and the numbers of `socket` and `io_uring_setup`.
 _MACHINES = {
     "x86_64": (0xC000003E, 41, 425),
     "aarch64": (0xC00000B7, 198, 425),
@@ -51,8 +51,8 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _EACCES, _ENOSYS = 13, 38
 
-#: Rights of root by which it gets around all that is held, as bits: to read and to
-#: trace others, to open files by number, devices, modules, ports and the machine.
+#: Capabilities of root that reach around all limits, as bits: to read and to trace
+#: others, to open files by number, devices, modules, ports and the machine.
 _AROUND = sum(1 << bit for bit in (2, 16, 17, 19, 21, 22, 27, 38, 39, 40))
 _CAPABILITIES_3 = 0x2008_0522
 
@@ -60,7 +60,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def version() -> int:
-    """The version of Landlock that the system has; 0 for none."""
+    """Return the version of Landlock that the system has; 0 for none."""
     if sys.platform != "linux":
         return 0
     number: int = _libc.syscall(_CREATE_RULESET, None, 0, _VERSION)
@@ -68,10 +68,10 @@ def version() -> int:
 
 
 def can_filter() -> bool:
-    """Whether sockets can be taken away on this machine."""
+    """Return whether sockets can be taken away on this machine."""
     if sys.platform != "linux" or os.uname().machine not in _MACHINES:
         return False
-    # It says which filters it knows, if it knows any.
+    # The file lists the known filters, if there are any.
     return os.path.exists("/proc/sys/kernel/seccomp/actions_avail")  # noqa: PTH110
 
 
@@ -84,7 +84,7 @@ def _checked(result: int, doing: str) -> int:
 
 def drop_rights() -> None:
     """
-    Take away the rights of root that reach around what is held.
+    Drop the capabilities of root that reach around the limits.
 
     Raises:
         OSError: The system refuses.
@@ -101,7 +101,7 @@ def drop_rights() -> None:
 
 def hold_files(handled: int, rules: list[tuple[str, int]]) -> None:
     """
-    Take away the rights *handled* but for what *rules* grant, by path.
+    Take away the rights *handled*, except those that *rules* grant, by path.
 
     Raises:
         OSError: The system refuses, or a path leads elsewhere than it says.
@@ -114,7 +114,7 @@ def hold_files(handled: int, rules: list[tuple[str, int]]) -> None:
     )
     for path, rights in rules:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        # Nobody may have put a link in its way since it was looked at.
+        # Since the check, somebody may have put a link in its way.
         at = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - starts fast
         if at != path:
             raise OSError(_EACCES, f"it leads to {at}", path)
@@ -138,18 +138,19 @@ def hold_sockets() -> None:
     """
     machine, sockets, ring = _MACHINES[os.uname().machine]
     refused, missing = _ERRNO | _EACCES, _ERRNO | _ENOSYS
-    # Each: what is done, how many to skip if it holds and if not, and with what.
+    # Each line: the operation, the lines to skip if it holds and if not, and its
+    # operand.
     program = [
         (_LOAD, 0, 0, 4),
         (_EQUAL, 1, 0, machine),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, 0),
-        # Other numbers for the same calls.
+        # The same calls have other numbers here.
         (_AT_LEAST, 0, 1, _X32),
         (_RETURN, 0, 0, missing),
         (_EQUAL, 0, 1, sockets),
         (_RETURN, 0, 0, refused),
-        # By a ring, sockets are made without the call.
+        # Through a ring, sockets are made without the call.
         (_EQUAL, 0, 1, ring),
         (_RETURN, 0, 0, missing),
         (_RETURN, 0, 0, _ALLOW),

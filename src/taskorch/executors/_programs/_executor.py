@@ -1,4 +1,4 @@
-"""Runs programs: one thread starts them all, reads what they write and ends them."""
+"""Runs programs: one thread starts them all, reads their output and ends them."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class ProgramExecutor:
 
     A program is over when its process has ended and its output has been read to the
     end, or nothing has come for `drain_quiet` seconds, or `drain_limit` seconds have
-    passed: a child that it left behind with the pipe in its hand does not hold us up.
-    What the program leaves running in its process group is ended then: SIGTERM, and
-    SIGKILL after `leftover_grace` seconds. If the program was ended by us, the same
-    happens to what has left the group (Linux).
+    passed: a child that keeps the pipe open does not delay the end. Processes that the
+    program leaves in its process group are ended then: SIGTERM, and SIGKILL after
+    `leftover_grace` seconds. If the program was ended by us, the same happens to
+    processes that have left the group (Linux).
 
     If this process is killed, a guardian process kills the programs' groups and then,
     on Linux, every process that has `TASKORCH_RUN` with the id of this run in its
@@ -52,12 +52,12 @@ class ProgramExecutor:
     own (`setsid`).
 
     Args:
-        run_id: The id of this life of the orchestrator, unlike all others.
+        run_id: The unique id of this incarnation of the orchestrator.
         logs: The folder for the logs; None keeps them in a temporary one that stays
             until the interpreter exits.
-        max_log_bytes: How much of a program's output its log takes; what comes after
-            that is read and counted, and the program is not held up.
-        tail_bytes: How much of the end of each stream the result carries.
+        max_log_bytes: The most output of a program in its log; later output is read
+            and counted, so that the program can go on.
+        tail_bytes: Bytes of the end of each stream in the result.
         drain_quiet: Seconds, see above.
         drain_limit: Seconds, see above.
         leftover_grace: Seconds, see above.
@@ -95,7 +95,7 @@ class ProgramExecutor:
             drain_limit=drain_limit,
             leftover_grace=leftover_grace,
         )
-        # Guards the three below; never held while anything else is called.
+        # Guards the three below; never held while other code is called.
         self._lock = threading.Lock()
         self._runs: set[ProgramRun] = set()
         self._thread: threading.Thread | None = None
@@ -116,18 +116,18 @@ class ProgramExecutor:
         Start a program; for any thread, and without waiting for it.
 
         Args:
-            program: What to run.
-            name: What its log is named after: safe path segments joined by "/", such
-                as a task's id and the number of the attempt.
-            env: Variables that are set above the program's own.
+            program: The program.
+            name: The name of its log: safe path segments joined by "/", such as the id
+                of a task and the number of the attempt.
+            env: Variables that replace the program's own.
             on_end: Called once, on the supervisor's thread, when the program is over
                 or could not be started. While it runs no other program is served, so
-                it should only hand the end on. What it raises is logged.
-            holding: What the attempt holds, if that may change while it runs: then it
-                is in a file, and the program may say that it is at a checkpoint. Asked
+                it should only pass the end on. An error that it raises is logged.
+            holding: The allocation of the attempt, if that may change while it runs:
+                then it is in a file, and the program may report a checkpoint. Called
                 on the supervisor's thread.
-            on_spent: Called there with the lines in which the program says what it has
-                spent, the last of them before *on_end*; None: it is not to say that.
+            on_spent: Called there with the lines in which the program reports its
+                spending, the last of them before *on_end*; None: it cannot report any.
 
         Returns:
             The process, at once; its `pid` is known a little later.
@@ -159,10 +159,10 @@ class ProgramExecutor:
 
     def watch_over(self, group: int) -> None:
         """
-        Have the guardian kill a process group that others have started, if we die.
+        Let the guardian kill a process group that other code has started, if we die.
 
-        They give it the mark of the run, `TASKORCH_RUN`, so that it knows what leaves
-        that group, too. For any thread; after the executor was closed it does nothing.
+        That code gives it the mark of the run, `TASKORCH_RUN`, so that processes which
+        leave the group are found, too. For any thread; after `close` it does nothing.
         """
         self._check_owner()
         with self._lock:
@@ -173,7 +173,7 @@ class ProgramExecutor:
         self._common.loop.call(partial(self._guard_group, group))
 
     def watch_no_more(self, group: int) -> None:
-        """Another may have the number of the process group from now on."""
+        """Stop watching a group whose number may be used again."""
         if self._thread is not None and not self._is_forked():
             self._common.loop.call(partial(self._common.guard.remove, group))
 
@@ -181,7 +181,7 @@ class ProgramExecutor:
         """
         Ask all programs to end, and kill after *grace* seconds those that have not.
 
-        Does not wait, and others may be started.
+        It does not wait, and others may be started.
         """
         with self._lock:
             runs = list(self._runs)
@@ -190,12 +190,12 @@ class ProgramExecutor:
 
     def close(self, grace: float, patience: float = _CLOSE_MARGIN) -> None:
         """
-        End all programs and whatever they have left, and wait until they are gone.
+        End all programs and their processes, and wait until they are gone.
 
         They have *grace* seconds from SIGTERM to SIGKILL. Each `on_end` has been called
-        when it returns. It returns in any case *patience* seconds after that; what
-        cannot be ended until then is left to the guardian. Can be called again, also to
-        shorten the grace. In `on_end` it does not wait.
+        when it returns. It returns in any case *patience* seconds after that; processes
+        that have not ended until then are left to the guardian. It can be called again,
+        also to shorten the grace. In `on_end` it does not wait.
         """
         if self._is_forked():
             return
@@ -270,7 +270,7 @@ class ProgramExecutor:
         return self._closed and not self._runs
 
     def _end_strays(self) -> None:
-        """End what carries the mark of the run and belongs to no program any more."""
+        """End processes with the mark of the run that belong to no program."""
         mark = os.fsencode(f"{ProgramVariables.RUN}={self._common.run_id}")
         leftovers = Leftovers(Family(None, mark), None)
         while (when := leftovers.end(self._close_by)) is not None:
@@ -278,7 +278,7 @@ class ProgramExecutor:
             self._common.loop.run(partial(_is_past, when))
 
     def _give_up(self, error: BaseException) -> None:
-        # There are no descriptors left, or something has closed ours. The next program
+        # There are no descriptors left, or other code has closed ours. The next program
         # may find better times.
         with self._lock:
             self._thread = None
@@ -304,14 +304,14 @@ class ProgramExecutor:
             raise RuntimeError(msg)
 
     def disown(self) -> None:
-        """In a forked child: close what would keep the parent's programs waiting."""
+        """Close descriptors that would keep the parent's programs, in a child."""
         for run in list(self._runs):
             run.disown()
         self._common.guard.disown()
 
 
 def _nothing() -> None:
-    """Wake the loop, so that it asks again whether it is to run on."""
+    """Do nothing: the call wakes the loop, which checks whether to run on."""
 
 
 def _is_past(when: float) -> bool:

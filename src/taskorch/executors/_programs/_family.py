@@ -1,10 +1,10 @@
 """
-Whatever processes a program has started: finding them, and ending what is left.
+All processes that a program has started: finding them, and ending those that are left.
 
-Whom the kernel of the machine has killed for want of memory is known as far as it says
-so: Linux counts such kills for each cgroup, and a program is in ours. That a program
-was killed with signal 9 by nobody here, while the count grew by one that no other
-program stands for, is all the proof that there is: the signal itself says nothing.
+Kills by the kernel of the machine for lack of memory are known as far as it reports
+them: Linux counts them for each cgroup, and a program is in ours. The only evidence is
+that a program was killed with signal 9 by nobody here, while the count grew by one that
+no other program accounts for: the signal itself says nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Final
 from taskorch.executors._programs import _guardian
 from taskorch.kit.backoff import Backoff
 
-# Until it is checked again whether the rest has gone.
+# Pauses between checks whether the rest has gone.
 _PAUSES = Backoff(0.005, 0.05)
 # Seconds after which a process that was killed, and does not die, is left alone.
 _GIVE_UP = 1.0
-# Looks in a row that must find nobody: a process may begin another while we look. And
-# after how many that is believed although some process still seems to execute another
-# program, and so to hide its mark: 0.2 s.
+# Looks in a row that must find no process: one may begin another in between. And the
+# number after which that is believed although some process still seems to execute
+# another program, and so to hide its mark: 0.2 s.
 _LOOKS = 2
 _MOST_LOOKS = 8
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -40,9 +40,9 @@ class Family:
 
     Args:
         group: The process group; None for none.
-        mark: What those carry in their environment that may have left the group, as
-            `NAME=value`; None if they may go their own way. With it, all processes of
-            the group's session count as well. Linux only.
+        mark: The mark in the environment of those that may have left the group, as
+            `NAME=value`; None if they may leave. With it, all processes of the group's
+            session count as well. Linux only.
     """
 
     def __init__(self, group: int | None, mark: bytes | None) -> None:
@@ -50,18 +50,18 @@ class Family:
         self._mark = mark
 
     def is_gone(self) -> bool:
-        """Whether the family has surely ended, without a look at all processes."""
+        """Return whether the family has surely ended; quick, but may miss that."""
         has_group = self.group is not None and _group_exists(self.group)
         return not has_group and (self._mark is None or sys.platform != "linux")
 
     def may_hide(self) -> bool:
-        """Whether there is a process that shows no mark, and may have one."""
+        """Return whether some process shows no mark, and may have one."""
         if self._mark is None or sys.platform != "linux":
             return False
         return bool(_guardian.find(_guardian.is_executing))
 
     def find(self) -> list[int]:
-        """Process ids of the family, or its negative group id if they are unknown."""
+        """Return the process ids of the family, or its negative group id if unknown."""
         if self.is_gone():
             return []  # the usual case, and quick
         if sys.platform != "linux":
@@ -69,7 +69,7 @@ class Family:
         return _guardian.find(self.belongs)
 
     def belongs(self, pid: int) -> bool:
-        """Whether a process is one of them."""
+        """Return whether a process is one of them."""
         if pid < 0:
             return pid == -(self.group or 0)
         state = _guardian.state_of(pid)
@@ -88,12 +88,12 @@ class Family:
 
 class Leftovers:
     """
-    What a program leaves running: asked to end, killed when its time is up.
+    Processes that a program leaves running: asked to end, killed when their time is up.
 
-    Nobody is asked twice, since a second SIGTERM tells some programs to hurry. Nor is
-    a process asked that one of them has started since to tidy up with, unless it is
-    left alone. *asked_at* is when the group was asked, in seconds of the boot clock;
-    None: it was not.
+    None is asked twice, since a second SIGTERM tells some programs to hurry. A process
+    that one of them has started for its cleanup is not asked either, unless it is left
+    alone. *asked_at* is when the group was asked, in seconds of the boot clock; None:
+    it was not.
     """
 
     def __init__(self, family: Family, asked_at: float | None) -> None:
@@ -108,11 +108,11 @@ class Leftovers:
 
     def end(self, kill_at: float) -> float | None:
         """
-        See what is left, and send the signals that are due: SIGKILL from *kill_at* on.
+        Look for processes, and send the due signals: SIGKILL from *kill_at* on.
 
         Returns:
             When to call it again, in seconds of the monotonic clock as *kill_at* is;
-            None if nothing is left, or nothing more can be done.
+            None if no process is left, or nothing more can be done.
         """
         now = time.monotonic()
         if self._family.is_gone():
@@ -132,7 +132,7 @@ class Leftovers:
                 # A process that was stopped must go on to see it.
                 self._family.signal(pid, signal.SIGTERM, signal.SIGCONT)
         self._first = False
-        # They are not our children, and tell nobody when they end.
+        # They are not our children, and nobody is told when they end.
         pause = next(self._pauses)
         return now + pause if now >= kill_at else min(now + pause, kill_at)
 
@@ -175,7 +175,7 @@ class MemoryKills:
         self._claimed = 0
 
     def count(self) -> int:
-        """How many there were so far; 0 if nobody says."""
+        """Return the number of kills so far; 0 if unknown."""
         if self._file is None:
             return 0
         try:
@@ -186,9 +186,9 @@ class MemoryKills:
 
     def claim(self, since: int) -> bool:
         """
-        Whether there was one more than *since*, for which nobody stands yet.
+        Return whether there was a kill after *since* that no program accounts for.
 
-        From now on the caller does.
+        From now on the caller's program does.
         """
         claimed = max(since, self._claimed)
         if self.count() <= claimed:
@@ -198,7 +198,7 @@ class MemoryKills:
 
 
 def _content(path: Path) -> bytes:
-    """What the system says, in one piece: it is asked before each program starts."""
+    """Return a file of the system, in one read: each start of a program needs it."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file, _MOST_BYTES)
@@ -207,7 +207,7 @@ def _content(path: Path) -> bytes:
 
 
 def _file_of(own: Path, root: Path) -> Path | None:
-    """The file with the count, of cgroup version 2 or 1."""
+    """Return the file with the count, of cgroup version 2 or 1."""
     try:
         lines = own.read_text(errors="replace").splitlines()
     except OSError:
@@ -221,7 +221,7 @@ def _file_of(own: Path, root: Path) -> Path | None:
             folder, name = root, "memory.events"
         else:
             continue
-        # In a container, ours may be mounted in the place of the uppermost one.
+        # In a container, ours may be mounted in the place of the top one.
         for file in (folder / path.lstrip("/") / name, folder / name):
             with suppress(OSError):
                 if _COUNT.search(file.read_bytes()):

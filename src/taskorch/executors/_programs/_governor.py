@@ -1,16 +1,16 @@
 """
-Limits of programs with all that they start, held by what this machine has.
+Limits of programs with all that they start, by the means of this machine.
 
-A group of the system's (cgroup, version 2 or else 1) holds memory, cores and processes,
-knows its members whatever they do, and counts what they use. Where there is none that
-we may make, memory and the time of processors are watched: the processes of a program
-are found by its mark, and what they have is added up, each shared page once (PSS). What
-is written to disks is watched everywhere, since groups count it late or not at all.
+A group of the system (cgroup, version 2 or else 1) limits memory, cores and processes,
+knows its members whatever they do, and counts their use. Where we may not make groups,
+memory and processor time are watched: the processes of a program are found by its mark,
+and their use is added up, each shared page once (PSS). Writes to disks are watched
+everywhere, since groups count them late or not at all.
 
-What no way holds is refused before anything starts. `TASKORCH_CGROUP` names a folder
-of version 2 that is ours to make groups in; with `off`, none is made.
+A limit that cannot be held is refused before the program starts. `TASKORCH_CGROUP`
+names a folder of version 2 in which we may make groups; with `off`, none is made.
 
-Decision: 0229.
+Decision: scopes-and-sandboxes.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from taskorch.model import ProgramVariables
 
 _log = log_of(__name__)
 
-#: What limits are held by, where it is no group.
+#: The name of the way to hold a limit without a group.
 WATCH: Final = "watch"
-#: The limits that are watched, where there is no group for them.
+#: The limits that are watched where no group holds them.
 _WATCHED: Final = ("cpu_seconds", "memory_mb", "written_mb")
-#: Those of which the system tells at the end, whatever the looks have seen.
+#: Limits whose use the system reports at the end, however little was measured.
 _TOLD: Final = ("cpu_seconds", "written_mb")
 #: The controller that a limit needs, in each version.
 _NEEDED: Final = {"memory_mb": "memory", "cpu": "cpu", "processes": "pids"}
-#: Those of version 1 that count what is used, besides.
+#: Further controllers of version 1, which count the use.
 _COUNTING: Final = ("memory", "pids", "cpuacct")
 
 _MIB: Final = 1 << 20
 _PERIOD: Final = 100_000
-#: The least microseconds of a period that the system takes.
+#: The fewest microseconds of a period that the system accepts.
 _LEAST_QUOTA: Final = 1_000
-#: Of its limit, what a group must have come to if it was the limit that killed.
+#: The share of its limit that a group must have used if that limit has killed.
 _NEAR: Final = 0.9
-#: Seconds between looks: at the most, and at the least for what grows fast.
+#: Seconds between looks: the most, and the fewest for use that grows fast.
 _LONGEST: Final = 0.2
 _SHORTEST: Final = 0.005
-#: Seconds between two looks for members, and how much of the time these may take.
+#: Seconds between two looks for members, and the part of the time they may take.
 _MEMBERS: Final = 0.05
 _SHARE: Final = 10
 #: Seconds in which a group must be empty once all in it are killed.
@@ -67,7 +67,7 @@ _ENDING: Final = 0x4
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PREFIX: Final = "taskorch-"
 _names: Final = count(1)
-#: Bytes of what `ulimit -f` counts.
+#: Bytes in a unit of `ulimit -f`.
 _BLOCK: Final = 512
 #: Joins groups, limits each process, and becomes the program.
 _LAUNCHER: Final = """\
@@ -83,9 +83,9 @@ done
 unset $u t f u n
 exec "$@"
 """
-#: How the command line of a process begins that has not become the program yet.
+#: The beginning of the command line of a process that has not become the program yet.
 _LAUNCHING: Final = b"/bin/sh\0-c\0" + _LAUNCHER.encode()
-#: Variables that shells set for what they start.
+#: Variables that shells set for the programs that they start.
 _SET_BY_SHELLS: Final = ("PWD", "OLDPWD", "SHLVL", "_")
 
 _OOM: Final = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
@@ -100,7 +100,7 @@ _WRITTEN: Final = re.compile(rb"^write_bytes: (\d+)$", re.MULTILINE)
 
 
 class _Writer:
-    """A process that writes: what it has written, and who waits for its end."""
+    """A process that writes: its bytes so far, and the parent that waits for it."""
 
     __slots__ = ("parent", "started", "written")
 
@@ -114,21 +114,22 @@ class _WriteCount:
     """
     Bytes that a family of processes has written, each byte counted once.
 
-    The number of a process has those of the children that it has waited for. So what a
-    child wrote that is gone is owed by its parent, until the number of that has grown
-    by it; what nobody waits for stays owed.
+    The count of a process includes the children that it has waited for. So the bytes of
+    a child that is gone are a debt of its parent, until the count of that has grown by
+    them; if nobody waits for it they stay.
     """
 
     def __init__(self) -> None:
         self._writers: dict[int, _Writer] = {}
-        #: By process id; 0 is nobody.
+        #: By process id; 0 stands for no process.
         self._owed: dict[int, int] = {}
 
     def look(self, pids: Iterable[int]) -> int:
-        """All that was written so far, by those of *pids* and those seen before."""
+        """Return all bytes so far, of *pids* and of processes seen before."""
         writers = self._writers
         living: dict[int, int] = {}
-        # Parents first: what a child has when it is read, they have not yet.
+        # Parents come first: the bytes of a child that is read later are not in theirs
+        # yet.
         for pid in sorted({*writers, *pids}, key=self._age):
             written = self._read(pid)
             if written is not None:
@@ -157,7 +158,7 @@ class _WriteCount:
         return (math.inf if writer is None else writer.started, pid)
 
     def _read(self, pid: int) -> int | None:
-        """What a process has written; None if it is gone, or another has its number."""
+        """Return a process's bytes; None if it is gone, or its number was reused."""
         match = _WRITTEN.search(_bytes_of(f"/proc/{pid}/io"))
         written = int(match[1]) if match is not None else 0
         writer = self._writers.get(pid)
@@ -172,14 +173,14 @@ class _WriteCount:
 
 
 class UnheldError(OSError):
-    """What was declared cannot be held here; the message says why, and what helps."""
+    """A limit cannot be held here; the message says why, and what helps."""
 
     is_unheld: bool = True
 
 
 @attrs.define
 class Used:
-    """What a family of processes was seen to use, at the most or in all."""
+    """Use of a family of processes, as far as seen: the most, or the sum."""
 
     memory_mb: float = 0.0
     cpu_seconds: float = 0.0
@@ -187,7 +188,7 @@ class Used:
     written_mb: float = 0.0
 
     def exceeds(self, limits: Mapping[str, float]) -> str:
-        """The name of a limit that was passed; "" for none."""
+        """Return the name of a limit that was passed; "" for none."""
         for name, amount in limits.items():
             if name != "cpu" and getattr(self, name) > amount:
                 return name
@@ -202,21 +203,21 @@ class Hold:
         limits: By name; those of `taskorch.model.LIMITS`.
     """
 
-    #: The files that a process writes `0` to, to be of the family.
+    #: The files that a process writes `0` to, to join the family.
     joins: tuple[str, ...] = ()
-    #: Whether it finds all of the family at once, and ends it.
+    #: Whether it finds and ends the whole family at once.
     knows_all: bool = False
-    #: The limits that nothing but a look sees.
+    #: Limits that are only checked by measuring now and then.
     watched: tuple[str, ...] = _WATCHED
 
     def __init__(self, limits: Mapping[str, float]) -> None:
         self.limits: Mapping[str, float] = limits
-        #: By the name of each limit, what holds it.
+        #: The way to hold each limit, by name.
         self.ways: Mapping[str, str] = {}
         self.used: Used = Used()
-        #: The most MiB that all had together, as the system has kept; None: it has not.
+        #: The most MiB of all together, as the system counts; None if it does not.
         self._kept_mb: float | None = None
-        #: The limit that was passed, and whether the system killed for want of memory.
+        #: The limit that was passed, and whether the system killed for lack of memory.
         self.exceeded: str = ""
         self.oom_killed: bool = False
         #: When to look next, in seconds of the monotonic clock.
@@ -229,11 +230,11 @@ class Hold:
         self._written = _WriteCount()
 
     def begin(self, family: Family) -> None:
-        """The processes of *family* are those that are held."""
+        """Hold the processes of *family*."""
         self._family = family
 
     def look(self) -> str:
-        """Measure; the name of the limit that was passed, or ""."""
+        """Measure; return the name of a limit that was passed, or ""."""
         pids = self._found()
         begun = time.monotonic()
         self._measure(pids)
@@ -247,12 +248,12 @@ class Hold:
 
     def most_memory(self, largest: float | None) -> float | None:
         """
-        The most MiB that the family had at once; None: nobody knows.
+        Return the most MiB that the family had at once; None if unknown.
 
-        Looks miss what is short, so what they saw is told alone only of a family that
-        passed its limit by it. Else the system must have kept the most: of the group,
-        or of the *largest* process, where None or 0 is unknown. A process counts files
-        as its own, which a group does not, so the limit of that bounds it.
+        Looks miss short peaks, so their value alone is used only for a family that
+        passed its limit by it. Otherwise the system must have recorded the most: of the
+        group, or of the *largest* process, where None or 0 is unknown. A process counts
+        files as its own, which a group does not, so the limit of that bounds it.
         """
         if largest and self.joins:
             largest = min(largest, self.limits.get("memory_mb", largest))
@@ -261,7 +262,7 @@ class Hold:
         return seen if is_known or self.exceeded == "memory_mb" else None
 
     def count(self, *, cpu_seconds: float = 0.0, written_mb: float = 0.0) -> None:
-        """Take what the system says of it at its end, which no look may have seen."""
+        """Take the system's counts at the end, which no look may have seen."""
         used = self.used
         used.cpu_seconds = max(used.cpu_seconds, cpu_seconds)
         used.written_mb = max(used.written_mb, written_mb)
@@ -281,7 +282,7 @@ class Hold:
             self._apply()
 
     def _apply(self) -> None:
-        """Have the limits hold from now on."""
+        """Apply the limits from now on."""
 
     def kill(self) -> None:
         """Kill all of the family."""
@@ -292,18 +293,18 @@ class Hold:
 
     def end(self) -> bool:
         """
-        Take the last measure, and release the family, of which nobody is to be left.
+        Measure for the last time, and release the family, which must be empty.
 
-        False if somebody is, and is killed: then this is to be asked again.
+        Return False if a process is left, and is killed: then call it again.
         """
         return True
 
     def prefix(self, env: Mapping[str, str]) -> tuple[str, ...]:
-        """The words before those of a program with *env*, to join the family."""
+        """Return the words before a program's own, with *env*, to join the family."""
         seconds, size = self.limits.get("cpu_seconds"), self.limits.get("written_mb")
         if not self.joins and seconds is None and size is None:
             return ()
-        # A second more: who looks is to see it first.
+        # One more second, so that a look sees it first.
         most = "" if seconds is None else str(math.ceil(seconds) + 1)
         blocks = "" if size is None else str(math.ceil(size * _MIB / _BLOCK))
         foreign = " ".join(name for name in _SET_BY_SHELLS if name not in env)
@@ -316,7 +317,7 @@ class Hold:
             self._members = [pid for pid in self._family.find() if pid > 0]
             took = time.monotonic() - now
             self._members_at = now + max(_MEMBERS, _SHARE * took)
-        # To ask for children is quick, and finds all but those who hide.
+        # To ask for children is quick, and finds all that do not hide.
         pids = dict.fromkeys(self._members)
         waiting = list(pids)
         while waiting:
@@ -342,7 +343,7 @@ class Hold:
         )
 
     def _pause(self, now: float) -> float:
-        """Seconds in which nothing that is watched can pass its limit, as it grows."""
+        """Return the seconds in which no watched limit can be passed, by its growth."""
         passed = max(now - self._looked_at, _SHORTEST)
         # Many programs are short.
         pause = min(_LONGEST, (now - self._began) / 2)
@@ -358,7 +359,7 @@ class Hold:
 
 
 class _Group(Hold):
-    """A family in a group of the system's; a folder for each controller."""
+    """A family in a group of the system; a folder for each controller."""
 
     knows_all: bool = True
 
@@ -393,7 +394,7 @@ class _Group(Hold):
         self._limit_swap()
 
     def _limit_swap(self) -> None:
-        # There may be no swap that is counted.
+        # Swap may not be counted.
         for name, value in self._swap():
             with suppress(OSError):
                 _write(self._folders["memory"] / name, value)
@@ -424,16 +425,17 @@ class _Group(Hold):
 
     def look(self) -> str:
         """
-        Measure; the name of the limit that was passed, or "".
+        Measure; return the name of the limit that was passed, or "".
 
-        A process that has left the group is no longer held: it is "group" then.
+        If a process has left the group, so that it is not held any more, that is
+        "group".
         """
         if not super().look() and self._has_left():
             self.exceeded = "group"
         return self.exceeded
 
     def _has_left(self) -> bool:
-        """Whether a process with the mark of the family is in another group."""
+        """Return whether a process with the family's mark is in another group."""
         now = time.monotonic()
         if self._family is None or now < self._members_at:
             return False
@@ -441,19 +443,20 @@ class _Group(Hold):
         names = {folder.name for folder in self._each}
 
         def is_outside(pid: int) -> bool:
-            # It joins before it becomes the program: so this is asked before the group.
+            # It joins before it becomes the program, so this check comes before the
+            # group's.
             if pid == launcher and _bytes_of(f"/proc/{pid}/cmdline").startswith(
                 _LAUNCHING
             ):
                 return False
             lines = _bytes_of(f"/proc/{pid}/cgroup").decode(errors="replace")
-            # It may have made groups of its own below, whose limits are ours, too.
+            # It may have made groups of its own below, to which our limits apply, too.
             inside = [
                 not names.isdisjoint(line.split("/")) for line in lines.splitlines()
             ]
             if sum(inside) == len(self._each):
                 return False
-            # Who is about to end has left it already.
+            # A process that is about to end has left it already.
             gone = not inside or _is_ending(pid)
             return not gone and family.belongs(pid)
 
@@ -463,35 +466,35 @@ class _Group(Hold):
         return outside
 
     def _peak(self) -> int:
-        """The most bytes that the group had at once, files included; 0: unknown."""
+        """Return the most bytes of the group, files included; 0 if unknown."""
         raise NotImplementedError
 
     def _measure_peak(self) -> None:
         peak = self._peak() if "memory" in self._folders else 0
         if peak:
-            # The cache of files is no need: what is left of it was there at the most.
+            # The cache of files is no need: its present size was part of the peak.
             stat = _without_parts(_text_of(self._folders["memory"] / "memory.stat"))
             cached = sum(map(int, _CACHED.findall(stat)))
             shared = sum(map(int, _SHARED.findall(stat)))
             self._kept_mb = max(0, peak - max(0, cached - shared)) / _MIB
 
     def _killed_for_memory(self) -> bool:
-        """Whether the system has killed one of them for want of memory, so far."""
+        """Return whether the system killed a member for lack of memory."""
         raise NotImplementedError
 
     def _note_kill(self, most: float) -> None:
-        """It was killed for want of memory; *most* is the most it had, in MiB."""
+        """Note a kill for lack of memory; *most* is the most it had, in MiB."""
         self.oom_killed = True
         limit = self.limits.get("memory_mb")
-        # Less than that: the machine had no more, or a group above ours.
+        # With less than that, the machine had no more, or a group above ours.
         if limit is not None and most >= _NEAR * limit - 1:
             self.exceeded = self.exceeded or "memory_mb"
             self.used.memory_mb = max(self.used.memory_mb, most)
 
     def kill(self) -> None:
-        """Kill all that is in the group, whatever it does meanwhile."""
+        """Kill all processes in the group, whatever they do meanwhile."""
         if "pids" in self._folders:
-            # Nobody is born any more.
+            # No process can begin any more.
             with suppress(OSError):
                 _write(self._folders["pids"] / "pids.max", "0")
         for folder in self._each:
@@ -501,11 +504,11 @@ class _Group(Hold):
                         os.kill(pid, signal.SIGKILL)
 
     def end(self) -> bool:
-        """Take the last measure, kill who is left, and remove the group if it can."""
+        """Measure a last time, kill the rest, and remove the group if possible."""
         if self._remove_by == math.inf:
             self._members_at = 0.0
             if self._has_left():
-                # It has ended, and a process that it has begun goes on outside.
+                # The program has ended, and a process of it goes on outside.
                 self.exceeded = self.exceeded or "group"
                 Hold.kill(self)
             self._measure([])
@@ -521,7 +524,7 @@ class _Group(Hold):
         return True
 
     def remove(self) -> bool:
-        """Remove the group; whether it is gone."""
+        """Remove the group; return whether it is gone."""
         for folder in self._each:
             for below in _with_all_below(folder):
                 try:
@@ -564,7 +567,7 @@ class _Group1(_Group):
         return _number_in(self._folders["memory"] / "memory.max_usage_in_bytes")
 
     def _killed_for_memory(self) -> bool:
-        # Each group has its own number, also those that its members have made.
+        # Each group has a count of its own, also those that its members have made.
         groups = _with_all_below(self._folders["memory"])
         texts = [_text_of(each / "memory.oom_control") for each in groups]
         return any(int(many) for text in texts for many in _OOM.findall(text))
@@ -596,7 +599,7 @@ class _Group2(_Group):
         _measure_group(self, folder, folder)
         if "memory" in self._folders and self._killed_for_memory():
             peak = self._peak()
-            # Systems before 5.19 know no peak: then its limit is taken for it.
+            # Systems before 5.19 report no peak, so the limit stands for it.
             most = peak / _MIB if peak else self.limits.get("memory_mb", 0.0)
             self._note_kill(most)
 
@@ -608,7 +611,7 @@ class _Group2(_Group):
         return match is not None and match[1] != "0"
 
     def kill(self) -> None:
-        """Kill all that is in the group, at once where the system can."""
+        """Kill all processes in the group, at once where the system can."""
         for folder in self._each:
             with suppress(OSError):
                 _write(folder / "cgroup.kill", "1")
@@ -616,9 +619,9 @@ class _Group2(_Group):
 
 
 def _measure_group(group: Hold, memory: Path | None, pids: Path | None) -> None:
-    """What both versions say of memory that cannot be given back, and of processes."""
+    """Measure unreclaimable memory, and processes, in both versions."""
     if memory is not None:
-        # Not what it says of all: the cache of files counts there, and is no need.
+        # The total is not used: it contains the cache of files, which is no need.
         stat = _text_of(memory / "memory.stat")
         own = sum(map(int, _UNRECLAIMED.findall(_without_parts(stat))))
         group.used.memory_mb = max(group.used.memory_mb, own / _MIB)
@@ -628,20 +631,20 @@ def _measure_group(group: Hold, memory: Path | None, pids: Path | None) -> None:
 
 
 def _without_parts(stat: str) -> str:
-    """*stat* of version 1 with its totals alone; of version 2 as it is."""
+    """Return *stat* of version 1 with its totals alone; of version 2 unchanged."""
     return stat[stat.find("\ntotal_") :] if "\ntotal_rss " in stat else stat
 
 
 @attrs.frozen
 class _Place:
-    """Where groups can be made: the folder above them, by controller."""
+    """A place where groups can be made: the folder above them, by controller."""
 
     how: str
     folders: Mapping[str, Path]
 
     @property
     def holds(self) -> frozenset[str]:
-        """The limits that a group there holds."""
+        """The limits that a group there can hold."""
         names = {name for name, needs in _NEEDED.items() if needs in self.folders}
         if "cpuacct" in self.folders or self.how == "cgroup-v2":
             names.add("cpu_seconds")
@@ -649,14 +652,14 @@ class _Place:
 
 
 class Governor:
-    """Holds families of processes to limits; looks what this machine has when asked."""
+    """Holds families of processes to limits; finds the machine's means when asked."""
 
     def __init__(self) -> None:
         self._looking = threading.Lock()
         self._places: tuple[_Place, ...] | None = None
 
     def ways(self) -> dict[str, str]:
-        """By the name of each limit that can be held here, by what it is held."""
+        """Return the ways to hold limits here, by their names."""
         ways: dict[str, str] = {}
         if sys.platform == "linux":
             ways |= dict.fromkeys(_WATCHED, WATCH)
@@ -672,13 +675,13 @@ class Governor:
 
         Args:
             limits: By name.
-            partly: Whether what cannot be held is left out.
+            partly: Whether limits that cannot be held are left out.
 
         Returns:
             The hold, and the names of the limits that it does not hold.
 
         Raises:
-            UnheldError: One cannot be, and is not to be left out.
+            UnheldError: A limit cannot be held, and may not be left out.
         """
         ways = self.ways()
         unheld = tuple(sorted(name for name in limits if name not in ways))
@@ -686,7 +689,7 @@ class Governor:
             raise UnheldError(_missing(unheld))
         kept = {name: much for name, much in limits.items() if name not in unheld}
         hold = self._hold(kept)
-        # What holds the memory comes first.
+        # The way to hold the memory comes first.
         names = sorted(kept, key=lambda name: name != "memory_mb")
         hold.ways = {name: ways[name] for name in names}
         return hold, unheld
@@ -694,7 +697,8 @@ class Governor:
     def _hold(self, limits: Mapping[str, float]) -> Hold:
         places = self._found() if limits else ()
         holding = [each for each in places if each.holds.intersection(limits)]
-        # What is only watched is watched in a group, too: nobody hides there.
+        # Limits that are only watched are watched in a group, too, where no process can
+        # hide.
         for place in (holding or places)[:1]:
             group = self._group(place, limits)
             try:
@@ -744,7 +748,7 @@ def _missing(unheld: tuple[str, ...]) -> str:
 
 
 def _places() -> Iterator[_Place]:
-    """Where groups can be made, the best first."""
+    """Yield places where groups can be made, the best first."""
     where = os.environ.get(ProgramVariables.CGROUP, "")
     if sys.platform != "linux" or where == "off":
         return
@@ -774,7 +778,7 @@ def _places() -> Iterator[_Place]:
 
 
 def _own_groups() -> dict[str, str]:
-    """By controller, the group that we are in; "" is that of version 2."""
+    """Return our own group, by controller; "" is that of version 2."""
     own: dict[str, str] = {}
     for line in _text_of(Path("/proc/self/cgroup")).splitlines():
         _, _, rest = line.partition(":")
@@ -784,7 +788,7 @@ def _own_groups() -> dict[str, str]:
 
 
 def _mounts() -> Iterator[tuple[str, Path, str, list[str]]]:
-    """Mounts of groups: what is mounted, where, of which kind, with which options."""
+    """Yield mounts of groups: the group, the folder, the kind, and options."""
     for line in _text_of(Path("/proc/self/mountinfo")).splitlines():
         before, _, after = line.partition(" - ")
         fields, kind = before.split(" "), after.split(" ")
@@ -793,16 +797,16 @@ def _mounts() -> Iterator[tuple[str, Path, str, list[str]]]:
 
 
 def _below(root: str, mount: Path, path: str) -> Path:
-    """The folder of the group *path*, where *root* is what stands at *mount*."""
+    """Return the folder of the group *path*, where *root* is mounted at *mount*."""
     if root != "/":
-        # In a container, ours may be mounted in the place of the uppermost one.
+        # In a container, ours may be mounted in the place of the top one.
         inside = path.startswith(f"{root}/")
         path = path[len(root) :] if inside else ""
     return mount / path.lstrip("/")
 
 
 def _controllers(folder: Path) -> list[str]:
-    """The controllers that groups in *folder* of version 2 can have."""
+    """Return the controllers that groups in *folder* of version 2 can have."""
     wanted = {"memory", "pids", "cpu"}.intersection(
         _text_of(folder / "cgroup.controllers").split()
     )
@@ -814,7 +818,7 @@ def _controllers(folder: Path) -> list[str]:
             _write(control, words)
         except OSError:
             # A group with members cannot have groups with limits in it: if we are the
-            # only ones, we can go into one ourselves.
+            # only member, we can move into one ourselves.
             with suppress(OSError, ValueError):
                 _step_down(folder)
                 _write(control, words)
@@ -836,10 +840,10 @@ def _step_down(folder: Path) -> None:
 
 
 def _can_make_in(folder: Path) -> bool:
-    # Two that look at once must not take each other's away.
+    # Two that look at once must not remove each other's.
     probe = folder / f"{_PREFIX}{os.getpid()}-{next(_names)}"
     try:
-        # One of a process that is gone may have had this name.
+        # A process that is gone may have used this name.
         probe.mkdir(exist_ok=True)
     except OSError:
         return False
@@ -849,7 +853,7 @@ def _can_make_in(folder: Path) -> bool:
 
 
 def _sweep(place: _Place) -> None:
-    """Remove the empty groups of processes that are gone, and what could not be."""
+    """Remove the empty groups of processes that are gone."""
     for folder in {*place.folders.values()}:
         with suppress(OSError):
             for name in os.listdir(folder):  # noqa: PTH208 - names are enough
@@ -865,42 +869,43 @@ def _sweep(place: _Place) -> None:
 
 
 def _with_all_below(folder: Path) -> list[Path]:
-    """A group, and before it those that its members have made in it."""
+    """Return a group, after those that its members have made in it."""
     return [Path(top) for top, _, _ in os.walk(folder, topdown=False)] or [folder]
 
 
 def _members_of(folder: Path) -> list[int]:
-    """The processes of a group, but for this one."""
+    """Return the processes of a group, but for this one."""
     pids = map(int, _text_of(folder / "cgroup.procs").split())
-    # Of another namespace the number is 0, which would be our own process group.
+    # A process of another namespace has the number 0, which would be our own process
+    # group.
     return [pid for pid in pids if pid > 1 and pid != os.getpid()]
 
 
 def _memory_of(pid: int) -> int:
-    """Bytes of memory of a process, its part of what it shares; 0 if it is gone."""
+    """Return the bytes of a process, with its part of shared ones; 0 if gone."""
     sizes = _PSS.findall(_bytes_of(f"/proc/{pid}/smaps_rollup"))
     if sizes:
         return 1024 * sum(map(int, sizes))
-    # Of one with other rights, all that it has in memory but files is told.
+    # For a process with other rights, all its memory but files counts.
     pages = _bytes_of(f"/proc/{pid}/statm").split()
     own = int(pages[1]) - int(pages[2]) if pages else 0
     return max(0, own) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _children_of(pid: int) -> list[int]:
-    """The processes that the first thread of a process has begun, as far as known."""
+    """Return the children of the first thread of a process, as far as known."""
     return [*map(int, _bytes_of(f"/proc/{pid}/task/{pid}/children").split())]
 
 
 def _is_ending(pid: int) -> bool:
-    """Whether a process has begun to end, or has ended."""
+    """Return whether a process has begun to end, or has ended."""
     stat = _bytes_of(f"/proc/{pid}/stat")
     fields = stat[stat.rfind(b")") + 1 :].split()
     return not fields or bool(int(fields[6]) & _ENDING)
 
 
 def _times_of(pid: int) -> tuple[float, int]:
-    """Seconds of processors of a process and children it waited for; its threads."""
+    """Return processor seconds of a process and reaped children, and its threads."""
     stat = _bytes_of(f"/proc/{pid}/stat")
     fields = stat[stat.rfind(b")") + 1 :].split()
     if not fields or fields[0] in b"ZXx":
@@ -910,7 +915,7 @@ def _times_of(pid: int) -> tuple[float, int]:
 
 def _bytes_of(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - it is asked often
+        with open(path, "rb") as file:  # noqa: PTH123 - called often
             return file.read()
     except OSError:
         return b""

@@ -1,7 +1,7 @@
 """
-Our side of the guardian: starting it, and telling it what is ours.
+Our side of the guardian: its start, and the list of our process groups.
 
-Decision: 0005.
+Decision: worker-processes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from taskorch.model import ProgramVariables
 
 _log = log_of(__name__)
 
-# What a Python needs to start; the mark of a run must not be among it, or the guardian
-# of an outer run would take ours for a program and kill it before its work is done.
+# The variables that a Python needs to start. The mark of a run must not be among them,
+# or the guardian of an outer run would take ours for a program and kill it before its
+# work is done.
 _ENV = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _QUIT_SECONDS = 2.0
 
 
 def is_python(path: str | None) -> bool:
-    """Whether *path*, which is `sys.executable`, is a Python interpreter."""
+    """Return whether *path*, which is `sys.executable`, is a Python interpreter."""
     # Where Python is embedded this can be the application, which must not be started.
     name = Path(path or "").name.lower()
     return "python" in name or "pypy" in name
@@ -36,10 +37,10 @@ def is_python(path: str | None) -> bool:
 
 class Table:
     """
-    The process groups that are ours, in a file that the guardian reads when we die.
+    Our process groups, in a file that the guardian reads when we die.
 
-    In memory where the system has such files, and without a name anyhow: it goes with
-    those who have it open.
+    It is in memory where the system has such files, and has no name: it goes with the
+    processes that have it open.
 
     Raises:
         OSError: There is no descriptor left, or no place for it.
@@ -47,13 +48,13 @@ class Table:
 
     def __init__(self) -> None:
         self.fd = _open_unnamed()
-        #: Where each group stands, and the places that are free.
+        #: The place of each group, and the places that are free.
         self._places: dict[int, int] = {}
         self._free: list[int] = []
 
     def add(self, group: int) -> None:
         """
-        *group* is ours from now on.
+        Add *group*.
 
         Raises:
             OSError: There is no room for it.
@@ -101,7 +102,7 @@ class ProcessGuard:
         Start the guardian, unless it runs; also after it was killed from outside.
 
         Raises:
-            OSError: No process or no descriptor is to be had.
+            OSError: The system has no process or descriptor left.
         """
         if self._impossible or (self._process and self._process.poll() is None):
             return
@@ -145,25 +146,26 @@ class ProcessGuard:
         self._socket = ours
 
     def add(self, group: int) -> None:
-        """A process group is ours from now on."""
+        """Add a process group."""
         if self._table is None:
             return
         try:
             self._table.add(group)
         except OSError as error:
-            # On Linux the guardian finds by its mark what is missing in the table.
+            # On Linux the guardian finds a group that is missing in the table by its
+            # mark.
             _log.warning("the guardian of our programs cannot know one: %s", error)
         self._restart_if_dead()
 
     def remove(self, group: int) -> None:
-        """A process group has ended, and its number may go to another."""
+        """Remove a process group that has ended, as its number may be reused."""
         if self._table is None:
             return
         self._table.remove(group)
         self._restart_if_dead()
 
     def close(self) -> None:
-        """End the guardian: nothing is left to watch over."""
+        """End the guardian, as nothing is left to watch."""
         process, self._process = self._process, None
         if process is not None:
             self._send_quit()
@@ -180,7 +182,7 @@ class ProcessGuard:
             process.wait()
 
     def disown(self) -> None:
-        """In a forked child: close what leads to the guardian of the parent."""
+        """Close the connection to the parent's guardian, in a forked child."""
         self._close_socket()
         if self._table is not None:
             self._table.close()
@@ -198,7 +200,7 @@ class ProcessGuard:
             _log.warning("the guardian of our programs cannot be started: %s", error)
 
     def _send_quit(self) -> None:
-        # A process may have chosen to die of SIGPIPE. It is the only word ever said, so
+        # A process may have chosen to die of SIGPIPE. This is the only message ever, so
         # there is room for it.
         flags = getattr(socket, "MSG_NOSIGNAL", 0) | socket.MSG_DONTWAIT
         if self._socket is not None:

@@ -2,19 +2,19 @@
 The guardian: a small process that ends our programs if we die and cannot.
 
 It runs as a script beside us and imports nothing of taskorch, so that it starts in
-milliseconds and keeps little memory. Its standard input, of which only we hold the
-other end, says that we live; the word `quit` there says that all is well, and it goes.
+milliseconds and keeps little memory. Its standard input, whose other end only we hold,
+shows that we live; the word `quit` there says that all is well, and it ends.
 
-If that input ends without the word, or we are gone, it kills the process groups that
-are ours. They stand in a file that we share, a number in each place of eight bytes, and
-0 in those that are free. It reads them then and not before, so it knows what we knew
-last, even if it was stopped for long: nothing can be lost on the way. Then it looks
-through the environment of every process for the mark of our run and kills what carries
-it, so that whatever has left its group dies too (Linux only).
+If that input ends without the word, or we are gone, it kills our process groups. They
+stand in a file that we share, a number in each place of eight bytes, and 0 in those
+that are free. It reads them then and not before, so it knows the latest state, even if
+it was stopped for long. Then it looks through the environment of every process for the
+mark of our run and kills those that have it, so that processes that left their group
+die too (Linux only).
 
 The functions that look for processes serve the executor as well.
 
-Decision: 0005.
+Decision: worker-processes.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from contextlib import suppress
 
 _IGNORED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGPIPE", "SIGTSTP", "SIGUSR1")
 
-# Seconds between two looks for what carries the mark: they double as long as nothing is
-# found, and at the longest all is well.
+# Seconds between two looks for processes with the mark: they double as long as none is
+# found; after the longest, all is well.
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 1.0
 _MOST_ROUNDS = 200
@@ -39,15 +39,15 @@ _MOST_ROUNDS = 200
 _KERNEL_THREAD = 0x0020_0000
 #: Bytes of the file for each group.
 PLACE = 8
-#: What is said to it when all is well.
+#: The message that all is well.
 QUIT = b"quit\n"
 
-#: Looks at a process, by its number, and says whether it is meant.
+#: Function that says whether a process, by its number, is meant.
 Belongs = Callable[[int], bool]
 
 
 class ProcessState:
-    """What the system says of a process, in its `stat` in /proc."""
+    """State of a process, from its `stat` in /proc."""
 
     __slots__ = (
         "alive",
@@ -63,19 +63,19 @@ class ProcessState:
         # The name before it may contain anything, brackets too.
         fields = stat[stat.rfind(b")") + 1 :].split()
         self.letter = fields[0].decode()
-        #: A process that has ended is there until its parent has waited for it.
+        #: A process that has ended exists until its parent has waited for it.
         self.alive = self.letter not in "ZXx"
         self.parent = int(fields[1])
         self.group = int(fields[2])
         self.session = int(fields[3])
-        #: A thread of the kernel.
+        #: Whether it is a thread of the kernel.
         self.is_kernel = bool(int(fields[6]) & _KERNEL_THREAD)
-        #: In ticks since the machine was started.
+        #: When it started, in ticks since the start of the machine.
         self.started = int(fields[19])
 
 
 def state_of(pid: int) -> ProcessState | None:
-    """The state of a process; None if it is gone."""
+    """Return the state of a process; None if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - starts fast
             return ProcessState(file.read())
@@ -84,7 +84,7 @@ def state_of(pid: int) -> ProcessState | None:
 
 
 def variables_of(pid: int) -> list[bytes]:
-    """The environment of a process, each as `NAME=value`; empty if it is gone."""
+    """Return the environment of a process, as `NAME=value`; empty if it is gone."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - starts fast
             return file.read().split(b"\0")
@@ -93,13 +93,13 @@ def variables_of(pid: int) -> list[bytes]:
 
 
 def carries(pid: int, mark: bytes) -> bool:
-    """Whether a process has exactly *mark* (`NAME=value`) in its environment."""
+    """Return whether a process has exactly *mark* (`NAME=value`) in its environment."""
     return mark in variables_of(pid)
 
 
 def is_executing(pid: int) -> bool:
     """
-    Whether a process begins to execute another program just now.
+    Return whether a process is just beginning to execute another program.
 
     Until that has its memory it shows neither arguments nor an environment, and so no
     mark: for some hundredths of a second on a busy machine.
@@ -115,7 +115,7 @@ def is_executing(pid: int) -> bool:
 
 
 def find(belongs: Belongs) -> list[int]:
-    """Ids of all processes but this one that *belongs* accepts."""
+    """Return the ids of all processes but this one that *belongs* accepts."""
     try:
         names = os.listdir("/proc")  # noqa: PTH208 - starts fast
     except OSError:
@@ -126,7 +126,7 @@ def find(belongs: Belongs) -> list[int]:
 
 
 def send(pid: int, belongs: Belongs, *numbers: int) -> None:
-    """Send signals to a process, unless its number has gone to another since."""
+    """Send signals to a process, unless its number has been reused since."""
     if sys.platform != "linux":
         _kill(pid, numbers)
         return
@@ -139,7 +139,7 @@ def send(pid: int, belongs: Belongs, *numbers: int) -> None:
             _kill(pid, numbers)
         return
     try:
-        # From here on the handle means one process: see that it is the right one.
+        # From here on the handle means one process: check that it is the right one.
         if belongs(pid):
             for number in numbers:
                 signal.pidfd_send_signal(handle, number)
@@ -156,11 +156,11 @@ def _kill(pid: int, numbers: tuple[int, ...]) -> None:
 
 
 def _watch(parent: int) -> bool:
-    """Wait until the parent has died; False if it says `quit` first."""
+    """Wait until the parent has died; return False if it says `quit` first."""
     poll = select.poll()
     poll.register(0, select.POLLIN)
     # Another child of the parent, forked without exec, can hold the other end of our
-    # input open, so its end alone would not do.
+    # input open, so its end alone is not enough.
     patience: int | None = 1000
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
@@ -180,7 +180,7 @@ def _watch(parent: int) -> bool:
 
 
 def listed(table: int) -> set[int]:
-    """The process groups in the file with the descriptor *table*."""
+    """Return the process groups in the file with the descriptor *table*."""
     data = b""
     while chunk := os.pread(table, 65536, len(data)):
         data += chunk
@@ -198,15 +198,15 @@ def _end(groups: set[int], mark: bytes) -> None:
     def belongs(pid: int) -> bool:
         return carries(pid, mark)
 
-    # A process shows no environment while it executes another program, which can take
-    # a while on a busy machine: so nobody must be found for some time. One that cannot
-    # be killed must not keep us here for ever.
+    # A process shows no environment while it executes another program, which can take a
+    # while on a busy machine: so several looks must find none. One that cannot be
+    # killed must not keep us here for ever.
     pause = _FIRST_PAUSE
     for _ in range(_MOST_ROUNDS):
         pids = find(belongs)
         for pid in pids:
-            # With its group, in which another may have shed the mark: we can have died
-            # before we were told that this group is ours.
+            # Its group is killed, too, since another member may have dropped the mark:
+            # we may have died before the group was in the table.
             state = state_of(pid)
             if state is not None and state.group > 1 and belongs(pid):
                 _kill(-state.group, (signal.SIGKILL,))
@@ -218,7 +218,7 @@ def _end(groups: set[int], mark: bytes) -> None:
 
 
 def main(parent: int, mark: bytes, table: int) -> None:
-    """Watch over *parent*, whose programs carry *mark*, and stand in *table*."""
+    """Watch *parent*, whose programs have *mark*, and whose groups are in *table*."""
     for name in _IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     if _watch(parent):

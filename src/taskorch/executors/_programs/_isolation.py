@@ -1,12 +1,12 @@
 """
-What the scopes of a program come to: the paths that it is granted, and by what.
+Scopes of a program as the paths that it is granted, and the means to hold them.
 
-A scope is held as the folder before its first `*`. What is missing is made: a folder,
-if it ends in `/` or in a glob, or else an empty file. Beside its scopes a program may
-always write its own temporary folder and devices such as `/dev/null`, and read what
-programs and Python are made of.
+A scope is held as the folder before its first `*`. A missing path is made: a folder, if
+it ends in `/` or in a glob, or else an empty file. Beside its scopes a program may
+always write its own temporary folder and devices such as `/dev/null`, and read the
+files that programs and Python consist of.
 
-Decision: 0230.
+Decision: scopes-and-sandboxes.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from taskorch.executors._programs import _confine
 from taskorch.executors._programs._governor import UnheldError
 from taskorch.model import Program, ProgramVariables
 
-#: What every program may read, where reading is held.
+#: Paths that every program may read, where reading is held.
 READABLE: Final = (
     *("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/sbin"),
-    # May be a link to somewhere else.
+    # This file may be a link to another folder.
     *("/etc/resolv.conf", "/sys", "/usr"),
 )
-#: What every program may write.
+#: Paths that every program may write.
 WRITABLE: Final = (
     *("/dev/full", "/dev/null", "/dev/ptmx", "/dev/pts", "/dev/random", "/dev/tty"),
     *("/dev/urandom", "/dev/zero"),
 )
-#: Variables that name files which we give to programs: for reading, and for writing.
+#: Variables that name files of ours for programs: to read, and to write.
 _OURS_TO_READ: Final = (ProgramVariables.ALLOCATION,)
 _OURS_TO_WRITE: Final = (
     *(ProgramVariables.CHECKPOINT, ProgramVariables.SPENT),
     *(ProgramVariables.ARTIFACTS, ProgramVariables.PROGRESS),
 )
 _GLOB: Final = re.compile(r"[*?\[\]{}]")
-#: What a commit in a worktree writes of the common folder; hooks and settings, which
-#: are run later, are not among it.
+#: Folders of the common repository that a commit in a worktree writes; hooks and
+#: settings, which run later, are not among them.
 _OF_COMMITS: Final = ("objects", "refs", "logs")
 
 
 @attrs.frozen
 class Confinement:
     """
-    What confines a program.
+    The means that confine a program.
 
     Attributes:
         prefix: The words before its own.
-        enforced: By what it is held, in words.
-        unenforced: What is not held.
+        enforced: The means, in words.
+        unenforced: The scopes that are not held.
     """
 
     prefix: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Confinement:
 
 
 def ways() -> dict[str, str]:
-    """By what each of `reads`, `writes` and `network` can be held here."""
+    """Return the means to hold `reads`, `writes` and `network` here, by name."""
     by_name: dict[str, str] = {}
     landlock = _confine.version()
     if landlock >= _confine.LEAST_VERSION:
@@ -83,17 +83,17 @@ def confine(
     partly: bool,
 ) -> Confinement:
     """
-    What confines *program* to its scopes.
+    Return the means that confine *program* to its scopes.
 
     Args:
-        program: The program, whose `cwd` is there.
+        program: The program, whose `cwd` exists.
         env: Its variables.
         temporary: Its own temporary folder.
-        partly: Whether what cannot be held is left out.
+        partly: Whether scopes that cannot be held are left out.
 
     Raises:
-        UnheldError: Something cannot be, and is not to be left out.
-        OSError: What is missing cannot be made.
+        UnheldError: A scope cannot be held, and may not be left out.
+        OSError: A missing path cannot be made.
     """
     declared = [
         name
@@ -145,7 +145,7 @@ def _rules(
         usual = (*WRITABLE, *(env.get(name, "") for name in _OURS_TO_WRITE))
         usual = (*usual, str(temporary or ""), *_of_worktree(Path(top)))
     else:
-        # To write is free, but to move files into what may be read is not.
+        # Writing is free, but moving files into readable folders is not.
         usual = ("/",)
         everything = _confine.REFER
     for path in _existing(usual):
@@ -164,7 +164,7 @@ def _existing(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _executables(program: Program, env: Mapping[str, str]) -> Iterator[str]:
-    """The file of the program, wherever it is."""
+    """Yield the file of the program, wherever it is."""
     name = os.fsdecode(program.args[0])
     if "/" in name:
         yield str(Path(program.cwd or ".", name))
@@ -177,7 +177,7 @@ def _executables(program: Program, env: Mapping[str, str]) -> Iterator[str]:
 
 def _granted(field: str, scope: str, top: str, *, is_made: bool) -> str:
     """
-    The path that is granted for *scope*.
+    Return the path that is granted for *scope*.
 
     Raises:
         UnheldError: It leads elsewhere, by a link, or is missing.
@@ -206,15 +206,16 @@ def _granted(field: str, scope: str, top: str, *, is_made: bool) -> str:
 
 
 def _of_worktree(folder: Path) -> Iterator[str]:
-    """What a commit in the worktree of *folder* writes beside it, if it is in one."""
+    """Yield paths beside the worktree of *folder*, if any, that a commit writes."""
     for each in (folder, *folder.parents):
         link = each / ".git"
         if not link.exists():
             continue
         try:
-            # A folder is that of the repository itself, and in no need of this.
+            # A folder belongs to the repository itself, and needs none of this.
             own = Path(each, link.read_text().removeprefix("gitdir:").strip()).resolve()
-            # A program may have written the link: the repository must know of it.
+            # A program may have written the link, so the repository must know the
+            # worktree.
             back = Path(own, (own / "gitdir").read_text().strip()).resolve()
         except (OSError, UnicodeDecodeError):
             return

@@ -1,9 +1,9 @@
 """
-What programs write and read: pipes; the end of it in memory, all of it in files.
+Input and output of programs: pipes; the end of it in memory, all of it in files.
 
-What a socket does not take at once is sent when there is room for it.
+Bytes that a socket does not take at once are sent when it has room.
 
-Decision: 0109.
+Decision: connections-to-peers.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Tail:
 
     def add(self, data: bytes) -> None:
         self._data += data
-        # At twice the limit, so that each byte is moved once at most.
+        # It is cut at twice the limit, so that each byte is moved once at most.
         if len(self._data) > 2 * self._limit:
             self._trim()
 
     def text(self) -> str:
-        """The end of the stream as text, with U+FFFD for what cannot be text."""
+        """Return the end of the stream as text, with U+FFFD for other bytes."""
         if len(self._data) > self._limit:
             self._trim()
         data = bytes(self._data)
@@ -83,7 +83,7 @@ class OutputLog:
         """
         Make the file of the attempt *name* in *folder*; never one that exists.
 
-        If a path is *wanted*, that is the file instead: emptied, if it is there.
+        If a path is *wanted*, use that file instead, and empty it.
         """
         try:
             if wanted is None:
@@ -133,16 +133,16 @@ class LogFolder:
 
     def create(self, name: str) -> tuple[int, Path]:
         """
-        Make `NAME.log`, or `NAME.2.log`, … if that exists; its descriptor and its path.
+        Make `NAME.log`, or `NAME.2.log`, … if that exists; return descriptor and path.
 
-        The name is of safe path segments, joined by "/".
+        The name consists of safe path segments, joined by "/".
 
         Raises:
             OSError: It cannot be made.
         """
         root = self._make()
         *parents, last = folders_of(name)
-        # Step by step, so that no link inside the folder can lead out of it.
+        # It goes step by step, so that no link inside the folder can lead out of it.
         here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for parent in parents:
@@ -168,7 +168,7 @@ class LogFolder:
 
 def _empty(path: Path) -> int:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    # What is no plain file, such as a pipe without a reader, must not hold us up.
+    # A file of another kind, such as a pipe without a reader, must not block us.
     flags |= os.O_NONBLOCK
     try:
         file = os.open(path, flags, 0o644)
@@ -212,7 +212,7 @@ class Output:
         self._safe = safe
         self._tails = Tail(tail_bytes), Tail(tail_bytes)
         self._streams: dict[int, Tail] = {}
-        #: When something last arrived, in seconds of the monotonic clock.
+        #: When the last bytes came, in seconds of the monotonic clock.
         self.last = time.monotonic()
 
     def start(self, stdout: int, stderr: int) -> None:
@@ -224,17 +224,17 @@ class Output:
 
     @property
     def is_open(self) -> bool:
-        """Whether more may come."""
+        """Return whether more may come."""
         return bool(self._streams)
 
     def tails(self) -> tuple[str, str]:
-        """The end of standard output and of standard error, as text."""
+        """Return the end of standard output and of standard error, as text."""
         return self._tails[0].text(), self._tails[1].text()
 
     def finish(self) -> None:
         """Read what is left in the pipes."""
         for fd in list(self._streams):
-            # No more than can be in it: a process beyond our reach may still write.
+            # A pipe holds no more: a process beyond our reach may still write.
             for _ in range(_PIPE_MOST_BYTES // _CHUNK):
                 if not self._read_some(fd):
                     break
@@ -256,7 +256,7 @@ class Output:
                 self._on_end()
 
     def _read_some(self, fd: int) -> int | None:
-        """How many bytes have come: 0 if there are none now, None at the end."""
+        """Return how many bytes have come: 0 if none now, None at the end."""
         try:
             data = os.read(fd, _CHUNK)
         except BlockingIOError:
@@ -277,7 +277,7 @@ class Output:
 
 
 class Input:
-    """What a program reads."""
+    """The standard input of a program."""
 
     def __init__(
         self, loop: Loop, data: bytes, *, safe: Callable[[Action], Action]
@@ -294,7 +294,8 @@ class Input:
         Raises:
             OSError: There are no descriptors left.
         """
-        # In one step: a fork at this moment must find it, see `disown`.
+        # Both are set in one step, since a fork at this moment must find it: see
+        # `disown`.
         theirs, self._fd = os.pipe()
         os.set_blocking(self._fd, False)
         return theirs
@@ -311,7 +312,7 @@ class Input:
         self._data = memoryview(b"")
 
     def disown(self) -> None:
-        """In a forked child: close the child's copy, so that the program sees EOF."""
+        """Close the copy of a forked child, so that the program sees EOF."""
         if self._fd >= 0:
             with suppress(OSError):
                 os.close(self._fd)
@@ -344,11 +345,11 @@ def _write_without_signal(fd: int, data: memoryview) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-#: Neither waits, nor raises SIGPIPE.
+#: Flags to neither wait nor raise SIGPIPE.
 FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
-#: Seconds after which a descriptor is asked for again.
+#: Seconds after which it asks for a descriptor again.
 _PAUSE: Final = 0.1
 
 
@@ -359,7 +360,7 @@ class Sender:
     `send` and `finish` are for every thread, `close` for that of the loop.
 
     Args:
-        loop: What looks out for room in the socket.
+        loop: The loop that watches for room in the socket.
         sock: The socket.
     """
 
@@ -367,14 +368,15 @@ class Sender:
         self._loop = loop
         #: The socket; None once it is closed.
         self.sock: socket.socket | None = sock
-        # Guards the socket, and the order in which is sent.
+        # Guards the socket, and the order of what is sent.
         self._lock = threading.Lock()
         self._unsent: deque[memoryview] = deque()
-        # The same socket, watched for room: a descriptor is watched for one thing only.
+        # A copy of the socket, watched for room: a descriptor is watched for one thing
+        # only.
         self._room = -1
 
     def send(self, data: bytes) -> None:
-        """Send *data*; if that fails, whoever reads the socket sees it."""
+        """Send *data*; if that fails, the reader of the socket sees it."""
         with self._lock:
             if self.sock is None:
                 return
@@ -394,7 +396,7 @@ class Sender:
         self._loop.call(self._wait_for_room)
 
     def close(self) -> None:
-        """Close the socket; what it has not taken is dropped."""
+        """Close the socket; bytes that it has not taken are dropped."""
         with self._lock:
             self._wait_no_more()
             sock, self.sock = self.sock, None
@@ -411,7 +413,7 @@ class Sender:
                     self.sock.shutdown(socket.SHUT_WR)
 
     def disown(self) -> None:
-        """In a forked child: close what is the parent's."""
+        """Close the parent's socket, in a forked child."""
         if self.sock is not None:
             self.sock.close()
         if self._room >= 0:
@@ -426,7 +428,7 @@ class Sender:
             try:
                 self._room = os.dup(self.sock.fileno())
             except OSError:
-                # The system has none now.
+                # The system has no descriptor now.
                 self._loop.at(time.monotonic() + _PAUSE, self._wait_for_room)
                 return
             self._loop.watch(self._room, self._send_rest, write=True)

@@ -1,4 +1,4 @@
-"""What others hold of a program: the process to signal, and the end they are told."""
+"""A program, for its users: the process to signal, and its end."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from taskorch.model import ProgramResult
 
 @attrs.frozen
 class ProgramEnd:
-    """How a program ended: exactly one of the first two is set."""
+    """The end of a program: exactly one of `result` and `error` is set."""
 
-    #: What it left behind, if it ran.
+    #: The result, if it ran.
     result: ProgramResult | None
-    #: Why there is none: an `OSError` if it could not be started (its `errno` says
-    #: why, its message what to do), `concurrent.futures.CancelledError` if it was
-    #: ended before that, `ChildProcessError` if its exit code went to another.
+    #: Why there is no result: an `OSError` if the program could not be started (its
+    #: `errno` says why, its message what to do), `concurrent.futures.CancelledError`
+    #: if it was ended before that, `ChildProcessError` if other code took its exit
+    #: code.
     error: BaseException | None
-    #: Whether it had been asked to end, or was killed, by us.
+    #: Whether we had asked it to end, or killed it.
     was_asked: bool = False
 
 
@@ -53,11 +54,12 @@ class ProgramProcess:
     )
 
     def __init__(self, changed: Callable[[], object]) -> None:
-        #: Has the supervisor look whether there is something to do about it.
+        #: Lets the supervisor check whether there is something to do about it.
         self.look_again: Callable[[], object] = changed
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        #: Its process id, which is its group's and session's too; None before it.
+        #: Its process id, which is its group's and session's too; None before the
+        #: start.
         self.pid: int | None = None
         #: When it will be killed, in seconds of the monotonic clock; None: not yet.
         self.kill_at: float | None = None
@@ -65,11 +67,11 @@ class ProgramProcess:
         self.asked_at: float | None = None
         #: Whether it has been stopped, and not resumed since.
         self.is_stopped: bool = False
-        #: The file with what it writes, once that is there.
+        #: The file with its output, once that exists.
         self.log_path: Path | None = None
-        # The program has ended, though others in its group may live …
+        # Whether the program has ended, though others in its group may live.
         self._exited = False
-        # … and its number may go to another process: no signal any more.
+        # Whether its number may be reused, so that no more signals may be sent.
         self._released = False
 
     def terminate(self, grace: float) -> None:
@@ -77,32 +79,33 @@ class ProgramProcess:
         Ask the program to end, and kill it after *grace* seconds if it has not.
 
         Its group gets SIGTERM now (and SIGCONT, so that one which was stopped can see
-        it), and SIGKILL when the grace is over. Both also reach what has left the group
-        but still carries the program's mark, once the program itself has ended or its
-        grace is over. Called again, it can only shorten the grace. Does not wait.
+        it), and SIGKILL when the grace is over. Both also reach processes that have
+        left the group but still carry the program's mark, once the program itself has
+        ended or its grace is over. Called again, it can only shorten the grace. It does
+        not wait.
         """
         self._limit(time.monotonic() + max(grace, 0.0), signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the program, and all that it has started. Does not wait."""
+        """Kill the program, and all that it has started. It does not wait."""
         self._limit(time.monotonic(), signal.SIGKILL)
 
     def stop(self) -> bool:
         """
         Stop the program's group where it is, as SIGSTOP does.
 
-        One that has not been started is held back until it is resumed. What has left
-        the group, as `timeout` and shells with job control do, is not stopped. False if
-        the program has ended, or is being ended.
+        A program that has not been started waits until it is resumed. Processes that
+        have left the group, as `timeout` and shells with job control do, are not
+        stopped. Return False if the program has ended, or is being ended.
         """
         return self._pause(signal.SIGSTOP)
 
     def resume(self) -> bool:
-        """Continue a stopped program; False if the program ends or has ended."""
+        """Continue a stopped program; return False if it ends or has ended."""
         return self._pause(signal.SIGCONT)
 
     def attach(self, pid: int) -> None:
-        """The program has been started; what was asked for meanwhile is done now."""
+        """Note that the program was started, and do what was asked meanwhile."""
         with self._lock:
             self.pid = pid
             if self.kill_at is not None:
@@ -113,12 +116,12 @@ class ProgramProcess:
                 self._send(signal.SIGSTOP)
 
     def note_exit(self) -> None:
-        """The program has ended; others of its group may live."""
+        """Note that the program has ended; others of its group may live."""
         with self._lock:
             self._exited = True
 
     def release(self) -> None:
-        """Send no more signals: the process id may be used again by the system."""
+        """Send no more signals, since the process id may be reused."""
         with self._lock:
             self._exited = self._released = True
 
@@ -162,7 +165,7 @@ class ProgramProcess:
         self._send(signal.SIGCONT)
 
     def _send(self, number: signal.Signals) -> bool:
-        """Signal the group; the lock is held, so its number cannot be freed."""
+        """Signal the group; hold the lock, so that its number stays its own."""
         if self.pid is None or self._released:
             return False
         try:

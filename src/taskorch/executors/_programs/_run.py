@@ -1,11 +1,11 @@
 """
-The life of one program, from its start to the end that is told.
+The life of one program, from its start to the report of its end.
 
-Its process id stands in a file for watchers outside, and what it holds, if its task is
+Its process id is in a file for observers outside, and its allocation, if its task is
 elastic, in another. Such a program asks for its share by writing a line into a pipe:
-that is its checkpoint. The file is then written anew, with the number of checkpoints so
+that is its checkpoint. The file is then rewritten, with the number of checkpoints so
 far in it, so that the program knows when the answer to its own is there. Into another
-pipe a program writes what it has spent of a budget.
+pipe a program writes how much it has spent of a budget.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class PidFile:
 
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else str(Path(path).absolute())
-        #: Where it is now.
+        #: The present path of the file.
         self._written: str | None = None
 
     def write(self, pid: int) -> None:
-        """Write the file in one step: a reader finds the whole number."""
+        """Write the file in one step, so that a reader finds the whole number."""
         path = self._path
         if path is None:
             return
@@ -72,7 +72,7 @@ class PidFile:
             _log.warning("taskorch: %s could not be written: %s", path, error)
 
     def remove(self) -> None:
-        """Remove it: the number may go to another process from now on."""
+        """Remove it, as the number may be reused from now on."""
         written, self._written = self._written, None
         if written is not None:
             with suppress(OSError):
@@ -80,19 +80,19 @@ class PidFile:
 
 
 class AttemptHolding(Protocol):
-    """What an attempt holds."""
+    """Protocol: the allocation of an attempt."""
 
     def held(self) -> Mapping[str, float]:
-        """Resources that the program holds now."""
+        """Return the resources that the program holds now."""
         ...
 
     def reach_checkpoint(self) -> Mapping[str, float]:
-        """Resources that the program holds from this checkpoint on."""
+        """Return the resources from this checkpoint on."""
         ...
 
 
 class ProgramGrant:
-    """The file and the pipe of one program; all is for the supervisor's thread."""
+    """The file and the pipe of one program; for the supervisor's thread only."""
 
     def __init__(
         self,
@@ -102,17 +102,17 @@ class ProgramGrant:
         safe: Callable[[Action], Action],
         before: Callable[[Mapping[str, float]], object] | None = None,
     ) -> None:
-        #: Is given what it holds from now on, before the program can know it.
+        #: Called with the new allocation, before the program can know it.
         self._before = before
         self._holding = holding
         self._pipe = LinePipe(loop, self._reach, safe=safe)
-        #: Checkpoints so far, and what is in the file.
+        #: The number of checkpoints so far, and the content of the file.
         self._count = 0
         self._written = ""
 
     def open(self) -> dict[str, str]:
         """
-        Make both; the variables that name them.
+        Make both; return the variables that name them.
 
         Raises:
             OSError: There is no room for them.
@@ -130,12 +130,12 @@ class ProgramGrant:
         self._pipe.close()
 
     def _reach(self, lines: list[bytes]) -> None:
-        """It has been at as many checkpoints as lines have come, and is at one now."""
+        """Note as many checkpoints as lines have come, and write the file."""
         self._count += len(lines)
         self._rewrite(self._holding.reach_checkpoint())
 
     def refresh(self) -> None:
-        """Write the file anew if it holds something else than that says."""
+        """Rewrite the file if the allocation has changed."""
         self._rewrite(self._holding.held())
 
     def _rewrite(self, held: Mapping[str, float]) -> None:
@@ -157,31 +157,32 @@ class ProgramGrant:
             self._written = text
 
 
-# How often, in seconds, to ask for the end of a program where the system cannot tell.
+# Seconds between checks for the end of a program where the system cannot tell.
 _POLL_SECONDS = 0.02
-# How often, in seconds, to look whether nobody is left in a group.
+# Seconds between checks whether a group is empty.
 _MOMENT = 0.002
-# How long, in seconds, to wait for a program that is given up and killed.
+# Seconds to wait for a program that is given up and killed.
 _KILL_SECONDS = 1.0
 
 _numbers = itertools.count(1)
 
-#: What a process must have had of its limit, and MiB besides, to have passed it.
+#: The factor, and the MiB besides, by which a process must be above its limit to have
+#: passed it for sure.
 _SURELY: Final = 1.1
 _SHARED_MB: Final = 16.0
-#: Limits that the system tells of by a signal.
+#: Limits that the system reports by a signal.
 _LIMIT_BY_SIGNAL: Final = {
     -signal.SIGXCPU: "cpu_seconds",
     -signal.SIGXFSZ: "written_mb",
 }
 
-#: Exit codes of what signal 9 has ended, and of a shell of which it has ended a part.
+#: Exit codes after signal 9, and of a shell whose child it has ended.
 _KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 @attrs.frozen
 class Common:
-    """What the programs of one executor share."""
+    """Objects and settings that the programs of one executor share."""
 
     run_id: str
     loop: Loop
@@ -189,7 +190,7 @@ class Common:
     logs: LogFolder
     memory_kills: MemoryKills
     governor: Governor
-    #: Bytes of output that a log takes at most.
+    #: The most bytes of output in a log.
     max_log_bytes: int
     #: Bytes of each stream that are kept in memory.
     tail_bytes: int
@@ -197,7 +198,7 @@ class Common:
     drain_quiet: float
     #: … and seconds until no more is awaited in any case.
     drain_limit: float
-    #: Seconds for what a program leaves running, from SIGTERM to SIGKILL.
+    #: Seconds from SIGTERM to SIGKILL for processes that a program leaves running.
     leftover_grace: float
 
 
@@ -206,7 +207,7 @@ class _RunPhase(enum.Enum):
     RUNNING = enum.auto()
     #: The program has ended; its output may still be on its way.
     DRAINING = enum.auto()
-    #: What it left running is being ended.
+    #: The processes that it left running are being ended.
     CLEARING = enum.auto()
     OVER = enum.auto()
 
@@ -215,8 +216,8 @@ class ProgramRun:
     """
     One program; all methods but the constructor are for the supervisor thread.
 
-    Its arguments are those of `ProgramExecutor.start`; *on_over* is told after
-    *on_end*, which is told once. What it has spent is told before that.
+    Its arguments are those of `ProgramExecutor.start`; *on_over* is called after
+    *on_end*, which is called once. Its spending is reported before that.
     """
 
     def __init__(
@@ -243,15 +244,15 @@ class ProgramRun:
         self._on_over = on_over
         self._phase = _RunPhase.WAITING
         self._child: Child | None = None
-        #: What it used, once it has ended.
+        #: The resources that it used, once it has ended.
         self._used = ReapedUsage()
         self._hold: Hold | None = None
-        #: By what it is held, and what is not held.
+        #: The means that hold its limits, and the limits that are not held.
         self._enforced: tuple[str, ...] = ()
         self._unenforced: tuple[str, ...] = ()
         self._temporary: Path | None = None
         self._holding = holding
-        #: The limits that are what an elastic task holds, and grow with that.
+        #: The limits that are the allocation of an elastic task, and grow with it.
         self._growing: tuple[str, ...] = ()
         self._pidfd = -1
         self._log = OutputLog(common.max_log_bytes)
@@ -278,13 +279,13 @@ class ProgramRun:
         self._exit_code: int | ChildProcessError = 0
         self._began = self._ended = 0.0
         self._killed = self._was_asked = self._oom_killed = False
-        #: Kills of the kernel's before it began.
+        #: Kills by the system before it began.
         self._memory_kills = 0
         self._leftovers: Leftovers | None = None
         self._clear_by = self._next_check = self._next_tick = math.inf
 
     def start(self) -> None:
-        """Start the program, or say why it cannot be; once."""
+        """Start the program, or report why it cannot be; once."""
         if self._phase is _RunPhase.WAITING:
             self._safe(self._start)()
 
@@ -295,7 +296,7 @@ class ProgramRun:
             self._finish(ProgramEnd(None, CancelledError(msg)))
 
     def fail(self, error: BaseException) -> None:
-        """Give the program up: kill it, and tell *error* instead of a result."""
+        """Give the program up: kill it, and report *error* instead of a result."""
         if self._phase is _RunPhase.OVER:
             return
         self.process.kill_group()
@@ -304,13 +305,13 @@ class ProgramRun:
                 # An OSError would say that the program never began.
                 error = _given_up(self._name, error)
             self._common.guard.remove(self._child.process.pid)
-            # It has been killed; the rare one that cannot die must not hold us up.
+            # It has been killed; a process that cannot die must not block us.
             with suppress(subprocess.TimeoutExpired):
                 self._child.process.wait(_KILL_SECONDS)
         self._finish(ProgramEnd(None, error))
 
     def disown(self) -> None:
-        """In a forked child: close what would keep the program waiting."""
+        """Close descriptors that would keep the program, in a forked child."""
         self._input.disown()
 
     def _safe(self, action: Action) -> Action:
@@ -364,10 +365,10 @@ class ProgramRun:
 
     def _held(self) -> tuple[str, ...]:
         """
-        The words before those of the program, by which it is held.
+        Return the words before those of the program that hold its limits.
 
         Raises:
-            UnheldError: Something cannot be held.
+            UnheldError: A limit cannot be held.
             OSError: It could not be started anyhow.
         """
         program = self._program
@@ -385,7 +386,7 @@ class ProgramRun:
                 self._growing = tuple(same)
         if program.reads is None and program.writes is None and program.network is None:
             return prefix
-        # It is not light, and few programs have scopes.
+        # The module is large, and few programs have scopes.
         from taskorch.executors._programs._isolation import confine  # noqa: PLC0415
 
         if program.writes is not None:
@@ -436,7 +437,7 @@ class ProgramRun:
         self._schedule()
 
     def _look(self, now: float) -> None:
-        """See what it uses, and kill it if that is too much."""
+        """Measure its use, and kill it if that is too much."""
         hold = self._hold
         if hold is None or now < hold.next_look or hold.exceeded:
             return
@@ -460,7 +461,7 @@ class ProgramRun:
         self._tick()
 
     def _due(self) -> float:
-        """When `_tick` has something to do, if nothing happens before."""
+        """Return when `_tick` has something to do, if nothing happens before."""
         if self._phase is _RunPhase.CLEARING:
             return self._next_check
         if self._phase not in (_RunPhase.RUNNING, _RunPhase.DRAINING):
@@ -532,15 +533,15 @@ class ProgramRun:
             self._clear()
 
     def _clear(self) -> None:
-        """End what the program leaves running."""
+        """End the processes that the program leaves running."""
         self._phase = _RunPhase.CLEARING
         child = self._running().process
         self._pid_file.remove()
-        # In this order: nobody may signal the number when it is free.
+        # The order matters: no signal may be sent to a number that is free.
         self._common.guard.remove(child.pid)
         self.process.release()
         self._used = reap(child)
-        # A program that ends by itself may leave something outside its group; one that
+        # A program that ends by itself may leave processes outside its group; one that
         # is ended may not.
         everywhere = self.process.kill_at is not None
         if self._hold is not None:
@@ -590,7 +591,7 @@ class ProgramRun:
         self._finish(ProgramEnd(result, None, self._was_asked))
 
     def _with_held(self, result: ProgramResult, hold: Hold) -> ProgramResult:
-        """*result* with what the hold knows."""
+        """Return *result* with the findings of the hold."""
         used, limits = hold.used, Resources(**hold.limits)
         seconds, written = result.cpu_seconds or 0.0, result.written_mb or 0.0
         hold.count(cpu_seconds=seconds, written_mb=written)
@@ -602,7 +603,8 @@ class ProgramRun:
         hold.exceeded = exceeded
         memory = hold.most_memory(result.memory_mb)
         if hold.oom_killed:
-            # Where version 2 counts them for the groups above, too, this one is ours.
+            # Version 2 may count them for the groups above, too, so this one is
+            # claimed.
             self._common.memory_kills.claim(self._memory_kills)
         return attrs.evolve(
             result,
@@ -619,9 +621,9 @@ class ProgramRun:
         self._phase = _RunPhase.OVER
         try:
             self._release()
-        except Exception:  # noqa: BLE001 - the end must be told in any case
+        except Exception:  # noqa: BLE001 - the end must be reported in any case
             _log.exception("taskorch: program %r leaves something open", self._name)
-        # The user's function is told once, and not kept alive by the handle.
+        # The user's function is called once, and not kept alive by the handle.
         on_end, self._on_end = self._on_end, _ignore
         try:
             on_end(end)
@@ -648,7 +650,7 @@ class ProgramRun:
         self._input.close()
         self._output.close()
         self._log.close()
-        # The handle may live for long: what may be large, or secret, is dropped now.
+        # The handle may live for long: large or secret data is dropped now.
         self._env = {}
         self._output.forget()
 
@@ -660,20 +662,20 @@ class ProgramRun:
 
 
 def _unseen(hold: Hold, largest: float | None) -> str:
-    """The limit that a program passed between two looks, by its *largest* process."""
+    """Return the limit that was passed between two looks, by the *largest* process."""
     limit = hold.limits.get("memory_mb", math.inf)
-    # Some of that it shares with others, such as libraries.
+    # It shares some of that with other processes, such as libraries.
     surely = largest is not None and largest > _SURELY * limit + _SHARED_MB
     return "memory_mb" if surely and hold.ways.get("memory_mb") == WATCH else ""
 
 
 def _ignore(end: ProgramEnd) -> None:
-    """The end was told already."""
+    """Do nothing, as the end was reported already."""
 
 
 def check_name(name: str) -> None:
     """
-    See that *name* can become part of a path.
+    Check that *name* can become part of a path.
 
     Raises:
         ValueError: It could lead elsewhere.

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from taskorch.model import Program
 
 
-#: Bytes of what the system counts as written.
+#: Bytes in a block of the system's count of writes.
 _BLOCK: Final = 512
 _SPEAKS_UTF_8: Final = sys.getfilesystemencoding() == "utf-8"
-#: What is for one program only, and for none that it starts with us.
+#: Variables that are for one program only, and not for those that it starts with us.
 _ONES_OWN: Final = (
     ProgramVariables.ALLOCATION,
     ProgramVariables.CHECKPOINT,
@@ -50,7 +50,7 @@ def environment(
     program: Program, ours: Mapping[str, str], extra: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """
-    What *program* finds in its environment, with *extra* above all.
+    Return the environment of *program*, in which *extra* replaces all else.
 
     Returns:
         Its variables, and the names of *ours* that it does not get, sorted.
@@ -68,7 +68,7 @@ def environment(
 
 
 def _as_it_stands(variables: Mapping[str, str]) -> dict[str, str]:
-    """A copy: each look into our environment decodes what it finds there."""
+    """Return a copy: each look into our environment decodes its values."""
     while True:
         try:
             return dict(variables)
@@ -89,11 +89,11 @@ class Child:
 @attrs.frozen
 class ReapedUsage:
     """
-    What a process, and the children that it waited for, used.
+    Resources that a process, and the children that it waited for, used.
 
     Attributes:
         memory_mb: The most memory that one of them had at once, in MiB.
-        cpu_seconds: Of all.
+        cpu_seconds: Seconds of all.
         written_mb: MiB that all wrote to disks.
     """
 
@@ -104,11 +104,11 @@ class ReapedUsage:
 
 def reap(process: subprocess.Popen[bytes]) -> ReapedUsage:
     """
-    Let the system forget *process*, which has ended.
+    Reap *process*, which has ended.
 
     Returns:
-        What it used; None where nobody knows: somebody else has reaped it, or its
-        memory is not above ours, from which it was forked.
+        Its use; None where that is unknown: other code has reaped it, or its memory is
+        not above ours, from which it was forked.
     """
     if process.returncode is not None:
         return ReapedUsage()
@@ -121,7 +121,7 @@ def reap(process: subprocess.Popen[bytes]) -> ReapedUsage:
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
     ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     memory = used.ru_maxrss / unit if used.ru_maxrss > ours else None
-    # macOS counts how often it wrote, and not how much.
+    # macOS counts writes, and not their bytes.
     written = None if sys.platform == "darwin" else used.ru_oublock * _BLOCK / (1 << 20)
     return ReapedUsage(memory, used.ru_utime + used.ru_stime, written)
 
@@ -135,7 +135,7 @@ def spawn(
     """
     Start a program in a session of its own, with pipes that never block us.
 
-    In its environment is *env*, and nothing else. It is started by what *prefix* names.
+    Its environment is *env*, and nothing else. The words *prefix* come before its own.
 
     Raises:
         OSError: It cannot be started; `explain` says why.
@@ -176,10 +176,10 @@ def spawn(
 
 def check_startable(program: Program, env: Mapping[str, str]) -> None:
     """
-    See that *program* can be started, where a launcher would begin in any case.
+    Check that *program* can be started, where a launcher would begin in any case.
 
     Raises:
-        OSError: It cannot, as `spawn` would say.
+        OSError: It cannot; the error is that of `spawn`.
     """
     name = os.fsdecode(program.args[0])
     folders = [""] if "/" in name else env.get("PATH", os.defpath).split(":")
@@ -202,19 +202,19 @@ def check_startable(program: Program, env: Mapping[str, str]) -> None:
     raise OSError(number, os.strerror(number), name)
 
 
-#: What binaries of Linux begin with, and of others that it may be taught.
+#: The first bytes of binaries of Linux, and of others that it may be taught.
 _BINARIES: Final = (b"\x7fELF", b"MZ", b"\0asm")
 
 
 def _encoded(text: str | bytes) -> str | bytes:
-    """*text* as UTF-8 where our locale is too poor to say it: that of C is ASCII."""
+    """Return *text* as UTF-8, where our locale is ASCII, like that of C."""
     if isinstance(text, bytes) or _SPEAKS_UTF_8:
         return text
     return text.encode(errors="surrogateescape")
 
 
 def explain(error: OSError, program: Program) -> OSError:
-    """The same error with a message that says what, where, and what to do."""
+    """Return the error with a message that says what, where, and what to do."""
     number = error.errno or 0
     name = os.fsdecode(program.args[0])
     if program.cwd is not None and error.filename == program.cwd != name:
@@ -240,7 +240,7 @@ def _caused(error: OSError, cause: OSError) -> OSError:
 
 def _not_found(name: str, cwd: str | None) -> str:
     if "/" not in name:
-        # The value of PATH stays out: messages are kept, values of variables are not.
+        # The value of PATH is left out: messages are kept, values of variables are not.
         return "it is not on the PATH that it gets; install it, or give its full path"
     path = Path(cwd or ".", name)
     if path.exists():

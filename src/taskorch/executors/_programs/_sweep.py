@@ -1,4 +1,4 @@
-"""Ending what earlier runs have left behind."""
+"""Ends processes that earlier runs have left behind."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Final
 from taskorch.executors._programs import _guardian
 from taskorch.model import ProgramVariables
 
-#: Seconds between two looks, of which two must find nobody.
+#: Seconds between two looks, of which two must find no process.
 _PAUSE: Final = 0.005
 #: Seconds in which a look does not count while some process begins to execute another
 #: program: until it has begun, it shows no environment.
 _HIDDEN: Final = 1.0
-#: Seconds after which one that cannot be killed holds up nobody any more.
+#: Seconds after which a process that cannot be killed is left alone.
 _PATIENCE: Final = 5.0
 
 
 def sweep(runs: str) -> int:
     """
-    Kill what carries the mark of a run whose id begins with *runs* (Linux only).
+    Kill processes with the mark of a run whose id begins with *runs* (Linux only).
 
-    Returns how many processes there were. The guardian of such a run does the same,
+    Return how many processes there were. The guardian of such a run does the same,
     unless it was killed as well.
     """
     if sys.platform != "linux":

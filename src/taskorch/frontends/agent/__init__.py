@@ -1,13 +1,13 @@
 """
 An agent of a service: it asks for work, does it, and tells what came of it.
 
-It runs programs, and functions that whoever starts it has named. It needs nothing but
-taskorch: `taskorch agent --agent-id agent_001 --orchestrator-endpoint URL`. It knows
-attempts, and no tasks: what is retried, waited for or called off is the service's.
+It runs programs, and functions that its owner has named. It needs nothing but taskorch:
+`taskorch agent --agent-id agent_001 --orchestrator-endpoint URL`. It knows attempts,
+and no tasks: the service decides on retries, waits and cancelling.
 
 - `_agent`: asks for work, renews its leases, and tells how attempts have ended.
 - `_line`: the connection to the service, made again whenever it has broken.
-- `_runs`: the attempts under way, and what it can do: programs, and functions that its
+- `_runs`: the attempts under way, and its abilities: programs, and functions that its
   owner has named.
 """
 

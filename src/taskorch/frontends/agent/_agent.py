@@ -1,12 +1,12 @@
 """
 An agent: it asks for work, renews its leases, and tells how attempts have ended.
 
-Three threads speak with the service, each on a connection of its own: one asks, one
-gives signs of life, one tells ends. What is said may be lost or come twice, and is said
-again until there is an answer. An agent that is not heard for its lease ends its
+Three threads speak with the service, each on a connection of its own: one asks for
+work, one sends heartbeats, one reports ends. Messages may be lost or come twice, and
+are repeated until there is an answer. An agent that is not heard for its lease ends its
 programs: by then others are given their work.
 
-Decisions: 0058, 0142.
+Decision: workers-elsewhere.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from taskorch.frontends.agent._runs import MAX_RESULT, Abilities, AgentRun, Orde
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.fence import log_of
 from taskorch.kit.lease import Lease
-from taskorch.kit.machine import machine_labels
+from taskorch.kit.machine import host, machine_labels
 from taskorch.kit.visible import counted, visible
 from taskorch.model import Resources
 from taskorch.runtime import machine_resources, with_gpus_found
 
 _LOG: Final = log_of("taskorch.agent")
 _PROTOCOL: Final = 1
-#: Between two tries. Many agents lose a service at once: they do not return at once.
+#: The pauses between two tries, random so that many agents do not return at once.
 _PAUSES: Final = Backoff(0.1, 2.0, jitter=0.5)
-#: Seconds that an answer may take, beside those that it is to wait.
+#: The seconds that an answer may take, beside those that it is asked to wait.
 _PATIENCE: Final = 10.0
-#: Seconds in which it looks whether it is to end, and whether the system has room for
-#: what waits for that.
+#: The seconds between two checks whether to end, and whether the system has room for
+#: waiting attempts.
 _LOOK: Final = 0.5
-#: Attempts that it remembers to have begun.
+#: The number of begun attempts that it keeps in memory.
 _SEEN: Final = 10_000
-#: Characters of an error in the log.
+#: The number of characters of an error in the log.
 _MAX_SHOWN: Final = 200
-#: Seconds that it tries to say goodbye.
+#: The seconds in which it tries to say goodbye.
 _GOODBYE: Final = 3.0
-#: The status of a file for which there is no place.
+#: The HTTP status of a refused file for which the service has no place.
 _CONFLICT: Final = 409
-#: Files of an attempt that may be refused before no more are sent.
+#: After so many refused files of an attempt, no more are sent.
 _MOST_REFUSED: Final = 100
-#: What the service says where it does not know the agent.
+#: The codes of a service that does not know the agent.
 _UNKNOWN: Final = ("unknown_agent", "not_your_session")
 
 
@@ -63,16 +63,16 @@ class Agent:
         name: Its name, such as `agent_001`: no other has it at the same time.
         url: Where the service is, such as `http://127.0.0.1:8080`.
         token: The token that the service asks for.
-        abilities: What it does.
+        abilities: Its abilities.
         at_once: Attempts at once.
-        lease: Seconds without a sign of life after which the service gives its work to
+        lease: Seconds without a heartbeat after which the service gives its work to
             others; None: as the service says.
         drain: Seconds that what runs has to end by itself when the agent is to end.
         grace: Seconds that a program has from SIGTERM to SIGKILL.
-        capacity: What it has, in the place of what its machine has of it, or besides.
+        capacity: Its resources, instead of those of its machine, or besides.
 
     Raises:
-        InvalidTaskError: *url* is no address, or the capacity is none.
+        InvalidTaskError: *url* is no address, or the capacity is malformed.
     """
 
     def __init__(
@@ -90,20 +90,22 @@ class Agent:
     ) -> None:
         own = with_gpus_found({} if capacity is None else capacity)
         has = Resources.of(own, "capacity", named=True)
-        #: As it is now: what is said again is to be the same.
+        #: A copy of the arguments, so that each hello is the same.
         self._capacity = {
             **_document(machine_resources()),
             **_document(has),
             **dict.fromkeys(has.zeros, 0.0),
         }
-        #: None: the service does not know what labels are.
+        #: The labels; None: the service does not support them.
         self._labels: list[str] | None = [*machine_labels()]
+        #: The name of its machine; "": the service does not take it.
+        self._host: str = host()
         session = secrets.token_urlsafe(32)
         self.name = name
         self._address = ServiceAddress(url, name, session, token)
         self._abilities = Abilities() if abilities is None else abilities
         self._at_once = at_once
-        #: None: the service says it.
+        #: The lease in seconds; None: the service decides.
         self._asked_lease = lease
         self._lease = Lease(15.0 if lease is None else lease, monotonic())
         self._drain = drain
@@ -114,19 +116,18 @@ class Agent:
         self._random = Random()  # noqa: S311 - nobody guards a pause
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        #: All that it has begun and not yet told the end of.
+        #: All attempts whose end it has not reported yet.
         self._runs: dict[str, AgentRun] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._unbegun: list[str] = []
-        #: Ends that are still to be told.
+        #: The ends that it has still to report.
         self._ends: list[tuple[AgentRun, dict[str, Any]]] = []
-        #: The service knows it.
+        #: Set while the service knows it.
         self._is_known = False
         self._takes_files = False
-        #: Whether it asks for it; and how long the latest sign of life took.
+        #: Whether the service asks for the round trip; and the latest one, in seconds.
         self._asks_round_trip = False
         self._round_trip: float | None = None
-        #: When the latest word went out that was answered.
         self._is_to_end = threading.Event()
         self._is_to_end_now = threading.Event()
         self._has_ended = threading.Event()
@@ -140,8 +141,8 @@ class Agent:
         Work until `stop` is called.
 
         Raises:
-            InvalidTaskError: The service will never take it: it has another token, or
-                what it says of itself makes no sense.
+            InvalidTaskError: The service will never take it: the token is wrong, or its
+                description makes no sense.
         """
         _LOG.info("%s: begins, for %s", self.name, self._address.url)
         lines = [Line(self._address) for _ in range(3)]
@@ -168,7 +169,7 @@ class Agent:
                 self._changed.notify_all()
             self._runner.close()
             for line, thread in zip(lines, threads, strict=True):
-                # What it asks for is not wanted any more.
+                # Nobody wants the answer to its request any more.
                 line.cut()
                 thread.join(_GOODBYE)
         if self._fault is not None:
@@ -177,13 +178,13 @@ class Agent:
         _LOG.info("%s: has ended", self.name)
 
     def _speak(self, say: Callable[[Line], None], line: Line) -> None:
-        """On a thread of its own: say what is to be said, on a line of its own."""
+        """Call *say* on a thread of its own, and again after a fault."""
         try:
             while not self._has_ended.is_set():
                 try:
                     say(line)
                 except Exception:  # noqa: BLE001 - logged, and tried again
-                    # Nobody else does what this thread does.
+                    # No other thread does this work, so that it must go on.
                     _LOG.exception("%s: a fault, after which it goes on", self.name)
                     self._has_ended.wait(_PAUSES.longest)
                 else:
@@ -203,7 +204,7 @@ class Agent:
         self._is_to_end.set()
 
     def _finish(self) -> None:
-        """What runs may end, or is ended; all ends are told."""
+        """Let attempts end or stop them, and report all ends."""
         count = len(self._runs)
         state = f"{counted(count, 'attempt')} under way" if count else "idle"
         _LOG.info("%s: ends, %s", self.name, state)
@@ -214,7 +215,7 @@ class Agent:
         with self._lock:
             unended = self._under_way()
             for run in unended:
-                # It is given back, and done elsewhere.
+                # The attempt is given back, and made elsewhere.
                 run.is_dropped = True
         for run in unended:
             self._runner.stop(run, self._grace)
@@ -252,11 +253,11 @@ class Agent:
                 self._note(f"waits for {self._address.url}: {error}")
             except Refusal as error:
                 if error.code in _UNKNOWN and self._is_known:
-                    # It was started anew, or has taken us for lost.
+                    # The service was started anew, or has given us up.
                     self._is_known = False
                     self._note(f"is not known any more: {error}")
                     continue
-                why = "it takes no agents" if error.code == "unknown_path" else error
+                why = "it takes no workers" if error.code == "unknown_path" else error
                 self._note(f"is not taken by {self._address.url}: {why}")
                 if self._is_final(error):
                     self._give_up(error)
@@ -279,15 +280,22 @@ class Agent:
             hello["lease"] = self._asked_lease
         if self._labels is not None:
             hello["labels"] = self._labels
+        if self._host:
+            hello["host"] = self._host
         try:
             welcome = line.say("hello", hello, _PATIENCE)
         except Refusal as error:
             if not error.is_of_content or self._labels is None:
                 raise
-            # A service of before knows no labels. It says so if it is something else.
-            self._labels = None
+            # A service of an earlier version knows no machines, or no labels either;
+            # another cause comes back as an error.
+            refused = "machine" if self._host else "labels"
+            if self._host:
+                self._host = ""
+            else:
+                self._labels = None
             self._say_hello(line)
-            _LOG.warning("%s: the service does not take its labels", self.name)
+            _LOG.warning("%s: the service does not take its %s", self.name, refused)
             return
         self._lease.length = float(welcome["lease"])
         self._takes_files = bool(welcome["artifacts"])
@@ -307,17 +315,17 @@ class Agent:
             running = self._names()
         wait = self._lease.length / 3
         sent = monotonic()
-        # The service knows how many it has: there are no more than it takes.
+        # The service counts them, so that there are never more than it accepts.
         message = {"running": running, "most": self._at_once, "wait": wait}
         answer = line.say("claim", message, wait + _PATIENCE)
         self._hear(answer, sent)
 
     def _names(self) -> list[str]:
-        """Under the lock: names of the attempts that the service may know of."""
+        """Return the attempts that the service may know of, under the lock."""
         return [name for name, run in self._runs.items() if not run.is_dropped]
 
     def _under_way(self) -> list[AgentRun]:
-        """Under the lock: those of them that have not ended."""
+        """Return the unfinished attempts of these, under the lock."""
         ended = {run.name for run, _ in self._ends}
         return [
             run
@@ -326,7 +334,7 @@ class Agent:
         ]
 
     def _hear(self, answer: Mapping[str, Any], sent: float) -> None:
-        """The service has answered what was said at *sent*."""
+        """Take in the answer of the service to a request sent at *sent*."""
         self._lease.renew(sent)
         for name in answer.get("stop", ()):
             self._stop(name)
@@ -352,7 +360,8 @@ class Agent:
 
     def _stop(self, name: str) -> None:
         with self._lock:
-            # Of one that ended while it was named, the service may have heard by now.
+            # The service may have the end by now of an attempt that ended during the
+            # request.
             runs = [run for run in self._under_way() if run.name == name]
         for run in runs:
             if not run.is_to_stop:
@@ -361,7 +370,7 @@ class Agent:
                 )
                 self._runner.stop(run, self._grace)
 
-    # -- signs of life -------------------------------------------------------------
+    # -- heartbeats ----------------------------------------------------------------
 
     def _beat(self, line: Line) -> None:
         while not self._has_ended.wait(self._lease.length / (6 if self._runs else 3)):
@@ -377,14 +386,14 @@ class Agent:
             try:
                 self._give_sign(line, [*news], progress)
             except (Unreachable, Refusal) as error:
-                # Who asks for work finds out what to do about it.
+                # The next request for work gets the same error, and acts on it.
                 _LOG.debug("%s: no sign of life got through: %s", self.name, error)
             self._keep_leases()
 
     def _give_sign(
         self, line: Line, running: list[str], progress: Mapping[str, Any]
     ) -> None:
-        """Say what runs, and how far it is; progress that is refused is left out."""
+        """Send a heartbeat with running attempts and progress."""
         message: dict[str, Any] = {"running": running, "progress": progress}
         if self._asks_round_trip and self._round_trip is not None:
             message["round_trip"] = round(self._round_trip, 6)
@@ -425,10 +434,10 @@ class Agent:
             )
             self._runner.stop(run, self._grace)
 
-    # -- telling ends --------------------------------------------------------------
+    # -- reports of ends -----------------------------------------------------------
 
     def _ended(self, run: AgentRun, end: dict[str, Any]) -> None:
-        """On any thread: an attempt has ended."""
+        """Note that an attempt has ended, on any thread."""
         with self._changed:
             if run.is_dropped:
                 self._runs.pop(run.name, None)
@@ -468,7 +477,7 @@ class Agent:
     def _tell_otherwise(
         self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]], error: Refusal
     ) -> None:
-        """Ends are refused for what they say: which, and what is told instead."""
+        """Report refused ends one by one, or as failures."""
         if len(batch) > 1:
             for each in batch:
                 self._tell_until_heard(line, [each])
@@ -477,7 +486,8 @@ class Agent:
         why = f"the service does not take its end: {visible(str(error))}"
         failure = {"outcome": "failed", "error": {"type": "ValueError", "message": why}}
         if end["outcome"] == "failed" and end["error"] == failure["error"]:
-            # Even that: the service will miss the attempt, and give it to another.
+            # If even that fails, the service misses the attempt, and gives it to
+            # another agent.
             _LOG.error("%s: %s: %s", self.name, run.order["task_id"], why)
             self._has_told([run])
             return
@@ -527,7 +537,7 @@ class Agent:
         self._hear(answer, sent)
 
     def _has_told(self, runs: list[AgentRun]) -> None:
-        """The ends of these, which are the first ones, are told."""
+        """Note that these ends, the first ones, are reported."""
         with self._changed:
             del self._ends[: len(runs)]
             for run in runs:
@@ -537,7 +547,7 @@ class Agent:
             self._runner.forget(run)
 
     def _send_files(self, line: Line, run: AgentRun) -> None:
-        """What an attempt has made; what is refused is left out, and said."""
+        """Send the files of an attempt; leave out and log refused ones."""
         refused = 0
         for name, path in run.files():
             if refused == _MOST_REFUSED:
@@ -560,7 +570,7 @@ class Agent:
                     visible(str(error)),
                 )
 
-    # -- what it says of itself ----------------------------------------------------
+    # -- its own description -------------------------------------------------------
 
     def _note(self, text: str) -> None:
         """Say something in the log, once."""
@@ -569,25 +579,25 @@ class Agent:
             _LOG.info("%s: %s", self.name, visible(text))
 
     def _is_final(self, error: Refusal) -> bool:
-        """Whether the service will never accept the request that ended in *error*."""
+        """Return whether the service will never accept this request."""
         waits = ("agent_taken", "too_many_agents", "unknown_path", *_UNKNOWN)
         return not error.is_passing and error.code not in waits
 
     def _give_up(self, error: Refusal) -> None:
         hint = "the token is in TASKORCH_TOKEN" if error.code == "no_token" else ""
-        msg = f"the service does not take agent {self.name!r}: {error}"
+        msg = f"the service does not take worker {self.name!r}: {error}"
         self._fault = InvalidTaskError(msg, hint=hint)
         self._is_to_end.set()
 
 
 def _document(resources: Resources) -> dict[str, Any]:
-    """*resources* as a message has them: of units with names, their names."""
+    """Return *resources* as a message has them: named units as lists of names."""
     units = {name: {"named": [*names]} for name, names in resources.unit_names}
     return {**resources, **units}
 
 
 def _shown(end: Mapping[str, Any]) -> str:
-    """How an attempt has ended, for people."""
+    """Return the end of an attempt in words."""
     if "error" in end:
         text = "failed: {type}: {message}".format(**end["error"])
     elif "program" in end:

@@ -23,13 +23,13 @@ from taskorch.kit.connections import (
 from taskorch.kit.visible import show
 
 _OK: Final = 200
-#: Statuses of what may be taken at another time.
+#: Statuses of requests that may be accepted later.
 _PASSING: Final = (408, 425, 429, *range(500, 600))
-#: Statuses of what is refused for what it says.
+#: Statuses of requests whose content is refused.
 _OF_CONTENT: Final = (400, 413, 422)
-#: Statuses of a service that cannot read a frame after all.
+#: Statuses of a service that cannot read frames after all.
 _NOT_UNDERSTOOD: Final = (400, 415)
-#: Of an answer, as many bytes are read.
+#: The number of bytes that are read of an answer.
 _MOST: Final = 64 << 20
 
 
@@ -39,11 +39,11 @@ class Unreachable(Exception):  # noqa: N818 - a state, not a fault
 
 class Refusal(Exception):  # noqa: N818 - what the service has said
     """
-    The service has refused what was said.
+    The service has refused a request.
 
     Attributes:
-        status: Of HTTP.
-        code: What programs call it.
+        status: The status of HTTP.
+        code: Its name for programs.
     """
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -53,12 +53,12 @@ class Refusal(Exception):  # noqa: N818 - what the service has said
 
     @property
     def is_passing(self) -> bool:
-        """Whether the service may take the same at another time."""
+        """True if the service may accept the same later."""
         return self.status in _PASSING
 
     @property
     def is_of_content(self) -> bool:
-        """Whether what was said will be refused whenever it is said."""
+        """True if the same content will always be refused."""
         return self.status in _OF_CONTENT
 
 
@@ -70,7 +70,7 @@ class ServiceAddress:
     Attributes:
         url: Such as `http://127.0.0.1:8080`.
         agent: The name of the agent.
-        session: What only the agent knows.
+        session: A secret that only the agent knows.
         token: The token that the service asks for.
 
     Raises:
@@ -109,7 +109,7 @@ class Line:
     """
     Says one thing after another to the service; for one thread at a time.
 
-    All that an agent says may come twice, so what got no answer is said again.
+    All messages of an agent may come twice, so that one without an answer is repeated.
     """
 
     def __init__(self, address: ServiceAddress) -> None:
@@ -117,8 +117,8 @@ class Line:
         self._connection: HttpConnection | None = None
         self._is_cut = False
         self._wire = Wire()
-        #: What the service can read, as it has said; and whether it is sent JSON all
-        #: the same.
+        #: Whether the service can read frames, by its own words; and whether it gets
+        #: JSON all the same.
         self._offered: str | None = None
         self._is_plain = False
 
@@ -126,7 +126,7 @@ class Line:
         self, verb: str, message: Mapping[str, Any], seconds: float
     ) -> dict[str, Any]:
         """
-        Say something, and return what is answered, if nothing is late by *seconds*.
+        Send a message, and return the answer, if it is not late by *seconds*.
 
         Raises:
             Unreachable: There was no answer.
@@ -142,14 +142,15 @@ class Line:
         try:
             status, text = self._exchange(verb, body, headers, seconds)
             if status in _NOT_UNDERSTOOD and kind != "application/json":
-                # In doubt it is JSON, from now on.
+                # In doubt all messages are JSON from now on.
                 self._offered, self._is_plain = None, True
                 return self.say(verb, message, seconds)
         except (OSError, TooLongError, http.client.HTTPException) as error:
             self.close()
             if not is_used or self._is_cut or isinstance(error, TimeoutError):
                 raise Unreachable(str(error) or type(error).__name__) from None
-            # The service ends connections that are idle: it may not have got it.
+            # The service ends idle connections, so that it may not have got this
+            # request.
             return self.say(verb, message, seconds)
         try:
             answer = json.loads(text)
@@ -177,7 +178,7 @@ class Line:
         if offered and not self._is_plain:
             self._offered = offered
         with suppress(FrameError):
-            # What cannot be read is no JSON, either.
+            # An unreadable frame is no JSON, either.
             kind = response.getheader("Content-Type")
             text = self._wire.unpacked(text, kind, _MOST)
         if response.will_close:
@@ -194,7 +195,7 @@ class Line:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End the connection; the next word makes a new one."""
+        """End the connection; the next request makes a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

@@ -1,7 +1,7 @@
 """
 The attempts that an agent makes: programs, and calls on threads.
 
-What it can do are programs, and functions that its owner has named.
+It can run programs, and functions that its owner has named.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _HOLE: Final = re.compile(r"\{(\w+)\}")
 @attrs.frozen
 class Abilities:
     """
-    What an agent does for each type of task.
+    The work of an agent for each type of task.
 
     Attributes:
         names: Capabilities beyond the others: for programs that require one.
-        functions: What is called with the payload of a task, by type.
+        functions: The functions for the payload of a task, by type.
         templates: The program that is run for a task, by type: `{name}` stands for
             what its payload has by this name.
     """
@@ -62,7 +62,7 @@ class Abilities:
         cls, names: Iterable[str], calls: Iterable[str], runs: Iterable[str]
     ) -> Abilities:
         """
-        What is said on a command line.
+        Read abilities from a command line.
 
         Args:
             names: Capabilities.
@@ -85,20 +85,20 @@ class Abilities:
         The program, or the call, that an order asks for.
 
         Raises:
-            InvalidTaskError: It is none that this agent can do.
+            InvalidTaskError: This agent cannot do it.
         """
         kind, payload = order["type"], order.get("payload")
         if "program" in order:
             names = keys_of(ProgramEntry).items()
             options = {one.field: order[name] for name, one in names if name in order}
-            # What its task writes is said beside it.
+            # The order has the paths that its task writes beside the program.
             return Program(**options, writes=order.get("writes"))
         if kind in self.functions:
             function = self.functions[kind]
             return lambda: function(payload)
         if kind in self.templates:
             return Program([_filled(part, payload) for part in self.templates[kind]])
-        msg = f"this agent does nothing for type {show(kind)}"
+        msg = f"this worker does nothing for type {show(kind)}"
         hint = "start it with --call or --run for it, or give the task a program"
         raise InvalidTaskError(msg, hint=hint)
 
@@ -155,24 +155,24 @@ def _filled(part: str, payload: object) -> str:
     return _HOLE.sub(value_of, part)
 
 
-#: Bytes that are read of what a program says of that, at its end; and of what a
-#: function says.
+#: The number of bytes that are read of such reports: of a program, at its end; and of a
+#: function.
 _TAIL: Final = 16 << 10
-#: Bytes of a result; of a part of a file. A message has at most 1 MiB.
+#: The number of bytes of a result; of a part of a file. A message has at most 1 MiB.
 MAX_RESULT: Final = 700_000
 _PART: Final = 512 << 10
-#: Bytes of a line about what was spent that nobody can read.
+#: The number of bytes of an unreadable line about spending.
 _MAX_SPENT: Final = 500
-#: Characters of an error.
+#: The number of characters of an error.
 _MAX_ERROR: Final = 20_000
 
 
 def progress(value: Any) -> None:
     """
-    From a function that an agent elsewhere calls: it is so far, for all to see.
+    Report the progress of the function that an agent elsewhere runs.
 
-    The latest value is told with the next sign of life, a few times in a lease. Where
-    no agent has called, nobody is told.
+    The latest value is sent with the next heartbeat, a few times in a lease. Where no
+    agent has called, nobody is told.
 
     Args:
         value: Whatever JSON can say, in at most 16 KiB.
@@ -190,7 +190,7 @@ def progress(value: Any) -> None:
 
 def spent(**amounts: float) -> None:
     """
-    From a function that an agent elsewhere calls: it has spent so much of its budget.
+    Report how much of its budget the function that an agent elsewhere runs spent.
 
     As `context.spent` of a function that runs beside the orchestrator; it is told with
     the end of the attempt. Where no agent has called, nobody is told.
@@ -209,7 +209,7 @@ def spent(**amounts: float) -> None:
 
 def units(resource: str) -> tuple[str, ...]:
     """
-    From a function that an agent elsewhere calls: the names of its units of *resource*.
+    Return the names of the units of *resource* that the agent's function holds.
 
     As `context.units` of a function that runs beside the orchestrator: `units("gpu")`
     are the GPUs that nobody else uses, of those that the agent's capacity names. None,
@@ -228,14 +228,14 @@ class AgentRun:
     folder: Path
     process: ProgramProcess | None = None
     log: Path | None = None
-    #: It was told to stop.
+    #: Whether it was told to stop.
     is_to_stop: bool = False
-    #: Its lease is lost: nobody waits for it any more, and its end is not told.
+    #: Whether its lease is lost: nobody waits for it, and its end is not reported.
     is_dropped: bool = False
     _progress: bytes = b""
-    #: What its function has said last, if nobody has been told.
+    #: The latest progress of its function, if it was not reported yet.
     said: deque[Any] = attrs.field(factory=lambda: deque(maxlen=1))
-    #: What it has said to have spent, in millionths, and a line that nobody can read.
+    #: The amounts that it has spent, in millionths, and a line that nobody can read.
     _spent: dict[str, int] = attrs.field(factory=dict[str, int])
     _unread: str = ""
 
@@ -254,7 +254,7 @@ class AgentRun:
                 lines = file.read().split(b"\n")
         except OSError:
             return None
-        # What follows the last end of a line is still being written.
+        # The last line without an end is still being written.
         line = next((line for line in reversed(lines[:-1]) if line.strip()), b"")
         if line == self._progress or not line:
             return None
@@ -265,12 +265,12 @@ class AgentRun:
             return line.decode("utf-8", "replace")
 
     def add_spent(self, units: Units) -> None:
-        """It has spent so much more."""
+        """Add to the amounts that it has spent."""
         for name, much in units:
             self._spent[name] = self._spent.get(name, 0) + much
 
     def hear_spent(self, lines: list[bytes]) -> None:
-        """Its program has said in *lines* what it has spent."""
+        """Read *lines* in which its program reports its spending."""
         for line in lines:
             units = units_in(line) if line.strip() else ()
             if units is None:
@@ -278,7 +278,7 @@ class AgentRun:
             self.add_spent(units or ())
 
     def in_result(self) -> dict[str, list[str]]:
-        """What is told of that with its end: at most two lines."""
+        """Return its spending for the report of its end: at most two lines."""
         lines = []
         if self._spent:
             lines.append(json.dumps({n: u / 1e6 for n, u in self._spent.items()}))
@@ -287,15 +287,15 @@ class AgentRun:
         return {"spent": lines} if lines and self.order.get("spends") else {}
 
     def files(self) -> Iterator[tuple[str, Path]]:
-        """What is to be sent: the names of files, and where they are."""
+        """Yield the names and paths of the files to send."""
         if self.log is not None and self.log.is_file():
             yield "output.log", self.log
         place = self.folder / "artifacts"
         folders = [place]
-        # Not by recursion: they may be nested as deeply as the program likes.
+        # A loop replaces recursion, because folders may be nested deeply.
         while folders:
             folder = folders.pop()
-            # It may be gone, closed to us, or have too long a path.
+            # The folder may be gone, closed to us, or have too long a path.
             with suppress(OSError), os.scandir(folder) as entries:
                 for entry in sorted(entries, key=attrgetter("name")):
                     path = folder / entry.name
@@ -346,7 +346,7 @@ class OrderRunner:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._at_once = at_once
         self._workers = 0
-        #: Those that the system had no room for, and that are still to be begun.
+        #: The attempts that the system had no room for, and that have still to begin.
         self._waiting: dict[AgentRun, bool] = {}
         self._lock = threading.Lock()
         self._folder: Path | None = None
@@ -361,7 +361,7 @@ class OrderRunner:
             return AgentRun(order, self._folder / str(self._count))
 
     def begin(self, run: AgentRun) -> None:
-        """Begin it; what is wrong with it is told as its end."""
+        """Begin the attempt; report an error as its end."""
         try:
             work = self._abilities.work_of(run.order)
             if isinstance(work, Program):
@@ -373,17 +373,17 @@ class OrderRunner:
             self._not_begun(run, error)
 
     def begin_waiting(self) -> None:
-        """Begin what the system had no room for; to be called now and then."""
+        """Begin attempts that wait for room in the system; call it now and then."""
         for run in list(self._waiting):
             if self._waits_no_more(run):
                 self.begin(run)
 
     def is_waiting(self, run: AgentRun) -> bool:
-        """Whether the system had no room for it, and it is still to be begun."""
+        """Return whether it still waits for room in the system."""
         return run in self._waiting
 
     def _waits_no_more(self, run: AgentRun) -> bool:
-        """Whether *run* was waiting; True for only one of several calling threads."""
+        """Return whether *run* was waiting; True for one thread only."""
         return self._waiting.pop(run, False)
 
     def _not_begun(self, run: AgentRun, error: BaseException) -> None:
@@ -395,7 +395,7 @@ class OrderRunner:
             self._waiting[run] = True
 
     def stop(self, run: AgentRun, grace: float) -> None:
-        """Ask it to end within so many seconds; a function cannot be asked."""
+        """Ask the attempt to end within so many seconds; a function ignores it."""
         run.is_to_stop = True
         if self._waits_no_more(run):
             self._on_end(run, {"outcome": "stopped"})
@@ -407,7 +407,7 @@ class OrderRunner:
         remove_tree(run.folder)
 
     def close(self) -> None:
-        """Kill what is left. A function that does not end is left behind."""
+        """Kill the rest. A function that does not end is left behind."""
         self._programs.close(0)
         for _ in range(self._workers):
             self._calls.put(None)
@@ -421,7 +421,8 @@ class OrderRunner:
         artifacts.mkdir(parents=True, exist_ok=True)
         variables = run.order.get("variables", {})
         env = {
-            # Also for what its own templates start; what a program says itself, counts.
+            # Programs of the agent's own templates get them, too; a program's own
+            # values win.
             **{n: text for n, text in variables.items() if n not in program.env},
             ProgramVariables.TASK: run.order["task_id"],
             ProgramVariables.FENCE: run.order["fence"],
@@ -443,7 +444,7 @@ class OrderRunner:
             on_spent=run.hear_spent if run.order.get("spends") else None,
         )
         if run.is_to_stop:
-            # It was told so before it could be stopped.
+            # The request to stop came before the program could be stopped.
             run.process.terminate(0)
 
     def _ended(self, run: AgentRun, end: ProgramEnd) -> None:
@@ -483,7 +484,8 @@ class OrderRunner:
             try:
                 thread.start()
             except RuntimeError:
-                # There is no room for one more: those that there are must do.
+                # There is no room for one more thread, so that the present ones must
+                # do.
                 if not self._workers:
                     raise
             else:
@@ -513,7 +515,7 @@ class OrderRunner:
 
 def _as_json(value: object, most: int, subject: str) -> Any:
     """
-    *value* as it comes out of JSON, whatever its owner does with it from now on.
+    Return a copy of *value* as JSON reads it; later changes do not reach the copy.
 
     Raises:
         TypeError: JSON cannot say it.

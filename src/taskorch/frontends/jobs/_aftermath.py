@@ -1,11 +1,13 @@
-"""What follows from the facts about units: news, rewards, second runs."""
+"""Follow-ups of the events of units: messages, rewards, second runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import Any, Final
 
+from taskorch.errors import UnknownTaskError
 from taskorch.events import (
     Event,
     PoolRelieved,
@@ -16,6 +18,7 @@ from taskorch.events import (
     TaskFailed,
     TaskRetrying,
     TaskStarted,
+    TaskSubmitted,
 )
 from taskorch.frontends.jobs._book import JobBook
 from taskorch.frontends.jobs._config import JobConfig
@@ -27,30 +30,30 @@ from taskorch.frontends.jobs._news import News
 from taskorch.frontends.jobs._record import PREFIX, JobRecord
 from taskorch.frontends.jobs._scores import Scores
 from taskorch.kit.fence import log_of
-from taskorch.model.ids import first_of, has_number
+from taskorch.model.ids import first_of, has_number, last_of
 
 _LOG: Final = log_of(__name__)
-#: The document that says up to which fact all that follows from facts was done.
+#: The document with the number of the last event whose follow-ups are done.
 _FOLLOWED: Final = "followed"
-#: Who says how good a job was that has failed for good, and one that says it itself.
+#: The sources of the reward for a failed job, and of that in a job's body.
 _FAILURE: Final = "failure"
 _SIGNAL: Final = "job_payload.reward_signal"
 
 
 class Aftermath:
     """
-    Hears the facts about units, and does what follows for their jobs.
+    Listener for events of units, which does the follow-ups for their jobs.
 
-    What a crash has left out is done by the next life: the facts from a number on are
-    read again, and a document keeps the number.
+    After a crash, the next run of the program does the missing follow-ups: it reads the
+    events from a number on again, and a document stores the number.
 
     Args:
-        config: Says what is done at which transition.
+        config: The actions at each transition.
         book: The jobs.
-        news: Who is told.
-        hearing: Remembers what messages are like.
-        scores: Hear how long units took.
-        metrics: What is measured of jobs.
+        news: The hooks and topics.
+        hearing: Collects samples of messages.
+        scores: Get the durations of units.
+        metrics: The metrics of jobs.
     """
 
     def __init__(
@@ -70,50 +73,55 @@ class Aftermath:
         self._metrics = metrics
         self.ledger: JobLedger = JobLedger()
         #: The pools that are nearly full.
-        self.saturated: set[str] = set()
-        #: Held while a unit is run again; the lock of the book may be taken in it.
+        self.saturated: frozenset[str] = frozenset()
+        #: The lock for running a unit again, taken before the lock of the book.
         self._recovering = Lock()
-        #: The number of the last fact from which all that follows was done, and that
-        #: which the journal has kept of it.
+        #: The number of the last event whose follow-ups are done, and the number in the
+        #: journal.
         self._followed = self._followed_kept = 0
 
     @property
     def recovers(self) -> bool:
-        """Whether a unit that has failed is run again."""
+        """True if units that have failed are run again."""
         return self._config.does("running_to_failed", "schedule_recovery_attempt")
 
-    # -- facts ---------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------
 
     def hear(self, event: Event) -> None:
-        """Take in a fact of this life."""
+        """Handle an event of this run of the program."""
         if isinstance(event, PoolSaturated | PoolRelieved):
             with self._book.lock:
                 if isinstance(event, PoolSaturated):
-                    self.saturated.add(event.pool)
+                    self.saturated |= {event.pool}
                 else:
-                    self.saturated.discard(event.pool)
+                    self.saturated -= {event.pool}
             self._enter(event)
         elif isinstance(event, TaskEvent) and event.task_id.startswith(PREFIX):
             run_id = first_of(event.task_id)
-            self._of_unit(event, run_id.removeprefix(PREFIX))
+            job_id = run_id.removeprefix(PREFIX)
+            with self._book.lock:
+                record = self._book.found(job_id)
+                if record is not None:
+                    record.take_in(event)
+            if record is not None:
+                if not isinstance(event, TaskSubmitted):
+                    self._of_unit(event, record)
+                if isinstance(event, TaskSubmitted | TaskStarted):
+                    self._begin(event, record)
             self._followed = max(self._followed, event.seq)
 
-    def _of_unit(self, event: TaskEvent, job_id: str) -> None:
+    def _of_unit(self, event: TaskEvent, record: JobRecord) -> None:
+        job_id = record.job.job_id
         with self._book.lock:
-            record = self._book.found(job_id)
-            if record is None:
-                return
-            record.take_in(event)
             self._book.waiting.pop(job_id, None)
-            # Facts may be known before they are told of: what is new is the state.
+            # The record may know an event before it is heard, so a change of state
+            # counts.
             was, record.told = record.told, record.state
-        if (
-            isinstance(event, TaskStarted)
-            and was == "queued"
-            and self._config.does("queued_to_running", "publish_start_event")
-        ):
-            self._publish("started", record, event)
-        elif isinstance(event, TaskCompleted | TaskRetrying | TaskFailed):
+        if isinstance(event, TaskStarted):
+            # A start has no other follow-up.
+            self._enter(event)
+            return
+        if isinstance(event, TaskCompleted | TaskRetrying | TaskFailed):
             if isinstance(event, TaskCompleted):
                 with self._book.lock:
                     self._scores.note(record.job.objective, event.latency)
@@ -134,10 +142,21 @@ class Aftermath:
         elif record.told != was and record.told == "failed":
             self._failed(record, event)
         if isinstance(event, TaskCompleted | TaskFailed | TaskCancelled):
-            # What was said of the job before this unit had begun counts for it, too.
+            # Rewards of the job from before this unit began count for the unit, too.
             for source in [*record.rewards]:
                 self._try(job_id, self._make_up, record, source)
         self._follow(record)
+
+    def _begin(self, event: TaskEvent, record: JobRecord) -> None:
+        """Report once that all units are made and the job has begun."""
+        with self._book.lock:
+            if record.is_told_to_begin or not record.has_begun:
+                return
+            record.is_told_to_begin = True
+        units = [last_of(each) for each in record.unit_ids]
+        self._publish("spawned", record, event, units=units)
+        if self._config.does("queued_to_running", "publish_start_event"):
+            self._publish("started", record, event)
 
     def _completed(self, record: JobRecord, event: Event) -> None:
         metrics = self._metrics.of(record)
@@ -156,7 +175,7 @@ class Aftermath:
         self._news.publish("job_events", message)
 
     def _enter(self, event: Event) -> None:
-        """Enter in the ledger what *event* says of resources, and publish it."""
+        """Enter the resources of *event* in the ledger, and publish the entry."""
         message = self.ledger.enter(event)
         if message is not None:
             for about in ("resource_updates", "audit_logging"):
@@ -165,7 +184,7 @@ class Aftermath:
     # -- rewards -------------------------------------------------------------------
 
     def give(self, job_id: str, value: float, source: str) -> bool:
-        """Reward a job, unit by unit; False if that *source* has said so before."""
+        """Reward the units of a job; return False if that *source* did so before."""
         with self._book.lock:
             record = self._book.found(job_id)
             if record is None or source in record.rewards:
@@ -178,24 +197,26 @@ class Aftermath:
         return True
 
     def _make_up(self, record: JobRecord, source: str) -> bool:
-        """Have the word of *source* kept of each unit; whether that was not so."""
+        """Store the reward of *source* for each unit; return whether any lacked it."""
         changed = False
         for task_id in record.unrewarded(source):
             value = record.rewards[source]
-            if self._book.running.reward_task(task_id, value, source=source):
-                record.rewarded[source].add(task_id)
-                changed = True
+            # The other units do not exist before the first one begins.
+            with suppress(UnknownTaskError):
+                if self._book.running.reward_task(task_id, value, source=source):
+                    record.rewarded[source].add(task_id)
+                    changed = True
         return changed
 
-    # -- what follows --------------------------------------------------------------
+    # -- follow-ups ----------------------------------------------------------------
 
     def _follow(self, record: JobRecord) -> None:
         """
-        Do what follows from what has become of a job, if it was not done.
+        Do the follow-ups of a job's state that were not done yet.
 
-        A unit that has failed once is run again; a job of which one has failed again is
-        rewarded with -1, one that completed with its signal. That somebody cancelled it
-        says nothing of how good it was.
+        A unit that has failed once is run again. A job with a unit that has failed
+        again gets the reward -1, a completed one the reward in its body. A cancelled
+        job gets none, since that does not tell how good it was.
         """
         job_id, signal = record.job.job_id, record.job.reward_signal
         recovers = self.recovers
@@ -214,7 +235,7 @@ class Aftermath:
             self._try(job_id, self.give, job_id, signal, _SIGNAL)
 
     def recover(self, record: JobRecord, task_id: str) -> None:
-        """Run a unit that has failed again, once, whoever sees it first."""
+        """Run a failed unit again, once, even if several callers see the failure."""
         orch = self._book.running
         with self._recovering:
             with self._book.lock:
@@ -226,28 +247,28 @@ class Aftermath:
 
     @staticmethod
     def _try(job_id: str, act: Callable[..., object], *arguments: Any) -> None:
-        """Do one thing that follows; if it fails, that is told, and others are done."""
+        """Do one follow-up; log its error, so that the others are done."""
         try:
             act(*arguments)
         except Exception as error:  # noqa: BLE001 - told: the job stays as it is
             _LOG.warning("what follows for job %s: %s", job_id, error)
 
-    # -- earlier lives -------------------------------------------------------------
+    # -- earlier runs --------------------------------------------------------------
 
     def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
-        """Begin where an earlier life has ended, as the document says."""
+        """Continue where an earlier run of the program ended, by the document."""
         followed = kept(DOCUMENTS).get(_FOLLOWED)
-        # A program may have written others under our name: then all is followed.
+        # Another program may have written this document: then all events are read.
         self._followed = self._followed_kept = followed if type(followed) is int else 0
 
     def recall(self, journal: Any, last: int) -> None:
-        """Do what earlier lives have left out: *last* is their last fact's number."""
+        """Do what earlier runs left undone; *last* numbers their last event."""
         ids: dict[str, None] = {}
         for fact, _ in journal.read(self._followed) if self._followed < last else ():
             if isinstance(fact, TaskEvent) and fact.task_id.startswith(PREFIX):
                 ids[first_of(fact.task_id).removeprefix(PREFIX)] = None
         self._followed = max(self._followed, last)
-        # Before anything begins: a program may end as soon as it has started.
+        # This happens before any attempt, since a program may end soon after its start.
         for job_id in ids:
             self._try(job_id, self._follow_job, job_id)
 
@@ -260,7 +281,7 @@ class Aftermath:
             self._follow(record)
 
     def keep(self) -> Iterable[Act]:
-        """The command that keeps how far all was done, if it went on since."""
+        """Return the command that stores the progress, if there was any since."""
         number = self._followed
         if number == self._followed_kept:
             return []

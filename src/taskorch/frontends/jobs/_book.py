@@ -1,4 +1,4 @@
-"""The jobs that there are, those of earlier lives included."""
+"""All jobs, including those of earlier runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from taskorch.events import Event
 from taskorch.frontends.jobs._contract import kept_job
 from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_task_id
 from taskorch.frontends.jobs._scores import WORTH
+from taskorch.frontends.jobs._tasks import HALVED
 from taskorch.model import TaskState
 from taskorch.model.ids import in_run, run_of
 from taskorch.workflows import WorkflowStatus
@@ -21,13 +22,13 @@ _NO_END: Final = 1 << 62
 
 class JobBook:
     """
-    The records of jobs: one is made with its job, or of the facts of an earlier life.
+    Records of jobs, made with the jobs or from events of earlier runs.
 
     Attributes:
-        lock: Guards the records, those that wait, and what is in them.
-        records: By the ids of jobs.
-        waiting: Jobs of which nothing has begun, each with what was learnt when it was
-            asked.
+        lock: Guards the records, their content, and the waiting jobs.
+        records: The records by ids of jobs.
+        waiting: Jobs of which no unit has begun, each with the number of rewards that
+            its values were learnt from.
         orch: The orchestrator of the jobs, once there is one.
     """
 
@@ -36,10 +37,10 @@ class JobBook:
         self.records: dict[str, JobRecord] = {}
         self.waiting: dict[str, dict[str, int]] = {}
         self.orch: TaskOrchestrator | None = None
-        #: The facts of earlier lives, if there is a journal.
+        #: The journal with the events of earlier runs, if there is one.
         self._journal: Any = None
         self._recalled = 0
-        #: Whether the records have all jobs of earlier lives.
+        #: Whether the records have all jobs of earlier runs.
         self._has_read_all = False
 
     @property
@@ -56,11 +57,11 @@ class JobBook:
         return self.orch
 
     def recall(self, journal: Any, last: int) -> None:
-        """Read jobs of earlier lives in *journal*, whose last fact has that number."""
+        """Read jobs of earlier runs in *journal*, whose last event has that number."""
         self._journal, self._recalled = journal, last
 
     def earlier(self) -> Iterator[Event]:
-        """The facts of earlier lives."""
+        """Return the events of earlier runs of the program."""
         for fact, _ in () if self._journal is None else self._journal.read(0):
             if fact.seq > self._recalled:
                 break
@@ -80,9 +81,10 @@ class JobBook:
         return record
 
     def found(self, job_id: str) -> JobRecord | None:
-        """The record of a job, of an earlier life as well; None: it is not known."""
+        """Return the record of a job, also of an earlier run; None: it is unknown."""
         record = self.records.get(job_id)
-        if record is not None or self.orch is None:
+        if record is not None or self.orch is None or self.orch.journal is None:
+            # Without a journal there are no jobs of earlier runs.
             return record
         try:
             status = self.orch.get_task_status(unit_task_id(job_id, 0))
@@ -93,26 +95,28 @@ class JobBook:
             return None
         job = kept_job(kept["body"])
         score = {name: status.metadata.get(name, 0.0) for name in WORTH}
-        # An earlier version has kept neither, and has done what followed at once.
-        asked = kept_job(kept.get("asked", kept["body"]))
+        # An earlier version stored neither, and did the follow-ups at once.
+        asked = kept_job(kept.get("asked") or kept["body"])
         record = JobRecord(
             *(job, asked, kept["units"], kept["threads"], kept["weight"], score),
             kept.get("specialization", job.worker_id),
             is_followed="asked" in kept,
-            why=kept.get("why", ""),
+            why=status.metadata.get("why") or kept.get("why", ""),
+            is_halved=bool(status.metadata.get(HALVED)),
         )
         if self._journal is not None:
             ids = self._journal.ids(in_run(PREFIX + job_id))
             for fact, _ in self._journal.select(ids, _NO_END):
                 record.take_in(fact)
                 if fact.seq <= self._recalled:
-                    # Its life has told of it.
+                    # The earlier run has reported it.
                     record.told = record.state
+                    record.is_told_to_begin = record.has_begun
         self.records[job_id] = record
         return record
 
     def all(self) -> list[JobRecord]:
-        """All records: those of earlier lives are read once."""
+        """Return all records; those of earlier runs are read once."""
         if self._journal is not None and not self._has_read_all:
             task_ids = self._journal.ids(PREFIX)
             run_ids = filter(None, map(run_of, task_ids))
@@ -123,17 +127,17 @@ class JobBook:
         return self.of_this_life()
 
     def of_this_life(self) -> list[JobRecord]:
-        """The records that were made or asked for in this life."""
+        """Return the records that this run of the program has made or read."""
         with self.lock:
             return list(self.records.values())
 
     def state(self, job_id: str) -> str:
-        """The state of a job: `queued`, `running`, `completed`, or `failed`."""
+        """Return the state of a job: `queued`, `running`, `completed` or `failed`."""
         return state_of(self.running.workflows.status(PREFIX + job_id))
 
 
 def state_of(status: WorkflowStatus) -> str:
-    """The state of a job whose run has this *status*."""
+    """Return the state of a job whose run has this *status*."""
     if status.state in ("completed", "failed"):
         return str(status.state)
     if status.state in ("cancelled", "blocked"):

@@ -1,4 +1,4 @@
-"""What is chosen for a job: its threads, its weight, who does it: as rewards teach."""
+"""Learnt values for jobs: the threads, the weight and the specialisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taskorch.frontends.jobs._record import JobRecord, unit_task_id
 from taskorch.frontends.jobs._unit import Unit
 from taskorch.kit.visible import counted
 
-#: How much more units there are under pressure, with each saturation, and at the most.
+#: The part of units that is added under pressure.
 _MORE: Final = 0.25
 _SPECIALIZATION: Final = "specialization_selection"
 _ADAPTS: Final = "self_improvement.reward_processing.adaptation_targets"
@@ -27,24 +27,24 @@ _MITIGATES: Final = (
 
 @attrs.define
 class Objective:
-    """What does the units of an objective, and what is known of it."""
+    """Handlers of an objective's units, and its settings."""
 
     handlers: dict[str, Callable[[Unit, Job], Any]] = attrs.Factory(dict)
     complexity: float | None = None
     counts_own: bool = False
-    #: What learns which of its specialisations does best, if there are several.
+    #: The learner of the best specialisation, if there are several.
     specialist: LearnedValue | None = None
 
 
 class Choices:
     """
-    What jobs ask for, as rewards have taught it.
+    Values that jobs ask for, learnt from rewards.
 
     Args:
-        config: Says the usual values, and which of them are learnt.
-        objectives: The objectives that there are, by their names.
-        learns: How a `LearnedValue` learns.
-        random: What draws.
+        config: The usual values, and which of them are learnt.
+        objectives: The objectives by their names.
+        learns: Arguments of each `LearnedValue`.
+        random: The source of random numbers.
     """
 
     def __init__(
@@ -78,13 +78,18 @@ class Choices:
 
     @property
     def most_threads(self) -> int:
-        """The most threads that a unit may have."""
+        """Largest number of threads that a unit may have."""
         path = "tadpole_execution.multithreading.max_threads_per_tadpole"
         return int(self._config.get(path, 16))
 
     @property
+    def rebalances(self) -> bool:
+        """True if units get half the threads under pressure."""
+        return self._config.has(_MITIGATES, "rebalance_thread_pools")
+
+    @property
     def learners(self) -> tuple[LearnedValue, ...]:
-        """All that learn."""
+        """All parts that learn."""
         return self.weights, self.threads, *self._specialists
 
     @property
@@ -93,7 +98,7 @@ class Choices:
         return [one for one in every if one is not None]
 
     def specialise(self, name: str) -> LearnedValue | None:
-        """Have it learnt who does an objective best; what learns, if it is new."""
+        """Learn who does an objective best; return the learner if it is new."""
         objective = self._objectives[name]
         kinds = sorted(objective.handlers)
         if len(kinds) < 2 or not self._config.has(_ADAPTS, _SPECIALIZATION):  # noqa: PLR2004 - something to choose
@@ -101,8 +106,8 @@ class Choices:
         if objective.specialist is not None:
             objective.specialist.change(kinds)
             return None
-        # None of them is the static choice, so there is no floor to keep to; and what
-        # has no reward yet is drawn by chance, whichever was registered first.
+        # None of them is a static default, so there is no floor. One without a reward
+        # is drawn by chance, whatever the order of registration.
         objective.specialist = LearnedValue(
             kinds,
             context=("type",),
@@ -115,38 +120,42 @@ class Choices:
     def record(
         self, job: Job, asked: Job, score: Mapping[str, float], *, is_pressed: bool
     ) -> JobRecord:
-        """The record of a new job, with what is chosen for it."""
+        """Make the record of a new job, with the values chosen for it."""
         has = self._config.has
         threads, weight = self._config.threads, 1.0
+        first = unit_task_id(job.job_id, 0)
         if self.adapts(self.threads):
-            threads = int(min(self._picked(self.threads, job), self.most_threads))
+            picked = self._picked(self.threads, job, first)
+            threads = int(min(picked, self.most_threads))
         if self.adapts(self.weights):
-            weight = float(self._picked(self.weights, job))
-        units = job.tadpole_count
+            weight = float(self._picked(self.weights, job, first))
+        units, is_halved = job.tadpole_count, False
         if is_pressed:
             if has(_MITIGATES, "spawn_additional_tadpoles"):
-                # More and smaller units fit into what is left.
+                # More, smaller units fit into the free rest of the pools.
                 units += max(1, math.ceil(units * _MORE))
-            if has(_MITIGATES, "rebalance_thread_pools"):
-                threads = max(1, threads // 2)
+            if self.rebalances:
+                threads, is_halved = max(1, threads // 2), True
         kind = job.worker_id
         specialist = self._objectives[job.objective].specialist
         if kind is None and specialist is not None:
-            kind = self._picked(specialist, job)
+            kind = self._picked(specialist, job, first)
         record = JobRecord(job, asked, units, threads, weight, score, kind)
+        record.is_halved = is_halved
         record.why = self._why(record)
         return record
 
     def adapts(self, part: LearnedValue) -> bool:
-        """Whether jobs ask for what *part* has learnt."""
+        """Return whether jobs ask for the value that *part* has learnt."""
         return self._config.has(_ADAPTS, part.name)
 
     def renew(self, part: LearnedValue, record: JobRecord) -> bool:
-        """Choose anew what *part* chooses for a job; whether it is another."""
-        picked = float(self._picked(part, record.job))
+        """Choose the value of *part* for a job anew; return whether it differs."""
+        picked = float(self._picked(part, record.job, record.unit_ids[0]))
         before = record.threads, record.weight
         if part is self.threads:
             record.threads = int(min(picked, self.most_threads))
+            record.is_halved = False
         else:
             record.weight = picked
         if before == (record.threads, record.weight):
@@ -155,8 +164,8 @@ class Choices:
         return True
 
     def _why(self, record: JobRecord) -> str:
-        """The threads, weight and specialisation of a job, each with its why."""
-        first, objective = unit_task_id(record.job.job_id, 0), record.job.objective
+        """Explain the threads, weight and specialisation of a job."""
+        first, objective = record.unit_ids[0], record.job.objective
         specialist = self._objectives[objective].specialist
         kind = record.specialization
         unlearnt = "the job names it" if record.job.worker_id else "there is no other"
@@ -179,17 +188,16 @@ class Choices:
                 phrases.append(f"{phrase} ({why})")
         return ", ".join(phrases)
 
-    def _picked(self, part: LearnedValue, job: Job) -> Any:
-        """What *part* has a job ask for; it hears the reward of the first unit."""
-        first = unit_task_id(job.job_id, 0)
+    def _picked(self, part: LearnedValue, job: Job, first: str) -> Any:
+        """Pick a value of *part* for a job; the *first* unit brings its reward."""
         return part.pick(first, job.objective, self._random)
 
     def known(self) -> dict[str, int]:
-        """How many rewards each part has learnt from."""
+        """Return how many rewards each part has learnt from."""
         return {part.name: part.rewards for part in self.learners}
 
     def learned(self) -> dict[str, tuple[Learning, ...]]:
-        """What was learnt, for each target of adaptation."""
+        """Return the rewards learnt for each target of adaptation."""
         return {
             self.weights.name: self.weights.learned(),
             _SPECIALIZATION: tuple(

@@ -1,13 +1,14 @@
 """
-What a configuration of adaptive jobs says: every key acts, or is refused by name.
+Configuration of adaptive jobs: every key has an effect, or is refused by name.
 
-A key that has no value counts as not said.
+A key without a value counts as missing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import attrs
@@ -26,7 +27,7 @@ from taskorch.kit.forms import (
 from taskorch.kit.located import Located, located, places, plain
 from taskorch.kit.visible import show
 
-#: What each transition may do, in the words of the configuration.
+#: The possible actions of each transition, in the words of the configuration.
 ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "queued_to_running": ("spawn_tadpoles", "publish_start_event"),
     "running_to_completed": (
@@ -46,7 +47,7 @@ TRIGGERS: Final = {
     "running_to_completed": "executor_signal_success",
     "running_to_failed": "executor_signal_failure",
 }
-#: Actions without which there is no transition: they cannot be left out.
+#: Actions that are the transition itself, so they cannot be left out.
 INHERENT: Final = ("spawn_tadpoles", "release_resources")
 STATES: Final = ("queued", "running", "completed", "failed")
 REQUIRED: Final = (
@@ -90,7 +91,7 @@ _FIELDS: Final = Each(one_of(*REQUIRED, *OPTIONAL), needs="a list of texts")
 
 
 def _some(*words: str) -> Each:
-    """A list of some of these words."""
+    """Return the form of a list of some of these words."""
     return Each(one_of(*words), needs="a list of texts")
 
 
@@ -105,13 +106,13 @@ def _section(cls: type) -> Any:
 @attrs.frozen
 class AboutJobs:
     """
-    Whose jobs they are.
+    Name and purpose of the jobs.
 
     Attributes:
         name: Its name.
         version: Its version.
         mission: Its purpose.
-        integration_points: Functions of others, as `FILE#HOOK`.
+        integration_points: Hooks for functions of the user, as `FILE#HOOK`.
     """
 
     name: Any = field(Text())
@@ -123,7 +124,7 @@ class AboutJobs:
 @attrs.frozen
 class PayloadContract:
     """
-    What a job says.
+    Fields of a job.
 
     Attributes:
         required_fields: Required.
@@ -137,11 +138,11 @@ class PayloadContract:
 @attrs.frozen
 class EscalationPolicy:
     """
-    What follows pressure.
+    Actions under pressure.
 
     Attributes:
         saturation_threshold: The share of the fullest pool that counts as pressure.
-        mitigation_actions: Actions on new jobs then.
+        mitigation_actions: Actions then, on new jobs, and on threads of units that run.
     """
 
     saturation_threshold: Any = field(Number(0.01, 1))
@@ -156,7 +157,7 @@ class ClassificationEngine:
     Attributes:
         algorithm: By a score.
         scoring_inputs: Parts of the score.
-        escalation_policy: What follows pressure.
+        escalation_policy: Actions under pressure.
     """
 
     algorithm: Any = _one("multi-objective_priority_queue")
@@ -167,11 +168,11 @@ class ClassificationEngine:
 @attrs.frozen
 class JobIntake:
     """
-    How jobs come in.
+    Intake of jobs.
 
     Attributes:
         api_endpoint: The path over HTTP.
-        payload_contract: What a job says.
+        payload_contract: Fields of a job.
         classification_engine: The order of jobs.
     """
 
@@ -186,8 +187,8 @@ class ThreadPool:
     Threads of all units.
 
     Attributes:
-        max_threads: How many there are.
-        allocation_strategy: In whole chunks.
+        max_threads: The number of threads.
+        allocation_strategy: `proportional_chunking`: shares are whole chunks.
         adaptive_throttling: Whether units start one by one under pressure.
     """
 
@@ -218,7 +219,7 @@ class AllocationAlgorithm:
     How pools are divided.
 
     Attributes:
-        fallback_policy: The rule if not all is free.
+        fallback_policy: The rule for a request if less than the whole of it is free.
         min_chunk: Pieces in which pools are divided.
         audit_logging: The topic of the ledger.
     """
@@ -231,7 +232,7 @@ class AllocationAlgorithm:
 @attrs.frozen
 class ResourcePools:
     """
-    What all units share.
+    The resource pools that all units share.
 
     Attributes:
         compute_units_total: Compute units.
@@ -251,12 +252,12 @@ class ResourcePools:
 @attrs.frozen
 class SpawningRules:
     """
-    What units are.
+    The rules for new units.
 
     Attributes:
         default_specialization: The usual specialisation.
         communication_mode: How units report.
-        id_format: Their ids.
+        id_format: The form of the ids of units.
     """
 
     default_specialization: Any = field(Text())
@@ -270,10 +271,10 @@ class Multithreading:
     Threads of a unit.
 
     Attributes:
-        scheduler: Their executor.
-        default_threads_per_tadpole: Of a unit, at first.
-        max_threads_per_tadpole: Of a unit, at most.
-        communication_channel: Their channel.
+        scheduler: The executor of units.
+        default_threads_per_tadpole: The threads of a unit at first.
+        max_threads_per_tadpole: The most threads of a unit.
+        communication_channel: The channel for messages of units.
     """
 
     scheduler: Any = _one("thread_pool_executor")
@@ -303,10 +304,10 @@ class CommunicationEncoding:
 @attrs.frozen
 class UnitExecution:
     """
-    How units are done.
+    Execution of units.
 
     Attributes:
-        spawning_rules: What units are.
+        spawning_rules: Kind of the units.
         multithreading: Threads of a unit.
         communication_encoding: How reports are packed.
     """
@@ -317,7 +318,7 @@ class UnitExecution:
 
 
 def _transition(name: str) -> Any:
-    """What may be said of a transition, which has a trigger and actions of its own."""
+    """Make the class of a transition's section: a trigger, and its own actions."""
     cls = attrs.make_class(
         name,
         {
@@ -357,7 +358,7 @@ class Topics:
     Topics of messages.
 
     Attributes:
-        job_events: Ends and starts of jobs.
+        job_events: The events of a job: spawned, started, completed, failed.
         resource_updates: Grants and releases.
     """
 
@@ -401,7 +402,7 @@ class MetadataCapture:
     Metrics.
 
     Attributes:
-        metrics_collected: Of each job.
+        metrics_collected: The metrics that are collected of each job.
         persistence_targets: Learnt values that the journal keeps.
     """
 
@@ -428,7 +429,7 @@ class OptimisationHooks:
 @attrs.frozen
 class SelfImprovement:
     """
-    How it learns.
+    Settings of learning.
 
     Attributes:
         reward_processing: Learning from rewards.
@@ -447,12 +448,12 @@ class AdaptiveJobs:
     All of a configuration of adaptive jobs.
 
     Attributes:
-        task_orchestration_metadata: Whose jobs they are.
-        job_intake_pipeline: How jobs come in.
-        resource_pools: What all units share.
-        tadpole_execution: How units are done.
+        task_orchestration_metadata: Name and purpose of the jobs.
+        job_intake_pipeline: Intake of jobs.
+        resource_pools: The resource pools that all units share.
+        tadpole_execution: Execution of units.
         job_lifecycle: States of a job.
-        self_improvement: How it learns.
+        self_improvement: Settings of learning.
     """
 
     task_orchestration_metadata: Any = _section(AboutJobs)
@@ -463,16 +464,16 @@ class AdaptiveJobs:
     self_improvement: Any = _section(SelfImprovement)
 
 
-#: The form of all of a configuration.
+#: The form of a whole configuration.
 CONFIGURATION: Final = DocumentOf(AdaptiveJobs, nulls=True)
 
 
 class JobConfig:
     """
-    A configuration that was checked: what stands there, and defaults for the rest.
+    Checked configuration, with defaults for missing settings.
 
     Args:
-        document: As YAML has it, with or without its places.
+        document: The document as read from YAML, with or without places.
 
     Raises:
         InvalidTaskError: It has faults; the message names all of them.
@@ -486,7 +487,7 @@ class JobConfig:
         CONFIGURATION.read(node, "", faults)
         if not faults:
             self._said: Mapping[str, Any] = plain(node)
-            #: What was found at a path: each job asks some dozens of times.
+            #: A cache of values by path, since each job asks for dozens of them.
             self._found: dict[str, Any] = {}
             by_path = dict(places(node))
             for path, text in (*self._apart(), *self._left_out()):
@@ -495,7 +496,7 @@ class JobConfig:
             raise InvalidTaskError("; ".join(faults.lines))
 
     def _apart(self) -> Iterator[tuple[str, str]]:
-        """What does not go together: where, and what."""
+        """Yield each setting that contradicts another: its path, and why."""
         path = "resource_pools.allocation_algorithm.min_chunk"
         for total, chunk in self.chunks.items():
             if chunk > self.get(f"resource_pools.{total}_total", chunk):
@@ -521,7 +522,7 @@ class JobConfig:
             yield f"{path}.required_fields", f"{', '.join(unasked)} is needed"
 
     def _left_out(self) -> Iterator[tuple[str, str]]:
-        """What cannot be left out of a list, and is: where, and what."""
+        """Yield each list without an entry that it must have: its path, and why."""
         states = self.get("job_lifecycle.states", STATES)
         for state in STATES:
             if state not in states:
@@ -533,7 +534,7 @@ class JobConfig:
                     yield path, f"{action} cannot be left out: it is the transition"
 
     def get(self, path: str, default: Any = None) -> Any:
-        """What stands at *path*, with dots, or *default*."""
+        """Return the value at *path*, with dots, or *default*."""
         if path not in self._found:
             part: Any = self._said
             for name in path.split("."):
@@ -543,48 +544,48 @@ class JobConfig:
         return default if value is None else value
 
     def does(self, transition: str, action: str) -> bool:
-        """Whether *action* is done at a *transition* of a job."""
+        """Return whether *action* is done at a *transition* of a job."""
         path = f"job_lifecycle.state_transitions.{transition}.actions"
         return self.has(path, action)
 
-    @property
+    @cached_property
     def required(self) -> tuple[str, ...]:
-        """The fields that a job must have."""
+        """Fields that a job must have."""
         path = "job_intake_pipeline.payload_contract.required_fields"
         return tuple(self.get(path, REQUIRED))
 
-    @property
+    @cached_property
     def optional(self) -> tuple[str, ...]:
-        """The fields that it may have."""
+        """Fields that a job may have."""
         path = "job_intake_pipeline.payload_contract.optional_fields"
         return tuple(self.get(path, OPTIONAL))
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
-        """All that a job may say."""
+        """All fields that a job may have."""
         tops = [name.partition(".")[0] for name in (*self.required, *self.optional)]
         return tuple(dict.fromkeys(tops))
 
     @property
     def chunks(self) -> dict[str, float]:
-        """The pieces in which pools are granted."""
+        """Amounts of which grants from the pools are multiples."""
         path = "resource_pools.allocation_algorithm.min_chunk"
         return dict(self.get(path, {}))
 
-    @property
+    @cached_property
     def threads(self) -> int:
-        """How many threads a unit asks for that does not say."""
+        """Number of threads of a unit that asks for no number."""
         path = "tadpole_execution.multithreading.default_threads_per_tadpole"
         return int(self.get(path, 4))
 
     def has(self, path: str, name: str) -> bool:
-        """Whether the list at *path* names *name*; without such a list, all act."""
+        """Return whether the list at *path* has *name*; no list has all names."""
         names = self.get(path)
         return names is None or name in names
 
     @property
     def hooks(self) -> dict[str, str]:
-        """The functions that others bind: by their short names, as they are written."""
+        """Hook names, short, with the full names of the configuration."""
         written = list(self.get("task_orchestration_metadata.integration_points", ()))
         path = "tadpole_execution.communication_encoding.worker_feedback_channel"
         written += [self.get(path)] if self.get(path) else []
@@ -592,6 +593,6 @@ class JobConfig:
 
 
 def nearest(name: str, names: Any) -> str:
-    """A question whether the nearest of *names* was meant, or nothing."""
+    """Return a question whether the nearest of *names* was meant, or ""."""
     near = vocabulary.nearest(str(name), names, 0.5)
     return f": did you mean {near}?" if near else ""

@@ -1,4 +1,4 @@
-"""What a job says: its fields, checked all at once, and as a JSON Schema."""
+"""Fields of a job, checked all at once, and as a JSON Schema."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from taskorch.kit.located import located
 from taskorch.kit.visible import show
 from taskorch.model.ids import check_id, has_segments
 
-#: More units than this are no job, but a mistake.
+#: The most units of a job, since more are a mistake.
 MOST_UNITS: Final = 10_000
 _RESOURCES: Final = ("compute_units", "memory_mb", "bandwidth_mbps")
 
@@ -31,18 +31,17 @@ _RESOURCES: Final = ("compute_units", "memory_mb", "bandwidth_mbps")
 @attrs.frozen
 class Job:
     """
-    A job, as its user has asked for it.
+    Job, as its user has asked for it.
 
     Attributes:
-        job_id: The same id is the same job.
-        objective: The name of a registered function.
-        compute_units: How many compute units all its units ask for together.
-        memory_mb: How much memory, likewise.
-        bandwidth_mbps: How much bandwidth, likewise.
+        job_id: Its identity. objective: The name of a registered function.
+        compute_units: The compute units of all its units together.
+        memory_mb: The memory of all its units together, in MiB.
+        bandwidth_mbps: The bandwidth of all its units together.
         tadpole_count: Units.
-        worker_id: The specialisation that is to do it, or None: any.
-        expected_duration_seconds: How long a unit is expected to take, or None.
-        reward_signal: How much it is worth, from -1 to 1, or None: that is not said.
+        worker_id: The specialisation that must do it; None: any.
+        expected_duration_seconds: The expected duration of a unit, or None.
+        reward_signal: Its worth as a reward, from -1 to 1; None: it is not given.
         metadata: For its function.
     """
 
@@ -58,7 +57,7 @@ class Job:
     metadata: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The body that asks for it."""
+        """Return the job as the body that asks for it."""
         body = attrs.asdict(self, recurse=False)
         body["requested_resources"] = {name: body.pop(name) for name in _RESOURCES}
         body["metadata"] = dict(self.metadata)
@@ -76,7 +75,7 @@ def _job_id(text: str) -> str:
 @attrs.frozen
 class Requested:
     """
-    What all units of a job ask for together.
+    Resources of all units of a job together.
 
     Attributes:
         compute_units: Compute units.
@@ -92,7 +91,7 @@ class Requested:
 @attrs.frozen
 class JobEntry:
     """
-    A job, as a document; which keys there are, and must be, the configuration says.
+    Job as a document; the configuration defines the keys.
 
     Attributes:
         job_id: The same id is the same job.
@@ -116,7 +115,7 @@ class JobEntry:
 
 
 def schema_of(config: JobConfig) -> dict[str, Any]:
-    """The JSON Schema of a body that asks for a job."""
+    """Return the JSON Schema of a body that asks for a job."""
     schema = DocumentOf(JobEntry).schema()
     paths = [name.partition(".") for name in config.required]
     properties = {name: schema["properties"][name] for name in config.fields}
@@ -133,7 +132,7 @@ def schema_of(config: JobConfig) -> dict[str, Any]:
 
 def job_of(body: object, config: JobConfig) -> Job:
     """
-    The job that *body* asks for.
+    Parse *body* as a job.
 
     Raises:
         InvalidTaskError: It has faults; the message names all of them.
@@ -145,9 +144,10 @@ def job_of(body: object, config: JobConfig) -> Job:
         raise InvalidTaskError("; ".join(faults.lines))
     none = ReadMapping({}, {}, node.place)
     entry: ReadMapping = DocumentOf(JobEntry).read(node, "", faults)
+    fields = config.fields
     for name, (place, _) in entry.nodes.items():
-        if name not in config.fields:
-            faults.unknown(place, "", config.fields)
+        if name not in fields:
+            faults.unknown(place, "", fields)
     asked: ReadMapping = entry.get("requested_resources", none)
     for path in config.required:
         top, _, inner = path.partition(".")
@@ -164,7 +164,7 @@ def job_of(body: object, config: JobConfig) -> Job:
 
 
 def kept_job(body: Mapping[str, Any]) -> Job:
-    """The job that *body* asked for once, whatever the configuration says by now."""
+    """Parse the job of an earlier *body*, without the present configuration."""
     asked = body.get("requested_resources", {})
     reward = body.get("reward_signal")
     return Job(

@@ -1,4 +1,4 @@
-"""The three cycles of self-improvement: a driver, by the clock of who asks it."""
+"""Controller of the three cycles of self-improvement, on the clock of its caller."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import attrs
 
 from taskorch.protocols import DriverView, Tick
 
-#: The name of the documents of jobs.
+#: The name of the document of jobs.
 DOCUMENTS: Final = "adaptive_jobs"
-#: Seconds between two cycles of each kind, and what the configuration calls it.
+#: Seconds between two cycles of each kind, and its act in the configuration.
 CYCLES: Final[Mapping[str, tuple[float, str]]] = {
     "micro_cycle": (1.0, "adjust_thread_weights"),
     "macro_cycle": (10.0, "reallocate_resources"),
     "meta_cycle": (60.0, "evolve_symbolic_protocol"),
-    # No words of the configuration: how far what follows from facts was done.
+    # This one is not configurable: it stores the progress of follow-ups.
     "followed": (10.0, ""),
 }
 
 
 @attrs.frozen
 class Act:
-    """A command: *do* is called with the orchestrator."""
+    """Command that calls *do* with the orchestrator."""
 
     do: Callable[[Any], object]
 
     def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
+        """Call it."""
         return self.do(orchestrator)
 
 
 class Cycles:
     """
-    The driver of the three cycles.
+    Controller of the three cycles.
 
     Args:
-        acts: By the name of a cycle, what says what is to be done in it now.
+        acts: For each cycle by name, a function that returns its commands.
     """
 
     name: str = "adaptive-jobs"
@@ -60,5 +60,5 @@ class Cycles:
         return commands, min(self._due.values(), default=None)
 
     def __deepcopy__(self, memo: object) -> Cycles:
-        # A simulation has the same jobs, and begins each life with all cycles to come.
+        # A simulation has the same jobs, and its cycles start anew.
         return Cycles(self._acts)

@@ -1,4 +1,4 @@
-"""The channel between units and the orchestrator, and what it learns from."""
+"""Channel between units and the orchestrator, which learns from samples."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _COMPRESSION: Final = "tadpole_execution.communication_encoding.compression"
 
 class Hearing:
     """
-    Both ends of the channel on which units tell something.
+    Both ends of the channel for messages of units.
 
     Args:
-        config: Says whether it is packed, and whether a dictionary is learnt.
+        config: Whether messages are packed, and whether a dictionary is learnt.
     """
 
     def __init__(self, config: JobConfig) -> None:
@@ -28,27 +28,27 @@ class Hearing:
         self._there = Channel()
         self._here = Channel(self._there.capabilities if packed else None)
         learning = "dictionary_learning"
-        #: Whether what was heard makes a better dictionary.
+        #: Whether samples make a better dictionary.
         self.learns: bool = packed and config.get(_COMPRESSION, learning) == learning
         self._lock = Lock()
         self._heard: deque[dict[str, Any]] = deque(maxlen=_KEPT)
 
     @property
     def entropy(self) -> float:
-        """The bits for each byte of what units told; 0: they told nothing."""
+        """Bits for each byte of the units' messages; 0: there are no messages."""
         return self._here.entropy
 
     def joined(self) -> Channel:
-        """The channel for a unit of this process."""
+        """Return the channel for a unit of this process."""
         return _JoinedChannel(self._here, self._there)
 
     def note(self, message: Mapping[str, Any]) -> None:
-        """Remember a message that the dictionary is to be good for."""
+        """Keep a message as a sample for the next dictionary."""
         with self._lock:
             self._heard.append({**message})
 
     def learn(self) -> None:
-        """Make a new dictionary, which both ends agree on."""
+        """Make a new dictionary, on which both ends agree."""
         with self._lock:
             samples = list(self._heard)
         content = train(samples)
@@ -59,7 +59,7 @@ class Hearing:
 
 
 class _JoinedChannel(Channel):
-    """Both ends of a channel in one process: what one sends the other receives."""
+    """Both ends of a channel in one process: it receives what it sends."""
 
     def __init__(self, here: Channel, remote: Channel) -> None:
         super().__init__()

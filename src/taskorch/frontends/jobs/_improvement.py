@@ -1,4 +1,4 @@
-"""What the cycles of self-improvement do: what waits asks anew, learning is kept."""
+"""Acts of the cycles of self-improvement, and their diary."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ from taskorch.frontends.jobs._choices import Choices
 from taskorch.frontends.jobs._config import JobConfig
 from taskorch.frontends.jobs._cycles import DOCUMENTS, Act, Cycles
 from taskorch.frontends.jobs._hearing import Hearing
-from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_task_id
+from taskorch.frontends.jobs._record import JobRecord
 from taskorch.model import TERMINAL, Task
-from taskorch.model.ids import in_run
 
 _DIARY: Final = "agent_state.metadata_diary"
 _KEEPS: Final = "self_improvement.metadata_capture.persistence_targets"
-#: Waiting jobs that a cycle looks at, at the most.
+#: The most waiting jobs that a cycle changes.
 _LOOKED_AT: Final = 200
 
 
 def keeps_snapshots(config: JobConfig) -> bool:
-    """Whether what was learnt is kept in the journal."""
+    """Return whether the journal keeps what was learnt."""
     return config.has(_KEEPS, SNAPSHOTS)
 
 
 class Improvement:
     """
-    The acts of the three cycles, and the diary that they write.
+    Acts of the three cycles, and their diary.
 
     Args:
-        config: Names the cycles, and what is kept.
-        book: The jobs; those that wait ask anew.
-        choices: What is chosen for them.
-        hearing: Learns a better dictionary.
-        tasks_of: The tasks of a job, by its record.
-        page: What the diary says of some jobs.
+        config: The cycles, and the targets of the journal.
+        book: The jobs, of which waiting ones get new values.
+        choices: The values for jobs.
+        hearing: The channel, which learns a better dictionary.
+        tasks_of: Returns the tasks of some units of a job, by its record.
+        page: Returns the page of the diary for some jobs.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class Improvement:
         book: JobBook,
         choices: Choices,
         hearing: Hearing,
-        tasks_of: Callable[[JobRecord], list[Task]],
+        tasks_of: Callable[[JobRecord, range], list[Task]],
         page: Callable[[list[JobRecord]], dict[str, Any]],
     ) -> None:
         self._config = config
@@ -58,17 +57,17 @@ class Improvement:
         self._tasks_of = tasks_of
         self._page = page
         self._written: dict[str, int] = {}
-        #: What was kept last; None: nothing was.
+        #: The last stored page; None: there is none.
         self.diary: dict[str, Any] | None = None
 
     def restore(self, kept: Callable[[str], Mapping[str, Any]]) -> None:
-        """Read the diary of an earlier life."""
+        """Read the diary of an earlier run of the program."""
         diary = kept(DOCUMENTS).get(_DIARY)
-        # A program may have written others under our name.
+        # Another program may have written this document.
         self.diary = diary if isinstance(diary, dict) else None
 
     def cycles(self, keep: Callable[[], Iterable[Act]]) -> Cycles:
-        """What runs the cycles that the configuration names, and has *keep* called."""
+        """Return the controller of the configured cycles, which also calls *keep*."""
         hooks = self._config.get("self_improvement.optimisation_hooks")
         acts: dict[str, Callable[[], Iterable[Act]]] = {
             "micro_cycle": self._adjust_thread_weights,
@@ -79,11 +78,11 @@ class Improvement:
         return Cycles({**named, "followed": keep})
 
     def _adjust_thread_weights(self) -> list[Act]:
-        """What waits asks for as many threads as are best by now."""
+        """Have waiting units ask for the number of threads that is best by now."""
         return self._ask_again(self._choices.threads)
 
     def _reallocate_resources(self) -> list[Act]:
-        """What waits has the weight that is best by now; what was learnt is kept."""
+        """Give waiting units the weight that is best by now, and save the learners."""
         commands = self._ask_again(self._choices.weights)
         learnt = self._choices.known()
         if learnt != self._written:
@@ -94,17 +93,17 @@ class Improvement:
         return commands
 
     def _write_diary(self, orchestrator: Any) -> None:
-        # The jobs of earlier lives are not read for it: that may take seconds.
+        # It leaves out jobs of earlier runs, since reading them may take seconds.
         page = self._page(self._book.of_this_life())
         orchestrator.kept(DOCUMENTS)[_DIARY] = page
         self.diary = page
 
     def _evolve_protocol(self) -> list[Act]:
-        """A new dictionary, which both ends agree on."""
+        """Make a new dictionary, on which both ends agree."""
         return [Act(lambda _: self._hearing.learn())] if self._hearing.learns else []
 
     def _ask_again(self, part: LearnedValue) -> list[Act]:
-        """Commands that have jobs that wait ask for what *part* has learnt since."""
+        """Return commands that have waiting jobs use what *part* has learnt since."""
         if not self._choices.adapts(part):
             return []
         with self._book.lock:
@@ -124,12 +123,11 @@ class Improvement:
             rewards, record = book.waiting.get(job_id), book.records.get(job_id)
             if rewards is None or record is None:
                 return
-            first = orch.get_task_status(unit_task_id(job_id, 0))
+            first = orch.get_task_status(record.unit_ids[0])
             if first.attempts or first.state in TERMINAL:
                 return
             rewards[part.name] = part.rewards
             if not self._choices.renew(part, record):
                 return
-            for task in self._tasks_of(record):
-                task_id = in_run(PREFIX + job_id, str(task.id))
-                orch.submit_task(attrs.evolve(task, id=task_id))
+            (task,) = self._tasks_of(record, range(1))
+            orch.submit_task(attrs.evolve(task, id=record.unit_ids[0]))

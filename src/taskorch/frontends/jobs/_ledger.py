@@ -1,4 +1,4 @@
-"""What was granted to units, changed and released, and when."""
+"""Grants of units, their changes and releases, with times."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from taskorch.events import (
 from taskorch.frontends.jobs._record import PREFIX
 
 _KEPT: Final = 10_000
-#: Facts with which a unit holds nothing any more, if it did.
+#: Events after which a unit holds no resources.
 _RELEASES: Final = (TaskCompleted, TaskRetrying, TaskFailed, TaskCancelled)
 
 
 class JobLedger:
-    """The latest entries about resources: of this life, and read from a journal."""
+    """Latest entries about resources: of this run, and read from a journal."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._entries: deque[dict[str, Any]] = deque(maxlen=_KEPT)
-        #: The units to which something is granted.
+        #: The units with grants.
         self._holders: set[str] = set()
 
     def enter(self, event: Event) -> dict[str, Any] | None:
-        """Enter what *event* says of resources, and return that; None: nothing."""
+        """Enter the resources of *event* and return the entry; None: it has none."""
         with self._lock:
             entry = _entry(event, self._holders)
             if entry is not None:
@@ -44,7 +44,7 @@ class JobLedger:
             return entry
 
     def with_earlier(self, facts: Iterable[Event]) -> list[dict[str, Any]]:
-        """The latest entries, after those of the *facts* of earlier lives."""
+        """Return the latest entries, with those of the earlier *facts* first."""
         earlier: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         holders: set[str] = set()
         for fact in facts:
@@ -58,11 +58,11 @@ class JobLedger:
 
 def _entry(event: Event, holders: set[str]) -> dict[str, Any] | None:
     """
-    What the ledger says of *event*; None: nothing.
+    Return the ledger's entry for *event*; None: it has none.
 
     Args:
-        event: The next one.
-        holders: The units to which something is granted, before it, and then after it.
+        event: The next event.
+        holders: The units with grants; it is updated by the event.
     """
     entry: dict[str, Any] = {"seq": event.seq, "at": event.at}
     if isinstance(event, PoolSaturated | PoolRelieved):
@@ -75,6 +75,7 @@ def _entry(event: Event, holders: set[str]) -> dict[str, Any] | None:
         holders.add(event.task_id)
     elif isinstance(event, AllocationChanged):
         word, amount = "changed", event.after
+        entry["why"] = event.reason
     elif isinstance(event, _RELEASES) and event.task_id in holders:
         word = "released"
         holders.remove(event.task_id)

@@ -1,4 +1,4 @@
-"""What is measured of jobs, as far as a configuration has it collected."""
+"""Metrics of jobs that a configuration collects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from taskorch.frontends.jobs._record import JobRecord
 
 class JobMetrics:
     """
-    The metrics of jobs. None: nothing was measured.
+    Metrics of jobs. None: nothing was measured.
 
     Args:
-        config: Names those that are collected.
-        hearing: What units told.
+        config: The names of the collected metrics.
+        hearing: The channel of the units' messages.
     """
 
     def __init__(self, config: JobConfig, hearing: Hearing) -> None:
@@ -24,13 +24,13 @@ class JobMetrics:
         self._hearing = hearing
 
     def of(self, record: JobRecord) -> dict[str, float | None]:
-        """Those of one job."""
+        """Return the metrics of one job."""
         latency = record.latency if record.ended_ns else None
         used = _ratio(record.useful, record.spent)
         return self._collected(latency, used, _ratio(record.busy, record.granted))
 
     def together(self, records: Iterable[JobRecord]) -> dict[str, float | None]:
-        """Those of many jobs."""
+        """Return the metrics of many jobs together."""
         every = list(records)
         latencies = [record.latency for record in every if record.ended_ns]
 

@@ -1,4 +1,4 @@
-"""Who is told of what happens to jobs: the hooks of a configuration, and its topics."""
+"""Hooks and topics of a configuration, for events of jobs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _USUAL: Final = {
 
 class News:
     """
-    The functions that are bound to hooks, and the readers of topics.
+    Functions bound to hooks, and readers of topics.
 
-    What one of them raises is told in the log: jobs go on.
+    Their errors are logged, and jobs go on.
 
     Args:
-        config: Names the hooks and the topics.
+        config: The names of the hooks and the topics.
     """
 
     def __init__(self, config: JobConfig) -> None:
@@ -33,7 +33,7 @@ class News:
         self._hooks: dict[str, Callable[..., Any]] = {}
         self._readers: dict[str, list[Callable[[dict[str, Any]], Any]]] = {}
         ledger = config.get(_LEDGER)
-        #: The topics, by what they are about.
+        #: The topics, by subject.
         self.topics: dict[str, str] = {**_USUAL, **config.get(_TOPICS, {})}
         if ledger is not None:
             self.topics["audit_logging"] = ledger
@@ -51,11 +51,11 @@ class News:
         self._hooks[name] = function
 
     def bound(self, name: str) -> Callable[..., Any] | None:
-        """The function that is bound to a hook, if there is one."""
+        """Return the function that is bound to a hook, if there is one."""
         return self._hooks.get(name)
 
     def hooks(self) -> dict[str, str]:
-        """Each hook as the configuration names it, and whether it is `bound`."""
+        """Return each hook by its configured name, and whether it is `bound`."""
         return {
             written: "bound" if name in self._hooks else "unbound"
             for name, written in self._config.hooks.items()
@@ -75,7 +75,7 @@ class News:
         self._readers.setdefault(topic, []).append(reader)
 
     def publish(self, about: str, message: dict[str, Any]) -> None:
-        """Publish to the topic that is *about* something; if there is none, nowhere."""
+        """Publish to the topic that is *about* something, if there is one."""
         topic = self.topics.get(about)
         if topic is None:
             return

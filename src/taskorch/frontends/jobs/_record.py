@@ -1,15 +1,17 @@
-"""What has become of a job: a projection of the facts about its units."""
+"""State of a job, a projection of the events of its units."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
 import attrs
 
 from taskorch.events import (
+    AllocationChanged,
     Event,
     TaskCancelled,
     TaskCompleted,
@@ -21,108 +23,124 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.frontends.jobs._contract import Job
+from taskorch.model import Units
 from taskorch.model.ids import has_number, in_run, last_of, stem_of
 
 ENDED: Final = ("completed", "failed")
 End = TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled
 _ENDS: Final = (TaskCompleted, TaskRetrying, TaskFailed, TaskCancelled)
-#: Before the id of a job in that of its run.
+#: The prefix of the id of a job's run, before the id of the job.
 PREFIX: Final = "job-"
 
 
 def unit_id(job_id: str, index: int) -> str:
-    """A UUID of version 4 for a unit, the same in later lives."""
+    """Return the UUID of a unit, in the form of version 4, the same in later runs."""
     digest = hashlib.sha256(f"{job_id}/{index}".encode()).digest()
     return str(UUID(bytes=digest[:16], version=4))
 
 
+@lru_cache
 def unit_task_id(job_id: str, index: int) -> str:
-    """The id of the task that a unit of a job is."""
+    """Return the id of the task that a unit of a job is."""
     return in_run(f"{PREFIX}{job_id}", unit_id(job_id, index))
 
 
 @attrs.define
 class JobRecord:
-    """A job, what its units ask for, and what has become of them."""
+    """Job, the needs of its units, and their progress."""
 
     job: Job
-    #: As its user has asked for it: a judgement may have changed it since.
+    #: The job as its user has asked for it, before a judgement may have changed it.
     asked: Job
     units: int
     threads: int
     weight: float
     score: Mapping[str, float]
-    #: Which kind of unit does it, where that was learnt; None: any may.
+    #: The specialisation that does it, if that was learnt; None: any.
     specialization: str | None = None
-    #: Whether a later life does what follows from its facts and was not done.
+    #: Whether a later run does its missing follow-ups.
     is_followed: bool = True
-    #: What was chosen for it, and by what record: for `explain` of its units.
+    #: The values chosen for it, and why, for `explain` of its units.
     why: str = ""
+    #: Whether its units ask for half the threads, because it was made under pressure.
+    is_halved: bool = False
     submitted_ns: int = 0
     ended_ns: int = 0
     state: str = "queued"
     #: Compute units times seconds: of attempts that completed, and of all.
     useful: float = 0.0
     spent: float = 0.0
-    #: Seconds that threads have worked in this life, and that they were granted.
+    #: Seconds that threads have worked in this run, and that they were granted.
     busy: float = 0.0
     granted: float = 0.0
-    #: Who has said how good it was, and of which of its units that is kept.
+    #: The rewards by source, and the units for which each is stored.
     rewards: dict[str, float] = attrs.Factory(dict)
     rewarded: dict[str, set[str]] = attrs.Factory(dict)
-    #: What the latest run of a unit raised that has failed, by the id of the unit.
+    #: The number of threads of each running unit, by its id.
+    threads_held: dict[str, int] = attrs.Factory(dict)
+    #: The error of the latest run of each failed unit, by its id.
     errors: dict[str, str] = attrs.Factory(dict)
-    #: The number of the last fact that it follows, and the state that was told of.
+    #: The number of its last event, and the state that was reported last.
     seq: int = 0
     told: str = "queued"
-    #: When attempts began that have not ended, and their compute units.
+    #: Whether its begin was reported.
+    is_told_to_begin: bool = False
+    #: The ids of the tasks of its units, in their order.
+    unit_ids: list[str] = attrs.field(init=False)
+    #: The starts of running attempts, and their compute units.
     _begun: dict[tuple[str, int], tuple[int, float]] = attrs.Factory(dict)
+    #: The units that exist: all of them, once the first has begun.
+    _made: set[str] = attrs.Factory(set)
     _completed: set[str] = attrs.Factory(set)
     #: Units whose first run has failed, that were run again, and that failed again.
     _failed: set[str] = attrs.Factory(set)
     _run_again: set[str] = attrs.Factory(set)
     _failed_again: set[str] = attrs.Factory(set)
 
-    @property
-    def unit_ids(self) -> list[str]:
-        """The ids of the tasks of its units, in their order."""
+    def __attrs_post_init__(self) -> None:
+        # These are computed once, since each is a digest and is used often.
         job_id = self.job.job_id
-        return [unit_task_id(job_id, index) for index in range(self.units)]
+        self.unit_ids = [unit_task_id(job_id, index) for index in range(self.units)]
+
+    @property
+    def has_begun(self) -> bool:
+        """True if a unit has begun and all units are made."""
+        return self.state != "queued" and len(self._made) >= self.units
 
     @property
     def latency(self) -> float:
-        """Seconds from the assignment to the end, once it has ended."""
+        """Seconds from the assignment to the end, once the job has ended."""
         return (self.ended_ns - self.submitted_ns) / 1e9
 
     @property
     def to_recover(self) -> list[str]:
-        """The ids of units that have failed once, and were not run again."""
+        """Ids of units that have failed once and were not run again."""
         return sorted(self._failed - self._run_again)
 
     @property
     def recoveries(self) -> int:
-        """How many units were run again after a failure."""
+        """Number of units that were run again after a failure."""
         return len(self._run_again)
 
     @property
     def has_failed_again(self) -> bool:
-        """Whether a unit has failed that had been run again."""
+        """True if a unit that was run again has failed again."""
         return bool(self._failed_again)
 
     def was_run_again(self, task_id: str) -> bool:
-        """Whether a unit was run again."""
+        """Return whether a unit was run again."""
         return task_id in self._run_again
 
     def recover(self, task_id: str) -> None:
-        """The unit is run again from now on."""
+        """Note that the unit is run again."""
         self._run_again.add(task_id)
 
     def unrewarded(self, source: str) -> list[str]:
-        """The ids of units of which the word of *source* is not kept."""
+        """Return the ids of units that have no reward of *source* yet."""
         return [each for each in self.unit_ids if each not in self.rewarded[source]]
 
     def take_in(self, event: Event) -> None:
-        """Follow a fact about a unit, once."""
+        """Update the record by an event about a unit, once."""
         if event.seq <= self.seq:
             return
         before, self.seq = self.state, event.seq
@@ -131,11 +149,14 @@ class JobRecord:
             if again and task_id in self._failed:
                 self._run_again.add(task_id)
             if isinstance(event, TaskSubmitted) and not again:
-                # As the status has it, to the microsecond.
+                self._made.add(task_id)
+                # This is rounded to microseconds, as in the status.
                 first = event.at_ns // 1_000 * 1_000
                 self.submitted_ns = min(self.submitted_ns or first, first)
             elif isinstance(event, TaskStarted):
                 self._begin(event, is_again=again)
+            elif isinstance(event, AllocationChanged):
+                self._hold(task_id, event.after)
             elif isinstance(event, TaskRewarded):
                 self.rewards.setdefault(event.source, event.value)
                 self.rewarded.setdefault(event.source, set()).add(task_id)
@@ -144,7 +165,12 @@ class JobRecord:
         if self.state != before and self.state in ENDED:
             self.ended_ns = event.at_ns
 
+    def _hold(self, task_id: str, allocation: Units) -> None:
+        held = dict(allocation)
+        self.threads_held[last_of(task_id)] = held.get("threads", 0) // 1_000_000
+
     def _begin(self, event: TaskStarted, *, is_again: bool) -> None:
+        self._hold(stem_of(event.task_id), event.allocation)
         held = {name: units / 1e6 for name, units in event.allocation}
         key = event.task_id, event.attempt
         self._begun[key] = event.at_ns, held.get("compute_units", 1.0)
@@ -152,6 +178,7 @@ class JobRecord:
             self.state = "running"
 
     def _end(self, event: End, task_id: str, *, is_again: bool) -> None:
+        self.threads_held.pop(last_of(task_id), None)
         key = event.task_id, getattr(event, "attempt", 0)
         began_ns, held = self._begun.pop(key, (event.at_ns, 0.0))
         spent = (event.at_ns - began_ns) / 1e9 * held

@@ -1,4 +1,4 @@
-"""How urgent a job is: its reward, how complex it is, how full the pools are."""
+"""Urgency of a job, by its reward, its complexity and the usage of the pools."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from typing import Any, Final
 from taskorch.frontends.jobs._choices import Objective
 from taskorch.frontends.jobs._contract import Job
 
-#: What each objective of the score is worth, in seconds of waiting.
+#: The worth of each part of the score, in seconds of waiting.
 WORTH: Final = {
     "reward_signal": 600.0,
     "objective_complexity": -60.0,
     "resource_pressure": -120.0,
 }
-#: Seconds of an attempt that count as half of the greatest complexity.
+#: Seconds of an attempt that count as half of the largest complexity.
 _HALF: Final = 60.0
-#: Units of an objective whose median says how long one takes.
+#: The latest units of an objective whose median is the expected duration.
 _LATEST: Final = 50
 
 
 class Scores:
     """
-    Scores jobs as they are taken, by how long units of their objectives took.
+    Scoring of new jobs, by the durations of earlier units of their objectives.
 
     Args:
-        objectives: The objectives that there are, by their names.
+        objectives: The objectives by their names.
     """
 
     def __init__(self, objectives: Mapping[str, Objective]) -> None:
         self._objectives = objectives
-        #: How long the latest units of each objective took, in seconds.
+        #: The durations of the latest units of each objective, in seconds.
         self._seconds: dict[str, deque[float]] = {}
 
     def note(self, objective: str, seconds: float) -> None:
-        """A unit of an objective took so many seconds."""
+        """Record how many seconds a unit of an objective took."""
         latest = deque[float](maxlen=_LATEST)
         self._seconds.setdefault(objective, latest).append(seconds)
 
@@ -48,8 +48,8 @@ class Scores:
 
         Args:
             job: The job.
-            pressure: How full the fullest pool is.
-            types: Gives statistics of earlier lives, by objectives.
+            pressure: The usage of the fullest pool, from 0 to 1.
+            types: Returns statistics by objective.
         """
         return {
             "reward_signal": ((job.reward_signal or 0.0) + 1) / 2,
@@ -58,7 +58,7 @@ class Scores:
         }
 
     def _complexity(self, job: Job, types: Callable[[], Mapping[str, Any]]) -> float:
-        """From 0 to 1: as was said, or as long as its units take."""
+        """Return the complexity from 0 to 1: as set, or from its units' duration."""
         complexity = self._objectives[job.objective].complexity
         if complexity is not None:
             return complexity

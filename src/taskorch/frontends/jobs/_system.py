@@ -1,7 +1,7 @@
 """
-Jobs as a configuration describes them, done by an orchestrator that learns.
+Jobs of a configuration, done by an orchestrator that learns.
 
-Decision: 0289.
+Decision: learning-and-jobs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
     InvalidTransitionError,
+    UnknownTaskError,
 )
 from taskorch.frontends.jobs._aftermath import Aftermath
 from taskorch.frontends.jobs._book import JobBook, state_of
@@ -37,17 +38,15 @@ from taskorch.frontends.jobs._hearing import Hearing
 from taskorch.frontends.jobs._improvement import Improvement, keeps_snapshots
 from taskorch.frontends.jobs._metrics import JobMetrics
 from taskorch.frontends.jobs._news import News
-from taskorch.frontends.jobs._policies import JobQueue, JobRouter
-from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_task_id
+from taskorch.frontends.jobs._policies import JobAllocator, JobQueue, JobRouter
+from taskorch.frontends.jobs._record import PREFIX, JobRecord
 from taskorch.frontends.jobs._scores import WORTH, Scores
 from taskorch.frontends.jobs._tasks import tasks_of
 from taskorch.frontends.jobs._unit import Unit
 from taskorch.kit.checks import check_reward, check_word
 from taskorch.kit.visible import show
-from taskorch.kit.words import ns_of
-from taskorch.model import Task, TaskState, TaskStatus
+from taskorch.model import Task, TaskState
 from taskorch.model.ids import check_id, has_number
-from taskorch.policies import ProportionalAllocator
 from taskorch.workflows import Workflow
 
 if TYPE_CHECKING:
@@ -58,13 +57,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class JobSystem:
     """
-    The jobs that a configuration describes.
+    Jobs that a configuration describes.
 
     Args:
-        document: The configuration, as YAML has it.
-        algorithm: What learns: `"thompson"` or `"ucb1"`.
-        floor: Of what the static choices come to, the part that learning may cost.
-        memory: About how many rewards are remembered: fewer follow changes sooner.
+        document: The configuration, as read from YAML.
+        algorithm: The learning algorithm: `"thompson"`, which also notices changes and
+            late rewards, or `"ucb1"`, which draws nothing by chance: use it if rewards
+            come before the next job.
+        floor: The part of the rewards of the usual threads and weight that learning
+            may cost at most, counted from -1, even while rewards are late. A lower
+            floor is safer and learns later; 1.0 learns soonest.
+        memory: About how many rewards count: fewer follow changes sooner.
 
     Raises:
         InvalidTaskError: It has faults; the message names all of them. Or a number is
@@ -80,7 +83,7 @@ class JobSystem:
         memory: int = 200,
     ) -> None:
         self.config: JobConfig = JobConfig(document)
-        # A job is told apart by its type alone: there are no features for LinUCB.
+        # Only their type tells jobs apart, so LinUCB would have no features.
         check_word("algorithm", algorithm, ("thompson", "ucb1"))
         learns: dict[str, Any] = {
             "algorithm": algorithm,
@@ -113,7 +116,19 @@ class JobSystem:
             self._tasks_of,
             self._page,
         )
-        self._allocator = ProportionalAllocator({**self.config.chunks, "threads": 1})
+        self._threshold = float(
+            self.config.get(
+                "job_intake_pipeline.classification_engine.escalation_policy"
+                ".saturation_threshold",
+                0.85,
+            )
+        )
+        self._relief = max(0.0, self._threshold - 0.1)
+        self._allocator = JobAllocator(
+            {**self.config.chunks, "threads": 1},
+            lambda: self._aftermath.saturated if self._choices.rebalances else (),
+            self._relief,
+        )
         scored = "job_intake_pipeline.classification_engine.scoring_inputs"
         has = self.config.has
         self._queue = JobQueue(
@@ -122,7 +137,7 @@ class JobSystem:
             self._restore,
             self._recall,
         )
-        #: What runs the three cycles: for the drivers of a simulation, too.
+        #: The controller of the three cycles, also for a simulation.
         self.cycles: Cycles = self._improvement.cycles(self._aftermath.keep)
 
     @classmethod
@@ -135,7 +150,7 @@ class JobSystem:
         memory: int = 200,
     ) -> JobSystem:
         """
-        The jobs that a YAML file describes; for the rest see the class.
+        Read jobs from a YAML file; for the rest see the class.
 
         Raises:
             ImportError: PyYAML is not installed: `pip install 'taskorch[yaml]'`.
@@ -149,7 +164,7 @@ class JobSystem:
         document = load(text, "adaptive jobs", file=str(path))
         return cls(document, algorithm=algorithm, floor=floor, memory=memory)
 
-    # -- what is registered --------------------------------------------------------
+    # -- registration --------------------------------------------------------------
 
     def objective(
         self,
@@ -164,13 +179,14 @@ class JobSystem:
 
         Args:
             name: The objective.
-            specialization: Which kind of unit does it so; None is the default one.
-                With several, which does a unit is learnt.
-            complexity: From 0 to 1; None is estimated from how long units took.
+            specialization: The kind of unit that does it so; None is the default one.
+                With several, the best one is learnt.
+            complexity: From 0 to 1; None: estimated from the durations of units.
             own_rewards: Whether a reward that a unit gives itself counts.
 
         Raises:
-            InvalidTaskError: The name is none, or that specialisation has a function.
+            InvalidTaskError: The name is invalid, or that specialisation has a
+            function.
         """
         check_id(name)
         default = "tadpole_execution.spawning_rules.default_specialization"
@@ -203,11 +219,12 @@ class JobSystem:
         """
         Bind a function to one of the hooks that the configuration names.
 
-        `pre_spawn_judgement(job)` is asked before units are made: what is no True and
-        no None refuses the job, and a text says why. All others are called with one
-        mapping: `learning_feedback_pipeline` with each reward, `metadata_pipeline` with
-        the metrics of each job that ends, `message_bus_infrastructure` with all that
-        is published, `meta_feedback` with what units tell.
+        `pre_spawn_judgement(job)` is called before units are made. A mapping changes
+        fields of the job. Any other result except True and None refuses it, and a text
+        is the reason. The other hooks get one mapping: `learning_feedback_pipeline`
+        each reward, `metadata_pipeline` the metrics of each job that ends,
+        `message_bus_infrastructure` each published message, `meta_feedback` the
+        messages of units.
 
         Raises:
             InvalidTaskError: The configuration names no such hook.
@@ -215,7 +232,7 @@ class JobSystem:
         self._news.bind(name, function)
 
     def hooks(self) -> dict[str, str]:
-        """Each hook as the configuration names it, and whether it is `bound`."""
+        """Return each hook by its configured name, and whether it is `bound`."""
         return self._news.hooks()
 
     def subscribe(self, topic: str, reader: Callable[[dict[str, Any]], Any]) -> None:
@@ -229,11 +246,11 @@ class JobSystem:
 
     @property
     def endpoint(self) -> str:
-        """The path at which a service takes commands."""
+        """Path at which a service takes commands."""
         return str(self.config.get("job_intake_pipeline.api_endpoint", "/commands"))
 
     def about(self) -> dict[str, str]:
-        """The name, the version and the mission that the configuration says."""
+        """Return the name, version and mission of the configuration."""
         path = "task_orchestration_metadata"
         texts = {
             name: self.config.get(f"{path}.{name}")
@@ -242,7 +259,7 @@ class JobSystem:
         return {name: text for name, text in texts.items() if text is not None}
 
     def told(self) -> dict[str, Any]:
-        """Whose jobs they are, what was learnt, and the metrics, as JSON has it."""
+        """Return the name, learnt values, metrics and hooks of the jobs, as JSON."""
         return self._page(self._book.all())
 
     def _page(self, records: list[JobRecord]) -> dict[str, Any]:
@@ -259,19 +276,19 @@ class JobSystem:
 
     def diary(self) -> dict[str, Any] | None:
         """
-        What `told` said when the journal kept it last: of an earlier life, at first.
+        Return the last result of `told` in the journal, maybe of an earlier run.
 
-        Its metrics are of the jobs of that life. None: nothing was kept, or the
-        configuration does not have it kept.
+        Its metrics are of the jobs of that run. None: nothing was stored, or the
+        configuration does not store it.
         """
         return self._improvement.diary
 
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of what `assign_job` takes."""
+        """Return the JSON Schema of the body that `assign_job` takes."""
         return schema_of(self.config)
 
     def lifecycle(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        """Each transition, what triggers it, and what is done then."""
+        """Return each transition, with its trigger and its actions."""
         path = "job_lifecycle.state_transitions"
         return [
             (
@@ -288,15 +305,15 @@ class JobSystem:
 
     def orchestrator(self, **settings: Any) -> TaskOrchestrator:
         """
-        The orchestrator of these jobs, not started.
+        Make the orchestrator of these jobs, without a start.
 
         Args:
-            settings: Those of TaskOrchestrator, but for the queue, the router, the
-                allocator and the resources, which the configuration says.
+            settings: Those of TaskOrchestrator, except the queue, the router, the
+                allocator and the resources, which the configuration defines.
 
         Raises:
-            InvalidTransitionError: There is one already.
-            InvalidTaskError: A setting is not right.
+            InvalidTransitionError: The jobs have an orchestrator already.
+            InvalidTaskError: A setting is invalid.
         """
         if self._book.orch is not None:
             msg = "these jobs have an orchestrator already"
@@ -315,7 +332,7 @@ class JobSystem:
                 pools[name] = float(total)
         arguments: dict[str, Any] = {"concurrency": threads, **settings}
         arguments |= {"queue": self._queue, "allocator": self._allocator}
-        arguments["router"] = JobRouter(self._book.records)
+        arguments["router"] = JobRouter()
         arguments["resources"] = pools
         for name in self._objectives:
             self._choices.specialise(name)
@@ -324,22 +341,16 @@ class JobSystem:
         return orch
 
     def _join(self, orch: TaskOrchestrator) -> None:
-        """Do jobs with *orch*: add the agents, and hear what happens."""
+        """Do jobs with *orch*: add the workers, and listen to events."""
         self._book.orch = orch
         for name, objective in self._objectives.items():
             for kind, function in objective.handlers.items():
                 self._add_agent(name, kind, function)
-        threshold = self.config.get(
-            "job_intake_pipeline.classification_engine.escalation_policy"
-            ".saturation_threshold",
-            0.85,
-        )
-        orch.resources.set_saturation(threshold)
-        self._threshold = float(threshold)
+        orch.resources.set_saturation(self._threshold, self._relief)
         for signal in (
-            *("task_started", "task_completed", "task_failed", "task_retrying"),
-            *("task_cancelled", "allocation_changed", "pool_saturated"),
-            "pool_relieved",
+            *("task_submitted", "task_started", "task_completed", "task_failed"),
+            *("task_retrying", "task_cancelled", "allocation_changed"),
+            *("pool_saturated", "pool_relieved"),
         ):
             getattr(orch.signals, signal).connect(self._aftermath.hear)
         orch.drivers.add(self.cycles)
@@ -385,6 +396,8 @@ class JobSystem:
             self._hearing.joined(),
             self._heard,
         )
+        if not unit.index and unit.count > 1:
+            self._spawn_others(job.job_id, context)
         try:
             result = function(unit, job)
         finally:
@@ -410,13 +423,13 @@ class JobSystem:
 
     def assign_job(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Take a job. Its id is its identity: the same body again is the same job.
+        Take a job. Its id is its identity: the same body twice is one job.
 
         Args:
             body: See `schema`.
 
         Returns:
-            Its status.
+            Its status, which for a new job is `queued`.
 
         Raises:
             InvalidTaskError: The body has faults; the message names all of them. Or
@@ -425,16 +438,17 @@ class JobSystem:
             InvalidTaskError: `pre_spawn_judgement` refused it.
         """
         with self._book.lock:
-            if self._is_kept(body):
+            existing = self._asked_before(body)
+            if existing is not None and body == existing.asked.to_dict():
+                # The present configuration and handlers do not matter.
                 return self.status(body["job_id"])
         job = job_of(body, self.config)
         self._check_known(job)
-        with self._book.lock:
-            existing = self._book.found(job.job_id)
-        # The judgement may take its time: nobody waits for it but who assigns the job.
+        # The judgement may be slow, so it runs without the lock.
         judged = job if existing is not None else self._judged(job)
         with self._book.lock:
-            existing = self._book.found(job.job_id)
+            # Another thread may have assigned the same job meanwhile.
+            existing = existing or self._book.records.get(job.job_id)
             if existing is not None:
                 self._refuse_another(existing.asked, job)
                 return self.status(job.job_id)
@@ -444,7 +458,7 @@ class JobSystem:
             self._book.records[job.job_id] = record
             self._book.waiting[job.job_id] = self._choices.known()
             try:
-                self._spawn(record)
+                self._queue_up(record)
             except BaseException:
                 del self._book.records[job.job_id], self._book.waiting[job.job_id]
                 raise
@@ -454,13 +468,13 @@ class JobSystem:
             message = {"event": "mitigated", "job_id": job.job_id, **pressure}
             message["threads"] = record.threads
             self._news.publish("job_events", message)
-        return self.status(job.job_id)
+        # The job is new, so its state needs no query.
+        return self._told_of(record, "queued", {})
 
-    def _is_kept(self, body: object) -> bool:
-        """Whether *body* asks for a job that was taken once, whatever holds by now."""
+    def _asked_before(self, body: object) -> JobRecord | None:
+        """Return the record of the job that *body* names, if it was taken before."""
         job_id = body.get("job_id") if isinstance(body, Mapping) else None
-        record = self._book.found(job_id) if isinstance(job_id, str) else None
-        return record is not None and body == record.asked.to_dict()
+        return self._book.found(job_id) if isinstance(job_id, str) else None
 
     def _check_known(self, job: Job) -> None:
         faults = []
@@ -488,10 +502,10 @@ class JobSystem:
 
     def _judged(self, job: Job) -> Job:
         """
-        The job as `pre_spawn_judgement` would have it.
+        Return the job as `pre_spawn_judgement` changes it.
 
         Raises:
-            InvalidTaskError: It refused the job, changed what it may not, or failed.
+            InvalidTaskError: It refused the job, changed a fixed field, or failed.
         """
         judge = self._news.bound("pre_spawn_judgement")
         if judge is None:
@@ -518,29 +532,39 @@ class JobSystem:
         raise InvalidTaskError(msg, hint="the hook decides what may be spawned")
 
     def _types(self) -> Mapping[str, Any]:
-        """Statistics by objectives: of this life nothing may be known yet."""
+        """Return the statistics by objective."""
         return self._book.running.get_stats().types
 
     def pressure(self) -> float:
-        """How full the fullest pool is, from 0 to 1."""
+        """Return the usage of the fullest pool, from 0 to 1."""
         usage = self._book.running.resources.usage()
         parts = [pool.used / pool.total for pool in usage.values() if pool.total]
         return min(1.0, max(parts, default=0.0))
 
-    def _spawn(self, record: JobRecord) -> None:
+    def _queue_up(self, record: JobRecord) -> None:
+        """Queue the first unit of the job, which makes the other units as it begins."""
         flow = Workflow("job")
-        for task in self._tasks_of(record):
-            flow.add(task)
-        job_id = record.job.job_id
-        self._book.running.workflows.start(flow, id=PREFIX + job_id)
-        first = self._book.running.get_task_status(unit_task_id(job_id, 0))
-        record.submitted_ns = _submitted_ns(first)
+        (first,) = self._tasks_of(record, range(1))
+        flow.add(first)
+        self._book.running.workflows.start(flow, id=PREFIX + record.job.job_id)
 
-    def _tasks_of(self, record: JobRecord) -> list[Task]:
-        return tasks_of(record, self.config, self._throttle())
+    def _spawn_others(self, job_id: str, context: TaskContext) -> None:
+        """Make all units but the first, unless they are made."""
+        with self._book.lock:
+            record = self._book.known(job_id)
+        try:
+            # All other units are made at once.
+            self._book.running.get_task_status(record.unit_ids[-1])
+        except UnknownTaskError:
+            others = self._tasks_of(record, range(1, record.units))
+            assert context.workflow is not None  # noqa: S101 - a unit is of a run
+            context.workflow.add_all(others)
+
+    def _tasks_of(self, record: JobRecord, indexes: range) -> list[Task]:
+        return tasks_of(record, self.config, self._throttle(), indexes)
 
     def _throttle(self) -> float:
-        """Seconds between the starts of units: none below the threshold."""
+        """Return the seconds between starts of units: 0 below the threshold."""
         path = "resource_pools.thread_pool.adaptive_throttling"
         if self.config.get(path, "disabled") != "enabled":
             return 0.0
@@ -549,23 +573,36 @@ class JobSystem:
 
     def status(self, job_id: str) -> dict[str, Any]:
         """
-        How far a job is: its state, its units, its score and its metrics.
+        Return the status of a job: its state, its units, its score and its metrics.
 
         Raises:
             UnknownTaskError: There is no such job.
         """
         with self._book.lock:
             record = self._book.known(job_id)
-            status = self._book.running.workflows.status(PREFIX + job_id)
+            run = self._book.running.workflows.status(PREFIX + job_id)
+            state = state_of(run)
+            # The queued task of the job becomes its first unit as it begins.
+            units = {} if state == "queued" else run.tasks
+            return self._told_of(record, state, units)
+
+    def _told_of(
+        self, record: JobRecord, state: str, units: Mapping[str, TaskState]
+    ) -> dict[str, Any]:
+        """Describe a job in this *state*, whose *units* are in theirs, as JSON."""
+        with self._book.lock:
             return {
-                "job_id": job_id,
+                "job_id": record.job.job_id,
                 "objective": record.job.objective,
-                "state": state_of(status),
-                "units": {str(k): str(v) for k, v in status.tasks.items()},
+                "state": state,
+                "units": {str(k): str(v) for k, v in units.items()},
+                "unit_count": record.units,
+                "threads_held": dict(record.threads_held),
                 "errors": dict(record.errors),
                 "specialization": record.specialization,
                 "threads": record.threads,
                 "weight": record.weight,
+                "why": record.why,
                 "metadata": dict(record.job.metadata),
                 "score": dict(record.score),
                 "recoveries": record.recoveries,
@@ -575,7 +612,7 @@ class JobSystem:
 
     def result(self, job_id: str, timeout: float | None = None) -> list[Any]:
         """
-        Wait for a job: what its units returned, in their order.
+        Wait for a job, and return the results of its units in order.
 
         Args:
             job_id: The job.
@@ -583,9 +620,9 @@ class JobSystem:
 
         Raises:
             UnknownTaskError: There is no such job.
-            TimeoutError: It has not ended in that time.
-            NotRunningError: The orchestrator has stopped before the end.
-            Exception: What a unit raised that is not run again.
+            TimeoutError: The job has not ended in that time.
+            NotRunningError: The orchestrator stopped before the end of the job.
+            Exception: The error of a unit that is not run again.
         """
         with self._book.lock:
             record = self._book.known(job_id)
@@ -595,7 +632,7 @@ class JobSystem:
         ]
 
     def _unit_result(self, record: JobRecord, task_id: str, until: float | None) -> Any:
-        """The result of a unit: that of its second run, if the first fails."""
+        """Return the result of a unit; of its second run if the first fails."""
         handle = self._book.running.handle(task_id)
         left = None if until is None else max(0.0, until - time.monotonic())
         error = handle.exception(left)
@@ -610,7 +647,7 @@ class JobSystem:
         return handle.result(0)
 
     def all_jobs(self) -> dict[str, str]:
-        """The state of each job that is known, of earlier lives as well, by its id."""
+        """Return the state of each known job by id, also of earlier runs."""
         return {
             record.job.job_id: self._book.state(record.job.job_id)
             for record in self._book.all()
@@ -618,9 +655,9 @@ class JobSystem:
 
     def cancel(self, job_id: str, *, reason: str | None = None) -> bool:
         """
-        Cancel what has not ended of a job; False if all of it has.
+        Cancel the units of a job that have not ended; return False if all have.
 
-        That is no reward: nothing is learnt from it.
+        A cancelled job gives no reward, so nothing is learnt from it.
 
         Raises:
             UnknownTaskError: There is no such job.
@@ -633,15 +670,15 @@ class JobSystem:
 
     def reward(self, job_id: str, value: float, *, source: str = "user") -> bool:
         """
-        Say how good a job was; False if that source has said so before.
+        Reward a job; return False if that source has rewarded it before.
 
-        It is kept for each unit. What a crash has left out is made up for at the next
-        start, or when it is said again: the value that was said first counts.
+        The reward is stored for each unit. After a crash, missing units get it at the
+        next start, or when it is given again: the first value counts.
 
         Args:
             job_id: The job.
             value: From -1 to 1.
-            source: Who says so: the first word of each counts.
+            source: The source of the reward: only the first one of each counts.
 
         Raises:
             UnknownTaskError: There is no such job.
@@ -657,37 +694,33 @@ class JobSystem:
         return self._aftermath.give(job_id, float(value), source)
 
     def learned(self) -> dict[str, tuple[Learning, ...]]:
-        """What was learnt, for each target of adaptation."""
+        """Return the rewards learnt for each target of adaptation."""
         return self._choices.learned()
 
     def reset(self) -> None:
         """Forget all that was learnt."""
         self._choices.reset()
 
-    # -- what was measured ---------------------------------------------------------
+    # -- measurements --------------------------------------------------------------
 
     def ledger(self) -> list[dict[str, Any]]:
         """
-        What was granted, changed and released, and when: the latest 10,000.
+        Return the latest 10,000 grants, changes and releases, with their times.
 
-        Of earlier lives as well, if there is a journal: it is read for that.
+        With a journal, it reads those of earlier runs, too.
         """
         return self._aftermath.ledger.with_earlier(self._book.earlier())
 
     def metrics(self) -> dict[str, float | None]:
         """
-        The metrics of all jobs together, of earlier lives as well.
+        Return the metrics of all jobs together, also of earlier runs.
 
-        None: nothing was measured. How long threads worked is known of this life alone.
+        None: nothing was measured. The time of threads is known for this run only.
 
-        `job_latency_seconds` is the mean from assignment to completion;
-        `compute_efficiency_ratio` the compute-unit seconds of attempts that completed,
-        of those of all; `thread_utilisation` the seconds that threads of units have
-        worked, of those that they were granted; `binary_channel_entropy` the bits for
-        each byte of what units told.
+        `job_latency_seconds` is the mean time from assignment to completion;
+        `compute_efficiency_ratio` the share of completed attempts in all compute-unit
+        seconds; `thread_utilisation` the share of granted thread seconds in which
+        threads worked; `binary_channel_entropy` the bits for each byte of the units'
+        messages.
         """
         return self._metrics.together(self._book.all())
-
-
-def _submitted_ns(status: TaskStatus) -> int:
-    return 0 if status.submitted is None else ns_of(status.submitted)

@@ -1,23 +1,31 @@
-"""The tasks that a job is."""
+"""Tasks of the units of a job."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final, Literal
 
 from taskorch.frontends.jobs._config import JobConfig
-from taskorch.frontends.jobs._record import JobRecord, unit_id
+from taskorch.frontends.jobs._record import JobRecord
 from taskorch.model import Elastic, Resources, Task
+from taskorch.model.ids import last_of
+
+#: The key in the metadata of units that ask for half the threads.
+HALVED: Final = "half_threads"
 
 
-def tasks_of(record: JobRecord, config: JobConfig, delay: float) -> list[Task]:
+def tasks_of(
+    record: JobRecord, config: JobConfig, delay: float, indexes: range
+) -> list[Task]:
     """
-    The tasks of a job, as its record has it.
+    Return the tasks of some units of a job, by its record.
 
     Args:
-        record: Says how many there are, and what is asked for them together.
-        config: Says in what chunks resources are granted.
-        delay: Seconds from the start of one to that of the next.
+        record: The number of units, and their resources together.
+        config: The chunks in which resources are granted.
+        delay: Seconds from the start of a unit to that of the next.
+        indexes: The units. The first one waits in the queue for the job.
     """
     job, units = record.job, record.units
     chunks = config.chunks
@@ -31,39 +39,53 @@ def tasks_of(record: JobRecord, config: JobConfig, delay: float) -> list[Task]:
             if chunk:
                 least[name] = chunk
     fallback = "resource_pools.allocation_algorithm.fallback_policy"
-    resources = Elastic(
-        Resources.of(amounts, "requested_resources"),
-        min=least,
-        weight=record.weight,
-        fallback=config.get(fallback, "best_effort"),
+    resources = _request(
+        tuple(amounts.items()),
+        tuple(least.items()),
+        record.weight,
+        config.get(fallback, "best_effort"),
     )
     requires = [f"objective:{job.objective}"]
     if record.specialization is not None:
         requires.append(f"worker:{record.specialization}")
     body = job.to_dict()
     tasks = []
-    for index in range(units):
-        about_job: dict[str, Any] = {}
+    for place, index in enumerate(indexes, 1):
+        about_job: dict[str, Any] = {"why": record.why}
+        if record.is_halved:
+            about_job[HALVED] = True
         if not index:
             about_job["job"] = {
                 "body": body,
-                "asked": record.asked.to_dict(),
+                # None means that it is the same as the body.
+                "asked": None if record.asked == job else record.asked.to_dict(),
                 "units": units,
                 "threads": record.threads,
                 "weight": record.weight,
                 "specialization": record.specialization,
-                "why": record.why,
             }
         tasks.append(
             Task(
                 job.objective,
                 {"job": body, "unit": index, "units": units},
-                id=unit_id(job.job_id, index),
+                id=last_of(record.unit_ids[index]),
                 requires=requires,
                 resources=resources,
                 expected=job.expected_duration_seconds,
-                not_before=delay * (index + 1) if delay else None,
+                not_before=delay * place if delay else None,
                 metadata={"job_id": job.job_id, **record.score, **about_job},
             )
         )
     return tasks
+
+
+@lru_cache
+def _request(
+    amounts: tuple[tuple[str, float], ...],
+    least: tuple[tuple[str, float], ...],
+    weight: float,
+    fallback: Literal["best_effort", "all_or_nothing"],
+) -> Elastic:
+    """Return the request of a unit; it is cached, since most jobs ask for the same."""
+    resources = Resources.of(dict(amounts), "requested_resources")
+    return Elastic(resources, min=dict(least), weight=weight, fallback=fallback)

@@ -1,4 +1,4 @@
-"""One unit of a job while it runs: its share, its threads, and its way to be heard."""
+"""Running unit of a job: its share, its threads, and its messages."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from taskorch.frontends.channel import Channel
 from taskorch.model.ids import last_of, stem_of
 
 T = TypeVar("T")
-#: Seconds between two looks at what is granted, at the least.
+#: The least seconds between two checks of the grant.
 _LOOK: Final = 0.05
 
 
 class UnitThreads:
     """
-    The threads of a unit: as many as are granted to it, which may change as it runs.
+    Threads of a unit; their number follows its grant, which may change as it runs.
 
     Attributes:
-        busy_seconds: How long threads have worked, all together.
-        granted_seconds: How long threads were granted, all together.
+        busy_seconds: The working time of all threads together.
+        granted_seconds: The granted time of all threads together.
     """
 
     def __init__(self, context: TaskContext, most: int) -> None:
@@ -36,11 +36,11 @@ class UnitThreads:
 
     @property
     def granted(self) -> int:
-        """How many threads it may use now."""
+        """Number of threads that the unit may use now."""
         return max(1, min(self._most, int(self._context.allocation.get("threads", 1))))
 
     def look(self, *, now: bool = False) -> None:
-        """Stop here if that is asked, and take what the grant is from now on."""
+        """Stop here if asked to, and follow the present grant of threads."""
         passed = monotonic() - self._looked
         if now or passed >= _LOOK:
             self.granted_seconds += passed * self.granted
@@ -49,10 +49,10 @@ class UnitThreads:
 
     def map(self, fn: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
         """
-        Call *fn* with each of *items*, on the threads; the results come in order.
+        Call *fn* with each of *items* on the threads, and yield the results in order.
 
-        No more calls are under way than threads are granted; between two results the
-        grant is looked at.
+        Never more calls run than threads are granted; the grant is checked between two
+        results.
         """
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._most)
@@ -75,7 +75,7 @@ class UnitThreads:
             self.look()
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Release the threads."""
         self.granted_seconds += (monotonic() - self._looked) * self.granted
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
@@ -83,12 +83,12 @@ class UnitThreads:
 
 class Unit:
     """
-    What the function of an objective is given of the unit (*tadpole*) that it is.
+    Unit (*tadpole*) of a job, which the function of an objective gets.
 
     Attributes:
         id: Its id, a UUID.
-        index: Which of the units of its job it is, from 0.
-        count: How many there are.
+        index: Its index among the units of its job, from 0.
+        count: The number of units of its job.
         context: The context of its task.
         threads: Its threads.
     """
@@ -109,18 +109,18 @@ class Unit:
         self.threads: UnitThreads = UnitThreads(context, most_threads)
         self._channel = channel
         self._heard = heard
-        #: What it thinks of itself: see `reward`.
+        #: The reward that it gives itself: see `reward`.
         self.own_reward: float | None = None
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """The part of *items* that is this unit's: those of all units are all."""
+        """Return the part of *items* for this unit; the units share all of them."""
         return items[self.index :: self.count]
 
     def tell(self, message: Any) -> None:
-        """Tell the orchestrator *message*, which JSON can say, over the channel."""
+        """Send *message*, a JSON value, to the orchestrator over the channel."""
         received = self._channel.receive(self._channel.send(message))
         self._heard(self, received)
 
     def checkpoint(self) -> None:
-        """Stop here if that is asked, and follow what is granted."""
+        """Stop here if asked to, and follow the present grant."""
         self.threads.look(now=True)

@@ -1,5 +1,5 @@
 """
-Tools for language models: what an orchestrator can do, by the Model Context Protocol.
+Tools for language models: an orchestrator by the Model Context Protocol.
 
 `taskorch mcp runs.db` speaks it on its standard streams, and so does a service at
 `/mcp` if it is made by `create_app(orch, mcp=())`. A model may look at everything; it
@@ -12,9 +12,9 @@ library: `pip install 'taskorch[mcp]'`.
 
 - `_tools`: the table of tools: what each takes, answers, raises and changes.
 - `_calls`: what each of them does.
-- `_places`: what they are used on: an orchestrator in this process.
+- `_places`: the place of tools in this process: an orchestrator.
 - `_server`: the server of the protocol.
-- `_resources`: what a client may show, by an address.
+- `_resources`: data that a client may show, by addresses.
 - `_waits`: waits that last, as tasks of the protocol.
 - `_stdio`, `_http`: it on the standard streams; it as a path of a service.
 """

@@ -1,7 +1,7 @@
 """
-What each tool does: of a place, the arguments, which were checked, and who asks.
+The work of each tool, given a place, the checked arguments, and the caller.
 
-Decision: 0183.
+Decision: language-models.
 """
 
 from __future__ import annotations
@@ -24,53 +24,53 @@ from taskorch.kit.people import is_among
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.verbs import Verb
 from taskorch.kit.visible import visible
-from taskorch.kit.words import in_a_line, some
+from taskorch.kit.words import NOBODY_GOES_ON, in_a_line, some
 from taskorch.model import TaskFilter, TaskState
 from taskorch.model.ids import stem_of, task_of_escalation
 from taskorch.reading._why import explain_whole, waited_for
 from taskorch.verbs.remedies import all_in_tools, in_tools
 
-#: Tasks that `find` lists, and the most that it does.
+#: The default number of tasks in an answer of `find`, and the largest.
 ROWS: Final = 20
 MOST_ROWS: Final = 200
-#: Seconds that `wait` waits, and the most that it does.
+#: The default seconds of `wait`, and the most.
 SECONDS: Final = 20.0
 MOST_SECONDS: Final = 60.0
-#: Characters of one value of a task in an answer; a longer one is cut, and it says so.
+#: The number of characters of a value in an answer; a longer one is cut, with a note.
 MOST_SHOWN: Final = 20_000
-#: Of a value in a list of tasks.
+#: The same for a value in a list of tasks.
 _MOST_IN_ROWS: Final = 300
-#: What a list has of each task: what it came to is for `status`.
+#: The fields of a task in a list; `status` has the result.
 _ROW: Final = (
     *("task_id", "type", "state", "agent_id", "owner", "attempts", "priority"),
     *("submitted", "started", "ended", "error", "mended_by"),
 )
-#: Tasks in a row that wait for each other, and are followed to the first of them.
+#: Waiting tasks in a row are followed so far to the first cause.
 _DEEP: Final = 30
-#: Events that a resource has.
+#: The number of events in a resource.
 _EVENTS: Final = 100
-#: What a model does with a question that is not for it.
+#: Advice for a model with a question that is not for it.
 _TO_PEOPLE: Final = (
     "tell a person that it waits: they answer on the dashboard, or by `taskorch answer "
     "URL ID CHOICE --by NAME`"
 )
 _HALVES: Final = re.compile("[\ud800-\udfff]")
-#: Seconds between two looks: at first, and at the most.
+#: The seconds between two looks: the first, and the longest.
 _PAUSES: Final = Backoff(0.02, 1.0)
 
 
 @attrs.frozen
 class ToolUser:
     """
-    Who uses a tool.
+    The user of a tool.
 
     Attributes:
-        by: The name under which what is done is done.
+        by: The name that acts carry.
         person: The name of the person at the client, who can be asked there; None:
             nobody can be asked.
         cannot_ask: Why nobody can be asked there, though a person is named; "": it is
             not so.
-        is_person: Whether what is done is what that person has said.
+        is_person: Whether that person has decided the act.
         gone: Is set if nobody waits for the answer any more.
     """
 
@@ -84,14 +84,15 @@ class ToolUser:
 @attrs.frozen
 class Form:
     """
-    What a person is asked before a tool goes on.
+    A form for a person, before a tool goes on.
 
     Attributes:
         person: Who is asked.
         text: The question, in words.
-        fields: Of the form, as JSON Schema has it; those that come back are arguments.
-        state: What is asked, and when: what comes back must be about the same.
-        read: What is filled in, as arguments.
+        fields: The fields of the form, as JSON Schema has it; their values are
+            arguments.
+        state: The question, and its time: the reply must be about the same.
+        read: Reads the filled-in values as arguments.
     """
 
     person: str
@@ -101,7 +102,7 @@ class Form:
     read: Callable[[Mapping[str, Any]], dict[str, Any]] = attrs.field(repr=False)
 
 
-# -- asking ------------------------------------------------------------------------
+# -- questions ---------------------------------------------------------------------
 
 
 def find(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def find(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
         name: values[name] for name in TaskFilter.FIELDS if name in values
     }
     limit = values.get("limit", ROWS)
-    # One more tells whether there are more.
+    # One more shows whether there are more.
     statuses = [*place._some_tasks(TaskFilter(**conditions), limit + 1)]  # noqa: SLF001
     return {
         "tasks": [*map(_row, statuses[:limit])],
@@ -120,7 +121,7 @@ def find(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
 
 def _row(status: Any) -> dict[str, Any]:
     document = status.to_dict()
-    # The bare id of an earlier run means the latest.
+    # The bare id of an earlier run stands for the latest one.
     row = {**{n: document[n] for n in _ROW}, "task_id": document["run_id"]}
     return _shortened(row, _MOST_IN_ROWS)
 
@@ -135,6 +136,9 @@ def run(place: Any, name: str) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     for status in place.tasks(TaskFilter(id=f"{escape(name)}/*")):
+        if status.rerun:
+            # A later run of that task takes its place.
+            continue
         counts[status.state.value] += 1
         if len(rows) < MOST_ROWS:
             rows.append(_row(status))
@@ -161,7 +165,7 @@ def status(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]
 
 
 def why(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
-    """Why a task, a run or a schedule is as it is; or all that is wrong."""
+    """Explain a task, a run or a schedule; or list all troubles."""
     if "task" not in values:
         return _troubles(place)
     name = values["task"]
@@ -183,11 +187,22 @@ def why(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
     return answer
 
 
+def when(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
+    """Forecast the end of a task or run, or changes that make it earlier."""
+    ask = place.in_time if values.get("changes", False) else place.when
+    return _in_words(ask(values["task"], deadline=values.get("deadline")))
+
+
+def what_if(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
+    """Forecast the effect of changes on all open work."""
+    return _in_words(place.what_if(**values))
+
+
 def _root(place: Any, explanation: Any) -> Any:
     """
-    What explains the task that another waits for in the end; None: it waits for none.
+    Return the explanation of the task that another waits for in the end, or None.
 
-    Of several that it waits for, the first: the others are named where it is explained.
+    Of several parents, it follows the first: the explanation names the others.
     """
     root: Any = None
     seen: set[str] = set()
@@ -199,7 +214,7 @@ def _root(place: Any, explanation: Any) -> Any:
         try:
             root = explanation = place.explain(waits)
         except UnknownTaskError:
-            # It has left memory.
+            # The task has left memory.
             break
     return root
 
@@ -209,14 +224,14 @@ def brief(explanation: Any) -> str:
     document = explanation.to_dict()
     blockers = document.get("blockers", ())
     first = str(explanation).partition("\n")[0]
-    # What it came to stands in the answer, and is long.
+    # The answer has the result already, which is long.
     causes = [each["detail"] for each in blockers if each["kind"] != "terminal"]
     sentences = [first, *causes[:1]]
     return in_tools(in_a_line(visible(" ".join(sentences))))
 
 
 def _troubles(place: Any) -> dict[str, Any]:
-    """All that is wrong: what holds everything, what is stuck, and what has failed."""
+    """Return all troubles: holds, stuck tasks, and failures."""
     groups = [_in_words(group) for group in place.stuck()]
     failures = [_document(each) for each in place.failures()]
     stats = place.get_stats()
@@ -224,7 +239,7 @@ def _troubles(place: Any) -> dict[str, Any]:
     texts = [in_tools(each) for each in stats.holds]
     is_left = hasattr(place, "owner") and place.owner.lives is False
     if is_left and state.pending + state.queued + state.running + state.retrying:
-        texts.append("No orchestrator has its journal open: nothing goes on by itself.")
+        texts.append(NOBODY_GOES_ON)
     if hasattr(place, "schedules"):
         texts += [
             in_tools(each["text"])
@@ -253,7 +268,7 @@ def _causes(failures: list[dict[str, Any]]) -> str:
 
 
 def wait(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str, Any]:
-    """Wait until a task has ended, or the time is over, or nobody wants to know."""
+    """Wait until a task has ended, the time is over, or nobody waits any more."""
     task = values["task"]
     end = monotonic() + values.get("seconds", SECONDS)
     pauses = _PAUSES.pauses()
@@ -268,7 +283,7 @@ def wait(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str, A
     try:
         text = all_in_tools(str(place.explain(task)))
     except UnknownTaskError:
-        # It has ended, and left memory; what became of it stands beside this.
+        # The task has ended and left memory; its state stands beside this.
         text = f"{task} is {now.state.value}."
     return {**document, "ended": now.is_terminal, "text": text}
 
@@ -292,7 +307,7 @@ def plan(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
 
 
 def doctor(place: Any, _: Mapping[str, Any], __: ToolUser) -> dict[str, Any]:
-    """How the whole is, as far as the place knows."""
+    """Return the health of the whole, as far as the place knows."""
     answer = {"statistics": _document(place.get_stats())}
     if hasattr(place, "health"):
         answer["health"] = all_in_tools(_document(place.health()))
@@ -301,11 +316,11 @@ def doctor(place: Any, _: Mapping[str, Any], __: ToolUser) -> dict[str, Any]:
     return answer
 
 
-# -- changing ----------------------------------------------------------------------
+# -- changes -----------------------------------------------------------------------
 
 
 def submit(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
-    """Submit tasks or a workflow; or say what would come of it."""
+    """Submit tasks or a workflow; or return a forecast."""
     if ("tasks" in values) == ("workflow" in values):
         msg = "submit: tasks, or a workflow, is needed, and not both"
         raise InvalidTaskError(msg, hint='submit {"tasks": [{"type": "build"}]}')
@@ -338,13 +353,13 @@ def _simulated(place: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def form(place: Any, values: Mapping[str, Any], caller: ToolUser) -> Form | None:
-    """What the person at the client is asked, if the choice is to be theirs."""
+    """Return the form for the person at the client, if they are to choose."""
     person, name = caller.person, values["question"]
     if "choice" in values or person is None:
         return None
     asked = _open(place, name)
     if asked is None:
-        # It is refused as an answer is.
+        # The answer is refused then, with the right error.
         return None
     who, not_by = asked["who"], asked["not_by"]
     if (who and not is_among(person, who)) or is_among(person, not_by or ()):
@@ -366,7 +381,7 @@ def form(place: Any, values: Mapping[str, Any], caller: ToolUser) -> Form | None
 
 def _filled_in(content: Mapping[str, Any]) -> dict[str, Any]:
     """
-    The arguments that a form comes to: what was left empty is none.
+    Return the values of a form as arguments, without empty ones.
 
     Raises:
         InvalidTaskError: The changes are no JSON.
@@ -395,7 +410,7 @@ def _open(place: Any, name: str) -> dict[str, Any] | None:
 
 
 def _names(asked: dict[str, Any]) -> tuple[str, str]:
-    """The ids that mean what is asked now, and nothing else."""
+    """Return both ids of the open question: its own, and the one for answers."""
     return asked["id"], asked["answer_to"]
 
 
@@ -404,7 +419,7 @@ def answer(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str,
     name = values["question"]
     asked = _open(place, name)
     if asked is None:
-        # An unknown id has its own words.
+        # An unknown id has an error of its own.
         place.get_task_status(task_of_escalation(name)[0] or name)
         msg = f"question {name} is not open"
         names = [_document(each)["id"] for each in place.questions()]
@@ -412,14 +427,14 @@ def answer(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str,
         raise AnswerRefusedError(msg, hint=hint)
     why = f"; {caller.cannot_ask}" if caller.cannot_ask else ""
     if not caller.is_person and not is_among(caller.by, asked["who"] or ()):
-        # Where anybody may answer, any person is meant.
+        # Where anybody may answer, a person means any person.
         msg = f"question {name} is for people: its `who` does not name {caller.by}{why}"
         raise AnswerRefusedError(msg, hint=_TO_PEOPLE, task_id=name)
     if "choice" not in values:
         msg = f"answer: a choice is needed, and nobody can be asked for it here{why}"
         raise InvalidTaskError(msg, hint=_TO_PEOPLE)
     if caller.is_person or name in _names(asked):
-        # What was looked at is answered, and not what may have come after it.
+        # The question that was looked at is answered, not one that came later.
         name = asked["answer_to"]
     decided = place.answer(
         name,
@@ -443,12 +458,12 @@ def _state(place: Any, task: str) -> str:
     try:
         return str(TaskState(place.get_task_status(task).state).value)
     except UnknownTaskError:
-        # It has left memory by now.
+        # The task has left memory by now.
         return "ended"
 
 
 def rerun(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
-    """Run a task again, or from one of its steps; or say what that would do."""
+    """Run a task again, or from one of its steps; or return a preview."""
     options = {**values}
     task, is_dry = options.pop("task"), options.pop("dry_run", False)
     if "at" in options and "definition" in options:
@@ -464,7 +479,7 @@ def rerun(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str, Any]:
 
 
 def hold(place: Any, values: Mapping[str, Any], caller: ToolUser) -> dict[str, Any]:
-    """Suspend a task, or hold what would start."""
+    """Suspend a task, or hold back starts."""
     if "task" in values:
         for name in ("reason", "most"):
             if name in values:
@@ -494,7 +509,7 @@ def reprioritise(place: Any, values: Mapping[str, Any], _: ToolUser) -> dict[str
 
 
 def _document(value: Any) -> dict[str, Any]:
-    """*value* as JSON has it."""
+    """Return *value* as a JSON object."""
     if not isinstance(value, Mapping) and hasattr(value, "to_dict"):
         value = value.to_dict()
     document: dict[str, Any] = plain(taken_apart(value))
@@ -503,7 +518,7 @@ def _document(value: Any) -> dict[str, Any]:
 
 def as_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """
-    *document* as a text, and as it is then.
+    Return *document* as a JSON text, and the document that this text stands for.
 
     Halves of characters, which a task may have written, cannot be sent: they are
     replaced.
@@ -514,16 +529,19 @@ def as_json(document: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _in_words(value: Any) -> dict[str, Any]:
-    """What explains, as JSON has it, with `text` in words, and tools as remedies."""
-    document = plain(taken_apart(value.to_dict()))
-    # The words come first: that is what is read.
-    words: dict[str, Any] = all_in_tools({"text": str(value), **document})
+    """
+    An answer as JSON has it, with `text` in words, and tools as remedies.
+
+    The document of a service has its text.
+    """
+    # The text comes first, because models read that.
+    words: dict[str, Any] = all_in_tools({"text": str(value), **_document(value)})
     return words
 
 
 def _shortened(document: dict[str, Any], most: int) -> dict[str, Any]:
     """
-    *document* with texts in the place of values that are too long.
+    Return *document* with each value that is too long cut to a text.
 
     Each says how much of it is there: nobody takes it for the whole.
     """
@@ -543,5 +561,5 @@ def _shortened(document: dict[str, Any], most: int) -> dict[str, Any]:
 def of_extension(
     call: str, verb: Verb, place: Any, values: Mapping[str, Any], _caller: ToolUser
 ) -> dict[str, Any]:
-    """What a verb of an extension returned."""
+    """Call a verb of an extension, and return its result."""
     return {verb.gives: place.call(call, values)}

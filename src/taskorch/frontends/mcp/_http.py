@@ -31,7 +31,7 @@ class McpPath:
     The path `/mcp` of an app, which answers while the app lives.
 
     Args:
-        server: What answers there.
+        server: The server that answers there.
     """
 
     def __init__(self, server: Server[Any]) -> None:
@@ -45,14 +45,14 @@ class McpPath:
 
     @asynccontextmanager
     async def life(self) -> AsyncIterator[None]:
-        """The life of the app."""
-        # One has one life only.
+        """Run the server while the app runs."""
+        # A session manager can be run once only.
         self._manager = StreamableHTTPSessionManager(
             self._server,
             stateless=True,
-            # Answers are streams: by these it is seen that a client has gone away.
+            # Answers are streams, so that a lost client is noticed.
             json_response=False,
-            # A message says a little more than its arguments.
+            # A message is a little longer than its arguments.
             max_request_body_size=MOST_BYTES,
         )
         async with self._manager.run():
@@ -62,7 +62,7 @@ class McpPath:
         """Answer a request."""
         who = scope[WHO]
         if who.tenants is not None:
-            # What tools say is of all tenants.
+            # Tools show data of all tenants.
             problem = HttpProblem(403, "not_for_tenants", "tools are of all tenants")
             await problem.response(scope)(scope, receive, send)
             return

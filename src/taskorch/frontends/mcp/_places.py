@@ -1,5 +1,5 @@
 """
-What tools are used on, where the orchestrator is in this process.
+The place for tools, where the orchestrator is in this process.
 
 A place has verbs by the names of the facade, which take and give what JSON can say
 where a model says it or reads it. A `JournalReader` is one as it is.
@@ -23,7 +23,7 @@ from taskorch.verbs.table import VERBS, foreseen
 
 #: The verbs of the orchestrator itself.
 _VERBS: Final = frozenset(name for name, verb in VERBS.items() if verb.name == name)
-#: Events that are kept.
+#: The number of events that are kept.
 _EVENTS: Final = 200
 
 
@@ -32,8 +32,8 @@ class OrchestratorPlace:
     An orchestrator, for tools.
 
     Args:
-        orch: It; whoever owns it starts and stops it.
-        functions: What tasks that come in may call, by name.
+        orch: The orchestrator; its owner starts and stops it.
+        functions: The functions that submitted tasks may call, by name.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class OrchestratorPlace:
         return self._orch.extensions.verbs
 
     def call(self, call: str, arguments: Mapping[str, Any]) -> Any:
-        """What a verb of an extension returned, as JSON has it."""
+        """Call a verb of an extension; return its result as JSON."""
         return self._orch.extensions.method(call)(**arguments)
 
     def picture(self, run_id: str) -> str:
@@ -76,7 +76,7 @@ class OrchestratorPlace:
         return self._orch.workflows.get(run_id).picture()
 
     def latest_events(self, most: int) -> list[Event]:
-        """The latest events since this place is there, *most* of them, in order."""
+        """Return the latest events since this place exists, up to *most*."""
         return [*self._latest][-most:]
 
     def _hear(self, event: Event) -> None:
@@ -91,10 +91,10 @@ class OrchestratorPlace:
         return self._orch._some_tasks(which, most)  # noqa: SLF001 - as a service does
 
     def foresee(self, call: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What a verb would touch now, as a service answers it."""
+        """Return what a verb would touch now, as a service does."""
         return foreseen(self._orch, call, arguments).to_dict()
 
-    # -- what is to be done --------------------------------------------------------
+    # -- changes -------------------------------------------------------------------
 
     def submit_documents(
         self, documents: Sequence[object], *, key: str | None = None
@@ -133,7 +133,7 @@ class OrchestratorPlace:
         """The plan of a request, as JSON has it: see `orch.planner.plan`."""
         return self._orch.planner.plan(request).to_dict(self._functions)
 
-    # -- what is made again and again ----------------------------------------------
+    # -- schedules -----------------------------------------------------------------
 
     def schedules(self) -> list[dict[str, Any]]:
         """See `Client.schedules`."""

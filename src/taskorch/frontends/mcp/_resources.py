@@ -1,5 +1,5 @@
 """
-Resources: what a client may show, or put beside a conversation, by an address.
+Resources: data that a client may show, or add to a conversation, by addresses.
 
 They say what tools say that change nothing, and what is too long for these.
 """
@@ -48,7 +48,7 @@ _GUIDE: Final = """\
 
 
 class _Source(NamedTuple):
-    """What an address is read from."""
+    """The source of a resource."""
 
     place: Any
     tools: Mapping[str, Tool]
@@ -56,7 +56,7 @@ class _Source(NamedTuple):
 
 
 class _Resource(NamedTuple):
-    """What it is, for people; its kind; and what gives it, of a source and an id."""
+    """A resource: its text, its kind, and a function that reads it."""
 
     text: str
     kind: str
@@ -81,7 +81,7 @@ RESOURCES: Final[Mapping[str, _Resource]] = {
         lambda source, name: _use(source, "status", task=name),
     ),
     "why/{id}": _Resource(
-        "Why a task, a run or a schedule is as it is.",
+        "The reasons for the state of a task, a run or a schedule.",
         _JSON,
         lambda source, name: _use(source, "why", task=name),
     ),
@@ -103,7 +103,7 @@ RESOURCES: Final[Mapping[str, _Resource]] = {
         "latest_events",
     ),
     "troubles": _Resource(
-        "What is stuck, and what has failed, by cause.",
+        "Stuck tasks and failed ones, by cause.",
         _JSON,
         lambda source, _: _use(source, "why"),
     ),
@@ -111,23 +111,23 @@ RESOURCES: Final[Mapping[str, _Resource]] = {
         "How the whole is.", _JSON, lambda source, _: _use(source, "doctor")
     ),
     "schema": _Resource(
-        "What a workflow as a document may have, as JSON Schema.",
+        "The JSON Schema of a workflow as a document.",
         _JSON,
         lambda *_: document_schema(),
     ),
     "guide": _Resource("Which tool is for what.", _MARKDOWN, _guide),
     "skill": _Resource(
-        "What to know to write tasks and workflows in Python.",
+        "A guide to tasks and workflows in Python.",
         _MARKDOWN,
         lambda *_: files("taskorch").joinpath("cli", "skill.md").read_text("ascii"),
     ),
 }
-#: What our own texts are, and not those of tasks and their users.
+#: Resources that are our own texts, not those of tasks and their users.
 _OURS: Final = ("schema", "guide", "skill")
 
 
 def _of(place: Any) -> dict[str, _Resource]:
-    """Those that there are for *place*, by their addresses."""
+    """Return the resources of *place*, by their addresses."""
     return {
         address: each
         for address, each in RESOURCES.items()
@@ -136,7 +136,7 @@ def _of(place: Any) -> dict[str, _Resource]:
 
 
 def listed(place: Any) -> list[types.Resource]:
-    """Those that there are always."""
+    """Return the resources without an id."""
     return [
         types.Resource(
             name=address,
@@ -150,7 +150,7 @@ def listed(place: Any) -> list[types.Resource]:
 
 
 def templates(place: Any) -> list[types.ResourceTemplate]:
-    """Those of a task or a run; the slashes of its id are escaped."""
+    """Return the resources of a task or run; slashes of ids are escaped."""
     return [
         types.ResourceTemplate(
             name=address.replace(f"/{_ID}", ""),
@@ -167,7 +167,7 @@ def read(
     tools: Mapping[str, Tool], place: Any, uri: str, caller: ToolUser, notice: str
 ) -> types.ReadResourceResult:
     """
-    What stands at an address, with a *notice* where it has texts of others.
+    Return the contents of an address, with a *notice* where it has texts of others.
 
     Raises:
         MCPError: There is nothing there.

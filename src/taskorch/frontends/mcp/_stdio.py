@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
 _LOG: Final = log_of(__name__)
-#: Bytes of a message: one that is longer, but not by much, is refused by an answer.
+#: The largest number of bytes of a message; a slightly longer one gets an error.
 _MOST_BYTES: Final = 64 << 20
 
 
 @contextmanager
 def taken_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """In the block, what came in by standard input, and goes out by standard output."""
+    """Yield the bytes of standard input and output, and keep others off them."""
     sys.stdout.flush()
     wires = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    # A thread may read still when all else has ended: these are never closed.
+    # A thread may still read when all else has ended, so that these are never closed.
     incoming = os.fdopen(wires[0], "rb", closefd=False)
     outgoing = os.fdopen(wires[1], "wb", closefd=False)
     try:
-        # What `print` writes to may be another descriptor of the same stream.
+        # `print` may write to another descriptor of the same stream.
         with redirect_stdout(sys.stderr):
             yield incoming, outgoing
     finally:
@@ -62,7 +62,7 @@ async def _serve(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) ->
     loop = asyncio.get_running_loop()
     lines = _Lines(loop, incoming, outgoing)
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Elsewhere than on the main thread, whoever is there looks after signals.
+        # Only the main thread can handle signals; elsewhere the caller does it.
         with suppress(ValueError, RuntimeError):
             loop.add_signal_handler(number, lines.end)
     written: Any = _Written(outgoing)
@@ -73,7 +73,7 @@ async def _serve(server: Server[Any], incoming: BinaryIO, outgoing: BinaryIO) ->
 
 
 class _Lines:
-    """The lines of a stream; unlike those of a file, one can stop to wait for one."""
+    """The lines of a stream, with a wait that can be cancelled."""
 
     def __init__(
         self,
@@ -89,11 +89,11 @@ class _Lines:
         thread.start()
 
     def _read(self) -> None:
-        # Once the loop has ended, nobody reads them.
+        # Once the loop has ended, nobody reads the messages.
         with suppress(RuntimeError, OSError, ValueError):
             while line := self._incoming.readline(_MOST_BYTES):
                 if len(line) == _MOST_BYTES:
-                    # Whoever sent it is told by the end of the streams.
+                    # The end of the streams informs the sender.
                     _LOG.error("a message has at most %s bytes", f"{_MOST_BYTES:,}")
                     break
                 text = line.decode("utf-8", "replace")
@@ -138,7 +138,7 @@ def _refusal(text: str) -> bytes | None:
 
 
 class _Written:
-    """What is written, on a thread: who does not read holds up nothing else."""
+    """A writer on a thread, so that a slow reader delays nothing else."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

@@ -1,12 +1,12 @@
 """
-The table of tools: what each takes, what it answers and raises, and what it changes.
+The table of tools, with their arguments, answers, errors and effects.
 
 All that is said of a tool stands in its row: the list that a client sees, the check of
 what comes in, what a server that changes nothing leaves out, and the documentation are
 taken from it. A tool is few verbs: what these take and change is as the table of verbs
 has it. A place has a tool if it has the verbs that the tool needs.
 
-Decisions: 0180, 0190.
+Decisions: language-models, verbs-and-front-ends.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ _FOR_TYPES: Final[Mapping[str, Schema]] = {
 }
 
 
-#: Where there is more.
+#: The places that have more tools.
 _ELSEWHERE: Final = "name the service, or the file that makes the orchestrator"
 
 
-#: The verbs, by what a service and its client call them.
+#: The verbs, by their names at a service and its client.
 _BY_NAME: Final = {verb.operation: verb for verb in VERBS.values()}
 
 
 class Effect(Enum):
-    """What a tool changes: nothing, what can be taken back, or what cannot."""
+    """The effect of a tool: none, one that can be undone, or a final one."""
 
     NONE = "none"
     UNDONE = "can be undone"
@@ -81,8 +81,8 @@ class ToolArgument:
 
     Attributes:
         name: Its name.
-        schema: What it may be, as JSON Schema has it.
-        text: What it is, for who uses the tool.
+        schema: Its JSON Schema.
+        text: Its description, for the user of the tool.
         is_needed: Whether it must be there.
     """
 
@@ -95,21 +95,21 @@ class ToolArgument:
 @attrs.frozen
 class Tool:
     """
-    What a language model can do by one call.
+    A tool, which a language model uses by one call.
 
     Attributes:
         name: Its name.
-        text: What it does, for who uses it.
-        arguments: What it takes.
-        answers: What its answer has, as JSON Schema has it, by name.
+        text: Its effect, for its user.
+        arguments: Its arguments.
+        answers: The JSON Schemas of the members of its answer, by name.
         call: Does it: of the place, the arguments, and who asks.
         needs: The verbs that a place must have for it.
-        raises: What it may raise, beside what any call may.
+        raises: Its errors, beside those of any call.
         is_work: Whether it brings work, which no verb of the table does.
         is_idempotent: Whether a second call with the same arguments changes nothing
             more.
         quotes: Whether its answer has texts of tasks and of their users.
-        form: What the person at the client is asked first, if anything.
+        form: Makes the form for the person at the client, if there is one.
         is_long: Whether it may be answered by a task of the protocol.
         verb: The verb of an extension that it is, if it is one.
     """
@@ -134,7 +134,7 @@ class Tool:
 
     @property
     def effect(self) -> Effect:
-        """What it changes: as much as its verbs do."""
+        """The largest effect of its verbs."""
         verbs = [_BY_NAME[name] for name in self.needs if name in _BY_NAME]
         verbs += [] if self.verb is None else [self.verb]
         if any(verb.is_final for verb in verbs):
@@ -145,7 +145,7 @@ class Tool:
 
     @property
     def input_schema(self) -> dict[str, Any]:
-        """What its arguments may be; there are no others."""
+        """The schema of its arguments; there are no others."""
         return {
             "type": "object",
             "properties": {
@@ -158,7 +158,7 @@ class Tool:
 
     @property
     def output_schema(self) -> dict[str, Any]:
-        """What its answer has, if it raised nothing."""
+        """The schema of its answer without an error."""
         properties = {name: dict(schema) for name, schema in self.answers.items()}
         return {"type": "object", "properties": properties, "required": [*self.answers]}
 
@@ -179,12 +179,12 @@ class Tool:
         self, place: Any, values: Mapping[str, Any], caller: ToolUser
     ) -> dict[str, Any]:
         """
-        What it answers, as JSON has it.
+        Use the tool, and return its answer as JSON has it.
 
         Args:
-            place: What it is used on.
+            place: The place.
             values: Its arguments, by name.
-            caller: Who asks.
+            caller: The user of the tool.
 
         Raises:
             InvalidTaskError: See `check`.
@@ -206,7 +206,7 @@ def tools_of(place: Any, allow: Collection[str] = ()) -> list[Tool]:
     The tools that a place has: those that change nothing, and those allowed by name.
 
     Args:
-        place: What they are to be used on.
+        place: The place.
         allow: Names of tools that may change something.
 
     Raises:
@@ -231,7 +231,7 @@ def tools_of(place: Any, allow: Collection[str] = ()) -> list[Tool]:
 
 
 def why_absent(place: Any, name: str, tools: Collection[str]) -> str:
-    """Why there is no tool *name* among those of a place, and what to do."""
+    """Return why a place has no tool *name*, and the remedy."""
     every_tool = (*TOOLS, *_of_extensions(place))
     tool = next((each for each in every_tool if each.name == name), None)
     if tool is None:
@@ -330,6 +330,33 @@ TOOLS: Final[tuple[Tool, ...]] = (
         (UnknownTaskError,),
     ),
     Tool(
+        "when",
+        "Says when a task or a run ends: as likely as not, and in nine of ten cases. "
+        "With `changes`: the smallest changes after which it ends by its deadline, and "
+        "what they do to others; none is made.",
+        (
+            ToolArgument("task", _ID, "Id of a task or of a run.", is_needed=True),
+            _of_verb("when", "deadline"),
+            ToolArgument(
+                "changes", _WHETHER, "Whether to say what would have to change."
+            ),
+        ),
+        {"text": _TEXT},
+        _calls.when,
+        ("when", "in_time"),
+        (UnknownTaskError, InvalidTaskError),
+    ),
+    Tool(
+        "what_if",
+        "Says what changes would do to the end of every run and task that is open, as "
+        "a table; none is made.",
+        tuple(_of_verb("what_if", name) for name in ("priority", "pools", "pause")),
+        {"text": _TEXT},
+        _calls.what_if,
+        ("what_if",),
+        (UnknownTaskError, InvalidTaskError),
+    ),
+    Tool(
         "wait",
         "Waits until a task has ended, so many seconds at the most. If it has not, "
         "`text` says why, and it can be called again: nothing is lost.",
@@ -357,7 +384,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
     ),
     Tool(
         "schedules",
-        "What is made again and again; of one, its next times, too.",
+        "The schedules; of one, its next times, too.",
         (ToolArgument("name", _NAME, "Of one of them."),),
         {"schedules": _LIST},
         _calls.schedules,
@@ -383,7 +410,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
     ),
     Tool(
         "doctor",
-        "How the whole is: health, counts, times, resources, and what holds starts.",
+        "The state of the whole: health, counts, times, resources, holds of starts.",
         (),
         {"statistics": _OBJECT},
         _calls.doctor,

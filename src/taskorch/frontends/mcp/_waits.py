@@ -1,13 +1,13 @@
 """
-Waits that last: a call that is answered by a task of the protocol.
+Long waits: a call is answered with a task of the protocol, which the client polls.
 
 It is the extension `io.modelcontextprotocol/tasks`. Nothing is kept for such a task:
-its id says which of our tasks is waited for, and until when. It is signed by what only
-this server and those who may ask it know. So it is there before it is told, belongs to
-who has it, cannot be guessed, and is the same after a restart of either side; what
-becomes of it, our own task says, which the journal has.
+its id says which of our tasks is waited for, and until when. The id is signed
+with a secret of this server and of its permitted callers. So it cannot be guessed,
+belongs to whoever has it, and stays valid after a restart of either side. Its state
+follows from our own task, which the journal has.
 
-Decision: 0181.
+Decision: language-models.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from taskorch.frontends.mcp._calls import brief
 from taskorch.model.ids import number_of, numbered, stem_of
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
-#: Milliseconds after which it is worth to ask again.
+#: The milliseconds after which another question is worth it.
 _POLL: Final = 1_000
-#: Waits that were cancelled, in this life, that are remembered.
+#: The number of cancelled waits that this incarnation keeps.
 _MOST: Final = 10_000
 _MOST_LETTERS: Final = 2_000
 
 
 @attrs.frozen
 class _Wait:
-    """What the id of a task of the protocol says; times are ms since the epoch."""
+    """The contents of the id of a task of the protocol; times are Unix ms."""
 
     task: str
     since: int
@@ -51,11 +51,11 @@ class _Wait:
 
 class Waits:
     """
-    The tasks of the protocol that there are.
+    The open tasks of the protocol.
 
     Args:
-        place: What has the tasks that are waited for.
-        secret: By which ids are signed; None: they are of this life alone.
+        place: The place of the tasks.
+        secret: By which ids are signed; None: they belong to this incarnation only.
     """
 
     def __init__(self, place: Any, secret: bytes | None) -> None:
@@ -75,7 +75,7 @@ class Waits:
         seconds = values.get("seconds")
         if status.is_terminal or seconds == 0:
             return None
-        # The run that there is now, whatever is run again.
+        # This is the present run, even if the task runs again.
         run_id = numbered(stem_of(status.run_id), number_of(status.run_id))
         now = _now()
         until = None if seconds is None else now + round(seconds * 1_000)
@@ -84,7 +84,7 @@ class Waits:
 
     def state(self, name: str, answer: Callable[[str], Any]) -> dict[str, Any]:
         """
-        How a task of the protocol stands; *answer* gives that of `wait` for our task.
+        Return the state of a task of the protocol; *answer* gives the result of `wait`.
 
         Raises:
             MCPError: There is none of this name.
@@ -100,7 +100,7 @@ class Waits:
 
     def cancel(self, name: str) -> None:
         """
-        Wait no more; our task goes on. What is over already stays as it is.
+        Wait no more; our task goes on. A finished one stays as it is.
 
         Raises:
             MCPError: There is none of this name.
@@ -164,7 +164,7 @@ class Waits:
             self._mark(body.encode("ascii", "replace").decode()).encode(),
         ):
             _refuse()
-        # It is signed, so it is one of ours.
+        # The id has our signature, so that we made it.
         text = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
         return _Wait(*json.loads(text))
 
@@ -175,7 +175,7 @@ def _refuse() -> NoReturn:
 
 
 def _is_over(wait: _Wait, status: Any) -> bool:
-    """Whether there is nothing more to wait for; *status* is that of our task."""
+    """Return whether the wait is over; *status* is that of our task."""
     if status is None or status.is_terminal:
         return True
     return wait.until is not None and _now() >= wait.until
@@ -190,7 +190,7 @@ def _moment(at: int) -> datetime:
 
 
 def has_tasks(context: Any) -> bool:
-    """Whether the client has said that it knows tasks, with this very request."""
+    """Return whether the client supports tasks, by this very request."""
     has = context.session.client_capabilities
     return has is not None and EXTENSION in (has.extensions or {})
 

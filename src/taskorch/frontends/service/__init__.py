@@ -15,8 +15,8 @@ prometheus-client: `pip install 'taskorch[serve]'`.
   all.
 - `_guard`: who may ask at all, by which token; sessions of browsers.
 - `_people`, `_tenants`: who asks, and tokens; what who is bound to tenants may see.
-- `_verbs`: the operations on what an orchestrator has, made of the table of verbs.
-- `_operations`: what the service can do, and its description.
+- `_verbs`: the operations of an orchestrator, made of the table of verbs.
+- `_operations`: the operations of the service, and their description.
 - `_bodies`: what comes in a body, bounded; errors as answers; values as JSON can say
   them.
 - `_tasks`, `_submissions`: lists of tasks, and results; tasks and workflows that come
@@ -24,13 +24,13 @@ prometheus-client: `pip install 'taskorch[serve]'`.
 - `_plans`: plans and adaptive jobs.
 - `_suites`, `_recorded`: a test suite as a service; a journal, to be looked at.
 - `_agents`, `_sessions`, `_artifacts`: agents: their work and words; files.
-- `_feed`: what has happened, and what comes, as it comes.
+- `_feed`: past events, and new ones as they come.
 - `_health`: whether all is well, and how several things stand; what Prometheus reads.
 - `_waiting`: waits on a loop for threads; what answers while it is not our turn.
-- `_page`: the page in a browser, and what it asks for.
+- `_page`: the dashboard in a browser, and its data.
 - `_board`: what that shows of the past: counts, rates, when each worker did what.
 - `_run_operations`: the grid of nights, the list of runs, one run.
-- `_previews`: what an act would touch, before somebody does it.
+- `_previews`: previews of acts.
 - `page`: the files of that page.
 """
 

@@ -1,7 +1,7 @@
 """
 Agents of other processes: they ask for work, and tell what came of it.
 
-Decision: 0058.
+Decision: workers-elsewhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from taskorch.frontends.suite._elsewhere import EndsKept
 
-#: Seconds of a lease, where none is said.
+#: The default length of a lease in seconds.
 LEASE: Final = 15.0
 _USUAL_END: Final = {"stdout_tail": "", "stderr_tail": "", "duration": 0.0}
 
@@ -54,6 +54,7 @@ def info_of(name: str, message: Mapping[str, Any]) -> Agent:
         None if capacity is None else Resources.of(capacity, "capacity", named=True),
         lease=float(message["lease"]),
         labels=check_labels(message.get("labels", [])),
+        host=message.get("host", ""),
     )
 
 
@@ -80,15 +81,15 @@ def result(message: Mapping[str, Any]) -> Result:
 
 
 _LOG: Final = log_of(__name__)
-#: The version of what is said between an agent and the service.
+#: The version of the protocol between an agent and the service.
 PROTOCOL: Final = 1
-#: Signs of life in a lease: two may be lost.
+#: The number of heartbeats in a lease, of which two may be lost.
 _BEATS: Final = 3
-#: Agents that are known at once.
+#: The largest number of known agents.
 _MAX_AGENTS: Final = 1_000
-#: What lets an agent join an orchestrator: `orch.agents.join`, or what does so with it.
+#: A function that lets an agent join an orchestrator: `orch.agents.join`, or a wrapper.
 Admit: TypeAlias = Callable[[Agent, AttemptExecutor[Any]], None]
-#: What only the agent knows.
+#: The secret of an agent.
 SESSION: Final = "Taskorch-Session"
 _HEADER: Final = {
     SESSION: {
@@ -151,8 +152,8 @@ class Agents:
 
     Files that they send are for *artifacts*, or are not taken. *admit* has one join an
     orchestrator; without it, nothing but that is done. *lease*: seconds of a lease, of
-    one that does not say it. *late* takes ends of attempts of an earlier life; without
-    it, the orchestrator does.
+    one that does not say it. *late* takes ends of attempts of an earlier incarnation;
+    without it, the orchestrator does.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class Agents:
         self._admit: Admit = orch.agents.join if admit is None else admit
         self._artifacts = artifacts
         self._sessions: dict[str, AgentSession] = {}
-        #: Two may not come by one name at once.
+        #: Guards the names: two agents may not take one name at once.
         self._joining = threading.Lock()
         self._is_closed = False
 
@@ -178,7 +179,7 @@ class Agents:
         return [
             _operation(
                 "hello",
-                "An agent has come: it gets work from now on.",
+                "A worker has come: it gets work from now on.",
                 self._hello,
                 "AgentWelcome",
             ),
@@ -249,7 +250,7 @@ class Agents:
                 return
             if existing is not None and not self._agents.is_lost(info.name):
                 raise HttpProblem(
-                    *(409, "agent_taken", f"there is an agent {info.name!r} already"),
+                    *(409, "agent_taken", f"there is a worker {info.name!r} already"),
                     hint="it is free once the other has left, or its lease is over: "
                     "wait, or take another name",
                     headers={"Retry-After": "1"},
@@ -257,7 +258,7 @@ class Agents:
             if existing is None and len(self._sessions) >= _MAX_AGENTS:
                 self._forget_one()
             self._take(info, secret)
-            _LOG.info("agent %s has come", visible(info.name))
+            _LOG.info("worker %s has come", visible(info.name))
 
     def _take(self, info: Agent, secret: str) -> None:
         session = AgentSession(self._agents, info, secret, self._late)
@@ -266,17 +267,17 @@ class Agents:
 
     def move(self, orch: TaskOrchestrator, admit: Admit) -> None:
         """
-        From now on they are another orchestrator's: those that are there, and others.
+        Give the agents, those here and those that come, to another orchestrator.
 
         Args:
-            orch: Whose; it has had none.
+            orch: The orchestrator; it has no agents yet.
             admit: Has one join it; it has started by then.
         """
         with self._joining:
             before, self._agents = self._agents, orch.agents
             self._admit = admit
             for session in [*self._sessions.values()]:
-                # What an agent asks meanwhile, it asks one of both.
+                # Requests of the agent meanwhile go to one of the two sessions.
                 if before.is_lost(session.info.name):
                     del self._sessions[session.info.name]
                 else:
@@ -293,12 +294,12 @@ class Agents:
         return sorted(living)
 
     def _forget_one(self) -> None:
-        """Make room: those that are lost may say hello again."""
+        """Drop one lost agent to make room; it may say hello again."""
         for name in self._sessions:
             if self._agents.is_lost(name):
                 del self._sessions[name]
                 return
-        text = f"there are {_MAX_AGENTS:,} agents already"
+        text = f"there are {_MAX_AGENTS:,} workers already"
         raise HttpProblem(409, "too_many_agents", text)
 
     async def _leave(self, request: Request) -> Response:
@@ -312,7 +313,7 @@ class Agents:
     def _let_go(self, name: str, secret: str, unbegun: list[str]) -> None:
         with self._joining:
             session = self._sessions.get(name)
-            # It may be another orchestrator's by now, or another agent may be there.
+            # The name may belong to another orchestrator by now, or to another agent.
             if session is not None and session.has(secret):
                 session.leave(unbegun)
                 del self._sessions[name]
@@ -323,7 +324,7 @@ class Agents:
         session, message = await self._read(request, "AgentClaim")
         running, most = names(message, "running"), message.get("most", 1)
         lease = session.info.lease or 0.0
-        # A claim is a sign of life: one that waits is followed by another in time.
+        # A claim counts as a heartbeat: a waiting one is followed by another in time.
         wait = min(message.get("wait", 0.0), lease / _BEATS)
         end = monotonic() + wait
         waiter = Waiter()
@@ -337,9 +338,10 @@ class Agents:
                 return answer({"orders": orders, "stop": stops})
             await waiter.wait(remaining)
             if not session.is_awaited_by(waiter) or await request.is_disconnected():
-                # A newer request gets the work: the client of this one may be gone.
+                # A newer request gets the work, because the client of this one may be
+                # gone.
                 return answer({"orders": [], "stop": []})
-            # That it still waits is no sign of life: it may have died since.
+            # A waiting request is no heartbeat, because the agent may have died since.
             stops = session.unwanted(running)
 
     async def _heartbeat(self, request: Request) -> Response:
@@ -382,7 +384,7 @@ class Agents:
         task_and_fence = await run_in_threadpool(session.fence_of, attempt)
         if task_and_fence is None:
             raise HttpProblem(
-                *(409, "not_yours", "the agent has no such attempt"),
+                *(409, "not_yours", "the worker has no such attempt"),
                 hint="files are sent before the end of their attempt is told",
             )
         try:
@@ -396,13 +398,13 @@ class Agents:
         )
         return answer({"size": await run_in_threadpool(keep)})
 
-    # -- who asks ------------------------------------------------------------------
+    # -- callers -------------------------------------------------------------------
 
     async def _read(
         self, request: Request, kind: str
     ) -> tuple[AgentSession, dict[str, Any]]:
         """
-        The session of the agent that asks, and what it says: a message of this *kind*.
+        Return the session of the agent that asks, and its message of this *kind*.
 
         Raises:
             HttpProblem: It has not said hello, or another has since, or it makes no
@@ -412,13 +414,13 @@ class Agents:
         session = self._sessions.get(name)
         if session is None:
             raise HttpProblem(
-                *(404, "unknown_agent", f"no agent {name!r} has said hello here"),
+                *(404, "unknown_agent", f"no worker {name!r} has said hello here"),
                 hint="say hello: it may be that the service was started anew",
             )
         sent = request.headers.getlist(SESSION)
         if len(sent) != 1 or not session.has(sent[0]):
             raise HttpProblem(
-                *(409, "not_your_session", f"{SESSION} is not that of agent {name!r}"),
+                *(409, "not_your_session", f"{SESSION} is not that of worker {name!r}"),
                 hint="another has come by this name; say hello, or take another",
             )
         return session, await read_object(request, schemas()[kind], parts=schemas())

@@ -1,7 +1,7 @@
 """
-The app: what the facade can do, by its own names, as paths.
+The app: the methods of the facade, by their names, as paths.
 
-Decision: 0057.
+Decision: service.
 """
 
 from __future__ import annotations
@@ -107,17 +107,18 @@ def create_app(
 
     Args:
         orch: The orchestrator.
-        token: What every request must have, as `Authorization: Bearer …`: see
+        token: The token that every request must have, as `Authorization: Bearer …`: see
             `new_token`. Who has it may do all, under any name. None: nothing, and so
             whoever reaches the app may use it, unless there are *tokens* or an
             *identity*.
-        functions: What tasks that come in may call, by name. Beside these, tasks may be
-            of any type that an agent does.
+        functions: The functions that submitted tasks may call, by name. Beside these,
+            tasks may be of any type that an agent does.
         programs: Whether they may start programs. Who may submit then is who may do
             anything on this machine as this user.
         hosts: The names by which the app may be called.
-        journal: Of a durable orchestrator, what reads its journal: whoever follows
-            events may begin before those that are kept in memory, and in earlier lives.
+        journal: A reader of the journal of a durable orchestrator: whoever follows
+            events may begin before those that are kept in memory, and in earlier
+            incarnations.
         agents: Whether agents may come and ask for work, as `taskorch agent` does. Who
             has the token then is told the payloads of the tasks that an agent may have,
             and believed what came of them.
@@ -142,7 +143,7 @@ def create_app(
         InvalidTaskError: The token is too short, *hosts* is no collection, *mcp* has
             a name that is none, or the file of *tokens* is damaged.
     """
-    # Whoever is served has nobody to ask.
+    # A caller over HTTP has no person to ask here.
     teller = orch._teller()  # noqa: SLF001 - see above
     if url is not None:
         hosts = [*check_hosts(hosts), host_of(url)]
@@ -210,7 +211,7 @@ def _path_of_tools(
     allow: Collection[str],
     token: str | None,
 ) -> McpPath:
-    # They are of an extra.
+    # These modules belong to an extra.
     from taskorch.frontends.mcp import OrchestratorPlace  # noqa: PLC0415
     from taskorch.frontends.mcp._http import McpPath  # noqa: PLC0415
     from taskorch.frontends.mcp._server import make_server  # noqa: PLC0415
@@ -229,7 +230,7 @@ def existing(
     tenancy: Tenancy,
     table: Mapping[str, Verb] = VERBS,
 ) -> list[Operation]:
-    """The operations on what an orchestrator has, by its verbs, and on its events."""
+    """Return the operations by the verbs of an orchestrator, and on its events."""
     return [
         *verbs(orch, tenancy, apart=("schedule_status",), table=table),
         preview(orch, tenancy),
@@ -268,7 +269,7 @@ def make_app(
     Raises:
         InvalidTaskError: See `create_app`.
     """
-    # Middleware is made late; what is wrong with it is said now.
+    # Middleware is made late; this call reports its errors now.
     names = check_hosts(hosts)
     every = [*operations]
     if any(each.path == "/" for each in every):
@@ -311,7 +312,7 @@ def make_app(
         },
         lifespan=lifespan,
     )
-    # A path with a slash too many is another path.
+    # A path with one slash too many is another path.
     app.router.redirect_slashes = False
     app.state.close = close
     app.state.doors = doors

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-#: Bytes and files of one attempt.
+#: The largest number of bytes, and of files, of one attempt.
 MAX_BYTES: Final = 64 << 20
 MAX_FILES: Final = 1_000
-#: The folder of an attempt: its life and its number.
+#: The folder of an attempt: its incarnation and its number.
 _ATTEMPT: Final = re.compile(r"-([0-9]{1,18}\.[0-9]{1,18})", re.ASCII)
 _BYTES: Final = "application/octet-stream"
 _ARTIFACT: Final = told(attempt=TEXT, name=TEXT, bytes={"type": "integer"})
@@ -119,7 +119,7 @@ class Artifacts:
 
 
 class ArtifactsOfTasks:
-    """The operations on what attempts elsewhere have made."""
+    """The operations on files of attempts elsewhere."""
 
     def __init__(self, orch: TaskOrchestrator, artifacts: Artifacts) -> None:
         self._orch = orch

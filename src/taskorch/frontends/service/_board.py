@@ -1,11 +1,11 @@
 """
-What the page shows of the past: counts, rates, and when each worker did what.
+The past on the dashboard: counts, rates, and the attempts of each worker.
 
 The board hears every event and keeps what a picture needs. A picture is asked for by
 its width, and the answer has as many rectangles as can be told apart on it, however
 many attempts there were.
 
-Decision: 0090.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -36,16 +36,15 @@ if TYPE_CHECKING:
     from taskorch.reading import JournalReader
     from taskorch.signals import Signals
 
-#: Attempts that are kept, at least; twice as many at the most.
+#: At least so many attempts are kept, and twice as many at most.
 KEPT: Final = 100_000
-#: Seconds of the past whose ends are counted, and the most rectangles of an answer.
+#: The ends of so many seconds are counted; an answer has at most so many rectangles.
 _SECONDS: Final = 600
 _RECTANGLES: Final = 10_000
-#: Rows of one agent that are told apart: it may do so many things at once.
+#: The rows of one agent that are shown apart, for attempts at once.
 _ROWS: Final = 8
 _NS: Final = 1_000_000_000
-#: What became of the task of an attempt, from what matters least: one rectangle shows
-#: the last.
+#: States of an attempt, by importance: a rectangle for several shows the last.
 OUTCOMES: Final = (
     *("running", "completed", "suspended", "cancelled", "retrying", "blocked"),
     "failed",
@@ -71,11 +70,11 @@ class _Open(NamedTuple):
 
 class Rectangle(NamedTuple):
     """
-    What one agent did in some columns of a picture.
+    The attempts of one worker in some columns of a picture.
 
     Attributes:
         lane: The number of the agent in the answer.
-        row: Of the agent, from 0.
+        row: The row within its worker, from 0.
         first: The first column.
         last: The last column.
         outcome: A number of `OUTCOMES`.
@@ -96,7 +95,7 @@ class Board(Projection):
     """
     Follows an orchestrator's events, once it is to `follow`, until `close`.
 
-    Those of before count as well, as many as `past` says.
+    Earlier events count as well, as many as `past` says.
     """
 
     past = READ
@@ -107,22 +106,24 @@ class Board(Projection):
         self._clock = MonotonicClock()
         self._spans: list[_Span] = []
         self._open: dict[str, _Open] = {}
-        #: The time of the latest event. What an earlier life had begun ended with it.
+        #: The time of the latest event, at which attempts of earlier incarnations
+        #: ended.
         self._latest = 0
         self._left: dict[str, int] = {}
-        #: Of each second since 1970, how many tasks have completed, and failed.
+        #: The number of completed and failed tasks, by seconds since 1970.
         self._ends: OrderedDict[int, list[int]] = OrderedDict()
-        #: How many events it has taken in.
+        #: The number of events so far.
         self.heard = 0
-        #: Tells it from that of another server, or of the run before.
+        #: The name of this board, different from that of another server or an earlier
+        #: run.
         self.name = secrets.token_hex(8)
-        #: Those that wait for the next one.
+        #: The callers that wait for the next event.
         self.followers: set[Waiter] = set()
-        #: The number of the last event that was entered, and is not taken.
+        #: The number of the last event that was entered and is still in the queue.
         self._entered = 0
-        #: What became of each run.
+        #: The index of runs.
         self._runs = RunIndex()
-        #: Whether the events of before are still being read.
+        #: Whether earlier events are still being read.
         self.is_reading = True
         self._leave: Callable[[], object] = bool
 
@@ -136,10 +137,10 @@ class Board(Projection):
         Take the events of before, and then those that come.
 
         Args:
-            signals: Whose events they are.
+            signals: The signals of the orchestrator.
             enter: Without a journal, enters the tasks of before, and returns the number
                 of the latest event.
-            journal: What reads the events of an orchestrator that has stopped.
+            journal: A reader of the events of an orchestrator that has stopped.
 
         Raises:
             JournalError: It cannot be read.
@@ -147,7 +148,7 @@ class Board(Projection):
         try:
             self._leave = signals.follow(self)
         except NotRunningError:
-            # Nothing comes any more.
+            # No more events come.
             if journal is not None:
                 for event in journal.happened(max(0, journal.last - READ)):
                     self.take(event, None)
@@ -158,13 +159,13 @@ class Board(Projection):
 
     @contextmanager
     def runs(self) -> Iterator[RunIndex]:
-        """What became of each run, which nobody changes within the block."""
+        """Yield the index of runs, which nobody changes within the block."""
         with self._lock:
             yield self._runs
 
     @property
     def is_closed(self) -> bool:
-        """Whether it hears of nothing any more."""
+        """True if no more events come."""
         return self._is_closed
 
     def close(self) -> None:
@@ -196,7 +197,7 @@ class Board(Projection):
         if isinstance(event, TaskStarted):
             self._open[event.task_id] = _Open(event.agent_id, event.at_ns)
         elif isinstance(event, OrchestratorStarted):
-            # What becomes of their tasks is said next.
+            # The next events tell what becomes of their tasks.
             self._left = dict.fromkeys(self._open, self._latest)
         elif (state := end_of_attempt(event)) is not None:
             self._end(event, state.value)
@@ -219,7 +220,7 @@ class Board(Projection):
                 self._ends.popitem(last=False)
 
     def rates(self, now: int, seconds: int = 120) -> list[list[int]]:
-        """Of the last *seconds* before *now*: how many tasks completed, and failed."""
+        """Return how many tasks completed and failed in each of the last *seconds*."""
         last = now // _NS
         with self._lock:
             return [
@@ -231,7 +232,7 @@ class Board(Projection):
         self, start: int, end: int, width: int, lanes: int, now: int
     ) -> dict[str, Any]:
         """
-        What was done between two moments, for a picture of *width* columns.
+        Return the attempts between two moments, for a picture of *width* columns.
 
         Each attempt that has any part in that time is counted, whether it has a
         rectangle of its own or none.
@@ -275,19 +276,19 @@ class Board(Projection):
 
 
 class _Picture:
-    """Puts attempts in rows, and those that are too short to be told apart together."""
+    """A picture of attempts in rows, where very short ones share a rectangle."""
 
     def __init__(self, start: int, end: int, width: int, agents: list[str]) -> None:
         self._start = start
         self._scale = width / (end - start)
         self._width = width
         self._lane_of = {name: place for place, name in enumerate(agents)}
-        #: Of each lane its rows: the latest rectangle of each.
+        #: For each lane, the latest rectangle of each of its rows.
         self._latest: list[list[Rectangle]] = [[] for _ in agents]
         self.left_out = 0
 
     def rows(self) -> list[int]:
-        """How many rows each lane has."""
+        """Return the number of rows of each lane."""
         return [max(1, len(rows)) for rows in self._latest]
 
     def rectangles(self, spans: Iterable[_Span]) -> Iterator[Rectangle]:
@@ -306,7 +307,7 @@ class _Picture:
             yield from rows
 
     def _add(self, lane: int, span: _Span) -> Rectangle | None:
-        """Add a span; the rectangle of its row that is whole now, if there is one."""
+        """Add a span; return the rectangle of its row that it completes, if any."""
         first, last = self._column(span.start), self._column(span.end)
         outcome = OUTCOMES.index(span.outcome)
         rows = self._latest[lane]
@@ -315,14 +316,14 @@ class _Picture:
         if place is not None:
             done, rows[place] = rows[place], new._replace(row=place)
             return done
-        # What lies in the same columns is one with what is there already.
+        # Attempts in the same columns share one rectangle.
         columns = [(old.first, old.last) for old in rows]
         place = columns.index((first, last)) if (first, last) in columns else None
         if place is None and len(rows) < _ROWS:
             rows.append(new._replace(row=len(rows)))
             return None
         if place is None:
-            # Without room, it is one with what ends the nearest to it.
+            # Without room, an attempt shares the rectangle that ends nearest to it.
             place = min(range(len(rows)), key=lambda i: abs(rows[i].last - last))
         old = rows[place]
         rows[place] = old._replace(

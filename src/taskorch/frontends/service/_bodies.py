@@ -1,8 +1,8 @@
 """
-What comes in the body of a request, and errors as answers.
+The bodies of requests, and errors as answers.
 
-What comes in is JSON, and bounded in every way. Errors are `application/problem+json`,
-as RFC 9457 has it; values go out as JSON.
+Bodies are JSON, and bounded in every way. Errors are `application/problem+json`, as RFC
+9457 has it; values go out as JSON.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 
-#: In the scope of a request: who sends it.
+#: The key in the scope of a request for its sender.
 WHO: Final = "taskorch.who"
-#: Made once: `json.dumps` makes one for each call that wants something of its own.
+#: It is made once, because `json.dumps` makes an encoder for each call with options.
 _ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def dumps(value: object) -> bytes:
-    """*value*, which is plain, as bytes. What is no Unicode is escaped, too."""
+    """Return *value*, which is plain, as bytes, with invalid Unicode escaped."""
     return _ENCODER.encode(value).encode("ascii")
 
 
@@ -59,17 +59,18 @@ def answer(value: object, status: int = 200, **headers: str) -> Response:
 
 
 def document(value: object) -> Any:
-    """*value* as JSON can say it: an object of attrs is its fields."""
+    """Return *value* as JSON can say it: an object of attrs as its fields."""
     return plain(taken_apart(value))
 
 
-#: What an error is for HTTP, by its code; another of the caller's making is 422.
+#: The HTTP status of an error, by its code; other errors of the caller are 422.
 _STATUS: Final[Mapping[str, int]] = {
     "allocation": 409,
     "answer_refused": 409,
     "duplicate_task": 409,
     "invalid_transition": 409,
     "journal_unavailable": 503,
+    "store_unavailable": 503,
     "not_running": 503,
     "queue_full": 429,
     "resources_taken": 409,
@@ -77,19 +78,19 @@ _STATUS: Final[Mapping[str, int]] = {
     "unknown_agent": 404,
     "unknown_task": 404,
 }
-#: Seconds after which it is worth to try again.
+#: The seconds after which another try is worth it.
 _AGAIN: Final = {429: "1", 503: "5"}
 
 
 class HttpProblem(Exception):  # noqa: N818 - the word of the RFC
     """
-    An answer that says what is wrong with a request.
+    An answer that names the fault of a request.
 
     Args:
-        status: Of HTTP.
+        status: The status of HTTP.
         code: A stable name for programs.
-        detail: What is wrong.
-        hint: What to do about it.
+        detail: The fault.
+        hint: The remedy.
         headers: More headers of the answer.
         more: More members of the document.
     """
@@ -113,7 +114,7 @@ class HttpProblem(Exception):  # noqa: N818 - the word of the RFC
         self.more: Mapping[str, Any] = more or {}
 
     def response(self, scope: Scope) -> Response:
-        """The answer to a request, with what the app has to add."""
+        """Return the answer to a request, with additions of the app."""
         more = scope["app"].state.refused(scope, self)
         how = Headers(scope=scope).get(REMEDIES_HEADER, "requests")
         say = partial(_said, scope, calls=how == "calls")
@@ -136,13 +137,13 @@ class HttpProblem(Exception):  # noqa: N818 - the word of the RFC
 
 
 def _said(scope: Scope, text: str, *, calls: bool) -> str:
-    """*text* for who has sent a request, if that is known."""
+    """Return *text* in the form that the sender of a request wants, if known."""
     with asking(scope[WHO]) if WHO in scope else nullcontext():
         return in_requests(text, calls=calls)
 
 
 def problem_of(error: TaskorchError, status: int | None = None) -> HttpProblem:
-    """What an error of ours is for HTTP; *status*, if not what it mostly is."""
+    """Return an error of ours as an HTTP problem, maybe with another *status*."""
     more: dict[str, Any] = {}
     hint = error.hint
     if error.task_id is not None:
@@ -174,7 +175,7 @@ async def on_problem(request: Request, error: Exception) -> Response:
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Answer what routing refuses: a path or a method that there is not."""
+    """Answer a request for an unknown path or method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - nothing else comes here
     is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
     subject = "method" if is_method else "path"
@@ -188,25 +189,25 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_fault(request: Request, _error: Exception) -> Response:
-    """Answer what should not have happened; what it was is for the server's log."""
+    """Answer after a bug, whose details only the server's log has."""
     return HttpProblem(
         500, "internal", "the service has failed", hint="its log says more"
     ).response(request.scope)
 
 
-#: Bytes of a body; levels of what it says.
+#: The largest number of bytes of a body, and of levels in it.
 MAX_BODY: Final = 1 << 20
 _MAX_DEPTH: Final = 60
-#: What reads bodies that are frames, and writes answers to who can read them.
+#: Readers of bodies that are frames, and writers of such answers.
 WIRE: Final = Wire()
-#: Of one body.
+#: The limits of one body.
 _MOST_FINDINGS: Final = 50
 _NO_PARTS: Final[Mapping[str, Any]] = {}
 
 
 async def read(request: Request) -> Any:
     """
-    What the body of *request* says; None if there is none.
+    Read the body of *request*; None if there is none.
 
     Raises:
         HttpProblem: It is too long, too slow, too deep, or no JSON.
@@ -249,7 +250,7 @@ async def read_object(
         request: The request.
         schema: The description of the body, by which it is checked.
         is_needed: Whether there must be one; if not, none says nothing.
-        parts: What the description refers to and is to be checked, by name.
+        parts: Schemas to which the description refers, by name.
 
     Raises:
         HttpProblem: It is none, or not as described: all that is wrong is told.
@@ -297,7 +298,7 @@ def loads(body: bytes) -> Any:
 
 
 def refuse(path: str, text: str) -> NoReturn:
-    """Refuse, by an `HttpProblem`, what stands at *path* in a request."""
+    """Refuse the value at *path* in a request, by an `HttpProblem`."""
     refuse_all([(path, text)])
 
 
@@ -319,7 +320,7 @@ def _too_deep() -> HttpProblem:
     return HttpProblem(400, "body_too_deep", text)
 
 
-#: Made once: `json.loads` makes one for each call that wants something of its own.
+#: It is made once, because `json.loads` makes a decoder for each call with options.
 _DECODER: Final = json.JSONDecoder(
     parse_constant=refuse_constant, object_pairs_hook=object_of
 )

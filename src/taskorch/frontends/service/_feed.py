@@ -1,5 +1,5 @@
 """
-Events: what has happened, and what comes, for those who follow it from outside.
+Events, past and new ones, for clients that follow them.
 
 They are given page by page or as Server-Sent Events. The latest events are kept once,
 for all who follow, and each of them has a place in there. So one that does not read
@@ -49,15 +49,15 @@ if TYPE_CHECKING:
     from taskorch.signals import Signals
 
 
-#: Events that are kept.
+#: The number of events that are kept.
 KEPT: Final = 10_000
-#: Events that are handed over at once.
+#: The number of events that are handed over at once.
 PAGE: Final = 500
 #: Number of readings of the journal that are kept open for a next page.
 _READINGS: Final = 16
-#: Of the id of a journal, as many digits as tell it from those of other runs.
+#: The number of digits of the id of a journal that distinguish it from other runs.
 _MARK: Final = 8
-#: Of a number, as many digits as a journal has ever had.
+#: The largest number of digits in the number of an event.
 _DIGITS: Final = 18
 
 
@@ -102,7 +102,7 @@ class Wanted:
     sees: Callable[[Event], bool] | None = None
 
     def has(self, feed_event: FeedEvent) -> bool:
-        """Whether the filter accepts the event."""
+        """Return whether the filter accepts the event."""
         if self.names and feed_event.name not in self.names:
             return False
         if self.task is not None:
@@ -129,7 +129,7 @@ class EventPage:
 
 
 class Feed(Projection):
-    """The latest events of an orchestrator; those before are in its journal, if any."""
+    """The latest events of an orchestrator; earlier ones are in its journal, if any."""
 
     past = 0
 
@@ -137,25 +137,25 @@ class Feed(Projection):
         self._journal = journal
         self._lock = threading.Lock()
         self._kept: list[FeedEvent] = []
-        #: The number of the last event that is not kept here any more.
+        #: The number of the last event that is no longer kept here.
         self._before = 0
         self._followers: set[Waiter] = set()
-        #: What reads on in the journal, by the number of the event that it read last.
-        #: One that began anew would read the commit of that event from its beginning.
+        #: Open readings of the journal, by the number of the event that each read last.
+        #: A new one would read the commit of that event from its beginning.
         self._readings: OrderedDict[int, Iterator[Event]] = OrderedDict()
-        #: Numbers go on in a journal; in memory they begin anew in each life.
+        #: Numbers go on in a journal; in memory they begin anew in each incarnation.
         mark = secrets.token_hex(4) if journal is None else journal.uid[:_MARK]
         self._life: str = f"-{mark}" if mark else ""
         self.has_ended = False
         if journal is not None:
             self._before = journal.last
         self._end: Callable[[], object] = bool
-        # Of what has stopped nothing comes any more.
+        # A stopped orchestrator has no more events.
         with suppress(NotRunningError):
             self._end = signals.follow(self)
 
     def close(self) -> None:
-        """Hear of nothing any more, and let those go who wait."""
+        """Take no more events, and wake the callers that wait."""
         self._end()
         with self._lock:
             self.has_ended = True
@@ -180,7 +180,7 @@ class Feed(Projection):
             follower.wake()
 
     def _beginning(self) -> int:
-        """The number of the last event before those that are taken."""
+        """Return the number of the last event before the feed began."""
         return 0 if self._journal is None else max(self._before, self.position)
 
     @property
@@ -199,13 +199,13 @@ class Feed(Projection):
         return self._kept[-1].seq if self._kept else self._beginning()
 
     def cursor(self, number: int) -> str:
-        """What a client sends back to go on after the event of this number."""
+        """Return the cursor with which a client goes on after this event."""
         return f"{number}{self._life}"
 
     def place(self, cursor: str) -> int | None:
-        """The number that a cursor means; None: it is none of ours, or of this life."""
+        """Return the number in a cursor; None: it is from another incarnation."""
         if cursor == "0":
-            # The beginning of all that there is.
+            # It begins before all events.
             return 0
         number, dash, life = cursor.partition("-")
         if dash + life != self._life or not number.isascii() or not number.isdigit():
@@ -259,7 +259,7 @@ class Feed(Projection):
         if self._journal is None or after > before:
             return self.first(limit)
         events = self._read(self._journal, after, before, limit)
-        # With nothing left in the journal, what follows is kept here.
+        # When the journal has no more, the next events are kept here.
         return EventPage(events, events[-1].seq if len(events) == limit else before)
 
     def _read(
@@ -294,7 +294,7 @@ def chosen(page: EventPage, wanted: Wanted) -> list[FeedEvent]:
     return [event for event in page.events if wanted.has(event)]
 
 
-#: Seconds of silence after which a line says that the stream is alive.
+#: The seconds of silence after which a line shows that the stream is alive.
 QUIET_SECONDS: Final = 15.0
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -313,7 +313,7 @@ class EventResponse:
         self._feed = feed
         last = feed.last
         place = last if after is None else feed.place(after)
-        #: Whether the cursor is none of ours: of an earlier life, say.
+        #: Whether the cursor is not ours, such as one of an earlier incarnation.
         self._is_lost = place is None
         #: The number of the last event that was looked at.
         self._after: int = last if place is None else place
@@ -341,39 +341,39 @@ class EventResponse:
     async def _tell(self, send: Send) -> None:
         follower = self._feed.follow()
         try:
-            # From here a reconnect goes on, before anything has come.
+            # A client that reconnects goes on from here, even before the first event.
             await self._say(send, "retry: 1000")
             if self._is_lost:
                 await self._say_missed(send)
             while True:
-                # An end is seen before the look for what came before it.
+                # The end is tested first, so that no event before it is missed.
                 has_ended = self._feed.has_ended
                 if await self._tell_page(send):
                     continue
                 if has_ended:
                     break
                 if not await follower.wait(QUIET_SECONDS):
-                    # The cursor moves on over what is not asked for.
+                    # The cursor also moves over events that the filter leaves out.
                     await self._say(send, ": quiet")
         finally:
             self._feed.leave(follower)
         await send({"type": "http.response.body", "body": b""})
 
     async def _tell_page(self, send: Send) -> bool:
-        """Tell the next events; whether there were any."""
+        """Send the next events; return whether there were any."""
         page = self._feed.kept(self._after)
         if page is None:
             try:
                 page = await run_in_threadpool(self._feed.page, self._after)
             except JournalError:
-                # What the journal has is not to be had now.
+                # The journal cannot be read now.
                 page = self._feed.first()
         if page.last == self._after and not page.lost:
             return False
         if page.lost:
             await self._say_missed(send)
         self._after = page.last
-        # Whose a task is may have to be looked up.
+        # The tenant of a task may have to be looked up.
         events = (
             chosen(page, self._wanted)
             if self._wanted.sees is None
@@ -480,7 +480,7 @@ class Events:
 
     async def _stream(self, request: Request) -> EventResponse:
         query = request.query_params
-        # A reconnect says where it was, in the path of the first request.
+        # A client that reconnects sends its cursor in the path of the first request.
         cursor = request.headers.get("last-event-id") or query.get("after")
         return EventResponse(self._feed(), cursor, self._wanted(request))
 

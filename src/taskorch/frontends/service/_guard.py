@@ -1,5 +1,5 @@
 """
-Who may ask at all: checked before anything else, for every path and every method.
+The check of callers, before anything else, for every path and every method.
 
 A page that somebody has open in a browser can send requests to this machine. So the
 name by which the service was called must be one of its own (a page can give its own
@@ -10,7 +10,7 @@ What stands in an address is kept by a browser: in its history, among the sites 
 shows first, in the files of its sessions. So a link to the page has a code there, which
 works once. For it, or for a token, the browser gets a cookie that no script can read.
 
-Decisions: 0132, 0222.
+Decision: tokens-and-roles.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
     from taskorch.kit.people import Caller
 
-#: Codes that were not used that there are at the most: the oldest go first. Of sessions
-#: that have ended, a hundred times as many are known.
+#: At most so many unused codes are kept, the oldest go first; and a hundred times as
+#: many ended sessions.
 _MOST: Final = 1_000
-#: Seconds for which a session is one.
+#: The seconds for which a session lasts.
 _VALID: Final = 7 * 86_400
-#: Seconds after which a stream looks whether whoever reads it may still do so.
+#: The seconds between two checks whether the reader of a stream may still read it.
 _LOOKS: Final = 0.5
 
 
@@ -62,7 +62,7 @@ def cookie_name(headers: Headers) -> str:
 
 class Doors:
     """
-    Who may ask: by the one token, by named ones, in a session, or as a proxy says.
+    The ways in: the one token, named tokens, a session, or the word of a proxy.
 
     A session stands in a cookie of a browser. That of the one token goes on in the next
     life of the service, as it is made of it; others end with the service.
@@ -92,14 +92,14 @@ class Doors:
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may do anything."""
+        """True if anybody may do anything."""
         return (self._token, self._tokens, self._identity) == (None, None, None)
 
-    # -- who asks ------------------------------------------------------------------
+    # -- callers -------------------------------------------------------------------
 
     def who(self, scope: Scope, headers: Headers) -> Caller | None:
         """
-        Who sends a request; None: nobody who may ask.
+        Return the sender of a request; None: nobody who may ask.
 
         Raises:
             HttpProblem: It says what it may not say.
@@ -131,8 +131,8 @@ class Doors:
         session = self._session_of(headers)
         if not session:
             return None
-        # A browser says where a request that changes something comes from: what it
-        # says has been compared already.
+        # A browser names the origin of a request that changes something, and the origin
+        # has been compared already.
         says = "origin" in headers or headers.get("sec-fetch-site") == "same-origin"
         if method not in ("GET", "HEAD") and not says:
             raise HttpProblem(
@@ -145,7 +145,7 @@ class Doors:
             mark.encode("utf-8", "replace"), right.encode()
         ):
             return None
-        # It is one of ours, so it has a time.
+        # The session is one of ours, so that it has a time.
         if session in self._ended or _now() - int(begun, 16) > _VALID:
             return None
         if not holder:
@@ -205,12 +205,12 @@ class Doors:
         name = cookie_name(headers)
         parts = [p.partition("=") for p in headers.get("cookie", "").split(";")]
         values = [value.strip() for key, _, value in parts if key.strip() == name]
-        # Two are of two makers, and one of them is not us.
+        # Two such cookies have two makers, and one of them is not us.
         return values[0] if len(values) == 1 else ""
 
 
 def _cookie(headers: Headers, value: str, more: str = "") -> str:
-    # Whether TLS was taken off before, only the browser knows.
+    # Only the browser knows whether a proxy has removed the TLS.
     is_secure = headers.get("origin", "").startswith("https://")
     secure = "; Secure" if is_secure else ""
     text = f"{cookie_name(headers)}={value}; Path=/; HttpOnly; SameSite=Strict"
@@ -224,16 +224,17 @@ def _now() -> int:
 _LOG: Final = log_of(__name__)
 #: The names of this machine for itself.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-#: Requests a second with the token, and of an address without it; as many at once.
+#: The allowed requests a second with the token, and from an address without it; as many
+#: at once.
 _WITH_TOKEN: Final = 2_000.0
 _WITHOUT: Final = 20.0
-#: Addresses whose attempts are counted.
+#: The number of addresses whose attempts are counted.
 _ADDRESSES: Final = 1_000
-#: Refusals that the log has at once; after these, one a second.
+#: The number of refusals that the log has at once; after these, one a second.
 _TOLD: Final = 20.0
 _LEAST_TOKEN: Final = 16
-#: On every answer that does not say otherwise: it is kept by nobody, shown in no frame,
-#: and is what it says it is.
+#: Headers of every answer that sets no others: no cache keeps it, no frame shows it,
+#: and browsers do not guess its type.
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -245,13 +246,13 @@ _HEADERS: Final = (
 
 
 def new_token() -> str:
-    """A token that nobody guesses: 256 bits."""
+    """Return a new token of 256 random bits."""
     return secrets.token_urlsafe(32)
 
 
 def check_token(token: str | None) -> bytes | None:
     """
-    *token* as bytes.
+    Return *token* as bytes; None stays None.
 
     Raises:
         InvalidTaskError: It is no text, too short, or cannot stand in a header.
@@ -264,7 +265,7 @@ def check_token(token: str | None) -> bytes | None:
         or len(untyped) < _LEAST_TOKEN
         or not all("!" <= letter <= "~" for letter in untyped)
     ):
-        # It is not shown: it may be nearly right.
+        # The token is not shown, because it may be nearly right.
         msg = (
             f"a token is a text of {_LEAST_TOKEN} characters or more, of ASCII and "
             "without spaces"
@@ -275,7 +276,7 @@ def check_token(token: str | None) -> bytes | None:
 
 def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
     """
-    *hosts* in small letters.
+    Return *hosts* in small letters.
 
     Raises:
         InvalidTaskError: They are no names.
@@ -356,15 +357,15 @@ class RequestGuard:
     ) -> None:
         self._app = app
         self._doors = doors
-        #: Paths that answer in streams, by whatever method.
+        #: Paths with answers in streams, for all methods.
         self._streams = streams
-        #: Paths that are answered without a token, and tell nothing.
+        #: Paths that need no token, and reveal nothing.
         self._opened = opened
         self._hosts = hosts
         self._known = _Bucket(_WITH_TOKEN, _WITH_TOKEN)
         self._unknown: OrderedDict[str, _Bucket] = OrderedDict()
         self._told = _Bucket(1.0, _TOLD)
-        #: Refusals that were not told.
+        #: The refusals that were not logged.
         self._untold = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -395,9 +396,9 @@ class RequestGuard:
             answer = problem.response(scope)
             await answer(scope, receive, send_with_headers)
             return
-        # As it was sent: an id has slashes, which are escaped in a path.
+        # The path is as it was sent: the slashes of an id are escaped in it.
         scope["path"] = scope["raw_path"].partition(b"?")[0].decode("latin-1")
-        # A page that shows a failure tells nobody: it is logged all the same.
+        # A page that shows a failure informs nobody, so that it is logged, too.
         before = LOOKS.set(scope["method"] == "GET")
         who = scope.get(WHO, PLAIN)
         is_stream = scope["method"] == "GET" or scope["path"] in self._streams
@@ -435,7 +436,7 @@ class RequestGuard:
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""
         name = _name_of(host) if _is_authority(host) else ""
-        # An address is nobody's to rebind; probes of Kubernetes ask by that of the pod.
+        # Nobody can rebind an address; probes of Kubernetes use that of the pod.
         if name not in self._hosts and not _is_address(name):
             raise HttpProblem(
                 421,
@@ -537,10 +538,10 @@ def _name_of(host: str) -> str:
 
 
 def _check_origin(headers: Headers, host: str) -> None:
-    """What a browser says of where a request comes from; others say nothing."""
+    """Refuse requests of a browser from another site."""
     site = headers.get("sec-fetch-site", "none")
     origins = headers.getlist("origin")
-    # A proxy may have taken the TLS off: the scheme is not compared.
+    # A proxy may have removed the TLS, so that the scheme is not compared.
     is_ours = all(o.partition("://")[2].lower() == host.lower() for o in origins)
     if site not in ("same-origin", "none") or not is_ours:
         raise HttpProblem(
@@ -550,14 +551,14 @@ def _check_origin(headers: Headers, host: str) -> None:
 
 def _check_body(method: str, headers: Headers) -> None:
     if "transfer-encoding" in headers and "content-length" in headers:
-        # A proxy may have believed the other one, and take what follows for a request.
+        # A proxy may have used the other length, and take the rest for a request.
         raise HttpProblem(
             *(400, "two_lengths", "a body has Content-Length or Transfer-Encoding"),
             hint="send one of them",
             headers={"Connection": "close"},
         )
     if method in ("GET", "HEAD"):
-        # Whether the path has this method is seen first.
+        # The router tests first whether the path has this method.
         return
     kinds = headers.getlist("content-type")
     has_body = sends_body(headers)
@@ -579,7 +580,7 @@ def _check_body(method: str, headers: Headers) -> None:
 
 
 def sends_body(headers: Headers) -> bool:
-    """Whether a body comes with a request that has these *headers*."""
+    """Return whether a request with these *headers* has a body."""
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 

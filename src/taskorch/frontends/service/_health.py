@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-#: What the description names of workers and runs as documents.
+#: Schemas of the description for workers and runs as documents.
 INSTANCES: Final = {
     schema["title"]: {name: part for name, part in schema.items() if name != "$schema"}
     for schema in (agent_schema(), workflow_schema())
 }
-#: Ticks of a schedule that are asked for at once.
+#: The largest number of ticks of a schedule in a request.
 _MOST: Final = 1_000
 
 
 def probe(name: str, words: str, is_well: Callable[[], bool]) -> Operation:
-    """What a supervisor asks, without a token: it is told nothing else."""
+    """Make a probe for supervisors, which needs no token."""
 
     async def tell(_request: Request) -> Response:
         if is_well():
@@ -55,13 +55,13 @@ def probe(name: str, words: str, is_well: Callable[[], bool]) -> Operation:
 
 
 def metrics(ask: Callable[[], bytes]) -> Operation:
-    """What Prometheus reads: *ask* says it, and may take its time."""
+    """Make the operation for Prometheus; *ask* may take its time."""
 
     async def tell(_request: Request) -> Response:
         return Response(await run_in_threadpool(ask), media_type=CONTENT_TYPE)
 
     return Operation(
-        *("GET", "/metrics", "metrics", "What Prometheus reads."),
+        *("GET", "/metrics", "metrics", "Metrics in the format of Prometheus."),
         tell,
         answer=TEXT,
         media="text/plain",
@@ -69,11 +69,17 @@ def metrics(ask: Callable[[], bytes]) -> Operation:
 
 
 def probes(orch: TaskOrchestrator) -> list[Operation]:
-    """How an orchestrator is, for supervisors and for Prometheus."""
+    """Return the probes of an orchestrator, for supervisors and Prometheus."""
     return [
-        probe("livez", "Whether its threads are there.", lambda: orch.health().live),
         probe(
-            "readyz", "Whether it takes and starts tasks.", lambda: orch.health().ready
+            "livez",
+            "Success as long as its threads are there.",
+            lambda: orch.health().live,
+        ),
+        probe(
+            "readyz",
+            "Success as long as it takes and starts tasks.",
+            lambda: orch.health().ready,
         ),
         metrics(lambda: exposition(orch.get_stats(), orch.health())),
     ]
@@ -90,7 +96,7 @@ class Overviews:
         return [
             Operation(
                 *("GET", "/api/v1/verbs", "verbs"),
-                "What can be done here, each with its request.",
+                "All operations, each with its request.",
                 self._verbs,
                 answer=told(verbs=listed(OBJECT)),
             ),
@@ -105,7 +111,7 @@ class Overviews:
             ),
             Operation(
                 *("GET", "/api/v1/agent-instances", "agent_instances"),
-                "All agents as documents, in the form of requests and plans.",
+                "All workers as documents, in the form of requests and plans.",
                 self._instances,
                 answer=told(agents=listed(ref("AgentInstance"))),
             ),
@@ -118,7 +124,7 @@ class Overviews:
             ),
             Operation(
                 *("GET", "/api/v1/workflows/{workflow_id}/report", "workflow_report"),
-                "What became of a run.",
+                "The outcome of a run.",
                 self._report,
                 refuses=(404,),
             ),
@@ -148,7 +154,7 @@ class Overviews:
         return answer({"pools": document(usage), "quotas": quotas})
 
     async def _alerts(self, _: Request) -> Response:
-        # The first use of `orch.alerts` would have them act.
+        # The first use of `orch.alerts` would switch on their actions.
         watched = self._orch().drivers.of_class(Alerts)
         alerts = await run_in_threadpool(watched[0].list) if watched else ()
         return answer({"alerts": document(alerts)})

@@ -1,7 +1,7 @@
 """
-What the service can do, each with what its description says: OpenAPI 3.1.
+The operations of the service, each with its description: OpenAPI 3.1.
 
-Decision: 0069.
+Decision: service.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def told(**members: Schema) -> Schema:
 
 
 def asked(*needed: str, **members: Schema) -> Schema:
-    """The body of a request: there is nothing but these, of which some are *needed*."""
+    """Return the schema of a body with these members only, some *needed*."""
     return {
         "type": "object",
         "required": [*needed],
@@ -46,19 +46,19 @@ def asked(*needed: str, **members: Schema) -> Schema:
 
 
 def ref(name: str) -> Schema:
-    """What the description has by this name."""
+    """Return a reference to a schema of the description."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-#: Whether there was anything to change.
+#: The schema for whether there was anything to change.
 CHANGED: Final = told(changed={"type": "boolean"})
-#: How it is told what is to be done.
+#: The schema for the form of remedies: requests or calls.
 REMEDIES: Final[Schema] = {"enum": ["requests", "calls"]}
-#: What has begun.
+#: The schemas for a new task, and for a new run.
 TASK_ID: Final = told(task_id=TEXT)
 RUN: Final = told(workflow_id=TEXT)
 
-#: Who is asked: of a service that has one orchestrator after another, the latest.
+#: Returns the orchestrator to ask: of a service with one after another, the latest.
 Current: TypeAlias = Callable[[], TaskOrchestrator]
 
 
@@ -70,17 +70,17 @@ class Operation:
     Attributes:
         method: The method.
         path: The path, with the names of what varies in braces.
-        name: What programs call it.
-        summary: What it does.
+        name: Its name for programs.
+        summary: A sentence on its effect.
         endpoint: Does it.
-        query: What may stand in the query, by name.
-        header: What may stand in a header of its own, by name.
-        needs: Which of these must be there.
-        body: What the body says; None: there is none.
+        query: The parameters of the query, by name.
+        header: The headers of its own, by name.
+        needs: The ones of these that must be given.
+        body: The schema of the body; None: there is none.
         is_body_needed: Whether it must be there.
-        status: Of the answer, if all is well.
-        answer: What the answer says.
-        media: How it says that.
+        status: The status of the answer, if all is well.
+        answer: The schema of the answer.
+        media: The media type of the answer.
         refuses: Statuses of its own, beside those of every operation.
         is_open: Whether it needs no token.
         role: The role that it needs, if it is a verb of an extension; else "".
@@ -106,10 +106,10 @@ class Operation:
 
 async def for_one_task(orch: object, call: Callable[..., _T], *args: object) -> _T:
     """
-    What *call*, which concerns one task of *orch*, returns.
+    Return the result of *call*, which concerns one task of *orch*.
 
     It is called on a thread if it may have to wait there; otherwise the way to a thread
-    and back would be most of what a request costs.
+    and back would be most of the cost of a request.
     """
     if isinstance(orch, TaskOrchestrator) and is_prompt(orch):
         return call(*args)
@@ -118,7 +118,7 @@ async def for_one_task(orch: object, call: Callable[..., _T], *args: object) -> 
 
 def with_remedies(request: Request, explanation: Any) -> Any:
     """
-    What explains, with what is to be done as requests, or as calls if so asked for.
+    Return an explanation with remedies as requests, or as calls if so asked for.
 
     Raises:
         HttpProblem: The query asks for something else.
@@ -132,7 +132,7 @@ def with_remedies(request: Request, explanation: Any) -> Any:
 
 def named(request: Request, name: str) -> str:
     """
-    What stands in the path in the place of *name*.
+    Return the part of the path in the place of *name*.
 
     Raises:
         UnknownTaskError: It is no text.
@@ -147,9 +147,9 @@ def named(request: Request, name: str) -> str:
 
 async def check(operation: Operation, request: Request) -> None:
     """
-    Refuse a request that says what *operation* does not know.
+    Refuse a request with names that *operation* does not know.
 
-    What stands in the body of one that has a body is for its endpoint to read.
+    The endpoint of an operation with a body checks the body.
 
     Raises:
         HttpProblem: There is such a name in the query, or one twice, or in the body.
@@ -178,7 +178,7 @@ def number(
     text = query.get(name)
     if text is None:
         return otherwise
-    # Python reads no number of very many digits.
+    # Python refuses to read a number of very many digits.
     is_short = text.isascii() and text.isdigit() and len(text) <= len(str(most))
     if is_short and least <= int(text) <= most:
         return int(text)
@@ -212,13 +212,13 @@ def bad_query(name: str, text: str) -> HttpProblem:
     )
 
 
-#: What any operation may answer, and what that means.
+#: Errors of any operation, with their meanings.
 _ALWAYS: Final = (400, 403, 421, 503)
 _BODY: Final = (408, 413, 415, 422)
 _TOKEN: Final = (401, 429)
 PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
-    "description": "What is wrong, by RFC 9457.",
+    "description": "The error, by RFC 9457.",
     "required": ["type", "title", "status", "detail", "code"],
     "properties": {
         "type": TEXT,
@@ -226,7 +226,7 @@ PROBLEM: Final[dict[str, Any]] = {
         "status": {"type": "integer"},
         "detail": TEXT,
         "code": {"type": "string", "description": "A stable name for programs."},
-        "hint": {"type": "string", "description": "What to do about it."},
+        "hint": {"type": "string", "description": "The remedy."},
     },
 }
 
@@ -234,7 +234,7 @@ PROBLEM: Final[dict[str, Any]] = {
 def description(
     operations: Iterable[Operation], schemas: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The document; *schemas* are those that the operations name, by their names."""
+    """Return the document; *schemas* has the named schemas of operations."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _of(operation)

@@ -1,11 +1,11 @@
 """
-The page that shows an orchestrator in a browser, and what it asks for.
+The dashboard of an orchestrator in a browser, and its data.
 
 The page is some files, given to whoever asks: they tell nothing. All that they show
 they ask for in a session, which begins with a token, or with the code in the part of
 the address that a browser sends to nobody, `http://127.0.0.1:8080/#code=…`.
 
-Decision: 0090.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from taskorch.kit.people import Caller
 
 
-#: What the browser may do with the page: nothing from elsewhere, nothing in line.
+#: The rules for the browser: nothing from other sites, no inline code.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -55,14 +55,14 @@ _FILES: Final = {
         f"/page/{name}.js": (f"{name}.js", "text/javascript")
         for name in (
             *("page", "views", "parts", "overview", "runs", "run", "graph"),
-            *("tasks", "workers", "people", "commands"),
+            *("tasks", "workers", "people", "commands", "ends"),
         )
     },
 }
-#: Seconds that an answer may wait for news, and between two answers at the least.
+#: The seconds that an answer may wait for news, and the least between two answers.
 _MAX_WAIT: Final = 30.0
 _PAUSE: Final = 0.1
-#: Seconds for which an answer holds if nothing has happened.
+#: The seconds for which an answer holds if nothing happens.
 _KEEP: Final = 1.0
 _MAX_WIDTH: Final = 4_000
 _MAX_LANES: Final = 500
@@ -71,7 +71,7 @@ _WHOLE: Final = {"type": "integer", "minimum": 0}
 
 
 class Shown(Protocol):
-    """What is asked of an orchestrator, or of one who reads its journal."""
+    """An orchestrator, or a reader of its journal, for the dashboard."""
 
     def get_stats(self) -> Stats:
         """Counts and times."""
@@ -92,8 +92,8 @@ class PageOperations:
 
     Args:
         orch: Whom it shows.
-        board: What follows its events.
-        tenancy: What of it a caller may see.
+        board: The board that follows its events.
+        tenancy: The tasks that a caller may see.
         journal: The path of a journal, if it is that which is shown, and nobody who
             does the work.
     """
@@ -112,19 +112,19 @@ class PageOperations:
         self._journal = journal
         self._live = journal is None
         self._latest: dict[str, Any] = {}
-        #: When that was counted, of the monotonic clock.
+        #: The time of that count, by the monotonic clock.
         self._counted = -_KEEP
-        #: How many questions there were, of so many tasks that were blocked, and when.
+        #: The number of questions, the number of blocked tasks then, and the time.
         self._questions = self._blocked = 0
         self._asked = -_KEEP
         self._is_closed = False
 
     def close(self) -> None:
-        """Let no page wait any more: the server ends. The board wakes those that do."""
+        """Let no page wait any more, because the server ends."""
         self._is_closed = True
 
     def operations(self) -> list[Operation]:
-        """The page's files, and what they ask for."""
+        """Return the operations for the page's files and data."""
         return [
             *(
                 Operation(
@@ -155,7 +155,7 @@ class PageOperations:
             ),
             Operation(
                 *("GET", "/api/v1/board/timeline", "timeline"),
-                "What each agent did, as rectangles for a picture of `width` columns; "
+                "Attempts by worker, as rectangles for a picture of `width` columns; "
                 "`since` and `until` are seconds since 1970.",
                 self._timeline,
                 query={
@@ -198,7 +198,7 @@ class PageOperations:
                     await waiter.wait(wait)
             finally:
                 board.followers.discard(waiter)
-            # Not more than ten answers a second, however much comes.
+            # There are at most ten answers a second, however many events come.
             await asyncio.sleep(_PAUSE)
         who = request.scope[WHO]
         if who.tenants is not None:
@@ -206,7 +206,7 @@ class PageOperations:
         return answer(await run_in_threadpool(self._numbers))
 
     def _numbers_for(self, who: Caller) -> dict[str, Any]:
-        """What is new, for who is bound to tenants: nothing of others."""
+        """Return the news for a caller bound to tenants."""
         board, orch = self._board(), self._orch()
         asked = orch.questions() if self._live else ()
         return {
@@ -221,7 +221,7 @@ class PageOperations:
 
     def _numbers(self) -> dict[str, Any]:
         board, orch = self._board(), self._orch()
-        # Of several pages that ask at once, one is counted for.
+        # Of several pages that ask at once, only one counts.
         heard, latest = board.heard, self._latest
         is_same = (latest.get("board"), latest.get("heard")) == (board.name, heard)
         if is_same and monotonic() - self._counted < _KEEP:
@@ -244,7 +244,7 @@ class PageOperations:
         return numbers
 
     def _count_questions(self, orch: Any, stats: Stats) -> int:
-        # To count them is to list them.
+        # Counting them means listing them.
         blocked, now = stats.state_machine.blocked, monotonic()
         if blocked != self._blocked or now - self._asked >= _KEEP:
             self._blocked, self._asked = blocked, now
@@ -252,7 +252,7 @@ class PageOperations:
         return self._questions
 
     def _count_broken(self) -> int | None:
-        """How many tasks failed and are not mended; None: it is not known yet."""
+        """Return how many failed tasks are not repaired; None: unknown yet."""
         board = self._board()
         if board.is_reading:
             return None

@@ -1,7 +1,7 @@
 """
 Who asks, told to whoever asks it; sessions of browsers; and tokens, made and ended.
 
-Decision: 0222.
+Decision: tokens-and-roles.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Sessions:
     The operations of whoever is let in.
 
     Args:
-        doors: Who lets them in.
-        operations: What can be asked here.
+        doors: The ways in.
+        operations: The operations of the service.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Sessions:
         self._operations = operations
 
     def operations(self) -> list[Operation]:
-        """Who one is; to log in, and out, if anybody has to."""
+        """Return the operations to show the caller, to log in and to log out."""
         me = Operation(
             *("GET", "/api/v1/me", "me"),
             "Who asks, and what they may do.",
@@ -114,7 +114,7 @@ class Sessions:
 
     async def _me(self, request: Request) -> Response:
         who: Caller = request.scope[WHO]
-        # What is for everybody need not be named.
+        # Operations for everybody need not be listed.
         roles = {
             each.name: each.role or role_of(each.name)
             for each in self._operations()
@@ -151,7 +151,7 @@ class Sessions:
         body = await read_object(request, _CODE)
         cookie = self._doors.use_code(body["code"], request.headers)
         if cookie is None:
-            text = "the code of the link was used, or is of another life"
+            text = "the code of the link was used, or is of another incarnation"
             raise HttpProblem(
                 401, "no_code", text, hint="take another link, or the token"
             )

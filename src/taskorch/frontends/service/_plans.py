@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from taskorch.frontends.jobs import JobSystem
 
 
-#: Seconds that a search may take for somebody who asks over HTTP.
+#: The seconds of a search for a caller over HTTP.
 _MOST: Final = 60
-#: Seconds of a search for a plan, and requests about plans that are worked on, and that
-#: wait for a turn. They have threads of their own: all else goes on.
+#: The seconds of a search for a plan, and the requests about plans that run and that
+#: wait. They have threads of their own, so that all else goes on.
 _SEARCH: Final = 10.0
 _AT_ONCE: Final = 2
 _WAITING: Final = 32
@@ -77,7 +77,7 @@ class Plans:
         self._functions = functions
         self._programs = programs
         self._turns = CapacityLimiter(_AT_ONCE)
-        #: Requests that are worked on, or wait.
+        #: The requests that run, or wait.
         self._open = 0
 
     def operations(self) -> list[Operation]:
@@ -95,7 +95,7 @@ class Plans:
             ),
             Operation(
                 *("POST", f"{every}/validate", "validate_plan"),
-                "Whether a plan can be carried out.",
+                "A check that a plan can be carried out.",
                 partial(self._made, _CHECK, self._validate),
                 body=_CHECK,
                 answer=told(ok={"type": "boolean"}, findings={"type": "array"}),
@@ -111,7 +111,7 @@ class Plans:
             ),
             Operation(
                 *("POST", f"{every}/estimate", "estimate_plan"),
-                "What a plan takes.",
+                "The time and cost of a plan.",
                 partial(self._made, _CHECK, self._estimate),
                 body=_CHECK,
                 answer=told(estimatedDuration={"type": "number"}),
@@ -127,7 +127,7 @@ class Plans:
             ),
             Operation(
                 *("GET", f"{every}/schemas", "plan_schemas"),
-                "The JSON Schemas of requests, plans, agents and runs.",
+                "The JSON Schemas of requests, plans, workers and runs.",
                 _schemas,
                 answer=told(request=OBJECT, plan=OBJECT, agent=OBJECT, workflow=OBJECT),
             ),
@@ -233,7 +233,7 @@ class Commands:
     The operation that takes commands of jobs.
 
     Args:
-        jobs: Who does them.
+        jobs: The manager of jobs.
     """
 
     def __init__(self, jobs: JobSystem) -> None:
@@ -277,7 +277,7 @@ class Commands:
             refuse(
                 "action", f"there is {', '.join(_ACTIONS)}, not {show(action)}{meant}"
             )
-        # What belongs to the action stands beside it, or in `payload`.
+        # The fields of the action stand beside it, or in `payload`.
         fields = body
         if "payload" in body:
             fields = body["payload"]
@@ -301,7 +301,7 @@ class Commands:
         return self._jobs.status(fields["job_id"])
 
     def _result(self, fields: dict[str, Any]) -> Any:
-        """What the units returned; None of a job that has not completed."""
+        """Return the results of the units; None for an unfinished job."""
         _check(fields, ("job_id",))
         job_id = fields["job_id"]
         status = self._jobs.status(job_id)

@@ -1,10 +1,10 @@
 """
-What an act would touch, asked before it is done; and the edit of a schedule.
+Previews of the effect of an act; and the edit of a schedule.
 
-The dashboard shows it to a person who is about to do something that cannot be undone,
-and so does the command line. What is told is said at the verbs: see `Verb.preview`.
+The dashboard and the command line show a preview to a person before an act that cannot
+be undone. Each verb names the function for its preview: see `Verb.preview`.
 
-Decisions: 0213, 0261.
+Decisions: dashboard-and-views, verbs-and-front-ends.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-#: The verbs that say what they would touch, by what HTTP calls them.
+#: The verbs with a preview, by their names over HTTP.
 _CALLS: Final = {verb.operation: call for call, verb in VERBS.items() if verb.preview}
-#: What stands for a subject where there need be none.
+#: Stands for a subject where none is needed.
 _ALL: Final = "*"
 _EDIT: Final = asked(
     when=TEXT,
@@ -48,16 +48,16 @@ _EDIT: Final = asked(
 
 def preview(orch: Current, tenancy: Tenancy) -> Operation:
     """
-    The operation that says what another one would touch.
+    Return the operation that previews the effect of another one.
 
     Args:
-        orch: Who would do it.
-        tenancy: What of it a caller may see.
+        orch: Returns the orchestrator.
+        tenancy: The tasks that a caller may see.
     """
     more = {each.key: each.form for call in _CALLS.values() for each in _more(call)}
     return Operation(
         *("GET", "/api/v1/previews", "preview"),
-        "What an operation would touch now, without doing it: `subject` is the "
+        "A preview of what an operation touches now: `subject` is the "
         "task, run or schedule; `since` and `until` are those of a backfill. "
         "`parameters` are what a run of a schedule may be asked for.",
         partial(_preview, orch, tenancy),
@@ -111,19 +111,19 @@ async def _preview(orch: Current, tenancy: Tenancy, request: Request) -> Respons
     touched = await run_in_threadpool(foreseen, orch(), call, _told(call, query))
     document = touched.to_dict()
     if who.tenants is not None:
-        # What else it touches may be of others.
+        # Other parts that it touches may belong to other tenants.
         document |= {"text": "", "tasks": [], "count": 0, "parameters": []}
     return answer(document)
 
 
 def _more(call: str) -> list[Any]:
-    """What the preview of a verb is told beside what the verb is about."""
+    """Return the further arguments of a preview, after its subject."""
     return previewed(call)[1:]
 
 
 def _told(call: str, query: Mapping[str, str]) -> dict[str, Any]:
     """
-    What the query tells the preview of a verb.
+    Return the arguments in the query for the preview of a verb.
 
     Raises:
         HttpProblem: It says what the verb does not take, or too little.

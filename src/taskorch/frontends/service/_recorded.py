@@ -1,4 +1,4 @@
-"""A journal, served to be looked at: what an orchestrator is asked, of its records."""
+"""A journal as a service to read, with the operations of an orchestrator."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from taskorch.protocols import Projection
     from taskorch.reading import JournalReader
 
-#: Seconds between two looks at a journal that its owner may write to.
+#: The seconds between two looks at a journal that its owner may write to.
 _PAUSE: Final = 0.5
-#: What can be asked of a journal.
+#: The operations on a journal.
 _ASKED: Final = frozenset(
     {
         *("get_task_status", "get_stats", "failures", "explain", "stuck", "health"),
@@ -43,29 +43,24 @@ _ASKED: Final = frozenset(
 
 class Recorded:
     """
-    What the operations ask of an orchestrator, answered by what reads its journal.
+    A journal with the methods of an orchestrator that operations use.
 
     Args:
-        reader: What reads it.
+        reader: The reader of the journal.
     """
 
     def __init__(self, reader: JournalReader) -> None:
         self._reader = reader
-        #: Asked here as of an orchestrator.
-        self.tasks = reader.tasks
+        self.questions = reader._questions  # noqa: SLF001 - nobody answers them here
         self._some_tasks = reader._some_tasks  # noqa: SLF001 - as of an orchestrator
-        self.questions = self._questions = reader._questions  # noqa: SLF001 - as above
-        self._above = reader._above  # noqa: SLF001 - as above
-        self.get_task_status = reader.get_task_status
-        self.get_stats = reader.get_stats
-        self.failures = reader.failures
-        self.explain = reader.explain
-        self.log = reader.log
-        self.stuck = reader.stuck
         self.steps = _Steps(reader)
 
+    def __getattr__(self, name: str) -> Any:
+        # The other methods have the meaning of those of an orchestrator.
+        return getattr(self._reader, name)
+
     def health(self) -> Health:
-        """Whether its owner lives."""
+        """Return whether the owner of the journal lives."""
         try:
             lives = self._reader.owner.lives
         except JournalError as error:
@@ -81,21 +76,21 @@ class Recorded:
         return Health(status=check.status, live=True, ready=False, checks=(check,))
 
     def metrics(self) -> dict[str, Any]:
-        """What is measured, as far as records say."""
+        """Return the metrics, as far as the journal has them."""
         return metrics_of(self)
 
     def _latest_coverage(self) -> dict[str, float]:
-        # What is in a result would have to be imported.
+        # A result may need imports.
         return {}
 
     def handle(self, task_id: str) -> Any:
-        """What says that there is nothing to wait for."""
+        """Return a handle of a task that has nothing to wait for."""
         self.get_task_status(task_id)
         return _Done()
 
 
 class _Steps:
-    """`orch.steps`, of a journal: what is kept there."""
+    """`orch.steps` of a journal, with its kept steps."""
 
     def __init__(self, reader: JournalReader) -> None:
         self._reader = reader
@@ -126,7 +121,7 @@ class _Follower:
         )
 
     def follow(self, projection: Projection) -> Callable[[], None]:
-        """See `Signals.follow`: take what is there; `begin` takes what comes."""
+        """Take the present events; `begin` takes the next ones."""
         first = max(projection.position, self._reader.last - projection.past)
         projection.position = max(0, first)
         self._read(projection)
@@ -134,7 +129,7 @@ class _Follower:
         return self.close
 
     def begin(self) -> None:
-        """Take what comes."""
+        """Begin to take new events."""
         self._thread.start()
 
     def close(self) -> None:
@@ -146,7 +141,7 @@ class _Follower:
     def _run(self) -> None:
         while not self._ended.wait(_PAUSE):
             for projection in self._projections:
-                # What cannot be read now may be read later.
+                # A journal that cannot be read now may be readable later.
                 with suppress(JournalError):
                     if self._reader.last > projection.position:
                         self._read(projection)
@@ -173,10 +168,10 @@ def recorded_app(
     The app of a journal: all that can be asked, and nothing that can be done.
 
     Args:
-        reader: What reads the journal; its owner may run meanwhile.
+        reader: The reader of the journal, whose owner may run meanwhile.
         token: See `create_app`.
         hosts: See `create_app`.
-        journal: What commands call it, such as its path.
+        journal: Its name in commands, such as its path.
         tokens: See `create_app`.
         identity: See `create_app`.
 

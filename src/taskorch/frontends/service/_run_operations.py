@@ -4,7 +4,7 @@ The operations on runs: the grid of nights, the list, one run, and those of a ta
 What they answer is in `taskorch.reading`, for commands as well; what was before the
 service began is told to the board from here.
 
-Decisions: 0213, 0218.
+Decision: dashboard-and-views.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ _MOMENT: Final = {"type": "number", "minimum": 0, "maximum": 1e11}
 _DAY: Final = {"type": "string", "format": "date"}
 
 
-# -- what was before the service -------------------------------------------------------
+# -- before the service began ----------------------------------------------------------
 
 
 def follow_from(orch: TaskOrchestrator, board: Board) -> None:
     """
-    Have *board* follow, with the past of the journal, or with what memory has.
+    Have *board* follow the events, after the past of the journal or of memory.
 
     A long journal is read on a thread of its own.
     """
@@ -71,7 +71,7 @@ def follow_from(orch: TaskOrchestrator, board: Board) -> None:
 
 
 def _follow(orch: TaskOrchestrator, board: Board) -> None:
-    # A service may be made before its orchestrator has begun, which waits for no page.
+    # A service may exist before its orchestrator has begun, which waits for no page.
     while not orch._rt.started:  # noqa: SLF001 - nobody else knows
         if board.is_closed:
             return
@@ -84,7 +84,7 @@ def _follow(orch: TaskOrchestrator, board: Board) -> None:
 
 
 def _enter(orch: TaskOrchestrator, index: RunIndex) -> int:
-    """Enter the tasks in memory as they are; the number of the latest event."""
+    """Enter the tasks in memory; return the number of the latest event."""
     rt = orch._rt  # noqa: SLF001 - all of it is of one moment
     with rt.lock:
         for key, document in rt.kernel.kept.get(SCHEDULES, {}).items():
@@ -102,7 +102,7 @@ class RunOperations:
 
     Args:
         orch: Whom they are asked of.
-        board: What has followed its events.
+        board: The board that has followed its events.
         live: Whether it is an orchestrator, and not one that reads a journal.
     """
 

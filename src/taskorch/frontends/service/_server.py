@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _LOG: Final = log_of(__name__)
-#: In the scope of a request: its sender has the token.
+#: The key in the scope of a request whose sender has the token.
 KNOWN: Final = "taskorch.known"
-#: Connections at once; bytes of the head of a request.
+#: The largest number of connections, and of bytes in the head of a request.
 _CONNECTIONS: Final = 200
 _MAX_HEAD: Final = 16 << 10
-#: Seconds that a connection may be idle, or not be read from, before it is ended.
+#: The seconds that a connection may be idle, or unread by its client, before it ends.
 _IDLE_SECONDS: Final = 5
 STALLED_SECONDS: Final = 15.0
-#: Seconds that answers under way have at the end.
+#: The seconds that unfinished answers have at the end.
 _END_SECONDS: Final = 5
-#: Bytes of answers that wait for others.
+#: The largest number of bytes of answers that wait for their clients.
 _MAX_JOINED: Final = 32 << 10
-#: Sockets beyond these that are open at once: they wait to be looked at, or closed.
+#: The number of further open sockets, which wait to be accepted, or closed.
 _WAITING: Final = 50
-#: The share of all descriptors of the process that connections take.
+#: The share of the descriptors of the process for connections.
 _SHARE: Final = 4
-#: What says that the system, or this process, has no descriptor left.
+#: Errors for a system, or a process, without a free descriptor.
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-#: Seconds until it is tried again then; and between two lines of the log.
+#: The seconds until the next try then; and between two lines of the log.
 _PAUSE: Final = 0.01
 _MINUTE: Final = 60.0
-#: Connections that the system keeps until they are let in.
+#: The number of connections that the system keeps until they are accepted.
 _BACKLOG: Final = 2_048
 _RECEIVED: Final = (h11.DONE, h11.MUST_CLOSE, h11.CLOSED, h11.ERROR)
 
@@ -68,9 +68,9 @@ class LimitedListener(socket.socket):
             listener.family, listener.type, listener.proto, listener.detach()
         )
         self._most = most
-        #: Those that were let in, and may have ended.
+        #: The accepted connections, which may have ended.
         self._inside: list[socket.socket] = []
-        #: How many there are that have been looked at.
+        #: The number of connections that are counted.
         self.looked_at: Callable[[], int] = lambda: 0
         self._refused = Rarely("hung up on %s connections: there were too many")
 
@@ -98,7 +98,8 @@ class LimitedListener(socket.socket):
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            # Others of this process have all descriptors. Who asks would log each.
+            # Other parts of this process have all descriptors; asyncio would log each
+            # failure.
             self._refused.say()
             sleep(_PAUSE)
             raise BlockingIOError from None
@@ -113,7 +114,7 @@ class Rarely:
         self._since = -_MINUTE
 
     def say(self) -> None:
-        """It came once more."""
+        """Count one more event, and log the count at most once a minute."""
         self._count += 1
         if monotonic() - self._since >= _MINUTE:
             self._since = monotonic()
@@ -144,7 +145,7 @@ class _JoiningTransport:
         self._parts.append(data)
         self._length += len(data)
         if self._length > _MAX_JOINED:
-            # Whether the client keeps up is known by what was sent.
+            # The sent bytes show whether the client keeps up.
             self._send()
 
     def close(self) -> None:
@@ -193,11 +194,11 @@ class Protocol(H11Protocol):
         if over <= 0:
             return
         others = [one for one in self.connections if isinstance(one, Protocol)]
-        # Those that have shown no token go first, whatever they wait for.
+        # Connections without a valid token go first, whatever they wait for.
         candidates = [one for one in others if not one.is_known and one is not self]
         candidates = candidates or [one for one in others if one.is_idle]
         candidates.sort(key=attrgetter("_since"))
-        # Who has asked, and was not read yet, is not silent.
+        # A client whose request was not read yet is not silent.
         silent = (one for one in candidates if not one.has_news)
         for one in [*islice(silent, over)] or candidates[:over]:
             self.connections.discard(one)
@@ -206,13 +207,13 @@ class Protocol(H11Protocol):
 
     @property
     def is_known(self) -> bool:
-        """Whether the last request of the connection was one that may be answered."""
+        """True if the sender of the last request has shown a valid token."""
         scope: Any = self.scope
         return bool(scope and scope.get(KNOWN))
 
     @property
     def has_news(self) -> bool:
-        """Whether something has come that was not read yet."""
+        """True if data has come that was not read yet."""
         sock: Any = self.transport.get_extra_info("socket")
         if sock is None or sock.fileno() < 0:
             return False
@@ -222,7 +223,7 @@ class Protocol(H11Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether the last request of the connection has been answered."""
+        """True if the last request of the connection has its answer."""
         cycle: Any = self.cycle
         return bool(cycle and cycle.response_complete)
 
@@ -259,7 +260,7 @@ class Protocol(H11Protocol):
         super().resume_writing()
 
     def _end(self) -> None:
-        # A close would wait until all was read.
+        # A close would wait until the client has read all.
         self.transport.abort()
 
 
@@ -270,7 +271,8 @@ class Server:
     Attributes:
         url: Where it is, such as `http://127.0.0.1:8080`.
         port: Its port.
-        token: What every request must have, if whoever serves has said so; or None.
+        token: The token that every request must have, if the caller has set it; or
+            None.
     """
 
     token: str | None = None
@@ -278,12 +280,12 @@ class Server:
     def __init__(self, app: Starlette, listener: socket.socket, host: str) -> None:
         self.port: int = listener.getsockname()[1]
         if ip_address(host).is_unspecified:
-            # Whoever is on this machine asks so; others know its names.
+            # Clients on this machine use the loopback address; others know its names.
             host = "::1" if ":" in host else "127.0.0.1"
         name = f"[{host}]" if ":" in host else host
         self.url: str = f"http://{name}:{self.port}"
         self._app = app
-        # Where a process has few descriptors, others need them, too.
+        # If a process has few descriptors, other parts need them, too.
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = _CONNECTIONS
         if descriptors != resource.RLIM_INFINITY:
@@ -293,7 +295,7 @@ class Server:
             uvicorn.Config(
                 app,
                 http=Protocol,
-                # Another loop would not ask our listener.
+                # Another event loop would not use our listener.
                 loop="asyncio",
                 backlog=_BACKLOG,
                 ws="none",
@@ -339,12 +341,12 @@ class Server:
         self._thread.start()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended; whether it has, within so many seconds."""
+        """Wait at most so many seconds for its end; return whether it has ended."""
         return self._ended.wait(timeout)
 
     def stop(self) -> None:
         """End: take no more requests, and give the answers under way five seconds."""
-        # Streams would not end by themselves.
+        # Streams never end by themselves.
         self._app.state.close()
         self._server.should_exit = True
         self._thread.join()
@@ -362,6 +364,9 @@ def serve(app: Starlette, *, host: str = "127.0.0.1", port: int = 8080) -> Serve
 
     Others reach it through a proxy that speaks TLS and asks by a name of `hosts`; or
     they reach *host*, in a network where what they send may be read.
+
+    When 200 connections are full, the oldest without a token makes room, then the
+    oldest idle one. Other origins cannot read answers.
 
     Args:
         app: Made by `create_app`.
@@ -389,8 +394,8 @@ def serve(app: Starlette, *, host: str = "127.0.0.1", port: int = 8080) -> Serve
         raise InvalidTaskError(msg, hint="0 takes one that is free")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.create_server((address, port), family=family, backlog=_BACKLOG)
-    # Connections have it from their listener. Without it the body of an answer, which
-    # is sent behind its head, waits until the client has said that it has the head.
+    # Connections inherit this from their listener. Without it the body of an answer,
+    # which is sent after its head, waits until the client has confirmed the head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = Server(app, listener, address)
     if hasattr(app.state, "served_at"):

@@ -1,10 +1,11 @@
 """
-What the service keeps of each agent that has said hello: its session.
+Sessions: the state of each agent that has said hello to the service.
 
-Every message may be lost, or come twice. So what matters is said again: an order that
-an agent does not name when it asks for work, a wish to stop that it has not followed.
-An agent does nothing twice, and the name of an order, which no other has had, tells
-what is current. An attempt that is begun again, as a recovery wishes, is another order.
+Every message may be lost, or come twice. So important messages are repeated: an order
+that an agent does not name when it asks for work, a request to stop that it has not
+followed. An agent does nothing twice, and the name of an order, which no other has had,
+tells what is current. An attempt that is begun again, as a recovery wishes, is another
+order.
 """
 
 from __future__ import annotations
@@ -43,28 +44,28 @@ from taskorch.workflows._writing import write_work
 if TYPE_CHECKING:
     from taskorch.frontends.suite._elsewhere import EndsKept
 
-#: What an attempt is called on the wire: life, number, mark of the order, task.
+#: The name of an attempt on the wire: incarnation, number, mark of the order, task.
 _NAME: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.\w+:(.*)", re.DOTALL)
-#: Ends that are remembered of an agent, in case it tells them again.
+#: The number of ends of an agent that are kept, in case it reports them again.
 _ENDS: Final = 10_000
 
-#: What became of a result: it counts; its attempt had been given up, so it is kept and
-#: changes nothing; or the agent had no such attempt.
+#: The fate of a result: it counts; its attempt had been given up, so that it is kept
+#: without an effect; or the agent had no such attempt.
 Fate: TypeAlias = Literal["counted", "late", "unknown"]
 
 
 @attrs.frozen
 class Result:
     """
-    What an agent says of the end of an attempt.
+    The report of an agent on the end of an attempt.
 
     Attributes:
         attempt: The name of the attempt.
         outcome: How it ended.
-        value: What it returned.
-        error: The class of what it raised, and what that says.
+        value: The returned value.
+        error: The class of the raised error, and its message.
         program: How its program ended, but for its arguments, if it was one.
-        spent: Lines in which it has said what it has spent.
+        spent: Lines with its reports of spending.
     """
 
     attempt: str
@@ -80,13 +81,14 @@ class _AgentOrder:
     """An attempt on its way to an agent, or there."""
 
     attempt: Attempt
-    #: As the agent is told.
+    #: The order as the agent gets it.
     said: Mapping[str, Any]
-    #: The program that is run.
+    #: The program to run.
     program: Program | None
     is_sent: bool = False
     is_to_stop: bool = False
-    #: When the agent named it last, or it was sent first, in seconds; 0: never.
+    #: The time, in seconds, at which the agent named it last, or got it first; 0:
+    #: never.
     since: float = 0.0
 
     @property
@@ -107,9 +109,9 @@ class AgentSession(AttemptExecutor[str]):
 
     Args:
         agents: Where it is told what is heard of the agent.
-        info: What is known of it.
-        secret: What only the agent knows, so that no other speaks for it.
-        late: What takes ends of attempts of an earlier life; None: *agents*.
+        info: The description of the agent.
+        secret: A secret that only the agent knows, so that no other speaks for it.
+        late: Takes ends of attempts of an earlier incarnation; None: *agents*.
     """
 
     def __init__(
@@ -123,28 +125,28 @@ class AgentSession(AttemptExecutor[str]):
         self._agents = agents
         self._late = late
         self.secret = secret
-        #: Seconds that its latest sign of life took, if it has said that.
+        #: The seconds of its latest heartbeat, if it has reported that.
         self.round_trip: float | None = None
-        #: Stands in the names of its attempts. Another life without a journal has the
-        #: same numbers, and an agent does not do again what it remembers.
+        #: A part of the names of its attempts. Another incarnation without a journal
+        #: has the same numbers, and an agent does not repeat attempts that it knows.
         self._mark = secrets.token_hex(4)
-        #: With it, they differ where an attempt is begun more than once.
+        #: A counter, which distinguishes two starts of one attempt.
         self._counts = count(1)
         self._lock = threading.Lock()
         self._orders: dict[str, _AgentOrder] = {}
-        #: Those that have not been sent, the first one first.
+        #: The names of orders that were not sent, the first one first.
         self._unsent: dict[str, None] = {}
         self._ended: OrderedDict[str, Fate] = OrderedDict()
-        #: What it was told to stop when it last asked.
+        #: The attempts to stop that it got with the last answer.
         self._told: frozenset[str] = frozenset()
         self._waiter: Waiter | None = None
         self._has_left = False
 
     def has(self, secret: str) -> bool:
-        """Whether *secret* is that of the session's agent."""
+        """Return whether *secret* belongs to the session's agent."""
         return hmac.compare_digest(secret.encode(), self.secret.encode())
 
-    # -- what the orchestrator says ------------------------------------------------
+    # -- from the orchestrator -----------------------------------------------------
 
     def begin(self, attempt: Attempt) -> str:
         """Keep *attempt* for the agent's next request."""
@@ -186,7 +188,7 @@ class AgentSession(AttemptExecutor[str]):
             self._forget(begun)
         order.attempt.end(error=AttemptInterrupted("stopped before it began"))
 
-    # -- what the agent says -------------------------------------------------------
+    # -- from the agent ------------------------------------------------------------
 
     def hear(
         self,
@@ -210,7 +212,7 @@ class AgentSession(AttemptExecutor[str]):
         """
         with self._lock:
             if self._has_left:
-                # It said this before it left, and is not to come back by it.
+                # The agent has sent this before it left, and must not come back by it.
                 return list(running)
             ignored = self._again(running) if asks else []
             named = {
@@ -223,7 +225,7 @@ class AgentSession(AttemptExecutor[str]):
         outdated = self._agents.beat(self.info.name, named, round_trip=round_trip)
         gone = [named[key] for key in outdated]
         for order in ignored:
-            msg = f"agent {self.info.name} has given it up"
+            msg = f"worker {self.info.name} has given it up"
             order.attempt.end(error=BrokenExecutor(msg))
         with self._lock:
             for name in gone:
@@ -233,7 +235,7 @@ class AgentSession(AttemptExecutor[str]):
         return [name for name in running if name in gone or name in unwanted]
 
     def unwanted(self, running: Collection[str]) -> list[str]:
-        """The names of those that it should stop, as far as that is known here."""
+        """Return the names of attempts that it should stop, as far as known."""
         with self._lock:
             return [
                 name
@@ -247,7 +249,7 @@ class AgentSession(AttemptExecutor[str]):
             ]
 
     def _is_awaited(self, name: str) -> bool:
-        """Whether an attempt of an earlier life is to go on."""
+        """Return whether an attempt of an earlier incarnation is to go on."""
         if self._late is None:
             return False
         parsed = _parsed(name)
@@ -277,12 +279,12 @@ class AgentSession(AttemptExecutor[str]):
         return ignored
 
     def are_news(self, stops: Iterable[str]) -> bool:
-        """Whether *stops* names an attempt not named to the agent before."""
+        """Return whether *stops* names an attempt for the first time."""
         before, self._told = self._told, frozenset(stops)
         return not self._told <= before
 
     def take(self, most: int) -> list[Mapping[str, Any]]:
-        """At most so many orders for the agent."""
+        """Return up to *most* orders for the agent."""
         with self._lock:
             names = [name for name, _ in zip(self._unsent, range(most), strict=False)]
             for name in names:
@@ -311,7 +313,7 @@ class AgentSession(AttemptExecutor[str]):
         with self._lock:
             orders = {r.attempt: self._orders.get(r.attempt) for r in reported}
             named = {o.key: name for name, o in orders.items() if o is not None}
-        # Who says that it has ended has had it until now.
+        # An agent that reports the end has had the attempt until now.
         late = [named[key] for key in self._agents.beat(self.info.name, named)]
         fates: list[Fate] = []
         again: NotRunningError | None = None
@@ -397,7 +399,7 @@ class AgentSession(AttemptExecutor[str]):
     # -- waiting -------------------------------------------------------------------
 
     def await_work(self, waiter: Waiter) -> None:
-        """From now on *waiter* hears that there is something to say, and no other."""
+        """Wake *waiter*, and no other, when there are orders."""
         with self._lock:
             self._wake()
             self._waiter = waiter
@@ -414,7 +416,7 @@ class AgentSession(AttemptExecutor[str]):
             self._waiter.wake()
 
     def is_awaited_by(self, waiter: Waiter) -> bool:
-        """Whether nobody has asked since, and the agent is still here."""
+        """Return whether *waiter* is the latest, and the agent has not left."""
         return self._waiter is waiter and not self._has_left
 
     # -- under the lock ------------------------------------------------------------
@@ -430,7 +432,7 @@ class AgentSession(AttemptExecutor[str]):
 
 
 def _as_declared(attempt: Attempt) -> Task:
-    """The task of *attempt*, whose program says all that it is to be held to."""
+    """Return the task of *attempt*, whose program states all its limits."""
     task = attempt.task
     if not isinstance(task.payload, Program):
         return task
@@ -438,7 +440,7 @@ def _as_declared(attempt: Attempt) -> Task:
 
 
 def _count_spent(attempt: Attempt, result: Result) -> None:
-    """Count what *attempt* has said to have spent of its budget."""
+    """Count the reported spending of *attempt* against its budget."""
     spending = spending_of(attempt)
     if spending is not None:
         spending.take([line.encode() for line in result.spent])

@@ -1,5 +1,5 @@
 """
-Work that comes in: tasks and workflows, and what may be said of them.
+Submissions over HTTP: tasks and workflows, and their schemas.
 
 The description of the service says the same as the schema of documents of workflows,
 without its conditions and its parts that refer to each other: by it, programs make
@@ -49,16 +49,16 @@ if TYPE_CHECKING:
 
 #: The kinds of work that name a function.
 _CALLS: Final = ("call", "map", "reduce")
-#: The parts of the schema that are in those of the tasks, or are put otherwise.
+#: Parts of the schema that tasks have already, or that are written in another way.
 _TAKEN_APART: Final = ("options", "task", "argument", "item")
 
 
 def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
     """
-    The schemas of tasks and of workflows, and of what they name, by their names.
+    Return the schemas of tasks and of workflows, and of their parts, by name.
 
     Args:
-        functions: The names of what may be called.
+        functions: The names of the functions that tasks may call.
         programs: Whether programs may be started, and gates look for files.
     """
     schema = document_schema()
@@ -101,7 +101,7 @@ def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
         "nodeTask": {"anyOf": kinds},
     }
     schema["properties"]["tasks"]["additionalProperties"] = ref("NodeTask")
-    # References, to where the parts are in the description.
+    # References lead to the places of the parts in the description.
     moved = re.sub(
         r'"#/\$defs/(\w)(\w*)"',
         lambda to: f'"#/components/schemas/{to[1].upper()}{to[2]}"',
@@ -114,7 +114,7 @@ def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
 
 
 def _kinds(part: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[Any]:
-    """The kinds of work that are told apart by a chain of conditions."""
+    """Return the kinds of work in a chain of conditions of the schema."""
     while "if" in part or "$ref" in part:
         if "if" not in part:
             part = parts[part["$ref"].rpartition("/")[2]]
@@ -188,7 +188,7 @@ _KEY: Final = {
 }
 _TASK: Final = ref("Task")
 _BATCH: Final = asked("tasks", tasks=listed(_TASK))
-#: How long tasks take: all of them, or by their names or types; or what fails.
+#: The durations of tasks: of all, or by names or types; or the failures.
 _BY_NAME: Final = {
     "anyOf": [
         {"type": "number", "minimum": 0},
@@ -262,7 +262,7 @@ class Submissions:
             ),
             Operation(
                 *("POST", "/api/v1/simulations", "simulate"),
-                "What tasks, or a workflow, would come to here, without running them.",
+                "A simulation of tasks or a workflow here, without running them.",
                 self._simulate,
                 body=_SIMULATE,
                 answer=told(seconds={"type": "number"}, text=TEXT),
@@ -288,7 +288,7 @@ class Submissions:
         try:
             return self._incoming.submit(documents, keys)
         except UnknownTaskError as error:
-            # What is not there is not what was asked for, but what that waits for.
+            # The missing task is a parent, not the task that was asked for.
             raise problem_of(error, 422) from None
 
     async def _start(self, request: Request) -> Response:

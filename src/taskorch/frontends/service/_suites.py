@@ -1,7 +1,7 @@
 """
 A test suite as a service: it is run on request, one run at a time.
 
-Decisions: 0064, 0095.
+Decisions: dashboard-and-views, test-suites.
 """
 
 from __future__ import annotations
@@ -41,14 +41,9 @@ from taskorch.frontends.service._tenants import Tenancy
 from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._formats import headline
-from taskorch.frontends.suite._model import Suite, parts_of
+from taskorch.frontends.suite._model import RUN, Suite, parts_of
 from taskorch.frontends.suite._report import SuiteReport
-from taskorch.frontends.suite._running import (
-    RUN,
-    check_complete,
-    read_report,
-    run,
-)
+from taskorch.frontends.suite._running import check_complete, read_report, run
 from taskorch.frontends.suite._telling import Ended
 from taskorch.frontends.suite._words import STATUS
 from taskorch.kit.checks import check_seconds
@@ -71,19 +66,19 @@ if TYPE_CHECKING:
     from taskorch.frontends.people import Tokens
 
 _LOG: Final = log_of(__name__)
-#: What the status of the service can be.
+#: The states of the service.
 STATUSES: Final = ("idle", "running", "completed", "failed", "interrupted")
 _EXECUTE: Final = "/api/v1/execute-suite"
-#: In every refusal: a script that knows nothing but `status` looks no longer.
+#: A field of every refusal: a script that only reads `status` stops waiting.
 _REFUSAL: Final = {"status": "failed"}
-#: Refusals of who may not ask here at all, or not so often.
+#: Refusals of callers who may not ask here at all, or not so often.
 _OF_STRANGERS: Final = (401, 403, 421, 429)
 #: The state of a task by its status in the report.
 _STATES: Final = {STATUS[state]: state for state in TERMINAL} | {
     "blocked": TaskState.BLOCKED
 }
 _T = TypeVar("_T")
-#: What an operation on a run answers if there is none.
+#: The errors of an operation on a run if there is none.
 _NO_RUN: Final = (409,)
 _MB_OF_GB: Final = 1024.0
 _SEPARATOR: Final = re.compile(r"[\W_]+")
@@ -112,12 +107,12 @@ _STATUS: Final = {
 @attrs.frozen
 class RunRequest:
     """
-    What a run was asked to be.
+    The request for a run.
 
     Attributes:
-        suite: The suite, with what is to be run of it, and within which limits.
-        name: What the one who asked calls it.
-        timeout: Seconds after which what is left is cancelled; None is for ever.
+        suite: The suite, with the tasks to run, and their limits.
+        name: The name that the caller gave it.
+        timeout: Seconds after which unfinished tasks are cancelled; None is for ever.
         failed: Whether only what failed is run again.
         fresh: Whether it begins anew, whatever is there.
     """
@@ -157,9 +152,10 @@ class SuiteRuns:
         self._name = suite.name
         self._error: Mapping[str, str] | None = None
         self._thread: threading.Thread | None = None
-        #: Whose agents they are between two runs: there they wait, with their leases.
+        #: An orchestrator for agents between two runs, where they wait with their
+        #: leases.
         self._idle = self._between_runs()
-        #: What agents have ended that an earlier life gave out.
+        #: Attempts of earlier incarnations that agents have ended.
         self._ends = EndsKept(RunFolder(folder))
         self.agents = Agents(
             self._idle,
@@ -168,7 +164,7 @@ class SuiteRuns:
             suite.monitoring.agent_timeout,
             self._ends,
         )
-        #: Of the run that there is, or was last in this life.
+        #: The present run, or the last one of this incarnation.
         self._orch: TaskOrchestrator | None = None
         self._feed: Feed | None = None
         self._board: Board | None = None
@@ -196,7 +192,7 @@ class SuiteRuns:
             thread = threading.Thread(
                 target=self._run, args=(wanted,), name="taskorch-suite"
             )
-            # The thread says nothing of the run before it has the lock.
+            # The thread reports nothing of the run before it has the lock.
             try:
                 thread.start()
             except RuntimeError as error:
@@ -209,7 +205,7 @@ class SuiteRuns:
             before = self._board
             self._orch, self._feed, self._board = None, None, None
         if before is not None:
-            # Pages that wait for news of the run before look for this one.
+            # Pages that wait for news of the earlier run look for this one.
             before.close()
 
     def refuse(self, problem: HttpProblem) -> None:
@@ -230,11 +226,11 @@ class SuiteRuns:
 
         def lost(event: AgentLost) -> None:
             if self._host is orch and not event.agent_id.startswith(OWN):
-                _LOG.warning("agent %s: %s", visible(event.agent_id), event.reason)
+                _LOG.warning("worker %s: %s", visible(event.agent_id), event.reason)
 
         def returned(event: AgentReturned) -> None:
             if self._host is orch:
-                _LOG.info("agent %s is there again", visible(event.agent_id))
+                _LOG.info("worker %s is there again", visible(event.agent_id))
 
         orch.signals.agent_lost.connect(lost)
         orch.signals.agent_returned.connect(returned)
@@ -299,10 +295,10 @@ class SuiteRuns:
         error: Mapping[str, str] | None,
         report: SuiteReport | None,
     ) -> None:
-        """The run has ended, with this *status*, and because of this *error*."""
+        """Note that the run has ended with *status*, and because of *error*, if any."""
         if error is not None:
             _LOG.error("the run is %s: %s", status, error["message"])
-        # All has been heard; streams end with it.
+        # All events have been told, so that the streams end.
         self.close()
         self._ends.end()
         before, self._idle = self._idle, self._between_runs()
@@ -317,9 +313,9 @@ class SuiteRuns:
         End: no run begins any more, and the one that there is is stopped.
 
         Args:
-            drain: Whether what can still proceed is waited for.
-            timeout: Seconds that it may take. What is left then goes on in the next
-                life of the service.
+            drain: Whether to wait for tasks that can still proceed.
+            timeout: Seconds that it may take. Unfinished tasks then go on in the next
+                incarnation of the service.
         """
         with self._lock:
             self._is_ending = True
@@ -339,14 +335,14 @@ class SuiteRuns:
         if board is not None:
             board.close()
 
-    # -- asking --------------------------------------------------------------------
+    # -- questions -----------------------------------------------------------------
 
     def orchestrator(self) -> TaskOrchestrator:
         """
         The orchestrator of the present or the latest run, which still answers.
 
         Raises:
-            HttpProblem: None has begun in this life of the service.
+            HttpProblem: No run has begun since the service started.
         """
         with self._lock:
             return _begun(self._orch)
@@ -371,24 +367,24 @@ class SuiteRuns:
         The events of the same run.
 
         Raises:
-            HttpProblem: None has begun in this life of the service.
+            HttpProblem: No run has begun since the service started.
         """
         with self._lock:
             return _begun(self._feed)
 
     def board(self) -> Board:
         """
-        What the page shows of the same run.
+        Return the board of the same run, for the dashboard.
 
         Raises:
-            HttpProblem: None has begun in this life of the service.
+            HttpProblem: No run has begun since the service started.
         """
         with self._lock:
             return _begun(self._board)
 
     @property
     def is_ready(self) -> bool:
-        """Whether a run may begin, or is under way."""
+        """True if a run may begin, or is under way."""
         return not self._is_ending
 
     def status(self) -> dict[str, Any]:
@@ -405,7 +401,7 @@ class SuiteRuns:
             }
 
     def progress(self) -> dict[str, Any]:
-        """How far the run is that there is, or was last."""
+        """Return the progress of the present run, or of the last one."""
         with self._lock:
             orch, names, report = self._orch, self._names, self._report
             is_running = self._thread is not None
@@ -419,13 +415,13 @@ class SuiteRuns:
             try:
                 all_states = orch.workflows.status(RUN).tasks
             except (UnknownTaskError, NotRunningError):
-                # It has not begun yet, or has just ended.
+                # The run has not begun yet, or has just ended.
                 all_states = dict.fromkeys(names, TaskState.PENDING)
             states = {
                 name: state for name, state in all_states.items() if name in names
             }
             doers = _doers_of(orch, states)
-        # What was cancelled may have begun, or not.
+        # A cancelled task may have begun, or not.
         idle = {
             name
             for name, state in states.items()
@@ -450,7 +446,7 @@ class SuiteRuns:
         }
 
     def metrics(self) -> bytes:
-        """What Prometheus reads."""
+        """Return the metrics for Prometheus."""
         with self._lock:
             orch, status = self._orch, self._status
             is_running = self._thread is not None
@@ -504,7 +500,7 @@ def suite_app(
     """
     An ASGI app that runs a suite when it is asked to, and answers for its run.
 
-    Of what `create_app` has, it has all but submissions: the work is the suite's.
+    It has all operations of `create_app` but submissions: the work is the suite's.
     """
     tenancy = Tenancy(runs.orchestrator)
     of_run = existing(runs.orchestrator, runs.feed, tenancy)
@@ -542,7 +538,7 @@ def suite_app(
 
 
 def _of_run(runs: SuiteRuns, operation: Operation) -> Operation:
-    """*operation* on the run that there is, or was last, which is not changed."""
+    """Return *operation* for the current run; it refuses to change an ended run."""
     refusing = attrs.evolve(operation, refuses=(*operation.refuses, *_NO_RUN))
     if operation.method != "POST":
         return refusing
@@ -577,8 +573,12 @@ class _Api:
 
     def operations(self) -> list[Operation]:
         return [
-            probe("livez", "Whether it is there.", lambda: True),
-            probe("readyz", "Whether it takes a run.", lambda: self._runs.is_ready),
+            probe("livez", "Success as long as it is there.", lambda: True),
+            probe(
+                "readyz",
+                "Success as long as it takes a run.",
+                lambda: self._runs.is_ready,
+            ),
             Operation(
                 *("POST", _EXECUTE, "execute_suite"),
                 "Run the suite, or go on with the run that was interrupted.",
@@ -590,7 +590,12 @@ class _Api:
                 refuses=(409,),
             ),
             Operation(
-                *("GET", "/api/v1/status", "status", "What it does, or has come to."),
+                *(
+                    "GET",
+                    "/api/v1/status",
+                    "status",
+                    "Its present state, or its outcome.",
+                ),
                 self._status,
                 answer=_STATUS,
             ),
@@ -600,7 +605,7 @@ class _Api:
             ),
             Operation(
                 *("GET", "/api/v1/final-report", "final_report"),
-                "What has become of the run that has ended.",
+                "The outcome of the run that has ended.",
                 self._report,
                 refuses=(404,),
             ),
@@ -639,7 +644,7 @@ def requested(suite: Suite, body: Mapping[str, Any]) -> RunRequest:
         HttpProblem: It makes no sense.
     """
     name = body.get("suite_name", suite.name)
-    # Of a suite that has no name of its own, none is wrong.
+    # A suite without a name of its own accepts every name.
     if suite.name != Suite().name and name not in names_of(suite):
         refuse("suite_name", f"there are {' and '.join(names_of(suite))}")
     timeout = None
@@ -654,7 +659,7 @@ def requested(suite: Suite, body: Mapping[str, Any]) -> RunRequest:
 
 
 def names_of(suite: Suite) -> list[str]:
-    """What the suite may be asked for by: its name, or the first word of it."""
+    """Return the names of the suite in requests: its own, and by its first word."""
     first = _SEPARATOR.split(suite.name)[0]
     return [suite.name, f"{first}_full_suite"]
 

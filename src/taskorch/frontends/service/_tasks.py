@@ -31,7 +31,7 @@ from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.raised import place_of, told_trace
 from taskorch.kit.verbs import ANYTHING, OBJECT, TEXT, Schema, listed
 from taskorch.kit.visible import said as said_by
-from taskorch.model import Answer, TaskFilter, TaskState, TaskStatus
+from taskorch.model import Answer, Missing, TaskFilter, TaskState, TaskStatus
 from taskorch.verbs.remedies import in_requests
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 #: Seconds that an answer may wait for a task to end.
 _MAX_WAIT: Final = 60.0
-#: Tasks of a page, and the most of them.
+#: The default number of tasks on a page, and the largest.
 _PAGE: Final = 100
 _MAX_PAGE: Final = 1_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-#: Microseconds since then, for some centuries, and the id of a task.
+#: The microseconds since that time, for some centuries, and the id of a task.
 _PLACE: Final = re.compile(r"[0-9]{1,16}-[A-Za-z0-9._/~-]*")
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS}
-#: How the query says what tasks are looked for by.
+#: The parameters of the query for each filter of tasks.
 _FILTER_SCHEMAS: Final[Mapping[str, Schema]] = {
     "state": {"enum": [state.value for state in TaskState]},
     "equal": TEXT,
@@ -75,8 +75,8 @@ class Tasks:
     The operations on tasks.
 
     Args:
-        orch: Whose tasks they are.
-        tenancy: Which of them a caller may see.
+        orch: Returns the orchestrator.
+        tenancy: The tasks that a caller may see.
     """
 
     def __init__(self, orch: Current, tenancy: Tenancy) -> None:
@@ -109,7 +109,7 @@ class Tasks:
             ),
             Operation(
                 *("GET", f"{one}/result", "result"),
-                "What a task has come to; 202 if it has not ended within `wait` s.",
+                "The outcome of a task; 202 if it has not ended within `wait` s.",
                 self._result,
                 query={"wait": {"type": "number", "minimum": 0, "maximum": _MAX_WAIT}},
                 answer=_RESULT,
@@ -117,7 +117,7 @@ class Tasks:
             ),
         ]
 
-    # -- asking --------------------------------------------------------------------
+    # -- questions -----------------------------------------------------------------
 
     async def _list(self, request: Request) -> Response:
         query, who = request.query_params, request.scope[WHO]
@@ -130,10 +130,10 @@ class Tasks:
             raise bad_query(name="newest", text="true, or false")
         after = "" if since is None else since.task_id
         if since is not None and newest == "false":
-            # It is later than what the filter says: those of the last page held, too.
+            # The cursor is later than the filter, because it comes from a page of it.
             later: dict[str, Any] = {"since": since.at}
             which = TaskFilter(**{**which.fields, **later})
-        # One more tells whether there is a next page.
+        # One more shows whether there is a next page.
         most = limit + 1 if who.tenants is None else None
 
         def page() -> list[TaskStatus]:
@@ -152,8 +152,9 @@ class Tasks:
         await self._ends.wait(handle, wait)
         status = await for_one_task(orch, orch.get_task_status, task_id)
         error, result = status.error, status.result
-        if status.is_terminal and status.submitted is None:
-            # It has left memory: the handle still has its end, or says so.
+        is_elsewhere = issubclass(type(result), Missing)
+        if status.is_terminal and (is_elsewhere or status.submitted is None):
+            # The task has left memory; its handle still has the end, or an error.
             error = await run_in_threadpool(handle.exception, 0)
             if isinstance(error, ResultGoneError):
                 raise error
@@ -168,8 +169,8 @@ class Tasks:
 
 
 def _result(value: object) -> object:
-    """A result as JSON can say it: what people have answered is its fields."""
-    # What a value says of its class may raise.
+    """Return a result as JSON; an answer of people by its fields."""
+    # A value with a class of the user may raise an error here.
     return taken_apart(value) if issubclass(type(value), Answer) else value
 
 
@@ -262,7 +263,7 @@ class _PageStart:
         return cls(moment, task_id)
 
     def cursor(self) -> str:
-        """What a client sends to go on from here."""
+        """Return the cursor with which a client goes on from here."""
         at = (self.at - _EPOCH) // timedelta(microseconds=1)
         return f"{at}-{self.task_id}"
 

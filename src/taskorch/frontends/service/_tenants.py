@@ -1,13 +1,13 @@
 """
-What a caller who is bound to tenants may ask, and about what.
+The rights of a caller who is bound to tenants.
 
-What belongs to another tenant is for such a caller as if it were not there: the answer
-is that to an id that nobody has. What tells of all tenants at once is refused, and so
-is a route that says nothing here.
+Work of another tenant does not exist for such a caller: the answer is that to an id
+that nobody has. What tells of all tenants at once is refused, and so is a route that
+says nothing here.
 
 A task without a tenant, in a run, belongs to those of the run.
 
-Decision: 0222.
+Decision: tokens-and-roles.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from taskorch.kit.people import Caller
 
-#: What looks itself after what it answers, or concerns no tenant.
+#: Operations that test their answers themselves, or concern no tenant.
 _OWN: Final = frozenset(
     {
         *("tasks", "questions", "escalations", "find_workflows", "runs", "board"),
@@ -39,29 +39,29 @@ _OWN: Final = frozenset(
         *("submit_task", "submit_tasks", "start_workflow"),
     }
 )
-#: What names work of others, whatever it is asked about.
+#: Operations whose answers name work of others, whatever they are asked.
 _OF_ALL: Final = frozenset({"compare", "explain", "earlier_runs"})
 
 
-#: What runs a task again, and with it what is below.
+#: Operations that run a task again with the tasks below it.
 _RUN_AGAIN: Final = ("rerun_task", "fork")
 _PARTS: Final = frozenset({"task_id", "workflow_id", "run_id"})
 
 
 def is_for_bound(operation: Operation) -> bool:
-    """Whether it is for who is bound to tenants, about what is theirs."""
+    """Return whether callers bound to tenants may use an operation."""
     parts = _PARTS.intersection(re.findall(r"{(\w+)}", operation.path))
-    # Nobody knows whose it is what a verb of an extension looks at.
+    # Nobody knows the tenant of the subject of an extension's verb.
     is_house = not operation.role and operation.name not in _OF_ALL
     return operation.name in _OWN or bool(is_house and parts)
 
 
 class Tenancy:
     """
-    Whose tasks and runs are.
+    The tenants of tasks and runs.
 
     Args:
-        orch: Who has them.
+        orch: Returns the orchestrator.
     """
 
     def __init__(self, orch: Current) -> None:
@@ -105,7 +105,7 @@ class Tenancy:
             return
         orch = self._orch()
         if not is_task:
-            # What a schedule makes is a run, too, if it is one task.
+            # A single task that a schedule has made is a run, too.
             is_single = operation == "run" and self.has_task(who, subject)
             is_theirs = is_single or self.has_run(who, subject)
         elif operation == "answer" and self._is_asked(who, subject):
@@ -114,17 +114,17 @@ class Tenancy:
             is_theirs = self.has_task(who, subject)
         if not is_theirs:
             raise unknown(subject, is_task=is_task)
-        # A restart runs tasks of its run alone, of which none is another's.
+        # A restart runs tasks of its run only, and all of these are theirs.
         again = _run_again(orch, subject) if operation in _RUN_AGAIN else ()
         if not all(self.has_task(who, each) for each in again):
             raise HttpProblem(
                 *(403, "not_for_tenants", "that would run tasks of others again")
             )
 
-    # -- whose it is ---------------------------------------------------------------
+    # -- tenants of tasks and runs -------------------------------------------------
 
     def has_task(self, who: Caller, task_id: str) -> bool:
-        """Whether a task is there, and is theirs."""
+        """Return whether a task exists, and is theirs."""
         owner = self._owner_of(task_id)
         if owner is None or owner:
             return owner is not None and who.sees(owner)
@@ -132,16 +132,16 @@ class Tenancy:
         return bool(owners) and all(map(who.sees, owners))
 
     def has_run(self, who: Caller, run_id: str) -> bool:
-        """Whether a run is there, and is theirs: none of its tasks is another's."""
+        """Return whether a run exists, and all of its tasks are theirs."""
         owners = self._owners_in(run_id)
         return bool(owners) and all(map(who.sees, owners))
 
     def _owners_in(self, run_id: str, member: str = "") -> frozenset[str]:
-        """The tenants in a run that has *member*; nobody if there is none such."""
+        """Return the tenants in a run that has *member*; empty if there is none."""
         try:
             handles = self._orch().workflows.get(run_id).handles
         except (TaskorchError, AttributeError):
-            # Who reads a journal has no runs.
+            # A reader of a journal has no runs.
             return frozenset()
         ids = {stem_of(each.task_id) for each in handles.values()}
         if member and member not in ids:
@@ -157,16 +157,16 @@ class Tenancy:
             return None
 
     def _is_asked(self, who: Caller, name: str) -> bool:
-        """Whether *name* means a question that they may see."""
+        """Return whether *name* means a question that they may see."""
         return any(
             name in (each.id, each.answer_to, stem_of(each.id))
             for each in self.questions(who, self._orch().questions())
         )
 
-    # -- what is left of a list ----------------------------------------------------
+    # -- filtered lists ------------------------------------------------------------
 
     def tasks(self, who: Caller, statuses: Iterable[Any]) -> Iterable[Any]:
-        """Those of *statuses* that are theirs."""
+        """Return the *statuses* of their tasks."""
         if who.tenants is None:
             return statuses
         return (
@@ -178,14 +178,14 @@ class Tenancy:
         )
 
     def has_event(self, who: Caller, event: Any) -> bool:
-        """Whether an event is about a task of theirs."""
+        """Return whether an event is about a task of theirs."""
         if who.tenants is None:
             return True
         task_id = getattr(event, "task_id", None)
         return task_id is not None and self.has_task(who, task_id)
 
     def questions(self, who: Caller, questions: Iterable[Any]) -> list[Any]:
-        """Those of *questions* that are theirs, without what they say of others."""
+        """Return their *questions*, without details of others."""
         if who.tenants is None:
             return [*questions]
         return [
@@ -204,13 +204,13 @@ class Tenancy:
         return attrs.evolve(question, **changes)
 
     def runs(self, who: Caller, runs: Iterable[Any]) -> list[Any]:
-        """Those of *runs* that are theirs."""
+        """Return the *runs* that are theirs."""
         if who.tenants is None:
             return [*runs]
         return [each for each in runs if self.has_run(who, each.workflow_id)]
 
 
-#: What is left of what a verb returns, for who is bound.
+#: Filters of the results of verbs, for callers bound to tenants.
 LEFT: Final[Mapping[str, Callable[[Tenancy, Caller, Any], Any]]] = {
     "questions": Tenancy.questions,
     "escalations": Tenancy.questions,
@@ -219,7 +219,7 @@ LEFT: Final[Mapping[str, Callable[[Tenancy, Caller, Any], Any]]] = {
 
 
 def unknown(subject: str, *, is_task: bool) -> HttpProblem:
-    """What is answered about what is not there, or not theirs."""
+    """Return the error for a task or run that is missing, or not theirs."""
     error = UnknownTaskError(
         f"no task has the id {show(subject)}"
         if is_task
@@ -229,5 +229,5 @@ def unknown(subject: str, *, is_task: bool) -> HttpProblem:
 
 
 def _run_again(orch: Any, task_id: str) -> tuple[str, ...]:
-    """What a new run of a task would run again with it, if it has ended."""
+    """Return the tasks that a new run of an ended task would run again."""
     return foreseen(orch, "rerun_task", {"task_id": task_id}).task_ids

@@ -1,9 +1,9 @@
 """
-The operations on what an orchestrator has, made of the table of its verbs.
+The operations of an orchestrator, made of the table of its verbs.
 
 What an answer has beyond what the method returns stands here, and nothing else.
 
-Decisions: 0190, 0240.
+Decisions: documents, verbs-and-front-ends.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 _AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT, instance=ref("AgentInstance"))
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
-#: What an answer says, by the member that holds what was returned.
+#: Functions that write an answer, by the member with the returned value.
 _MEMBERS: Final[Mapping[str, Schema]] = {
     "agents": listed(_AGENT),
     "budget": OBJECT,
@@ -70,6 +70,7 @@ _MEMBERS: Final[Mapping[str, Schema]] = {
     "ids": listed(TEXT),
     "in_time": OBJECT,
     "promise": OBJECT,
+    "promises": listed(OBJECT),
     "what_if": OBJECT,
     "matches": listed(told(agent=_AGENT, matches={"type": "boolean"}, reason=TEXT)),
     "released": {"type": "integer"},
@@ -79,7 +80,7 @@ _MEMBERS: Final[Mapping[str, Schema]] = {
     "workflow_id": RUN["properties"]["workflow_id"],
     "workflow_ids": listed(TEXT),
 }
-#: What it says where it is the whole, and where it has more.
+#: The schemas of answers that are the whole value, or have more members.
 _ANSWERS: Final[Mapping[str, Schema]] = {
     "agent": _AGENT,
     "allocate_resources": told(id=TEXT, owner=TEXT, resources=OBJECT, since=TEXT),
@@ -93,11 +94,11 @@ _ANSWERS: Final[Mapping[str, Schema]] = {
         workflow_id=TEXT, state=TEXT, instance=ref("WorkflowInstance")
     ),
 }
-#: The header in which the dashboard says who acts, and how long a name may be.
+#: The header in which the dashboard names the caller, and the longest name.
 BY: Final = "x-taskorch-by"
 _NAME: Final = 100
 _LOG: Final = log_of(__name__)
-#: What explains, and so says what is to be done: as requests, or as calls.
+#: Verbs that explain, and so name remedies: as requests, or as calls.
 _EXPLAINS: Final = frozenset({"explain", "stuck"})
 
 
@@ -110,13 +111,13 @@ def operations(
     table: Mapping[str, Verb] = VERBS,
 ) -> list[Operation]:
     """
-    The operations on what *orch* has.
+    Return the operations for the verbs of *orch*.
 
     Args:
-        orch: Who is asked.
-        tenancy: What of it a caller may see.
-        names: Those that there are; None: all.
-        apart: Those that somebody else has.
+        orch: Returns the orchestrator.
+        tenancy: The tasks that a caller may see.
+        names: The verbs to offer; None: all.
+        apart: The verbs that other operations offer.
         table: The verbs, by how a program calls them.
     """
     return [
@@ -152,7 +153,7 @@ def _operation(orch: Current, tenancy: Tenancy, call: str, verb: Verb) -> Operat
 
 
 def _needs_body(verb: Verb) -> bool:
-    # Without one, there is none to need.
+    # A verb without a form needs no field.
     return verb.body is None or any(each.is_needed for each in verb.fields)
 
 
@@ -181,9 +182,9 @@ async def _carry_out(
     method = bound(current, call)
 
     def perform() -> Any:
-        # With the call: a long list takes its time to be told, too.
+        # This is part of the call, because a long list takes time to be written.
         values = {**fields}
-        # What may stand there several times has no name in a call.
+        # A value that may stand there several times has no name in a call.
         many = [values.pop(each.name) for each in verb.fields if each.is_many]
         result = method(*arguments.values(), *chain(*many), **values)
         if verb.operation in LEFT:
@@ -202,12 +203,12 @@ async def _carry_out(
     return answer(members, verb.status)
 
 
-#: Whose hold it is: to release that of another is no word of theirs.
+#: The operation that needs the owner of a hold, who alone may release it.
 _WHOSE: Final = "release_starts"
 
 
 def _form_for(who: Caller, verb: Verb) -> Schema:
-    """What a body must have: whoever is known need not say who they are."""
+    """Return the form of a body; a known caller need not give a name."""
     form = verb.body or {}
     if not who.name:
         return form
@@ -272,10 +273,10 @@ def _in_path(verb: Verb) -> list[Argument]:
 
 def queried(fields: Iterable[Argument], query: Mapping[str, str]) -> dict[str, Any]:
     """
-    What a query says of *fields*, by their names: texts, or else as JSON has them.
+    Read *fields* from a query, by their names: texts, or else JSON.
 
     Raises:
-        HttpProblem: A value is not what the verb takes.
+        HttpProblem: The verb does not take a value.
     """
     values: dict[str, Any] = {}
     for each in fields:
@@ -283,7 +284,7 @@ def queried(fields: Iterable[Argument], query: Mapping[str, str]) -> dict[str, A
         if value is None:
             continue
         if each.form.get("type") != "string":
-            # What is no JSON is no such value, and is told so.
+            # A value that is no JSON gets an error of its own.
             with suppress(ValueError):
                 value = json.loads(value)
         for _, fault in findings_of(each.form, value, {}):
@@ -293,14 +294,14 @@ def queried(fields: Iterable[Argument], query: Mapping[str, str]) -> dict[str, A
 
 
 def _members(verb: Verb, result: Any, arguments: Mapping[str, Any]) -> Any:
-    """What an answer says of what was returned."""
+    """Return the members of an answer for a returned value."""
     shape = _SHAPES.get(verb.operation)
     if shape is not None:
         return shape(result)
     if not verb.gives:
         return as_json(result)
     if result is None:
-        # What was done is told by what it was done to.
+        # Without a result, the answer names the subject of the verb.
         for each in verb.arguments:
             if each.key == verb.gives:
                 result = arguments.get(each.name, each.default)

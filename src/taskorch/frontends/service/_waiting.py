@@ -1,9 +1,9 @@
 """
-What waits on an event loop for threads; what answers while it is not our turn.
+Waiting on an event loop for threads; answers while another process has its turn.
 
 While an orchestrator waits for its turn, probes are answered, and no more.
 
-Decision: 0124.
+Decision: service.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Waiter:
         self._is_woken = False
 
     def wake(self) -> None:
-        """From any thread: there is something new."""
-        # One call into the loop is enough, however much is new.
+        """Report from any thread that there is news."""
+        # One call into the loop is enough for any number of events.
         if not self._is_woken:
             self._is_woken = True
             # The loop may have ended by now.
@@ -40,19 +40,19 @@ class Waiter:
                 self._loop.call_soon_threadsafe(self._news.set)
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for `wake`, at most *seconds*; whether it came."""
+        """Wait for `wake`, at most *seconds*; return whether it came."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
         was_woken = self._news.is_set()
-        # Before it looks for itself: what comes from now on is new.
+        # This comes before the caller looks, so that later events count as new.
         self._is_woken = False
         self._news.clear()
         return was_woken
 
 
 def waiting_app(subject: str) -> Starlette:
-    """An app that says that *subject* lives, and is not ready."""
+    """Make an app that says that *subject* lives, and is not ready."""
 
     async def live(_request: Request) -> Response:
         return answer({"status": "ok", "detail": "it waits for its start"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,6 @@ from taskorch.frontends.suite._judging import (
     Measures,
     judge,
 )
-from taskorch.frontends.suite._placeholders import fill
 from taskorch.frontends.suite._results import (
     BAD,
     ResultsError,
@@ -38,23 +37,28 @@ from taskorch.frontends.suite._results import (
 from taskorch.frontends.suite._whole import totals_in
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
-from taskorch.kit.words import duration
-from taskorch.model import ProgramResult, ProgramVariables, Task
+from taskorch.kit.words import duration, fill
+from taskorch.model import ProgramVariables, Task
 from taskorch.model.ids import stem_of, without_run
 from taskorch.recovery import FailureClass
 
-#: What a benchmark records of itself, as a property of a test.
+#: The measurements that a benchmark records as properties of a test.
 _RECORDED: Final = ("serial_seconds", "parallel_seconds")
 #: Failed tests that an error names.
 _SHOWN: Final = 5
-#: Letters of the last line of a log.
+#: The most letters of the last line of a log.
 _MOST_LINE: Final = 200
 #: The file in which our plugin of pytest notes what it sees.
 _OF_PYTEST: Final = "pytest.jsonl"
-#: What results have beside the summary of an attempt.
+#: The keys of results that are not in the summary of an attempt.
 _BESIDE: Final = (
     *("run", "failed_before", "flaky", "tests", "unended"),
     *("stopped", "stopped_in"),
+)
+#: The measures in the summary of an attempt, beside its tests and its duration.
+_SUMMED: Final = (
+    *("pass_rate", "coverage", "speedup", "memory_efficiency"),
+    *("memory_mb", "granted_mb", "cpu_seconds", "disk_mb"),
 )
 #: By the names of findings, the limits that were passed.
 _LIMITS: Final = {
@@ -62,7 +66,7 @@ _LIMITS: Final = {
     "disk_limit": "written_mb",
     "group_limit": "group",
 }
-#: What an event says of how far a task is, beside the test that is run.
+#: The numbers of an event of progress; it also names the running test.
 _NUMBERS: Final = ("done", "total", "memory_mb", "cpu_seconds", "disk_mb")
 
 
@@ -80,26 +84,29 @@ def with_stop(message: str, results: Mapping[str, Any]) -> str:
 @attrs.frozen
 class AttemptInfo:
     """
-    What an attempt is told of itself, in this process or elsewhere, and tells.
+    The data of an attempt, in this process or elsewhere, and its progress callback.
 
     Attributes:
         task_id: The id of the task.
-        attempt: Its number.
-        fence: The life of the orchestrator, and its number.
-        allocation: What it holds.
+        fence: The incarnation of the orchestrator, and the number of the attempt.
+        allocation: The resources that it holds.
         progress: Takes how far it is.
     """
 
     task_id: str
-    attempt: int
     fence: tuple[int, int]
     allocation: Mapping[str, float]
     progress: Callable[[Any], object]
 
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt."""
+        return self.fence[1]
+
 
 @attrs.frozen
 class _Found:
-    """What an attempt has left: its tests, and numbers that it says itself."""
+    """Tests of an attempt, and the numbers that it says itself."""
 
     tests: tuple[TestRecord, ...] = ()
     counts: Counts | None = None
@@ -124,7 +131,7 @@ class SuiteAttempt:
         self.folder = folder
         self.told = info
         self._clock = MonotonicClock()
-        #: When, in seconds since the epoch: now, if an earlier life did not begin it.
+        #: Its begin, in seconds since 1970: now, if this incarnation began it.
         self.began = self._now() if began is None else began
         self.payload: Mapping[str, Any] = task.payload
         self.name = name_of(info.task_id)
@@ -135,7 +142,7 @@ class SuiteAttempt:
         self.log = folder.log(again, info.attempt)
         #: Where it puts what is judged, and no other attempt does.
         self.place = folder.attempt(self.name, info.fence)
-        #: What an agent elsewhere is asked for.
+        #: The file with the request to an agent elsewhere.
         self.request = folder.request(self.name, info.fence)
         self._coverage_data = self.place / "coverage"
         self._coverage = self.place / "coverage.json"
@@ -144,7 +151,7 @@ class SuiteAttempt:
         earlier = self._earlier()
         #: Tests that have failed in earlier attempts of this run of the task.
         self.failed_before = _failed_in(earlier)
-        #: Those that have ended the attempt before, or their process.
+        #: Tests that ended the earlier attempt, or its process.
         self._fatal = _fatal_in(earlier)
 
     def _results(self) -> Path | None:
@@ -156,7 +163,7 @@ class SuiteAttempt:
         return Path(self.payload["cwd"], self._filled(path))
 
     def _earlier(self) -> dict[str, Any]:
-        """What the attempt before has left; nothing if this is the first."""
+        """Return the results of the attempt before; empty if this is the first."""
         if self.told.attempt == 1:
             return {}
         kept = kept_in(self.folder.results(self.name))
@@ -187,7 +194,7 @@ class SuiteAttempt:
         return self.payload.get("python") or sys.executable
 
     def job(self) -> dict[str, Any]:
-        """What the process is asked for."""
+        """Return the request to the process that runs the tests."""
         payload, info = self.payload, self.told
         kind = "pytest" if "pytest" in payload else "command"
         env = payload.get("env", {})
@@ -247,7 +254,7 @@ class SuiteAttempt:
         *ended* is when it ended, in seconds since the epoch; None: now.
 
         Returns:
-            What it came to: how many tests, and its measures.
+            Its results: the numbers of tests, and its measures.
 
         Raises:
             CriteriaNotMetError: It does not meet its criteria.
@@ -259,78 +266,48 @@ class SuiteAttempt:
             with suppress(FileNotFoundError):
                 source.replace(kept)
         now = self._now() if ended is None else ended
-        results = self._found(now)
-        findings: list[CriterionFinding] = []
-        if results.problem is not None and event["exit_code"] >= 0:
-            findings.append(
-                CriterionFinding("results", said=str(results.problem.message))
-            )
-        if "exceeded" in event:
-            (name,) = (n for n, limit in _LIMITS.items() if limit == event["limit"])
-            findings.append(CriterionFinding(name, said=event["exceeded"]))
-        measures = self._measures(event, results)
-        findings += judge(self.criteria, measures)
-        summary = self._summary(measures, findings, event, now)
-        self._write(summary, results, event, stopped)
-        return self._verdict(summary, findings, results.tests, results.unended)
+        record = self._record(event, self._found(now), now, stopped)
+        self._write(record, event)
+        return self._verdict(record)
 
     def end_late(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """
-        As `end`, of an attempt that an earlier life of the orchestrator began.
+        End an attempt that an earlier incarnation of the orchestrator began: see `end`.
 
         If that has judged it already, and could not tell anybody, that holds: what it
         was judged by may be gone.
         """
-        kept = self.folder.results_of(self.name, self.told.task_id, self.told.attempt)
-        if not kept or kept["stopped"]:
+        kept = self.folder.verdict(self.name, self.told.task_id, self.told.attempt)
+        if not kept:
             return self.end(event, ended=self.began + event["seconds"])
-        return self._verdict(
-            {name: value for name, value in kept.items() if name not in _BESIDE},
-            [CriterionFinding(**finding) for finding in kept["findings"]],
-            [TestRecord.of(test) for test in kept["tests"]],
-            kept["unended"],
-        )
+        return self._verdict(kept)
 
-    def _verdict(
-        self,
-        summary: dict[str, Any],
-        findings: Iterable[CriterionFinding],
-        tests: Sequence[TestRecord],
-        unended: Collection[str],
-    ) -> dict[str, Any]:
+    def _verdict(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """
-        The *summary* of an attempt that has succeeded.
+        The summary in the *record* of an attempt, if that has succeeded.
 
         Raises:
             CriteriaNotMetError: It does not meet its criteria.
         """
+        findings = [CriterionFinding(**finding) for finding in record["findings"]]
         bad = [finding for finding in findings if not finding.holds]
         if not bad:
-            return summary
+            return {n: value for n, value in record.items() if n not in _BESIDE}
+        tests = [TestRecord.of(test) for test in record["tests"]]
         error = CriteriaNotMetError(self._why(bad, tests), hint=f"see {self.log}")
-        seconds = summary["duration_seconds"]
-        error.result = result_of(summary["exit_code"], self.log, seconds)
+        result = result_of(record["exit_code"], self.log, record["duration_seconds"])
         passed = [_LIMITS[each.name] for each in bad if each.name in _LIMITS]
-        if passed:
-            error.result = attrs.evolve(error.result, exceeded=passed[0])
-        error.failure_class = self._class_of(error.result, tests, unended)
+        result = attrs.evolve(result, exceeded=passed[0] if passed else "")
+        was_cut_off = result.exit_code < 0 or result.exceeded
+        failed = [t for t in tests if t.is_bad and t.id not in record["unended"]]
+        if failed and not was_cut_off:
+            error.failure_class = class_of_tests(failed)
+        elif result.exit_code or was_cut_off:
+            error.failure_class = class_of_end(result)
+        else:
+            error.failure_class = FailureClass("logic_error", "its criteria")
+        error.result = result
         raise error
-
-    def _class_of(
-        self,
-        result: ProgramResult,
-        tests: Iterable[TestRecord],
-        unended: Collection[str],
-    ) -> FailureClass:
-        """What kind of failure it is that it does not meet its criteria."""
-        if result.exit_code < 0 or result.exceeded:
-            return class_of_end(result)
-        failed = [test for test in tests if test.is_bad and test.id not in unended]
-        if failed:
-            return class_of_tests(failed)
-        if result.exit_code:
-            return class_of_end(result)
-        return FailureClass("logic_error", "its criteria")
 
     def cut_off(self, why: str) -> None:
         """
@@ -368,13 +345,9 @@ class SuiteAttempt:
         except ResultsError as error:
             return _Found(problem=error)
 
-    def _measures(
-        self,
-        event: Mapping[str, Any],
-        results: _Found,
-    ) -> Measures:
-        recorded = {name: results.said.get(name) for name in _RECORDED}
-        for test in results.tests:
+    def _measures(self, event: Mapping[str, Any], found: _Found) -> Measures:
+        recorded = {name: found.said.get(name) for name in _RECORDED}
+        for test in found.tests:
             for name in _RECORDED:
                 value = test.properties.get(name)
                 if isinstance(value, int | float):
@@ -382,25 +355,34 @@ class SuiteAttempt:
         return Measures(
             event["seconds"],
             event["exit_code"],
-            results.counts,
+            found.counts,
             totals_in(self.folder.coverage(self.name)),
             event["memory_mb"],
             self.told.allocation.get("memory_mb") or None,
             event["cpu_seconds"],
             event["disk_mb"],
             **recorded,
-            said=results.said,
+            said=found.said,
             is_pytest="pytest" in self.payload,
         )
 
-    def _summary(
-        self,
-        measures: Measures,
-        findings: Iterable[CriterionFinding],
-        event: Mapping[str, Any],
-        now: float,
+    def _record(
+        self, event: Mapping[str, Any], found: _Found, now: float, stopped: str
     ) -> dict[str, Any]:
-        counts = measures.counts
+        """All that is known of the attempt: its summary, and more for its file."""
+        measures, counts = self._measures(event, found), found.counts
+        findings: list[CriterionFinding] = []
+        if found.problem is not None and event["exit_code"] >= 0:
+            message = str(found.problem.message)
+            findings.append(CriterionFinding("results", said=message))
+        if "exceeded" in event:
+            (name,) = (n for n, limit in _LIMITS.items() if limit == event["limit"])
+            findings.append(CriterionFinding(name, said=event["exceeded"]))
+        findings += judge(self.criteria, measures)
+        # Nothing has changed between the attempts, but their outcome.
+        passed = {test.id for test in found.tests if test.outcome == "passed"}
+        flaky = [name for name in self.failed_before if name in passed]
+        flaky += [test.id for test in found.tests if test.is_flaky]
         return {
             "task_id": self.name,
             "attempt": self.told.attempt,
@@ -410,80 +392,56 @@ class SuiteAttempt:
             "duration_seconds": event["seconds"],
             "exit_code": event["exit_code"],
             "counts": None if counts is None else attrs.asdict(counts),
-            "pass_rate": measures.pass_rate,
-            "coverage": measures.coverage,
-            "speedup": measures.speedup,
-            "memory_efficiency": measures.memory_efficiency,
-            "memory_mb": measures.memory_mb,
-            "granted_mb": measures.granted_mb,
-            "cpu_seconds": measures.cpu_seconds,
-            "disk_mb": measures.disk_mb,
+            **{name: getattr(measures, name) for name in _SUMMED},
             "covered": list(measures.covered) if measures.covered else None,
             "findings": [attrs.asdict(finding) for finding in findings],
             "log": str(self.log),
             "coverage_data": str(self.folder.coverage_data(self.name).resolve()),
+            "run": self.told.task_id,
+            "failed_before": self.failed_before,
+            "flaky": list(dict.fromkeys(flaky)),
+            "tests": [test.to_dict() for test in found.tests],
+            "unended": list(found.unended),
+            "stopped": stopped,
+            "stopped_in": self._stopped_in(found) if stopped else "",
         }
 
-    def _write(
-        self,
-        summary: Mapping[str, Any],
-        results: _Found,
-        event: Mapping[str, Any],
-        stopped: str,
-    ) -> None:
+    def _write(self, record: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         folder = self.folder
-        passed = {test.id for test in results.tests if test.outcome == "passed"}
         kept = kept_in(folder.results(self.name))
         if kept.get("run") == self.told.task_id and kept["attempt"] > self.told.attempt:
             # It was given up, and a later one has ended before it.
             return
-        flaky = [name for name in self.failed_before if name in passed]
-        flaky += [test.id for test in results.tests if test.is_flaky]
-        write_json(
-            folder.results(self.name),
-            {
-                **summary,
-                "run": self.told.task_id,
-                "failed_before": self.failed_before,
-                # Nothing has changed between the attempts, but their outcome.
-                "flaky": list(dict.fromkeys(flaky)),
-                "tests": [test.to_dict() for test in results.tests],
-                "unended": list(results.unended),
-                "stopped": stopped,
-                "stopped_in": self._stopped_in(results) if stopped else "",
-            },
-        )
+        write_json(folder.results(self.name), record)
         if not folder.coverage(self.name).exists():
             write_json(folder.coverage(self.name), {"measured": False})
         write_json(
             folder.agent_report(self.name),
             {
-                "agent_id": self.agent,
-                "task_id": self.name,
-                "attempt": self.told.attempt,
+                **{n: record[n] for n in ("agent_id", "task_id", "attempt")},
                 "host": event["host"],
                 "allocation": dict(self.told.allocation),
                 "command": self.job()["args"],
                 **{n: event[n] for n in ("memory_mb", "cpu_seconds", "disk_mb")},
-                "log": str(self.log),
+                "log": record["log"],
             },
         )
-        # What pytest has left says the same in words of its own.
+        # The file of pytest says the same in words of its own.
         if self.request.exists():
-            # Its end may have to be told again, to the next life.
+            # Its end may have to be told again, to the next incarnation.
             (self.place / _OF_PYTEST).unlink(missing_ok=True)
         else:
             shutil.rmtree(self.place.parent, ignore_errors=True)
 
     def _stopped_in(self, results: _Found) -> str:
-        """Where it was when it was stopped, as far as anybody knows."""
+        """Return the test or line where the attempt stopped, if known."""
         if "pytest" in self.payload:
             return _stopped_in(results)
         last = _tail(self.log, 1)
         return f"the last that it wrote: {last[0].strip()[:_MOST_LINE]}" if last else ""
 
     def _why(self, bad: list[CriterionFinding], tests: Sequence[TestRecord]) -> str:
-        """Why the attempt failed, in a few lines."""
+        """Say why the attempt failed, in a few lines."""
         lines = ["; ".join(finding.said for finding in bad)]
         failed = [test for test in tests if test.is_bad]
         for test in failed[:_SHOWN]:
@@ -498,32 +456,28 @@ class SuiteAttempt:
 
 def _failed_in(kept: Mapping[str, Any]) -> list[str]:
     """The tests that have failed in an attempt, and in those before it."""
-    if not kept:
-        return []
     # A test that was stopped with the whole run has not failed.
-    spared = kept["unended"] if kept["stopped"] == "cancel" else ()
+    spared = kept.get("unended", ()) if kept.get("stopped") == "cancel" else ()
     bad = [
         test["id"]
-        for test in kept["tests"]
+        for test in kept.get("tests", ())
         if test["outcome"] in BAD and test["id"] not in spared
     ]
-    return list(dict.fromkeys([*kept["failed_before"], *bad]))
+    return list(dict.fromkeys([*kept.get("failed_before", ()), *bad]))
 
 
 def _fatal_in(kept: Mapping[str, Any]) -> list[str]:
     """The tests that have ended an attempt, or the process that they ran in."""
-    if not kept:
-        return []
     killers = [
         test["id"]
-        for test in kept["tests"]
+        for test in kept.get("tests", ())
         if "process_exit_code" in test.get("properties", ())
     ]
-    return [*killers, *kept["unended"]]
+    return [*killers, *kept.get("unended", ())]
 
 
 def are_numbers(event: Mapping[str, Any], names: Iterable[str]) -> bool:
-    """Whether an event, which anybody may have sent, has numbers by these names."""
+    """Return whether an event, which anybody may send, has numbers by these names."""
     return all(type(event.get(name)) in (int, float) for name in names)
 
 
@@ -538,6 +492,6 @@ def _stopped_in(results: _Found) -> str:
     return f"{text}; {not_run:,} not run" if not_run else text
 
 
-def _tail(path: Path, lines: int = 5, size: int = 4_096) -> list[str]:
+def _tail(path: Path, lines: int = 5) -> list[str]:
     """The last lines of a log."""
-    return [line for line in end_of(path, size).splitlines() if line.strip()][-lines:]
+    return [line for line in end_of(path, 4_096).splitlines() if line.strip()][-lines:]

@@ -1,4 +1,4 @@
-"""What must hold for a test task to have succeeded."""
+"""The criteria by which a test task has succeeded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,19 @@ _SECONDS: Final = Number(most=MAX_SECONDS, is_above=True)
 @attrs.frozen
 class Criteria:
     """
-    What must hold for a test task to have succeeded; None is not asked for.
+    The criteria by which a test task has succeeded; None: this one is not required.
+
+    If all tests are skipped, the rate is 1. An unexpected pass is a pass, or a failure
+    if strict. A broken setup or teardown is one error, and so is a test that began and
+    did not end. The tests behind one that ended its process run in another process,
+    however many do so; not with `-n` of xdist, which does so itself, nor where tests
+    get other names each time. Behind a test that passed an enforced limit they run in a
+    retry alone.
+
+    `memory_max` judges the largest process; `memory_efficiency` is used / `memory_mb`.
+    `speedup_min` needs `record_property("serial_seconds", …)` and `parallel_seconds`.
+
+    `fail_under` of the project is ignored.
 
     Attributes:
         pass_rate: The least share of tests that pass.
@@ -43,14 +55,14 @@ class Criteria:
     memory_efficiency: float | None = attrs.field(default=None, metadata=may_be(_SHARE))
 
     def said(self) -> dict[str, float]:
-        """What is asked for, by name."""
+        """Return the criteria that are asked for, by name."""
         return attrs.asdict(self, filter=lambda _, value: value is not None)
 
     def __bool__(self) -> bool:
         return bool(self.said())
 
 
-#: What messages call them, by that name, and by ours.
+#: The field of each criterion, by each of its names in messages.
 IN_MESSAGES: Final[Mapping[str, str]] = {
     name: word for name, one in keys_of(Criteria).items() for word in one.words
 }

@@ -5,7 +5,7 @@ They need no part of ours: they run a program, and tell what it printed. It read
 is to be run from the folder of the run, and leaves there what is to be judged. So an
 agent that does not see this folder runs nothing, and cannot be believed by accident.
 
-Decisions: 0059, 0140.
+Decision: test-suites.
 """
 
 from __future__ import annotations
@@ -53,16 +53,17 @@ from taskorch.policies import CapabilityRegistry
 from taskorch.protocols import AgentView, Attempt, AttemptExecutor, Context, Match
 
 B = TypeVar("B")
-#: What begins the names of the agents of this process, where others may come.
+#: The prefix of the names of this process's agents, if agents elsewhere may join.
 OWN: Final = "local_"
-#: What the last event of an attempt says, beside that it has ended, and where.
+#: The measurements in the last event of an attempt.
 _END: Final = ("exit_code", "seconds", "memory_mb", "cpu_seconds", "disk_mb")
 #: Seconds that agents have to come back, once the service is there again: they look
 #: for it every two.
 _RETURN: Final = 10.0
 #: Seconds between looks whether the service is to end.
 _LOOK: Final = 0.1
-#: What agents were given to run: how that ends, is judged by what it has left.
+#: A stand-in for the program that an agent ran: its results are judged, not its exit
+#: code.
 _UNCHECKED: Final = Program(["?"], check=False)
 
 
@@ -102,7 +103,7 @@ class OthersFirst:
 
 
 def room_for_any(suite: Suite, has: Resources | None) -> Resources | None:
-    """What a machine *has*, or as much as the largest task needs, if that is more."""
+    """Return the amounts of a machine, or of the largest task, if that is larger."""
     if has is None:
         return None
     tasks = parts_of(suite)
@@ -124,7 +125,7 @@ def admit(
         InvalidTaskError: One of ours may have it; or see `AgentManager.join`.
     """
     if agent.name.startswith(OWN):
-        msg = f"agents of the service itself have names that begin with {OWN!r}"
+        msg = f"workers of the service itself have names that begin with {OWN!r}"
         raise InvalidTaskError(msg, hint="give it another name")
     orchestrator.agents.join(agent, executor)
 
@@ -180,7 +181,7 @@ class Elsewhere(AttemptExecutor[B]):
     def begin(self, attempt: Attempt) -> B:
         """Give the agent the program."""
         info = AttemptInfo(
-            *(attempt.task_id, attempt.number, attempt.fence),
+            *(attempt.task_id, attempt.fence),
             Resources.from_units(attempt.told("allocation", None)),
             partial(attempt.told, "progress"),
         )
@@ -196,7 +197,7 @@ class Elsewhere(AttemptExecutor[B]):
         self._executor.stop(begun, grace)
 
     def _counts(self, attempt: Attempt) -> bool:
-        """Whether the attempt is still wanted: an abandoned one is not judged."""
+        """Return whether the attempt is still wanted, and so to be judged."""
         status = self._orchestrator.get_task_status(attempt.task_id)
         return status.state is TaskState.RUNNING and status.attempts == attempt.number
 
@@ -295,7 +296,7 @@ class _Given:
         if result.exit_code < 0:
             number = -result.exit_code
             msg = (
-                f"what ran it on agent {self._made.agent} was ended by signal {number}"
+                f"what ran it on worker {self._made.agent} was ended by signal {number}"
             )
             raise AgentDiedError(msg)
         reason = result.stderr_tail.strip() or f"it exited with {result.exit_code}"
@@ -304,9 +305,9 @@ class _Given:
     def _not_shared(self, why: str) -> NotSharedError:
         attempt = self._made
         folder = attempt.folder.path.resolve()
-        msg = f"agent {attempt.agent} cannot run tasks of this suite: {why}"
+        msg = f"worker {attempt.agent} cannot run tasks of this suite: {why}"
         hint = (
-            f"an agent needs the folders {folder} and {attempt.payload['cwd']}, "
+            f"a worker needs the folders {folder} and {attempt.payload['cwd']}, "
             f"{WORKER} and {attempt.python}, by these paths: run it on the machine of "
             "the service, or share them"
         )
@@ -327,20 +328,20 @@ def _last_event(text: str, mark: str) -> dict[str, Any] | None:
     return event if is_whole else None
 
 
-# -- ends of attempts that an earlier life of the service gave out ---------------------
+# -- ends of attempts that an earlier incarnation of the service gave out --------------
 
-#: An agent, a task, and the life and number of an attempt at it.
+#: An agent, a task, and the incarnation and number of an attempt at it.
 _Key: TypeAlias = tuple[str, str, tuple[int, int]]
 
 
 class EndsKept:
     """
-    What agents have ended that were given it by an earlier life of the service.
+    The ends of attempts that agents got from an earlier incarnation of the service.
 
-    Between runs nobody can judge it: it is kept, and who tells of it is asked to tell
-    it again. A run that goes on judges it before any agent joins, so before anything is
-    begun anew. What is not proven by a request that lies in the folder of the run is
-    not believed.
+    Between runs nobody can judge such an end: it is kept, and the agent is asked to
+    report it again. A run that goes on judges it before any agent joins, and so before
+    any attempt begins anew. An end is believed only if the folder of the run has the
+    request for its attempt.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -348,7 +349,7 @@ class EndsKept:
         self._until = monotonic() + _RETURN
         self._changed = threading.Condition()
         self._ends: dict[_Key, ProgramResult] = {}
-        #: Of those that were judged since a run began last, whether they counted.
+        #: Whether each attempt counted that was judged since a run last began.
         self._fates: dict[_Key, bool] = {}
         self._run: TaskOrchestrator | None = None
         #: One is judged at a time: it may be told twice at once.
@@ -362,7 +363,7 @@ class EndsKept:
         return _UNCHECKED
 
     def is_awaited(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
-        """Whether *agent* may go on with an attempt: its end will be kept."""
+        """Return whether *agent* may go on with an attempt whose end is kept."""
         return self._run is None and bool(self._request(agent, task_id, fence))
 
     def bring_late(
@@ -389,7 +390,7 @@ class EndsKept:
             orch = self._run
             if orch is None:
                 if self._proof(key, value) is None:
-                    msg = f"agent {agent!r} was given no such attempt at {task_id}"
+                    msg = f"worker {agent!r} was given no such attempt at {task_id}"
                     raise InvalidTaskError(msg, task_id=task_id)
                 self._ends[key] = value
                 self._changed.notify_all()
@@ -446,7 +447,7 @@ class EndsKept:
     def _request(
         self, agent: str, task_id: str, fence: tuple[int, int]
     ) -> dict[str, Any]:
-        """What *agent* was asked for; nothing, if it was not, or that is over."""
+        """Return the request to *agent*; empty if there is none, or it is over."""
         job = kept_in(self._folder.request(name_of(task_id), fence))
         about = job.get("about")
         is_it = job.get("attempt") == ProgramVariables.of_attempt(task_id, fence)
@@ -478,37 +479,31 @@ class EndsKept:
             bring = partial(orch.agents.bring_late, task_id, fence, agent=agent)
             proof = self._proof(key, value)
             if proof is None:
-                why = f"nothing proves what agent {agent} has done in an earlier life"
+                why = (
+                    f"nothing proves what worker {agent} did in an earlier incarnation"
+                )
                 return bring(error=error or NotSharedError(why))
             if orch.agents.awaits_end(task_id, fence, agent):
                 counts = bring(*self._verdict(key, *proof), judged=True)
-            elif self._has_verdict(task_id, fence[1]):
-                # It counted in an earlier life, which could not say so any more.
+            elif self._folder.verdict(name_of(task_id), task_id, fence[1]):
+                # It counted in an earlier incarnation, whose answer was lost.
                 counts = True
             else:
-                why = f"agent {agent} has ended it too late"
+                why = f"worker {agent} has ended it too late"
                 counts = bring(error=error or AttemptInterrupted(why))
             self._fates[key] = counts
             return counts
 
-    def _has_verdict(self, task_id: str, number: int) -> bool:
-        kept = self._folder.results_of(name_of(task_id), task_id, number)
-        return bool(kept) and not kept["stopped"]
-
     def _verdict(
         self, key: _Key, job: Mapping[str, Any], event: Mapping[str, Any]
     ) -> tuple[Any, BaseException | None]:
-        """What an attempt comes to, or the error that it failed with."""
+        """Return the result of an attempt, or the error that it failed with."""
         agent, task_id, fence = key
         about = job["about"]
-        info = AttemptInfo(task_id, fence[1], fence, about["allocation"], _nobody)
+        info = AttemptInfo(task_id, fence, about["allocation"], lambda _: None)
         task = Task("test", about["payload"], metadata=about["metadata"])
         attempt = SuiteAttempt(agent, self._folder, task, info, about["began"])
         try:
             return attempt.end_late(event), None
         except Exception as raised:  # noqa: BLE001 - it is the end of the attempt
             return None, raised
-
-
-def _nobody(_progress: object) -> None:
-    """Nobody hears how far an attempt is that has ended."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -24,17 +26,17 @@ OWN: Final = 0o600
 
 
 class RunFolder:
-    """The folder of a run, and what is where in it."""
+    """The folder of a run, and the places of its files."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Path = Path(path)
-        #: What tasks leave behind.
+        #: The folder of the files that tasks leave behind.
         self.artifacts: Path = self.path / "artifacts"
-        #: What tasks print, and the messages.
+        #: The folder of the output of tasks, and of the messages.
         self.logs: Path = self.path / "logs"
-        #: What makes a run go on where it was.
+        #: The journal, from which an interrupted run goes on.
         self.journal: Path = self.path / "journal.db"
-        #: What was said to and by agents.
+        #: The messages to and from agents.
         self.messages: Path = self.logs / "messages.jsonl"
         #: When tasks were given out, and when they ended.
         self.events: Path = self.logs / "events.jsonl"
@@ -42,17 +44,17 @@ class RunFolder:
         self.attempts: Path = self.logs / "attempts.jsonl"
         #: How much of its time each phase has spent, while the run is under way.
         self.phases: Path = self.path / "phases.json"
-        #: Of which causes of failures the webhook has been told.
+        #: The causes of failures that were sent to the webhook.
         self.told: Path = self.path / "told.jsonl"
-        #: What all runs have taught.
+        #: The history of all runs: see `History`.
         self.history: Path = self.path / "history.json"
         #: The files of tasks with their numbers of tests, as pytest has found them.
         self.collected: Path = self.path / "collected.json"
         #: Which files are in which shard.
         self.shards: Path = self.path / "shards.json"
-        #: What is tested, if a statement is to say so.
+        #: The tested commits or files, if a statement is to name them.
         self.subject: Path = self.path / "subject.json"
-        #: What attempts leave to be judged; each task has a folder of its name.
+        #: The files by which attempts are judged; each task has a folder of its name.
         self.under_way: Path = self.path / "attempts"
 
     def make(self) -> RunFolder:
@@ -67,14 +69,19 @@ class RunFolder:
         return self.path / f"report.{suffix}"
 
     def results(self, name: str) -> Path:
-        """What became of the tests of a task."""
+        """Path of the results of the tests of a task."""
         return self.artifacts / f"{name}_results.json"
 
     def results_of(self, name: str, run: str, attempt: int) -> dict[str, Any]:
-        """What an attempt at a task has left; nothing, if the latest is another's."""
+        """Return the results of an attempt; empty if the latest is another."""
         results = kept_in(self.results(name))
         latest = results.get("run"), results.get("attempt")
         return results if latest == (run, attempt) else {}
+
+    def verdict(self, name: str, run: str, attempt: int) -> dict[str, Any]:
+        """Return the results of an attempt that was judged; empty if there are none."""
+        results = self.results_of(name, run, attempt)
+        return {} if results.get("stopped") else results
 
     def coverage(self, name: str) -> Path:
         """Path of the report on the lines that a task has run."""
@@ -85,7 +92,7 @@ class RunFolder:
         return self.artifacts / f"{name}.coverage"
 
     def agent_report(self, name: str) -> Path:
-        """Path of the report on the agent of a task, and on what the task took."""
+        """Return the path of a task's report on its agent and its usage."""
         return self.artifacts / f"{name}_agent_report.json"
 
     def attempt(self, name: str, fence: tuple[int, int]) -> Path:
@@ -94,11 +101,11 @@ class RunFolder:
         return self.under_way / name / f"{epoch}.{number}"
 
     def request(self, name: str, fence: tuple[int, int]) -> Path:
-        """What an agent elsewhere is asked for; kept until the next attempt."""
+        """Path of the request to an agent elsewhere, kept until the next attempt."""
         return self.attempt(name, fence) / "job.json"
 
     def log(self, name: str, attempt: int) -> Path:
-        """What an attempt has printed."""
+        """Path of the output of an attempt."""
         return self.logs / f"{name}.{attempt}.log"
 
 
@@ -128,7 +135,9 @@ class JsonLines:
     than *keep_days* ago is removed.
     """
 
-    def __init__(self, path: Path, max_bytes: int, keep_days: float) -> None:
+    def __init__(
+        self, path: Path, max_bytes: int = sys.maxsize, keep_days: float = math.inf
+    ) -> None:
         self.path: Path = path
         self._max_bytes = max_bytes
         self._keep_days = keep_days
@@ -144,7 +153,7 @@ class JsonLines:
             if size and size + len(line) > self._max_bytes:
                 self._put_aside()
             if not self._is_whole:
-                # What a crash cut off stays a line by itself.
+                # A line that a crash cut off stays a line of its own.
                 self._is_whole = True
                 line = self._cut_off() + line
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -195,8 +204,10 @@ class JsonLines:
 
 #: Weight of the newest time beside the ones before.
 _WEIGHT: Final = 0.5
-#: Outcomes of a test that are kept.
+#: The most outcomes of a test that are kept.
 _RECENT: Final = 10
+#: What a history keeps, and the kind of its values.
+_KINDS: Final = {"tasks": float, "tests": float, "recent": str, "memory": float}
 #: The letter of a test that failed, and then passed, without a change.
 _FLAKY: Final = "~"
 #: The letters of outcomes that say nothing of whether a test is broken.
@@ -206,7 +217,7 @@ _SAY_NOTHING: Final = re.compile("[^pxfe~]")
 @attrs.define
 class History:
     """
-    What earlier runs have taught.
+    The history of earlier runs: durations, outcomes and memory.
 
     Attributes:
         tasks: Seconds that a task took, by id: newer ones weigh more.
@@ -223,17 +234,16 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> History:
-        """What stands in *path*; nothing, if there is no such file, or a broken one."""
+        """Read the history in *path*; empty if there is none, or it is broken."""
+        document = kept_in(path)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
             return cls(
-                {str(n): float(v) for n, v in document["tasks"].items()},
-                {str(n): float(v) for n, v in document["tests"].items()},
-                {str(n): str(v) for n, v in document["recent"].items()},
-                # Earlier versions did not keep it.
-                {str(n): float(v) for n, v in document.get("memory", {}).items()},
+                **{
+                    name: {str(n): kind(v) for n, v in document.get(name, {}).items()}
+                    for name, kind in _KINDS.items()
+                }
             )
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, AttributeError, TypeError):
             # It is a help, and no more.
             return cls()
 
@@ -242,7 +252,7 @@ class History:
         write_json(path, attrs.asdict(self))
 
     def learn(self, results: Iterable[Mapping[str, Any]]) -> None:
-        """Take in what tasks have found; of what was stopped nothing is known."""
+        """Add the results of tasks, except attempts that were stopped."""
         for record in results:
             if record.get("stopped"):
                 continue
@@ -285,7 +295,7 @@ class History:
 
 
 def _letter(record: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    """What stands for the outcome of a *test* in the *record* of a task."""
+    """Return the letter for the outcome of a *test* in the *record* of a task."""
     return _FLAKY if test["id"] in record.get("flaky", ()) else str(test["outcome"])[0]
 
 

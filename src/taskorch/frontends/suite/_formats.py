@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final
@@ -16,7 +16,7 @@ from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import amounts_in_words, duration, moment
 from taskorch.workflows._report import cell
 
-#: Failures that Markdown shows at length, and lines of each.
+#: The most failures that Markdown shows at length, and lines of each.
 _SHOWN: Final = 20
 _MOST_LINES: Final = 30
 #: The outcomes that XML knows as skipped.
@@ -54,6 +54,10 @@ svg .lane { stroke: var(--line) } svg rect { stroke: var(--back); stroke-width: 
 .retrying { fill: var(--warn) } .cancelled { fill: var(--other) }
 svg .inside { fill: var(--back) }
 """
+#: The titles of lists.
+_MEMORY: Final = "Used more memory than was granted"
+_SPENT: Final = "Spent of budgets"
+_FLAKY: Final = "Flaky: failed, then passed unchanged"
 #: Pixels of the picture.
 _WIDTH, _LEFT, _LANE, _BAR = 1_000, 90, 26, 20
 #: Pixels that a letter takes.
@@ -106,7 +110,7 @@ def headline(report: SuiteReport) -> str:
 
 
 def status(task: TaskPart) -> str:
-    """What became of a task, for people."""
+    """Return the status of a task, in words."""
     if task.because:
         return f"never began, because of {', '.join(task.because)}"
     words = {"completed_success": "passed", "completed_failure": "failed"}
@@ -133,7 +137,7 @@ def _troubles(report: SuiteReport) -> list[TaskPart]:
 
 
 def _why(test: Mapping[str, Any]) -> str:
-    """Why a test failed, at length."""
+    """Say at length why a test failed."""
     return str(test.get("text") or test.get("message") or test["outcome"])
 
 
@@ -157,36 +161,28 @@ def _markdown_lines(report: SuiteReport) -> Iterator[str]:
         yield f"| {' | '.join(_plain(str(each)) for each in cells)} |"
     for phase in report.over_time:
         yield from ("", f"Phase {_plain(phase)} took longer than it may.")
-    if report.over_memory:
-        yield from ("", "## Used more memory than was granted", "")
-        yield from (f"- {_plain(one)}" for one in report.over_memory)
-    if report.spent_lines:
-        yield from ("", "## Spent of budgets", "")
-        yield from (f"- {_plain(one)}" for one in report.spent_lines)
-    troubles = _troubles(report)
-    if troubles:
-        yield from ("", "## What did not succeed", "")
-        yield from (
-            f"- {task.id}: {_plain(first_line(task.error))}" for task in troubles
-        )
+    yield from _markdown_list(_MEMORY, map(_plain, report.over_memory))
+    yield from _markdown_list(_SPENT, map(_plain, report.spent_lines))
+    troubles = (
+        f"{task.id}: {_plain(first_line(task.error))}" for task in _troubles(report)
+    )
+    yield from _markdown_list("What did not succeed", troubles)
     yield from _markdown_failures(report)
-    if report.flaky:
-        yield from ("", "## Flaky: failed, then passed unchanged", "")
-        yield from (f"- {_plain(line)}" for line in report.flaky_lines)
+    yield from _markdown_list(_FLAKY, map(_plain, report.flaky_lines))
     if report.slowest:
-        yield from (
-            "",
-            "## Slowest tests",
-            "",
-            "| test | task | time |",
-            "|---|---|---|",
-        )
+        yield from ("", "## Slowest tests", "")
+        yield from ("| test | task | time |", "|---|---|---|")
         for task, test in report.slowest:
             time = duration(test["seconds"])
             yield f"| {_plain(test['id'])} | {task.id} | {time} |"
-    if report.notes:
-        yield from ("", "## Settings without effect", "")
-        yield from (f"- {_plain(note)}" for note in report.notes)
+    yield from _markdown_list("Settings without effect", map(_plain, report.notes))
+
+
+def _markdown_list(title: str, items: Iterable[str]) -> Iterator[str]:
+    """A list with a title, unless it is empty."""
+    lines = [f"- {item}" for item in items]
+    if lines:
+        yield from ("", f"## {title}", "", *lines)
 
 
 def _markdown_failures(report: SuiteReport) -> Iterator[str]:
@@ -206,7 +202,7 @@ def _markdown_failures(report: SuiteReport) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """*text* as nothing but text, in one line."""
+    """Return *text* in one line, without markup."""
     return cell(text).replace("\n", " ")
 
 
@@ -218,6 +214,9 @@ def page(report: SuiteReport) -> str:
     word = "passed" if report.passed else "failed"
     kind = "good" if report.passed else "bad"
     name = _text(report.title)
+    began = "Nothing was begun."
+    if report.started is not None:
+        began = f"Begun {moment(report.started)}"
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -225,7 +224,7 @@ def page(report: SuiteReport) -> str:
         f"<title>{name}: {word}</title><style>{_STYLE}</style></head><body><main>",
         f'<h1>{name}: <span class="{kind}">{word}</span></h1>',
         f"<p>{_text(headline(report))}</p>",
-        f'<p class="dim">{_when(report)}</p>',
+        f'<p class="dim">{began}</p>',
         *(
             f'<p class="bad">Phase {_text(phase)} took longer than it may.</p>'
             for phase in report.over_time
@@ -233,9 +232,9 @@ def page(report: SuiteReport) -> str:
         *_html_failures(report),
         *_tasks(report),
         *_picture(report),
-        *_over_memory(report),
-        *_spent(report),
-        *_flaky(report),
+        *_html_list(_MEMORY, report.over_memory),
+        *_html_list(_SPENT, report.spent_lines),
+        *_html_list(_FLAKY, report.flaky_lines),
         *_slowest(report),
         "</main></body></html>",
     ]
@@ -244,12 +243,6 @@ def page(report: SuiteReport) -> str:
 
 def _text(text: str) -> str:
     return escape(visible(text))
-
-
-def _when(report: SuiteReport) -> str:
-    if report.started is None:
-        return "Nothing was begun."
-    return f"Begun {moment(report.started)}"
 
 
 def _html_failures(report: SuiteReport) -> Iterator[str]:
@@ -289,42 +282,21 @@ def _tasks(report: SuiteReport) -> Iterator[str]:
     for task in report.tasks:
         tests, coverage, time = _figures(task)
         yield f"<tr><td>{_text(task.phase)}</td>"
-        yield f"<td><strong>{_text(task.id)}</strong> {_name(task)}</td>"
-        yield f'<td class="{_kind(task)}">{_text(status(task))}</td>'
+        name = "" if task.name == task.id else _text(task.name)
+        yield f"<td><strong>{_text(task.id)}</strong> {name}</td>"
+        kind = "good" if task.has_passed else "dim" if task.because else "bad"
+        yield f'<td class="{kind}">{_text(status(task))}</td>'
         yield f"<td>{_text(tests)}</td>"
         yield f"<td>{coverage}</td><td>{_text(task.agent) or '-'}</td>"
         yield f'<td class="n">{task.attempts}</td><td class="n">{time}</td></tr>'
     yield "</tbody></table></div>"
 
 
-def _name(task: TaskPart) -> str:
-    return "" if task.name == task.id else _text(task.name)
-
-
-def _kind(task: TaskPart) -> str:
-    if task.has_passed:
-        return "good"
-    return "dim" if task.because else "bad"
-
-
-def _over_memory(report: SuiteReport) -> Iterator[str]:
-    if report.over_memory:
-        yield "<h2>Used more memory than was granted</h2><ul>"
-        yield from (f"<li>{_text(one)}</li>" for one in report.over_memory)
-        yield "</ul>"
-
-
-def _spent(report: SuiteReport) -> Iterator[str]:
-    if report.spent_lines:
-        yield "<h2>Spent of budgets</h2><ul>"
-        yield from (f"<li>{_text(one)}</li>" for one in report.spent_lines)
-        yield "</ul>"
-
-
-def _flaky(report: SuiteReport) -> Iterator[str]:
-    if report.flaky:
-        yield "<h2>Flaky: failed, then passed unchanged</h2><ul>"
-        yield from (f"<li>{_text(line)}</li>" for line in report.flaky_lines)
+def _html_list(title: str, lines: Sequence[str]) -> Iterator[str]:
+    """A list with a title, unless it is empty."""
+    if lines:
+        yield f"<h2>{title}</h2><ul>"
+        yield from (f"<li>{_text(line)}</li>" for line in lines)
         yield "</ul>"
 
 
@@ -352,7 +324,7 @@ def _picture(report: SuiteReport) -> Iterator[str]:
     lanes = {agent: number for number, agent in enumerate(agents)}
     height = _LANE * len(agents) + 24
     scale = (_WIDTH - _LEFT - 10) / span
-    yield f"<h2>Timeline</h2><p class=dim>{counted(len(agents), 'agent')}, "
+    yield f"<h2>Timeline</h2><p class=dim>{counted(len(agents), 'worker')}, "
     yield f"{counted(len(report.slices), 'attempt')}:"
     seen = {one.outcome for one in report.slices}
     for outcome, kind in _OUTCOMES.items():
@@ -360,7 +332,7 @@ def _picture(report: SuiteReport) -> Iterator[str]:
             yield f'<span class="{kind}">\u25a0</span> {outcome}'
     yield "</p>"
     yield f'<div class="wide"><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
-    yield 'aria-label="Which agent ran which task when">'
+    yield 'aria-label="Which worker ran which task when">'
     for agent, number in lanes.items():
         y = _LANE * number
         yield f"<g><title>{_text(agent)}</title>"
@@ -505,7 +477,7 @@ def _junit_case(suite: ET.Element, test: Mapping[str, Any]) -> None:
         printed = test.get("output", "")
         mark.text = _sayable("\n".join(filter(None, (test.get("text", ""), printed))))
     elif outcome in _SKIPPED:
-        # The schema has no attribute for what is more than that.
+        # The schema has no attribute for more.
         if outcome == "xfailed":
             message = f"expected to fail: {message}".removesuffix(": ")
         elif outcome == "not_run":

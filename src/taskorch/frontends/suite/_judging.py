@@ -1,4 +1,4 @@
-"""What an attempt came to in numbers, and whether it has succeeded by its criteria."""
+"""The measures of an attempt, and the verdict on it by its criteria."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taskorch.recovery import FailureClass
 @attrs.frozen
 class Counts:
     """
-    How many tests came to what.
+    The number of tests with each outcome.
 
     Attributes:
         passed: Tests that passed.
@@ -87,20 +87,20 @@ def share_of(covered: tuple[int, int]) -> float:
 @attrs.frozen
 class Measures:
     """
-    What was measured of an attempt; None is not known.
+    The measures of an attempt; None: the value is not known.
 
     Attributes:
         seconds: How long it took.
-        exit_code: Of its process; negative: the signal that ended it.
+        exit_code: The exit code of its process; negative: the signal that ended it.
         counts: Its tests.
         covered: Lines that were run, and lines that there are.
         memory_mb: MiB that its largest process had at most.
         granted_mb: MiB that it was granted.
-        cpu_seconds: What its processes used of the cores.
+        cpu_seconds: The processor time that its processes used, in seconds.
         disk_mb: MB that they wrote.
-        serial_seconds: Of a benchmark, the serial run.
-        parallel_seconds: Of a benchmark, the parallel run.
-        said: What a command says of itself, by the names of criteria.
+        serial_seconds: The seconds of the serial run of a benchmark.
+        parallel_seconds: The seconds of the parallel run of a benchmark.
+        said: The measures that a command reports of itself, by the names of criteria.
         is_pytest: Whether it was pytest, whose exit codes are known.
     """
 
@@ -146,17 +146,17 @@ class Measures:
         return self.said.get("memory_efficiency", used)
 
 
-#: What pytest exits with when it has run all tests, if there were any.
+#: Exit codes of pytest after it has run all tests.
 _RAN: Final = (0, 1)
 
 
 class CriteriaNotMetError(TaskFailure):
     """
-    A test task has run, and what must hold for it does not.
+    A test task has run, and does not meet its criteria.
 
     Attributes:
-        failure_class: What kind of failure that is.
-        result: How what it ran has ended, for rules of the user's.
+        failure_class: The class of the failure.
+        result: The end of its program, for rules of the user's.
     """
 
     code = "criteria_not_met"
@@ -173,7 +173,7 @@ class CriterionFinding:
     Attributes:
         name: The criterion, or `exit_code` or `tests`.
         holds: Whether it does.
-        said: What was found and what is asked for, in a sentence.
+        said: The found and the required value, in a sentence.
     """
 
     name: str
@@ -183,7 +183,7 @@ class CriterionFinding:
 
 def judge(criteria: Criteria, measures: Measures) -> list[CriterionFinding]:
     """
-    What must hold of an attempt, and whether it does.
+    Return each criterion of an attempt, and whether the attempt meets it.
 
     An attempt succeeds if all of it holds. A `pass_rate` takes the place of "no test
     fails"; all else must hold beside it.
@@ -192,7 +192,7 @@ def judge(criteria: Criteria, measures: Measures) -> list[CriterionFinding]:
 
 
 def _ended(criteria: Criteria, measures: Measures) -> Iterator[CriterionFinding]:
-    """What goes without saying: it ran to its end, and had something to run."""
+    """Yield the findings that need no criterion: it ended, and had tests to run."""
     code, counts = measures.exit_code, measures.counts
     if counts is not None:
         yield CriterionFinding("tests", counts.total > counts.not_run, str(counts))
@@ -251,7 +251,7 @@ def _compared(
     unit: str = "",
     of: str = "",
 ) -> Iterator[CriterionFinding]:
-    """Whether *measured* is at *least* or at *most* so much, if that is asked for."""
+    """Compare *measured* with the bound *least* or *most*, if there is one."""
     limit = least if most is None else most
     if limit is None:
         return
@@ -266,7 +266,7 @@ def _compared(
 
 
 def _near(measured: float, limit: float) -> str:
-    """*measured* to as many figures as tell it from *limit*."""
+    """Write *measured* with as many figures as tell it from *limit*."""
     for figures in (3, 4, 6, 9, 12):
         text = f"{measured:.{figures}g}"
         if measured == limit or float(text) != limit:

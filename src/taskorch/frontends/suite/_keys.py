@@ -43,7 +43,7 @@ _USUAL: Final = Limits()
 @attrs.frozen
 class HeldByTask:
     """
-    What a task holds while it runs, and what it reserves of its budget, by any name.
+    The resources that a task holds while it runs; each key has several names.
 
     Attributes:
         memory_mb: MiB.
@@ -61,7 +61,7 @@ class HeldByTask:
 @attrs.frozen
 class ClassAllocation(HeldByTask):
     """
-    What tasks of a class hold that do not say so themselves.
+    The resources that tasks of a class hold unless they state others.
 
     Attributes:
         max_parallel: How many of them run at once.
@@ -79,7 +79,7 @@ class Subtask:
 
     Attributes:
         id: Its id: one word.
-        name: What people call it.
+        name: The name for people.
         resources: Its resources while it runs.
         success_criteria: When it counts as a success.
         arguments: The `{arguments}` of its template.
@@ -137,8 +137,8 @@ class AboutSuite:
         name: Its name.
         version: Its version.
         log_level: The least level that is shown.
-        api_port: Of the service.
-        metrics_port: Of its metrics.
+        api_port: The port of the service.
+        metrics_port: The port of the service's metrics.
         task_definitions: The tasks, by class: `unit_tests` and the like.
         budget: The budget that all tasks draw on that do not say so themselves.
     """
@@ -227,14 +227,14 @@ class SuiteConfiguration:
         orchestrator: The suite as a whole, and its tasks.
         resource_allocation: Usual resources of tasks, by class.
         agent_limits: Limits of all workers of this process.
-        failure_handling: What follows a failure.
+        failure_handling: The steps after a failure.
         agent_pool: A worker pool that follows the work.
-        recovery: What follows a failure, by its kind.
-        monitoring: What is measured and kept.
+        recovery: The recovery after a failure, by its class.
+        monitoring: The measurements and logs.
         alerts: Rules beside the usual five; `"off"` removes one.
         phases: Phases in order, if not the usual ones.
         templates: How tasks are run.
-        budgets: What tasks may spend in a run, by name of a budget.
+        budgets: The amounts that tasks may spend in a run, by name of a budget.
         policies: Policies that judge the tasks, or files of such.
     """
 

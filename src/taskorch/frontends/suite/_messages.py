@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any
 
 from taskorch.errors import ValidationFailedError
 from taskorch.frontends.suite import _words
@@ -15,11 +15,6 @@ from taskorch.frontends.suite._model import SuiteTask
 from taskorch.kit.words import stamp
 from taskorch.model import TaskState
 from taskorch.policies._json_schema import schema_checker
-
-_CRITERIA: Final = IN_MESSAGES
-#: Figures of a rate and of a percentage.
-_RATE: Final = 3
-_PERCENT: Final = 1
 
 
 def message_schema() -> dict[str, Any]:
@@ -32,7 +27,7 @@ def message_schema() -> dict[str, Any]:
 @functools.cache
 def checkers() -> dict[str, Any]:
     """
-    What checks each kind of message.
+    Return the checker of each kind of message, by the name of the kind.
 
     Raises:
         ImportError: jsonschema is not installed.
@@ -69,21 +64,10 @@ def check_message(message: object) -> None:
         raise ValidationFailedError(msg, findings=tuple(sorted(problems)))
 
 
-def _head(kind: str, number: int, at: float) -> dict[str, Any]:
-    return {
-        "message_type": kind,
-        "message_id": f"msg_{number:03}",
-        "timestamp": stamp(at),
-    }
-
-
-def assignment(
-    number: int, at: float, orchestrator: str, agent: str, task: SuiteTask
-) -> dict[str, Any]:
+def assignment(orchestrator: str, agent: str, task: SuiteTask) -> dict[str, Any]:
     """An agent is given a task."""
     held = task.resources
     return {
-        **_head("task_assignment", number, at),
         "orchestrator_id": orchestrator,
         "target_agent": agent,
         "task_details": {
@@ -100,55 +84,42 @@ def assignment(
             "execution_template": task.template or "none",
             "dependencies": list(task.dependencies),
             "success_criteria": {
-                _CRITERIA.get(name, name): value
+                IN_MESSAGES.get(name, name): value
                 for name, value in task.criteria.said().items()
             },
         },
     }
 
 
-def progress(
-    number: int, at: float, agent: str, task_id: str, figures: Mapping[str, Any]
-) -> dict[str, Any]:
+def progress(agent: str, task_id: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     """The message on the progress of a task, and on the resources that it uses."""
     end = figures["estimated_completion"]
+    tests = "percentage", "current_test", "tests_completed", "tests_remaining"
+    used = "memory_usage_mb", "cpu_utilization", "disk_usage_mb"
     return {
-        **_head("progress_update", number, at),
         "agent_id": agent,
         "task_id": task_id,
         "progress": {
-            "percentage": figures["percentage"],
-            "current_test": figures["current_test"],
-            "tests_completed": figures["tests_completed"],
-            "tests_remaining": figures["tests_remaining"],
+            **{name: figures[name] for name in tests},
             "estimated_completion": None if end is None else stamp(end),
         },
-        "resources": {
-            "memory_usage_mb": figures["memory_usage_mb"],
-            "cpu_utilization": figures["cpu_utilization"],
-            "disk_usage_mb": figures["disk_usage_mb"],
-        },
+        "resources": {name: figures[name] for name in used},
         "status": _words.STATUS[TaskState.RUNNING],
     }
 
 
 def completion(
-    number: int,
-    at: float,
     agent: str,
     task_id: str,
-    *,
     state: TaskState,
-    began: float,
+    span: tuple[float, float],
     results: Mapping[str, Any],
-    artifacts: Sequence[str],
-    next_actions: Sequence[str],
 ) -> dict[str, Any]:
-    """A task has ended, for good."""
+    """A task has ended, for good; *span* is from its first attempt to that end."""
     counts = results.get("counts") or {}
     rate, coverage = results.get("pass_rate"), results.get("coverage")
+    began, at = span
     return {
-        **_head("task_completion", number, at),
         "agent_id": agent,
         "task_id": task_id,
         "final_status": _words.FINAL_STATUS[state],
@@ -162,33 +133,25 @@ def completion(
             "total_tests": sum(counts.values()),
             "passed": counts.get("passed", 0) + counts.get("xpassed", 0),
             "failed": counts.get("failed", 0) + counts.get("errors", 0),
-            "pass_rate": None if rate is None else round(rate, _RATE),
+            "pass_rate": None if rate is None else round(rate, 3),
             "coverage_percentage": (
-                None if coverage is None else round(100 * coverage, _PERCENT)
+                None if coverage is None else round(100 * coverage, 1)
             ),
         },
-        "artifacts": list(artifacts),
-        "next_actions": list(next_actions),
     }
 
 
 def failure(
-    number: int,
-    at: float,
     agent: str,
     task_id: str,
-    *,
     error_type: str,
     message: str,
     failed: Sequence[Mapping[str, Any]],
     attempts: Sequence[tuple[int, str, str, float]],
-    is_escalated: bool,
-    actions: Sequence[str],
 ) -> dict[str, Any]:
     """An attempt has failed."""
     first: Mapping[str, Any] = failed[0] if failed else {}
     return {
-        **_head("failure_notification", number, at),
         "agent_id": agent,
         "task_id": task_id,
         "failure_details": {
@@ -210,6 +173,4 @@ def failure(
             }
             for attempt, action, result, when in attempts
         ],
-        "escalation_required": is_escalated,
-        "recommended_actions": list(actions),
     }

@@ -17,6 +17,8 @@ from taskorch.kit.limits import MAX_SECONDS
 from taskorch.model import NO_RESOURCES, Resources
 from taskorch.recovery import AlertRule, Row, Rule
 
+#: The id of a run of a suite in its journal.
+RUN: Final = "suite"
 #: How the tasks of a phase follow each other.
 Mode: TypeAlias = Literal["parallel", "sequential_with_parallel_subtasks", "sequential"]
 #: Types of the tasks that a suite has besides those that it names.
@@ -33,11 +35,22 @@ class Template:
     """
     How a test task is run.
 
+    If `env` sets more than `PYTEST_…`, each task starts an interpreter of its own,
+    since many variables are read only then.
+
+    In a report in JUnit XML (`.xml`), disabled, ignored, suppressed or not run, as
+    element, `status` or `result`, means skipped. `flakyFailure` passed, and is flaky.
+    Two cases of one name are two tests. Document types are refused in any encoding;
+    printed text that looks like one is not. A report in JSON has any of `passed`,
+    `failed`, `errors`, `skipped`, `xfailed`, `xpassed`, `not_run`, and the values
+    `pass_rate`, `coverage`, `speedup`, `serial_seconds`, `parallel_seconds`,
+    `memory_efficiency`.
+
     Attributes:
-        name: What tasks call it.
+        name: The name by which tasks refer to it.
         pytest: The arguments of pytest; or None.
         command: A program and its arguments; or None.
-        arguments: Of tasks by id, what stands for `{arguments}`.
+        arguments: The text for `{arguments}`, by the ids of tasks.
         results: The command's report, JUnit XML or JSON; None: its exit code counts.
         coverage: Packages or folders for coverage.
         env: Variables to set.
@@ -65,16 +78,22 @@ class SuiteTask:
     """
     One test task.
 
+    With shards, its files are balanced by earlier durations, at first by numbers of
+    tests. `arguments` may mix files, folders and options. Files without tests go into
+    the first part, as their lines may count. Changed files, settings or packages are
+    collected again. `pass_rate`, `coverage` and `execution_time_max` judge all parts
+    together. All parts may write the same, so shards have no `writes`.
+
     Attributes:
         id: Its id.
-        name: What people call it.
+        name: The name for people.
         kind: The class of tests that it belongs to, such as `unit_tests`.
         template: The name of its template; None: none is named.
         dependencies: The ids of the tasks that must have succeeded before.
         resources: Its resources while it runs.
         timeout: Seconds that an attempt may take; None is without limit.
         criteria: When it counts as a success.
-        subtasks: What is run in its place.
+        subtasks: The subtasks that run in its place.
         priority: Higher runs first.
         role: The name of its worker in messages.
         arguments: What stands for `{arguments}` of its template; None: the template
@@ -102,7 +121,7 @@ class SuiteTask:
 
     @property
     def run(self) -> tuple[SuiteTask, ...]:
-        """What is run for it: its subtasks, or it itself."""
+        """Tasks that run for this one: its subtasks, or itself."""
         return self.subtasks or (self,)
 
 
@@ -110,6 +129,12 @@ class SuiteTask:
 class SuitePhase:
     """
     A phase: all tasks of one class.
+
+    A time limit cancels what is left of it. A run that goes on counts the time of
+    earlier processes, and not the time between.
+
+    In a sequential phase, a task starts when the one before has ended, however that
+    ended.
 
     Attributes:
         name: The name of the phase.
@@ -119,7 +144,7 @@ class SuitePhase:
         timeout: Seconds for all of it, if the configuration says so; None is without
             limit.
         max_parallel: Tasks at once; None is without limit.
-        on_failure: What follows if one fails: `stop`, `continue` or `skip`.
+        on_failure: The rule after a failed task: `stop`, `continue` or `skip`.
     """
 
     name: str
@@ -136,10 +161,14 @@ class Limits:
     """
     The fleet of workers.
 
+    Together they reserve at most `resources`, or what this machine has (of its disk,
+    the free part), or what the largest task needs. Reports and the webhook name use
+    above `memory_max`.
+
     Attributes:
         min_agents: At least.
         max_agents: How many there are at most; None: as many as there are cores.
-        resources: What all together may reserve; what is not named is not limited.
+        resources: The resources that all may reserve together; others are not limited.
         scale_up: The load above which there are to be more of them.
         scale_down: The share of the settling time in which a worker must be needed.
         settle: The settling time: seconds before it shrinks.
@@ -164,13 +193,30 @@ class Limits:
 @attrs.frozen
 class Retries:
     """
-    What follows a failure; durations are seconds.
+    The steps after a failure; durations are in seconds.
+
+    `tests_again` is the default where `recovery` has `max_retries` and its `matrix` no
+    row for `logic_error` or `calculation_error`. Of more than 20 failed tests of a task
+    none runs again. A file that pytest writes, by `--junitxml`, is then of the last
+    process. A retry runs the test that ended the attempt before, or its process, last:
+    those behind it have run then.
+
+    Of several failed tests, the least retryable class counts; a command is classed by
+    its exit and its last output.
+
+    A program of `repairs` runs in the folder of the template, with its `env`, within
+    the timeout of the attempt; one at a time, in the process of the suite, also for
+    workers elsewhere. Each timeout is a cause of its own for the webhook, with the test
+    under way or the last line of a command; a phase or run lists its cancelled `tasks`.
+    `over_memory` names all tasks that used more memory than was granted, which may have
+    passed. A continued run sends what a crash held up, and repeats nothing; a dead
+    listener delays the end by ten seconds at most.
 
     Attributes:
         max_retries: Attempts after the first.
         delay: Seconds before each.
         escalation_threshold: Failures after which messages say that a person is needed.
-        grace: What an attempt has to end when it is asked to.
+        grace: The seconds that an attempt has to end when it is asked to.
         tests_again: Whether a failed test of pytest is run once more, alone, before it
             counts.
     """
@@ -185,9 +231,9 @@ class Retries:
 @attrs.frozen
 class Monitoring:
     """
-    What is watched and kept; durations are seconds.
+    Settings for measurements and logs; durations are in seconds.
 
-    What of it has no effect is named by `Suite.without_effect`.
+    `Suite.without_effect` names the settings without effect.
 
     Attributes:
         metrics_interval: Seconds between measurements.
@@ -201,8 +247,8 @@ class Monitoring:
         human_notification_webhook: The webhook for failures that are final.
         webhook_secret_env: The variable that has the secret by which it is signed.
         webhook_may_be_private: Whether it may be private.
-        api_port: Of the service.
-        metrics_port: Of its metrics.
+        api_port: The port of the service.
+        metrics_port: The port of the service's metrics.
     """
 
     metrics_interval: float = attrs.field(default=10.0, metadata=may_be(_SECONDS))
@@ -223,7 +269,11 @@ class Monitoring:
 @attrs.frozen
 class Suite:
     """
-    What a configuration says.
+    A suite of tests, as its configuration describes it.
+
+    A run that goes on, also with `failed`, goes on with what was spent of its budgets;
+    after a kill, all that tests under way had reserved counts. A new run has all of it
+    again.
 
     Attributes:
         name: Its name.
@@ -231,17 +281,17 @@ class Suite:
         phases: Its phases, in order.
         templates: How tasks are run, by name.
         limits: The fleet of workers.
-        retries: What follows a failure.
-        monitoring: What is watched and kept.
+        retries: The steps after a failure.
+        monitoring: The measurements and logs.
         recovery: Whether what follows a failure depends on what kind it is.
-        matrix: What of that differs from the usual, by class of failures.
+        matrix: The differences from the usual matrix of recovery, by class of failures.
         classes: Rules for the class of a failure, before ours.
         repairs: By class of failure, a program that mends what a task runs in.
         alerts: The rules that differ from the usual five, by name; None of one: it is
             not watched. None: there are no alerts at all.
-        missing: What must be added before it can be run, with places.
-        without_effect: What it says that nothing acts on, and why, with places.
-        budgets: What its tasks may spend in a run.
+        missing: The parts that must be added before it can run, with places.
+        without_effect: The keys without effect, and why, with places.
+        budgets: The amounts that its tasks may spend in a run.
         policies: The policies that judge its tasks.
     """
 
@@ -276,8 +326,18 @@ class Suite:
 
 
 def parts_of(suite: Suite) -> list[SuiteTask]:
-    """What is run of it: its tasks, or the subtasks in their place."""
+    """Return the tasks that run, with subtasks in the place of their task."""
     return [part for task in suite.tasks for part in task.run]
+
+
+def phases_of(suite: Suite) -> dict[str, SuitePhase]:
+    """Return the phase of each task that runs, by its id."""
+    return {
+        part.id: phase
+        for phase in suite.phases
+        for task in phase.tasks
+        for part in task.run
+    }
 
 
 def template_of(suite: Suite, task: SuiteTask) -> Template | None:

@@ -1,9 +1,8 @@
-"""Templates: how a test task is run, with places for what differs between tasks."""
+"""Templates of the commands of test tasks, with places for values of each task."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any, Final
 from taskorch.frontends.suite._model import SuiteTask, Template
 from taskorch.kit.forms import FaultList, ReadMapping, near
 from taskorch.kit.located import Located
+from taskorch.kit.words import PLACE, fill
 
-#: What may stand in the words of a template.
+#: The names that may stand in braces in the words of a template.
 _PLACES: Final = ("arguments", "artifacts", "id", "name")
-_PLACE: Final = re.compile(r"\{([A-Za-z_]+)\}")
 ARGUMENTS: Final = "{arguments}"
 #: The results that can be read.
 _FORMATS: Final = (".xml", ".json")
@@ -44,32 +43,32 @@ def check_templates(
         for part in ("pytest", "command", "results", "env"):
             if part in entry.nodes:
                 _check(f"templates.{name}.{part}", entry.node(part), faults)
-        none = ReadMapping({}, {}, entry.place)
-        arguments: ReadMapping = entry.get("arguments", none)
-        templates[name] = Template(
-            name,
-            pytest=_words(entry.get("pytest")),
-            command=_words(entry.get("command")),
-            arguments={task: tuple(words) for task, words in arguments.values.items()},
-            results=results,
-            coverage=_words(entry.get("coverage")) or (),
-            env=dict(entry.get("env", none).values),
-            cwd=(folder / entry.get("cwd", ".")).resolve(),
-            python=_program(folder, entry.get("python")),
-        )
+        fields = fields_in(entry)
+        arguments = entry.part("arguments").values
+        fields |= {
+            "arguments": {task: tuple(words) for task, words in arguments.items()},
+            "env": dict(entry.part("env").values),
+            "cwd": (folder / entry.get("cwd", ".")).resolve(),
+            "python": _program(folder, entry.get("python")),
+        }
+        templates[name] = Template(name, **fields)
     return templates
+
+
+def fields_in(entry: ReadMapping) -> dict[str, Any]:
+    """Return what *entry* says, with tuples as lists."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in entry.values.items()
+    }
 
 
 def _program(folder: Path, name: str | None) -> str:
     """The path of an interpreter; one without a slash is looked up on the PATH."""
     if name is None:
         return sys.executable
-    # Not resolved: the link is what tells an environment from the one it is made of.
+    # The path is not resolved: the link tells a virtual environment from its base.
     return os.path.abspath(folder / name) if "/" in name else name  # noqa: PTH100
-
-
-def _words(value: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if value is None else tuple(value)
 
 
 def _check(name: str, node: Located, faults: FaultList) -> None:
@@ -82,18 +81,13 @@ def _check(name: str, node: Located, faults: FaultList) -> None:
         for item in value:
             _check(name, item, faults)
     elif isinstance(value, str):
-        for place in _PLACE.findall(value):
+        for place in PLACE.findall(value):
             if place not in _PLACES:
                 meant = near(Located(place, node.place), _PLACES)
                 faults.add(node.place, f"{name}: nothing fills {{{place}}}: {meant}")
         if ARGUMENTS in value and value != ARGUMENTS:
             message = f"{name}: {ARGUMENTS} is several words: let it stand alone"
             faults.add(node.place, message)
-
-
-def fill(text: str, values: Mapping[str, str]) -> str:
-    """*text* with *values* in its places; what none of them fills stays as it is."""
-    return _PLACE.sub(lambda match: values.get(match[1], match[0]), text)
 
 
 def filled(
@@ -112,7 +106,7 @@ def filled(
 
 
 def arguments_of(task: SuiteTask, template: Template) -> tuple[str, ...]:
-    """What stands for `{arguments}`: as the task says, or else its template."""
+    """Return the value of `{arguments}`: that of the task, or its template."""
     if task.arguments is not None:
         return task.arguments
     return template.arguments.get(task.id, ())

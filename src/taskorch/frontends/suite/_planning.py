@@ -33,7 +33,7 @@ _IN_TIME = 1e-6
 
 def plan(suite: Suite, folder: Path, governance: Any = None) -> str:
     """
-    What a run would do, in order, how long it would take, and what is missing.
+    Return a text: what a run would do, in order, its duration, and what is missing.
 
     Args:
         suite: The suite.
@@ -80,7 +80,7 @@ def _head(suite: Suite, parts: Sequence[SuiteTask]) -> str:
     if more > 0:
         tasks += f" in {len(parts)} parts"
     many = len(agents_of(suite))
-    agents = counted(many, "agent")
+    agents = counted(many, "worker")
     if suite.limits.is_pool and suite.limits.min_agents < many:
         agents = f"{suite.limits.min_agents} to {agents}"
     return f"{suite.title}: {tasks}, {agents}"
@@ -166,4 +166,4 @@ def _simulated(suite: Suite, history: History, governance: Any) -> SimulationRep
 
 
 def _never(_task: Task, _context: TaskContext) -> None:
-    """What agents do in a plan: nothing is run."""
+    """Do nothing, in the place of an agent: a plan runs nothing."""

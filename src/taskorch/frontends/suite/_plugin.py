@@ -25,7 +25,7 @@ from typing import Any, Callable, Iterable  # noqa: UP035 - so that an older Pyt
 
 #: Seconds between two reports of progress, but for the first and the last.
 _PACE = 0.2
-#: Characters that are kept of why a test failed, and of what it printed.
+#: The most characters of a failure message, and of the output of a test.
 _MOST = 20_000
 #: Which outcome stands if a test has several: that of its parts and its teardown.
 _WORSE = ("passed", "skipped", "xfailed", "xpassed", "failed", "error")
@@ -67,9 +67,9 @@ class Recorder:
         #: A test may fork, and its child go on with the tests: nobody asked for that.
         self._process = os.getpid()
         self._collected: set[str] = set(self._done)
-        #: Where tests under way have failed.
+        #: The lines at which running tests failed, by the ids of the tests.
         self._failed_lines: dict[str, int] = {}
-        #: Of each test by its id, in the order in which they ended.
+        #: The entry of each test by its id, in the order in which they ended.
         self.tests: dict[str, dict[str, Any]] = {}
         #: How many tests are to be run.
         self.total = 0
@@ -111,7 +111,7 @@ class Recorder:
             for name in (*self.tests, *self._read)
         }
         for name in self.tests:
-            # What could not be read, or is skipped as a whole.
+            # A file that could not be read, or is skipped as a whole.
             self._count(name, places[name], 1)
         for name in self._read:
             # An old pytest calls a package by its file, and runs all of it for that.
@@ -168,7 +168,7 @@ class Recorder:
             self._entry(report)["seconds"] += report.duration
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
-        """A part of a test has ended: where it failed, in the file of the test."""
+        """Note the line of the test's file at which a part of the test failed."""
         path = os.fspath(item.path)
         trace = None if call.excinfo is None else call.excinfo.tb
         while trace is not None:
@@ -203,14 +203,14 @@ class Recorder:
         if outcome != "passed":
             entry.update(_why(report))
         if report.outcome == "failed":
-            # Of a test of xdist's workers nobody has told us.
+            # For a test on a worker of xdist, no failed line was noted here.
             line = self._failed_lines.get(report.nodeid) or _crash_line(report)
             entry.update({"failed_line": line} if line else {})
         for name, value in getattr(report, "user_properties", ()):
             entry.setdefault("properties", {})[str(name)] = _plain(value)
 
     def end(self, exit_code: int) -> None:
-        """Note that pytest has ended, and what was noted of no test by itself."""
+        """Note the tests that did not end, and that pytest has ended."""
         for name in self.tests:
             if name not in self._ended:
                 self._write_test(name)
@@ -262,7 +262,7 @@ def _place(name: str, location: Any) -> dict[str, Any]:
 
 
 def _outcome(report: Any) -> str | None:
-    """What a part of a test says of the whole; None if nothing yet."""
+    """Return the outcome that one part of a test gives the whole, or None."""
     expected = hasattr(report, "wasxfail")
     if report.outcome == "failed":
         return "failed" if report.when == "call" else "error"
@@ -283,7 +283,7 @@ def _crash_line(report: Any) -> Any:
 
 
 def _why(report: Any) -> dict[str, Any]:
-    """Why a test did not pass, where, and what it printed."""
+    """Return why a test did not pass, where it failed, and its output."""
     details: dict[str, Any] = {}
     longrepr = report.longrepr
     crash = getattr(longrepr, "reprcrash", None)
@@ -314,7 +314,7 @@ def _plain(value: Any) -> Any:
 
 
 def usage(used: Any) -> dict[str, float]:
-    """What a process has used so far."""
+    """Return the resources that a process has used so far."""
     unit = 1 << (20 if sys.platform == "darwin" else 10)
     return {
         "memory_mb": round(used.ru_maxrss / unit, 1),

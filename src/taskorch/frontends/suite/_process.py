@@ -15,6 +15,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
 
+import attrs
+
 from taskorch._contexts import TaskContext
 from taskorch.errors import AttemptInterrupted, TaskFailure, UnenforceableError
 from taskorch.executors.programs import (
@@ -30,7 +32,7 @@ from taskorch.frontends.suite._judging import CriteriaNotMetError
 from taskorch.kit.loop import LinePipe
 from taskorch.model import ProgramVariables, Resources, Task
 
-#: What runs in it; also a program for an agent elsewhere.
+#: The program of the process; an agent elsewhere runs it, too.
 WORKER: Final = Path(__file__).with_name("_worker.py")
 #: Seconds between looks whether a task is to end.
 _LOOK: Final = 0.1
@@ -41,7 +43,7 @@ _MOMENT: Final = 0.01
 #: The variable by which the processes of a task that is held are known: its value is
 #: that of no other attempt on the machine, as another suite may run a task of its name.
 _HELD_VARIABLE: Final = "TASKORCH_HELD"
-#: Bytes of an event: beyond that it is none of ours.
+#: The most bytes of an event: beyond that it is none of ours.
 _MAX_LINE: Final = 1 << 20
 
 
@@ -111,7 +113,7 @@ class AgentProcess:
                     hear(event)
 
     def close(self) -> None:
-        """End the process, and what it runs."""
+        """End the process, and the programs that it runs."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -184,7 +186,7 @@ class AgentProcess:
             self.close()
             code = process.returncode
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            msg = f"the process of the agent ({self.python}) has ended: {how}"
+            msg = f"the process of the worker ({self.python}) has ended: {how}"
             raise AgentDiedError(msg, hint="its standard error says more")
         *lines, self._read = (self._read + data).split(b"\n")
         return [json.loads(line) for line in lines]
@@ -197,23 +199,23 @@ def _session_of(pid: int) -> int | None:
         return None
 
 
-#: Of the grace, what is left to us when a task has to be killed.
+#: The share of the grace period that a process gets before it is killed.
 _SHARE: Final = 0.8
 
 
 #: The amounts that tell what a test task used.
 _MEASURED: Final = ("memory_mb", "cpu_seconds")
-#: What a test task is held to by the amount that it has reserved, and of what that is.
+#: The limit of a program for each reserved resource, and the words for these limits.
 _LIMITED: Final = {"cpu": "cpu", "memory_mb": "memory_mb", "disk_mb": "written_mb"}
 _OF: Final = {"memory_mb": "memory", "written_mb": "disk"}
 
 
 class TaskHold:
-    """What holds the processes of a test task; None is nothing."""
+    """Limits on the processes of a test task; None is no limit."""
 
     def __init__(self, hold: Hold | None) -> None:
         self._hold = hold
-        #: What its processes carry in their environment.
+        #: The variables in the environment of its processes, by which they are found.
         self.env: dict[str, str] = (
             {} if hold is None else {_HELD_VARIABLE: secrets.token_hex(8)}
         )
@@ -222,13 +224,13 @@ class TaskHold:
         self.is_one: bool = hold is not None
 
     def begun(self, group: int) -> None:
-        """Its process group is *group*."""
+        """Hold the process group *group* from now on."""
         if self._hold is not None:
             mark = f"{_HELD_VARIABLE}={self.env[_HELD_VARIABLE]}"
             self._hold.begin(Family(group, mark.encode()))
 
     def is_to_end(self) -> bool:
-        """Whether it has passed a limit; it is killed then."""
+        """Kill the task if it has passed a limit; False: it needs no time to end."""
         hold = self._hold
         if hold is not None and monotonic() >= hold.next_look and hold.look():
             hold.kill()
@@ -236,11 +238,11 @@ class TaskHold:
         return False
 
     def was_limit(self) -> bool:
-        """Whether it has passed a limit, now that it was killed."""
+        """Return whether a limit was the reason why the task was killed."""
         return self._hold is not None and bool(self._hold.look())
 
     def end(self, event: dict[str, Any]) -> dict[str, Any]:
-        """The last *event* with what was measured, once all of it is gone."""
+        """Return the last *event* with measurements, once all processes are gone."""
         hold = self._hold
         if hold is None:
             return event
@@ -296,6 +298,7 @@ class SpentPipe:
                 self._pipe.close()
 
 
+@attrs.define(eq=False)
 class SuiteAgent:
     """
     Runs one test task at a time; one that is to end has *grace* seconds for that.
@@ -303,21 +306,17 @@ class SuiteAgent:
     With a *governor*, each is held to what it has reserved.
     """
 
-    def __init__(
-        self,
-        name: str,
-        folder: RunFolder,
-        grace: float,
-        governor: Governor | None = None,
-    ) -> None:
-        self._governor = governor
-        self.name: str = name
-        self.folder: RunFolder = folder
-        self._grace = grace
-        self._processes: dict[str, AgentProcess] = {}
+    name: str
+    folder: RunFolder
+    _grace: float
+    _governor: Governor | None = None
+    #: By the interpreter that each runs.
+    _processes: dict[str, AgentProcess] = attrs.field(
+        init=False, factory=dict[str, AgentProcess]
+    )
 
     def close(self) -> None:
-        """End the agent's processes, and what they run."""
+        """End the agent's processes, and the programs that they run."""
         for process in self._processes.values():
             process.close()
 
@@ -326,7 +325,7 @@ class SuiteAgent:
         Run an attempt at *task*.
 
         Returns:
-            What it came to: how many tests, and its measures.
+            Its results: the numbers of tests, and its measures.
 
         Raises:
             CriteriaNotMetError: It has run, and does not meet its criteria.
@@ -334,11 +333,11 @@ class SuiteAgent:
             AgentDiedError: The process of this agent has died.
         """
         info = AttemptInfo(
-            *(context.task_id, context.attempt, context.fence, context.allocation),
-            context.progress,
+            context.task_id, context.fence, context.allocation, context.progress
         )
         attempt = SuiteAttempt(self.name, self.folder, task, info)
-        process = self._process_for(attempt.python)
+        python = attempt.python
+        process = self._processes.setdefault(python, AgentProcess(python))
         attempt.clear()
         hold, spent = self._hold(context), SpentPipe(context)
         job = {**attempt.job(), "joins": hold.joins, "held": hold.is_one}
@@ -379,7 +378,7 @@ class SuiteAgent:
 
     def _hold(self, context: TaskContext) -> TaskHold:
         """
-        What holds an attempt.
+        Return the object that holds the process of an attempt to its limits.
 
         Raises:
             UnenforceableError: Nothing can, here.
@@ -397,8 +396,3 @@ class SuiteAgent:
         except UnheldError as error:
             raise UnenforceableError(str(error), task_id=context.task_id) from error
         return TaskHold(hold if limits else None)
-
-    def _process_for(self, python: str) -> AgentProcess:
-        if python not in self._processes:
-            self._processes[python] = AgentProcess(python)
-        return self._processes[python]

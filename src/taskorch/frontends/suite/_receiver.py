@@ -1,7 +1,7 @@
 """
-Who is told, elsewhere, of what has failed for good; in a later process, too.
+Messages to a webhook about final failures, also of earlier processes of the run.
 
-Decision: 0130.
+Decision: test-suites.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch._telling.notifying import Notifier, sender_of
 from taskorch.door import Door
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.suite._attempt import name_of
+from taskorch.frontends.suite._attempt import name_of, with_stop
 from taskorch.frontends.suite._folder import JsonLines, RunFolder
-from taskorch.frontends.suite._model import Suite, parts_of
+from taskorch.frontends.suite._model import RUN, Suite, parts_of
 from taskorch.kit.fence import log_of
 from taskorch.kit.visible import counted
 from taskorch.model import FailureCause
 
-#: What it is told of besides failures: what holds the run up, or waits for a person.
+#: The messages besides failures: things that hold the run up, or wait for a person.
 _TROUBLES: Final = ("alert", "blocked", "question", "escalation", "reminder")
-#: The class of what policies keep from starting.
+#: The `issue_type` of tasks that policies keep from starting.
 _BY_POLICIES: Final = "policy"
 _LOG: Final = log_of("taskorch.frontends.suite")
 #: Seconds that one attempt to deliver a message may take, and how many there are.
 _TIMEOUT: Final = 10.0
 _ATTEMPTS: Final = 5
-#: What the name of an error is, of a task that was out of time.
+#: The name of the error of a task that was out of time.
 _OUT_OF_TIME: Final = "TaskTimeoutError"
 #: The message on tasks that used more memory than they were granted.
 _OVER_MEMORY: Final = "over_memory"
@@ -55,7 +55,6 @@ class SuiteWebhook:
         self,
         orchestrator: TaskOrchestrator,
         suite: Suite,
-        run_id: str,
         folder: RunFolder,
     ) -> None:
         watch = suite.monitoring
@@ -64,8 +63,7 @@ class SuiteWebhook:
         self._orchestrator, self._suite, self._folder = orchestrator, suite, folder
         self._failed_tasks = Door(orchestrator).failed_tasks()
         self._names = frozenset(part.id for part in parts_of(suite))
-        self._run_id = run_id
-        self._taken = JsonLines(folder.told, 1 << 40, 1e6)
+        self._taken = JsonLines(folder.told)
         #: The causes that were told, or are being told.
         self._causes: set[str] = {
             line["cause"] for line in self._taken.read() if "cause" in line
@@ -86,16 +84,16 @@ class SuiteWebhook:
         orchestrator._teller().add(self._troubles)  # noqa: SLF001 - as above
 
     def tell_failure(
-        self, task_id: str, error_type: str, message: str, details: str, kind: str
+        self, task_id: str, attempt: int, error_type: str, message: str, kind: str
     ) -> None:
         """
         Tell that a task has failed for good.
 
         Args:
             task_id: Its id in the run.
+            attempt: The number of its latest attempt.
             error_type: The name of its error.
             message: What that says.
-            details: The same, with what its results say of it.
             kind: The class of the failure.
         """
         if error_type == _OUT_OF_TIME:
@@ -104,6 +102,9 @@ class SuiteWebhook:
             cause = [*FailureCause.common(task_id, error_type, message)]
         about = self._failed_tasks.about(task_id)
         if about is not None:
+            name = name_of(task_id)
+            results = self._folder.results_of(name, task_id, attempt)
+            details = with_stop(message, results)
             context = {**about["context"], "error_message": details}
             self._tell({**about, "issue_type": kind, "context": context}, cause)
 
@@ -167,7 +168,7 @@ class SuiteWebhook:
             "message_type": "failure",
             "how_to_answer": _NOT_ASKED,
             **about,
-            # Without gates, and what else is ours.
+            # The list leaves out gates and other tasks of ours.
             "blocking_tasks": [
                 each for each in about["blocking_tasks"] if name_of(each) in self._names
             ],
@@ -184,8 +185,8 @@ class SuiteWebhook:
         self.notifier.tell({**message, **about, "cause": key})
 
     def _counts(self) -> dict[str, int]:
-        """How many tests are in which state."""
-        states = self._orchestrator.workflows.status(self._run_id).tasks
+        """Return the number of tasks in each state."""
+        states = self._orchestrator.workflows.status(RUN).tasks
         counts = Counter(states[name].value for name in self._names if name in states)
         return {
             f"{name}_tasks": counts[name]
@@ -198,7 +199,7 @@ class SuiteWebhook:
             message["message_type"] == "blocked"
             and message.get("issue_type") != _BY_POLICIES
         ):
-            # What a crash has left, the run goes on with by itself.
+            # The run goes on by itself with tasks that a crash interrupted.
             return
         run = str(self._folder.path.resolve())
         self._send({**message, "suite": self._suite.title, "run": run}, number, at)

@@ -14,12 +14,13 @@ from taskorch.frontends.suite._judging import Counts, share_of
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._whole import combined, cover, put_together
+from taskorch.kit.plain import fields_of
 from taskorch.kit.words import amounts_in_words, sum_of
 from taskorch.model import TaskState
 from taskorch.model.ids import stem_of
 from taskorch.workflows import TaskReport, WorkflowReport
 
-#: Tests that are named as the slowest.
+#: The most tests that are named as the slowest.
 _SLOWEST: Final = 10
 
 
@@ -31,7 +32,7 @@ class Slice:
     Attributes:
         task: The id of the task.
         attempt: The number of the attempt.
-        agent: Who did it.
+        agent: The agent that did it.
         start: When it began, in seconds since the epoch.
         end: When it ended. One that was killed with the process of the run ended when
             that had left its last trace.
@@ -49,24 +50,24 @@ class Slice:
 @attrs.frozen
 class TaskPart:
     """
-    What became of one task.
+    The report on one task.
 
     Attributes:
         id: Its id.
-        name: What people call it.
+        name: The name for people.
         phase: The phase that it belongs to.
         status: What it is called of a task: `completed_success` and so on; `blocked`
             is one that has never begun, because of others.
-        agent: Who did it last.
+        agent: The agent that did the task last.
         attempts: How often it was tried.
-        seconds: What all attempts took.
+        seconds: The seconds that all attempts took.
         counts: How many tests came to what.
         coverage: The share of lines that it has run.
         error: Why it has not succeeded.
         because: The tasks because of which it has never begun.
         tests: Its tests, as they stand in its results.
         flaky: Tests that have failed, and then passed, without a change.
-        log: What it has printed.
+        log: The output of the task.
         part_of: The task that it is a subtask or a shard of.
         memory_mb: MiB that its largest process used at most.
         granted_mb: MiB that it was granted.
@@ -95,12 +96,15 @@ class TaskPart:
 
     @property
     def over_memory(self) -> str:
-        """How much more memory it used than it was granted, in words; or ""."""
-        return over_memory(attrs.asdict(self, recurse=False))
+        """Memory beyond what the task was granted, in words; or empty."""
+        used, granted = self.memory_mb, self.granted_mb
+        if not used or not granted or used <= granted:
+            return ""
+        return f"{used:,.0f} of {granted:,.0f} MB"
 
     @property
     def has_passed(self) -> bool:
-        """Whether the task has succeeded."""
+        """True if the task has succeeded."""
         return self.status == _words.STATUS[TaskState.COMPLETED]
 
 
@@ -114,14 +118,14 @@ class SuiteReport:
         passed: Whether all of it has succeeded.
         started: When the first attempt began, in seconds since the epoch, or None.
         seconds: From then to the end of the last one.
-        work: What all attempts took together.
+        work: The seconds that all attempts took together.
         phases: The names of the phases, and whether each has passed.
         over_time: The phases whose time was over.
         tasks: The tasks, in order.
         slices: All attempts, as bars.
         covered: Lines that any task has run, and lines that there are.
         version: The version of the suite.
-        notes: What its configuration says that nothing acts on, and why.
+        notes: The keys of its configuration without effect, and why.
         over_runs: Whether tests that failed or were flaky are flaky or broken, by this
             run and the latest before it.
         unmeasured: The tasks that ran without the coverage that was asked for: their
@@ -155,7 +159,7 @@ class SuiteReport:
 
     @property
     def counts(self) -> Counts:
-        """How many tests came to what."""
+        """Number of tests by outcome."""
         wholes = {task.part_of for task in self.tasks}
         of_parts = (t.counts for t in self.tasks if t.counts and t.id not in wholes)
         return sum(of_parts, Counts())
@@ -182,12 +186,12 @@ class SuiteReport:
 
     @property
     def spent(self) -> Mapping[str, float]:
-        """What its tasks have spent of budgets in all, by resource."""
+        """Amounts that the tasks have spent of budgets in all, by resource."""
         return sum_of(task.spent for task in self.whole)
 
     @property
     def spent_lines(self) -> list[str]:
-        """What each task has spent of budgets, and all together."""
+        """Lines of spent budgets: one for each task, and one for all together."""
         amounts = {task.id: task.spent for task in self.tasks if task.spent is not None}
         if self.spent:
             amounts["in all"] = self.spent
@@ -210,11 +214,11 @@ class SuiteReport:
 
     @property
     def flaky_lines(self) -> list[str]:
-        """The flaky tests, each with what its latest runs say of it."""
+        """The flaky tests, each with its outcome over the latest runs."""
         return [self.named(name) for name in self.flaky]
 
     def named(self, name: str) -> str:
-        """The id of a test, with what its latest runs say of it."""
+        """Return the id of a test, with its outcome over the latest runs."""
         over_runs = self.over_runs.get(name)
         return f"{name} ({over_runs})" if over_runs else name
 
@@ -252,9 +256,8 @@ class SuiteReport:
 
 
 def _task(task: TaskPart) -> dict[str, Any]:
-    fields = attrs.asdict(task, filter=lambda field, _: field.name != "tests")
-    fields["because"], fields["flaky"] = list(task.because), list(task.flaky)
-    fields["spent"] = None if task.spent is None else dict(task.spent)
+    fields = fields_of(attrs.evolve(task, tests=()))
+    del fields["tests"]
     return fields
 
 
@@ -265,7 +268,7 @@ def made(
     slices: tuple[Slice, ...],
     over_time: Sequence[str] = (),
 ) -> SuiteReport:
-    """The report of a run that has ended, from what its tasks have left behind."""
+    """Make the report of a run that has ended, from the files of its tasks."""
     reports = {task.name: task for task in report.tasks}
     latest = {one.task: one.attempt for one in slices}
     tasks = tuple(
@@ -328,8 +331,8 @@ def _with_causes(suite: Suite, parts: Sequence[TaskPart]) -> Iterator[TaskPart]:
             if name not in needed:
                 needed.add(name)
                 todo += [*above.get(name, ()), *inside.get(name, ())]
-        # What a gate has stopped was stopped by all that failed before it. A cause may
-        # have been cancelled before it began: then nothing of it is lost.
+        # A gate stops its tasks because of every failure before it. A cause that was
+        # cancelled before it began is not in `lost`.
         stopped = {lost[name] for name in (lost.keys() & part.because) - needed}
         failed = {
             name for name, phase in lost.items() if name in needed or phase in stopped
@@ -356,7 +359,7 @@ def _parts(
     folder: RunFolder,
     latest: Mapping[str, int],
 ) -> list[TaskPart]:
-    """A task; of one that has parts, these, and what they come to together."""
+    """Return the report on a task; for one with parts, theirs and their sum."""
     parts = [
         _part(phase, part, reports.get(part.id), folder, latest.get(part.id))
         for part in task.run
@@ -401,44 +404,31 @@ def _part(
     latest: int | None,
 ) -> TaskPart:
     state = TaskState.BLOCKED if report is None else report.state
-    status = _words.STATUS[state]
-    if state is TaskState.BLOCKED:
-        status = "blocked"
-    if report is None or not report.attempts:
-        causes = () if report is None else report.root_causes
-        # Of one that was run again, too, by the name that it has in the suite.
-        because = tuple(dict.fromkeys(stem_of(cause) for cause in causes))
-        error = "" if report is None else report.error
-        return TaskPart(task.id, task.name, phase, status, error=error, because=because)
+    status = "blocked" if state is TaskState.BLOCKED else _words.STATUS[state]
+    part = TaskPart(task.id, task.name, phase, status)
+    if report is None:
+        return part
+    if not report.attempts:
+        # A cause that is a re-run gets the id that its task has in the suite.
+        because = tuple(dict.fromkeys(map(stem_of, report.root_causes)))
+        return attrs.evolve(part, error=report.error, because=because)
     results = kept_in(folder.results(task.id))
     counts = results.get("counts")
     error = report.error
     if error and results.get("attempt") == latest:
         error = with_stop(error, results)
-    return TaskPart(
-        task.id,
-        task.name,
-        phase,
-        status,
-        report.agent or "",
-        report.attempts,
-        report.duration or 0.0,
-        None if counts is None else Counts(**counts),
-        results.get("coverage"),
-        error,
-        (),
-        tuple(results.get("tests", ())),
-        tuple(results.get("flaky", ())),
-        results.get("log", ""),
+    return attrs.evolve(
+        part,
+        agent=report.agent or "",
+        attempts=report.attempts,
+        seconds=report.duration or 0.0,
+        counts=None if counts is None else Counts(**counts),
+        coverage=results.get("coverage"),
+        error=error,
+        tests=tuple(results.get("tests", ())),
+        flaky=tuple(results.get("flaky", ())),
+        log=results.get("log", ""),
+        spent=report.spent,
         memory_mb=results.get("memory_mb"),
         granted_mb=results.get("granted_mb"),
-        spent=report.spent,
     )
-
-
-def over_memory(results: Mapping[str, Any]) -> str:
-    """How much more memory a task used than it was granted, in words; or ""."""
-    used, granted = results.get("memory_mb"), results.get("granted_mb")
-    if not used or not granted or used <= granted:
-        return ""
-    return f"{used:,.0f} of {granted:,.0f} MB"

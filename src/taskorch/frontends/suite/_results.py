@@ -1,7 +1,7 @@
 """
-What a test task has left behind, and what kind of failure that was.
+The results that a test task left behind, and the kind of its failure.
 
-Decision: 0200.
+Decision: libraries.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from taskorch.kit.visible import after_cut, show
 from taskorch.model import ProgramResult
 from taskorch.recovery import FailureClass, classify
 
-#: Bytes of a file of results.
+#: The most bytes of a file of results.
 _MAX_SIZE: Final = 1 << 26
-#: Digits of the number of a line: no file has more.
+#: The most digits of the number of a line: no file has more lines.
 _LINE_DIGITS: Final = 12
 #: The outcomes because of which a plain run fails.
 BAD: Final = ("failed", "error")
@@ -40,9 +40,9 @@ _MARKS: Final = {
     **dict.fromkeys(("skipped", "disabled", "ignored", "notrun"), "skipped"),
 }
 _WORST: Final = ("error", "failed", "skipped")
-#: Those of a test that failed, and passed when it was repeated.
+#: The elements of a test that failed, and passed when it was repeated.
 _FLAKY: Final = ("flakyFailure", "flakyError")
-#: What attributes of a case say instead: `status`, and `result` of googletest.
+#: Words of outcomes in attributes of a case: `status`, and `result` of googletest.
 _WORDS: Final = {
     **dict.fromkeys(("error", "errored", "broken", "aborted", "crashed"), "error"),
     **dict.fromkeys(("fail", "failed", "failure", "timeout"), "failed"),
@@ -54,9 +54,9 @@ _WORDS: Final = {
         "skipped",
     ),
 }
-#: What a file of JSON may say of its tests.
+#: The numbers of tests that a file of JSON may have.
 _NAMES: Final = tuple(attrs.fields_dict(Counts))
-#: What it may say of its measures.
+#: The measures that a file of JSON may have.
 _NUMBERS: Final = (
     *("pass_rate", "coverage", "speedup", "memory_efficiency"),
     *("serial_seconds", "parallel_seconds"),
@@ -72,7 +72,7 @@ class ResultsError(TaskFailure):
 @attrs.frozen
 class TestRecord:
     """
-    What became of one test.
+    The result of one test.
 
     Attributes:
         id: Its id, as pytest writes it.
@@ -81,11 +81,11 @@ class TestRecord:
         seconds: How long it took.
         message: Why it did not pass.
         text: The same at length.
-        output: What it printed.
+        output: The output of the test.
         file: The file that it stands in.
         line: Where, from 1.
-        function: What it is called there.
-        properties: What it has recorded.
+        function: The name of the test in its file.
+        properties: The properties that the test recorded.
         failed_line: The line of the file that failed.
         is_flaky: Whether it has failed, and then passed, when it was repeated at once.
         failed_again: Whether it has failed when it was repeated at once, too.
@@ -109,7 +109,7 @@ class TestRecord:
 
     @property
     def is_bad(self) -> bool:
-        """Whether a plain run would fail because of it."""
+        """True if a plain run would fail because of this test."""
         return self.outcome in BAD
 
     @classmethod
@@ -131,7 +131,7 @@ _NOTHING: Final[tuple[Any, ...]] = (None, "", {}, False)
 
 
 def counts_of(tests: Iterable[TestRecord]) -> Counts:
-    """How many tests came to what."""
+    """Return the number of tests by outcome."""
     numbers = Counter(test.outcome for test in tests)
     numbers["errors"] = numbers.pop("error", 0)
     return Counts(**numbers)
@@ -140,7 +140,7 @@ def counts_of(tests: Iterable[TestRecord]) -> Counts:
 @attrs.frozen
 class PytestResults:
     """
-    What our plugin of pytest has noted.
+    The notes of our pytest plugin.
 
     Attributes:
         tests: Each test that was to be run, and each file that could not be.
@@ -161,7 +161,7 @@ class PytestResults:
 
 def read_pytest(path: Path, now: float) -> PytestResults:
     """
-    What our plugin of pytest has noted in *path* until *now*.
+    Read the notes that our pytest plugin wrote to *path* until *now*.
 
     Raises:
         ResultsError: It has noted nothing.
@@ -211,7 +211,7 @@ class _TreeWithoutTypes(ET.TreeBuilder):
     """
     Builds the tree of a document that declares no type, and so no entities.
 
-    What stands in a text, such as the HTML that a test has printed, declares nothing.
+    Text in the file, such as HTML that a test printed, declares nothing.
     """
 
     def doctype(self, *_: str | None) -> None:
@@ -302,7 +302,7 @@ def _seconds(text: str | None) -> float:
 
 def read_json(path: Path) -> tuple[Counts | None, dict[str, float]]:
     """
-    How many tests came to what, and the measures that a command says in JSON.
+    Return the numbers of tests and the measures that a command reports in JSON.
 
     Raises:
         ResultsError: There is no such file, or it is no such report.
@@ -358,24 +358,24 @@ _FIRST: Final = (
 )
 #: How the message of a failed test begins: with what was raised.
 _RAISED: Final = re.compile(r"\s*((?:\w+\.)*[A-Z]\w*)(?:: ?(.*))?$", re.DOTALL)
-#: Bytes of a log that are looked at.
+#: The most bytes of a log that are looked at.
 _MOST_LOG: Final = 16_384
 
 
 def result_of(exit_code: int, log: Path, seconds: float) -> ProgramResult:
-    """What a test task has left behind, as of any program."""
+    """Return the result of a test task, in the form of that of a program."""
     return ProgramResult((), exit_code, end_of(log, _MOST_LOG), "", log, seconds)
 
 
 def class_of_end(result: ProgramResult) -> FailureClass:
-    """What kind of failure it is that a program ended with *result*."""
+    """Return the class of failure of a program that ended with *result*."""
     error = ProgramFailedError("it has failed")
     error.result = result
     return classify(error)
 
 
 def class_of_tests(tests: Iterable[TestRecord]) -> FailureClass:
-    """What kind of failure it is that these *tests* have failed."""
+    """Return the class of failure of these failed *tests*."""
     classes = {one.name: one for one in map(_class_of_test, tests)}
     return next(classes[name] for name in _FIRST if name in classes)
 
@@ -395,7 +395,7 @@ def _class_of_test(test: TestRecord) -> FailureClass:
     error = TaskFailedError(text)
     error.type = name
     if not name or name.endswith("AssertionError"):
-        # What else was raised has said it; a trace has the words of its sources, too.
+        # For other errors the message is enough, as a trace also quotes source code.
         error.traceback = test.text
     return classify(error)
 

@@ -15,20 +15,18 @@ from taskorch.errors import (
     ValidationFailedError,
     WorkflowFailedError,
 )
-from taskorch.events import (
-    AgentLost,
-)
+from taskorch.events import AgentLost
 from taskorch.executors.programs import Governor
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._folder import OWN, History, RunFolder, kept_in
 from taskorch.frontends.suite._formats import written
 from taskorch.frontends.suite._messages import checkers
-from taskorch.frontends.suite._model import Suite, parts_of
+from taskorch.frontends.suite._model import RUN, Suite, parts_of
 from taskorch.frontends.suite._process import SuiteAgent
 from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
-from taskorch.frontends.suite._statement import Witness
+from taskorch.frontends.suite._statement import Subject
 from taskorch.frontends.suite._telling import Ended, SuiteTeller
 from taskorch.frontends.suite._translation import (
     add_agents,
@@ -37,6 +35,7 @@ from taskorch.frontends.suite._translation import (
     workflow_of,
 )
 from taskorch.frontends.suite._watching import PhaseClock, watch
+from taskorch.governance import signing_key
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.staged import Staged
 from taskorch.model import Task
@@ -45,8 +44,6 @@ from taskorch.recovery._repairs import mend_with
 
 #: Seconds that notifications have at the end of a run.
 _PATIENCE: Final = 10.0
-#: The id of the run in its journal.
-RUN: Final = "suite"
 
 
 def run(
@@ -67,6 +64,15 @@ def run(
 ) -> SuiteReport:
     """
     Run a suite to its end, or go on with the run that was interrupted.
+
+    A statement is of the predicate type
+    `https://in-toto.io/attestation/test-result/v0.1`. Its subject is the commit, if git
+    has all of the templates' folders unchanged, or else the SHA-256 of each file there,
+    hidden ones aside; a changed subject at the end makes no statement. It names
+    templates, arguments, criteria, variables, the interpreter and all its packages. The
+    outcome is `PASSED`, `FAILED`, or `WARNED`: it passed although tests failed, or only
+    in a later attempt. Its lists have each test that passed, was flaky, failed, or
+    never began; skipped ones are in none.
 
     Args:
         suite: The suite.
@@ -100,23 +106,11 @@ def run(
         ImportError: jsonschema is not installed, or what signs.
     """
     check_complete(suite)
-    # What they need is missed now, or not at all.
+    # A missing package raises an error now, and not in the middle of the run.
     checkers()
-    witness = Witness(statement, key)
-    place = RunFolder(folder)
-    has_ended = place.report("json").exists()
-    if failed and not has_ended:
-        msg = f"there is no run in {place.path} that has ended"
-        raise InvalidTaskError(msg, hint="run it without `failed` first")
-    if failed:
-        # What fails again is told again.
-        place.told.unlink(missing_ok=True)
-    if fresh or (has_ended and not failed):
-        # A new run has pytest collect the tests again.
-        stays = {place.history} if fresh else {place.history, place.collected}
-        _put_aside(place, but=stays)
-    place.make()
-    witness.begin(suite, place)
+    signer = None if key is None else signing_key(key)
+    place = _made_ready(RunFolder(folder), failed=failed, fresh=fresh)
+    subject = None if statement is None else Subject(suite, place)
     suite = sharded(suite, place)
     agents: dict[str, SuiteAgent] = {}
     governor = Governor() if suite.limits.enforce else None
@@ -139,11 +133,11 @@ def run(
     )
     receiver = None
     if suite.monitoring.human_notification_webhook is not None:
-        receiver = SuiteWebhook(orchestrator, suite, RUN, place)
-    # What an earlier process has left begins as soon as there are agents.
-    teller = SuiteTeller(orchestrator, suite, RUN, place, tell, receiver, phase)
+        receiver = SuiteWebhook(orchestrator, suite, place)
+    # Tasks that an earlier process left begin as soon as there are agents.
+    teller = SuiteTeller(orchestrator, suite, place, tell, receiver, phase)
     tell_over = None if receiver is None else receiver.tell_over
-    clock = PhaseClock(orchestrator, suite, RUN, place.phases, timeout, late, tell_over)
+    clock = PhaseClock(orchestrator, suite, place.phases, timeout, late, tell_over)
     try:
         with orchestrator:
             watch(orchestrator, suite, place)
@@ -151,7 +145,7 @@ def run(
             mend_with(orchestrator, suite.repairs, _place_of)
             begun(orchestrator, suite)
             orchestrator.signals.agent_lost.connect(left)
-            # What an earlier life has left begins with them.
+            # Tasks of an earlier incarnation begin as soon as there are agents.
             add_agents(
                 orchestrator,
                 suite,
@@ -166,8 +160,30 @@ def run(
     finally:
         for one in list(agents.values()):
             one.close()
-    witness.end(report)
+    if subject is not None and statement is not None:
+        subject.write(statement, report, signer)
     return report
+
+
+def _made_ready(place: RunFolder, *, failed: bool, fresh: bool) -> RunFolder:
+    """
+    Make the folder *place* ready for a run that goes on, or begins; return it.
+
+    Raises:
+        InvalidTaskError: There is no run of which something could have failed.
+    """
+    has_ended = place.report("json").exists()
+    if failed and not has_ended:
+        msg = f"there is no run in {place.path} that has ended"
+        raise InvalidTaskError(msg, hint="run it without `failed` first")
+    if failed:
+        # The webhook hears again of a cause that fails again.
+        place.told.unlink(missing_ok=True)
+    if fresh or (has_ended and not failed):
+        # A new run has pytest collect the tests again.
+        stays = {place.history} if fresh else {place.history, place.collected}
+        _put_aside(place, but=stays)
+    return place.make()
 
 
 def _run(
@@ -221,7 +237,7 @@ def _measured(suite: Suite, place: RunFolder) -> dict[str, Any]:
 
 
 def _learn(suite: Suite, place: RunFolder, since: float) -> None:
-    """Keep for later runs how long things took in this life."""
+    """Keep the durations of this process for later runs."""
     history = History.read(place.history)
     results = [kept_in(place.results(part.id)) for part in parts_of(suite)]
     history.learn(record for record in results if record.get("ended", 0.0) >= since)

@@ -20,15 +20,16 @@ from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._folder import History, RunFolder, kept_in, write_json
 from taskorch.frontends.suite._judging import Counts, CriteriaNotMetError, judge
 from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
-from taskorch.frontends.suite._placeholders import ARGUMENTS, arguments_of, fill, filled
+from taskorch.frontends.suite._placeholders import ARGUMENTS, arguments_of, filled
 from taskorch.frontends.suite._process import AgentProcess
 from taskorch.frontends.suite._results import ResultsError, read_pytest
 from taskorch.frontends.suite._tasks import shard_ids
 from taskorch.frontends.suite._whole import combine, measures_of
+from taskorch.kit.words import fill
 
 #: pytest's exit code where it finds no tests.
 _NO_TESTS: Final = 5
-#: What has pytest look for tests alone.
+#: The options with which pytest only collects tests.
 _COLLECT: Final = ("--collect-only", "-qq")
 #: Files in the folder of the tests, or above, that say what pytest collects.
 _SAYS: Final = (
@@ -59,9 +60,8 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
             python = template.python
             process = processes.setdefault(python, AgentProcess(python))
             shards = _dealt(task, template, folder, history, process)
-            # An older version has kept the files alone.
-            shards["files"] = kept.get(task.id, shards["files"])
-            kept[task.id] = shards
+            # Version 0.1.0 has kept the files alone.
+            kept[task.id] = shards | {"files": kept.get(task.id, shards["files"])}
         return _split(task, **kept[task.id])
 
     try:
@@ -74,14 +74,14 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
 
 
 def shards_of(suite: Suite) -> Suite:
-    """The suite with as many shards as it may have, whichever files these get."""
+    """Return *suite* with its tasks as shards, before files are dealt to them."""
     return _with_each(suite, lambda task, _: _split(task, [[]] * task.shards, []))
 
 
 def _with_each(
     suite: Suite, split: Callable[[SuiteTask, Template], SuiteTask]
 ) -> Suite:
-    """The suite with what *split* makes of each task that has shards."""
+    """Return *suite* with each task that has shards replaced by *split*."""
 
     def changed(task: SuiteTask) -> SuiteTask:
         template = template_of(suite, task)
@@ -175,7 +175,7 @@ def _dealt(
 
 def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
     """
-    What *weights* names in at most *count* piles of about one weight.
+    Deal the names in *weights* to at most *count* piles of about the same weight.
 
     The heaviest come first, each onto the lightest pile; in a pile, they stand as
     they are named.
@@ -280,7 +280,7 @@ def _collect(
 
 def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]:
     """
-    What the shards of a task come to together.
+    Return the results of a task, put together from the results of its shards.
 
     Raises:
         CriteriaNotMetError: That does not meet the criteria of the task.
@@ -306,7 +306,7 @@ def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]
 
 
 def about_of(task: SuiteTask, template: Template | None) -> dict[str, Any]:
-    """What `judged` has to know of a task."""
+    """Return the facts about a task that `judged` needs."""
     criteria = attrs.evolve(task.criteria, speedup_min=None, memory_efficiency=None)
     return {
         "id": task.id,

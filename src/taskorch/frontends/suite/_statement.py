@@ -1,7 +1,7 @@
 """
-The in-toto statement on a run: what was tested, with what, and the outcome.
+The in-toto statement on a run: the subject, the environment and the outcome.
 
-Decision: 0226.
+Decision: waivers-and-audits.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite, Template, parts_of
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._results import BAD
-from taskorch.governance import sealed, signing_key, statement_of
+from taskorch.governance import sealed, statement_of
 from taskorch.governance._receipts import TEST_RESULT
 from taskorch.kit.canonical import canonical
 from taskorch.kit.plain import plain, taken_apart
 from taskorch.kit.staged import Staged
 
-#: Files that are hashed where git does not say what is there.
+#: The most files that are hashed where no commit of git names the contents.
 _MOST_FILES: Final = 20_000
 #: Folders that runs and tools write, beside those that are hidden.
 _WRITTEN: Final = ("__pycache__", "node_modules")
@@ -43,7 +43,7 @@ _ASK: Final = (
 
 class Subject:
     """
-    What a run tests: commits of git, or files with their hashes.
+    The subject of a run's statement: commits of git, or files with their hashes.
 
     It is taken before the run begins, kept in its folder, and compared at each process
     of the run and at its end: results of other files are no results of these.
@@ -58,6 +58,7 @@ class Subject:
     """
 
     def __init__(self, suite: Suite, folder: RunFolder) -> None:
+        self._suite = suite
         self._own = folder.path.resolve()
         kept = kept_in(folder.subject)
         if not kept and folder.journal.exists():
@@ -80,7 +81,7 @@ class Subject:
 
     @property
     def descriptors(self) -> list[dict[str, Any]]:
-        """It as the statement has it; files by their paths below what all are in."""
+        """Return the subject as the statement has it, with relative paths."""
         paths = [path for path, _ in self._parts]
         above = Path(os.path.commonpath(paths))
         above = above if len(paths) > 1 else above.parent
@@ -106,8 +107,22 @@ class Subject:
                 msg = f"{name} has changed since the run began: {_WHY_NOT}"
                 raise InvalidTaskError(msg, hint="begin anew: --fresh")
 
+    def write(
+        self, path: str | os.PathLike[str], report: SuiteReport, key: Any
+    ) -> None:
+        """
+        Write the statement on a run that has ended; without a *key*, nothing signs it.
+
+        Raises:
+            InvalidTaskError: What was tested has changed meanwhile.
+            OSError: The file cannot be written.
+        """
+        self.check()
+        text = sealed(statement(self._suite, report, self.descriptors), key)
+        Staged(path, text).commit()
+
     def _of(self, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-        """What is tested in *folder*: the commit, if that is all that is there."""
+        """Yield the commit in *folder*, or its files if they differ from that."""
         root = _git(folder, "rev-parse", "--show-toplevel")
         commit = _commit(folder)
         if root and commit and not _edited(folder) and not any(self._added(Path(root))):
@@ -136,58 +151,12 @@ class Subject:
                     yield path
 
     def _counts(self, root: Path, path: Path) -> bool:
-        """Whether *path* is one that people have written."""
+        """Return whether people have written the file *path*."""
         is_own = path == self._own or self._own in path.parents
         parts = path.relative_to(root).parts
         return not is_own and not any(
             part.startswith(".") or part in _WRITTEN for part in parts
         )
-
-
-class Witness:
-    """
-    Writes the statement on a run, if one is asked for.
-
-    Args:
-        path: Where; None: none is asked for.
-        key: The file of the key that signs it; None: nothing does.
-
-    Raises:
-        InvalidTaskError: There is no such key.
-        ImportError: The package `cryptography` is not installed, and a key is named.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str] | None,
-        key: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self._path = path
-        self._key = None if key is None else signing_key(key)
-        self._begun: tuple[Suite, Subject] | None = None
-
-    def begin(self, suite: Suite, folder: RunFolder) -> None:
-        """
-        Before anything runs: take down what is tested.
-
-        Raises:
-            InvalidTaskError: See `Subject`.
-        """
-        if self._path is not None:
-            self._begun = suite, Subject(suite, folder)
-
-    def end(self, report: SuiteReport) -> None:
-        """
-        The run has ended: write the statement.
-
-        Raises:
-            InvalidTaskError: What was tested has changed meanwhile.
-            OSError: The file cannot be written.
-        """
-        if self._path is not None and self._begun is not None:
-            suite, subject = self._begun
-            text = sealed(statement(suite, report, subject), self._key)
-            Staged(self._path, text).commit()
 
 
 def _sha256(path: Path) -> str:
@@ -200,12 +169,12 @@ def _commit(folder: Path) -> str | None:
 
 
 def _edited(folder: Path) -> bool:
-    """Whether a file that git has is not as the commit has it, or git cannot say."""
+    """Return whether a file differs from the commit, or git cannot say."""
     return _git(folder, "status", "--porcelain", "--untracked-files=no") != ""
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says, without the end of its line; None: it cannot say."""
+    """Return the answer of git, without the end of its line; None if it has none."""
     try:
         done = subprocess.run(  # noqa: S603 - git, by the user's path
             ["git", *words],  # noqa: S607
@@ -225,17 +194,15 @@ def _templates(suite: Suite) -> Mapping[str, Template]:
     return {name: each for name, each in suite.templates.items() if name in used}
 
 
-def statement(suite: Suite, report: SuiteReport, subject: Subject) -> dict[str, Any]:
+def statement(
+    suite: Suite, report: SuiteReport, descriptors: list[dict[str, Any]]
+) -> dict[str, Any]:
     """
     The statement on a run that has ended, as JSON has it.
 
     Its type is https://in-toto.io/Statement/v1, and its predicate a test result. A run
     that passed although tests failed, or passed only in a later attempt, is `WARNED`.
-
-    Raises:
-        InvalidTaskError: What was tested has changed meanwhile.
     """
-    subject.check()
     flaky = {f"{task.id}: {name}" for task in report.tasks for name in task.flaky}
     passed, failed = [], []
     for task in report.tasks:
@@ -264,7 +231,7 @@ def statement(suite: Suite, report: SuiteReport, subject: Subject) -> dict[str, 
         "warnedTests": warned,
         "failedTests": failed,
     }
-    return statement_of(subject.descriptors, TEST_RESULT, predicate)
+    return statement_of(descriptors, TEST_RESULT, predicate)
 
 
 _PASSED: Final = ("passed", "xfailed", "xpassed")
@@ -281,7 +248,7 @@ def _descriptor(name: str, value: Any) -> dict[str, Any]:
 
 
 def _configuration(suite: Suite) -> dict[str, Any]:
-    """How it was tested: commands, arguments and criteria, no values of variables."""
+    """Return commands, arguments and criteria, but no values of variables."""
     templates = {
         name: {
             **{
@@ -312,7 +279,7 @@ def _configuration(suite: Suite) -> dict[str, Any]:
 
 
 def _environment(python: str) -> dict[str, Any]:
-    """The version of *python* and what is installed for it; else, that nobody knows."""
+    """Return the version of *python* and its packages; or that they are unknown."""
     try:
         done = subprocess.run(  # noqa: S603 - the interpreter of the tests
             [python, "-c", _ASK], capture_output=True, check=True, text=True

@@ -1,9 +1,9 @@
-"""The tasks and phases of a configuration, and what they say of each other."""
+"""The tasks and phases of a configuration, and the references between them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -18,61 +18,63 @@ from taskorch.frontends.suite._model import (
     SuiteTask,
     Template,
 )
+from taskorch.frontends.suite._placeholders import fields_in
 from taskorch.kit.checks import find_ring
 from taskorch.kit.forms import FaultList, ReadMapping, keys_of, near
 from taskorch.kit.located import FilePlace, Located
 from taskorch.model import Resources
 
-#: Of the classes of tests that everybody has, the name and the mode of their phase.
+#: The name and the mode of the phase for each usual class of tests.
 _USUAL: Final[Mapping[str, tuple[str, Mode]]] = {
     "unit_tests": ("PHASE_1_UNIT", "parallel"),
     "integration_tests": ("PHASE_2_INTEGRATION", "sequential_with_parallel_subtasks"),
     "performance_tests": ("PHASE_3_PERFORMANCE", "sequential"),
 }
-#: What a class grants, and what we call it.
+#: The resources that a class grants: our name for each key.
 _GRANTED: Final = {"cpu_cores": "cpu", "memory_mb": "memory_mb", "disk_mb": "disk_mb"}
+#: The keys of the totals of a fleet, by resource.
+TOTALS: Final = {"cpu": "total_cpu_cores", "memory_mb": "total_memory_mb"}
 
 
 @attrs.frozen
 class _Known:
-    """A task, with its entry and place in the files."""
+    """A task, or a subtask, with what the files say of it."""
 
     task: SuiteTask
     place: FilePlace
+    #: What is said of itself; of a subtask, it may be nothing.
+    own: ReadMapping
+    #: The whole entry: of a subtask, that of its task.
     entry: ReadMapping
     phase: int
 
     @property
     def is_part(self) -> bool:
-        """Whether the task is a subtask: *entry* is that of the whole task."""
-        return bool(self.entry.get("id") != self.task.id)
+        """True if it is a subtask."""
+        return self.own is not self.entry
 
 
 def phases(
-    sections: Mapping[str, ReadMapping],
+    whole: ReadMapping,
     templates: Mapping[str, Template],
     limits: Limits,
+    budgets: DeclaredBudgets,
     faults: FaultList,
 ) -> tuple[tuple[SuitePhase, ...], tuple[tuple[str, str], ...]]:
-    """The phases with their tasks, and what is missing to run them."""
-    allocation = sections["resource_allocation"]
-    none = ReadMapping({}, {}, sections["orchestrator"].place)
-    definitions: ReadMapping = sections["orchestrator"].get("task_definitions", none)
-    plans = list(_plans(sections["phases"], definitions, faults))
+    """Return the phases with their tasks, and the parts that a run still lacks."""
+    about, allocation = whole.part("orchestrator"), whole.part("resource_allocation")
+    definitions = about.part("task_definitions")
+    plans = list(_plans(whole.part("phases"), definitions, faults))
     by_id: dict[str, _Known] = {}
     suite_phases: list[SuitePhase] = []
-    budget = sections["orchestrator"].get("budget")
     for number, (name, kind, entry) in enumerate(plans):
-        granted: ReadMapping = allocation.get(
-            kind, ReadMapping({}, {}, allocation.place)
-        )
+        granted = allocation.part(kind)
+        budget = granted.get("budget", about.get("budget"))
         tasks: list[SuiteTask] = []
         for one in definitions.get(kind, ()):
-            task = _task(one, kind, granted, granted.get("budget", budget))
-            if task is None:
-                continue
-            tasks.append(task)
-            _know(by_id, _Known(task, one.at("id"), one, number), faults)
+            if "id" in one.values:
+                tasks.append(_task(one, kind, granted, budget))
+                _know(by_id, tasks[-1], one, number, budgets, faults)
         mode: Mode = entry.get("mode", _USUAL.get(kind, ("", "parallel"))[1])
         suite_phases.append(
             SuitePhase(
@@ -86,17 +88,18 @@ def phases(
             )
         )
     _check_dependencies(by_id, plans, faults)
-    _check_limits(by_id.values(), limits, sections["agent_limits"], faults)
-    _check_arguments(by_id, sections["templates"], faults)
-    for one in by_id.values():
-        _check_shards(one, by_id, templates, faults)
+    _check_limits(by_id.values(), limits, whole.part("agent_limits"), faults)
+    _check_arguments(by_id, whole.part("templates"), faults)
+    _check_budgets(about, allocation, budgets, faults)
+    for each in by_id.values():
+        _check_shards(each, by_id, templates, faults)
     return tuple(suite_phases), tuple(_missing(by_id.values(), templates))
 
 
 def _plans(
     section: ReadMapping, definitions: ReadMapping, faults: FaultList
 ) -> Iterator[tuple[str, str, ReadMapping]]:
-    """The phases: their names, their classes, and what is said of them."""
+    """Yield each phase: its name, its class of tests, and its section."""
     named: set[str] = set()
     for name, entry in section.values.items():
         kind = entry.get("tests")
@@ -122,92 +125,85 @@ def _plans(
 
 def _task(
     entry: ReadMapping, kind: str, granted: ReadMapping, budget: str | None
-) -> SuiteTask | None:
-    """The task of an entry, which usually draws on *budget*; None if it has no id."""
-    task_id = entry.get("id")
-    if task_id is None:
-        return None
-    resources, timeout = _resources(granted, entry.get("resources"))
-    task = SuiteTask(
-        task_id,
-        entry.get("name", task_id),
-        kind,
-        entry.get("template"),
-        tuple(dict.fromkeys(entry.get("dependencies", ()))),
-        resources,
-        timeout,
-        _criteria(entry) or Criteria(),
-        (),
-        entry.get("priority", 0),
-        entry.get("role", _words.role_of(kind)),
-        _texts(entry, "arguments"),
-        entry.get("shards", 1),
-        _texts(entry, "writes"),
-        entry.get("budget", budget),
-    )
-    parts = tuple(_subtask(task, part, granted) for part in entry.get("subtasks", ()))
-    return attrs.evolve(task, subtasks=tuple(p for p in parts if p is not None))
+) -> SuiteTask:
+    """The task of an entry, which usually draws on *budget*."""
+    fields = {
+        "name": entry.get("id"),
+        "role": _words.role_of(kind),
+        "budget": budget,
+        **_fields(entry),
+    }
+    fields["dependencies"] = tuple(dict.fromkeys(entry.get("dependencies", ())))
+    resources, timeout = _resources(granted, entry)
+    task = SuiteTask(kind=kind, resources=resources, timeout=timeout, **fields)
+    parts = (_subtask(task, part, granted) for part, _ in _parts_in(entry))
+    return attrs.evolve(task, subtasks=tuple(parts))
+
+
+def _parts_in(entry: ReadMapping) -> list[tuple[str | ReadMapping, FilePlace]]:
+    """Return the subtasks of an entry that have an id, each with its place."""
+    parts = zip(entry.get("subtasks", ()), _items(entry, "subtasks"), strict=False)
+    return [
+        (part, node.place)
+        for part, node in parts
+        if isinstance(part, str) or "id" in part.values
+    ]
 
 
 def _subtask(
     task: SuiteTask, part: str | ReadMapping, granted: ReadMapping
-) -> SuiteTask | None:
+) -> SuiteTask:
     """A part of a task: what it does not say itself is as the task says."""
+    fields: dict[str, Any] = {"id": part} if isinstance(part, str) else _fields(part)
+    fields = {"name": f"{task.name} {fields['id']}", **fields}
+    fields["writes"] = fields.get("writes") or task.writes
+    if isinstance(part, ReadMapping) and "resources" in part.values:
+        fields["resources"], fields["timeout"] = _resources(granted, part)
     inherited = attrs.evolve(task, dependencies=(), arguments=None, shards=1)
-    if isinstance(part, str):
-        return attrs.evolve(inherited, id=part, name=f"{task.name} {part}")
-    task_id = part.get("id")
-    if task_id is None:
-        return None
-    resources, timeout = task.resources, task.timeout
-    if "resources" in part.values:
-        resources, timeout = _resources(granted, part.get("resources"))
-    return attrs.evolve(
-        inherited,
-        id=task_id,
-        name=part.get("name", f"{task.name} {task_id}"),
-        resources=resources,
-        timeout=timeout,
-        criteria=_criteria(part) or task.criteria,
-        arguments=_texts(part, "arguments"),
-        writes=_texts(part, "writes") or task.writes,
-        budget=part.get("budget", task.budget),
-    )
+    return attrs.evolve(inherited, **fields)
 
 
-def _texts(entry: ReadMapping, name: str) -> tuple[str, ...] | None:
-    texts = entry.get(name)
-    return None if texts is None else tuple(texts)
-
-
-def _criteria(entry: ReadMapping) -> Criteria | None:
-    criteria = entry.get("success_criteria")
-    return None if criteria is None else Criteria(**criteria.values)
+def _fields(entry: ReadMapping) -> dict[str, Any]:
+    """Return the fields that *entry* says itself, as those of a task."""
+    fields = fields_in(entry)
+    for name in ("resources", "subtasks", "success_criteria"):
+        fields.pop(name, None)
+    criteria = Criteria(**entry.part("success_criteria").values)
+    return {**fields, "criteria": criteria} if criteria else fields
 
 
 def _resources(
-    granted: ReadMapping, own: ReadMapping | None
+    granted: ReadMapping, entry: ReadMapping
 ) -> tuple[Resources, float | None]:
-    """What a task holds, and its timeout: as it says itself, or else its class."""
-    merged = {**granted.values, **({} if own is None else own.values)}
+    """Return the resources and the timeout of a task: its own, or of its class."""
+    merged = {**granted.values, **entry.part("resources").values}
     held = {ours: merged[name] for name, ours in _GRANTED.items() if name in merged}
     held |= {name: merged[name] for name in merged.keys() - keys_of(ClassAllocation)}
     return Resources(**held), merged.get("timeout_seconds")
 
 
-def _know(by_id: dict[str, _Known], one: _Known, faults: FaultList) -> None:
-    """Note the ids of a task and of its subtasks: each is there once."""
-    places = [(one.task, one.place)]
-    for part, node in zip(
-        one.task.subtasks, _items(one.entry, "subtasks"), strict=False
-    ):
-        places.append((part, node.place))
-    for task, place in places:
-        if task.id in by_id:
-            message = f"id {task.id!r} is that of {by_id[task.id].place} already"
-            faults.add(place, message)
+def _know(
+    by_id: dict[str, _Known],
+    task: SuiteTask,
+    entry: ReadMapping,
+    phase: int,
+    budgets: DeclaredBudgets,
+    faults: FaultList,
+) -> None:
+    """Note a task and its subtasks: the id of each is there once."""
+    entries = [_Known(task, entry.at("id"), entry, entry, phase)]
+    for part, (fields, place) in zip(task.subtasks, _parts_in(entry), strict=True):
+        own = ReadMapping({}, {}, place) if isinstance(fields, str) else fields
+        entries.append(_Known(part, place, own, entry, phase))
+    for one in entries:
+        _check_draws(one.own, one.task, budgets, faults)
+        if one.task.id in by_id:
+            message = (
+                f"id {one.task.id!r} is that of {by_id[one.task.id].place} already"
+            )
+            faults.add(one.place, message)
         else:
-            by_id[task.id] = attrs.evolve(one, task=task, place=place)
+            by_id[one.task.id] = one
 
 
 def _items(entry: ReadMapping, name: str) -> list[Located]:
@@ -226,15 +222,12 @@ def _check_dependencies(
         if one.is_part:
             continue
         good: list[str] = []
-        for node in _items(one.entry, "dependencies"):
-            parent = by_id.get(node.value) if isinstance(node.value, str) else None
+        nodes = _items(one.entry, "dependencies")
+        for node in (node for node in nodes if isinstance(node.value, str)):
+            parent = by_id.get(node.value)
             if parent is None:
-                if isinstance(node.value, str):
-                    meant = near(node, by_id)
-                    message = (
-                        f"{task_id} depends on {node.value!r}, which there is not: "
-                    )
-                    faults.add(node.place, message + meant)
+                message = f"{task_id} depends on {node.value!r}, which there is not: "
+                faults.add(node.place, message + near(node, by_id))
             elif parent.phase > one.phase:
                 message = (
                     f"{task_id} depends on {node.value}, which comes later: in "
@@ -244,7 +237,7 @@ def _check_dependencies(
             else:
                 good.append(node.value)
         above[task_id] = tuple(good)
-    # What depends on a subtask depends on what its task waits for.
+    # A task that depends on a subtask also waits for the parents of its task.
     for task_id, one in by_id.items():
         if task_id not in above:
             above[task_id] = above.get(one.entry.get("id"), ())
@@ -260,46 +253,30 @@ def _check_limits(
     section: ReadMapping,
     faults: FaultList,
 ) -> None:
-    totals = {"cpu": "total_cpu_cores", "memory_mb": "total_memory_mb"}
     for one in records:
         for name, most in limits.resources.items():
             asked = one.task.resources.get(name, 0)
             if asked > most:
                 message = (
-                    f"{one.task.id} needs {asked:g} {name}, and {totals[name]} is "
-                    f"{most:g} at {section.at(totals[name])}"
+                    f"{one.task.id} needs {asked:g} {name}, and {TOTALS[name]} is "
+                    f"{most:g} at {section.at(TOTALS[name])}"
                 )
                 faults.add(one.place, message)
 
 
-def check_budgets(
-    sections: Mapping[str, ReadMapping],
-    phases: Iterable[SuitePhase],
+def _check_budgets(
+    about: ReadMapping,
+    allocation: ReadMapping,
     budgets: DeclaredBudgets,
     faults: FaultList,
 ) -> None:
-    """Note who draws on a budget that there is not, or on what it has not."""
-    about, allocation = sections["orchestrator"], sections["resource_allocation"]
+    """Note uses of a budget that does not exist, or of a resource that it lacks."""
     budgets.check(about, "orchestrator", faults)
     for kind, granted in allocation.values.items():
         where = f"resource_allocation.{kind}"
         budgets.check(granted, where, faults)
         budget = granted.get("budget", about.get("budget"))
         budgets.check_reserved(granted, ClassAllocation, budget, where, faults)
-    none = ReadMapping({}, {}, about.place)
-    definitions: ReadMapping = about.get("task_definitions", none)
-    for phase in phases:
-        entries = {one.get("id"): one for one in definitions.get(phase.kind, ())}
-        for task in phase.tasks:
-            entry = entries[task.id]
-            parts = {
-                part.get("id"): part
-                for part in entry.get("subtasks", ())
-                if isinstance(part, ReadMapping)
-            }
-            _check_draws(entry, task, budgets, faults)
-            for part in task.subtasks:
-                _check_draws(parts.get(part.id, none), part, budgets, faults)
 
 
 def _check_draws(
@@ -309,14 +286,13 @@ def _check_draws(
     faults: FaultList,
 ) -> None:
     budgets.check(entry, task.id, faults)
-    own: ReadMapping | None = entry.get("resources")
-    if own is not None:
-        where = f"{task.id}.resources"
-        budgets.check_reserved(own, HeldByTask, task.budget, where, faults)
+    own = entry.part("resources")
+    where = f"{task.id}.resources"
+    budgets.check_reserved(own, HeldByTask, task.budget, where, faults)
     if "budget" in entry.values and task.budget in budgets.totals:
         spent = budgets.resources(task.budget)
         for name in task.resources.keys() - spent - {*_GRANTED.values()}:
-            if own is None or name not in own.values:
+            if name not in own.values:
                 message = f"{task.id} reserves {name}, as its class does, and there is "
                 message += f"none in budget {task.budget!r}"
                 faults.add(entry.at("budget"), message)
@@ -325,7 +301,7 @@ def _check_draws(
 def _missing(
     records: Collection[_Known], templates: Mapping[str, Template]
 ) -> Iterator[tuple[str, str]]:
-    """What must be added before the tasks can be run."""
+    """Yield what must be added before the tasks can run, each with its place."""
     users: dict[str, list[_Known]] = {}
     for one in records:
         name = one.task.template

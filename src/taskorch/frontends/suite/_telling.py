@@ -1,7 +1,7 @@
 """
 Tells what happens in a run of a suite: messages, and lines of a log.
 
-Decision: 0098.
+Decision: test-suites.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -35,7 +35,13 @@ from taskorch.events import (
 from taskorch.frontends.suite import _messages, _words
 from taskorch.frontends.suite._attempt import name_of, with_stop
 from taskorch.frontends.suite._folder import History, JsonLines, RunFolder, kept_in
-from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
+from taskorch.frontends.suite._model import (
+    RUN,
+    Suite,
+    SuiteTask,
+    parts_of,
+    phases_of,
+)
 from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import Slice
 from taskorch.frontends.suite._results import BAD
@@ -52,25 +58,34 @@ from taskorch.workflows import WorkflowReport
 _LOG: Final = log_of("taskorch.frontends.suite")
 #: How long an attempt was given, as its timeout says it.
 _LIMIT: Final = re.compile(r"its timeout of (\S+) s$")
-
-
-#: What a line says of the attempt, beside its `run`: the id of its task there.
-_FIELDS: Final = tuple(attrs.fields_dict(Slice))
+#: The end of an attempt, or of a task.
+_End: TypeAlias = TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled
+_STATES: Final[Mapping[type[TaskEvent], TaskState]] = {
+    TaskCompleted: TaskState.COMPLETED,
+    TaskRetrying: TaskState.RETRYING,
+    TaskFailed: TaskState.FAILED,
+    TaskCancelled: TaskState.CANCELLED,
+}
+#: The most tests of which a failure says how to run them alone.
+_SHOWN: Final = 3
 
 
 class AttemptTimeline:
     """
     The attempts of a run, kept in its folder.
 
-    There is a line when an attempt begins, without an end, and another when it has
-    ended; so what was under way in a process that was killed is known to the next.
+    There is a line when an attempt begins, without an outcome, and another when it has
+    ended, each with the id of the task as `run`; so what was under way in a process
+    that was killed is known to the next.
     """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._lines = JsonLines(folder.attempts, 1 << 40, 1e6)
+        self._lines = JsonLines(folder.attempts)
         #: The latest attempt at each task, by its id in the run.
         self._latest: dict[str, Slice] = {}
+        #: The attempts that have ended, by that id and their number.
+        self._ended: dict[tuple[str, int], Slice] = {}
         #: When the first one began.
         self._first: dict[str, float] = {}
         #: When the process that was killed has left its last trace.
@@ -79,7 +94,8 @@ class AttemptTimeline:
             with suppress(OSError):
                 self._last_trace = max(self._last_trace, path.stat().st_mtime)
         for line in self._lines.read():
-            self._note(line.get("run", line["task"]), _slice(line))
+            run = line.pop("run")
+            self._note(run, Slice(**line))
         self._killed = {run for run, one in self._latest.items() if not one.outcome}
 
     def begins(self, event: TaskStarted) -> None:
@@ -89,12 +105,10 @@ class AttemptTimeline:
         self._killed.discard(event.task_id)
         self._write(event.task_id, one)
 
-    def ends(
-        self, event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled
-    ) -> None:
+    def ends(self, event: _End) -> None:
         """Note that the attempt under way has ended, if there is one."""
         one = self._latest.get(event.task_id)
-        outcome = type(event).__name__.removeprefix("Task").lower()
+        outcome = _STATES[type(event)].value
         if one is None or (one.outcome and not self._is_late(event, one)):
             return
         end = event.at
@@ -105,22 +119,18 @@ class AttemptTimeline:
             end = max(end, results.get("ended", end))
         self._write(event.task_id, attrs.evolve(one, end=end, outcome=outcome))
 
-    def _is_late(
-        self,
-        event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled,
-        one: Slice,
-    ) -> bool:
-        """Whether the end of *one* is told, which was taken for interrupted."""
+    def _is_late(self, event: _End, one: Slice) -> bool:
+        """Return whether *event* ends *one* late, which was taken for killed."""
         if isinstance(event, TaskCancelled) or event.task_id not in self._killed:
             return False
         return event.attempt == one.attempt and one.outcome == "retrying"
 
     def first(self, task_id: str) -> float | None:
-        """When the first attempt at a task of the run began; None if none has."""
+        """Return the start of the first attempt at a task; None if none has begun."""
         return self._first.get(task_id)
 
     def outcomes(self) -> dict[str, str]:
-        """How the latest attempts at tasks have ended, by the names of the tasks."""
+        """Return the outcome of the latest attempt at each task, by name."""
         return {one.task: one.outcome for one in self._latest.values()}
 
     def latest(self, task_id: str) -> Slice | None:
@@ -129,12 +139,7 @@ class AttemptTimeline:
 
     def slices(self) -> tuple[Slice, ...]:
         """All attempts that have ended; of each, what was told last."""
-        latest = {
-            (line.get("run", line["task"]), line["attempt"]): _slice(line)
-            for line in self._lines.read()
-            if line["outcome"]
-        }
-        return tuple(latest.values())
+        return tuple(self._ended.values())
 
     def _write(self, run: str, one: Slice) -> None:
         self._note(run, one)
@@ -143,10 +148,8 @@ class AttemptTimeline:
     def _note(self, run: str, one: Slice) -> None:
         self._latest[run] = one
         self._first.setdefault(run, one.start)
-
-
-def _slice(line: Mapping[str, Any]) -> Slice:
-    return Slice(**{name: line[name] for name in _FIELDS})
+        if one.outcome:
+            self._ended[run, one.attempt] = one
 
 
 @attrs.frozen
@@ -157,7 +160,7 @@ class Ended:
     Attributes:
         name: The id of the task.
         state: `completed`, `retrying`, `failed` or `cancelled`.
-        agent: Who did it.
+        agent: The agent that did the task.
         attempt: The number of the attempt; 0: there was none.
         message: Why it did not complete.
         ended: How many tasks of the suite have ended by now, in earlier lives too.
@@ -191,18 +194,18 @@ class SuiteTeller:
         self,
         orchestrator: TaskOrchestrator,
         suite: Suite,
-        run_id: str,
         folder: RunFolder,
         tell: Callable[[Ended], object],
         receiver: SuiteWebhook | None = None,
         phase: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._tell_phase = phase
-        #: The phases that are to begin, or to go on, in this process.
-        self._phases = {one.name: one for one in suite.phases}
+        self._phases = phases_of(suite)
+        #: The phases that have begun, or gone on, in this process.
+        self._begun: set[str] = set()
         watch = suite.monitoring
         limits = (watch.log_rotation_size, watch.log_retention_days)
-        #: What is said to and by agents.
+        #: The messages to and from agents.
         self.messages: JsonLines = JsonLines(folder.messages, *limits)
         #: When tasks were given out, and when they ended.
         self.lines: JsonLines = JsonLines(folder.events, *limits)
@@ -216,7 +219,6 @@ class SuiteTeller:
         self._receiver = receiver
         self._history = History.read(folder.history)
         self._matrix = matrix_with(suite.matrix)
-        self._run_id = run_id
         self._tasks = {part.id: part for part in parts_of(suite)}
         self._wholes = {task.id: task for task in suite.tasks if task.subtasks}
         #: The tasks that have ended, in earlier processes too.
@@ -246,13 +248,13 @@ class SuiteTeller:
             signal.connect(receive)
 
     def know(self, report: WorkflowReport) -> None:
-        """Take in what had ended in earlier processes."""
+        """Note the tasks that ended in earlier processes."""
         done = {task.name for task in report.tasks if task.state in TERMINAL}
         self._done |= self._tasks.keys() & done
 
     def _task(self, event: TaskEvent) -> SuiteTask | None:
         """The task of the suite that *event* is about."""
-        if run_of(event.task_id) != self._run_id:
+        if run_of(event.task_id) != RUN:
             return None
         return self._tasks.get(name_of(event.task_id))
 
@@ -261,14 +263,23 @@ class SuiteTeller:
         latest = self.timeline.latest(event.task_id)
         return "local" if latest is None else latest.agent
 
-    def _send(self, message: Mapping[str, Any]) -> None:
+    def _send(self, kind: str, at: float, about: Mapping[str, Any]) -> None:
+        """Write a message of this *kind*."""
+        with self._lock:
+            self._number += 1
+            number = self._number
+        message = {
+            "message_type": kind,
+            "message_id": f"msg_{number:03}",
+            "timestamp": stamp(at),
+            **about,
+        }
         _messages.check_message(message)
         self.messages.write(message)
 
-    def _next(self) -> int:
-        with self._lock:
-            self._number += 1
-            return self._number
+    def _log(self, kind: str, at: float, **about: Any) -> None:
+        """Write a line about an event of this *kind*."""
+        self.lines.write({"event": kind, **about, "timestamp": stamp(at)})
 
     # -- what is heard -------------------------------------------------------------
 
@@ -280,35 +291,29 @@ class SuiteTeller:
         self.timeline.begins(event)
         self._over -= {name for name, w in self._wholes.items() if task in w.subtasks}
         self._cpu[task.id] = event.at, 0.0
-        name = self._suite.name
-        # What it holds and how long it has: more, where an attempt has failed for want.
+        # Its resources and timeout may have grown after a failed attempt.
         held = {**task.resources, **Resources.from_units(event.allocation)}
         granted = attrs.evolve(
             task, resources=Resources(**held), timeout=self._timeout(event.task_id)
         )
-        self._send(
-            _messages.assignment(self._next(), event.at, name, event.agent_id, granted)
-        )
-        self.lines.write(
-            {
-                "event": "task_assigned",
-                "task_id": task.id,
-                "agent_id": event.agent_id,
-                "memory_mb": held.get("memory_mb", 0.0),
-                "cpu_cores": held.get("cpu", 0.0),
-                "timestamp": stamp(event.at),
-            }
+        about = _messages.assignment(self._suite.name, event.agent_id, granted)
+        self._send("task_assignment", event.at, about)
+        self._log(
+            "task_assigned",
+            event.at,
+            task_id=task.id,
+            agent_id=event.agent_id,
+            memory_mb=held.get("memory_mb", 0.0),
+            cpu_cores=held.get("cpu", 0.0),
         )
 
     def _begin_phase(self, task: SuiteTask, event: TaskStarted) -> None:
         """Tell that the phase of *task* begins, if this is its first attempt here."""
-        for phase in self._phases.values():
-            parts = [part.id for each in phase.tasks for part in each.run]
-            if task.id in parts:
-                break
-        else:
+        phase = self._phases[task.id]
+        if phase.name in self._begun:
             return
-        del self._phases[phase.name]
+        self._begun.add(phase.name)
+        parts = [name for name, each in self._phases.items() if each is phase]
         tasks = counted(len(parts), "task")
         outcomes = self.timeline.outcomes()
         if outcomes.keys().isdisjoint(parts):
@@ -316,14 +321,7 @@ class SuiteTeller:
         else:
             unfinished = sum(outcomes.get(name) != "completed" for name in parts)
             self._tell_phase(f"{phase.name} goes on: {unfinished:,} of {tasks} left")
-        self.lines.write(
-            {
-                "event": "phase_started",
-                "phase": phase.name,
-                "tasks": len(parts),
-                "timestamp": stamp(event.at),
-            }
-        )
+        self._log("phase_started", event.at, phase=phase.name, tasks=len(parts))
 
     def _timeout(self, task_id: str) -> float | None:
         """Seconds that the attempt at a task has."""
@@ -345,13 +343,13 @@ class SuiteTeller:
         busy = (figures["cpu_seconds"] - used) / seconds if seconds > 0 else 0.0
         figures["cpu_utilization"] = round(100 * max(0.0, busy))
         self._cpu[task.id] = event.at, figures["cpu_seconds"]
-        agent = self._agent(event)
-        self._send(_messages.progress(self._next(), event.at, agent, task.id, figures))
+        about = _messages.progress(self._agent(event), task.id, figures)
+        self._send("progress_update", event.at, about)
 
     def _recovering(self, event: RecoveryAttempted) -> None:
         task = self._task(event)
         if task is not None:
-            # Whether that helped is told by what follows.
+            # The next attempt shows whether that helped.
             tried = (event.attempt, event.action, "failed", event.at)
             self._failed.setdefault(task.id, []).append(tried)
 
@@ -370,58 +368,51 @@ class SuiteTeller:
         if isinstance(event, TaskFailed):
             self._tell_failure(task, event, is_final=True)
         state = _STATES[type(event)]
-        folder = self._folder
-        # What the last attempt has left, if it came so far.
-        results = kept_in(folder.results(task.id))
-        files = (
-            folder.results(task.id),
-            folder.coverage(task.id),
-            folder.agent_report(task.id),
-        )
+        # The results of the last attempt, if it wrote any.
+        results = kept_in(self._folder.results(task.id))
         first = self.timeline.first(event.task_id)
         began = event.at if first is None else first
         agent = self._agent(event)
-        self._send(
-            _messages.completion(
-                self._next(),
-                event.at,
-                agent,
-                task.id,
-                state=state,
-                began=began,
-                results=results,
-                artifacts=[path.name for path in files if path.exists()],
-                next_actions=list(self._next_actions(task)),
-            )
+        self._complete(task, agent, state, (began, event.at), results)
+        self._log(
+            "task_completed",
+            event.at,
+            task_id=task.id,
+            agent_id=agent,
+            duration_seconds=round(event.at - began, 3),
+            status=_words.FINAL_STATUS[state],
+            test_pass_rate=results.get("pass_rate"),
+            coverage=results.get("coverage"),
         )
-        self.lines.write(
-            {
-                "event": "task_completed",
-                "task_id": task.id,
-                "agent_id": agent,
-                "duration_seconds": round(event.at - began, 3),
-                "status": _words.FINAL_STATUS[state],
-                "test_pass_rate": results.get("pass_rate"),
-                "coverage": results.get("coverage"),
-                "timestamp": stamp(event.at),
-            }
-        )
-
         for whole in self._wholes.values():
             if task in whole.subtasks:
                 self._part_ended(whole, event)
 
-    def _tell_end(
+    def _complete(
         self,
         task: SuiteTask,
-        event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled,
+        agent: str,
+        state: TaskState,
+        span: tuple[float, float],
+        results: Mapping[str, Any],
     ) -> None:
+        """Send that *task* has ended, for good."""
+        kept = self._folder.results, self._folder.coverage, self._folder.agent_report
+        paths = [of(task.id) for of in kept]
+        about = {
+            **_messages.completion(agent, task.id, state, span, results),
+            "artifacts": [path.name for path in paths if path.exists()],
+            "next_actions": list(self._next_actions(task)),
+        }
+        self._send("task_completion", span[1], about)
+
+    def _tell_end(self, task: SuiteTask, event: _End) -> None:
         """Note the end of an attempt, and tell whoever runs the suite."""
         self.timeline.ends(event)
         if getattr(event, "cause", "") == "interrupted":
-            # The orchestrator stops, and has not ended it: the next life goes on.
+            # The orchestrator stops before its end: the next incarnation goes on.
             return
-        state = type(event).__name__.removeprefix("Task").lower()
+        state = _STATES[type(event)].value
         message = getattr(event, "message", "") or getattr(event, "reason", "")
         latest = self.timeline.latest(event.task_id)
         agent, attempt = ("", 0) if latest is None else (latest.agent, latest.attempt)
@@ -434,12 +425,12 @@ class SuiteTeller:
 
     def _whole_ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
         whole = self._wholes.get(name_of(event.task_id))
-        if whole is not None and run_of(event.task_id) == self._run_id:
+        if whole is not None and run_of(event.task_id) == RUN:
             self._tell_whole(whole, event.at, _STATES[type(event)])
 
     def _part_ended(self, whole: SuiteTask, event: TaskEvent) -> None:
         """Tell that *whole* has not succeeded, once none of its parts is left."""
-        states = self._orchestrator.workflows.status(self._run_id).tasks
+        states = self._orchestrator.workflows.status(RUN).tasks
         parts = {states[part.id] for part in whole.subtasks}
         bad = parts & {TaskState.FAILED, TaskState.CANCELLED}
         if bad and parts <= {*TERMINAL, TaskState.BLOCKED}:
@@ -451,20 +442,8 @@ class SuiteTeller:
             return
         self._over.add(whole.id)
         results = put_together(whole, self._folder)
-        kept = (self._folder.results, self._folder.coverage, self._folder.agent_report)
-        files = [of(whole.id) for of in kept]
-        message = _messages.completion(
-            self._next(),
-            at,
-            "local",
-            whole.id,
-            state=state,
-            began=results.get("started", at),
-            results=results,
-            artifacts=[path.name for path in files if path.exists()],
-            next_actions=list(self._next_actions(whole)),
-        )
-        self._send(message)
+        span = results.get("started", at), at
+        self._complete(whole, "local", state, span, results)
 
     # -- what it means -------------------------------------------------------------
 
@@ -477,28 +456,23 @@ class SuiteTeller:
         kind = class_by_cause(event.failure_class, event.cause)
         if event.attempt > 1:
             attempts.append((event.attempt, "automatic_retry", "failed", event.at))
-        is_escalated = is_final and self._is_for_people(kind, event.attempt)
+        threshold = self._suite.retries.escalation_threshold
+        is_over = threshold is not None and event.attempt >= threshold
+        is_for_people = is_final and self._is_for_people(kind, event.attempt)
         message = with_stop(event.message, results)
-        if is_escalated and self._receiver is not None:
-            about = event.task_id, event.error_type, event.message
-            self._receiver.tell_failure(*about, message, kind)
-        self._send(
-            _messages.failure(
-                self._next(),
-                event.at,
-                event.agent_id or "local",
-                task.id,
-                error_type=kind,
-                message=message,
-                failed=failed,
-                attempts=attempts,
-                is_escalated=is_escalated,
-                actions=list(self._advice(task, kind, failed, event)),
-            )
-        )
+        if is_for_people and self._receiver is not None:
+            failed_as = event.attempt, event.error_type, event.message
+            self._receiver.tell_failure(event.task_id, *failed_as, kind)
+        agent = event.agent_id or "local"
+        about = {
+            **_messages.failure(agent, task.id, kind, message, failed, attempts),
+            "escalation_required": is_over or is_for_people,
+            "recommended_actions": list(self._advice(task, kind, failed, event)),
+        }
+        self._send("failure_notification", event.at, about)
 
     def _is_for_people(self, kind: str, attempts: int) -> bool:
-        """Whether people are told of what has failed for good after *attempts*."""
+        """Return whether people hear of a failure after *attempts*."""
         retries = self._suite.retries
         threshold = retries.escalation_threshold
         if threshold is None or attempts >= threshold:
@@ -509,27 +483,19 @@ class SuiteTeller:
         )
 
     def catch_up(self) -> None:
-        """Tell of what had failed before this process began, and was not told."""
+        """Report failures from before this process that were not reported yet."""
         if self._receiver is None:
             return
-        for report in self._orchestrator.workflows.get(self._run_id).report().tasks:
+        for report in self._orchestrator.workflows.get(RUN).report().tasks:
             if report.name not in self._tasks or report.state is not TaskState.FAILED:
                 continue
             failure = self._failed_tasks.latest(report.task_id)
             if failure is None or failure.cause == "dependency":
                 continue
-            if not self._is_for_people(failure.failure_class, failure.attempt):
-                continue
-            results = self._folder.results_of(
-                report.name, report.task_id, failure.attempt
-            )
-            self._receiver.tell_failure(
-                report.task_id,
-                failure.error_type,
-                failure.message,
-                with_stop(failure.message, results),
-                failure.failure_class,
-            )
+            kind = failure.failure_class
+            if self._is_for_people(kind, failure.attempt):
+                failed_as = failure.attempt, failure.error_type, failure.message
+                self._receiver.tell_failure(report.task_id, *failed_as, kind)
 
     def _advice(
         self,
@@ -538,7 +504,7 @@ class SuiteTeller:
         failed: list[Mapping[str, Any]],
         event: TaskRetrying | TaskFailed,
     ) -> Iterator[str]:
-        """What to do about a failure; there is always something."""
+        """Return the advice for a failure; it is never empty."""
         for test in failed[:_SHOWN]:
             yield f"Run it alone: pytest '{test['id']}'"
             over_runs = self._history.over_runs({"flaky": ()}, test)
@@ -558,13 +524,13 @@ class SuiteTeller:
         yield f"Then run again what failed: taskorch suite run --failed ({task.id})"
 
     def _next_actions(self, task: SuiteTask) -> Iterator[str]:
-        """What can go on now, or when: as the orchestrator explains it."""
+        """Say which tasks can go on now, or when, as `explain` does."""
         done = {task.id, *(t.id for t in self._suite.tasks if task in t.subtasks)}
         for other in self._suite.tasks:
             if not done & set(other.dependencies):
                 continue
             first = other.run[0].id
-            explanation = self._orchestrator.explain(in_run(self._run_id, first))
+            explanation = self._orchestrator.explain(in_run(RUN, first))
             if explanation.state not in (TaskState.PENDING, TaskState.BLOCKED):
                 yield f"Task {other.id} can proceed"
                 continue
@@ -598,15 +564,6 @@ def _say_exhausted(event: BudgetExhausted) -> None:
 
 def _say_restored(_event: JournalRestored) -> None:
     _LOG.warning("taskorch: the journal can be written again: it goes on")
-
-
-_STATES: Final = {
-    TaskCompleted: TaskState.COMPLETED,
-    TaskFailed: TaskState.FAILED,
-    TaskCancelled: TaskState.CANCELLED,
-}
-#: Tests of which a failure says how to run them alone.
-_SHOWN: Final = 3
 
 
 def _and(names: Mapping[str, Any]) -> str:

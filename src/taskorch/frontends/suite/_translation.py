@@ -1,7 +1,7 @@
 """
 A suite in our words: a workflow, and an orchestrator with a fleet of workers.
 
-Decisions: 0043, 0249.
+Decisions: policies-as-data, test-suites.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import math
 import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final, TypeAlias
-
-import attrs
 
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
@@ -25,24 +23,25 @@ from taskorch.frontends.suite._model import (
     parts_of,
     template_of,
 )
-from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
+from taskorch.frontends.suite._placeholders import arguments_of, filled
 from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.governance._runtime import joined
+from taskorch.kit.words import fill
 from taskorch.model import Agent, AgentTemplate, Resources, RetryPolicy, Task
 from taskorch.policies import AgentPool, PerformanceRouter
 from taskorch.policies._agent_pool import Spawn
+from taskorch.protocols import AddAgent
 from taskorch.recovery import RecoveryHandler
 from taskorch.runtime import machine_resources
 from taskorch.workflows import Phase, Workflow
 
-#: What an agent does with a task.
+#: The function with which an agent does a task.
 Handler: TypeAlias = Callable[[Task, TaskContext], Any]
-#: What begins the name of an agent.
-_AGENT: Final = "agent_"
-_NUMBER: Final = "{number:03}"
+#: The names of the agents of this process: others may come, too, or not.
+_NAMES: Final = {False: "agent_{number:03}", True: OWN + "{number:03}"}
 #: Attempts at once where others may come: each of these has a limit of its own.
 _ELSEWHERE: Final = 10_000
-#: Attempts that are no tests: gates, and what keeps tasks in order.
+#: The number of attempts that are no tests: gates, and tasks that keep the order.
 _OTHERS: Final = 2
 
 
@@ -62,7 +61,7 @@ def workflow_of(suite: Suite) -> Workflow:
 
 
 def ended() -> None:
-    """What others come after has ended."""
+    """Do nothing: the end of a task that others come after."""
 
 
 def _add_phase(
@@ -86,7 +85,7 @@ def _add_phase(
 
 
 def _add_whole(workflow: Workflow, suite: Suite, added: Phase, task: SuiteTask) -> None:
-    """What is complete when the parts of *task* are; shards are judged as a whole."""
+    """Add the node of *task*, which joins its parts or judges its shards."""
     parts = [workflow[part.id] for part in task.subtasks]
     about = {"name": task.name}
     if task.shards == 1:
@@ -97,7 +96,7 @@ def _add_whole(workflow: Workflow, suite: Suite, added: Phase, task: SuiteTask) 
 
 
 def _end_of(workflow: Workflow, task: SuiteTask) -> str:
-    """What comes when all that is run for *task* has ended, however that was."""
+    """Add the node that follows once all parts of *task* ended in any way."""
     name = f"{task.id}/ended"
     after = [part.id for part in task.run]
     workflow.task(ended, id=name, type="order", after=after, join="finished")
@@ -105,7 +104,7 @@ def _end_of(workflow: Workflow, task: SuiteTask) -> str:
 
 
 def _in_order(tasks: tuple[SuiteTask, ...]) -> Iterator[SuiteTask]:
-    """*tasks* as they stand, but each after what it depends on."""
+    """Yield *tasks* in their order, but each after the tasks that it depends on."""
     remaining = {task.id: task for task in tasks}
     owners = {part.id: task.id for task in tasks for part in task.subtasks}
 
@@ -150,8 +149,8 @@ def _task(
         after=after,
         resources=Resources(
             **{
-                n: task.resources[n]
-                for n in task.resources
+                n: much
+                for n, much in task.resources.items()
                 if n in pools or n in spends
             }
         ),
@@ -168,7 +167,7 @@ def _task(
 
 
 def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
-    """What an agent needs to know to run *task*."""
+    """Return the data that an agent needs to run *task*."""
     template = template_of(suite, task)
     if template is None:
         return {"template": task.template}
@@ -196,19 +195,22 @@ def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
 # -- who does it -------------------------------------------------------------------
 
 
-def agents_of(suite: Suite) -> list[str]:
-    """The names of the agents: as many as there may be, and work for."""
+def agents_of(suite: Suite, *, elsewhere: bool = False) -> list[str]:
+    """
+    The names of the agents of this process: as many as there may be, and work for.
+
+    *elsewhere*: agents of other processes may come, too.
+    """
     most = suite.limits.max_agents
     if most is None:
         most = max(suite.limits.min_agents, math.ceil(machine_resources()["cpu"]))
-    parts = len(parts_of(suite))
-    many = max(1, min(most, parts))
-    return [f"{_AGENT}{_NUMBER}".format(number=n) for n in range(1, many + 1)]
+    many = max(1, min(most, len(parts_of(suite))))
+    return [_NAMES[elsewhere].format(number=n) for n in range(1, many + 1)]
 
 
 def pools_of(suite: Suite) -> Resources:
     """
-    What the agents may hold together.
+    Return the resources that the agents may hold together.
 
     What the configuration does not limit is as much as this machine has, or as the
     largest task needs, if that is more.
@@ -218,7 +220,7 @@ def pools_of(suite: Suite) -> Resources:
 
 
 class _AlikeRouter(PerformanceRouter):
-    """Of agents that are alike: tests that fail on one make no other better."""
+    """Router among agents that are alike: no failed test makes one worse."""
 
     waits_for_better = False
 
@@ -232,7 +234,7 @@ def orchestrator_of(
     *elsewhere*: agents elsewhere may join, and do the work while they are there. The
     *options* are more arguments of `TaskOrchestrator`.
     """
-    own = own_agents(suite, elsewhere=elsewhere)
+    own = agents_of(suite, elsewhere=elsewhere)
     concurrency = len(own) + _OTHERS
     if elsewhere:
         concurrency = _ELSEWHERE
@@ -262,7 +264,7 @@ def declare_budgets(orchestrator: TaskOrchestrator, suite: Suite) -> None:
 
 
 def _recovery_of(suite: Suite) -> RecoveryHandler:
-    """What follows failures: nobody is asked, and tests are run again as it says."""
+    """Return the recovery of a suite: it asks nobody, and runs tests again."""
     retries = suite.retries
     return RecoveryHandler(
         max_retries=retries.max_retries,
@@ -272,12 +274,6 @@ def _recovery_of(suite: Suite) -> RecoveryHandler:
         classes=suite.classes,
         escalate=False,
     )
-
-
-def own_agents(suite: Suite, *, elsewhere: bool) -> list[str]:
-    """The names of the agents of this process; *elsewhere*: others may come, too."""
-    first = OWN if elsewhere else _AGENT
-    return [first + name.removeprefix(_AGENT) for name in agents_of(suite)]
 
 
 def add_agents(
@@ -295,43 +291,23 @@ def add_agents(
     was said to `orchestrator_of`. *is_scaled*: the fewest at first, and then as many as
     there is work for; else all that there may be.
     """
-    kinds = {phase.kind for phase in suite.phases}
+    kinds = tuple(sorted({phase.kind for phase in suite.phases}))
 
-    def add(name: str) -> None:
-        orchestrator.agent(name, capabilities=kinds, max_concurrency=1)(
-            handler_of(name)
-        )
+    def another(name: str) -> AddAgent:
+        return AddAgent(Agent(name, kinds, 1), handler_of(name))
 
-    names = own_agents(suite, elsewhere=elsewhere)
-    if not is_scaled:
-        for name in names:
-            add(name)
-        return
-    form = f"{OWN if elsewhere else _AGENT}{_NUMBER}"
-    pool = SuitePool(suite, len(names), form, kinds, add)
+    names = agents_of(suite, elsewhere=elsewhere)
     # Work that is there already needs one from the beginning.
-    for name in names[: pool.min_agents]:
-        add(name)
-    orchestrator.drivers.add(pool)
+    first = names[: suite.limits.min_agents] if is_scaled else names
+    for name in first:
+        another(name).apply(orchestrator)
+    if is_scaled:
+        pool = SuitePool(suite, len(names), _NAMES[elsewhere], kinds, another)
+        orchestrator.drivers.add(pool)
 
 
 #: Seconds between two looks.
 _LOOK: Final = 1.0
-#: Adds an agent, by its name.
-Add: TypeAlias = Callable[[str], object]
-
-
-@attrs.frozen
-class _Another:
-    """Command: there is one agent more."""
-
-    name: str
-    add: Add
-
-    def apply(self, orchestrator: Any, /) -> object:
-        """Do it."""
-        del orchestrator
-        return self.add(self.name)
 
 
 class SuitePool(AgentPool):
@@ -342,12 +318,17 @@ class SuitePool(AgentPool):
         suite: The suite: its limits say how many there may be.
         most: How many there are at the most: no more than it has tasks.
         names: How their ids are made.
-        kinds: What they can do.
-        add: Adds one.
+        kinds: The classes of tests that the agents can do.
+        another: Makes the command that adds one, of its name.
     """
 
     def __init__(
-        self, suite: Suite, most: int, names: str, kinds: Collection[str], add: Add
+        self,
+        suite: Suite,
+        most: int,
+        names: str,
+        kinds: Collection[str],
+        another: Callable[[str], AddAgent],
     ) -> None:
         limits = suite.limits
         super().__init__(
@@ -361,14 +342,12 @@ class SuitePool(AgentPool):
         )
         # Classes of tests may have names that no template could name.
         self._names = frozenset(kinds)
-        self._add = add
+        self._another = another
 
     def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
         """See `AgentPool.tick`."""
         commands, again = super().tick(view, now)
-        return [self._command(one) for one in commands], again
-
-    def _command(self, command: Any) -> Any:
-        if isinstance(command, Spawn):
-            return _Another(command.agent_id, self._add)
-        return command
+        return [
+            self._another(one.agent_id) if isinstance(one, Spawn) else one
+            for one in commands
+        ], again

@@ -1,13 +1,13 @@
 """
-What is done by time while a suite runs: measuring, looking, and ending late phases.
+The timed work during a run: measurements, checks, and the end of late phases.
 
-Decisions: 0063, 0201.
+Decision: test-suites.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import attrs
 
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.suite._folder import JsonLines, RunFolder, kept_in, write_json
-from taskorch.frontends.suite._model import Suite, SuitePhase
+from taskorch.frontends.suite._model import RUN, Suite, SuitePhase, phases_of
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import plain
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from taskorch.events import Event, TaskEvent
     from taskorch.workflows import TaskReport
 
-#: Both are looked at more often only if somebody says so.
-_FILES: Final = {"metrics": "metrics.jsonl", "health": "health.jsonl"}
 #: Seconds between two notes of how much of its time a phase has spent.
 _PACE: Final = 1.0
 
@@ -58,16 +56,17 @@ class Watching:
 
     def __init__(self, suite: Suite, folder: RunFolder) -> None:
         watch = suite.monitoring
-        limits = watch.log_rotation_size, watch.log_retention_days
-        self._every = {
-            "metrics": watch.metrics_interval,
-            "health": watch.health_check_interval,
-        }
-        self._lines = {
-            subject: JsonLines(folder.logs / name, *limits)
-            for subject, name in _FILES.items()
-        }
-        self._due = dict.fromkeys(_FILES, 0.0)
+
+        def log(name: str) -> JsonLines:
+            limits = watch.log_rotation_size, watch.log_retention_days
+            return JsonLines(folder.logs / name, *limits)
+
+        #: Of each file, the seconds between two lines, and what a line says.
+        self._logs: tuple[tuple[JsonLines, float, Callable[[Any], Any]], ...] = (
+            (log("metrics.jsonl"), watch.metrics_interval, metrics_of),
+            (log("health.jsonl"), watch.health_check_interval, _health),
+        )
+        self._due = [0.0 for _ in self._logs]
 
     def tick(
         self, view: DriverView, now: float
@@ -75,21 +74,23 @@ class Watching:
         """See `Driver.tick`."""
         del view
         commands: list[Command] = []
-        for subject, due in self._due.items():
-            if due <= now:
-                commands.append(_Do(partial(self._write, subject, now)))
-                self._due[subject] = now + self._every[subject]
-        return commands, min(self._due.values())
+        for number, (lines, every, measure) in enumerate(self._logs):
+            if self._due[number] <= now:
+                commands.append(_Do(partial(_write, lines, measure, now)))
+                self._due[number] = now + every
+        return commands, min(self._due)
 
-    def _write(self, subject: str, now: float, orchestrator: Any) -> None:
-        """Write down the metrics, or the health, of this moment."""
-        document: Mapping[str, Any]
-        if subject == "metrics":
-            document = metrics_of(orchestrator)
-        else:
-            document = orchestrator.health().to_dict()
-        at = stamp(now, "microseconds")
-        self._lines[subject].write({"timestamp": at, **plain(document)})
+
+def _write(
+    lines: JsonLines, measure: Callable[[Any], Any], now: float, orchestrator: Any
+) -> None:
+    """Write a line about this moment."""
+    at = stamp(now, "microseconds")
+    lines.write({"timestamp": at, **plain(measure(orchestrator))})
+
+
+def _health(orchestrator: Any) -> Any:
+    return orchestrator.health().to_dict()
 
 
 def watch(orchestrator: TaskOrchestrator, suite: Suite, folder: RunFolder) -> None:
@@ -133,28 +134,21 @@ class PhaseClock:
         self,
         orchestrator: TaskOrchestrator,
         suite: Suite,
-        run_id: str,
         path: Path,
         timeout: float | None,
         late: Callable[[str], object],
         tell: Callable[[str, str, list[str]], object] | None = None,
     ) -> None:
         self._drivers = orchestrator.drivers
-        self._run_id = run_id
         self._path = path
         self._timeout = timeout
         #: When the time of the run is over; None: that is not known yet, or it is over.
         self._end_of_run: float | None = None
         self._late = late
         self._tell = tell
-        self._names = {
-            part.id: phase
-            for phase in suite.phases
-            for task in phase.tasks
-            for part in task.run
-        }
+        self._names = phases_of(suite)
         self._timed = {
-            in_run(run_id, name): phase
+            in_run(RUN, name): phase
             for name, phase in self._names.items()
             if phase.timeout is not None
         }
@@ -193,7 +187,7 @@ class PhaseClock:
     def _ended(self, event: TaskEvent) -> None:
         """A gate has looked: the phase is over, or will be run again as a whole."""
         name = name_of(event.task_id)
-        if run_of(event.task_id) == self._run_id and is_gate_id(name):
+        if run_of(event.task_id) == RUN and is_gate_id(name):
             self._forget(phase_of(name))
 
     def _forget(self, name: str) -> None:
@@ -246,11 +240,11 @@ class PhaseClock:
         limit = duration(phase.timeout or 0.0)
         reason = f"phase {phase.name} took longer than its timeout of {limit}"
         # One that was run again has an id of its own.
-        report = orchestrator.workflows.get(self._run_id).report()
+        report = orchestrator.workflows.get(RUN).report()
         of_phase = [
             task for task in report.tasks if self._names.get(task.name) is phase
         ]
-        # Those that run come last: others would begin in the places of theirs.
+        # Running tasks come last: others would begin in their places.
         in_turn = sorted(of_phase, key=lambda task: task.state is TaskState.RUNNING)
         ended = {
             task.task_id
@@ -265,15 +259,15 @@ class PhaseClock:
     def _end_run(self, orchestrator: TaskOrchestrator) -> None:
         reason = f"the run took longer than its timeout_seconds, {self._timeout:g}"
         try:
-            run = orchestrator.workflows.get(self._run_id)
+            run = orchestrator.workflows.get(RUN)
         except UnknownTaskError:
             # It has not begun yet: the next look ends it.
             return
         self._timeout = self._end_of_run = None
         tasks = [task for task in run.report().tasks if task.state not in TERMINAL]
-        if orchestrator.workflows.cancel(self._run_id, reason=reason):
+        if orchestrator.workflows.cancel(RUN, reason=reason):
             self._late(reason)
-            self._say(self._run_id, reason, tasks)
+            self._say(RUN, reason, tasks)
 
     def _say(self, name: str, why: str, tasks: Iterable[TaskReport]) -> None:
         if self._tell is not None:

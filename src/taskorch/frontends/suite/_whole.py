@@ -1,4 +1,4 @@
-"""What the parts of a task, and all tasks, come to together: tests and coverage."""
+"""The tests and the coverage of a task's parts together, and of all tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from taskorch.frontends.suite._model import (
 def measures_of(
     parts: Sequence[Mapping[str, Any]], covered: tuple[int, int] | None
 ) -> Measures:
-    """What the results of *parts* come to together; *covered*: lines run, and all."""
+    """Sum the results of *parts*; *covered* is the lines run, and all lines."""
     counts = [Counts(**part["counts"]) for part in parts if part["counts"] is not None]
     return Measures(
         max(part["ended"] for part in parts) - min(part["started"] for part in parts),

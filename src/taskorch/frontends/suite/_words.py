@@ -1,4 +1,4 @@
-"""The words of configurations and messages, and what they are to us."""
+"""Translation of the words of configurations and messages into ours."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from typing import Final, Literal
 from taskorch.kit.limits import PRIORITIES
 from taskorch.model import TaskState
 
-#: What a state of ours is called of a task.
+#: The word for each state of a task.
 STATUS: Final[Mapping[TaskState, str]] = {
-    TaskState.PENDING: "waiting",
-    TaskState.QUEUED: "waiting",
-    TaskState.RETRYING: "waiting",
-    TaskState.BLOCKED: "waiting",
-    TaskState.SUSPENDED: "waiting",
+    **dict.fromkeys(TaskState, "waiting"),
     TaskState.RUNNING: "running",
     TaskState.COMPLETED: "completed_success",
     TaskState.FAILED: "completed_failure",

@@ -31,7 +31,7 @@ environment without taskorch.
 Started with the file of one request, it is a program for an agent elsewhere: it does
 that, lets the agent follow its events, prints the last one, and ends.
 
-Decisions: 0271, 0285.
+Decisions: test-suites, worker-processes.
 """
 
 from __future__ import annotations
@@ -53,17 +53,15 @@ from typing import Any, Iterable, Mapping  # noqa: UP035 - so that an older Pyth
 #: Seconds that a task has to end when the orchestrator has died.
 _ORPHAN_GRACE = 2.0
 _HERE = Path(__file__).resolve().parent
-#: What pytest exits with if all that it has run passed, if some failed, and if it has
-#: run nothing.
+#: Exit codes of pytest: all tests passed, some failed, none was run.
 _PASSED, _FAILED, _NOTHING = 0, 1, 5
 #: Outcomes of tests that have failed, and of those that have not.
 _BAD, _GOOD = ("failed", "error"), ("passed", "xpassed")
-#: Of more failed tests than these, none is run once more: that is no chance.
+#: If more tests than this failed, none is run again: that is no matter of chance.
 _MOST_AGAIN = 20
-#: Words on its command line, if there is the file of one request.
+#: The number of words on its command line, if one of them is the file of a request.
 _WITH_FILE = 2
-#: What an agent elsewhere tells its programs: where to say how far they are, and where
-#: to put files.
+#: The variables that an agent elsewhere sets: the places for progress and for files.
 _OF_AGENT = ("TASKORCH_PROGRESS", "TASKORCH_ARTIFACTS")
 
 
@@ -86,7 +84,7 @@ class TaskWorker:
         self.plugin = _plugin()
         self.child = 0
         self.job = {}  # type: dict[str, Any]
-        #: What its forks have used so far, and how many its tests have ended.
+        #: The usage of its forks so far, and how many of them their tests have ended.
         self.used = {}  # type: dict[str, float]
         self.crashes = 0
         #: The failed tests that are run once more; None: that is not known yet.
@@ -196,7 +194,7 @@ class TaskWorker:
             os.setpgid(self.child, self.child)
 
     def _become(self, job: dict[str, Any]) -> None:
-        """In the new process: run the task."""
+        """Run the task, in the new process."""
         os.setpgid(0, 0)
         refusal = _join(job.get("joins", ()))
         # Before it runs, so that the parent knows what to end if we die.
@@ -217,7 +215,7 @@ class TaskWorker:
             os.environ.update({**job["env"], **job.get("attempt", {})})
             os.chdir(job["cwd"])
             if job["kind"] == "command":
-                # Python ignores them, and programs do not expect that.
+                # Python ignores these signals, but programs expect their usual effect.
                 for number in (signal.SIGPIPE, signal.SIGXFSZ):
                     signal.signal(number, signal.SIG_DFL)
                 os.execvp(job["args"][0], job["args"])  # noqa: S606 - the configuration's
@@ -277,7 +275,7 @@ class TaskWorker:
         pid, status, used = os.wait4(self.child, os.WNOHANG)
         if not pid:
             return
-        # What it left running in its group ends, too.
+        # The processes that it left in its group end, too.
         self._signal(signal.SIGKILL)
         self.child, self.kill_at = 0, None
         code = os.waitstatus_to_exitcode(status)
@@ -370,7 +368,7 @@ class TaskWorker:
         is_spread = any("spread" in note for note in _notes(job["results"]))
         args = [*job["args"], *(["-n0"] if is_spread else [])]
         results = f"{job['results']}.again"
-        # What it covers was measured the first time.
+        # The first run has measured its coverage.
         return {
             **job,
             "args": args,
@@ -411,7 +409,7 @@ class TaskWorker:
 
 
 def _notes(path: str) -> list[dict[str, Any]]:
-    """What pytest has noted, but for a line that was cut off."""
+    """Return the notes of pytest, without a line that was cut off."""
     notes = []
     with contextlib.suppress(OSError), open(path, "rb") as lines:  # noqa: PTH123 - a name
         for line in lines:
@@ -488,7 +486,7 @@ def _join(paths: Iterable[str]) -> OSError | None:
 
 
 def _is_set(variables: Mapping[str, str]) -> bool:
-    """Whether setting *variables* now is as good as having begun with them."""
+    """Return whether this process began with *variables* as they are to be."""
     return all(
         # pytest looks for its own when it is called.
         name.startswith("PYTEST_") or os.environ.get(name) == value
@@ -497,7 +495,7 @@ def _is_set(variables: Mapping[str, str]) -> bool:
 
 
 def _is_loaded(source: str) -> bool:
-    """Whether there are modules of *source*, a package or a folder, already."""
+    """Return whether modules of *source*, a package or a folder, are loaded."""
     if source in sys.modules:
         return True
     folder = os.path.abspath(source) + os.sep  # noqa: PTH100 - a text
@@ -506,7 +504,7 @@ def _is_loaded(source: str) -> bool:
 
 
 def _waking() -> int:
-    """What can be read from when a child has ended, or another signal has come."""
+    """Return a file that becomes readable once a child ends or a signal comes."""
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -544,7 +542,7 @@ def _main() -> int:
             job = json.load(file)
         return TaskWorker(events).run_pytest(job)
     events = os.dup(1)
-    # What is printed by accident is no event.
+    # A stray print must not look like an event.
     os.dup2(2, 1)
     return TaskWorker(events).serve()
 

@@ -4,7 +4,7 @@ How much of the budgets of a workspace is left, as the ledger says it.
 Several runners may share a workspace, and none of them outlives its run. So what tasks
 have spent stands in the ledger of claims, and what is left is counted from there.
 
-Decision: 0241.
+Decision: task-files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from taskorch.model import BudgetUsage, Units
 #: Amounts in millionths, by budget and resource.
 Tally: TypeAlias = Mapping[str, Mapping[str, int]]
 SCALE: Final = 1_000_000
-#: By what people give a budget more.
+#: Command that raises a budget.
 _RAISE: Final = "taskorch workspace raise-budget"
 
 
@@ -35,7 +35,7 @@ def plus(*tallies: Tally) -> Tally:
 
 
 def is_tally(value: object) -> bool:
-    """Whether a *value* of a ledger, which anybody may have written, is a tally."""
+    """Return whether a *value* of a ledger that anybody may edit is a tally."""
     return isinstance(value, dict) and all(
         isinstance(amounts, dict)
         and all(type(units) is int and units >= 0 for units in amounts.values())
@@ -55,9 +55,9 @@ def usages_of(
     total_of: Callable[[str, Mapping[str, float]], Mapping[str, float]],
 ) -> list[BudgetUsage]:
     """
-    How each of *budgets* stands, of which so much is *spent* and *reserved*.
+    Return the usage of each of *budgets*, from the amounts *spent* and *reserved*.
 
-    *total_of* says how much there is of one of which so much was declared.
+    *total_of* gives the total of a budget by its name and its declared amounts.
     """
     usages: list[BudgetUsage] = []
     for name, declared in budgets.totals.items():
@@ -83,13 +83,13 @@ def usages_of(
     return usages
 
 
-class ShortBudget(NamedTuple):
+class Lack(NamedTuple):
     """
-    A budget of which too little is left for a task.
+    What keeps a task from starting: a budget, or policies.
 
     Attributes:
-        name: Its name.
-        text: That, for people.
+        name: The budget, or the reason.
+        text: The reason, for people.
         is_hopeless: Whether it stays so when all that is reserved comes back.
     """
 
@@ -103,20 +103,19 @@ def short_of(
     usages: Iterable[BudgetUsage],
     budget: str | None,
     units: Units,
-) -> ShortBudget | None:
-    """Why *units* of a *budget* cannot be reserved now, by its *usages*, or None."""
+) -> Lack | None:
+    """Return why *budget* has too little left for *units*, or None."""
     asked = dict(units)
     chain = () if budget is None else tuple(budgets.chain(budget))
     for usage in usages:
         for name, rest in usage.left.items() if usage.name in chain else ():
-            need = asked.get(name, 0)
+            need, total = asked.get(name, 0), usage.total[name]
             if max(1, need) > round(rest * SCALE):
-                text = f"it waits for budget {usage.name}: {rest:.12g} of "
-                text += f"{usage.total[name]:.12g} {name} are left"
+                text = f"it waits for budget {usage.name}: {rest:.12g} of {total:.12g} "
+                text += f"{name} are left"
                 text += f", and it reserves {need / SCALE:.12g}" if need else ""
-                most = usage.total[name] - usage.spent[name]
-                is_hopeless = max(1, need) > round(most * SCALE)
+                is_hopeless = max(1, need) > round((total - usage.spent[name]) * SCALE)
                 if is_hopeless:
                     text += f"; {_RAISE} {usage.name} '{{\"{name}\": …}}'"
-                return ShortBudget(usage.name, text, is_hopeless)
+                return Lack(usage.name, text, is_hopeless)
     return None

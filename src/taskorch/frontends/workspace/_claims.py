@@ -17,7 +17,7 @@ outlives runners, and no two of them spend the same: what a task may spend is re
 under the same lock, before its program begins. Of a runner that has died, all that its
 tasks had reserved counts as spent.
 
-Decisions: 0040, 0241, 0271.
+Decisions: task-files, worker-processes.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
 from taskorch.budgets._declared import DeclaredBudgets
 from taskorch.frontends.workspace._budgets import (
-    ShortBudget,
+    Lack,
     Tally,
     amounts_of,
     is_tally,
@@ -58,13 +58,13 @@ _FEW_LINES: Final = 1_000
 @attrs.frozen
 class LedgerEntry:
     """
-    What the ledger says of a task.
+    The entry of a task in the ledger.
 
     Attributes:
         fence: How often it was claimed.
-        runner: Who has claimed it; None if nobody has, or it has ended.
-        spent: What it has spent in all, by budget and resource, in millionths.
-        reserved: What the program that runs may still spend of it.
+        runner: The runner that has claimed the task; None if none has, or it has ended.
+        spent: The amounts that it spent in all, by budget and resource, in millionths.
+        reserved: The amounts that the running program may still spend.
     """
 
     fence: int = 0
@@ -78,7 +78,7 @@ class LedgerEntry:
 
     @property
     def unknown(self) -> LedgerEntry:
-        """The entry once nobody knows what was spent of what was reserved."""
+        """The entry with all that was reserved as spent, as nobody knows more."""
         return self.settled(self.reserved)
 
 
@@ -99,7 +99,7 @@ class Ledger:
         self._read_to = 0
         self._lines = 0
         self._known: dict[str, LedgerEntry] = {}
-        #: Budgets that were raised: what was declared then, and what there is since.
+        #: Budgets that were raised: the amounts declared then, and the totals since.
         self._raised: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
         self._lock = threading.Lock()
 
@@ -141,7 +141,7 @@ class Ledger:
             return dict(self._known)
 
     def total(self, name: str, declared: Mapping[str, float]) -> Mapping[str, float]:
-        """How much there is of a budget of which so much is *declared*."""
+        """Return the amounts of a budget that the file declares as *declared*."""
         with self._lock:
             before, total = self._raised.get(name, ({}, {}))
             return total if before == declared else declared
@@ -153,7 +153,7 @@ class Ledger:
             if not self._is_writable:
                 self._open(os.O_CREAT | os.O_RDWR)
             if size > self._read_to:
-                # What stands behind the last line was begun by one that was killed.
+                # A runner that was killed began the text behind the last line.
                 os.ftruncate(self._file, self._read_to)
             if os.pwrite(self._file, data, self._read_to) < len(data):
                 os.ftruncate(self._file, self._read_to)
@@ -222,43 +222,32 @@ class Ledger:
         self._read_to += len(whole)
         for line in whole.splitlines():
             self._lines += 1
-            try:
-                record: Any = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                self._believe(cast("dict[str, Any]", record))
+            with suppress(ValueError):
+                self._believe(json.loads(line))
 
-    def _believe(self, record: dict[str, Any]) -> None:
-        if isinstance(record.get("budget"), str):
-            pair = record.get("declared"), record.get("total")
-            if all(isinstance(each, dict) for each in pair):
-                self._raised[record["budget"]] = cast("Any", pair)
-            return
-        task_id, fence, runner = (
-            record.get("task"),
-            record.get("fence"),
-            record.get("runner"),
-        )
-        spent, reserved = record.get("spent", {}), record.get("reserved", {})
-        is_sound = isinstance(task_id, str) and type(fence) is int and fence > 0
-        is_sound = is_sound and is_tally(spent) and is_tally(reserved)
-        if is_sound and (runner is None or isinstance(runner, str)):
-            self._known[cast("str", task_id)] = LedgerEntry(
-                cast("int", fence), runner, spent, reserved
-            )
+    def _believe(self, record: Any) -> None:
+        """Learn what a *record* says, if it is sound: anybody may edit the file."""
+        match record:
+            case {
+                "budget": str(name),
+                "declared": dict(declared),
+                "total": dict(total),
+            }:
+                self._raised[name] = declared, total
+            case {"task": str(task_id), "fence": fence} if (
+                type(fence) is int and fence > 0
+            ):
+                runner = record.get("runner")
+                spent, reserved = record.get("spent", {}), record.get("reserved", {})
+                is_sound = is_tally(spent) and is_tally(reserved)
+                if is_sound and (runner is None or isinstance(runner, str)):
+                    entry = LedgerEntry(fence, runner, spent, reserved)
+                    self._known[task_id] = entry
 
 
 def _line(task_id: str, entry: LedgerEntry) -> str:
-    record: dict[str, Any] = {"task": task_id, "fence": entry.fence}
-    if entry.runner is not None:
-        record["runner"] = entry.runner
-    record |= {
-        name: tally
-        for name, tally in (("spent", entry.spent), ("reserved", entry.reserved))
-        if tally
-    }
-    return json.dumps(record) + "\n"
+    fields = {name: value for name, value in attrs.asdict(entry).items() if value}
+    return json.dumps({"task": task_id, **fields}) + "\n"
 
 
 def _raised_line(name: str, row: tuple[Mapping[str, float], ...]) -> str:
@@ -307,7 +296,7 @@ class Held:
 
 class Claims:
     """
-    The claims of one runner, and what tasks spend of *budgets*.
+    The claims of one runner, and the spending of tasks on *budgets*.
 
     Nothing is there before `open`.
     """
@@ -319,7 +308,7 @@ class Claims:
         self._ledger = Ledger(layout.own / "claims.jsonl")
         self.runner: str = ""
         self._file = -1
-        # What all runners lock; opened when it is needed first.
+        # The lock that all runners share; it is opened when it is needed first.
         self._shared_file = -1
         # A lock of the system is between processes; this one is between our threads.
         self._mutex = threading.Lock()
@@ -335,7 +324,7 @@ class Claims:
                 if _is_locked(other):
                     is_alone = False
                 else:
-                    # What a dead one has left.
+                    # A runner that has died has left it.
                     other.unlink(missing_ok=True)
             if is_alone:
                 self._ledger.shorten()
@@ -359,13 +348,6 @@ class Claims:
             if self._shared_file >= 0:
                 os.close(self._shared_file)
                 self._shared_file = -1
-
-    def runners(self) -> list[str]:
-        """The runners that live, this one included."""
-        folder = self._own / "runners"
-        if not folder.is_dir():
-            return []
-        return sorted(p.stem for p in folder.iterdir() if _is_locked(p))
 
     def claim(self, started: Status) -> TaskClaim | Held | Status:
         """
@@ -398,11 +380,11 @@ class Claims:
             return TaskClaim(task_id, fence)
 
     def mark(self, claim: TaskClaim) -> dict[str, str]:
-        """What the program of a task of ours carries in its environment."""
+        """Return the variables that mark the program of a task of this runner."""
         return _mark(self.runner, claim.fence)
 
     def is_still(self, task_id: str, held: Held) -> bool:
-        """Whether a task is most likely held as it was: a quick look, and no lock."""
+        """Return whether *held* most likely still holds: a quick look, no lock."""
         if held.runner is None or not self.is_alive(held.runner):
             return False
         return self._ledger.entry(task_id).runner == held.runner
@@ -453,7 +435,7 @@ class Claims:
             try:
                 status = self.status(task_id)
             except ValueError:
-                # What cannot be believed is in nobody's way.
+                # A status that is not believed keeps nobody from a new start.
                 _remove(path)
                 return True
             if status is None or status.status not in states:
@@ -463,12 +445,12 @@ class Claims:
 
     def status(self, task_id: str) -> Status | None:
         """
-        What the status file of a task says.
+        Return the contents of a task's status file; None if there is none.
 
         Raises:
             StatusRefusedError: It cannot be believed.
         """
-        return read_status(self._layout.status(task_id), task_id)
+        return read_status(self._layout, task_id)
 
     def holder(self, task_id: str) -> str | None:
         """
@@ -491,9 +473,7 @@ class Claims:
 
     # -- budgets -------------------------------------------------------------------
 
-    def reserve(
-        self, claim: TaskClaim, budget: str, units: Units
-    ) -> ShortBudget | None:
+    def reserve(self, claim: TaskClaim, budget: str, units: Units) -> Lack | None:
         """
         Reserve *units* of a budget for the program of a task of ours.
 
@@ -534,12 +514,12 @@ class Claims:
                 self._ledger.add(claim.task_id, entry)
 
     def spent(self, task_id: str) -> dict[str, float]:
-        """What a task has spent in all, by resource."""
+        """Return the amounts that a task has spent in all, by resource."""
         amounts = self._ledger.entry(task_id).spent.values()
         return amounts_of(plus(*({"": each} for each in amounts)).get("", {}))
 
     def usages(self) -> list[BudgetUsage]:
-        """How much of each budget is spent and reserved, all of one instant."""
+        """Return the usage of each budget, all of one instant."""
         if not self._budgets.totals:
             return []
         spent: list[Tally] = []
@@ -618,7 +598,7 @@ class Claims:
 
 
 def _mark(runner: str, fence: int) -> dict[str, str]:
-    # The name of a runner is drawn.
+    # The name of a runner is random, so no other claim has this value.
     return {_CLAIM_VARIABLE: f"{runner}.{fence}"}
 
 
@@ -630,7 +610,7 @@ def _is_process(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except PermissionError:
-        # Another runner's.
+        # The process belongs to another user, so it lives.
         return True
     except (OSError, OverflowError):
         return False

@@ -27,6 +27,7 @@ from taskorch.frontends.workspace._fields import (
     Duration,
     Paths,
     Problem,
+    problems_of,
     read_fields,
 )
 from taskorch.frontends.workspace._task_file import TaskFile
@@ -45,10 +46,11 @@ from taskorch.kit.forms import (
 )
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import nearest
+from taskorch.model import Enforce
 from taskorch.model.ids import has_segments, id_problem
 
 if TYPE_CHECKING:
-    # Few have policies: what judges is loaded for them.
+    # Few workspaces have policies: only these load the code that judges.
     from taskorch.governance import (  # noqa: TC004
         ConstitutionalRuntime,
         Policy,
@@ -78,16 +80,9 @@ class AgentProgram:
     limit: int | None = attrs.field(default=None, metadata=may_be(COUNT))
 
 
-def filled(word: str, names: Mapping[str, str]) -> str:
-    """*word* with what the names in it stand for; other braces stay as they are."""
-    for name, text in names.items():
-        word = word.replace(f"{{{name}}}", text)
-    return word
-
-
 DEFAULT_AGENT: Final = AgentProgram("agent", ("agent", "run", "{task_file}"))
 
-#: How known coding agents are run without a person.
+#: Commands that run known coding agents without a person.
 PRESETS: Final[Mapping[str, AgentProgram]] = {
     agent.name: agent
     for agent in (
@@ -128,7 +123,7 @@ def agent_program(command: str, agents: Mapping[str, AgentProgram]) -> AgentProg
 FILE: Final = "workspace.yaml"
 _HOUR: Final = 3600.0
 _MAX_BYTES: Final = 1 << 18
-#: What stands before the name of a phase to give it its place: `01-` of `01-analysis`.
+#: Prefix that gives a phase its place: `01-` of `01-analysis`.
 _NUMBER: Final = re.compile(r"[0-9]+[-_.]")
 
 
@@ -154,8 +149,8 @@ class PhaseRule:
     budget: str | None = attrs.field(default=None, metadata=may_be(BUDGET))
 
 
-#: Those of the protocol.
-_PHASES: Final[Mapping[str, PhaseRule]] = {
+#: Rules of the phases that the protocol names.
+PHASES: Final[Mapping[str, PhaseRule]] = {
     "analysis": PhaseRule(6, 8 * _HOUR),
     "planning": PhaseRule(3, 6 * _HOUR),
     "implementation": PhaseRule(10, 12 * _HOUR),
@@ -165,27 +160,60 @@ _PHASES: Final[Mapping[str, PhaseRule]] = {
 
 
 @attrs.frozen
+class Folders:
+    """
+    Where its files are.
+
+    Attributes:
+        tasks: The folder of task files.
+        workspace: The folder for status, outputs, logs and pids.
+    """
+
+    tasks: str = field(WORD, default="tasks")
+    workspace: str = field(WORD, default="workspace")
+
+
+@attrs.frozen
+class LimitsEntry:
+    """
+    Limits of tasks.
+
+    Attributes:
+        max_concurrent_agents: Tasks at once.
+        max_cpu_per_agent: Cores of a task.
+        max_memory_gb: GiB of a task.
+        enforce: Whether a program is held to the amounts of its task, and of what that
+            does not say, to these limits; or only if possible.
+        measured: Whether programs share the memory of this machine, and each reserves
+            what others of its worker have used, if that is less than its task says.
+    """
+
+    max_concurrent_agents: int = field(COUNT, default=10)
+    max_cpu_per_agent: float = field(Number(), default=4.0)
+    max_memory_gb: float = field(Number(), default=8.0)
+    enforce: Enforce = field(Flag("if possible"), default=False)
+    measured: bool = field(Flag(), default=False)
+
+    @property
+    def max_memory_mb(self) -> float:
+        """The most memory of a task, in MiB."""
+        return 1024 * self.max_memory_gb
+
+
+@attrs.frozen
 class WorkspaceConfig:
     """
-    What holds for a workspace.
+    The configuration of a workspace.
 
     Attributes:
         title: For the dashboard.
-        tasks: The folder of task files.
-        workspace: The folder for status, outputs, logs and pids.
-        agent: Who does a task that does not say by whom.
+        folders: Where its files are.
+        agent: The agent of a task that names none.
         agents: More workers, by name.
         phases: Rules by the name of a phase, with or without its number.
-        max_agents: Tasks at once.
-        max_cpu: Cores of a task.
-        max_memory_mb: MiB that one task may take.
-        enforce: Whether programs are held to the cores and the memory of their tasks.
-        maxima: With *enforce*, what a program is held to whose task says no amount: the
-            limits that the document says.
-        measured: Whether programs share the memory of this machine, and each reserves
-            what others of its worker have used, if that is less than its task says.
+        limits: Limits of tasks.
         grace: Seconds between asking a program to end and killing it.
-        budgets: What tasks may spend.
+        budgets: The amounts that tasks may spend.
         budget: The budget of tasks that name none, in phases that name none.
         policies: The policies of the workspace.
         governance: What judges by these and by the setting of that name; None: nothing
@@ -194,17 +222,11 @@ class WorkspaceConfig:
     """
 
     title: str = ""
-    tasks: str = "tasks"
-    workspace: str = "workspace"
+    folders: Folders = Folders()
     agent: AgentProgram = DEFAULT_AGENT
     agents: Mapping[str, AgentProgram] = attrs.field(factory=dict[str, AgentProgram])
-    phases: Mapping[str, PhaseRule] = _PHASES
-    max_agents: int = 10
-    max_cpu: float = 4.0
-    max_memory_mb: float = 8 * 1024.0
-    enforce: bool = False
-    maxima: Mapping[str, float] = attrs.field(factory=dict[str, float])
-    measured: bool = False
+    phases: Mapping[str, PhaseRule] = PHASES
+    limits: LimitsEntry = LimitsEntry()
     grace: float = 10.0
     budgets: DeclaredBudgets = attrs.field(factory=DeclaredBudgets)
     budget: str | None = None
@@ -219,7 +241,7 @@ class WorkspaceConfig:
         return first | {**self.agents} | first
 
     def rule(self, phase: str) -> tuple[str, PhaseRule]:
-        """What holds for a phase, and the key under which it stands."""
+        """Return the key under which the rule of a phase stands, and the rule."""
         key = _NUMBER.sub("", phase, count=1)
         for name in (phase, key):
             if name in self.phases:
@@ -237,53 +259,17 @@ class WorkspaceConfig:
         return task.budget or self.rule(task.phase)[1].budget or self.budget
 
 
-@attrs.frozen
-class Folders:
-    """
-    Where its files are.
-
-    Attributes:
-        tasks: The folder of task files.
-        workspace: The folder for status, outputs, logs and pids.
-    """
-
-    tasks: str = field(WORD, default="tasks")
-    workspace: str = field(WORD, default="workspace")
-
-
 def _check_class(name: str) -> None:
-    # Few name classes of failures: nobody else loads what knows them.
+    # Few documents name classes of failures: only these load their names.
     from taskorch.recovery import class_of  # noqa: PLC0415
 
     class_of(name)
 
 
 @attrs.frozen
-class LimitsEntry:
-    """
-    Limits of tasks.
-
-    Attributes:
-        max_concurrent_agents: Tasks at once.
-        max_cpu_per_agent: Cores of a task.
-        max_memory_gb: GiB of a task.
-        enforce: Whether a program is ended that takes more than its task says, or more
-            than these limits, if the task says no amount.
-        measured: Whether programs share the memory of this machine, and each reserves
-            what others of its worker have used, if that is less than its task says.
-    """
-
-    max_concurrent_agents: int = field(COUNT, default=10)
-    max_cpu_per_agent: float = field(Number(), default=4.0)
-    max_memory_gb: float = field(Number(), default=8.0)
-    enforce: bool = field(Flag(), default=False)
-    measured: bool = field(Flag(), default=False)
-
-
-@attrs.frozen
 class RecoveryEntry:
     """
-    What follows a failure, by its kind.
+    The recovery after a failure, by the class of the failure.
 
     Attributes:
         repairs: By class of failure, a program and its arguments that mend what a task
@@ -314,21 +300,21 @@ class WorkspaceEntry:
         phases: Rules by the name of a phase, with or without its number.
         limits: Limits of tasks.
         grace: The time between SIGTERM and SIGKILL.
-        budgets: What tasks may spend, by name of a budget.
+        budgets: The amounts that tasks may spend, by name of a budget.
         budget: The budget of tasks that name none, in phases that name none.
         policies: Policies that judge the tasks, or files of such.
-        recovery: What follows a failure, by its kind.
+        recovery: The recovery after a failure, by its class.
     """
 
     title: str = field(LINE)
-    folders: Folders = field(DocumentOf(Folders, nulls=True))
+    folders: Folders = field(DocumentOf(Folders, make=Folders, nulls=True))
     agent: str = field(LINE, default="agent")
     stdin: bool = field(Flag())
     agents: Mapping[str, AgentProgram] = field(
         AnyNames(DocumentOf(AgentProgram, nulls=True))
     )
     phases: Mapping[str, PhaseRule] = field(AnyNames(DocumentOf(PhaseRule, nulls=True)))
-    limits: LimitsEntry = field(DocumentOf(LimitsEntry, nulls=True))
+    limits: LimitsEntry = field(DocumentOf(LimitsEntry, make=LimitsEntry, nulls=True))
     grace: float = field(Duration(), default="10s")
     budgets: Mapping[str, BudgetEntry] = field(BUDGETS)
     budget: str = field(BUDGET)
@@ -337,42 +323,39 @@ class WorkspaceEntry:
 
 
 def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
-    """What `workspace.yaml` in *root* says; what is wrong goes to *problems*."""
+    """Read `workspace.yaml` in *root*; add its faults to *problems*."""
+
+    def unusable(why: str) -> WorkspaceConfig:
+        problems.append(Problem(FILE, 1, 1, why))
+        return WorkspaceConfig()
+
     try:
         with (root / FILE).open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
-            problems.append(
-                Problem(FILE, 1, 1, f"it has more than {_MAX_BYTES:,} bytes")
-            )
-            return WorkspaceConfig()
+            return unusable(f"it has more than {_MAX_BYTES:,} bytes")
         text = data.removeprefix(BOM_UTF8).decode()
     except FileNotFoundError:
         return WorkspaceConfig()
     except OSError as error:
-        message = f"this file cannot be read: {error.strerror or error}"
-        problems.append(Problem(FILE, 1, 1, message))
-        return WorkspaceConfig()
+        return unusable(f"this file cannot be read: {error.strerror or error}")
     except UnicodeDecodeError:
-        problems.append(Problem(FILE, 1, 1, "it is no UTF-8: save it as that"))
-        return WorkspaceConfig()
+        return unusable("it is no UTF-8: save it as that")
     entry, _ = read_fields(WorkspaceEntry, text, FILE, problems)
     if entry is None:
         return WorkspaceConfig()
     faults = FaultList()
     config = _config(entry, root, faults)
     if not problems and not faults:
-        _note_misspelt(entry, root / config.tasks, faults)
-    problems += [
-        Problem(FILE, place.line, place.column, note) for place, note in faults.placed
-    ]
+        _note_misspelt(entry, root / config.folders.tasks, faults)
+    problems += problems_of(FILE, faults.placed)
     return config
 
 
 def _policies(entry: ReadMapping, root: Path, faults: FaultList) -> tuple[Policy, ...]:
     if "policies" not in entry.nodes:
         return ()
-    # Few have some: nobody else loads what judges.
+    # Few workspaces have policies: only these load the code that judges.
     from taskorch.frontends.workspace._policies import unfit  # noqa: PLC0415
     from taskorch.governance._reading import policies_in  # noqa: PLC0415
 
@@ -386,52 +369,40 @@ def _policies(entry: ReadMapping, root: Path, faults: FaultList) -> tuple[Policy
 
 def _config(entry: ReadMapping, root: Path, faults: FaultList) -> WorkspaceConfig:
     usual = WorkspaceConfig()
-    none = ReadMapping({}, {}, entry.place)
-    folders: ReadMapping = entry.get("folders", none)
-    tasks = folders.get("tasks", usual.tasks)
-    workspace = folders.get("workspace", usual.workspace)
-    if tasks == workspace:
+    folders: Folders = entry.get("folders", usual.folders)
+    if folders.tasks == folders.workspace:
         text = "tasks and workspace must be two folders"
         faults.add(entry.at("folders"), text, "folders")
-    limits: ReadMapping = entry.get("limits", none)
-    agents = _agents(entry.get("agents", none), faults)
-    budgets = DeclaredBudgets.of(entry.get("budgets", none), faults)
+    limits: LimitsEntry = entry.get("limits", usual.limits)
+    for name in ("max_cpu_per_agent", "max_memory_gb"):
+        if limits.enforce and not getattr(limits, name):
+            text = f"{name}: no program can be held to 0: with enforce, say more"
+            faults.add(entry.at("limits"), text, "limits")
+    agents = _agents(entry.part("agents"), faults)
+    budgets = DeclaredBudgets.of(entry.part("budgets"), faults)
     budgets.check(entry, "", faults)
-    for name, rules in entry.get("phases", none).values.items():
+    for name, rules in entry.part("phases").values.items():
         budgets.check(rules, f"phases.{name}", faults)
     return WorkspaceConfig(
         title=entry.get("title", usual.title),
-        tasks=tasks,
-        workspace=workspace,
+        folders=folders,
         agent=_agent(entry, agents, faults),
         agents=agents,
-        phases=_phases(entry.get("phases", none)),
+        phases=_phases(entry.part("phases")),
         grace=entry.get("grace", usual.grace),
-        max_agents=limits.get("max_concurrent_agents", usual.max_agents),
-        max_cpu=limits.get("max_cpu_per_agent", usual.max_cpu),
-        enforce=limits.get("enforce", usual.enforce),
-        maxima={
-            name: scale * limits.get(key, 0.0)
-            for name, key, scale in (
-                ("cpu", "max_cpu_per_agent", 1),
-                ("memory_mb", "max_memory_gb", 1024),
-            )
-            if limits.get(key, 0.0) and limits.get("enforce", usual.enforce)
-        },
-        measured=limits.get("measured", usual.measured),
-        max_memory_mb=1024 * limits.get("max_memory_gb", usual.max_memory_mb / 1024),
+        limits=limits,
         budgets=budgets,
         budget=entry.get("budget"),
         policies=_policies(entry, root, faults),
-        repairs=entry.get("recovery", none).get("repairs", none).values,
+        repairs=entry.part("recovery").part("repairs").values,
     )
 
 
 def _note_misspelt(entry: ReadMapping, tasks: Path, faults: FaultList) -> None:
     """Note rules of phases that there are not, if there is one of nearly that name."""
     folders = [path.name for path in tasks.glob("*") if path.is_dir()]
-    names = {*_PHASES, *folders, *(_NUMBER.sub("", name, count=1) for name in folders)}
-    section: ReadMapping = entry.get("phases", ReadMapping({}, {}, entry.place))
+    names = {*PHASES, *folders, *(_NUMBER.sub("", name, count=1) for name in folders)}
+    section = entry.part("phases")
     for name in section.nodes:
         key = _NUMBER.sub("", name, count=1)
         near = nearest(key, names, 0.8)
@@ -441,7 +412,7 @@ def _note_misspelt(entry: ReadMapping, tasks: Path, faults: FaultList) -> None:
 
 
 def _phases(section: ReadMapping) -> dict[str, PhaseRule]:
-    phases = dict(_PHASES)
+    phases = dict(PHASES)
     for name, rules in section.values.items():
         values = {**rules.values, "gate": tuple(rules.get("gate", ()))}
         usual = phases.get(name, PhaseRule())

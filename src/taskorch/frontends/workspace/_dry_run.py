@@ -1,4 +1,4 @@
-"""What a run would do, and when: simulated, and nothing is touched."""
+"""A simulation of a run: its tasks and their times; it changes nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Any
 
 import attrs
 
-from taskorch.frontends.workspace._config import WorkspaceConfig
-from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
 from taskorch.frontends.workspace._progress import (
     WorkspaceProgress,
     missing_files,
-    unmade_inputs,
+    missing_inputs,
 )
-from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._tasks import (
     add_agent,
     judged,
@@ -26,7 +23,7 @@ from taskorch.frontends.workspace._work import waits_for
 from taskorch.kit.visible import counted
 from taskorch.kit.words import duration
 from taskorch.model import Task
-from taskorch.model.ids import joined
+from taskorch.model.ids import folder_of, joined
 
 #: Seconds for a task of which nothing is known.
 _UNKNOWN = 60.0
@@ -54,7 +51,7 @@ class DryRunStep:
 @attrs.frozen
 class DryRun:
     """
-    What a run would do; `str()` of it is a page for people.
+    The forecast of a run; `str()` of it is a page for people.
 
     Attributes:
         steps: The tasks that would be run, in the order in which they would begin.
@@ -63,7 +60,7 @@ class DryRun:
         not_run: Why others would not be run, by id.
         missing: Files that are needed, and that nothing makes: what for.
         guessed: How many tasks there is no estimate for.
-        noted: What policies say of tasks that would be run all the same, by id.
+        noted: The notes of policies on tasks that would still run, by id.
     """
 
     steps: tuple[DryRunStep, ...]
@@ -110,28 +107,21 @@ class DryRun:
 
 
 def dry_run(
-    layout: WorkspaceLayout,
-    config: WorkspaceConfig,
-    plan: WorkspacePlan,
-    *,
-    phase: str | None,
-    retry_failed: bool,
+    progress: WorkspaceProgress, *, phase: str | None, retry_failed: bool
 ) -> DryRun:
-    """What a run would do."""
-    progress = WorkspaceProgress(layout, config, plan)
-    planner = _Planner(layout, config, plan, progress, phase, retry_failed=retry_failed)
+    """Simulate a run, and return what it would do."""
+    plan, config = progress.plan, progress.config
+    planner = _Planner(progress, phase, retry_failed)
     tasks = planner.tasks()
-    seconds, guessed = _estimates(plan, progress, planner.run)
-    durations = seconds | dict.fromkeys(planner.gates, 0.0)
+    seconds, guessed = _estimates(progress, planner.run)
     steps: list[DryRunStep] = []
     total = 0.0
     if tasks:
         orch = orchestrator_for(config)
         for agent in config.programs.values():
             add_agent(orch, agent, _nothing)
-        report = orch.simulate(tasks, durations)
+        report = orch.simulate(tasks, seconds | dict.fromkeys(planner.gates, 0.0))
         total = report.makespan
-        names = set(planner.run)
         steps = [
             DryRunStep(
                 entry.task_id,
@@ -140,56 +130,44 @@ def dry_run(
                 config.timeout_of(plan.tasks[entry.task_id]),
             )
             for entry in report.schedule
-            if entry.task_id in names
+            if entry.task_id in planner.run
         ]
-    done = sum(1 for task_id in plan.ids if progress.has_completed(task_id))
-    missing = _missing(layout, config, plan, [*planner.run, *planner.not_run])
     return DryRun(
         tuple(sorted(steps, key=lambda step: (step.start, step.task_id))),
         total,
-        done,
+        sum(map(progress.has_completed, plan.ids)),
         planner.not_run,
-        missing,
+        _missing(progress, [*planner.run, *planner.not_run]),
         guessed,
         planner.noted,
     )
 
 
+@attrs.define
 class _Planner:
     """Plans a dry run: tasks for an orchestrator that simulates them."""
 
-    def __init__(
-        self,
-        layout: WorkspaceLayout,
-        config: WorkspaceConfig,
-        plan: WorkspacePlan,
-        progress: WorkspaceProgress,
-        phase: str | None,
-        *,
-        retry_failed: bool,
-    ) -> None:
-        self._layout = layout
-        self._config = config
-        self._plan = plan
-        self._progress = progress
-        self._phase = phase
-        self._retry_failed = retry_failed
-        self.run: dict[str, None] = {}
-        self.gates: list[str] = []
-        self.not_run: dict[str, str] = {}
-        self.noted: dict[str, str] = {}
+    progress: WorkspaceProgress
+    phase: str | None
+    retry_failed: bool
+    #: The tasks that would be run, in order.
+    run: dict[str, None] = attrs.field(factory=dict[str, None])
+    gates: list[str] = attrs.field(factory=list[str])
+    not_run: dict[str, str] = attrs.field(factory=dict[str, str])
+    noted: dict[str, str] = attrs.field(factory=dict[str, str])
 
     def tasks(self) -> list[Task[Any]]:
         """The tasks that would be run, and gates between the phases."""
+        plan = self.progress.plan
         tasks: list[Task[Any]] = []
         gate: str | None = None
         shut: str | None = None
-        for phase, ids in self._plan.phases.items():
-            if self._phase not in (None, phase):
+        for phase, ids in plan.phases.items():
+            if self.phase not in (None, phase):
                 continue
             ours: list[str] = []
-            for task_id in self._plan.in_order(ids):
-                if self._progress.has_completed(task_id):
+            for task_id in plan.in_order(ids):
+                if self.progress.has_completed(task_id):
                     continue
                 why = f"the gate of {shut} stays shut" if shut and phase else None
                 why = why or self._why_not(task_id)
@@ -198,11 +176,11 @@ class _Planner:
                     continue
                 self.run[task_id] = None
                 ours.append(task_id)
-                after = [i for i in self._plan.after[task_id] if i in self.run]
+                after = [i for i in plan.after[task_id] if i in self.run]
                 if gate is not None and phase:
                     after.append(gate)
-                file = self._plan.tasks[task_id]
-                tasks.append(task_for(self._config, file, after=after))
+                file = plan.tasks[task_id]
+                tasks.append(task_for(self.progress.config, file, after=after))
             if phase and shut is None and any(i in self.not_run for i in ids):
                 shut = phase
             if phase:
@@ -214,62 +192,56 @@ class _Planner:
         return tasks
 
     def _why_not(self, task_id: str) -> str | None:
-        if task_id in self._progress.refused:
-            return self._progress.refused[task_id]
-        if task_id not in self._plan.tasks:
+        progress = self.progress
+        plan = progress.plan
+        if task_id in progress.refused:
+            return str(progress.refused[task_id])
+        if task_id not in plan.tasks:
             return "its file has problems"
-        status = self._progress.statuses.get(task_id)
+        status = progress.statuses.get(task_id)
         failed = status is not None and status.status == "failed"
-        if failed and not self._retry_failed:
+        if failed and not self.retry_failed:
             return "it has failed: --retry-failed runs it again"
-        for other in self._plan.after[task_id]:
-            if other in self.run or self._progress.has_completed(other):
-                continue
-            note = "" if other in self._plan.known else ", which does not exist"
-            return f"it waits for {other}{note}"
-        task = self._plan.tasks[task_id]
-        missing = unmade_inputs(self._layout, task, self._plan.known)
-        denied, finding = judged(self._config, task)
+        for other in plan.after[task_id]:
+            if other not in self.run and not progress.has_completed(other):
+                return plan.waits(other)
+        task = plan.tasks[task_id]
+        missing = missing_inputs(progress.layout, task, plan.known)
+        denied, finding = judged(progress.config, task)
         if finding is not None:
             self.noted[task_id] = finding
         return waits_for(missing) if missing else denied
 
 
 def _estimates(
-    plan: WorkspacePlan, progress: WorkspaceProgress, ids: Mapping[str, None]
+    progress: WorkspaceProgress, ids: Iterable[str]
 ) -> tuple[dict[str, float], int]:
     """Seconds that each will take, and for how many nothing is known."""
     by_phase: dict[str, list[float]] = {}
     for task_id, status in progress.statuses.items():
         if status.duration_seconds is not None:
-            durations = by_phase.setdefault(phase_of(task_id), [])
+            durations = by_phase.setdefault(folder_of(task_id), [])
             durations.append(status.duration_seconds)
     usual = {phase: median(durations) for phase, durations in by_phase.items()}
-    seconds: dict[str, float] = {}
-    guessed = 0
-    for task_id in ids:
-        estimate = plan.tasks[task_id].estimate
-        if estimate is None:
-            estimate = usual.get(plan.tasks[task_id].phase)
-        guessed += estimate is None
-        seconds[task_id] = _UNKNOWN if estimate is None else estimate
-    return seconds, guessed
+    tasks = [progress.plan.tasks[task_id] for task_id in ids]
+    estimates = {
+        task.task_id: usual.get(task.phase) if task.estimate is None else task.estimate
+        for task in tasks
+    }
+    seconds = {n: _UNKNOWN if much is None else much for n, much in estimates.items()}
+    return seconds, list(estimates.values()).count(None)
 
 
-def _missing(
-    layout: WorkspaceLayout,
-    config: WorkspaceConfig,
-    plan: WorkspacePlan,
-    ids: Iterable[str],
-) -> dict[str, str]:
+def _missing(progress: WorkspaceProgress, ids: Iterable[str]) -> dict[str, str]:
     """Files that are needed, and that no task makes."""
+    plan, layout = progress.plan, progress.layout
     missing: dict[str, str] = {}
     for task_id in ids:
         if task_id in plan.tasks:
-            for path in unmade_inputs(layout, plan.tasks[task_id], plan.known):
+            for path in missing_inputs(layout, plan.tasks[task_id], plan.known):
                 missing[path] = f"an input of {task_id}"
     for phase in plan.phases:
-        rule = config.rule(phase)[1]
+        rule = progress.config.rule(phase)[1]
         for path in missing_files(layout, layout.root, rule.gate):
             missing[path] = f"the gate of {phase}"
         if rule.approval and not layout.approval(phase).is_file():
@@ -278,4 +250,4 @@ def _missing(
 
 
 def _nothing(*_: object) -> None:
-    """In the place of what would be done."""
+    """Do nothing, in the place of an agent or a gate."""

@@ -1,16 +1,16 @@
 """
-What values `workspace.yaml` and task files may have that other documents have not.
+The forms of values that only `workspace.yaml` and task files have.
 
 And what is wrong with a file, and where: as compilers and editors say it.
 
-Decisions: 0102, 0196.
+Decision: documents.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -44,9 +44,9 @@ class Problem:
 
     Attributes:
         path: The file, as seen from the folder of the workspace.
-        line: From 1.
-        column: From 1, in characters.
-        text: What is wrong, and what to do.
+        line: The line of the problem, from 1.
+        column: The column, in characters, from 1.
+        text: The problem, and what to do.
         stops: Whether the task, or whatever the file says, cannot be used so.
     """
 
@@ -84,61 +84,46 @@ def read_fields(
     others: Callable[[Located, Located], None] | None = None,
 ) -> tuple[ReadMapping | None, Located]:
     """
-    What *text*, YAML, says as a document of *cls*, and the same as it stands there.
+    Read *text*, which is YAML, as a document of *cls* and as plain values.
 
     Args:
         cls: The class.
         text: The document.
-        path: What problems call its file.
-        problems: What is wrong goes there.
+        path: The name of the file in problems.
+        problems: The list that gets the problems.
         offset: The line of the file at which the text begins, from 0.
         others: See `DocumentOf`.
 
     Returns:
         The document; None if nothing can be read.
     """
-    faults = FaultList()
-    node, wrong = _read("\n" * offset + text, path)
-    entry = WRONG
-    if not wrong:
-        node.value = {} if node.value is None else node.value
-        entry = DocumentOf(cls, nulls=True, others=others).read(node, "", faults)
-    problems += [
-        Problem(path, place.line, place.column, message)
-        for place, message in (*wrong, *faults.placed)
-    ]
-    return (entry if isinstance(entry, ReadMapping) else None), node
-
-
-def _read(text: str, path: str) -> tuple[Located, list[Fault]]:
-    """What *text*, one document, says, and all that is wrong with it."""
     try:
         from taskorch.kit import yaml_text  # noqa: PLC0415 - it needs an extra
     except ImportError as error:
         msg = "task files need PyYAML, which is not installed"
         hint = "pip install 'taskorch[cli]'"
         raise UsageError(msg, hint=hint) from error
-    return yaml_text.read_one(text, path)
+    faults = FaultList()
+    node, wrong = yaml_text.read_one("\n" * offset + text, path)
+    entry = WRONG
+    if not wrong:
+        node.value = {} if node.value is None else node.value
+        entry = DocumentOf(cls, nulls=True, others=others).read(node, "", faults)
+    problems += problems_of(path, (*wrong, *faults.placed))
+    return (entry if isinstance(entry, ReadMapping) else None), node
 
 
-def path_problem(text: str) -> str | None:
-    """What is wrong with *text* as the path of a file in a folder, or None."""
-    if text.startswith(("/", "~")):
-        return "is no path inside its folder"
-    if ".." in text.split("/"):
-        return "leads out of its folder"
-    if text.endswith("/") or str(PurePosixPath(text)) == ".":
-        return "is a folder, and a file is needed"
-    if not text.isprintable():
-        return "has characters that cannot be printed"
-    return None
+def problems_of(path: str, faults: Iterable[Fault]) -> Iterator[Problem]:
+    """Yield *faults* as problems of the file *path*."""
+    for place, text in faults:
+        yield Problem(path, place.line, place.column, text)
 
 
 # -- kinds of values -------------------------------------------------------------------
 
 
 def _line_of(text: str) -> str:
-    """*text* without space at its ends."""
+    """Return *text* without spaces at its ends; refuse a text that is too long."""
     text = text.strip()
     if len(text) > _MAX_TEXT or "\0" in text:
         msg = "the text is too long, or has a NUL character"
@@ -194,9 +179,16 @@ def _paths_in(base: str, needs: str) -> Each:
     """The form of paths as seen from *base*."""
 
     def path_of(text: str) -> str:
-        text = _line_of(text)
-        problem = path_problem(text)
-        if problem is not None:
+        text, problem = _line_of(text), ""
+        if text.startswith(("/", "~")):
+            problem = "is no path inside its folder"
+        elif ".." in text.split("/"):
+            problem = "leads out of its folder"
+        elif text.endswith("/") or str(PurePosixPath(text)) == ".":
+            problem = "is a folder, and a file is needed"
+        elif not text.isprintable():
+            problem = "has characters that cannot be printed"
+        if problem:
             msg = f"{show(text, 80)} {problem} ({base})"
             raise ValueError(msg)
         return str(PurePosixPath(text))
@@ -314,7 +306,7 @@ def _nearest(name: str, names: tuple[str, ...]) -> str | None:
     return nearest(name, names, 0.8)
 
 
-#: What others call fields of a task file, in small letters and without "-" and "_".
+#: Names that other tools have for fields, in small letters, without "-" and "_".
 _OTHER_WORDS: Final = {
     "dependencies": re.compile(
         r".*depend(?!ents?$)|deps?$|pre-?req|blocked|blockers?$|wait|needs?$|"
@@ -339,7 +331,7 @@ _OTHER_WORDS: Final = {
 
 @lru_cache
 def _meant(name: str, names: tuple[str, ...]) -> str | None:
-    """For which of *names* others say *name*."""
+    """Return the one of *names* that other tools call *name*, or None."""
     word = re.sub("[-_ .]", "", name).lower()
     fit = (ours for ours, others in _OTHER_WORDS.items() if others.match(word))
     return next((ours for ours in fit if ours in names), None)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import attrs
-
-from taskorch.model.ids import folder_of
 
 #: The folders in the folder of the workspace.
 KINDS: Final = ("status", "outputs", "logs", "pids")
@@ -44,11 +43,11 @@ class WorkspaceLayout:
         return f"{self.root}/{self.workspace}/status/{task_id}.json"
 
     def outputs(self, task_id: str) -> Path:
-        """The folder for what a task makes."""
+        """Return the folder for the outputs of a task."""
         return self.folder(f"outputs/{task_id}")
 
     def log(self, task_id: str) -> Path:
-        """The file for what the program of a task prints."""
+        """Return the file for the output of a task's program."""
         return self.folder(f"logs/{task_id}.log")
 
     def pid(self, task_id: str) -> Path:
@@ -61,21 +60,16 @@ class WorkspaceLayout:
 
     @property
     def own(self) -> Path:
-        """What runners tell each other; nobody else's concern."""
+        """Folder of the ledger and the locks, which the runners share."""
         return self.folder(".taskorch")
 
     def shown(self, path: str | os.PathLike[str]) -> str:
-        """*path* as seen from `root`."""
+        """Return *path* relative to `root`."""
         return os.fspath(path).removeprefix(f"{str(self.root).rstrip('/')}/")
 
 
-def phase_of(task_id: str) -> str:
-    """The folder of a task; "" for one directly in the folder of tasks."""
-    return folder_of(task_id)
-
-
 def by_numbers(name: str) -> tuple[list[str | int], str]:
-    """By what names are sorted: numbers in them as such, 2 before 10."""
+    """Return a key to sort names by: numbers count as such, 2 before 10."""
     parts = enumerate(_NUMBER.split(name))
     return [int(part) if place % 2 else part for place, part in parts], name
 
@@ -87,7 +81,7 @@ def read_start(path: str | os.PathLike[str], most: int) -> bytes:
     Raises:
         OSError: It cannot be read.
     """
-    # What is no plain file, such as a pipe without a writer, must not hold us up.
+    # A pipe without a writer, or another special file, must not hold us up.
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = chunk = os.read(file, most)
@@ -99,14 +93,6 @@ def read_start(path: str | os.PathLike[str], most: int) -> bytes:
         os.close(file)
 
 
-#: The phases of the protocol, of which the settings say the limits.
-_PHASES: Final = (
-    "01-analysis",
-    "02-planning",
-    "03-implementation",
-    "04-validation",
-    "05-optimization",
-)
 _TEMPLATE: Final = """\
 ---
 dependencies: []            # ids of tasks, such as 01-analysis/01-run-tests
@@ -201,8 +187,14 @@ done
 """
 
 
-def init(root: Path, layout: WorkspaceLayout, title: str) -> list[str]:
-    """Make what is not there yet, and return the paths of that; what is there stays."""
+def init(
+    root: Path, layout: WorkspaceLayout, title: str, usual: Iterable[str]
+) -> list[str]:
+    """
+    Make what is not there yet, and return the paths of that; what is there stays.
+
+    If there is no phase, there are the *usual* ones.
+    """
     tasks, workspace = layout.tasks, layout.workspace
     progress = _PROGRESS.format(title=title, tasks=tasks, workspace=workspace)
     files = {
@@ -223,7 +215,9 @@ def init(root: Path, layout: WorkspaceLayout, title: str) -> list[str]:
             path.chmod(0o755)
         paths.append(name)
     phases = [entry for entry in (root / tasks).iterdir() if entry.is_dir()]
-    phases = phases or [root / tasks / name for name in _PHASES]
+    phases = phases or [
+        root / tasks / f"{number:02}-{name}" for number, name in enumerate(usual, 1)
+    ]
     within = ["", *(f"/{phase.name}" for phase in sorted(phases))]
     for kind in KINDS:
         phases += [layout.folder(f"{kind}{name}") for name in within]

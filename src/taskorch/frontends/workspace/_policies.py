@@ -1,11 +1,11 @@
 """
-What policies say of task files, by what stands in the files.
+The verdicts of policies on task files, from the contents of the files.
 
 Several runners share a folder, and keep no journal: there is no past to judge by, and
 nobody who is asked or whose waiver counts. So policies are asked where a task is handed
 over and where it starts, and what they cannot do here is refused.
 
-Decision: 0249.
+Decision: policies-as-data.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from taskorch.governance import ConstitutionalRuntime, Operation, Policy
 from taskorch.kit.read_only import ReadOnly
 from taskorch.model import Task
 
-#: What of the head of a task file policies see as its payload.
+#: Fields of the head that policies see as the payload of a task file.
 _SEEN: Final = (
     *("agent", "command", "inputs", "outputs", "gate", "estimate", "retries"),
 )
 
 
 def unfit(policy: Policy) -> str | None:
-    """What of *policy* cannot be had in a folder of task files, or None."""
+    """Return why *policy* cannot judge a folder of task files, or None."""
     where = f"policy {policy.id}: "
     for moment in policy.at:
         if moment not in ("submit", "start"):
@@ -45,7 +45,7 @@ def unfit(policy: Policy) -> str | None:
 
 def judging(policies: Iterable[Policy], governance: Any) -> ConstitutionalRuntime:
     """
-    What judges task files by *policies*, and by the setting *governance*.
+    Return the judge of task files by *policies* and by the setting *governance*.
 
     Raises:
         InvalidTaskError: A policy of that can do something that cannot be had here.
@@ -70,13 +70,13 @@ def judged(
     **limits: Any,
 ) -> tuple[str | None, str | None]:
     """
-    Why policies keep a task from starting, and else what they say of it.
+    Return why policies keep a task from starting, and their notes if they do not.
 
     Args:
-        governance: What judges it.
+        governance: The policies that judge the task.
         task: The task file.
         made: The task that is made of it.
-        **limits: What of its operation a configuration says: `timeout`, `budget`.
+        **limits: The limits from the configuration: `timeout`, `budget`.
     """
     payload = {name: getattr(task, name) for name in _SEEN}
     payload |= {"phase": task.phase, "spends": dict(task.resources.spends)}

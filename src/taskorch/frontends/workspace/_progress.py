@@ -1,4 +1,4 @@
-"""How far a workspace is, as its files say it: phases, gates, and what waits."""
+"""The progress of a workspace, from its files: phases, gates, and waiting tasks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Final
 
 import attrs
 
-from taskorch.frontends.workspace._budgets import short_of
-from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import PhaseRule, WorkspaceConfig
-from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers, phase_of
+from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
 from taskorch.frontends.workspace._scan import WorkspacePlan, maker_of
 from taskorch.frontends.workspace._status import (
     Status,
@@ -23,24 +21,20 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import TaskFile
-from taskorch.frontends.workspace._tasks import judged, spends
+from taskorch.frontends.workspace._tasks import lacking
 from taskorch.kit.visible import counted
 from taskorch.kit.words import amounts_in_words
 from taskorch.model import BudgetUsage
+from taskorch.model.ids import folder_of
 
 
-def missing_inputs(layout: WorkspaceLayout, task: TaskFile) -> list[str]:
-    """What a task needs and is not there: each path, and why it does not count."""
+def missing_inputs(
+    layout: WorkspaceLayout, task: TaskFile, makers: Container[str] = ()
+) -> list[str]:
+    """Missing inputs of *task* that none of *makers* makes: each path, and why."""
     if not task.inputs:
         return []
-    return missing_files(layout, layout.folder("outputs"), task.inputs)
-
-
-def unmade_inputs(
-    layout: WorkspaceLayout, task: TaskFile, task_ids: Container[str]
-) -> list[str]:
-    """Missing inputs of *task* that no task in *task_ids* makes."""
-    unmade = [name for name in task.inputs if maker_of(name, task_ids) is None]
+    unmade = [name for name in task.inputs if maker_of(name, makers) is None]
     return missing_files(layout, layout.folder("outputs"), unmade)
 
 
@@ -55,7 +49,7 @@ def missing_outputs(layout: WorkspaceLayout, task: TaskFile) -> list[str]:
 
 
 def why_shut(layout: WorkspaceLayout, phase: str, rule: PhaseRule) -> list[str]:
-    """What the gate of a phase waits for, besides its tasks."""
+    """Return why the gate of a phase is shut, apart from its tasks."""
     missing = missing_files(layout, layout.root, rule.gate)
     why = [f"{path} is not there" for path in missing]
     if rule.approval and not layout.approval(phase).is_file():
@@ -67,18 +61,16 @@ def why_shut(layout: WorkspaceLayout, phase: str, rule: PhaseRule) -> list[str]:
 def missing_files(
     layout: WorkspaceLayout, folder: Path, names: Iterable[str]
 ) -> list[str]:
-    """Those of *names* that are no files in *folder*, as paths in the workspace."""
-    missing: list[str] = []
-    for name in names:
-        path = folder / name
-        why = _problem(layout, path)
-        if why is not None:
-            missing.append(f"{layout.shown(path)}{why}")
-    return missing
+    """Return the paths of the *names* that are no files in *folder*."""
+    return [
+        f"{layout.shown(folder / name)}{why}"
+        for name in names
+        if (why := _problem(layout, folder / name)) is not None
+    ]
 
 
 def _problem(layout: WorkspaceLayout, path: Path) -> str | None:
-    """Why *path* does not count as a file: None if it does."""
+    """Return why *path* does not count as a file; None if it does."""
     try:
         if not path.exists():
             return " (a link that leads nowhere)" if path.is_symlink() else ""
@@ -94,94 +86,72 @@ def _problem(layout: WorkspaceLayout, path: Path) -> str | None:
     return None
 
 
-#: Ids that a line names.
+#: The most ids that a line names.
 _NAMED = 5
 
 
-@attrs.frozen
-class PhaseCounts:
-    """
-    How many tasks of a phase are in which state.
-
-    Attributes:
-        phase: Its name; empty for tasks in none.
-        total: All.
-        completed: Of these, so many are done,
-        running: run,
-        blocked: cannot run, since others have failed,
-        failed: and have failed. What is left waits.
-    """
-
-    phase: str
-    total: int
-    completed: int
-    running: int
-    blocked: int
-    failed: int
-
-
+@attrs.define(eq=False)
 class WorkspaceProgress:
-    """The status of all tasks, of one moment."""
+    """The status of all tasks, of one moment, and the usage of each budget."""
 
-    def __init__(
-        self,
-        layout: WorkspaceLayout,
-        config: WorkspaceConfig,
-        plan: WorkspacePlan,
-        usages: Sequence[BudgetUsage] = (),
-    ) -> None:
-        #: How budgets stand.
-        self.usages = usages
-        self._layout = layout
-        self._config = config
-        self._plan = plan
-        self.statuses: dict[str, Status] = {}
-        #: Why status files are not believed, by the ids of their tasks.
-        self.refused: dict[str, str] = {}
-        for task_id in plan.ids:
+    layout: WorkspaceLayout
+    config: WorkspaceConfig
+    plan: WorkspacePlan
+    usages: Sequence[BudgetUsage]
+    statuses: dict[str, Status] = attrs.field(init=False, factory=dict[str, Status])
+    #: Why status files are not believed, by task id.
+    refused: dict[str, StatusRefusedError] = attrs.field(
+        init=False, factory=dict[str, StatusRefusedError]
+    )
+
+    def __attrs_post_init__(self) -> None:
+        for task_id in self.plan.ids:
             try:
-                status = read_status(layout.status(task_id), task_id)
+                status = read_status(self.layout, task_id)
             except StatusRefusedError as error:
-                path = layout.shown(layout.status(task_id))
-                self.refused[task_id] = f"{path} is not believed: {error}"
+                self.refused[task_id] = error
             else:
                 if status is not None:
                     self.statuses[task_id] = status
 
     def has_completed(self, task_id: str) -> bool:
-        """Whether a task has completed."""
+        """Return whether a task has completed."""
         status = self.statuses.get(task_id)
         return status is not None and status.status == "completed"
 
-    def phases(self) -> list[PhaseCounts]:
-        """Counts of each phase."""
-        phase_counts: list[PhaseCounts] = []
-        for phase, ids in self._plan.phases.items():
-            states: Mapping[str, int] = Counter(
-                self.statuses[task_id].status
-                for task_id in ids
-                if task_id in self.statuses
-            )
-            counts = [
-                states.get(name, 0)
-                for name in ("completed", "running", "blocked", "failed")
+    def dashboard(self, title: str) -> str:
+        """The page of the protocol: each phase with its counts; then the budgets."""
+        lines = [f"=== {title} Status ==="]
+        for phase, ids in self.plan.phases.items():
+            statuses = (self.statuses[name] for name in ids if name in self.statuses)
+            states = Counter(status.status for status in statuses)
+            share = states["completed"] * 100 // max(1, len(ids))
+            lines += [
+                "",
+                f"Phase: {phase or '(none)'}",
+                f"  Total: {len(ids)}",
+                f"  Completed: {states['completed']} ({share}%)",
+                f"  Running: {states['running']}",
+                f"  Blocked: {states['blocked']}",
             ]
-            phase_counts.append(PhaseCounts(phase, len(ids), *counts))
-        return phase_counts
+            if states["failed"]:
+                lines.append(f"  Failed: {states['failed']}")
+        budgets = [f"Budget {usage}" for usage in self.usages]
+        return "\n".join([*lines, "", *budgets] if budgets else lines)
 
     def why_shut(self, phase: str) -> list[str]:
-        """Why the gate behind a phase is shut; empty if it is open."""
-        ids = self._plan.phases.get(phase, ())
+        """Return why the gate behind a phase is shut; empty if it is open."""
+        ids = self.plan.phases.get(phase, ())
         unfinished = self.left_in(phase)
         reasons = [unfinished] if unfinished else []
         for task_id in ids:
             missing = self.missing_of(task_id)
             reasons += [f"{path} of {task_id} is not there" for path in missing]
-        return reasons + why_shut(self._layout, phase, self._config.rule(phase)[1])
+        return reasons + why_shut(self.layout, phase, self.config.rule(phase)[1])
 
     def left_in(self, phase: str) -> str:
         """Names of the tasks of a phase that have not completed; "" if all have."""
-        ids = self._plan.phases.get(phase, ())
+        ids = self.plan.phases.get(phase, ())
         unfinished = [task_id for task_id in ids if not self.has_completed(task_id)]
         if not unfinished:
             return ""
@@ -193,29 +163,29 @@ class WorkspaceProgress:
         return f"{len(unfinished)} of {of} {verb} not completed: {names}"
 
     def missing_of(self, task_id: str) -> list[str]:
-        """What a task that has completed should have made, and is not there."""
-        task = self._plan.tasks.get(task_id)
+        """Return the missing outputs of a task that has completed."""
+        task = self.plan.tasks.get(task_id)
         if task is None or not self.has_completed(task_id):
             return []
-        return missing_outputs(self._layout, task)
+        return missing_outputs(self.layout, task)
 
     def shut_before(self, phase: str) -> dict[str, list[str]]:
         """The phases before *phase* whose gates are shut, and why they are."""
         shut: dict[str, list[str]] = {}
-        for name in self._plan.phases:
+        for name in self.plan.phases:
             is_before = name and by_numbers(name) < by_numbers(phase)
             if is_before and (why := self.why_shut(name)):
                 shut[name] = why
         return shut
 
     def obstacles(self, task_id: str) -> list[str]:
-        """What keeps a task from being launched; empty if nothing does."""
-        plan = self._plan
+        """Return the reasons why a task cannot be launched; empty if it can."""
+        plan = self.plan
         if task_id in self.refused:
-            return [self.refused[task_id]]
+            return [str(self.refused[task_id])]
         task = plan.tasks.get(task_id)
         if task is None:
-            path = self._layout.task_file(task_id)
+            path = self.layout.task_file(task_id)
             return [
                 str(problem)
                 for problem in plan.problems
@@ -224,19 +194,15 @@ class WorkspaceProgress:
         reasons: list[str] = []
         for other in plan.after[task_id]:
             if other not in plan.known:
-                reasons.append(f"it waits for {other}, which does not exist")
+                reasons.append(plan.waits(other))
             elif not self.has_completed(other):
                 reasons.append(f"it waits for {other}, which {self._is(other)}")
         if not reasons:
-            missing = missing_inputs(self._layout, task)
+            missing = missing_inputs(self.layout, task)
             reasons += [f"its input {path} is not there" for path in missing]
         for phase, why in self.shut_before(task.phase).items() if task.phase else ():
             reasons += [f"the gate of {phase} is shut: {one}" for one in why]
-        denied, _ = judged(self._config, task)
-        reasons += [] if denied is None else [denied]
-        budget, units = self._config.budget_of(task), spends(task)
-        short = short_of(self._config.budgets, self.usages, budget, units)
-        return reasons if short is None else [*reasons, short.text]
+        return [*reasons, *(o.text for o in lacking(self.config, task, self.usages))]
 
     def _is(self, task_id: str) -> str:
         if task_id in self.refused:
@@ -252,44 +218,22 @@ class WorkspaceProgress:
 _AGAIN: Final = "taskorch workspace retry"
 
 
-def dashboard(
-    title: str, phases: Iterable[PhaseCounts], usages: Iterable[BudgetUsage] = ()
-) -> str:
-    """The page of the protocol: each phase with its counts; then the budgets."""
-    lines = [f"=== {title} Status ==="]
-    for phase in phases:
-        share = phase.completed * 100 // max(1, phase.total)
-        lines += [
-            "",
-            f"Phase: {phase.phase or '(none)'}",
-            f"  Total: {phase.total}",
-            f"  Completed: {phase.completed} ({share}%)",
-            f"  Running: {phase.running}",
-            f"  Blocked: {phase.blocked}",
-        ]
-        if phase.failed:
-            lines.append(f"  Failed: {phase.failed}")
-    budgets = [f"Budget {usage}" for usage in usages]
-    lines += ["", *budgets] if budgets else []
-    return "\n".join(lines)
-
-
 def _blocker(progress: WorkspaceProgress, by: str) -> tuple[str, str]:
-    """What blocks a task, by what its status says of that, and what helps."""
+    """Return the blocker that a status names, and the command that helps."""
     phase = phase_of_gate(by)
     if not phase and progress.has_completed(by):
-        phase = phase_of(by)
+        phase = folder_of(by)
     if not phase:
         return by, f"{_AGAIN} {by}"
     for other in progress.statuses:
-        if phase_of(other) == phase and progress.missing_of(other):
-            # What it has made is gone.
+        if folder_of(other) == phase and progress.missing_of(other):
+            # An output of the task is gone.
             return gate_of(phase), f"{_AGAIN} {other}"
     return gate_of(phase), "once that is mended: taskorch workspace run"
 
 
 def why(progress: WorkspaceProgress, task_id: str, log: str | None) -> str:
-    """Why a task is where it is; *log* is the path of its log, if there is one."""
+    """Explain the state of a task; *log* is the path of its log, if there is one."""
     status = progress.statuses.get(task_id)
     if status is not None and status.status == "completed":
         spent = f", spent {amounts_in_words(status.spent)}" if status.spent else ""
@@ -313,14 +257,14 @@ def why(progress: WorkspaceProgress, task_id: str, log: str | None) -> str:
     return "\n".join([f"{task_id} waits:", *(f"  {text}" for text in obstacles)])
 
 
-#: Tasks of one kind that a page names.
+#: The most tasks of one kind that a page names.
 _SHOWN = 20
 
 
 @attrs.frozen
 class Report:
     """
-    What has become of the tasks of a workspace; `str()` of it is a page for people.
+    The report on the tasks of a workspace; `str()` of it is a page for people.
 
     Attributes:
         total: How many tasks there are.
@@ -336,7 +280,7 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all tasks have completed."""
+        """True once all tasks have completed."""
         return not self.left
 
     def __str__(self) -> str:
@@ -364,55 +308,41 @@ class Report:
         return "\n".join(lines)
 
 
-def report_on(
-    layout: WorkspaceLayout,
-    plan: WorkspacePlan,
-    claims: Claims,
-    held: Mapping[str, str] | None = None,
-) -> Report:
-    """
-    What has become of the tasks in *plan*, as their status files say it.
-
-    *held* says why some are held back.
-    """
-    completed: list[str] = []
-    unfinished: dict[str, str] = {}
-    for task_id in plan.ids:
-        if held and task_id in held:
-            unfinished[task_id] = f"waiting: {held[task_id]}"
-            continue
-        try:
-            status = claims.status(task_id)
-        except StatusRefusedError as error:
-            path = layout.shown(layout.status(task_id))
-            unfinished[task_id] = f"refused: {path}: {error}"
-            continue
-        if status is not None and status.status == "completed":
-            completed.append(task_id)
-        else:
-            unfinished[task_id] = _why(layout, status, completed)
-    return Report(len(plan.ids), tuple(completed), unfinished, tuple(claims.usages()))
+def report_on(progress: WorkspaceProgress, held: Mapping[str, str]) -> Report:
+    """Return the report on all tasks; *held* says why some are held back."""
+    ids = [task_id for task_id in progress.plan.ids if task_id not in held]
+    completed = dict.fromkeys(filter(progress.has_completed, ids))
+    unfinished = {
+        task_id: f"waiting: {held[task_id]}"
+        if task_id in held
+        else _why(progress, task_id, completed)
+        for task_id in progress.plan.ids
+        if task_id not in completed
+    }
+    total, usages = len(progress.plan.ids), tuple(progress.usages)
+    return Report(total, tuple(completed), unfinished, usages)
 
 
-def _why(
-    layout: WorkspaceLayout, status: Status | None, completed: Container[str]
-) -> str:
+def _why(progress: WorkspaceProgress, task_id: str, completed: Container[str]) -> str:
+    refused, status = progress.refused.get(task_id), progress.statuses.get(task_id)
+    if refused is not None:
+        return f"refused: {refused.path}: {refused.why}"
     if status is None:
         return "waiting"
     if status.status == "failed":
-        log = layout.log(status.task_id)
-        where = f" (see {layout.shown(log)})" if log.exists() else ""
+        log = progress.layout.log(task_id)
+        where = f" (see {progress.layout.shown(log)})" if log.exists() else ""
         return f"failed: {status.error or 'no reason is given'}{where}"
     if status.status == "blocked":
         by = status.blocked_by or ""
         if by in completed:
-            by = gate_of(phase_of(by)) if phase_of(by) else by
+            by = gate_of(folder_of(by)) if folder_of(by) else by
         return f"blocked by {by}"
     return f"running since {status.started_at}"
 
 
 def _rank(kind: str) -> int:
-    # What matters most stands last, where it is still on the screen.
+    # The most important lines stand last, where they stay on the screen.
     return ["waiting", "waiting:", "running", "blocked", "refused:", "failed:"].index(
         kind
     )

@@ -1,4 +1,4 @@
-"""Finds the task files of a workspace, and what they mean together."""
+"""Finds the task files of a workspace, and checks them together."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from taskorch.model.ids import (
 #: Files of other kinds in the folder of tasks.
 _NO_TASKS: Final = frozenset({"README.md", "TEMPLATE.md"})
 _SUFFIX: Final = ".md"
-#: How others write that, in small letters.
+#: Suffixes of Markdown in other tools, in small letters.
 _OTHER_SUFFIXES: Final = (_SUFFIX, ".markdown", ".mdown", ".mkd", ".mdx")
-#: How the names of folders may not end: files of other tasks have such names.
+#: Ends that a folder may not have: files of other tasks have such names.
 _TAKEN: Final = (".json", ".log", ".pid")
-#: Rings that are told at once.
+#: The most rings that are told at once.
 _MAX_RINGS: Final = 20
 
 
@@ -43,7 +43,7 @@ class WorkspacePlan:
 
     Attributes:
         tasks: All that can be used, by id, phase by phase.
-        after: What each waits for: what it names, and what makes its inputs.
+        after: The tasks that each waits for: those it names, and makers of its inputs.
         phases: The names of the phases in their order, each with the ids of its tasks;
             those that cannot be used are among them.
         problems: All that is wrong.
@@ -76,6 +76,11 @@ class WorkspacePlan:
                 stack += [(other, False) for other in others if other in wanted]
         return order
 
+    def waits(self, other: str) -> str:
+        """Return the reason why a task that waits for *other* does not begin."""
+        note = "" if other in self.known else ", which does not exist"
+        return f"it waits for {other}{note}"
+
     @cached_property
     def _behind(self) -> dict[str, list[str]]:
         behind: dict[str, list[str]] = {}
@@ -85,7 +90,7 @@ class WorkspacePlan:
         return behind
 
     def held_up_by(self, task_id: str) -> set[str]:
-        """What waits for a task, directly or not: later phases do, too."""
+        """Return the tasks that wait for a task, directly or not, or by phase."""
         held_up: set[str] = set()
         to_visit = [task_id]
         while to_visit:
@@ -113,7 +118,7 @@ class Scanner:
         self._config = config
         #: Folders of phases in which there is no task yet.
         self._empty: list[str] = []
-        #: Of each file: what tells whether it has changed, its task, and its problems.
+        #: By task id: a stamp that changes with the file, the task, and its problems.
         self._known: dict[
             str, tuple[tuple[int, ...], TaskFile | None, list[Problem]]
         ] = {}
@@ -213,19 +218,12 @@ class Scanner:
             if task is not None:
                 tasks[task_id] = task
         stopped = set(self._alike(problems))
-        for task_id, (_, _, task_problems) in self._known.items():
-            if any(problem.stops for problem in task_problems):
-                stopped.add(task_id)
+        after = {name: _after(task, self._known) for name, task in tasks.items()}
         for task in tasks.values():
-            if not self._check(task, problems):
-                stopped.add(task.task_id)
-        after: dict[str, tuple[str, ...]] = {}
-        for task in tasks.values():
-            after[task.task_id] = _after(task, self._known)
-            if not _check_edges(
-                task, after[task.task_id], tasks, self._known, problems
-            ):
-                stopped.add(task.task_id)
+            problems += self._check(task)
+            problems += _check_edges(task, after[task.task_id], tasks, self._known)
+        wrong = {problem.path for problem in problems if problem.stops}
+        stopped |= {name for name, task in tasks.items() if task.path in wrong}
         stopped |= _rings(tasks, after, problems)
         return WorkspacePlan(
             {name: task for name, task in tasks.items() if name not in stopped},
@@ -245,53 +243,50 @@ class Scanner:
                 problems.append(Problem(path, 1, 1, message))
                 yield from (first, task_id)
 
-    def _check(self, task: TaskFile, problems: list[Problem]) -> bool:
+    def _check(self, task: TaskFile) -> Iterator[Problem]:
         """Check what a task asks for against what the workspace has."""
         config = self._config
-        wrong: list[tuple[str, str]] = []
-        most = config.max_cpu
+        most = config.limits.max_cpu_per_agent
         if task.cpu > most:
-            wrong.append(("resources", f"{task.cpu:g} CPUs: one agent has {most:g}"))
-        most = config.max_memory_mb
-        if task.memory_mb > most:
-            message = (
-                f"{task.memory_mb / 1024:g} GB of memory: one agent has {most / 1024:g}"
-            )
-            wrong.append(("resources", message))
+            message = f"{task.cpu:g} CPUs: one agent has {most:g}"
+            yield task.problem("resources", message)
+        most = config.limits.max_memory_mb / 1024
+        if task.memory_mb / 1024 > most:
+            message = f"{task.memory_mb / 1024:g} GB of memory: one agent has {most:g}"
+            yield task.problem("resources", message)
+        if task.resources.disk_mb and not config.limits.enforce:
+            message = "disk_mb is not held: limits: {enforce: true} holds it"
+            yield task.problem("resources", message, stops=False)
         agents = config.programs
         if task.agent is not None and task.agent not in agents:
             choices = ", ".join(map(repr, agents))
             message = f"there is no agent {task.agent!r}, only {choices}"
-            message += guess(task.agent, agents)
-            wrong.append(("agent", message))
+            yield task.problem("agent", message + guess(task.agent, agents))
         else:
             named = agents.values() if task.agent is None else [agents[task.agent]]
-            can = [set(agent.capabilities) for agent in named]
-            if task.capability and not any(set(task.capability) <= one for one in can):
+            wanted = set(task.capability)
+            if not any(wanted.issubset(agent.capabilities) for agent in named):
                 names = ", ".join(task.capability)
                 who = "no agent" if task.agent is None else f"agent {task.agent!r}"
                 message = f"{who} in workspace.yaml has the capability {names}"
-                wrong.append(("capability", message))
-        wrong += _wrong_budget(config, task)
-        for name, message in wrong:
-            problems.append(Problem(task.path, *task.places[name], message))
-        return not wrong
+                yield task.problem("capability", message)
+        yield from _check_budget(config, task)
 
 
-def _wrong_budget(config: WorkspaceConfig, task: TaskFile) -> Iterator[tuple[str, str]]:
-    """What is wrong with what a task draws on, by the key where that stands."""
+def _check_budget(config: WorkspaceConfig, task: TaskFile) -> Iterator[Problem]:
     budgets, name = config.budgets, config.budget_of(task)
     if name is not None and name not in budgets.totals:
+        # What the settings name was checked there.
         if name == task.budget:
             message = f"there is no budget {name!r} in workspace.yaml: "
             message += ", ".join(budgets.totals) or "declare it under budgets"
-            yield "budget", message + guess(name, budgets.totals)
+            yield task.problem("budget", message + guess(name, budgets.totals))
         return
     place = FilePlace(task.path, 1, 1)
     for word in task.resources.spends:
         problem = budgets.problem(Located(word, place), HeldByFile, name)
         if problem is not None:
-            yield f"resources/{word}", f"resources: {problem}"
+            yield task.problem(f"resources/{word}", f"resources: {problem}")
 
 
 def _is_no_task(entry: os.DirEntry[str]) -> bool:
@@ -299,7 +294,7 @@ def _is_no_task(entry: os.DirEntry[str]) -> bool:
 
 
 def _unusable(entry: os.DirEntry[str]) -> str | None:
-    """Why a file or folder among the tasks cannot be what it seems to be, or None."""
+    """Return why a file or folder among the tasks cannot be used, or None."""
     name = entry.name
     if entry.is_dir(follow_symlinks=False):
         is_taken = name.endswith(_TAKEN)
@@ -318,7 +313,7 @@ def _place(row: tuple[str, str, os.DirEntry[str]]) -> tuple[Any, Any]:
 
 
 def _after(task: TaskFile, task_ids: Mapping[str, object]) -> tuple[str, ...]:
-    """What a task waits for: what it names, and what makes its inputs."""
+    """Return the tasks that a task waits for: those it names, and makers of inputs."""
     makers = (maker_of(path, task_ids) for path in task.inputs)
     named = [*task.dependencies, *(maker for maker in makers if maker)]
     return tuple(dict.fromkeys(named))
@@ -338,18 +333,15 @@ def _check_edges(
     after: tuple[str, ...],
     tasks: Mapping[str, TaskFile],
     task_ids: Mapping[str, object],
-    problems: list[Problem],
-) -> bool:
-    """Note what cannot be waited for; whether the task can be used all the same."""
-    usable = True
+) -> Iterator[Problem]:
+    """Check what a task waits for."""
     for name, texts in task.rest.items():
         ids = (text.removesuffix(_SUFFIX) for text in sorted(texts))
         named = [each for each in ids if each in task_ids and each != task.task_id]
         if named:
             message = f"{name} names {', '.join(named)}, and is not looked at: what a "
             message += "task waits for stands under `dependencies`"
-            place = task.places[name]
-            problems.append(Problem(task.path, *place, message, stops=False))
+            yield task.problem(name, message, stops=False)
     for path in task.inputs:
         maker = tasks.get(maker_of(path, task_ids) or "")
         if maker is None or not maker.outputs:
@@ -358,26 +350,22 @@ def _check_edges(
         if name not in maker.outputs:
             message = f"{name!r} is none of the outputs of {maker.task_id}: "
             message += ", ".join(maker.outputs[:10])
-            place = task.places[f"inputs/{path}"]
-            problems.append(Problem(task.path, *place, message, stops=False))
+            yield task.problem(f"inputs/{path}", message, stops=False)
     for other in after:
-        place = task.places.get(f"dependencies/{other}", (1, 1))
+        place = f"dependencies/{other}"
         if other == task.task_id:
-            problems.append(Problem(task.path, *place, "a task cannot wait for itself"))
-            usable = False
+            yield task.problem(place, "a task cannot wait for itself")
         elif other not in task_ids:
-            near = guess(other, task_ids)
-            message = f"there is no task {other!r}{near or '; it waits until there is'}"
-            problems.append(Problem(task.path, *place, message, stops=False))
+            near = guess(other, task_ids) or "; it waits until there is"
+            message = f"there is no task {other!r}{near}"
+            yield task.problem(place, message, stops=False)
         elif _is_later(other, task.phase):
             message = f"{other!r} is in a later phase, which waits for this one"
-            problems.append(Problem(task.path, *place, message))
-            usable = False
-    return usable
+            yield task.problem(place, message)
 
 
 def _is_later(other: str, phase: str) -> bool:
-    """Whether the task *other* is in a phase after *phase*."""
+    """Return whether the task *other* is in a phase after *phase*."""
     theirs = folder_of(other)
     is_in_phases = bool(phase and theirs)
     return is_in_phases and by_numbers(theirs) > by_numbers(phase)
@@ -399,10 +387,9 @@ def _rings(
         if not ring:
             break
         ring = (*ring, ring[0])
-        first = tasks[ring[0]]
         message = f"these tasks wait for each other: {' → '.join(ring)}"
-        place = first.places.get(f"dependencies/{ring[1]}", (1, 1))
-        problems.append(Problem(first.path, *place, message))
+        place = f"dependencies/{ring[1]}"
+        problems.append(tasks[ring[0]].problem(place, message))
         stopped.update(ring)
         for name in ring:
             waiting.pop(name, None)

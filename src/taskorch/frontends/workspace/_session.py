@@ -1,10 +1,9 @@
 """
-One runner at work: hands tasks to an orchestrator, and takes in what changes.
+One runner at work: it hands tasks to an orchestrator, and follows the files.
 
-A task file becomes a task of the orchestrator's, after those that it waits for and
-after the gate of the phase before; a gate is a task, too. What cannot be handed over
-yet, since its file is wrong or something that it waits for is not there, is held back
-and looked at again.
+A task file becomes a task of the orchestrator's, after those that it waits for, once
+the phases before its own have passed. A file that is wrong, or that waits for something
+that is not there, is held back and looked at again.
 """
 
 from __future__ import annotations
@@ -12,25 +11,20 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import ChainMap
+from collections.abc import Container, Iterator
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final, Self
-
-import attrs
 
 from taskorch._handles import TaskHandle
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.errors import DependencyFailedError
 from taskorch.events import TaskBlocked, TaskUnblocked
-from taskorch.frontends.workspace._budgets import short_of
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import WorkspaceConfig
-from taskorch.frontends.workspace._layout import KINDS, WorkspaceLayout, by_numbers
+from taskorch.frontends.workspace._layout import KINDS, WorkspaceLayout
 from taskorch.frontends.workspace._progress import (
     missing_inputs,
     missing_outputs,
-    unmade_inputs,
     why_shut,
 )
 from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
@@ -38,20 +32,18 @@ from taskorch.frontends.workspace._status import StatusRefusedError, gate_of
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import (
     add_agent,
-    judged,
+    lacking,
     orchestrator_for,
-    spends,
     task_for,
 )
 from taskorch.frontends.workspace._work import (
-    Failed,
     NotYet,
     TaskFileWorker,
     Tell,
     unkept,
     waits_for,
 )
-from taskorch.model import BudgetUsage, Task
+from taskorch.model import BudgetUsage
 from taskorch.model.ids import stem_of
 
 #: Seconds between two looks at the files, at least and at most …
@@ -59,24 +51,6 @@ _LOOK: Final = 0.5
 _LONGEST_LOOK: Final = 2.0
 #: … and how many times as long as one takes: ten thousand files take a tenth of one.
 _TIMES_LONGER: Final = 20
-
-
-class GateShutError(Failed):
-    """A phase has not passed; the message says why, and `blames` names the cause."""
-
-    def __init__(self, blames: str, why: str) -> None:
-        super().__init__(why)
-        self.blames = blames
-
-
-@attrs.define
-class _PhaseGate:
-    """What stands before and behind a phase, as tasks of the orchestrator."""
-
-    #: Its tasks wait for this: all phases before have passed.
-    entry: TaskHandle[Any]
-    #: It has passed.
-    exit: TaskHandle[Any]
 
 
 class WorkspaceSession:
@@ -107,15 +81,10 @@ class WorkspaceSession:
             self.orchestrator,
             layout,
             self.claims,
+            config,
             find=self._find,
             tell=tell,
             held_up=lambda task_id: len(self.plan.held_up_by(task_id)),
-            judged=partial(judged, config),
-            draws=lambda task: (config.budget_of(task), spends(task)),
-            enforce=config.enforce,
-            maxima=config.maxima,
-            measured=config.measured,
-            mends=bool(config.repairs),
         )
         for agent in config.programs.values():
             add_agent(self.orchestrator, agent, self.worker.handler(agent))
@@ -127,12 +96,16 @@ class WorkspaceSession:
         self._lock = threading.RLock()
         self._handles: dict[str, TaskHandle[Any]] = {}
         self._completed: set[str] = set()
-        self._gates: dict[str, _PhaseGate] = {}
-        #: Why tasks are held back.
+        #: The tasks that wait for a phase to pass, and the reason why it does not.
+        self._behind: dict[str, str | None] = {}
+        #: The phases that have passed, with their tasks; why others have not, as told.
+        self._passed: dict[str, tuple[str, ...]] = {}
+        self._told_shut: dict[str, str] = {}
+        #: Reasons why tasks are held back, by id.
         self.held: dict[str, str] = {}
-        #: How budgets stood at the latest look.
+        #: Usage of the budgets at the latest look.
         self._usages: list[BudgetUsage] = []
-        #: The budgets of which it was told that a task waits for more than there is.
+        #: Names and reasons of which people were told that a task waits in vain.
         self._told_short: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -168,7 +141,7 @@ class WorkspaceSession:
 
     def look(self) -> bool:
         """
-        Take in what has changed: new files, and tasks that are to be run again.
+        Note changes: new files, and tasks that are to be run again.
 
         Returns:
             Whether there was anything.
@@ -184,35 +157,15 @@ class WorkspaceSession:
             for task_id in again:
                 task = self._handles[task_id]
                 self._handles[task_id] = self.orchestrator.rerun_task(task.task_id)
-            fresh = self._hand_over()
-            return bool(again or fresh or self._open_gates())
-
-    def _open_gates(self) -> bool:
-        """Check again the shut gates whose reason is gone; whether any opened."""
-        opened = is_shut = False
-        for phase in sorted(self._gates, key=by_numbers):
-            gate = self._gates[phase]
-            if _has_failed(gate.entry) and not is_shut:
-                gate.entry = self.orchestrator.rerun_task(gate.entry.task_id)
-                opened = True
-            if _has_failed(gate.exit):
-                tasks = [self._handles[task_id] for task_id in self._of(phase)]
-                is_shut = any(map(_has_failed, tasks)) or (
-                    all(task.done() for task in tasks)
-                    and self._why_shut(phase) is not None
-                )
-                if not is_shut:
-                    gate.exit = self.orchestrator.rerun_task(gate.exit.task_id)
-                    opened = True
-        return opened
+            return bool(self._hand_over() or again)
 
     def _is_again(self, task_id: str) -> bool:
-        """Whether a task that has ended here is to be looked at again."""
+        """Return whether a task that has ended is to be looked at again."""
         if task_id in self._completed or not self._handles[task_id].done():
             return False
         error = self._handles[task_id].exception()
         if error is None and self._has_status(task_id):
-            # Nor need it be asked at every look how it has ended.
+            # A later look need not ask for its end again.
             self._completed.add(task_id)
             return False
         if isinstance(error, OSError):
@@ -220,9 +173,7 @@ class WorkspaceSession:
             self.held[task_id] = unkept(error)
             return False
         if isinstance(error, NotYet) and task_id in self.plan.tasks:
-            task = self.plan.tasks[task_id]
-            missing = missing_inputs(self._layout, task)
-            why = waits_for(missing) if missing else self._lacks(task)
+            why = self._lacks(self.plan.tasks[task_id])
             if why is not None:
                 self.held[task_id] = why
                 return False
@@ -232,13 +183,13 @@ class WorkspaceSession:
             if status is not None and status.status == "running":
                 return self.claims.holder(task_id) != self.claims.runner
         except (StatusRefusedError, OSError):
-            # What cannot be told now is asked again at the next look.
+            # The next look asks again.
             return False
         is_failed = status is not None and status.status == "failed"
         return not is_failed and task_id in self.plan.tasks
 
     def _has_status(self, task_id: str) -> bool:
-        """Whether a task that has ended has its file: to retry it removes that."""
+        """Return whether a task has its status file: a retry removes it."""
         return os.path.exists(self._layout.status(task_id))  # noqa: PTH110 - it is a text
 
     def launch(self, task_id: str) -> TaskHandle[Any]:
@@ -253,56 +204,61 @@ class WorkspaceSession:
 
     def _hand_over(self) -> list[str]:
         """Hand over what can be, after what it waits for; the ids."""
-        plan = self.plan
         fresh: list[str] = []
-        for phase in plan.phases:
+        shut: str | None = None
+        for phase in self.plan.phases:
             if self._phase not in (None, phase):
                 continue
-            is_gated = phase != "" and self._phase is None
-            if is_gated and phase not in self._gates:
-                entry = self._gate_task(self._enter, phase, self._exits_before(phase))
-                self._gates[phase] = _PhaseGate(entry, entry)
-                fresh += self._hand_over_phase(phase)
-                tasks = [entry, *(self._handles[i] for i in self._of(phase))]
-                self._gates[phase].exit = self._gate_task(self._leave, phase, tasks)
-            else:
-                fresh += self._hand_over_phase(phase)
+            is_open = shut is None or not phase
+            fresh += self._hand_over_phase(phase, is_open=is_open)
+            is_gated = is_open and phase != "" and self._phase is None
+            if is_gated and not self._has_passed(phase):
+                shut = phase
+        self._block_behind(None if shut is None else self._blame(shut))
         return fresh
 
-    def _hand_over_phase(self, phase: str) -> list[str]:
-        plan = self.plan
+    def _hand_over_phase(self, phase: str, *, is_open: bool) -> list[str]:
+        plan, behind = self.plan, self._behind
         todo = [
             task_id
             for task_id in plan.phases[phase]
-            if task_id not in self._handles and task_id not in self._completed
+            if task_id not in self._handles
+            and task_id not in self._completed
+            and (is_open or task_id not in behind)
         ]
-        fresh: list[str] = []
+        fresh: dict[str, Any] = {}
+        upstream = ChainMap(fresh, self._handles)
         for task_id in plan.in_order(todo):
             self.held.pop(task_id, None)
-            why = self._not_yet(task_id)
+            why = self._not_yet(task_id, fresh)
             if why is not None:
                 self.held[task_id] = why
                 continue
             if task_id in self._completed:
                 continue
-            after: list[Any] = [
-                self._handles[other]
-                for other in plan.after[task_id]
-                if other in self._handles
-            ]
-            if phase in self._gates:
-                after.append(self._gates[phase].entry)
-            task = task_for(self._config, plan.tasks[task_id], after=after)
-            self._handles[task_id] = self.orchestrator.submit_task(task)
-            fresh.append(task_id)
-        return fresh
+            others = plan.after[task_id]
+            later = next((other for other in others if other in behind), None)
+            if is_open and phase and later is not None:
+                self.held[task_id] = f"it waits for {later}, and so for a later phase"
+                continue
+            if not is_open or later is not None:
+                behind.setdefault(task_id, None)
+                continue
+            if behind.pop(task_id, None) is not None:
+                self.claims.reset(task_id, "blocked")
+            after = [upstream[other] for other in others if other in upstream]
+            fresh[task_id] = task_for(self._config, plan.tasks[task_id], after=after)
+        # All at once: the most important begins first.
+        handles = self.orchestrator.submit_tasks(fresh.values())
+        self._handles.update(zip(fresh, handles, strict=True))
+        return [*fresh]
 
-    def _not_yet(self, task_id: str) -> str | None:
-        """Why a task cannot be handed over, or None; notes what has completed."""
+    def _not_yet(self, task_id: str, fresh: Container[str]) -> str | None:
+        """Return why a task cannot be handed over, or None; note completed ones."""
         try:
             status = self.claims.status(task_id)
         except StatusRefusedError as error:
-            return self._not_believed(task_id, error)
+            return str(error)
         task = self.plan.tasks.get(task_id)
         if task is None:
             return "its file has problems: taskorch workspace lint shows them"
@@ -312,41 +268,38 @@ class WorkspaceSession:
                 return f"it is completed, but {missing[0]} is not there"
             self._completed.add(task_id)
             return None
-        if status is not None and status.status == "blocked":
-            # Of an earlier run: it is found out anew.
+        is_blocked = status is not None and status.status == "blocked"
+        if is_blocked and task_id not in self._behind:
+            # An earlier run wrote it: this one finds out anew.
             self.claims.reset(task_id, "blocked")
         for other in self.plan.after[task_id]:
             try:
-                if other in self._handles or self._has_completed(other):
+                if other in fresh or other in self._handles or other in self._behind:
+                    continue
+                if self._has_completed(other):
                     continue
             except StatusRefusedError as error:
-                return f"it waits for {other}: {self._not_believed(other, error)}"
-            note = "" if other in self.plan.known else ", which does not exist"
-            return f"it waits for {other}{note}"
-        # What another task makes may come while that runs.
-        missing = unmade_inputs(self._layout, task, self.plan.known)
-        return waits_for(missing) if missing else self._lacks(task)
+                return f"it waits for {other}: {error}"
+            return self.plan.waits(other)
+        # An input of another task may come while that task runs.
+        return self._lacks(task, self.plan.known)
 
-    def _lacks(self, task: TaskFile) -> str | None:
-        """Why policies deny a task, or of which budget too little is left, or None."""
-        denied, _ = judged(self._config, task)
-        if denied is not None:
-            if denied not in self._told_short:
-                self._told_short.add(denied)
-                self._tell("alert", f"ALERT: {task.task_id}: {denied}")
-            return denied
-        budget, units = self._config.budget_of(task), spends(task)
-        short = short_of(self._config.budgets, self._usages, budget, units)
-        if short is None:
+    def _lacks(self, task: TaskFile, makers: Container[str] = ()) -> str | None:
+        """
+        Return why inputs, policies or a budget keep a task from starting, or None.
+
+        An input that one of *makers* makes may still come.
+        """
+        missing = missing_inputs(self._layout, task, makers)
+        if missing:
+            return waits_for(missing)
+        lack = next(lacking(self._config, task, self._usages), None)
+        if lack is None:
             return None
-        if short.is_hopeless and short.name not in self._told_short:
-            self._told_short.add(short.name)
-            self._tell("alert", f"ALERT: {task.task_id}: {short.text}")
-        return short.text
-
-    def _not_believed(self, task_id: str, why: StatusRefusedError) -> str:
-        path = self._layout.shown(self._layout.status(task_id))
-        return f"{path} is not believed: {why}"
+        if lack.is_hopeless and lack.name not in self._told_short:
+            self._told_short.add(lack.name)
+            self._tell(f"ALERT: {task.task_id}: {lack.text}")
+        return lack.text
 
     def _has_completed(self, task_id: str) -> bool:
         """
@@ -362,28 +315,14 @@ class WorkspaceSession:
         status = self.claims.status(task_id)
         return status is not None and status.status == "completed"
 
-    def _find(self, task_id: str) -> tuple[TaskFile, float | None] | None:
+    def _find(self, task_id: str) -> TaskFile | None:
         if self._config.governance is not None:
-            # What was allowed may be another file by now.
+            # The file may have changed since policies allowed it.
             with self._lock:
                 self.plan = self._scanner.scan()
-        task = self.plan.tasks.get(task_id)
-        if task is None:
-            return None
-        return task, self._config.timeout_of(task)
+        return self.plan.tasks.get(task_id)
 
     # -- gates -------------------------------------------------------------------------
-
-    def _gate_task(
-        self, look: Callable[[str], Any], phase: str, after: list[TaskHandle[Any]]
-    ) -> TaskHandle[Any]:
-        task = Task.call(look, phase, type="gate", after=after)
-        return self.orchestrator.submit_task(task)
-
-    def _exits_before(self, phase: str) -> list[TaskHandle[Any]]:
-        place = by_numbers(phase)
-        gates = self._gates.items()
-        return [gate.exit for name, gate in gates if by_numbers(name) < place]
 
     def _of(self, phase: str) -> Iterator[str]:
         """The tasks of a phase that were handed over."""
@@ -391,35 +330,57 @@ class WorkspaceSession:
             if task_id in self._handles:
                 yield task_id
 
-    def _enter(self, phase: str) -> Any:
-        """Begin *phase* once all phases before it have passed."""
-        with self._lock:
-            self.look()
-            return self._after_those(self._enter, phase, self._exits_before(phase))
+    def _has_passed(self, phase: str) -> bool:
+        """Return whether the next phase may begin; tell once why it may not."""
+        ids = self.plan.phases[phase]
+        if self._passed.get(phase) == ids and self._completed.issuperset(ids):
+            return True
+        self._passed.pop(phase, None)
+        tasks = [self._handles[task_id] for task_id in self._of(phase)]
+        if any(not task.done() or _has_failed(task) for task in tasks):
+            return False
+        shut = self._why_shut(phase)
+        if shut is None:
+            self._passed[phase] = ids
+            self._told_shut.pop(phase, None)
+        elif self._told_shut.get(phase) != shut[1]:
+            self._told_shut[phase] = shut[1]
+            self._tell(f"The gate of {phase} is shut: {shut[1]}")
+        return shut is None
 
-    def _leave(self, phase: str) -> Any:
-        """The tasks of the phase have completed, unless others have come."""
-        with self._lock:
-            self.look()
-            tasks = [self._handles[task_id] for task_id in self._of(phase)]
-            later = self._after_those(self._leave, phase, tasks)
-            if later is None:
-                shut = self._why_shut(phase)
-                if shut is not None:
-                    blames, why = shut
-                    self._tell("error", f"The gate of {phase} is shut: {why}")
-                    raise GateShutError(blames, why)
-            return later
+    def _blame(self, phase: str) -> str | None:
+        """Return the task, or the gate, by which *phase* cannot pass; None: it may."""
+        tasks = dict.fromkeys(self._of(phase))
+        to_visit = [*tasks]
+        for task_id in to_visit:
+            if _has_failed(self._handles[task_id]):
+                return task_id
+            for other in self.plan.after[task_id]:
+                if other in self._handles and other not in tasks:
+                    tasks[other] = None
+                    to_visit.append(other)
+        if not all(self._handles[task_id].done() for task_id in tasks):
+            return None
+        shut = self._why_shut(phase)
+        return None if shut is None else shut[0]
 
-    def _after_those(
-        self, look: Callable[[str], Any], phase: str, tasks: list[TaskHandle[Any]]
-    ) -> TaskHandle[Any] | None:
-        """The same look again, once those of *tasks* have ended that have not yet."""
-        unfinished = [task for task in tasks if not task.done()]
-        return self._gate_task(look, phase, unfinished) if unfinished else None
+    def _block_behind(self, by: str | None) -> None:
+        """Mark the tasks that wait for a phase as blocked *by* that; None: by none."""
+        by = None if by is None or self._waits(by) else by
+        for task_id, earlier in self._behind.items():
+            if earlier == by:
+                continue
+            self._behind[task_id] = by
+            # Where that cannot be written, or what is there cannot be believed, it
+            # waits: the next run finds it out anew.
+            with suppress(OSError, StatusRefusedError):
+                if by is None:
+                    self.claims.reset(task_id, "blocked")
+                else:
+                    self.claims.block(task_id, by)
 
     def _why_shut(self, phase: str) -> tuple[str, str] | None:
-        """Why a phase has not passed: what is to blame, a task or the gate; and why."""
+        """Return the task or gate that keeps a phase shut, and why; or None."""
         ids = self.plan.phases.get(phase, ())
         for task_id in ids:
             if task_id in self.held:
@@ -439,10 +400,8 @@ class WorkspaceSession:
         task_id = self._file_of(event.task_id)
         if task_id is None or event.cause != "dependency":
             return
-        by = self._blamed(event.root_causes)
+        by = next(filter(None, map(self._file_of, event.root_causes)), None)
         if by is not None and not self._waits(by):
-            # Where that cannot be written, or what is there cannot be believed, it
-            # waits: the next run finds it out anew.
             with suppress(OSError, StatusRefusedError):
                 self.claims.block(task_id, by)
 
@@ -452,7 +411,7 @@ class WorkspaceSession:
             self.claims.reset(task_id, "blocked")
 
     def _waits(self, task_id: str) -> bool:
-        """Whether a task that has come to an end here waits for what lacks."""
+        """Return whether a task has ended here because something is missing."""
         handle = self._handles.get(task_id)
         return handle is not None and isinstance(handle.exception(), NotYet)
 
@@ -460,21 +419,6 @@ class WorkspaceSession:
         """The id of the file whose task, or run of it, this is."""
         stem = stem_of(task_id)
         return stem if stem in self._handles else None
-
-    def _blamed(self, roots: Iterable[str]) -> str | None:
-        """The task file where a failure began: behind a gate, if it was one."""
-        for root in roots:
-            task_id = self._file_of(root)
-            if task_id is not None:
-                return task_id
-            error = self.orchestrator.handle(root).exception()
-            if isinstance(error, GateShutError):
-                return error.blames
-            if isinstance(error, DependencyFailedError):
-                blamed = self._blamed(error.root_causes)
-                if blamed is not None:
-                    return blamed
-        return None
 
 
 def _has_failed(handle: TaskHandle[Any]) -> bool:

@@ -1,56 +1,70 @@
 """
 Status files: what became of a task, as JSON that any shell can read.
 
-Decision: 0040.
+Decision: task-files.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 
-from taskorch.frontends.workspace._layout import read_start
+from taskorch.frontends.workspace._layout import WorkspaceLayout, read_start
 from taskorch.kit.checks import is_number
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
 from taskorch.kit.words import stamp
 
-#: What the status of a task can be. One that waits has no file.
+#: States in a status file; a task that waits has no file.
 State: TypeAlias = Literal["completed", "running", "blocked", "failed"]
 _STATES: Final = get_args(State)
-#: Seconds that a task may have taken: no end of time, and what a float can be.
+#: The most seconds that a task may have taken.
 _LONGEST: Final = 1e12
-#: Bytes: whatever is larger is no status.
+#: The most bytes of a file that is read as a status.
 _MAX_BYTES: Final = 1 << 16
 _as_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class StatusRefusedError(ValueError):
-    """A status file is there, and cannot be believed; the message says why."""
+    """
+    A status file is there, and cannot be believed.
+
+    Attributes:
+        path: The file, as people see it.
+        why: Why it cannot.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.path} is not believed: {self.why}"
 
 
 @attrs.frozen
 class Status:
     """
-    What stands in the status file of a task; None is not written.
+    The contents of a task's status file; None: the file has no such field.
 
     Attributes:
         task_id: The task.
-        status: What it is.
+        status: The state of the task.
         started_at: When it began: ISO 8601, UTC, with Z.
         completed_at: When it ended, however.
-        agent_id: Who did it.
+        agent_id: The agent that did the task.
         outputs_validated: Whether all its outputs were there.
         duration_seconds: How long it took.
-        exit_code: What its program returned; negative: the signal that killed it.
+        exit_code: The exit code of its program; negative: the signal that killed it.
         error: Why it has failed.
         blocked_by: The task whose failure keeps it from running, or the gate: see
             `gate_of`.
-        spent: What all its programs have spent of budgets, by resource.
+        spent: The amounts of budgets that all its programs spent, by resource.
+        unenforced: Limits that its program was not held to, as this machine cannot.
     """
 
     task_id: str
@@ -64,14 +78,15 @@ class Status:
     error: str | None = None
     blocked_by: str | None = None
     spent: Mapping[str, float] | None = attrs.field(default=None, hash=False)
+    unenforced: Sequence[str] | None = None
 
     @property
     def has_ended(self) -> bool:
-        """Whether the status is `completed` or `failed`."""
+        """True if the status is `completed` or `failed`."""
         return self.status in ("completed", "failed")
 
     def to_dict(self) -> dict[str, Any]:
-        """What is written."""
+        """Return the fields that the status file has."""
         fields = ((name, getattr(self, name)) for name in _NAMES)
         return {name: value for name, value in fields if value is not None}
 
@@ -83,7 +98,7 @@ class Status:
 
 
 def gate_of(phase: str) -> str:
-    """What `blocked_by` says where all tasks of a phase are done, and more lacks."""
+    """Return the value of `blocked_by` that names the gate of a phase."""
     return f"{_GATE}{phase}"
 
 
@@ -97,71 +112,71 @@ _GATE: Final = "the gate of "
 _NAMES: Final = tuple(attrs.fields_dict(Status))
 
 
-def read_status(path: str | os.PathLike[str], task_id: str) -> Status | None:
+def read_status(layout: WorkspaceLayout, task_id: str) -> Status | None:
     """
-    What the status file at *path* says; None if there is none.
+    Read the status file of a task; return None if there is none.
 
     Raises:
         StatusRefusedError: It is there, and cannot be believed.
     """
+    path = layout.status(task_id)
     try:
-        data = read_start(path, _MAX_BYTES + 1)
+        return _status(_document(read_start(path, _MAX_BYTES + 1)), task_id)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        msg = f"it cannot be read: {error.strerror or error}"
-        raise StatusRefusedError(msg) from error
+        why = f"it cannot be read: {error.strerror or error}"
+        raise StatusRefusedError(layout.shown(path), why) from error
+    except ValueError as error:
+        raise StatusRefusedError(layout.shown(path), str(error)) from None
+
+
+def _document(data: bytes) -> Mapping[str, Any]:
+    """
+    Return the object in a status file.
+
+    Raises:
+        ValueError: It has none.
+    """
     if len(data) > _MAX_BYTES:
         msg = f"it has more than {_MAX_BYTES:,} bytes"
-        raise StatusRefusedError(msg)
+        raise ValueError(msg)
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
-        msg = (
-            "it is empty" if not data.strip() else "it is no JSON, or only a part of it"
-        )
-        raise StatusRefusedError(msg) from None
+        msg = "it is no JSON, or only a part of it"
+        raise ValueError(msg if data.strip() else "it is empty") from None
     if not isinstance(document, dict):
         msg = f"it is {show(document, 40)}, and no object"
-        raise StatusRefusedError(msg)
-    return _status(cast("Mapping[str, Any]", document), task_id)
+        raise ValueError(msg)  # noqa: TRY004 - of a document
+    return cast("Mapping[str, Any]", document)
 
 
 def _status(document: Mapping[str, Any], task_id: str) -> Status:
+    """
+    Return the status that *document* says.
+
+    Raises:
+        ValueError: It is no status of the task.
+    """
     state: Any = document.get("status")
     if state not in _STATES:
         msg = f"its status is {show(state, 40)}, which is none of {', '.join(_STATES)}"
-        msg += guess(str(state), _STATES)
-        raise StatusRefusedError(msg)
+        raise ValueError(msg + guess(str(state), _STATES))
     if document.get("task_id", task_id) != task_id:
         msg = f"it is that of task {show(document['task_id'], 80)}"
-        raise StatusRefusedError(msg)
-    duration = document.get("duration_seconds")
-    exit_code = document.get("exit_code")
-    validated = document.get("outputs_validated")
-    return Status(
-        task_id,
-        state,
-        started_at=_moment(document.get("started_at")),
-        completed_at=_moment(document.get("completed_at")),
-        agent_id=_text(document.get("agent_id")),
-        outputs_validated=validated if isinstance(validated, bool) else None,
-        duration_seconds=float(duration) if is_number(duration, 0, _LONGEST) else None,
-        exit_code=exit_code if type(exit_code) is int else None,
-        error=_text(document.get("error")),
-        blocked_by=_text(document.get("blocked_by")),
-        spent=_amounts(document.get("spent")),
-    )
+        raise ValueError(msg)
+    fields = {name: read(document.get(name)) for name, read in _READERS.items()}
+    return Status(task_id, state, **fields)
 
 
-def _amounts(value: object) -> dict[str, float] | None:
+def _amounts(value: Any) -> dict[str, float] | None:
     if not isinstance(value, dict):
         return None
-    amounts = cast("dict[str, Any]", value)
-    return {n: much for n, much in amounts.items() if is_number(much, 0, _LONGEST)}
+    return {n: much for n, much in value.items() if is_number(much, 0, _LONGEST)}
 
 
-def _text(value: object) -> str | None:
+def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
@@ -170,3 +185,22 @@ def _moment(value: Any) -> str | None:
     if is_number(value, 0, (1 << 33) - 1):
         return stamp(int(value))
     return _text(value)
+
+
+#: How each other field is read: a value that it may not have is none.
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "started_at": _moment,
+    "completed_at": _moment,
+    "agent_id": _text,
+    "outputs_validated": lambda value: value if isinstance(value, bool) else None,
+    "duration_seconds": lambda value: (
+        float(value) if is_number(value, 0, _LONGEST) else None
+    ),
+    "exit_code": lambda value: value if type(value) is int else None,
+    "error": _text,
+    "blocked_by": _text,
+    "spent": _amounts,
+    "unenforced": lambda value: (
+        tuple(map(str, value)) if isinstance(value, list) else None
+    ),
+}

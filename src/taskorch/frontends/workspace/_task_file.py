@@ -23,16 +23,17 @@ from taskorch.frontends.workspace._fields import (
     read_fields,
     texts_in,
 )
-from taskorch.frontends.workspace._layout import phase_of, read_start
+from taskorch.frontends.workspace._layout import read_start
 from taskorch.kit.forms import AMOUNT, DocumentOf, Number, ReadMapping, may_be
 from taskorch.kit.located import Located, plain
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import OTHER_RESOURCES
 from taskorch.model.forms import SCOPES
+from taskorch.model.ids import folder_of
 
-#: Bytes in which the head must end.
+#: The most bytes of the head.
 MAX_HEAD: Final = 1 << 16
-#: Bytes of the whole file, where it is handed to a program.
+#: The most bytes of a whole file that is handed to a program.
 _MAX_FILE: Final = 1 << 24
 _BEGIN: Final = re.compile(rb"(?:\xef\xbb\xbf)?---[ \t]*\r?\n")
 #: Fields that are lists, and those of them that name files.
@@ -50,13 +51,14 @@ def _words(resource: str, factor: float) -> list[str]:
 @attrs.frozen
 class HeldByFile:
     """
-    What a task takes, and what it reserves of its budget, by any name.
+    The resources that a task takes, and its budget; each key has several names.
 
     Attributes:
         cpu: Cores.
         memory_mb: MiB.
         memory_gb: Or GiB.
-        spends: What it reserves of its budget.
+        disk_mb: MiB that its program may write, where limits are enforced.
+        spends: The amounts that it reserves of its budget.
     """
 
     cpu: float = attrs.field(default=0.0, metadata=may_be(Number(), *_words("cpu", 1)))
@@ -66,6 +68,7 @@ class HeldByFile:
     memory_gb: float = attrs.field(
         default=0.0, metadata=may_be(Number(), *_words("memory_mb", 1024)[1:])
     )
+    disk_mb: float = attrs.field(default=0.0, metadata=may_be(Number()))
     spends: Mapping[str, float] = attrs.field(factory=dict[str, float])
 
 
@@ -73,12 +76,14 @@ def _held(
     cpu: float = 0.0,
     memory_mb: float = 0.0,
     memory_gb: float = 0.0,
+    disk_mb: float = 0.0,
     **spends: float,
 ) -> HeldByFile:
     if memory_mb and memory_gb:
         msg = "memory_gb: memory_mb is said, too"
         raise ValueError(msg)
-    return HeldByFile(cpu, memory_mb or 1024 * memory_gb, spends=spends)
+    memory_mb = memory_mb or 1024 * memory_gb
+    return HeldByFile(cpu, memory_mb, disk_mb=disk_mb, spends=spends)
 
 
 @attrs.frozen
@@ -142,6 +147,10 @@ class TaskFile:
         factory=dict[str, Place], repr=False, eq=False
     )
 
+    def problem(self, key: str, text: str, *, stops: bool = True) -> Problem:
+        """Return a problem of a field, or an item such as `inputs/a.md`."""
+        return Problem(self.path, *self.places.get(key, (1, 1)), text, stops)
+
     @property
     def cpu(self) -> float:
         """Cores that it takes."""
@@ -155,16 +164,16 @@ class TaskFile:
     @property
     def phase(self) -> str:
         """The folder of the task; "" for none."""
-        return phase_of(self.task_id)
+        return folder_of(self.task_id)
 
 
 def read_task_file(
     file: Path, task_id: str, shown: str, problems: list[Problem]
 ) -> TaskFile | None:
     """
-    The task in *file*.
+    Return the task in *file*.
 
-    What is wrong with it goes to *problems*, under the path *shown*.
+    Its faults go to *problems*, under the path *shown*.
 
     Returns:
         The task, as far as it could be read; None if nothing could.
@@ -197,7 +206,7 @@ def read_task_file(
 
 
 def _places_of(entry: ReadMapping) -> dict[str, Place]:
-    """Where the fields of a head stand, and the items of those that have some."""
+    """Return the places of the fields of a head, and of their items."""
     names = "resources", "agent", "capability", "budget"
     places: dict[str, Place] = dict.fromkeys(names, (2, 1))
     for name, (_, node) in entry.nodes.items():
@@ -217,7 +226,7 @@ def _places_of(entry: ReadMapping) -> dict[str, Place]:
 
 
 def head_of(file: Path, shown: str, problems: list[Problem]) -> dict[str, Any] | None:
-    """What the head of *file* says, as it stands there; None if it cannot be read."""
+    """Return the head of *file* as it stands there; None if it cannot be read."""
     text = _head(file, shown, problems)
     if text is None:
         return None

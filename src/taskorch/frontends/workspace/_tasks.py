@@ -1,20 +1,20 @@
-"""What task files are to the orchestrator: tasks, agents, and pools for the limits."""
+"""Translation of task files for the orchestrator: tasks, agents, pools for limits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.frontends.workspace._budgets import Lack, short_of
 from taskorch.frontends.workspace._config import AgentProgram, WorkspaceConfig
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.kit.machine import machine_amounts
-from taskorch.model import Program, Resources, Task, Units
+from taskorch.model import BudgetUsage, Program, Resources, Task, Units
 from taskorch.policies import Measured
 
-#: Attempts besides tasks: each runs its program as a task of its own, and there are
-#: gates.
+#: The number of attempts besides tasks: each runs its program as a task of its own.
 _SPARE: Final = 16
 _NO_LIMIT: Final = 1e6
 #: The budget of programs in one run. It keeps none from starting, and settles what each
@@ -25,26 +25,28 @@ _NO_END: Final = 1e12
 
 def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
     """An orchestrator whose pools are the limits of the workspace."""
+    limits = config.limits
+    agents = limits.max_concurrent_agents
     pools: dict[str, float] = {
-        "agents": config.max_agents,
-        "cpu": config.max_cpu * config.max_agents,
-        "memory_mb": config.max_memory_mb * config.max_agents,
+        "agents": agents,
+        "cpu": limits.max_cpu_per_agent * agents,
+        "memory_mb": limits.max_memory_mb * agents,
     }
-    if config.measured:
-        # What is asked for may be more than there is: what is granted is not.
+    if limits.measured:
+        # Tasks may ask for more memory than there is; none is granted more.
         memory_mb = machine_amounts().get("memory_mb", pools["memory_mb"])
-        pools["memory_mb"] = max(memory_mb, config.max_memory_mb)
+        pools["memory_mb"] = max(memory_mb, limits.max_memory_mb)
     for name, rule in config.phases.items():
         if rule.limit is not None:
             pools[f"phase {name}"] = rule.limit
     orch = TaskOrchestrator(
         resources=Resources(**pools),
-        concurrency=2 * config.max_agents + _SPARE,
+        concurrency=2 * agents + _SPARE,
         grace=config.grace,
-        allocator=Measured() if config.measured else None,
+        allocator=Measured() if limits.measured else None,
     )
     if config.repairs:
-        # Few have some: nobody else loads what mends.
+        # Few workspaces have repairs: only these load the code that mends.
         from taskorch.recovery._repairs import mend_with  # noqa: PLC0415
 
         mend_with(orch, config.repairs, _place_of)
@@ -63,10 +65,10 @@ def _place_of(task: Task[Any]) -> tuple[Path, Mapping[str, str]] | None:
 
 
 def judged(config: WorkspaceConfig, task: TaskFile) -> tuple[str | None, str | None]:
-    """Why policies deny a task, or None; and what else they say of it, or None."""
+    """Return why policies deny a task, or None, and their finding, or None."""
     if config.governance is None:
         return None, None
-    # Few have policies: nobody else loads what judges.
+    # Few workspaces have policies: only these load the code that judges.
     from taskorch.frontends.workspace import _policies  # noqa: PLC0415
 
     return _policies.judged(
@@ -78,8 +80,20 @@ def judged(config: WorkspaceConfig, task: TaskFile) -> tuple[str | None, str | N
     )
 
 
+def lacking(
+    config: WorkspaceConfig, task: TaskFile, usages: Iterable[BudgetUsage]
+) -> Iterator[Lack]:
+    """Yield what keeps a task from starting, though all that it waits for is there."""
+    denied, _ = judged(config, task)
+    if denied is not None:
+        yield Lack(denied, denied, is_hopeless=True)
+    short = short_of(config.budgets, usages, config.budget_of(task), spends(task))
+    if short is not None:
+        yield short
+
+
 def spends(task: TaskFile) -> Units:
-    """What a task reserves of its budget."""
+    """Return the amounts that a task reserves of its budget."""
     return Resources(**task.resources.spends).units
 
 
@@ -103,7 +117,7 @@ def task_for(
         needs[f"phase {name}"] = 1
     if task.cpu:
         needs["cpu"] = task.cpu
-    if task.memory_mb and not config.measured:
+    if task.memory_mb and not config.limits.measured:
         needs["memory_mb"] = task.memory_mb
     return Task(
         "task file",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -28,31 +28,31 @@ from taskorch.frontends.workspace._claims import (
     TaskClaim,
     kill_group,
 )
-from taskorch.frontends.workspace._config import AgentProgram, filled
+from taskorch.frontends.workspace._config import AgentProgram, WorkspaceConfig
 from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._progress import missing_inputs, missing_outputs
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
-from taskorch.frontends.workspace._tasks import SPENDING
+from taskorch.frontends.workspace._tasks import SPENDING, judged, spends
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.limits import NS
-from taskorch.kit.words import amounts_in_words, stamp
+from taskorch.kit.words import amounts_in_words, fill, stamp
 from taskorch.model import Program, ProgramResult, Resources, Task, Units
 
 if TYPE_CHECKING:
     from taskorch._contexts import TaskContext
     from taskorch._orchestrator import TaskOrchestrator
 
-#: Between two looks at what another runner does.
+#: Pauses between two looks at the claim of another runner.
 _LOOKS: Final = Backoff(0.02, 0.5, factor=1.5)
-#: Before a failed program is run again.
+#: Pauses before a failed program runs again.
 _PAUSES: Final = Backoff(1.0, 60.0)
-#: Seconds that what a dead runner has left may take to end by itself.
+#: Seconds that the programs of a dead runner may take to end by themselves.
 _LEFTOVER_SECONDS: Final = 5.0
 
-#: Told to people: what kind of line it is, and the line.
-Tell = Callable[[Literal["launch", "end", "error", "alert"], str], object]
+#: Takes a line for people.
+Tell = Callable[[str], object]
 
 
 class Failed(Exception):  # noqa: N818 - it is what became of a task
@@ -65,27 +65,32 @@ class NotYet(Failed):
 
 @attrs.define
 class _Outcome:
-    """What became of a program."""
+    """Outcome of a program."""
 
     error: str | None = None
     exit_code: int | None = None
     lines: list[str] = attrs.field(factory=list[str])
     #: Whether it is not to be run again, whatever `retries` says.
     is_final: bool = False
+    #: Limits that it was not held to.
+    unenforced: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class _Job:
+    """A task of ours: its file, who does it, and our claim."""
+
+    task: TaskFile
+    agent: AgentProgram
+    claim: TaskClaim
 
 
 class TaskFileWorker:
     """
     Runs the tasks that the orchestrator starts.
 
-    *find* says the task file of an id as it is now, and the seconds that it may take;
-    None if it has gone. *held_up* says how many tasks wait for one, directly or not.
-    *enforce* says whether programs are held to the cores and the memory of their tasks,
-    or else to *maxima*;
-    *measured*, whether each asks for its memory itself, and its worker is its type;
-    *mends*, whether a program that fails may be mended, and run again.
-    *judged* says why policies deny a task, and what else they say of it.
-    *draws* says on which budget a task draws, and what it reserves of it.
+    *find* says the task file of an id as it is now; None if it has gone. *held_up* says
+    how many tasks wait for one, directly or not.
     """
 
     def __init__(
@@ -93,21 +98,14 @@ class TaskFileWorker:
         orchestrator: TaskOrchestrator,
         layout: WorkspaceLayout,
         claims: Claims,
+        config: WorkspaceConfig,
         *,
-        find: Callable[[str], tuple[TaskFile, float | None] | None],
+        find: Callable[[str], TaskFile | None],
         tell: Tell,
         held_up: Callable[[str], int],
-        draws: Callable[[TaskFile], tuple[str | None, Units]],
-        judged: Callable[[TaskFile], tuple[str | None, str | None]],
-        enforce: bool = False,
-        maxima: Mapping[str, float] | None = None,
-        measured: bool = False,
-        mends: bool = False,
     ) -> None:
-        self._mends = mends
-        self._draws = draws
-        self._judged = judged
-        #: What programs that run, by the ids of their tasks, spend, and for whom.
+        self._config = config
+        #: The claim and the budget of each program that runs, by the id of its task.
         self._spending: dict[str, tuple[TaskClaim, str]] = {}
         orchestrator.signals.budget_spent.connect(self._hear_spent)
         self._orch = orchestrator
@@ -116,45 +114,41 @@ class TaskFileWorker:
         self._find = find
         self._tell = tell
         self._held_up = held_up
-        self._enforce = enforce
-        self._maxima = maxima or {}
-        self._measured = measured
         self._clock = MonotonicClock()
         self._slots = _Slots()
         self._numbers = count(1)
-        #: The budgets of which it was told that little is left.
+        #: Budgets of which people were told that little is left.
         self._low: set[str] = set()
-        #: What is cancelled from now on has not ended: all is to stop.
+        #: True once the run stops: a task that is cancelled then has not ended.
         self.is_stopping: bool = False
 
     def handler(
         self, agent: AgentProgram
     ) -> Callable[[Task[Any], TaskContext], Status]:
-        """What does tasks by *agent*."""
+        """Return the function that does tasks by *agent*."""
 
         def do(task: Task[Any], context: TaskContext) -> Status:
             try:
                 return self._do(task.payload, agent, context)
             except OSError as error:
-                self._tell("error", f"ERROR: {task.payload}: {unkept(error)}")
+                self._tell(f"ERROR: {task.payload}: {unkept(error)}")
                 raise
 
         return do
 
     def _do(self, task_id: str, agent: AgentProgram, context: TaskContext) -> Status:
-        planned = self._find(task_id)
-        if planned is None:
+        task = self._find(task_id)
+        if task is None:
             msg = f"{self._layout.task_file(task_id)} is gone"
             raise Failed(msg)
-        task, timeout = planned
         missing = missing_inputs(self._layout, task)
         if missing:
             raise NotYet(waits_for(missing))
-        why, note = self._judged(task)
+        why, note = judged(self._config, task)
         if why is not None:
             raise NotYet(why)
         if note is not None:
-            self._tell("alert", f"POLICY: {task_id}: {note}")
+            self._tell(f"POLICY: {task_id}: {note}")
         with self._slots.taken(agent.name) as agent_id:
             now = self._clock.now_ns()
             started = Status(
@@ -165,7 +159,7 @@ class TaskFileWorker:
                 # Another runner has done it, or an earlier one.
                 return _passed(claim)
             try:
-                outcome = self._run_until_done(task, agent, timeout, claim)
+                outcome = self._run_until_done(_Job(task, agent, claim))
             except BaseException:
                 # We are to stop: it has not ended, and is done again.
                 self._give_back(claim)
@@ -180,9 +174,7 @@ class TaskFileWorker:
             try:
                 claim = self._claims.claim(started)
             except StatusRefusedError as error:
-                path = self._layout.shown(self._layout.status(started.task_id))
-                msg = f"{path} is not believed: {error}"
-                raise Failed(msg) from error
+                raise Failed(str(error)) from error
             if not isinstance(claim, Held):
                 return claim
             late = time.monotonic() - first > _LEFTOVER_SECONDS
@@ -196,80 +188,59 @@ class TaskFileWorker:
 
     # -- the program -----------------------------------------------------------------
 
-    def _run_until_done(
-        self,
-        task: TaskFile,
-        agent: AgentProgram,
-        timeout: float | None,
-        claim: TaskClaim,
-    ) -> _Outcome:
+    def _run_until_done(self, job: _Job) -> _Outcome:
         """Run the program, and again after a pause, as often as `retries` says."""
-        remaining, pause = task.retries, 0.0
+        task_id, remaining, pause = job.task.task_id, job.task.retries, 0.0
         pauses = _PAUSES.pauses()
         while True:
-            outcome = self._run(task, agent, timeout, claim, pause)
+            outcome = self._run(job, pause)
             if outcome.error is None or outcome.is_final or not remaining:
                 return outcome
             pause = next(pauses)
-            self._note(task.task_id, outcome.lines)
+            self._note(task_id, outcome.lines)
             times = "once more" if remaining == 1 else f"up to {remaining} times more"
-            message = f"Trying again: {task.task_id} ({outcome.error}; {times})"
-            self._tell("error", message)
+            message = f"Trying again: {task_id} ({outcome.error}; {times})"
+            self._tell(message)
             remaining -= 1
 
-    def _run(
-        self,
-        task: TaskFile,
-        agent: AgentProgram,
-        timeout: float | None,
-        claim: TaskClaim,
-        pause: float,
-    ) -> _Outcome:
-        """Run the program once, in *pause* seconds, on what its task reserves."""
-        # What it spends may be told before it is handed over.
+    def _run(self, job: _Job, pause: float) -> _Outcome:
+        """Run the program once, after *pause* seconds, with the reserved amounts."""
+        # The program may report its spending before it is handed over.
         program_id = f"{self._claims.runner}-{next(self._numbers)}"
-        budget, units = self._draws(task)
+        budget = self._config.budget_of(job.task)
         if budget is None:
-            return self._run_program(task, agent, claim, program_id, (timeout, pause))
-        short = self._claims.reserve(claim, budget, units)
+            return self._run_program(job, program_id, pause)
+        short = self._claims.reserve(job.claim, budget, spends(job.task))
         if short is not None:
             raise NotYet(short.text)
-        self._spending[program_id] = claim, budget
+        self._spending[program_id] = job.claim, budget
         try:
-            return self._run_program(
-                task, agent, claim, program_id, (timeout, pause), SPENDING
-            )
+            return self._run_program(job, program_id, pause, SPENDING)
         finally:
             del self._spending[program_id]
-            self._settle(program_id, claim, budget)
+            self._settle(program_id, job.claim, budget)
 
     def _run_program(
-        self,
-        task: TaskFile,
-        agent: AgentProgram,
-        claim: TaskClaim,
-        program_id: str,
-        times: tuple[float | None, float],
-        budget: str | None = None,
+        self, job: _Job, program_id: str, pause: float, budget: str | None = None
     ) -> _Outcome:
-        """Run the program as a task of this id; *times* are its timeout and pause."""
-        timeout, pause = times
-        self._tell("launch", f"Launching task: {task.task_id}")
+        """Run the program as a task of this id, after *pause* seconds."""
+        task = job.task
+        self._tell(f"Launching task: {task.task_id}")
         try:
             self._layout.outputs(task.task_id).mkdir(parents=True, exist_ok=True)
-            program = self._program(task, agent, claim)
+            program = self._program(job)
         except (OSError, ValueError) as error:
             return _Outcome(str(error))
         kind, resources = "program", dict(task.resources.spends)
-        if self._measured and task.memory_mb:
+        if self._config.limits.measured and task.memory_mb:
             # A size is known of this, which is measured, and not of what waits for it.
-            kind, resources["memory_mb"] = agent.name, task.memory_mb
+            kind, resources["memory_mb"] = job.agent.name, task.memory_mb
         handle = self._orch.submit_task(
             Task(
                 kind,
                 program,
                 id=program_id,
-                timeout=timeout,
+                timeout=self._config.timeout_of(task),
                 not_before=pause or None,
                 resources=resources,
                 budget=budget,
@@ -312,7 +283,7 @@ class TaskFileWorker:
                 self._claims.spend(claim, budget, units, ended=False)
 
     def _settle(self, task_id: str, claim: TaskClaim, budget: str) -> None:
-        """What a program has not spent that it had reserved is there for others."""
+        """Give back the part of its reservation that a program has not spent."""
         try:
             status = self._orch.get_task_status(task_id)
         except UnknownTaskError:
@@ -332,12 +303,10 @@ class TaskFileWorker:
                 self._low.discard(usage.name)
             elif usage.name not in self._low:
                 self._low.add(usage.name)
-                self._tell("alert", f"ALERT: Budget {usage}")
+                self._tell(f"ALERT: Budget {usage}")
 
-    def _program(
-        self, task: TaskFile, agent: AgentProgram, claim: TaskClaim
-    ) -> Program:
-        layout = self._layout
+    def _program(self, job: _Job) -> Program:
+        task, agent, layout = job.task, job.agent, self._layout
         outputs = f"{layout.workspace}/outputs/{task.task_id}"
         names = {"task_file": task.path, "task_id": task.task_id, "outputs": outputs}
         args = agent.args if task.command is None else task.command
@@ -345,41 +314,48 @@ class TaskFileWorker:
             "TASK_ID": task.task_id,
             "TASK_FILE": task.path,
             "TASK_OUTPUTS": outputs,
-            "TASK_FENCE": str(claim.fence),
-            **self._claims.mark(claim),
+            "TASK_FENCE": str(job.claim.fence),
+            **self._claims.mark(job.claim),
         }
-        amounts = {"cpu": task.cpu or self._maxima.get("cpu", 0.0)}
-        if not self._measured:
-            most = self._maxima.get("memory_mb", 0.0)
-            amounts["memory_mb"] = task.memory_mb or most
-        stdin = None
+        stdin, enforce = None, self._config.limits.enforce
         if agent.stdin and task.command is None:
             stdin = body_of(layout.root / task.path)
         return Program(
-            [filled(word, names) for word in args],
+            [fill(word, names) for word in args],
             env=env,
-            # It is the user's own, and gets what it would get from a shell.
+            # The program is the user's own, so it gets the environment of a shell.
             inherit_env=True,
             cwd=layout.root,
             stdin=stdin,
-            # What an exit code means to recovery, that must be told.
-            check=self._mends,
+            # Recovery must hear of the exit code.
+            check=bool(self._config.repairs),
             log=layout.log(task.task_id),
             pid_file=layout.pid(task.task_id),
-            # Who dies has no claims any more, but only once its programs are gone too.
+            # A dead runner keeps its claims until its programs are gone, too.
             pass_fds=self._claims.files,
-            limits={name: much for name, much in amounts.items() if much},
-            enforce=self._enforce,
+            limits=self._limits(task),
+            # It was asked to hold what the task says, wherever that can be held.
+            enforce="if possible" if enforce and not task.cpu else enforce,
         )
 
+    def _limits(self, task: TaskFile) -> dict[str, float]:
+        """Return the amounts that the program of a task is held to."""
+        most, amounts = self._config.limits, {"written_mb": task.resources.disk_mb}
+        amounts["cpu"] = task.cpu or (most.max_cpu_per_agent if most.enforce else 0.0)
+        if not most.measured or not task.memory_mb:
+            memory_mb = most.max_memory_mb if most.enforce else 0.0
+            amounts["memory_mb"] = task.memory_mb or memory_mb
+        return {name: much for name, much in amounts.items() if much}
+
     def _look(self, task: TaskFile, result: ProgramResult) -> _Outcome:
-        """At what the program has left."""
+        """Look at the files that the program has left."""
         code = result.exit_code
         missing = missing_outputs(self._layout, task)
         lines = [f"ERROR: Missing output: {path}" for path in missing]
+        error = "Missing outputs" if missing else None
         if code:
-            return _Outcome(_said_of_code(code), code, lines)
-        return _Outcome("Missing outputs" if missing else None, code, lines)
+            error = _said_of_code(code)
+        return _Outcome(error, code, lines, unenforced=result.unenforced)
 
     # -- its end -----------------------------------------------------------------------
 
@@ -397,12 +373,13 @@ class TaskFileWorker:
             exit_code=outcome.exit_code,
             error=outcome.error,
             spent=self._claims.spent(claim.task_id) or None,
+            unenforced=outcome.unenforced or None,
         )
         self._note(claim.task_id, outcome.lines)
         try:
             self._claims.finish(claim, status)
         except FencedOffError as error:
-            self._tell("error", f"ERROR: {error}: its outcome does not count")
+            self._tell(f"ERROR: {error}: its outcome does not count")
             raise
         self._tell_end(status)
         return status
@@ -411,12 +388,12 @@ class TaskFileWorker:
         try:
             self._claims.give_back(claim)
         except (FencedOffError, OSError) as error:
-            self._tell("error", f"ERROR: {error}")
+            self._tell(f"ERROR: {error}")
 
     def _note(self, task_id: str, lines: list[str]) -> None:
         """Tell what is missing, and write it into the log of the task, too."""
         for line in lines:
-            self._tell("error", line)
+            self._tell(line)
         if lines:
             log: Path = self._layout.log(task_id)
             try:
@@ -424,18 +401,20 @@ class TaskFileWorker:
                 with log.open("a", encoding="utf-8") as file:
                     file.writelines(f"{line}\n" for line in lines)
             except OSError as error:
-                self._tell("error", f"ERROR: {log} could not be written: {error}")
+                self._tell(f"ERROR: {log} could not be written: {error}")
 
     def _tell_end(self, status: Status) -> None:
         task_id, seconds = status.task_id, status.duration_seconds or 0.0
+        unheld = f"; not held to {', '.join(status.unenforced or ())}"
+        unheld = unheld if status.unenforced else ""
         if status.error is None:
             spent = f"; spent {amounts_in_words(status.spent)}" if status.spent else ""
-            self._tell("end", f"Completed: {task_id} ({seconds:.1f} s{spent})")
+            self._tell(f"Completed: {task_id} ({seconds:.1f} s{spent}{unheld})")
             return
-        self._tell("end", f"Failed: {task_id} ({status.error})")
+        self._tell(f"Failed: {task_id} ({status.error}{unheld})")
         count = self._held_up(task_id)
         tasks = "task" if count == 1 else "tasks"
-        self._tell("alert", f"ALERT: Task {task_id} failed, blocking {count} {tasks}")
+        self._tell(f"ALERT: Task {task_id} failed, blocking {count} {tasks}")
 
 
 class _Slots:
@@ -460,12 +439,12 @@ class _Slots:
 
 
 def waits_for(missing: list[str]) -> str:
-    """Why a task is not begun whose inputs are *missing*."""
+    """Return the reason why a task with *missing* inputs does not begin."""
     return f"it waits for its input {', '.join(missing)}"
 
 
 def unkept(error: OSError) -> str:
-    """Why what becomes of a task could not be written down."""
+    """Return the reason why the state of a task could not be written."""
     return f"its files cannot be written: {error.strerror or error}"
 
 

@@ -1,11 +1,11 @@
-"""The workspace: a folder of task files, and what became of them."""
+"""The workspace: a folder of task files, and their states."""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,9 +19,9 @@ from taskorch.errors import (
 )
 from taskorch.frontends.workspace import _dry_run, _layout, _progress
 from taskorch.frontends.workspace._claims import Claims
-from taskorch.frontends.workspace._config import agent_program, read_config
+from taskorch.frontends.workspace._config import PHASES, agent_program, read_config
 from taskorch.frontends.workspace._fields import Problem
-from taskorch.frontends.workspace._layout import WorkspaceLayout, phase_of
+from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._progress import Report, WorkspaceProgress, report_on
 from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
 from taskorch.frontends.workspace._session import WorkspaceSession
@@ -38,6 +38,7 @@ from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import guess
 from taskorch.kit.words import stamp
 from taskorch.model import BudgetUsage, Resources
+from taskorch.model.ids import folder_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
@@ -46,9 +47,23 @@ if TYPE_CHECKING:
 
 class Workspace:
     """
-    A folder of task files, `tasks/**/*.md`, and what became of them, `workspace/`.
+    A folder of task files, `tasks/**/*.md`, and of their states, `workspace/`.
 
     Used in a `with` block, tasks that were launched one by one end with it.
+
+    At four fifths of a budget, a run tells it (`ALERT`); its end and `budgets` say how
+    each stands, and `why` what a task has spent. Where `enforce` is True and a machine
+    has no cgroups, a task that says `cpu` fails, and any other runs, with
+    `"unenforced": ["cpu"]` in its status. Limits of runners that share a folder count
+    together, but for a moment after a new file; outcomes without a claim do not count.
+    With `measured`, a task that has begun may wait for memory. A cancelled
+    `launch_task` fails with `Cancelled`.
+
+    Scopes of writing keep tasks of one runner apart, and hold no program to these
+    paths. Files of states are written whole; runners share `.taskorch/`. The amount
+    that a task has spent stays when you repeat it, or remove its file. A raised budget
+    stays until the file declares another amount. `--phase` is refused while an earlier
+    phase has not passed, without `--force`.
 
     Args:
         root: The folder that both are in.
@@ -82,21 +97,19 @@ class Workspace:
             msg = f"there is no folder {os.fspath(root)!r}"
             raise InvalidTaskError(msg, hint="taskorch workspace init makes one")
         self._faults: list[Problem] = []
-        self._config = read_config(self.root, self._faults)
-        program = self._config.agent
+        config = read_config(self.root, self._faults)
+        program, judges = config.agent, None
         if agent is not None:
-            program = agent_program(agent, self._config.agents)
+            program = agent_program(agent, config.agents)
         program = attrs.evolve(program, stdin=stdin or program.stdin)
-        self._config = attrs.evolve(self._config, agent=program)
-        if governance is not None or self._config.policies:
-            # Few have policies: nobody else loads what judges.
+        if governance is not None or config.policies:
+            # Few workspaces have policies: only these load the code that judges.
             from taskorch.frontends.workspace._policies import judging  # noqa: PLC0415
 
-            judges = judging(self._config.policies, governance)
-            self._config = attrs.evolve(self._config, governance=judges)
-        self._layout = WorkspaceLayout(
-            self.root, self._config.tasks, self._config.workspace
-        )
+            judges = judging(config.policies, governance)
+        self._config = attrs.evolve(config, agent=program, governance=judges)
+        folders = config.folders
+        self._layout = WorkspaceLayout(self.root, folders.tasks, folders.workspace)
         self._scanner = Scanner(self._layout, self._config)
         self._claims = Claims(self._layout, self._config.budgets)
         self._told = tell
@@ -109,11 +122,11 @@ class Workspace:
         Make a workspace: a template, settings, folders, and two scripts.
 
         Returns:
-            What was made; what is there already stays as it is.
+            The files that were made; existing files stay as they are.
         """
         Path(root).mkdir(parents=True, exist_ok=True)
         self = cls(root)
-        return _layout.init(self.root, self._layout, self.title)
+        return _layout.init(self.root, self._layout, self.title, PHASES)
 
     @property
     def title(self) -> str:
@@ -159,7 +172,7 @@ class Workspace:
         plan = session.plan
         if phase is not None:
             plan = attrs.evolve(plan, phases={phase: plan.phases.get(phase, ())})
-        return report_on(self._layout, plan, self._claims, session.held)
+        return report_on(self._progress(plan), session.held)
 
     def main_loop(self) -> Report:
         """
@@ -169,7 +182,7 @@ class Workspace:
             ValidationFailedError: `workspace.yaml` cannot be used.
         """
         report = self.run()
-        self._tell("end", str(report))
+        self._tell(str(report))
         return report
 
     def dry_run(
@@ -180,18 +193,14 @@ class Workspace:
         retry_failed: bool = False,
     ) -> _dry_run.DryRun:
         """
-        What `run` would do, in which order, and when: nothing is touched.
+        Forecast what `run` would do, in which order, and when; change nothing.
 
         Raises:
             UsageError: As for `run`.
         """
         self._check_run(phase, force=force)
         return _dry_run.dry_run(
-            self._layout,
-            self._config,
-            self._plan,
-            phase=phase,
-            retry_failed=retry_failed,
+            self._progress(), phase=phase, retry_failed=retry_failed
         )
 
     def launch_task(self, task_id: str) -> TaskHandle[Any]:
@@ -216,7 +225,7 @@ class Workspace:
         return self._launching.launch(task_id)
 
     def close(self) -> None:
-        """Wait for what was launched, and be done."""
+        """Wait for the tasks that were launched, and end."""
         self.__exit__(None)
 
     def __enter__(self) -> Self:
@@ -231,18 +240,16 @@ class Workspace:
 
     def get_task_status(self, task_id: str) -> dict[str, Any] | None:
         """
-        What the status file of a task says; None if there is none.
+        Return the fields of a task's status file; None if there is none.
 
         Raises:
             InvalidTaskError: It cannot be believed.
         """
-        path = self._layout.status(task_id)
         try:
-            status = read_status(path, task_id)
+            status = read_status(self._layout, task_id)
         except StatusRefusedError as error:
-            msg = f"{self._layout.shown(path)} is not believed: {error}"
             hint = f"mend it, or: taskorch workspace retry {task_id}"
-            raise InvalidTaskError(msg, hint=hint) from error
+            raise InvalidTaskError(str(error), hint=hint) from error
         return None if status is None else status.to_dict()
 
     def can_launch(self, task_id: str) -> bool:
@@ -263,13 +270,13 @@ class Workspace:
         return not progress.obstacles(task_id)
 
     def check_all_complete(self) -> bool:
-        """Whether all tasks have completed."""
+        """Return whether all tasks have completed."""
         progress = self._progress()
         return all(progress.has_completed(task_id) for task_id in self._plan.ids)
 
     def parse_frontmatter(self, task_file: str | os.PathLike[str]) -> dict[str, Any]:
         """
-        What the head of a task file says, as it stands there.
+        Read the head of a task file, and return its fields as they stand there.
 
         Args:
             task_file: Its path, as seen from `root`; or the id of its task.
@@ -293,11 +300,10 @@ class Workspace:
 
     def status(self) -> str:
         """The dashboard: each phase, with how many of its tasks are how far."""
-        progress = self._progress()
-        return _progress.dashboard(self.title, progress.phases(), progress.usages)
+        return self._progress().dashboard(self.title)
 
     def budgets(self) -> list[BudgetUsage]:
-        """How much of each budget is spent, reserved and left, in all runs so far."""
+        """Return the usage of each budget, in all runs so far."""
         return self._claims.usages()
 
     def why(self, task_id: str) -> str:
@@ -335,7 +341,7 @@ class Workspace:
             msg = f"{task_id} has not ended: there is nothing to run again"
             hint = f"taskorch workspace why {task_id}"
             raise InvalidTransitionError(msg, hint=hint)
-        phase = phase_of(task_id)
+        phase = folder_of(task_id)
         blocked = [
             other
             for other, status in self._progress().statuses.items()
@@ -352,8 +358,8 @@ class Workspace:
 
         Args:
             phase: Its name.
-            by: Who approves it.
-            note: What else is to be kept of that.
+            by: The name of the person who approves it.
+            note: A comment to keep with the approval.
 
         Returns:
             False if it had been approved before.
@@ -417,7 +423,7 @@ class Workspace:
 
     def _retry_failed(self, phase: str | None) -> None:
         for task_id, status in self._progress().statuses.items():
-            if status.status == "failed" and (phase in (None, phase_of(task_id))):
+            if status.status == "failed" and (phase in (None, folder_of(task_id))):
                 self._claims.reset(task_id, "failed")
 
     # -- parts ---------------------------------------------------------------------
@@ -426,16 +432,13 @@ class Workspace:
     def _plan(self) -> WorkspacePlan:
         return self._scanner.scan()
 
-    def _progress(self) -> WorkspaceProgress:
-        usages = self._claims.usages()
-        return WorkspaceProgress(self._layout, self._config, self._plan, usages)
+    def _progress(self, plan: WorkspacePlan | None = None) -> WorkspaceProgress:
+        plan, usages = plan or self._plan, self._claims.usages()
+        return WorkspaceProgress(self._layout, self._config, plan, usages)
 
     def _known(self, task_id: str) -> None:
-        task_ids = self._plan.known
-        if task_id not in task_ids:
-            msg = f"there is no task {task_id!r}{guess(task_id, task_ids)}"
-            hint = f"the id of a task is its path in {self._layout.tasks}/, without .md"
-            raise UnknownTaskError(msg, hint=hint, task_id=task_id)
+        hint = f"the id of a task is its path in {self._layout.tasks}/, without .md"
+        _refuse_unknown("task", task_id, self._plan.known, hint)
 
     def _check_run(self, phase: str | None, *, force: bool) -> None:
         if self._faults:
@@ -453,18 +456,15 @@ class Workspace:
             raise InvalidTransitionError(msg, hint=hint)
 
     def _check_phase(self, phase: str) -> None:
-        phases: Mapping[str, Any] = self._plan.phases
-        if phase not in phases:
-            msg = f"there is no phase {phase!r}{guess(phase, phases)}"
-            hint = f"a phase is a folder in {self._layout.tasks}/"
-            raise UnknownTaskError(msg, hint=hint, task_id=phase)
+        hint = f"a phase is a folder in {self._layout.tasks}/"
+        _refuse_unknown("phase", phase, self._plan.phases, hint)
 
     def _session(self, phase: str | None) -> WorkspaceSession:
         return WorkspaceSession(
             self._layout, self._config, self._scanner, tell=self._tell, phase=phase
         )
 
-    def _tell(self, _kind: str, line: str) -> None:
+    def _tell(self, line: str) -> None:
         if self._told is not None:
             # Tasks end on several threads, and `print` writes the end of a line apart.
             with self._telling:
@@ -472,3 +472,9 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"<Workspace {str(self.root)!r}>"
+
+
+def _refuse_unknown(kind: str, name: str, names: Collection[str], hint: str) -> None:
+    if name not in names:
+        msg = f"there is no {kind} {name!r}{guess(name, names)}"
+        raise UnknownTaskError(msg, hint=hint, task_id=name)

@@ -1,15 +1,16 @@
 """
-Why tasks do not run, when they may, and what can never proceed: pure questions.
+Explanations: why tasks wait, when they may run, and which are stuck for good.
 
-Here belongs what is said of a task, from the predicates that schedule it. Nothing here
-may change the state, apply a fact or record one, and no verb of the kernel may ask it:
-whether a task starts is decided below.
+These functions explain a task with the predicates that schedule it. They may not change
+the state, apply a fact or record one, and no command of the kernel may call them: the
+modules below decide whether a task starts.
 
-- `_explanation`: why a task does not run, or what became of it.
-- `_words`, `_parents`, `_holds`: what keeps it: shortages in words, others, a hold.
-- `_people`: what people are asked, and how they answer.
-- `_holders`, `_estimate`: who has it, who comes before, and when.
-- `_stuck`: what can never proceed; whether turns were kept.
+- `_explanation`: why a task does not run, or how it ended.
+- `_words`, `_parents`, `_holds`: its obstacles: shortages in words, parents, holds of
+  starts.
+- `_people`: questions to people, and the calls that answer them.
+- `_holders`, `_estimate`: holders, position in the queue, and time of the start.
+- `_stuck`: tasks that can never proceed; a check of the order of starts.
 """
 
 from taskorch.kernel._explain._explanation import explain as explain

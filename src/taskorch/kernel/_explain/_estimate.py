@@ -1,4 +1,4 @@
-"""When a task may start: a guess from what tasks of its kind have taken so far."""
+"""Estimate of a task's start, from the durations of tasks of its type so far."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from taskorch.kit.words import in_words
 from taskorch.model import Blocker, Estimate, TaskState
 
 _S: Final = TaskState
-#: Tasks on the way up through what a task waits for.
+#: The most tasks that are followed on the way up.
 _MOST: Final = 1_000
-#: Types that are named in the basis.
+#: The most types that the basis names.
 _TYPES: Final = 3
 
-#: What does not pass by itself, by the kind of blocker.
+#: Kinds of blockers that do not pass by themselves, each with its text.
 _OUTSIDE: Final = {
     "suspended": "it is suspended",
     "decision": "somebody must decide",
-    "capability": "no agent can do it",
+    "capability": "no worker can do it",
     "not_started": "the orchestrator starts nothing",
     "journal": "the journal cannot be written",
     "event": "it waits for an event",
@@ -52,12 +52,11 @@ class _UnknownError(Exception):
 def estimate(
     kernel: KernelState, row: TaskRow, now: int, blockers: Sequence[Blocker]
 ) -> Estimate:
-    """
-    When *row*, which waits because of *blockers*, may start.
+    """Estimate when *row*, which waits because of *blockers*, may start.
 
-    It takes the mean of what tasks of each type have taken, and supposes that what
-    runs, and what comes before it, takes as long; that it finds a slot when what it
-    depends on has completed; and that nothing new comes before it.
+    The estimate uses the mean duration of each type of task. It supposes that running
+    and earlier tasks take as long, that the task finds a slot once its parents have
+    completed, and that no new task comes before it.
     """
     by_hand = {name for name, *_ in shares_by_hand(kernel)}
     for blocker in blockers:
@@ -91,14 +90,14 @@ class _Guess:
         self._kernel = kernel
         self._now = now
         self._holders = Holders(kernel)
-        #: When each task is expected to complete, in seconds from now.
+        #: The time in seconds from now at which each task is expected to complete.
         self._ends: dict[TaskRow, float] = {}
-        #: What it rests on.
+        #: The mean duration of each type, and how many tasks it rests on.
         self._means: dict[str, tuple[float, int]] = {}
         self._notes: list[str] = []
 
     def basis(self) -> str:
-        """What the guess rests on, in words."""
+        """Return a sentence that names the basis of the guess."""
         means = [
             f"{name} takes {in_words(mean)} (mean of {many:,})"
             for name, (mean, many) in self._means.items()
@@ -111,7 +110,7 @@ class _Guess:
         )
 
     def start(self, row: TaskRow, short: set[str]) -> float:
-        """Seconds until *row*, of whose blockers *short* are the kinds, may start."""
+        """Return the seconds until *row* may start, given the kinds of its blockers."""
         for other in self._above(row)[:-1]:
             self._ends[other] = self._end(other)
         seconds = self._ready(row)
@@ -128,7 +127,7 @@ class _Guess:
         return seconds
 
     def _above(self, row: TaskRow) -> list[TaskRow]:
-        """What *row* waits for, and so on up: what comes first is first, *row* last."""
+        """Return the tasks that *row* waits for, directly or not, and then *row*."""
         order: list[TaskRow] = []
         seen: set[TaskRow] = set()
         stack = [(row, False)]
@@ -150,10 +149,10 @@ class _Guess:
         return order
 
     def _end(self, row: TaskRow) -> float:
-        """Seconds until *row*, a parent of another task, completes."""
+        """Return the seconds until *row*, a parent of another task, completes."""
         wait = wait_of(row)
         if wait is not None and wait[0] is None and row.state is not _S.SUSPENDED:
-            # A wait for a time only: it begins once all parents have ended.
+            # A wait for a time only begins once all parents have ended.
             if awaits(row) and row.extra is not None:
                 return (row.extra.due_ns - self._now) / NS
             return self._ready(row) + (wait[1] or 0) / NS
@@ -168,11 +167,11 @@ class _Guess:
         return begin + mean
 
     def _left(self, row: TaskRow) -> float:
-        """Seconds until *row*, which runs, completes."""
+        """Return the seconds until *row*, which runs, completes."""
         return max(0.0, self._mean(row) - (self._now - row.started_ns) / NS)
 
     def _ready(self, row: TaskRow) -> float:
-        """Seconds until *row* waits for no time and no other task."""
+        """Return the seconds until *row* waits for no time and no other task."""
         extra, links = row.extra, row.links
         due = 0 if extra is None else extra.due_ns
         ready = max(0.0, (due - self._now) / NS)
@@ -195,7 +194,7 @@ class _Guess:
         return max([ready, *ends[:missing]])
 
     def _queue(self, row: TaskRow, short: set[str]) -> float:
-        """Seconds until *row* is the next that finds room, if it asked now."""
+        """Return the seconds until *row* would be next, if it joined the queue now."""
         alone = bool(short) and "slot" not in short
         work = self._work_before(row, alone=alone) if row.state is _S.QUEUED else 0.0
         if not short and not work:
@@ -221,13 +220,14 @@ class _Guess:
         together = len(left) + len(unknown)
         note = "1 is running" if together == 1 else f"{together:,} are running"
         if unknown:
-            # Those are not counted: the task may start earlier than estimated.
+            # Tasks of unknown duration are not counted: the task may start earlier than
+            # estimated.
             note += f", and of {len(unknown):,} of them nothing is known"
         self._notes.append(note)
         return _pour(left, work, max(1, many - len(unknown)))
 
     def _work_before(self, row: TaskRow, *, alone: bool) -> float:
-        """Seconds of work that comes before *row*: of its bucket, or of all."""
+        """Return the seconds of work before *row*: in its bucket, or of all tasks."""
         work, count = 0.0, 0
         buckets = [row.bucket]
         if not alone:
@@ -240,7 +240,7 @@ class _Guess:
             if before is None:
                 before = bucket.size
             if bucket is not row.bucket:
-                # The others of these wait for their agents.
+                # The other tasks of this bucket wait for their workers.
                 before = min(before, sum(agent.limit for agent in bucket.agents))
             count += before
             work += before * self._mean(head)
@@ -250,7 +250,7 @@ class _Guess:
         return work
 
     def _fit(self, row: TaskRow, agents: list[AgentRow]) -> int:
-        """How many like *row* fit into the pools, or on its agents, at once."""
+        """Return how many tasks like *row* fit into pools or on its workers at once."""
         pools = self._kernel.pools
         fits = []
         for name, units in row.bucket.need:
@@ -261,7 +261,7 @@ class _Guess:
         return min(fits, default=1)
 
     def _mean(self, row: TaskRow) -> float:
-        """Seconds that a task like *row* takes."""
+        """Return the seconds that a task like *row* takes."""
         name = row.bucket.spec.type
         if name not in self._means:
             samples = row.bucket.type_row.samples
@@ -274,10 +274,11 @@ class _Guess:
 
 
 def _open_parents(row: TaskRow) -> list[TaskRow]:
-    """The parents of *row* that have not completed, and still may."""
+    """Return the parents of *row* that have not completed, and still may."""
     parents = [] if row.links is None else row.links.parents
     terms = None if row.links is None else row.links.terms
-    # Of the others nothing is expected any more, where not all must complete.
+    # Unless all parents must complete, broken ones are not expected to complete any
+    # more.
     mends = terms is None or (terms.join == "all" and terms.on_failure != "run")
     return [
         parent
@@ -289,11 +290,10 @@ def _open_parents(row: TaskRow) -> list[TaskRow]:
 
 
 def _pour(left: list[float], work: float, many: int) -> float:
-    """
-    When the next one may start on *many* places.
+    """Return when the next task may start on *many* places.
 
-    Those that are busy are free in *left* seconds; so many seconds of *work* come
-    first, and are shared out evenly.
+    Busy places are free in *left* seconds; *work* seconds of other tasks come first and
+    are shared out evenly.
     """
     levels = sorted(left)[:many]
     levels = [0.0] * (many - len(levels)) + levels

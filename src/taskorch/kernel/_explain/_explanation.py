@@ -1,8 +1,7 @@
-"""
-Why a task does not run, or what became of it: pure questions.
+"""Why a task does not run, or how it ended.
 
-They go to the predicates that schedule, so that what is said is what happens: who lifts
-all that is named starts the task, and who lifts less does not.
+The functions call the predicates that schedule, so an explanation is what happens: the
+task starts when all named obstacles are removed, and not before.
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ from taskorch.model import (
 )
 
 _S: Final = TaskState
-#: Tasks through which a failure is followed up where all are asked about.
+#: The most tasks through which a failure is followed up when many tasks are explained.
 _NEAR: Final = 5
-#: Agents without room that are named: any one of them is enough.
+#: The most workers without room that are named; any one of them is enough.
 _MOST_AGENTS: Final = 5
 _NO_UNITS: Final[Mapping[str, Sequence[str]]] = ReadOnly({})
 
@@ -73,24 +72,24 @@ def explain(
     inside: Sequence[str] = (),
 ) -> Explanation:
     """
-    What keeps *row* from running now.
+    Explain why *row* does not run now.
 
-    A QUEUED task without blockers starts as soon as it is first in its order. It is
-    asked about as it will be when it is its turn, except that the router has no say:
-    any agent with room is good enough.
+    A QUEUED task without blockers starts as soon as it is first in its order. The
+    explanation is for its turn, but does not ask the router: any worker with room
+    counts.
 
-    No loop goes over all tasks, so it costs about the same whatever waits: holders are
-    looked for among the oldest and the youngest 20,000, the position is counted up to
-    5,000, and a failure is followed up through 2,000 tasks.
+    No loop goes over all tasks, so the cost hardly depends on how many wait. Holders
+    are looked for among the oldest and the youngest 20,000 tasks, the position is
+    counted up to 5,000, and a failure is followed up through 2,000 tasks.
 
-    If *whole*, it tells as well what would keep it next, once what keeps it where it is
-    has been lifted. With *estimates* it guesses when it starts, and counts its position
-    however far back it is; both may take a look at all that is queued. *paused* is what
-    keeps everything from starting, if something does; its attempt waits for the tasks
+    If *whole*, it also names the obstacles that would come next, once the present ones
+    are removed. With *estimates*, it estimates the start and counts the position
+    however far back it is; both may look at all queued tasks. *paused* is the reason
+    why nothing starts, if there is one. The attempt of *row* waits for the tasks
     *inside*.
 
     Raises:
-        PolicyFault: A policy failed that was asked.
+        PolicyFault: A policy failed.
     """
     blockers = _now(kernel, row, now, inside, HEIGHT if whole else _NEAR)
     then: list[Blocker] = []
@@ -141,7 +140,7 @@ def explain(
 
 
 def _order(kernel: KernelState, row: TaskRow, position: int, now: int) -> str:
-    """What puts *row*, a queued task, behind others, if more than their age does."""
+    """Explain the position of the queued *row*, unless age alone explains it."""
     kept = reservation(kernel, now)
     if kept is not None and kept.row is row:
         return _kept(kept, now)
@@ -158,7 +157,7 @@ def _order(kernel: KernelState, row: TaskRow, position: int, now: int) -> str:
 
 
 def _above(pool: PoolRow, units: int) -> str:
-    """Why tasks come last that a start would put above the soft quota of *pool*."""
+    """Explain why tasks come last that would exceed the soft quota of *pool*."""
     kind, who, what = meaning_of(pool)
     limit = so_many(pool.total - pool.beyond, what)
     return (
@@ -169,7 +168,7 @@ def _above(pool: PoolRow, units: int) -> str:
 
 
 def _kept(kept: Reservation, now: int) -> str:
-    """What is reserved for a task, and from when on."""
+    """Describe the reservation for a task and the time at which it begins."""
     when = "when it is free, and nobody knows when that is"
     if kept.start_ns is not None and kept.agent is not None:
         left = (kept.start_ns - now) / NS
@@ -182,8 +181,8 @@ def _kept(kept: Reservation, now: int) -> str:
 
 
 def _owners_before(kernel: KernelState, share: Share, now: int) -> list[Share]:
-    """The owners whose tasks are served before those of *share*."""
-    assert kernel.shares is not None  # noqa: S101 - owners share
+    """Return the tenants whose tasks are served before those of *share*."""
+    assert kernel.shares is not None  # noqa: S101 - tenants share
     standing = kernel.deciders.standing(share, now)
     return [
         other
@@ -199,7 +198,7 @@ def _named(share: Share) -> str:
 
 
 def _batch_order(kernel: KernelState, row: TaskRow) -> str:
-    """Why *row* comes after the first of its bucket, if that came at the same time."""
+    """Explain why *row* comes after a task that came at the same time, if one did."""
     head = row.bucket.head()
     if head is None or head.key != row.key or not kernel.deciders.aging_ns:
         return ""
@@ -212,7 +211,7 @@ def _batch_order(kernel: KernelState, row: TaskRow) -> str:
 def _now(
     kernel: KernelState, row: TaskRow, now: int, inside: Sequence[str], height: int
 ) -> list[Blocker]:
-    """What keeps *row* in its state, but for QUEUED."""
+    """Return the reasons for the current state of *row*, unless it is QUEUED."""
     if row.state in TERMINAL:
         return [_terminal(kernel, row)]
     if row.state is _S.SUSPENDED:
@@ -233,7 +232,7 @@ def _now(
 
 
 def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[Blocker]:
-    """What *row*, which is a wait, waits for once it waits for nothing else."""
+    """Return the event or time that the wait *row* waits for after its parents."""
     name, timeout, completes = wait
     extra = row.extra
     if awaits(row) and timeout is not None and extra is not None:
@@ -254,7 +253,7 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
     if left is not None:
         end = "complete" if completes else "fail"
         if awaits(row) and left < 0:
-            # Nobody has looked since.
+            # No dispatch has looked at it since its time was over.
             detail += f", and its time is over: it is about to {end}."
             return [Blocker("event", detail, name or "", until=0.0)]
         detail += f", for another {in_words(left)}: then it {end}s"
@@ -287,7 +286,7 @@ def _held(kernel: KernelState, row: TaskRow, extra: RowExtra) -> Blocker:
 
 
 def answers(kernel: KernelState, row: TaskRow) -> tuple[Remedy, ...]:
-    """What is to be answered, if people are asked about the failure of *row*."""
+    """Return the calls that answer, if people are asked about the failure of *row*."""
     if row not in kernel.asked:
         return ()
     return (Remedy("decide", call_of_answer(kernel, row), (row.id,)),)
@@ -302,7 +301,7 @@ def _terminal(kernel: KernelState, row: TaskRow) -> Blocker:
         detail = f"It has ended: {extra.stop_reason}."
     remedies: tuple[Remedy, ...] = ()
     if row.state is not _S.COMPLETED and extra.rerun_id is None:
-        # If it needs what did not complete either, that comes first.
+        # A parent that did not complete either must run again first.
         remedies = reruns(kernel, [row])
     if row.state is _S.FAILED and extra.error is not None:
         kind, message, cause = extra.error
@@ -326,7 +325,8 @@ def _running(kernel: KernelState, row: TaskRow, inside: Sequence[str]) -> list[B
     detail = "It has given its slot back, and waits"
     if row in kernel.returning:
         return [Blocker("slot", f"{detail} for a free one to go on.", name=name)]
-    # What is not known here: a task of another orchestrator, or a time.
+    # Only the driver knows whether it waits for a task of another orchestrator, or a
+    # time.
     detail += f" for another task: {some(inside)}." if inside else "."
     words = f"{some(inside)} must complete: orch.explain(…) says how."
     remedies = (Remedy("complete", words, tuple(inside)),) if inside else ()
@@ -339,7 +339,7 @@ def _delay(row: TaskRow, now: int) -> list[Blocker]:
         return []
     due = extra.due_ns
     if row.state is _S.SUSPENDED:
-        # The rest of the delay when it was suspended; of a wait, the rest of its
+        # The rest of the delay at the suspension counts; for a wait, the rest of its
         # timeout.
         due = now + (0 if awaits(row) else extra.resume_ns)
     if due <= now:
@@ -356,31 +356,33 @@ def _delay(row: TaskRow, now: int) -> list[Blocker]:
     return found
 
 
-# -- what became of it -------------------------------------------------------------
+# -- end of a task -----------------------------------------------------------------
 
 
 def _granted(kernel: KernelState, row: TaskRow) -> str:
-    """What *row* holds or held, of which units, and why."""
+    """Describe the resources and units that *row* holds or held, and why."""
     if row.agent is None:
         return ""
     spec = row.bucket.spec
     need = spec.resources or row.agent.request
     if not need or (spec.elastic is not None and not row.alloc):
-        # Of an elastic request that has ended nobody knows any more what it held.
+        # The allocation of an elastic request is not kept after its end.
         return ""
     less = row.reason.partition(LESS)[2]
     if less and not row.alloc:
         return f"It was given less than it asked for: {less}."
-    # What it may write, quotas and budgets are told elsewhere.
+    # Other parts of the explanation name write paths, quotas and budgets.
     granted = without_quotas(row.alloc) or need
     units: dict[str, list[str]] = {}
     for resource, unit, _, is_own in units_told(kernel, row.alloc):
-        whose = f"{unit} of agent {row.agent.name}" if is_own else unit
+        whose = f"{unit} of worker {row.agent.name}" if is_own else unit
         units.setdefault(resource, []).append(whose)
     told = f"It {'holds' if row.alloc else 'was given'} {_amounts(granted, units)}"
-    why = f"as agent {row.agent.name} says of tasks that do not say"
+    why = f"as worker {row.agent.name} says of tasks that do not say"
     if spec.resources:
         why = "as it asked for"
+    if less and spec.elastic is not None:
+        return f"{told}: of {_amounts(need)}, by the latest change: {less}."
     if less:
         return f"{told}, less than it asked for: {less}."
     if granted != need:
@@ -389,7 +391,7 @@ def _granted(kernel: KernelState, row: TaskRow) -> str:
 
 
 def _amounts(amounts: Units, units: Mapping[str, Sequence[str]] = _NO_UNITS) -> str:
-    """*amounts*, and the names of *units* that they are of, by resource."""
+    """Write *amounts* by resource, with the names of their *units*."""
     return some(
         [
             f"{many / 1e6:g} {name}"
@@ -400,7 +402,7 @@ def _amounts(amounts: Units, units: Mapping[str, Sequence[str]] = _NO_UNITS) -> 
 
 
 def _retries(row: TaskRow) -> tuple[str, ...]:
-    """Why each attempt after the first was made."""
+    """Return the reason of each attempt after the first."""
     return tuple(
         detail or "no reason given"
         for state, _, detail in moves_of(row)

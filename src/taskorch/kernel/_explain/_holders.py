@@ -1,7 +1,6 @@
-"""
-Who holds what is short, and how many tasks come before one.
+"""Holders of short resources, and the number of tasks that come before one.
 
-The first is found by a search with a bound, the second by a count that has one.
+The search for holders is bounded, and so is the count.
 """
 
 from __future__ import annotations
@@ -17,27 +16,28 @@ from taskorch.kernel._scopes import held_in
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
-#: Tasks that are looked at, from the oldest on and from the youngest on: what runs is
-#: mostly among the oldest that have not ended, and 10,000 that have ended are kept.
+#: The most tasks that are looked at, from the oldest and from the youngest on: most
+#: running tasks are among the oldest unfinished ones, and 10,000 finished ones are
+#: kept.
 REACH: Final = 20_000
-#: Holders that are named.
+#: The most holders that are named.
 NAMED: Final = 100
 _HOLDING: Final = (TaskState.RUNNING, TaskState.SUSPENDED)
 
-#: What one attempt holds: its name, where it runs, its slots, and its resources.
+#: A share that one attempt holds: its name, worker, slots and resources.
 Share: TypeAlias = tuple[str, AgentRow, int, Units]
-#: Names, and what each holds: slots, or units of one resource.
+#: Names of holders, each with its slots or its units of one resource.
 Held: TypeAlias = list[tuple[str, int]]
 
 
 def share_of(row: TaskRow) -> Share:
-    """What *row*, which has an attempt under way, holds."""
+    """Return the worker, slots and resources that the attempt of *row* holds."""
     slots = 0 if row.extra is not None and row.extra.yielded else 1
     return row.id, agent_of(row), slots, row.alloc
 
 
 def leaked_shares(kernel: KernelState) -> list[Share]:
-    """What attempts still hold that would not stop."""
+    """Return the shares of attempts that did not stop when they were asked to."""
     return [
         (
             f"{task_id} (attempt {attempt}, which would not stop)",
@@ -50,7 +50,7 @@ def leaked_shares(kernel: KernelState) -> list[Share]:
 
 
 def shares_by_hand(kernel: KernelState) -> list[Share]:
-    """What people hold."""
+    """Return the shares of allocations that people hold."""
     return [
         (f"allocation {row.id} (of {row.owner})", kernel.by_hand, 0, row.alloc)
         for row in kernel.allocations.values()
@@ -58,16 +58,15 @@ def shares_by_hand(kernel: KernelState) -> list[Share]:
 
 
 def holders_of(kernel: KernelState, name: str) -> Held:
-    """Names and units of the holders of the resource *name*: see `Holders`."""
+    """Return the holders of the resource *name* and their units: see `Holders`."""
     return Holders(kernel).of(name, kernel.pools[name].used)
 
 
 class Holders:
-    """
-    Finds holders of slots and resources, looking only at as many attempts as needed.
+    """A search for holders of slots and resources that looks at few attempts.
 
-    The kernel keeps no list of them, since that would cost every start. Where more
-    than twice `REACH` tasks are in memory, some may be missing.
+    The kernel keeps no list of them, since that would cost every start. If more than
+    twice `REACH` tasks are in memory, some may be missing.
     """
 
     def __init__(self, kernel: KernelState) -> None:
@@ -75,16 +74,15 @@ class Holders:
         self._rows = _under_way(kernel)
 
     def rows(self) -> Iterator[TaskRow]:
-        """The tasks with an attempt under way."""
-        # A copy of the iterator remembers what any other has found.
+        """Return the tasks with an attempt under way."""
+        # Each copy of the iterator has the rows that other copies have read.
         self._rows, rows = tee(self._rows)
         return rows
 
     def of(self, name: str | None, need: int, agent: AgentRow | None = None) -> Held:
-        """
-        Holders of the resource *name*, or of slots (None), on *agent* or anywhere.
+        """Return holders of the resource *name* (None: of slots), on *agent* or on all.
 
-        So many that there are enough to be named, and that together hold *need*.
+        It stops when they are enough to be named, and together hold *need*.
         """
         held: Held = []
         there = (row for row in self.rows() if agent in (None, row.agent))
@@ -102,7 +100,8 @@ class Holders:
 def _under_way(kernel: KernelState) -> Iterator[TaskRow]:
     tasks = kernel.tasks.values()
     seen: set[TaskRow] = set()
-    # What has not been found yet: tasks that run, and slots of those that do not.
+    # Holders that were not found yet: running tasks, and slots of attempts that do not
+    # run.
     running = kernel.active
     slots = kernel.running - sum(leak.slots for leak in kernel.leaked.values())
     for row in chain(islice(tasks, REACH), islice(reversed(tasks), REACH)):
@@ -116,9 +115,9 @@ def _under_way(kernel: KernelState) -> Iterator[TaskRow]:
 
 
 def enough(held: Held, need: int) -> tuple[str, ...]:
-    """Names of a few *held* allocations that together free *need*."""
+    """Return the names of a few *held* allocations that together free *need*."""
     chosen: list[str] = []
-    # The largest first; of equals, the first.
+    # The largest come first; equal ones keep their order.
     for name, units in sorted(held, key=lambda pair: -pair[1]):
         if need <= 0:
             break
@@ -127,16 +126,15 @@ def enough(held: Held, need: int) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-#: Tasks that are counted one by one.
+#: The most tasks that are counted one by one.
 FAR: Final = 5_000
 
 
 def ahead(bucket: Bucket, row: TaskRow, most: int | None = FAR) -> int | None:
-    """
-    How many tasks of *bucket* come before *row*, a queued task of this one or another.
+    """Return how many tasks of *bucket* come before the queued *row*.
 
-    Those that came in another order than they stand in are counted one by one: None if
-    these are more than *most*, where there is a bound.
+    *row* may be of another bucket. Tasks outside the order of arrival are counted one
+    by one; return None if these are more than *most*, where there is a bound.
     """
     place = (row.key, row.seq)
     if bucket.stale:
@@ -148,7 +146,7 @@ def ahead(bucket: Bucket, row: TaskRow, most: int | None = FAR) -> int | None:
 
 
 def _count(entries: Iterator[bool], most: int | None) -> int | None:
-    """How many of *entries* are no stale ones; None if there are more than *most*."""
+    """Count *entries* that are not stale; return None if there are more than *most*."""
     count = 0
     for seen, is_queued in enumerate(entries, 1):
         if most is not None and seen > most:
@@ -158,7 +156,7 @@ def _count(entries: Iterator[bool], most: int | None) -> int | None:
 
 
 def _in_fifo(bucket: Bucket, place: tuple[Any, int]) -> Iterator[bool]:
-    # Stale ones stand anywhere, with a place that is not theirs any more.
+    # Stale entries stand anywhere, with an old place.
     for row in bucket.fifo:
         if not row.ticket and (row.key, row.seq) >= place:
             return
@@ -166,7 +164,7 @@ def _in_fifo(bucket: Bucket, place: tuple[Any, int]) -> Iterator[bool]:
 
 
 def _in_heap(bucket: Bucket, place: tuple[Any, int]) -> Iterator[bool]:
-    """What is not before it, nothing below is: only what counts is looked at."""
+    """Yield whether each heap entry before *place* is queued; skip later branches."""
     heap = bucket.heap
     todo = [0]
     while todo:

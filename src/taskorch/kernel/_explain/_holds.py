@@ -1,4 +1,4 @@
-"""Starts that are held back, in words."""
+"""Holds of starts, in words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from taskorch.model import Blocker, Remedy
 
 
 def words_of_hold(who: str, most: int, why: str) -> str:
-    """Who holds what back, and why: a sentence."""
-    # An alert says its name in both.
+    """Return a sentence on who holds starts back, how many may run, and why."""
+    # An alert repeats its name in the reason.
     why = why.removeprefix(f"{who}: ")
     if most:
         return f"No more than {most} run at once, held by {who}: {why}."
@@ -16,15 +16,15 @@ def words_of_hold(who: str, most: int, why: str) -> str:
 
 
 def words_of_holds(kernel: KernelState) -> list[str]:
-    """All holds, the strictest first."""
-    # Health takes no lock.
+    """Describe all holds, the strictest first."""
+    # Reading the health takes no lock, so the mapping may change.
     holds = list(kernel.holds.items())
     holds.sort(key=lambda each: each[1][0])
     return [words_of_hold(who, most, why) for who, (most, why, _) in holds]
 
 
 def remedy(kernel: KernelState, who: str) -> Remedy:
-    """What ends a hold."""
+    """Return the call that ends a hold of starts."""
     call = f"orch.release_starts({who!r})."
     _, _, lasts = kernel.holds[who]
     words = f"Call {call}" if lasts else f"It ends by itself, or call {call}"
@@ -32,7 +32,7 @@ def remedy(kernel: KernelState, who: str) -> Remedy:
 
 
 def hold_of_starts(kernel: KernelState, *, lasts: bool = False) -> Blocker | None:
-    """Why nothing starts, if somebody holds all; *lasts*: in the next life, too."""
+    """Explain a hold of all starts, if any; *lasts*: one that outlives a restart."""
     for who, (most, why, outlives) in kernel.holds.items():
         if not most and (outlives or not lasts):
             detail = words_of_hold(who, most, why)

@@ -1,4 +1,4 @@
-"""What a task needs of others: which have not completed, and what would help."""
+"""Explanation of parents: the parents that have not completed, and remedies."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from taskorch.kernel._state import KernelState
 
 _S: Final = TaskState
-#: Parents that are looked at, where there are many.
+#: The most parents that are looked at.
 _REACH: Final = 20_000
-#: Tasks on the way up to where a failure began.
+#: The most tasks on the way up to where a failure began.
 HEIGHT: Final = 2_000
 
-#: What is not said with "is" and the state.
+#: Texts for states where "is" and the state would be wrong.
 _IN_WORDS: Final = {_S.FAILED: "has failed", _S.CANCELLED: "was cancelled"}
 
 
@@ -43,9 +43,9 @@ def waits_for(
     kernel: KernelState, row: TaskRow, now: int, height: int = HEIGHT
 ) -> list[Blocker]:
     """
-    What *row* needs of the tasks that it depends on.
+    Explain which parents *row* waits for.
 
-    Through *height* tasks it is followed up to where a failure began.
+    A failure is followed up to its origin through at most *height* tasks.
 
     Raises:
         PolicyFault: The join is a function of the user's, and failed.
@@ -56,12 +56,12 @@ def waits_for(
     terms = links.terms
     if terms is not None and (terms.join != "all" or _runs_all_the_same(row, terms)):
         if row.state is _S.SUSPENDED and holds(kernel, row, links, terms, now):
-            # The join is evaluated when the task is resumed.
+            # The join is evaluated when the task is resumed, so it is no obstacle.
             return []
         return [_join(kernel, row, links, terms, height)]
     broken = {} if row.extra is None else row.extra.blocked_by
     many = len(links.parents) > NAMED
-    # Parents that will not complete come first where there are too many to examine.
+    # Broken parents come first where there are too many parents to examine.
     first = broken.values() if many else ()
     others = islice(_open(links), NAMED)
     parents = islice(dict.fromkeys(chain(first, others)), NAMED)
@@ -81,14 +81,14 @@ def waits_for(
 
 
 def _open(links: Links) -> Iterator[TaskRow]:
-    """The parents that are waited for, of so many of the first."""
+    """Yield the parents that are still waited for, among the first few."""
     for parent in islice(links.parents, _REACH):
         if parent.state is not _S.COMPLETED and not is_forgiven(parent, links):
             yield parent
 
 
 def how(kernel: KernelState, row: TaskRow) -> str:
-    """The state of *row*, as the end of a sentence."""
+    """Return the state of *row* as the end of a sentence."""
     if is_open(kernel, row):
         return asks(kernel, row)
     if row.state is _S.BLOCKED and awaits(row):
@@ -97,7 +97,7 @@ def how(kernel: KernelState, row: TaskRow) -> str:
 
 
 def _need(kernel: KernelState, parent: TaskRow, height: int) -> Blocker:
-    """*parent* must complete."""
+    """Explain that *parent* must complete."""
     detail = f"It needs {parent.id}, which {how(kernel, parent)}"
     remedies: tuple[Remedy, ...] = (_completion(kernel, parent),)
     if is_broken(parent):
@@ -107,14 +107,14 @@ def _need(kernel: KernelState, parent: TaskRow, height: int) -> Blocker:
 
 
 def _runs_all_the_same(row: TaskRow, terms: Terms) -> bool:
-    """Whether the join of *row* is lost, and it only waits for all to end."""
+    """Return whether *row* runs once all parents end, though its join is lost."""
     return terms.on_failure == "run" and is_lost(row)
 
 
 def _join(
     kernel: KernelState, row: TaskRow, links: Links, terms: Terms, height: int
 ) -> Blocker:
-    """A join that is not, or not any more, that all must complete."""
+    """Explain a join other than that all parents must complete."""
     total = len(links.parents)
     done = total - links.waiting
     broken = {} if row.extra is None else row.extra.blocked_by
@@ -131,7 +131,7 @@ def _join(
         detail = f"{_of(done, total)} completed, and its join has not said yes to that."
         remedies = _completions(live, 1)
         if not live:
-            # The join is not asked in advance what it would say of re-runs.
+            # The join is not asked what it would answer after re-runs.
             remedies = _mending(kernel, [*broken.values()], height, whole=False)
             if not broken:
                 words = "Its join must say yes; it is asked when it is resumed."
@@ -145,7 +145,7 @@ def _join(
             detail += " That can never be."
             remedies = ()
         elif is_lost(row):
-            # So many of the broken parents must be run again and complete.
+            # These broken parents must be run again and complete.
             again = [*islice(broken.values(), need - done - len(live))]
             detail += f" {len(broken):,} will not complete unless run again."
             remedies = _mending(kernel, again, height)
@@ -171,7 +171,7 @@ def _completions(live: list[TaskRow], amount: int) -> tuple[Remedy, ...]:
 
 
 def _completion(kernel: KernelState, parent: TaskRow) -> Remedy:
-    """*parent*, which still can, must complete."""
+    """Explain that *parent*, which still can, must complete."""
     name = parent.id
     words = f"{name} must complete: orch.explain({name!r}) says what it waits for."
     if parent.state is _S.SUSPENDED:
@@ -190,7 +190,7 @@ def _completion(kernel: KernelState, parent: TaskRow) -> Remedy:
 def _mending(
     kernel: KernelState, parents: Sequence[TaskRow], height: int, *, whole: bool = True
 ) -> tuple[Remedy, ...]:
-    """What makes *parents* complete, which will not by themselves; or runs them."""
+    """Return the calls that make the broken *parents* complete, or run them again."""
     lead = "Run again what failed, and let it complete:"
     found = reruns(kernel, parents, height, lead)
     tasks = [name for remedy in found for name in remedy.tasks]
@@ -207,7 +207,7 @@ def _mending(
 
 
 def _is_hopeless(kernel: KernelState, row: TaskRow) -> bool:
-    """Whether no agent can do *row*, as far as is known now."""
+    """Return whether no known worker can do *row*."""
     bucket = row.bucket
     if bucket.agents_version != kernel.agents_version or bucket.agents:
         return False
@@ -220,11 +220,11 @@ def reruns(
     height: int = HEIGHT,
     lead: str = "Call",
 ) -> tuple[Remedy, ...]:
-    """
-    What is to be run again so that *broken* can complete: what comes first is first.
+    """Return the calls that run tasks again so that *broken* can complete, in order.
 
-    It is followed up through *height* tasks; above, it began where it was known to when
-    they were blocked. Nothing, where that has left memory.
+    The cause is followed up through *height* tasks. Further up, the first failures
+    count that were known when they were blocked. Return nothing if these have left
+    memory.
     """
     again: dict[str, None] = {}
     seen: set[str] = set()
@@ -244,7 +244,7 @@ def reruns(
             continue
         parents = [] if row.links is None else row.links.parents
         if row.state in TERMINAL:
-            # A re-run waits for the latest of these.
+            # A re-run waits for the latest run of each parent.
             parents = [_newest(kernel, parent) for parent in parents]
         stack += [(p, False) for p in parents if is_broken(p)][::-1]
     if not again or not again.keys() <= kernel.tasks.keys():
@@ -254,7 +254,7 @@ def reruns(
 
 
 def _newest(kernel: KernelState, row: TaskRow) -> TaskRow:
-    """The latest re-run of *row*, or itself."""
+    """Return the latest re-run of *row*, or *row* itself."""
     while row.extra is not None and row.extra.rerun_id in kernel.tasks:
         row = kernel.tasks[row.extra.rerun_id]
     return row

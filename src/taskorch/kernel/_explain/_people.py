@@ -1,4 +1,4 @@
-"""What people are asked, and how they answer: of a question, an approval, a failure."""
+"""Questions to people, and the calls that answer: questions, approvals, failures."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from taskorch.kernel._state import KernelState
 
 _S: Final = TaskState
-#: What a history has where an attempt has failed, and a person was asked.
+#: The states in a history around a failure about which a person was asked.
 _ASKED: Final = (_S.RETRYING, _S.QUEUED, _S.BLOCKED)
 
 
 def wait_of(row: TaskRow) -> Awaited | None:
-    """What *row* waits for, if it is no work but a wait."""
+    """Return the event that *row* waits for, or None if it is an ordinary task."""
     terms = None if row.links is None else row.links.terms
     return None if terms is None else terms.wait
 
 
 def is_open(kernel: KernelState, row: TaskRow) -> bool:
-    """Whether an answer about *row* would count now."""
+    """Return whether an answer about *row* would count now."""
     return row.state is _S.BLOCKED and row in kernel.asked
 
 
 def asks(kernel: KernelState, row: TaskRow) -> str:
-    """What people are asked about *row*, as the end of a sentence."""
+    """Return the question to people about *row* as the end of a sentence."""
     wait = wait_of(row)
     if wait is None:
         return f"has failed, and a person must decide: {why_held(row)}"
@@ -46,23 +46,23 @@ def asks(kernel: KernelState, row: TaskRow) -> str:
 
 
 def sentence(text: str) -> str:
-    """*text* with its full stop, if it is no question."""
+    """Return *text* with a full stop, unless it is a question."""
     return text if text.endswith("?") else f"{text}."
 
 
 def why_held(row: TaskRow) -> str:
-    """Why a person must decide about *row*."""
+    """Return why a person must decide about *row*."""
     return moves_of(row)[-1][2].removesuffix(": decide()").rstrip(".")
 
 
 def asked_by_rules(row: TaskRow) -> str:
-    """What people were asked at last about a start of *row*; "": nothing."""
+    """Return the last question of a rule about a start of *row*, or ""."""
     details = (detail for _, _, detail in reversed(moves_of(row)))
     return next((each for each in details if each.startswith(ASKING)), "")
 
 
 def call_of_answer(kernel: KernelState, row: TaskRow) -> str:
-    """The call by which a person decides what *row* waits for, as text."""
+    """Return the call, as text, by which a person decides about *row*."""
     if row in kernel.asked and not awaits(row):
         call = f"orch.answer({escalation_of(kernel, row)!r}, CHOICE, by=…)"
         return f"Call {call}, which is for all that failed so."
@@ -78,19 +78,19 @@ def call_of_answer(kernel: KernelState, row: TaskRow) -> str:
 
 
 def approve(run_id: str, phase: str) -> str:
-    """The call that approves *phase* of a run, as text."""
+    """Return the call, as text, that approves *phase* of a run."""
     return f"Call orch.workflows.approve({run_id!r}, {phase!r}, by=…)."
 
 
 def times_asked(row: TaskRow) -> int:
-    """How often people were asked about a failure of *row*."""
+    """Return how often people were asked about a failure of *row*."""
     moves = moves_of(row)
     states = [state for state, _, _ in moves]
     threes = zip(states, states[1:], states[2:], strict=False)
     about_starts = sum(
         state is _S.BLOCKED and detail.startswith(ASKING) for state, _, detail in moves
     )
-    # A retry that is asked about has all three, too.
+    # A retry that a rule asks about has all three states, too.
     twice = sum(
         state is _S.BLOCKED and detail.startswith(ASKING) and before is _S.RETRYING
         for before, (state, _, detail) in zip(states, moves[2:], strict=False)
@@ -99,11 +99,9 @@ def times_asked(row: TaskRow) -> int:
 
 
 def escalation_of(kernel: KernelState, row: TaskRow) -> str:
-    """
-    The id of the escalation of *row*, about whose failure people are asked.
+    """Return the id of the escalation of *row*, about whose failure people are asked.
 
-    Each time that they are, it has another number: but for the first, unless there is
-    a task that is called so.
+    Each further escalation has a number. The first has none, unless a task has that id.
     """
     number, bare = times_asked(row), escalation_id(row.id)
     is_bare = number == 1 and bare not in kernel.tasks

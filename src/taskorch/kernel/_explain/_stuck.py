@@ -1,7 +1,6 @@
-"""
-What can never proceed as things stand: found in slices, each task looked at once.
+"""Search for tasks that can never proceed, in slices, each task looked at once.
 
-And whether who is above a soft quota has begun before others within theirs.
+It also has a check that a task above a soft quota did not start before one within.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ from taskorch.model import ANSWER_TO, TERMINAL, Remedy, Stuck, TaskState, is_for
 def passed_over(
     kernel: KernelState, last: TaskRow, firsts: Iterable[TaskRow], now: int
 ) -> TaskRow | None:
-    """
-    A task of *firsts* that, within its soft quotas, could have begun before *last*.
+    """Return a task of *firsts* that could have started before *last*, or None.
 
-    The last fact of the step was the start of *last*, above its soft quota: to look,
-    what that has taken is given back for a moment. *firsts* are the queued tasks that
-    are the first of their kind.
+    It is within its soft quotas. The last fact of the step was the start of *last*,
+    above its soft quota. For the check, the resources of *last* are given back for a
+    moment. *firsts* are the heads of the buckets.
     """
     elastic = last.bucket.spec.elastic is not None
     if elastic or kernel.backfill is not None:
-        # What is divided, or reserved, would be divided in another way.
+        # Elastic grants and reservations would turn out differently, so nothing can be
+        # compared.
         return None
     _take(kernel, last, -1)
     try:
@@ -84,10 +83,10 @@ def _take(kernel: KernelState, row: TaskRow, sign: int) -> None:
 
 
 _S: Final = TaskState
-#: Tasks that are looked at in one slice.
+#: The number of tasks that are looked at in one slice.
 SLICE: Final = 1_000
 
-#: What an attempt waits for: all of these, of each any one.
+#: The tasks that an attempt waits for: of each inner sequence, any one.
 Waits: TypeAlias = Sequence[Sequence[TaskRow]]
 #: Makes the sentence and the remedies, given the tasks that have a cause themselves.
 _Tell: TypeAlias = Callable[[tuple[str, ...]], tuple[str, tuple[Remedy, ...]]]
@@ -95,7 +94,7 @@ _Tell: TypeAlias = Callable[[tuple[str, ...]], tuple[str, tuple[Remedy, ...]]]
 
 @frozen(eq=False)
 class _Cause:
-    """Why some tasks are stuck, which are one group."""
+    """Cause for which a group of tasks is stuck."""
 
     kind: str
     tell: _Tell
@@ -103,12 +102,11 @@ class _Cause:
 
 
 class Search:
-    """
-    A search for what is stuck.
+    """A search for stuck tasks.
 
     Iterate over `slices()` to its end, with the lock held for each step only; `groups`
-    says what was found. What has moved on meanwhile is left out. *waits* says of each
-    attempt that waits inside for what.
+    has the findings. Tasks that moved on meanwhile are left out. *waits* has, for each
+    attempt that waits inside, the tasks that it waits for.
     """
 
     def __init__(
@@ -116,25 +114,26 @@ class Search:
     ) -> None:
         self._kernel = kernel
         self._now = now
-        #: By their kind, and what they are about.
+        #: The causes, by kind and subject.
         self._causes: dict[tuple[str, tuple[str, ...]], _Cause] = {}
-        #: Why each is stuck, the state that it was in, and whether the cause is its
-        #: own: else it waits for such a task.
+        #: The cause for which each task is stuck, the state that it was in, and whether
+        #: the cause is its own: else it waits for a stuck task.
         self._stuck: dict[TaskRow, tuple[_Cause, TaskState, bool]] = {}
-        #: What was found; once the search has ended.
+        #: The findings, once the search has ended.
         self.groups: tuple[Stuck, ...] = ()
-        #: Found, and not followed yet to what waits for it.
+        #: Stuck tasks whose dependents have not been looked at yet.
         self._todo: list[TaskRow] = []
         self._buckets: dict[Bucket, _Cause | None] = {}
         self._roots: dict[TaskRow, tuple[str, ...]] = {}
-        #: Buckets that have something queued, and are not stuck so far.
+        #: Buckets with queued tasks that are not stuck so far.
         self._queued: dict[Bucket, list[TaskRow]] = {}
-        #: Of each task, how many of those that it waits for are stuck.
+        #: For each task, how many of its parents are stuck.
         self._parents: Counter[TaskRow] = Counter()
         self._held = _Held(kernel)
-        #: What people hold, once nothing else holds anything up.
+        #: Resources that people hold; filled once no attempt holds anything up.
         self._by_hand: list[Share] = []
-        #: Whether a deadline may end a task, and so release who waits for ends only.
+        #: True if a deadline may end a task, and so release tasks that wait for its
+        #: end.
         deciders = kernel.deciders
         self._mortal = not deciders.admits_all or deciders.max_age_ns is not None
         self._waits = waits
@@ -166,7 +165,7 @@ class Search:
         yield from self._gather()
 
     def _take_hands(self) -> bool:
-        """At last, what people hold counts too; whether there is any."""
+        """Add the resources that people hold, a last step; return if there are any."""
         if self._by_hand:
             return False
         for share in shares_by_hand(self._kernel):
@@ -177,7 +176,7 @@ class Search:
     # -- causes --------------------------------------------------------------------
 
     def _classify(self, row: TaskRow) -> None:
-        """What is wrong with *row* itself."""
+        """Find the cause for which *row* itself is stuck, if there is one."""
         cause = None
         extra = row.extra
         if extra is not None and extra.deadline_ns is not None:
@@ -203,7 +202,7 @@ class Search:
     def _cause(
         self, kind: str, what: tuple[str, ...], tell: _Tell, *, outside: bool = False
     ) -> _Cause:
-        """The cause of this kind that is about *what*; made if there is none yet."""
+        """Return the cause of this kind that is about *what*, made if need be."""
         found = self._causes.get((kind, what))
         if found is None:
             found = self._causes[kind, what] = _Cause(kind, tell, outside)
@@ -247,7 +246,7 @@ class Search:
         return asks, (Remedy("decide", f"{call[:-1]}{_and_so_on(ids)}.", ids),)
 
     def _roots_of(self, row: TaskRow) -> tuple[str, ...]:
-        """Ids of the first failures above *row*; all are kept for later calls."""
+        """Return the ids of the first failures above *row*, kept for later calls."""
         known = self._roots
         stack = [row]
         while stack:
@@ -259,7 +258,7 @@ class Search:
                 continue
             stack.pop()
             found = [known[p] if p in known else _root(p) for p in parents]
-            # Mostly they are the same: then it is one tuple for all.
+            # Mostly all parents have the same roots: then one tuple serves for all.
             same = found.count(found[0]) == len(found)
             known[top] = found[0] if same else tuple(dict.fromkeys(chain(*found)))
         return known[row]
@@ -274,7 +273,7 @@ class Search:
         return f"They need what did not complete: {some(told)}.", remedies
 
     def _impossible(self, bucket: Bucket, row: TaskRow) -> _Cause | None:
-        """Why nobody can do the tasks of *bucket*, if that is so."""
+        """Return the cause why no worker can do the tasks of *bucket*, or None."""
         if bucket in self._buckets:
             return self._buckets[bucket]
         kernel = self._kernel
@@ -299,22 +298,22 @@ class Search:
         if bucket.agents_version >= 0:
             self._buckets[bucket] = cause
         elif row is not bucket.head():
-            # Of the next one, the registry may say something else.
+            # The registry may answer differently for the next task.
             return None
         return cause
 
     def _is_beyond_quota(self, bucket: Bucket) -> bool:
-        """Whether every task of *bucket* is more than its quota allows at all."""
+        """Return whether every task of *bucket* exceeds its whole quota."""
         needs = [of_quotas(_limits.wanted(bucket, agent)) for agent in bucket.agents]
         return all(
             any(short.is_hopeless for short in _limits.of_pools(self._kernel, need))
             for need in needs
         )
 
-    # -- what follows --------------------------------------------------------------
+    # -- effects on other tasks ----------------------------------------------------
 
     def _follow(self, row: TaskRow) -> None:
-        """What waits for *row*, which is stuck, is stuck too if it needs it."""
+        """Mark the tasks that need the stuck *row* as stuck too."""
         cause = self._stuck[row][0]
         # Dependents of a broken task are blocked by it already.
         links = None if is_broken(row) else row.links
@@ -333,7 +332,7 @@ class Search:
                 self._mark(other, cause)
 
     def _needs(self, child: TaskRow) -> bool:
-        """Whether *child* cannot go on without its parents that are stuck."""
+        """Return whether *child* cannot go on without its parents that are stuck."""
         links = child.links
         if links is None or not is_waiting(child):
             return False
@@ -351,7 +350,7 @@ class Search:
         return left <= done if terms.join == "asked" else left < least(terms)
 
     def _hold_up(self) -> bool:
-        """Mark the queued tasks that need what stuck ones hold; whether any do."""
+        """Mark queued tasks that need what stuck ones hold; return whether any do."""
         held = self._held
         if not held.holders:
             return False
@@ -372,7 +371,7 @@ class Search:
         return found
 
     def _held_by_hand(self, bucket: Bucket) -> _Cause | None:
-        """The cause of the tasks of *bucket*, if people hold what they need."""
+        """Return the cause of the tasks of *bucket*, if people hold their resources."""
         wants = {
             name for agent in bucket.agents for name, _ in _limits.wanted(bucket, agent)
         }
@@ -403,13 +402,13 @@ class Search:
             detail, remedies = cause.tell(tuple(owners.get(cause, ids)))
             found = Stuck(cause.kind, detail, tuple(ids), remedies, cause.outside)
             groups.append(found)
-        # What waits for outside comes last, and large ones first.
+        # Groups that wait for something outside come last, and large groups first.
         groups.sort(key=lambda group: (group.outside, -len(group.tasks)))
         self.groups = tuple(groups)
 
 
 class _Held:
-    """What stuck attempts hold: slots and resources that will not be free again."""
+    """Slots and resources of stuck attempts that will not be free again."""
 
     def __init__(self, kernel: KernelState) -> None:
         self._kernel = kernel
@@ -429,7 +428,7 @@ class _Held:
             self._of_agent[agent, resource] += units
 
     def has_room_for(self, bucket: Bucket) -> bool:
-        """Whether a task of *bucket* could start if all others came to their end."""
+        """Return whether a task of *bucket* could start once all other attempts end."""
         kernel = self._kernel
         if self._slots.total() >= kernel.config.concurrency:
             return False
@@ -459,13 +458,13 @@ def _is_blocked(row: TaskRow) -> bool:
 
 
 def _root(parent: TaskRow) -> tuple[str, ...]:
-    """Ids of the tasks that first failed above *parent*, or of *parent* itself."""
+    """Return the ids of the tasks that failed first above *parent*, or its own."""
     extra = parent.extra
     return extra.first_roots if extra is not None and extra.passed_on else (parent.id,)
 
 
 def _end(row: TaskRow) -> str:
-    """How *row*, which did not complete, ended."""
+    """Describe how *row*, which did not complete, ended."""
     extra = row.extra
     if row.state is _S.FAILED and extra is not None and extra.error is not None:
         kind, message, _ = extra.error

@@ -1,4 +1,4 @@
-"""What keeps a task from starting, in words: for each kind of shortage, what helps."""
+"""Shortages in words, with remedies for each kind."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from taskorch.model import (
 )
 from taskorch.model.scopes import EVERYTHING
 
-#: Why nothing starts, where only the driver can know.
+#: The reason why nothing starts, if only the driver can know it.
 NOT_STARTED: Final = Blocker(
     "not_started",
     "The orchestrator starts nothing: it is not started, or it stops.",
@@ -52,7 +52,7 @@ NOT_STARTED: Final = Blocker(
 
 
 class Wording:
-    """Says what *row* lacks, and looks for those who hold it."""
+    """Explanation of the shortages of *row*, with the tasks that hold the resources."""
 
     def __init__(
         self, kernel: KernelState, row: TaskRow, now: int, paused: Blocker = NOT_STARTED
@@ -65,10 +65,10 @@ class Wording:
         self._holders = Holders(kernel)
 
     def of(self, short: Shortage) -> Blocker:
-        """The sentence on *short*, with its values, its holders, and what helps."""
+        """Return the sentence on *short* with its values, holders and remedies."""
         return self._BY_KIND[short.kind](self, short)
 
-    # -- what counts everywhere ----------------------------------------------------
+    # -- reasons that hold for all tasks -------------------------------------------
 
     def _not_started(self, _: Shortage) -> Blocker:
         return self._paused
@@ -76,17 +76,17 @@ class Wording:
     def _slot(self, short: Shortage) -> Blocker:
         kernel, missing = self._kernel, short.missing
         limit = kernel.concurrency
-        # A slot that is freed may go to an attempt that waits to go on, on that agent.
+        # A freed slot may go to an attempt that waits to go on, on that worker.
         ends = max(missing, 1 + len(returning(kernel)) + kernel.running - limit)
         held = self._holders_of(None, ends)
         remedies = _free(None, ends, held)
         if limit < kernel.room:
-            # The one that allows the least.
+            # The strictest hold is named.
             who, (most, why, _) = min(kernel.holds.items(), key=_most_of)
             detail = _holds.words_of_hold(who, most, why)
             remedies += (_holds.remedy(kernel, who),)
         elif limit < kernel.config.concurrency:
-            # To allow more would change nothing.
+            # A larger limit would change nothing, since the system has no more room.
             detail = (
                 f"The system has room for {counted(limit, 'attempt')} at once, of "
                 f"{kernel.config.concurrency} that may run: see health()."
@@ -123,20 +123,22 @@ class Wording:
 
     def _nobody(self, short: Shortage) -> Blocker:
         reason = self._bucket.match_reason
-        detail = f"No agent can do it{f': {reason}' if reason else ''}."
+        detail = f"No worker can do it{f': {reason}' if reason else ''}."
         return Blocker("capability", detail, short.name, remedies=(self._add_agent(),))
 
-    # -- agents --------------------------------------------------------------------
+    # -- workers --------------------------------------------------------------------
 
     def _lost(self, short: Shortage) -> Blocker:
         name = _where(short)
-        detail = f"Agent {name} is lost: it is to be heard of again first."
-        words = f"Agent {name} must give a sign of life, or join again."
+        detail = f"Worker {name} is lost: it is to be heard of again first."
+        words = f"Worker {name} must give a sign of life, or join again."
         return self._shut(short, detail, Remedy("agent_back", words, name=name))
 
     def _draining(self, short: Shortage) -> Blocker:
         name = _where(short)
-        detail = f"Agent {name} gets no new work: {self._kernel.agents[name].draining}."
+        detail = (
+            f"Worker {name} gets no new work: {self._kernel.agents[name].draining}."
+        )
         words = f"Let it have work again: orch.agents.drain({name!r}, on=False)."
         return self._shut(short, detail, Remedy("agent_back", words, name=name))
 
@@ -150,14 +152,14 @@ class Wording:
                 "open, because what it does fails: the next probe is in "
                 f"{in_words(until)}"
             )
-        detail = f"The breaker of agent {name}{what} is {state}."
+        detail = f"The breaker of worker {name}{what} is {state}."
         words = f"Wait for a probe on {name} that ends well."
         back = Remedy("wait", words, seconds=until)
         return self._shut(short, detail, back, until=until)
 
     def _failed_there(self, short: Shortage) -> Blocker:
         detail = (
-            f"It has failed on agent {_where(short)}, as most does there: others come "
+            f"It has failed on worker {_where(short)}, as most does there: others come "
             "first."
         )
         return self._shut(short, detail)
@@ -165,7 +167,7 @@ class Wording:
     def _shut(
         self, short: Shortage, detail: str, *back: Remedy, until: float | None = None
     ) -> Blocker:
-        """The agent of *short* gets no such work: another one may."""
+        """Explain that the worker of *short* gets no such work, while another may."""
         name = _where(short)
         remedies = (*back, *self._others())
         return Blocker(
@@ -174,21 +176,21 @@ class Wording:
 
     def _busy(self, short: Shortage) -> Blocker:
         agent = short.agent
-        assert agent is not None  # noqa: S101 - it is the agent's slots
-        detail = f"Agent {agent.name} runs {agent.running} of {agent.limit} already."
+        assert agent is not None  # noqa: S101 - it is the worker's slots
+        detail = f"Worker {agent.name} runs {agent.running} of {agent.limit} already."
         if agent.running < agent.limit:
             detail = (
-                f"Attempts that wait to go on take the slots of agent {agent.name}."
+                f"Attempts that wait to go on take the slots of worker {agent.name}."
             )
         return self._slots_of(short, agent, detail, self._others())
 
     def _fails(self, short: Shortage) -> Blocker:
         agent, better = short.agent, self._kernel.agents[short.name]
-        assert agent is not None  # noqa: S101 - it is the agent that fails
+        assert agent is not None  # noqa: S101 - it is the worker that fails
         done = agent.view.performance(self._bucket.spec.type)
         detail = (
-            f"Agent {agent.name} has failed {done.failed:,} of "
-            f"{done.failed + done.completed:,} such tasks: it waits for agent "
+            f"Worker {agent.name} has failed {done.failed:,} of "
+            f"{done.failed + done.completed:,} such tasks: it waits for worker "
             f"{better.name}, which does better."
         )
         return self._slots_of(short, better, detail)
@@ -200,7 +202,7 @@ class Wording:
         detail: str,
         others: tuple[Remedy, ...] = (),
     ) -> Blocker:
-        """It waits for slots of *agent*."""
+        """Explain that the task waits for slots of *agent*."""
         held = self._holders_of(None, short.missing, agent)
         name = _where(short)
         return Blocker(
@@ -250,7 +252,7 @@ class Wording:
         name, need, most = short.name, short.need / 1e6, short.have / 1e6
         place = _limits.place_of(short)
         remedy = _enlarge(name, short.need)
-        if place.startswith("on agent") and short.agent is not None:
+        if place.startswith("on worker") and short.agent is not None:
             own = without_quotas(_limits.wanted(self._bucket, short.agent))
             remedy = self._add_agent(own)
         detail = (
@@ -285,7 +287,7 @@ class Wording:
             ends = self._free_units(group, short.need)
         least = "" if self._bucket.spec.elastic is None else " at the least"
         detail = f"It needs {need:g} {name}{least}, and "
-        free_there = f"agent {where} has {free:g} free."
+        free_there = f"worker {where} has {free:g} free."
         if group is not None:
             free_there = _free_of_units(
                 group, short.need, where if pool is None else ""
@@ -319,7 +321,7 @@ class Wording:
         )
 
     def _free_units(self, group: UnitGroup, need: int) -> tuple[Remedy, ...]:
-        """The fewest ends that free *need* of the units of a *group*, unit by unit."""
+        """Suggest the fewest ends that free *need* of the units of *group*."""
         whole = max(need, WHOLE) // WHOLE
         each = min(need, WHOLE)
         ways: list[tuple[str, ...]] = []
@@ -361,7 +363,7 @@ class Wording:
         )
 
     def _budget(self, short: Shortage) -> Blocker:
-        """Too little is left of its budget, or reserved by others."""
+        """Explain that too little of the budget is left, or that others reserve it."""
         name, _, resource = short.name.removeprefix(PURSE).partition(":")
         pool, left = self._kernel.beside[short.name], max(0.0, short.have / 1e6)
         total, need = pool.total / 1e6, short.need / 1e6
@@ -385,16 +387,16 @@ class Wording:
         )
 
     def _window(self, short: Shortage) -> Blocker:
-        """The limit that closed it says why."""
+        """Explain a closed limit in the words of that limit."""
         window = short.pool
         assert isinstance(window, WindowRow)  # noqa: S101 - see `TimedLimit`
         held = self._holders_of(window.name, max(1, short.missing))
         return window.limit.words(short, self._now, _names(held))
 
-    # -- resource is written -----------------------------------------------------------
+    # -- a budget, as it is written ----------------------------------------------------
 
     def _scope(self, short: Shortage) -> Blocker:
-        """Another may write what it may write: who, and what of it."""
+        """Explain which tasks may write the same paths, and which paths."""
         held = self._holders_of(short.name, short.need)
         ends = enough(held, short.missing)
         names = _names(held)
@@ -419,12 +421,12 @@ class Wording:
         remedy = Remedy("complete", words, (first,))
         return Blocker("scope", detail, first, remedies=(remedy,))
 
-    # -- what helps ----------------------------------------------------------------
+    # -- remedies ------------------------------------------------------------------
 
     def _holders_of(
         self, name: str | None, need: int, agent: AgentRow | None = None
     ) -> Held:
-        """Holders, with the attempts that wait for their slots: see `Holders.of`."""
+        """Return holders, and attempts that wait for their slots: see `Holders.of`."""
         held = self._holders.of(name, need, agent)
         if name is None:
             rows = [r for r in returning(self._kernel) if agent in (None, r.agent)]
@@ -432,11 +434,11 @@ class Wording:
         return held
 
     def _others(self) -> tuple[Remedy, ...]:
-        """Remedy: add an agent, where the registry matches by capabilities."""
+        """Suggest another worker, where the registry matches by capabilities."""
         return () if self._bucket.spec.requires is None else (self._add_agent(),)
 
     def _add_agent(self, capacity: Units | None = None) -> Remedy:
-        """An agent more that can do the task; None: with what no pool has."""
+        """Suggest one more worker; *capacity* None stands for what no pool has."""
         spec = self._bucket.spec
         if capacity is None:
             own = any(name not in self._kernel.pools for name, _ in spec.resources)
@@ -454,12 +456,12 @@ class Wording:
         room = f" and a capacity of {room}" if room else ""
         return Remedy(
             "add_agent",
-            f"Add an agent{skills}{room}, {how}.",
+            f"Add a worker{skills}{room}, {how}.",
             capabilities=needs,
             resources=Resources.from_units(capacity),
         )
 
-    #: Who says it.
+    #: The method for each kind.
     _BY_KIND: ClassVar[Mapping[ShortageKind, Callable[..., Blocker]]] = {
         "not_started": _not_started,
         "slot": _slot,
@@ -491,7 +493,7 @@ def _listed(paths: Iterable[str]) -> str:
 
 
 def _paths(kernel: KernelState, name: str) -> str:
-    """What the holder *name* may write: a task, or an attempt that would not stop."""
+    """Return the paths that the holder *name* may write, or why it still holds them."""
     row = kernel.tasks.get(name.partition(" ")[0])
     return "it would not stop" if row is None else _listed(row.bucket.spec.writes)
 
@@ -501,7 +503,7 @@ def _where(short: Shortage) -> str:
 
 
 def _raised(kernel: KernelState, whose: tuple[str, str], what: str, more: float) -> str:
-    """The quota of *whose* as one writes it, with *more* of *what*."""
+    """Return the quota of *whose* in code, with *more* of *what*."""
     limits = {n: units / 1e6 for n, units in limits_of(kernel, whose)} | {what: more}
     most, rate, burst = (limits.pop(name, None) for name in (TASKS, STARTS, BURST))
     parts = [f"{whose[0]}={whose[1]!r}"]
@@ -516,10 +518,10 @@ def _raised(kernel: KernelState, whose: tuple[str, str], what: str, more: float)
 
 
 def _free(name: str | None, units: int, held: Held) -> tuple[Remedy, ...]:
-    """The end of those who hold enough of a resource, or of slots, if that is None."""
+    """Suggest the end of holders that free enough of a resource; None: of slots."""
     ends = enough(held, units)
     if sum(many for _, many in held) < units:
-        # Not all that hold it were found.
+        # The search did not find all holders.
         return ()
     if name is None and units == 1 and len(held) > 1:
         words = f"It is enough that one of {some(_names(held))} ends."
@@ -530,11 +532,11 @@ def _free(name: str | None, units: int, held: Held) -> tuple[Remedy, ...]:
 
 
 def _free_of_units(group: UnitGroup, need: int, agent: str) -> str:
-    """What is free of units that have names, as the end of a sentence."""
+    """Return the free amounts of named units as the end of a sentence."""
     units = list(group.units.values())
     frees = [f"{unit.unit} has {(unit.total - unit.used) / 1e6:g}" for unit in units]
     amounts = f": {some(frees)}." if frees else "."
-    at = f" of agent {agent}" if agent else ""
+    at = f" of worker {agent}" if agent else ""
     if need <= WHOLE:
         return f"no unit{at} has so much free{amounts}"
     whole = sum(not unit.used for unit in units)
@@ -552,5 +554,5 @@ def _names(held: Held) -> tuple[str, ...]:
 
 
 def _most_of(held: tuple[str, tuple[int, str, bool]]) -> int:
-    """How many may run while this holds starts back; one that holds all is last."""
+    """Return how many may run under a hold; a hold of all starts sorts last."""
     return held[1][0] or 1 << 30

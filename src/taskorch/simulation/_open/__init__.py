@@ -1,20 +1,22 @@
 """
-When work that waits or runs will end: `TaskOrchestrator.when`.
+Forecasts of the end of tasks that wait or run: `TaskOrchestrator.when`.
 
-All that is open is put into a kernel in virtual time, as it stands, and carried out
-again and again with durations that are drawn from what was measured.
+All unfinished tasks are put into a kernel in virtual time, as they stand, and carried
+out again and again with durations that are drawn from measured ones.
 
-- `_work`: all that has not ended, and what there is to do it with.
-- `_draws`: how long attempts take, as far as the measured ones say.
-- `_course`: one draw: what is open, carried out in virtual time.
-- `_ends`: when what is asked for ends, in each of many draws.
-- `_promise`: when a task or a run ends: the question, and its answer.
-- `_changes`: what changes would do to it.
-- `_record`: how many of the promises that were made have held.
+- `_work`: all unfinished tasks, and the means to do them.
+- `_unforeseen`: the parts of the present state that no draw simulates.
+- `_draws`: random durations and failures of attempts, from the measured ones.
+- `_course`: one draw: the open tasks, carried out in virtual time.
+- `_ends`: the end of some tasks, in each of many draws.
+- `_promise`: the forecast for a task or a run.
+- `_changes`: forecasts with changed priorities, pools or order.
+- `_record`: the record of how many promises have held.
 
-Decisions: 0306, 0307.
+Decision: forecasts.
 """
 
 from taskorch.simulation._open._changes import in_time as in_time
 from taskorch.simulation._open._changes import what_if as what_if
+from taskorch.simulation._open._promise import at_risk as at_risk
 from taskorch.simulation._open._promise import promise as promise

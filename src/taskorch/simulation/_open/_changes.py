@@ -1,11 +1,14 @@
-"""What changes would do to what is open: all of it, or what must end in time."""
+"""Forecasts of changes to open work, and searches for one that meets a deadline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import combinations, islice
 from time import thread_time
 from typing import TYPE_CHECKING, Any, Final
+
+import attrs
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.checks import check_seconds
@@ -13,34 +16,39 @@ from taskorch.kit.limits import MAX_PRIORITY
 from taskorch.kit.visible import show
 from taskorch.kit.words import in_words, ns_of
 from taskorch.model import EndChange, InTime, TimelyChange, WhatIf, quantile, to_units
-from taskorch.simulation._open._course import OpenRun, Tried
+from taskorch.simulation._open._course import NO_END, OpenRun, Tried
 from taskorch.simulation._open._draws import OpenChance
-from taskorch.simulation._open._ends import NO_END
 from taskorch.simulation._open._promise import (
     Deadline,
     moment_of,
     open_of,
-    promise_of,
     refuse_past,
     time_of,
+    with_ticks,
     without_deadlines,
 )
+from taskorch.simulation._open._record import end_of
 from taskorch.simulation._open._work import OpenWork, open_work
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
-#: Draws of one change; so many of them may end too late for nine in ten to be in time.
+#: The draws for one change; nine in ten are in time if so many at most end too late.
 _TRIED: Final = 20
 _LATE: Final = 2
-#: Draws that say what a change does to others, which takes all that is open to its end.
+#: The draws for the effect of a change on others, each with all open work to its end.
 _SEEN: Final = 5
-#: Others that may come later, that are tried: those with the most work.
+#: The number of other tasks that may have to wait; those with the most work are tried.
 _OTHERS: Final = 12
-#: A difference below this, in seconds and as a part of the time until then, is chance.
+#: The number of workers that are tried beside those that there are.
+_WORKERS: Final = 64
+#: The number of pairs of changes that are named if no single change is enough.
+_PAIRS: Final = 3
+#: A smaller difference, in seconds and as a share of the time until then, is chance.
 _LEAST: Final = 0.05
 _PART: Final = 0.01
 _WHOLE: Final = 1_000_000
+_NOTHING: Final = Tried()
 
 
 def what_if(
@@ -52,6 +60,7 @@ def what_if(
 ) -> WhatIf:
     """See `TaskOrchestrator.what_if`."""
     check_seconds("budget", budget, zero=False)
+    until = thread_time() + budget
     rt.look_up()
     paused = [pause] if isinstance(pause, str) else _read("pause", pause, list)
     calls: list[str] = []
@@ -64,7 +73,7 @@ def what_if(
             msg = f"priority[{of!r}] is an integer within ±{most}, not {show(value)}"
             raise InvalidTaskError(msg)
         priorities |= dict.fromkeys(places, value)
-        calls.append(_call_of_priority(work, of, places, value))
+        calls.append(_act_of_priority(work, of, places, value).call)
     more: dict[str, int] = {}
     free = dict(work.means.pools)
     for name, amount in _read("pools", pools, dict).items():
@@ -76,26 +85,27 @@ def what_if(
             raise InvalidTaskError(msg, hint="orch.resources.resize() takes names")
         total = to_units(name, amount)
         more[name] = max(total - work.totals[name], -free.get(name, 0))
-        calls.append(_call_of_pool(name, total))
+        calls.append(_act_of_pool(name, total).call)
     suspended: list[int] = []
     for of in paused:
         suspended += _places(rt, work, of)
-        calls.append(_call_of_pause(work, of, suspended[-1]))
-    tried = Tried(priorities, more, tuple(dict.fromkeys(suspended)))
-    until = thread_time() + budget
+        calls.append(_act_of_pause(work, of, suspended[-1]).call)
+    later = tuple(dict.fromkeys(suspended))
+    tried = Tried(priorities, more, later=later)
     ends, draws = _differences(work, tried, until, ())
     unknown: tuple[str, ...] = ()
     if not draws:
         unknown = (f"Not within {in_words(budget)} of processor time.",)
+    unknown += work.unforeseen
     return WhatIf(time_of(work.now_ns), tuple(calls), tuple(ends), draws, unknown)
 
 
 def _read(name: str, said: Any, kind: Callable[[Any], Any]) -> Any:
     """
-    Make a dict, or a list, of what is said.
+    Make a dict, or a list, of an argument.
 
     Raises:
-        InvalidTaskError: It is none.
+        InvalidTaskError: It cannot be one.
     """
     try:
         return kind(said)
@@ -105,20 +115,21 @@ def _read(name: str, said: Any, kind: Callable[[Any], Any]) -> Any:
         raise InvalidTaskError(msg, hint=hint) from error
 
 
-def in_time(rt: Runtime, of: str, deadline: Deadline, budget: float) -> InTime:
+def in_time(
+    rt: Runtime, orch: Any, of: str, deadline: Deadline, budget: float
+) -> InTime:
     """See `TaskOrchestrator.in_time`."""
     check_seconds("budget", budget, zero=False)
+    until = thread_time() + budget
     rt.look_up()
     asked = rt.now()
     moment = moment_of(deadline, asked)
     wanted = open_of(rt, of)
     if not wanted:
-        msg = f"{of} has ended, or there is no such task or run"
-        raise UnknownTaskError(msg, hint="orch.when() says when it ended", task_id=of)
+        msg = f"{of} has ended: it is {end_of(orch, of)[0]}"
+        raise InvalidTaskError(msg, hint="orch.when() says when it ended", task_id=of)
     refuse_past(moment, asked)
-    work = open_work(rt)
-    until = thread_time() + budget
-    promise = promise_of(work, of, wanted, moment, budget / 4)
+    work, promise = with_ticks(rt, orch, open_work(rt), of, wanted, moment, budget / 4)
     if promise.deadline is None:
         msg = f"{of} has no deadline: say by when it is to end"
         raise InvalidTaskError(msg, hint="deadline='18:00', or 3600: in an hour")
@@ -128,14 +139,18 @@ def in_time(rt: Runtime, of: str, deadline: Deadline, budget: float) -> InTime:
     if any(each not in work.places for each in wanted):
         return InTime(promise)
     places = [work.places[each] for each in wanted]
+    templates = {each.id: each.type for each in orch.agents.list()}
     search = _Search(
-        without_deadlines(work, places), of, places, promise.deadline, until
+        without_deadlines(work, places),
+        of,
+        places,
+        promise.deadline,
+        until,
+        {name: kind for name, kind in templates.items() if kind is not None},
     )
-    changes = [
-        change
-        for find in (search.priority, search.pools, search.later)
-        for change in find()
-    ]
+    changes = [*search.singles()]
+    if not changes:
+        changes += islice(search.pairs(), _PAIRS)
     changes.sort(key=_delay)
     unknown = []
     if search.is_late():
@@ -144,22 +159,32 @@ def in_time(rt: Runtime, of: str, deadline: Deadline, budget: float) -> InTime:
         )
     elif not changes:
         unknown.append(
-            "No single change is enough: no priority of it, no pool however large, and "
-            "no other that waits until it has ended."
+            "No change is enough, nor two together: no priority of it, no pool however "
+            "large, no slots and workers, and no other that waits until it has ended."
         )
     return InTime(promise, tuple(changes), tuple(unknown))
 
 
 def _delay(change: TimelyChange) -> tuple[float, str]:
-    """By how much others end later, and then by what it is called."""
+    """Return the total delay of others, and the call, as a key to sort by."""
     if change.ends is None:
         return float("inf"), change.call
     later = (each.seconds for each in change.ends if each.seconds is not None)
     return sum(seconds for seconds in later if seconds > 0), change.call
 
 
+@attrs.frozen
+class _Knob:
+    """A kind of change that is made by more or less: by *step* 1, 2, … up to *most*."""
+
+    kind: str
+    most: int
+    tried: Callable[[int], Tried]
+    act: Callable[[int], _Act]
+
+
 class _Search:
-    """Tries changes until something ends in time."""
+    """A search for changes with which something ends in time."""
 
     def __init__(
         self,
@@ -168,33 +193,50 @@ class _Search:
         places: Sequence[int],
         deadline: datetime,
         until: float,
+        templates: Mapping[str, str],
     ) -> None:
         self._work = work
         self._of = of
+        self._of_run = work.tasks[places[0]].run == of
         self._places = places
         self._deadline_ns = ns_of(deadline)
         self._until = until
+        #: The ends that are known, by the change and the draw.
+        self._ends: dict[tuple[str, int], int] = {}
+        #: By the name of a worker that was spawned, its template.
+        self._templates = templates
 
     def is_late(self) -> bool:
-        """Whether there is no time left."""
+        """Return whether the time for the search is over."""
         return thread_time() >= self._until
 
-    def priority(self) -> Iterator[TimelyChange]:
-        """The least priority after which it ends in time."""
+    def singles(self) -> Iterator[TimelyChange]:
+        """Find the smallest change of each kind that is enough by itself."""
+        for knob in self._knobs():
+            step = self._least(knob)
+            if step:
+                yield from self._told(knob.kind, (knob.act(step),), knob.tried(step))
+        yield from self._later()
+
+    def pairs(self) -> Iterator[TimelyChange]:
+        """Find two changes that are enough together: of both the least that does."""
+        for one, other in combinations(self._knobs(), 2):
+            first = self._least(one, other.tried(other.most))
+            second = self._least(other, one.tried(first)) if first else 0
+            if second:
+                acts = one.act(first), other.act(second)
+                both = one.tried(first) | other.tried(second)
+                yield from self._told(f"{one.kind} and {other.kind}", acts, both)
+
+    def _knobs(self) -> Iterator[_Knob]:
         work, places = self._work, self._places
         now = min(work.tasks[place].priority for place in places)
-        tried = self._least(
-            lambda step: Tried(dict.fromkeys(places, min(now + step, MAX_PRIORITY))),
+        yield _Knob(
+            "priority",
             MAX_PRIORITY - now,
+            lambda step: Tried(dict.fromkeys(places, min(now + step, MAX_PRIORITY))),
+            lambda step: _act_of_priority(work, self._of, places, now + step),
         )
-        if tried is not None:
-            value = tried.priorities[places[0]]
-            call = _call_of_priority(work, self._of, places, value)
-            yield from self._told("priority", call, tried)
-
-    def pools(self) -> Iterator[TimelyChange]:
-        """The least that each pool must have after which it ends in time."""
-        work = self._work
         named = _named(work)
         asked: dict[str, list[int]] = {}
         for each in work.tasks:
@@ -202,27 +244,56 @@ class _Search:
                 if name in work.totals and name not in named:
                     asked.setdefault(name, []).append(units)
         for name, requests in sorted(asked.items()):
-            yield from self._pool(name, min(requests), sum(requests))
+            yield self._pool(name, min(requests), sum(requests))
+        yield self._slots()
+        kinds: dict[str, str] = {}
+        for agent in work.means.agents:
+            if agent.name in self._templates:
+                kinds.setdefault(self._templates[agent.name], agent.name)
+        for kind, name in kinds.items():
+            yield self._workers(kind, name)
 
-    def _pool(self, name: str, step: int, most: int) -> Iterator[TimelyChange]:
-        """The least that one pool must have, in steps of what one task asks for."""
-        tried = self._least(
-            lambda steps: Tried(more={name: steps * step}), max(1, -(-most // step))
+    def _pool(self, name: str, step: int, most: int) -> _Knob:
+        """Return the change of a pool, in steps of the demand of one task."""
+        total = self._work.totals[name]
+        return _Knob(
+            "pool",
+            max(1, -(-most // step)),
+            lambda steps: Tried(more={name: steps * step}),
+            lambda steps: _act_of_pool(name, total + steps * step),
         )
-        if tried is not None:
-            call = _call_of_pool(name, self._work.totals[name] + tried.more[name])
-            yield from self._told("pool", call, tried)
 
-    def later(self) -> Iterator[TimelyChange]:
-        """Others after which it ends in time, if they wait until it has ended."""
+    def _slots(self) -> _Knob:
+        """Return the change of slots, up to one for each open task."""
+        slots = self._work.means.config.concurrency
+        return _Knob(
+            "slots",
+            max(0, len(self._work.tasks) - slots),
+            lambda step: Tried(slots=step),
+            lambda step: _Act(f"TaskOrchestrator(concurrency={slots + step})"),
+        )
+
+    def _workers(self, template: str, name: str) -> _Knob:
+        """Return the change of the number of workers of a template, such as *name*."""
+        return _Knob(
+            "worker",
+            _WORKERS,
+            lambda step: Tried(workers={name: step}),
+            lambda step: _act_of_workers(template, step),
+        )
+
+    def _later(self) -> Iterator[TimelyChange]:
+        """Find other tasks that must wait for it, so that it ends in time."""
         work, mine = self._work, {*self._places}
+        # What schedules will make cannot be told to wait yet.
+        open_count = len(work.tasks) - work.coming
         above = {
             work.places.get(n)
             for p in self._places
             for n in work.above(work.tasks[p].id)
         }
         groups = {
-            name: [p for p in places if not work.tasks[p].agent]
+            name: [p for p in places if not work.tasks[p].agent and p < open_count]
             for name, places in groups_of(work).items()
             if mine.isdisjoint(places) and above.isdisjoint(places)
         }
@@ -231,27 +302,31 @@ class _Search:
             if groups[name] and not self.is_late():
                 tried = Tried(later=tuple(groups[name]), until=tuple(self._places))
                 if self._is_enough(tried):
-                    call = _call_of_pause(work, name, groups[name][0])
-                    yield from self._told("later", call, tried)
+                    act = _act_of_pause(work, name, groups[name][0])
+                    yield from self._told("later", (act,), tried)
 
-    def _least(self, tried_at: Callable[[int], Tried], most: int) -> Tried | None:
-        """The change by the least step that is enough, if one up to *most* is."""
-        if most < 1 or not self._is_enough(tried_at(most)):
-            return None
+    def _least(self, knob: _Knob, beside: Tried = _NOTHING) -> int:
+        """Return the least step that is enough, *beside* another change; 0: none is."""
+
+        def is_enough(step: int) -> bool:
+            return self._is_enough(beside | knob.tried(step))
+
+        if knob.most < 1 or not is_enough(knob.most):
+            return 0
         low, high = 0, 1
-        while high < most and not self._is_enough(tried_at(high)):
-            low, high = high, min(most, 2 * high)
+        while high < knob.most and not is_enough(high):
+            low, high = high, min(knob.most, 2 * high)
         while high - low > 1:
             middle = (low + high) // 2
-            if self._is_enough(tried_at(middle)):
+            if is_enough(middle):
                 high = middle
             else:
                 low = middle
-        # What there was no time for counts as too little: the largest that is enough.
-        return tried_at(most if self.is_late() else high)
+        # A step without time for a test counts as too small; then the most is taken.
+        return knob.most if self.is_late() else high
 
     def _is_enough(self, tried: Tried) -> bool:
-        """Whether it ends in time in nine of ten draws."""
+        """Return whether it ends in time in nine of ten draws."""
         late = 0
         for draw in range(_TRIED):
             if self.is_late():
@@ -262,31 +337,47 @@ class _Search:
         return True
 
     def _end(self, tried: Tried, draw: int) -> int:
+        """Return the end in a draw, in ns; `NO_END` if the time was over before."""
+        key = str(tried), draw
+        end = self._ends.get(key)
+        if end is None:
+            end = NO_END if self.is_late() else self._drawn(tried, draw)
+            if not self.is_late():
+                self._ends[key] = end
+        return end
+
+    def _drawn(self, tried: Tried, draw: int) -> int:
         chance = OpenChance(self._work, f"0/{draw}")
         run = OpenRun(
             self._work, chance, self._places, self.is_late, tried, self._deadline_ns
         )
         run.carry_out()
-        ends = [run.ended_ns(place) for place in self._places]
-        return max(NO_END if end is None else end for end in ends)
+        return run.last_ns(self._places, of_run=self._of_run)
 
-    def _told(self, kind: str, call: str, tried: Tried) -> Iterator[TimelyChange]:
+    def _told(
+        self, kind: str, acts: Sequence[_Act], tried: Tried
+    ) -> Iterator[TimelyChange]:
         ends = sorted(self._end(tried, draw) for draw in range(_TRIED))
         p90 = quantile(ends, 90)
         if p90 == NO_END:
-            # There was no time to make sure.
+            # The time was over before the draws were sure.
             return
         own = {self._of, *(self._work.tasks[place].id for place in self._places)}
         others, draws = _differences(self._work, tried, self._until, own)
         changed = tuple([each for each in others if each.seconds != 0])
-        yield TimelyChange(kind, call, time_of(p90), changed if draws else None)
+        ends_then = changed if draws else None
+        call = "; ".join(act.call for act in acts)
+        requests: tuple[Mapping[str, Any], ...] = ()
+        if all(act.requests for act in acts):
+            requests = tuple([request for act in acts for request in act.requests])
+        yield TimelyChange(kind, call, time_of(p90), ends_then, requests)
 
 
-# -- what it does to others ------------------------------------------------------------
+# -- effects on others -----------------------------------------------------------------
 
 
 def groups_of(work: OpenWork) -> dict[str, list[int]]:
-    """The places of the tasks of each run, and of each task on its own."""
+    """Return the places of the tasks of each run, and of each single task."""
     groups: dict[str, list[int]] = {}
     for place, each in enumerate(work.tasks):
         groups.setdefault(each.run or each.id, []).append(place)
@@ -296,7 +387,7 @@ def groups_of(work: OpenWork) -> dict[str, list[int]]:
 def _differences(
     work: OpenWork, tried: Tried, until: float, without: Collection[str]
 ) -> tuple[list[EndChange], int]:
-    """What a change does to each run and task, what it does most to first."""
+    """Return the effect of a change on each run and task, the largest first."""
     groups = {n: p for n, p in groups_of(work).items() if n not in without}
     every = range(len(work.tasks))
     pairs: list[tuple[dict[str, int], dict[str, int]]] = []
@@ -308,14 +399,14 @@ def _differences(
             run.carry_out()
             if run.is_cut:
                 return _ends_of(work, groups, pairs), len(pairs)
-            both.append({name: _last(run, places) for name, places in groups.items()})
+            both.append(
+                {
+                    name: run.last_ns(places, of_run=work.tasks[places[0]].run == name)
+                    for name, places in groups.items()
+                }
+            )
         pairs.append((both[0], both[1]))
     return _ends_of(work, groups, pairs), len(pairs)
-
-
-def _last(run: OpenRun, places: Iterable[int]) -> int:
-    ends = [run.ended_ns(place) for place in places]
-    return max(NO_END if end is None else end for end in ends)
 
 
 def _ends_of(
@@ -349,7 +440,7 @@ def _ends_of(
 
 def _places(rt: Runtime, work: OpenWork, of: str) -> list[int]:
     """
-    Where the open tasks are that *of* stands for.
+    Return the places of the open tasks that *of* stands for.
 
     Raises:
         UnknownTaskError: There are none.
@@ -362,30 +453,60 @@ def _places(rt: Runtime, work: OpenWork, of: str) -> list[int]:
 
 
 def _named(work: OpenWork) -> frozenset[str]:
-    """The pools whose units have names."""
+    """Return the pools whose units have names."""
     return frozenset(name for name, _ in work.means.named)
 
 
 def _is_run(work: OpenWork, of: str, place: int) -> bool:
-    """Whether *of* is the run of the task at *place*, and not the task."""
+    """Return whether *of* is the run of the task at *place*, not the task."""
     return work.tasks[place].run == of
 
 
-def _call_of_priority(
+@attrs.frozen
+class _Act:
+    """The call that makes a change: in a program, and over HTTP if a service can."""
+
+    call: str
+    requests: Sequence[Mapping[str, Any]] = ()
+
+    @classmethod
+    def of(cls, call: str, operation: str, subject: str = "", **body: Any) -> _Act:
+        """Make an act from a call, and from its equivalent over HTTP."""
+        request = {"operation": operation, "subject": subject, "body": body}
+        return cls(call, [request])
+
+
+def _act_of_priority(
     work: OpenWork, of: str, places: Sequence[int], value: int
-) -> str:
+) -> _Act:
     if _is_run(work, of, places[0]):
-        return f"orch.change_tasks('set_priority', ids='{of}/*', priority={value})"
-    return f"orch.set_priority({work.tasks[places[0]].id!r}, {value})"
+        call = f"orch.change_tasks('set_priority', ids='{of}/*', priority={value})"
+        change: dict[str, Any] = {
+            "action": "set_priority",
+            "ids": f"{of}/*",
+            "priority": value,
+        }
+        return _Act.of(call, "change_tasks", **change)
+    task_id = work.tasks[places[0]].id
+    call = f"orch.set_priority({task_id!r}, {value})"
+    return _Act.of(call, "set_priority", task_id, priority=value)
 
 
-def _call_of_pool(name: str, units: int) -> str:
+def _act_of_pool(name: str, units: int) -> _Act:
     amount = units / _WHOLE
     whole = int(amount) if amount.is_integer() else amount
-    return f"orch.resources.resize({{{name!r}: {whole!r}}})"
+    call = f"orch.resources.resize({{{name!r}: {whole!r}}})"
+    return _Act.of(call, "resize_resources", resources={name: whole})
 
 
-def _call_of_pause(work: OpenWork, of: str, place: int) -> str:
+def _act_of_workers(template: str, count: int) -> _Act:
+    one = _Act.of(f"orch.agents.spawn({template!r})", "spawn_agent", type=template)
+    if count == 1:
+        return one
+    return _Act(f"[{one.call} for _ in range({count})]", [*one.requests] * count)
+
+
+def _act_of_pause(work: OpenWork, of: str, place: int) -> _Act:
     if _is_run(work, of, place):
-        return f"orch.workflows.pause({of!r})"
-    return f"orch.suspend_task({of!r})"
+        return _Act.of(f"orch.workflows.pause({of!r})", "pause_workflow", of)
+    return _Act.of(f"orch.suspend_task({of!r})", "suspend_task", of)

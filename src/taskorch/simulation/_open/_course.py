@@ -1,15 +1,18 @@
-"""One draw: what is open, carried out in virtual time from where it stands."""
+"""One draw: the open tasks, carried out in virtual time from their present state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from heapq import heappush
 from typing import Any, Final
 
 import attrs
 
 from taskorch.errors import ComponentError, UsageError
 from taskorch.kernel import (
+    Again,
     AttemptOutcome,
     Bucket,
     PolicyFault,
@@ -17,7 +20,7 @@ from taskorch.kernel import (
     TaskRow,
     describe,
 )
-from taskorch.model import TERMINAL, TaskState, Units
+from taskorch.model import TERMINAL, Agent, TaskState, Units
 from taskorch.policies._kinds import Policies
 from taskorch.simulation._open._draws import NEVER, OpenChance
 from taskorch.simulation._open._work import OpenTask, OpenWork, OutsideParent
@@ -25,9 +28,14 @@ from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, SimulatedPlan
 from taskorch.simulation._plans._run import PlanDeciders, PlanRun
 
-#: What has not begun.
+#: States of tasks that have not begun.
 _ASIDE: Final = frozenset({TaskState.PENDING, TaskState.QUEUED, TaskState.RETRYING})
-#: After so many ends somebody looks whether there is time left.
+_SKIPPED: Final = "the run before has not ended"
+#: The time of an end that never comes.
+NO_END: Final = 1 << 62
+#: A task with more attempts than this does not end.
+_MOST_ATTEMPTS: Final = 1_000
+#: The time is checked after so many ends.
 _LOOKS: Final = 256
 
 
@@ -37,24 +45,52 @@ class Tried:
     Changes that are tried.
 
     Attributes:
-        priorities: By the place of a task, the priority that it has instead.
-        more: By the pool, how much more it has, in millionths.
-        later: The places of tasks that are put aside.
-        until: The places of those that they wait for; none: they stay aside.
+        priorities: The new priority of a task, by its place.
+        more: The additional units of a pool, in millionths, by its name.
+        slots: The number of additional attempts at once.
+        workers: The number of additional workers like one, by its name.
+        later: The places of tasks that are suspended.
+        until: The places of tasks after which they go on; empty: they stay suspended.
     """
 
     priorities: Mapping[int, int] = attrs.field(factory=dict)
     more: Mapping[str, int] = attrs.field(factory=dict)
+    slots: int = 0
+    workers: Mapping[str, int] = attrs.field(factory=dict)
     later: Sequence[int] = ()
     until: Sequence[int] = ()
 
+    def __or__(self, other: Tried) -> Tried:
+        """Return both changes as one; what waits, waits as in *self*."""
+        return attrs.evolve(
+            self,
+            priorities={**self.priorities, **other.priorities},
+            more={**self.more, **other.more},
+            slots=self.slots + other.slots,
+            workers={**self.workers, **other.workers},
+        )
+
+    def means(self, means: Means) -> Means:
+        """Return *means* with the more slots and workers that a change tries."""
+        means = means.more_slots(self.slots)
+        records = dict(means.records)
+        joining: list[Agent] = []
+        for agent in means.agents:
+            for number in range(self.workers.get(agent.name, 0)):
+                # No worker of a user has a plus in its name: it is no safe id.
+                name = f"{agent.name}+{number + 1}"
+                joining.append(attrs.evolve(agent, name=name))
+                records[joining[-1].name] = records.get(agent.name, {})
+        agents = (*means.agents, *joining)
+        return attrs.evolve(means, agents=agents, records=records)
+
 
 class _OverError(Exception):
-    """All has ended that was asked for, or there is no time left."""
+    """The end of a draw: all wanted tasks have ended, or the time is over."""
 
 
 class _OpenPlan(SimulatedPlan):
-    """What is open, as far as policies and the kernel ask a plan."""
+    """The open work, as a plan for policies and the kernel."""
 
     __slots__ = ("_open",)
 
@@ -66,14 +102,16 @@ class _OpenPlan(SimulatedPlan):
 
 
 class _OpenDeciders(PlanDeciders):
-    """Deciders that know where what runs already runs."""
+    """Deciders that know the workers of the running tasks."""
 
     def __init__(
         self, parts: Policies, plan: SimulatedPlan, chance: Chance, work: OpenWork
     ) -> None:
         super().__init__(parts, plan, chance)
         self._open = work.tasks
-        #: Whether what runs already is begun, and nothing else.
+        #: The tries of tasks before the draw, until their first failure in it.
+        self._tries = {p: each.tries for p, each in enumerate(work.tasks) if each.tries}
+        #: Whether just the running tasks are begun, and nothing else.
         self.resumes: bool = False
 
     def route(self, row: TaskRow, candidates: Any, now: int) -> tuple[Any, str, bool]:
@@ -100,19 +138,46 @@ class _OpenDeciders(PlanDeciders):
             return granted, "", False
         return super().allocate(row, agent, request, now, least, held)
 
+    def retry(
+        self,
+        row: TaskRow,
+        error: BaseException | None,
+        cause: str,
+        elapsed_ns: int,
+        now: int,
+    ) -> Again:
+        """See `Deciders.retry`; the tries before the draw count, too."""
+        if row.extra is not None:
+            row.extra.charged += self._tries.pop(row.cargo, 0)
+        return super().retry(row, error, cause, elapsed_ns, now)
+
+
+def _with_room(means: Means, work: OpenWork) -> Means:
+    """Return *means* without quotas, and with room for all that runs already."""
+    running = [each for each in work.tasks if each.agent]
+    held: Counter[str] = Counter()
+    for each in running:
+        held.update(dict(each.alloc))
+    for name, _ in means.named:
+        del held[name]
+    pools = tuple([(name, max(units, held[name])) for name, units in means.pools])
+    config = means.config
+    config = attrs.evolve(config, concurrency=max(config.concurrency, len(running)))
+    return attrs.evolve(means, pools=pools, quotas=(), config=config)
+
 
 class OpenRun(PlanRun):
     """
-    One draw.
+    One simulated future of open tasks, with one draw of random durations and failures.
 
     Args:
-        work: What is open.
-        chance: What chance brings.
-        wanted: The places of those whose end is asked for; when they have ended, the
-            draw is over.
-        is_late: Whether there is no time left.
-        tried: What is otherwise than it stands.
-        horizon_ns: What ends later is not asked for; None: all is.
+        work: The open work.
+        chance: The random durations and failures.
+        wanted: The places of the tasks whose end is asked for; the draw is over when
+            they have ended.
+        is_late: Says whether the time is over.
+        tried: The changes to the present state.
+        horizon_ns: Later ends do not matter; None: all matter.
     """
 
     def __init__(
@@ -130,15 +195,24 @@ class OpenRun(PlanRun):
         self._work = work
         self._left = dict.fromkeys(wanted)
         self._is_late = is_late
-        #: How many attempts have ended.
+        #: The number of attempts that have ended.
         self.ended: int = 0
-        #: Whether it was cut short since there was no time left.
+        #: Whether it was cut short because the time was over.
         self.is_cut: bool = False
-        #: The time at its end, in ns.
+        #: The virtual time at its end, in ns.
         self.reached_ns: int = work.now_ns
+        #: By the places of tasks that a failure keeps from ending: since when, or None
+        #: if a person is asked about the failure, or the task fails for ever.
+        self.lost: dict[int, int | None] = {}
+        #: Ticks of schedules, by their first tasks: their tasks, and those before them.
+        self._ticks: dict[int, tuple[Sequence[int], Sequence[int]]] = {}
+        #: Whether a person is asked about a failure, or a task fails for ever.
+        self.is_stuck: bool = False
         self.rows: dict[int, TaskRow] = {}
         self._buckets: dict[Spec, Bucket] = {}
-        super().__init__(work.means, _OpenPlan(work), chance)
+        self._means = self._tried.means(work.means)
+        self._roomy = _with_room(self._means, work)
+        super().__init__(self._roomy, _OpenPlan(work), chance)
 
     def _deciders(
         self, means: Means, plan: SimulatedPlan, chance: Chance
@@ -148,7 +222,7 @@ class OpenRun(PlanRun):
 
     def carry_out(self) -> None:
         """
-        Carry it out as far as is asked.
+        Carry out the simulation until the wanted tasks have ended, or it is cut short.
 
         Raises:
             ComponentError: A policy failed when it was asked about a submission.
@@ -156,16 +230,28 @@ class OpenRun(PlanRun):
         with suppress(_OverError):
             self.go()
 
-    def ended_ns(self, place: int) -> int | None:
-        """When the task at *place* ended, in ns; None: it did not."""
-        row = self.rows[place]
-        return row.ended_ns if row.state in TERMINAL else None
+    def ended_ns(self, place: int, *, of_run: bool = False) -> int | None:
+        """
+        Return when the task at *place* ended, in ns; None: it did not.
 
-    # -- from where it stands ------------------------------------------------------
+        If the end *of_run* is asked for, a task that a failure blocks has ended: a run
+        whose other tasks have ended has failed.
+        """
+        row = self.rows[place]
+        if row.state in TERMINAL:
+            return row.ended_ns
+        return self.lost.get(place) if of_run else None
+
+    def last_ns(self, places: Iterable[int], *, of_run: bool) -> int:
+        """Return when the last of *places* ended, or `NO_END`; see `ended_ns`."""
+        ends = [self.ended_ns(place, of_run=of_run) for place in places]
+        return max(NO_END if end is None else end for end in ends)
+
+    # -- the present state ---------------------------------------------------------
 
     def _submit_plain(self) -> bool:
         work, kernel, now = self._work, self.kernel, self.begins
-        # What runs already stands where it runs before anything else is asked for.
+        # Running tasks get their present workers before anything else is placed.
         self._asked.resumes = True
         for place, each in enumerate(work.tasks):
             if each.agent:
@@ -175,6 +261,7 @@ class OpenRun(PlanRun):
         self._begin(now)
         kernel.pause()
         self._asked.resumes = False
+        self._settle(now)
         for place, each in enumerate(work.tasks):
             if not each.agent:
                 self._enter(place, each)
@@ -183,11 +270,44 @@ class OpenRun(PlanRun):
                 kernel.drain(name, why, now)
         for who, (most, reason, lasts) in work.holds.items():
             kernel.hold_starts(who, most, reason, now, lasts=lasts)
+        for at, places, before in work.skipped:
+            # It stands among the attempts, as one without a number: see `_arrive`.
+            self.number += 1
+            heappush(self.heap, (at - 1, self.number, self.rows[places[0]], 0, None))
+            self._ticks[places[0]] = places, before
         self._try(now)
         return True
 
+    def _arrive(self, row: TaskRow, now: int) -> None:
+        """Let an event come; or a tick, which is skipped if a run before it goes on."""
+        if row.cargo not in self._ticks:
+            super()._arrive(row, now)
+            return
+        places, before = self._ticks.pop(row.cargo)
+        if any(self.ended_ns(place, of_run=True) is None for place in before):
+            for place in places:
+                if self.rows[place].state not in TERMINAL:
+                    self.kernel.cancel(self.rows[place], now, _SKIPPED)
+
+    def _settle(self, now: int) -> None:
+        """Set the limits that no running task must wait for, but later ones."""
+        work, kernel = self._work, self.kernel
+        if self._means.pools != self._roomy.pools:
+            kernel.change_pools(self._means.pools, now, named=self._means.named)
+        kernel.change_quotas(self._means.quotas, now)
+        for limit in kernel.limits:
+            limit.back(work.tokens)
+        for name, breakers in work.breakers.items():
+            if name in kernel.agents:
+                kernel.restore_breakers(kernel.agents[name], breakers)
+        concurrency = self._means.config.concurrency
+        kernel.limit(concurrency if work.room is None else work.room)
+        for place, each in enumerate(work.tasks):
+            if each.waits_inside:
+                kernel.yield_slot(self.rows[place], 1, now)
+
     def _try(self, now: int) -> None:
-        """Make the changes that are tried, as their verbs make them."""
+        """Make the changes that are tried, by the methods of the kernel."""
         kernel, tried = self.kernel, self._tried
         for place, priority in tried.priorities.items():
             row = self.rows[place]
@@ -202,19 +322,19 @@ class OpenRun(PlanRun):
             kernel.change_pools(totals, now)
         for place in tried.later:
             row = self.rows[place]
-            # What runs goes on: only what has not begun is put aside.
+            # Running tasks go on: only tasks that have not begun are suspended.
             if row.id in kernel.tasks and row.state in _ASIDE:
                 kernel.suspend(row, now, holdable=False)
 
     def _go_on(self) -> None:
-        """What was put aside goes on."""
+        """Resume the suspended tasks."""
         for place in self._tried.later:
             row = self.rows[place]
             if row.state is TaskState.SUSPENDED:
                 self.kernel.resume(row, row.ended_ns or self.reached_ns)
 
     def _enter(self, place: int, each: OpenTask) -> None:
-        """Take in one task; what nobody can do now is left out, and never ends."""
+        """Take in one task; leave out one that nobody can do now, which never ends."""
         kernel = self.kernel
         bucket = self._buckets.get(each.spec)
         if bucket is None:
@@ -256,7 +376,7 @@ class OpenRun(PlanRun):
         kernel.accept(admitted, self.begins)
 
     def _entered(self, place: int) -> TaskRow:
-        """The row of a task, made when it is asked for first."""
+        """Return the row of a task, and make it if there is none."""
         row = self.rows.get(place)
         if row is None:
             each = self._work.tasks[place]
@@ -271,11 +391,19 @@ class OpenRun(PlanRun):
             return self._entered(above)
         bucket = self.kernel.bucket(Spec("", allow_failure=above.allow_failure))
         row = TaskRow(above.id, 0, bucket, None, self.begins)
-        # What nobody knows the end of stands there as what is still to come.
+        # A parent whose end nobody knows counts as pending.
         row.state = above.state if above.state in TERMINAL else TaskState.PENDING
         return row
 
-    # -- until what is asked for has ended -------------------------------------------
+    # -- until the wanted tasks have ended -------------------------------------------
+
+    def _again(self, row: TaskRow) -> int:
+        if row.attempt <= _MOST_ATTEMPTS:
+            return super()._again(row)
+        self.is_stuck = True
+        self.lost[row.cargo] = None
+        self._leave(row)
+        return NEVER
 
     def _end(
         self,
@@ -298,20 +426,33 @@ class OpenRun(PlanRun):
         touched = [row for row, _ in self.kernel.touched]
         super()._note_waits(now)
         for row in touched:
+            # What is blocked from the start would not end in any draw.
+            is_blocked = row.state is TaskState.BLOCKED and now > self.begins
+            terms = None if row.links is None else row.links.terms
+            if is_blocked and (terms is None or not terms.awaits):
+                is_lost = row.extra is not None and bool(row.extra.blocked_by)
+                self.is_stuck = self.is_stuck or not is_lost
+                self.lost[row.cargo] = now if is_lost else None
+                self._leave(row)
             self._look(row)
 
     def _look(self, row: TaskRow) -> None:
-        if self._awaited and row.state in TERMINAL and row.cargo in self._awaited:
+        if row.state in TERMINAL:
+            self._leave(row)
+
+    def _leave(self, row: TaskRow) -> None:
+        """Note that *row* goes on no more; end the draw if it was the last wanted."""
+        if row.cargo in self._awaited:
             del self._awaited[row.cargo]
             if not self._awaited:
                 self._go_on()
-        if row.state in TERMINAL and row.cargo in self._left:
+        if row.cargo in self._left:
             del self._left[row.cargo]
             if not self._left:
                 raise _OverError
 
     def _note(self, row: TaskRow, attempt: int, outcome: str, now: int) -> None:
-        """Keep nothing of the attempt: only ends are asked for."""
+        """Do nothing: only ends matter here."""
 
     def _finish(self, now: int) -> None:
-        """Explain nothing: whoever asks knows what stands in the way."""
+        """Do nothing: the caller explains tasks that do not end."""

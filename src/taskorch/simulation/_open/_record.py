@@ -1,4 +1,4 @@
-"""What became of promises: how many of those that were made have held."""
+"""The record of promises: how many of them have held."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ if TYPE_CHECKING:
 
     from taskorch.runtime import Runtime
 
-#: Under this name the documents are kept, and these are their keys.
+#: The name of the kept documents, and their keys.
 _PROMISES: Final = "promises"
 _MADE: Final = "made"
 _HELD: Final = "held"
-#: Promises whose time has not come, at the most: the latest count.
+#: At most so many promises are open, the latest.
 _MOST: Final = 100
 
 
 def recorded(rt: Runtime, orch: Any, promise: Promise) -> Promise:
     """
-    *promise*, with the record of those before it; from now on it is one of them.
+    Return *promise* with the record of earlier ones, and add it to the record.
 
-    Of one task or run, the first promise counts until it has ended: those that follow
-    it know more, and hold or break with it.
+    The first promise for a task or run counts until it has ended: later ones know more,
+    and are not recorded.
     """
-    if not rt.takes_up or rt.closed:
-        # Whoever only looks at a journal promises nothing for those who work in it.
+    committer = rt.committer
+    is_sick = committer is not None and bool(committer.trouble)
+    if not rt.takes_up or rt.closed or is_sick:
+        # A program that only reads a journal makes no promises for the ones that write
+        # it; and an answer needs no journal that can be written.
         return promise
     promises = json.loads(rt.kernel.kept.get(_PROMISES, {}).get(_MADE, "{}"))
     ends = {of: _end_of(orch, of) for of in promises}
@@ -67,12 +70,12 @@ def recorded(rt: Runtime, orch: Any, promise: Promise) -> Promise:
 
 
 def _end_of(orch: Any, of: str) -> int | None:
-    """When it ended, in ns; 0 if nobody can say that it held; None: it is open."""
+    """Return the end in ns; 0: nobody knows whether it held; None: still open."""
     with suppress(UnknownTaskError):
         state, ended = end_of(orch, of)
         if state not in _OVER:
             return None
-        # What was called off has not shown how long it would have taken.
+        # A cancelled task has not shown how long it would have taken.
         return ns_of(ended) if ended is not None and state != "cancelled" else 0
     return 0
 
@@ -82,7 +85,7 @@ _OVER: Final = frozenset({"completed", "failed", "cancelled"})
 
 def end_of(orch: Any, of: str) -> tuple[str, datetime | None]:
     """
-    The state of a task or a run, and when the latest of it ended that has.
+    Return the state of a task or a run, and its latest end so far.
 
     Raises:
         UnknownTaskError: There is no such task or run.

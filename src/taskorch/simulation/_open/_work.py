@@ -1,38 +1,44 @@
-"""All that has not ended, as it stands, and what there is to do it with."""
+"""All unfinished tasks in their present state, and the means to do them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from graphlib import TopologicalSorter
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
 from taskorch.kernel import (
+    Kernel,
     Spec,
     TaskRow,
     Terms,
+    assumed,
     declared,
+    latest_finish_first,
     limits_of,
 )
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Task, TaskState, Units
-from taskorch.runtime import task_of
+from taskorch.runtime import task_of, when
+from taskorch.simulation._open._unforeseen import stopped, unforeseen
 from taskorch.simulation._plans._chance import takes_no_time
-from taskorch.simulation._plans._plan import Means, means_of
+from taskorch.simulation._plans._plan import Means, SimulatedPlan, means_of
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
 
 _S: Final = TaskState
-#: Of a type, how many of the latest measurements count.
+#: The number of the latest measurements of a type that count.
 _LATEST: Final = 200
-#: What runs, or waits for nothing but others, a time and room.
+#: States of tasks that run, or wait for other tasks, a time and room only.
 _GOES_ON: Final = frozenset({_S.PENDING, _S.QUEUED, _S.RUNNING, _S.RETRYING})
 
 
 @attrs.frozen(eq=False)
 class OutsideParent:
-    """What a task waits for that has ended, or of which nobody knows when it ends."""
+    """A parent that has ended, or whose end nobody knows."""
 
     id: str
     state: TaskState
@@ -40,25 +46,44 @@ class OutsideParent:
 
 
 @attrs.frozen(eq=False)
-class OpenTask:
+class Failing:
     """
-    A task that has not ended, as it stood.
+    The latest attempts of one type, of which some may have failed.
+
+    Attributes:
+        lengths: The durations of the failed ones in ns, sorted.
+        tries: How often the task of each had been tried, and whether another try
+            followed.
+        completed: The number of completed ones.
+    """
+
+    lengths: Sequence[int]
+    tries: Sequence[tuple[int, bool]]
+    completed: int
+
+
+class OpenTask(NamedTuple):
+    """
+    A task that has not ended, in its present state.
 
     Attributes:
         id: Its id.
-        task: What its user said.
-        spec: What it has in common with others that are like it.
-        run: The run that it is of, or "".
-        priority: As it was submitted, or changed since.
-        key: Its place in the queue; None: what the queue says anew.
+        task: The task as it was submitted.
+        spec: The part that it shares with like tasks.
+        run: Its run, or "".
+        priority: Its priority, as submitted or changed since.
+        key: Its key in the queue; None: the queue makes a new one.
         submitted_ns: When it was submitted.
-        due_ns: Not before then; 0 is at once.
-        deadline_ns: When it fails, whatever it does then; None is never.
-        parents: What it waits for: places, and what is not there to wait for.
-        terms: How it waits, if not for all of them.
-        agent: Where it runs, or "".
-        alloc: What it holds.
+        due_ns: The time before which it does not start; 0 is at once.
+        deadline_ns: The time at which it fails if it has not ended; None is never.
+        parents: Its parents: places, and parents outside the open work.
+        terms: Its conditions, if it does not wait for all of them.
+        agent: The worker on which it runs, or "".
+        alloc: The resources that it holds.
         elapsed_ns: How long it has run.
+        left_ns: The rest of its timeout, or 0 if it has none.
+        tries: How many attempts have counted as tries.
+        waits_inside: Whether it runs and waits for other tasks, without its slot.
     """
 
     id: str
@@ -75,14 +100,18 @@ class OpenTask:
     agent: str = ""
     alloc: Units = ()
     elapsed_ns: int = 0
+    left_ns: int = 0
+    tries: int = 0
+    waits_inside: bool = False
 
     @property
     def is_plain(self) -> bool:
-        """Whether it goes on once all that it waits for has completed."""
+        """True if it goes on once all its parents have completed."""
         return (
             not self.due_ns
             and self.deadline_ns is None
             and self.terms is None
+            and not self.tries
             and type(self.key) is int
             and all(type(above) is int for above in self.parents)
         )
@@ -91,18 +120,28 @@ class OpenTask:
 @attrs.frozen(eq=False)
 class OpenWork:
     """
-    What is open, at one moment.
+    The open work at one moment.
 
     Attributes:
         now_ns: The moment.
-        tasks: What goes on by itself, in the order of submission.
+        tasks: The tasks that go on by themselves, in the order of submission.
         places: The place of each, by its id.
-        outside: What does not go on by itself, with its state.
-        measured: How long attempts took of each type, in ns, sorted.
-        means: What there is to do it with.
-        draining: Workers that get nothing new, and why.
-        holds: Who holds starts back: while how many run, and why.
-        totals: How much there is of each pool, what is held by hand included.
+        outside: The tasks that do not go on by themselves, with their states.
+        measured: The durations of completed attempts in ns, sorted, by type.
+        failing: The failed attempts of each type; empty if no attempt has failed.
+        means: The workers, resources and policies.
+        draining: Workers that get no new tasks, and why.
+        holds: The groups whose starts are held back: while how many run, and why.
+        totals: The size of each pool, with the units that are held by hand.
+        room: How many attempts the system has room for; None: as many as may run.
+        tokens: The state of rate limits, as snapshots have it.
+        breakers: The breakers of workers, by name, as snapshots have them.
+        why: Why a task of `outside` does not go on by itself, if its state does not
+            say it.
+        unforeseen: What is not simulated, in sentences.
+        coming: How many of the tasks, the last ones, schedules will make.
+        skipped: Of ticks that are skipped if the runs before have not ended: the time,
+            the places of the tasks, and those of the runs before.
     """
 
     now_ns: int
@@ -114,9 +153,17 @@ class OpenWork:
     draining: Mapping[str, str]
     holds: Mapping[str, tuple[int, str, bool]]
     totals: Mapping[str, int]
+    failing: Mapping[str, Failing] = attrs.field(factory=dict)
+    room: int | None = None
+    tokens: Mapping[str, Any] = attrs.field(factory=dict)
+    breakers: Mapping[str, Sequence[Any]] = attrs.field(factory=dict)
+    why: Mapping[str, str] = attrs.field(factory=dict)
+    unforeseen: tuple[str, ...] = ()
+    coming: int = 0
+    skipped: Sequence[tuple[int, Sequence[int], Sequence[int]]] = ()
 
     def above(self, task_id: str) -> Iterable[str]:
-        """What the task waits for, and so on up; itself first."""
+        """Yield the task and all its ancestors."""
         seen = {task_id: None}
         todo = [task_id]
         while todo:
@@ -135,14 +182,15 @@ class OpenWork:
 
 
 def open_work(runtime: Runtime) -> OpenWork:
-    """What has not ended now; nothing of it changes."""
+    """Return all unfinished work, without a change to it."""
     means = means_of(runtime)
     kernel = runtime.kernel
     with runtime.lock:
         now = runtime.now()
         rows = [row for row in kernel.tasks.values() if row.state not in TERMINAL]
         rows.sort(key=lambda row: row.seq)
-        going = [row for row in rows if _goes_on(row)]
+        why = stopped(runtime, rows, now)
+        going = [row for row in rows if _goes_on(row) and row.id not in why]
         places = {row: place for place, row in enumerate(going)}
         tasks = [_as_it_stands(row, places, now) for row in going]
         measured = {
@@ -150,8 +198,8 @@ def open_work(runtime: Runtime) -> OpenWork:
             for name, row in kernel.types.items()
             if row.samples
         }
-        agents = [row for row in kernel.agents.values() if row.draining]
-        # Those of runs too: here, each task is of its run.
+        agents = [row for row in kernel.agents.values() if not row.lost]
+        # The limits of runs are included: here, each task belongs to its run.
         quotas = tuple((*who, limits_of(kernel, who)) for who in kernel.quotas)
         return OpenWork(
             now,
@@ -160,22 +208,138 @@ def open_work(runtime: Runtime) -> OpenWork:
             {row.id: row.state for row in rows if row not in places},
             measured,
             attrs.evolve(means, begins_ns=now, quotas=quotas),
-            {row.name: row.draining for row in agents if not row.lost},
+            {row.name: row.draining for row in agents if row.draining},
             dict(kernel.holds),
             {
                 pool.name: declared(pool)[0]
                 for pool in kernel.pools.values()
                 if not pool.is_quota
             },
+            _failing(kernel),
+            kernel.room if kernel.room < kernel.config.concurrency else None,
+            {key: rows for limit in kernel.limits for key, rows in limit.out().items()},
+            {row.name: row.breakers_out() for row in agents if row.breakers},
+            why,
+            unforeseen(runtime, rows),
         )
 
 
+def _failing(kernel: Kernel) -> dict[str, Failing]:
+    """Return the latest attempts of each type; nothing if none of any type failed."""
+    if not any(row.failing for row in kernel.types.values()):
+        return {}
+    by_type: dict[str, Failing] = {}
+    for name, row in kernel.types.items():
+        completed = [end for *_, end in [*row.samples][-_LATEST:]]
+        failed = [*(row.failing or ())][-_LATEST:]
+        # Both count from the same time on, so that their share is that of now.
+        latest = sorted([*completed, *(end for _, end, _, _ in failed)])[-_LATEST:]
+        if latest:
+            failed = [each for each in failed if each[1] >= latest[0]]
+            by_type[name] = Failing(
+                sorted(end - start for start, end, _, _ in failed),
+                [(tries, retried) for _, _, tries, retried in failed],
+                sum(end >= latest[0] for end in completed),
+            )
+    return by_type
+
+
+def with_plan(
+    work: OpenWork,
+    plan: SimulatedPlan,
+    run: str,
+    at_ns: int,
+    states: Mapping[str, TaskState],
+    *,
+    is_ordered: bool,
+) -> tuple[OpenWork, list[str]]:
+    """
+    Add a plan that is not submitted yet to the open work.
+
+    Args:
+        work: The open work.
+        plan: The plan.
+        run: The run of its tasks, with which their ids begin.
+        at_ns: The time at which it comes.
+        states: The states of its parents outside the plan, by ids.
+        is_ordered: Whether the queue prefers, among tasks that come together, the ones
+            with more work behind them.
+
+    Returns:
+        The new work, and the ids of the plan's tasks in it.
+    """
+    order = _taken_in(work, plan) if is_ordered else range(len(plan))
+    first = len(work.tasks)
+    places = {number: first + n for n, number in enumerate(order)}
+    tasks: list[OpenTask] = []
+    for number in order:
+        task, spec = plan.tasks[number], plan.specs[number]
+        start, end = task.not_before, task.deadline
+        due = max(at_ns, 0 if start is None else when(start, at_ns) or 0)
+        parents: list[int | OutsideParent] = [places[n] for n in plan.parents[number]]
+        for above in plan.outside.get(number, ()):
+            if above in work.places:
+                parents.append(work.places[above])
+            elif states[above] is not TaskState.COMPLETED:
+                parents.append(OutsideParent(above, states[above]))
+        tasks.append(
+            OpenTask(
+                f"{run}/{plan.ids[number]}",
+                task,
+                _without_budget(spec),
+                run,
+                task.priority,
+                None,
+                at_ns,
+                due if due > work.now_ns else 0,
+                None if end is None else when(end, at_ns),
+                tuple(parents),
+                plan.terms.get(number),
+            )
+        )
+    ids = [each.id for each in tasks]
+    stays = {n: state for n, state in states.items() if n not in work.places}
+    joined = attrs.evolve(
+        work,
+        outside={**work.outside, **stays},
+        tasks=[*work.tasks, *tasks],
+        places={**work.places, **{name: first + n for n, name in enumerate(ids)}},
+        means=attrs.evolve(work.means, pools=(*work.means.pools, *plan.pools.items())),
+        totals={**work.totals, **plan.pools},
+    )
+    return joined, ids
+
+
+def _taken_in(work: OpenWork, plan: SimulatedPlan) -> Sequence[int]:
+    """Return the places of a plan in the order of submission."""
+    known: list[float | None] = []
+    for task in plan.tasks:
+        measured = work.measured.get(task.type)
+        length = None if task.expected is None else task.expected * NS
+        if length is None and measured:
+            length = measured[len(measured) // 2]
+        known.append(length)
+    lengths = assumed(known)
+    above = plan.parents
+    if lengths is None:
+        return range(len(plan))
+    order = TopologicalSorter(dict(enumerate(above))).static_order()
+    return latest_finish_first(range(len(plan)), above, lengths, order)
+
+
+def _without_budget(spec: Spec) -> Spec:
+    """Return *spec* without a budget, whose rest at a later time is unknown."""
+    if spec.budget or spec.workflow:
+        return attrs.evolve(spec, budget="", spends=(), workflow=None)
+    return spec
+
+
 def _goes_on(row: TaskRow) -> bool:
-    """Whether nothing but time, room and other tasks stand before the end of *row*."""
+    """Return whether *row* waits for time, room and other tasks only."""
     links = row.links
     wait = None if links is None or links.terms is None else links.terms.wait
     if links is not None and links.terms is not None and wait is not None:
-        # What waits for an event, or for a person, may wait for ever.
+        # A task that waits for an event, or for a person, may wait for ever.
         return wait[0] is None and (row.state is _S.PENDING or links.terms.awaits)
     return row.state in _GOES_ON
 
@@ -189,7 +353,7 @@ def _as_it_stands(row: TaskRow, places: Mapping[TaskRow, int], now: int) -> Open
     if links is not None:
         terms = links.terms
         if terms is not None and terms.awaits:
-            # Its time runs already: it goes on when that is over.
+            # Its time runs already; it goes on when that is over.
             terms = Terms(wait=(None, max(0, due - now), True))
             due = 0
         elif links.waiting if terms is None else not terms.joined:
@@ -199,14 +363,12 @@ def _as_it_stands(row: TaskRow, places: Mapping[TaskRow, int], now: int) -> Open
             wait = terms.wait
             terms = None if wait is None else Terms(wait=wait)
     is_running = row.state is _S.RUNNING
+    timer = 0 if extra is None else extra.timer
     agent = row.agent
     return OpenTask(
         row.id,
         task_of(row),
-        # How much of a budget is left when, nobody knows.
-        attrs.evolve(spec, budget="", spends=(), workflow=None)
-        if spec.budget or spec.workflow
-        else spec,
+        _without_budget(spec),
         row.run,
         0 if extra is None else extra.priority,
         row.key,
@@ -218,6 +380,9 @@ def _as_it_stands(row: TaskRow, places: Mapping[TaskRow, int], now: int) -> Open
         agent.name if is_running and agent is not None else "",
         row.alloc if is_running else (),
         max(0, now - row.started_ns) if is_running else 0,
+        max(1, timer - now) if is_running and timer else 0,
+        0 if extra is None else extra.charged,
+        is_running and extra is not None and extra.yielded,
     )
 
 
@@ -233,7 +398,7 @@ def _parents(
         elif (
             links is not None
             and links.terms is None
-            and (parent.state is _S.COMPLETED or _is_allowed(parent))
+            and (parent.state is _S.COMPLETED or is_allowed(parent))
         ):
             continue
         else:
@@ -242,19 +407,21 @@ def _parents(
     return tuple(parents)
 
 
-def _is_allowed(parent: TaskRow) -> bool:
-    """Whether *parent* has failed, and whoever waits for it goes on all the same."""
+def is_allowed(parent: TaskRow) -> bool:
+    """Return whether *parent* has failed, and its children go on all the same."""
     return parent.state is _S.FAILED and parent.bucket.spec.allow_failure
 
 
-def known_lengths(work: OpenWork) -> list[Sequence[int] | None]:
+def known_lengths(work: OpenWork, first: int = 0) -> list[Sequence[int] | None]:
     """
-    Of each task, how long those of its type took, in ns; None: nothing is known.
+    Return the known durations of each task's type in ns; None: nothing is known.
 
-    What its user expects of it is what is known until one has ended.
+    Tasks before the place *first* are left out.
+
+    Until one has ended, the duration that its user expects is taken.
     """
     lengths: list[Sequence[int] | None] = []
-    for each in work.tasks:
+    for each in islice(work.tasks, first, None):
         measured: Sequence[int] | None = work.measured.get(each.spec.type)
         if measured is None and each.task.expected is not None:
             measured = (int(each.task.expected * NS),)

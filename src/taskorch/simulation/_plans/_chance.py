@@ -1,4 +1,4 @@
-"""How long attempts take in a simulation, and which of them fail."""
+"""The durations of attempts in a simulation, and their failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Seconds, or a function of the task, or of the task and a random source.
 Seconds: TypeAlias = float | Callable[..., float | None]
-#: What `durations=` may be: see `TaskOrchestrator.simulate`.
+#: Values of `durations=`: see `TaskOrchestrator.simulate`.
 Durations: TypeAlias = (
     float
     | Mapping[str, Seconds]
@@ -36,25 +36,25 @@ Durations: TypeAlias = (
     | None
 )
 Failing: TypeAlias = float | BaseException
-#: What `failures=` may be.
+#: Values of `failures=`.
 Failures: TypeAlias = (
     float | Mapping[str, float] | Callable[[Task, int], Failing] | None
 )
 
-#: Of each type, how long its attempts took: ns, sorted.
+#: The durations of attempts, by type: ns, sorted.
 History: TypeAlias = Mapping[str, Sequence[int]]
-#: How long attempts of one task take: ns, or a draw from a random source.
+#: The duration of attempts of a task: ns, or a draw from a random source.
 Length: TypeAlias = int | Callable[[Random], int]
 
-#: What the tasks call that a workflow adds by itself, and that do no work.
+#: Functions of the tasks that a workflow adds by itself, which do no work.
 _IDLE: Final = (_steps.gate, _steps.gathered)
-#: Draws by which a distribution is known.
+#: The number of draws that describe a distribution.
 _DRAWS: Final = 5
 
 
 def nanoseconds(name: str, seconds: object) -> int:
     """
-    *seconds* in ns, rounded to the nearest: what has nine decimals is exact.
+    Return *seconds* in ns, rounded to the nearest: nine decimals are exact.
 
     Raises:
         InvalidTaskError: It is no duration.
@@ -62,14 +62,14 @@ def nanoseconds(name: str, seconds: object) -> int:
     return round(check_seconds(name, seconds) * NS)
 
 
-# -- what has been measured --------------------------------------------------------
+# -- measured durations ------------------------------------------------------------
 
 
 def history_of(runtime: Runtime) -> History:
     """
-    How long completed attempts took, by type: the latest 1,024 of each.
+    Return the durations of completed attempts, by type: the latest 1,024 of each.
 
-    A durable orchestrator that has not begun reads its journal, and changes nothing.
+    A durable orchestrator that has not begun reads its journal without a change.
     """
     with runtime.lock:
         by_type: dict[str, Sequence[int]] = {
@@ -89,7 +89,8 @@ def _read(journal: Journal) -> dict[str, Sequence[int]]:
             types[fact[TASK_ID]] = fact.type
         elif type(fact) is TaskCompleted:
             kind = types.pop(fact[TASK_ID], None)
-            # What a wait or a decision completes has no attempt, and so no length.
+            # A task that a wait or a decision has completed had no attempt, and no
+            # duration.
             event: TaskCompleted = fact
             if kind is not None and event.attempt:
                 latest = by_type.setdefault(kind, deque(maxlen=SAMPLE_SIZE))
@@ -97,15 +98,15 @@ def _read(journal: Journal) -> dict[str, Sequence[int]]:
     return dict(by_type)
 
 
-# -- how long ----------------------------------------------------------------------
+# -- durations ---------------------------------------------------------------------
 
 
 @attrs.frozen(eq=False)
 class Odds:
-    """What is known of every task of a plan, before anything is drawn."""
+    """The durations and failure rates of all tasks of a plan, before any draw."""
 
     lengths: Sequence[Length]
-    #: How long each is expected to take, in ns: what is known before it is done.
+    #: The expected duration of each task in ns, before it is done.
     expected: Sequence[int]
     failures: Sequence[Callable[[int], Failing] | None] | None
 
@@ -119,13 +120,13 @@ def odds_of(
     spread: bool,
 ) -> Odds:
     """
-    What is known of every task of *plan*.
+    Return the durations and failure rates of all tasks of *plan*.
 
-    The *history* of what has been measured is asked if it is needed: it is drawn from
-    if *spread*, or its median is taken.
+    If needed, the measured *history* gives the durations: random ones with *spread*, or
+    else the median.
 
     Raises:
-        InvalidTaskError: Something in it is malformed, or nothing is known of a type.
+        InvalidTaskError: An argument is malformed, or nothing is known of a type.
     """
     lengths = _Lengths(durations, history, spread=spread).of(plan)
     return Odds(
@@ -136,7 +137,7 @@ def odds_of(
 
 
 class _Lengths:
-    """Finds out how long each task takes."""
+    """The search for the duration of each task."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class _Lengths:
         self._history: History | None = None
         self._spread = spread
         self._measured: dict[str, Length | None] = {}
-        #: Of functions, how many arguments they take.
+        #: The number of arguments of functions.
         self._arity: dict[Any, int] = {}
 
     def of(self, plan: SimulatedPlan) -> list[Length]:
@@ -245,7 +246,7 @@ class _Lengths:
 
 
 def takes_no_time(task: Task) -> bool:
-    """Whether *task* does no work: it waits, or a workflow has added it by itself."""
+    """Return whether *task* does no work: a wait, or a helper of a workflow."""
     payload = task.payload
     return isinstance(payload, Wait) or (
         isinstance(payload, Call) and payload.fn in _IDLE
@@ -253,7 +254,7 @@ def takes_no_time(task: Task) -> bool:
 
 
 def _arity(fn: Callable[..., Any]) -> int:
-    """Whether *fn* takes a task alone, 1, or a random source too, 2."""
+    """Return 1 if *fn* takes a task alone, 2 if also a random source."""
     try:
         inspect.signature(fn).bind(None, None)
     except (TypeError, ValueError):
@@ -272,10 +273,10 @@ def _measured(lengths: Sequence[int] | None, spread: bool) -> Length | None:
 
 def _expected(lengths: Sequence[Length]) -> list[int]:
     """
-    How long each is expected to take.
+    Return the expected duration of each task.
 
-    Of what is drawn it is the median of a few draws that no attempt makes; they are the
-    same for like distributions, so chance puts none of these before another.
+    For a random duration it is the median of a few separate draws; they are the same
+    for equal distributions, so that chance prefers none of these.
     """
     random = Random()  # noqa: S311 - for chance, not for secrets
     expected: list[int] = []
@@ -288,7 +289,7 @@ def _expected(lengths: Sequence[Length]) -> list[int]:
     return expected
 
 
-# -- which fail --------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------
 
 
 def _failures(
@@ -332,8 +333,8 @@ def _probability(name: str, value: object) -> float:
     return value
 
 
-def _error_of(task: Task) -> Exception:
-    """A failure of the kind that the task's own policy would retry, if any is."""
+def error_of(task: Task) -> Exception:
+    """Return an error that the task's own policy would retry, if there is one."""
     message = "a failure of the simulation's"
     kinds: Any = task.retry.retry_on
     kind = kinds[0] if isinstance(kinds, tuple) and kinds else kinds
@@ -350,19 +351,19 @@ def _error_of(task: Task) -> Exception:
 
 class Chance:
     """
-    What chance brings in one draw.
+    The random durations and failures of one draw.
 
-    It hangs on the seed, the task and the attempt, and on nothing else: two plans that
-    differ in one thing see the same chance everywhere else.
+    They depend on the seed, the task and the attempt only: two plans that differ in one
+    thing get the same draws everywhere else.
     """
 
     def __init__(self, plan: SimulatedPlan, odds: Odds, seed: str) -> None:
         self._plan = plan
         self._odds = odds
-        #: For the policies: what they draw.
+        #: A random source for the policies.
         self.seed = seed
         self._random = Random(0)  # noqa: S311 - for chance, not for secrets
-        #: Of each task, how long its first attempt takes, in ns.
+        #: The duration of the first attempt of each task, in ns.
         self.first: list[int] = [
             length if isinstance(length, int) else self._draw(length, number, 1)
             for number, length in enumerate(odds.lengths)
@@ -371,7 +372,7 @@ class Chance:
         self.may_fail: bool = odds.failures is not None
 
     def again(self, number: int, attempt: int) -> int:
-        """How long a later attempt of a task takes, in ns."""
+        """Return the duration of a later attempt of a task, in ns."""
         length = self._odds.lengths[number]
         if isinstance(length, int):
             return length
@@ -383,10 +384,10 @@ class Chance:
 
     def error(self, number: int, attempt: int) -> BaseException | None:
         """
-        The error of a failing attempt; None if the attempt succeeds.
+        Return the error of a failing attempt; None if the attempt succeeds.
 
         Raises:
-            InvalidTaskError: `failures` answers neither a probability nor an error.
+            InvalidTaskError: `failures` returned neither a probability nor an error.
         """
         assert self._odds.failures is not None  # noqa: S101 - asked if they may fail
         odds = self._odds.failures[number]
@@ -398,6 +399,6 @@ class Chance:
             return share
         share = _probability(f"failures of {task.id}", share)
         if not 0 < share < 1:
-            return _error_of(task) if share else None
+            return error_of(task) if share else None
         self._random.seed(f"{self.seed}/{task.id}/{attempt}/fails")
-        return _error_of(task) if self._random.random() < share else None
+        return error_of(task) if self._random.random() < share else None

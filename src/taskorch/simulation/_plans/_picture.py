@@ -1,7 +1,7 @@
 """
 A schedule as a picture for notebooks: a line of bars for each slot of each agent.
 
-Everything that comes from outside is escaped.
+All text from outside is escaped.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from taskorch.telemetry._trace import lanes
 #: `(task, start, end, agent, attempt, outcome)`: times in ns.
 Bar: TypeAlias = tuple[str, int, int, str, int, str]
 
-#: Bars and lines that a picture shows.
+#: The number of bars and lines in a picture.
 _MOST_BARS: Final = 2_000
 _MOST_LINES: Final = 60
 _WIDTH: Final = 760
-#: Room on the right, for half of the last time.
+#: The room on the right, for half of the last time.
 _RIGHT: Final = 40
-#: The names of agents: how wide they are, and the room beside them.
+#: The width of the names of workers, and the room beside them.
 _SLIM: Final = 50
 _WIDE: Final = 220
 _ROOM: Final = 12
 _HEIGHT: Final = 20
 _GAP: Final = 4
-#: More between two agents.
+#: The additional room between two workers.
 _AGENTS: Final = 6
 _TOP: Final = 2
 _AXIS: Final = 24
 _FONT: Final = 11
-#: Between the edge of a bar and its text.
+#: The distance between the edge of a bar and its text.
 _INSET: Final = 3
-#: Parts into which the axis is divided at most, and how long they may be, in ns: what
-#: people count in, up to more days than a clock of 64 bits knows.
+#: The largest number of parts of the axis, and their possible lengths in ns: the units
+#: that people count in, up to more days than 64 bits of ns hold.
 _TICKS: Final = 6
 _STEPS: Final = (
     *(n * 10**power for power in range(10) for n in (1, 2, 5)),
@@ -58,7 +58,7 @@ _CRITICAL: Final = ("#f2a65a", "#a85a08")
 
 
 def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
-    """The report as HTML: its sentences, and an SVG of the schedule."""
+    """Return the report as HTML: its sentences, and an SVG of the schedule."""
     head = f'<pre style="white-space:pre-wrap">{said(text)}</pre>'
     if not bars:
         return f"<div>{head}</div>"
@@ -92,7 +92,7 @@ def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
         ]
         top += room * (_HEIGHT + _GAP)
     hidden = len(bars) - drawn
-    # First, so that the axis is drawn behind the bars.
+    # This comes first, so that the axis lies behind the bars.
     shapes = [*_axis(end, margin, top), *shapes]
     svg = frame(shapes, margin + _WIDTH + _RIGHT, top + _AXIS, _FONT)
     many = "attempts, which are" if hidden > 1 else "attempt, which is"
@@ -101,7 +101,7 @@ def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
 
 
 def _by_agent(bars: Sequence[Bar]) -> dict[str, list[Bar]]:
-    """The bars of each agent, by name; what nobody does comes last."""
+    """Return the bars of each worker, by name; bars without one come last."""
     groups: dict[str, list[Bar]] = {}
     for bar in bars:
         groups.setdefault(bar[3], []).append(bar)
@@ -109,7 +109,7 @@ def _by_agent(bars: Sequence[Bar]) -> dict[str, list[Bar]]:
 
 
 def _shares(needs: Mapping[str, int], most: int) -> dict[str, int]:
-    """What each gets of *most*: none goes short because another needs much."""
+    """Share *most* fairly: nobody goes short because another needs much."""
     shares: dict[str, int] = {}
     for name in sorted(needs, key=needs.__getitem__):
         fair = -(-most // (len(needs) - len(shares)))
@@ -119,7 +119,7 @@ def _shares(needs: Mapping[str, int], most: int) -> dict[str, int]:
 
 
 def _weight(bar: Bar, critical: Container[str]) -> tuple[bool, int]:
-    """What sorts the bars that matter before others: those that can be seen."""
+    """Return a key that puts critical and long bars first."""
     task, start, stop, _, _, _ = bar
     return task not in critical, start - stop
 
@@ -142,7 +142,7 @@ def _legend(bars: Sequence[Bar], critical: Container[str]) -> str:
 
 
 def _colours(bar: Bar, critical: Container[str]) -> tuple[str, str]:
-    """The colours of a bar: inside and border."""
+    """Return the colours of a bar: inside and border."""
     task, _, _, _, _, outcome = bar
     if task in critical and outcome in ("completed", "waited"):
         return _CRITICAL
@@ -201,6 +201,6 @@ def _axis(end: int, margin: int, height: int) -> list[str]:
 
 
 def _ticks(end: int) -> range:
-    """Round times from 0 to *end*, in ns."""
+    """Return round times from 0 to *end*, in ns."""
     step = next((step for step in _STEPS if step * _TICKS >= end), end)
     return range(0, end + 1, step)

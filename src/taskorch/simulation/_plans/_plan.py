@@ -1,4 +1,4 @@
-"""What is simulated, and what there is to do it with."""
+"""A plan to simulate, and the means to carry it out."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
 
 #: The beginning of the name of the pool of a phase.
 PHASE: Final = "phase "
-#: One unit, as pools count.
+#: One unit, in the numbers of pools.
 _WHOLE: Final = 1_000_000
-#: How often a part is copied that changes while it is.
+#: The number of tries to copy a policy that changes meanwhile.
 _TRIES: Final = 3
 
 
@@ -81,29 +81,30 @@ class SimulatedPlan:
 
     def __init__(self) -> None:
         self.ids: list[str] = []
-        #: As the user has them; some have no id: see `task`.
+        #: The tasks of the user; some have no id: see `task`.
         self.tasks: list[Task] = []
         self.specs: list[Spec] = []
-        #: Of each spec, the place of the first task that has it.
+        #: The place of the first task of each spec.
         self.firsts: dict[Spec, int] = {}
-        #: Whether each may begin once those before it have completed that it waits for.
+        #: Whether each task may begin once its parents, which all precede it, have
+        #: completed.
         self.is_plain: bool = True
-        #: The places of what each waits for.
+        #: The places of the parents of each task.
         self.parents: list[Sequence[int]] = []
-        #: Of some of them, ids of what they wait for besides.
+        #: The ids of parents outside the plan, by the place of the task.
         self.outside: dict[int, list[str]] = {}
-        #: Under what conditions they go on, where that is not the usual.
+        #: The conditions of tasks that do not wait for all parents to complete.
         self.terms: dict[int, Terms] = {}
-        #: Pools that come with it: how many tasks of a phase may run at once.
+        #: The pools of the plan itself: how many tasks of a phase may run at once.
         self.pools: dict[str, int] = {}
-        #: What is taken for granted, in sentences.
+        #: The assumptions, in sentences.
         self.assumed: list[str] = []
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def task(self, place: int) -> Task:
-        """The task as policies see it: with its id."""
+        """Return the task as policies see it, with its id."""
         task = self.tasks[place]
         if task.id is None:
             task = self.tasks[place] = attrs.evolve(task, id=self.ids[place])
@@ -112,26 +113,26 @@ class SimulatedPlan:
 
 @attrs.frozen(eq=False)
 class Means:
-    """What there is to do a plan with: all that an orchestrator was made with."""
+    """The means of a plan: all settings of an orchestrator."""
 
     parts: Policies
     config: KernelConfig
     pools: Units
     agents: tuple[Agent, ...]
-    #: What is known of them: by agent and type, `(completed, failed, latency_ns)`.
+    #: The records of workers: by worker and type, `(completed, failed, latency_ns)`.
     records: Mapping[str, Mapping[str, tuple[int, int, float]]]
-    #: When it begins, in ns since the epoch: some tasks have a date.
+    #: The beginning, in ns since the epoch, because some tasks have a date.
     begins_ns: int
-    #: Whom each quota is for, and its limits.
+    #: The quotas, each with its owner and its limits.
     quotas: tuple[tuple[str, str, Units], ...] = ()
     #: The pools whose units have names.
     named: UnitNames = ()
 
     def fresh_parts(self) -> Policies:
         """
-        Copies of the parts: what they remember of a simulation is forgotten with it.
+        Return copies of the policies, which are thrown away after a simulation.
 
-        One that cannot be copied is asked itself.
+        A policy that cannot be copied is used itself.
         """
         parts: dict[str, Any] = {
             name: _copied(getattr(self.parts, name)) for name in POLICIES
@@ -139,31 +140,31 @@ class Means:
         return Policies(**parts)
 
     def unbounded(self, tasks: int) -> Means:
-        """The same with so much of everything that no task waits for any of it."""
+        """Return means so large that no task waits for any of them."""
         names = [name for name, _ in self.pools]
         agents = [agent.name for agent in self.agents]
         more = self.more_slots(tasks).more_of(names, tasks).more_agents(agents, tasks)
         return attrs.evolve(more, quotas=())
 
     def more_slots(self, count: int) -> Means:
-        """The same with *count* more slots."""
+        """Return the same means with *count* more slots."""
         concurrency = self.config.concurrency + count
         config = attrs.evolve(self.config, concurrency=concurrency)
         return attrs.evolve(self, config=config)
 
     def more_of(self, names: Iterable[str], times: int) -> Means:
-        """The same with so many times more of the resources *names*."""
+        """Return the same means with so many times the resources *names*."""
         more = dict.fromkeys(names)
         pools = tuple(
             (name, units * (1 + times) if name in more else units)
             for name, units in self.pools
         )
-        # There are no names for those that are to be more.
+        # Additional units have no names.
         named = tuple([pair for pair in self.named if pair[0] not in more])
         return attrs.evolve(self, pools=pools, named=named)
 
     def more_agents(self, names: Iterable[str], times: int) -> Means:
-        """The same, but the agents *names* have so many times more, and no limit."""
+        """Return the means with so many times the workers *names*, unlimited."""
         more = dict.fromkeys(names)
         agents = tuple(
             _multiplied(agent, 1 + times) if agent.name in more else agent
@@ -174,13 +175,14 @@ class Means:
 
 def _copied(part: Any) -> Any:
     if isinstance(part, SourceRegistry):
-        # A copy of the registry itself would read its source again: hours pass here.
+        # A copy of the registry itself would read its source again, because hours pass
+        # here.
         return SourceRegistry(part._snapshot.records)
     for _ in range(_TRIES):
         try:
             return deepcopy(part)
         except RuntimeError:
-            # Its orchestrator may be at work, and have changed it while it was copied.
+            # The orchestrator may have changed it during the copy.
             continue
         except Exception:  # noqa: BLE001 - a lock, a connection, or whatever it holds
             break
@@ -197,10 +199,10 @@ def _multiplied(agent: Agent, times: int) -> Agent:
 
 def means_of(runtime: Runtime) -> Means:
     """
-    What an orchestrator has, as if it were idle; nothing of it changes.
+    Return the means of an orchestrator, as if it were idle, without a change to it.
 
-    Without what is held by hand: tasks end, and nobody knows when that is given back.
-    With all workers that its pools of workers may have.
+    Units that are held by hand are left out: nobody knows when they are given back. All
+    workers that its worker pools may have are included.
     """
     kernel = runtime.kernel
     joining = _pooled(runtime)
@@ -228,9 +230,9 @@ def means_of(runtime: Runtime) -> Means:
             for pool in kernel.pools.values()
             if pool.units is not None
         )
-        # A unit with a name that is held in part cannot be given to a task of a plan.
+        # A named unit that is held in part cannot be given to a task of a plan.
         remaining |= {name: _WHOLE * len(units) for name, units in named}
-        # Those of runs are left out: no task of a plan is of a run.
+        # Quotas of runs are left out: no task of a plan belongs to a run.
         quotas = tuple(
             (*whose, limits_of(kernel, whose))
             for whose in kernel.quotas
@@ -242,7 +244,7 @@ def means_of(runtime: Runtime) -> Means:
         config=attrs.evolve(kernel.config, concurrency=concurrency),
         pools=tuple(remaining.items()),
         named=named,
-        # A lease is for agents that may be lost, and in a plan none is.
+        # A lease is for workers that may be lost, and a plan loses none.
         agents=tuple(attrs.evolve(info, lease=None) for info in infos.values()),
         records=records,
         begins_ns=runtime.now(),
@@ -251,7 +253,7 @@ def means_of(runtime: Runtime) -> Means:
 
 
 def _pooled(runtime: Runtime) -> list[Agent]:
-    """The workers that pools of workers may have besides those that there are."""
+    """Return the workers that worker pools may add to the present ones."""
     if runtime.fleet is None:
         return []
     agents: list[Agent] = []
@@ -278,16 +280,16 @@ def plan_of(
     budgets: Callable[[str], Container[str]] = lambda _: (),
 ) -> SimulatedPlan:
     """
-    The plan of a workflow or of a list of tasks.
+    Return the plan of a workflow or of a list of tasks.
 
-    *knows* says of an id whether the orchestrator has a task of it already, *budgets*
-    of a name which resources the budget has.
+    *knows* tells whether the orchestrator has a task of an id already, *budgets* which
+    resources a budget has.
 
     Raises:
         InvalidTaskError: It is neither.
         ValidationFailedError: A task is not well formed.
         DuplicateTaskError: Two tasks have one id.
-        UnknownTaskError: A task waits for what nobody knows.
+        UnknownTaskError: A task waits for an unknown one.
         CycleError: Tasks wait for each other.
     """
     plan = SimulatedPlan()
@@ -342,18 +344,18 @@ def _spec_of(task: Task, budgets: Callable[[str], Container[str]]) -> Spec:
     spec = spec_of(task)
     if task.budget is None:
         return spec
-    # How much is spent, a plan does not know: it bounds nothing there.
+    # A plan does not know how much is spent, so that this limits nothing.
     return attrs.evolve(drawing(spec, "", budgets(task.budget)), spends=())
 
 
 def _check(task: Task) -> None:
     """
-    Look at the form of a task; a validator of the user's is not asked.
+    Check the form of a task, without a validator of the user.
 
     Raises:
         ValidationFailedError: It is not well formed.
     """
-    # The validator of structures asks nothing of the context.
+    # The validator of structures ignores the context.
     verdict = _STRUCTURE.validate(task, cast("Context", None))
     if not verdict.accepted:
         findings = tuple((f.path, f.message) for f in verdict.findings)
@@ -415,7 +417,7 @@ def _read_tasks(
 
 def _check_all(tasks: Iterable[Any]) -> None:
     """
-    Look at the form of *tasks*; of like ones with little of their own, at one.
+    Check the form of *tasks*; of tasks that differ little, check one.
 
     Raises:
         InvalidTaskError: One is no Task.
@@ -426,8 +428,8 @@ def _check_all(tasks: Iterable[Any]) -> None:
         if not isinstance(task, Task):
             msg = f"a list of tasks has {show(task)}, which is no Task"
             raise InvalidTaskError(msg)
-        # Of its own it has a payload, and perhaps tasks that it waits for: in a list of
-        # tasks there is nothing to object to.
+        # Only its payload and perhaps its parents are its own; in a list of tasks these
+        # are always valid.
         is_common = (
             task.id is None
             and type(task.after) in (list, tuple)
@@ -446,9 +448,9 @@ def _refuse_rings(plan: SimulatedPlan) -> None:
     Refuse tasks that wait for each other.
 
     Raises:
-        CycleError: Some do; the shortest ring is named.
+        CycleError: Some do; the shortest cycle is named.
     """
-    # Where each task stands after those that it waits for, there is no ring.
+    # If each task stands after all its parents, there is no cycle.
     if any(above and max(above) >= number for number, above in enumerate(plan.parents)):
         ids = plan.ids
         refuse_rings(
@@ -460,7 +462,7 @@ def _refuse_rings(plan: SimulatedPlan) -> None:
 
 
 def _name(plan: SimulatedPlan, tasks: Sequence[Task]) -> dict[str, int]:
-    """Enter the tasks, each with an id; where each id is."""
+    """Enter the tasks, each with an id; return the place of each id."""
     counts: dict[str, int] = {}
     places: dict[str, int] = {}
     for number, task in enumerate(tasks):
@@ -481,10 +483,10 @@ def _name(plan: SimulatedPlan, tasks: Sequence[Task]) -> dict[str, int]:
 
 def _outside(ref: Any, name: str) -> str:
     """
-    The id of what *ref* stands for, which the task *name* needs.
+    Return the id that *ref* stands for, which the task *name* needs.
 
     Raises:
-        UnknownTaskError: It stands for nothing that was ever submitted.
+        UnknownTaskError: It was never submitted.
     """
     if isinstance(ref, Work):
         return ref._row.id

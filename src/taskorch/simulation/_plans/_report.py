@@ -1,4 +1,4 @@
-"""What the runs of a plan say together, and how: from what a user says to a report."""
+"""The report on a plan: from the arguments of the user to numbers and sentences."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 
 
 def number(value: float) -> str:
-    """An amount, to three figures behind which nothing whole is lost."""
+    """Return an amount with three figures, or more if it has a longer whole part."""
     if value >= 100 or value == int(value):  # noqa: PLR2004 - three figures
         return f"{round(value):,}"
     return f"{value:.3g}"
 
 
 def percent(value: float) -> str:
-    """A share in percent: `18 %`, `0.4 %`."""
+    """Return a share in percent: `18 %`, `0.4 %`."""
     if 0 < value < 0.1:  # noqa: PLR2004 - what is shown
         return "less than 0.1 %"
     return f"{value:.2g} %" if value < 10 else f"{round(value):,} %"  # noqa: PLR2004 - two figures
 
 
 _UNITS: Final = 1_000_000
-#: Lines of one kind, and names in one line, that a text shows.
+#: The number of lines of one kind, and of names in one line, in a text.
 _SHOWN: Final = 5
-#: Where waits are shown, among the agents.
+#: The group of tracks for waits, among the workers.
 _WAITS: Final = "waits"
 _PACE: Final = "More of anything would save nothing: the critical path sets the pace."
 
@@ -61,8 +61,8 @@ class ScheduledAttempt:
     Attributes:
         task_id: The id of the task.
         start: When it begins, in seconds from the beginning.
-        end: When it ends, likewise.
-        agent_id: Empty for a wait, which nobody makes.
+        end: When it ends, in seconds from the beginning.
+        agent_id: Its worker; empty for a wait.
         attempt: Counted from 1; 0 for a wait.
         outcome: `completed`, `failed` or `stopped`, as by a timeout; `waited`: it was
             no attempt, but a wait for something from outside.
@@ -78,38 +78,38 @@ class ScheduledAttempt:
 
 @attrs.frozen
 class Use:
-    """How much of what there is."""
+    """The use of slots and resources."""
 
-    #: Attempts at once, in the whole orchestrator.
+    #: The attempts at once, in the whole orchestrator.
     slots: float
-    #: By resource.
+    #: The amounts in use, by resource.
     resources: Mapping[str, float]
-    #: Attempts at once, by agent.
+    #: The attempts at once, by worker.
     agents: Mapping[str, float]
 
 
 @attrs.frozen
 class Saving:
-    """What one more of something would save; `str()` of it is a sentence."""
+    """The gain from one more of something; `str()` of it is a sentence."""
 
     #: `slot`, `resource`, `phase` or `agent`.
     kind: str
-    #: The name of the resource, or of the phase; of an agent, what it can do.
+    #: The name of the resource or of the phase; for an agent, its capability.
     name: str
-    #: How much more: 1 but for resources, of which it is what one more task takes.
+    #: The addition: 1, but for resources the demand of one more task.
     amount: float
     #: Seconds that the plan would then take.
     makespan: float
-    #: Percent of the makespan; below 0 if more would make it longer.
+    #: The saving in percent of the makespan; below 0 if the plan gets longer.
     percent: float
-    #: Where one more would save nothing, percent that plenty of it would save.
+    #: If one more saves nothing, the percent that plenty of it would save.
     plenty: float = 0.0
 
     @property
     def what(self) -> str:
         """The addition in words: `one more slot`, `512 more memory_mb`."""
         if self.kind == "agent":
-            return f"one more agent for {self.name}"
+            return f"one more worker for {self.name}"
         if self.kind == "phase":
             return f"one more at once in phase {self.name}"
         if self.amount == 1:
@@ -129,28 +129,27 @@ class Saving:
 @attrs.frozen(slots=False, eq=False, repr=False)
 class SimulationReport:
     """
-    What a plan would come to: made by `TaskOrchestrator.simulate`.
+    A forecast of a plan, as `TaskOrchestrator.simulate` makes it.
 
     `str()` of it is the answer in sentences, and a notebook shows the schedule. With
-    several draws, the schedule and all that is said of it are of the median draw. The
-    critical path, and what more would save, take simulations of their own, which are
-    made when they are first asked for.
+    several draws, the schedule and its numbers are those of the median draw. The
+    critical path and the savings take simulations of their own, which are made when
+    they are first asked for.
 
     Attributes:
         makespan: Seconds from the beginning to the end of the last attempt or wait.
-        p50: Half of the draws, and nine in ten, take no more seconds.
+        p50: In half of the draws it takes no longer; in seconds.
         p90: In nine of ten draws it takes no longer; in seconds.
         makespans: Seconds of each draw, the shortest first.
         incomplete: Draws in which not every task completed; they end when nothing can
             go on.
         schedule: All attempts and waits, in the order in which they end.
-        peak: The most in use at once, the mean until the end, and what there is: an
-            agent without a limit has infinitely many slots.
-        mean: What is in use on average.
-        total: What there is in all.
-        failed: Tasks that would fail for good, and those that would never begin; why.
+        peak: The most in use at once.
+        mean: The average use until the end.
+        total: The total amounts; a worker without a limit has infinitely many slots.
+        failed: Tasks that fail for good, and why.
         never: Tasks that never start, and why.
-        assumed: What was taken for granted, in sentences.
+        assumed: The assumptions, in sentences.
     """
 
     makespan: float
@@ -169,7 +168,7 @@ class SimulationReport:
 
     @property
     def tasks(self) -> int:
-        """How many tasks the plan has."""
+        """The number of tasks in the plan."""
         return len(self._study.plan)
 
     @cached_property
@@ -180,7 +179,7 @@ class SimulationReport:
     @property
     def critical_path(self) -> tuple[str, ...]:
         """
-        Ids of the chain that sets the pace where there is plenty of everything.
+        Ids of the chain that takes longest if nothing is scarce.
 
         Each begins when the one before it ends.
         """
@@ -194,7 +193,7 @@ class SimulationReport:
     @cached_property
     def lower_bound(self) -> float:
         """
-        Seconds that no schedule can beat with what there is.
+        Seconds that no schedule can beat with these means.
 
         The critical path, or all the work divided by the slots, by a resource or by
         the agents that can do it, whichever is longest.
@@ -203,7 +202,7 @@ class SimulationReport:
 
     @cached_property
     def savings(self) -> tuple[Saving, ...]:
-        """What one more of each thing that is short would save, the best first."""
+        """The gain from one more of each scarce thing, the best first."""
         before = self._study.course.makespan
         savings = [
             Saving(
@@ -221,17 +220,18 @@ class SimulationReport:
     @property
     def bottleneck(self) -> Saving | None:
         """
-        What one more of would save most.
+        The saving that gains most.
 
-        None if nothing would; then `savings` says whether plenty of something would.
+        None if one more of anything gains nothing; then `savings` tells what plenty
+        gains.
         """
         best = self.savings[0] if self.savings else None
         return best if best is not None and best.percent > 0 else None
 
-    # -- for people ----------------------------------------------------------------
+    # -- text and pictures ---------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """What it says in numbers, as JSON can say it."""
+        """Return its numbers as JSON has them."""
         saving = self.bottleneck
         return {
             "seconds": self.makespan,
@@ -315,7 +315,7 @@ class SimulationReport:
             key=lambda name: -mean.agents[name] / total.agents[name],
         )
         uses += [
-            (f"agent {name}", peak.agents[name], mean.agents[name], total.agents[name])
+            (f"worker {name}", peak.agents[name], mean.agents[name], total.agents[name])
             for name in busy[:_SHOWN]
         ]
         rows = [
@@ -333,7 +333,7 @@ class SimulationReport:
         lines = ["In use, at the peak and on average:"]
         lines += [f"  {a:<{wide}}  {b:<{broad}}  {c}" for a, b, c in rows]
         if len(busy) > _SHOWN:
-            lines.append(f"  … and {counted(len(busy) - _SHOWN, 'more agent')}")
+            lines.append(f"  … and {counted(len(busy) - _SHOWN, 'more worker')}")
         return lines
 
     def _advice(self) -> list[str]:
@@ -401,7 +401,7 @@ def _reasons(reasons: Mapping[str, str], predicate: str) -> list[str]:
 
 
 def report_of(study: Study) -> SimulationReport:
-    """What *study* has found."""
+    """Return the report on *study*."""
     course, means, ids = study.course, study.means, study.plan.ids
     slots = 0
     held: dict[str, int] = {}
@@ -510,7 +510,7 @@ def simulate(
 
 
 def _beyond_budgets(kernel: Kernel, tasks: Iterable[Task]) -> list[str]:
-    """Of which budgets *tasks* reserve more than is left, in sentences."""
+    """Return sentences on budgets of which *tasks* need more than is left."""
     budgets = kernel.budgets
     needs: dict[tuple[str, str], int] = {}
     for task in tasks if budgets else ():

@@ -1,10 +1,10 @@
 """
 One run of a plan: the kernel, fed in virtual time.
 
-It does to the kernel what the runtime does, and nothing else: submit, let it choose
-what starts, say what has ended, say that time has passed.
+It drives the kernel exactly as the runtime does: it submits tasks, lets the kernel
+choose the starts, reports the ends, and tells that time has passed.
 
-Decision: 0017.
+Decision: simulation.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, SimulatedPlan
 
 _RUNNING: Final = TaskState.RUNNING
-#: A task that is tried more often is tried for ever.
+#: A task with more attempts than this is retried for ever.
 _MOST_ATTEMPTS: Final = 10_000
 
 #: The outcome of an attempt that was asked to stop.
 _STOPPED: Final[AttemptOutcome] = "stopped"
 
-#: The outcome of a wait, which is no attempt: its number is 0, and nobody makes it.
+#: The outcome of a wait, which is no attempt: its number is 0, and it has no worker.
 WAITED: Final = "waited"
 
 #: `(place in the plan, start, end, agent, attempt, outcome, resources)`: ns since the
@@ -57,19 +57,20 @@ Span = tuple[int, int, int, str, int, str, Units]
 
 @attrs.define(eq=False)
 class Course:
-    """What came of a plan."""
+    """The course of a plan in one run."""
 
     spans: list[Span] = attrs.field(factory=list[Span])
-    #: From the beginning to the end of the last attempt, in ns.
+    #: The time from the beginning to the end of the last attempt, in ns.
     makespan: int = 0
-    #: The most that was in use at once: slots, resources in millionths, agents' slots.
+    #: The largest use at once: slots, resources in millionths, slots of workers.
     peak_slots: int = 0
     peak_pools: dict[str, int] = attrs.field(factory=dict[str, int])
     peak_agents: dict[str, int] = attrs.field(factory=dict[str, int])
-    #: Tasks that ran and failed for good, and those that never began; why.
+    #: The tasks that ran and failed for good, and those that never began, each with
+    #: why.
     failed: dict[str, str] = attrs.field(factory=dict[str, str])
     never: dict[str, str] = attrs.field(factory=dict[str, str])
-    #: Of tasks with like requirements, the agents that can do them.
+    #: The workers for tasks with like requirements.
     able: dict[Spec, tuple[str, ...]] = attrs.field(factory=dict[Spec, tuple[str, ...]])
 
 
@@ -88,7 +89,7 @@ class PlanDeciders(PolicyDeciders):
     """Deciders of a runtime, which know the simulated durations of tasks."""
 
     def __init__(self, parts: Policies, plan: SimulatedPlan, chance: Chance) -> None:
-        #: Tasks that have other options since an attempt of theirs failed.
+        #: Tasks whose options have changed since a failed attempt.
         self._changed: dict[int, Task] = {}
         super().__init__(
             parts, lambda row: self._changed.get(row.cargo) or plan.task(row.cargo)
@@ -126,13 +127,13 @@ class PlanRun:
                 record = agent.records[kind] = Record()
                 record.completed, record.failed, record.latency_ns = numbers
         self.course = Course()
-        #: Attempts under way: `(when, number, row, attempt, end)`; what ends them is
-        #: an error, or that they are asked to stop, or nothing: they complete.
+        #: The attempts under way: `(when, number, row, attempt, end)`; the end is an
+        #: error, a request to stop, or nothing: they complete.
         self.heap: list[
             tuple[int, int, TaskRow, int, BaseException | AttemptOutcome | None]
         ] = []
         self.number = 0
-        #: Since when tasks wait for what comes from outside.
+        #: The times since which tasks wait for something outside.
         self.waits: dict[TaskRow, int] = {}
 
     def _deciders(
@@ -231,7 +232,8 @@ class PlanRun:
                 bucket = buckets[spec] = kernel.bucket(spec)
                 kernel.consider(TaskRow(plan.ids[place], 0, bucket, place, now), now)
         except (UsageError, PolicyFault):
-            # All are asked about properly, and those refused that must be.
+            # The slower way asks policies about all tasks, and leaves out the refused
+            # ones.
             return False
         version = kernel.agents_version
         if not kernel.plain or any(b.checked != version for b in buckets.values()):
@@ -265,7 +267,7 @@ class PlanRun:
         if not self.plan.outside:
             return parents
         for name in self.plan.outside.get(place, ()):
-            # It is no task of this kernel: it stands for one that has completed.
+            # This row is no task of the kernel: it stands for a completed parent.
             parent = TaskRow(name, 0, rows[place].bucket, None, self.begins)
             parent.state = TaskState.COMPLETED
             parents.append(parent)
@@ -273,11 +275,12 @@ class PlanRun:
 
     def _terms(self, place: int) -> Terms | None:
         terms = self.plan.terms.get(place)
-        # The kernel writes in it, and the plan is run more than once.
+        # The kernel writes in it, and the plan is run more than once, so that it is a
+        # copy.
         return None if terms is None else attrs.evolve(terms)
 
     def _without_refused(self, admitted: list[Any]) -> list[Any]:
-        """Those of *admitted* that do not depend on a refused task."""
+        """Return the tasks of *admitted* that depend on no refused task."""
         plan, never = self.plan, self.course.never
         children: dict[int, list[int]] = {}
         for number, above in enumerate(plan.parents):
@@ -295,7 +298,7 @@ class PlanRun:
     # -- attempts ------------------------------------------------------------------
 
     def _begin(self, now: int) -> None:
-        """Attempts have been started: find out when they end."""
+        """Find out when the started attempts end."""
         kernel, heap, chance, course = self.kernel, self.heap, self.chance, self.course
         first, may_fail = chance.first, chance.may_fail
         peaks = course.peak_agents
@@ -325,7 +328,7 @@ class PlanRun:
         return self.chance.again(row.cargo, row.attempt)
 
     def _stop(self, now: int) -> None:
-        """Attempts are asked to stop: they end now, after what ends now already."""
+        """End attempts that are asked to stop, after those that end now already."""
         effects, self.kernel.effects = self.kernel.effects, []
         for effect in effects:
             if isinstance(effect, StopAttempt):
@@ -380,7 +383,7 @@ class PlanRun:
                     heappush(self.heap, (comes, self.number, row, 0, None))
 
     def _arrive(self, row: TaskRow, now: int) -> None:
-        """What *row* waits for comes, unless it waits no more."""
+        """Let the event come for which *row* waits, unless it waits no more."""
         terms = None if row.links is None else row.links.terms
         if terms is not None and terms.awaits and terms.wait is not None:
             self.kernel.emit(terms.wait[0] or "", None, 0, now)
@@ -411,7 +414,8 @@ class PlanRun:
             elif row.state in TERMINAL:
                 course.never[row.id] = _end_of(row)
             elif row.state is TaskState.QUEUED:
-                # Tasks of one bucket wait for the same, and explaining takes a while.
+                # Tasks of one bucket wait for the same, and an explanation takes a
+                # while.
                 if row.bucket not in reasons:
                     reasons[row.bucket] = self._why(row, now)
                 course.never[row.id] = reasons[row.bucket]
@@ -427,7 +431,7 @@ class PlanRun:
 
 
 def _end_of(row: TaskRow) -> str:
-    """Why *row* has not completed."""
+    """Return why *row* has not completed."""
     extra = row.extra
     if row.state is TaskState.FAILED and extra is not None and extra.error is not None:
         kind, message, _ = extra.error
@@ -437,7 +441,7 @@ def _end_of(row: TaskRow) -> str:
 
 
 def _needs(row: TaskRow) -> str:
-    """What *row* waits for that would not complete; empty if it waits for nothing."""
+    """Return the unfinished task for which *row* waits; empty if there is none."""
     extra, links = row.extra, row.links
     by: TaskRow | None = None
     root = ""

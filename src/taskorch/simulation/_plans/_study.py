@@ -1,4 +1,4 @@
-"""What runs of a plan say: how long, on what it hangs, and what more would save."""
+"""The results of runs of a plan: its duration, its bottleneck, and possible savings."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Addition:
 
     #: `slot`, `resource`, `phase` or `agent`.
     kind: str
-    #: The resource, or the phase; of an agent, what it can do.
+    #: The resource or the phase; for an agent, its capability.
     name: str
-    #: How much more.
+    #: The amount of the addition.
     amount: float
-    #: With that, and with plenty of it.
+    #: The means with that addition, and with plenty of it.
     means: Means = attrs.field(eq=False, repr=False)
     plenty: Means = attrs.field(eq=False, repr=False)
 
 
 class Study:
-    """A plan, what there is to do it with, and what is known of its tasks."""
+    """A plan with its means, its durations, and the results of its runs."""
 
     def __init__(
         self, means: Means, plan: SimulatedPlan, odds: Odds, draws: int, seed: int
@@ -42,7 +42,7 @@ class Study:
         self._seed = seed
         lengths: list[int] = []
         course = None
-        #: Draws in which some task did not complete.
+        #: The draws in which some task did not complete.
         self.incomplete: int = 0
         for draw in range(draws):
             course = carry_out(means, plan, self._chance(draw))
@@ -51,11 +51,10 @@ class Study:
         #: The makespan of each draw, in ns, the shortest first.
         self.makespans: list[int] = sorted(lengths)
         median = lengths.index(quantile(self.makespans, 50))
-        #: What chance brings in the draw that is shown, and what came of it.
+        #: The random numbers of the draw that is shown, and its course.
         self.chance: Chance = self._chance(median)
         if course is None or draws > 1:
-            # To keep the course of each draw takes too much memory: the same seed gives
-            # the same course again.
+            # Only the seed of each draw is kept: its course would take too much memory.
             course = carry_out(means, plan, self.chance)
         self.course: Course = course
 
@@ -66,9 +65,9 @@ class Study:
 
     def critical_path(self) -> tuple[list[int], int]:
         """
-        The chain that takes longest where nothing is short, and its length in ns.
+        Return the chain that takes longest if nothing is scarce, and its length in ns.
 
-        The kernel finds it: the same plan, with plenty of everything.
+        The kernel finds it, in a run of the same plan with plenty of everything.
         """
         course = carry_out(self.means.unbounded(len(self.plan)), self.plan, self.chance)
         if not course.spans:
@@ -93,7 +92,7 @@ class Study:
         return chain[::-1], course.makespan
 
     def lower_bound(self, critical: int) -> int:
-        """What no schedule can beat: the critical path, or work by what does it; ns."""
+        """Return a bound of the makespan in ns, by critical path and by work."""
         spans, means = self.course.spans, self.means
         work: dict[Spec, int] = {}
         held: dict[str, int] = {}
@@ -126,10 +125,10 @@ class Study:
 
     def savings(self, critical: int) -> list[tuple[Addition, int, int]]:
         """
-        What one more of what is short would lead to, and plenty of it: ns, each.
+        Return the makespans in ns with one more, and with plenty, of each scarce thing.
 
-        What one more would save something of is not looked at with plenty. *critical*,
-        the length of the critical path in ns, is what no saving goes below.
+        If one more saves something, plenty is not tried. No makespan is below
+        *critical*, the length of the critical path in ns.
         """
         savings: list[tuple[Addition, int, int]] = []
         before = self.course.makespan
@@ -149,20 +148,20 @@ class Study:
             more, plenty = means.more_slots(1), means.more_slots(tasks)
             yield Addition("slot", "slot", 1, more, plenty)
         requests = [spec.resources for spec in self.plan.specs]
-        # What agents take for a task that does not say what it needs.
+        # Workers use so much for a task that does not state its needs.
         requests += [agent.request.units for agent in means.agents]
         for name, total in means.pools:
             asked = [n for units in requests for key, n in units if key == name]
             if not asked or course.peak_pools.get(name, 0) + max(asked) <= total:
                 continue
-            # Room for one more task of the most frequent kind.
+            # The addition has room for one more task of the most frequent kind.
             step = Counter(asked).most_common(1)[0][0]
             pools = tuple(
                 (key, units + step if key == name else units)
                 for key, units in means.pools
             )
             more, plenty = (
-                # There are no names for those that are to be more.
+                # Additional units have no names.
                 attrs.evolve(
                     means,
                     pools=pools,
@@ -194,12 +193,12 @@ class Study:
 
 
 def _share(work: int, among: int) -> int:
-    """*work* divided *among* so many, rounded up."""
+    """Return *work* divided *among* so many, rounded up."""
     return -(-work // among)
 
 
 def _is_full(agent: Agent, course: Course) -> bool:
-    """Whether *agent* may have been too busy, or too small, for one task more."""
+    """Return whether *agent* may have been too busy, or small, for another task."""
     limit = agent.max_concurrency
     if limit is not None and course.peak_agents.get(agent.name, 0) >= limit:
         return True
@@ -207,7 +206,7 @@ def _is_full(agent: Agent, course: Course) -> bool:
 
 
 def _twin(agent: Agent, names: Iterable[str]) -> Agent:
-    """Another agent like *agent*."""
+    """Return another worker like *agent*."""
     used_names = set(names)
     number = 2
     while f"{agent.name}-{number}" in used_names:

@@ -8,20 +8,20 @@ Law checks: whether a class of yours keeps the laws of its protocol.
 
 1. The laws are those in the docstrings of `taskorch.protocols`, with their numbers.
 2. A check asks many questions and raises a `LawViolation` for the first bad answer.
-   What your class raises passes through, with a note of the question.
-3. Give an object, or what makes one: a class, or any callable without arguments. An
+   An error of your class passes through, with a note of the question.
+3. Give an object, or a callable without arguments that makes one, such as a class. An
    object is asked in all cases; of a class, each case gets an object of its own.
 4. The same seed asks the same questions. `tasks=` and `agents=` ask about yours.
 5. Plain Python: no test framework is needed.
 
-- `_case`, `_worlds`: a question, and what is said of a bad answer; tasks and agents to
+- `_case`, `_worlds`: a question, and the error for a bad answer; tasks and agents to
   ask about.
 - `_policies`, `_resource_allocator`, `_validator`: the seven policies.
-- `_driver`: what is asked by time.
-- `_limit`: what is asked before starts.
-- `_executor`, `_attempt_executor`, `_home`: where attempts run; calls that phone home.
-- `_journal`, `_durable_journal`: where facts are kept.
-- `_told`: what is called when something goes wrong.
+- `_driver`: controllers.
+- `_limit`: limits on starts.
+- `_executor`, `_attempt_executor`, `_home`: executors; calls that phone home.
+- `_journal`, `_durable_journal`: journals.
+- `_told`: alerts, receivers of messages, recoveries.
 """
 
 from taskorch.testing.laws._attempt_executor import (

@@ -32,11 +32,11 @@ from taskorch.testing.laws._home import (
 
 Work: TypeAlias = Literal["call", "coroutine", "program"]
 
-#: Seconds that what must not happen is given to happen: each check costs that much.
+#: The seconds in which a forbidden event gets its chance: each check costs that much.
 _TOO_EARLY: Final = 0.2
-#: Seconds of grace: what can be stopped should be by then.
+#: The seconds of grace, within which an attempt that can be stopped should end.
 _GRACE: Final = 1.0
-#: Short attempts that are begun at once.
+#: The number of short attempts that are begun at once.
 _AT_ONCE: Final = 8
 _FAILED: Final = OSError("its exit code is not 0")
 #: A program that calls home; its last argument is its exit code.
@@ -61,27 +61,28 @@ def check_attempt_executor(
     """
     Check the laws of AttemptExecutor, with an executor for each.
 
-    What the attempts do says over a socket of this machine that it has begun, and waits
-    for the answer, so it may be done in another process. Errors are of the builtin
+    The work of attempts reports its start over a socket of this machine, and waits for
+    the answer, so that it may run in another process. Errors are of the builtin
     classes. The executors are not ended: *make* may hand out the same one again.
 
-    How the laws are seen:
+    How the laws are checked:
 
-    - 1: what is begun is kept waiting, and `begin` must return; and an end begins the
-      next attempt, on whatever thread it is told.
-    - 2: `end` is told of each attempt, and a second time within a moment of none; of
-      many short ones at once, of which some are stopped, each is told its own.
-    - 3: attempts of which nothing can be had: either `begin` raises, or `end` is told.
-    - 5, 6: stopped, or held, while it waits, and stopped as soon as it was begun. That
-      an executor which breaks one is told from a slow one takes *patience*.
+    - 1: the work waits for its answer, and `begin` must return; and the report of an
+      end begins the next attempt, on whatever thread it comes.
+    - 2: each attempt has one call of `end`, and within a moment no second one; many
+      short ones at once, some of them stopped, each get their own.
+    - 3: attempts whose attributes raise errors: either `begin` raises, or `end` is
+      called.
+    - 5, 6: an attempt is stopped, or paused, while it waits, and stopped right after
+      its start. To tell a broken executor from a slow one takes *patience*.
 
     Args:
-        make: What makes an executor.
-        work: What its attempts are: calls of a plain function, of an `async def`, or
+        make: Makes an executor.
+        work: The kind of its attempts: calls of a plain function, of an `async def`, or
             programs.
-        seed: Of the results.
+        seed: The seed of the results.
         examples: How many attempts to make, about.
-        patience: Seconds after which what has not happened is held never to happen.
+        patience: Seconds to wait before something counts as never happening.
 
     Raises:
         LawViolation: A law is broken.
@@ -131,11 +132,11 @@ async def call_home_async(
 
 
 class _Refused(Exception):  # noqa: N818 - what a check raises itself
-    """An attribute was read that attempts do not have here."""
+    """An attribute was read that these attempts do not have."""
 
 
 class Try:
-    """An attempt that is under check, and what its executor has said of it."""
+    """An attempt under check, and the reports of its executor."""
 
     number: int = 1
     fence: tuple[int, int] = (1, 1)
@@ -146,16 +147,16 @@ class Try:
         self._task = task
         self._on_end = on_end
         self.cancelled: bool = False
-        #: Nothing can be had of it.
+        #: Whether reading its attributes raises an error.
         self.is_refused: bool = False
-        #: What `begin` returned.
+        #: The result of `begin`.
         self.begun: Any = None
-        #: All ends that were told, each a value and an error.
+        #: The reported ends, each a value and an error.
         self.ends: list[tuple[Any, BaseException | None]] = []
         self._ended = threading.Event()
 
     def does(self, payload: Any) -> None:
-        """Let it do something else."""
+        """Give it another payload."""
         self._task = attrs.evolve(self._task, payload=payload)
 
     @property
@@ -192,7 +193,7 @@ class Try:
         return remote_call(fn, args)
 
     def told(self, what: str, value: Any) -> None:
-        """Ignore what the function tells."""
+        """Ignore a report of the function."""
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         if isinstance(value, RemoteEnd):
@@ -210,7 +211,7 @@ class Try:
         self.end(error=error)
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most *seconds* for the end; whether the attempt has ended."""
+        """Wait at most *seconds* for the end, and return whether it came."""
         return self._ended.wait(seconds)
 
 
@@ -233,7 +234,7 @@ class _AttemptSite:
         error: Exception | None = None,
         on_end: Callable[[], object] | None = None,
     ) -> Try:
-        """A new attempt, not begun."""
+        """Return a new attempt, not begun."""
         name = f"t{len(self.tries)}"
         attempt = Try(Task("law", self._payload(name, value, error), id=name), on_end)
         self.tries[name] = attempt
@@ -245,7 +246,7 @@ class _AttemptSite:
         attempt = self.make(number)
         payload: Any = Call(own if self.work == "call" else own_async, (number,))
         if self.work == "program":
-            # All that is told of one is its exit code.
+            # A program reports nothing but its exit code.
             self.expected[attempt] = None, _FAILED if number % 2 else None
             payload = Program((sys.executable, "-c", f"raise SystemExit({number % 2})"))
         attempt.does(payload)
@@ -268,13 +269,13 @@ class _AttemptSite:
         return attempt
 
     def begin_here(self, attempt: Try) -> None:
-        """On this thread: have *attempt* begun."""
+        """Begin *attempt* on this thread."""
         attempt.begun = self.executor.begin(attempt)
 
     def in_time(
         self, act: Callable[[], object], name: str, law: int
     ) -> BaseException | None:
-        """Call *act*, which must return; the error that was raised."""
+        """Call *act*, which must return; return the error that was raised."""
         done = elsewhere(act)
         wait([done], self.patience)
         did = f"{name} did not return within {self.patience:g} s."
@@ -282,7 +283,7 @@ class _AttemptSite:
         return done.exception()
 
     def start(self, value: Any = None, error: Exception | None = None) -> Try:
-        """A new attempt, begun."""
+        """Return a new attempt, begun."""
         return self.begin(self.make(value, error))
 
     def expect_begun(self, attempt: Try) -> None:
@@ -292,7 +293,7 @@ class _AttemptSite:
         self.case.expect(begun, 2, did)
 
     def ask(self, method: str, attempt: Try, law: int) -> None:
-        """*method* is asked of the executor about *attempt*, and must return."""
+        """Call *method* of the executor about *attempt*; it must return."""
         attempt.cancelled |= method == "stop"
         grace = (_GRACE,) if method == "stop" else ()
         act = partial(getattr(self.executor, method), attempt.begun, *grace)
@@ -301,13 +302,13 @@ class _AttemptSite:
             self.case.fail(7 if attempt.ends else law, f"{method}() raised {error!r}.")
 
     def expect_end(self, attempt: Try, law: int) -> None:
-        """*attempt* ends."""
+        """Expect that *attempt* ends."""
         ended = attempt.wait(self.patience)
         did = f"An attempt's end was not told within {self.patience:g} s."
         self.case.expect(ended, law, did)
 
     def expect_right_end(self, attempt: Try, law: int, *, here: bool = False) -> None:
-        """*attempt* comes to the end that it was to have."""
+        """Expect that *attempt* ends in the right way."""
         self.expect_end(attempt, law)
         value, error = self.expected[attempt]
         got, raised = attempt.ends[0]
@@ -333,7 +334,7 @@ class _AttemptSite:
             self.case.expect(times <= 1, 2, f"It did one {times} times.")
 
     def is_here(self) -> bool:
-        """Whether attempts are made in this process."""
+        """Return whether attempts are made in this process."""
         if self.work != "call":
             return self.work == "coroutine"
         attempt = Try(Task("law", Call(os.getpid, ()), id="pid"))
@@ -358,7 +359,7 @@ def _site(
         site.expect_once()
     finally:
         home.open()
-        # Before the address is given away, nothing may be left that would call it.
+        # No attempt may be left that would call this address when others have it.
         end = time.monotonic() + patience
         for attempt in site.tries.values():
             if attempt.begun is not None:
@@ -370,7 +371,7 @@ def _site(
 
 
 def _check_begin(site: _AttemptSite) -> None:
-    """Law 1: an attempt that is kept does not keep `begin`."""
+    """Check law 1: an attempt that waits does not delay `begin`."""
     site.home.shut()
     attempt = site.make()
     site.begin(attempt)
@@ -381,7 +382,7 @@ def _check_begin(site: _AttemptSite) -> None:
 
 
 def _check_ends(site: _AttemptSite) -> None:
-    """Law 2 of values and errors."""
+    """Check law 2 for values and errors."""
     here, dice = site.is_here(), site.case.random
     for _ in range(max(1, site.examples // 4)):
         for attempt in (
@@ -402,7 +403,7 @@ async def own_async(number: int) -> int:
 
 
 def _check_own(site: _AttemptSite, most_stopped: int = 0) -> None:
-    """Law 2 of many short ones, until there are none, again and again."""
+    """Check law 2 for many short ones, until there are none, again and again."""
     for _ in range(max(1, site.examples // 4)):
         numbers = range(len(site.tries), len(site.tries) + _AT_ONCE)
         batch = [site.make_short(number) for number in numbers]
@@ -425,7 +426,7 @@ def _begin_all(site: _AttemptSite, batch: list[Try]) -> None:
 
 
 def _check_refused(site: _AttemptSite) -> None:
-    """Law 3: either `begin` raises, or the end is told."""
+    """Check law 3: either `begin` raises, or the end is reported."""
     attempt = site.make()
     attempt.is_refused = True
     try:
@@ -444,7 +445,7 @@ def _check_refused(site: _AttemptSite) -> None:
 
 
 def _check_chain(site: _AttemptSite) -> None:
-    """Law 1: what ends begins the next."""
+    """Check law 1: the end of one begins the next."""
     last = site.make("last")
     chain = [last]
     for n in range(3):
@@ -459,7 +460,7 @@ def _check_chain(site: _AttemptSite) -> None:
 
 
 def _check_others(site: _AttemptSite) -> None:
-    """Law 4: beside one that is under way, one fails and one is stopped."""
+    """Check law 4: beside a running one, one fails and one is stopped."""
     here, dice = site.is_here(), site.case.random
     site.home.shut()
     under_way = site.start("under way")
@@ -479,12 +480,12 @@ def _check_others(site: _AttemptSite) -> None:
 
 
 def _check_stop(site: _AttemptSite) -> None:
-    """Law 5: one that waits is stopped, and others as soon as they were begun."""
+    """Check law 5: stop a waiting one, and others right after their start."""
     site.home.shut()
     attempt = site.start("stopped")
     site.expect_begun(attempt)
     site.ask("stop", attempt, 5)
-    # One that cannot be stopped goes on once it is answered.
+    # An attempt that cannot be stopped goes on once it gets its answer.
     attempt.wait(_GRACE)
     site.home.open()
     site.expect_end(attempt, 5)
@@ -496,7 +497,7 @@ def _check_stop(site: _AttemptSite) -> None:
 
 
 def _check_hold(site: _AttemptSite) -> None:
-    """Law 6: while it is held it does not even notice that it may go on."""
+    """Check law 6: while it is paused, it does not notice its answer."""
     if not site.executor.can_hold():
         return
     site.home.shut()
@@ -515,7 +516,7 @@ def _check_hold(site: _AttemptSite) -> None:
 
 
 def _check_ended(site: _AttemptSite) -> None:
-    """Law 7: nothing is done to what has ended, or was stopped."""
+    """Check law 7: ended or stopped attempts are left alone."""
     attempt = site.start("ended")
     site.expect_right_end(attempt, 2)
     site.home.shut()

@@ -1,7 +1,7 @@
 """
-One case of a law check: a question, and what is said if the answer breaks it.
+One case of a law check: a question, and the error for a wrong answer.
 
-What is asked may not change what it is given: a picture is taken before, and one after.
+An object under check must not change its arguments: snapshots before and after show it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PLAIN: Final = (
     timedelta,
     Enum,
 )
-#: The same, found faster: most values are of one of these classes themselves.
+#: The same classes, for a quick test: most values are of one of these themselves.
 _PLAINEST: Final = frozenset(_PLAIN)
 
 
@@ -49,7 +49,7 @@ class _Object:
 
 def snapshot(value: object) -> object:
     """
-    What equals a later snapshot of *value* if nothing in it has changed meanwhile.
+    Return a snapshot of *value*, which equals a later one if nothing has changed.
 
     It looks into mappings, lists, tuples, sets, exceptions, and the instances of attrs
     classes and dataclasses; anything else is compared by identity alone.
@@ -61,10 +61,10 @@ def _picture(value: object, above: tuple[int, ...]) -> object:
     if type(value) in _PLAINEST or isinstance(value, _PLAIN):
         return value
     if isinstance(value, set | frozenset):
-        # Equal sets need not have the same order; members are hashable, and stay.
+        # Equal sets may differ in order; their members are hashable, and do not change.
         return type(value), frozenset(value)
     if id(value) in above:
-        # It contains itself, and is being looked at already.
+        # The value contains itself, and is being read already.
         return _Object(value)
     parts = _parts(value)
     if parts is None:
@@ -74,7 +74,7 @@ def _picture(value: object, above: tuple[int, ...]) -> object:
 
 
 def _parts(value: Any) -> list[Any] | None:
-    """What *value* consists of, in order; None if it is not looked into."""
+    """Return the parts of *value*, in order; None if it is taken as a whole."""
     cls = type(value)
     if attrs.has(cls):
         return [getattr(value, field.name) for field in attrs.fields(cls)]
@@ -93,10 +93,10 @@ def _parts(value: Any) -> list[Any] | None:
 
 T = TypeVar("T")
 
-#: Law 0 of every protocol: an answer is what its annotation says.
+#: Law 0 of every protocol: an answer has the type of its annotation.
 _FORM: Final = 0
 _LAW: Final = re.compile(r"^    (\d+)\. (.+(?:\n {7}.+)*)", re.MULTILINE)
-#: Characters that a message gives to a question.
+#: The number of characters in a message for a question.
 _MAX_SHOWN: Final = 500
 
 
@@ -130,9 +130,9 @@ class Case:
     """
 
     protocol: type
-    #: The name of the function that checks.
+    #: The name of the check function.
     check: str
-    #: The law that says: it changes none of its arguments.
+    #: The number of the law that forbids changes of arguments.
     unchanged: int
     number: int
     seed: int
@@ -142,12 +142,12 @@ class Case:
         self, law: int, did: str, *, says: str = "", cause: Exception | None = None
     ) -> NoReturn:
         """
-        The protocol is broken.
+        Raise the error that the protocol is broken.
 
         Args:
-            law: Which law.
-            did: What happened, as a sentence.
-            says: What the law says, if its docstring does not.
+            law: The number of the law.
+            did: A sentence on the fault.
+            says: The text of the law, if no docstring has it.
             cause: The error that shows it.
         """
         text = says or laws_of(self.protocol).get(law, "it holds.")
@@ -156,7 +156,7 @@ class Case:
         raise LawViolation(message, name, law, self.number) from cause
 
     def expect(self, held: object, law: int, did: str) -> None:
-        """The protocol is broken unless *held*."""
+        """Fail unless *held*."""
         if not held:
             self.fail(law, did)
 
@@ -164,11 +164,11 @@ class Case:
         self, method: Callable[..., Any], answer: type[T], /, **question: object
     ) -> T:
         """
-        What *method* answers to *question*, its arguments in their order.
+        Return the answer of *method* to *question*, its arguments in their order.
 
         Raises:
             LawViolation: It is no *answer*, or an argument was changed.
-            Exception: What *method* raised, with a note that names the case.
+            Exception: The error of *method*, with a note that names the case.
         """
         # A context cannot be changed: see the builders.
         looked_at = {name: question[name] for name in question if name != "context"}
@@ -194,7 +194,7 @@ class Case:
                 self.malformed(type(answer), answer)
 
     def malformed(self, cls: type, reply: object) -> NoReturn:
-        """*reply* is not a *cls* as its protocol describes it."""
+        """Fail: *reply* is not a *cls* as its protocol describes it."""
         says = (
             f"it answers with {with_article(cls.__name__)} as its fields are annotated."
         )
@@ -202,7 +202,7 @@ class Case:
 
     @contextmanager
     def noted(self, **question: object) -> Iterator[None]:
-        """Errors that pass through here say where, and over which *question*."""
+        """Add the case and *question* to errors that pass through here."""
         try:
             yield
         except LawViolation:
@@ -253,7 +253,7 @@ def laws_of(protocol: type) -> dict[int, str]:
 
 def maker(subject: T | Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
     """
-    What gives the object for a case: always *subject* itself, or what *subject* makes.
+    Return a function that gives the object for a case: *subject*, or a new one.
 
     Raises:
         TypeError: *subject* has not the methods of *protocol*, and cannot be called.
@@ -289,7 +289,7 @@ def factory(make: Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
 
 
 def _lacks(candidate: object, protocol: type[Any]) -> str:
-    """What *candidate* lacks to be of *protocol*, to go on with in a message."""
+    """Return the missing methods of *protocol*, as the end of a sentence."""
     names = [
         name
         for base in reversed(protocol.__mro__)
@@ -300,7 +300,7 @@ def _lacks(candidate: object, protocol: type[Any]) -> str:
 
 
 def brief(value: object) -> str:
-    """*value* for a message; of a Task only what differs from the defaults."""
+    """Return *value* for a message; of a Task only values that are not defaults."""
     if isinstance(value, Task):
         return _brief_task(value)
     if isinstance(value, list | tuple):
@@ -310,7 +310,7 @@ def brief(value: object) -> str:
 
 
 def twice(answer: object, again: object) -> str:
-    """What to say of an answer that differs from the one before."""
+    """Return the message for an answer that differs from the one before."""
     return (
         f"It answered {brief(answer)}, then {brief(again)}. (If it counts what it is "
         "asked, have a new one made for each question: give the class.)"

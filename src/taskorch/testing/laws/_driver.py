@@ -14,7 +14,7 @@ from taskorch.protocols import Driver, commands_of
 from taskorch.testing._simulation import Simulation
 from taskorch.testing.laws._case import Case, brief, cases, maker
 
-#: Questions of one case, and seconds between two of them at the most.
+#: The number of questions in a case, and the most seconds between two of them.
 _QUESTIONS: Final = 5
 _LONGEST: Final = 7_200.0
 _TYPE: Final = "work"
@@ -31,12 +31,12 @@ def check_driver(
     - 1 and 3: it is asked at times that rise, in a simulation in which tasks wait, run
       and fail; what the view shows is the same after the question as before it.
     - 2: its commands are carried out once more: no task is there besides those of the
-      first time. What a command raises the second time is no matter.
-    - 4 is not seen: a life that begins anew is what `Simulation.crash` is for.
+      first time. Errors of a command the second time do not matter.
+    - 4 is not checked: for a new incarnation, use `Simulation.crash`.
 
     Args:
-        driver: The driver, or what makes one.
-        seed: Of the simulations.
+        driver: The controller, or a class or function that makes one.
+        seed: The seed of the simulations.
         examples: How many of them.
 
     Raises:
@@ -68,13 +68,13 @@ def check_driver(
             did = f"Carried out twice, they made {brief(more)} besides."
             case.expect(not more, 2, did)
             step = case.random.uniform(0, _LONGEST)
-            # It may sleep through its time.
+            # A controller may sleep through its time.
             later = now + step if when is None else max(when, now + step / 10)
             sim.run(until=min(later, now + _LONGEST) - _began(sim))
 
 
 def _some_simulation(case: Case) -> Simulation:
-    """One in which some tasks are done, run and wait."""
+    """Return a simulation in which some tasks are done, run and wait."""
     dice = case.random
     sim = Simulation(seed=dice.getrandbits(32))
     sim.agent("some", capabilities=[_TYPE], max_concurrency=dice.randint(1, 3))

@@ -64,9 +64,9 @@ def check_durable_journal(
     - 10: of two journals, if *make* makes a new one each time.
 
     Args:
-        make: What opens a journal, for each case a new one.
-        reopen: What opens the one that *make* opened last, by another object.
-        seed: Of the entries.
+        make: Opens a journal, for each case a new one.
+        reopen: Opens the one that *make* opened last, by another object.
+        seed: The seed of the entries.
         examples: How many journals to open, with some dozen entries each.
 
     Raises:
@@ -88,7 +88,7 @@ def check_durable_journal(
 
 
 class _DurableJournalRun:
-    """One journal, and what must be in it."""
+    """One journal, with its expected contents."""
 
     def __init__(
         self, case: Case, journal: DurableJournal, reopen: Callable[[], DurableJournal]
@@ -101,13 +101,13 @@ class _DurableJournalRun:
         #: The last numbers of the groups.
         self._ends = [0]
         self._epoch = 0
-        #: What it has told of a loss.
+        #: The losses that it has reported.
         self._lost: list[JournalError] = []
         #: The state that was saved last, and its number.
         self._saved: tuple[int, dict[str, Any]] | None = None
 
     def check(self) -> None:
-        """What holds while it is open, the plainest first."""
+        """Check an open journal, the plainest laws first."""
         self._check_unclaimed()
         self._journal.wait_for_turn(lambda: False)
         self._check_unclaimed()
@@ -135,7 +135,7 @@ class _DurableJournalRun:
         self._opened.append(journal)
         return journal
 
-    # ---------------------------------------------------------------- what is done
+    # ---------------------------------------------------------------- actions
 
     def _append(self, group: list[Entry]) -> None:
         self._journal.append(self._epoch, group)
@@ -150,7 +150,7 @@ class _DurableJournalRun:
         return self._ends[-1]
 
     def _some_history(self) -> list[Entry]:
-        """What becomes of a task or two."""
+        """Return random events of a task or two."""
         dice, number = self._case.random, self._last
         group: list[Entry] = []
         for _ in range(dice.randint(1, 2)):
@@ -167,7 +167,7 @@ class _DurableJournalRun:
             group += _some_end(dice, number, name)
         return group
 
-    # ------------------------------------------------------------- what must be so
+    # ------------------------------------------------------------- checks
 
     def _check_read(self, journal: DurableJournal, law: int, did: str) -> None:
         read = list(journal.read())
@@ -181,7 +181,7 @@ class _DurableJournalRun:
         self._check_read(self._journal, law, "Another object was closed. ")
 
     def _check_unclaimed(self) -> None:
-        """Before anybody has owned it, nothing is there."""
+        """Check that a journal without an owner is empty."""
         for answer in (list(self._journal.read()), self._journal.ends(["t"])):
             self._case.expect(not answer, 3, f"Unclaimed, it gave {brief(answer)}.")
         snapshot = self._journal.snapshot()
@@ -214,12 +214,12 @@ class _DurableJournalRun:
     def _check_candidates(
         self, journal: DurableJournal, after: int, until: int
     ) -> None:
-        """Law 5: page by page, nothing is left out of what passes a filter."""
+        """Check law 5: pages with a filter leave nothing out."""
         dice, most = self._case.random, self._case.random.randint(1, 4)
         tasks = [(fact, value) for fact, value in self._kept if _is_task(value)]
         fact: Any
         fact, task = dice.choice(tasks) if tasks else (None, Task("nothing"))
-        metadata = dict(task.metadata or {})
+        metadata = dict(task.metadata or {"nothing": dice.randint(0, 9)})
         name = task.type if fact is None else fact.task_id
         asked = {
             "type": task.type,
@@ -249,7 +249,7 @@ class _DurableJournalRun:
         return {start.agent_id for start in starts}
 
     def _check_groups(self) -> None:
-        """Law 8: what is quick is what is plain."""
+        """Check law 8: the quick way and the plain one give the same."""
         journal, dice, number = self._journal, self._case.random, self._last
         group = journal.new_group()
         self._case.expect(len(group) == 0, 8, "A new group has facts.")
@@ -276,7 +276,7 @@ class _DurableJournalRun:
         group.keep(kept[-1][0], None)
         self._case.expect(group.last == number, 8, f"Its last is {group.last}.")
         self._case.expect(len(group) == len(kept), 8, f"Its length is {len(group)}.")
-        # What `new_group` makes must be taken by `append`.
+        # `append` must take the groups that `new_group` makes.
         entries: Any = group
         journal.append(self._epoch, entries)
         self._note(kept)
@@ -365,7 +365,7 @@ class _DurableJournalRun:
                 self._case.fail(0, f"It said {brief(words)}.", says="words are text.")
 
     def _check_readers(self) -> None:
-        """Law 3: a thread reads, by this object and another, while this one writes."""
+        """Check law 3: a thread reads with this object and another during writes."""
         readings: list[tuple[int, list[Entry]]] = []
         errors: list[Exception] = []
         journals = self._journal, self._other()
@@ -375,7 +375,7 @@ class _DurableJournalRun:
             try:
                 while not is_over.is_set():
                     for journal in journals:
-                        # What was kept before must be there, and more may be.
+                        # Earlier entries must be there, and more may be.
                         before = len(self._kept)
                         readings.append((before, list(journal.read())))
                     journals[0].ends(["nobody"])
@@ -405,7 +405,7 @@ class _DurableJournalRun:
                 self._case.fail(1, did)
 
     def _check_forgotten(self) -> None:
-        """Law 11: of some tasks nothing is left, and all else is as it was."""
+        """Check law 11: some tasks leave no trace, and nothing else changes."""
         journal, dice = self._journal, self._case.random
         for share in (0.3, 1.0):
             names = {fact[TASK_ID] for fact, _ in self._kept if _is_about_task(fact)}
@@ -426,7 +426,7 @@ class _DurableJournalRun:
             self._check_other(11, f"{did}More was appended. ")
 
     def _check_owner(self) -> None:
-        """Law 2: of two objects, one writes."""
+        """Check law 2: of two objects, only one writes."""
         first, other = self._journal, self._other()
         epoch = self._epoch
         did = f"It told {brief(self._lost)}, and nobody else had claimed it."
@@ -455,7 +455,7 @@ class _DurableJournalRun:
         self._append(self._some_history())
 
     def check_identity(self, identities: list[str]) -> None:
-        """Law 10; the other journals had those *identities*."""
+        """Check law 10; the other journals had those *identities*."""
         identity = self._journal.identity()
         if not isinstance(identity, str):
             self._case.fail(10, f"It is {brief(identity)}.")
@@ -468,7 +468,7 @@ class _DurableJournalRun:
         identities.append(identity)
 
     def check_end(self) -> None:
-        """Law 9, and all others of what is opened again."""
+        """Check law 9, and all other laws of the reopened journal."""
         journal, epoch = self._journal, self._epoch
         identity = journal.identity()
         self.close()
@@ -500,7 +500,7 @@ class _DurableJournalRun:
 
 
 def _some_end(dice: Random, number: int, name: str) -> list[Entry]:
-    """An end of the task *name*, or none yet."""
+    """Return an end of the task *name*, or no event."""
     event: Any
     if (kind := dice.randrange(4)) == 0:
         return []

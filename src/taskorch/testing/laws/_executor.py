@@ -23,7 +23,7 @@ from taskorch.testing.laws._home import (
     some_value,
 )
 
-#: Seconds that `shutdown` is given to return too early: one that waits costs that much.
+#: The seconds in which `shutdown` may return too early: one that waits costs that much.
 _TOO_EARLY: Final = 0.2
 #: Seconds between checks of futures that may begin to run, which nobody is told of.
 _PAUSE: Final = 0.01
@@ -52,21 +52,22 @@ def check_executor(
 
     - 1: in this process the results and errors must be the very objects.
     - 4, 5, 7: a call is kept waiting, and what may not wait for it must return; what
-      must wait for it must not. That an executor which breaks one is told from a slow
-      one takes *patience*.
+      must wait for it must not. To tell a broken executor from a slow one takes
+      *patience*.
 
     Args:
-        make: What makes an executor, each time a new one.
-        seed: Of the calls' results.
+        make: Makes an executor, each time a new one.
+        seed: The seed of the calls' results.
         examples: How many calls to make, about.
-        patience: Seconds after which what has not happened is held never to happen.
+        patience: Seconds to wait before something counts as never happening.
 
     Raises:
         LawViolation: A law is broken.
         TypeError: *make* cannot be called, or makes no executor.
     """
     checks = (
-        # First, for what makes a call in `submit` would keep all the others.
+        # This comes first: an executor that makes calls in `submit` would block all
+        # others.
         _check_submit,
         _check_results,
         _check_failure,
@@ -96,7 +97,7 @@ class _ExecutorSite:
     def submit(self, value: Any = None, error: Exception | None = None) -> Future[Any]:
         """Submit one more call."""
         name = f"c{len(self.futures)}"
-        # Names that a careless executor takes for its own.
+        # These are names that a careless executor takes for its own.
         future = self.executor.submit(
             call_home,
             self.home.address,
@@ -113,8 +114,8 @@ class _ExecutorSite:
         return future
 
     def expect_resolved(self, future: Future[Any], law: int) -> None:
-        """*future* is resolved, if not soon then within our patience."""
-        # Not `wait`: it does not see that a future was cancelled.
+        """Expect that *future* is resolved within our patience."""
+        # `wait` does not see that a future was cancelled.
         with suppress(TimeoutError, CancelledError):
             future.exception(self.patience)
         did = f"A call was not resolved within {self.patience:g} s."
@@ -135,7 +136,7 @@ def _site(
         yield site
     finally:
         home.open()
-        # Before the address is given away, no call may be left that would call it.
+        # No call may be left that would use this address when others have it.
         wait([site.shut_down(wait=True)], patience)
         home.close()
 
@@ -144,7 +145,7 @@ def _site(
 
 
 def _check_results(site: _ExecutorSite) -> None:
-    """Law 1 of results, and law 2 of calls that end well."""
+    """Check law 1 with results, and law 2 with calls that end well."""
     here = _is_here(site)
     values = [some_value(site.case.random) for _ in range(max(1, site.examples // 2))]
     for value, future in [(value, site.submit(value)) for value in values]:
@@ -153,7 +154,7 @@ def _check_results(site: _ExecutorSite) -> None:
 
 
 def _check_failure(site: _ExecutorSite) -> None:
-    """Law 1 of an error, and law 2 of a call that fails."""
+    """Check law 1 with an error, and law 2 with a call that fails."""
     error = some_error(site.case.random, StopIteration(3))
     here = _is_here(site)
     _check_error(site, site.submit(error=error), error, here=here)
@@ -161,7 +162,7 @@ def _check_failure(site: _ExecutorSite) -> None:
 
 
 def _check_mixed(site: _ExecutorSite) -> None:
-    """Law 3, beside a call that is under way and among many that are not."""
+    """Check law 3 with a failing call beside one that runs, and among many others."""
     here, dice = _is_here(site), site.case.random
     site.home.shut()
     under_way = site.submit("under way")
@@ -186,7 +187,7 @@ def _check_mixed(site: _ExecutorSite) -> None:
 
 
 def _is_here(site: _ExecutorSite) -> bool:
-    """Whether calls are made in this process."""
+    """Return whether calls are made in this process."""
     future = site.executor.submit(os.getpid)
     site.expect_resolved(future, 1)
     return bool(future.result() == os.getpid())
@@ -232,7 +233,7 @@ def _check_counts(site: _ExecutorSite) -> None:
 
 
 def _check_submit(site: _ExecutorSite) -> None:
-    """Law 4: a call that is kept does not keep `submit`."""
+    """Check law 4: `submit` returns while the call still runs."""
     site.home.shut()
     submission = elsewhere(site.submit)
     wait([submission], site.patience)
@@ -242,7 +243,7 @@ def _check_submit(site: _ExecutorSite) -> None:
 
 
 def _check_shutdown(site: _ExecutorSite) -> None:
-    """Law 5: `shutdown` waits for what was accepted, and resolves it."""
+    """Check law 5: `shutdown` waits for accepted calls, and resolves them."""
     site.home.shut()
     futures = [site.submit(i) for i in range(5)]
     site.home.has_heard_of(site.futures)
@@ -262,7 +263,7 @@ def _check_shutdown(site: _ExecutorSite) -> None:
 
 
 def _check_closed(site: _ExecutorSite) -> None:
-    """Law 6: nothing is accepted after `shutdown`."""
+    """Check law 6: nothing is accepted after `shutdown`."""
     site.executor.shutdown(wait=True)
     try:
         site.submit()
@@ -279,7 +280,7 @@ def _check_closed(site: _ExecutorSite) -> None:
 
 
 def _check_cancelled(site: _ExecutorSite) -> None:
-    """Law 7: of many calls that are kept, those that have not begun are cancelled."""
+    """Check law 7: of many waiting calls, those not yet begun are cancelled."""
     site.home.shut()
     for i in range(_MANY):
         site.submit(i)
@@ -307,7 +308,7 @@ def _check_cancelled(site: _ExecutorSite) -> None:
 
 
 def _none_is_pending(site: _ExecutorSite) -> bool:
-    """Whether each call has begun or is cancelled; waits a little if not."""
+    """Return whether each call has begun or is cancelled; pause if not."""
     begun = set(site.home.begun)
     pending = [
         future

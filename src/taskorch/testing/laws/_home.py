@@ -1,8 +1,8 @@
 """
-Calls that phone home: what an executor is given to do, and who hears of it.
+Calls that phone home: work for executors, and the server that it reports to.
 
-A call says that it has begun, and goes on when it is answered. It does so over a
-socket, so that it may as well be made in another process.
+A call reports that it has begun, and goes on when it gets an answer. It uses a socket,
+so that it may run in another process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from taskorch.testing.laws._worlds import some_data
 Address: TypeAlias = tuple[str, int]
 
 _HOST: Final = "127.0.0.1"
-#: Lines that may wait to be answered: more than there are calls at once.
+#: The number of connections that may wait: more than there are calls at once.
 _BACKLOG: Final = 1_024
 
 
@@ -32,7 +32,7 @@ def call_home(
     **_others: Any,
 ) -> Any:
     """
-    Say that the call *name* has begun, wait for the answer, and end.
+    Report that the call *name* has begun, wait for the answer, and end.
 
     Returns:
         *value*, unless there is an *error*, which is raised.
@@ -47,7 +47,7 @@ def call_home(
 
 class Home:
     """
-    Hears of every call, and answers it, or lets it wait while the door is shut.
+    A server that answers every call, or lets it wait while the door is shut.
 
     Args:
         patience: Seconds to wait for anything.
@@ -56,9 +56,9 @@ class Home:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._server = socket.create_server((_HOST, 0), backlog=_BACKLOG)
-        #: Where to call.
+        #: The address for calls.
         self.address: Address = self._server.getsockname()
-        # Guards all that follows, and tells of changes.
+        # It guards the fields below, and announces changes.
         self._changed = threading.Condition()
         self._begun: list[str] = []
         self._waiting: list[socket.socket] = []
@@ -81,7 +81,7 @@ class Home:
             self._is_shut = True
 
     def open(self) -> None:
-        """Answer what waits, and what calls from now on."""
+        """Answer the waiting calls, and all later ones."""
         with self._changed:
             self._is_shut = False
             waiting, self._waiting = self._waiting, []
@@ -89,7 +89,7 @@ class Home:
             _answer(line)
 
     def has_heard_of(self, names: Iterable[str]) -> bool:
-        """Whether one of these calls has begun; waits for it as long as is sensible."""
+        """Wait for one of these calls to begin, and return whether one has."""
         wanted = set(names)
         with self._changed:
             return self._changed.wait_for(
@@ -97,7 +97,7 @@ class Home:
             )
 
     def close(self) -> None:
-        """Answer all, and hear of no more."""
+        """Answer all calls, and accept no more."""
         self.open()
         with self._changed:
             self._is_over = True
@@ -142,7 +142,7 @@ def _answer(line: socket.socket) -> None:
 
 
 def elsewhere(call: Callable[[], Any]) -> Future[Any]:
-    """The end of *call*, made on a thread of its own that nobody has to wait for."""
+    """Start *call* on a thread of its own, and return a future."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -156,12 +156,12 @@ def elsewhere(call: Callable[[], Any]) -> Future[Any]:
 
 
 def some_value(dice: Random) -> Any:
-    """What a call returns: something small, large, odd or empty."""
+    """Return a random result of a call: small, large, odd or empty."""
     return dice.choice((some_data(dice, 2), "x" * 100_000, b"\0\xff", (), {1, 2}))
 
 
 def some_error(dice: Random, *others: Exception) -> Exception:
-    """What a call raises: an error of a builtin class, or one of *others*."""
+    """Return a random error of a call: builtin, or one of *others*."""
     return dice.choice(
         (
             ValueError("no good", dice.getrandbits(16)),
@@ -175,5 +175,5 @@ def some_error(dice: Random, *others: Exception) -> Exception:
 
 
 def kind_of(error: BaseException | None) -> tuple[object, ...]:
-    """What an error keeps on its way from another process."""
+    """Return the parts of an error that survive the way between processes."""
     return (type(error), None if error is None else error.args)

@@ -21,7 +21,7 @@ from taskorch.protocols import Entry, Journal
 from taskorch.testing.laws._case import Case, brief, cases, factory
 from taskorch.testing.laws._worlds import some_data
 
-#: Kinds of entries that are tried.
+#: The number of kinds of entries that are tried.
 _KINDS: Final = 5
 
 
@@ -38,7 +38,7 @@ def check_journal(
     How the laws are seen:
 
     - 1: after each group, and at last by whoever opens it next, which *reopen* does;
-      without it the same object is read again. That what is kept survives a crash or
+      without it the same object is read again. Whether kept entries survive a crash or
       a loss of power cannot be seen from here.
     - 2: a group raises a JournalUnavailableError while it is read to be kept; before,
       or then, or after, nothing of it may be there, or all. A death in the middle
@@ -50,10 +50,10 @@ def check_journal(
       called from another thread cannot be seen from here.
 
     Args:
-        make: What opens a journal: for each case a new one, or always the same. What
-            is in it already is let be.
-        reopen: What opens, after it was closed, the one that *make* opened last.
-        seed: Of the entries.
+        make: Opens a journal: for each case a new one, or always the same. Its earlier
+            contents are left alone.
+        reopen: Opens, after it was closed, the one that *make* opened last.
+        seed: The seed of the entries.
         examples: How many journals to open, with some dozen entries each.
 
     Raises:
@@ -98,12 +98,12 @@ class _Broken(Sequence[Entry]):
 
 
 class _JournalRun:
-    """One journal, and what must be in it."""
+    """One journal, with its expected contents."""
 
     def __init__(self, case: Case, journal: Journal, last: int) -> None:
         self._case = case
         self._journal = journal
-        #: What was there before ends here.
+        #: The last number of earlier entries.
         self._start = last
         #: The last number that is kept.
         self.last = last
@@ -112,7 +112,7 @@ class _JournalRun:
         self._epoch = 0
 
     def find_last(self) -> None:
-        """Find the last number of what is in it already."""
+        """Find the last number of its present contents."""
         for fact, _ in self._journal.read():
             self._start = self.last = max(self.last, fact[SEQ])
 
@@ -153,7 +153,7 @@ class _JournalRun:
     def _append(self, group: list[Entry]) -> None:
         handed = list(group)
         self._journal.append(self._epoch, handed)
-        # The list is the caller's, who may use it for something else.
+        # The list belongs to the caller, who may use it for something else.
         handed.clear()
         self._note(group)
         self._check_kept(1)
@@ -178,7 +178,7 @@ class _JournalRun:
         return entries
 
     def _check_kept(self, law: int, did: str = "") -> None:
-        # Whether `read` leaves out what it should is another law.
+        # Another law says whether `read` leaves out the right entries.
         read = [
             entry for entry in self._read(self._start) if entry[0][SEQ] > self._start
         ]
@@ -200,7 +200,8 @@ class _JournalRun:
 
     def _check_numbers(self) -> None:
         longer = [*self._latest, *self._some_group()]
-        # Written at another time, and so another group in spite of its numbers.
+        # The entries have another time, so that the group differs in spite of its
+        # numbers.
         other = [
             *self._latest[:-1],
             (OrchestratorStarted(self.last, 1), None),
@@ -221,7 +222,7 @@ class _JournalRun:
                 self._case.fail(5, f"{did} was not refused.")
 
     def _check_documents(self) -> None:
-        """Law 7, of a task, of a result, and of nothing."""
+        """Check law 7 with a task, a result, and None."""
         dice = self._case.random
         at, task_id = dice.getrandbits(60), f"t/{dice.getrandbits(16)}"
         number, rest = self.last, some_data(dice, 2)
@@ -239,7 +240,7 @@ class _JournalRun:
         for items in lists:
             items.append("added afterwards")
         self._journal.append(self._epoch, list(zip(facts, documents, strict=True)))
-        # In memory it may be the value itself: then that is what must be there.
+        # In memory, the document may be the value itself.
         read = [value for _, value in self._read(number)]
         for place, value in enumerate(values):
             if any(value is other for other in read):
@@ -248,7 +249,7 @@ class _JournalRun:
         self._check_kept(7, "The values were changed after document had taken them. ")
 
     def _check_broken(self) -> None:
-        """Laws 2 and 3, of a group that was not kept, or all of it in spite of all."""
+        """Check laws 2 and 3 with a group that breaks off while it is read."""
         group = [*self._some_group(), *self._some_group(after=5)]
         broken = _Broken(group, self._case.random.randrange(1, len(group)))
         try:
@@ -261,7 +262,7 @@ class _JournalRun:
         self._again(group)
 
     def _check_again(self) -> None:
-        """Law 3, of a group that was kept."""
+        """Check law 3 with a group that was kept already."""
         self._again(self._latest)
 
     def _again(self, group: list[Entry]) -> None:
@@ -298,7 +299,7 @@ class _JournalRun:
         ]
 
     def _some_group(self, after: int = 0) -> list[Entry]:
-        """Entries that may follow those that are kept, or the *after*-th more."""
+        """Return entries that may follow the kept ones."""
         dice, number, group = self._case.random, self.last + after * 10, []
         for _ in range(dice.randint(1, 4)):
             number += dice.choice((1, 1, 2))
@@ -356,7 +357,7 @@ def _numbers(entries: Sequence[Entry]) -> list[int]:
 
 
 def difference(read: Sequence[Entry], expected: Sequence[Entry]) -> str:
-    """What is wrong with *read*, as a sentence."""
+    """Return a sentence on the difference between *read* and *expected*."""
     if _numbers(read) != _numbers(expected):
         have, want = brief(_numbers(read)), brief(_numbers(expected))
         return f"It gave the entries {have}, and {want} were kept."

@@ -21,7 +21,7 @@ def check_limit(
     Args:
         limit: The limit, or what makes one.
         kinds: Some that it limits; others are asked about as well.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many cases.
 
     Raises:

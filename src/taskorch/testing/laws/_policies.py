@@ -72,7 +72,7 @@ def check_task_router(
 
     Args:
         router: The router, or what makes one.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many questions.
         tasks: Tasks to ask about, or what makes one of a `random.Random`.
         agents: Candidates, as of `make_agent`, of which some are taken each time; or
@@ -110,7 +110,7 @@ def _ask_router(case: Case, router: TaskRouter, world: QuestionWorld) -> Route:
     return route
 
 
-#: Tasks that wait in one queue, each compared with each.
+#: The number of tasks in one queue, each compared with each.
 _TOGETHER: Final = 5
 
 
@@ -137,7 +137,7 @@ def check_task_queue(
 
     Args:
         queue: The queue, or what makes one.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many queues to ask, of a few tasks each.
         tasks: Tasks to ask about, or what makes one of a `random.Random`.
 
@@ -234,7 +234,7 @@ def _check_comparable(case: Case, asked: list[tuple[QuestionWorld, Order]]) -> N
 
 
 def _shape(key: object) -> object:
-    """What a key can be compared with, or None if it is no key."""
+    """Return the form of a key, for comparisons; None: it is no key."""
     if isinstance(key, bool):
         return None
     if isinstance(key, int | float):
@@ -255,7 +255,7 @@ def _is_duration(value: object) -> bool:
     return True
 
 
-#: How often a question is repeated before a law 2 is said to be broken.
+#: A question is repeated so often before law 2 counts as broken.
 _TIMES: Final = 30
 
 
@@ -279,7 +279,7 @@ def check_agent_registry(
 
     Args:
         registry: The registry, or what makes one.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many questions.
         tasks: Tasks to ask about, or what makes one of a `random.Random`.
         agents: Agents, as of `make_agent`, or what makes some of a `random.Random`.
@@ -316,7 +316,7 @@ def _check(case: Case, registry: AgentRegistry, world: QuestionWorld) -> None:
 def _check_steady(
     case: Case, registry: AgentRegistry, world: QuestionWorld, match: Match
 ) -> None:
-    """Law 3, before something is said of law 2 that chance may have brought."""
+    """Check law 3 first: a random policy may seem to break law 2."""
     for _ in range(_TIMES):
         again = _ask_registry(case, registry, world, world.agents)
         did = f"It answered {brief(match)}, and later {brief(again)}."
@@ -353,7 +353,7 @@ def _check_names(case: Case, match: Match, names: Sequence[str]) -> None:
 
 _Pair: TypeAlias = tuple[TaskState | None, TaskState]
 
-#: The fixed table: what it does not have is never asked about.
+#: The fixed table of transitions; others are never asked about.
 POSSIBLE: Final = {before: some for before, some in TRANSITIONS.items() if some}
 _WATCHES: Final = "it watches a collection of (before, after) pairs of states."
 
@@ -374,7 +374,7 @@ def check_state_machine(
 
     Args:
         machine: The state machine, or what makes one.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many transitions.
         tasks: Tasks whose ids and types to ask about, or what makes one of a
             `random.Random`.
@@ -434,11 +434,11 @@ def _check_labels(
         case.expect(label == first, 2, did)
 
 
-#: Failures that are told one by one; after them, their number is doubled each time.
+#: So many failures are reported one by one; then their number doubles each time.
 _ONE_BY_ONE: Final = 20
-#: Seconds that each attempt of a task takes which fails again and again.
+#: The seconds of each attempt of a task that fails again and again.
 _TAKES: Final = 60.0
-#: No float is larger, and so no number of seconds: an int may be.
+#: The largest float, and so the largest number of seconds; an int may be larger.
 _MAX: Final = sys.float_info.max
 
 
@@ -471,7 +471,7 @@ def check_retry_handler(
 
     Args:
         handler: The handler, or what makes one.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many tasks to let fail.
         tasks: Tasks to ask about, or what makes one of a `random.Random`; their retry
             policies are what the handler has to follow.
@@ -510,7 +510,7 @@ def _check_end(
 ) -> None:
     elapsed, delay, asked, last = 0.0, 0.0, 0, ""
     for attempts in _counts():
-        # The attempts in between are taken to have had the same delay.
+        # All attempts in between are assumed to have had the same delay.
         elapsed = min(elapsed + (attempts - asked) * (_TAKES + delay), MAX_SECONDS)
         asked = attempts
         next_failure = make_failure(

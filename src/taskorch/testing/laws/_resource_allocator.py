@@ -27,9 +27,9 @@ from taskorch.testing.laws._worlds import (
     task_source,
 )
 
-#: How often a request is repeated while all that it needs is free.
+#: A request is repeated so often while all that it needs is free.
 _TIMES: Final = 50
-#: Seconds that all questions of a case take at the most.
+#: The most seconds that all questions of a case take.
 _DAYS: Final = 4 * 86_400.0
 _MILLION: Final = 1_000_000
 _RIGID: Final = "it is rigid: it grants all of what fits and nothing of what does not."
@@ -52,7 +52,7 @@ def check_resource_allocator(
 
     Args:
         allocator: The allocator, or what makes one.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many requests.
         tasks: Tasks to ask about, or what makes one of a `random.Random`; what they ask
             for is in the pools, if not always free.
@@ -116,7 +116,7 @@ def _check_part(
     chunks: dict[str, int],
     world: QuestionWorld,
 ) -> None:
-    """What is granted of an elastic request, by itself or beside others."""
+    """Check a grant for an elastic request, alone and beside others."""
     random, wanted = case.random, world.task.resources
     least = tuple([(name, min(n, chunks.get(name, n))) for name, n in wanted.units])
     kind = Contender(
@@ -176,7 +176,7 @@ def _check_granted_at_last(
     free = [make_pool(pool.name, pool.total) for pool in world.pools]
     later = attrs.evolve(world, agents=tuple(idle), pools=tuple(free), queued=1)
     for _ in range(_TIMES):
-        # After a second at first, then ever later.
+        # The first repetition comes after a second, the next ones ever later.
         later = later.later(1.0 + (later.now - world.now) / 4)
         if _ask(case, allocator, wanted, later) is not None:
             return

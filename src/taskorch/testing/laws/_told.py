@@ -1,4 +1,4 @@
-"""Laws of what is called when something goes wrong: alerts, receivers, recoveries."""
+"""Laws for parts that are called after a fault: alerts, receivers, recoveries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from taskorch.testing.laws._worlds import Tasks, task_source
 
 _CHECK: Final = "check_alert_rule"
 _TYPE: Final = "work"
-#: Values that are measured: amounts, shares, numbers of things; and nothing.
+#: Measured values: amounts, shares, numbers of things; and None.
 _VALUES: Final = (None, 0, 0.0, 1e-9, 0.05, 0.25, 0.5, 0.85, 0.95, 1.0, 3, 40, 1e4, 1e9)
 
 
@@ -50,19 +50,19 @@ def check_alert_rule(
     - Conditions are asked about values of all sorts, and about none.
     - An action is called in a simulation in which tasks wait, run and fail: the alert
       is raised, and is over; and in every second one the orchestrator dies between, so
-      that it is called twice before it is undone. What is held, how large pools are,
-      and which agents get no work is the same afterwards as before.
+      that it is called twice before it is undone. Holds, sizes of pools, and agents
+      without work are the same afterwards as before.
 
     Args:
         rule: The rule; its conditions and its action may be text, or functions.
         patience: Seconds in which a condition answers.
         action_patience: Seconds in which an action returns.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many of them.
 
     Raises:
         LawViolation: A law is broken.
-        Exception: What a function of the rule raised, with a note.
+        Exception: The error of a function of the rule, with a note.
     """
     for case in cases(AlertCondition, _CHECK, seed, examples, 3):
         measured = _some_values(case.random, rule)
@@ -82,7 +82,7 @@ def _some_values(dice: Random, rule: AlertRule) -> dict[str, Any]:
     if dice.random() < 0.1:  # noqa: PLR2004 - of a new orchestrator
         return dict.fromkeys(names)
     values = {name: dice.choice(_VALUES) for name in names}
-    # What a rate is at least is no more than that.
+    # The lower bound of a rate is never above the rate.
     rate, least = (values.get(name) for name in ("failure_rate", "sure_failure_rate"))
     if rate is None or least is None:
         least = None
@@ -94,7 +94,7 @@ def _some_values(dice: Random, rule: AlertRule) -> dict[str, Any]:
 def _asked(
     case: Case, condition: Condition, measured: Mapping[str, Any], patience: float
 ) -> bool | None:
-    """What a condition answers, twice the same."""
+    """Return the answer of a condition, which must be the same twice."""
     before = snapshot(measured)
     answers: list[bool | None] = []
     for _ in range(2):
@@ -114,7 +114,7 @@ def _asked(
 
 @attrs.define(eq=False)
 class _WatchedAction:
-    """The action of a rule, and what came of its calls."""
+    """The action of a rule, with the results of its calls."""
 
     action: Callable[[Any, Any], Any]
     longest: float = 0.0
@@ -167,13 +167,14 @@ def _check_action(case: Case, rule: AlertRule, patience: float) -> None:
         did = f"A call took {watched.longest:.1f} s."
         case.expect(watched.longest <= patience, 4, did)
     after = _effects(sim)
-    # One that never said how to undo it is to be for ever, as a word to somebody is.
+    # An action without a way to undo it is meant to last, as a message to somebody
+    # does.
     did = f"Before it was {brief(before)}, and afterwards {brief(after)}."
     case.expect(after == before, 3 if dies else 2, did)
 
 
 def _some_simulation(dice: Random) -> Simulation:
-    """One in which tasks wait, run and fail."""
+    """Return a simulation in which tasks wait, run and fail."""
     sim = Simulation(seed=dice.getrandbits(32), resources={"cpu": 8, "memory_mb": 64})
     for name in ("one", "two"):
         sim.agent(name, capabilities=[_TYPE], max_concurrency=2, lease=30.0)
@@ -188,7 +189,7 @@ def _go_on(sim: Simulation, seconds: float) -> None:
 
 
 def _effects(sim: Simulation) -> dict[str, object]:
-    """What an action may have changed, and has to leave as it was."""
+    """Return the state that an action may change, and has to restore."""
     stats, kernel = sim.get_stats(), sim.world.living().kernel
     return {
         "holds": sorted(kernel.holds),
@@ -199,10 +200,10 @@ def _effects(sim: Simulation) -> dict[str, object]:
 
 _GOOD: Final = range(200, 300)
 _BAD: Final = range(400, 500)
-#: A message that is answered so is sent again.
+#: Statuses after which a message is sent again.
 _AGAIN: Final = (408, 425, 429)
 _TIME: Final = "2026-01-01T03:00:00.000000Z"
-#: What people are asked, in a message of a question and of an escalation.
+#: Questions to people, in messages of questions and of escalations.
 _ASKED: Final[Mapping[str, Any]] = {
     "id": "approval",
     "text": "deploy to production?",
@@ -220,7 +221,7 @@ _ASKED: Final[Mapping[str, Any]] = {
     "whom": "ada and bob may answer; 2 must agree",
     "answer_to": "approval~1",
 }
-#: What is known of a failure.
+#: The fields of a failure.
 _FAILURE: Final[Mapping[str, Any]] = {
     "issue_type": "import_error",
     "severity": "high",
@@ -228,7 +229,7 @@ _FAILURE: Final[Mapping[str, Any]] = {
     "system_state": {"queued_tasks": 1, "running_tasks": 0},
     "recommended_actions": ["Abort it"],
 }
-#: Beside its kind, number and time, what a message of each kind says.
+#: The fields of each kind of message, beside its kind, number and time.
 _FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "question": _ASKED,
     "escalation": {
@@ -303,11 +304,11 @@ def check_receiver(
     to be one that does no harm with them: that of a test.
 
     Args:
-        receiver: What answers a request, given its headers and its body; or the URL of
-            a server that runs.
-        secret: What `orch.notify` is given as its `secret`.
+        receiver: Answers a request, given its headers and its body; or the URL of a
+            server that runs.
+        secret: The `secret` of `orch.notify`.
         timeout: Seconds in which an answer comes.
-        seed: Of the messages.
+        seed: The seed of the messages.
         examples: How many.
 
     Raises:
@@ -347,7 +348,7 @@ def _expect_taken(case: Case, status: int, message: object, law: int) -> None:
 def _check_signed(
     case: Case, ask: Callable[..., int], message: dict[str, Any], key: bytes
 ) -> None:
-    """What nobody has signed, or not so, is refused for good."""
+    """Check that messages without a right signature are refused for good."""
     forged = {
         "without a signature": ask(message, None),
         "signed with another secret": ask(message, key + b"?"),
@@ -402,10 +403,10 @@ def _post(url: str, timeout: float, headers: Mapping[str, str], body: bytes) -> 
         connection.close()
 
 
-#: Calls at once.
+#: The number of calls at once.
 _AT_ONCE: Final = 4
 _ANSWERS: Final = ("retry", "escalate", True, False, None)
-#: One of each class of failures.
+#: One failure of each class.
 _ERRORS: Final[tuple[Callable[[], Exception], ...]] = (
     lambda: ModuleNotFoundError("No module named 'cashcow'", name="cashcow"),
     lambda: PermissionError(13, "Permission denied", "/etc/shadow"),
@@ -440,17 +441,17 @@ def check_recovery(
 
     Args:
         recovery: The function.
-        errors: What make the errors that it is called about: those of the classes that
-            it is for. Each call has a new one.
+        errors: Functions that make errors of the classes that it is for. Each call has
+            a new error.
         level: 1 is inside a failed attempt; 2 is before the next one.
         patience: Seconds that one call may take.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many failures.
         tasks: Tasks to ask about, or what makes one of a `random.Random`.
 
     Raises:
         LawViolation: A law is broken.
-        Exception: What it raised, with a note that says about what.
+        Exception: The error of the function, with a note on the failure.
     """
     draw, make_errors = task_source(tasks), tuple(errors)
     make = maker(recovery, Recovery) if isinstance(recovery, type) else lambda: recovery
@@ -478,7 +479,7 @@ def _some_failure(
 
 @attrs.frozen(eq=False)
 class _Called:
-    """What an attempt does: it calls the function twice."""
+    """The work of an attempt, which calls the function twice."""
 
     case: Case
     recovery: Any
@@ -507,12 +508,12 @@ class _Called:
 def _expect_ends(
     orch: TaskOrchestrator, waiting: list[tuple[Case, Any]], patience: float
 ) -> None:
-    """Have attempts call, and wait for them; what one raised is raised."""
+    """Let attempts call the function, wait for them, and raise their errors."""
     handles = [(case, orch.submit(called)) for case, called in waiting]
     waiting.clear()
     for case, handle in handles:
         end = elsewhere(partial(handle.exception, None))
-        # Twice, each within its time.
+        # There are two calls, each within its time.
         wait([end], 2 * patience)
         if not end.done():
             orch.stop(drain=False, timeout=0)

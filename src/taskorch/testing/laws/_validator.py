@@ -27,12 +27,12 @@ from taskorch.testing.laws._worlds import (
     task_source,
 )
 
-#: Where a task can be changed: a field, or a key of its payload or metadata.
+#: A place where a task can be changed: a field, or a key of its payload or metadata.
 _Place: TypeAlias = tuple[str, ...]
 _Change: TypeAlias = tuple[_Place, Any]
 
 _ABSENT: Final = object()
-#: What is put under a key, to see whether the validator minds.
+#: The value that is put under a key, to see whether the validator objects.
 _STRANGE: Final[tuple[Any, ...]] = (
     _ABSENT,
     None,
@@ -47,7 +47,7 @@ _STRANGE: Final[tuple[Any, ...]] = (
     ["x"],
     {},
 )
-#: What is put into an option of each form: some of it is well formed.
+#: Values for an option of each form, some of them well formed.
 _OF_FORM: Final[dict[Form, tuple[Any, ...]]] = {
     "type": ("", " x", "work", "other"),
     "priority": ("high", 10**9, 0, 3, -3),
@@ -65,17 +65,17 @@ _OF_FORM: Final[dict[Form, tuple[Any, ...]]] = {
     "cache": ("yes", None, Cache(), Cache(expires=5)),
     "values": (5, None, {}, {"a": 1}),
 }
-#: And of each field.
+#: Values for each field.
 _FIELDS: Final[dict[str, tuple[Any, ...]]] = {
     "payload": (None, "", "x", 7, [], {}),
     **{n: _OF_FORM[each.form] for n, each in OPTIONS.items() if each.form in _OF_FORM},
 }
-#: Of one task: the fields that are changed, beside all keys of payload and metadata;
-#: the values tried at each place; and the pairs of places that are combined.
+#: For one task: the number of changed fields, beside all keys of payload and metadata;
+#: of values at each place; and of pairs of places that are combined.
 _MOST_FIELDS: Final = 4
 _MOST_VALUES: Final = 8
 _MOST_PAIRS: Final = 4
-#: How often an accepted task is shown again before a law 1 is said to be broken.
+#: An accepted task is shown again so often before law 1 counts as broken.
 _TIMES: Final = 30
 
 
@@ -93,18 +93,17 @@ def check_validator(
 
     - 1: in a task that is accepted, fields and keys of payload and metadata are
       replaced one at a time by values that other tasks have there, and by strange ones.
-      Of what is refused, values of two places are combined that have nothing to do
-      with each other: each is refused with the same findings whatever accepted value
-      the other place has. If of all such values of two places none are both named, the
-      law is broken. So it takes tasks that are accepted and in which several values
-      would be: where the validator knows only tasks of yours, give some as *tasks*.
-      What it raises over a replaced value is passed over; such a task might never
-      reach it.
+      Refused values of two independent places are combined: each is refused with the
+      same findings whatever accepted value the other place has. If of all such values
+      of two places none are both named, the law is broken. So it takes tasks that are
+      accepted and in which several values would
+      be: where the validator knows only tasks of yours, give some as *tasks*. An error
+      over a replaced value is ignored; such a task might never reach it.
     - 2: a task is shown again at once, and once more later, when all else has changed.
 
     Args:
         validator: The validator, or what makes one.
-        seed: Of the questions.
+        seed: The seed of the questions.
         examples: How many tasks, each with dozens of replacements.
         tasks: Tasks to ask about, or what makes one of a `random.Random`.
 
@@ -152,7 +151,7 @@ def _ask(case: Case, validator: Validator, world: QuestionWorld) -> Verdict:
 
 @attrs.frozen
 class _Fault:
-    """A change that makes a task refused, and what is said of it."""
+    """A change with which a task is refused, and the findings."""
 
     change: _Change
     found: frozenset[Finding]
@@ -164,7 +163,7 @@ class _Fault:
 
 
 class _FaultSearch:
-    """Looks for two faults of which only one is named."""
+    """A search for two faults of which only one is named."""
 
     def __init__(
         self, case: Case, validator: Validator, world: QuestionWorld, others: list[Task]
@@ -173,7 +172,7 @@ class _FaultSearch:
         self._validator = validator
         self._world = world
         self._others = others
-        #: By place: the values that are accepted there, and those that are not.
+        #: The accepted values, and the refused ones, by place.
         self._fine: dict[_Place, list[Any]] = {}
         self._refused: dict[_Place, list[_Fault]] = {}
 
@@ -242,7 +241,7 @@ class _FaultSearch:
             self._case.fail(1, unnamed)
 
     def _check_steady(self) -> None:
-        """Law 2, before something is said of law 1 that chance may have brought."""
+        """Check law 2 first: a random validator may seem to break law 1."""
         for _ in range(_TIMES):
             if self._found():
                 did = f"It accepted {brief(self._world.task)}, and later did not."
@@ -262,7 +261,7 @@ class _FaultSearch:
         ]
 
     def _found(self, *changes: _Change) -> frozenset[Finding] | None:
-        """What is wrong with the task after *changes*; None if it raised over it."""
+        """Return the findings after *changes*; None if the validator raised."""
         task = self._world.task
         for place, value in changes:
             task = _replaced(task, place, value)
@@ -293,7 +292,7 @@ def _replaced(task: Task, place: _Place, value: Any) -> Task:
 
 
 def _names(both: frozenset[Finding], fault: _Fault, beside: _Fault) -> bool:
-    """Whether *both* name *fault*, which may share its path with that *beside* it."""
+    """Return whether *both* contains the findings of *fault* beside another."""
     paths = {finding.path for finding in both}
     if any(finding.path not in paths for finding in fault.found):
         return False

@@ -35,9 +35,9 @@ from taskorch.testing._builders import (
     make_pool,
 )
 
-#: What tasks to ask about: these, or what this makes of a generator.
+#: The tasks to ask about: these, or the ones that a function makes from a generator.
 Tasks: TypeAlias = Iterable[Task] | Callable[[Random], Task]
-#: The agents to choose from, or what makes some of a generator.
+#: The agents to choose from, or a function that makes some from a generator.
 Agents: TypeAlias = Iterable[AgentView] | Callable[[Random], Iterable[AgentView]]
 
 _TYPES: Final = ("build", "fetch", "review", "work")
@@ -51,7 +51,7 @@ _RARELY: Final = 8
 
 @attrs.frozen
 class QuestionWorld:
-    """What is around one question; every context made of it is equal to the others."""
+    """The world of one question; all contexts made of it are equal."""
 
     task: Task
     agents: tuple[AgentView, ...]
@@ -82,7 +82,7 @@ class QuestionWorld:
 
 def task_source(tasks: Tasks | None) -> Callable[[Random], Task]:
     """
-    What draws a task from *tasks*; None is all sorts.
+    Return a function that draws a task from *tasks*; None is all sorts.
 
     Raises:
         ValueError: There are none.
@@ -102,7 +102,7 @@ def agent_source(
     agents: Agents | None, *, ready: bool = False
 ) -> Callable[[Random, Task], Sequence[AgentView]]:
     """
-    What draws the agents that are there for a task.
+    Return a function that draws the agents for a task.
 
     Args:
         agents: Whom to draw from; None is all sorts.
@@ -141,7 +141,7 @@ def some_world(
 
 
 def busier(random: Random, agent: AgentView) -> AgentView:
-    """*agent* with other work on it: none at all, or up to its limits."""
+    """Return *agent* with other work: none at all, or up to its limits."""
     most, capacity = agent.max_concurrency, agent.capacity
     full = random.choice((False, True))
     return make_agent(
@@ -246,7 +246,7 @@ def _one_of(*values: Any) -> Callable[[Random], Any]:
     return lambda random: random.choice(values)
 
 
-#: Makes a value of each form; those of joins are left as usual.
+#: Functions that make a value of each form; joins keep their defaults.
 _SOME: Final[dict[Form, Callable[[Random], Any]]] = {
     "type": _one_of(*_TYPES),
     "id": lambda random: f"t-{random.getrandbits(24)}",
@@ -258,7 +258,7 @@ _SOME: Final[dict[Form, Callable[[Random], Any]]] = {
     "duration": _one_of(None, None, 0.001, 30, 86_400.0),
     "duration_or_zero": _one_of(None, None, 0, 30),
     "moment": _one_of(None, None, 100.0, 1e6, datetime(2100, 1, 1, tzinfo=UTC)),
-    # Earlier than any of these moments.
+    # This is earlier than any of these moments.
     "moment_or_zero": _one_of(None, None, 0, 2.5, 60),
     "retry": _some_retry,
     "key": lambda random: random.choice((None, None, f"key-{random.getrandbits(16)}")),
@@ -341,6 +341,6 @@ def _some_pool(random: Random, name: str, need: float) -> PoolView:
     units = round(total * _MILLION)
     free = random.choice((0, units, random.randint(0, units), round(need * _MILLION)))
     if random.randrange(_RARELY) == 0:
-        # A pool was made smaller while all of it was held.
+        # The pool was made smaller while all of it was held.
         return make_pool(name, total, -1.0)
     return make_pool(name, total, free / _MILLION)

@@ -83,7 +83,7 @@ def test_what_a_policy_raises_passes_through_with_the_question():
     assert note.startswith(
         "in case 1, seed 5: check_task_router(..., seed=5)\n"
         "  task = Task('x', priority=3)\n"
-        "  candidates = [<agent "
+        "  candidates = [<worker "
     )
 
 

@@ -1,7 +1,7 @@
 // The first view: is last night all right? Then what failed, who is waited for, what is late; then load.
 import { ask, el, href } from "/page/page.js";
 import {
-  actAfterAsking, amount, below, BY, card, colour, count, counted, errorLine, every, keeper, lasting, link, mark, meter,
+  actAfterAsking, amount, below, card, colour, count, counted, errorLine, every, keeper, lasting, link, mark, meter,
   name, runLink, STATES, state, table, taskLink, when, whenText,
 } from "/page/parts.js";
 
@@ -13,7 +13,8 @@ const WORDS = {
   running: "runs", suspended: "on hold", cancelled: "cancelled", waiting: "waits for the run before it", skipped: "skipped", pending: "waits",
 };
 const BROKEN = href("tasks", "", { state: "failed", mended: "false" });
-const UNWELL = ["blocked", "cancelled"]; // though nothing in it failed
+// Where a point of the verdict leads: the id of its link, and its address.
+const TO = { broken: ["broken", BROKEN], questions: ["asked", href("questions")] };
 
 // -- the grid -----------------------------------------------------------------------
 
@@ -25,7 +26,7 @@ function wordsOf(schedule, cell) {
   const many = Object.values(cell.states).reduce((sum, each) => sum + each, 0);
   const at = run ? whenText(run.slot, schedule.zone) : typeof cell.at === "number" ? whenText(cell.at, schedule.zone) : cell.at;
   return [`${schedule.name}, ${at}: ${WORDS[cell.state] || cell.state}`, many > 1 ? statesIn(cell.states) : "",
-    run?.seconds ? `took ${lasting(run.seconds)}` : "", run ? `begun by ${BY[run.by]}` : "", cell.reason,
+    run?.seconds ? `took ${lasting(run.seconds)}` : "", run ? `begun by ${run.began_by}` : "", cell.reason,
     run?.error ? errorLine(run.error) : ""].filter(Boolean).join("; ");
 }
 
@@ -94,23 +95,11 @@ const legend = () => el("p", { class: "legend" }, LEGEND.map((each) =>
 
 // -- the answer ----------------------------------------------------------------------
 
-function verdictOf(said, board) {
-  const latest = said.schedules.map((each) => each.latest).filter(Boolean);
-  const bad = said.schedules.filter((each) => each.failing || UNWELL.includes(each.latest?.state));
-  const running = latest.filter((run) => ["running", "pending"].includes(run.state)).length;
-  const holds = board?.statistics?.holds || [];
-  const late = said.schedules.filter((each) => each.late || each.trouble).length;
-  const points = [bad.length ? `${counted(bad.length, "schedule")} did not end well` : "",
-    said.broken.count ? el("a", { id: "broken", href: BROKEN }, `${counted(said.broken.count, "task")} failed and ${said.broken.count === 1 ? "is" : "are"} not mended`) : "",
-    said.questions.count ? el("a", { id: "asked", href: href("questions") }, `${counted(said.questions.count, "question")} ${said.questions.count === 1 ? "waits" : "wait"} for a person`) : "",
-    late ? `${counted(late, "schedule")} ${late === 1 ? "is" : "are"} late or in trouble` : "",
-    said.slow.length ? `${counted(said.slow.length, "run")} ${said.slow.length === 1 ? "takes" : "take"} much longer than usual` : "",
-    ...holds].filter(Boolean);
-  const well = latest.filter((run) => ["completed", "mended"].includes(run.state)).length;
-  const nights = latest.length ? `The latest run of ${count(well)} of ${counted(latest.length, "schedule")} completed${running ? `; ${count(running)} ${running === 1 ? "runs" : "run"} now` : ""}. ` : "";
-  const kind = bad.length || holds.length || (said.broken.count && !latest.length) ? "bad" : points.length ? "warn" : "";
-  return el("div", { class: `card verdict ${kind}`, id: "verdict" }, mark(kind === "bad" ? "failed" : kind ? "blocked" : "completed"),
-    el("p", {}, nights, el("b", {}, points.length ? points.map((each, i) => [i ? "; " : "", each]) : "All is well", "."),
+function verdictOf(said) {
+  const { state: kind, latest, points } = said.verdict;
+  const words = points.map(({ of, text }) => TO[of] ? el("a", { id: TO[of][0], href: TO[of][1] }, text) : text);
+  return el("div", { class: `card verdict ${{ failed: "bad", blocked: "warn" }[kind] || ""}`, id: "verdict" }, mark(kind),
+    el("p", {}, latest, latest ? " " : "", el("b", {}, words.length ? words.map((each, i) => [i ? "; " : "", each]) : "All is well", "."),
       said.is_reading ? " The journal is still being read: earlier runs are to come." : "",
       said.lost ? ` ${counted(said.lost, "event")} did not come here: what is shown of runs may be old. The page of a run is right.` : ""));
 }
@@ -138,14 +127,12 @@ const peopleCard = (said) => card("Waits for a person", list(said.questions.firs
   el("div", { class: "quiet" }, "asked ", when(each.asked), each.due ? [", until ", when(each.due)] : "")]), "Nobody is asked anything."),
 moreOf(said.questions.count, 8, href("questions"), "Questions"));
 
-function lateCard(said, board) {
+function lateCard(said) {
+  const zones = Object.fromEntries(said.schedules.map((each) => [each.name, each.zone]));
   const items = [
-    ...(board?.statistics?.holds || []).map((each) => [mark("suspended"), el("b", {}, each)]),
-    ...said.schedules.filter((each) => each.late).map((each) => [mark("blocked"), link("schedules", each.name), ` is late by ${lasting(each.late)}: it was due `, when(each.next, each.zone)]),
-    ...said.schedules.filter((each) => each.trouble).map((each) => [mark("stuck"), link("schedules", each.name), ": ", name(each.trouble)]),
-    ...said.slow.map((each) => [mark("running"), runLink(each.id), ` takes ${lasting(each.seconds)}; usual are ${lasting(each.usual)}`]),
-    ...said.schedules.filter((each) => each.waiting).map((each) => [mark("waiting"), link("schedules", each.name), `: ${counted(each.waiting, "tick")} wait for the run before`]),
-    ...said.schedules.filter((each) => each.paused).map((each) => [mark("suspended"), link("schedules", each.name), " is on hold: ", name(each.paused)]),
+    ...said.verdict.points.filter((each) => each.of === "holds").map((each) => [mark("suspended"), el("b", {}, each.text)]),
+    ...said.late.map((each) => [mark(each.state === "late" ? "blocked" : each.state), each.kind === "run" ? runLink(each.id) : link("schedules", each.id),
+      ": ", name(each.text), each.at ? [", due ", when(each.at, zones[each.id])] : ""]),
   ];
   return card("Late, slow, or on hold", list(items.slice(0, 12), "Nothing."));
 }
@@ -226,17 +213,15 @@ export async function overviewPage(route) {
 
   const show = () => {
     if (!said) return;
-    const holds = board?.statistics?.holds;
     const live = Boolean(board?.live && board.health.live);
-    keep.verdict([said.schedules.map((each) => [each.latest?.state, each.failing, Boolean(each.late), each.trouble]), said.broken.count,
-      said.questions.count, said.slow.length, holds, said.is_reading, said.lost], () => verdictOf(said, board));
+    keep.verdict([said.verdict, said.is_reading, said.lost], () => verdictOf(said));
     keep.grid(said.schedules, () => said.schedules.length ? card("", el("div", { class: "row" }, el("h2", {}, by === "days" ? "Nights" : "Latest runs"), switches()),
       gridOf(said, by), legend()) : []);
-    keep.cards([said.broken, said.questions, said.slow, said.schedules.map((each) => [each.late, each.trouble, each.waiting, each.paused]), holds, live], () =>
-      [brokenCard(said, load, live), peopleCard(said), lateCard(said, board)]);
+    keep.cards([said.broken, said.questions, said.late, said.verdict, live], () =>
+      [brokenCard(said, load, live), peopleCard(said), lateCard(said)]);
     keep.latest(said.runs.slice(0, 8).map((each) => [each.id, each.state, each.completed, each.ended]), () => said.runs.length ? card("Latest runs", table(
       ["Run", "State", "Started", "#Took", "#Completed", "Begun by"], said.runs.slice(0, 8).map((each) => [runLink(each.id), state(each.state, each.outcome),
-        when(each.started ?? each.submitted), lasting(each.seconds), `${count(each.completed)} of ${count(each.total)}`, BY[each.by]]), ""),
+        when(each.started ?? each.submitted), lasting(each.seconds), `${count(each.completed)} of ${count(each.total)}`, each.began_by]), ""),
     el("p", {}, el("a", { href: href("runs") }, "All runs"))) : []);
   };
   const switches = () => [

@@ -67,7 +67,6 @@ export const errorLine = (error) => error
 
 export const mark = (which) => el("span", { class: `mark ${which}`, "aria-hidden": "true" });
 export const state = (which, words = which) => el("span", { class: `state ${which}` }, mark(which), words);
-export const BY = { clock: "its schedule", trigger: "a person, by hand", backfill: "a backfill", schedule: "its schedule", "": "a program" };
 
 // -- links --------------------------------------------------------------------------
 

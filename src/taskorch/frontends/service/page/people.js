@@ -1,7 +1,7 @@
 // Whom the orchestrator asks, and what it makes again and again.
 import { ask, el, go, href, may, me, say } from "/page/page.js";
 import {
-  act, actAfterAsking, askFirst, BY, card, choice, clip, count, errorLine, every, field, keeper, lasting, link, mark, meter, myName, name, perform,
+  act, actAfterAsking, askFirst, card, choice, clip, count, errorLine, every, field, keeper, lasting, link, mark, meter, myName, name, perform,
   runLink, state, table, taskLink, textOf, when,
 } from "/page/parts.js";
 
@@ -152,7 +152,7 @@ async function schedulePage(scheduleName) {
     keep.backfills(filled, () => filled.backfills.length ? card("Backfills", backfillsTable(filled.backfills, zone, load)) : []);
     keep.history(ticks, () => table(["Tick", "State", "Run", "Started", "#Took", "#Completed", "Begun by", "!Error, or why not"], ticks.map((tick) => tick.run
       ? [when(tick.run.slot, zone), state(tick.run.state, tick.run.outcome), runLink(tick.run.id), when(tick.run.started), lasting(tick.run.seconds),
-        `${count(tick.run.completed)} of ${count(tick.run.total)}`, BY[tick.run.by], name(errorLine(tick.run.error) || "–")]
+        `${count(tick.run.completed)} of ${count(tick.run.total)}`, tick.run.began_by, name(errorLine(tick.run.error) || "–")]
       : [when(tick.at, zone), [mark(tick.state), tick.states.skipped > 1 ? `${count(tick.states.skipped)} skipped, up to this one` : tick.state], "–", "–", "–", "–", "–", name(tick.reason || "–")]),
     "It has made nothing yet."));
   };

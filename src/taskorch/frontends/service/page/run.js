@@ -1,9 +1,10 @@
 // One run: what failed, its graph, its tasks with their attempts on one line, and how it differs from another.
 import { ask, el, go, href } from "/page/page.js";
+import { endsCard } from "/page/ends.js";
 import { graphOf } from "/page/graph.js";
 import { progressOf } from "/page/overview.js";
 import {
-  act, actAfterAsking, BY, card, cell, count, counted, errorLine, every, field, keeper, lasting, link, mark, name, perform,
+  act, actAfterAsking, card, cell, count, counted, errorLine, every, field, keeper, lasting, link, mark, name, perform,
   runLink, state, taskLink, when, whenText,
 } from "/page/parts.js";
 import { questionsIn } from "/page/people.js";
@@ -32,8 +33,6 @@ function barsOf(spans, [begin, end], now) {
 }
 
 // -- how it differs from another run ---------------------------------------------------
-
-const took = (each) => each.spans.reduce((sum, [from, to]) => sum + ((to ?? from) - from), 0);
 
 const withMaps = (said) => [...said.tasks, ...Object.values(said.maps).flatMap((map) => map.first)];
 
@@ -73,7 +72,7 @@ function tasksTable(said, unfolded, calls, toggle, now, steps, showSteps) {
   const rows = [];
   const row = (each, below) => el("tr", { class: below ? "below" : null, id: `row-${each.name}` },
     cells(taskLinks(each), state(each.state), [count(each.attempts), each.attempts && showSteps ? el("div", {}, el("button", { type: "button", class: "link", id: `show-steps-${each.name}`,
-      "aria-expanded": String(steps.has(each.id)), onclick: () => showSteps(each.id) }, "steps")) : null], name(each.agent || "–"), when(each.started), lasting(took(each) || each.seconds),
+      "aria-expanded": String(steps.has(each.id)), onclick: () => showSteps(each.id) }, "steps")) : null], name(each.agent || "–"), when(each.started), lasting(each.seconds),
       barsOf(each.spans, range, now)));
   // An error has a line of its own, below its task; of what only lacks another, one word is enough.
   const withError = (each, below) => {
@@ -81,7 +80,7 @@ function tasksTable(said, unfolded, calls, toggle, now, steps, showSteps) {
     const more = steps?.has(each.id) ? [stepsBelow(each, steps.get(each.id))] : [];
     if (!each.error) return [part, ...more];
     part.classList.add("has-error");
-    const words = each.error.type === "DependencyFailedError" ? (each.blocked_by.length ? `since this did not complete: ${each.blocked_by.join(", ")}` : "since calls of it failed") : errorLine(each.error);
+    const words = each.error.type === "DependencyFailedError" ? (each.blocked_by.length ? `since this did not complete: ${each.blocked_by.join(", ")}` : each.error.message) : errorLine(each.error);
     return [part, el("tr", { class: below ? "below error" : "error" }, el("td", { colspan: 7 }, name(words))), ...more];
   };
   for (const each of said.tasks) {
@@ -112,7 +111,7 @@ function tasksTable(said, unfolded, calls, toggle, now, steps, showSteps) {
 export async function runPage(route) {
   const id = route.id;
   const other = route.query.with || "";
-  const parts = Object.fromEntries(["title", "facts", "buttons", "broken", "compared", "graph", "phases", "asked", "list"].map((each) => [each, el("div")]));
+  const parts = Object.fromEntries(["title", "facts", "buttons", "broken", "ends", "compared", "graph", "phases", "asked", "list"].map((each) => [each, el("div")]));
   const keep = Object.fromEntries(Object.entries(parts).map(([each, part]) => [each, keeper(part)]));
   parts.buttons.className = "row";
   const showAsked = questionsIn(parts.asked, () => load());
@@ -146,7 +145,7 @@ export async function runPage(route) {
     const isOver = Boolean(run.ended);
     keep.facts([run, said.attempts, said.last_good, words], () => [el("dl", { class: "facts" }, [
       ["State", state(run.state, run.outcome)], ["Schedule", run.schedule ? link("schedules", run.schedule) : "–"], ["Tick", when(run.slot, run.zone)],
-      ["Begun by", BY[run.by] || "–"], ["Started", when(run.started)], ["Ended", when(run.ended)], ["Took", lasting(run.seconds)],
+      ["Begun by", run.began_by || "–"], ["Started", when(run.started)], ["Ended", when(run.ended)], ["Took", lasting(run.seconds)],
       ["Tasks", `${count(run.completed)} of ${count(run.total)} completed`], ["Attempts", count(said.attempts)],
       ["Runs again", count(run.reruns)], ...(run.definition ? [["Definition", run.definition]] : [])].map(([word, value]) => el("div", {}, el("dt", {}, word), el("dd", {}, value)))),
     words ? el("p", { class: "quiet" }, words) : null]);
@@ -165,6 +164,7 @@ export async function runPage(route) {
     keep.list([said.tasks, said.maps, [...unfolded], [...calls.keys()], [...steps], isOver || Math.floor(now)], () => [tasksTable(said, unfolded, calls, toggle, now, steps, showSteps),
       said.left_out ? el("p", { class: "quiet" }, `${counted(said.left_out, "task")} more are not shown.`) : null,
       gone ? el("p", { class: "quiet" }, `Of ${counted(gone, "task")} only the state is known: the rest has left memory (keep_finished).`) : null]);
+    keep.ends(live && !isOver, () => live && !isOver ? endsCard(id, load, true) : []);
     keep.compared([compared, said.tasks], () => compared ? comparison(said, compared) : []);
   };
   const compareForm = () => el("form", {
@@ -190,7 +190,7 @@ export async function runPage(route) {
   };
   await load();
   return {
-    parts: [el("h1", {}, "Run ", name(id)), parts.facts, parts.buttons, parts.asked, parts.broken, parts.compared, parts.phases, parts.graph, card("Tasks", parts.list)],
+    parts: [el("h1", {}, "Run ", name(id)), parts.facts, parts.buttons, parts.asked, parts.broken, parts.ends, parts.compared, parts.phases, parts.graph, card("Tasks", parts.list)],
     stop: every(1000, load, () => !said.run.ended),
     update(latest) {
       const first = board === null;

@@ -1,10 +1,10 @@
 // The list of runs, the latest first: which of them, the address says.
 import { ask, el, href } from "/page/page.js";
 import {
-  below, BY, choice, count, errorLine, every, field, filterForm, keeper, lasting, link, runLink, state, table, when,
+  below, choice, count, errorLine, every, field, filterForm, keeper, lasting, link, runLink, state, table, when,
 } from "/page/parts.js";
 
-const KINDS = [["", "any"], ["open", "not ended"], ["broken", "failed, and not mended"],
+const KINDS = [["", "any"], ["open", "not ended"], ["broken", "failed, cancelled or blocked"],
   ...["completed", "mended", "failed", "blocked", "running", "pending", "suspended", "cancelled"].map((each) => [each, each])];
 
 // Of a run of a schedule, these need no word.
@@ -31,8 +31,8 @@ export async function runsPage(route) {
         // An error stands below its run: beside it, it would be cut at the edge.
         [runLink(each.id), below(errorLine(each.error))], [state(each.state, each.outcome), el("span", { class: "quiet one" }, ` ${count(each.completed)} of ${count(each.total)}`)],
         // A row is a line, in the zone of the reader: the page of a run has the tick, in that of its schedule.
-        each.schedule ? [link("schedules", each.schedule), BY_ITSELF.has(each.by) ? "" : el("span", { class: "quiet one" }, ` ${BY[each.by]}`)]
-          : el("span", { class: "quiet" }, BY[each.by]),
+        each.schedule ? [link("schedules", each.schedule), BY_ITSELF.has(each.by) ? "" : el("span", { class: "quiet one" }, ` ${each.began_by}`)]
+          : el("span", { class: "quiet" }, each.began_by),
         when(each.started), lasting(each.seconds)]),
       Object.values(query).some(Boolean) ? "No run is as you asked. With fewer conditions there may be some." : "No run has begun yet."),
       said.next ? el("p", {}, el("a", { href: href("runs", "", { ...query, after: said.next }) }, "Earlier ones")) : null]);

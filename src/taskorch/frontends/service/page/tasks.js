@@ -1,5 +1,6 @@
 // The list of tasks, the latest first, and the page of one.
 import { ask, el, href, Refused } from "/page/page.js";
+import { endsCard } from "/page/ends.js";
 import {
   act, actAfterAsking, again, amount, below, card, choice, count, counted, errorLine, every, field, filterForm, keeper, lasting, link, name, OVER,
   perform, state, STATES, table, taskLink, textOf, when,
@@ -49,8 +50,8 @@ export async function tasksPage(route) {
 export async function taskPage(route, known) {
   const id = encodeURIComponent(route.id);
   const path = `/api/v1/tasks/${id}`;
-  const parts = Array.from({ length: 10 }, () => el("div"));
-  const [buttons, facts, why, error, spans, history, form, earlier, called, steps] = parts;
+  const parts = Array.from({ length: 11 }, () => el("div"));
+  const [buttons, facts, why, error, spans, history, form, earlier, called, steps, ends] = parts;
   const title = el("h1", {}, "Task ", name(route.id));
   const keep = parts.map(keeper);
   const showAsked = questionsIn(form, () => load());
@@ -109,6 +110,7 @@ export async function taskPage(route, known) {
       isHeld && !isAsked.length ? asking("Retry", "decide", "retry", { body: { verdict: "retry" } }) : null,
       isHeld && !isAsked.length ? asking("Give up", "decide", "fail", { body: { verdict: "fail" }, danger: true }) : null,
     ].filter(Boolean) : []);
+    keep[10](live && !over, () => live && !over ? endsCard(route.id, load) : []);
     showAsked(isAsked);
     keep[4]([task.history, Math.floor((board?.now || 0) / 5)], () => spansOf(task, board?.now || Date.now() / 1000));
     keep[5]([task.history, task.earlier_errors, task.recovery_attempts, task.late_results], () => [
@@ -158,7 +160,7 @@ export async function taskPage(route, known) {
   };
   await load();
   return {
-    parts: [title, buttons, form, error, el("div", { class: "cards" }, card("About it", facts), why), called, earlier,
+    parts: [title, buttons, form, error, el("div", { class: "cards" }, card("About it", facts), why), ends, called, earlier,
       steps, card("Attempts and waits", spans), card("History", history), output],
     stop: every(1000, load, () => running),
     update(said) {

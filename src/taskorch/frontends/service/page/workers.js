@@ -175,7 +175,7 @@ export async function metricsPage() {
   };
   const load = async () => {
     const said = await ask("/api/v1/metrics");
-    const single = ["orchestrator_status", "active_agents_count", "total_memory_usage", "total_cpu_utilization",
+    const single = ["orchestrator_status", "active_agents_count", "total_memory_usage", "total_memory_usage_is", "total_cpu_utilization",
       "task_queue_length", "completed_tasks_count", "failed_tasks_count", "resource_utilization_per_task"];
     keep[0](single.map((key) => said[key]), () => table(["Metric", "!Now"], single.map((key) => [key.replaceAll("_", " ").replace("agents", "workers"), measured(key, said[key])]), ""));
     const ofTypes = by(said, ["task_execution_time", "task_success_rate", "test_coverage_percentage", "performance_benchmarks"]);

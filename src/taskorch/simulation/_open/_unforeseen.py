@@ -1,0 +1,146 @@
+"""Parts of the present state that no draw simulates: each is named in the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from taskorch.kernel import Bucket, PolicyFault, TaskRow
+from taskorch.kit.visible import counted
+from taskorch.kit.words import some
+from taskorch.model import MadeFor, TaskState
+from taskorch.model.ids import stem_of
+from taskorch.runtime import task_of
+
+if TYPE_CHECKING:
+    from taskorch.runtime import Runtime
+
+_S: Final = TaskState
+#: The most queued tasks about whose start policies are asked.
+_JUDGED: Final = 1_000
+
+
+def stopped(runtime: Runtime, rows: Sequence[TaskRow], now: int) -> dict[str, str]:
+    """Return why queued tasks do not go on by themselves, by their ids."""
+    return {**_short_of_budgets(runtime, rows, now), **_denied(runtime, rows, now)}
+
+
+def _short_of_budgets(
+    runtime: Runtime, rows: Iterable[TaskRow], now: int
+) -> dict[str, str]:
+    kernel = runtime.kernel
+    shorts: dict[Bucket, bool] = {}
+    reasons: dict[str, str] = {}
+    for row in rows if kernel.budgets else ():
+        bucket = row.bucket
+        if row.state is not _S.QUEUED or not bucket.spec.budget:
+            continue
+        if bucket not in shorts:
+            shorts[bucket] = False
+            with suppress(PolicyFault):
+                shorts[bucket] = any(
+                    short.kind == "budget"
+                    for limit in bucket.limits
+                    for short in limit.shortages(kernel, row, now)
+                )
+        if shorts[bucket]:
+            reasons[row.id] = f"waits for budget {bucket.spec.budget!r}"
+    return reasons
+
+
+def _denied(runtime: Runtime, rows: Iterable[TaskRow], now: int) -> dict[str, str]:
+    kernel, deciders = runtime.kernel, runtime.deciders
+    queued = [
+        row
+        for row in (rows if kernel.judged else ())
+        if row.state is _S.QUEUED and deciders.is_judged(row.bucket.spec.type)
+    ]
+    reasons: dict[str, str] = {}
+    for row in queued[:_JUDGED]:
+        with suppress(PolicyFault):
+            ruling = deciders.judge(row, now)
+            if ruling.denied:
+                why = ruling.shown or ruling.denied
+                reasons[row.id] = f"may not start by the policies ({why.rstrip('.')})"
+    return reasons
+
+
+def unforeseen(runtime: Runtime, rows: Sequence[TaskRow]) -> tuple[str, ...]:
+    """Return what is not simulated of the unfinished tasks *rows*, in sentences."""
+    return (
+        *_of_program(runtime),
+        *_of_starts(runtime, rows),
+        *_of_attempts(runtime, rows),
+        *_of_added(runtime, rows),
+    )
+
+
+def _of_program(runtime: Runtime) -> Iterator[str]:
+    """Yield why nothing starts now, although a draw starts tasks."""
+    committer = runtime.committer
+    if committer is not None and committer.trouble:
+        yield (
+            "Nothing starts while the journal cannot be written: it is taken as if it "
+            "could be from now on."
+        )
+    elif runtime.kernel.stopped and runtime.takes_up:
+        yield "The orchestrator starts nothing: it is taken as if it were started now."
+
+
+def _of_starts(runtime: Runtime, rows: Sequence[TaskRow]) -> Iterator[str]:
+    """Yield what may keep tasks from starting, although a draw starts them."""
+    kernel, deciders = runtime.kernel, runtime.deciders
+    buckets = {row.bucket: None for row in rows}
+    budgets = sorted({each.spec.budget for each in buckets} - {""})
+    if budgets:
+        yield f"What tasks spend is left out: they draw on budget {some(budgets)}."
+    if deciders.limits:
+        concern = {
+            getattr(limit, "name", "") for each in buckets for limit in each.limits
+        }
+        limits = [name for name in deciders.limits if name in concern]
+        if limits:
+            yield f"Limits that the program adds are left out: {some(limits)}."
+    if kernel.judged:
+        types = {each.spec.type for each in buckets}
+        judged = sorted(filter(deciders.is_judged, types))
+        if judged:
+            yield f"Policies are taken to allow all other starts of {some(judged)}."
+    if kernel.claims:
+        many = counted(len(kernel.claims), "request")
+        yield f"Resources by hand are left out: {many} for them wait."
+
+
+def _of_attempts(runtime: Runtime, rows: Sequence[TaskRow]) -> Iterator[str]:
+    """Yield what attempts do that a draw does not."""
+    kernel = runtime.kernel
+    leaked = sorted({leak.row.id for leak in kernel.leaked.values()})
+    held = [row.id for row in rows if row.extra is not None and row.extra.held]
+    kept = [*leaked, *held]
+    if kept:
+        yield f"The slots that {some(kept)} did not give back are taken to be free."
+    running = [row for row in rows if row.state is _S.RUNNING and row.extra is not None]
+    stopping = [row.id for row in running if row.extra is not None and row.extra.stop]
+    if stopping:
+        yield f"Of {some(stopping)}, asked to stop, it is taken that it goes on."
+    inside = [row.id for row in running if row.extra is not None and row.extra.yielded]
+    if inside:
+        yield (
+            f"Of {some(inside)}, which waits for other tasks inside, it is taken that "
+            "it lasts as long as others of its type."
+        )
+
+
+def _of_added(runtime: Runtime, rows: Iterable[TaskRow]) -> Iterator[str]:
+    """Yield which types have added open tasks while they ran: more may come."""
+    tasks = runtime.kernel.tasks
+    types: dict[str, None] = {}
+    for row in rows:
+        metadata = task_of(row).metadata
+        adder = MadeFor(metadata).adder if metadata else ""
+        adding_row = tasks.get(adder) or tasks.get(stem_of(adder))
+        if adding_row is not None:
+            types[adding_row.bucket.spec.type] = None
+    if types:
+        yield f"What tasks of type {some([*types])} add while they run is left out."
