@@ -188,6 +188,7 @@ class Shell:
 
     def __init__(self, folder: Path, commands: Path) -> None:
         path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+        self.folder, self.commands = folder, commands
         self.said = Said()
         self.process = subprocess.Popen(
             ["bash"],
@@ -245,6 +246,35 @@ def look(link: str) -> dict[str, str]:
     return {each["task_id"]: each["state"] for each in listed["tasks"]}
 
 
+def kept(shell: Shell, task: str) -> None:
+    """
+    Wait until the journal has the end of a task, which is kept just after it.
+
+    A person who reads that the next step has begun takes longer than that to kill the
+    program; this script does not.
+
+    Raises:
+        LostError: It has not, in time.
+    """
+    command = "taskorch inspect pipeline.db --tasks --state completed"
+    deadline = time.monotonic() + _DEADLINE
+    while time.monotonic() < deadline:
+        listed = subprocess.run(
+            command.split(),
+            executable=shell.commands / "taskorch",
+            cwd=shell.folder,
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE,
+            check=False,
+        )
+        if task in listed.stdout.split():
+            return
+        time.sleep(0.1)
+    msg = f"{command} does not list {task}: {listed.stdout}{listed.stderr}"
+    raise LostError(msg)
+
+
 @contextmanager
 def step(name: str) -> Iterator[None]:
     """Say how long a step takes; what is wrong in it is said with its name."""
@@ -276,6 +306,8 @@ def go(lesson: Lesson, shell: Shell, hook: str, got: Said) -> None:
                 shell.said.wait("\n", at)
                 link = shell.said.text[at:].splitlines()[0]
                 break
+            if line.startswith("kill -9"):
+                kept(shell, "extract")
             shell.type(line)
             since = shell.said.wait(until, since) if until else shell.prompt(since)
             if line.startswith("kill -9"):
