@@ -58,7 +58,7 @@ from taskorch.kit.limits import NS
 from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import outcome, stamp
-from taskorch.model import FailureCause, HealthCheck, TaskState
+from taskorch.model import TERMINAL, FailureCause, HealthCheck, TaskState
 from taskorch.model.ids import has_number, has_segments, number_of, stem_of
 from taskorch.questions import failure_of
 from taskorch.reading._runs import RunIndex
@@ -840,11 +840,12 @@ class TroubleTeller:
 
         def look(_: int) -> list[_Before]:
             self._enter(self._troubles, past)
-            return list(_before(kernel.tasks.values()))
+            others = (row for row in kernel.tasks.values() if row.state not in TERMINAL)
+            return list(_before([*kernel.finished, *others]))
 
         rows: list[_Before] = self._rt.step(look)
         # They are taken in the order of that time, so that each message has its earlier
-        # number.
+        # number; of tasks that ended at one instant, in the order of their ends.
         rows.sort(key=lambda row: row.at_ns)
         latest = {
             stem_of(row.task_id): row
