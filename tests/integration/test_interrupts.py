@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _imp
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -12,8 +14,9 @@ import threading
 import time
 import weakref
 from concurrent.futures import wait
+from contextlib import suppress
 from functools import partial
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually
@@ -319,6 +322,54 @@ def test_one_does_not_leave_futures_locked_that_are_waited_for(when, which):
         free = [is_free(future._condition) for future in futures]
         hold.release()
         assert free == [True, True]
+
+
+def import_half():
+    """As one does while another thread loads it; until the interrupt comes."""
+    import half  # noqa: F401 - it is in the table of modules
+
+    time.sleep(PATIENCE)
+
+
+@pytest.mark.parametrize("when", ["taken", "given back"])
+def test_one_does_not_leave_a_module_locked(when, monkeypatch):
+    """Whoever waits until it is loaded would wait for ever: threads of ours, too."""
+    half = ModuleType("half")
+    half.__spec__ = SimpleNamespace(_initializing=True)
+    monkeypatch.setitem(sys.modules, "half", half)
+    lock = importlib._bootstrap._get_module_lock("half")
+    lock.lock = Interrupting(when)
+    with TaskOrchestrator():
+        with pytest.raises(KeyboardInterrupt):
+            import_half()
+        lock.lock.when = ""
+        other = threading.Thread(target=__import__, args=("half",), daemon=True)
+        other.start()
+        other.join(PATIENCE)
+        assert not other.is_alive()
+
+
+@pytest.mark.parametrize("taker", ["_get_module_lock", "__enter__", "cb"])
+def test_one_does_not_leave_the_table_of_modules_locked(taker, monkeypatch):
+    """Nobody could load a module any more."""
+    take = _imp.acquire_lock
+
+    def interrupted():
+        take()
+        if sys._getframe(1).f_code.co_name == taker:
+            monkeypatch.undo()
+            interrupt()
+
+    def load():
+        with suppress(ImportError):
+            __import__("no_such_module")
+        time.sleep(PATIENCE)
+
+    with TaskOrchestrator():
+        monkeypatch.setattr(_imp, "acquire_lock", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            load()
+        assert not _imp.lock_held()
 
 
 def use_handler(handler):

@@ -19,7 +19,6 @@ Decision: faults-and-interrupts.
 from __future__ import annotations
 
 import _thread
-import importlib
 import logging
 import opcode
 import signal
@@ -31,7 +30,7 @@ from contextlib import suppress
 from functools import partial
 from time import monotonic, sleep
 from types import FrameType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,11 +63,15 @@ SLICE: Final = 0.5
 #: The signal while one is deferred, or the error of a handler: the code that pops it
 #: raises it.
 DEFERRED: Final[list[int | BaseException]] = []
+#: Python's own functions that load modules, and lock them meanwhile.
+_LOADER: Final = sys.modules["_frozen_importlib"]
+_MODULE_LOCK: Final = vars(_LOADER).get("_ModuleLockManager")
+_TABLE_LOCK: Final = vars(_LOADER).get("_ImportLockContext")
 #: Functions that defer an interrupt in them, or take it, by the ids of their code
 #: objects. They are module functions, so that no id is reused. In some of Python's own
 #: functions, an interrupt would leave a lock that our threads need locked for ever,
-#: such as that of a future or of logging; or a condition would release a lock that the
-#: thread has not got back after a wait.
+#: such as that of a future, of logging or of a module that is loaded; or a condition
+#: would release a lock that the thread has not got back after a wait.
 _DEFERS: Final[dict[int, bool]] = {
     id(getattr(of, name).__code__): True
     for of, name in (
@@ -81,6 +84,12 @@ _DEFERS: Final[dict[int, bool]] = {
         # This holds until CPython 3.12.
         (logging, "_acquireLock"),
         (logging, "_releaseLock"),
+        (_LOADER, "_get_module_lock"),
+        (_LOADER, "_lock_unlock_module"),
+        (_MODULE_LOCK, "__enter__"),
+        (_MODULE_LOCK, "__exit__"),
+        (_TABLE_LOCK, "__enter__"),
+        (_TABLE_LOCK, "__exit__"),
     )
     if hasattr(of, name)
 }
@@ -91,6 +100,7 @@ _CALLBACKS: Final = {
     ("weakref", "_cb"),
     ("concurrent.futures.thread", "weakref_cb"),
     ("concurrent.futures.process", "weakref_cb"),
+    ("importlib._bootstrap", "cb"),
 }
 #: Python calls a `weakref.finalize` so. Users call it, too, but without the second
 #: argument, the dead reference.
@@ -101,7 +111,7 @@ _DEAD: Final = _FINALIZE.co_varnames[1]
 _WAIT: Final = threading.Condition.wait.__code__
 _LET_GO: Final = "gotit"
 #: The function that loads a module.
-_IMPORT: Final = cast("Any", importlib)._bootstrap._find_and_load.__code__  # noqa: SLF001 - it has no public name
+_IMPORT: Final = vars(_LOADER)["_find_and_load"].__code__
 #: From CPython 3.14 on, `with` looks up `__enter__` by this instruction and calls it by
 #: the next. An interrupt after that call comes before the block begins: a resource that
 #: it took, such as a lock, would never be released.
