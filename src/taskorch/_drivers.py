@@ -30,7 +30,7 @@ from taskorch.protocols import Driver, commands_of
 from taskorch.runtime import NEVER
 
 if TYPE_CHECKING:
-    from taskorch.model import AgentTemplate, Explanation, Stats, TaskStatus
+    from taskorch.model import Agent, AgentTemplate, Explanation, Stats, TaskStatus
     from taskorch.protocols import AgentView
     from taskorch.runtime import Runtime
 
@@ -86,15 +86,26 @@ class View:
         with self._kernel() as kernel:
             return [row.view for row in kernel.agents.values()]
 
-    def waiting(self) -> dict[tuple[str, ...] | None, int]:
-        """Queued tasks, by the capabilities that they require."""
+    def waiting(
+        self, template: AgentTemplate | None = None
+    ) -> dict[tuple[str, ...] | None, int]:
+        """See `taskorch.protocols.DriverView`."""
         counts: dict[tuple[str, ...] | None, int] = {}
         with self._kernel() as kernel:
+            workers = None if template is None else self._such_as(kernel, template)
             for spec, bucket in kernel.buckets.items():
-                if bucket.size:
+                if bucket.size and _may_fit(kernel, bucket, workers):
                     needs = None if spec.requires is None else spec.needs
                     counts[needs] = counts.get(needs, 0) + bucket.size
         return counts
+
+    def _such_as(self, kernel: Any, template: AgentTemplate) -> list[Agent] | None:
+        """Return workers with the capacity of a template's; None: nobody knows it."""
+        if template.executor != "service" or template.capacity is not None:
+            return [template.agent(template.name)]
+        # Each says its own capacity when it joins.
+        joined = [row for row in kernel.agents.values() if not row.lost]
+        return [row.info for row in joined if self.is_of(row.name, template)] or None
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
         """Return whether a worker belongs to a template, by its id."""
@@ -179,6 +190,13 @@ class View:
             return self.get_task_status(task_id).state
         except UnknownTaskError:
             return None
+
+
+def _may_fit(kernel: Any, bucket: Any, workers: list[Agent] | None) -> bool:
+    """Return whether one of *workers* may have enough for a task of *bucket*."""
+    return workers is None or any(
+        kernel.too_small(bucket, worker) is None for worker in workers
+    )
 
 
 @attrs.define(eq=False)

@@ -291,6 +291,26 @@ def test_a_pool_provides_what_is_needed(orch):
     assert 1 <= max(one.after for one in decisions) <= 3
 
 
+def test_a_pool_starts_no_worker_for_what_none_of_them_can_hold(orch):
+    template = {"capabilities": ["test"], "capacity": {"memory_mb": 100}}
+    orch.agents.template("tester", **template, handler=do)
+    orch.agents.pool("tester", max_agents=3, interval=0.02)
+    large = [
+        Task("t", n, id=f"large-{n}", requires=["test"], resources={"memory_mb": 200})
+        for n in range(3)
+    ]
+    orch.submit_tasks(large)
+    said = str(orch.explain("large-2"))
+    assert (
+        "it asks for 200 memory_mb, and a worker of the pool tester has 100 at most"
+    ) in said
+    small = Task("t", 7, requires=["test"], resources={"memory_mb": 100})
+    assert orch.submit_task(small).result(PATIENCE) == 7
+    (decision,) = orch.agents.explain_scaling("tester")
+    assert (decision.before, decision.after) == (0, 1)
+    assert "200 memory_mb" in str(orch.explain("large-2"))
+
+
 def test_a_pool_looks_at_once_when_a_task_finds_no_slot(orch):
     """Also if it waited for its parents: no look is due for hours."""
     orch.agents.template("tester", capabilities=["test"], handler=do)

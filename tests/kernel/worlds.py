@@ -27,7 +27,7 @@ from taskorch.kernel import (
     row_extra,
     rules_ask,
 )
-from taskorch.model import Breaker, Elastic, Resources
+from taskorch.model import Agent, Breaker, Elastic, Resources
 
 World: TypeAlias = Callable[[], Machine]
 Story: TypeAlias = Callable[[Machine], object]
@@ -115,6 +115,7 @@ def quick_ways() -> Machine:
     m.fail("c")
     kernel.submit("late", bucket, None, m.now, 0, (m.row("c"),))
     kernel.match(bucket, m.row("d"), m.now)
+    assert kernel.too_small(bucket, Agent("as small", ("x",))) is None
     return m
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskorch import RetryPolicy, Task
+from taskorch import Resources, RetryPolicy, Task
 from taskorch.errors import AnswerRefusedError, InvalidTaskError
 from taskorch.model import AgentTemplate, Breaker
 from taskorch.policies import AgentPool, PoolSample
@@ -90,7 +90,7 @@ class Nobody:
     def agents(self):
         return []
 
-    def waiting(self):
+    def waiting(self, _template=None):
         return {("x",): 3, ("y",): 9, None: 9}
 
     def starting(self, _template):
@@ -169,6 +169,33 @@ def test_after_a_short_settling_time_none_is_left():
         sim.at(at, lambda: sim.submit_task(Task("t", requires=["x"])))
     sim.run(20)
     assert pool.decisions[-1].after == 0
+
+
+@pytest.mark.parametrize(("capacity", "spawned"), [(None, 3), (10, 0), (50, 2)])
+def test_a_service_that_has_joined_shows_what_the_next_one_can_hold(capacity, spawned):
+    """Before that, nobody knows the capacity of its machine."""
+    sim = Simulation(1, resources=Resources(cpu=100), unknown_capability="wait")
+    sim.agent(
+        "big",
+        capabilities=["x"],
+        max_concurrency=1,
+        capacity=Resources(cpu=60),
+        work=1e6,
+    )
+    far = AgentTemplate(
+        "far", executor="service", start=("far",), capabilities={"x": 1}
+    )
+    if capacity:
+        sim.agent(
+            "far-1", capabilities=["x"], capacity=Resources(cpu=capacity), work=1e6
+        )
+    pool = AgentPool(far, min_agents=0, max_agents=3, interval=1)
+    sim.drivers.add(pool)
+    sim.submit_task(Task("t", requires=["x"], resources=Resources(cpu=60)))
+    for _ in range(4):
+        sim.submit_task(Task("t", requires=["x"], resources=Resources(cpu=20)))
+    sim.run(10)
+    assert sum(one.after - one.before for one in pool.decisions) == spawned
 
 
 def test_a_template_without_limit_needs_no_pool():
@@ -393,7 +420,7 @@ class Seen:
     def starting(self, template):
         return []
 
-    def waiting(self):
+    def waiting(self, _template=None):
         return {}
 
     def agent_totals(self, template):
@@ -486,7 +513,7 @@ def test_a_crowd_costs_few_looks():
     class Counting(Seen):
         asked = 0
 
-        def waiting(self):
+        def waiting(self, _template):
             self.asked += 1
             return {("x",): 1}
 
@@ -508,7 +535,7 @@ def test_those_that_start_are_counted():
         def starting(self, template):
             return ["worker-1", "worker-2"]
 
-        def waiting(self):
+        def waiting(self, _template):
             return {("x",): 2}
 
     pool = AgentPool(WORKER, max_agents=9)

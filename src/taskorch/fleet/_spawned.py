@@ -709,8 +709,9 @@ class SpawnedAgents:
             {name: one.state for name, one in row.breakers.items()},
         )
 
-    def why_none(self, requires: Iterable[str]) -> str:
-        """Return why no agent of a template can do this; "" if one may come."""
+    def why_none(self, bucket: Any) -> str:
+        """Return why no agent of a template can do its tasks; "" if one may come."""
+        requires = bucket.spec.needs if bucket.spec.requires else ()
         wanted = {name for name in requires if not is_label(name)}
         reasons = [
             f"worker {one.id} of {one.template.name} is not there: {one.failed}"
@@ -721,6 +722,7 @@ class SpawnedAgents:
             f"{name} is given up: {self.failing.why(name)}"
             for name in self._given_up_for(wanted)
         ]
+        reasons += _too_small_for(self._rt.kernel, bucket, wanted, self.pooled())
         return reasons[-1] if reasons else ""
 
     def asked_for(self, requires: Iterable[str]) -> list[str]:
@@ -797,6 +799,24 @@ class SpawnedAgents:
 def _room_of(template: AgentTemplate) -> dict[str, int]:
     """Return the amounts of the resources that a template's capacity names."""
     return {} if template.capacity is None else dict(template.capacity.totals())
+
+
+def _too_small_for(
+    kernel: Any, bucket: Any, wanted: set[str], pools: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield why worker pools with what is *wanted* start no worker for *bucket*."""
+    for name, pool in pools.items():
+        template = pool.template
+        says_itself = template.executor == "service" and template.capacity is None
+        if says_itself or not wanted <= {*level_names(template.capabilities)}:
+            continue
+        short = kernel.too_small(bucket, template.agent(name))
+        if short is not None:
+            need, most = short.need / 1e6, short.have / 1e6
+            yield (
+                f"it asks for {need:g} {short.name}, and a worker of the pool {name} "
+                f"has {most:g} at most"
+            )
 
 
 def _too_little(need: Resources, room: Mapping[str, int]) -> list[str]:

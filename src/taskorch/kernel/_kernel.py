@@ -103,6 +103,7 @@ class Kernel(KernelState):
     change_quotas: Final = _standing.change_quotas
     spend: Final = _attempts.spend
     claimed: Final = _limits.need_of
+    too_small: Final = _limits.too_small_for
     allocate: Final = _limits.allocate
     await_allocation: Final = _limits.wait
     withdraw: Final = _limits.withdraw

@@ -38,7 +38,7 @@ from taskorch.kernel._rows import (
 )
 from taskorch.kernel._state import MANY, KernelState
 from taskorch.kit.vocabulary import meant
-from taskorch.model import SOFT, TASKS, HeldUnits, UnitNames, Units
+from taskorch.model import SOFT, TASKS, Agent, HeldUnits, UnitNames, Units
 
 # -- amounts held and free: shortages, and the books -----------------------------------
 
@@ -255,6 +255,11 @@ def too_small(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> Shortage 
             if short.is_hopeless:
                 return short
     return None
+
+
+def too_small_for(kernel: KernelState, bucket: Bucket, info: Agent) -> Shortage | None:
+    """Return the resource of which a worker like *info* never has enough, or None."""
+    return too_small(kernel, bucket, AgentRow(info))
 
 
 def place_of(short: Shortage) -> str:

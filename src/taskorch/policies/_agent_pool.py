@@ -263,7 +263,8 @@ class AgentPool:
 
     None leaves before the pool has looked for the settling time, also after a restart,
     nor if its tasks find no other slot. Once a worker has joined, tasks that require
-    another machine start no further ones.
+    another machine start no further ones; tasks that ask for more resources than a
+    worker has start none at all.
 
     With `foresee`, it starts workers ahead of a load that recurs by the time of day,
     early by the start time of a worker plus an interval, and ends none that is needed
@@ -561,7 +562,7 @@ class AgentPool:
         """Return how many queued tasks its workers can do."""
         return sum(
             many
-            for requires, many in view.waiting().items()
+            for requires, many in view.waiting(self.template).items()
             if requires and self._can_do(requires)
         )
 

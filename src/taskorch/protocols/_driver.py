@@ -69,8 +69,15 @@ class DriverView(Protocol):
         """Return all workers that have ever joined, with those that are lost."""
         ...
 
-    def waiting(self) -> Mapping[tuple[str, ...] | None, int]:
-        """Return the queued tasks, by the capabilities and labels that they require."""
+    def waiting(
+        self, template: AgentTemplate | None = None
+    ) -> Mapping[tuple[str, ...] | None, int]:
+        """
+        Return the queued tasks, by the capabilities and labels that they require.
+
+        With a *template*, tasks are left out that ask for more resources than its
+        workers, or the resource pools, ever have.
+        """
         ...
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:

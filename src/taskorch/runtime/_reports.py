@@ -744,8 +744,7 @@ def explanation(
         latest = runtime.directory.reruns.latest(stem_of(cause.had))
         found = attrs.evolve(found, stale=why_stale(found, cause, latest))
     if runtime.fleet is not None:
-        spec = row.bucket.spec
-        why = runtime.fleet.why_none(spec.needs if spec.requires else ())
+        why = runtime.fleet.why_none(row.bucket)
         blockers = tuple(_with_reason(blocker, why) for blocker in found.blockers)
         found = attrs.evolve(found, blockers=blockers)
     blockers = tuple(_with_answers(runtime, row, each) for each in found.blockers)

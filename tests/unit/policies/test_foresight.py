@@ -58,7 +58,7 @@ class Place:
             is_gone = {"is_lost": False, "is_draining": False}
             yield SimpleNamespace(name=name, running=running, labels=(), **is_gone)
 
-    def waiting(self):
+    def waiting(self, _template):
         return {("x",): max(0, self.tasks - len(self.there))}
 
     def starting(self, _template):
