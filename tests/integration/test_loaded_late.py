@@ -46,6 +46,20 @@ ASKED = {
     "tasks": "list(orch.tasks())",
     "hold_starts": "orch.hold_starts('why'); orch.release_starts()",
     "questions": "orch.questions()",
+    "rerun": (
+        "orch.submit_task(Task.call(pow, 2, 2, id='one')).result(60); "
+        "orch.rerun_task('one')"
+    ),
+    "rerun of a run": (
+        "from taskorch import Workflow; flow = Workflow('flow'); "
+        "flow.task(fail, id='one'); orch.workflows.start(flow, id='run'); "
+        "orch.wait(60); orch.workflows.restart('run')"
+    ),
+    "failure": (
+        "from taskorch.questions import failure_of; "
+        "orch.submit_task(Task.call(fail, id='one')).exception(60); "
+        "failure_of(orch._rt, 'one')"
+    ),
     "failures": "orch.submit(fail).exception(60); orch.failures()",
     "left at the end": (
         "gate = threading.Event(); orch.submit(gate.wait, 60); "

@@ -248,6 +248,8 @@ def _failure(rt: Runtime, row: TaskRow, many: int) -> dict[str, Any]:
 
 def failure_of(rt: Runtime, task_id: str) -> dict[str, Any] | None:
     """Return the content of an escalation of a failed task; None if not in memory."""
+    # What it takes is loaded before the lock is held.
+    _calls_about(rt, "")
 
     def look(_: int) -> dict[str, Any] | None:
         row = rt.kernel.tasks.get(task_id)

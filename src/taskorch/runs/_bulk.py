@@ -168,6 +168,8 @@ def _acts_by_name(
     runtime: Runtime, priority: int | None
 ) -> dict[str, Callable[[Any, int], bool]]:
     kernel = runtime.kernel
+    # It is loaded before the lock is held.
+    succession = runtime.succession
 
     def live(row: TaskRow) -> bool:
         return not runtime.is_left(row)
@@ -176,7 +178,7 @@ def _acts_by_name(
         runtime.refuse_submission()
         if not _ALLOWED["rerun"](row):
             return False
-        runtime.succession.rerun(row.id, now, anew=True)
+        succession.rerun(row.id, now, anew=True)
         return True
 
     return {

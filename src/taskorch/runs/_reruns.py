@@ -189,13 +189,16 @@ class Restarts:
                 workflow, run_id, most, is_new=False, note=note, renewing=renewing
             )
 
+        # It is loaded before the lock is held.
+        succession = rt.succession
+
         def leave(part: Sequence[Work], now: int) -> None:
             # A run that never begins records that its ended parents are gone.
             rt.refuse_submission()
             for work in part:
                 is_latest = rt.directory.reruns.is_latest(work._row.id)
                 if is_latest and work._row.state in TERMINAL and not is_gone(work._row):
-                    new = rt.succession.rerun(work._row.id, now)
+                    new = succession.rerun(work._row.id, now)
                     rt.kernel.cancel(new._row, now, GONE)
 
         for part in slices(gone):
@@ -230,6 +233,8 @@ class Restarts:
         if pools:
             self.starts.limit(run_id, pools)
 
+        succession = rt.succession
+
         def rerun(part: Sequence[tuple[str, str]], now: int) -> None:
             rt.refuse_submission()
             for name, task_id in part:
@@ -238,9 +243,9 @@ class Restarts:
                 is_latest = rt.directory.reruns.is_latest(task_id)
                 if not (is_latest and is_restarted(rt, old)):
                     continue
-                new = rt.succession.rerun(task_id, now, live=True)
+                new = succession.rerun(task_id, now, live=True)
                 run._works[name] = cast("TaskHandle[Any]", new)
-                rt.succession.give_up(old, new, now)
+                succession.give_up(old, new, now)
 
         # Parents come before their dependents: else these would be skipped once more.
         for part in slices(chosen):
@@ -261,6 +266,7 @@ class Restarts:
         """
         rt = self.rt
         below = set(since or ())
+        succession = rt.succession
 
         def rerun(
             part: Sequence[tuple[str, TaskHandle[Any]]], now: int, *, every: bool
@@ -271,7 +277,7 @@ class Restarts:
                 above = named_above(rt, cast("Work", work))
                 if not (every or any(stem_of(each) in below for each in above)):
                     continue
-                new = rt.succession.rerun_stale(work, now)
+                new = succession.rerun_stale(work, now)
                 if new is not None:
                     run._works[name] = cast("TaskHandle[Any]", new)
                 elif every:

@@ -145,10 +145,12 @@ class Noted:
         rt.durable()
         rt.recall((task_id,))
         below: list[Work] = []
+        # It is loaded before the lock is held.
+        succession = rt.succession
 
         def change(now: int) -> str:
             rt.refuse_new()
-            again = rt.succession.rerun(task_id, now, anew=True)
+            again = succession.rerun(task_id, now, anew=True)
             row = again._row
             rt.kernel.note(TaskNoted, now, row.id, 0, self.extension, key, note)
             extra_of(again).own[self.extension] = own
@@ -163,7 +165,7 @@ class Noted:
 
         def go_on(work: Work, now: int) -> None:
             rt.refuse_submission()
-            rt.succession.rerun_stale(work, now)
+            succession.rerun_stale(work, now)
 
         again: str = rt.step(change, keep=True)
         for work in below:

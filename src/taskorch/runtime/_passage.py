@@ -383,10 +383,12 @@ def rerun(rt: TaskEngine, task_id: str, *, downstream: bool = False) -> Work:
     rt.recall((task_id,))
 
     works: list[Work] = []
+    # It is loaded before the lock is held.
+    succession = rt.succession
 
     def change(now: int) -> Work:
         rt.refuse_new()
-        again = rt.succession.rerun(task_id, now, anew=True)
+        again = succession.rerun(task_id, now, anew=True)
         if downstream:
             works.extend(row.cargo for row in dependents(rt, again._row))
         return again
@@ -405,10 +407,12 @@ def rerun_below(rt: TaskEngine, task_id: str) -> None:
 
 
 def _rerun_stale(rt: TaskEngine, works: Sequence[Work]) -> None:
+    succession = rt.succession
+
     def go_on(part: Sequence[Work], now: int) -> None:
         rt.refuse_submission()
         for work in part:
-            rt.succession.rerun_stale(work, now)
+            succession.rerun_stale(work, now)
 
     for start in range(0, len(works), _RERUNS):
         rt.step(partial(go_on, works[start : start + _RERUNS]), keep=True)
