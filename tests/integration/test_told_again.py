@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tests.integration.tools import (
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import OutcomeUnknownError
 from taskorch.journal import SqliteJournal
+from taskorch.protocols import Entry
 
 DAY, HOUR = 86_400, 3_600
 
@@ -216,3 +217,28 @@ def test_a_slow_journal_holds_nothing_up_while_ticks_are_looked_for(
         assert orch.submit(divmod, 7, 2).result(PATIENCE) == (3, 1)
         goes_on.set()
         orch.stop(drain=False)
+
+
+def test_ticks_that_failed_are_read_many_at_once(tmp_path: Path) -> None:
+    """A journal on another machine takes a moment for each question."""
+    path, now, asked = tmp_path / "runs.db", datetime.now(UTC), []
+
+    class Counting(SqliteJournal):
+        def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+            asked.append(len(ids))
+            return super().select(ids, until)
+
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        task = Task.call(fail, "no disk")
+        first = now - timedelta(hours=60)
+        orch.schedules.add(
+            "nightly", timedelta(hours=1), task, start=first, catch_up="none"
+        )
+        orch.schedules.backfill("nightly", first, now)
+        eventually(lambda: orch.schedules.backfills()[0].state == "done")
+        assert orch.wait(PATIENCE)
+    with TaskOrchestrator(journal=Counting(path), keep_finished=0) as orch:
+        eventually(lambda: orch.schedules.status("nightly").failing)
+        orch.stop(drain=False)
+    assert sum(asked) >= 60
+    assert len(asked) <= 12

@@ -904,13 +904,21 @@ class TroubleTeller:
         tasks, recovered = self._rt.kernel.tasks, self._rt.directory.recovered
         if recovered is None:
             return gone, held
-        for task_ids in islice(self._ticks(name, recovered.journal), _READ):
-            here = {n: row for n in task_ids if (row := tasks.get(n)) is not None}
-            rows = recovered.rows_of([n for n in task_ids if n not in here])
-            held += here
-            gone += rows
-            if RunIndex.has_completed([*here.values(), *rows]):
-                break
+        ticks = islice(self._ticks(name, recovered.journal), _READ)
+        size = 1
+        while part := list(islice(ticks, size)):
+            ids = [n for task_ids in part for n in task_ids]
+            here = {n: row for n in ids if (row := tasks.get(n)) is not None}
+            left = recovered.rows_of([n for n in ids if n not in here])
+            rows = here | {row.id: row for row in left}
+            for task_ids in part:
+                of_tick = [rows[n] for n in task_ids if n in rows]
+                held += [row.id for row in of_tick if row.id in here]
+                gone += [row for row in of_tick if row.id not in here]
+                if RunIndex.has_completed(of_tick):
+                    return gone, held
+            # Mostly the latest has completed; else a journal elsewhere is asked seldom.
+            size *= 8
         return gone, held
 
     def _ticks(self, name: str, journal: DurableJournal) -> Iterator[list[str]]:
