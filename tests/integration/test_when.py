@@ -344,6 +344,9 @@ def test_what_fails_for_good_ends_and_what_needs_it_does_not():
         alone = orch.when("c0")
         assert alone.p90 is not None
         assert "of 100 draws it fails for good, and ends with that." in str(alone)
+        # Nobody is to think that it ends well.
+        answer = str(orch.in_time("c0", deadline=86_400))
+        assert "well or with a failure: nothing has to change for that" in answer
         # A run of which a task has failed has ended when nothing of it goes on.
         flow = Workflow("flow")
         for each in chain(6):

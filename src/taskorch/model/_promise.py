@@ -21,6 +21,8 @@ class Promise:
     """
     Prediction of the end of a task or a run; `str()` of it is in sentences.
 
+    A task that fails for good has ended, too: `basis` says in how many draws it does.
+
     The record counts the first answer about each task or run; cancelled ones do not
     count, nor answers about schedules and about work that is not submitted yet. A task
     that has run for longer than all that were measured is given more time, and never

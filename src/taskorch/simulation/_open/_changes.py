@@ -19,6 +19,7 @@ from taskorch.model import EndChange, InTime, TimelyChange, WhatIf, quantile, to
 from taskorch.simulation._open._course import NO_END, OpenRun, Tried
 from taskorch.simulation._open._draws import OpenChance
 from taskorch.simulation._open._promise import (
+    FAILS,
     Deadline,
     moment_of,
     open_of,
@@ -135,6 +136,11 @@ def in_time(
         raise InvalidTaskError(msg, hint="deadline='18:00', or 3600: in an hour")
     if promise.risk is not None and promise.risk * 10 <= 1:
         words = "It ends in time in nine of ten cases: nothing has to change."
+        if any(sentence.endswith(FAILS) for sentence in promise.basis):
+            words = "It ends in time in nine of ten cases, well or with a failure: "
+            words += (
+                "nothing has to change for that, and no change here prevents a failure."
+            )
         return InTime(promise, unknown=(words,))
     if any(each not in work.places for each in wanted):
         return InTime(promise)

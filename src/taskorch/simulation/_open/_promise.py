@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Values of `deadline=`: see `TaskOrchestrator.when`.
 Deadline: TypeAlias = datetime | str | float | None
+#: The end of a sentence on draws in which the task ends badly.
+FAILS: Final = "it fails for good, and ends with that."
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d+)?")
 _CLOCK: Final = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
 #: With fewer draws, no sentence speaks of one case in ten.
@@ -502,7 +504,7 @@ def _failures(draws: Ends) -> tuple[str, ...]:
     """Return in how many draws it fails, or does not end, and why, if any."""
     many = counted(len(draws.ends), "draw")
     lost = f"In {draws.lost} of {many} it does not end: what it needs fails for good."
-    failed = f"In {draws.failed} of {many} it fails for good, and ends with that."
+    failed = f"In {draws.failed} of {many} {FAILS}"
     faulty = f"In {draws.faulty} of {many} a policy raises an error, such as the retry "
     faulty += "handler about a simulated failure: a task fails with that."
     words = ((draws.lost, lost), (draws.failed, failed), (draws.faulty, faulty))
