@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import taskorch
 
 #: Says which modules of ours are loaded by somebody who holds the lock.
 WATCH = """
@@ -78,3 +82,54 @@ def test_nothing_is_loaded_under_the_lock(asked):
     )
 
     assert ended.stdout.strip() == "[]"
+
+
+def imports_in_functions():
+    """Files of other rooms that code of ours imports when it needs them: room, file."""
+    root = Path(taskorch.__file__).parent
+    # Commands and documents are read by one thread.
+    alone = {"cli", "frontends"}
+    for path in root.rglob("*.py"):
+        if path.relative_to(root).parts[0] in alone:
+            continue
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for found in ast.walk(function):
+                if isinstance(found, ast.ImportFrom) and found.module:
+                    room, _, file = found.module.rpartition(".")
+                    own = ".".join(("taskorch", *path.relative_to(root).parts[:-1]))
+                    if room.startswith("taskorch.") and not own.startswith(room):
+                        yield room, file
+
+
+def test_two_threads_that_need_a_room_for_the_first_time_do_not_wait_for_each_other():
+    """
+    Whoever imports a room waits for its files, and whoever imports a file for its room.
+
+    So a room that loads a file at once is imported before that: `from room import _file`.
+    """
+    used = """
+import sys
+from taskorch import TaskOrchestrator
+with TaskOrchestrator() as orch:
+    orch.submit(pow, 2, 2).result(60)
+known = set(sys.modules)
+for place in sys.argv[1:]:
+    room, _, file = place.rpartition(".")
+    if room not in known:
+        __import__(room)
+        if place in sys.modules:
+            print(place)
+"""
+    places = sorted({f"{room}.{file}" for room, file in imports_in_functions()})
+    assert places
+
+    ended = subprocess.run(
+        [sys.executable, "-c", used, *places],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ended.stdout == ""

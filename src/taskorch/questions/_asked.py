@@ -283,9 +283,9 @@ def _calls_about(rt: Runtime, issue: str) -> tuple[str, ...]:
     handler = rt.deciders.parts.retry_handler
     matrix: Any = handler.matrix if has(handler, Recommends) else None
     if not matrix and is_there("taskorch.recovery"):
-        from taskorch.recovery._matrix import default_matrix  # noqa: PLC0415 - seldom needed
+        from taskorch.recovery import _matrix  # noqa: PLC0415 - seldom needed
 
-        matrix = default_matrix()
+        matrix = _matrix.default_matrix()
     try:
         actions: tuple[str, ...] = matrix[issue].actions if matrix else ()
     except (InvalidTaskError, LookupError):
