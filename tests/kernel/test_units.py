@@ -31,7 +31,7 @@ from taskorch.kernel import (
     names_of,
     take_snapshot,
 )
-from taskorch.model import Elastic, NamedUnits, Resources, TaskState
+from taskorch.model import Elastic, NamedUnits, Quota, Resources, TaskState
 
 S = TaskState
 GPUS = ("0", "1", "2", "3")
@@ -51,6 +51,18 @@ def asks(machine, task_id, gpu, **options):
 def units(machine, task_id):
     """The names of the units that an attempt has."""
     return names_of(machine.kernel, machine.row(task_id).alloc).get("gpu", ())
+
+
+def test_a_change_of_quotas_changes_no_order_of_units():
+    """Its status names them as they were given, in the next life, too."""
+    machine = machine_of("b", "a")
+    asks(machine, "t", 2)
+    given = units(machine, "t")
+    assert given == ("b", "a")
+    machine.change_quotas(Quota(type="t", max_parallel=9))
+    assert units(machine, "t") == given
+    machine.change_quotas(Quota(type="t"))
+    assert units(machine, "t") == given
 
 
 def why(machine, task_id):

@@ -135,8 +135,15 @@ def _reserve_too(kernel: KernelState, name: str, pool: PoolRow, resource: str) -
         if any(each.name == name for each in _chain(kernel, row.bucket.spec.budget)):
             units = dict(_reserved_in(holder.alloc)).get(resource, 0)
             if units:
-                holder.alloc = (*holder.alloc, (pool.name, units))
+                holder.alloc = _with_purse(holder.alloc, (pool.name, units))
                 pool.used += units
+
+
+def _with_purse(alloc: Units, purse: tuple[str, int]) -> Units:
+    """Return *alloc*, which has purses, with one more, as if it had begun with that."""
+    held = [pair for pair in alloc if pair[0].startswith(PURSE)]
+    first = alloc.index(held[0])
+    return (*alloc[:first], *sorted([*held, purse]), *alloc[first + len(held) :])
 
 
 def purses_of(kernel: KernelState, bucket: Bucket) -> list[tuple[PoolRow, int]]:
@@ -227,7 +234,7 @@ class Budgets(StartLimit):
         extra = row_extra(row)
         extra.spent, extra.paid = {}, extra.paid or {}
         purses = purses_of(kernel, row.bucket)
-        return tuple([(pool.name, units) for pool, units in purses if units])
+        return tuple(sorted([(pool.name, units) for pool, units in purses if units]))
 
     def ends(self, kernel: KernelState, row: TaskRow, alloc: Units, cause: str) -> None:
         """Count as spent the amounts of *alloc* that the attempt may have spent.

@@ -372,8 +372,10 @@ def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
 
 
 def _charged(kernel: KernelState, holder: _Holder) -> Units:
+    # What stands behind, such as named units, keeps its order.
+    alloc, others = without_quotas(holder.alloc), beside(holder.alloc)
     if isinstance(holder, AllocationRow):
-        return _limits.charged_by_hand(kernel, holder.owner, holder.alloc)
+        return _limits.charged_by_hand(kernel, holder.owner, alloc) + others
     row = holder.row if isinstance(holder, Leak) else holder
     bounds = _limits.bounds_of(kernel, _limits.subjects(row.bucket.spec))
-    return _limits.charged(bounds, holder.alloc)
+    return _limits.charged(bounds, alloc) + others
