@@ -909,8 +909,8 @@ class TroubleTeller:
         while part := list(islice(ticks, size)):
             ids = [n for task_ids in part for n in task_ids]
             here = {n: row for n in ids if (row := tasks.get(n)) is not None}
-            left = recovered.rows_of([n for n in ids if n not in here])
-            rows = here | {row.id: row for row in left}
+            evicted = recovered.rows_of([n for n in ids if n not in here])
+            rows = here | {row.id: row for row in evicted}
             for task_ids in part:
                 of_tick = [rows[n] for n in task_ids if n in rows]
                 held += [row.id for row in of_tick if row.id in here]
