@@ -13,7 +13,7 @@ from shutil import copytree
 
 import pytest
 from tests.frontends.service.tools import recorded
-from tests.integration.tools import PATIENCE, Started, eventually
+from tests.integration.tools import PATIENCE, Started, eventually, pass_time
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context, workflow
 from taskorch.cli import main
@@ -143,8 +143,9 @@ def test_what_an_earlier_run_keeps_after_the_fork_is_not_the_forks(settings):
     forked = threading.Event()
     FUNCTIONS["job"] = job
     with TaskOrchestrator(**settings) as orch:
-        handle = orch.submit_task(Task.call(do, "job", id="x", timeout=0.2))
+        handle = orch.submit_task(Task.call(do, "job", id="x", timeout=3600))
         assert began.wait(PATIENCE)
+        pass_time(orch, 3600)
         eventually(handle.done)
         fork = orch.steps.fork("x", at="a")
         go.set()

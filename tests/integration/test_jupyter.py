@@ -249,8 +249,9 @@ def test_cancelling_the_program_around_it_ends_the_block():
 
     async def main():
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.02), TaskOrchestrator() as orch:
+            async with asyncio.timeout(None) as limit, TaskOrchestrator() as orch:
                 handle = orch.submit(asyncio.sleep, PATIENCE)
+                limit.reschedule(asyncio.get_running_loop().time() + 0.02)
                 await handle
         return handle
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, eventually, pass_time
 
 from taskorch import Task, TaskOrchestrator, TaskState, current_context
 
@@ -18,7 +18,9 @@ def test_an_attempt_that_was_given_up_reports_no_progress():
         has_reported.set()
 
     with TaskOrchestrator() as orch:
-        handle = orch.submit_task(Task.call(report, id="t", timeout=0.2))
+        handle = orch.submit_task(Task.call(report, id="t", timeout=3600))
+        eventually(lambda: handle.status.progress == "begun")
+        pass_time(orch, 3600)
         eventually(lambda: handle.status.state is TaskState.FAILED)
         assert handle.status.progress == "begun"
         goes_on.set()

@@ -326,8 +326,9 @@ def test_while_a_run_waits_nobody_looks_whether_the_one_before_has_ended():
     flow = Workflow("flow")
     flow.add(Task.question("go on?", id="go"))
     with TaskOrchestrator() as orch:
-        end = datetime.now(UTC) + timedelta(seconds=0.3)
-        orch.schedules.add("s", "every 0.1s", flow, overlap="queue", end=end)
+        end = datetime.now(UTC) + timedelta(seconds=2)
+        every = {"overlap": "queue", "catch_up": "all"}
+        orch.schedules.add("s", "every 0.1s", flow, **every, end=end)
         orch.schedules.add("past", "every 1h", flow, end=end - timedelta(hours=1))
         hours = end - timedelta(hours=4), end - timedelta(hours=1)
         filled = orch.schedules.backfill("past", *hours)

@@ -15,7 +15,7 @@ from shutil import copytree
 
 import pytest
 from tests.integration import test_sleeps, test_waits_in_functions
-from tests.integration.tools import PATIENCE, Recorder, eventually
+from tests.integration.tools import PATIENCE, Recorder, eventually, pass_time
 
 from taskorch import (
     Permanent,
@@ -608,7 +608,10 @@ def test_what_a_step_returns_after_the_time_of_its_task_is_kept(settings):
         return context.step("next", note, "next", value)
 
     with TaskOrchestrator(**settings, grace=PATIENCE) as orch:
-        assert run(orch, job, id="x", timeout=0.05) == 1
+        handle = submit(orch, job, id="x", timeout=3600)
+        assert began.wait(PATIENCE)
+        pass_time(orch, 3600)
+        assert handle.result(PATIENCE) == 1
     assert CALLS == {"slow": 1, "next": 1}
 
 

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
+from tests.integration.tools import eventually
 from tests.telemetry.tools import Tracing, is_child, linked, run
 
 import taskorch
@@ -219,17 +220,19 @@ def test_what_is_left_at_the_end_ends_there(tracing):
     assert result == "cancellation"
 
 
-def test_a_program_that_is_held_says_so_and_goes_on_in_its_span(tracing):
+def test_a_program_that_is_held_says_so_and_goes_on_in_its_span(tracing, tmp_path):
+    go = tmp_path / "go"
+    until = f"until test -e {go}; do sleep 0.05; done"
     with tracing.orchestrator() as orch:
-        task = Task.program(["sleep", "0.5"], id="held")
+        task = Task.program(["sh", "-c", until], id="held")
         began = threading.Event()
         orch.signals.task_started.connect(lambda _: began.set())
         handle = orch.submit_task(task)
         assert began.wait(PATIENCE)
-        while not orch._rt.attempts.holdable(handle._row):
-            threading.Event().wait(0.001)
+        eventually(lambda: orch._rt.attempts.holdable(handle._row))
         assert orch.suspend_task("held")
         assert orch.resume_task("held")
+        go.touch()
         handle.result()
 
     names = [event.name for event in tracing.only("program").events]
