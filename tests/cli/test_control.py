@@ -286,7 +286,7 @@ def test_a_question_is_shown_and_answered(tmp_path, capsys):
     assert "No question" in taskorch(capsys, "questions", path)[1]
     run_again = TaskOrchestrator(journal=path)
     with run_again as orch:
-        assert orch.handle("ship").result(30) == "shipped"
+        assert orch.handle("ship").result(60) == "shipped"
     forget(tmp_path)
 
 

@@ -85,7 +85,7 @@ def test_a_hold_outlives_kill_9_and_is_told_everywhere(
             assert service.get("/api/v1/metrics")["orchestrator_status"] == "degraded"
             assert taskorch(capsys, "release", url) == (0, "tasks start again\n", "")
             assert taskorch(capsys, "release", url)[0] == 1
-        assert orch.handle("a").result(30) == 3
+        assert orch.handle("a").result(60) == 3
         assert queue_of(orch).status == "ok"
 
     events = [
@@ -116,7 +116,7 @@ def test_a_journal_that_nobody_uses_can_be_held_and_released(tmp_path, capsys):
     assert taskorch(capsys, "release", path, "--by", "Ann B")[0] == 0
     with TaskOrchestrator(journal=path) as orch:
         assert orch.get_stats().holds == ()
-        assert orch.submit(len, "abc").result(30) == 3
+        assert orch.submit(len, "abc").result(60) == 3
 
 
 def test_a_snapshot_keeps_what_is_held(tmp_path):
@@ -125,7 +125,7 @@ def test_a_snapshot_keeps_what_is_held(tmp_path):
     with TaskOrchestrator(journal=path) as orch:
         orch.hold_starts("no disk", by="ben", most=2)
         for _ in range(3):
-            orch.submit(len, "abc").result(30)
+            orch.submit(len, "abc").result(60)
     for _ in range(2):
         with TaskOrchestrator(journal=path) as orch:
             told_by = orch.get_stats().holds
@@ -144,8 +144,8 @@ def test_what_bounds_starts_is_told_by_who_reads_the_journal(tmp_path, capsys):
         said = taskorch(capsys, "explain", tmp_path / "j.db", "second")[1]
         assert "No more than 1 run at once, held by ann: memory is short." in said
         blocker.touch()
-        first.result(30)
-        assert second.result(30) == 3
+        first.result(60)
+        assert second.result(60) == 3
 
 
 def test_a_service_is_asked_as_its_journal_is(tmp_path, capsys, monkeypatch):
@@ -157,9 +157,9 @@ def test_a_service_is_asked_as_its_journal_is(tmp_path, capsys, monkeypatch):
         url = server.url
         for n in range(3):
             task = Task.call(len, "abc", id=f"good/{n}", metadata={"n": n})
-            orch.submit_task(task).result(30)
+            orch.submit_task(task).result(60)
         with pytest.raises(ValueError, match="no way"):
-            orch.submit_task(Task.call(broken, id="bad")).result(30)
+            orch.submit_task(Task.call(broken, id="bad")).result(60)
         orch.submit_task(Task.call(len, "x", id="after", after=["bad"]))
         for words in (
             ["explain", "bad"],
@@ -206,7 +206,7 @@ def test_a_list_after_a_restart_has_the_cause_alone(tmp_path, capsys, monkeypatc
     parts.map(broken_part, [1, 2], id="map")
     with TaskOrchestrator(journal=path) as orch:
         orch.workflows.start(parts, id="run")
-        orch.wait(30)
+        orch.wait(60)
     with TaskOrchestrator(journal=path) as orch, orch.serve(port=0) as server:
         monkeypatch.setenv("TASKORCH_TOKEN", server.token)
         for place in (path, server.url):

@@ -67,7 +67,7 @@ def test_programs_are_for_it_if_they_say_so(orch):
     here = orch.submit_task(Task.program(["true"]))
     there = orch.submit_task(Task.program(["true"], requires=["x"]))
 
-    assert here.result(30).exit_code == 0
+    assert here.result(60).exit_code == 0
     assert [attempt.task_id for attempt in box.begun] == [there.task_id]
     assert box.begun[0].task.payload == Program(["true"])
 
@@ -78,7 +78,7 @@ def test_a_program_that_requires_what_an_agent_here_can_do_runs_here(orch):
         """Never asked: it says where the program runs."""
 
     handle = orch.submit_task(Task.program(["true"], requires=["y"]))
-    assert handle.result(30).exit_code == 0
+    assert handle.result(60).exit_code == 0
 
 
 def test_it_leaves_and_comes_back(orch):

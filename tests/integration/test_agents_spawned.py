@@ -141,7 +141,7 @@ def test_a_program_of_lines_is_out_of_time(orch):
     orch.agents.template("echo", executor="lines", capabilities=["e"], start=LINES)
     orch.agents.spawn("echo")
     slow = orch.submit_task(Task("e", "sleep", requires=["e"], timeout=0.5))
-    assert slow.exception(30) is not None
+    assert slow.exception(PATIENCE) is not None
     assert orch.submit_task(Task("e", "x", requires=["e"])).result(PATIENCE) == "x"
 
 
@@ -473,7 +473,7 @@ for line in sys.stdin:
             needs = {"tokens": 50}
             task = Task("e", list(answers), requires=["e"], resources=needs)
             task = orch.submit_task(task)
-            error = task.exception(20)
+            error = task.exception(PATIENCE)
         return error or task.result(), budget.usage.spent["tokens"]
 
     assert spent({"spent": {"tokens": 5}}, {"result": 1}) == (1, 5)
@@ -519,10 +519,10 @@ def test_one_that_does_not_read_is_killed_when_its_time_is_over(orch, size):
     """However much there is to write: its slot is free, and the next one is started."""
     agent = lines_of(orch, "", start=["sleep", "6000"])
     deaf = orch.submit_task(Task("e", "x" * size, requires=["e"], timeout=0.3))
-    assert isinstance(deaf.exception(30), TaskTimeoutError)
+    assert isinstance(deaf.exception(PATIENCE), TaskTimeoutError)
     until(lambda: not is_alive(agent.pid))
     again = orch.submit_task(Task("e", "x", requires=["e"], timeout=0.3))
-    assert isinstance(again.exception(30), TaskTimeoutError)
+    assert isinstance(again.exception(PATIENCE), TaskTimeoutError)
     until(lambda: orch.agents.get("odd-1").status == "idle")
 
 
@@ -587,7 +587,7 @@ for line in sys.stdin:
     pids = []
     for payload in (None, False, "no", True, None):
         handle = orch.submit_task(Task("e", payload, requires=["e"], idempotent=False))
-        error = handle.exception(20)
+        error = handle.exception(PATIENCE)
         pids.append(handle.result() if error is None else int(str(error)))
     first, last = pids[0], pids[-1]
     assert pids == [first] * 4 + [last]
@@ -702,7 +702,7 @@ def test_an_agent_has_what_its_tasks_hold_and_their_ids():
     go = threading.Event()
     with TaskOrchestrator(resources={"cpu": 4, "licence": 2}) as orch:
         orch.agent("ann", capabilities=["w"], max_concurrency=2)(
-            lambda task, context: go.wait(20)
+            lambda task, context: go.wait(PATIENCE)
         )
         handles = [
             orch.submit_task(

@@ -1617,7 +1617,7 @@ orch.stop()
 LOOK = """
 from taskorch import TaskOrchestrator, Task
 with TaskOrchestrator(journal="runs.db", durability="process") as orch:
-    orch.wait(20)
+    orch.wait(60)
     for status in orch.tasks():
         blocked = ",".join(status.blocked_by)
         print(status.task_id, status.state, status.result, blocked)
@@ -1672,7 +1672,7 @@ from taskorch import TaskOrchestrator
 
 orch = TaskOrchestrator(journal="runs.db", durability="process")
 orch.start()
-assert orch.wait(20)
+assert orch.wait(60)
 print(orch.get_task_status("first").state, orch.get_task_status("then").state)
 orch.stop(drain=False)
 """
@@ -1714,7 +1714,7 @@ def test_a_join_that_is_gone_blocks_its_task(tmp_path: Path) -> None:
     assert child(tmp_path, AND_THEN, gone) == "completed blocked\n"
     explained = AND_THEN.replace(
         "print(",
-        "orch.rerun_task('second'); orch.wait(20); print(orch.explain('then'));print(",
+        "orch.rerun_task('second'); orch.wait(60); print(orch.explain('then'));print(",
     )
     said = child(tmp_path, explained, gone)
     assert "What it needs is gone: work:most cannot be imported any more" in said
@@ -1757,7 +1757,7 @@ def double(x):
 if __name__ == "__main__":
     with TaskOrchestrator(journal="runs.db", durability="process") as orch:
         handle = orch.submit_task(Task.call(double, 4, id="d"))
-        print(handle.result(20), orch.get_task_status("d").attempts)
+        print(handle.result(60), orch.get_task_status("d").attempts)
 """
 
 
@@ -1767,7 +1767,7 @@ def test_functions_of_a_script_are_found_when_it_runs_again(tmp_path: Path) -> N
         MAIN.replace("with TaskOrch", "orch = TaskOrch")
         .replace(") as orch:\n        handle", ")\n    if True:\n        handle")
         .replace(
-            'print(handle.result(20), orch.get_task_status("d").attempts)',
+            'print(handle.result(60), orch.get_task_status("d").attempts)',
             "orch.stop()",
         )
     )
@@ -1873,7 +1873,7 @@ def test_a_policy_function_that_is_gone_blocks_its_task(tmp_path: Path) -> None:
     look = """
     from taskorch import TaskOrchestrator
     with TaskOrchestrator(journal="runs.db", durability="process") as orch:
-        print(repr(orch.handle("one").exception(20)))
+        print(repr(orch.handle("one").exception(60)))
     """
     child(tmp_path, script, module)
     said = child(tmp_path, look, module.replace("again", "anew"))

@@ -119,7 +119,11 @@ def is_alive(pid: int) -> bool:
 
 
 def written(file: Path) -> list[int]:
-    eventually(lambda: file.exists() and len(file.read_text().split()) == 2)
+    # Another interpreter has to import the client first.
+    patience = 2 * PATIENCE
+    eventually(
+        lambda: file.exists() and len(file.read_text().split()) == 2, patience=patience
+    )
     return [int(word) for word in file.read_text().split()]
 
 

@@ -18,7 +18,7 @@ def hook(event, arguments):
         done.append(None)
         other = threading.Thread(target=lambda: done.append(orch.submit(int).result()))
         other.start()
-        other.join(30)
+        other.join(60)
 
 done = []
 with TaskOrchestrator() as orch:

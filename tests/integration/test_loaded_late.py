@@ -16,7 +16,7 @@ WATCH = """
 import sys, threading
 from taskorch import Task, TaskOrchestrator
 
-PATIENCE = 2
+PATIENCE = 30
 orch = TaskOrchestrator(concurrency=1)
 lock, found = orch._rt.lock, []
 

@@ -51,7 +51,7 @@ def test_a_question_about_a_budget_is_asked_under_the_next_number():
         taken = ["budget-b/1", "budget-b/1-2"]
         orch.submit_tasks([Task.question("lunch?", id=name) for name in taken])
         orch.budget("b", tokens=10)
-        orch.submit_task(Task.call(spend, 10, budget="b")).result(30)
+        orch.submit_task(Task.call(spend, 10, budget="b")).result(60)
         more = Task.call(spend, 5, budget="b", resources=Resources(tokens=5))
         handle = orch.submit_task(more)
         eventually(lambda: [q for q in orch.questions() if q.id == "budget-b/1-3"])
@@ -60,7 +60,7 @@ def test_a_question_about_a_budget_is_asked_under_the_next_number():
         orch.answer("budget-b/1", "approve", by="ann")
         assert not handle.done()
         orch.answer("budget-b/1-3", "raise", by="ann", changes={"tokens": 50})
-        handle.result(30)
+        handle.result(60)
         orch.change_tasks("cancel", ids="*")
 
 
@@ -70,7 +70,7 @@ def test_the_question_of_a_budget_is_found_again_in_the_next_life(tmp_path):
         with TaskOrchestrator(journal=journal) as orch:
             orch.submit_task(Task.question("lunch?", id="budget-b/1"))
             orch.budget("b", tokens=10)
-            orch.submit_task(Task.call(spend, 10, budget="b", id="all")).result(30)
+            orch.submit_task(Task.call(spend, 10, budget="b", id="all")).result(60)
             more = Resources(tokens=5)
             task = Task.call(spend, 5, budget="b", id="more", resources=more)
             handle = orch.submit_task(task)
@@ -78,7 +78,7 @@ def test_the_question_of_a_budget_is_found_again_in_the_next_life(tmp_path):
             assert {q.id for q in orch.questions()} == {"budget-b/1", "budget-b/1-2"}
             if life == 2:
                 orch.answer("budget-b/1-2", "finish", by="ann")
-                handle.result(30)
+                handle.result(60)
                 orch.cancel_task("budget-b/1", reason="over")
             orch.stop(drain=False)
 

@@ -264,7 +264,7 @@ def test_what_it_prints_goes_where_ours_goes(
     """By the end of the task, though a worker that lives on keeps what is printed."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     with TaskOrchestrator(executors=ONE) as orch:
-        assert orch.submit_task(in_worker(in_workers.prints, "said")).result(20) is None
+        assert orch.submit_task(in_worker(in_workers.prints, "said")).result(60) is None
         out, err = capfd.readouterr()
     assert sorted(out.split()) == ["raw", "said"]
     assert err == "said\n"

@@ -37,7 +37,7 @@ GONE = """
         except JournalError as error:
             print(error)
     with TaskOrchestrator() as orch:
-        print(orch.submit(pow, 2, 3).result(30))
+        print(orch.submit(pow, 2, 3).result(60))
 """
 
 
@@ -55,10 +55,10 @@ LOCALE = r"""
     code += "; os.write(1, os.environb[b'A'] + bytes([195, 164, 255]))"
     with TaskOrchestrator() as orch:
         task = Task.program([sys.executable, "-c", code, "\u00fc"], env={"A": "\u00f6"})
-        print(ascii(orch.submit_task(task).result(30).stdout_tail))
+        print(ascii(orch.submit_task(task).result(60).stdout_tail))
         def fail():
             raise LookupError("\u00e4")
-        print(ascii(str(orch.submit(fail).exception(30))))
+        print(ascii(str(orch.submit(fail).exception(60))))
 """
 
 
@@ -76,7 +76,7 @@ UMASK = """
     with TaskOrchestrator(journal=os.environ["FOLDER"] + "/runs.db") as orch:
         code = "import os; print(f'{os.umask(0):03o}')"
         task = Task.program([sys.executable, "-c", code], cwd=os.environ["FOLDER"])
-        print(orch.submit_task(task).result(30).stdout_tail.strip())
+        print(orch.submit_task(task).result(60).stdout_tail.strip())
 """
 
 

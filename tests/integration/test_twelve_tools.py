@@ -21,7 +21,7 @@ from taskorch import (
     task,
 )
 
-PATIENCE = 30
+PATIENCE = 60
 #: What a question may ask: what a word of theirs means here.
 RIGHT: dict[str, str] = {
     "AsyncResult": "handle",

@@ -30,7 +30,7 @@ from taskorch import (
     workflow,
 )
 
-PATIENCE = 30
+PATIENCE = 60
 MORNING = datetime(2030, 1, 1, 3, tzinfo=UTC)
 
 

@@ -29,7 +29,7 @@ from taskorch import (
 from taskorch.model import Cache
 from taskorch.workflows import Node, WorkflowFunction
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 @task

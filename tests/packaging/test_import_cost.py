@@ -205,7 +205,7 @@ def test_a_look_at_one_task_loads_what_it_needs(tmp_path):
     """Nearly all that `taskorch inspect JOURNAL TASK` costs are imports."""
     path = str(tmp_path / "runs.db")
     with TaskOrchestrator(journal=path) as orch:
-        orch.submit_task(Task.call(len, "abc", id="one")).result(20)
+        orch.submit_task(Task.call(len, "abc", id="one")).result(60)
     code = f"""if True:
         import sys
         from taskorch import cli

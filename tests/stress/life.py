@@ -158,7 +158,7 @@ async def branches(number):
         for _ in range(3):
             await State.life.orch.submit(work, number, seconds)
 
-    await asyncio.wait_for(asyncio.gather(*map(branch, [0, 0.01, 0.02])), 10)
+    await asyncio.wait_for(asyncio.gather(*map(branch, [0, 0.01, 0.02])), PATIENCE)
     return number
 
 

@@ -64,7 +64,7 @@ def workload(journal: Path) -> None:
                 orch.workflows.approve("x", "one", by="Ada")
             except InvalidTransitionError:
                 continue
-        assert run.result(30)["last"] == [[1, 4]]
+        assert run.result(60)["last"] == [[1, 4]]
         assert set(run.handles) == ALL
         assert {phase.verdict for phase in run.status().phases.values()} == {"passed"}
 

@@ -59,7 +59,7 @@ def workload(journal: Path) -> None:
                 for asked in orch.questions():
                     note = str(asked.details["items"][0])
                     asked.answer("approve", by="Ada", note=note)
-        assert run.result(30)["load"] == [[-20, -21], "20"]
+        assert run.result(60)["load"] == [[-20, -21], "20"]
         assert not run.status().stale
 
 

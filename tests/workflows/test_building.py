@@ -59,9 +59,9 @@ def test_a_run_is_of_the_workflow_as_it_was():
         run = orch.workflows.start(wf)
         wf.chain("b", wf.task(zero, id="c"), wf.task(zero, id="d", after=["a"]))
         again = orch.workflows.start(wf)
-        assert list(run.result(30)) == ["a", "b"]
+        assert list(run.result(60)) == ["a", "b"]
         assert [work.task_id.partition("/")[2] for work in run.last] == ["b"]
-        assert list(again.result(30)) == ["a", "b", "c", "d"]
+        assert list(again.result(60)) == ["a", "b", "c", "d"]
         assert [work.task_id.partition("/")[2] for work in again.last] == ["d"]
 
 
@@ -455,7 +455,7 @@ def test_handles_and_submitted_tasks_are_dependencies_from_outside():
         orch.submit_task(task)
         node = wf.task(add, handle, task, after=[handle])
         assert node.after == ()
-        assert orch.workflows.start(wf).result(20) == {"add": 9}
+        assert orch.workflows.start(wf).result(60) == {"add": 9}
 
 
 # -------------------------------------------------------------- rings, at once

@@ -106,7 +106,7 @@ def test_a_document_runs():
     SCHEMA.validate(document)
     wf = Workflow.from_dict(document, FUNCTIONS)
     with TaskOrchestrator() as orch:
-        assert orch.workflows.start(wf).result(20) == {"end": 6, "one": 1, "two": 2}
+        assert orch.workflows.start(wf).result(60) == {"end": 6, "one": 1, "two": 2}
 
 
 def test_a_document_is_not_shared_with_the_workflow():

@@ -352,7 +352,7 @@ def test_a_run_shows_its_states():
     with TaskOrchestrator() as orch:
         run = orch.workflows.start(wf, id="x")
         with pytest.raises(WorkflowFailedError):
-            run.result(20)
+            run.result(60)
         html = run._repr_html_()
         assert repr(run) == "<WorkflowRun 'x': 0 of 2 tasks completed>"
     root = drawn(html)
@@ -369,7 +369,7 @@ def test_the_calls_of_a_map_hang_on_it():
     wf.task(len, wf.map(str, source, id="map"), id="below")
     with TaskOrchestrator() as orch:
         run = orch.workflows.start(wf, id="x")
-        run.result(20)
+        run.result(60)
         root = drawn(run._repr_html_())
     columns = {told.splitlines()[0]: x for told, (x, *_) in boxes(root).items()}
     assert columns["source"] < columns["map/0"] == columns["map/1"] < columns["map"]
@@ -410,7 +410,7 @@ def test_what_is_added_to_a_workflow_later_is_not_in_its_run():
     wf.chain("a", "c")
     with TaskOrchestrator() as orch:
         run = orch.workflows.start(wf)
-        run.result(20)
+        run.result(60)
         before = run._repr_html_()
         wf.chain("b", "c")
         assert run._repr_html_() == before

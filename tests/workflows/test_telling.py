@@ -157,7 +157,7 @@ def test_one_task_in_a_real_run():
     wf.task(zero, id="only")
     with TaskOrchestrator() as orch:
         run = orch.workflows.start(wf)
-        run.result(20)
+        run.result(60)
         assert ": 1 of 1 task completed." in str(run.status())
         assert ": 1 task, 1 completed, in " in str(run.report())
 

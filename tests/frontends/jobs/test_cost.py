@@ -6,7 +6,7 @@ import sys
 
 from tests.frontends.jobs.test_jobs import body, counting
 
-PATIENCE = 30
+PATIENCE = 60
 #: Calls on the thread that assigns a job of one unit: 760, and 1,190 where its status
 #: is asked, and each id is made anew.
 MOST = 850

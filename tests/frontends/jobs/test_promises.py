@@ -28,7 +28,7 @@ from taskorch.events import TaskRewarded
 from taskorch.frontends.jobs import JobSystem
 from taskorch.frontends.service import create_app, new_token, serve
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 def small(document=None):

@@ -103,7 +103,7 @@ def test_a_wait_is_a_task_from_its_begin_to_its_end(orch, wire):
         "later is blocked. It waits for the event 'go'."
     )
     orch.emit("go", 7)
-    orch.handle("later").result(30)
+    orch.handle("later").result(60)
     for _ in range(2):
         completed = state(wire, name)
         assert completed["status"] == "completed"
@@ -125,12 +125,12 @@ def test_a_wait_that_was_called_off_is_so_for_good(orch, wire):
     acknowledged(wire, "cancel", name)
     assert state(wire, name)["status"] == "cancelled"
     orch.emit("go", 7)
-    orch.handle("later").result(30)
+    orch.handle("later").result(60)
     assert state(wire, name)["status"] == "cancelled"
     # And one that has come to its end stays at that.
     other = begun(wire, task=orch.submit_task(Task.wait_for("more", id="more")).task_id)
     orch.emit("more")
-    orch.handle("more").result(30)
+    orch.handle("more").result(60)
     acknowledged(wire, "cancel", other)
     assert state(wire, other)["status"] == "completed"
 
@@ -280,7 +280,7 @@ def test_a_question_is_a_form_of_the_protocol(orch, wire):
     reply = {"action": "accept", "content": content}
     result = replied(wire, "q", answer["requestState"], reply)["result"]
     assert result["structuredContent"] == {"decided": True}
-    said = orch.handle("q").result(30)
+    said = orch.handle("q").result(60)
     assert (said.choice, said.by, said.note) == ("yes", ("Ada",), "so")
     assert said.changes == {"limit": 3}
 
@@ -330,7 +330,7 @@ def test_what_is_left_empty_is_not_said(orch, wire):
     content = {"choice": "yes", "note": "", "changes": "", "more": "x"}
     reply = {"action": "accept", "content": content}
     assert "result" in replied(wire, "q", answer["requestState"], reply)
-    said = orch.handle("q").result(30)
+    said = orch.handle("q").result(60)
     assert (said.choice, said.note, said.changes) == ("yes", "", None)
 
 
@@ -417,4 +417,4 @@ def test_an_escalation_is_a_form_too():
             eventually(orch.escalations)
             refused = wire.call("answer", question="escalation/more", choice="skip")
             assert "is for people" in refused["content"][0]["text"]
-        assert orch.handle("load").result(30) == 7
+        assert orch.handle("load").result(60) == 7

@@ -172,7 +172,7 @@ def nested(levels):
 def test_whatever_a_task_has_come_to_is_told_or_said_to_be_untellable(result, word):
     """And the next call is answered."""
     with TaskOrchestrator() as orch:
-        orch.submit_task(Task.call(lambda: result, id="odd")).result(30)
+        orch.submit_task(Task.call(lambda: result, id="odd")).result(60)
         with WireBeside(OrchestratorPlace(orch)) as wire:
             for tool in ("status", "wait"):
                 document = wire.answer(tool, task="odd")
@@ -260,7 +260,7 @@ def test_a_run_its_picture_and_what_has_happened(orch):
     place = OrchestratorPlace(orch)
     flow = Workflow("house")
     flow.task(int, id="roof", after=[flow.task(int, id="wall")])
-    orch.workflows.start(flow, id="r.1").result(30)
+    orch.workflows.start(flow, id="r.1").result(60)
     uris = ("run/r.1", "run/r.1/picture.svg", "events", "task/r.1%2Fwall")
     tasks, picture, events, wall = read(place, *(f"taskorch://{u}" for u in uris))
     document = json.loads(tasks.text)
@@ -278,7 +278,7 @@ def test_a_run_its_picture_and_what_has_happened(orch):
 def test_of_many_events_the_latest_are_told(orch):
     place = OrchestratorPlace(orch)
     for number in range(40):
-        orch.submit_task(Task("echo", number, id=f"t{number}")).result(30)
+        orch.submit_task(Task("echo", number, id=f"t{number}")).result(60)
     (contents,) = read(place, "taskorch://events")
     events = json.loads(contents.text)["events"]
     assert len(events) == 100

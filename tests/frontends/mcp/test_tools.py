@@ -122,7 +122,7 @@ def test_a_journal_is_known_again_in_its_next_life(tmp_path, request, kind):
     uids = set()
     for _ in range(2):
         with TaskOrchestrator(journal=address) as orch:
-            orch.submit(int).result(30)
+            orch.submit(int).result(60)
             uids.add(OrchestratorPlace(orch).uid)
     assert uids == {JournalReader(address).uid}
     assert len(*uids) == 32
@@ -460,7 +460,7 @@ def test_no_other_id_of_a_question_is_a_way_round(orch, place, name):
 def test_an_answer_may_have_changes(orch, place):
     orch.submit_task(Task.question("Ship it?", options=["yes"], who=["mcp"], id="q"))
     use(place, "answer", question="q", choice="yes", changes={"limit": 3})
-    assert orch.handle("q").result(30).changes == {"limit": 3}
+    assert orch.handle("q").result(60).changes == {"limit": 3}
 
 
 def test_the_doctor_and_the_schedules(orch, place):

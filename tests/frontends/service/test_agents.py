@@ -216,7 +216,7 @@ def test_a_program_of_a_capability_runs_where_that_is(code):
 def test_a_program_that_needs_no_capability_runs_here():
     with fleet("gpu") as (service, agent):
         handle = service.orch.submit_task(Task.program(["true"]))
-        assert handle.result(30).exit_code == 0
+        assert handle.result(60).exit_code == 0
         assert agent.claim(wait=0)["orders"] == []
 
 

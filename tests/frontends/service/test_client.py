@@ -53,8 +53,8 @@ def test_handles_are_dependencies_and_arguments(client):
     named = Task("echo", "end", id="named")
     last = client.submit_tasks([named, Task("echo", after=[named, third])])
 
-    assert third.result(30) == 24
-    assert [handle.result(30) for handle in last] == ["end", None]
+    assert third.result(60) == 24
+    assert [handle.result(60) for handle in last] == ["end", None]
 
 
 def test_options_of_a_task_go_over_the_wire(client):
@@ -121,14 +121,14 @@ def test_what_is_refused_is_the_error_that_it_is_there(client):
 def test_failures_are_raised(client):
     failed = client.submit_task(Task("echo", {"raise": "no"}))
     with pytest.raises(TaskFailedError, match="ValueError: no") as caught:
-        failed.result(30)
+        failed.result(60)
     assert (caught.value.type, caught.value.task_id) == ("ValueError", failed.task_id)
     waits = client.submit_task(Task.wait_for("never"))
     with pytest.raises(TimeoutError, match="has not ended in 0"):
         waits.result(0)
     assert waits.cancel()
     with pytest.raises(TaskCancelledError):
-        waits.result(30)
+        waits.result(60)
 
 
 def test_a_result_is_waited_for_again_and_again(client, monkeypatch):
@@ -186,7 +186,7 @@ def test_what_is_stale_is_said_and_run_again_when_it_is_asked_for(client):
     client.submit_task(Task.wait_for("go", id="w"))
     client.submit_task(Task("echo", 1, id="then", after=["w"]))
     client.decide("w", "complete", result=1)
-    client.handle("then").result(30)
+    client.handle("then").result(60)
 
     client.rerun_task("w")
     client.decide("w", "complete", result=2)
@@ -194,7 +194,7 @@ def test_what_is_stale_is_said_and_run_again_when_it_is_asked_for(client):
     assert "It is stale: it had w" in client.explain("then")["text"]
     client.rerun_task("w", downstream=True)
     client.decide("w", "complete", result=3)
-    assert client.handle("then").result(30) == 1
+    assert client.handle("then").result(60) == 1
     assert client.get_task_status("then")["task_id"] == "then~2"
     assert client.get_task_status("then")["stale"] is False
 
@@ -203,7 +203,7 @@ def test_tasks_are_listed_a_page_at_a_time(client, monkeypatch):
     monkeypatch.setattr(module, "_PAGE", 2)
     ids = [f"t{n}" for n in range(5)]
     for handle in client.submit_tasks([Task("echo", id=name) for name in ids]):
-        handle.result(30)
+        handle.result(60)
 
     assert [task["task_id"] for task in client.tasks()] == ids
     assert [

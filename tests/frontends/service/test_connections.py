@@ -46,7 +46,7 @@ def server(*answers):
         try:
             yield HttpConnections("http", *listener.getsockname()), heard, ended
         finally:
-            thread.join(30)
+            thread.join(60)
 
 
 def test_a_connection_is_used_again():
@@ -126,7 +126,7 @@ def test_threads_have_one_each():
         found = []
 
         def work():
-            together.wait(30)
+            together.wait(60)
             found.extend(ask(connections)[0] for _ in range(20))
 
         threads = [threading.Thread(target=work) for _ in range(4)]

@@ -50,7 +50,7 @@ def test_a_validator_of_a_user_and_a_disk_hold_up_nobody_else(tmp_path, is_durab
     class Slow(StructuralValidator):
         def validate(self, task, context):
             reached.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
             return super().validate(task, context)
 
     journal = tmp_path / "runs.db" if is_durable else None
@@ -60,7 +60,7 @@ def test_a_validator_of_a_user_and_a_disk_hold_up_nobody_else(tmp_path, is_durab
         )
         asking.start()
         try:
-            assert reached.wait(30)
+            assert reached.wait(60)
             assert service.get("/livez") == {"status": "ok"}
         finally:
             go_on.set()

@@ -214,7 +214,7 @@ def test_an_event_of_another_is_no_result_of_theirs(house):
     assert asked("ann", "GET", "/tasks/spy/result")[0] == 404
     orch.emit("acme/arrived", 7, keep=600)
     assert submit(asked, "ann", wait_for="acme/arrived", id="mine")[0] == 202
-    assert orch.handle("mine").result(30) == 7
+    assert orch.handle("mine").result(60) == 7
 
 
 def test_what_is_taken_says_nothing_of_whom_it_is(house):
@@ -266,7 +266,7 @@ def test_a_cached_result_is_its_tenants(house):
         status, said = submit(asked, who, **task)
         assert status == 202, said
         names.append(said["task_id"])
-        assert orch.handle(names[-1]).result(30) == 42
+        assert orch.handle(names[-1]).result(60) == 42
     assert calls == [21, 21]
 
 
@@ -406,7 +406,7 @@ def test_one_token_counts_once_however_many_it_speaks_for(house):
         assert status == 409
         assert "counts once" in why
     assert answer("eve")[:2] == (200, True)
-    assert orch.handle("q").result(30).by == ("ada", "eve")
+    assert orch.handle("q").result(60).by == ("ada", "eve")
 
 
 def test_answers_keep_whose_token_they_are_of_in_the_next_life(tmp_path):

@@ -415,7 +415,7 @@ def test_a_runner_takes_up_what_is_retried_meanwhile(runs):
     reports = []
     thread = threading.Thread(target=lambda: reports.append(workspace.run()))
     thread.start()
-    assert failed.wait(30)
+    assert failed.wait(60)
 
     other = Workspace(runs.root)
     with pytest.raises(InvalidTransitionError, match="a/stay runs now: runner"):
@@ -425,7 +425,7 @@ def test_a_runner_takes_up_what_is_retried_meanwhile(runs):
     while runs.states().get("a/two") != "completed":
         threading.Event().wait(0.01)
     (runs.root.parent / "go").write_text("")
-    thread.join(30)
+    thread.join(60)
 
     assert str(reports[0]) == "All tasks complete!"
     assert runs.began().count("a/one") == 2
@@ -537,7 +537,7 @@ def test_the_methods_of_the_protocol(runs):
         }
         assert workspace.parse_frontmatter("a/two")["dependencies"] == ["a/one"]
 
-        workspace.launch_task("a/one").result(30)
+        workspace.launch_task("a/one").result(60)
 
         status = workspace.get_task_status("a/one")
         assert status is not None
@@ -567,7 +567,7 @@ def test_what_cannot_be_launched_says_so(runs):
     with pytest.raises(UnknownTaskError):
         workspace.launch_task("a/none")
     handle = workspace.launch_task("a/one")
-    assert str(handle.exception(30)) == "Exit code 1"
+    assert str(handle.exception(60)) == "Exit code 1"
     workspace.close()
     workspace.close()
     with pytest.raises(ValueError, match="this file cannot be read"):

@@ -25,7 +25,7 @@ from taskorch import Task, TaskOrchestrator
 
 for _ in range(3):
     with TaskOrchestrator() as orch:
-        print(orch.submit_task(Task.program(["echo", "x"])).result(20).log_path)
+        print(orch.submit_task(Task.program(["echo", "x"])).result(60).log_path)
 print("ready", flush=True)
 input()
 """
