@@ -309,6 +309,9 @@ def go(lesson: Lesson, shell: Shell, hook: str, got: Said) -> None:
             if line.startswith("kill -9"):
                 kept(shell, "extract")
             shell.type(line)
+            if line.startswith("kill -9"):
+                # It has the journal until it has gone; a person types no faster.
+                shell.type("wait")
             since = shell.said.wait(until, since) if until else shell.prompt(since)
             if line.startswith("kill -9"):
                 killed = since

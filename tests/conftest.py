@@ -19,21 +19,24 @@ from tests.postgres import missing, new_server
 # Runs of pytest inside tests, for the plugin that users get.
 pytest_plugins = ["pytester"]
 
-# A loaded machine is no reason to fail, so examples have no deadline. What CI finds
-# must be found again on a developer's machine, so there the examples do not change.
-settings.register_profile("dev", max_examples=50, deadline=None)
+# A loaded machine is no reason to fail, so examples have no deadline, and may take long
+# to draw. What CI finds must be found again on a developer's machine, so there the
+# examples do not change.
 settings.register_profile(
-    "ci",
+    "dev",
     max_examples=50,
     deadline=None,
-    derandomize=True,
-    print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "ci", settings.get_profile("dev"), derandomize=True, print_blob=True
 )
 # A few reach every line, and show whether a law holds on another interpreter at all.
 settings.register_profile("few", settings.get_profile("ci"), max_examples=10)
 # Examples that nobody has seen yet, for runs that look for faults: `make laws`.
-settings.register_profile("fresh", max_examples=300, deadline=None, print_blob=True)
+settings.register_profile(
+    "fresh", settings.get_profile("dev"), max_examples=300, print_blob=True
+)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
