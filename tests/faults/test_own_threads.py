@@ -180,9 +180,10 @@ def test_what_ends_the_thread_of_a_slow_receiver_stops_all(hold: Hold) -> None:
 def test_what_ends_the_supervisor_of_programs_fails_those_it_had(hold: Hold) -> None:
     """Each is told, and the next one has a new thread."""
     with TaskOrchestrator(stop_timeout=5) as orch:
-        first = orch.submit_task(Task("x", Program(["sleep", "30"])))
+        first = orch.submit_task(Task("x", Program(["sleep", "600"])))
         eventually(lambda: orch._rt.attempts.programs._executor)
         executor: Any = orch._rt.attempts.programs._executor
+        eventually(lambda: executor._runs)
         (run,) = executor._runs
         eventually(lambda: run.process.pid)
         raise_in(executor._thread, lambda: executor._common.loop.call(int))

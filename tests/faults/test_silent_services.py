@@ -4,12 +4,12 @@ import asyncio
 import json
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 
 import pytest
 from tests.frontends.service.tools import orchestrator, served
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import PATIENCE, eventually
 from tests.peers import Peer
 
 from taskorch import Task
@@ -23,7 +23,7 @@ PATIENT = 1.0
 
 @contextmanager
 def reached(**options):
-    """A service, the way to it, and a client that takes this way."""
+    """A service, the way to it, and what makes a client that takes this way."""
     with served(orchestrator(**options)) as service:
 
         def connect():
@@ -31,7 +31,26 @@ def reached(**options):
 
         with Peer(connect) as peer:
             url = f"http://127.0.0.1:{peer.port}"
-            yield service, peer, Client(url, token=service.token, patience=PATIENT)
+
+            def make(patience=PATIENT):
+                client = Client(url, token=service.token, patience=patience)
+                heard(client.get_stats)
+                return client
+
+            yield service, peer, make
+
+
+def heard(ask):
+    """What *ask* returns, of a service that is well and may be slow."""
+    answers = []
+
+    def is_answered():
+        with suppress(OSError):
+            answers.append(ask())
+        return answers
+
+    eventually(is_answered)
+    return answers[0]
 
 
 def answers(peer, calls):
@@ -57,9 +76,10 @@ def answers(peer, calls):
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_no_wait_for_a_service_outlasts_its_deadline(kind):
-    with reached() as (_, peer, client):
-        client.submit_task(Task("echo", 1, id="there")).result(PATIENCE)
-        client.submit_task(Task.wait_for("go", id="waits"))
+    with reached() as (_, peer, make):
+        client, patient = make(), make(PATIENCE)
+        patient.submit_task(Task("echo", 1, id="there")).result(PATIENCE)
+        patient.submit_task(Task.wait_for("go", id="waits"))
         peer.become(kind)
         calls = {
             "result": lambda: client.result("waits", timeout=1),
@@ -79,14 +99,16 @@ def test_no_wait_for_a_service_outlasts_its_deadline(kind):
             named = [str(error), *getattr(error, "__notes__", ())]
             assert any(str(peer.port) in text for text in named)
         peer.become("well")
-        assert client.submit_task(Task("echo", 2, id="new")).result(PATIENCE) == 2
-        assert client.result("there", timeout=PATIENCE) == 1
+        assert patient.submit_task(Task("echo", 2, id="new")).result(PATIENCE) == 2
+        assert patient.result("there", timeout=PATIENCE) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_result_comes_once_the_service_is_back(kind):
-    with reached() as (service, peer, client):
-        handle = client.submit_task(Task.wait_for("go", id="waits"))
+    with reached() as (service, peer, make):
+        make(PATIENCE).submit_task(Task.wait_for("go", id="waits"))
+        client = make()
+        handle = heard(lambda: client.handle("waits"))
         again = threading.Event()
 
         def restart():

@@ -30,7 +30,7 @@ def test_no_wait_for_a_server_of_tools_outlasts_its_deadline(kind):
                 task = Task("find", {}, requires=["there.find"], **options)
                 return orch.submit_task(task)
 
-            orch.agents.mcp("there", url=url, headers=headers, connect_timeout=2)
+            orch.agents.mcp("there", url=url, headers=headers)
             assert call().result(PATIENCE)
             peer.become(kind)
             # One that is repeated is not the last: the next is made at once.

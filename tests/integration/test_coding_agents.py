@@ -1122,6 +1122,8 @@ def test_one_that_ends_between_tasks_is_started_again(orch, kept, tmp_path):
 
 def test_one_that_hangs_is_killed_when_its_time_is_over(orch, kept, tmp_path):
     """With all that belongs to it; the next task has a new one."""
+    # It has begun before there is little time.
+    assert do(orch, "go").result(PATIENCE)["runner"] == "gemini"
     hangs = do(orch, "go\n!time.sleep(600)", timeout=2)
     assert isinstance(hangs.exception(PATIENCE), TaskTimeoutError)
     assert do(orch, "go").result(PATIENCE)["runner"] == "gemini"

@@ -282,7 +282,7 @@ def test_each_function_of_a_gate_has_time_of_its_own(orch):
     hold = Hold()
     wf = Workflow("w")
     gate = [hold, takes_a_moment, takes_a_moment]
-    wf.phase("first", gate=gate, gate_timeout=1.0).task(zero)
+    wf.phase("first", gate=gate, gate_timeout=4.0).task(zero)
     findings = failures(orch.workflows.start(wf))["first/gate"].findings
     hold.release()
     assert [holds for _, holds, _ in findings] == [True, False, True, True]
