@@ -12,7 +12,7 @@ from time import sleep
 from types import SimpleNamespace
 
 import pytest
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import PATIENCE, pass_time
 
 from taskorch import (
     TaskOrchestrator,
@@ -140,7 +140,7 @@ def test_code_that_was_deployed_between_them_is_named(monkeypatch, tmp_path, jou
         run(orch, night(), "monday")
 
         def slower(rows, batch=10):
-            sleep(0.4)
+            pass_time(orch, 400)
             return len(rows)
 
         slower.__name__, slower.__qualname__ = "load", "load"
@@ -244,8 +244,9 @@ def test_tasks_on_their_own_are_compared():
         for task_id, rows in (("one", 1), ("two", 40)):
             orch.options(id=task_id).submit(len, [*range(rows)]).result(PATIENCE)
         comparison = orch.compare("one", "two")
-    assert comparison.differences[0].kind == "changed"
-    assert "args[0]" in comparison.differences[0].text
+    # One may have taken longer as well.
+    (changed,) = (each for each in comparison.differences if each.kind == "changed")
+    assert "args[0]" in changed.text
 
 
 def test_a_run_and_a_task_have_nothing_in_common():
@@ -293,14 +294,14 @@ def test_a_task_that_was_run_again_later_waited_for_nobody_else():
     with TaskOrchestrator() as orch:
         for run_id in ("monday", "tuesday"):
             run(orch, night(), run_id)
-        sleep(0.3)
+        pass_time(orch, 300)
         orch.rerun_task("tuesday/load").result(PATIENCE)
         differences = orch.compare("monday", "tuesday").differences
         back = orch.compare("tuesday", "monday").differences
     (first,) = differences
     assert (first.task, first.kind) == ("load", "waited")
     assert first.text.startswith("was run again; waited ")
-    assert first.seconds > 0.29
+    assert first.seconds >= 300
     assert [(each.task, each.kind) for each in back] == [("load", "waited")]
 
 

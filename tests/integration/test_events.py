@@ -719,7 +719,7 @@ def test_a_receiver_that_is_slow_is_named_each_time(monkeypatch, caplog) -> None
         for count in (1, 2, 3):
             orch.submit(int).result(PATIENCE)
             assert orch.wait(PATIENCE)
-            assert caplog.text.count("sleepy, took 0.") == count
+            assert caplog.text.count("sleepy, took ") == count
     assert "a receiver of task_completed, " in caplog.text
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -748,7 +749,7 @@ def test_a_slow_part_is_named_in_the_log_each_time(name, monkeypatch, caplog):
             assert orch.submit_task(task()).result(PATIENCE) == 5
             assert orch.wait(PATIENCE)
             orch._rt.publisher.flush(PATIENCE)
-            assert caplog.text.count(f"the {name} took 0.") >= count
+            assert len(re.findall(rf"the {name} took \d", caplog.text)) >= count
 
 
 def test_a_slow_validator_holds_up_nobody_else():

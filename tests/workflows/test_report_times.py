@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from taskorch import (
 #: Seconds that each attempt took, by its own clock; and how many fail.
 TOOK: list[float] = []
 LEFT_TO_FAIL: list[str] = []
+BEGAN = threading.Event()
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +88,9 @@ def test_what_a_stop_cut_off_counts_until_its_end(tmp_path: Path) -> None:
     wf.phase("p").task(work_until_stopped, id="a")
     orch = TaskOrchestrator(journal=journal)
     orch.start()
+    BEGAN.clear()
     orch.workflows.start(wf, id="x")
+    assert BEGAN.wait(PATIENCE)
     orch.stop(drain=False)
     assert len(TOOK) == 1
     with TaskOrchestrator(journal=journal) as orch:
@@ -97,6 +101,7 @@ def test_what_a_stop_cut_off_counts_until_its_end(tmp_path: Path) -> None:
 
 def work_until_stopped() -> int:
     began = time.monotonic()
+    BEGAN.set()
     time.sleep(0.03)
     while not TOOK and not current_context().cancelled:
         time.sleep(0.01)

@@ -611,14 +611,10 @@ def test_what_another_tool_runs_is_waited_for(runs):
         "import time, pathlib; time.sleep(0.5); "
         f'pathlib.Path({str(status)!r}).write_text(\'{{"status": "completed"}}\')'
     )
+    # It says so first: what it says at its end comes after that.
+    write(runs.root, {"workspace/status/a/one.json": '{"status": "running"}'})
     other = subprocess.Popen([sys.executable, "-c", code])
-    write(
-        runs.root,
-        {
-            "workspace/status/a/one.json": '{"status": "running"}',
-            "workspace/pids/a/one.pid": f"{other.pid}\n",
-        },
-    )
+    write(runs.root, {"workspace/pids/a/one.pid": f"{other.pid}\n"})
 
     assert runs.run()[0] == 0
     assert runs.began() == []

@@ -167,7 +167,7 @@ def test_who_says_a_byte_now_and_then_is_gone_too(stack: ExitStack) -> None:
             break
         time.sleep(0.02)
     assert ends.why[0].startswith("nothing was heard for ")
-    large = Ends(stack, lease=0.3)
+    large = Ends(stack, lease=PATIENCE)
     large.say(wire.frame(wire.LOGGED, ONE, b"x" * 100_000)[:50_000])
     large.say(wire.frame(wire.LOGGED, ONE, b"x" * 100_000)[50_000:])
     eventually(lambda: large.heard)

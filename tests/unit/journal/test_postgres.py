@@ -86,10 +86,10 @@ def test_partitions_are_journals_of_their_own(postgres):
 
 
 def test_who_comes_while_the_owner_lives_is_told_who_that_is(address):
-    with closing(PostgresJournal(address, lease=1)) as first:
+    with closing(PostgresJournal(address, lease=30)) as first:
         epoch = first.claim()
         with pytest.raises(JournalTakenError, match=f"process {os.getpid()} on"):
-            PostgresJournal(address, lease=1).claim()
+            PostgresJournal(address, lease=30).claim()
         # It needs no commit to stay the owner.
         first.append(epoch, facts(1))
     assert PostgresJournal(address).claim() == epoch + 1
