@@ -16,6 +16,8 @@ from taskorch import Task, TaskOrchestrator, current_context
 from taskorch.errors import AttemptInterrupted
 
 PATIENCE = 60.0
+#: Seconds of a stop, of which a quarter is left to what is asked to end.
+LITTLE = 4.0
 began = threading.Event()
 
 
@@ -71,13 +73,13 @@ def runs_on(folder):
 
 
 def has_little_time(folder):
-    block(folder, never, timeout=1.5)
+    block(folder, never, timeout=LITTLE)
 
 
 def ends_in_drain(folder):
     """The signal comes when the block has been left, and it drains."""
     with TaskOrchestrator(grace=PATIENCE) as orch:
-        orch.stop_on(signal.SIGTERM, timeout=1.5)
+        orch.stop_on(signal.SIGTERM, timeout=LITTLE)
         orch.submit(never)
         began.wait(PATIENCE)
         say("ready")
@@ -125,13 +127,13 @@ def loop_runs_on(folder):
 
 
 def loop_has_little_time(folder):
-    asyncio.run(_main(folder, never, seconds=1.5))
+    asyncio.run(_main(folder, never, seconds=LITTLE))
 
 
 def loop_ends_in_drain(folder):
     async def main():
         async with TaskOrchestrator(grace=PATIENCE) as orch:
-            orch.stop_on(signal.SIGTERM, timeout=1.5)
+            orch.stop_on(signal.SIGTERM, timeout=LITTLE)
             await orch.aio.submit(never)
             await asyncio.to_thread(began.wait, PATIENCE)
             say("ready")

@@ -513,7 +513,7 @@ def test_who_holds_the_thread_for_a_second_delays_the_others_no_longer():
     @orch.signals.task_started.connect
     def slow(event):
         if event.task_id == "a":
-            heard.append(told.wait(8))
+            heard.append(told.wait(PATIENCE))
 
     @orch.signals.task_completed.connect
     def other(event):

@@ -222,8 +222,10 @@ def test_wait_for_gather_and_shield_take_handles():
 def test_a_block_that_ends_by_an_exception_does_not_wait_for_its_work():
     """What runs is cancelled, and the exception comes through."""
     seen = []
+    began = asyncio.Event()
 
     async def long():
+        began.set()
         try:
             await asyncio.sleep(PATIENCE)
         except asyncio.CancelledError:
@@ -233,7 +235,7 @@ def test_a_block_that_ends_by_an_exception_does_not_wait_for_its_work():
     async def main():
         async with TaskOrchestrator() as orch:
             seen.append(orch.submit(long))
-            await asyncio.sleep(0.01)
+            await began.wait()
             raise LookupError("out")
 
     with pytest.raises(LookupError, match="out"):

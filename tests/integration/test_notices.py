@@ -750,17 +750,16 @@ def test_a_block_that_ended_by_its_timeout_says_what_was_left(
         async with orch:
             await orch.aio.submit_task(task)
             hold.wait()
-            asyncio.get_running_loop().call_later(0.5, hold.release)
 
-    if is_async:
-        asyncio.run(block())
-    else:
-        releasing = []
-        with orch:
-            orch.submit_task(task)
-            hold.wait()
-            releasing.append(threading.Timer(0.5, hold.release))
-            releasing[0].start()
+    try:
+        if is_async:
+            asyncio.run(block())
+        else:
+            with orch:
+                orch.submit_task(task)
+                hold.wait()
+    finally:
+        hold.release()
     (said,) = log.messages
     assert said.splitlines() == [
         "stop_timeout was over; 1 task was left, and is cancelled:",
