@@ -47,9 +47,10 @@ def task(name: str) -> Task:
     return Task.call(work, WORK[name], id=name, resources=wants[name])
 
 
-def watch(orch: TaskOrchestrator, done: threading.Event) -> list[dict[str, int]]:
-    """Who holds how many cores, again and again."""
-    seen: list[dict[str, int]] = []
+def watch(
+    orch: TaskOrchestrator, done: threading.Event, seen: list[dict[str, int]]
+) -> None:
+    """Note who holds how many cores, again and again."""
     while not done.wait(LOOK):
         statuses = {status.task_id: status for status in orch.tasks()}
         seen.append(
@@ -58,7 +59,6 @@ def watch(orch: TaskOrchestrator, done: threading.Event) -> list[dict[str, int]]
                 for name in WORK
             }
         )
-    return seen
 
 
 def picture(seen: list[dict[str, int]]) -> str:
@@ -76,12 +76,14 @@ def main() -> None:
     done = threading.Event()
     seen: list[dict[str, int]] = []
     with TaskOrchestrator(resources=Resources(cpu=CORES)) as orch:
-        watcher = threading.Thread(target=lambda: seen.extend(watch(orch, done)))
+        watcher = threading.Thread(target=watch, args=(orch, done, seen))
         watcher.start()
         handles = []
         for name in WORK:
             handles.append(orch.submit_task(task(name)))
-            time.sleep(2 * LOOK)
+            looks = len(seen) + 2
+            while len(seen) < looks:
+                time.sleep(LOOK / 10)
         for handle in handles:
             handle.result()
         done.set()
