@@ -53,7 +53,8 @@ def unread(*lines: str) -> list[tuple[str, int, str]]:
         input="\n".join(lines),
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        # There are twenty of them.
+        timeout=150,
         check=True,
     )
     said = [eval(line) for line in done.stdout.splitlines()]
