@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from fractions import Fraction
 
 import pytest
@@ -166,115 +167,59 @@ def test_the_known_answers_are_met_to_the_nanosecond(recording, cores):
 
 # -- faults ------------------------------------------------------------------------
 
-_SPEC = ("workflow", "specification", "tasks")
-_EXEC = ("workflow", "execution", "tasks")
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "place", "what"),
-    [
-        ((), [], "the file", "not an object"),
-        (("workflow",), None, "workflow", "is missing"),
-        (("workflow", "specification"), 5, "workflow.specification", "is 5"),
-        (("workflow", "execution"), None, "workflow.execution", "is missing"),
-        (_SPEC, {}, "workflow.specification.tasks", "not an array"),
-        (_EXEC, None, "workflow.execution.tasks", "is missing"),
-        ((*_SPEC, 1), "x", "workflow.specification.tasks[1]", "not an object"),
-        ((*_SPEC, 1, "id"), "../x", "workflow.specification.tasks[1].id", "no safe id"),
-        ((*_SPEC, 1, "id"), 7, "workflow.specification.tasks[1].id", "is a str"),
-        ((*_SPEC, 1, "id"), "end", "workflow.specification.tasks[3].id", "already"),
-        (
-            (*_SPEC, 3, "parents", 1),
-            "x",
-            "workflow.specification.tasks[3].parents[1]",
-            "no task 'x'",
-        ),
-        (
-            (*_SPEC, 0, "children"),
-            5,
-            "workflow.specification.tasks[0].children",
-            "not an array",
-        ),
-        (
-            (*_SPEC, 0, "children", 0),
-            ["x"],
-            "workflow.specification.tasks[0].children[0]",
-            "no task",
-        ),
-        ((*_EXEC, 2), None, "workflow.execution.tasks[2]", "is missing"),
-        ((*_EXEC, 2, "id"), "x", "workflow.execution.tasks[2].id", "no task 'x'"),
-        ((*_EXEC, 2, "id"), {}, "workflow.execution.tasks[2].id", "no task"),
-        (
-            (*_EXEC, 2, "id"),
-            "end",
-            "workflow.execution.tasks",
-            "nothing is recorded of task 'left_2'",
-        ),
-        (
-            (*_EXEC, 2, "runtimeInSeconds"),
-            "1",
-            "workflow.execution.tasks[2].runtimeInSeconds",
-            "number of seconds",
-        ),
-        (
-            (*_EXEC, 2, "runtimeInSeconds"),
-            -1,
-            "workflow.execution.tasks[2].runtimeInSeconds",
-            "-1",
-        ),
-        (
-            (*_EXEC, 2, "runtimeInSeconds"),
-            float("nan"),
-            "workflow.execution.tasks[2].runtimeInSeconds",
-            "nan",
-        ),
-        (
-            (*_EXEC, 2, "coreCount"),
-            "two",
-            "workflow.execution.tasks[2].coreCount",
-            "'two'",
-        ),
-        (
-            (*_EXEC, 2, "memoryInBytes"),
-            -5,
-            "workflow.execution.tasks[2].memoryInBytes",
-            "-5",
-        ),
-        (
-            ("workflow", "execution", "machines"),
-            {},
-            "workflow.execution.machines",
-            "not an array",
-        ),
-        (
-            ("workflow", "execution", "machines"),
-            [{"cpu": {"coreCount": "x"}}],
-            "workflow.execution.machines[0].cpu.coreCount",
-            "'x'",
-        ),
-        (
-            ("workflow", "execution", "makespanInSeconds"),
-            "x",
-            "workflow.execution.makespanInSeconds",
-            "'x'",
-        ),
-    ],
+#: What is put where; where it is told, if that is another place; and some of the words.
+FAULTS = """\
+all = [] → the file: not an object
+workflow = null → is missing
+workflow.specification = 5 → is 5
+workflow.execution = null → is missing
+SPEC = {} → not an array
+EXEC = null → is missing
+SPEC[1] = "x" → not an object
+SPEC[1].id = "../x" → no safe id
+SPEC[1].id = 7 → is a str
+SPEC[1].id = "end" → SPEC[3].id: already
+SPEC[3].parents[1] = "x" → no task 'x'
+SPEC[0].children = 5 → not an array
+SPEC[0].children[0] = ["x"] → no task
+EXEC[2] = null → is missing
+EXEC[2].id = "x" → no task 'x'
+EXEC[2].id = {} → no task
+EXEC[2].id = "end" → EXEC: nothing is recorded of task 'left_2'
+EXEC[2].runtimeInSeconds = "1" → number of seconds
+EXEC[2].runtimeInSeconds = -1 → -1
+EXEC[2].runtimeInSeconds = NaN → nan
+EXEC[2].coreCount = "two" → 'two'
+EXEC[2].memoryInBytes = -5 → -5
+workflow.execution.machines = {} → not an array
+workflow.execution.machines = [{"cpu": {"coreCount": "x"}}] → workflow.execution.machines[0].cpu.coreCount: 'x'
+workflow.execution.makespanInSeconds = "x" → 'x'
+""".replace("SPEC", "workflow.specification.tasks").replace(
+    "EXEC", "workflow.execution.tasks"
 )
-def test_a_fault_is_named_with_its_place(path, value, place, what):
+
+
+@pytest.mark.parametrize("fault", FAULTS.splitlines())
+def test_a_fault_is_named_with_its_place(fault):
+    path, _, rest = fault.partition(" = ")
+    value, _, told = rest.partition(" → ")
+    place, _, what = told.rpartition(": ")
     given = copy.deepcopy(document(DIAMOND))
-    if path:
-        target = given
-        for key in path[:-1]:
-            target = target[key]
-        target[path[-1]] = value
+    if path == "all":
+        given = json.loads(value)
     else:
-        given = value
+        *above, last = [
+            int(key) if key.isdigit() else key for key in re.findall(r"\w+", path)
+        ]
+        target = given
+        for key in above:
+            target = target[key]
+        target[last] = json.loads(value)
 
     with pytest.raises(ValidationFailedError, match="no recorded workflow") as info:
         wfformat.parse(given)
 
-    assert place in [where for where, _ in info.value.findings]
-    assert what in dict(info.value.findings)[place]
+    assert what in dict(info.value.findings)[place or path]
 
 
 def test_all_faults_are_named_and_a_message_shows_some():
