@@ -6,7 +6,7 @@ import pytest
 from tests.integration.test_notifying import SECRET, Hook
 from tests.integration.test_shown import asked
 
-from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service import create_app
 from taskorch.frontends.suite import _running, load
 
@@ -66,88 +66,6 @@ def test_there_are_more_agents_where_there_is_work_for_them(tmp_path):
     assert {name for name in lost if name.startswith("agent_")} <= {
         *("agent_001", "agent_002", "agent_003")
     }
-
-
-AVOID = "recovery: {{matrix: {{network: {{orchestrator: {{avoid: {}}}}}}}}}"
-GROW = "recovery: {{matrix: {{memory: {{orchestrator: {{grow: {}}}}}}}}}"
-
-
-@pytest.mark.parametrize(
-    ("text", "place", "words"),
-    [
-        (
-            "agent_pool: {scale_up_threshold: 0.2}",
-            "1:34",
-            "scale_down_threshold is 0.3, and not below scale_up_threshold, 0.2",
-        ),
-        (
-            "recovery: {human_notification_webhook: 'http://127.0.0.1/x'}",
-            "1:40",
-            "webhook_may_be_private: true allows it",
-        ),
-        (
-            "recovery: {human_notification_webhook: nowhere}",
-            "1:40",
-            "a receiver is a URL",
-        ),
-        (
-            "recovery: {webhook_may_be_private: 1}",
-            "1:36",
-            "true or false",
-        ),
-        (
-            "recovery: {matrix: {importerror: {human: always}}}",
-            "1:21",
-            "import_error",
-        ),
-        ("recovery: {classes: [{name: x, text: y}]}", "1:29", "no class of failures"),
-        (
-            "recovery: {classes: [{name: memory, exit_code: x}]}",
-            "1:48",
-            "a whole number",
-        ),
-        ("recovery: {classes: [{name: memory, text: '('}]}", "1:22", "text="),
-        (AVOID.format("{backof: 2}"), "1:54", "did you mean 'backoff'"),
-        (AVOID.format("{backoff: -1}"), "1:63", "a number from 1 is needed, not -1"),
-        (AVOID.format("{backoff: .nan}"), "1:63", "a number from 1 is needed, not nan"),
-        (AVOID.format("{backoff: .inf}"), "1:63", "a number from 1 to 1e+12 is needed"),
-        (GROW.format("{colour: 2}"), "1:52", "there are memory_mb, cpu_cores"),
-        (GROW.format("{memory_m: 2}"), "1:52", "did you mean 'memory_mb'"),
-        (GROW.format("{memory_mb: 0}"), "1:63", "a number from 1 is needed, not 0"),
-        (
-            GROW.format("{memory_mb: .nan}"),
-            "1:63",
-            "a number from 1 is needed, not nan",
-        ),
-        (GROW.format("{memory_mb: {most: 3}}"), "1:63", "times: it is missing"),
-        (
-            GROW.format("{memory_mb: {times: 3, mots: 4}}"),
-            "1:74",
-            "did you mean 'most'",
-        ),
-        (GROW.format("5"), "1:51", "a mapping is needed, not 5"),
-        ("recovery: {matrix: {memory: {human: often}}}", "1:37", "persistent"),
-        ("recovery: {matrix: {memory: {actions: call}}}", "1:39", "a list of texts"),
-        (
-            "recovery: {matrix: {memory: {most_retries: -2}}}",
-            "1:44",
-            "a whole number from 0",
-        ),
-        (
-            "recovery: {matrix: {memory: {orchestrator: more}}}",
-            "1:44",
-            "one of avoid, reset, {avoid",
-        ),
-    ],
-)
-def test_what_is_refused_with_its_place(text, place, words, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write(tmp_path / "s.yaml", text)
-    with pytest.raises(ValidationFailedError) as caught:
-        load("s.yaml")
-    ((where, what),) = caught.value.findings
-    assert where == f"s.yaml:{place}"
-    assert words in what
 
 
 def test_the_matrix_and_the_classes_of_a_suite(tmp_path):
