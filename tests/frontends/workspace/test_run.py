@@ -100,54 +100,38 @@ def test_while_it_runs_its_status_and_its_number_say_so(runs):
     assert number.strip() in (runs.root.parent / "ps").read_text()
 
 
+#: What is done to the output of a task, and how it is said that it is missing.
+MISSING = [
+    ("rm $TASK_OUTPUTS/x", ""),
+    ("rm $TASK_OUTPUTS/x; mkdir $TASK_OUTPUTS/x", " (it is a folder)"),
+    (
+        "ln -sf /etc/hostname $TASK_OUTPUTS/x",
+        " (a link that leads out of the workspace)",
+    ),
+    ("ln -sf nothing $TASK_OUTPUTS/x", " (a link that leads nowhere)"),
+    ("rm $TASK_OUTPUTS/x; mkfifo $TASK_OUTPUTS/x", " (it is no file)"),
+]
+
+
 @pytest.mark.parametrize(
     ("task", "error", "code", "line"),
     [
         ("outputs: [x]|do: exit 3", "Exit code 3", 3, None),
         ("do: kill -9 $$", "Killed by SIGKILL", -9, None),
-        ("gate: [y]", "Missing outputs", 0, "ERROR: Missing output: y"),
-        (
-            "outputs: [x]|do: rm $TASK_OUTPUTS/x",
-            "Missing outputs",
-            0,
-            "ERROR: Missing output: workspace/outputs/a/one/x",
-        ),
-        (
-            "outputs: [x]|do: rm $TASK_OUTPUTS/x; mkdir $TASK_OUTPUTS/x",
-            "Missing outputs",
-            0,
-            "ERROR: Missing output: workspace/outputs/a/one/x (it is a folder)",
-        ),
-        (
-            "outputs: [x]|do: ln -sf /etc/hostname $TASK_OUTPUTS/x",
-            "Missing outputs",
-            0,
-            (
-                "ERROR: Missing output: workspace/outputs/a/one/x "
-                "(a link that leads out of the workspace)"
-            ),
-        ),
-        (
-            "outputs: [x]|do: ln -sf nothing $TASK_OUTPUTS/x",
-            "Missing outputs",
-            0,
-            (
-                "ERROR: Missing output: workspace/outputs/a/one/x "
-                "(a link that leads nowhere)"
-            ),
-        ),
-        (
-            "outputs: [x]|do: rm $TASK_OUTPUTS/x; mkfifo $TASK_OUTPUTS/x",
-            "Missing outputs",
-            0,
-            "ERROR: Missing output: workspace/outputs/a/one/x (it is no file)",
-        ),
         ("timeout: 0.2s|do: sleep 60", "Timeout", None, None),
         (
             "command: no-such-agent x",
             "'no-such-agent' could not be started",
             None,
             None,
+        ),
+        ("gate: [y]", "Missing outputs", 0, "ERROR: Missing output: y"),
+        *(
+            (
+                *(f"outputs: [x]|do: {act}", "Missing outputs", 0),
+                f"ERROR: Missing output: workspace/outputs/a/one/x{why}",
+            )
+            for act, why in MISSING
         ),
     ],
 )
