@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from taskorch import (
     Task,
     TaskCancelledError,
     TaskOrchestrator,
+    TaskTimeoutError,
     as_completed,
     current_context,
 )
@@ -23,42 +25,37 @@ from taskorch.errors import WouldBlockError, WouldDeadlockError
 from taskorch.runtime._waiting import _Free
 
 
-def test_nested_threads_fifty_deep_with_two_slots() -> None:
-    """Each waits for the next, and the slots go to those that work."""
-    with TaskOrchestrator(concurrency=2) as orch:
+@pytest.fixture
+def orch() -> Iterator[TaskOrchestrator]:
+    with TaskOrchestrator() as orch:
+        yield orch
+
+
+@pytest.fixture
+def slot() -> Iterator[TaskOrchestrator]:
+    """One with a single slot, which is free in the end."""
+    with TaskOrchestrator(concurrency=1) as orch:
+        yield orch
+        assert orch.wait(PATIENCE)
+        assert orch._rt.kernel.running == 0
+
+
+@pytest.mark.parametrize("how", ["threads", "coroutines", "by turns", "a tree"])
+def test_nested_tasks_with_few_slots(how: str) -> None:
+    """Each waits for the next, or for all its children; the slots go to those that work."""
+    with TaskOrchestrator(concurrency=1 if how == "by turns" else 2) as orch:
 
         def dive(n: int) -> int:
             return 0 if n == 0 else 1 + orch.submit(dive, n - 1).result(PATIENCE)
 
-        assert orch.submit(dive, 50).result(PATIENCE) == 50
+        async def dive_async(n: int) -> int:
+            return 0 if n == 0 else 1 + await orch.submit(dive_async, n - 1)
 
+        def turn(n: int) -> int:
+            return 0 if n == 0 else 1 + orch.submit(turn_async, n - 1).result(PATIENCE)
 
-def test_nested_coroutines_fifty_deep_with_two_slots() -> None:
-    """So do coroutines that await."""
-    with TaskOrchestrator(concurrency=2) as orch:
-
-        async def dive(n: int) -> int:
-            return 0 if n == 0 else 1 + await orch.submit(dive, n - 1)
-
-        assert orch.submit(dive, 50).result(PATIENCE) == 50
-
-
-def test_nested_threads_and_coroutines_by_turns() -> None:
-    """Threads wait for coroutines, and coroutines for threads."""
-    with TaskOrchestrator(concurrency=1) as orch:
-
-        def thread(n: int) -> int:
-            return 0 if n == 0 else 1 + orch.submit(coroutine, n - 1).result(PATIENCE)
-
-        async def coroutine(n: int) -> int:
-            return 0 if n == 0 else 1 + await orch.submit(thread, n - 1)
-
-        assert orch.submit(thread, 20).result(PATIENCE) == 20
-
-
-def test_a_tree_of_nested_tasks() -> None:
-    """Every node fans out and waits for all its children."""
-    with TaskOrchestrator(concurrency=2) as orch:
+        async def turn_async(n: int) -> int:
+            return 0 if n == 0 else 1 + await orch.submit(turn, n - 1)
 
         def count(depth: int) -> int:
             if depth == 0:
@@ -66,7 +63,13 @@ def test_a_tree_of_nested_tasks() -> None:
             children = [orch.submit(count, depth - 1) for _ in range(3)]
             return 1 + sum(child.result(PATIENCE) for child in children)
 
-        assert orch.submit(count, 4).result(PATIENCE) == 121
+        fn, depth, found = {
+            "threads": (dive, 50, 50),
+            "coroutines": (dive_async, 50, 50),
+            "by turns": (turn, 20, 20),
+            "a tree": (count, 4, 121),
+        }[how]
+        assert orch.submit(fn, depth).result(PATIENCE) == found
 
 
 @pytest.mark.parametrize("how", ["map", "as_completed", "exception", "gather"])
@@ -92,18 +95,17 @@ def test_every_way_of_waiting_gives_the_slot_back(how) -> None:
         assert orch.get_stats().queue.processing == 0
 
 
-def test_the_agents_slot_is_given_back_too() -> None:
+def test_the_agents_slot_is_given_back_too(orch) -> None:
     """An agent that does one task at a time can wait for another task of its own."""
-    with TaskOrchestrator() as orch:
 
-        @orch.agent("worker", capabilities={"work"}, max_concurrency=1)
-        def work(task, context) -> int:
-            n = task.payload
-            if n == 0:
-                return 0
-            return 1 + orch.submit_task(Task("work", n - 1)).result(PATIENCE)
+    @orch.agent("worker", capabilities={"work"}, max_concurrency=1)
+    def work(task, context) -> int:
+        n = task.payload
+        if n == 0:
+            return 0
+        return 1 + orch.submit_task(Task("work", n - 1)).result(PATIENCE)
 
-        assert orch.submit_task(Task("work", 5)).result(PATIENCE) == 5
+    assert orch.submit_task(Task("work", 5)).result(PATIENCE) == 5
 
 
 def test_threads_of_an_executor_of_the_users_give_back_their_slot() -> None:
@@ -181,68 +183,41 @@ def test_no_more_run_than_there_are_slots_when_waits_end() -> None:
         assert most <= 2
 
 
-def test_waiting_is_told() -> None:
+def test_waiting_is_told(slot: TaskOrchestrator) -> None:
     """AttemptWaiting and AttemptReturned frame the wait, and explain says so."""
-    with TaskOrchestrator(concurrency=1) as orch:
-        recorder = Recorder(orch, "attempt_waiting", "attempt_returned")
-        hold = Hold()
-
-        def parent() -> Any:
-            return orch.submit(hold, 1).result(PATIENCE)
-
-        handle = orch.submit(parent)
-        hold.wait()
-        explanation = orch.explain(handle.task_id)
-        assert "waits for another task" in str(explanation)
-        assert orch.get_task_status(handle.task_id).state == "running"
-        hold.release()
-        assert handle.result(PATIENCE) == 1
-        recorder.wait_for(2)
-        assert recorder.of(handle.task_id) == ["AttemptWaiting", "AttemptReturned"]
+    recorder = Recorder(slot, "attempt_waiting", "attempt_returned")
+    hold = Hold()
+    handle = slot.submit(lambda: slot.submit(hold, 1).result(PATIENCE))
+    hold.wait()
+    assert "waits for another task" in str(slot.explain(handle.task_id))
+    assert slot.get_task_status(handle.task_id).state == "running"
+    hold.release()
+    assert handle.result(PATIENCE) == 1
+    recorder.wait_for(2)
+    assert recorder.of(handle.task_id) == ["AttemptWaiting", "AttemptReturned"]
 
 
-def test_a_child_that_fails_raises_in_its_parent() -> None:
-    """The parent may catch it and go on."""
-    with TaskOrchestrator(concurrency=1) as orch:
+def test_how_a_child_ends_is_told_in_its_parent(slot: TaskOrchestrator) -> None:
+    """One that fails, one that is blocked, and one that takes too long."""
+    hold = Hold()
 
-        def parent() -> str:
-            try:
-                orch.submit(fail, ValueError("child")).result(PATIENCE)
-            except ValueError as error:
-                return str(error)
-            return "?"
+    def parent() -> str:
+        bad = slot.submit(fail, ValueError("child"))
+        with pytest.raises(ValueError, match="child"):
+            bad.result(PATIENCE)
+        with pytest.raises(DependencyFailedError):
+            slot.submit(abs, bad).result(PATIENCE)
+        late = slot.submit(hold)
+        with pytest.raises(TimeoutError):
+            late.result(0.02)
+        return "told"
 
-        assert orch.submit(parent).result(PATIENCE) == "child"
-
-
-def test_a_blocked_child_raises_in_its_parent() -> None:
-    """The wait for a blocked task ends with DependencyFailedError."""
-    with TaskOrchestrator(concurrency=1) as orch:
-
-        def parent() -> str:
-            bad = orch.submit(fail, ValueError())
-            with pytest.raises(DependencyFailedError):
-                orch.submit(abs, bad).result(PATIENCE)
-            return "told"
-
-        assert orch.submit(parent).result(PATIENCE) == "told"
-
-
-def test_patience_runs_out_inside_a_task() -> None:
-    """`result(timeout)` inside a task raises, with the slot taken again."""
-    with TaskOrchestrator(concurrency=2) as orch:
-        hold = Hold()
-
-        def parent() -> str:
-            child = orch.submit(hold)
-            with pytest.raises(TimeoutError):
-                child.result(0.02)
-            hold.release()
-            return "gave up"
-
-        assert orch.submit(parent).result(PATIENCE) == "gave up"
-        assert orch.wait(PATIENCE)
-        assert orch._rt.kernel.running == 0
+    handle = slot.submit(parent)
+    hold.wait()
+    # With the slot taken again, or still waited for.
+    eventually(lambda: slot._rt.waiting._returns)
+    hold.release()
+    assert handle.result(PATIENCE) == "told"
 
 
 def test_a_branch_begins_to_wait_while_another_waits_for_the_slot() -> None:
@@ -279,62 +254,35 @@ def test_a_branch_begins_to_wait_while_another_waits_for_the_slot() -> None:
 # -- being stopped while waiting ---------------------------------------------------
 
 
-def test_a_waiting_thread_is_cancelled() -> None:
-    """Cancelling a task that waits inside ends its wait at once."""
-    with TaskOrchestrator(concurrency=1) as orch:
-        hold = Hold()
-        child: list[Any] = []
+@pytest.mark.parametrize("how", ["result", "as_completed", "await", "timeout"])
+def test_a_task_that_waits_inside_is_stopped(slot: TaskOrchestrator, how: str) -> None:
+    """A cancellation or a timeout ends the wait at once; the child is work of its own."""
+    hold = Hold()
+    child: list[Any] = []
 
-        def parent() -> None:
-            child.append(orch.submit(hold))
-            child[0].result(PATIENCE)
-
-        handle = orch.submit(parent)
-        hold.wait()
-        assert handle.cancel()
-        with pytest.raises(TaskCancelledError):
-            handle.result(PATIENCE)
-        # The child is work of its own.
-        assert not child[0].done()
-        hold.release()
+    def parent() -> None:
+        child.append(slot.submit(hold))
+        if how == "as_completed":
+            list(as_completed([child[0], slot.submit(hold)]))
         child[0].result(PATIENCE)
-        assert orch.wait(PATIENCE)
-        assert orch._rt.kernel.running == 0
 
+    async def parent_async() -> None:
+        child.append(slot.submit(hold))
+        await child[0]
 
-def test_a_thread_in_as_completed_is_cancelled() -> None:
-    """So does a wait for any of several tasks."""
-    with TaskOrchestrator(concurrency=1) as orch:
-        hold = Hold()
-        handle = orch.submit(
-            lambda: list(as_completed([orch.submit(hold), orch.submit(hold)]))
-        )
+    fn = parent_async if how == "await" else parent
+    timeout = 0.05 if how == "timeout" else None
+    handle = slot.submit_task(Task.call(fn, timeout=timeout))
+    if how != "timeout":
         hold.wait()
         assert handle.cancel()
-        with pytest.raises(TaskCancelledError):
-            handle.result(PATIENCE)
-        hold.release()
-
-
-def test_a_waiting_coroutine_is_cancelled() -> None:
-    """A coroutine is cancelled at its await, and its child goes on."""
-    with TaskOrchestrator(concurrency=1) as orch:
-        hold = Hold()
-        child: list[Any] = []
-
-        async def parent() -> None:
-            child.append(orch.submit(hold))
-            await child[0]
-
-        handle = orch.submit(parent)
-        hold.wait()
-        assert handle.cancel()
-        with pytest.raises(TaskCancelledError):
-            handle.result(PATIENCE)
-        hold.release()
-        child[0].result(PATIENCE)
-        assert orch.wait(PATIENCE)
-        assert orch._rt.kernel.running == 0
+    error = TaskTimeoutError if how == "timeout" else TaskCancelledError
+    with pytest.raises(error):
+        handle.result(PATIENCE)
+    assert not any(each.done() for each in child)
+    hold.release()
+    for each in child:
+        each.result(PATIENCE)
 
 
 def test_a_thread_that_waits_for_its_slot_is_cancelled() -> None:
@@ -363,18 +311,6 @@ def test_a_thread_that_waits_for_its_slot_is_cancelled() -> None:
             handle.result(PATIENCE)
         assert orch.wait(PATIENCE)
         assert orch._rt.kernel.running == 0
-
-
-def test_a_waiting_thread_runs_out_of_time() -> None:
-    """A timeout ends a wait inside a task as a cancellation does."""
-    with TaskOrchestrator(concurrency=1) as orch:
-        hold = Hold()
-        handle = orch.submit_task(
-            Task.call(lambda: orch.submit(hold).result(PATIENCE), timeout=0.05)
-        )
-        error = handle.exception(PATIENCE)
-        assert type(error).__name__ == "TaskTimeoutError"
-        hold.release()
 
 
 def test_suspending_a_waiting_thread_lets_it_wait() -> None:
@@ -449,15 +385,21 @@ def test_a_child_that_needs_what_its_parents_agent_has() -> None:
         assert orch.wait(PATIENCE)
 
 
-def test_two_siblings_deadlock_each_other() -> None:
+@pytest.mark.parametrize("kind", ["resources", "writes"])
+def test_two_siblings_deadlock_each_other(kind: str) -> None:
     """Each holds what the other's child needs: the later waiter is told, both end."""
     with TaskOrchestrator(resources=needs(2)) as orch:
         both = threading.Barrier(2)
         errors: list[WouldDeadlockError] = []
 
-        def parent() -> str:
+        def has(name: str) -> dict[str, Any]:
+            if kind == "writes":
+                return {"writes": [f"src/{name}"]}
+            return {"resources": needs(1)}
+
+        def parent(other: str) -> str:
             both.wait(PATIENCE)
-            child = orch.submit_task(Task.call(int, resources=needs(1)))
+            child = orch.submit_task(Task.call(int, **has(other)))
             try:
                 child.result(PATIENCE)
             except WouldDeadlockError as error:
@@ -466,71 +408,67 @@ def test_two_siblings_deadlock_each_other() -> None:
             return "served"
 
         handles = orch.submit_tasks(
-            [Task.call(parent, id=name, resources=needs(1)) for name in ("a", "b")]
+            [Task.call(parent, o, id=n, **has(n)) for n, o in (("a", "b"), ("b", "a"))]
         )
-        outcomes = sorted(h.result(PATIENCE) for h in handles)
-        assert outcomes == ["served", "told"]
+        assert sorted(h.result(PATIENCE) for h in handles) == ["served", "told"]
         assert set(errors[0].holders) == {"a", "b"}
 
 
-def test_tasks_that_wait_for_each_other() -> None:
+def test_tasks_that_wait_for_each_other(orch) -> None:
     """A ring of waits is told to the one that closes it, resources or not."""
-    with TaskOrchestrator() as orch:
-        both = threading.Barrier(2)
-        holders: list[set[str]] = []
-        texts: list[str] = []
+    both = threading.Barrier(2)
+    holders: list[set[str]] = []
+    texts: list[str] = []
 
-        def wait_for(other: str) -> str:
-            both.wait(PATIENCE)
-            try:
-                return f"{other} {orch.handle(other).result(PATIENCE)}"
-            except WouldDeadlockError as error:
-                holders.append(set(error.holders))
-                texts.append(str(error))
-                return "was told"
+    def wait_for(other: str) -> str:
+        both.wait(PATIENCE)
+        try:
+            return f"{other} {orch.handle(other).result(PATIENCE)}"
+        except WouldDeadlockError as error:
+            holders.append(set(error.holders))
+            texts.append(str(error))
+            return "was told"
 
-        a, b = orch.submit_tasks(
-            [Task.call(wait_for, "b", id="a"), Task.call(wait_for, "a", id="b")]
-        )
-        results = {a.result(PATIENCE), b.result(PATIENCE)}
-        assert results in ({"was told", "a was told"}, {"was told", "b was told"})
-        assert holders == [{"a", "b"}]
-        one, two = "ab" if a.result() == "was told" else "ba"
-        said = f"task {one} waits for {two}, which waits for {one} in its turn"
-        assert said in texts[0]
-        assert "lets go" not in texts[0]
+    a, b = orch.submit_tasks(
+        [Task.call(wait_for, "b", id="a"), Task.call(wait_for, "a", id="b")]
+    )
+    results = {a.result(PATIENCE), b.result(PATIENCE)}
+    assert results in ({"was told", "a was told"}, {"was told", "b was told"})
+    assert holders == [{"a", "b"}]
+    one, two = "ab" if a.result() == "was told" else "ba"
+    said = f"task {one} waits for {two}, which waits for {one} in its turn"
+    assert said in texts[0]
+    assert "lets go" not in texts[0]
 
 
-def test_a_task_that_waits_for_itself() -> None:
+def test_a_task_that_waits_for_itself(orch) -> None:
     """Nobody can wait for the end of himself."""
-    with TaskOrchestrator() as orch:
 
-        def selfish() -> None:
-            with pytest.raises(WouldDeadlockError, match="itself") as caught:
-                orch.handle("me").result(PATIENCE)
-            assert caught.value.hint.startswith("return what it has; ")
+    def selfish() -> None:
+        with pytest.raises(WouldDeadlockError, match="itself") as caught:
+            orch.handle("me").result(PATIENCE)
+        assert caught.value.hint.startswith("return what it has; ")
 
-        async def selfish_async() -> None:
-            with pytest.raises(WouldDeadlockError, match="itself"):
-                await orch.handle("me-too")
+    async def selfish_async() -> None:
+        with pytest.raises(WouldDeadlockError, match="itself"):
+            await orch.handle("me-too")
 
-        orch.submit_task(Task.call(selfish, id="me")).result(PATIENCE)
-        orch.submit_task(Task.call(selfish_async, id="me-too")).result(PATIENCE)
+    orch.submit_task(Task.call(selfish, id="me")).result(PATIENCE)
+    orch.submit_task(Task.call(selfish_async, id="me-too")).result(PATIENCE)
 
 
-def test_a_task_that_waits_for_what_depends_on_it() -> None:
+def test_a_task_that_waits_for_what_depends_on_it(orch) -> None:
     """What needs the waiter's own result can never end first."""
-    with TaskOrchestrator() as orch:
 
-        def parent() -> str:
-            child = orch.submit_task(Task.call(int, after=["parent"]))
-            with pytest.raises(WouldDeadlockError):
-                child.result(PATIENCE)
-            with pytest.raises(WouldDeadlockError):
-                next(as_completed([child]))
-            return "told"
+    def parent() -> str:
+        child = orch.submit_task(Task.call(int, after=["parent"]))
+        with pytest.raises(WouldDeadlockError):
+            child.result(PATIENCE)
+        with pytest.raises(WouldDeadlockError):
+            next(as_completed([child]))
+        return "told"
 
-        assert orch.submit_task(Task.call(parent, id="parent")).result(PATIENCE)
+    assert orch.submit_task(Task.call(parent, id="parent")).result(PATIENCE)
 
 
 def test_as_completed_inside_a_task_needs_only_one() -> None:
@@ -656,92 +594,57 @@ def test_a_child_that_draws_on_the_same_budget(
         assert orch.get_task_status("child").state == "completed"
 
 
-def test_a_wait_that_people_may_end_is_no_deadlock() -> None:
+@pytest.mark.parametrize(
+    ("tokens", "child", "answer", "changes"),
+    [(100, 130, "raise", {"tokens": 1_000}), (10, 60, "finish", None)],
+)
+def test_a_wait_that_people_may_end_is_no_deadlock(
+    orch: TaskOrchestrator, tokens: int, child: int, answer: Any, changes: Any
+) -> None:
     """They are asked, as more is needed than there is: their answer lets it start."""
-    with TaskOrchestrator() as orch:
 
-        def parent() -> int:
-            task = Task.call(int, "3", resources={"tokens": 130}, id="child")
-            return orch.submit_task(task).result(PATIENCE)
+    def parent() -> int:
+        task = Task.call(int, "3", resources={"tokens": child})
+        return orch.submit_task(task).result(PATIENCE)
 
-        with orch.budget("b", tokens=100):
-            handle = orch.submit_task(Task.call(parent, resources={"tokens": 60}))
-        eventually(orch.questions)
-        (question,) = orch.questions()
-        orch.answer(question.id, "raise", by="ada", changes={"tokens": 1_000})
-        assert handle.result(PATIENCE) == 3
-
-
-def test_a_budget_that_is_open_keeps_nobody_waiting() -> None:
-    with TaskOrchestrator() as orch:
-
-        def parent() -> int:
-            child = Task.call(int, "3", resources={"tokens": 60})
-            return orch.submit_task(child).result(PATIENCE)
-
-        with orch.budget("b", tokens=10):
-            handle = orch.submit_task(Task.call(parent, resources={"tokens": 60}))
-        eventually(orch.questions)
-        (question,) = orch.questions()
-        orch.answer(question.id, "finish", by="ada")
-        assert handle.result(PATIENCE) == 3
+    with orch.budget("b", tokens=tokens):
+        handle = orch.submit_task(Task.call(parent, resources={"tokens": 60}))
+    eventually(orch.questions)
+    (question,) = orch.questions()
+    orch.answer(question.id, answer, by="ada", changes=changes)
+    assert handle.result(PATIENCE) == 3
 
 
-def test_a_child_that_may_write_the_same_and_is_not_queued_yet() -> None:
+def test_a_child_that_may_write_the_same_and_is_not_queued_yet(orch) -> None:
     """Where nobody has looked yet which locks its start takes."""
-    with TaskOrchestrator() as orch:
 
-        def parent() -> None:
-            task = Task.call(int, id="later", writes=["src"], not_before=10 * PATIENCE)
-            with pytest.raises(WouldDeadlockError):
-                orch.submit_task(task).result(PATIENCE)
+    def parent() -> None:
+        task = Task.call(int, id="later", writes=["src"], not_before=10 * PATIENCE)
+        with pytest.raises(WouldDeadlockError):
+            orch.submit_task(task).result(PATIENCE)
 
-        orch.submit_task(Task.call(parent, writes=["src/a"])).result(PATIENCE)
-        orch.cancel_task("later")
-
-
-def test_siblings_whose_children_may_write_what_the_other_may() -> None:
-    """The later waiter is told; with its scope free, the child of the other starts."""
-    with TaskOrchestrator() as orch:
-        both = threading.Barrier(2)
-
-        def parent(other: str) -> str:
-            both.wait(PATIENCE)
-            child = orch.submit_task(Task.call(int, writes=[other]))
-            try:
-                child.result(PATIENCE)
-            except WouldDeadlockError:
-                return "told"
-            return "served"
-
-        handles = orch.submit_tasks(
-            [
-                Task.call(parent, "src/b", id="a", writes=["src/a"]),
-                Task.call(parent, "src/a", id="b", writes=["src/b"]),
-            ]
-        )
-        assert sorted(h.result(PATIENCE) for h in handles) == ["served", "told"]
+    orch.submit_task(Task.call(parent, writes=["src/a"])).result(PATIENCE)
+    orch.cancel_task("later")
 
 
-def test_a_wait_for_a_scope_that_who_waits_will_let_go_of() -> None:
+def test_a_wait_for_a_scope_that_who_waits_will_let_go_of(orch) -> None:
     """A task that waits for one that works ends, and so lets go of what it may write."""
-    with TaskOrchestrator() as orch:
-        hold, waits = Hold(), Recorder(orch, "attempt_waiting")
+    hold, waits = Hold(), Recorder(orch, "attempt_waiting")
 
-        def holder() -> int:
-            return orch.submit_task(Task.call(hold, writes=["b"])).result(PATIENCE)
+    def holder() -> int:
+        return orch.submit_task(Task.call(hold, writes=["b"])).result(PATIENCE)
 
-        def parent() -> int:
-            child = orch.submit_task(Task.call(int, "3", writes=["src/**"]))
-            return child.result(PATIENCE)
+    def parent() -> int:
+        child = orch.submit_task(Task.call(int, "3", writes=["src/**"]))
+        return child.result(PATIENCE)
 
-        orch.submit_task(Task.call(holder, writes=["src/a"]))
-        hold.wait()
-        waits.wait_for(1)
-        handle = orch.submit_task(Task.call(parent, writes=["docs"]))
-        waits.wait_for(2)
-        hold.release()
-        assert handle.result(PATIENCE) == 3
+    orch.submit_task(Task.call(holder, writes=["src/a"]))
+    hold.wait()
+    waits.wait_for(1)
+    handle = orch.submit_task(Task.call(parent, writes=["docs"]))
+    waits.wait_for(2)
+    hold.release()
+    assert handle.result(PATIENCE) == 3
 
 
 def test_a_deadlock_inside_a_coroutine() -> None:
@@ -758,26 +661,25 @@ def test_a_deadlock_inside_a_coroutine() -> None:
         assert orch.submit_task(task).result(PATIENCE) == "told"
 
 
-def test_waiting_for_everything_inside_a_task_is_refused() -> None:
+def test_waiting_for_everything_inside_a_task_is_refused(orch) -> None:
     """`wait` and `stop` inside a task would wait for that very task."""
-    with TaskOrchestrator() as orch:
 
-        def hopeless() -> None:
-            with pytest.raises(WouldDeadlockError) as caught:
-                orch.wait(PATIENCE)
-            assert caught.value.holders == (current_context().task_id,)
-            for drain in (True, False):
-                with pytest.raises(WouldDeadlockError):
-                    orch.stop(drain)
-
-        async def hopeless_async() -> None:
+    def hopeless() -> None:
+        with pytest.raises(WouldDeadlockError) as caught:
+            orch.wait(PATIENCE)
+        assert caught.value.holders == (current_context().task_id,)
+        for drain in (True, False):
             with pytest.raises(WouldDeadlockError):
-                await orch.aio.wait(PATIENCE)
-            with pytest.raises(WouldDeadlockError):
-                await orch.aio.stop()
+                orch.stop(drain)
 
-        orch.submit(hopeless).result(PATIENCE)
-        orch.submit(hopeless_async).result(PATIENCE)
+    async def hopeless_async() -> None:
+        with pytest.raises(WouldDeadlockError):
+            await orch.aio.wait(PATIENCE)
+        with pytest.raises(WouldDeadlockError):
+            await orch.aio.stop()
+
+    orch.submit(hopeless).result(PATIENCE)
+    orch.submit(hopeless_async).result(PATIENCE)
 
 
 # -- the loop ----------------------------------------------------------------------
@@ -807,38 +709,30 @@ async def test_blocking_the_loop_that_must_do_the_work_is_refused() -> None:
         assert next(as_completed([handle])) is handle
 
 
-def test_a_coroutine_task_that_blocks_its_loop_is_told() -> None:
+def test_a_coroutine_task_that_blocks_its_loop_is_told(orch) -> None:
     """`result` in a coroutine on the private loop is refused as well."""
-    with TaskOrchestrator() as orch:
 
-        async def wrong() -> None:
-            orch.submit(asyncio.sleep, 0).result(PATIENCE)
+    async def wrong() -> None:
+        orch.submit(asyncio.sleep, 0).result(PATIENCE)
 
-        with pytest.raises(WouldBlockError):
-            orch.submit(wrong).result(PATIENCE)
-
-
-def test_a_loop_of_its_own_inside_a_thread() -> None:
-    """A thread may run a loop and await handles there; its slot is given back."""
-    with TaskOrchestrator(concurrency=1) as orch:
-
-        def thread() -> int:
-            async def inner() -> int:
-                return await orch.submit(int, "4")
-
-            return asyncio.run(inner())
-
-        assert orch.submit(thread).result(PATIENCE) == 4
+    with pytest.raises(WouldBlockError):
+        orch.submit(wrong).result(PATIENCE)
 
 
-def test_waiting_in_a_thread_of_a_coroutine() -> None:
-    """`asyncio.to_thread(handle.result)` belongs to the coroutine, and gives its slot."""
-    with TaskOrchestrator(concurrency=1) as orch:
+def test_threads_and_loops_of_a_task_belong_to_it(slot: TaskOrchestrator) -> None:
+    """A loop in a thread may await handles, a thread of a coroutine may wait for them."""
 
-        async def parent() -> int:
-            return await asyncio.to_thread(orch.submit(int, "6").result, PATIENCE)
+    def thread() -> int:
+        async def inner() -> int:
+            return await slot.submit(int, "4")
 
-        assert orch.submit(parent).result(PATIENCE) == 6
+        return asyncio.run(inner())
+
+    async def coroutine() -> int:
+        return await asyncio.to_thread(slot.submit(int, "6").result, PATIENCE)
+
+    assert slot.submit(thread).result(PATIENCE) == 4
+    assert slot.submit(coroutine).result(PATIENCE) == 6
 
 
 def test_waits_of_an_abandoned_attempt_do_no_harm() -> None:
@@ -900,18 +794,17 @@ def test_who_holds_what_another_needs_may_not_wait_for_it() -> None:
         assert orch.handle("large").result(PATIENCE) == 0
 
 
-def test_who_waits_for_quiet_waits_for_what_receivers_begin() -> None:
-    with TaskOrchestrator() as orch:
-        ran: list[str] = []
+def test_who_waits_for_quiet_waits_for_what_receivers_begin(orch) -> None:
+    ran: list[str] = []
 
-        def hear(event: Any) -> None:
-            if event.task_id == "first":
-                orch.submit_task(Task.call(ran.append, "second", id="second"))
+    def hear(event: Any) -> None:
+        if event.task_id == "first":
+            orch.submit_task(Task.call(ran.append, "second", id="second"))
 
-        orch.signals.task_completed.connect(hear)
-        orch.submit_task(Task.call(ran.append, "first", id="first"))
-        assert orch.wait(PATIENCE)
-        assert ran == ["first", "second"]
+    orch.signals.task_completed.connect(hear)
+    orch.submit_task(Task.call(ran.append, "first", id="first"))
+    assert orch.wait(PATIENCE)
+    assert ran == ["first", "second"]
 
 
 @pytest.mark.parametrize("holds", ["slots", "a worker", "a pool"])
