@@ -11,7 +11,6 @@ import contextlib
 import os
 import pathlib
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -92,69 +91,53 @@ def is_gone(pid: int) -> bool:
     return not is_alive(pid)
 
 
-# -- results -----------------------------------------------------------------------
+# -- results: what is read, given and withheld is in unit/executors/test_programs.py ---
 
 
-def test_a_program_gives_a_result(orch):
-    """Exit code, the ends of both streams, the log and the duration."""
-    result = run(
-        orch, python("import sys; print('out'); print('err', file=sys.stderr)")
-    )
-    assert result.exit_code == 0
-    assert (result.stdout_tail, result.stderr_tail) == ("out\n", "err\n")
-    assert result.duration > 0
-    assert sorted(result.log_path.read_bytes().split()) == [b"err", b"out"]
-
-
-def test_arguments_reach_the_program_as_they_are(orch):
-    """No shell looks at them."""
+def test_a_program_gives_a_result(orch, tmp_path):
+    """Exit code, both streams, log and duration of one that is given all that there is."""
     odd = ["$(touch x)", "; rm -rf", "a b", "", "*", "'\"", "-rf", "\n", "ü", "`x`"]
-    code = (
-        "import sys, os; sys.stdout.buffer.write(os.fsencode('|'.join(sys.argv[1:])))"
+    code = """
+        import os, sys
+        sys.stderr.write(f"{os.getcwd()} {sys.stdin.read()}")
+        sys.stdout.buffer.write(os.fsencode("|".join(sys.argv[1:])))
+    """
+    folder = tmp_path.resolve()
+    result = run(orch, python(code, *odd), cwd=folder, stdin="Text ü")
+    assert (result.exit_code, result.stdout_tail) == (0, "|".join(odd))
+    assert result.stderr_tail == f"{folder} Text ü"
+    assert result.duration > 0
+    assert len(result.log_path.read_bytes()) == len(
+        os.fsencode(result.stdout_tail + result.stderr_tail)
     )
-    assert run(orch, python(code, *odd)).stdout_tail == "|".join(odd)
+    # Its input is closed, so one that asks does not hang.
+    plain = run(orch, python(code))
+    assert plain.stderr_tail == f"{pathlib.Path.cwd()} "
+    with pytest.raises(ProgramFailedError, match="EOFError"):
+        run(orch, python("input('name? ')"))
 
 
 @pytest.mark.parametrize(
-    ("args", "error"),
+    ("word", "options"),
     [
-        ("ls -l", TypeError),
-        (b"ls", TypeError),
-        (5, TypeError),
-        ([], InvalidTaskError),
-        ([""], InvalidTaskError),
-        (["ls", 5], TypeError),
-        (["ls", None], TypeError),
-        (["a\0b"], InvalidTaskError),
+        *(("args", {"args": a}) for a in ("ls -l", b"ls", 5, [], [""], ["ls", 5])),
+        *(("args", {"args": a}) for a in (["ls", None], ["a\0b"])),
+        *(
+            ("env", {"env": env})
+            for env in (["A=1"], {"A": 1}, {"": "1"}, {"A=B": "1"})
+        ),
+        *(
+            ("env", {"env": {"A": "x\0y"}}),
+            ("TASKORCH_RUN", {"env": {"TASKORCH_RUN": "x"}}),
+        ),
+        *(("inherit_env", {"inherit_env": names}) for names in ("HOME", False)),
+        *(("cwd", {"cwd": folder}) for folder in ("", 5)),
+        *(("stdin", {"stdin": 5}), ("check", {"check": "yes"})),
     ],
 )
-def test_what_is_no_argument_list_is_refused_where_it_is_written(args, error):
-    """The remedy stands in the error."""
-    with pytest.raises(error, match="args"):
-        Task.program(args)
-
-
-@pytest.mark.parametrize(
-    ("options", "word"),
-    [
-        ({"env": ["A=1"]}, "env"),
-        ({"env": {"A": 1}}, "env"),
-        ({"env": {"": "1"}}, "env"),
-        ({"env": {"A=B": "1"}}, "env"),
-        ({"env": {"A": "x\0y"}}, "env"),
-        ({"env": {"TASKORCH_RUN": "x"}}, "TASKORCH_RUN"),
-        ({"inherit_env": "HOME"}, "inherit_env"),
-        ({"inherit_env": False}, "inherit_env"),
-        ({"cwd": ""}, "cwd"),
-        ({"cwd": 5}, "cwd"),
-        ({"stdin": 5}, "stdin"),
-        ({"check": "yes"}, "check"),
-    ],
-)
-def test_an_option_of_a_program_out_of_its_range_is_refused(options, word):
-    """The option is named."""
+def test_what_is_wrong_is_refused_where_the_task_is_written(word, options):
     with pytest.raises((TypeError, InvalidTaskError), match=word):
-        Task.program(["ls"], **options)
+        Task.program(**{"args": ["ls"], **options})
 
 
 def test_the_environment_is_a_short_list_and_what_is_set(orch, monkeypatch):
@@ -198,26 +181,6 @@ def test_a_program_is_told_its_task_its_fence_and_its_run(orch):
         assert run(second, python(code), check=False).stdout_tail.split()[2] != run_id
 
 
-def test_a_program_runs_in_the_folder_that_is_named(orch, tmp_path):
-    """`cwd` takes texts and paths."""
-    code = "import os; print(os.getcwd())"
-    real = tmp_path.resolve()
-    assert run(orch, python(code), cwd=real).stdout_tail.strip() == str(real)
-    assert run(orch, python(code)).stdout_tail.strip() == str(pathlib.Path.cwd())
-
-
-def test_a_program_reads_what_it_is_given_and_else_nothing(orch):
-    """Its input is closed, so one that asks does not hang."""
-    code = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read())"
-    assert run(orch, python(code)).stdout_tail == ""
-    assert run(orch, python(code), stdin="Text ü").stdout_tail == "Text ü"
-    assert run(orch, python(code), stdin=b"bytes").stdout_tail == "bytes"
-    with pytest.raises(ProgramFailedError, match="EOFError"):
-        run(orch, python("input('name? ')"))
-    # One that does not read it at all does not matter.
-    assert run(orch, ["true"], stdin=b"x" * 5_000_000).exit_code == 0
-
-
 # -- failures ----------------------------------------------------------------------
 
 
@@ -242,20 +205,6 @@ def test_an_exit_code_is_a_failure_with_the_end_of_what_it_said(orch, monkeypatc
     assert "s3cr3t-canary" not in repr(error.result)
 
 
-def test_an_exit_code_is_a_result_where_it_is_not_checked(orch):
-    """`check=False` leaves the judgement to the caller."""
-    result = run(orch, python("raise SystemExit(77)"), check=False)
-    assert result.exit_code == 77
-
-
-def test_a_program_that_a_signal_ends_says_which(orch):
-    """A negative exit code, as in subprocess."""
-    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    with pytest.raises(ProgramFailedError, match="signal 9") as caught:
-        run(orch, python(code))
-    assert caught.value.result.exit_code == -9
-
-
 @pytest.mark.parametrize(
     ("said", "last"),
     [
@@ -265,21 +214,21 @@ def test_a_program_that_a_signal_ends_says_which(orch):
     ],
 )
 def test_a_failure_begins_with_what_was_said_last(orch, said, last):
+    """Unless the exit code is not checked: then it is a result."""
+    program = ["sh", "-c", f"{said}; exit 3"]
     with pytest.raises(ProgramFailedError) as caught:
-        run(orch, ["sh", "-c", f"{said}; exit 3"])
+        run(orch, program)
     assert last in caught.value.message
+    assert run(orch, program, check=False).exit_code == 3
 
 
-def test_who_was_killed_by_others_is_told_so(orch):
+def test_who_was_killed_by_others_is_told_so(orch, monkeypatch):
     """And which variable it spoke of it did not have, before others that it lacks."""
     for name in "ABCD":
-        os.environ[f"LACKS_{name}"] = "x"
-    try:
-        with pytest.raises(ProgramFailedError) as caught:
-            run(orch, ["sh", "-c", "echo no LACKS_D >&2; kill -9 $$"])
-    finally:
-        for name in "ABCD":
-            del os.environ[f"LACKS_{name}"]
+        monkeypatch.setenv(f"LACKS_{name}", "x")
+    with pytest.raises(ProgramFailedError) as caught:
+        run(orch, ["sh", "-c", "echo no LACKS_D >&2; kill -9 $$"])
+    assert caught.value.result.exit_code == -9
     assert "was ended by signal 9" in caught.value.message
     assert caught.value.hint.startswith("taskorch did not send signal 9")
     assert "not inherited: LACKS_D, " in caught.value.hint
@@ -349,66 +298,16 @@ def test_ids_become_file_names_and_lead_nowhere_else(orch):
     assert first.log_path.parents[1] == second.log_path.parents[1]
 
 
-# -- output ------------------------------------------------------------------------
-
-
-def test_a_program_that_prints_a_hundred_megabytes_costs_no_memory(orch):
-    """The log is cut at its limit, the end is kept, and what is lost is counted."""
-    code = """
-        import os
-        block = b"x" * 999_999 + b"\\n"
-        for _ in range(100):
-            os.write(1, block) == len(block) or exit(1)
-        os.write(1, b"the end")
-    """
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = run(orch, python(code))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 20_000 or sys.platform != "linux"  # KiB
-    assert result.stdout_tail.endswith("the end")
-    assert len(result.stdout_tail) <= 64 << 10
-    size = result.log_path.stat().st_size
-    assert size <= 65 << 20
-    assert result.truncated_bytes >= 100_000_007 - size
-
-
-def test_a_line_of_a_megabyte_is_no_matter(orch):
-    """No reader has a limit on lines."""
-    result = run(orch, python("print('y' * 1_000_000)"))
-    assert result.log_path.stat().st_size == 1_000_001
-    assert set(result.stdout_tail) == {"y", "\n"}
-
-
-def test_bytes_that_are_no_text_are_kept_in_the_log(orch):
-    """The tail shows what can be shown; the log has every byte."""
-    raw = bytes(range(256))
-    code = "import os; os.write(1, bytes(range(256)))"
-    result = run(orch, python(code))
-    assert result.log_path.read_bytes() == raw
-    assert "\0" not in result.stdout_tail
-    assert "abc" in result.stdout_tail
-    assert "\ufffd" in result.stdout_tail
-
-
-def test_a_program_without_output_has_a_result(orch):
-    """Nothing is said, and nothing is wrong."""
-    result = run(orch, ["true"])
-    assert (result.stdout_tail, result.stderr_tail) == ("", "")
-
-
-@linux
-def test_a_child_that_is_left_behind_is_ended_and_holds_up_nothing(orch):
-    """It keeps the pipe open, and goes with its program all the same."""
-    code = """
-        import subprocess, sys
-        child = subprocess.Popen(["sleep", "1000"])
-        print(child.pid)
-    """
-    began = time.monotonic()
-    result = run(orch, python(code))
-    assert time.monotonic() - began < PATIENCE / 2
-    pid = int(result.stdout_tail)
-    eventually(lambda: is_gone(pid))
+def test_64_kib_of_each_stream_stay_in_memory_and_64_mib_in_the_log(orch):
+    """The end of what it printed, and the beginning."""
+    both = (
+        "head -c 67000000 /dev/zero | tr '\\0' x; head -c 200000 /dev/zero | tr '\\0' y"
+    )
+    result = run(orch, ["sh", "-c", f"{both}; echo no >&2"])
+    assert result.log_path.stat().st_size == 64 * 2**20
+    assert result.truncated_bytes == 67_200_003 - 64 * 2**20
+    assert result.stdout_tail == "y" * (64 * 2**10)
+    assert result.stderr_tail == "no\n"
 
 
 # -- limits ------------------------------------------------------------------------
@@ -487,6 +386,7 @@ def test_a_program_that_is_cancelled_before_it_runs_never_starts(orch, tmp_path)
 
 # -- suspending --------------------------------------------------------------------
 
+
 TICKER = """
     import os, sys, time
     out = open(sys.argv[1], "w")
@@ -513,6 +413,12 @@ class Ticker:
         eventually(lambda: run.process.pid is not None)
         self.pid = run.process.pid
 
+    def suspend(self) -> None:
+        assert self.orch.suspend_task("ticker")
+        assert not self.orch.suspend_task("ticker")
+        assert self.state() is TaskState.SUSPENDED
+        eventually(lambda: state_of(self.pid) == "T")
+
     def state(self) -> TaskState:
         return self.orch.get_task_status("ticker").state
 
@@ -526,10 +432,7 @@ def test_a_suspended_program_stands_still_and_goes_on_in_the_same_attempt(
     orch.signals.task_suspended.connect(events.append)
     orch.signals.task_resumed.connect(events.append)
     ticker = Ticker(orch, line, tmp_path, timeout=PATIENCE, resources=Resources(cpu=1))
-    assert orch.suspend_task("ticker")
-    assert not orch.suspend_task("ticker")
-    assert ticker.state() is TaskState.SUSPENDED
-    eventually(lambda: state_of(ticker.pid) == "T")
+    ticker.suspend()
     assert orch.get_task_status("ticker").allocation == Resources(cpu=1)
     assert orch.get_stats().resources["cpu"].used == 1
     # It has its timeout still to come: the timer of the old one rings unheard.
@@ -548,58 +451,39 @@ def test_a_suspended_program_stands_still_and_goes_on_in_the_same_attempt(
     assert [event.held for event in events] == [True, True]
 
 
-@linux
-def test_a_program_out_of_time_after_a_pause_fails(orch, line, tmp_path):
+def let_time_pass(orch, pid):
     """The rest of the timeout counts from the moment in which it goes on."""
-    ticker = Ticker(orch, line, tmp_path, timeout=3600)
-    assert orch.suspend_task("ticker")
-    eventually(lambda: state_of(ticker.pid) == "T")
     assert orch.resume_task("ticker")
     pass_time(orch, 3600)
-    with pytest.raises(TaskTimeoutError):
-        ticker.handle.result(PATIENCE)
-    eventually(lambda: is_gone(ticker.pid))
 
 
-@linux
-def test_a_suspended_program_can_be_cancelled(orch, line, tmp_path):
+def cancel(orch, pid):
     """It is continued, so that it can see that it is to end."""
-    ticker = Ticker(orch, line, tmp_path)
-    assert orch.suspend_task("ticker")
-    eventually(lambda: state_of(ticker.pid) == "T")
     assert orch.cancel_task("ticker")
-    with pytest.raises(TaskCancelledError):
-        ticker.handle.result(PATIENCE)
-    eventually(lambda: is_gone(ticker.pid))
 
 
-@linux
-def test_a_suspended_program_that_is_killed_from_outside_has_ended(
-    orch, line, tmp_path
-):
+def kill(orch, pid):
     """Its task does not stay SUSPENDED for ever."""
-    ticker = Ticker(orch, line, tmp_path)
-    assert orch.suspend_task("ticker")
-    eventually(lambda: state_of(ticker.pid) == "T")
-    os.kill(ticker.pid, signal.SIGKILL)
-    eventually(lambda: is_gone(ticker.pid))
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: is_gone(pid))
     orch.resume_task("ticker")
-    with pytest.raises(ProgramFailedError, match="signal 9"):
-        ticker.handle.result(PATIENCE)
 
 
 @linux
-def test_a_suspended_program_does_not_hold_up_the_end(line, tmp_path):
-    """It is what the report lists, and it does not outlive us."""
-    with TaskOrchestrator() as orch:
-        ticker = Ticker(orch, line, tmp_path)
-        assert orch.suspend_task("ticker")
-        eventually(lambda: state_of(ticker.pid) == "T")
-    report = orch.stop()
-    assert [(u.task_id, u.state) for u in report.left] == [
-        ("ticker", TaskState.SUSPENDED)
-    ]
-    assert ticker.handle.cancelled()
+@pytest.mark.parametrize(
+    ("act", "error", "says"),
+    [
+        (let_time_pass, TaskTimeoutError, None),
+        (cancel, TaskCancelledError, None),
+        (kill, ProgramFailedError, "signal 9"),
+    ],
+)
+def test_a_suspended_program_ends(orch, line, tmp_path, act, error, says):
+    ticker = Ticker(orch, line, tmp_path, timeout=3600)
+    ticker.suspend()
+    act(orch, ticker.pid)
+    with pytest.raises(error, match=says):
+        ticker.handle.result(PATIENCE)
     eventually(lambda: is_gone(ticker.pid))
 
 
@@ -640,13 +524,16 @@ def test_many_programs_at_once_end_all(orch):
 
 
 @linux
-def test_the_end_without_draining_ends_running_programs(line, tmp_path):
-    """Nothing that we started outlives us."""
+@pytest.mark.parametrize("state", [TaskState.RUNNING, TaskState.SUSPENDED])
+def test_the_end_without_draining_ends_programs(line, tmp_path, state):
+    """The report lists it, held or not, and it does not outlive us."""
     orch = TaskOrchestrator()
     orch.start()
     ticker = Ticker(orch, line, tmp_path)
-    report = orch.stop(drain=False)
-    assert [u.task_id for u in report.left] == ["ticker"]
+    if state is TaskState.SUSPENDED:
+        ticker.suspend()
+    report = orch.stop(drain=state is TaskState.SUSPENDED)
+    assert [(left.task_id, left.state) for left in report.left] == [("ticker", state)]
     assert not report.leaked
     assert ticker.handle.cancelled()
     eventually(lambda: is_gone(ticker.pid))
@@ -688,33 +575,40 @@ def test_programs_do_not_outlive_a_process_that_is_killed(tmp_path):
 # -- programs of agents --------------------------------------------------------------
 
 
-def test_an_agent_chooses_the_program_for_its_task(orch):
+@pytest.fixture
+def shell(orch):
+    """Adds an agent that runs programs; gives what submits a task of its."""
+
+    def add(handler):
+        orch.agent("shell", capabilities={"sh"}, executor="program")(handler)
+        return lambda *payload, **options: orch.submit_task(
+            Task("sh", *payload, **options)
+        )
+
+    return add
+
+
+def test_an_agent_chooses_the_program_for_its_task(orch, shell):
     """The handler runs in a thread and returns what is to be run."""
     threads = []
 
-    @orch.agent("shell", capabilities={"echo"}, executor="program")
-    def shell(task, context):
+    def choose(task, context):
         threads.append(threading.current_thread())
         assert context.task_id == "e1"
         return Program(["echo", task.payload])
 
-    handle = orch.submit_task(Task("echo", "hello", id="e1"))
-    assert handle.result(PATIENCE).stdout_tail == "hello\n"
+    assert shell(choose)("hello", id="e1").result(PATIENCE).stdout_tail == "hello\n"
     assert threads[0] is not threading.main_thread()
     assert orch.get_stats().agents["shell"].completed == 1
 
 
-def test_the_program_of_an_agent_fails_and_is_cancelled_like_any(orch, line, tmp_path):
+def test_the_program_of_an_agent_fails_and_is_cancelled_like_any(orch, shell, line):
     """Exit codes, retries, and control while it runs."""
-
-    @orch.agent("shell", capabilities={"sh"}, executor="program")
-    def shell(task, context):
-        return Program(["sh", "-c", task.payload])
-
+    submit = shell(lambda task, _: Program(["sh", "-c", task.payload]))
     with pytest.raises(ProgramFailedError, match="code 3"):
-        orch.submit_task(Task("sh", "exit 3")).result(PATIENCE)
+        submit("exit 3").result(PATIENCE)
     path, hears = line
-    handle = orch.submit_task(Task("sh", f"echo up > {path}; sleep 1000"))
+    handle = submit(f"echo up > {path}; sleep 1000")
     eventually(lambda: hears("up"))
     assert orch.suspend_task(handle.task_id)
     assert orch.get_task_status(handle.task_id).state is TaskState.SUSPENDED
@@ -723,65 +617,65 @@ def test_the_program_of_an_agent_fails_and_is_cancelled_like_any(orch, line, tmp
         handle.result(PATIENCE)
 
 
-@pytest.mark.parametrize("value", [None, ["ls"], "ls", Task.program(["ls"]), 5])
-def test_an_agent_that_returns_no_program_fails_its_task(orch, value):
-    """The agent and what it returned stand in the error."""
-
-    @orch.agent("shell", capabilities={"sh"}, executor="program")
-    def shell(task, context):
-        return value
-
-    with pytest.raises(
-        InvalidTaskError, match="worker 'shell' runs programs"
-    ) as caught:
-        orch.submit_task(Task("sh")).result(PATIENCE)
-    assert "not " in str(caught.value)
+def yields(task, context):
+    yield ["true"]
 
 
-def test_an_agent_whose_handler_raises_starts_no_program(orch):
-    """Its error is the task's."""
-
-    @orch.agent("shell", capabilities={"sh"}, executor="program")
-    def shell(task, context):
-        raise LookupError("no such script")
-
-    with pytest.raises(LookupError, match="no such script"):
-        orch.submit_task(Task("sh")).result(PATIENCE)
+def lacks(task, context):
+    raise LookupError("no such script")
 
 
-def test_a_coroutine_function_chooses_no_programs(orch):
+@pytest.mark.parametrize(
+    ("handler", "error", "says"),
+    [
+        *(
+            (lambda *_, value=value: value, InvalidTaskError, "runs programs.*not ")
+            for value in (None, ["ls"], "ls", Task.program(["ls"]), 5)
+        ),
+        (yields, InvalidTaskError, "worker 'shell' runs programs"),
+        (lacks, LookupError, "no such script"),
+    ],
+)
+def test_an_agent_that_gives_no_program_fails_its_task(shell, handler, error, says):
+    """The agent and what it gave stand in the error, or it is what it raised."""
+    with pytest.raises(error, match=says):
+        shell(handler)().result(PATIENCE)
+
+
+def test_a_coroutine_function_chooses_no_programs(shell):
     """It is said when the agent is added."""
-    with pytest.raises(InvalidTaskError, match="plain def"):
 
-        @orch.agent("shell", executor="program")
-        async def shell(task, context):
-            return Program(["ls"])
+    async def choose(task, context):
+        return Program(["ls"])
+
+    with pytest.raises(InvalidTaskError, match="plain def"):
+        shell(choose)
 
 
 # -- a handler that goes on after its program ------------------------------------------
 
 
-def test_a_handler_that_yields_its_program_makes_the_result_of_it(orch):
+def test_a_handler_that_yields_its_program_makes_the_result_of_it(orch, shell):
     """It gets what the program has left, knows its attempt, and may say what it spent."""
     threads = []
 
-    @orch.agent("shell", capabilities={"echo"}, executor="program")
-    def shell(task, context):
+    def choose(task, context):
         result = yield Program(["echo", task.payload])
         threads.append(threading.current_thread())
         assert current_context().task_id == context.task_id == "e1"
         context.spent(tokens=2)
         return result.stdout_tail.upper()
 
+    submit = shell(choose)
     with orch.budget("b", tokens=10) as budget:
-        task = Task("echo", "hello", id="e1", resources={"tokens": 5})
-        assert orch.submit_task(task).result(PATIENCE) == "HELLO\n"
+        handle = submit("hello", id="e1", resources={"tokens": 5})
+        assert handle.result(PATIENCE) == "HELLO\n"
     assert budget.usage.spent == {"tokens": 2}
     # It keeps no thread of those that read what programs write.
     assert threads[0].name != "taskorch-programs"
 
 
-def test_what_a_yielded_program_used_is_known_as_that_of_any(orch):
+def test_what_a_yielded_program_used_is_known_as_that_of_any(orch, shell):
     usages = []
 
     def hear(event):
@@ -790,68 +684,57 @@ def test_what_a_yielded_program_used_is_known_as_that_of_any(orch):
     orch.signals.task_completed.connect(hear)
     command = [sys.executable, "-c", "sum(range(10**6))"]
 
-    @orch.agent("python", capabilities={"sum"}, executor="program")
-    def python(task, context):
+    def choose(task, context):
         yield Program(command)
 
     orch.submit_task(Task.program(command)).result(PATIENCE)
-    orch.submit_task(Task("sum")).result(PATIENCE)
+    shell(choose)().result(PATIENCE)
     eventually(lambda: len(usages) == 2)
     assert "cpu_seconds" in usages[0] & usages[1]
 
 
-def test_a_handler_is_told_how_its_program_failed(orch):
-    """It may make a result of it, or let it pass."""
+def test_a_handler_is_told_how_its_program_failed(shell):
+    """Or that it did not start; it may make a result of it, or let it pass."""
+    ended = []
 
-    @orch.agent("shell", capabilities={"sh"}, executor="program")
-    def shell(task, context):
+    def choose(task, context):
         try:
-            yield Program(["sh", "-c", task.payload])
+            yield Program(task.payload.split())
         except ProgramFailedError as error:
-            if error.result.exit_code == 3:
-                raise
-            return error.result.exit_code
+            if error.result is None:
+                return "not started"
+            raise
         finally:
             ended.append(task.payload)
 
-    ended = []
-    assert orch.submit_task(Task("sh", "exit 2")).result(PATIENCE) == 2
-    with pytest.raises(ProgramFailedError, match="exited with code 3"):
-        orch.submit_task(Task("sh", "exit 3")).result(PATIENCE)
-    assert orch.submit_task(Task("sh", "exit 0")).result(PATIENCE) is None
-    assert ended == ["exit 2", "exit 3", "exit 0"]
+    submit = shell(choose)
+    assert submit("/no/such").result(PATIENCE) == "not started"
+    with pytest.raises(ProgramFailedError, match="exited with code 1"):
+        submit("false").result(PATIENCE)
+    assert submit("true").result(PATIENCE) is None
+    assert ended == ["/no/such", "false", "true"]
 
 
-def test_a_handler_need_not_yield_and_yields_once(orch):
+def test_a_handler_need_not_yield_and_yields_once(shell):
     """Without a program it is a plain handler; a second one is refused."""
 
-    @orch.agent("shell", capabilities={"sh"}, executor="program")
-    def shell(task, context):
+    def choose(task, context):
         for _ in range(task.payload):
             yield Program(["true"])
         return "over"
 
-    assert orch.submit_task(Task("sh", 0)).result(PATIENCE) == "over"
-    assert orch.submit_task(Task("sh", 1)).result(PATIENCE) == "over"
+    submit = shell(choose)
+    assert submit(0).result(PATIENCE) == "over"
+    assert submit(1).result(PATIENCE) == "over"
     with pytest.raises(InvalidTaskError, match="yielded a second program"):
-        orch.submit_task(Task("sh", 2)).result(PATIENCE)
+        submit(2).result(PATIENCE)
 
 
-def test_a_handler_that_yields_something_else_fails_its_task(orch):
-    @orch.agent("shell", capabilities={"sh"}, executor="program")
-    def shell(task, context):
-        yield ["true"]
-
-    with pytest.raises(InvalidTaskError, match="worker 'shell' runs programs"):
-        orch.submit_task(Task("sh")).result(PATIENCE)
-
-
-def test_what_a_handler_raises_after_its_program_is_the_error_of_its_task(orch):
+def test_what_a_handler_raises_after_its_program_is_the_error_of_its_task(shell):
     """It is tried again, as any error; what the program used is known."""
     attempts = []
 
-    @orch.agent("shell", capabilities={"sh"}, executor="program")
-    def shell(task, context):
+    def choose(task, context):
         yield Program(["true"])
         attempts.append(context.attempt)
         if context.attempt == 1:
@@ -859,40 +742,26 @@ def test_what_a_handler_raises_after_its_program_is_the_error_of_its_task(orch):
         return context.attempt
 
     retry = RetryPolicy(max_attempts=2, base=0.01)
-    assert orch.submit_task(Task("sh", retry=retry)).result(PATIENCE) == 2
+    assert shell(choose)(retry=retry).result(PATIENCE) == 2
     assert attempts == [1, 2]
 
 
-def test_the_program_of_a_handler_that_waits_is_ended(orch):
+def test_the_program_of_a_handler_that_waits_is_ended(orch, shell):
     """A cancel reaches the program, and then the handler."""
     ended = threading.Event()
 
-    @orch.agent("shell", capabilities={"sh"}, executor="program")
-    def shell(task, context):
+    def choose(task, context):
         try:
             yield Program(["sleep", "600"])
         finally:
             ended.set()
 
-    handle = orch.submit_task(Task("sh"))
+    handle = shell(choose)()
     eventually(lambda: orch.status(handle.task_id).log_path is not None)
     assert handle.cancel()
     with pytest.raises(TaskCancelledError):
         handle.result(PATIENCE)
     assert ended.wait(PATIENCE)
-
-
-def test_a_program_of_a_handler_that_cannot_be_started(orch):
-    """The handler is told that, too."""
-
-    @orch.agent("shell", capabilities={"sh"}, executor="program")
-    def shell(task, context):
-        try:
-            yield Program(["/no/such"])
-        except ProgramFailedError as error:
-            return error.result
-
-    assert orch.submit_task(Task("sh")).result(PATIENCE) is None
 
 
 # -- what belongs to a program ---------------------------------------------------------
@@ -902,17 +771,3 @@ def test_a_program_is_in_a_session_of_its_own(orch):
     """The terminal's Ctrl-C and hang-up are for us: what becomes of it we say."""
     code = "import os; print(os.getsid(0) == os.getpgid(0) == os.getpid())"
     assert run(orch, python(code)).stdout_tail == "True\n"
-
-
-def test_64_kib_of_each_stream_stay_in_memory_and_64_mib_in_the_log():
-    """The end of what it printed, and the beginning."""
-    both = (
-        "head -c 67000000 /dev/zero | tr '\\0' x; head -c 200000 /dev/zero | tr '\\0' y"
-    )
-    with TaskOrchestrator() as orch:
-        result = orch.submit_task(
-            Task.program(["sh", "-c", f"{both}; echo no >&2"])
-        ).result(PATIENCE)
-        assert result.log_path.stat().st_size == 64 * 2**20
-    assert result.stdout_tail == "y" * (64 * 2**10)
-    assert result.stderr_tail == "no\n"
