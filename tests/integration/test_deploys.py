@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from functools import cache
+from pathlib import Path
+
 import pytest
 from tests.integration.deploys import (
     DAY,
@@ -55,19 +59,29 @@ ACTS = {
 }
 
 
-def failed_night(folder, monkeypatch):
-    """The program of before makes a night, which fails."""
-    monkeypatch.setenv("DEPLOYED_BROKEN", "1")
-    with life(folder, PROGRAM) as (orch, _):
-        orch.schedules.backfill("night", *DAY)
-        assert orch.wait(PATIENCE)
-        assert orch.workflows.status(RUN).state.value == "failed"
-    monkeypatch.delenv("DEPLOYED_BROKEN")
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    """A folder in which the program of before has made a night, which failed."""
+    folder = tmp_path_factory.mktemp("night")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEPLOYED_BROKEN", "1")
+        with life(folder, PROGRAM) as (orch, _):
+            orch.schedules.backfill("night", *DAY)
+            assert orch.wait(PATIENCE)
+            assert orch.workflows.status(RUN).state.value == "failed"
+    return folder
 
 
-def new_run(folder, program):
+@pytest.fixture
+def failed_night(night, tmp_path):
+    """A folder with the journal of that night, for one test."""
+    return shutil.copytree(night, tmp_path, dirs_exist_ok=True)
+
+
+@cache
+def new_run(program):
     """What a run gives that begins now."""
-    with life(folder, program, journal=None) as (orch, _):
+    with life(Path(), program, journal=None) as (orch, _):
         orch.schedules.backfill("night", *DAY)
         assert orch.wait(PATIENCE)
         return orch.workflows.get(RUN).result(PATIENCE)
@@ -75,13 +89,10 @@ def new_run(folder, program):
 
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_act_on_a_failed_night_gives_what_a_new_run_gives(
-    kind, act, tmp_path, monkeypatch
-):
+def test_an_act_on_a_failed_night_gives_what_a_new_run_gives(kind, act, failed_night):
     change = KINDS[kind]
-    failed_night(tmp_path, monkeypatch)
-    expected = new_run(tmp_path, change.program())
-    with life(tmp_path, change.program()) as (orch, module):
+    expected = new_run(change.program())
+    with life(failed_night, change.program()) as (orch, module):
         if act == "rerun" and kind in GONE:
             with pytest.raises(InvalidTaskError, match="not deployed any more"):
                 ACTS[act](orch)
@@ -251,11 +262,10 @@ OLD = {
 
 
 @pytest.mark.parametrize("act", ["restart", "rerun", "backfill again"])
-def test_as_it_was_keeps_graph_arguments_and_options(act, tmp_path, monkeypatch):
-    failed_night(tmp_path, monkeypatch)
+def test_as_it_was_keeps_graph_arguments_and_options(act, failed_night):
     program = KINDS["an added step"].program().replace("retry=1", "retry=3")
     was = "as_it_was"
-    with life(tmp_path, program) as (orch, _):
+    with life(failed_night, program) as (orch, _):
         if act == "restart":
             orch.workflows.restart(RUN, definition=was)
         elif act == "rerun":
@@ -266,26 +276,25 @@ def test_as_it_was_keeps_graph_arguments_and_options(act, tmp_path, monkeypatch)
         assert orch.workflows.get(RUN).result(PATIENCE) == OLD
 
 
-def test_one_task_alone_is_refused_if_more_has_changed(tmp_path, monkeypatch):
-    failed_night(tmp_path, monkeypatch)
+def test_one_task_alone_is_refused_if_more_has_changed(failed_night):
     task_id = f"{RUN}/load"
-    with life(tmp_path, KINDS["an added step"].program()) as (orch, _):
+    with life(failed_night, KINDS["an added step"].program()) as (orch, _):
         with pytest.raises(InvalidTaskError, match=r"changes more than .*\+ clean"):
             orch.rerun_task(task_id, downstream=False)
         with pytest.raises(InvalidTaskError, match="as_deployed"):
             orch.rerun_task(task_id, definition="today")
         assert orch.handle(task_id).task_id == task_id
-    with life(tmp_path, KINDS["a raised timeout"].program()) as (orch, _):
+    with life(failed_night, KINDS["a raised timeout"].program()) as (orch, _):
         orch.rerun_task(task_id, downstream=False).result(PATIENCE)
 
 
-def test_a_task_that_is_gone_stays_so_until_somebody_wants_it_as_it_was(
-    tmp_path, monkeypatch
-):
-    failed_night(tmp_path, monkeypatch)
+def test_a_task_that_is_gone_stays_so_until_somebody_wants_it_as_it_was(failed_night):
     task_id = f"{RUN}/report"
     for _ in range(2):
-        with life(tmp_path, KINDS["a step that was removed"].program()) as (orch, _):
+        with life(failed_night, KINDS["a step that was removed"].program()) as (
+            orch,
+            _,
+        ):
             again(orch)
             assert orch.wait(PATIENCE)
             assert {*orch.workflows.get(RUN).handles} == {"audit", "extract", "load"}
@@ -296,7 +305,7 @@ def test_a_task_that_is_gone_stays_so_until_somebody_wants_it_as_it_was(
                 orch.rerun_task(task_id)
             assert {*orch.workflows.get(RUN).result()} == {"audit", "extract", "load"}
             assert not orch.failures()
-    with life(tmp_path, PROGRAM) as (orch, _):
+    with life(failed_night, PROGRAM) as (orch, _):
         assert "+ report" in foreseen(orch, "workflows.restart", {"run_id": RUN}).text
         assert orch.workflows.restart(RUN).result(PATIENCE) == OLD
 
@@ -305,13 +314,12 @@ def test_a_task_that_is_gone_stays_so_until_somebody_wants_it_as_it_was(
 
 
 def test_a_run_under_way_goes_on_with_its_graph_and_says_what_code_is_other(
-    tmp_path, monkeypatch, caplog
+    failed_night, caplog
 ):
-    failed_night(tmp_path, monkeypatch)
     kind = KINDS["an added step"]
     program = kind.program().replace("return [1, 2]", "return [3, 4]")
     program = program.replace("each * times", "-each * times")
-    with life(tmp_path, program) as (orch, _):
+    with life(failed_night, program) as (orch, _):
         # Nobody asks for anything: `report` waits for `load` as before.
         assert {*orch.workflows.get(RUN).handles} == {
             "audit",
@@ -320,7 +328,7 @@ def test_a_run_under_way_goes_on_with_its_graph_and_says_what_code_is_other(
             "report",
         }
     changed = program.replace('"sum": rows', '"sum": [*rows]')
-    with life(tmp_path, changed) as (orch, _):
+    with life(failed_night, changed) as (orch, _):
         hows = [each.how for each in orch.workflows.versions(RUN)]
         assert hows == ["begun", "went on"]
         assert "other code of deployed_app.report" in caplog.text

@@ -492,7 +492,9 @@ def planned(seed):
     return flow
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize(
+    "seed", [n if n < 8 else pytest.param(n, marks=pytest.mark.slow) for n in range(25)]
+)
 def test_a_workflow_ends_as_is_said_before_it_is_started(seed):
     """What is said of the plan is what is said of the run, once it is there."""
     orch = TaskOrchestrator(concurrency=2, resources={"gpu": 1})

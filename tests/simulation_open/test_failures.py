@@ -12,9 +12,10 @@ from taskorch.simulation._open._draws import OpenChance
 from taskorch.simulation._open._ends import drawn
 from taskorch.simulation._open._work import Failing, open_work
 
-#: Three hundred workloads are carried out, fifty times each.
 pytestmark = pytest.mark.timeout(900)
-TRIALS = 300
+#: How many workloads are carried out, fifty times each. Of few, shares are less certain.
+TRIALS = [80, pytest.param(300, marks=pytest.mark.slow)]
+FEW = 100
 SECOND = 1_000_000_000
 #: A try that fails is not the last one: few tasks fail eight times.
 RETRY = RetryPolicy(8, base=5)
@@ -106,9 +107,9 @@ def trial(number, *, knows=True):
     return ends, run.last_ns(places, of_run=False)
 
 
-@pytest.fixture(scope="module")
-def trials():
-    return [trial(number) for number in range(TRIALS)]
+@pytest.fixture(scope="module", params=TRIALS)
+def trials(request):
+    return [trial(number) for number in range(request.param)]
 
 
 def held(trials, percent):
@@ -117,16 +118,18 @@ def held(trials, percent):
 
 
 def test_of_ten_promises_of_nine_in_ten_nine_hold_though_attempts_fail(trials):
-    assert 0.86 <= held(trials, 90) <= 0.95
+    doubt = 0.02 if len(trials) < FEW else 0
+    assert 0.86 - doubt <= held(trials, 90) <= 0.95 + doubt
 
 
 def test_of_two_promises_of_one_in_two_one_holds_though_attempts_fail(trials):
-    assert 0.42 <= held(trials, 50) <= 0.6
+    doubt = 0.02 if len(trials) < FEW else 0
+    assert 0.42 - doubt <= held(trials, 50) <= 0.6 + doubt
 
 
 def test_promises_that_know_of_no_failure_come_too_early(trials):
     """So this workload shows whether failures are counted."""
-    some = trials[:100]
+    some = trials[:FEW]
     blind = [trial(number, knows=False) for number in range(len(some))]
     assert held(blind, 90) < held(some, 90) - 0.06
 

@@ -308,7 +308,9 @@ def described(pid: int) -> str:
     """Its command; its state, group, session and start; the marks of its run."""
     state = _guardian.state_of(pid)
     marks = [
-        each.decode() for each in _guardian.variables_of(pid) if b"TASKORCH" in each
+        each.decode()
+        for each in _guardian.environment_of(pid).split(b"\0")
+        if b"TASKORCH" in each
     ]
     stat = state and (state.letter, state.group, state.session, state.started)
     return f"{pid} {name_of(pid)!r} {stat} {marks}"

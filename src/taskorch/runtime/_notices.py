@@ -733,7 +733,7 @@ def _listen(rt: Noticed) -> None:
     facts = {
         fact: None
         for fact, views in VIEWS.items()
-        if any(view in wanted for view in views)
+        if not wanted.keys().isdisjoint(views)
     }
     keep = rt.memory is None or rt.memory.keep_events
     heard = frozenset[type[Event]]() if rt.governor is None else rt.governor.wants

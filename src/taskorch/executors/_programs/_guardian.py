@@ -83,18 +83,18 @@ def state_of(pid: int) -> ProcessState | None:
         return None
 
 
-def variables_of(pid: int) -> list[bytes]:
-    """Return the environment of a process, as `NAME=value`; empty if it is gone."""
+def environment_of(pid: int) -> bytes:
+    """Return each `NAME=value` of a process, with a NUL behind; empty if it is gone."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - starts fast
-            return file.read().split(b"\0")
+            return file.read()
     except OSError:
-        return []
+        return b""
 
 
 def carries(pid: int, mark: bytes) -> bool:
     """Return whether a process has exactly *mark* (`NAME=value`) in its environment."""
-    return mark in variables_of(pid)
+    return mark in environment_of(pid).split(b"\0")
 
 
 def is_executing(pid: int) -> bool:

@@ -30,19 +30,31 @@ def sweep(runs: str) -> int:
         return 0
     mark = f"{ProgramVariables.RUN}={runs}".encode()
 
+    later = b"\0" + mark
+
+    def has_mark(environment: bytes) -> bool:
+        return environment.startswith(mark) or later in environment
+
     def belongs(pid: int) -> bool:
-        return any(each.startswith(mark) for each in _guardian.variables_of(pid))
+        return has_mark(_guardian.environment_of(pid))
+
+    def may_belong(pid: int) -> bool:
+        environment = _guardian.environment_of(pid)
+        if environment:
+            return has_mark(environment)
+        return _guardian.is_executing(pid)
 
     killed: set[int] = set()
     begun = time.monotonic()
     calm = 0
     while calm < 2 and time.monotonic() < begun + _PATIENCE:  # noqa: PLR2004 - see above
         may_hide = time.monotonic() < begun + _HIDDEN
-        hidden = may_hide and _guardian.find(_guardian.is_executing)
-        alive = [pid for pid in _guardian.find(belongs) if _is_alive(pid)]
+        found = _guardian.find(may_belong)
+        alive = [pid for pid in found if belongs(pid) and _is_alive(pid)]
         for pid in alive:
             _guardian.send(pid, belongs, signal.SIGKILL)
         killed.update(alive)
+        hidden = may_hide and len(alive) < len(found)
         calm = 0 if alive or hidden else calm + 1
         time.sleep(_PAUSE)
     return len(killed)
