@@ -162,6 +162,12 @@ CHECKED = {f"{cls}.{field.name}": field for cls, field in FIELDS if field.checks
 
 
 INVARIANTS = ast.parse((KERNEL / "_invariants.py").read_text(encoding="utf-8"))
+#: The functions there, and the questions that rows answer, and limits about their state.
+FUNCTIONS = {node.name: node for node in INVARIANTS.body if hasattr(node, "args")}
+for _file in ("_rates.py", "_rows.py"):
+    for _node in ast.walk(ast.parse((KERNEL / _file).read_text(encoding="utf-8"))):
+        if isinstance(_node, ast.FunctionDef):
+            FUNCTIONS.setdefault(f".{_node.name}", _node)
 
 
 def unchecked() -> Iterator[str]:
@@ -176,12 +182,7 @@ def unchecked() -> Iterator[str]:
 
 def read_by(check: str) -> set[str]:
     """The names of the fields that a function of `_invariants` reads, with what it calls."""
-    functions = {node.name: node for node in INVARIANTS.body if hasattr(node, "args")}
-    # And the questions that rows answer, and limits about their own state.
-    for file in ("_rates.py", "_rows.py"):
-        for node in ast.walk(ast.parse((KERNEL / file).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef):
-                functions.setdefault(f".{node.name}", node)
+    functions = {**FUNCTIONS}
     names: set[str] = set()
     called = [check]
     while called:

@@ -216,7 +216,7 @@ def test_tasks_are_listed_a_page_at_a_time(client, monkeypatch):
 
 def test_a_service_that_has_stopped():
     with served(orchestrator()) as service:
-        client = Client(service.server.url, token=service.token)
+        client = Client(service.server.url, token=service.token, patience=1)
         service.orch.stop()
         with pytest.raises(NotRunningError):
             client.submit_task(Task("echo"))
