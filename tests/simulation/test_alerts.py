@@ -441,7 +441,7 @@ def loaded(seed, seconds, every, share, *, default_interval=20.0):
     return told(sim)
 
 
-@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize("seed", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_one_failure_in_twenty_is_no_alert_however_few_end(seed):
     assert loaded(seed, 20_000, 30.0, lambda _: 0.05) == []
 
