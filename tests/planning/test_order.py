@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise, permutations
+from itertools import pairwise, permutations, product
 from random import Random
 from time import process_time
 
@@ -244,6 +244,15 @@ def test_an_open_shop_comes_near_the_best_that_there_is():
     found, bound = best_order(problem, 3_600, stop=after(2_000))
     assert bound == 435 <= found.makespan <= 1.01 * 435
     assert improve(problem, 3_600, stop=after(100))[0].makespan > 1.02 * 435
+
+
+def test_a_task_of_a_small_open_shop_waits_though_it_could_begin():
+    # Taillard's second of 16 tasks: what begins as soon as it can comes to 241.
+    lengths = [45, 83, 70, 5, 80, 45, 58, 24, 29, 56, 29, 61, 74, 45, 64, 43]
+    problem = open_shop(lengths, [*product(range(4), repeat=2)], 16)
+    found, _ = best_order(problem, 3_600, stop=after(5_000))
+    check(problem, found.starts, found.ends)
+    assert found.makespan == 236
 
 
 def after(count):

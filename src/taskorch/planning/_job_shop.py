@@ -18,7 +18,12 @@ from random import Random
 from time import monotonic
 from typing import Final, TypeAlias
 
-from taskorch.planning._open_shop import improve_open_shop, is_open_shop
+from taskorch.planning._open_shop import (
+    improve_open_shop,
+    is_open_shop,
+    pairs_of,
+    shift_tasks,
+)
 from taskorch.planning._scheduling import Problem, Schedule, improve, topological
 
 #: A task to be moved, the one next to which it goes, and whether it goes behind it.
@@ -309,9 +314,12 @@ def best_order(
         return improve(problem, seconds, seed, rules=rules, begin=begin, stop=stop)
     schedule, bound = improve(problem, 0.0, seed, rules=rules, begin=begin)
     if machines is None:
+        pairs = pairs_of(problem)
+        if pairs is not None:
+            found = shift_tasks(problem, pairs, schedule, end, bound, seed, stop=stop)
+            return found, bound
         until = end - _AFTERWARDS * seconds
         schedule = improve_open_shop(problem, schedule, until, bound, seed, stop=stop)
-        # For a few tasks, the best schedule may let a task wait though it could begin.
         seconds = max(0.0, end - monotonic())
         return improve(problem, seconds, seed, begin=schedule, stop=stop)
     return improve_shop(problem, machines, schedule, end, bound, seed, stop=stop), bound

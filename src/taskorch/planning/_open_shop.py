@@ -5,7 +5,9 @@ An open shop is such: each task needs its job and its machine, in any order. Eve
 that can begin begins, first the ones that need the resources with the most work left
 (dense schedules: C. Guéret and C. Prins, *Classical and new heuristics for the
 open-shop problem*, European Journal of Operational Research 107, 1998). A local search
-then shifts some tasks to come sooner or later.
+then shifts some tasks to come sooner or later. For a few tasks, the best schedule may
+let a task wait though it could begin: there, simulated annealing shifts tasks in an
+order, and each begins once its resources are free.
 
 Decision: plan-search.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from heapq import nsmallest
+from math import inf, log
 from random import Random
 from time import monotonic
 from typing import Final
@@ -29,6 +32,12 @@ _SOONER: Final = 1.0
 _LATER: Final = 0.2
 #: A step moves at most one task in so many.
 _MOVED: Final = 10
+#: A shop has few tasks up to this number.
+_FEW: Final = 36
+#: The usual amount by which a kept order is worse, as a share of the lower bound.
+_WORSE: Final = 0.02
+#: The number of shifts between two looks at the clock.
+_BETWEEN: Final = 32
 
 
 def is_open_shop(problem: Problem) -> bool:
@@ -97,6 +106,112 @@ def improve_open_shop(
         start + length for start, length in zip(starts, problem.durations, strict=True)
     ]
     return Schedule(list(starts), ends, [None] * count, how)
+
+
+def pairs_of(problem: Problem) -> list[tuple[int, int]] | None:
+    """
+    Return the two resources that each task of a small open shop needs alone.
+
+    A task that needs one has it twice, and one that needs none has a number of its own.
+    None: there are many tasks, a task needs more, or some tasks share another resource.
+    """
+    if len(problem) > _FEW:
+        return None
+    alone: list[list[int]] = [[] for _ in range(len(problem))]
+    for place, capacity in enumerate(problem.capacities):
+        users = [n for n, need in enumerate(problem.demands) if need[place]]
+        amounts = [problem.demands[n][place] for n in users]
+        if sum(amounts) <= capacity:
+            continue
+        if sum(nsmallest(2, amounts)) <= capacity:
+            return None
+        for number in users:
+            alone[number].append(place)
+    if max(map(len, alone), default=0) > 2:  # noqa: PLR2004 - a pair
+        return None
+    own = len(problem.capacities)
+    return [
+        (each[0], each[-1]) if each else (own + number, own + number)
+        for number, each in enumerate(alone)
+    ]
+
+
+def shift_tasks(
+    problem: Problem,
+    pairs: Sequence[tuple[int, int]],
+    begin: Schedule,
+    end: float,
+    bound: int,
+    seed: int = 0,
+    *,
+    stop: Callable[[], bool] = bool,
+) -> Schedule:
+    """
+    Return the best schedule that shifts find: see `improve_open_shop`.
+
+    Args:
+        problem: The problem.
+        pairs: The result of `pairs_of`.
+        begin: The best schedule so far.
+        end: Until when it looks, by the clock that does not jump.
+        bound: A bound that no schedule beats.
+        seed: The seed of random shifts.
+        stop: Says whether somebody else has found what cannot be better.
+    """
+    random = Random(seed).random  # noqa: S311 - for chance, not for secrets
+    count, both = len(problem), zip(problem.durations, pairs, strict=True)
+    steps = [(length, *pair) for length, pair in both]
+    places = max(map(max, pairs), default=0) + 1
+    order = begin.order()
+    span = best = max(_ends(order, steps, places))
+    best_order, how, tries = order.copy(), begin.how, 0
+    while best > bound:
+        if tries % _BETWEEN == 0 and (monotonic() >= end or stop()):
+            break
+        tries += 1
+        place, other = int(random() * count), int(random() * count)
+        order.insert(other, order.pop(place))
+        most = span - _WORSE * bound * log(1 - random())
+        shifted = max(_ends(order, steps, places, most))
+        if shifted > most:
+            order.insert(place, order.pop(other))
+            continue
+        span = shifted
+        if span < best:
+            best, best_order = span, order.copy()
+            how = f"by shifts in an order, after {tries} tries"
+    if best <= bound and not how.endswith("as good as can be"):
+        how += ": as good as can be"
+    starts, ends = [0] * count, [0] * count
+    free = [0] * places
+    for number in best_order:
+        length, first, second = steps[number]
+        starts[number] = max(free[first], free[second])
+        ends[number] = free[first] = free[second] = starts[number] + length
+    return Schedule(starts, ends, [None] * count, how)
+
+
+def _ends(
+    order: Sequence[int],
+    steps: Sequence[tuple[int, int, int]],
+    places: int,
+    most: float = inf,
+) -> list[int]:
+    """
+    Return when each resource is free if a task begins behind those before it.
+
+    A task that ends later than *most* is the last one that is looked at.
+    """
+    free = [0] * places
+    for number in order:
+        length, first, second = steps[number]
+        moment, other = free[first], free[second]
+        if other > moment:  # noqa: PLR1730 - `max` takes twice as long
+            moment = other
+        free[first] = free[second] = moment = moment + length
+        if moment > most:
+            break
+    return free
 
 
 class _Dense:
