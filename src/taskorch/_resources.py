@@ -29,6 +29,7 @@ from taskorch.kit.checks import (
     check_there,
     to_seconds,
 )
+from taskorch.kit.frozen import document_of
 from taskorch.kit.limits import NS
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.verbs import (
@@ -124,12 +125,7 @@ class HeldResources:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a document."""
-        return {
-            "id": self.id,
-            "owner": self.owner,
-            "resources": {**self.resources},
-            "since": self.since.isoformat(),
-        }
+        return document_of(self, "id", "owner", "resources", "since")
 
     def __repr__(self) -> str:
         inner = f"{self.id!r}, owner={self.owner!r}, {dict(self.resources)}"

@@ -50,6 +50,7 @@ from taskorch.kit.forms import (
     may_be,
     one_of,
 )
+from taskorch.kit.frozen import document_of
 from taskorch.kit.located import NOWHERE, located
 from taskorch.kit.people import NAMED_TOKEN, SPEAK_FOR, Caller, caller, person
 from taskorch.kit.plain import object_of, refuse_constant
@@ -340,16 +341,7 @@ class TokenInfo:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the data as JSON has them, without the hash."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "kind": self.kind,
-            "roles": list(self.roles),
-            "tenants": None if self.tenants is None else list(self.tenants),
-            "made": self.made.isoformat(),
-            "expires": None if self.expires is None else self.expires.isoformat(),
-            "used": None if self.used is None else self.used.isoformat(),
-        }
+        return document_of(self)
 
     def _kept(self) -> dict[str, Any]:
         fields = self.to_dict()

@@ -51,7 +51,7 @@ from taskorch.governance._set import PolicySet
 from taskorch.governance._waivers import Waiver, WaiverBook, WaiverRequest, Waivers
 from taskorch.journal import SqlJournal, open_journal
 from taskorch.kit.canonical import canonical
-from taskorch.kit.frozen import frozen
+from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import plain
 from taskorch.kit.verbs import verb
@@ -133,16 +133,8 @@ class Replayed:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {
-            "seq": self.seq,
-            "at": self.at,
-            "task_id": self.task_id,
-            "moment": self.moment,
-            "then": self.then,
-            "permit": list(self.permit),
-            "differs": self.differs,
-            "verdict": self.verdict.to_dict(),
-        }
+        names = ("seq", "at", "task_id", "moment", "then", "permit", "differs")
+        return document_of(self, *names, "verdict")
 
 
 @frozen
@@ -216,14 +208,7 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return {
-            "task_id": self.task_id,
-            "score": self.score,
-            "violations": [one.to_dict() for one in self.violations],
-            "recommendations": list(self.recommendations),
-            "moments": [one.to_dict() for one in self.moments],
-            "text": str(self),
-        }
+        return {**document_of(self), "text": str(self)}
 
     def __str__(self) -> str:
         lines = [f"{self.task_id}: {self.score} of 100"]

@@ -32,7 +32,7 @@ from taskorch.kit.forms import (
     may_be,
     one_of,
 )
-from taskorch.kit.frozen import frozen
+from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.plain import plain, read_plain, taken_apart
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant
@@ -767,18 +767,8 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it, without the payload of the operation."""
-        operation = self.operation
-        return {
-            "decision": self.decision,
-            "compliant": self.compliant,
-            "reason": self.reason,
-            "violations": [one.to_dict() for one in self.violations],
-            "evaluations": [one.to_dict() for one in self.evaluations],
-            "changes": [one.to_dict() for one in self.changes],
-            "policies_hash": self.policies_hash,
-            "operation": {
-                name: getattr(operation, name)
-                for name in ("type", "id", "moment", "verb", "who")
-            },
-            "at": self.at,
-        }
+        names = ("decision", "compliant", "reason", "violations", "evaluations")
+        document = document_of(self, *names, "changes", "policies_hash")
+        of_operation = ("type", "id", "moment", "verb", "who")
+        document["operation"] = document_of(self.operation, *of_operation)
+        return {**document, "at": self.at}

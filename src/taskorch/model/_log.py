@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskorch.kit.frozen import frozen
+from taskorch.kit.frozen import document_of, frozen
 
 
 @frozen
@@ -28,13 +28,7 @@ class TaskLog:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the log as JSON has it."""
-        return {
-            "task_id": self.task_id,
-            "attempt": self.attempt,
-            "text": self.text,
-            "next": self.next,
-            "exists": self.exists,
-        }
+        return document_of(self)
 
     def __str__(self) -> str:
         return self.text

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from taskorch.kit.frozen import frozen
-from taskorch.kit.plain import fields_of
+from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import duration, local_moment, stamp
 
@@ -115,14 +114,7 @@ class Promise:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that a service answers."""
-        fields = fields_of(self)
-        times = {
-            name: None if value is None else stamp(value.timestamp(), "milliseconds")
-            for name, value in fields.items()
-            if name in ("at", "ended", "p50", "p90", "not_before", "deadline")
-        }
-        lists = {name: [*fields[name]] for name in ("unknown", "basis")}
-        return {**fields, **times, **lists, "text": str(self)}
+        return {**document_of(self, moment=_stamp), "text": str(self)}
 
 
 @frozen
@@ -154,12 +146,7 @@ class EndChange:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them."""
-        return {
-            **fields_of(self),
-            "before": _stamp(self.before),
-            "after": _stamp(self.after),
-            "text": str(self),
-        }
+        return {**document_of(self, moment=_stamp), "text": str(self)}
 
 
 @frozen
@@ -204,14 +191,7 @@ class WhatIf:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that a service answers."""
-        return {
-            "at": _stamp(self.at),
-            "changes": [*self.changes],
-            "ends": [each.to_dict() for each in self.ends],
-            "draws": self.draws,
-            "unknown": [*self.unknown],
-            "text": str(self),
-        }
+        return {**document_of(self, moment=_stamp), "text": str(self)}
 
 
 @frozen
@@ -252,9 +232,7 @@ class TimelyChange:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them."""
-        ends = None if self.ends is None else [each.to_dict() for each in self.ends]
-        times = {"p90": _stamp(self.p90), "ends": ends}
-        return {**fields_of(self), **times, "requests": [*map(dict, self.requests)]}
+        return document_of(self, moment=_stamp)
 
 
 @frozen
@@ -283,16 +261,11 @@ class InTime:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that a service answers."""
-        return {
-            "promise": self.promise.to_dict(),
-            "changes": [each.to_dict() for each in self.changes],
-            "unknown": [*self.unknown],
-            "text": str(self),
-        }
+        return {**document_of(self), "text": str(self)}
 
 
-def _stamp(at: datetime | None) -> str | None:
-    return None if at is None else stamp(at.timestamp(), "milliseconds")
+def _stamp(at: datetime) -> str:
+    return stamp(at.timestamp(), "milliseconds")
 
 
 def _difference(each: EndChange) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.frozen import frozen
+from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.limits import MAX_AMOUNT
 from taskorch.kit.read_only import ReadOnly
 from taskorch.kit.visible import show, visible
@@ -324,16 +324,8 @@ class BudgetUsage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the budget as JSON has it."""
-        return {
-            "name": self.name,
-            "state": self.state,
-            "total": dict(self.total),
-            "spent": dict(self.spent),
-            "reserved": dict(self.reserved),
-            "left": dict(self.left),
-            "parent": self.parent,
-            "question": self.question,
-        }
+        amounts = ("total", "spent", "reserved", "left")
+        return document_of(self, "name", "state", *amounts, "parent", "question")
 
     def __str__(self) -> str:
         rest, parts = self.left, []

@@ -33,6 +33,7 @@ from taskorch.errors import InvalidTaskError, InvalidTransitionError
 from taskorch.kernel import hangs_on
 from taskorch.kit.checks import check_word
 from taskorch.kit.fence import is_values, log_of
+from taskorch.kit.frozen import document_of
 from taskorch.kit.plain import GONE, VERSIONS
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, Call, MadeFor, Task, TaskState
@@ -190,8 +191,7 @@ class RunVersion:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a document."""
-        fields = {"since": self.since.isoformat(), "text": self.text}
-        return {**fields, "digest": self.digest, "how": self.how}
+        return document_of(self, "since", "text", "digest", "how")
 
 
 def note(

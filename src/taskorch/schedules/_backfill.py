@@ -15,7 +15,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.kit.checks import check_count, check_word, zone_of
-from taskorch.kit.frozen import frozen
+from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted, show
 from taskorch.kit.words import some
@@ -319,15 +319,7 @@ class BackfillStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as JSON has it."""
-        document = {
-            field.name: getattr(self, field.name) for field in attrs.fields(type(self))
-        }
-        for name in ("since", "until", "begun", "ended"):
-            moment = document[name]
-            document[name] = None if moment is None else moment.isoformat()
-        for name in ("running", "blocked", "failures"):
-            document[name] = [*document[name]]
-        return {**document, "parameters": dict(self.parameters), "text": str(self)}
+        return {**document_of(self), "text": str(self)}
 
 
 #: Fields of a status that are the same in the backfill.

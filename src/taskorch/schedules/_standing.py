@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from taskorch.kit.frozen import frozen
+from taskorch.kit.frozen import document_of, frozen
 from taskorch.kit.limits import NS
 from taskorch.kit.words import some
 from taskorch.schedules._entry import LiveSchedule, nobody_said
@@ -82,19 +82,9 @@ class ScheduleStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status of the schedule as JSON has it."""
-        coming = self.next
-        return {
-            "name": self.name,
-            "makes": self.makes,
-            "next": None if coming is None else coming.isoformat(),
-            "done": self.done.isoformat(),
-            "running": list(self.running),
-            "paused": self.paused,
-            "failing": self.failing,
-            "trouble": self.trouble,
-            "definition": dict(self.document),
-            "text": str(self),
-        }
+        names = ("makes", "next", "done", "running", "paused", "failing", "trouble")
+        about = {"definition": dict(self.document), "text": str(self)}
+        return {**document_of(self, "name", *names), **about}
 
 
 def status_of(entry: LiveSchedule, wall_ns: int, failing: str) -> ScheduleStatus:
