@@ -37,7 +37,7 @@ from taskorch.kit.forms import Each, Number, Text, may_be
 from taskorch.kit.patterns import searcher
 from taskorch.kit.vocabulary import meant, suggesting
 from taskorch.model import ProgramResult
-from taskorch.recovery._codes import ByCode, by_code, by_told_code
+from taskorch.recovery._codes import ByCode, by_code, by_told_code, each
 from taskorch.recovery._words import CAUSE, ERROR, HINT, SUMMARY, lines_of, strongest
 
 #: For each class of failures, whether another attempt without changes may succeed.
@@ -721,131 +721,59 @@ _NETWORKING: Final = frozenset(
     | {"ftplib", "smtplib", "imaplib", "poplib", "telnetlib", "aiohttp", "anyio"}
 )
 
-#: Classes of failures by the name of the exception, if its base class says less.
-_BY_NAME: Final[Mapping[str, str]] = {
-    "ModuleNotFoundError": "import_error",
-    "ImportError": "import_error",
-    "DistributionNotFound": "import_error",
-    "PackageNotFoundError": "import_error",
-    "VersionConflict": "import_error",
-    "PermissionError": "permission_error",
-    "PermissionDenied": "permission_error",
-    "AccessDenied": "permission_error",
-    "AuthenticationError": "permission_error",
-    "MemoryError": "memory_error",
-    "OutOfMemoryError": "memory_error",
-    "_ArrayMemoryError": "memory_error",
-    "TimeoutExpired": "timeout_error",
-    "ReadTimeout": "network_error",
-    "ConnectTimeout": "network_error",
-    "PoolTimeout": "network_error",
-    "TaskTimeoutError": "timeout_error",
-    "SoftTimeLimitExceeded": "timeout_error",
-    "gaierror": "network_error",
-    "herror": "network_error",
-    "SSLError": "network_error",
-    "SSLCertVerificationError": "network_error",
-    "URLError": "network_error",
-    "HTTPException": "network_error",
-    "RemoteDisconnected": "network_error",
-    "IncompleteRead": "network_error",
-    "ProtocolError": "network_error",
-    "RemoteProtocolError": "network_error",
-    "MaxRetryError": "network_error",
-    "NewConnectionError": "network_error",
-    "NetworkError": "network_error",
-    "ConnectError": "network_error",
-    "TransportError": "network_error",
-    "IncompleteReadError": "network_error",
-    "EOFError": "system_error",
-    "LinAlgError": "calculation_error",
-    "StatisticsError": "calculation_error",
-    "BrokenProcessPool": "system_error",
-    "BrokenExecutor": "system_error",
-    "BrokenThreadPool": "system_error",
-    "AttemptLostError": "system_error",
-    # PEP 249 says little more of them; see `_SAYS_LITTLE`.
-    "OperationalError": "system_error",
-    "InterfaceError": "system_error",
-    "InternalError": "system_error",
-    "ProgrammingError": "logic_error",
-    "IntegrityError": "logic_error",
-    "DataError": "logic_error",
-    "NotSupportedError": "logic_error",
-    "CriteriaNotMetError": "logic_error",
-    "UnwantedResultError": "logic_error",
-    "ComponentError": "logic_error",
-    **dict.fromkeys(
-        (
-            *("ConnectionError", "ConnectionTimeout", "ProxyError", "ReadError"),
-            *("ChunkedEncodingError", "ContentLengthError", "TransferEncodingError"),
-            *("ClientPayloadError", "ClientConnectionError", "ClientConnectorError"),
-            *("ServerDisconnectedError", "ConnectionClosedError", "StreamLostError"),
-            *("StreamClosedError", "AMQPConnectionError", "NoValidConnectionsError"),
-            *("AutoReconnect", "NetworkTimeout", "ServerSelectionTimeoutError"),
-            *("EndpointConnectionError", "ConnectionClosedByBroker", "WriteTimeout"),
-            *("APIConnectionError", "APITimeoutError", "RateLimitError"),
-            *("SSHException", "TransientError"),
-            *("SMTPServerDisconnected", "SMTPConnectError", "ServiceUnavailable"),
-            *("TooManyRequests", "BadGateway", "GatewayTimeout", "WriteError"),
-        ),
-        "network_error",
-    ),
-    **dict.fromkeys(
-        (
-            *("NoCredentialsError", "PartialCredentialsError", "RefreshError"),
-            *("DefaultCredentialsError", "AuthenticationException", "Unauthorized"),
-            *("AuthenticationFailed", "SMTPAuthenticationError", "NotAuthenticated"),
-            *("PermissionDeniedError", "UnauthorizedError", "ForbiddenError"),
-        ),
-        "permission_error",
-    ),
-    **dict.fromkeys(
-        (
-            *("MissingSchema", "InvalidSchema", "InvalidURL", "TooManyRedirects"),
-            *("ParamValidationError", "DuplicateKeyError", "BadRequestError"),
-            *("BadRequest", "NotFoundError", "UnprocessableEntityError"),
-        ),
-        "logic_error",
-    ),
-    "Timeout": "timeout_error",
-    "QueryCanceled": "timeout_error",
-    "ExecutionTimeout": "timeout_error",
-    "TimeLimitExceeded": "timeout_error",
-    # Of other languages and libraries.
-    "PackagesNotFoundError": "import_error",
-    "ClassNotFoundException": "import_error",
-    "NoClassDefFoundError": "import_error",
-    "AccessDeniedException": "permission_error",
-    "UnknownHostException": "network_error",
-    "ConnectException": "network_error",
-    "SocketException": "network_error",
-    "SocketTimeoutException": "network_error",
-    "ReadTimeoutError": "network_error",
-    "ConnectTimeoutError": "network_error",
-    "NameResolutionError": "network_error",
-    "CondaHTTPError": "network_error",
-    "TimeoutException": "timeout_error",
-    "ArithmeticException": "calculation_error",
-    "SingularException": "calculation_error",
-    "DeadlockDetected": "system_error",
-    "NullPointerException": "logic_error",
-    "IllegalArgumentException": "logic_error",
-    "IllegalStateException": "logic_error",
-    "ClassCastException": "logic_error",
-    "NumberFormatException": "logic_error",
-    "IndexOutOfBoundsException": "logic_error",
-    "ArrayIndexOutOfBoundsException": "logic_error",
-    "AssertionFailedError": "logic_error",
-    "ReferenceError": "logic_error",
-    "RangeError": "logic_error",
-    "NoMethodError": "logic_error",
-    "ArgumentError": "logic_error",
-    "JSONDecodeError": "logic_error",
-    "ScannerError": "logic_error",
-    "ParserError": "logic_error",
-    "ValidationError": "logic_error",
-}
+#: Classes of failures by the name of the exception, if its base class says less. Of
+#: those of databases PEP 249 says little more; see `_SAYS_LITTLE`.
+_BY_NAME: Final[Mapping[str, str]] = dict(
+    each(
+        {
+            "import_error": "ModuleNotFoundError ImportError DistributionNotFound "
+            "PackageNotFoundError VersionConflict PackagesNotFoundError "
+            "ClassNotFoundException NoClassDefFoundError",
+            "permission_error": "PermissionError PermissionDenied AccessDenied "
+            "AuthenticationError NoCredentialsError PartialCredentialsError "
+            "RefreshError DefaultCredentialsError AuthenticationException "
+            "Unauthorized AuthenticationFailed SMTPAuthenticationError "
+            "NotAuthenticated PermissionDeniedError UnauthorizedError ForbiddenError "
+            "AccessDeniedException",
+            "memory_error": "MemoryError OutOfMemoryError _ArrayMemoryError",
+            "timeout_error": "TimeoutExpired TaskTimeoutError SoftTimeLimitExceeded "
+            "Timeout QueryCanceled ExecutionTimeout TimeLimitExceeded "
+            "TimeoutException",
+            "network_error": "ReadTimeout ConnectTimeout PoolTimeout gaierror herror "
+            "SSLError SSLCertVerificationError URLError HTTPException "
+            "RemoteDisconnected IncompleteRead ProtocolError RemoteProtocolError "
+            "MaxRetryError NewConnectionError NetworkError ConnectError "
+            "TransportError IncompleteReadError ConnectionError ConnectionTimeout "
+            "ProxyError ReadError ChunkedEncodingError ContentLengthError "
+            "TransferEncodingError ClientPayloadError ClientConnectionError "
+            "ClientConnectorError ServerDisconnectedError ConnectionClosedError "
+            "StreamLostError StreamClosedError AMQPConnectionError "
+            "NoValidConnectionsError AutoReconnect NetworkTimeout "
+            "ServerSelectionTimeoutError EndpointConnectionError "
+            "ConnectionClosedByBroker WriteTimeout APIConnectionError APITimeoutError "
+            "RateLimitError SSHException TransientError SMTPServerDisconnected "
+            "SMTPConnectError ServiceUnavailable TooManyRequests BadGateway "
+            "GatewayTimeout WriteError UnknownHostException ConnectException "
+            "SocketException SocketTimeoutException ReadTimeoutError "
+            "ConnectTimeoutError NameResolutionError CondaHTTPError",
+            "system_error": "EOFError BrokenProcessPool BrokenExecutor "
+            "BrokenThreadPool AttemptLostError OperationalError InterfaceError "
+            "InternalError DeadlockDetected",
+            "calculation_error": "LinAlgError StatisticsError ArithmeticException "
+            "SingularException",
+            "logic_error": "ProgrammingError IntegrityError DataError "
+            "NotSupportedError CriteriaNotMetError UnwantedResultError ComponentError "
+            "MissingSchema InvalidSchema InvalidURL TooManyRedirects "
+            "ParamValidationError DuplicateKeyError BadRequestError BadRequest "
+            "NotFoundError UnprocessableEntityError NullPointerException "
+            "IllegalArgumentException IllegalStateException ClassCastException "
+            "NumberFormatException IndexOutOfBoundsException "
+            "ArrayIndexOutOfBoundsException AssertionFailedError ReferenceError "
+            "RangeError NoMethodError ArgumentError JSONDecodeError ScannerError "
+            "ParserError ValidationError",
+        }
+    )
+)
 #: Classes of failures by words in an unknown exception's name, the surest first.
 _BY_PART: Final = tuple(
     (name, re.compile(parts))

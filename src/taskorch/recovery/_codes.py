@@ -161,7 +161,8 @@ def _of_grpc(name: str) -> ByCode | None:
     return None if kind is None else (kind, f"{name} of gRPC")
 
 
-def _each(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def each(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each word of a table of words by class, and its class."""
     for name, words in table.items():
         for word in words.split():
             yield word, name
@@ -171,7 +172,7 @@ def _each(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 #: PostgreSQL's *Error
 #: Codes*, which has those of the standard; ODBC's *Appendix A*.
 _BY_STATE: Final[Mapping[str, str]] = dict(
-    _each(
+    each(
         {
             "network_error": "08 57P05",
             "permission_error": "28 42501 25006 0P 0L",
@@ -245,7 +246,7 @@ _ROOMS_OF_MYSQL: Final = frozenset(
 #: Sources: MySQL's *Server Error* and *Client Error Message Reference*.
 _BY_MYSQL: Final[Mapping[int, str]] = {
     int(word): name
-    for word, name in _each(
+    for word, name in each(
         {
             "network_error": "1042 1043 1047 1077 1081 1129 1152 1158 1159 1160 1161 "
             "1184 1189 1190 1927 2001 2002 2003 2004 2005 2006 2012 2013 2026 2055",
@@ -296,7 +297,7 @@ _BY_AWS: Final = (
 )
 #: Source: grpc.io, *Status codes*.
 _BY_GRPC: Final[Mapping[str, str]] = dict(
-    _each(
+    each(
         {
             "network_error": "UNAVAILABLE RESOURCE_EXHAUSTED",
             "system_error": "ABORTED CANCELLED INTERNAL DATA_LOSS",
