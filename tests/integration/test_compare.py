@@ -83,6 +83,10 @@ def ignore(value):
     """Take anything."""
 
 
+def pause(seconds, number):
+    sleep(seconds)
+
+
 def run(orch, flow, run_id):
     ORCH[:] = [orch]
     made = orch.workflows.start(flow, id=run_id)
@@ -342,6 +346,46 @@ def test_slots_and_pools_that_changed_between_them_are_named(tmp_path):
     assert "the pool db has 1, 4 before" in first.text
     assert "at most 1 task ran at once, " in first.text
     assert first.seconds > 0.3
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "told"),
+    [
+        (5, 10**400, "5 → an integer of about 400 digits"),
+        (0, 60, "0 → 60"),
+        (5.0, float("inf"), "5.0 → inf"),
+        (float("inf"), 5, "inf → 5"),
+        (5e-324, 1e300, "5e-324 → 1e+300"),
+        (float("nan"), float("nan"), None),
+        (True, False, None),
+    ],
+    ids=range(7),
+)
+def test_each_number_that_changed_is_told_however_large(was, now, told):
+    with TaskOrchestrator() as orch:
+        for run_id, number, seconds in (("monday", was, 0.01), ("tuesday", now, 0.4)):
+            flow = Workflow("flow")
+            flow.task(pause, seconds, number, id="load", metadata={"rows": number})
+            run(orch, flow, run_id)
+        text = orch.compare("monday", "tuesday").differences[0].text
+    if told is None:
+        assert "rows" not in text
+        return
+    assert f"rows {told}" in text
+    assert f"args[1] {told}" in text
+
+
+@pytest.mark.parametrize("size", [10**400, -1], ids=["large", "below"])
+def test_a_value_that_says_an_impossible_size_is_compared(size):
+    with TaskOrchestrator() as orch:
+        for run_id, each in (("monday", 300), ("tuesday", size)):
+            flow = Workflow("flow")
+            flow.task(ignore, SimpleNamespace(nbytes=each), id="load")
+            run(orch, flow, run_id)
+        (first,) = [
+            e for e in orch.compare("monday", "tuesday").differences if e.causes
+        ]
+    assert "args[0] namespace(nbytes=300)" in first.text
 
 
 def test_more_data_are_named_with_what_they_come_from():

@@ -6,6 +6,7 @@ Their times and ends are no part of it: those are what such a difference leads t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from inspect import unwrap
 from typing import Any, Final, NamedTuple
@@ -39,7 +40,7 @@ class TaskChange(NamedTuple):
     Attributes:
         what: `code`, `arguments`, `options`, `data` or `machine`.
         text: The difference in words.
-        ratio: How many times as large a size or a number is; None: it is none.
+        ratio: How many times as large a size or a number is; None: it is unknown.
         source: The task whose result has another size; "" for any other thing.
         acts_on: What it can lengthen: the `work` of the task, its `wait`, or `both`; ""
             for an option that hardly lengthens anything.
@@ -142,22 +143,28 @@ def _kind_of(place: str, task: Task) -> str:
 
 
 def _ratio(one: Any, other: Any) -> float | None:
-    """Return how many times as large a number above 0 is; None: it is none."""
-    if not all(type(each) in (int, float) for each in (one, other)):
+    """Return how many times as large a number above 0 is; None: it is no float."""
+    if not all(_is_number(each) and each > 0 for each in (one, other)):
         return None
     try:
-        return float(other) / float(one) if one > 0 and other > 0 else None
-    except (OverflowError, ZeroDivisionError):
+        ratio = float(other) / float(one)
+    except OverflowError:
         return None
+    # Of numbers that are infinite, or far from each other, it is infinite or 0.
+    return ratio if 0 < ratio < math.inf else None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and not math.isnan(value))
 
 
 def _other_notes(was: Task, now: Task) -> Iterator[TaskChange]:
     """Yield the sizes that the user has noted, and that differ."""
     for name, one, other in _pairs(was.metadata or {}, now.metadata or {}):
-        ratio = _ratio(one, other)
         is_size = any(word in str(name).lower() for word in _SIZED)
-        if is_size and ratio is not None and one != other:
-            yield TaskChange("data", f"{name} {shown(one)} → {shown(other)}", ratio)
+        if is_size and _is_number(one) and _is_number(other) and one != other:
+            text = f"{name} {shown(one)} → {shown(other)}"
+            yield TaskChange("data", text, _ratio(one, other))
 
 
 def _other_inputs(

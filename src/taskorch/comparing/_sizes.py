@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -69,8 +70,12 @@ def growth(was: Sizes | None, now: Sizes | None) -> Growth | None:
 
 
 def _amounts(**amounts: Any) -> Sizes | None:
-    """Return the amounts that are numbers: an attribute of a value may be anything."""
-    sizes = {unit: each for unit, each in amounts.items() if type(each) is int}
+    """Return the amounts that can be sizes: an attribute of a value may be anything."""
+    sizes = {
+        unit: each
+        for unit, each in amounts.items()
+        if type(each) is int and 0 <= each < sys.maxsize
+    }
     return sizes or None
 
 
