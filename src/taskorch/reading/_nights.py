@@ -235,6 +235,7 @@ class RunViews:
                     ],
                 },
                 "slow": slow[:_SHOWN],
+                "slow_runs": len(slow),
                 "runs": [line.to_dict(now_ns) for line in newest],
                 "is_reading": board.is_reading,
                 "lost": index.lost,
@@ -283,7 +284,9 @@ class RunViews:
             if day:
                 runs = (line for line in runs if index.day_of(line) == day)
             lines = [*islice(runs, limit + 1)]
-            total = len(index.lines) if _sees_all() else len(lines)
+            total = len(index.lines)
+            if not _sees_all():
+                total = sum(map(_is_seen, index.lines.values()))
             rows = [line.to_dict(now_ns) for line in lines[:limit]]
         return {
             "runs": rows,
@@ -354,6 +357,7 @@ class RunViews:
             "last_good": last_good,
             "states": states,
             "attempts": sum(each.attempts for each in statuses),
+            "left_memory": sum(each.submitted is None for each in statuses),
             "left_out": len(loose) - len(of_fans) - len(single),
             "tasks": [
                 *(
@@ -472,7 +476,7 @@ def _standing(status: Any, now: float) -> dict[str, Any]:
 
 def _slow(runs: list[RunLine], usual: float, now_ns: int) -> Iterable[dict[str, Any]]:
     """Yield the runs that take much longer than usual."""
-    for line in runs[-_SHOWN:]:
+    for line in runs:
         took = None if line.ended_ns else line.seconds(now_ns)
         if took is not None and took > max(_SLOW * usual, usual + _SLOW_SECONDS):
             yield {"id": line.run_id, "seconds": took, "usual": usual}

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from taskorch.kit.visible import counted
 from taskorch.kit.words import in_words
+from taskorch.reading._runs import BROKEN
 
 _WELL: Final = frozenset({"completed", "mended"})
 #: States of a latest run that are bad although nothing in it failed.
@@ -51,12 +52,17 @@ def verdict_on(view: Mapping[str, Any], holds: Sequence[str]) -> dict[str, Any]:
             *("schedule", "is late or in trouble", "are late or in trouble"),
         ),
         (
-            *("slow", len(view["slow"]), "run"),
+            *("slow", view["slow_runs"], "run"),
             *("takes much longer than usual", "take much longer than usual"),
         ),
     )
     points = [
-        {"of": of, "text": f"{counted(many, noun)} {one if many == 1 else several}"}
+        {
+            "of": of,
+            # Of failures, not more are kept.
+            "text": f"{'at least ' * (of == 'broken' and many >= BROKEN)}"
+            f"{counted(many, noun)} {one if many == 1 else several}",
+        }
         for of, many, noun, one, several in counts
         if many
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from contextlib import suppress
@@ -345,6 +346,19 @@ def test_a_run_says_what_comes_after_what_and_folds_its_maps(tmp_path):
             Service(orch, server, server.token).ask("GET", "/api/v1/runs/no").status
             == 404
         )
+
+
+def test_of_a_run_all_tasks_that_left_memory_are_counted():
+    """Also the calls of a map that are not shown."""
+    flow = Workflow("flow")
+    flow.map(well, flow.task(many, [*range(150)], id="first"), id="each")
+    with shown(keep_finished=1) as service:
+        # Who has a handle keeps what it stands for.
+        service.orch.workflows.start(flow, id="r").result(PATIENCE)
+        gc.collect()
+        service.orch.submit(well).result(PATIENCE)
+        # The task that adds them, the map, and its calls.
+        eventually(lambda: service.get("/api/v1/runs/r")["left_memory"] == 152)
 
 
 def test_a_task_has_its_runs_those_of_earlier_nights_and_its_arguments():

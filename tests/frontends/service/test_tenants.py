@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import pytest
 from tests.frontends.service.test_people import ask
-from tests.integration.tools import eventually
+from tests.frontends.service.tools import Service, shown
+from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.frontends._whose import ARGUMENTS, TASK, WORKFLOW, Keys
@@ -317,6 +318,26 @@ def test_an_event_about_no_task_is_of_all_and_not_for_a_tenant(house):
     told = str(asked("ann", "GET", "/events"))
     assert "mine" in told
     assert "globex" not in told
+
+
+def test_of_runs_each_counts_its_own_and_all_of_them(tmp_path):
+    tokens = Tokens(tmp_path / "tokens.json")
+    tenants = {"root": None, "ann": ["acme"], "gil": ["globex"]}
+    held = {n: tokens.add(n, ["operate"], tenants=t) for n, t in tenants.items()}
+    with shown(tokens=tokens) as service:
+        for number, owner in enumerate(("acme", "globex", "acme", "acme")):
+            flow = Workflow("flow")
+            flow.add(Task.call(double, 1, id="a", owner=owner))
+            service.orch.workflows.start(flow, f"run-{number}").result(PATIENCE)
+
+        def listed(who):
+            own = Service(service.orch, service.server, held[who])
+            return own.get("/api/v1/runs?limit=1")
+
+        eventually(lambda: listed("root")["total"] == 4)
+        for who, total in (("ann", 3), ("gil", 1)):
+            page = listed(who)
+            assert (len(page["runs"]), page["total"]) == (1, total), who
 
 
 def test_a_restart_that_would_run_tasks_of_others_is_refused(house):

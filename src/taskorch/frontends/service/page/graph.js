@@ -42,8 +42,8 @@ export function layers(tasks) {
 
 const callsOf = (map) => Object.entries(map.states).map(([state, many]) => `${count(many)} ${state}`).join(", ");
 
-export function graphOf(tasks, maps) {
-  if (tasks.length > MOST) return el("p", { class: "quiet" }, `The graph has ${count(tasks.length)} tasks: more than can be read. The table has them.`);
+export function graphOf(tasks, maps, leftOut) {
+  if (tasks.length > MOST) return el("p", { class: "quiet" }, `The graph has ${count(tasks.length + leftOut)} tasks: more than can be read. The table has them.`);
   const columns = layers(tasks);
   const tallest = Math.max(...columns.map((column) => column.length));
   const at = new Map();

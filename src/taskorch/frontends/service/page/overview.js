@@ -6,6 +6,8 @@ import {
 } from "/page/parts.js";
 
 const DAYS = 30;
+// A cause names at most so many of its runs.
+const NAMED = 100;
 const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" });
 const LEGEND = ["completed", "mended", "failed", "blocked", "running", "suspended", "cancelled", "waiting", "skipped"];
 const WORDS = {
@@ -113,7 +115,7 @@ function brokenCard(said, reload, live) {
   const shown = said.broken.causes.slice(0, 6);
   return card("Failed, and not mended", list(shown.map((each) => el("div", { class: "item" },
     el("div", {}, mark("failed"), name(errorLine({ type: each.error_type, message: each.message })), el("div", { class: "quiet" },
-      each.count > 1 ? `${counted(each.count, "task")}${each.runs.length ? ` of ${counted(each.runs.length, "run")}` : ""}, from ` : "",
+      each.count > 1 ? `${counted(each.count, "task")}${each.runs.length ? ` of ${counted(each.runs.length, "run")}${each.runs.length < NAMED ? "" : " or more"}` : ""}, from ` : "",
       each.count > 1 ? [when(Date.parse(each.first) / 1000), " to "] : "", when(Date.parse(each.last) / 1000)),
     el("div", { class: "quiet" }, each.tasks.slice(0, 3).map((task) => el("div", {}, taskLink(task))),
       each.count > 3 ? `and ${count(each.count - 3)} more` : "")),
@@ -134,7 +136,8 @@ function lateCard(said) {
     ...said.late.map((each) => [mark(each.state === "late" ? "blocked" : each.state), each.kind === "run" ? runLink(each.id) : link("schedules", each.id),
       ": ", name(each.text), each.at ? [", due ", when(each.at, zones[each.id])] : ""]),
   ];
-  return card("Late, slow, or on hold", list(items.slice(0, 12), "Nothing."));
+  const rest = items.length - 12 + said.slow_runs - said.slow.length;
+  return card("Late, slow, or on hold", list(items.slice(0, 12), "Nothing."), rest > 0 ? el("p", { class: "quiet" }, `and ${count(rest)} more`) : null);
 }
 
 export const alertsTable = (alerts, empty) => table(["Alert", "State", "Since", "!Measured", "!What is done"], alerts.map((each) => [

@@ -155,12 +155,12 @@ export async function runPage(route) {
       live && !isOver ? button("Resume", "resume") : null,
       live && !isOver ? actAfterAsking("Cancel", "cancel", { operation: "cancel_workflow", subject: id, danger: true, wantsReason: true }, load) : null,
       other || !board?.live ? null : compareForm()]);
-    const gone = withMaps(said).filter((each) => !each.submitted).length;
+    const gone = said.left_memory;
     const failed = withMaps(said).filter((each) => each.state === "failed" && each.error && each.error.type !== "DependencyFailedError");
     keep.broken(failed, () => failed.length ? card("What failed", el("ul", { class: "plain" }, failed.slice(0, 10).map((each) => el("li", {},
       mark("failed"), taskLink(each.id, each.id, each.name), el("div", { class: "name quiet" }, errorLine(each.error)))))) : []);
     keep.graph([said.tasks.map((each) => [each.name, each.state, each.after]), Object.values(said.maps).map((map) => map.states)], () =>
-      said.tasks.length > 1 ? card("Graph", graphOf(said.tasks, said.maps)) : []);
+      said.tasks.length > 1 ? card("Graph", graphOf(said.tasks, said.maps, said.left_out)) : []);
     keep.list([said.tasks, said.maps, [...unfolded], [...calls.keys()], [...steps], isOver || Math.floor(now)], () => [tasksTable(said, unfolded, calls, toggle, now, steps, showSteps),
       said.left_out ? el("p", { class: "quiet" }, `${counted(said.left_out, "task")} more are not shown.`) : null,
       gone ? el("p", { class: "quiet" }, `Of ${counted(gone, "task")} only the state is known: the rest has left memory (keep_finished).`) : null]);
