@@ -16,8 +16,8 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from datetime import UTC, datetime
+from itertools import chain, islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -59,7 +59,13 @@ from taskorch.kit.plain import SCHEDULES
 from taskorch.kit.visible import counted, visible
 from taskorch.kit.words import outcome, stamp
 from taskorch.model import TERMINAL, FailureCause, HealthCheck, TaskState
-from taskorch.model.ids import has_number, has_segments, number_of, stem_of
+from taskorch.model.ids import (
+    beginnings_of_ticks,
+    has_number,
+    has_segments,
+    number_of,
+    stem_of,
+)
 from taskorch.questions import failure_of
 from taskorch.reading._runs import RunIndex
 from taskorch.runtime import is_accounted_for, schedule_of
@@ -924,17 +930,14 @@ class TroubleTeller:
     def _ticks(self, name: str, journal: DurableJournal) -> Iterator[list[str]]:
         """Yield the tasks of each tick of a schedule, the latest first."""
         now = datetime.fromtimestamp(self._rt.now() / NS, UTC)
-        before = now.replace(day=1) - timedelta(days=1)
         seen: set[str] = set()
         # Most schedules have a tick of late, so that few ids are read.
-        for begin in (f"{now:%Y-%m-}", f"{before:%Y-%m-}", now.year, now.year - 1):
+        for beginnings in beginnings_of_ticks(name, now):
             ticks: dict[str, list[str]] = {}
-            # A task has the tick behind a slash, and a run of a workflow behind a dash.
-            for mark in "/-":
-                for task_id in journal.ids(f"{name}{mark}{begin}"):
-                    schedule, tick = self._schedule_of(task_id)
-                    if schedule == name and tick not in seen:
-                        ticks.setdefault(tick, []).append(task_id)
+            for task_id in chain.from_iterable(map(journal.ids, beginnings)):
+                schedule, tick = self._schedule_of(task_id)
+                if schedule == name and tick not in seen:
+                    ticks.setdefault(tick, []).append(task_id)
             seen |= ticks.keys()
             yield from (ticks[tick] for tick in sorted(ticks, reverse=True))
 

@@ -24,7 +24,8 @@ Decision: documents.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Final
 
 from taskorch.errors import InvalidTaskError
@@ -34,6 +35,7 @@ from taskorch.kit.visible import is_text, show
 __all__ = (
     "PHASE_LIMIT",
     "asked_form",
+    "beginnings_of_ticks",
     "budget_question_id",
     "check_id",
     "check_name",
@@ -321,6 +323,20 @@ def name_of(task_id: str) -> str:
 def made_id(schedule: str, slot: str, *, is_run: bool) -> str:
     """Return the id of the run or task that a schedule makes for a tick."""
     return f"{schedule}-{slot}" if is_run else joined(schedule, slot)
+
+
+def beginnings_of_ticks(schedule: str, now: datetime) -> Iterator[tuple[str, str]]:
+    """
+    Yield how the ids of a schedule begin in the latest months and years.
+
+    These are the month of *now*, the month before, this year and the year before. The
+    first of each pair is the beginning of ids of tasks, and the other one of runs.
+    """
+    before = now.replace(day=1) - timedelta(days=1)
+    months = f"{now:%Y-%m-}", f"{before:%Y-%m-}"
+    for slot in (*months, f"{now.year}-", f"{now.year - 1}-"):
+        of_tasks = made_id(schedule, slot, is_run=False)
+        yield of_tasks, made_id(schedule, slot, is_run=True)
 
 
 def makers_of(task_id: str) -> list[tuple[str, str, str]]:

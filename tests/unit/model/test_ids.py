@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taskorch.fleet import _coding_work
 from taskorch.model import ids
+from taskorch.schedules._times import slot_name
 
 SEGMENTS = st.text("ab-.7_T", min_size=1, max_size=8).filter(
     lambda text: ids.id_problem(text) is None
 )
 PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
 NUMBERS = st.integers(2, 40)
+NOW = st.datetimes(
+    datetime.fromisoformat("2000-01-01"),
+    datetime.fromisoformat("2100-01-01"),
+    timezones=st.just(UTC),
+)
 
 
 @given(st.lists(SEGMENTS, min_size=1, max_size=5))
@@ -195,3 +203,18 @@ def test_what_asks_people_has_such_an_id(name: str, number: int, again: int) -> 
     ]
     assert all(map(ids.asked_form, made))
     assert len({*made}) == len(made)
+
+
+@given(SEGMENTS, NOW, st.timedeltas(timedelta(0), timedelta(days=1_000)))
+def test_a_tick_of_a_latest_month_or_year_begins_as_it_is_said(
+    schedule: str, now: datetime, before: timedelta
+) -> None:
+    tick = now - before
+    slot = slot_name(int(tick.timestamp()) * 1_000_000_000)
+    years = now.year - tick.year
+    months = 12 * years + now.month - tick.month
+    beginnings = [*ids.beginnings_of_ticks(schedule, now)]
+    for place, is_run in enumerate((False, True)):
+        made = ids.made_id(schedule, slot, is_run=is_run)
+        found = [made.startswith(pair[place]) for pair in beginnings]
+        assert found == [months == 0, months == 1, years == 0, years == 1]
