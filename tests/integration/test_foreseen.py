@@ -443,6 +443,55 @@ def test_a_start_that_policies_would_deny_is_said_before_it_comes(world):
         assert "Policies are taken to allow all other" in str(orch.when("y"))
 
 
+class CountedLock:
+    """A lock that counts the starts that are judged each time that it is held."""
+
+    def __init__(self, lock):
+        self.lock, self.many, self.counts = lock, 0, []
+        self.locked = lock.locked
+
+    def acquire(self, *args, **options):
+        has_it = self.lock.acquire(*args, **options)
+        if has_it:
+            self.many = 0
+        return has_it
+
+    def release(self):
+        self.counts.append(self.many)
+        self.lock.release()
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, *_):
+        self.release()
+
+
+def test_many_starts_are_judged_without_keeping_others_from_the_lock(world):
+    rule = Rule("r", "task.type", "not_equals", "t", "Not now.")
+    policy = Policy("p", "safety", "critical", rules=[rule], at="start")
+    rules = ConstitutionalRuntime([policy])
+    with world.orchestrator(governance=rules, concurrency=1) as orch:
+        world.holder(orch)
+        orch.submit_tasks(
+            Task.call(asked_about, id=f"x{n}", type="t") for n in range(200)
+        )
+        rt = orch._rt
+        judge, rt.lock = rt.deciders.judge, CountedLock(rt.lock)
+
+        def counted(row, now):
+            rt.lock.many += 1
+            return judge(row, now)
+
+        rt.deciders.judge = counted
+        answer = str(orch.when("x199"))
+        counts = [*rt.lock.counts]
+        del rt.deciders.judge
+    assert "x199 may not start by the policies (" in answer
+    assert sum(counts) >= 200
+    assert max(counts) <= 20
+
+
 def test_what_waits_inside_leaves_its_slot_to_others(world):
     with world.orchestrator(concurrency=1) as orch:
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from time import sleep
 from typing import TYPE_CHECKING, Final
 
 from taskorch.kernel import Bucket, PolicyFault, TaskRow
@@ -19,11 +20,19 @@ if TYPE_CHECKING:
 _S: Final = TaskState
 #: The most queued tasks about whose start policies are asked.
 _JUDGED: Final = 1_000
+#: The number of them that are judged under the lock at once: about a millisecond.
+_AT_ONCE: Final = 16
 
 
-def stopped(runtime: Runtime, rows: Sequence[TaskRow], now: int) -> dict[str, str]:
-    """Return why queued tasks do not go on by themselves, by their ids."""
-    return {**_short_of_budgets(runtime, rows, now), **_denied(runtime, rows, now)}
+def stopped(
+    runtime: Runtime, rows: Sequence[TaskRow], now: int, denials: Mapping[str, str]
+) -> dict[str, str]:
+    """Return why queued tasks do not go on by themselves, by id; see `denied`."""
+    reasons = _short_of_budgets(runtime, rows, now)
+    for row in rows if denials else ():
+        if row.state is _S.QUEUED and row.id in denials:
+            reasons[row.id] = denials[row.id]
+    return reasons
 
 
 def _short_of_budgets(
@@ -49,25 +58,43 @@ def _short_of_budgets(
     return reasons
 
 
-def _denied(runtime: Runtime, rows: Iterable[TaskRow], now: int) -> dict[str, str]:
+def denied(runtime: Runtime) -> dict[str, str]:
+    """Return why policies deny the start of queued tasks; do not hold the lock."""
     kernel, deciders = runtime.kernel, runtime.deciders
-    queued = [
-        row
-        for row in (rows if kernel.judged else ())
-        if row.state is _S.QUEUED and deciders.is_judged(row.bucket.spec.type)
-    ]
+    if not kernel.judged:
+        return {}
+    with runtime.lock:
+        rows = [
+            row
+            for row in kernel.tasks.values()
+            if row.state is _S.QUEUED and deciders.is_judged(row.bucket.spec.type)
+        ]
+    rows.sort(key=lambda row: row.seq)
     reasons: dict[str, str] = {}
-    for row in queued[:_JUDGED]:
-        with suppress(PolicyFault):
-            ruling = deciders.judge(row, now)
-            if ruling.denied:
-                why = ruling.shown or ruling.denied
-                reasons[row.id] = f"may not start by the policies ({why.rstrip('.')})"
+    for first in range(0, min(len(rows), _JUDGED), _AT_ONCE):
+        with runtime.lock:
+            now = runtime.now()
+            for row in rows[first : min(first + _AT_ONCE, _JUDGED)]:
+                # Meanwhile, it may have started.
+                if row.state is _S.QUEUED:
+                    reasons |= _denial(runtime, row, now)
+        # Whoever waits for the lock has it before the next tasks are judged.
+        sleep(0)
     return reasons
 
 
+def _denial(runtime: Runtime, row: TaskRow, now: int) -> dict[str, str]:
+    """Return why policies deny the start of *row*, by its id, if they do."""
+    with suppress(PolicyFault):
+        ruling = runtime.deciders.judge(row, now)
+        if ruling.denied:
+            why = ruling.shown or ruling.denied
+            return {row.id: f"may not start by the policies ({why.rstrip('.')})"}
+    return {}
+
+
 def unforeseen(runtime: Runtime, rows: Sequence[TaskRow]) -> tuple[str, ...]:
-    """Return what is not simulated of the unfinished tasks *rows*, in sentences."""
+    """Return the parts of the unfinished tasks *rows* that no draw simulates."""
     return (
         *_of_program(runtime),
         *_of_starts(runtime, rows),
@@ -89,7 +116,7 @@ def _of_program(runtime: Runtime) -> Iterator[str]:
 
 
 def _of_starts(runtime: Runtime, rows: Sequence[TaskRow]) -> Iterator[str]:
-    """Yield what may keep tasks from starting, although a draw starts them."""
+    """Yield the rules that may keep tasks from starting, and that no draw asks."""
     kernel, deciders = runtime.kernel, runtime.deciders
     buckets = {row.bucket: None for row in rows}
     budgets = sorted({each.spec.budget for each in buckets} - {""})
@@ -113,7 +140,7 @@ def _of_starts(runtime: Runtime, rows: Sequence[TaskRow]) -> Iterator[str]:
 
 
 def _of_attempts(runtime: Runtime, rows: Sequence[TaskRow]) -> Iterator[str]:
-    """Yield what attempts do that a draw does not."""
+    """Yield the acts of attempts that no draw simulates."""
     kernel = runtime.kernel
     leaked = sorted({leak.row.id for leak in kernel.leaked.values()})
     held = [row.id for row in rows if row.extra is not None and row.extra.held]

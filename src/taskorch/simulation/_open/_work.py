@@ -22,7 +22,7 @@ from taskorch.kernel import (
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Task, TaskState, Units
 from taskorch.runtime import task_of, when
-from taskorch.simulation._open._unforeseen import stopped, unforeseen
+from taskorch.simulation._open._unforeseen import denied, stopped, unforeseen
 from taskorch.simulation._plans._chance import takes_no_time
 from taskorch.simulation._plans._plan import Means, SimulatedPlan, means_of
 
@@ -138,7 +138,7 @@ class OpenWork:
         breakers: The breakers of workers, by name, as snapshots have them.
         why: Why a task of `outside` does not go on by itself, if its state does not
             say it.
-        unforeseen: What is not simulated, in sentences.
+        unforeseen: The parts that are not simulated, in sentences.
         coming: How many of the tasks, the last ones, schedules will make.
         skipped: Of ticks that are skipped if the runs before have not ended: the time,
             the places of the tasks, and those of the runs before.
@@ -185,11 +185,12 @@ def open_work(runtime: Runtime) -> OpenWork:
     """Return all unfinished work, without a change to it."""
     means = means_of(runtime)
     kernel = runtime.kernel
+    denials = denied(runtime)
     with runtime.lock:
         now = runtime.now()
         rows = [row for row in kernel.tasks.values() if row.state not in TERMINAL]
         rows.sort(key=lambda row: row.seq)
-        why = stopped(runtime, rows, now)
+        why = stopped(runtime, rows, now, denials)
         going = [row for row in rows if _goes_on(row) and row.id not in why]
         places = {row: place for place, row in enumerate(going)}
         tasks = [_as_it_stands(row, places, now) for row in going]
