@@ -11,7 +11,7 @@ import pytest
 from taskorch import Task
 from taskorch.cli._first_view import Picture, items, left_out
 from taskorch.reading._nights import RunViews
-from taskorch.reading._runs import BROKEN, RunIndex
+from taskorch.reading._runs import BROKEN, RUNS, RunIndex
 from taskorch.testing import Outcome, Simulation
 
 HOUR = 3_600.0
@@ -40,11 +40,25 @@ class Board:
         yield self._index
 
 
-def views_of(sim, holds=()):
+def standing(name, after=HOUR, paused="", trouble=""):
+    """How an orchestrator says that a schedule stands, whose next tick comes then."""
+    coming = datetime.fromtimestamp(BEGIN + after, UTC)
+    said = {"name": name, "next": coming, "paused": paused, "trouble": trouble}
+    return SimpleNamespace(**said, when="every 1h", zone="UTC", makes="a task")
+
+
+def views_of(sim, holds=(), schedules=None):
+    """The views of a journal; with *schedules*, of an orchestrator that has them."""
     stats = SimpleNamespace(holds=holds)
-    orch = SimpleNamespace(_questions=sim.questions, get_stats=lambda: stats)
+    orch = SimpleNamespace(
+        _questions=sim.questions,
+        questions=sim.questions,
+        get_stats=lambda: stats,
+        schedules=SimpleNamespace(_standing=lambda: schedules),
+    )
     board = Board(sim)
-    return RunViews(lambda: orch, lambda: board, live=False), board
+    live = schedules is not None
+    return RunViews(lambda: orch, lambda: board, live=live), board
 
 
 def simulation():
@@ -107,3 +121,143 @@ def test_of_failures_that_are_too_many_to_be_kept_it_is_said_that_there_may_be_m
     for number in range(BROKEN + 5):
         index.fail(f"t{number}", 1, ("OSError", "full"), is_own=True)
     assert points(views.nights()) == ["at least 10,000 tasks failed and are not mended"]
+
+
+def verdict(sim, **options):
+    return views_of(sim, **options)[0].nights()["verdict"]
+
+
+def failing_once():
+    """A schedule whose only run has failed, and a task that fails beside it."""
+    sim = simulation()
+    error = ValueError("no rows")
+    sim.work("job", lambda *_: Outcome(1, error=error))
+    sim.schedules.add("h", "every 1h", Task("job"))
+    sim.run(until=1.5 * HOUR)
+    return sim
+
+
+def test_a_schedule_that_failed_is_in_the_verdict_until_it_is_mended():
+    sim = failing_once()
+    bad = verdict(sim)
+    assert bad["state"] == "failed"
+    assert bad["latest"] == "The latest run of 0 of 1 schedule completed."
+    assert [each["of"] for each in bad["points"]] == ["schedules", "broken"]
+    sim.work("job", 1.0)
+    sim.rerun_task("h/2026-01-01T0100Z")
+    sim.run(until=1.6 * HOUR)
+    good = verdict(sim)
+    assert good == {
+        "state": "completed",
+        "latest": "The latest run of 1 of 1 schedule completed.",
+        "points": [],
+    }
+
+
+@pytest.mark.parametrize("state", ["blocked", "cancelled", "running", "completed"])
+def test_a_latest_run_that_needs_somebody_did_not_end_well(state):
+    sim = simulation()
+    sim.work("job", HOUR / 4 if state == "completed" else HOUR)
+    work = Task.question("Go on?") if state == "blocked" else Task("job")
+    sim.schedules.add("h", "every 1h", work)
+    sim.run(until=1.5 * HOUR)
+    if state == "cancelled":
+        sim.cancel_task("h/2026-01-01T0100Z")
+        sim.run(until=1.6 * HOUR)
+    said = verdict(sim)
+    is_bad = state in ("blocked", "cancelled")
+    assert said["state"] == ("failed" if is_bad else "completed")
+    assert [e["text"] for e in said["points"] if e["of"] == "schedules"] == [
+        "1 schedule did not end well"
+    ] * is_bad
+    assert ("; 1 runs now." in said["latest"]) == (state == "running")
+
+
+def test_a_schedule_that_was_removed_is_in_no_verdict():
+    sim = failing_once()
+    sim.schedules.remove("h")
+    said = verdict(sim)
+    assert said["latest"] == ""
+    assert [each["of"] for each in said["points"]] == ["broken"]
+    # What has failed needs somebody all the same.
+    assert said["state"] == "failed"
+    assert views_of(sim)[0].nights()["schedules"][0]["removed"]
+
+
+def test_the_reason_why_starts_are_on_hold_is_a_point_of_its_own():
+    said = verdict(simulation(), holds=["the disk is full"])
+    assert said["state"] == "failed"
+    assert said["points"] == [{"of": "holds", "text": "the disk is full"}]
+
+
+@pytest.mark.parametrize(
+    ("now", "options", "told"),
+    [
+        (1.0, {}, []),
+        (1.0 + 59 / HOUR, {}, []),
+        (1.0 + 120 / HOUR, {}, ["is late by 2 min"]),
+        (1.0 + 120 / HOUR, {"paused": "by hand"}, ["is on hold: by hand"]),
+        (0.5, {"trouble": "it is refused"}, ["it is refused"]),
+        (1.0 + 120 / HOUR, {"trouble": "it is refused"}, ["it is refused"]),
+    ],
+)
+def test_a_schedule_is_late_or_in_trouble_or_on_hold(now, options, told):
+    sim = simulation()
+    sim.run(until=now * HOUR)
+    view = views_of(sim, schedules=[standing("h", **options)])[0].nights()
+    assert [each["text"] for each in view["late"]] == told
+    is_point = bool(told) and "hold" not in told[0]
+    assert points(view) == ["1 schedule is late or in trouble"] * is_point
+    assert view["verdict"]["state"] == ("blocked" if is_point else "completed")
+
+
+@pytest.mark.parametrize(
+    ("usual", "takes", "is_slow"),
+    [(1.0, 5.0, False), (10.0, 15.0, False), (100.0, 115.0, False), (10.0, 25.0, True)],
+)
+def test_a_run_is_slow_if_it_takes_twice_as_long_and_much_longer(usual, takes, is_slow):
+    sim = simulation()
+    sim.work("job", lambda task, *_: usual if "T0100Z" in task.id else HOUR)
+    sim.schedules.add("h", "every 1h", Task("job"))
+    sim.run(until=2 * HOUR + takes)
+    view = views_of(sim)[0].nights()
+    assert view["schedules"][0]["usual"] == usual
+    assert view["slow_runs"] == is_slow
+    assert points(view) == ["1 run takes much longer than usual"] * is_slow
+
+
+def test_a_run_that_was_cut_off_says_nothing_of_what_is_usual():
+    sim = simulation()
+    sim.work("job", lambda task, *_: 10.0 if "T0100Z" in task.id else 1_000.0)
+    sim.schedules.add("h", "every 1h", Task("job", idempotent=True))
+    sim.run(until=2 * HOUR + 100)
+    sim.crash()
+    sim.run(until=2.9 * HOUR)
+    view = views_of(sim)[0].nights()
+    assert view["schedules"][0]["latest"]["state"] == "completed"
+    assert view["schedules"][0]["usual"] == 10.0
+
+
+def test_the_last_good_run_is_the_one_before_it():
+    sim = simulation()
+    error = ValueError("no rows")
+    sim.work(
+        "job", lambda task, *_: Outcome(1, error=error if "T02" in task.id else None)
+    )
+    sim.schedules.add("h", "every 1h", Task("job"))
+    sim.run(until=3.5 * HOUR)
+    with views_of(sim)[1].runs() as index:
+        for hour, good in ((1, None), (2, 1), (3, 1)):
+            found = index.last_good(f"h/2026-01-01T0{hour}00Z")
+            want = None if good is None else f"h/2026-01-01T0{good}00Z"
+            assert (None if found is None else found.run_id) == want
+
+
+def test_a_run_that_is_not_kept_is_none_of_its_schedule_any_more():
+    index = RunIndex()
+    for number in range(RUNS + 5):
+        run = f"run-{number}"
+        line = index.enter(f"{run}/a", run, "completed", (1, 1, 2))
+        index.assign(line, "h", number + 1, "clock")
+    assert len(index.lines) == RUNS
+    assert [each.run_id for each in index.schedules["h"].runs] == [*index.lines]

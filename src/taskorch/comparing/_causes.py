@@ -1,11 +1,11 @@
 """
-What differs, as causes of what is worse: each with a score, the likeliest first.
+The differences of two runs, as causes of a longer time or a failure, with scores.
 
 A score is the share of the difference that a cause can account for, times how often a
 difference of its kind is the cause. Three observations change it. A size, or a number,
 that grew as much as the time did is likely; one that grew while the time fell is not. A
 cause that touches many tasks is unlikely if most of them took no longer. And where the
-result of another task has grown, what differs of that task comes first.
+result of another task has grown, the differences of that task come first.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MUCH: Final = 0.3
 _BY_CHANCE: Final = 0.6
 #: A run that is shorter by this part is looked at for what took less time.
 _SHORTER: Final = 0.1
-#: For what differs without an effect that is known: below what has one.
+#: For differences without an effect that is known: below those that have one.
 NO_EFFECT: Final = 0.1
 #: The part for a cause above the task that is worse, if that has none of its own.
 _ABOVE: Final = 0.3
@@ -65,9 +65,9 @@ class LikelyCause:
 
     Attributes:
         tasks: The tasks.
-        changes: What differs of them, the likeliest cause first.
+        changes: The differences, the likeliest cause first.
         score: How likely, and of how much, it is the cause: from 0 to 1.
-        has_effect: Whether it accounts for enough of what is worse to be a cause.
+        has_effect: Whether it accounts for enough of the difference to be a cause.
         is_above: Whether it acts on other tasks alone, which use its results.
     """
 
@@ -79,7 +79,7 @@ class LikelyCause:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What differs: see `TaskChange.what`."""
+        """The kinds of the differences: see `TaskChange.what`."""
         return tuple(dict.fromkeys(each.what for each in self.changes))
 
 
@@ -95,14 +95,14 @@ def reached(name: str, edges: Mapping[str, Collection[str]]) -> set[str]:
 
 class Blame:
     """
-    Weighs what differs between two runs.
+    Weighs the differences between two runs.
 
     Args:
         earlier: The run that is compared with.
         later: The run that is asked about.
-        changed: What differs of each task.
+        changed: The differences of each task.
         notable: The tasks that account for the difference of the end.
-        little: Those of which each accounts for little, and all of them for much.
+        little: The tasks of which each accounts for little, and all for much.
         turns: The seconds for which these waited longer for the turns of others.
         failed: The tasks that failed by themselves in the later run alone.
     """
@@ -126,7 +126,7 @@ class Blame:
         seconds.append(self.little_of(little))
         took = earlier.seconds or 0.0
         longer = (later.seconds or 0.0) - took
-        #: 1: what took longer is looked for; -1: the later run was shorter by much.
+        #: 1: longer times are looked for; -1: the later run was shorter by much.
         self.sign = -1.0 if longer < -_SHORTER * took else 1.0
         #: The seconds that there are to explain.
         self.whole = (
@@ -148,7 +148,7 @@ class Blame:
 
     def unexplained(self, seconds: float, *, is_wait: bool = False) -> float:
         """Return the score of so many seconds without any known reason."""
-        # Who waits, and how long, is also chance.
+        # It is also chance which task waits, and how long.
         unknown = _UNKNOWN * (_BY_CHANCE if is_wait else 1.0)
         return unknown * self._severity * self.part(seconds)
 
@@ -163,16 +163,16 @@ class Blame:
 
     def causes(self) -> list[LikelyCause]:
         """
-        Return all that differs, the likeliest cause first.
+        Return all differences, the likeliest cause first.
 
-        What has no effect that is known has a low score, too: if hardly anything is
-        worse, it is all that there is to say.
+        Differences without an effect that is known have a low score: if hardly anything
+        is worse, there are no others.
         """
         causes = [self._cause(*each) for each in self._by_tasks()]
         return sorted(causes, key=lambda each: (-each.score, each.tasks))
 
     def _by_tasks(self) -> Iterator[tuple[tuple[str, ...], list[TaskChange]]]:
-        """Yield the tasks that have something in common, and what it is."""
+        """Yield tasks, with the differences that they have in common."""
         tasks_of: dict[tuple[str, ...], list[str]] = {}
         change_of: dict[tuple[str, ...], TaskChange] = {}
         for name, changes in self._changed.items():
@@ -260,7 +260,7 @@ class Blame:
             for each in names
             if each in self._notable
         )
-        # What is chance of each task alone cancels out.
+        # The chance in each task alone cancels out.
         by_little = sum(
             self._part(self._little[each], change)
             for each in names
@@ -289,7 +289,7 @@ class Blame:
         return by_kind.get(change.acts_on, 0.0)
 
     def _score_below(self, names: tuple[str, ...], change: TaskChange) -> float:
-        """Return the score of a change for what is worse after these tasks."""
+        """Return the score of a change for the worse tasks that come after these."""
         if change.acts_on != "work" or change.what == "data":
             return 0.0
         score = 0.0
@@ -318,7 +318,7 @@ class Blame:
 
 
 def _likely(change: TaskChange, times: float | None) -> float:
-    """Return how often such a difference is the cause of something so many times."""
+    """Return how often such a difference makes a task take so many times as long."""
     likely = _LIKELY[change.what]
     if change.ratio is None or times is None:
         return likely

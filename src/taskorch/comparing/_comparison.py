@@ -1,9 +1,9 @@
 """
 The differences of two runs, the one first that a person should look at first.
 
-First comes what failed by itself in the later run alone. Then come the causes and what
-has none, by their scores: see `_causes`; and last what differs, and changed nothing
-that can be seen.
+First come the tasks that failed by themselves in the later run alone. Then come the
+causes, and the times that have none, by their scores: see `_causes`. Last come the
+differences without a visible effect.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class RunDifference:
 
     Attributes:
         task: The task, by its id in the workflow; "" for a difference of the whole run.
-        kind: `failed`, `changed` (what it is made of, or works on, or where), `slower`,
+        kind: `failed`, `changed` (its definition, data or machine), `slower`,
             `faster`, `waited`, `attempts`, `workers` (or slots, pools, starts on hold),
             `added`, `gone`, `parameters`, `state`.
         seconds: The seconds by which this difference moved the end of the run; 0 if
             it did not move the end, or the effect is not known.
         text: The difference in words.
-        causes: What differs there, the likeliest cause first: `code`, `arguments`,
+        causes: The kinds of its causes, the likeliest first: `code`, `arguments`,
             `options`, `data` (sizes), `machine`.
     """
 
@@ -164,7 +164,7 @@ def _is_notable(share: ChainPart, earlier: RunFacts, whole: float) -> bool:
 
 
 class _Comparing:
-    """Two runs, and what of them differs."""
+    """Two runs, and their differences."""
 
     def __init__(self, earlier: RunFacts, later: RunFacts) -> None:
         self._earlier, self._later = earlier, later
@@ -264,7 +264,7 @@ class _Comparing:
         """
         Return whether it is only more data, unfelt, that came from other tasks.
 
-        So is a larger result that is among *sources* already, of what used it.
+        So is a larger result of a task that is among *sources* already.
         """
         return not self._is_felt(cause) and all(
             each.source and (each.source not in cause.tasks or each.source in sources)
@@ -293,7 +293,7 @@ class _Comparing:
             yield RunDifference(each.name, "failed", seconds, "; ".join(texts), kinds)
 
     def _cause(self, cause: LikelyCause) -> tuple[float, RunDifference]:
-        """Return the score of a cause, and what to say of it."""
+        """Return the score of a cause, and the difference that tells it."""
         names = [each for each in cause.tasks if each not in self._told]
         felt = [self._notable[each] for each in names if each in self._notable]
         little = [each for each in names if each in self._little]
@@ -301,7 +301,7 @@ class _Comparing:
         unexplained += self._blame.unexplained(self._blame.little_of(little))
         has_effect = cause.has_effect and cause.score >= max(LEAST, unexplained)
         if felt and not has_effect and len(cause.tasks) == 1:
-            # Its time is told, and with it what differs.
+            # Its time is told, and the differences with it.
             text = some([each.text for each in cause.changes])
             return self._time(felt[0], text, cause.kinds)
         is_there = has_effect and not cause.is_above
@@ -311,7 +311,7 @@ class _Comparing:
         texts, kinds = [self._with_names(cause, task)], cause.kinds
         if not is_there:
             if has_effect:
-                texts.append("what comes after it took another time")
+                texts.append("the tasks after it took another time")
             text = "; ".join(texts)
             return cause.score, RunDifference(task, "changed", 0.0, text, kinds)
         beside = [each for each in names if each in self._blame.beside]
@@ -330,7 +330,7 @@ class _Comparing:
         return cause.score, RunDifference(task, "changed", seconds, text, kinds)
 
     def _with_names(self, cause: LikelyCause, task: str) -> str:
-        """Return what differs in words, and of which tasks besides *task*."""
+        """Return the differences in words, with the names of the other tasks."""
         text = some([each.text for each in cause.changes])
         others = [each for each in cause.tasks if each != task]
         if not others:
@@ -344,7 +344,7 @@ class _Comparing:
         was, now = self._earlier.tasks[name], self._later.tasks[name]
         longer = _longer("took", now.work - was.work)
         text = (
-            f"{longer} beside what the end came of, and others waited for their turns"
+            f"{longer} beside the chain of the end, and others waited for their turns"
         )
         return "; ".join(each for each in (_attempts(was, now), text) if each)
 
@@ -355,7 +355,7 @@ class _Comparing:
         return f"{counted(len(names), 'task')} {longer}{each}"
 
     def _workers(self) -> Iterator[tuple[float, RunDifference]]:
-        """Fewer workers, slots and resources, where tasks waited for them, or turns."""
+        """Yield changes of workers, slots and resources, and waits for turns."""
         waits = [each for each in self._notable.values() if each.waited]
         waited = sum(each.waited for each in waits) + self._turns
         names = [each.name for each in waits]
@@ -419,7 +419,7 @@ class _Comparing:
     def _time(
         self, share: ChainPart, differs: str = "", causes: tuple[str, ...] = ()
     ) -> tuple[float, RunDifference]:
-        """Return the score of a task with another time, and what to say of it."""
+        """Return the score of a task with another time, and the difference."""
         name = share.name
         self._told.add(name)
         was, now = self._earlier.tasks[name], self._later.tasks[name]

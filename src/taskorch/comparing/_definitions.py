@@ -1,7 +1,7 @@
 """
-In what two tasks of one name differ: code, arguments, options, data, machine.
+The differences of two tasks of one name: code, arguments, options, data, machine.
 
-Their times and ends are no part of it: those are what such a difference leads to.
+Their times and ends are no part of it: such a difference leads to them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taskorch.model.ids import in_run
 _NO_OPTIONS: Final = frozenset({"after", "id", "metadata", "payload"})
 #: The fields of a program that may be secret.
 _HIDDEN: Final = frozenset({"env", "stdin"})
-#: The fields of a program that say how it runs, and not what it works on.
+#: The fields of a program that are its arguments; all others are options.
 _OF_PROGRAMS: Final = frozenset({"args", "env", "stdin"})
 #: Notes of the user under such names are sizes of data.
 _SIZED: Final = ("size", "bytes", "rows", "count")
@@ -42,8 +42,8 @@ class TaskChange(NamedTuple):
         text: The difference in words.
         ratio: How many times as large a size or a number is; None: it is unknown.
         source: The task whose result has another size; "" for any other thing.
-        acts_on: What it can lengthen: the `work` of the task, its `wait`, or `both`; ""
-            for an option that hardly lengthens anything.
+        acts_on: The time that it can lengthen: the `work` of the task, its `wait`, or
+            `both`; "" for an option that hardly lengthens anything.
     """
 
     what: str
@@ -61,7 +61,7 @@ def changes(
     new: Collection[str],
 ) -> Iterator[TaskChange]:
     """
-    Yield what differs of the task *name* in *later*.
+    Yield the differences of the task *name* in *later*.
 
     An argument that follows a parameter which *moved* is not told: see `parameters`.
     *new* are the machines that the earlier run did not use: see `new_places`.
@@ -124,7 +124,7 @@ def _other_parts(
             yield TaskChange(kind, text, _ratio(one, other), acts_on=acts_on)
 
 
-#: What options can lengthen.
+#: The time that each option can lengthen.
 _ACTS_ON: Final = {
     **dict.fromkeys(("resources", "requires", "type"), "both"),
     **dict.fromkeys(("retry", "timeout"), "work"),
@@ -133,7 +133,7 @@ _ACTS_ON: Final = {
 
 
 def _kind_of(place: str, task: Task) -> str:
-    """Return what a part of the work of a task is."""
+    """Return the kind of a part of the work of a task: see `TaskChange.what`."""
     if place == "function":
         return "code"
     if place == "executor":
@@ -143,7 +143,7 @@ def _kind_of(place: str, task: Task) -> str:
 
 
 def _ratio(one: Any, other: Any) -> float | None:
-    """Return how many times as large a number above 0 is; None: it is no float."""
+    """Return how many times as large a number above 0 is; None: no float says it."""
     if not all(_is_number(each) and each > 0 for each in (one, other)):
         return None
     try:
@@ -211,7 +211,7 @@ def _other_parents(
 def _other_machine(
     was: TaskFacts, now: TaskFacts, new: Collection[str]
 ) -> Iterator[TaskChange]:
-    """Yield in what its machine differs; one that the earlier run used is no other."""
+    """Yield the differences of its machine; a machine that both runs used is none."""
     # All new ones are told as one: by where each task ran, a fleet whose machines have
     # new names each night would be told in many pieces.
     if _place(was, now) in new:

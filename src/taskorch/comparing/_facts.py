@@ -39,7 +39,7 @@ class TaskFacts:
         ready: When its first attempt could have begun, but for workers and resources;
             None: unknown.
         sizes: How large its result is; None: unknown, or it is no data.
-        machine: What is known of the machine of its latest attempt: see
+        machine: The known properties of the machine of its latest attempt: see
             `Surroundings.machine`.
     """
 
@@ -99,7 +99,7 @@ class RunFacts:
         ended: When its last one ended; None while it goes on.
         parameters: The parameters of its workflow.
         state: Its state, in words: `completed, 1 failure allowed`.
-        around: What was around its tasks.
+        around: The workers, slots, pools and holds around its tasks.
     """
 
     run_id: str
@@ -127,7 +127,7 @@ def facts_of(
     Args:
         orch: The orchestrator, or a simulation.
         run_id: The run of a workflow, or a task on its own.
-        surroundings: What was around all tasks; None: nobody knows.
+        surroundings: The surroundings of all tasks; None: nobody knows.
 
     Raises:
         UnknownTaskError: There is no such run.
@@ -227,7 +227,7 @@ def _task(
 
 
 def _ready(status: TaskStatus) -> float | None:
-    """Return when a task was first queued for the attempt that it then began."""
+    """Return when a task was last queued before its first attempt; None: unknown."""
     ready = None
     for step in status.history:
         if step.state is TaskState.RUNNING:

@@ -1,8 +1,8 @@
 """
-What is around the tasks of a run: workers and their machines, slots, pools, holds.
+The surroundings of the tasks of a run: workers, their machines, slots, pools, holds.
 
-The events of a journal say it: each incarnation of the orchestrator begins with its
-slots, those of before are lost, and its workers join it anew.
+The events of a journal tell them: each incarnation of the orchestrator begins with its
+slots, the workers of the one before are lost, and its own join it anew.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from taskorch.events import (
 )
 from taskorch.model import Agent
 
-#: The events that say it.
+#: The events that tell of workers, slots and holds.
 _TOLD: Final = (
     AgentJoined,
     AgentLost,
@@ -44,21 +44,21 @@ _MOST: Final = 5_000
 _WHOLE: Final = 1e6
 _NS: Final = 1e9
 _NEVER_NS: Final = 2**63 - 1
-#: What happens so many seconds after the beginning was before it; and what happens so
-#: many before the end came after it.
+#: An event so many seconds after the beginning counts as before it; and one so many
+#: before the end, as after it.
 _AT_ONCE: Final = 0.001
 
 
 @attrs.frozen
 class Around:
     """
-    What was around the tasks of one run, where it is known.
+    The surroundings of the tasks of one run, where they are known.
 
     Attributes:
         slots: The most attempts that run at once; None: unknown.
         workers: The workers that were there and stayed, besides the built-in one, with
             the most attempts that each runs at once; None: unknown.
-        lost: Those that were lost meanwhile, and why.
+        lost: The workers that were lost meanwhile, and why.
         pools: The least totals of the pools, by name.
         holds: Why starts were on hold meanwhile.
     """
@@ -72,7 +72,7 @@ class Around:
 
 class Surroundings:
     """
-    What was around all tasks, until a time: see `reach`.
+    The surroundings of all tasks, until a time: see `reach`.
 
     Args:
         ask: See `Asked`; None: no journal keeps any events.
@@ -89,7 +89,7 @@ class Surroundings:
         self._has_all = False
 
     def reach(self, ended: float) -> None:
-        """Ask for what was around until a time."""
+        """Ask for the events until a time."""
         if self._ask is None:
             return
         until_ns = int(min((ended + _AT_ONCE) * _NS, _NEVER_NS))
@@ -118,7 +118,7 @@ class Surroundings:
 
     def machine(self, name: str | None, at: float | None) -> dict[str, str] | None:
         """
-        Return what is known of the machine of a worker at a time, by its keys.
+        Return the known properties of the machine of a worker at a time, by name.
 
         Its `host` is its name; see the labels of `Agent` for the others. None: unknown.
         """
@@ -137,7 +137,7 @@ class Surroundings:
         return keys or None
 
     def during(self, began: float, ended: float) -> Around:
-        """Return what was around between two times."""
+        """Return the surroundings between two times."""
         until = [(at, event) for at, event in self._events if at < ended - _AT_ONCE]
         slots: int | None = None
         workers: dict[str, int | None] = {}
@@ -167,7 +167,7 @@ class Surroundings:
         least: dict[str, int] = {}
         for at, event in self._pool_changes:
             if at > began + _AT_ONCE:
-                # What a change says it was before held at the beginning.
+                # The total before a change is that at the beginning.
                 for name, total in event.before:
                     least.setdefault(name, totals.get(name, total))
             if at > ended - _AT_ONCE:

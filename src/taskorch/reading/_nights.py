@@ -1,9 +1,8 @@
 """
 The runs of an orchestrator or a journal as people look at them, for every front end.
 
-The grid of nights and the list are read from the lines of runs, so they cost the same
-whether a journal has ten runs or ten thousand. The whole of one run is asked of the
-orchestrator, or of the reader of its journal.
+The grid of nights and the list are read from the lines of runs, and no task is asked
+for. The whole of one run is asked of the orchestrator, or of the reader of its journal.
 
 Decision: dashboard-and-views.
 """
@@ -166,7 +165,7 @@ class RunViews:
         self, by: str = "days", days: int = DAYS, until: date | None = None
     ) -> dict[str, Any]:
         """
-        Return the grid of schedules, and what a person looks at first.
+        Return the grid of schedules, and the things that a person looks at first.
 
         Args:
             by: A place for each of the latest `days`, or of the latest `ticks`.

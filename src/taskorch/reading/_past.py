@@ -152,7 +152,7 @@ class PastJournal(DurableJournal):
         """Close nothing: the journal belongs to the caller."""
 
     def _refuse(self) -> NoReturn:
-        msg = f"{self.description()}: what was can only be read"
+        msg = f"{self.description()}: the past can only be read"
         raise JournalTakenError(msg)
 
 

@@ -117,7 +117,7 @@ _LASTING_CAUSES: Final = frozenset(
 
 def explained(explanation: Explanation, kernel: Kernel, nobody: Blocker) -> Explanation:
     """
-    Return *explanation* of a task of *kernel* without what only an orchestrator knows.
+    Return *explanation* without the parts that only an orchestrator knows.
 
     *nobody* is the reason why no task starts.
     """
@@ -225,9 +225,9 @@ class JournalReader:
 
     It writes nothing: neither into the journal nor beside it. Each question is answered
     as of the last commit before it, by the code that answers an orchestrator; the
-    policies are those that come with the library. What a task calls is not imported.
-    It may be used from any thread. A question about all tasks takes about a second with
-    10,000 finished tasks.
+    policies are those that come with the library. The functions that tasks call are
+    not imported. It may be used from any thread. A question about all tasks takes about
+    a second with 10,000 finished tasks.
 
     Args:
         journal: The path of one in a file, the address of one in PostgreSQL, or a
@@ -276,7 +276,7 @@ class JournalReader:
 
     def events(self, task_id: str, *, earlier: bool = False) -> list[Event]:
         """
-        Yield all events of one task, in order.
+        Return all events of one task, in order.
 
         Args:
             task_id: Its id; `x` is the latest run of a task, and `x~1` the first.
@@ -689,7 +689,7 @@ def _takes_no_answer(*_: object, **__: object) -> bool:
 
 
 def _why_paused(kernel: Kernel, *, lives: bool) -> Blocker:
-    """Return why nothing starts, or None."""
+    """Return why nothing starts."""
     held = hold_of_starts(kernel, lasts=not lives)
     if held is None:
         return _UNKNOWN_LIMITS if lives else NOBODY

@@ -205,6 +205,7 @@ class RunLine:
         reruns: How many later runs its tasks have had.
         open: The number and the state of the latest run of each task that has not
             completed.
+        counts: The number of these tasks in each state.
         held: The earlier state of each suspended task.
         errors: The failures in it that no later run has mended.
         spans: Begin and end of each time of work, in order; the first ones may be

@@ -68,7 +68,7 @@ def _of_run(place: Any, name: str) -> dict[str, Any] | None:
     if not counts:
         return None
     many = some([f"{count:,} {state}" for state, count in counts.items()])
-    # A task that others wait for explains those, so it comes first.
+    # Of the tasks that wait, only those at the beginning explain the others.
     causes = [*failed, *_roots(place, waiting)][:_FEW]
     texts = [f"Of the tasks of the run {name}, {many}.", *_explained(place, causes)]
     return {"text": "\n\n".join(texts), "run": name, "counts": dict(counts)}

@@ -291,7 +291,7 @@ class _Search:
     def _later(self) -> Iterator[TimelyChange]:
         """Find other tasks that must wait for it, so that it ends in time."""
         work, mine = self._work, {*self._places}
-        # What schedules will make cannot be told to wait yet.
+        # Tasks that schedules will make cannot be told to wait yet.
         open_count = len(work.tasks) - work.coming
         above = {
             work.places.get(n)

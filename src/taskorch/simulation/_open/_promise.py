@@ -50,7 +50,7 @@ _NOBODY: Final = (
 _TYPES: Final = 3
 #: The number of ticks of schedules that are taken to come, the first ones.
 _TICKS: Final = 20
-#: What comes until the end is found out in this part of the time.
+#: The part of the time, one in so many, for a first forecast without ticks.
 _PARTS: Final = 4
 
 
@@ -146,7 +146,7 @@ def with_ticks(
     until: datetime | None,
     budget: float,
 ) -> tuple[OpenWork, Promise]:
-    """Forecast *of* with what schedules make until then; return the work, too."""
+    """Forecast *of* with the ticks of schedules until then; return the work, too."""
     if not rt.kernel.kept.get(SCHEDULES):
         return work, promise_of(work, of, wanted, until, budget)
     first = promise_of(work, of, wanted, until, budget / _PARTS)
@@ -163,7 +163,7 @@ def with_ticks(
 
 
 def _coming(rt: Runtime, orch: Any, work: OpenWork, until: datetime) -> OpenWork:
-    """Add what schedules make until a time, as far as it is known how long it takes."""
+    """Add the ticks of schedules until a time, if it is known how long they take."""
     ticks: list[tuple[datetime, str]] = []
     open_places: dict[str, list[int]] = {}
     for place, each in enumerate(work.tasks):
@@ -213,7 +213,7 @@ def _coming(rt: Runtime, orch: Any, work: OpenWork, until: datetime) -> OpenWork
 def _of_ticks(
     tick_counts: Mapping[str, int], overlapping: Sequence[str], omitted: Sequence[str]
 ) -> Iterator[str]:
-    """Yield which ticks of schedules are simulated, and what is not."""
+    """Yield which ticks of schedules are simulated, and which are not."""
     if tick_counts:
         names = [f"{name} ({counted(n, 'tick')})" for name, n in tick_counts.items()]
         yield f"Until then, schedules are taken to make: {some(names)}."
@@ -451,8 +451,7 @@ def without_deadlines(work: OpenWork, places: Collection[int]) -> OpenWork:
     return attrs.evolve(work, tasks=tasks)
 
 
-# -- the sources of a forecast, and the reasons for none
-# --------------------------------
+# -- the sources of a forecast, and the reasons for none -------------------------------
 
 
 def _basis(work: OpenWork, places: Collection[int]) -> tuple[str, ...]:
