@@ -329,12 +329,17 @@ def test_of_runs_each_counts_its_own_and_all_of_them(tmp_path):
             flow = Workflow("flow")
             flow.add(Task.call(double, 1, id="a", owner=owner))
             service.orch.workflows.start(flow, f"run-{number}").result(PATIENCE)
+        # A run of both is for neither.
+        flow = Workflow("flow")
+        for owner in ("acme", "globex"):
+            flow.add(Task.call(double, 1, id=owner, owner=owner))
+        service.orch.workflows.start(flow, "mixed").result(PATIENCE)
 
         def listed(who):
             own = Service(service.orch, service.server, held[who])
             return own.get("/api/v1/runs?limit=1")
 
-        eventually(lambda: listed("root")["total"] == 4)
+        eventually(lambda: listed("root")["total"] == 5)
         for who, total in (("ann", 3), ("gil", 1)):
             page = listed(who)
             assert (len(page["runs"]), page["total"]) == (1, total), who

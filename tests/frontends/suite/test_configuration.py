@@ -86,6 +86,14 @@ def test_all_that_is_told_of_a_configuration(block, write):
 # -- the two documents -------------------------------------------------------------
 
 
+def test_a_task_waits_for_others_and_its_subtasks_name_none(write):
+    text = task("{id: A, subtasks: [P], dependencies: [B]}\n      - ")
+    text = text.rstrip() + " {id: B}\n"
+    one = suite.load(write(text)).tasks[0]
+    assert one.dependencies == ("B",)
+    assert [part.dependencies for part in one.subtasks] == [()]
+
+
 def test_what_there_is_loads_alone():
     found = suite.load(RESOURCES)
     assert found.phases == ()
