@@ -348,6 +348,30 @@ def test_a_run_says_what_comes_after_what_and_folds_its_maps(tmp_path):
         )
 
 
+def test_of_a_map_the_calls_come_first_that_somebody_waits_for():
+    go = threading.Event()
+
+    def held(number):
+        assert number == 0 or go.wait(PATIENCE)
+
+    flow = Workflow("flow")
+    flow.map(held, flow.task(many, [0, 1, 2], id="first"), id="each")
+    with shown(concurrency=1) as service:
+        run = service.orch.workflows.start(flow, id="r")
+
+        def calls():
+            said = service.get("/api/v1/runs/r")["maps"].get("each", {})
+            return said, [each["state"] for each in said.get("first", ())]
+
+        eventually(lambda: calls()[1] == ["running", "queued", "completed"])
+        # It has not ended before all of them have.
+        assert calls()[0]["started"]
+        assert calls()[0]["ended"] is None
+        go.set()
+        run.result(PATIENCE)
+        assert calls()[0]["ended"]
+
+
 def test_of_a_run_all_tasks_that_left_memory_are_counted():
     """Also the calls of a map that are not shown."""
     flow = Workflow("flow")
