@@ -261,3 +261,25 @@ def test_a_run_that_is_not_kept_is_none_of_its_schedule_any_more():
         index.assign(line, "h", number + 1, "clock")
     assert len(index.lines) == RUNS
     assert [each.run_id for each in index.schedules["h"].runs] == [*index.lines]
+
+
+def test_the_grid_has_as_many_days_as_are_asked_for_and_the_worst_of_each():
+    sim = simulation()
+    error = ValueError("no rows")
+    sim.work(
+        "job", lambda task, *_: Outcome(1, error=error if "T12" in task.id else None)
+    )
+    sim.schedules.add("h", "every 6h", Task("job"))
+    sim.run(until=4.1 * 24 * HOUR)
+    views, _ = views_of(sim)
+    for days, until, want in (
+        (2, None, ["2026-01-05", "2026-01-04"]),
+        (2, "2026-01-03", ["2026-01-03", "2026-01-02"]),
+        (9, "2026-01-02", ["2026-01-02", "2026-01-01"]),
+    ):
+        last = None if until is None else datetime.fromisoformat(until).date()
+        (said,) = views.nights(days=days, until=last)["schedules"]
+        assert [cell["at"] for cell in said["cells"]] == want
+        # Of the latest day, only the first tick has come.
+        states = ["completed" if at.endswith("05") else "failed" for at in want]
+        assert [cell["state"] for cell in said["cells"]] == states

@@ -71,6 +71,21 @@ def test_shards_together_need_what_the_largest_needs(tmp_path):
         _sharding.judged(parts, about)
 
 
+@pytest.mark.parametrize("codes", [(3, 0), (0, 3)])
+def test_shards_together_ended_as_the_first_that_did_not_end_well(tmp_path, codes):
+    part = {
+        "coverage_data": str(tmp_path / "none"),
+        "counts": {"passed": 1},
+        "started": 1.0,
+        "ended": 2.0,
+        "memory_mb": 1.0,
+    }
+    parts = [{**part, "exit_code": code} for code in codes]
+    about = {"id": "A", "python": "", "cwd": "", "criteria": {}}
+    with pytest.raises(CriteriaNotMetError, match="it exited with 3"):
+        _sharding.judged(parts, about)
+
+
 def test_shards_together_take_from_the_first_start_to_the_last_end(tmp_path):
     part = {
         "coverage_data": str(tmp_path / "none"),
