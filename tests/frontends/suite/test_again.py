@@ -202,6 +202,14 @@ def test_flaky_is_told_from_broken_by_the_latest_runs(before, now, said):
     assert history.over_runs({"flaky": flaky}, test) == said
 
 
+def test_a_history_has_the_latest_outcomes_of_a_test():
+    history = History()
+    for outcome in [*["failed"] * 9, *["passed"] * 4, "failed"]:
+        test = {"id": "test_a.py::test_a", "outcome": outcome, "seconds": 1.0}
+        history.learn([{"task_id": "A", "duration_seconds": 1.0, "tests": [test]}])
+    assert history.recent == {"test_a.py::test_a": "fffffppppf"}
+
+
 def test_reports_have_what_the_latest_runs_say(tmp_path):
     """In each form; the suite remembers it from run to run."""
     unit = "{id: flaky, template: p}, {id: broken, template: p}"

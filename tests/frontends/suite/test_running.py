@@ -316,6 +316,38 @@ def test_a_phase_that_was_over_has_all_its_time_when_a_task_is_run_again(here):
         assert run.result().over_time == ()
 
 
+def test_a_task_ends_once_more_when_one_of_its_subtasks_is_run_again(here):
+    parts = "{id: W, template: sh, subtasks: [P, Q]}, {id: D, template: sh}"
+    text = SUITE.replace("{id: A, template: sh}, {id: B, template: sh}", parts)
+    head = "failure_handling: {max_retries: 0}\n"
+    (here / "suite.yaml").write_text(head + text.partition("    slow_tests:")[0])
+    (here / "P.sh").write_text("[ -e tried ] || { touch tried; exit 3; }")
+    (here / "D.sh").write_text("until [ -e go ]; do sleep 0.05; done")
+    messages = RunFolder(here / "out").messages
+
+    def ends():
+        lines = messages.read_text().splitlines() if messages.exists() else []
+        said = [json.loads(line) for line in lines]
+        kinds = "task_completion", "W"
+        return [
+            each["final_status"]
+            for each in said
+            if (each["message_type"], each.get("task_id")) == kinds
+        ]
+
+    begun = []
+    with ThreadPoolExecutor() as threads:
+        run = threads.submit(go, here, begun=lambda orch, _: begun.append(orch))
+        try:
+            eventually(lambda: len(ends()) == 1)
+            begun[0].rerun_task("suite/P").result(PATIENCE)
+            eventually(lambda: len(ends()) == 2)
+        finally:
+            (here / "go").touch()
+        assert run.result().passed
+    assert ends() == ["failed", "success"]
+
+
 def test_the_time_of_a_run_may_be_over_before_it_has_begun(here):
     (here / "B.sh").write_text("sleep 600")
     late = []
