@@ -1,6 +1,7 @@
 """Runs of suites: to the end, interrupted, and again what failed."""
 
 import json
+import os
 import signal
 import sqlite3
 import sys
@@ -19,8 +20,11 @@ from taskorch import (
     NotRunningError,
     ValidationFailedError,
 )
+from taskorch.events import TaskCompleted, TaskStarted
 from taskorch.frontends.suite import _running, load
 from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._telling import AttemptTimeline
+from taskorch.kit.limits import NS
 
 #: Some run a suite several times, on a machine that may be slow.
 pytestmark = pytest.mark.timeout(300)
@@ -249,6 +253,19 @@ def test_after_a_kill_messages_durations_and_the_timeline_go_on(here):
     before = min(bar.start for bar in done.slices if bar.task == "B")
     after = max(bar.end for bar in done.slices if bar.task == "B")
     assert end["execution_summary"]["duration_seconds"] == round(after - before, 3)
+
+
+@pytest.mark.parametrize("trace", [-9, 9, 99])
+def test_an_attempt_that_was_killed_ends_at_the_last_trace_of_it(tmp_path, trace):
+    """But not before it began, whatever the clock of the files says, nor after its end."""
+    folder, began = RunFolder(tmp_path / "out").make(), 2_000_000_000
+    started = TaskStarted(1, began * NS, "suite/A", 1, "worker")
+    AttemptTimeline(folder).begins(started)
+    os.utime(folder.attempts, (began + trace, began + trace))
+    after = AttemptTimeline(folder)
+    after.ends(TaskCompleted(2, (began + 50) * NS, "suite/A", 1, "worker", NS))
+    (one,) = after.slices()
+    assert (one.start, one.end) == (began, began + {-9: 0, 9: 9, 99: 50}[trace])
 
 
 @pytest.mark.slow
