@@ -331,6 +331,7 @@ def test_a_run_says_what_comes_after_what_and_folds_its_maps(tmp_path):
             assert names["last"]["after"] == ["each"]
             assert names["each"]["after"] == ["first"]
             assert said["maps"]["each"]["states"] == {"failed": 1, "completed": 2}
+            assert said["maps"]["each"]["left_out"] == 0
             # What failed stands first.
             error = said["maps"]["each"]["first"][0]["error"]
             assert error["message"].endswith("it is ill")
@@ -381,6 +382,8 @@ def test_of_a_run_all_tasks_that_left_memory_are_counted():
         service.orch.workflows.start(flow, id="r").result(PATIENCE)
         gc.collect()
         service.orch.submit(well).result(PATIENCE)
+        each = service.get("/api/v1/runs/r")["maps"]["each"]
+        assert (len(each["first"]), each["left_out"]) == (100, 50)
         # The task that adds them, the map, and its calls.
         eventually(lambda: service.get("/api/v1/runs/r")["left_memory"] == 152)
 

@@ -489,3 +489,20 @@ def test_a_task_with_subtasks_has_its_report_its_message_and_its_artifacts(
     assert tasks["B"].error == ("P did not succeed" if fails else "")
     assert tasks["B"].counts == Counts(passed=4, skipped=2)
     assert junit(report).count("<testsuite ") == 4
+
+
+@pytest.mark.parametrize(
+    ("used", "granted", "said"),
+    [
+        (512.0, 512.0, ""),
+        (513.0, 512.0, "513 of 512 MB"),
+        (511.0, 512.0, ""),
+        (None, 512.0, ""),
+        (512.0, None, ""),
+    ],
+)
+def test_more_memory_than_was_granted_is_said(used, granted, said):
+    part = TaskPart(
+        "A", "A", "one", "completed_success", memory_mb=used, granted_mb=granted
+    )
+    assert part.over_memory == said
