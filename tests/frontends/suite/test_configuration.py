@@ -94,6 +94,14 @@ def test_a_task_waits_for_others_and_its_subtasks_name_none(write):
     assert [part.dependencies for part in one.subtasks] == [()]
 
 
+def test_a_task_may_need_all_that_there_is(write):
+    text = task(
+        "{id: A, resources: {cpu_cores: 8}}", agent_limits="{total_cpu_cores: 8}"
+    )
+    (one,) = suite.load(write(text)).tasks
+    assert one.resources == Resources(cpu=8)
+
+
 def test_what_there_is_loads_alone():
     found = suite.load(RESOURCES)
     assert found.phases == ()
