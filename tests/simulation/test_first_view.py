@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from taskorch import Task
+from taskorch import Task, Workflow
 from taskorch.cli._first_view import Picture, items, left_out
 from taskorch.reading._nights import RunViews
 from taskorch.reading._runs import BROKEN, RUNS, RunIndex
@@ -283,3 +283,32 @@ def test_the_grid_has_as_many_days_as_are_asked_for_and_the_worst_of_each():
         # Of the latest day, only the first tick has come.
         states = ["completed" if at.endswith("05") else "failed" for at in want]
         assert [cell["state"] for cell in said["cells"]] == states
+
+
+def test_ticks_that_wait_for_the_run_before_are_told():
+    sim = simulation()
+    sim.work("job", 5 * HOUR)
+    flow = Workflow("flow")
+    flow.add(Task("job", id="a"))
+    sim.schedules.add("h", "every 1h", flow, overlap="queue")
+    for hours, told in (
+        (1.5, []),
+        (2.5, ["1 tick waits for the run before"]),
+        (3.5, ["2 ticks wait for the run before"]),
+    ):
+        sim.run(until=hours * HOUR)
+        view = views_of(sim)[0].nights()
+        assert [each["text"] for each in view["late"]] == told
+        assert points(view) == []
+
+
+def test_what_failed_since_another_did_is_counted_and_is_no_cause():
+    views, board = views_of(simulation())
+    with board.runs() as index:
+        index.fail("first", 1, ("OSError", "full"), is_own=True)
+        index.fail("behind", 2, ("OSError", "no input"), is_own=False)
+        index.fail("waits", 3, ("DependencyFailedError", "no"), is_own=True)
+    broken = views.nights()["broken"]
+    assert broken["count"] == 3
+    assert [each["task"] for each in broken["tasks"]] == ["first"]
+    assert [each["tasks"] for each in broken["causes"]] == [["first"]]
