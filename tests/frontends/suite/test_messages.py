@@ -1,6 +1,7 @@
 """The messages of a run: exactly the fields that were agreed on, and kept as long."""
 
 import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import jsonschema
 import pytest
 
 from taskorch import TaskState, ValidationFailedError
+from taskorch.frontends import suite
 from taskorch.frontends.suite import _messages, _words, load
 from taskorch.frontends.suite._folder import JsonLines, RunFolder
 from taskorch.frontends.suite._running import run
@@ -311,3 +313,16 @@ orchestrator:
     failures = [each for each in messages if "escalation_required" in each]
     said = [each["escalation_required"] for each in failures]
     assert said == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("state", "level"),
+    [
+        ("completed", "INFO"),
+        ("retrying", "WARNING"),
+        ("failed", "ERROR"),
+        ("cancelled", "ERROR"),
+    ],
+)
+def test_an_end_is_logged_as_bad_as_it_is(state, level):
+    assert logging.getLevelName(suite.Ended("A", state, "agent", 1).level) == level
