@@ -106,7 +106,7 @@ BUGS = {
         "if not ring:\n        return\n    if len(ring) == 1:",
     ),
     "the last fact of a batch is not kept": (
-        Life.settle,
+        Life.tidy,
         "self.commits.pending += map(self._entry, facts)",
         "self.commits.pending += map(self._entry, facts[:-1] or facts)",
     ),

@@ -41,7 +41,7 @@ from taskorch.model.ids import joined, stem_of
 from taskorch.policies import AgentPool, ProportionalAllocator
 from taskorch.recovery import Alert, AlertRule, Alerts, RecoveryHandler
 from taskorch.simulation import Outcome
-from taskorch.simulation._run import BEGINNING
+from taskorch.simulation._clockwork import BEGINNING
 from taskorch.testing import Breach, Faults, Simulation
 
 _PEOPLE: Final = ("ann", "bob", "cy")

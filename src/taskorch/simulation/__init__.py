@@ -10,10 +10,12 @@ The kernel in virtual time: forecasts of plans, and tests of the code under faul
    and explorers are in `testing`, never here.
 
 - `_world`: everything around an orchestrator, and the passing of time.
+- `_clockwork`: virtual time, and the one driver of a kernel in it: an incarnation and a
+  run of a forecast are both driven by it.
 - `_life`: one incarnation of an orchestrator, from its start to its end, or crash.
 - `_nature`: the faults of the world: by default, none.
 - `_agents`: agents that do simulated work.
-- `_attempts`, `_run`: attempts as executors have them, and as agents do; virtual time.
+- `_attempts`, `_run`: attempts as executors have them, and as agents do.
 - `_hosting`: a runtime for `orch.workflows`, in virtual time.
 - `_journal`: a journal that survives a crash.
 - `_open`: forecasts for work that has been submitted.

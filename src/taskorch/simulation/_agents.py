@@ -9,8 +9,9 @@ import attrs
 
 from taskorch.kernel import AttemptOutcome
 from taskorch.model import Agent, Task
+from taskorch.simulation._clockwork import Agenda
 from taskorch.simulation._nature import Nature
-from taskorch.simulation._run import Agenda, Fence, Outcome, SimulatedRun, nanoseconds
+from taskorch.simulation._run import Fence, Outcome, SimulatedRun, nanoseconds
 
 #: A lease is renewed three times before it ends, so that two beats may be lost.
 _BEATS: Final = 3

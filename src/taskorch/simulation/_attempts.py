@@ -34,8 +34,8 @@ from taskorch.runtime import (
 )
 from taskorch.simulation import _agents
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent, Report
+from taskorch.simulation._clockwork import Agenda
 from taskorch.simulation._run import (
-    Agenda,
     End,
     Fence,
     Outcome,

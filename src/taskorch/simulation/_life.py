@@ -1,9 +1,7 @@
 """
 One incarnation of an orchestrator in virtual time, until its end or its crash.
 
-It drives the kernel as the runtime does. One step tells the kernel all that happens at
-an instant, lets it choose the tasks to start, and carries out its effects. A crash
-loses exactly the state of this object.
+A crash loses exactly the state of this object.
 
 Decision: simulation.
 """
@@ -12,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from heapq import heappop
 from random import Random
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
@@ -65,9 +62,9 @@ from taskorch.runtime import (
 from taskorch.simulation import _agents, _hosting
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._attempts import InProcess, Remotes, SimulatedAttempt
+from taskorch.simulation._clockwork import Agenda, Clockwork
 from taskorch.simulation._hosting import Hosting
 from taskorch.simulation._journal import SimulatedJournal
-from taskorch.simulation._run import Agenda
 
 
 class StepRandom(Random):
@@ -168,7 +165,7 @@ class _Directory(Directory):
         return self.known(work._row.id)
 
 
-class Life(Hosting):
+class Life(Clockwork, Hosting):
     """
     One incarnation of an orchestrator.
 
@@ -201,8 +198,8 @@ class Life(Hosting):
             self.deciders.add_limit(name, limit)
         if world.nature.prodding:
             self.kernel.points = world.nature
-        #: The clock of the process is so many ns ahead of the truth.
-        self.shift_ns = 0
+        #: The latest event of the step, if there is one.
+        self._latest: Fact | None = None
         #: The system's clock is so many ns ahead; unlike ours, it may be set meanwhile.
         self.ahead_ns = 0
         self.commits: Commits[list[Entry]] | None = (
@@ -249,10 +246,6 @@ class Life(Hosting):
             sink = self.kernel.sink or []
             self.kernel.listen(sink, _ALL, ready=self.world.tells_ready)
 
-    def now(self) -> int:
-        """Return the time in ns by the clock of the process."""
-        return self.timeline.now + self.shift_ns
-
     def wall(self) -> int:
         """Return the time in ns by the system's clock."""
         return self.timeline.now + self.ahead_ns
@@ -263,62 +256,46 @@ class Life(Hosting):
     # -- steps ---------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin a step: do first what is due by now."""
+        """Begin a step, with draws of its own."""
         self._draws.renew()
-        kernel = self.kernel
-        if kernel.timers:
-            kernel.tick(self.now())
-
-    def next_due(self) -> int | None:
-        """Return when the kernel has the next timer."""
-        timers = self.kernel.timers
-        while timers and not is_alive(timers[0]):
-            heappop(timers)
-        return timers[0][0] - self.shift_ns if timers else None
+        super().begin()
 
     def is_busy(self) -> bool:
         """Return whether a timer is set that is not idle."""
         timers = self.kernel.timers
         return any(timer[2] not in _IDLE and is_alive(timer) for timer in timers)
 
-    def settle(self) -> None:  # noqa: C901 - the hot path, written out
-        """End a step: start the tasks that can start, and carry out all effects."""
-        kernel = self.kernel
-        if kernel.open or kernel.returning or kernel.growing or kernel.spent:
-            kernel.dispatch(self.now())
-        if kernel.touched or kernel.dropped:
-            self._tidy()
-            self._drop()
-        items = kernel.sink
-        if items is not None:
-            if items:
-                kernel.sink = []
-                if self.commits is not None:
-                    facts = [item for item in items if type(item[0]) is not TaskReady]
-                    self.commits.pending += map(self._entry, facts)
-            self.world.stepped(self, items)
-        starts, effects = kernel.starts, kernel.effects
-        if effects:
-            kernel.effects = []
-            for effect in effects:
-                self._see_to(effect)
-        if starts:
-            kernel.starts = []
-            for row in starts:
-                self._launch(row)
+    def settle(self) -> None:
+        """End a step, and begin to write its events."""
+        super().settle()
         if self.commits is not None and self.commits.pending:
-            if items and self.world.is_mortal:
-                self.world.maybe_crash("sent", items[-1][0])
+            if self._latest is not None and self.world.is_mortal:
+                self.world.maybe_crash("sent", self._latest)
             self.write()
 
-    def _tidy(self) -> None:
-        touched, self.kernel.touched = self.kernel.touched, []
+    def tidy(self) -> None:
+        """Tidy up the tasks that have ended; tell the world of the new events."""
+        kernel = self.kernel
+        if kernel.touched or kernel.dropped:
+            self._tidy_up()
+        items = kernel.sink
+        self._latest = items[-1][0] if items else None
+        if items is None:
+            return
+        if items:
+            kernel.sink = []
+            if self.commits is not None:
+                facts = [item for item in items if type(item[0]) is not TaskReady]
+                self.commits.pending += map(self._entry, facts)
+        self.world.stepped(self, items)
+
+    def _tidy_up(self) -> None:
+        kernel = self.kernel
+        touched, kernel.touched = kernel.touched, []
         for row, job in touched:
             if job is not None and row.state in TERMINAL:
                 tidy(row, job)
-
-    def _drop(self) -> None:
-        dropped, self.kernel.dropped = self.kernel.dropped, []
+        dropped, kernel.dropped = kernel.dropped, []
         for row in dropped:
             job, row.cargo = row.cargo, None
             self.submitted_at.pop(row.id, None)
@@ -381,14 +358,13 @@ class Life(Hosting):
 
     # -- attempts ------------------------------------------------------------------
 
-    def _launch(self, row: TaskRow) -> None:
-        """Begin the attempt of *row* once that is safe."""
+    def launch(self, starts: list[TaskRow]) -> None:
+        """Begin each attempt once that is safe."""
         held_back = self.held_back
-        if held_back is not None:
+        for row in starts:
             submitted = self.submitted_at.get(row.id, 0)
-            if held_back.take(row, submitted, self.kernel.seq):
-                return
-        self._begin(row, row.attempt)
+            if held_back is None or not held_back.take(row, submitted, self.kernel.seq):
+                self._begin(row, row.attempt)
 
     def _begin(self, row: TaskRow, number: int) -> None:
         attempt = SimulatedAttempt(self, row, number)
@@ -410,7 +386,7 @@ class Life(Hosting):
         """Note the progress of an attempt."""
         self.progress(row.cargo, attempt, value)
 
-    def _see_to(self, effect: Effect) -> None:
+    def see_to(self, effect: Effect) -> None:
         """
         Carry out an effect that is no start, now or later.
 

@@ -1,9 +1,8 @@
-"""Virtual time: the agenda of coming actions, work, and attempts under way."""
+"""Work, and attempts under way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
 from inspect import iscoroutinefunction
 from random import Random
 from typing import Any, Final, Self, TypeAlias, cast
@@ -16,82 +15,7 @@ from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
 from taskorch.model import Call, Task
-
-#: The beginning of virtual time, in ns: the first of January 2026.
-BEGINNING: Final = 1_767_225_600_000_000_000
-
-#: `(when, number, act, subject, idle)`: *act* is called with *subject*.
-Coming: TypeAlias = tuple[int, int, Callable[[Any], object], Any, bool]
-
-
-class Agenda:
-    """
-    The agenda of coming actions, in order of time, and of entry at one instant.
-
-    An *idle* action (a heartbeat, say) comes again and again; a run may end before it.
-    """
-
-    __slots__ = ("_cancelled", "_number", "heap", "now", "pressing")
-
-    def __init__(self) -> None:
-        #: The time in ns.
-        self.now: int = BEGINNING
-        self.heap: list[Coming] = []
-        #: The number of coming actions that are not idle.
-        self.pressing: int = 0
-        self._number: int = 0
-        #: Actions on the heap that are cancelled.
-        self._cancelled: dict[int, None] = {}
-
-    def at(
-        self,
-        when: int,
-        act: Callable[[Any], object],
-        subject: Any = None,
-        *,
-        idle: bool = False,
-    ) -> int:
-        """Plan to call *act* with *subject* at *when*; return a number for `cancel`."""
-        self._number += 1
-        if not idle:
-            self.pressing += 1
-        heappush(self.heap, (when, self._number, act, subject, idle))
-        return self._number
-
-    def cancel(self, number: int) -> None:
-        """Cancel the coming action of this number, which is not idle."""
-        self._cancelled[number] = None
-        self.pressing -= 1
-
-    def next_due(self) -> int | None:
-        """Return the time of the next action, if there is one."""
-        heap, cancelled = self.heap, self._cancelled
-        while cancelled and heap and heap[0][1] in cancelled:
-            del cancelled[heappop(heap)[1]]
-        return heap[0][0] if heap else None
-
-    def pop_due(self) -> Coming | None:
-        """Remove and return the next due action, if there is one."""
-        due = self.next_due()
-        if due is None or due > self.now:
-            return None
-        coming = heappop(self.heap)
-        if not coming[4]:
-            self.pressing -= 1
-        return coming
-
-    def forget(self, owner: object) -> None:
-        """Remove the coming actions that are methods of *owner*."""
-        self.heap = [
-            coming
-            for coming in self.heap
-            if coming[1] not in self._cancelled
-            and getattr(coming[2], "__self__", None) is not owner
-        ]
-        heapify(self.heap)
-        self._cancelled.clear()
-        self.pressing = sum(not coming[4] for coming in self.heap)
-
+from taskorch.simulation._clockwork import Agenda
 
 #: The seconds of work of which nothing is known.
 _SECONDS: Final = 1.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import count, repeat
+from itertools import count
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -34,12 +34,11 @@ from taskorch.model.ids import stem_of
 from taskorch.protocols import Entry
 from taskorch.runtime import AttemptContext, Work
 from taskorch.simulation._agents import InProcessAgent, RemoteAgent
+from taskorch.simulation._clockwork import BEGINNING, Agenda
 from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._life import Life, Setup
 from taskorch.simulation._nature import Nature
 from taskorch.simulation._run import (
-    BEGINNING,
-    Agenda,
     Fence,
     Outcome,
     SimulatedRun,
@@ -544,11 +543,7 @@ class World:
 
     def _next(self) -> int | None:
         """Return the time of the next action."""
-        coming = self.timeline.next_due()
-        due = None if self.life is None else self.life.next_due()
-        if due is None or coming is None:
-            return coming if due is None else due
-        return min(due, coming)
+        return (self.timeline if self.life is None else self.life).next_due()
 
     def _is_quiet(self) -> bool:
         """Return whether nothing changes any more by itself."""
@@ -582,12 +577,7 @@ class World:
         try:
             if self.life is not None:
                 self.life.begin()
-            for _ in repeat(None, _AT_ONCE):
-                coming = timeline.pop_due()
-                if coming is None:
-                    break
-                coming[2](coming[3])
-            else:
+            if not timeline.carry_out(_AT_ONCE):
                 raise self._endless(_AT_ONCE)
         except _Crash as crash:
             self._die(crash.down_ns)

@@ -85,8 +85,9 @@ from taskorch.runtime import (
 from taskorch.schedules import ScheduleManager, SimulationHost, schedules_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
+from taskorch.simulation._clockwork import BEGINNING
 from taskorch.simulation._life import Life
-from taskorch.simulation._run import BEGINNING, Fence, SimulatedRun, as_what
+from taskorch.simulation._run import Fence, SimulatedRun, as_what
 from taskorch.testing._arguments import (
     check_capabilities,
     check_kind,

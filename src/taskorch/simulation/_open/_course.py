@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from heapq import heappush
 from typing import Any, Final
 
 import attrs
@@ -13,7 +12,6 @@ import attrs
 from taskorch.errors import ComponentError, UsageError
 from taskorch.kernel import (
     Again,
-    AttemptOutcome,
     Bucket,
     PolicyFault,
     Spec,
@@ -26,10 +24,11 @@ from taskorch.simulation._open._draws import NEVER, OpenChance
 from taskorch.simulation._open._work import OpenTask, OpenWork, OutsideParent
 from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, SimulatedPlan
-from taskorch.simulation._plans._run import PlanDeciders, PlanRun
+from taskorch.simulation._plans._run import Ending, PlanDeciders, PlanRun
 
 #: States of tasks that have not begun.
 _ASIDE: Final = frozenset({TaskState.PENDING, TaskState.QUEUED, TaskState.RETRYING})
+_BLOCKED: Final = TaskState.BLOCKED
 _SKIPPED: Final = "the run before has not ended"
 #: The time of an end that never comes.
 NO_END: Final = 1 << 62
@@ -204,8 +203,6 @@ class OpenRun(PlanRun):
         #: By the places of tasks that a failure keeps from ending: since when, or None
         #: if a person is asked about the failure, or the task fails for ever.
         self.lost: dict[int, int | None] = {}
-        #: Ticks of schedules, by their first tasks: their tasks, and those before them.
-        self._ticks: dict[int, tuple[Sequence[int], Sequence[int]]] = {}
         #: Whether a person is asked about a failure, or a task fails for ever.
         self.is_stuck: bool = False
         self.rows: dict[int, TaskRow] = {}
@@ -257,11 +254,10 @@ class OpenRun(PlanRun):
             if each.agent:
                 self._enter(place, each)
         kernel.unpause()
-        kernel.dispatch(now)
-        self._begin(now)
+        self.settle()
         kernel.pause()
         self._asked.resumes = False
-        self._settle(now)
+        self._limit(now)
         for place, each in enumerate(work.tasks):
             if not each.agent:
                 self._enter(place, each)
@@ -271,25 +267,19 @@ class OpenRun(PlanRun):
         for who, (most, reason, lasts) in work.holds.items():
             kernel.hold_starts(who, most, reason, now, lasts=lasts)
         for at, places, before in work.skipped:
-            # It stands among the attempts, as one without a number: see `_arrive`.
-            self.number += 1
-            heappush(self.heap, (at - 1, self.number, self.rows[places[0]], 0, None))
-            self._ticks[places[0]] = places, before
+            self.timeline.at(at - 1, self._come, (places, before))
         self._try(now)
         return True
 
-    def _arrive(self, row: TaskRow, now: int) -> None:
-        """Let an event come; or a tick, which is skipped if a run before it goes on."""
-        if row.cargo not in self._ticks:
-            super()._arrive(row, now)
-            return
-        places, before = self._ticks.pop(row.cargo)
+    def _come(self, tick: tuple[Sequence[int], Sequence[int]]) -> None:
+        """Let a tick of a schedule come; skip it if a run before it goes on."""
+        places, before = tick
         if any(self.ended_ns(place, of_run=True) is None for place in before):
             for place in places:
                 if self.rows[place].state not in TERMINAL:
-                    self.kernel.cancel(self.rows[place], now, _SKIPPED)
+                    self.kernel.cancel(self.rows[place], self.timeline.now, _SKIPPED)
 
-    def _settle(self, now: int) -> None:
+    def _limit(self, now: int) -> None:
         """Set the limits that no running task must wait for, but later ones."""
         work, kernel = self._work, self.kernel
         if self._means.pools != self._roomy.pools:
@@ -405,35 +395,33 @@ class OpenRun(PlanRun):
         self._leave(row)
         return NEVER
 
-    def _end(
-        self,
-        row: TaskRow,
-        attempt: int,
-        end: BaseException | AttemptOutcome | None,
-        now: int,
-    ) -> None:
+    def _end(self, ending: Ending) -> None:
+        super()._end(ending)
+        self._look(ending[0])
+
+    def _note_end(self, row: TaskRow, outcome: str, now: int) -> None:
         if now >= NEVER or now > self._horizon_ns:
             raise _OverError
         self.reached_ns = now
-        super()._end(row, attempt, end, now)
         self.ended += 1
         if self.ended % _LOOKS == 0 and self._is_late():
             self.is_cut = True
             raise _OverError
-        self._look(row)
 
-    def _note_waits(self, now: int) -> None:
-        touched = [row for row, _ in self.kernel.touched]
-        super()._note_waits(now)
-        for row in touched:
+    def tidy(self) -> None:
+        """See `PlanRun.tidy`; note also which tasks go on no more."""
+        now, touched = self.timeline.now, self.kernel.touched
+        if touched:
+            super().tidy()
+        for row, _ in touched:
             # What is blocked from the start would not end in any draw.
-            is_blocked = row.state is TaskState.BLOCKED and now > self.begins
-            terms = None if row.links is None else row.links.terms
-            if is_blocked and (terms is None or not terms.awaits):
-                is_lost = row.extra is not None and bool(row.extra.blocked_by)
-                self.is_stuck = self.is_stuck or not is_lost
-                self.lost[row.cargo] = now if is_lost else None
-                self._leave(row)
+            if row.state is _BLOCKED and now > self.begins:
+                terms = None if row.links is None else row.links.terms
+                if terms is None or not terms.awaits:
+                    is_lost = row.extra is not None and bool(row.extra.blocked_by)
+                    self.is_stuck = self.is_stuck or not is_lost
+                    self.lost[row.cargo] = now if is_lost else None
+                    self._leave(row)
             self._look(row)
 
     def _look(self, row: TaskRow) -> None:
@@ -450,9 +438,6 @@ class OpenRun(PlanRun):
             del self._left[row.cargo]
             if not self._left:
                 raise _OverError
-
-    def _note(self, row: TaskRow, attempt: int, outcome: str, now: int) -> None:
-        """Do nothing: only ends matter here."""
 
     def _finish(self, now: int) -> None:
         """Do nothing: the caller explains tasks that do not end."""

@@ -7,7 +7,7 @@ journal, and no part of it is loaded before it is used.
 
 - `_report`: `TaskOrchestrator.simulate`: from arguments to a report, and its numbers.
 - `_plan`, `_chance`: the plan and its means; random durations and failures.
-- `_run`: one run of a plan: the kernel, fed in virtual time.
+- `_run`: one run of a plan: its tasks in a kernel in virtual time.
 - `_study`: the results of all runs together.
 - `_picture`: a schedule as a picture.
 """

@@ -1,8 +1,5 @@
 """
-One run of a plan: the kernel, fed in virtual time.
-
-It drives the kernel exactly as the runtime does: it submits tasks, lets the kernel
-choose the starts, reports the ends, and tells that time has passed.
+One run of a plan: its tasks in a kernel in virtual time, with durations alone.
 
 Decision: simulation.
 """
@@ -10,9 +7,8 @@ Decision: simulation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappop, heappush
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -21,6 +17,7 @@ from taskorch.kernel import (
     Again,
     AttemptOutcome,
     Bucket,
+    Effect,
     Kernel,
     PolicyFault,
     Record,
@@ -31,12 +28,12 @@ from taskorch.kernel import (
     assumed,
     describe,
     explain,
-    is_alive,
     latest_finish_first,
 )
 from taskorch.model import TERMINAL, Task, TaskState, Units
 from taskorch.policies._kinds import Policies
 from taskorch.runtime import PolicyDeciders, when
+from taskorch.simulation._clockwork import Agenda, Clockwork
 from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, SimulatedPlan
 
@@ -49,6 +46,10 @@ _STOPPED: Final[AttemptOutcome] = "stopped"
 
 #: The outcome of a wait, which is no attempt: its number is 0, and it has no worker.
 WAITED: Final = "waited"
+
+#: `(row, attempt, end)`: an attempt under way; its end is an error, a request to stop,
+#: or nothing: it completes.
+Ending: TypeAlias = tuple[TaskRow, int, BaseException | AttemptOutcome | None]
 
 #: `(place in the plan, start, end, agent, attempt, outcome, resources)`: ns since the
 #: beginning, and the resources in millionths.
@@ -107,13 +108,14 @@ class PlanDeciders(PolicyDeciders):
             self._changed[row.cargo] = answer.cargo
 
 
-class PlanRun:
+class PlanRun(Clockwork):
     """One run of a plan; a subclass may begin in the middle of one."""
 
     def __init__(self, means: Means, plan: SimulatedPlan, chance: Chance) -> None:
         self.plan = plan
         self.chance = chance
         self.begins = means.begins_ns
+        self.timeline = Agenda(self.begins)
         deciders = self._deciders(means, plan, chance)
         config = attrs.evolve(means.config, keep_finished=len(plan))
         random = Random(chance.seed)  # noqa: S311 - for decisions, not for secrets
@@ -127,12 +129,6 @@ class PlanRun:
                 record = agent.records[kind] = Record()
                 record.completed, record.failed, record.latency_ns = numbers
         self.course = Course()
-        #: The attempts under way: `(when, number, row, attempt, end)`; the end is an
-        #: error, a request to stop, or nothing: they complete.
-        self.heap: list[
-            tuple[int, int, TaskRow, int, BaseException | AttemptOutcome | None]
-        ] = []
-        self.number = 0
         #: The times since which tasks wait for something outside.
         self.waits: dict[TaskRow, int] = {}
 
@@ -141,37 +137,19 @@ class PlanRun:
     ) -> PlanDeciders:
         return PlanDeciders(means.fresh_parts(), plan, chance)
 
-    def go(self) -> Course:  # noqa: C901 - one loop, in order
+    def go(self) -> Course:
         """Run the plan to its end."""
         if not self._submit_plain():
             self._submit()
-        kernel, heap = self.kernel, self.heap
-        kernel.unpause()
-        now = self.begins
-        while True:
-            if kernel.open or kernel.returning or kernel.growing:
-                kernel.dispatch(now)
-            if kernel.starts:
-                self._begin(now)
-            if kernel.touched:
-                self._note_waits(now)
-            if kernel.effects:
-                self._stop(now)
-            due = self._next_due()
-            if heap and (due is None or heap[0][0] < due):
-                now = heap[0][0]
-            elif due is not None:
-                now = due
-                kernel.tick(now)
-            else:
-                break
-            while heap and heap[0][0] <= now:
-                _, _, row, attempt, end = heappop(heap)
-                if not attempt:
-                    self._arrive(row, now)
-                elif row.attempt == attempt and row.state is _RUNNING:
-                    self._end(row, attempt, end, now)
-        self._finish(now)
+        self.kernel.unpause()
+        self.settle()
+        timeline = self.timeline
+        while (when := self.next_due()) is not None:
+            timeline.now = when
+            self.begin()
+            timeline.carry_out()
+            self.settle()
+        self._finish(timeline.now)
         return self.course
 
     # -- submitting ----------------------------------------------------------------
@@ -297,25 +275,21 @@ class PlanRun:
 
     # -- attempts ------------------------------------------------------------------
 
-    def _begin(self, now: int) -> None:
+    def launch(self, starts: list[TaskRow]) -> None:
         """Find out when the started attempts end."""
-        kernel, heap, chance, course = self.kernel, self.heap, self.chance, self.course
+        kernel, chance, course = self.kernel, self.chance, self.course
         first, may_fail = chance.first, chance.may_fail
-        peaks = course.peak_agents
-        starts, kernel.starts = kernel.starts, []
-        number = self.number
+        peaks, timeline, end = course.peak_agents, self.timeline, self._end
         for row in starts:
             attempt = row.attempt
             place = row.cargo
             lasts = first[place] if attempt == 1 else self._again(row)
             error = chance.error(place, attempt) if may_fail else None
-            number += 1
-            heappush(heap, (now + lasts, number, row, attempt, error))
+            timeline.at(timeline.now + lasts, end, (row, attempt, error))
             agent = row.agent
             assert agent is not None  # noqa: S101 - it has just started
             if agent.running > peaks.get(agent.name, 0):
                 peaks[agent.name] = agent.running
-        self.number = number
         course.peak_slots = max(course.peak_slots, kernel.running)
         for pool in kernel.pools.values():
             if pool.used > course.peak_pools.get(pool.name, 0) and not pool.is_quota:
@@ -327,43 +301,40 @@ class PlanRun:
             raise InvalidTaskError(msg, task_id=row.id)
         return self.chance.again(row.cargo, row.attempt)
 
-    def _stop(self, now: int) -> None:
-        """End attempts that are asked to stop, after those that end now already."""
-        effects, self.kernel.effects = self.kernel.effects, []
-        for effect in effects:
-            if isinstance(effect, StopAttempt):
-                self.number += 1
-                end = (now, self.number, effect.row, effect.attempt, _STOPPED)
-                heappush(self.heap, end)
+    def see_to(self, effect: Effect) -> None:
+        """End an attempt that is asked to stop, after those that end now already."""
+        if isinstance(effect, StopAttempt):
+            end = (effect.row, effect.attempt, _STOPPED)
+            self.timeline.at(self.timeline.now, self._end, end)
 
-    def _end(
-        self,
-        row: TaskRow,
-        attempt: int,
-        end: BaseException | AttemptOutcome | None,
-        now: int,
-    ) -> None:
+    def _end(self, ending: Ending) -> None:
+        """End an attempt, unless it has ended already."""
+        row, attempt, end = ending
+        if row.attempt != attempt or row.state is not _RUNNING:
+            return
+        kernel, now = self.kernel, self.timeline.now
         if end is None:
-            self._note(row, attempt, "completed", now)
-            self.kernel.complete(row, attempt, now)
+            self._note_end(row, "completed", now)
+            kernel.complete(row, attempt, now)
         elif isinstance(end, str):
-            self._note(row, attempt, end, now)
-            self.kernel.end_attempt(row, attempt, end, now)
+            self._note_end(row, end, now)
+            kernel.end_attempt(row, attempt, end, now)
         else:
-            self._note(row, attempt, "failed", now)
+            self._note_end(row, "failed", now)
             described = (type(end).__name__, str(end))
-            self.kernel.end_attempt(row, attempt, "failed", now, end, described)
+            kernel.end_attempt(row, attempt, "failed", now, end, described)
 
-    def _note(self, row: TaskRow, attempt: int, outcome: str, now: int) -> None:
-        agent = row.agent
+    def _note_end(self, row: TaskRow, outcome: str, now: int) -> None:
+        """Note that the attempt of *row* ends."""
+        agent, begins = row.agent, self.begins
         assert agent is not None  # noqa: S101 - it runs
-        begins = self.begins
         start, end = row.started_ns - begins, now - begins
-        span = (row.cargo, start, end, agent.name, attempt, outcome, row.alloc)
+        span = (row.cargo, start, end, agent.name, row.attempt, outcome, row.alloc)
         self.course.spans.append(span)
 
-    def _note_waits(self, now: int) -> None:
+    def tidy(self) -> None:
         """Note tasks that began to wait for something from outside, or have ended."""
+        timeline, begins = self.timeline, self.begins
         touched, self.kernel.touched = self.kernel.touched, []
         for row, _ in touched:
             terms = None if row.links is None else row.links.terms
@@ -372,27 +343,20 @@ class PlanRun:
             if row.state in TERMINAL:
                 began = self.waits.pop(row, None)
                 if began is not None:
-                    start, end = began - self.begins, now - self.begins
+                    start, end = began - begins, timeline.now - begins
                     span = (row.cargo, start, end, "", 0, WAITED, ())
                     self.course.spans.append(span)
             elif terms.awaits and row not in self.waits:
-                self.waits[row] = now
+                self.waits[row] = timeline.now
                 if terms.wait[0] is not None:
-                    self.number += 1
-                    comes = now + self.chance.first[row.cargo]
-                    heappush(self.heap, (comes, self.number, row, 0, None))
+                    comes = timeline.now + self.chance.first[row.cargo]
+                    timeline.at(comes, self._arrive, row)
 
-    def _arrive(self, row: TaskRow, now: int) -> None:
+    def _arrive(self, row: TaskRow) -> None:
         """Let the event come for which *row* waits, unless it waits no more."""
         terms = None if row.links is None else row.links.terms
         if terms is not None and terms.awaits and terms.wait is not None:
-            self.kernel.emit(terms.wait[0] or "", None, 0, now)
-
-    def _next_due(self) -> int | None:
-        timers = self.kernel.timers
-        while timers and not is_alive(timers[0]):
-            heappop(timers)
-        return timers[0][0] if timers else None
+            self.kernel.emit(terms.wait[0] or "", None, 0, self.timeline.now)
 
     # -- the end -------------------------------------------------------------------
 
