@@ -118,14 +118,13 @@ class Clockwork(ABC):
 
     def next_due(self) -> int | None:
         """Return the time of the next timer or action, if there is one."""
-        coming = self.timeline.next_due()
-        timers = self.kernel.timers
-        while timers and not is_alive(timers[0]):
+        coming, timers = self.timeline.next_due(), self.kernel.timers
+        while timers:
+            if is_alive(timers[0]):
+                due = timers[0][0] - self.shift_ns
+                return due if coming is None else min(due, coming)
             heappop(timers)
-        if not timers:
-            return coming
-        due = timers[0][0] - self.shift_ns
-        return due if coming is None else min(due, coming)
+        return coming
 
     def begin(self) -> None:
         """Begin a step: let the kernel do what is due by now."""

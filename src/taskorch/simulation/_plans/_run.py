@@ -279,13 +279,14 @@ class PlanRun(Clockwork):
         """Find out when the started attempts end."""
         kernel, chance, course = self.kernel, self.chance, self.course
         first, may_fail = chance.first, chance.may_fail
-        peaks, timeline, end = course.peak_agents, self.timeline, self._end
+        peaks, end = course.peak_agents, self._end
+        now, at = self.timeline.now, self.timeline.at
         for row in starts:
             attempt = row.attempt
             place = row.cargo
             lasts = first[place] if attempt == 1 else self._again(row)
             error = chance.error(place, attempt) if may_fail else None
-            timeline.at(timeline.now + lasts, end, (row, attempt, error))
+            at(now + lasts, end, (row, attempt, error))
             agent = row.agent
             assert agent is not None  # noqa: S101 - it has just started
             if agent.running > peaks.get(agent.name, 0):
