@@ -316,8 +316,10 @@ def best_order(
     if machines is None:
         pairs = pairs_of(problem)
         if pairs is not None:
-            found = shift_tasks(problem, pairs, schedule, end, bound, seed, stop=stop)
-            return found, bound
+            schedule = shift_tasks(
+                problem, pairs, schedule, end, bound, seed, stop=stop
+            )
+            return schedule, bound
         until = end - _AFTERWARDS * seconds
         schedule = improve_open_shop(problem, schedule, until, bound, seed, stop=stop)
         seconds = max(0.0, end - monotonic())

@@ -49,12 +49,12 @@ def sweep(runs: str) -> int:
     calm = 0
     while calm < 2 and time.monotonic() < begun + _PATIENCE:  # noqa: PLR2004 - see above
         may_hide = time.monotonic() < begun + _HIDDEN
-        found = _guardian.find(may_belong)
-        alive = [pid for pid in found if belongs(pid) and _is_alive(pid)]
+        candidates = _guardian.find(may_belong)
+        alive = [pid for pid in candidates if belongs(pid) and _is_alive(pid)]
         for pid in alive:
             _guardian.send(pid, belongs, signal.SIGKILL)
         killed.update(alive)
-        hidden = may_hide and len(alive) < len(found)
+        hidden = may_hide and len(alive) < len(candidates)
         calm = 0 if alive or hidden else calm + 1
         time.sleep(_PAUSE)
     return len(killed)
