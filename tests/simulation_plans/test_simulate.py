@@ -618,3 +618,47 @@ def test_one_event_lets_go_all_who_wait_for_it():
         "third": (3, 5),
         "a": (0, 3),
     }
+
+
+def test_waits_that_are_over_at_once_stand_in_the_schedule_and_the_path():
+    timers = [
+        Task.wait_for(None, timeout=1, default=1, id="a"),
+        Task.wait_for(None, timeout=0, default=1, id="b", after=["a"]),
+        Task.call(work, id="z", after=["b"]),
+    ]
+    report = TaskOrchestrator().simulate(timers, {"work": 1})
+    assert spans(report) == {"a": (0, 1), "b": (1, 1), "z": (1, 2)}
+    assert report.critical_path == ("a", "b", "z")
+
+    # The second one begins to wait as the event comes.
+    events = [
+        Task.call(work, id="t"),
+        Task.wait_for("go", id="first"),
+        Task.wait_for("go", id="second", after=["t"]),
+        Task.call(work, id="z", after=["second"]),
+    ]
+    lengths = {"work": 2, "first": 2, "second": 5}
+    report = TaskOrchestrator().simulate(events, lengths)
+    assert {"first", "second"} <= spans(report).keys()
+    assert report.critical_path == ("t", "second", "z")
+
+
+def test_a_timer_counts_with_its_time_in_the_order_of_starts():
+    def tasks():
+        return [
+            Task.call(work, id="a", expected=2),
+            Task.call(work, id="b", after=["a"], expected=4),
+            Task.call(work, id="t", expected=2),
+            Task.wait_for(None, timeout=20, default=1, id="w", after=["t"]),
+        ]
+
+    orch = TaskOrchestrator(concurrency=1)
+    report = orch.simulate(tasks(), {"a": 2, "b": 4, "t": 2})
+    assert report.makespan == 22
+
+    started = []
+    orch.signals.task_started.connect(lambda event: started.append(event.task_id))
+    orch.submit_tasks(tasks())
+    with orch:
+        pass
+    assert started[0] == min(("a", "b", "t"), key=spans(report).__getitem__) == "t"

@@ -224,7 +224,8 @@ def left_out(picture: Picture) -> str:
     shown = sum(cause["count"] for cause in nights["broken"]["causes"])
     tasks = nights["broken"]["count"] - shown
     questions = nights["questions"]["count"] - len(nights["questions"]["first"])
-    slow = nights["slow_runs"] - len(nights["slow"])
+    # A service of an earlier version does not say how many there are.
+    slow = nights.get("slow_runs", 0) - len(nights["slow"])
     more = [counted(tasks, "more failure")] * (tasks > 0)
     more += [counted(questions, "more question")] * (questions > 0)
     more += [counted(slow, "more slow run")] * (slow > 0)

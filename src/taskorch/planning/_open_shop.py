@@ -33,7 +33,7 @@ _LATER: Final = 0.2
 #: A step moves at most one task in so many.
 _MOVED: Final = 10
 #: A shop has few tasks up to this number.
-_FEW: Final = 36
+_FEW: Final = 25
 #: The usual amount by which a kept order is worse, as a share of the lower bound.
 _WORSE: Final = 0.02
 #: The number of shifts between two looks at the clock.

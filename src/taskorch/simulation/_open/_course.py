@@ -330,6 +330,10 @@ class OpenRun(PlanRun):
         if bucket is None:
             bucket = self._buckets[each.spec] = kernel.bucket(each.spec)
         parents = [self._parent(above) for above in each.parents]
+        deadline_ns = each.deadline_ns
+        if each.agent and deadline_ns is not None and deadline_ns <= self.begins:
+            # It runs on although it was asked to stop.
+            deadline_ns = None
         aging = kernel.deciders.aging_ns
         try:
             if each.is_plain and aging is not None and place not in self.rows:
@@ -350,7 +354,7 @@ class OpenRun(PlanRun):
                 priority=each.priority,
                 parents=parents,
                 not_before_ns=each.due_ns or None,
-                deadline_ns=each.deadline_ns,
+                deadline_ns=deadline_ns,
                 terms=None if each.terms is None else attrs.evolve(each.terms),
             )
         except UsageError:

@@ -131,7 +131,7 @@ def odds_of(
     lengths = _Lengths(durations, history, spread=spread).of(plan)
     return Odds(
         lengths,
-        _expected(lengths),
+        _expected(plan, lengths),
         None if failures is None else _failures(plan, failures),
     )
 
@@ -271,16 +271,22 @@ def _measured(lengths: Sequence[int] | None, spread: bool) -> Length | None:
     return lengths[round(last * 0.5)]
 
 
-def _expected(lengths: Sequence[Length]) -> list[int]:
+def _expected(plan: SimulatedPlan, lengths: Sequence[Length]) -> list[int]:
     """
-    Return the expected duration of each task.
+    Return the expected duration of each task, as the orchestrator has it.
 
-    For a random duration it is the median of a few separate draws; they are the same
-    for equal distributions, so that chance prefers none of these.
+    A timer has a known one, and nobody expects an event at any time. For a random
+    duration it is the median of a few separate draws; they are the same for equal
+    distributions, so that chance prefers none of these.
     """
     random = Random()  # noqa: S311 - for chance, not for secrets
     expected: list[int] = []
-    for length in lengths:
+    for number, length in enumerate(lengths):
+        wait = plan.tasks[number].payload
+        if isinstance(wait, Wait):
+            timeout = wait.timeout if wait.event is None else None
+            expected.append(nanoseconds("timeout", timeout or 0))
+            continue
         if isinstance(length, int):
             expected.append(length)
             continue

@@ -129,8 +129,8 @@ class PlanRun(Clockwork):
                 record = agent.records[kind] = Record()
                 record.completed, record.failed, record.latency_ns = numbers
         self.course = Course()
-        #: The times since which tasks wait for something outside.
-        self.waits: dict[TaskRow, int] = {}
+        #: Since when tasks wait for something outside; None: they have ended.
+        self.waits: dict[TaskRow, int | None] = {}
 
     def _deciders(
         self, means: Means, plan: SimulatedPlan, chance: Chance
@@ -342,8 +342,11 @@ class PlanRun(Clockwork):
             if terms is None or terms.wait is None:
                 continue
             if row.state in TERMINAL:
-                began = self.waits.pop(row, None)
+                # It may have begun in this step, too.
+                completed = row.state is TaskState.COMPLETED
+                began = self.waits.get(row, timeline.now if completed else None)
                 if began is not None:
+                    self.waits[row] = None
                     start, end = began - begins, timeline.now - begins
                     span = (row.cargo, start, end, "", 0, WAITED, ())
                     self.course.spans.append(span)
