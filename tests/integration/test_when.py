@@ -478,6 +478,34 @@ def test_what_runs_ends_with_its_timeout_at_the_latest():
         GO.set()
 
 
+def test_a_timeout_says_nothing_of_how_long_a_task_takes():
+    with TaskOrchestrator(concurrency=1) as orch:
+        measured(orch)
+        options = {"timeout": 2 * PATIENCE, "deadline": PATIENCE}
+        orch.submit(hold.options(id="runs", **options))
+        orch.submit(never_ran.options(id="waits", **options))
+        orch.submit(step.options(id="behind"))
+        eventually(lambda: orch.get_task_status("runs").state == "running")
+        for name, kind in {"runs": "hold", "waits": "never_ran"}.items():
+            promise = orch.when(name)
+            assert promise.p50 is promise.p90 is promise.risk is None
+            assert f"No task of type {kind} has ended yet" in str(promise)
+            (at_risk,) = (each for each in orch.at_risk() if each.id == name)
+            assert at_risk.risk is None
+            assert at_risk.unknown == promise.unknown[:1]
+            assert orch.in_time(name).promise.risk is None
+        assert "No task of type hold has ended yet" in str(orch.when("behind"))
+        GO.set()
+
+
+def test_what_was_measured_ends_with_its_timeout_at_the_latest():
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.call(sleep, 0.3, type="t")).result(PATIENCE)
+        promise = orch.when([Task.call(int, id="x", type="t", timeout=0.1)])
+    assert promise.p90 - promise.at <= timedelta(seconds=0.15)
+    assert failed_draws(promise) > 80
+
+
 # -- what is not submitted yet ---------------------------------------------------------
 
 

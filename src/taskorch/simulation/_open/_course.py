@@ -206,7 +206,7 @@ class OpenRun(PlanRun):
         #: Whether a person is asked about a failure, or a task fails for ever.
         self.is_stuck: bool = False
         self.rows: dict[int, TaskRow] = {}
-        self._buckets: dict[Spec, Bucket] = {}
+        self._buckets: dict[tuple[Spec, bool], Bucket] = {}
         self._means = self._tried.means(work.means)
         self._roomy = _with_room(self._means, work)
         super().__init__(self._roomy, _OpenPlan(work), chance)
@@ -326,13 +326,14 @@ class OpenRun(PlanRun):
     def _enter(self, place: int, each: OpenTask) -> None:
         """Take in one task; leave out one that nobody can do now, which never ends."""
         kernel = self.kernel
-        bucket = self._buckets.get(each.spec)
-        if bucket is None:
-            bucket = self._buckets[each.spec] = kernel.bucket(each.spec)
+        bucket = self._bucket(place, each.spec)
         parents = [self._parent(above) for above in each.parents]
         deadline_ns = each.deadline_ns
         if each.agent and deadline_ns is not None and deadline_ns <= self.begins:
             # It runs on although it was asked to stop.
+            deadline_ns = None
+        if self.chance.first[place] == NEVER:
+            # It may end long before its deadline.
             deadline_ns = None
         aging = kernel.deciders.aging_ns
         try:
@@ -374,11 +375,22 @@ class OpenRun(PlanRun):
         row = self.rows.get(place)
         if row is None:
             each = self._work.tasks[place]
-            bucket = self.kernel.bucket(each.spec)
+            bucket = self._bucket(place, each.spec)
             row = TaskRow(each.id, place, bucket, place, each.submitted_ns)
             row.run = each.run
             self.rows[place] = row
         return row
+
+    def _bucket(self, place: int, spec: Spec) -> Bucket:
+        """Return the bucket of a task with *spec*."""
+        is_unknown = self.chance.first[place] == NEVER
+        bucket = self._buckets.get((spec, is_unknown))
+        if bucket is None:
+            # A task of unknown duration may end long before its timeout.
+            timeout_ns = None if is_unknown else spec.timeout_ns
+            bucket = self.kernel.bucket(attrs.evolve(spec, timeout_ns=timeout_ns))
+            self._buckets[spec, is_unknown] = bucket
+        return bucket
 
     def _parent(self, above: int | OutsideParent) -> TaskRow:
         if isinstance(above, int):

@@ -251,7 +251,11 @@ def at_risk(rt: Runtime, least: float, budget: float) -> tuple[Promise, ...]:
     places = [p for p, each in enumerate(work.tasks) if each.deadline_ns is not None]
     free = without_deadlines(work, places)
     draws = [times for times, run in each_drawn(free, places, budget) if not run.is_cut]
-    promises = [_each_of(work, place, draws, budget) for place in places]
+    lengths = known_lengths(work)
+    promises = [
+        _each_of(work, place, draws, budget, is_known=lengths[place] is not None)
+        for place in places
+    ]
     at = time_of(work.now_ns)
     promises += [
         Promise(
@@ -275,9 +279,18 @@ def _likeliest(each: Promise) -> tuple[float, float]:
 
 
 def _each_of(
-    work: OpenWork, place: int, draws: Sequence[Mapping[int, int]], budget: float
+    work: OpenWork,
+    place: int,
+    draws: Sequence[Mapping[int, int]],
+    budget: float,
+    *,
+    is_known: bool,
 ) -> Promise:
-    """Return the promise for one task, from its ends in these draws."""
+    """
+    Return the promise for one task, from its ends in these draws.
+
+    Of a task whose duration is not known, the answer says that.
+    """
     each, at = work.tasks[place], time_of(work.now_ns)
     state, deadline_ns = _state(work, [each.id]), each.deadline_ns or 0
     deadline, basis = time_of(deadline_ns), work.unforeseen
@@ -288,6 +301,7 @@ def _each_of(
         return attrs.evolve(unsure, unknown=(late,))
     if ends[0] == NO_END:
         why = f"As things stand, it does not end: ask explain({each.id!r})."
+        why = why if is_known else _no_length(work, place)
         return attrs.evolve(unsure, draws=len(ends), unknown=(why,))
     p50, p90 = quantile(ends, 50), quantile(ends, 90)
     return attrs.evolve(
