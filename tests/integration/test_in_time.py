@@ -174,6 +174,39 @@ def test_nothing_that_there_is_may_be_enough():
     assert "No change is enough, nor two together" in str(answer)
 
 
+def test_a_pool_that_became_too_small_is_made_as_large_as_the_task_asks_for():
+    orch = not_begun([waiting(id="mine", resources={"cpu": 12})], resources={"cpu": 16})
+    orch.resources.resize({"cpu": 4})
+    call = "orch.resources.resize({'cpu': 12})"
+    answer = orch.in_time("mine", deadline=600)
+    assert [each.call for each in answer.changes] == [call]
+    assert "No change is enough" not in str(answer)
+    (row,) = orch.what_if(pools={"cpu": 12}).ends
+    assert row.before is None
+    assert row.after is not None
+
+
+def test_where_no_duration_is_known_no_change_is_denied():
+    orch = not_begun([Task.call(work_of_time, id="mine"), waiting(id="other")])
+    answer = orch.in_time("mine", deadline=600)
+    assert not answer.changes
+    assert "No task of type work_of_time has ended yet" in str(answer)
+    assert "No change is enough" not in str(answer)
+
+
+def test_while_starts_are_on_hold_it_says_how_to_release_them(tmp_path, capsys):
+    path = str(tmp_path / "jobs.journal")
+    orch = not_begun([waiting(id="mine")], journal=path)
+    orch.hold_starts("lunch", by="me")
+    answer = str(orch.in_time("mine", deadline=600))
+    assert "Starts are on hold: call orch.release_starts('me')" in answer
+    assert "No change is enough" not in answer
+    orch.stop(drain=False)
+    assert main(["in-time", path, "mine", "--deadline", "600"]) == 0
+    said = capsys.readouterr().out
+    assert f"Starts are on hold: call taskorch release {path} --by me, and" in said
+
+
 def test_what_cannot_be_asked_is_refused():
     orch = not_begun([waiting(id="mine")])
     with pytest.raises(InvalidTaskError, match="no deadline"):

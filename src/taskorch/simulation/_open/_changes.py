@@ -14,7 +14,7 @@ from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import MAX_PRIORITY
 from taskorch.kit.visible import show
-from taskorch.kit.words import in_words, ns_of
+from taskorch.kit.words import in_words, ns_of, some
 from taskorch.model import EndChange, InTime, TimelyChange, WhatIf, quantile, to_units
 from taskorch.simulation._open._course import NO_END, OpenRun, Tried
 from taskorch.simulation._open._draws import OpenChance
@@ -29,7 +29,7 @@ from taskorch.simulation._open._promise import (
     without_deadlines,
 )
 from taskorch.simulation._open._record import end_of
-from taskorch.simulation._open._work import OpenWork, open_work
+from taskorch.simulation._open._work import OpenWork, known_lengths, open_work
 
 if TYPE_CHECKING:
     from taskorch.runtime import Runtime
@@ -164,11 +164,23 @@ def in_time(
             f"Not within {in_words(budget)} of processor time: not all was tried."
         )
     elif not changes:
-        unknown.append(
+        unknown += _why_none(work, wanted)
+    return InTime(promise, tuple(changes), tuple(unknown))
+
+
+def _why_none(work: OpenWork, wanted: Iterable[str]) -> Iterator[str]:
+    """Yield why no change is named; nothing if the promise says it already."""
+    if work.holds:
+        calls = some([f"orch.release_starts({who!r})" for who in sorted(work.holds)])
+        yield f"Starts are on hold: call {calls}, and ask again."
+        return
+    lengths = known_lengths(work)
+    needed = {above for each in wanted for above in work.above(each)}
+    if all(lengths[work.places[n]] is not None for n in needed if n in work.places):
+        yield (
             "No change is enough, nor two together: no priority of it, no pool however "
             "large, no slots and workers, and no other that waits until it has ended."
         )
-    return InTime(promise, tuple(changes), tuple(unknown))
 
 
 def _delay(change: TimelyChange) -> tuple[float, str]:
@@ -262,11 +274,16 @@ class _Search:
     def _pool(self, name: str, step: int, most: int) -> _Knob:
         """Return the change of a pool, in steps of the demand of one task."""
         total = self._work.totals[name]
+        mine = [self._work.tasks[place].spec for place in self._places]
+        asked = [dict(s.resources).get(name, 0) for s in mine if s.elastic is None]
+        lacking = max(asked, default=0) - total
+        # With the first step, the pool is large enough for each of them.
+        skipped = lacking - step if lacking > 0 else 0
         return _Knob(
             "pool",
             max(1, -(-most // step)),
-            lambda steps: Tried(more={name: steps * step}),
-            lambda steps: _act_of_pool(name, total + steps * step),
+            lambda steps: Tried(more={name: skipped + steps * step}),
+            lambda steps: _act_of_pool(name, total + skipped + steps * step),
         )
 
     def _slots(self) -> _Knob:

@@ -70,7 +70,7 @@ class Tried:
         )
 
     def means(self, means: Means) -> Means:
-        """Return *means* with the more slots and workers that a change tries."""
+        """Return *means* with the more slots, workers and units that a change tries."""
         means = means.more_slots(self.slots)
         records = dict(means.records)
         joining: list[Agent] = []
@@ -81,7 +81,9 @@ class Tried:
                 joining.append(attrs.evolve(agent, name=name))
                 records[joining[-1].name] = records.get(agent.name, {})
         agents = (*means.agents, *joining)
-        return attrs.evolve(means, agents=agents, records=records)
+        # A pool that is too small for a task would refuse it.
+        pools = tuple([(name, n + self.more.get(name, 0)) for name, n in means.pools])
+        return attrs.evolve(means, agents=agents, records=records, pools=pools)
 
 
 class _OverError(Exception):
@@ -303,13 +305,6 @@ class OpenRun(PlanRun):
             row = self.rows[place]
             if row.id in kernel.tasks:
                 kernel.set_priority(row, priority, now)
-        if tried.more:
-            totals = [
-                (name, pool.total + tried.more[name])
-                for name, pool in kernel.pools.items()
-                if name in tried.more
-            ]
-            kernel.change_pools(totals, now)
         for place in tried.later:
             row = self.rows[place]
             # Running tasks go on: only tasks that have not begun are suspended.
