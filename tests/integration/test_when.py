@@ -200,6 +200,30 @@ def test_what_waits_for_a_person_has_no_end_that_is_known():
         orch.workflows.cancel("night")
 
 
+@task
+def ask(question):
+    if question:
+        current_context().ask(question)
+
+
+@pytest.mark.parametrize("is_measured", [False, True])
+def test_a_task_that_asks_a_person_has_no_end_that_is_known(is_measured):
+    with TaskOrchestrator() as orch:
+        measured(orch)
+        if is_measured:
+            orch.submit(ask, "").result(PATIENCE)
+        orch.submit(ask.options(id="asks", timeout=2 * PATIENCE), "Ship?")
+        orch.submit(step.options(id="last", after=["asks"]))
+        eventually(orch.questions)
+        for name in ("asks", "last"):
+            promise = orch.when(name, deadline=3 * PATIENCE)
+            assert promise.p50 is promise.risk is None
+            assert promise.unknown == ("asks waits for asks.ask, which is blocked.",)
+            assert "No change is enough" not in str(orch.in_time(name, deadline=60))
+        orch.questions()[0].answer("approve", by="me")
+        eventually(lambda: orch.get_task_status("last").state == "completed")
+
+
 def test_one_that_has_no_time_says_how_far_it_came():
     with TaskOrchestrator(concurrency=1) as orch:
         measured(orch)

@@ -723,7 +723,7 @@ def explanation(
     if row is None:
         msg = f"no task in memory has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=str(task_id))
-    waits = runtime.waiting._waits.get((row.id, row.attempt), ())
+    waits = runtime.waiting.waits_of(row)
     inside = {target.id: None for any_of in waits for target in any_of}
     found = explain_row(
         runtime.kernel,

@@ -489,6 +489,10 @@ class Waiting:
         result: bool = self._rt.step(change)
         return result
 
+    def waits_of(self, row: TaskRow) -> Sequence[Targets]:
+        """Return the waits that the attempt of *row* is in: each is for any of some."""
+        return self._waits.get((row.id, row.attempt), ())
+
     def _end_wait(self, key: tuple[str, int], targets: Targets) -> bool:
         """End a wait; return whether it was the attempt's last; hold the lock."""
         waits = self._waits[key]
@@ -569,7 +573,7 @@ class Waiting:
         todo, seen = [row], {row.id}
         while todo:
             found = todo.pop()
-            waits = self._waits.get((found.id, found.attempt), ())
+            waits = self.waits_of(found)
             below = [target for any_of in waits for target in any_of]
             below += _needed(found)
             for target in below:

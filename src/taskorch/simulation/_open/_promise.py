@@ -493,7 +493,7 @@ def _basis(work: OpenWork, places: Collection[int]) -> tuple[str, ...]:
     blank = {
         each.spec.type
         for each, lengths in zip(work.tasks, known_lengths(work), strict=True)
-        if lengths is None
+        if lengths is None and not each.inside
     }
     if blank:
         lines.append(
@@ -544,7 +544,10 @@ def _why_never(work: OpenWork, wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 def _no_length(work: OpenWork, place: int) -> str:
-    kind = work.tasks[place].spec.type
+    each = work.tasks[place]
+    if each.inside:
+        return f"{each.id} waits for {each.inside}, which {_how(work, each.inside)}."
+    kind = each.spec.type
     words = "and no `expected` says how long one takes"
     return f"No task of type {kind} has ended yet, {words}."
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from taskorch.kernel import Bucket, PolicyFault, TaskRow
 from taskorch.kit.visible import counted
 from taskorch.kit.words import some
-from taskorch.model import MadeFor, TaskState
+from taskorch.model import TERMINAL, MadeFor, TaskState
 from taskorch.model.ids import stem_of
 from taskorch.runtime import task_of
 
@@ -93,12 +93,35 @@ def _denial(runtime: Runtime, row: TaskRow, now: int) -> dict[str, str]:
     return {}
 
 
-def unforeseen(runtime: Runtime, rows: Sequence[TaskRow]) -> tuple[str, ...]:
-    """Return the parts of the unfinished tasks *rows* that no draw simulates."""
+def asking(runtime: Runtime, going: Mapping[TaskRow, int]) -> dict[str, str]:
+    """
+    Return which attempts wait inside for a task that does not go on by itself.
+
+    Such a task may be a question to a person; *going* are the tasks that do go on.
+    """
+    found: dict[str, str] = {}
+    for row in going:
+        if row.state is _S.RUNNING and row.extra is not None and row.extra.yielded:
+            for any_of in runtime.waiting.waits_of(row):
+                if any_of and not any(
+                    each in going or each.state in TERMINAL for each in any_of
+                ):
+                    found[row.id] = any_of[0].id
+    return found
+
+
+def unforeseen(
+    runtime: Runtime, rows: Sequence[TaskRow], inside: Mapping[str, str]
+) -> tuple[str, ...]:
+    """
+    Return the parts of the unfinished tasks *rows* that no draw simulates.
+
+    For *inside*, see `asking`.
+    """
     return (
         *_of_program(runtime),
         *_of_starts(runtime, rows),
-        *_of_attempts(runtime, rows),
+        *_of_attempts(runtime, rows, inside),
         *_of_added(runtime, rows),
     )
 
@@ -139,7 +162,9 @@ def _of_starts(runtime: Runtime, rows: Sequence[TaskRow]) -> Iterator[str]:
         yield f"Resources by hand are left out: {many} for them wait."
 
 
-def _of_attempts(runtime: Runtime, rows: Sequence[TaskRow]) -> Iterator[str]:
+def _of_attempts(
+    runtime: Runtime, rows: Sequence[TaskRow], asked: Mapping[str, str]
+) -> Iterator[str]:
     """Yield the acts of attempts that no draw simulates."""
     kernel = runtime.kernel
     leaked = sorted({leak.row.id for leak in kernel.leaked.values()})
@@ -151,7 +176,16 @@ def _of_attempts(runtime: Runtime, rows: Sequence[TaskRow]) -> Iterator[str]:
     stopping = [row.id for row in running if row.extra is not None and row.extra.stop]
     if stopping:
         yield f"Of {some(stopping)}, asked to stop, it is taken that it goes on."
-    inside = [row.id for row in running if row.extra is not None and row.extra.yielded]
+    if asked:
+        yield (
+            f"Of {some([*asked])}, which waits for {some([*asked.values()])} inside, "
+            "it is taken that it keeps what it holds."
+        )
+    inside = [
+        row.id
+        for row in running
+        if row.extra is not None and row.extra.yielded and row.id not in asked
+    ]
     if inside:
         yield (
             f"Of {some(inside)}, which waits for other tasks inside, it is taken that "

@@ -22,7 +22,7 @@ from taskorch.kernel import (
 from taskorch.kit.limits import NS
 from taskorch.model import TERMINAL, Task, TaskState, Units
 from taskorch.runtime import task_of, when
-from taskorch.simulation._open._unforeseen import denied, stopped, unforeseen
+from taskorch.simulation._open._unforeseen import asking, denied, stopped, unforeseen
 from taskorch.simulation._plans._chance import takes_no_time
 from taskorch.simulation._plans._plan import Means, SimulatedPlan, means_of
 
@@ -84,6 +84,7 @@ class OpenTask(NamedTuple):
         left_ns: The rest of its timeout, or 0 if it has none.
         tries: How many attempts have counted as tries.
         waits_inside: Whether it runs and waits for other tasks, without its slot.
+        inside: The task for which it then waits, if that does not go on by itself.
     """
 
     id: str
@@ -103,6 +104,7 @@ class OpenTask(NamedTuple):
     left_ns: int = 0
     tries: int = 0
     waits_inside: bool = False
+    inside: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -193,7 +195,10 @@ def open_work(runtime: Runtime) -> OpenWork:
         why = stopped(runtime, rows, now, denials)
         going = [row for row in rows if _goes_on(row) and row.id not in why]
         places = {row: place for place, row in enumerate(going)}
-        tasks = [_as_it_stands(row, places, now) for row in going]
+        inside = asking(runtime, places)
+        tasks = [
+            _as_it_stands(row, places, now, inside.get(row.id, "")) for row in going
+        ]
         measured = {
             name: sorted(end - start for *_, start, end in [*row.samples][-_LATEST:])
             for name, row in kernel.types.items()
@@ -221,7 +226,7 @@ def open_work(runtime: Runtime) -> OpenWork:
             {key: rows for limit in kernel.limits for key, rows in limit.out().items()},
             {row.name: row.breakers_out() for row in agents if row.breakers},
             why,
-            unforeseen(runtime, rows),
+            unforeseen(runtime, rows, inside),
         )
 
 
@@ -345,7 +350,9 @@ def _goes_on(row: TaskRow) -> bool:
     return row.state in _GOES_ON
 
 
-def _as_it_stands(row: TaskRow, places: Mapping[TaskRow, int], now: int) -> OpenTask:
+def _as_it_stands(
+    row: TaskRow, places: Mapping[TaskRow, int], now: int, inside: str
+) -> OpenTask:
     extra, spec = row.extra, row.bucket.spec
     due = 0 if extra is None else extra.due_ns
     parents: tuple[int | OutsideParent, ...] = ()
@@ -384,6 +391,7 @@ def _as_it_stands(row: TaskRow, places: Mapping[TaskRow, int], now: int) -> Open
         max(1, timer - now) if is_running and timer else 0,
         0 if extra is None else extra.charged,
         is_running and extra is not None and extra.yielded,
+        inside,
     )
 
 
@@ -428,5 +436,6 @@ def known_lengths(work: OpenWork, first: int = 0) -> list[Sequence[int] | None]:
             measured = (int(each.task.expected * NS),)
         if measured is None and takes_no_time(each.task):
             measured = ()
-        lengths.append(measured)
+        # It waits for a person or an event, for as long as nobody knows.
+        lengths.append(None if each.inside else measured)
     return lengths
