@@ -45,6 +45,11 @@ def find():
     return [*FOUND]
 
 
+def find_none():
+    assert FOUND
+    return 1
+
+
 @task
 def load(rows, batch=10):
     # A second each, by its clock: more than anything here takes on a busy machine.
@@ -311,6 +316,70 @@ def test_a_task_that_was_run_again_later_waited_for_nobody_else():
     assert first.text.startswith("was run again; waited ")
     assert first.seconds >= 300
     assert [(each.task, each.kind) for each in back] == [("load", "waited")]
+
+
+def test_a_hold_that_nothing_waited_for_is_not_blamed(tmp_path):
+    flow = Workflow("flow")
+    flow.task(find_none, id="found", after=[flow.task(extract, 1)])
+    with TaskOrchestrator(journal=str(tmp_path / "runs.db")) as orch:
+        run(orch, flow, "monday")
+        orch.hold_starts("lunch")
+        pass_time(orch, 1)
+        orch.release_starts()
+        pass_time(orch, 300)
+        FOUND[:] = [1]
+        try:
+            orch.workflows.restart("monday").result(PATIENCE)
+            run(orch, flow, "tuesday")
+        finally:
+            FOUND.clear()
+        (only,) = orch.compare("tuesday", "monday").differences
+    assert (only.task, only.kind) == ("found", "waited")
+    assert only.text.startswith("was run again; waited ")
+
+
+def test_a_wait_for_an_event_is_named_and_no_turns_of_others():
+    flow = Workflow("flow")
+    first = flow.task(extract, 1, id="first")
+    gone = flow.wait_for("go", timeout=9_000)
+    flow.task(extract, 1, id="last", after=[first, gone])
+    with TaskOrchestrator() as orch:
+        for run_id, seconds in (("monday", 0), ("tuesday", 300)):
+            made = orch.workflows.start(flow, id=run_id)
+            made.handles["first"].result(PATIENCE)
+            pass_time(orch, seconds)
+            orch.emit("go", 1)
+            made.result(PATIENCE)
+        there, back = (
+            orch.compare("monday", "tuesday"),
+            orch.compare("tuesday", "monday"),
+        )
+    for comparison, word in ((there, "longer"), (back, "less")):
+        (only,) = comparison.differences
+        assert (only.task, only.kind) == ("wait", "waited")
+        assert only.text.endswith(f" {word} for the event go")
+        assert abs(only.seconds) == pytest.approx(300, abs=30)
+        assert not any("code" in each for each in comparison.unknown)
+
+
+def test_a_map_of_a_function_that_is_missing_is_the_same_map(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = tmp_path / "maps_of_nights.py"
+    module.write_text("def twice(number):\n    return 2 * number\n", encoding="utf-8")
+    importlib.invalidate_caches()
+    path = str(tmp_path / "runs.db")
+    flow = Workflow("flow")
+    flow.map(importlib.import_module("maps_of_nights").twice, [1, 2], id="doubled")
+    with TaskOrchestrator(journal=path) as orch:
+        for run_id in ("monday", "tuesday"):
+            run(orch, flow, run_id)
+    del sys.modules["maps_of_nights"]
+    module.unlink()
+    importlib.invalidate_caches()
+    with TaskOrchestrator(journal=path) as orch:
+        comparison = orch.compare("monday", "tuesday")
+    assert not any(each.causes for each in comparison.differences)
 
 
 def test_a_disk_that_fills_up_is_no_cause(tmp_path):

@@ -63,7 +63,7 @@ class EndParts(NamedTuple):
 
 def shares(earlier: RunFacts, later: RunFacts) -> EndParts:
     """Return the difference that each task of the chain of *later* makes."""
-    parts: list[ChainPart] = []
+    parts: dict[str, ChainPart] = {}
     turns = 0.0
     since, since_then = later.began or 0.0, earlier.began or 0.0
     above = ""
@@ -79,10 +79,25 @@ def shares(earlier: RunFacts, later: RunFacts) -> EndParts:
             now - old for now, old in zip(times, had, strict=True)
         )
         own = _queued(was, task, waited, is_next=not above or above in task.needs)
-        turns += waited - own
+        parts[task.name] = ChainPart(task.name, own, worked, between)
+        if wait := _wait_before(earlier, later, task.name, above):
+            # An event that came sooner may have come while other tasks ran.
+            part = parts.get(wait, ChainPart(wait, 0.0, 0.0, 0.0))
+            parts[wait] = part._replace(waited=part.waited + waited - own)
+        else:
+            turns += waited - own
         above = task.name
-        parts.append(ChainPart(task.name, own, worked, between))
-    return EndParts(parts, turns)
+    return EndParts([*parts.values()], turns)
+
+
+def _wait_before(earlier: RunFacts, later: RunFacts, name: str, above: str) -> str:
+    """Return the wait, in both runs, that a task came after in one of them; or ""."""
+    was = earlier.tasks.get(name)
+    last = None if was is None else _awaited(was, earlier.tasks)
+    for each in (above, "" if last is None else last.name):
+        if each in earlier.tasks and each in later.tasks and later.tasks[each].awaits:
+            return each
+    return ""
 
 
 def _queued(

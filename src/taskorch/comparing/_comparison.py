@@ -356,7 +356,11 @@ class _Comparing:
 
     def _workers(self) -> Iterator[tuple[float, RunDifference]]:
         """Yield changes of workers, slots and resources, and waits for turns."""
-        waits = [each for each in self._notable.values() if each.waited]
+        waits = [
+            each
+            for each in self._notable.values()
+            if each.waited and self._waits_for_room(each.name)
+        ]
         waited = sum(each.waited for each in waits) + self._turns
         names = [each.name for each in waits]
         if self._turns:
@@ -390,6 +394,13 @@ class _Comparing:
             difference = RunDifference("", "waited", self._turns, text)
             yield self._blame.unexplained(self._turns, is_wait=True), difference
 
+    def _waits_for_room(self, name: str) -> bool:
+        """Return whether a task waits for workers and resources, and nobody else."""
+        now, was = self._later.tasks[name], self._earlier.tasks.get(name)
+        # One that was run again waited for somebody to do so.
+        is_rerun = now.is_rerun or (was is not None and was.is_rerun)
+        return not (is_rerun or now.awaits)
+
     def _times(self) -> Iterator[tuple[float, RunDifference]]:
         """Yield the tasks with other times, and new tasks, that have no known cause."""
         for share in [*self._notable.values()]:
@@ -400,7 +411,8 @@ class _Comparing:
             # A single task and a workflow have no tasks in common.
             elif share.name:
                 self._told.add(share.name)
-                text = f"is new; {_in_words(share)}"
+                awaits = self._later.tasks[share.name].awaits
+                text = f"is new; {_in_words(share, awaits)}"
                 score = self._blame.unexplained(share.seconds)
                 yield score, RunDifference(share.name, "added", share.seconds, text)
 
@@ -460,7 +472,7 @@ class _Comparing:
         """Return the difference of a task in words, with its attempts."""
         was, now = self._earlier.tasks[share.name], self._later.tasks[share.name]
         again = "was run again" if now.is_rerun and not was.is_rerun else ""
-        texts = again, _attempts(was, now), _in_words(share)
+        texts = again, _attempts(was, now), _in_words(share, now.awaits)
         return "; ".join(each for each in texts if each)
 
     def _others(self) -> Iterator[RunDifference]:
@@ -530,7 +542,8 @@ def _other_room(
     if was.workers is not None and now.workers is not None:
         yield from _other_workers(was, now)
     for reason in now.holds:
-        if reason not in was.holds:
+        # A hold that ended delays only tasks that wait meanwhile.
+        if reason not in was.holds and (waiting or later.ended is None):
             yield -1, f"starts were on hold: {reason or 'without a reason'}"
 
 
@@ -612,7 +625,7 @@ def _parameters(moved: Mapping[str, tuple[Any, Any]]) -> Iterator[RunDifference]
 # -- words -----------------------------------------------------------------------------
 
 
-def _in_words(share: ChainPart) -> str:
+def _in_words(share: ChainPart, awaits: str = "") -> str:
     """Return the difference of a task in words, its largest part first."""
     parts = [
         (share.worked, "took"),
@@ -624,7 +637,8 @@ def _in_words(share: ChainPart) -> str:
         for seconds, verb in sorted(parts, key=lambda each: -abs(each[0]))
         if abs(seconds) >= max(_LEAST, 0.1 * abs(share.seconds))
     ]
-    return ", ".join(texts) or f"{duration(abs(share.seconds))} in all"
+    text = ", ".join(texts) or f"{duration(abs(share.seconds))} in all"
+    return f"{text} for {awaits}" if awaits else text
 
 
 def _longer(verb: str, seconds: float) -> str:

@@ -18,7 +18,7 @@ from taskorch.comparing._sizes import growth, sizes_of
 from taskorch.kit.fence import is_values
 from taskorch.kit.visible import show, visible
 from taskorch.kit.words import some
-from taskorch.model import Call, Program, Reference, Task
+from taskorch.model import Call, Missing, Program, Reference, Task
 from taskorch.model.ids import in_run
 
 #: The fields that define a task, and its notes; all others are options.
@@ -281,7 +281,7 @@ def is_code_known(was: TaskFacts, now: TaskFacts) -> bool:
     Without a journal no versions are kept: then it is known of one and the same
     function, and of two with other instructions.
     """
-    if was.codes is not None and now.codes is not None:
+    if (was.codes is not None and now.codes is not None) or (was.awaits and now.awaits):
         return True
     one, other = _function(was), _function(now)
     return one is not None and (one is other or _code(one) != _code(other))
@@ -341,6 +341,14 @@ def _is_same(one: Any, other: Any, earlier: RunFacts, later: RunFacts) -> bool:
         )
     if type(one) is not type(other):
         return False
+    if issubclass(type(one), Missing):
+        # Who cannot import it has an object of its own for each mention of the name.
+        return (one.name, one.kept) == (other.name, other.kept)
+    if isinstance(one, Call):
+        one, other = (
+            attrs.asdict(one, recurse=False),
+            attrs.asdict(other, recurse=False),
+        )
     pairs: Iterable[tuple[Any, Any]]
     # A class of the user may refuse access to its items.
     if type(one) in (list, tuple) and len(one) == len(other):

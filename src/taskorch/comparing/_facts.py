@@ -14,7 +14,15 @@ from taskorch.errors import UnknownTaskError
 from taskorch.kit.raised import told_of
 from taskorch.kit.visible import visible
 from taskorch.kit.words import outcome
-from taskorch.model import MadeFor, Missing, Task, TaskState, TaskStatus
+from taskorch.model import (
+    MadeFor,
+    Missing,
+    Question,
+    Task,
+    TaskState,
+    TaskStatus,
+    Wait,
+)
 from taskorch.model.ids import name_of, stem_of
 
 _BAD: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
@@ -66,6 +74,17 @@ class TaskFacts:
     def is_rerun(self) -> bool:
         """Whether it was run again, by a person or a program, after it had ended."""
         return stem_of(self.status.task_id) != self.status.task_id
+
+    @property
+    def awaits(self) -> str:
+        """The thing that a wait or a question waits for, in words; "": neither."""
+        payload: Any = None if self.task is None else self.task.payload
+        if not issubclass(type(payload), Wait):
+            return ""
+        if issubclass(type(payload), Question):
+            return "an answer"
+        event = payload.event
+        return "its time" if event is None else f"the event {visible(event)}"
 
     @property
     def queued(self) -> float | None:
@@ -208,6 +227,9 @@ def _task(
     is_cause: bool,
 ) -> TaskFacts:
     spells = _spells(status)
+    if task is not None and issubclass(type(task.payload), Wait) and status.ended:
+        # It has no attempt: it counts as one that began when it ended.
+        spells = [(status.history[-1].at, status.history[-1].at)]
     return TaskFacts(
         name,
         status,
