@@ -187,7 +187,7 @@ class RunVersion:
 
     def __str__(self) -> str:
         how = self.how.replace("_", " ")
-        return f"{how} ({self.digest})" + f": {self.text}" * bool(self.text)
+        return f"{how} (code {self.digest})" + f": {self.text}" * bool(self.text)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a document."""
