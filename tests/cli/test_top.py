@@ -175,6 +175,16 @@ def test_all_is_well_if_all_is_well(tmp_path, capsys):
     assert out.splitlines()[1] == "● All is well."
 
 
+def test_not_all_is_well_if_nobody_goes_on_with_a_task(tmp_path, capsys):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(print, id="open", not_before=9_000))
+        orch.stop(drain=False)
+    line = taskorch(capsys, "top", path)[1].splitlines()[1]
+    assert "All is well" not in line
+    assert "1 task is unfinished, and nobody has the journal open." in line
+
+
 def test_the_journal_of_the_settings_is_shown(journal, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     code, out, err = taskorch(capsys, "top")

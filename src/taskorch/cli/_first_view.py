@@ -81,6 +81,7 @@ class Picture:
         stats: The statistics.
         notes: Notes on the place itself.
         is_live: Whether it is a service.
+        unfinished: How many tasks do not go on, as nobody has the journal open.
     """
 
     place: str
@@ -88,6 +89,7 @@ class Picture:
     stats: Stats
     notes: tuple[str, ...]
     is_live: bool
+    unfinished: int = 0
 
 
 def look(place: str, reader: Reader, runs: RunsSource, days: int) -> Picture:
@@ -101,6 +103,7 @@ def look(place: str, reader: Reader, runs: RunsSource, days: int) -> Picture:
     nights, stats = runs.nights(days=days), reader.get_stats()
     is_live = isinstance(reader, ServiceReader)
     notes: list[str] = []
+    unfinished = 0
     if isinstance(reader, ServiceReader):
         checks = reader.health()["checks"]
         notes += [
@@ -109,20 +112,30 @@ def look(place: str, reader: Reader, runs: RunsSource, days: int) -> Picture:
             if each["status"] != "ok"
         ]
     elif is_left(reader):
+        states = stats.state_machine
+        unfinished = states.running + states.queued + states.retrying
+        unfinished += states.pending
         notes.append("nobody has the journal open: nothing goes on by itself")
     if nights["is_reading"]:
         notes.append("the journal is still being read: earlier runs are to come")
     if nights["lost"]:
         lost = counted(nights["lost"], "event")
         notes.append(f"{lost} did not come here: what is shown of runs may be old")
-    return Picture(without_password(place), nights, stats, tuple(notes), is_live)
+    return Picture(
+        without_password(place), nights, stats, tuple(notes), is_live, unfinished
+    )
 
 
 def verdict(picture: Picture) -> tuple[str, str]:
     """Return the verdict on all schedules: a state with its sign, and the words."""
     whole = picture.nights["verdict"]
-    points = "; ".join(each["text"] for each in whole["points"]) or "All is well"
-    return whole["state"], line(f"{whole['latest']} {points}.")
+    state, points = whole["state"], [each["text"] for each in whole["points"]]
+    if picture.unfinished:
+        state = "blocked" if state == "completed" else state
+        verb = "is" if picture.unfinished == 1 else "are"
+        tasks = f"{counted(picture.unfinished, 'task')} {verb} unfinished"
+        points.append(f"{tasks}, and nobody has the journal open")
+    return state, line(f"{whole['latest']} {'; '.join(points) or 'All is well'}.")
 
 
 def load(stats: Stats) -> str:
@@ -192,7 +205,7 @@ def in_words_of(schedule: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
     ]
     parts += [many] * (sum(cell["states"].values()) > 1)
     if run is not None:
-        parts += [f"took {took(run)}"] * (run["seconds"] is not None)
+        parts += [f"at work {took(run)}"] * (run["seconds"] is not None)
         parts.append(f"begun by {run['began_by']}")
     parts += [cell["reason"], error_line(run and run["error"])]
     return line("; ".join(filter(None, parts)))

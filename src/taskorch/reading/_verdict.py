@@ -14,8 +14,6 @@ from taskorch.kit.words import in_words
 from taskorch.reading._runs import BROKEN
 
 _WELL: Final = frozenset({"completed", "mended"})
-#: States of a latest run that are bad although nothing in it failed.
-_UNWELL: Final = frozenset({"blocked", "cancelled"})
 _GOES_ON: Final = frozenset({"running", "pending"})
 
 
@@ -32,10 +30,11 @@ def verdict_on(view: Mapping[str, Any], holds: Sequence[str]) -> dict[str, Any]:
     """
     broken = view["broken"]["count"]
     schedules = [each for each in view["schedules"] if not each["removed"]]
-    latest = [each["latest"]["state"] for each in schedules if each["latest"]]
+    runs = [each["latest"] for each in schedules if each["latest"]]
+    latest = [run["state"] for run in runs]
+    waiting = sum(map(_waits, runs))
     bad = sum(
-        bool(each["failing"] or (each["latest"] or {}).get("state") in _UNWELL)
-        for each in schedules
+        bool(each["failing"] or _is_unwell(each["latest"] or {})) for each in schedules
     )
     counts = (
         ("schedules", bad, "schedule", "did not end well", "did not end well"),
@@ -46,6 +45,10 @@ def verdict_on(view: Mapping[str, Any], holds: Sequence[str]) -> dict[str, Any]:
         (
             *("questions", view["questions"]["count"], "question"),
             *("waits for a person", "wait for a person"),
+        ),
+        (
+            *("schedules", waiting, "schedule"),
+            *("waits for an answer or an event", "wait for an answer or an event"),
         ),
         (
             *("late", sum(bool(each["late"] or each["trouble"]) for each in schedules)),
@@ -71,6 +74,17 @@ def verdict_on(view: Mapping[str, Any], holds: Sequence[str]) -> dict[str, Any]:
     if bad or holds or (broken and not latest):
         state = "failed"
     return {"state": state, "latest": _on_latest(latest), "points": points}
+
+
+def _waits(run: Mapping[str, Any]) -> bool:
+    """Return whether a run is blocked, and no failure of another task is the reason."""
+    return bool(run["state"] == "blocked" and not run["stuck"])
+
+
+def _is_unwell(run: Mapping[str, Any]) -> bool:
+    """Return whether a latest run is bad although nothing in it failed."""
+    state = run.get("state")
+    return state == "cancelled" or (state == "blocked" and not _waits(run))
 
 
 def _on_latest(states: Sequence[str]) -> str:
