@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.cli.tools import taskorch, told
 from tests.frontends.service.tools import recorded, served, shown
-from tests.integration.tools import eventually
+from tests.integration.tools import eventually, pass_time
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.reading import JournalReader
@@ -206,6 +206,23 @@ def test_a_run_is_shown_with_its_tasks_and_what_blocks_it(journal, capsys):
     assert both.startswith(f"{good} is completed")
     assert "last good  alone/2026-01-03T0400Z" in both
     assert both.endswith(asks)
+
+
+def test_the_time_at_work_of_a_run_that_waited_is_part_of_the_whole(tmp_path, capsys):
+    path = tmp_path / "runs.db"
+    flow = Workflow("flow")
+    first = flow.task(len, "abc", id="first")
+    gone = flow.wait_for("go", timeout=9_000)
+    flow.task(len, "abc", id="last", after=[first, gone])
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(flow, id="waits")
+        run.handles["first"].result(60)
+        pass_time(orch, 300)
+        orch.emit("go", 1)
+        run.result(60)
+    out = taskorch(capsys, "runs", path, "show", "waits")[1]
+    (line,) = [each for each in out.splitlines() if each.startswith("  at work ")]
+    assert line.endswith(" of 5 min")
 
 
 def test_a_journal_that_goes_on_is_read_on(tmp_path):

@@ -52,6 +52,8 @@ _MANY: Final = 50
 _EXPLAINED: Final = 3
 #: The number of calls of a map in the output, failed and running ones first.
 CALLS: Final = 3
+#: A run that waited for at least this part of its time has both times in the output.
+_WAITED: Final = 0.1
 #: A function that says a moment, in seconds since 1970, in a column.
 At: TypeAlias = "Callable[[float | None], str]"
 _WAITS: Final = frozenset(
@@ -205,7 +207,7 @@ def _list(args: argparse.Namespace, reader: Reader) -> int:
     if not rows:
         print("No run is like that." if which else "There is no run.")
         return OK
-    heads = ("run", "state", "started (UTC)", "took", "began by", "tasks", "")
+    heads = ("run", "state", "started (UTC)", "at work", "began by", "tasks", "")
     print(table(heads, [run_row(row, moment) for row in rows]))
     if more:
         print(f"There are more: --after {line(rows[-1]['id'])} goes on, --limit 0: all")
@@ -266,8 +268,17 @@ def run_row(row: Mapping[str, Any], at: At) -> tuple[str, ...]:
 
 
 def took(row: Mapping[str, Any]) -> str:
-    """Return how long a run or a task took, or takes so far."""
+    """Return how long a run or a task was at work, or is so far."""
     return "" if row["seconds"] is None else in_words(row["seconds"])
+
+
+def _at_work(run: Mapping[str, Any]) -> str:
+    """Return how long a run was at work, and of how long if it waited in between."""
+    if not run["ended"] or run["seconds"] is None:
+        return took(run)
+    whole = run["ended"] - run["started"]
+    waited = whole - run["seconds"] > _WAITED * whole
+    return f"{took(run)} of {in_words(whole)}" if waited else took(run)
 
 
 # -- one run ---------------------------------------------------------------------------
@@ -317,7 +328,7 @@ def in_lines(reader: Reader, whole: Mapping[str, Any]) -> list[str]:
         "submitted": utc(run["submitted"]),
         "started": utc(run["started"]),
         "ended": utc(run["ended"]),
-        "took": took(run),
+        "at work": _at_work(run),
         "tasks": _counts(run),
         "definition": run.get("definition", ""),
         "error": error_line(run["error"]),

@@ -22,13 +22,13 @@ const TO = { broken: ["broken", BROKEN], questions: ["asked", href("questions")]
 
 const statesIn = (states) => Object.entries(states).map(([which, many]) => `${count(many)} ${which}`).join(", ");
 
-// What a square says: the schedule, when, what became of it, how long it took, who began it.
+// What a square says: the schedule, when, what became of it, how long it was at work, who began it.
 function wordsOf(schedule, cell) {
   const { run } = cell;
   const many = Object.values(cell.states).reduce((sum, each) => sum + each, 0);
   const at = run ? whenText(run.slot, schedule.zone) : typeof cell.at === "number" ? whenText(cell.at, schedule.zone) : cell.at;
   return [`${schedule.name}, ${at}: ${WORDS[cell.state] || cell.state}`, many > 1 ? statesIn(cell.states) : "",
-    run?.seconds ? `took ${lasting(run.seconds)}` : "", run ? `begun by ${run.began_by}` : "", cell.reason,
+    run?.seconds ? `at work ${lasting(run.seconds)}` : "", run ? `begun by ${run.began_by}` : "", cell.reason,
     run?.error ? errorLine(run.error) : ""].filter(Boolean).join("; ");
 }
 
@@ -74,7 +74,7 @@ export function gridOf(said, by) {
   });
   const grid = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Schedules and their runs" },
     el("table", { class: "grid", id: "grid" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Schedule"),
-      el("th", { scope: "col", class: "wide" }, "Last run took"), el("th", { scope: "col", class: "wide" }, "Next"), heads)), el("tbody", {}, rows)));
+      el("th", { scope: "col", class: "wide" }, "Last run, at work"), el("th", { scope: "col", class: "wide" }, "Next"), heads)), el("tbody", {}, rows)));
   grid.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     const from = event.target.closest("td");

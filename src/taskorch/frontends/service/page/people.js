@@ -150,7 +150,7 @@ async function schedulePage(scheduleName) {
     keep.acts([each.paused], () => [actsOf(each, load), actAfterAsking("Remove", `remove-${each.name}`, { operation: "remove_schedule", subject: each.name, danger: true },
       () => go("schedules"))]);
     keep.backfills(filled, () => filled.backfills.length ? card("Backfills", backfillsTable(filled.backfills, zone, load)) : []);
-    keep.history(ticks, () => table(["Tick", "State", "Run", "Started", "#Took", "#Completed", "Begun by", "!Error, or why not"], ticks.map((tick) => tick.run
+    keep.history(ticks, () => table(["Tick", "State", "Run", "Started", "#At work", "#Completed", "Begun by", "!Error, or why not"], ticks.map((tick) => tick.run
       ? [when(tick.run.slot, zone), state(tick.run.state, tick.run.outcome), runLink(tick.run.id), when(tick.run.started), lasting(tick.run.seconds),
         `${count(tick.run.completed)} of ${count(tick.run.total)}`, tick.run.began_by, name(errorLine(tick.run.error) || "–")]
       : [when(tick.at, zone), [mark(tick.state), tick.states.skipped > 1 ? `${count(tick.states.skipped)} skipped, up to this one` : tick.state], "–", "–", "–", "–", "–", name(tick.reason || "–")]),

@@ -145,7 +145,7 @@ export async function runPage(route) {
     const isOver = Boolean(run.ended);
     keep.facts([run, said.attempts, said.last_good, words], () => [el("dl", { class: "facts" }, [
       ["State", state(run.state, run.outcome)], ["Schedule", run.schedule ? link("schedules", run.schedule) : "–"], ["Tick", when(run.slot, run.zone)],
-      ["Begun by", run.began_by || "–"], ["Started", when(run.started)], ["Ended", when(run.ended)], ["Took", lasting(run.seconds)],
+      ["Begun by", run.began_by || "–"], ["Started", when(run.started)], ["Ended", when(run.ended)], ["At work", lasting(run.seconds)],
       ["Tasks", `${count(run.completed)} of ${count(run.total)} completed`], ["Attempts", count(said.attempts)],
       ["Runs again", count(run.reruns)], ...(run.definition ? [["Definition", run.definition]] : [])].map(([word, value]) => el("div", {}, el("dt", {}, word), el("dd", {}, value)))),
     words ? el("p", { class: "quiet" }, words) : null]);

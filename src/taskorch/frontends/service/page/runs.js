@@ -27,7 +27,7 @@ export async function runsPage(route) {
     const said = await ask(`/api/v1/runs?${asked}`);
     keep(said, () => [
       said.is_reading ? el("p", { role: "status" }, "The journal is still being read: earlier runs are to come.") : null,
-      table(["Run", "State", "Begun by", "Started", "#Took"], said.runs.map((each) => [
+      table(["Run", "State", "Begun by", "Started", "#At work"], said.runs.map((each) => [
         // An error stands below its run: beside it, it would be cut at the edge.
         [runLink(each.id), below(errorLine(each.error))], [state(each.state, each.outcome), el("span", { class: "quiet one" }, ` ${count(each.completed)} of ${count(each.total)}`)],
         // A row is a line, in the zone of the reader: the page of a run has the tick, in that of its schedule.
