@@ -21,7 +21,7 @@ from tests.integration.tools import (
 )
 
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
-from taskorch.errors import OutcomeUnknownError
+from taskorch.errors import JournalError, OutcomeUnknownError
 from taskorch.journal import SqliteJournal
 from taskorch.protocols import Entry
 
@@ -42,6 +42,11 @@ def told(hook: Hook, *kinds: str) -> list[dict[str, Any]]:
 
 def fail(why: str) -> None:
     raise ValueError(why)
+
+
+def save(mark: str) -> None:
+    if Path(mark).exists():
+        fail("no disk")
 
 
 def fails(orch: TaskOrchestrator, name: str, why: str) -> None:
@@ -244,3 +249,72 @@ def test_ticks_that_failed_are_read_many_at_once(tmp_path: Path) -> None:
         orch.stop(drain=False)
     assert sum(asked) >= 60
     assert len(asked) <= 12
+
+
+def test_a_damaged_tick_hides_no_failure_of_a_later_one(tmp_path: Path) -> None:
+    """Nor of another schedule."""
+    path, mark = tmp_path / "runs.db", tmp_path / "no disk"
+    first = datetime.now(UTC) - timedelta(hours=8)
+    names = "also", "lost", "nightly"
+
+    def fill(orch: TaskOrchestrator, begin: int, end: int) -> None:
+        span = first + timedelta(hours=begin), first + timedelta(hours=end)
+        for name in names:
+            orch.schedules.backfill(name, *span)
+        made = orch.schedules.backfills
+        eventually(lambda: all(each.state == "done" for each in made()))
+        assert orch.wait(PATIENCE)
+
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        for name in names:
+            task = Task.call(save, str(mark))
+            orch.schedules.add(
+                name, timedelta(hours=1), task, start=first, catch_up="none"
+            )
+        fill(orch, 0, 5)
+        mark.touch()
+        fill(orch, 5, 8)
+        failed = [orch.schedules.status(name).failing for name in names]
+    latest = {name: sorted(SqliteJournal(path).ids(f"{name}/"))[::-1] for name in names}
+    # The first tick that completed; the latest one; one before that which completed.
+    damaged = {latest["also"][3], latest["lost"][0], latest["nightly"][5]}
+
+    class Damaged(SqliteJournal):
+        def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+            if not damaged.isdisjoint(ids):
+                raise JournalError("a group of facts is damaged")
+            return super().select(ids, until)
+
+    with TaskOrchestrator(journal=Damaged(path), keep_finished=0) as orch:
+        eventually(lambda: orch.schedules.status("nightly").failing)
+        told_of = [orch.schedules.status(name).failing for name in names]
+        orch.stop(drain=False)
+    assert (told_of[0], told_of[2]) == (failed[0], failed[2])
+    assert "3 in a row" in failed[0]
+
+
+def test_large_ticks_are_not_read_many_at_once(tmp_path: Path) -> None:
+    path, now, asked = tmp_path / "runs.db", datetime.now(UTC), []
+
+    class Counting(SqliteJournal):
+        def select(self, ids: Collection[str], until: int) -> Iterator[Entry]:
+            asked.append(len(ids))
+            return super().select(ids, until)
+
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        flow = Workflow("night")
+        for number in range(600):
+            flow.task(int, id=f"part-{number}")
+        flow.task(fail, "no disk", id="save")
+        first = now - timedelta(hours=2)
+        orch.schedules.add(
+            "nightly", timedelta(hours=1), flow, start=first, catch_up="none"
+        )
+        orch.schedules.backfill("nightly", first, now)
+        eventually(lambda: orch.schedules.backfills()[0].state == "done")
+        assert orch.wait(PATIENCE)
+    with TaskOrchestrator(journal=Counting(path), keep_finished=0) as orch:
+        eventually(lambda: orch.schedules.status("nightly").failing)
+        orch.stop(drain=False)
+    assert sum(asked) >= 1_202
+    assert max(asked) < 1_000

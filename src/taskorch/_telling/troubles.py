@@ -89,6 +89,8 @@ Cause: TypeAlias = tuple[str, str]
 #: By schedule, tasks of its latest ticks: those that had left memory, and the ids of
 #: those that were there, and may have left it since.
 _Past: TypeAlias = "dict[str, tuple[list[TaskRow], list[str]]]"
+#: Of one tick: the tasks that are in memory, and those that have left it.
+_Tick: TypeAlias = "tuple[list[TaskRow], list[TaskRow]]"
 
 #: Seconds for which a failure counts that nothing mends, and until a cause of its kind
 #: is reported again.
@@ -103,6 +105,8 @@ _MOST: Final = 10_000
 _NAMED: Final = 5
 #: The latest ticks of a schedule that are read, if memory does not have them.
 _READ: Final = 200
+#: The most ids of their tasks that are read at once, unless one tick has more.
+_MOST_READ: Final = 1_000
 #: The beginnings of reasons of ticks that a person wanted to skip.
 _WANTED: Final = ("it was paused", "its times were changed", "the schedule was removed")
 #: Severities in alerts, by those of violated policies.
@@ -896,36 +900,58 @@ class TroubleTeller:
 
     def _look_back(self, past: _Past) -> None:
         """Read the latest ticks of the schedules that *past* has not."""
-        names = [*self._rt.kernel.kept.get(SCHEDULES, {})]
-        # A journal that cannot be read is told of elsewhere.
-        with suppress(JournalError):
-            for name in names:
-                if name not in past and not has_segments(name):
-                    past[name] = self._latest_ticks(name)
+        for name in [*self._rt.kernel.kept.get(SCHEDULES, {})]:
+            if name in past or has_segments(name):
+                continue
+            gone: list[TaskRow] = []
+            held: list[str] = []
+            # A journal that cannot be read is told of elsewhere. What could be read of
+            # the latest ticks counts.
+            with suppress(JournalError):
+                for here, evicted in self._latest_ticks(name):
+                    held += [row.id for row in here]
+                    gone += evicted
+                past[name] = gone, held
+            if gone or held:
+                past[name] = gone, held
 
-    def _latest_ticks(self, name: str) -> tuple[list[TaskRow], list[str]]:
-        """Return tasks of a schedule, back to a tick that completed: see `_Past`."""
-        gone: list[TaskRow] = []
-        held: list[str] = []
-        tasks, recovered = self._rt.kernel.tasks, self._rt.directory.recovered
+    def _latest_ticks(self, name: str) -> Iterator[_Tick]:
+        """Yield the tasks of a schedule's ticks, back to one that completed."""
+        recovered = self._rt.directory.recovered
         if recovered is None:
-            return gone, held
+            return
         ticks = islice(self._ticks(name, recovered.journal), _READ)
-        size = 1
-        while part := list(islice(ticks, size)):
-            ids = [n for task_ids in part for n in task_ids]
-            here = {n: row for n in ids if (row := tasks.get(n)) is not None}
-            evicted = recovered.rows_of([n for n in ids if n not in here])
-            rows = here | {row.id: row for row in evicted}
-            for task_ids in part:
-                of_tick = [rows[n] for n in task_ids if n in rows]
-                held += [row.id for row in of_tick if row.id in here]
-                gone += [row for row in of_tick if row.id not in here]
-                if RunIndex.has_completed(of_tick):
-                    return gone, held
-            # Mostly the latest has completed; else a journal elsewhere is asked seldom.
-            size *= 8
-        return gone, held
+        for here, evicted in chain.from_iterable(map(self._read, _parts(ticks))):
+            yield here, evicted
+            if RunIndex.has_completed([*here, *evicted]):
+                return
+
+    def _read(self, part: Sequence[list[str]]) -> Iterator[_Tick]:
+        """
+        Yield the tasks of each tick in *part*, which are read at once.
+
+        Raises:
+            JournalError: A tick cannot be read, after those that can.
+        """
+        tasks, recovered = self._rt.kernel.tasks, self._rt.directory.recovered
+        assert recovered is not None  # noqa: S101 - the ticks are in its journal
+        known = ((n, tasks.get(n)) for ids in part for n in ids)
+        here = {n: row for n, row in known if row is not None}
+        asked = [n for ids in part for n in ids if n not in here]
+        try:
+            gone = {row.id: row for row in recovered.rows_of(asked)}
+        except JournalError:
+            if len(part) == 1:
+                raise
+            # One that is damaged hides no later one.
+            for tick in part:
+                yield from self._read([tick])
+            return
+        for ids in part:
+            yield (
+                [here[n] for n in ids if n in here],
+                [gone[n] for n in ids if n in gone],
+            )
 
     def _ticks(self, name: str, journal: DurableJournal) -> Iterator[list[str]]:
         """Yield the tasks of each tick of a schedule, the latest first."""
@@ -1013,6 +1039,22 @@ class TroubleTeller:
             asks = "; tasks wait for more" if row.asked > 0 else ""
             bad.append(f"{row.name}: {', '.join(amounts)}{asks}")
         return _check("budgets", bad)
+
+
+def _parts(ticks: Iterable[list[str]]) -> Iterator[list[list[str]]]:
+    """Yield ticks in ever larger parts: mostly the first tick has completed."""
+    size, part, ids = 1, list[list[str]](), 0
+    for tick in ticks:
+        if part and ids + len(tick) > _MOST_READ:
+            yield part
+            size, part, ids = size * 8, [], 0
+        part.append(tick)
+        ids += len(tick)
+        if len(part) == size:
+            yield part
+            size, part, ids = size * 8, [], 0
+    if part:
+        yield part
 
 
 def _spent_of(spent: int, total: int, resource: str) -> str:
