@@ -104,8 +104,9 @@ class View:
         if template.executor != "service" or template.capacity is not None:
             return [template.agent(template.name)]
         # Each says its own capacity when it joins.
-        joined = [row for row in kernel.agents.values() if not row.lost]
-        return [row.info for row in joined if self.is_of(row.name, template)] or None
+        joined = [r for r in kernel.agents.values() if self.is_of(r.name, template)]
+        there = [row for row in joined if not row.lost]
+        return [row.info for row in there or joined] or None
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
         """Return whether a worker belongs to a template, by its id."""

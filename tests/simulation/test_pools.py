@@ -198,6 +198,22 @@ def test_a_service_that_has_joined_shows_what_the_next_one_can_hold(capacity, sp
     assert sum(one.after - one.before for one in pool.decisions) == spawned
 
 
+def test_a_service_that_has_gone_still_shows_what_the_next_one_can_hold():
+    sim = Simulation(1, resources=Resources(cpu=100), unknown_capability="wait")
+    far = AgentTemplate(
+        "far", executor="service", start=("far",), capabilities={"x": 1}
+    )
+    sim.submit_task(Task("t", requires=["x"], resources=Resources(cpu=60)))
+    sim.agent("far-1", capabilities=["x"], capacity=Resources(cpu=10), work=1)
+    pool = AgentPool(far, min_agents=0, max_agents=3, interval=1, settle=10)
+    sim.drivers.add(pool)
+    sim.run(100)
+    assert [(one.before, one.after) for one in pool.decisions] == [(1, 0)]
+    sim.submit_task(Task("t", requires=["x"], resources=Resources(cpu=5)))
+    sim.run(200)
+    assert pool.decisions[1].after == 1
+
+
 def test_a_template_without_limit_needs_no_pool():
     endless = AgentTemplate("worker", handler=print, max_concurrency=None)
     with pytest.raises(InvalidTaskError, match="one is enough"):
