@@ -311,6 +311,31 @@ def test_a_pool_starts_no_worker_for_what_none_of_them_can_hold(orch):
     assert "200 memory_mb" in str(orch.explain("large-2"))
 
 
+def test_a_pool_that_is_too_small_is_no_reason_if_another_one_fits(orch):
+    large = Task(
+        "t", 1, id="large", requires=["test"], resources={"memory_mb": 200, "gpu": 1}
+    )
+    for name, amounts in [
+        ("small", {"memory_mb": 100, "gpu": 1}),
+        ("bare", {"memory_mb": 500, "gpu": 0}),
+    ]:
+        orch.agents.template(name, capabilities=["test"], handler=do, capacity=amounts)
+        orch.agents.pool(name, max_agents=1, interval=3600)
+        if name == "small":
+            orch.submit_task(large)
+            assert "a worker of the pool small has 100 at most" in str(
+                orch.explain("large")
+            )
+    assert "it asks for 1 gpu, and a worker of the pool bare has none" in str(
+        orch.explain("large")
+    )
+    orch.agents.template(
+        "big", capabilities=["test"], handler=do, capacity={"memory_mb": 500, "gpu": 1}
+    )
+    orch.agents.pool("big", max_agents=1, interval=3600)
+    assert "a worker of the pool" not in str(orch.explain("large"))
+
+
 def test_a_pool_looks_at_once_when_a_task_finds_no_slot(orch):
     """Also if it waited for its parents: no look is due for hours."""
     orch.agents.template("tester", capabilities=["test"], handler=do)

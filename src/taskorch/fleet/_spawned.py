@@ -713,7 +713,8 @@ class SpawnedAgents:
         """Return why no agent of a template can do its tasks; "" if one may come."""
         requires = bucket.spec.needs if bucket.spec.requires else ()
         wanted = {name for name in requires if not is_label(name)}
-        reasons = [
+        reasons = _too_small_for(self._rt.kernel, bucket, wanted, self.pooled())
+        reasons += [
             f"worker {one.id} of {one.template.name} is not there: {one.failed}"
             for one in list(self.fallen.values())
             if wanted <= {*level_names(one.template.capabilities)}
@@ -722,7 +723,6 @@ class SpawnedAgents:
             f"{name} is given up: {self.failing.why(name)}"
             for name in self._given_up_for(wanted)
         ]
-        reasons += _too_small_for(self._rt.kernel, bucket, wanted, self.pooled())
         return reasons[-1] if reasons else ""
 
     def asked_for(self, requires: Iterable[str]) -> list[str]:
@@ -803,20 +803,25 @@ def _room_of(template: AgentTemplate) -> dict[str, int]:
 
 def _too_small_for(
     kernel: Any, bucket: Any, wanted: set[str], pools: Mapping[str, Any]
-) -> Iterator[str]:
-    """Yield why worker pools with what is *wanted* start no worker for *bucket*."""
+) -> list[str]:
+    """Say of worker pools with what is *wanted* why none may do tasks of *bucket*."""
+    reasons = []
     for name, pool in pools.items():
         template = pool.template
-        says_itself = template.executor == "service" and template.capacity is None
-        if says_itself or not wanted <= {*level_names(template.capabilities)}:
+        if not wanted <= {*level_names(template.capabilities)}:
             continue
-        short = kernel.too_small(bucket, template.agent(name))
-        if short is not None:
-            need, most = short.need / 1e6, short.have / 1e6
-            yield (
-                f"it asks for {need:g} {short.name}, and a worker of the pool {name} "
-                f"has {most:g} at most"
-            )
+        says_itself = template.executor == "service" and template.capacity is None
+        short = None if says_itself else kernel.too_small(bucket, template.agent(name))
+        if short is None:
+            # Its next worker may do it.
+            return []
+        need, most = short.need / 1e6, short.have / 1e6
+        has = f"{most:g} at most" if most else "none"
+        reasons.append(
+            f"it asks for {need:g} {short.name}, and a worker of the pool {name} "
+            f"has {has}"
+        )
+    return reasons
 
 
 def _too_little(need: Resources, room: Mapping[str, int]) -> list[str]:
