@@ -39,7 +39,7 @@ from taskorch.model.ids import (
 )
 from taskorch.reading._runs import RUNS, RunIndex, RunLine, wanted
 from taskorch.reading._verdict import late_in, verdict_on
-from taskorch.workflows._status import state_of
+from taskorch.workflows import _status
 
 if TYPE_CHECKING:
     from taskorch.reading._reader import JournalReader
@@ -528,7 +528,7 @@ def _fan(run_id: str, name: str, statuses: list[TaskStatus]) -> dict[str, Any]:
     return {
         **_task(run_id, worst),
         "name": name,
-        "state": state_of(states, 0, 0).value,
+        "state": _status.state_of(states, 0, 0).value,
         "attempts": sum(each.attempts for each in statuses),
         "error": None,
         "spans": [],

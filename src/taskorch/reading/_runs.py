@@ -63,7 +63,7 @@ from taskorch.model.ids import (
     run_by,
     stem_of,
 )
-from taskorch.workflows._status import state_of
+from taskorch.workflows import _status
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -249,7 +249,7 @@ class RunLine:
         stuck, skipped = self.counts[STUCK], self.counts[SKIPPED]
         counts[_S.BLOCKED] = counts.get(_S.BLOCKED, 0) + stuck
         counts[_S.CANCELLED] = counts.get(_S.CANCELLED, 0) + skipped
-        state = state_of(counts, stuck, skipped * (skipped < self.total)).value
+        state = _status.state_of(counts, stuck, skipped * (skipped < self.total)).value
         return "mended" if state == "completed" and self.reruns else state
 
     @property

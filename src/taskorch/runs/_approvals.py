@@ -13,7 +13,7 @@ from taskorch.model import TERMINAL
 from taskorch.model.ids import stem_of, tail_of
 from taskorch.questions import check, vote, why_unsure
 from taskorch.runtime import question_in
-from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
+from taskorch.workflows import _phases
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
@@ -27,12 +27,12 @@ def approval(run: WorkflowRun, gate: str) -> TaskHandle[Any]:
     Raises:
         UnknownTaskError: The phase asks for none.
     """
-    phase = phase_of(stem_of(str(gate)))
-    work = run.handles.get(approval_of(phase))
+    phase = _phases.phase_of(stem_of(str(gate)))
+    work = run.handles.get(_phases.approval_of(phase))
     if work is None:
         msg = f"no phase {phase!r} of workflow {run.workflow_id} asks for an approval"
-        phases = dict.fromkeys(map(phase_of, run.handles))
-        asking = [each for each in phases if approval_of(each) in run.handles]
+        phases = dict.fromkeys(map(_phases.phase_of, run.handles))
+        asking = [each for each in phases if _phases.approval_of(each) in run.handles]
         hint = (
             f"it is asked for: {some(asking)}"
             if asking
@@ -65,17 +65,17 @@ def decide(
         InvalidTaskError: *by* or *note* is not well formed.
     """
     check(by, note, changes)
-    phase = phase_of(stem_of(str(gate)))
+    phase = _phases.phase_of(stem_of(str(gate)))
     latest = approval(run, gate)._row
     named = f"{stem_of(latest.id)}{tail_of(str(gate))}"
-    _, on_failure = run._gates.get(gate_of(phase), (None, "stop"))
+    _, on_failure = run._gates.get(_phases.gate_of(phase), (None, "stop"))
     choice = "approve" if passed else "reject"
 
     def outcomes(who: tuple[str, ...]) -> tuple[str, Any, str]:
         name = " and ".join(who)
         sentence = f"{'approved' if passed else 'rejected'} by {name}"
         if passed or on_failure == "continue":
-            verdict = verdict_of(phase, name, note, passed=passed)
+            verdict = _phases.verdict_of(phase, name, note, passed=passed)
             return "complete", verdict, sentence
         return "fail", None, f"{sentence}: {note}" if note else sentence
 

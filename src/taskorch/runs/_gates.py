@@ -25,7 +25,7 @@ from taskorch.runtime import (
     result_of,
     works_above,
 )
-from taskorch.workflows._phases import is_same_end
+from taskorch.workflows import _phases
 
 if TYPE_CHECKING:
     from taskorch.runtime import AttemptContext, Work
@@ -75,7 +75,7 @@ def gate(
     parents = works_above(context._work)
     members = {name_of(name): work for name, work in parents.items()}
     for name in list(members):
-        if before is not None and is_same_end(name, before):
+        if before is not None and _phases.is_same_end(name, before):
             work = members.pop(name)
             if work._row.state is not TaskState.COMPLETED:
                 msg = f"phase {phase} has not begun: {name} did not open"

@@ -43,7 +43,7 @@ from taskorch.runtime import (
     names_above,
     since_of,
 )
-from taskorch.workflows._graph import ring_error
+from taskorch.workflows import _graph
 from taskorch.workflows._names import stem_of, unused
 from taskorch.workflows._phases import phase_of
 
@@ -406,7 +406,7 @@ class WorkflowContext:
         run = self._known.runs.get(self.workflow_id)
         way = _way(self._rt, run, [*fresh, *again], later)
         if way:
-            error = ring_error(tuple(name_of(task_id) for task_id in way))
+            error = _graph.ring_error(tuple(name_of(task_id) for task_id in way))
             error.hint = "nothing was added; leave out one of after= and before="
             raise error
 
