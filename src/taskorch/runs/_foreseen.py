@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch.kernel import LOCAL, hangs_on
+from taskorch.kernel import LOCAL
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import counted
@@ -25,22 +25,18 @@ from taskorch.model import TERMINAL, TaskFilter, TaskState
 from taskorch.model.ids import name_of, stem_of
 from taskorch.runs import _bulk
 from taskorch.runs._manager import WorkflowManager
-from taskorch.runs._reruns import is_restarted, is_undone
+from taskorch.runs._reruns import is_restarted, is_undone, to_run_again
 from taskorch.runtime import (
     added_by,
-    goes_with,
     is_due,
     is_gone,
-    may_run_without,
-    runs_above,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from taskorch.runs._run import WorkflowRun
     from taskorch.runs._versions import Move
-    from taskorch.runtime import Work
 
 
 #: The most ids that a document names.
@@ -90,7 +86,8 @@ def restarted(manager: WorkflowManager, run_id: str) -> list[str]:
     """
     run = manager.get(run_id)
     rt = run._rt
-    return _again(run, lambda work: is_restarted(rt, work) or is_due(rt, work))
+    again = to_run_again(run, lambda work: is_restarted(rt, work) or is_due(rt, work))
+    return [*again.values()]
 
 
 def many_tasks(ids: Collection[str], one: str, many: str) -> str:
@@ -158,13 +155,14 @@ def cancel_of_task(orch: Any, task_id: str) -> Foreseen:
 def _not_of(
     run: WorkflowRun, move: Move, due: Mapping[str, str], ids: Iterable[str]
 ) -> Iterator[str]:
-    """Yield those of *ids* that stay in a run, and that no *due* task adds again."""
+    """Yield those of *ids* that stay in a run, and that no *due* task makes anew."""
     handles = {
         name: work for name, work in run.handles.items() if name not in move.gone
     }
+    anew = move.anew(due)
     for each in ids:
         work = handles.get(name_of(each))
-        if work is not None and name_of(added_by(work)) not in due:
+        if work is not None and name_of(added_by(work)) not in anew:
             yield each
 
 
@@ -517,56 +515,8 @@ def rerun(orch: Any, task_id: str) -> list[str]:
         return [work.task_id]
     stem = stem_of(work.task_id)
     run = orch.workflows.get(work._row.run)
-    return _again(run, lambda each: stem_of(each._row.id) == stem)
-
-
-def _again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> list[str]:
-    """Return the first tasks, and those that have used a result of one of these."""
-    again: dict[str, str] = {}
-    renewed: set[str] = set()
-    #: A blocked task goes on as the same run.
-    freed: set[str] = set()
-    ordered = run._backwards()[::-1]
-    size = -1
-    # A task that has asked for a result may come before the task that had it.
-    while size < len(again) + len(freed):
-        size = len(again) + len(freed)
-        with run._rt.lock:
-            for name, work in ordered:
-                if name not in again:
-                    _foresee(run, name, work, is_first, again, renewed, freed)
+    again = to_run_again(run, lambda each: stem_of(each._row.id) == stem)
     return [*again.values()]
-
-
-def _foresee(
-    run: WorkflowRun,
-    name: str,
-    work: Work,
-    is_first: Callable[[Work], bool],
-    again: dict[str, str],
-    renewed: set[str],
-    freed: set[str],
-) -> None:
-    """Enter the future of a task, from that of others; hold the lock."""
-    if name_of(added_by(work)) in renewed:
-        # The task that has added it makes all its tasks anew.
-        renewed.add(name)
-        return
-    row = work._row
-    had = {name_of(each) for each in runs_above(run._rt, work)}
-    above = again.keys() & had
-    lacked = bool(row.attempt) and may_run_without(work) and not freed.isdisjoint(had)
-    if (
-        is_first(work)
-        or any(goes_with(run._works[each], work) for each in above)
-        or (lacked and not hangs_on(row))
-    ):
-        again[name] = row.id
-        freed.discard(name)
-        if row.state is TaskState.COMPLETED:
-            renewed.add(name)
-    elif hangs_on(row) and not (above or freed).isdisjoint(had):
-        freed.add(name)
 
 
 def open_of(run: WorkflowRun) -> list[str]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.kernel import hangs_on
 from taskorch.kit.fence import log_of
 from taskorch.kit.plain import GONE
 from taskorch.model import TERMINAL, TaskState
@@ -15,12 +16,17 @@ from taskorch.runs import _limits, _members
 from taskorch.runs._gates import is_gate
 from taskorch.runs._members import slices
 from taskorch.runtime import (
+    added_by,
     ended_earlier,
     failed_earlier,
+    goes_with,
+    is_due,
     is_gone,
     is_outdated,
+    may_run_without,
     named_above,
     names_above,
+    runs_above,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +40,26 @@ if TYPE_CHECKING:
     from taskorch.workflows import Workflow
 
 _LOG: Final = log_of(__name__)
+
+
+class _Again:
+    """The choice of tasks of a run that run again: those of *ids*; see `Renewing`."""
+
+    decides: bool = True
+
+    def __init__(self, ids: Collection[str]) -> None:
+        self._ids = ids
+
+    def is_due(self, work: Work, *, is_other: bool) -> bool:
+        """Return whether *work* runs again; *is_other*: another task is submitted."""
+        return not is_other and work._row.id in self._ids
+
+    def is_anew(self, _work: Work) -> bool:
+        """Return whether the tasks that it has added are made again, too."""
+        return False
+
+    def admitted(self, now: int) -> None:
+        """Do nothing."""
 
 
 class Restarts:
@@ -61,11 +87,15 @@ class Restarts:
         note: Mapping[str, Any] | None,
     ) -> WorkflowRun:
         """Submit missing tasks, and re-run those that failed earlier."""
-        had_failed = self.rt.rerun_failed and any(
-            map(failed_earlier, self.known.get(run_id).handles.values())
+        renewing = None
+        before = self.known.get(run_id)
+        if self.rt.rerun_failed and any(map(failed_earlier, before.handles.values())):
+            again = to_run_again(before, partial(self._is_first, ended_earlier))
+            renewing = _Again({*again.values()})
+        run = self.starts.submit(
+            workflow, run_id, max_added, is_new=False, note=note, renewing=renewing
         )
-        run = self.starts.submit(workflow, run_id, max_added, is_new=False, note=note)
-        if had_failed:
+        if renewing is not None:
             # The submission has re-run the tasks of the workflow itself; only those
             # that its tasks had added are left.
             self._restart(run, ended_earlier)
@@ -210,17 +240,24 @@ class Restarts:
                 run._connect(name, tuple(names_in_run(run_id, names_above(work))))
         self.rerun_stale(run)
 
-    def _restart(
-        self, run: WorkflowRun, is_meant: Callable[[TaskHandle[Any]], bool]
-    ) -> None:
-        """Run again all tasks that did not complete and that *is_meant* accepts."""
+    def to_run_again(
+        self, run_id: str, is_first: Callable[[Work], bool]
+    ) -> dict[str, str]:
+        """Return tasks of a run: see the function `to_run_again`."""
+        return to_run_again(self.known.get(run_id), is_first)
+
+    def _restart(self, run: WorkflowRun, is_meant: Callable[[Any], bool]) -> None:
+        """
+        Run again all tasks that did not complete and that *is_meant* accepts.
+
+        Those that had a result of one of them run again in the same step: else some
+        would begin with an earlier result, and then once more.
+        """
         rt, run_id = self.rt, run.workflow_id
-        chosen = [
-            (name, work.task_id)
-            for name, work in reversed(run._backwards())
-            if (is_meant(work) if is_undone(work) else _may_ask(work))
-        ]
-        works: dict[str, Work] = {task_id: run._works[name] for name, task_id in chosen}
+        chosen = to_run_again(run, partial(self._is_first, is_meant))
+        works: dict[str, Work] = {
+            task_id: run._works[name] for name, task_id in chosen.items()
+        }
         gone = [task_id for task_id in works if task_id not in rt.kernel.tasks]
         if gone:
             if rt.directory.recovered is None:
@@ -239,18 +276,24 @@ class Restarts:
             rt.refuse_submission()
             for name, task_id in part:
                 old: Work = run._works[name]
-                # Another thread may have been faster.
+                # Another thread may have been faster; or the task that added it has
+                # begun anew, and adds it again.
                 is_latest = rt.directory.reruns.is_latest(task_id)
-                if not (is_latest and is_restarted(rt, old)):
+                if not is_latest or is_outdated(rt, old):
                     continue
                 new = succession.rerun(task_id, now, live=True)
                 run._works[name] = cast("TaskHandle[Any]", new)
                 succession.give_up(old, new, now)
 
         # Parents come before their dependents: else these would be skipped once more.
-        for part in slices(chosen):
+        for part in slices([*chosen.items()]):
             rt.step(partial(rerun, part), keep=True)
         self.rerun_stale(run)
+
+    def _is_first(self, is_meant: Callable[[Any], bool], work: Work) -> bool:
+        """Return whether a restart of what *is_meant* begins with a task."""
+        is_chosen = not is_undone(work) or is_meant(work)
+        return (is_chosen and is_restarted(self.rt, work)) or is_due(self.rt, work)
 
     def rerun_below(self, work: Work) -> None:
         """Run again the stale tasks below a task that was run again."""
@@ -295,6 +338,62 @@ class Restarts:
                 is_more |= rt.step(partial(rerun, part, every=every), keep=True)
             # A task that has asked for a result may come before the task that had it.
             every = False
+
+
+def to_run_again(run: WorkflowRun, is_first: Callable[[Work], bool]) -> dict[str, str]:
+    """
+    Return the first tasks, and those that have used a result of one of these.
+
+    Returns:
+        The ids of the latest runs by name; parents, and tasks that add others, come
+        first.
+    """
+    again: dict[str, str] = {}
+    renewed: set[str] = set()
+    #: A blocked task goes on as the same run.
+    freed: set[str] = set()
+    ordered = cast("Sequence[tuple[str, Work]]", run._backwards()[::-1])
+    size = -1
+    # A task that has asked for a result may come before the task that had it.
+    while size < len(again) + len(freed):
+        size = len(again) + len(freed)
+        for part in slices(ordered):
+            with run._rt.lock:
+                for name, work in part:
+                    if name not in again:
+                        _foresee(run, name, work, is_first, again, renewed, freed)
+    return {name: again[name] for name, _ in ordered if name in again}
+
+
+def _foresee(
+    run: WorkflowRun,
+    name: str,
+    work: Work,
+    is_first: Callable[[Work], bool],
+    again: dict[str, str],
+    renewed: set[str],
+    freed: set[str],
+) -> None:
+    """Enter the future of a task, from that of others; hold the lock."""
+    if name_of(added_by(work)) in renewed:
+        # The task that has added it makes all its tasks anew.
+        renewed.add(name)
+        return
+    row = work._row
+    had = {name_of(each) for each in runs_above(run._rt, work)}
+    above = again.keys() & had
+    lacked = bool(row.attempt) and may_run_without(work) and not freed.isdisjoint(had)
+    if (
+        is_first(work)
+        or any(goes_with(cast("Work", run._works[each]), work) for each in above)
+        or (lacked and not hangs_on(row))
+    ):
+        again[name] = row.id
+        freed.discard(name)
+        if row.state is TaskState.COMPLETED:
+            renewed.add(name)
+    elif hangs_on(row) and not (above or freed).isdisjoint(had):
+        freed.add(name)
 
 
 def is_undone(work: Work) -> bool:

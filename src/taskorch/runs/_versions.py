@@ -329,6 +329,8 @@ class Move:
             )
         self._works: dict[str, Work] = {}
         self._going: dict[str, Work] = {}
+        #: Tasks that are due only for results that they had asked for.
+        self._asked: set[str] = set()
         #: Names of new tasks, and of removed ones.
         self.new: list[str] = []
         self.gone: list[str] = []
@@ -445,6 +447,12 @@ class Move:
         rt = self._rt
         due: dict[str, str] = {}
         new = {*self.new}
+        again: Mapping[str, str] = {}
+        if self.deployed.workflow is not None:
+            again = self._reruns.to_run_again(
+                self.made_id, lambda work: is_meant(work) or is_due(rt, work)
+            )
+        self._asked.clear()
         with rt.lock:
             for name in order(self._parents):
                 work = self._works.get(name)
@@ -460,7 +468,16 @@ class Move:
                     or not (hangs_on(work._row) or new.isdisjoint(self._parents[name]))
                 ):
                     due[name] = work._row.id
+                elif name in again:
+                    # It had asked a task that it has added, and that runs again.
+                    due[name] = work._row.id
+                    self._asked.add(name)
         return due
+
+    def anew(self, due: Iterable[str]) -> set[str]:
+        """Return those of *due* that make all tasks anew that they add."""
+        ended = {n for n in due if self._works[n]._row.state is _COMPLETED}
+        return (ended - self._asked) | self.stale.intersection(due)
 
     def carry_out(self, due: Mapping[str, str]) -> None:
         """
@@ -471,11 +488,7 @@ class Move:
         """
         rt, made_id = self._rt, self.made_id
         text = str(self)
-        anew = {
-            due[name]
-            for name in due
-            if name in self.stale or self._works[name]._row.state is _COMPLETED
-        }
+        anew = {due[name] for name in self.anew(due)}
         going = [self._going[name] for name in self.gone]
         renewing = _Due(rt, frozenset(due.values()), anew, going)
         workflow = self.deployed.workflow
