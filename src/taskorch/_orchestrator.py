@@ -1423,9 +1423,11 @@ class TaskOrchestrator:
             if downstream:
                 self._rt.rerun_below(task_id)
             return self.handle(task_id)
-        again = self._rt.rerun(task_id, downstream=bool(downstream))
-        if again._row.run and downstream is not False:
-            self.workflows._reruns.rerun_below(again)
+        if downstream is False:
+            again = self._rt.rerun(task_id)
+        else:
+            reruns = self.workflows._reruns
+            again = reruns.rerun(task_id, downstream=bool(downstream))
         return cast("TaskHandle[Any]", again)
 
     @verb(

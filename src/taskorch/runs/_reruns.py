@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from taskorch.runs._versions import Deployed, Move
     from taskorch.runtime import Runtime, Work
     from taskorch.runtime._submission import Renewing
+    from taskorch.runtime._succession import Succession
     from taskorch.workflows import Workflow
 
 _LOG: Final = log_of(__name__)
@@ -270,34 +271,77 @@ class Restarts:
         if pools:
             self.starts.limit(run_id, pools)
 
+        # It is loaded before the lock is held.
         succession = rt.succession
 
         def rerun(part: Sequence[tuple[str, str]], now: int) -> None:
             rt.refuse_submission()
             for name, task_id in part:
-                old: Work = run._works[name]
-                # Another thread may have been faster; or the task that added it has
-                # begun anew, and adds it again.
-                is_latest = rt.directory.reruns.is_latest(task_id)
-                if not is_latest or is_outdated(rt, old):
-                    continue
-                new = succession.rerun(task_id, now, live=True)
-                run._works[name] = cast("TaskHandle[Any]", new)
-                succession.give_up(old, new, now)
+                self._replace(run, name, task_id, succession, now)
 
         # Parents come before their dependents: else these would be skipped once more.
         for part in slices([*chosen.items()]):
             rt.step(partial(rerun, part), keep=True)
         self.rerun_stale(run)
 
+    def _replace(
+        self,
+        run: WorkflowRun,
+        name: str,
+        task_id: str,
+        succession: Succession,
+        now: int,
+    ) -> None:
+        """Run again a task, which may not have ended, of a run; hold the lock."""
+        rt = self.rt
+        old: Work = run._works[name]
+        # Another thread may have been faster; or the task that added it has begun
+        # anew, and adds it again.
+        if rt.directory.reruns.is_latest(task_id) and not is_outdated(rt, old):
+            new = succession.rerun(task_id, now, live=True)
+            run._works[name] = cast("TaskHandle[Any]", new)
+            succession.give_up(old, new, now)
+
     def _is_first(self, is_meant: Callable[[Any], bool], work: Work) -> bool:
         """Return whether a restart of what *is_meant* begins with a task."""
         is_chosen = not is_undone(work) or is_meant(work)
         return (is_chosen and is_restarted(self.rt, work)) or is_due(self.rt, work)
 
-    def rerun_below(self, work: Work) -> None:
-        """Run again the stale tasks below a task that was run again."""
-        self.rerun_stale(self.known.get(work._row.run), {stem_of(work._row.id)})
+    def rerun(self, task_id: str, *, downstream: bool) -> Work:
+        """
+        Run a task again, and in its run those that had its result.
+
+        Those that have added it come first, in the same step: after it, they would make
+        it once more if it had failed by then.
+
+        Raises:
+            UsageError: As `Runtime.rerun`.
+        """
+        rt = self.rt
+        rt.recall((task_id,))
+        latest = rt.directory.reruns.latest(task_id)
+        old = rt.directory.known(latest) if rt.directory.is_known(latest) else None
+        above: dict[str, str] = {}
+        if old is not None and old._row.run and added_by(old):
+            run = self.known.get(old._row.run)
+            again = to_run_again(run, lambda each: each._row.id == latest)
+            for name, each in again.items():
+                if each == latest:
+                    break
+                above[name] = each
+        # It is loaded before the lock is held.
+        succession = rt.succession
+
+        def before(now: int) -> None:
+            if old is not None and old._row.state in TERMINAL:
+                for name, each in above.items():
+                    self._replace(run, name, each, succession, now)
+
+        new = rt.rerun(task_id, downstream=downstream, before=before)
+        if new._row.run:
+            stems = {stem_of(each) for each in (latest, *above.values())}
+            self.rerun_stale(self.known.get(new._row.run), stems)
+        return new
 
     def rerun_stale(
         self, run: WorkflowRun, since: Collection[str] | None = None

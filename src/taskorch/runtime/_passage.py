@@ -366,9 +366,15 @@ def submit_run(
     return works if rt.step(change, keep=True) else None
 
 
-def rerun(rt: TaskEngine, task_id: str, *, downstream: bool = False) -> Work:
+def rerun(
+    rt: TaskEngine,
+    task_id: str,
+    *,
+    downstream: bool = False,
+    before: Callable[[int], object] = int,
+) -> Work:
     """
-    Run a finished task again.
+    Run a finished task again, after *before*, which has the lock.
 
     With *downstream*, run again the tasks in memory that depend on it. Those that have
     not ended are cancelled, unless they wait for the task.
@@ -388,6 +394,7 @@ def rerun(rt: TaskEngine, task_id: str, *, downstream: bool = False) -> Work:
 
     def change(now: int) -> Work:
         rt.refuse_new()
+        before(now)
         again = succession.rerun(task_id, now, anew=True)
         if downstream:
             works.extend(row.cargo for row in dependents(rt, again._row))
