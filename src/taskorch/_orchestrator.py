@@ -39,6 +39,7 @@ from taskorch.kit.checks import (
     check_count,
     check_reward,
     check_seconds,
+    check_text,
     check_there,
     check_word,
     is_there,
@@ -67,7 +68,7 @@ from taskorch.kit.verbs import (
     listed,
     verb,
 )
-from taskorch.kit.visible import is_text, show
+from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import meant, other_attribute
 from taskorch.model import (
     Agent,
@@ -903,7 +904,7 @@ class TaskOrchestrator:
             InvalidTransitionError: The state machine forbids it.
             InvalidTaskError: The *reason* is no text.
         """
-        _check_reason(reason)
+        check_text("a reason", reason)
         return self._rt.control(
             task_id,
             lambda row, now: self._rt.kernel.cancel(row, now, reason),
@@ -1027,7 +1028,7 @@ class TaskOrchestrator:
             # The import must not happen under the lock.
             import_module(_QUESTIONS)
 
-        _check_reason(reason)
+        check_text("a reason", reason)
         check_word("a verdict", verdict, ("retry", "fail", "complete"))
 
         committer = self._rt.committer
@@ -1075,12 +1076,14 @@ class TaskOrchestrator:
             lasts: Whether it outlives this incarnation of the orchestrator.
 
         Raises:
-            InvalidTaskError: *most* is no whole number from 0.
+            InvalidTaskError: *most* is no whole number from 0, or a text cannot be
+                shown.
         """
         from taskorch.runtime import _reports  # noqa: PLC0415 - when needed
 
         check_count("most", most, least=0)
-        who, why = str(by), str(reason).rstrip(".") or "no reason given"
+        who = check_text("by", str(by))
+        why = check_text("a reason", str(reason)).rstrip(".") or "no reason given"
         _reports.hold(self._rt, who, most, why, lasts=bool(lasts))
 
     def note_event(self, event: type[Event], *fields: Any) -> None:
@@ -2730,12 +2733,6 @@ def _journal(settings: Settings) -> MemoryJournal | Journal:
 
         return open_journal(journal, durability=settings.durability)
     return journal
-
-
-def _check_reason(reason: object) -> None:
-    if not is_text(reason):
-        msg = f"a reason is a text, not {show(reason)}"
-        raise InvalidTaskError(msg)
 
 
 def _report(rt: Runtime) -> None:

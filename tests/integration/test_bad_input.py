@@ -46,8 +46,10 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.journal import SqliteJournal
+from taskorch.model import Quota
 from taskorch.policies import FifoQueue, PriorityQueue, StructuralValidator
 from taskorch.protocols import Verdict
+from taskorch.telemetry.prometheus import exposition
 
 HUGE = 10**400
 ENORMOUS = 10**5_000
@@ -425,6 +427,48 @@ def test_an_option_out_of_its_range_is_refused_by_name():
         with pytest.raises(InvalidTaskError, match=word) as caught:
             make(**options)
         assert len(str(caught.value)) < 1_000
+
+
+#: Verbs, each with half of a character as a name or as a reason.
+HALF = "\ud800"
+WITH_HALF = [
+    lambda _: Resources(**{HALF: 1}),
+    lambda _: Task.call(pow, 2, 3, resources={HALF: 1}),
+    lambda orch: orch.submit_task(Task.call(pow, 2, 3, owner=HALF)),
+    lambda _: TaskOrchestrator(resources={HALF: 1}),
+    lambda _: Quota(type="render", resources={HALF: 1}),
+    lambda _: Quota(owner=HALF, resources={"cpu": 1}),
+    lambda orch: orch.agent("w", capacity={HALF: 1})(lambda task, context: None),
+    lambda orch: orch.resources.resize({HALF: 3}),
+    lambda orch: orch.resources.allocate({HALF: 1}, owner="me"),
+    lambda orch: orch.resources.allocate({"cpu": 1}, owner=HALF),
+    lambda orch: orch.budget(HALF, tokens=1),
+    lambda orch: orch.budget("month", **{HALF: 1}),
+    lambda orch: orch.emit(HALF),
+    lambda orch: orch.hold_starts(HALF),
+    lambda orch: orch.hold_starts("lunch", by=HALF),
+    lambda orch: orch.cancel_task("later", reason=HALF),
+    lambda orch: orch.workflows.cancel("run", reason=HALF),
+    lambda orch: orch.schedules.pause("nightly", HALF),
+]
+
+
+@pytest.mark.parametrize("act", WITH_HALF)
+def test_half_of_a_character_is_no_name_and_no_reason(orch, act):
+    """What it names could not be shown, and the metrics could not be written."""
+    orch.submit_task(Task.call(pow, 2, 3, not_before=1_000, id="later"))
+    workflow = Workflow("w")
+    workflow.task(pow, 2, 3, not_before=1_000, id="x")
+    orch.workflows.start(workflow, id="run")
+    orch.schedules.add("nightly", "every 1h", Task.call(pow, 2, 3))
+    try:
+        with pytest.raises((InvalidTaskError, ValidationFailedError)) as caught:
+            act(orch)
+    finally:
+        orch.cancel_task("later")
+        orch.workflows.cancel("run")
+    str(caught.value).encode()
+    exposition(orch.get_stats(), orch.health())
 
 
 OF_AN_AGENT = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 
+import attrs
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
@@ -357,3 +358,10 @@ def test_the_api_alone_is_none():
 def test_a_provider_is_one():
     with pytest.raises(InvalidTaskError, match="MeterProvider"):
         TaskOrchestrator(meter_provider="otel")
+
+
+def test_a_name_from_before_names_were_checked_is_escaped():
+    with TaskOrchestrator(resources={"gpu": 2}) as orch:
+        stats = orch.get_stats()
+    stats = attrs.evolve(stats, resources={"\ud800": stats.resources["gpu"]})
+    assert rb'{taskorch_resource="\\ud800"} 2.0' in exposition(stats, None)

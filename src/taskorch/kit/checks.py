@@ -33,6 +33,24 @@ def is_name(value: object) -> TypeGuard[str]:
     )
 
 
+def check_text(subject: str, value: object) -> str:
+    """
+    Return *value* if it is a text that can be shown: half of a surrogate pair cannot.
+
+    Raises:
+        InvalidTaskError: It is not.
+    """
+    if not is_text(value):
+        msg = f"{subject} is a text, not {show(value)}"
+        raise InvalidTaskError(msg)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        msg = f"{subject} has half of a character, which nothing shows: {show(value)}"
+        raise InvalidTaskError(msg) from None
+    return value
+
+
 def check_count(name: str, value: object, *, least: int) -> None:
     """
     Refuse a value that is no whole number of *least* or more.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.kit.checks import check_word, is_number
+from taskorch.kit.checks import check_word, is_name, is_number
 from taskorch.kit.limits import MAX_AMOUNT, MAX_UNIT_NAME, MAX_UNITS, MAX_WEIGHT
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import OTHER_RESOURCES
@@ -146,8 +146,8 @@ class Resources(Mapping[str, float]):
             document has `{"named": ["0", "1"]}` in place of the amount.
 
     Raises:
-        InvalidTaskError: An amount is negative, not finite, or above 1e12; or two names
-            mean the same.
+        InvalidTaskError: An amount is negative, not finite, or above 1e12; two names
+            mean the same, or one cannot be printed.
     """
 
     units: Units
@@ -162,6 +162,9 @@ class Resources(Mapping[str, float]):
             amounts = _by_our_names(amounts)
         named: UnitNames = ()
         for name, amount in amounts.items():
+            if not is_name(name):
+                msg = f"a resource has a name such as 'gpu', not {show(name)}"
+                raise InvalidTaskError(msg)
             if isinstance(amount, NamedUnits | Mapping):
                 amounts = {**amounts, name: (units := _units_of(name, amount))}
                 named += ((name, units.names),)

@@ -14,7 +14,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     UnknownTaskError,
 )
-from taskorch.kit.checks import check_count, check_there
+from taskorch.kit.checks import check_count, check_text, check_there
 from taskorch.kit.verbs import NAME, NOTE, PERSON, lacks, verb
 from taskorch.kit.visible import show
 from taskorch.kit.vocabulary import other_attribute
@@ -308,9 +308,11 @@ class WorkflowManager:
             UnknownTaskError: No workflow runs, or ran, under this id.
             InvalidTransitionError: The state machine forbids it for a task; those
                 that it allows are cancelled.
+            InvalidTaskError: The *reason* is no text.
         """
         rt = self._rt
-        why = f"workflow {run_id} was cancelled" if reason is None else reason
+        why = f"workflow {run_id} was cancelled"
+        why = why if reason is None else check_text("a reason", reason)
         done = False
         vetoes: list[InvalidTransitionError] = []
         for run, below in self._targets(run_id):

@@ -15,7 +15,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleChanged, ScheduleSkipped
-from taskorch.kit.checks import called_as, check_count
+from taskorch.kit.checks import called_as, check_count, check_text
 from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import BACKFILLS, SCHEDULES
@@ -827,7 +827,7 @@ def _reason_of(reason: object) -> str:
     Raises:
         InvalidTaskError: It is no text, or empty.
     """
-    if not (reason and isinstance(reason, str)):
+    if not reason:
         msg = f"a reason is a text, not {show(reason)}"
         raise InvalidTaskError(msg)
-    return reason
+    return check_text("a reason", reason)

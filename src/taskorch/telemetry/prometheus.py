@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from taskorch.kit.visible import printable
 from taskorch.model import Health, Stats
 from taskorch.telemetry._metrics import AGE, COUNTERS, LEVELS, MANY, OTHER
 
@@ -72,7 +73,8 @@ def _levels(stats: Stats) -> Iterable[Metric]:
         plain = name.replace(".", "_") + ("_seconds" if unit == "s" else "")
         family = family_class(plain, words, labels=[_label(label) for label in labels])
         for attributes, value in amounts:
-            family.add_metric(list(attributes.values()), value)
+            # A journal may have names from before they were checked.
+            family.add_metric([*map(printable, attributes.values())], value)
         yield family
 
 
@@ -100,7 +102,7 @@ def _health(health: Health) -> Iterable[Metric]:
     parts = GaugeMetricFamily("taskorch_part_ok", words, labels=["part"])
     checks = {check.component: check.status == "ok" for check in health.checks}
     for part, is_ok in list(checks.items())[:MANY]:
-        parts.add_metric([part], is_ok)
+        parts.add_metric([printable(part)], is_ok)
     yield parts
 
 
