@@ -28,6 +28,10 @@ def test_schedules_of_a_journal_are_shown_and_changed(tmp_path, capsys):
     assert "daily makes program" in said(capsys, journal)[1].out
     code, shown = said(capsys, journal, "show", "daily", "-n", "2", "--json")
     assert (code, len(json.loads(shown.out)["coming"])) == (0, 2)
+    for count in ("0", "1001", "99999999999"):
+        code, shown = said(capsys, journal, "show", "daily", "-n", count)
+        assert (code, shown.out) == (2, "")
+        assert "a number of ticks from 1 to 1,000 is needed" in shown.err
     assert said(capsys, journal, "pause", "daily", "--reason", "no power")[0] == 0
     assert said(capsys, journal, "pause", "daily")[0] == 1
     assert "paused: no power" in said(capsys, journal)[1].out

@@ -18,6 +18,8 @@ from taskorch.errors import InvalidTaskError
 from taskorch.schedules import Importable
 from taskorch.verbs.table import as_json
 
+#: The most ticks that `show` names, as those of a service.
+_MOST_TICKS: Final = 1_000
 _WORKFLOW: Final = "the document of a workflow, which may say itself when it runs"
 
 
@@ -54,6 +56,9 @@ def _add_of_add(parser: argparse.ArgumentParser) -> None:
 
 def _show(args: argparse.Namespace, orch: Any, said: dict[str, Any]) -> dict[str, Any]:
     name, count = said["name"], 5 if args.n is None else args.n
+    if not 1 <= count <= _MOST_TICKS:
+        msg = f"-n {count}: a number of ticks from 1 to {_MOST_TICKS:,} is needed"
+        raise InvalidTaskError(msg)
     if isinstance(orch, Client):
         return orch.schedule(name, count)
     coming = [moment.isoformat() for moment in orch.schedules.next(name, count)]
