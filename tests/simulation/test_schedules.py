@@ -218,6 +218,7 @@ def test_what_is_refused_is_tried_again_and_said():
     [
         ("0 0 30 2 *", "never comes"),
         ("0 0 31 4,6 *", "never comes"),
+        ("every 9999999999999d", "never comes"),
         ("61 * * * *", "the minute cannot be read"),
         ("* * * *", "it has 4 fields"),
         ("@reboot", "submit the task when the program begins"),

@@ -238,7 +238,10 @@ def define(
     )
     is_run = not isinstance(work, Task) and "code" in definition.work
     definition = attrs.evolve(definition, is_run=is_run)
-    definition.times()
+    times = definition.times()
+    if start_ns is None and times.after(0) is None:
+        msg = f"{show(definition.when)} never comes"
+        raise InvalidTaskError(msg, hint="calendars end with the year 9999")
     return definition, work
 
 
