@@ -39,6 +39,7 @@ from taskorch.cli._terminal import (
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.visible import counted, show
+from taskorch.kit.vocabulary import meant
 from taskorch.kit.words import in_words
 from taskorch.model import TaskState
 from taskorch.reading._nights import PAGE
@@ -196,6 +197,8 @@ def _list(args: argparse.Namespace, reader: Reader) -> int:
     which = _which(args)
     rows: list[dict[str, Any]] = []
     more, page = _pages(runs, which, args.limit or None, rows)
+    if args.schedule and not rows:
+        _check_schedule(args.schedule, runs)
     if args.json:
         for row in rows:
             print_json(row)
@@ -212,6 +215,20 @@ def _list(args: argparse.Namespace, reader: Reader) -> int:
     if more:
         print(f"There are more: --after {line(rows[-1]['id'])} goes on, --limit 0: all")
     return OK
+
+
+def _check_schedule(name: str, runs: RunsSource) -> None:
+    """
+    Refuse the *name* of a schedule that has no run and is not there.
+
+    Raises:
+        UnknownTaskError: There is no such schedule.
+    """
+    names = [each["name"] for each in runs.nights(days=1)["schedules"]]
+    if name not in names:
+        msg = f"there is no schedule {show(name)}"
+        hint = meant(name, names, f"there are {', '.join(names) or 'none at all'}")
+        raise UnknownTaskError(msg, hint=hint)
 
 
 def _which(args: argparse.Namespace) -> dict[str, Any]:

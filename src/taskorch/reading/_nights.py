@@ -19,7 +19,7 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from taskorch.errors import TaskorchError, UnknownTaskError
+from taskorch.errors import InvalidTaskError, TaskorchError, UnknownTaskError
 from taskorch.kit.clock import MonotonicClock
 from taskorch.kit.people import caller
 from taskorch.kit.raised import told_of
@@ -272,7 +272,12 @@ class RunViews:
 
         Returns:
             The page; None: there is no run *after* any more.
+
+        Raises:
+            InvalidTaskError: There is no such day.
         """
+        if day:
+            day = _day_in(day)
         which = wanted(id, schedule, state, int(since * _NS), int(until * _NS))
         board = self._board()
         now_ns = board.now()
@@ -603,3 +608,17 @@ def _spans(status: TaskStatus) -> list[list[Any]]:
                 ]
             )
     return spans[-_MOST_SPANS:]
+
+
+def _day_in(text: str) -> str:
+    """
+    Return the day that *text* names, as days of runs are written.
+
+    Raises:
+        InvalidTaskError: It names none.
+    """
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        msg = f"day: a date is needed, not {show(text)}"
+        raise InvalidTaskError(msg, hint="such as 2026-11-25") from None
