@@ -389,7 +389,7 @@ def test_prune(journal, tmp_path, capsys):
     )
     (told_,) = told(taskorch(capsys, *words, "--dry-run", "--json")[1])
     assert told_["tasks"] == 51
-    code, out, _ = taskorch(capsys, *words)
+    code, out, _ = taskorch(capsys, *words, "--yes")
     assert code == 0
     assert out.startswith(f"51 tasks were removed from {path}: ")
     assert "12 tasks" not in out
@@ -402,7 +402,9 @@ def test_prune(journal, tmp_path, capsys):
         "0 tasks were removed"
         in taskorch(capsys, "prune", path, "--older-than", "1d")[1]
     )
-    (told_,) = told(taskorch(capsys, "prune", path, "--older-than", "0s", "--json")[1])
+    (told_,) = told(
+        taskorch(capsys, "prune", path, "--older-than", "0s", "--json", "--yes")[1]
+    )
     assert told_["tasks"] == 10
     code, _, err = taskorch(capsys, "prune", path)
     assert (code, "--older-than 30d, or --keep 10000" in err) == (2, True)

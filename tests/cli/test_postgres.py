@@ -39,7 +39,7 @@ def test_it_is_looked_at_and_changed_by_its_address(address, capsys):
     assert (code, "b~2 is queued" in out) == (0, True)
     said += out
     for words in (
-        ["prune", address, "--keep", "0"],
+        ["prune", address, "--keep", "0", "--yes"],
         ["doctor", address, "--verify"],
         ["schedules", address],
         ["inspect", address, "--json"],

@@ -523,7 +523,13 @@ def test_a_journal_that_nobody_uses_is_pruned_by_schedule_too(tmp_path, capsys):
     words = ["prune", str(path), "--schedule", "s", "--keep", "3"]
     assert main([*words, "--dry-run"]) == 0
     assert "7 tasks would be removed" in capsys.readouterr().out
-    assert main(words) == 0
+    # Nobody can be asked here.
+    assert main(words) == 2
+    assert (
+        "gone for good (look with --dry-run, then say --yes)" in capsys.readouterr().err
+    )
+    assert len(list(JournalReader(path).tasks())) == 5 + 10
+    assert main([*words, "--yes"]) == 0
     assert len(list(JournalReader(path).tasks())) == 5 + 3
     capsys.readouterr()
     assert main(["prune", str(path), "--schedule", "slip", "--keep", "3"]) == 0

@@ -6,6 +6,7 @@ import argparse
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
@@ -26,6 +27,9 @@ from taskorch.kit.visible import counted, show
 from taskorch.model import Retention
 from taskorch.reading import JournalReader
 from taskorch.retention import foreseen, prune
+
+_WHY: Final = "what is forgotten is gone for good"
+_HINT: Final = "look with --dry-run, then say --yes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="only say how many tasks that would be"
     )
-    parser.add_argument(
-        "--yes", action="store_true", help="of a service: do not ask before"
-    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before")
     add_json(parser)
 
 
@@ -77,13 +79,16 @@ def _run(args: argparse.Namespace) -> int:
         JournalReader(journal)
         path = journal.path if isinstance(journal, SqliteJournal) else None
         before = _size(path)
+        place = path or journal.description()
         schedule = args.schedule
-        if args.dry_run:
-            count = foreseen(
-                journal, retention, now, schedule=schedule, by_hand=True
-            ).tasks
-        else:
-            epoch = journal.claim()
+        # While somebody is asked, nobody else begins with the journal.
+        epoch = None if args.dry_run else journal.claim()
+        count = foreseen(journal, retention, now, schedule=schedule, by_hand=True).tasks
+        if epoch is not None:
+            if count and not (args.yes or args.json):
+                print(_foreseen(count, place))
+            if count and not (args.yes or is_agreed(_WHY, _HINT)):
+                return FAILED
             count = prune(
                 journal, epoch, retention, now, schedule=schedule, by_hand=True
             )
@@ -96,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({name: each for name, each in report.items() if each is not None})
     else:
-        _tell(args, path or journal.description(), count, before, _size(path))
+        _tell(args, place, count, before, _size(path))
     return OK
 
 
@@ -113,8 +118,7 @@ def _of_service(args: argparse.Namespace) -> int:
         if not (args.dry_run or args.yes or args.json):
             print(line(pruned["text"]))
         if not args.dry_run and pruned["tasks"]:
-            hint = "look with --dry-run, then say --yes"
-            if not (args.yes or is_agreed("what is forgotten is gone for good", hint)):
+            if not (args.yes or is_agreed(_WHY, _HINT)):
                 return FAILED
             pruned = client.prune(**options)
     if args.json:
@@ -136,6 +140,10 @@ def _tell_of_nothing(args: argparse.Namespace, count: int) -> None:
         print(f"Nothing of a schedule {show(args.schedule)} is there to be removed.")
 
 
+def _foreseen(count: int, place: Path | str) -> str:
+    return f"{counted(count, 'task')} would be removed from {place}."
+
+
 def _tell(
     args: argparse.Namespace,
     path: Path | str,
@@ -146,7 +154,7 @@ def _tell(
     tasks = counted(count, "task")
     _tell_of_nothing(args, count)
     if args.dry_run:
-        print(f"{tasks} would be removed from {path}.")
+        print(_foreseen(count, path))
         return
     verb = "was" if count == 1 else "were"
     sizes = ""
