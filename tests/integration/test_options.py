@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from tests.integration.tools import PATIENCE
 
+import taskorch
 from taskorch import (
     Approval,
     InvalidTaskError,
@@ -116,8 +118,18 @@ def test_an_option_that_there_is_not_names_the_one_that_was_meant(make):
         TypeError, match=r"no option 'priorty': did you mean 'priority'"
     ):
         make(priorty=3)
-    with pytest.raises(TypeError, match=r"no option 'colour': there are type, payload"):
+    with pytest.raises(TypeError, match=r"no option 'colour': there are type, "):
         make(colour="red")
+
+
+def test_an_option_of_the_function_itself_is_meant_too():
+    for make in (lambda **o: taskorch.task(**o)(int), partial(Task.call, int)):
+        with pytest.raises(TypeError, match="'retris': did you mean 'retries'"):
+            make(retris=2)
+        with pytest.raises(TypeError, match="retries, retry_delay"):
+            make(colour="red")
+    with pytest.raises(TypeError, match="did you mean 'max_parallel'"):
+        Workflow("w").map(int, [], max_paralel=2)
 
 
 def test_other_classes_suggest_too():

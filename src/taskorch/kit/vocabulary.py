@@ -118,6 +118,11 @@ _FUTURES: Final = (
     "orch.wait(handles) or taskorch.as_completed(handles), or give them "
     "[handle.future() for handle in handles]"
 )
+#: Options that stand for ours: see `in_our_words`.
+_COMBINED: Final[Mapping[str, tuple[str, ...]]] = {
+    "retry": ("retries", "retry_delay"),
+    "max_attempts": ("retries",),
+}
 #: Advice for options of others that are no option here.
 _INSTEAD: Final[Mapping[str, str]] = {
     "bind": _CONTEXT,
@@ -378,7 +383,10 @@ def others_words(choices: Container[str]) -> dict[str, str]:
 
 def unknown_option(owner: str, name: str, names: Iterable[str]) -> TypeError:
     """Return the error for an unknown option, with the name that was meant."""
-    return TypeError(f"{owner} has no option {name!r}: {remedy_of(name, names)}")
+    choices = tuple(names)
+    combined = (word for ours in choices for word in _COMBINED.get(ours, ()))
+    choices += tuple(word for word in combined if word not in choices)
+    return TypeError(f"{owner} has no option {name!r}: {remedy_of(name, choices)}")
 
 
 def remedy_of(name: str, names: Iterable[str]) -> str:
@@ -500,10 +508,9 @@ def in_our_words(
     """
     ours: dict[str, Any] = {}
     counts = next((name for name in ("retry", "max_attempts") if name in names), "")
-    combined = {"retry": ("retries", "retry_delay"), "max_attempts": ("retries",)}
     for name, value in options.items():
         word = name if name in names else _SAME_OPTIONS.get(name, name)
-        if word not in names and word not in combined.get(counts, ()):
+        if word not in names and word not in _COMBINED.get(counts, ()):
             word = name
         if word in ours:
             msg = f"{owner}: two options say the same as {word}=: use one of them"

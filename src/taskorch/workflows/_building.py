@@ -11,7 +11,7 @@ from taskorch.kit.allowance import Allowance
 from taskorch.kit.building import begin_building, end_building
 from taskorch.kit.checks import check_count
 from taskorch.kit.described import Declared, FunctionWithOptions, declared
-from taskorch.kit.vocabulary import in_our_words, other_attribute
+from taskorch.kit.vocabulary import in_our_words, other_attribute, unknown_option
 from taskorch.model import (
     DEFAULT_ENV,
     OPTIONS,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 NodeT = TypeVar("NodeT")
 
+#: Arguments of the map that no task has.
+_OF_MAP: Final = ("max_parallel", "allow_failures")
 #: Options of the map itself; the others are for its calls.
 _OWN: Final = ("id", "after", "join", "on_parent_failure")
 
@@ -207,7 +209,11 @@ class Builder(Generic[NodeT]):
         _refuse_arguments("map", task_options, "kwargs", "executor")
         # The options as a task holds them: Resources from mappings, durations in
         # seconds.
-        ours = in_our_words("map", task_options, OPTIONS)
+        here = "map"
+        ours = in_our_words(here, task_options, OPTIONS)
+        for name in ours:
+            if name not in OPTIONS:
+                raise unknown_option(here, name, (*OPTIONS, *_OF_MAP))
         each = Task.call(fn, **cast("TaskOptions", ours))
         noted = declared(fn)
         names = {**({} if noted is None else noted.options), **ours}
