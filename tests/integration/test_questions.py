@@ -174,6 +174,11 @@ def test_what_is_no_question_is_refused(text: Any) -> None:
         Task.question(text)
 
 
+def test_what_cannot_be_printed_in_a_question_is_named() -> None:
+    with pytest.raises(InvalidTaskError, match=r"cannot be printed: 'Ok .ud800"):
+        Task.question("Ok \ud800?")
+
+
 def test_an_answer_that_is_not_well_formed_is_refused() -> None:
     with TaskOrchestrator() as orch:
         orch.submit_task(ask())

@@ -428,3 +428,14 @@ def test_what_is_no_wait_is_refused(ask, says):
 def test_rules_that_make_no_sense_are_refused():
     with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError, match="quorum"):
         run(orch, lambda: current_context().ask("Ship?", quorum=0))
+
+
+def test_an_unknown_option_of_a_question_names_the_one_that_was_meant():
+    async def on_loop():
+        await current_context().aio.ask("Ship?", duee=3)
+
+    for job in (lambda: current_context().ask("Ship?", duee=3), on_loop):
+        with TaskOrchestrator() as orch:
+            error = orch.submit(job).exception(PATIENCE)
+        assert "ask() got an unexpected keyword argument 'duee'" in str(error)
+        assert "did you mean 'due'?" in str(error)

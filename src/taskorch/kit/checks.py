@@ -151,10 +151,11 @@ def _no_duration(name: str, value: object) -> str:
     )
 
 
-def called_as(example: str) -> Callable[[F], F]:
+def called_as(example: str, name: str = "") -> Callable[[F], F]:
     """
     Decorate a method: a call with wrong arguments raises an error with an *example*.
 
+    The *name* is that of the method for users, if it is another, as of `__call__`.
     Without it, a user who guesses a name from another library gets Python's own error.
     """
 
@@ -170,11 +171,13 @@ def called_as(example: str) -> Callable[[F], F]:
                 trace = error.__traceback__
                 if trace is not None and trace.tb_next is None:
                     # The error comes from the call, not from inside the method.
-                    ours = in_our_words(method.__name__, kwargs, names)
+                    ours = in_our_words(name or method.__name__, kwargs, names)
                     if ours.keys() != kwargs.keys():
                         return called(self, *args, **ours)
                     msg = str(error).partition(".")[2]
-                    unknown = next((name for name in kwargs if name not in names), "")
+                    if name:
+                        msg = msg.replace(method.__name__, name, 1)
+                    unknown = next((each for each in kwargs if each not in names), "")
                     if unknown:
                         msg += f": {remedy_of(unknown, names[1:])}"
                     raise InvalidTaskError(msg, hint=example) from None

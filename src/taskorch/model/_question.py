@@ -146,6 +146,25 @@ class Answer:
     timed_out: bool = False
 
 
+def _check_line(text: object) -> None:
+    """
+    Refuse the text of a question that is no line.
+
+    Raises:
+        InvalidTaskError: It is none; the message says why.
+    """
+    if not isinstance(text, str) or not text.strip():
+        msg = f"a question is a text, not {show(text)}"
+        raise InvalidTaskError(msg)
+    if not "".join(text.splitlines()).isprintable():
+        msg = f"a question has characters that cannot be printed: {show(text)}"
+        raise InvalidTaskError(msg)
+    if len(text) > _MAX_TEXT or not is_name(text):
+        msg = f"a question is one line of at most {_MAX_TEXT} characters"
+        msg += ", without a space at either end"
+        raise InvalidTaskError(msg, hint="what is longer goes into details=")
+
+
 @frozen
 class Question(Wait):
     """
@@ -177,14 +196,7 @@ class Question(Wait):
         return shown(self)
 
     def __attrs_post_init__(self) -> None:
-        text: object = self.text
-        if not isinstance(text, str) or not text.strip():
-            msg = f"a question is a text, not {show(text)}"
-            raise InvalidTaskError(msg)
-        if len(self.text) > _MAX_TEXT or not is_name(self.text):
-            msg = f"a question is one line of at most {_MAX_TEXT} characters"
-            msg += ", without a space at either end"
-            raise InvalidTaskError(msg, hint="what is longer goes into details=")
+        _check_line(self.text)
         Wait.__attrs_post_init__(self)
         if not self.options:
             msg = "options: a question needs at least one choice"

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 import attrs
 
 from taskorch.errors import NotRunningError, StepError
+from taskorch.kit.checks import called_as
 from taskorch.kit.limits import NS
 from taskorch.kit.visible import show
 from taskorch.model import TERMINAL, Answer, Task, TaskState
@@ -123,6 +124,7 @@ class PeopleAsker:
     def __init__(self, context: Any) -> None:
         self._context: Any = context
 
+    @called_as("context.ask('Ship?', due=3600)", "ask")
     def __call__(
         self,
         text: str,
@@ -178,6 +180,7 @@ class AsyncPeopleAsker:
     def __init__(self, context: Any) -> None:
         self._context: Any = context
 
+    @called_as("await context.aio.ask('Ship?', due=3600)", "ask")
     async def __call__(
         self,
         text: str,
