@@ -303,3 +303,23 @@ def test_a_command_changes_no_pool_and_brings_no_agent(tmp_path, capsys):
     news = [type(fact) for fact in JournalReader(path).happened() if fact.seq > before]
     assert TaskCancelled in news
     assert not {PoolsChanged, AgentJoined} & {*news}
+
+
+def test_a_run_that_is_taken_for_a_task_is_named_as_a_run(
+    tmp_path, capsys, monkeypatch
+):
+    path = tmp_path / "j.db"
+    night = Workflow("night")
+    night.task(pow, 2, 3, id="x")
+    acts = {"cancel": "cancel", "rerun": "restart"}
+    with TaskOrchestrator(journal=path) as orch:
+        orch.workflows.start(night, id="run").result(60)
+        with served(orch) as service:
+            monkeypatch.setenv("TASKORCH_TOKEN", service.token)
+            for command, act in acts.items():
+                url = service.server.url
+                code, _, err = taskorch(capsys, command, url, "run")
+                assert (code, f"taskorch runs {url} {act} run" in err) == (2, True)
+    for command, act in acts.items():
+        code, _, err = taskorch(capsys, command, path, "run")
+        assert (code, f"taskorch runs {path} {act} run" in err) == (2, True)

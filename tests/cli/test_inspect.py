@@ -161,6 +161,7 @@ def test_nothing_is_stuck_where_nothing_is(tmp_path, capsys):
         (["explain", "none.db", "x"], 2, "check the path"),
         (["inspect", "."], 2, "is a folder"),
         (["inspect", "JOURNAL", "nobody"], 2, "--id '*part*'"),
+        (["explain", "JOURNAL", "nope"], 2, "by a part of its id: taskorch inspect "),
         (["explain", "JOURNAL", "nobody"], 2, "no task has the id 'nobody'"),
         (["inspect", "JOURNAL", "--since", "soon"], 2, "write 90s, 15m, 1h30m or 30d"),
         (["inspect", "JOURNAL", "--older-than", "-1"], 2, "argument"),
@@ -420,3 +421,4 @@ def test_prune_of_what_is_in_use_says_so(tmp_path, capsys):
         code, _, err = taskorch(capsys, "prune", path, "--keep", "0")
     assert code == 75
     assert "belongs to process" in err
+    assert "if it is a service, name its URL here" in err

@@ -364,7 +364,7 @@ def test_a_service_without_a_dashboard_says_so(capsys, monkeypatch):
         (("show",), "runs show: which run?"),
         (("restart",), "runs restart: which run?"),
         (("restart", "nothing", "--yes"), "nothing"),
-        (("pause", "nothing"), "nothing"),
+        (("pause", "nothing"), "'nothing' (taskorch runs JOURNAL lists all)"),
         (("list", "night"), "is one word too many"),
         (("list", "--after", "gone"), "there is no run 'gone' any more"),
         (("list", "--state", "odd"), "invalid choice"),

@@ -15,7 +15,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -63,6 +63,13 @@ _WORDS: Final = {
     "EVENT": "its name",
 }
 _UNAUTHORIZED: Final = 401
+#: The act of `taskorch runs` that does to a run what a verb does to a task.
+_OF_RUNS: Final = {
+    "cancel_task": "cancel",
+    "rerun_task": "restart",
+    "suspend_task": "pause",
+    "resume_task": "resume",
+}
 #: The metavar of an option, by its type.
 _METAVARS: Final = {"string": "TEXT", "integer": "N", "number": "NUMBER"}
 
@@ -266,10 +273,12 @@ def _change(args: argparse.Namespace, verb: Verb, orch: Any) -> int:
     for name in _named(args, name_of, orch):
         if verb.preview and args.dry_run:
             arguments = _said(args, verb, **_subject(args, verb, name))
-            document = touched(orch, args.call, arguments)
+            with _naming_run(args, orch, name):
+                document = touched(orch, args.call, arguments)
             tell_foreseen(args, {"task": name}, document)
             continue
-        task_id, changed = _changed(args, verb, orch, name)
+        with _naming_run(args, orch, name):
+            task_id, changed = _changed(args, verb, orch, name)
         is_task = are_tasks and not task_of_escalation(name)[0]
         state = _state(orch, task_id) if is_task else None
         if state is not None:
@@ -315,6 +324,22 @@ def _words(verb: Verb, task_id: str, state: TaskState | None, *, changed: bool) 
     if command in ("cancel", "suspend") and state is TaskState.RUNNING:
         return f"{text}, and was asked to stop"
     return text
+
+
+@contextmanager
+def _naming_run(args: argparse.Namespace, orch: Any, name: str) -> Iterator[None]:
+    """Say of an unknown task how to change the run that is called so."""
+    try:
+        yield
+    except UnknownTaskError as error:
+        act = _OF_RUNS.get(args.call)
+        if act is None:
+            raise
+        with suppress(TaskorchError):
+            call(orch, "workflows.status", name)
+            words = f"{shlex.quote(args.journal)} {act} {shlex.quote(name)}"
+            error.hint = f"it is a run: taskorch runs {words}"
+        raise
 
 
 def _changed(
@@ -579,12 +604,20 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
     )
     Door(orch).only_command()
     try:
-        yield orch
+        with naming_service():
+            yield orch
+    finally:
+        orch.stop(drain=False)
+
+
+@contextmanager
+def naming_service() -> Iterator[None]:
+    """Say of a journal that is in use how to ask the service that may have it."""
+    try:
+        yield
     except JournalTakenError as error:
         error.hint = "stop that one first; if it is a service, name its URL here"
         raise
-    finally:
-        orch.stop(drain=False)
 
 
 @contextmanager

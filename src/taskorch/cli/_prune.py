@@ -10,7 +10,7 @@ from typing import Final
 
 from taskorch._settings.configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
-from taskorch.cli._control import service
+from taskorch.cli._control import naming_service, service
 from taskorch.cli._terminal import (
     add_json,
     is_agreed,
@@ -74,7 +74,7 @@ def _run(args: argparse.Namespace) -> int:
         raise InvalidTaskError(msg, hint="--older-than 30d, or --keep 10000")
     retention = Retention(args.older_than, args.keep)
     now = time.time_ns()  # noqa: TID251 - the age of what is on the disk
-    with closing(open_journal(args.journal)) as journal:
+    with naming_service(), closing(open_journal(args.journal)) as journal:
         # The journal must exist already, because a claim would make a new one.
         JournalReader(journal)
         path = journal.path if isinstance(journal, SqliteJournal) else None

@@ -513,9 +513,10 @@ def foreseen(
         try:
             text, does = _preview(orch, act.of_task, name, definition)
             return act.of_task, text, does
-        except UnknownTaskError:
-            pass
-        raise
+        except UnknownTaskError as error:
+            msg = f"there is no run {show(name)}"
+            hint = "taskorch runs JOURNAL lists all"
+            raise UnknownTaskError(msg, hint=hint, task_id=name) from error
 
 
 def _preview(

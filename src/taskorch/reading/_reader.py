@@ -807,5 +807,5 @@ def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
 
 def _unknown(task_id: str) -> UnknownTaskError:
     msg = f"no task has the id {task_id!r}"
-    hint = "look for it by a part of its id: tasks(id='*part*'), or --id '*part*'"
+    hint = "look for it by a part of its id: orch.tasks(id='*part*')"
     return UnknownTaskError(msg, hint=hint, task_id=task_id)

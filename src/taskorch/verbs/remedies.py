@@ -175,7 +175,9 @@ def _command(
 ) -> str | None:
     place, first = shlex.quote(journal), args[0] if args else "TASK"
     if call == "tasks":
-        which = f"--state {first}" if args else "--tasks"
+        # Only the pattern of an id has a star.
+        word = "--id" if "*" in first else "--state"
+        which = f"{word} {_quoted(first)}" if args else "--tasks"
         return f"taskorch inspect {place} {which}"
     verb = _verb(call)
     is_at_service = journal.startswith("http")
@@ -216,7 +218,8 @@ def _option(name: str, value: int) -> str:
 def _request(call: str, args: list[Any], flags: Mapping[str, int]) -> str | None:
     path, first = "/api/v1", quote(str(args[0]), safe="") if args else "TASK"
     if call == "tasks":
-        return f"GET {path}/tasks{f'?state={first}' if args else ''}"
+        name = "id" if args and "*" in args[0] else "state"
+        return f"GET {path}/tasks{f'?{name}={first}' if args else ''}"
     if call in _OTHERS:
         method, below = _OTHERS[call][1].split(" ")
         return f"{method} {path}{below.format(first=first)}"
