@@ -55,7 +55,7 @@ class _Again:
         """Return whether *work* runs again; *is_other*: another task is submitted."""
         return not is_other and work._row.id in self._ids
 
-    def is_anew(self, _work: Work) -> bool:
+    def is_anew(self, work: Work) -> bool:  # noqa: ARG002 - see `Renewing`
         """Return whether the tasks that it has added are made again, too."""
         return False
 
@@ -322,6 +322,7 @@ class Restarts:
         latest = rt.directory.reruns.latest(task_id)
         old = rt.directory.known(latest) if rt.directory.is_known(latest) else None
         above: dict[str, str] = {}
+        run: WorkflowRun | None = None
         if old is not None and old._row.run and added_by(old):
             run = self.known.get(old._row.run)
             again = to_run_again(run, lambda each: each._row.id == latest)
@@ -333,7 +334,7 @@ class Restarts:
         succession = rt.succession
 
         def before(now: int) -> None:
-            if old is not None and old._row.state in TERMINAL:
+            if run is not None and old is not None and old._row.state in TERMINAL:
                 for name, each in above.items():
                     self._replace(run, name, each, succession, now)
 
