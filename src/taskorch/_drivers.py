@@ -105,8 +105,8 @@ class View:
             return [template.agent(template.name)]
         # Each says its own capacity when it joins.
         joined = [r for r in kernel.agents.values() if self.is_of(r.name, template)]
-        there = [row for row in joined if not row.lost]
-        return [row.info for row in there or joined] or None
+        present = [row for row in joined if not row.lost]
+        return [row.info for row in present or joined] or None
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
         """Return whether a worker belongs to a template, by its id."""

@@ -935,8 +935,8 @@ class TroubleTeller:
         """
         tasks, recovered = self._rt.kernel.tasks, self._rt.directory.recovered
         assert recovered is not None  # noqa: S101 - the ticks are in its journal
-        known = ((n, tasks.get(n)) for ids in part for n in ids)
-        here = {n: row for n, row in known if row is not None}
+        rows_here = ((n, tasks.get(n)) for ids in part for n in ids)
+        here = {n: row for n, row in rows_here if row is not None}
         asked = [n for ids in part for n in ids if n not in here]
         try:
             gone = {row.id: row for row in recovered.rows_of(asked)}

@@ -99,15 +99,15 @@ def asking(runtime: Runtime, going: Mapping[TaskRow, int]) -> dict[str, str]:
 
     Such a task may be a question to a person; *going* are the tasks that do go on.
     """
-    found: dict[str, str] = {}
+    questions: dict[str, str] = {}
     for row in going:
         if row.state is _S.RUNNING and row.extra is not None and row.extra.yielded:
             for any_of in runtime.waiting.waits_of(row):
                 if any_of and not any(
                     each in going or each.state in TERMINAL for each in any_of
                 ):
-                    found[row.id] = any_of[0].id
-    return found
+                    questions[row.id] = any_of[0].id
+    return questions
 
 
 def unforeseen(
