@@ -324,7 +324,7 @@ def test_what_a_rule_counts_outlives_retention(
         assert is_denied(orch, "d1")
     options: dict[str, Any] = {}
     if by == "command":
-        command = [sys.executable, "-m", "taskorch", "prune", str(path)]
+        command = [sys.executable, "-m", "taskorch", "prune", str(path), "--yes"]
         subprocess.run(
             [*command, "--older-than", "0s"], check=True, capture_output=True
         )
@@ -354,7 +354,7 @@ def test_of_events_that_nobody_counted_it_is_said_that_nobody_knows(
     path = tmp_path / "runs.db"
     with TaskOrchestrator(journal=path) as orch:
         canary(orch)
-    command = [sys.executable, "-m", "taskorch", "prune", str(path)]
+    command = [sys.executable, "-m", "taskorch", "prune", str(path), "--yes"]
     subprocess.run([*command, "--older-than", "0s"], check=True, capture_output=True)
     with governed(path, history("failed", severity=severity)) as orch:
         assert is_denied(orch, "d1") == denied

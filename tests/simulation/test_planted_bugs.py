@@ -39,7 +39,6 @@ from taskorch.runs import (
     _reruns,
 )
 from taskorch.runs._known import KnownRuns
-from taskorch.runs._reruns import Restarts
 from taskorch.runtime import _submission
 from taskorch.runtime._committer import Commits, HeldBack
 from taskorch.simulation._life import Life
@@ -266,8 +265,8 @@ BUGS_OF_RUNS = {
     ),
     "a rejected phase that goes on is approved": (
         _approvals.decide,
-        "verdict = verdict_of(phase, name, note, passed=passed)",
-        "verdict = verdict_of(phase, name, note, passed=True)",
+        "verdict = _phases.verdict_of(phase, name, note, passed=passed)",
+        "verdict = _phases.verdict_of(phase, name, note, passed=True)",
     ),
     "a rejection completes an approval": (
         _approvals.decide,
@@ -390,9 +389,9 @@ BUGS_OF_RUNS = {
         "_may_ask(work)",
     ),
     "a restart runs first what waits": (
-        Restarts._restart,
-        "in reversed(run._backwards())",
-        "in run._backwards()",
+        _reruns.to_run_again,
+        "for name, _ in ordered if name in again",
+        "for name, _ in ordered[::-1] if name in again",
     ),
     "what was added is another task when its gate is run again": (
         _submission.given_parents,

@@ -163,7 +163,7 @@ class Resources(Mapping[str, float]):
         named: UnitNames = ()
         for name, amount in amounts.items():
             if not is_name(name):
-                msg = f"a resource has a name such as 'gpu', not {show(name)}"
+                msg = f"resources: a name is a text such as 'gpu', not {show(name)}"
                 raise InvalidTaskError(msg)
             if isinstance(amount, NamedUnits | Mapping):
                 amounts = {**amounts, name: (units := _units_of(name, amount))}
