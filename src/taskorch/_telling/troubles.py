@@ -907,13 +907,14 @@ class TroubleTeller:
             held: list[str] = []
             # A journal that cannot be read is told of elsewhere. What could be read of
             # the latest ticks counts.
-            with suppress(JournalError):
+            try:
                 for here, evicted in self._latest_ticks(name):
                     held += [row.id for row in here]
                     gone += evicted
-                past[name] = gone, held
-            if gone or held:
-                past[name] = gone, held
+            except JournalError:
+                if not (gone or held):
+                    continue
+            past[name] = gone, held
 
     def _latest_ticks(self, name: str) -> Iterator[_Tick]:
         """Yield the tasks of a schedule's ticks, back to one that completed."""

@@ -83,12 +83,16 @@ def _run(args: argparse.Namespace) -> int:
         schedule = args.schedule
         # While somebody is asked, nobody else begins with the journal.
         epoch = None if args.dry_run else journal.claim()
-        count = foreseen(journal, retention, now, schedule=schedule, by_hand=True).tasks
+        count = 0
+        if not args.yes or epoch is None:
+            old = foreseen(journal, retention, now, schedule=schedule, by_hand=True)
+            count = old.tasks
         if epoch is not None:
-            if count and not (args.yes or args.json):
-                print(_foreseen(count, place))
-            if count and not (args.yes or is_agreed(_WHY, _HINT)):
-                return FAILED
+            if count and not args.yes:
+                if not args.json:
+                    print(_foreseen(count, place))
+                if not is_agreed(_WHY, _HINT):
+                    return FAILED
             count = prune(
                 journal, epoch, retention, now, schedule=schedule, by_hand=True
             )
