@@ -9,7 +9,7 @@ from threading import Event
 from time import sleep
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, eventually, pass_time
 
 from taskorch import (
     InvalidTaskError,
@@ -821,3 +821,16 @@ def test_a_rule_judges_a_task_anew_when_its_risk_is_found_out_anew():
         GO.set()
     assert sum(risk <= 0.5 for risk in judged) == 1
     assert sum(risk > 0.5 for risk in judged) > 1
+
+
+def test_what_follows_a_running_task_whose_deadline_is_over_waits_for_it():
+    with TaskOrchestrator() as orch:
+        late = orch.options(id="late", deadline=3600, expected=86_400).submit(hold)
+        after = Task.call(step, id="after", after=["late"], join="finished", expected=1)
+        orch.submit_task(after)
+        eventually(lambda: late.status.state.value == "running")
+        pass_time(orch, 7200)
+        eventually(lambda: "asked to stop" in str(orch.when("late")))
+        promise = orch.when("after")
+        assert promise.p50 > promise.at + timedelta(hours=1)
+        GO.set()
