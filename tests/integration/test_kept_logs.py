@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.integration.tools import Started
+from tests.integration.tools import PATIENCE, Started
 
 from taskorch import RetryPolicy, SqliteJournal, Task, TaskOrchestrator, current_context
 from taskorch.cli import main
@@ -501,3 +502,62 @@ def test_a_factory_of_records_that_wraps_ours_is_not_wrapped_again(tmp_path):
             assert orch.log("x").text.count("once") == 1
     finally:
         logging.setLogRecordFactory(before)
+
+
+#: Ways in which Python itself writes to standard error, mostly from C.
+SAID_BY_PYTHON = {
+    "an uncaught error": "raise LookupError('told')",
+    "a group": "raise ExceptionGroup('told', [ValueError(1), KeyError(2)])",
+    "an error that was raised while another was handled": (
+        "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n"
+        "    raise LookupError('told') from error"
+    ),
+    "an error without a traceback": "compile('told told', 'told.py', 'exec')",
+    "the text of an exit": "sys.exit('told')",
+    "an interrupt": "raise KeyboardInterrupt('told')",
+    "a thread": "thread = threading.Thread(target=int, args=['told'], name='of a test')\n"
+    "thread.start()\nthread.join()",
+    "a thread without a frame": (
+        "done = threading.Lock()\ndone.acquire()\n"
+        "_thread.start_new_thread(int, ('told',))\n"
+        "sys.unraisablehook = lambda e, h=sys.unraisablehook: (h(e), done.release())\n"
+        "done.acquire()"
+    ),
+    "a finalizer": "class Told:\n    def __del__(self):\n        raise LookupError('told')\n"
+    "Told()",
+    "a warning": "warnings.warn('told')",
+    "an exit function": "atexit.register(int, 'told')",
+    "the last resort of logging": "logging.error('told')",
+    "a hook that fails": "sys.excepthook = lambda *_: int('told')\nraise LookupError('told')",
+    "a dump": "def told():\n    faulthandler.dump_traceback(sys.stderr, all_threads=False)\ntold()",
+}
+
+
+@pytest.mark.parametrize("way", SAID_BY_PYTHON)
+def test_what_python_itself_writes_is_shown_as_without_an_orchestrator(tmp_path, way):
+    """Its own errors have no frame of a caller, and must reach a person all the same."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import _thread, atexit, faulthandler, logging, sys, threading, warnings\n"
+        "from taskorch import TaskOrchestrator\n"
+        "orch = TaskOrchestrator(journal='runs.db')\n"
+        f"sys.argv[1:] and orch.start()\n{SAID_BY_PYTHON[way]}\n"
+    )
+    plain, started = (
+        subprocess.run(
+            [sys.executable, program, *more],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        for more in ([], ["start"])
+    )
+    assert "told" in plain.stderr
+    assert started.returncode == plain.returncode
+    # At the end comes a warning that nobody has stopped it.
+    said = started.stderr.splitlines()
+    assert "never stopped" in "".join(said[-2:])
+    at = re.compile(r"0x[0-9a-f]+")
+    assert at.sub("0x", "\n".join(said[:-2])) == at.sub("0x", plain.stderr.rstrip("\n"))

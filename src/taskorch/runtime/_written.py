@@ -41,10 +41,13 @@ class _WatchedStream:
 
     def write(self, text: str) -> int:
         count: int = self._stream.write(text)
-        # Text that logging writes is a record, and passed on as one.
-        if _LISTENERS and sys._getframe(1).f_globals is not _OF_LOGGING:
-            for listener in _LISTENERS:
-                listener.printed(text)
+        if _LISTENERS:
+            # The interpreter writes tracebacks from C, where no frame is the writer's.
+            writer = sys._getframe().f_back
+            # Text that logging writes is a record, and passed on as one.
+            if writer is None or writer.f_globals is not _OF_LOGGING:
+                for listener in _LISTENERS:
+                    listener.printed(text)
         return count
 
     def writelines(self, lines: Iterable[str]) -> None:
