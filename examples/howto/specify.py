@@ -35,14 +35,17 @@ def change():
     return "changed"
 
 
-validator = ValidatorChain(StructuralValidator(), SpecificationValidator("change"))
+specification = Specification.from_yaml("throttle.yaml")
+registered = {specification.id: specification.digest}
+validator = ValidatorChain(
+    StructuralValidator(), SpecificationValidator("change", registered=registered)
+)
 with TaskOrchestrator(validator=validator, governance="policies.yaml") as orch:
     orch.budget("release", tokens=200_000)
     try:
         orch.submit_task(Task.call(change, type="change"))
     except ValidationFailedError as error:
         print(error.findings[0][1])
-    specification = Specification.from_yaml("throttle.yaml")
     work = Task.call(change, type="change")
     for handle in orch.submit_tasks(specification.tasks(work)):
         handle.result()

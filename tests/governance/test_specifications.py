@@ -12,6 +12,7 @@ from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.errors import (
+    InvalidTaskError,
     PolicyDeniedError,
     ValidationFailedError,
 )
@@ -38,6 +39,19 @@ WHOLE = {
     "non_functional": [{"id": "fast", "run": ["true"], "timeout": 9.0}],
 }
 
+#: Another valid value for each key of it.
+OTHER = {
+    "id": "other",
+    "title": "Slow up",
+    "risk_tier": 3,
+    "budget": "b",
+    "resources": {"tokens": 51.0},
+    "timeout": 61.0,
+    "invariants": [{"id": "loud"}],
+    "acceptance": [{**WHOLE["acceptance"][0], "run": ["false"]}],
+    "non_functional": [],
+}
+
 
 def work() -> str:
     return "done"
@@ -47,8 +61,14 @@ def change(**options):
     return Task.call(work, type="change", **options)
 
 
-def orchestrator(*needed, **settings):
-    validator = ValidatorChain(StructuralValidator(), SpecificationValidator(*needed))
+def orchestrator(*needed, known=(WHOLE,), **settings):
+    specifications = map(Specification.from_dict, known)
+    validator = ValidatorChain(
+        StructuralValidator(),
+        SpecificationValidator(
+            *needed, registered={one.id: one.digest for one in specifications}
+        ),
+    )
     orch = TaskOrchestrator(validator=validator, **settings)
     orch.budget("release", tokens=1000)
     return orch
@@ -173,6 +193,61 @@ def test_the_validator_refuses_tasks_without_one_and_those_that_do_not_keep_to_i
         assert orch.submit(work).result(PATIENCE) == "done"
 
 
+def test_nothing_that_a_submitter_writes_makes_a_specification_count():
+    own = {**WHOLE, "risk_tier": 3, "scope": {"in": ["**"]}}
+    other = {**own, "id": "mine"}
+    with orchestrator("change") as orch:
+        for document, said in [
+            (own, "it differs from the registered specification 'throttle'"),
+            (other, "no specification 'mine' is registered"),
+            ({**WHOLE, "title": "\ud800"}, "has no"),
+            ("throttle", "mapping"),
+        ]:
+            for kind in ("change", "other"):
+                task = Task.call(
+                    work, type=kind, metadata={"specification": document}, writes=["b"]
+                )
+                with pytest.raises(ValidationFailedError, match=said):
+                    orch.submit_task(task)
+    with (
+        TaskOrchestrator(validator=SpecificationValidator("change")) as orch,
+        pytest.raises(ValidationFailedError, match="is registered: Spec"),
+    ):
+        orch.submit_task(Specification.from_dict({"id": "a"}).task(change()))
+
+
+@given(
+    st.sampled_from([*WHOLE]),
+    st.permutations([*WHOLE]),
+    st.sampled_from(["left out", "changed"]),
+)
+def test_a_digest_stands_for_the_content_whatever_its_form(name, names, act):
+    digest = Specification.from_dict(WHOLE).digest
+    document = {each: WHOLE[each] for each in names}
+    assert Specification.from_dict(document).digest == digest
+    assert SpecificationValidator(registered={"throttle": digest})
+    changed = {**document, name: {**OTHER, "scope": {"in": ["docs"]}}[name]}
+    if act == "left out" and name != "id":
+        del changed[name]
+    assert Specification.from_dict(changed).digest != digest
+
+
+@pytest.mark.parametrize(
+    "registered", [{"a": "x"}, {"a": None}, ["a"], "policies.yaml", {"a": "f" * 64}]
+)
+def test_what_is_no_digest_is_not_registered(registered):
+    with pytest.raises(InvalidTaskError, match="ids with digests") as caught:
+        SpecificationValidator(registered=registered)
+    assert "specification.digest" in caught.value.hint
+
+
+def test_a_validator_says_what_it_knows():
+    digest = Specification.from_dict(WHOLE).digest
+    assert repr(SpecificationValidator("a")) == "SpecificationValidator('a')"
+    both = SpecificationValidator("a", registered={"throttle": digest})
+    assert f"'a', registered={{'throttle': '{digest}'}}" in repr(both)
+
+
 def test_a_workflow_of_documents_carries_specifications():
     document = {
         "workflow": "w",
@@ -184,7 +259,7 @@ def test_a_workflow_of_documents_carries_specifications():
         },
     }
     with (
-        orchestrator() as orch,
+        orchestrator(known=[{"id": "s", "timeout": 5}]) as orch,
         pytest.raises(ValidationFailedError, match="allows 5 s"),
     ):
         orch.workflows.start(Workflow.from_dict(document, programs=True))
@@ -199,7 +274,8 @@ def test_policies_name_what_a_specification_says():
     }
     policy = {"id": "p", "principle": "x", "severity": "critical", "rules": [rule]}
     runtime = ConstitutionalRuntime.from_dict({"policies": [policy]})
-    with orchestrator(governance=runtime) as orch:
+    known = [{"id": "a", "risk_tier": 1}, {"id": "b", "risk_tier": 2}]
+    with orchestrator(governance=runtime, known=known) as orch:
         first = Specification.from_dict({"id": "a", "risk_tier": 1})
         with pytest.raises(PolicyDeniedError):
             orch.submit_task(first.task(change()))
@@ -220,7 +296,7 @@ def test_criteria_are_checked_after_the_work_and_others_wait_for_all(tmp_path, c
     }
     specification = Specification.from_dict(document)
     assert specification.without_effect == ("prose",)
-    with orchestrator() as orch:
+    with orchestrator(known=[document]) as orch:
         tasks = specification.tasks(Task.call(Path.touch, done))
         assert [task.id for task in tasks] == ["w", "w/there", "w/accepted"]
         orch.submit_tasks(tasks)
@@ -237,7 +313,7 @@ def test_work_that_a_criterion_refuses_is_not_accepted():
             {"id": "good", "run": ["true"]},
         ],
     }
-    with orchestrator() as orch:
+    with orchestrator(known=[document]) as orch:
         orch.submit_tasks(Specification.from_dict(document).tasks(change()))
         assert orch.handle("w/bad").exception(PATIENCE) is not None
         eventually(lambda: str(orch.get_task_status("w/accepted").state) == "blocked")

@@ -15,6 +15,8 @@ uses the options of tasks. Decision: policies-as-data.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,8 +24,9 @@ from typing import Any, Final, Self
 
 import attrs
 
-from taskorch.errors import ValidationFailedError
+from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.governance._reading import FilePath
+from taskorch.kit.canonical import canonical
 from taskorch.kit.fence import log_of
 from taskorch.kit.forms import (
     AMOUNT,
@@ -57,6 +60,7 @@ from taskorch.protocols import Verdict as Accepted
 _LOG: Final = log_of("taskorch.governance")
 #: The key of the document in the metadata of a task.
 KEY: Final = "specification"
+_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
 #: Keys of other specifications that have no effect here, each with the remedy.
 _NOT_KEPT: Final = {
     "change_budget": "nothing counts changes: let a command of `acceptance` do it",
@@ -244,6 +248,16 @@ class Specification:
         return document
 
     @property
+    def digest(self) -> str:
+        """
+        A hash of its content, by which it is registered: `sha256:` and 64 digits.
+
+        Raises:
+            ValueError: A text of it has half of a character.
+        """
+        return f"sha256:{hashlib.sha256(canonical(self.to_dict())).hexdigest()}"
+
+    @property
     def criteria(self) -> tuple[Criterion, ...]:
         """All demands on the outcome."""
         return (*self.invariants, *self.acceptance, *self.non_functional)
@@ -358,33 +372,68 @@ class SpecificationValidator:
     """
     The Validator of working specifications, before a task is submitted.
 
-    A task with one in its metadata must keep it, whoever submits the task.
+    A task with one in its metadata must keep it, whoever submits the task, and it must
+    be registered: otherwise each submitter could write one that allows all.
 
     Args:
         needed: Patterns of types, as in file names: their tasks must have one.
+        registered: The digests of the specifications that count, by their ids: see
+            `Specification.digest`.
+
+    Raises:
+        InvalidTaskError: *registered* is no mapping of ids to digests.
     """
 
-    def __init__(self, *needed: str) -> None:
+    def __init__(
+        self, *needed: str, registered: Mapping[str, str] = ReadOnly({})
+    ) -> None:
         self._needed = needed
+        unchecked: Any = registered
+        if not isinstance(unchecked, Mapping) or not all(
+            isinstance(one, str) and _DIGEST.fullmatch(one)
+            for one in unchecked.values()
+        ):
+            msg = f"registered: ids with digests are needed, not {show(registered)}"
+            raise InvalidTaskError(
+                msg, hint="registered={specification.id: specification.digest}"
+            )
+        self._registered = {**registered}
 
     def validate(self, task: Task, context: Context) -> Accepted:
         """Return the findings for *task*."""
         del context
+        return Accepted(tuple(self._findings(task)))
+
+    def _findings(self, task: Task) -> Iterator[Finding]:
+        place = f"metadata.{KEY}"
         document = (task.metadata or {}).get(KEY)
         if document is None:
-            if not any(fnmatchcase(task.type, one) for one in self._needed):
-                return Accepted()
-            text = f"tasks of type {show(task.type)} need a working specification"
-            return Accepted((Finding(f"metadata.{KEY}", text),))
+            if any(fnmatchcase(task.type, one) for one in self._needed):
+                text = f"tasks of type {show(task.type)} need a working specification"
+                yield Finding(place, text)
+            return
         try:
             specification = Specification.from_dict(document)
+            digest = specification.digest
         except ValidationFailedError as error:
-            return Accepted(
-                tuple(
-                    Finding(f"metadata.{KEY}", message) for _, message in error.findings
-                )
-            )
-        return Accepted(specification.problems(task))
+            yield from (Finding(place, message) for _, message in error.findings)
+            return
+        except ValueError as error:
+            yield Finding(place, str(error))
+            return
+        if self._registered.get(specification.id) == digest:
+            yield from specification.problems(task)
+            return
+        name = show(specification.id)
+        text = f"no specification {name} is registered"
+        if specification.id in self._registered:
+            text = f"it differs from the registered specification {name}"
+        yield Finding(
+            place, f"{text}: SpecificationValidator(registered=…) says which count"
+        )
 
     def __repr__(self) -> str:
-        return f"SpecificationValidator({', '.join(map(repr, self._needed))})"
+        words = [*map(repr, self._needed)]
+        if self._registered:
+            words.append(f"registered={self._registered!r}")
+        return f"SpecificationValidator({', '.join(words)})"
