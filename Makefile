@@ -34,7 +34,7 @@ help:
 	@echo '                 it says where to look at it: make demo STAY=1 lets that page stay'
 	@echo 'make demo-check  the same, and compare its counts with a plain pytest run'
 	@echo 'make check       format, lint, types, import contracts and the quickest tests'
-	@echo 'make test        all tests but the slow ones, once: twelve minutes on two cores'
+	@echo 'make test        all tests but the slow ones: twelve minutes on two cores'
 	@echo 'make ci          all that CI runs: the newest Python, coverage, wheel, docs and more'
 	@echo 'make at-length   the slow tests, before a release and when what they try has changed'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
@@ -145,13 +145,13 @@ quick: $(READY)
 	        an_option_is_described_once a_verb_is_described_once import_cost import_contracts \
 	        extensions)
 
-# For a person: once, on this Python, with a few examples of each law. CI measures what it
-# covers meanwhile.
+# For a person: on this Python, with a few examples of each law. CI measures what it covers
+# meanwhile.
 test: $(if $(COVERAGE),measured,fast)
 
 fast: $(READY) compiled
 	@echo 'all tests but the slow ones: twelve minutes on two cores; it says how far it is'
-	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few
+	@.ci/twice fast $(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few
 
 # The first look at the tests compiles them, which each process would do for itself; and
 # lists the files of which some are slow, each with their number. In two halves at once.
