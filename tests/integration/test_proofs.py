@@ -16,7 +16,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.integration.proving import (
     InAFile,
@@ -176,6 +176,47 @@ def test_the_first_change_is_named(file):
     for first, last in (rows[3], rows[1]):
         file.run("UPDATE facts SET at_ns = at_ns + 1 WHERE seq = ?", last)
         assert f"events {first} to {last} were changed" in verify(file.place).problem
+
+
+#: Values of JSON, of each kind, in each other.
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
+)
+BODIES = st.one_of(
+    JSON.map(json.dumps),
+    st.builds(
+        lambda last: json.dumps([1, "pow/0/1", 1, "local", last]), st.lists(JSON) | JSON
+    ),
+    st.text(),
+    st.integers(1, 9_999).map(lambda depth: "[" * depth + "]" * depth),
+)
+
+
+def test_whatever_a_changed_row_holds_its_change_is_named(tmp_path_factory):
+    file = InAFile(tmp_path_factory.mktemp("forged"), None)
+    live(file.place)
+    rows = file.run("SELECT seq, body FROM facts WHERE kind = 'TaskCompleted'")
+
+    @given(st.sampled_from(rows), st.sampled_from(["body", "doc"]), BODIES)
+    def is_named(row, column, text):
+        seq, old = row
+        ((first, last),) = file.run(
+            "SELECT first, last FROM groups WHERE last >= ? ORDER BY last LIMIT 1", seq
+        )
+        ((doc,),) = file.run("SELECT doc FROM facts WHERE seq = ?", seq)
+        before = old if column == "body" else doc
+        assume(text != (before or "") and text.isprintable())
+        file.run(f"UPDATE facts SET {column} = ? WHERE seq = ?", text, seq)
+        problem = verify(file.place).problem
+        file.run(f"UPDATE facts SET {column} = ? WHERE seq = ?", before, seq)
+        assert problem == f"events {first} to {last} were changed"
+
+    is_named()
+    assert verify(file.place).ok
 
 
 @pytest.mark.parametrize(

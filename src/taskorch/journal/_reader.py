@@ -998,8 +998,10 @@ def start_in(row: Row) -> int | None:
     """Return the number of the start that *row*, the end of an attempt, has with it."""
     if row[1] != TaskCompleted.__name__:
         return None
-    start = json.loads(row[4])[-1]
-    return start[0] if isinstance(start, list) and start else None
+    match json.loads(row[4])[-1]:
+        case [int(number), *_]:
+            return number
+    return None
 
 
 def _how_changed(group: GroupRow, before: GroupRow, rows: Sequence[Row]) -> str:
@@ -1011,15 +1013,19 @@ def _how_changed(group: GroupRow, before: GroupRow, rows: Sequence[Row]) -> str:
         return changed
     if strange := [number for number in numbers if number < first]:
         return _in_no_group(strange[0], strange[-1])
+    count = group.size - before.size
+    if not group.hash or (before.last and not before.hash) or count < 0:
+        # Nothing says how many rows there were.
+        count = len(rows)
+    elif len(rows) == count:
+        return changed
     starts: list[int | None] = []
-    with contextlib.suppress(LookupError, TypeError, ValueError):
+    with contextlib.suppress(LookupError, TypeError, ValueError, RecursionError):
         # The end of an attempt may contain the number of its start.
         starts = [start_in(row) for row in rows]
     if missing := sorted({*range(first, last + 1)} - {*numbers, *starts}):
         return f"events {missing[0]} to {missing[-1]} are missing"
-    is_counted = group.hash and (before.hash or not before.last)
-    count = group.size - before.size
-    more = len(rows) - count if is_counted and count >= 0 else 0
+    more = len(rows) - count
     if more > 0:
         are = "was" if more == 1 else "were"
         return f"{more} {are} inserted among events {first} to {last}"
