@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from tests.integration.tools import PATIENCE, Hold, eventually, part
 from tests.tools.examples import examples
 
 from taskorch import (
+    Approval,
+    AtLeast,
     InvalidTaskError,
     Task,
     TaskOrchestrator,
@@ -279,6 +281,129 @@ def test_a_run_that_nobody_asks_for_is_told_and_mended_by_a_rerun(hook: Hook) ->
         orch.rerun_task("by-hand/load").result(PATIENCE)
         eventually(lambda: messages(hook, "recovered"))
         assert part(orch, "runs").status == "ok"
+
+
+def extract() -> None:
+    raise ValueError("no such table")
+
+
+def load(*_: object) -> None:
+    """Load nothing."""
+
+
+def tidied(*_: object) -> None:
+    raise LookupError("nothing to tidy")
+
+
+def followed_by(*above: Any, **options: Any) -> Callable[[Workflow, Any], object]:
+    """A shape of graph: *above*, made of what fails, is before a task with *options*."""
+
+    def shape(flow: Workflow, bad: Any) -> object:
+        between = [make(flow, bad) for make in above]
+        return flow.task(load, id="load", after=between or [bad], **options)
+
+    return shape
+
+
+def phased(on_failure: Any, **options: Any) -> Callable[[Workflow, Any], object]:
+    def shape(flow: Workflow, _bad: Any) -> object:
+        flow.phase("one", on_failure=on_failure, **options).task(extract, id="inside")
+        return flow.phase("two").task(load, id="load")
+
+    return shape
+
+
+#: What comes after a task that fails, by what that is.
+SHAPES: dict[str, Callable[[Workflow, Any], object]] = {
+    "plain": followed_by(),
+    "later": followed_by(not_before=60),
+    "question": followed_by(lambda f, x: f.add(Task.question("Load?", after=[x]))),
+    "wait": followed_by(lambda f, x: f.wait_for("go", id="go", after=[x])),
+    "timed": followed_by(lambda f, x: f.wait_for("go", timeout=60, after=[x])),
+    "timer": followed_by(
+        lambda f, x: f.wait_for(None, timeout=60, default=None, after=[x])
+    ),
+    "finished": followed_by(join="finished"),
+    "any": followed_by(join="any"),
+    "number": followed_by(
+        lambda f, x: x, lambda f, x: f.task(load, id="well"), join=AtLeast(1)
+    ),
+    "run": followed_by(on_parent_failure="run"),
+    "skip": followed_by(on_parent_failure="skip"),
+    "fail": followed_by(on_parent_failure="fail"),
+    "tidied": lambda f, x: f.task(tidied, id="tidy", after=[x], join="finished"),
+    "gate": phased("stop", gate=[Approval()]),
+    "open gate": phased("continue"),
+    "open approval": phased("continue", gate=[Approval()]),
+    "skipped gate": phased("skip", gate=[Approval()]),
+}
+
+
+def night_of(shape: str) -> Workflow:
+    flow = Workflow("night")
+    SHAPES[shape](flow, flow.task(extract, id="extract"))
+    return flow
+
+
+def runs_told(hook: Hook) -> list[str]:
+    return sorted(each["run"] for each in messages(hook, "failure"))
+
+
+def test_each_failed_run_is_told_once_whatever_comes_after_what_failed(
+    hook: Hook, caplog: Any
+) -> None:
+    """A question, a wait, a join or a rule for failures: the run has failed."""
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        runs: list[str] = []
+        for shape in SHAPES:
+            name = shape.replace(" ", "-")
+            orch.schedules.add(name, "@yearly", night_of(shape))
+            runs += [orch.schedules.trigger(name), f"by-hand-{name}"]
+            orch.workflows.start(night_of(shape), id=runs[-1])
+        eventually(lambda: {*runs_told(hook)} == {*runs})
+        assert part(orch, "runs").detail.endswith(f"; and {len(SHAPES) - 5} more")
+        assert all(each.failing for each in orch.schedules.list())
+        orch.stop(drain=False)
+    assert runs_told(hook) == sorted(runs)
+    ends = [m for m in caplog.messages if m.endswith(" has failed")]
+    assert len(ends) == len({*ends}) == len(SHAPES)
+
+
+def test_a_run_that_is_mended_and_fails_anew_is_told_anew(hook: Hook) -> None:
+    """What is told of a run counts until it is mended: another failure is news then."""
+    OUTCOMES.update(first="no rows", second="no disk")
+    flow = Workflow("flow")
+    flow.task(second, id="save", after=[flow.task(first, id="load")])
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.schedules.add("nightly", "@yearly", flow)
+        run = orch.schedules.trigger("nightly")
+        eventually(lambda: told(hook) == {f"{run}/load"})
+        OUTCOMES["first"] = ""
+        orch.workflows.restart(run)
+        eventually(lambda: told(hook) == {f"{run}/load", f"{run}/save"})
+        assert messages(hook, "recovered") == []
+
+
+def test_a_run_that_a_person_rejects_is_told_as_any_that_failed(hook: Hook) -> None:
+    """Others than that person wait for it."""
+    flow = Workflow("flow")
+    flow.phase("one", gate=[Approval()]).task(load, id="load")
+    flow.phase("two").task(load, id="publish")
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True, about=["failure"])
+        orch.schedules.add("nightly", "@yearly", flow)
+        for run in (orch.schedules.trigger("nightly"), "by-hand"):
+            if run == "by-hand":
+                orch.workflows.start(flow, id=run)
+            eventually(orch.questions)
+            orch.workflows.reject(run, "one", by="ada", note="too dear")
+            eventually(lambda: run in runs_told(hook))  # noqa: B023 - waits here
+        assert "too dear" in part(orch, "schedules").detail
+        assert "too dear" in part(orch, "runs").detail
+    assert len(messages(hook)) == 2
+    assert all("rejected by ada: too dear" in each["text"] for each in messages(hook))
 
 
 def test_what_fails_on_its_own_is_no_trouble_of_a_run(hook: Hook) -> None:

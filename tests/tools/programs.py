@@ -235,7 +235,7 @@ class _AtOnce(TroubleTeller):
     def _has_failed(self, event: TaskFailed) -> None:
         """Nobody in this world has a handle, and so nobody was given the error."""
         row = self._rt.kernel.tasks.get(event.task_id)
-        if row is not None and not is_accounted_for(row):
+        if row is not None and not is_accounted_for(self._rt.kernel, row):
             error = event.error_type, event.message
             self.failed(event.task_id, error, event.at_ns)
 

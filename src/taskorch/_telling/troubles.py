@@ -127,6 +127,7 @@ class Trouble:
         count: How many failed: of a schedule, runs in a row.
         tasks: The tasks that failed.
         messages: The messages about it, by their causes.
+        told: The tasks that these name, by their runs.
     """
 
     kind: Kind
@@ -139,6 +140,7 @@ class Trouble:
     messages: dict[Cause, dict[str, Any]] = attrs.field(
         factory=dict[Cause, dict[str, Any]]
     )
+    told: dict[str, str] = attrs.field(factory=dict[str, str])
 
 
 class Troubles:
@@ -196,19 +198,21 @@ class Troubles:
         task_id: str,
         error: tuple[str, str],
         at_ns: int,
+        run: str = "",
         *,
         is_past: bool = False,
     ) -> Trouble | None:
         """
-        Note that a task has failed with the type and message of an *error*.
+        Note that a task of a *run* failed with the type and message of an *error*.
 
         In the *past*, a failure that a later run of the schedule has made up for is no
         trouble, whatever has failed since.
 
         Returns:
             The trouble, if its cause is new. A failure because of another one, like
-            that of a map after its calls, is none. It is over already if a later run
-            of the schedule has completed; other such failures before that are the same
+            that of a map after its calls, is none; nor is one of a run of which another
+            was reported that nothing has mended. It is over already if a later run of
+            the schedule has completed; other such failures before that are the same
             trouble.
         """
         cause = FailureCause.common(task_id, *error)
@@ -225,8 +229,12 @@ class Troubles:
             return None
         if key[0] != "schedule":
             trouble.count += is_more
-        if cause in trouble.messages:
+        other = trouble.told.get(run, stem)
+        is_told = other != stem and other in self._index.broken
+        if is_told or cause in trouble.messages:
             return None
+        if run:
+            trouble.told[run] = stem
         trouble.messages[cause] = {}
         return trouble
 
@@ -294,11 +302,11 @@ class Troubles:
                     self._open.pop(key, None)
             return list(self._open.values())
 
-    def ended(self, run_id: str, at_ns: int) -> tuple[str, int] | None:
-        """Return the state of a run that just ended, and its allowed failures."""
+    def ended(self, run_id: str) -> tuple[str, int] | None:
+        """Return the state of a run that has ended, and its allowed failures."""
         with self._lock:
             line = self._index.lines.get(run_id)
-            if line is None or line.ended_ns != at_ns:
+            if line is None or not line.ended_ns:
                 return None
             return line.state, line.allowed
 
@@ -561,8 +569,9 @@ class TroubleTeller:
         self, task_id: str, error: tuple[str, str], at_ns: int, *, is_told: bool
     ) -> Trouble | None:
         """Note a failed task; return its subject, if that is new."""
+        run = self._rt.directory.run_of(task_id)
         trouble = self._troubles.failed(
-            self._key(task_id), task_id, error, at_ns, is_past=not is_told
+            self._key(task_id), task_id, error, at_ns, run, is_past=not is_told
         )
         if trouble is not None and is_told:
             self._tell_failure(trouble, task_id, error)
@@ -607,11 +616,12 @@ class TroubleTeller:
 
     def _moved(self, event: Any) -> None:
         """Take an event about a task; report it if it ends a schedule's run."""
-        self._troubles.take(event)
         schedule, _ = self._schedule_of(event.task_id)
         run = self._rt.directory.run_of(event.task_id) if schedule else ""
-        ended = self._troubles.ended(run, event.at_ns) if run else None
-        if ended is None:
+        before = self._troubles.ended(run)
+        self._troubles.take(event)
+        ended = self._troubles.ended(run)
+        if ended is None or ended == before:
             return
         state, allowed = ended
         state = "completed" if state == "mended" else state
@@ -851,7 +861,7 @@ class TroubleTeller:
         def look(_: int) -> list[_Before]:
             self._enter(self._troubles, past)
             others = (row for row in kernel.tasks.values() if row.state not in TERMINAL)
-            return list(_before([*kernel.finished, *others]))
+            return list(_before(self._rt, [*kernel.finished, *others]))
 
         rows: list[_Before] = self._rt.step(look)
         # They are taken in the order of that time, so that each message has its earlier
@@ -1091,13 +1101,14 @@ class _Before:
     reason: str
 
 
-def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
+def _before(rt: Runtime, rows: Iterable[TaskRow]) -> Iterator[_Before]:
     for row in rows:
         _, at_ns, detail = moves_of(row)[-1]
         error = None if row.extra is None else row.extra.error
         kind, message, cause = error or ("", "", "")
         failure, reason = None, ""
-        if row.state is TaskState.FAILED and error and not is_accounted_for(row):
+        is_failed = row.state is TaskState.FAILED and error is not None
+        if is_failed and not is_accounted_for(rt.kernel, row):
             failure = kind, message
         elif row.state is TaskState.BLOCKED and cause:
             is_told = telling_of("blocked", cause).message == "blocked"

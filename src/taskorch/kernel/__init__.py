@@ -57,6 +57,7 @@ from taskorch.kernel._dependencies import awaits as awaits
 from taskorch.kernel._dependencies import hangs_on as hangs_on
 from taskorch.kernel._dependencies import is_broken as is_broken
 from taskorch.kernel._dependencies import is_forgiven as is_forgiven
+from taskorch.kernel._dependencies import is_lost as is_lost
 from taskorch.kernel._dependencies import is_waiting as is_waiting
 from taskorch.kernel._dependencies import may_wait_for as may_wait_for
 from taskorch.kernel._ends import describe as describe

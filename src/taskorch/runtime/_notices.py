@@ -32,7 +32,14 @@ from taskorch.events import (
     TaskFailed,
     TaskReady,
 )
-from taskorch.kernel import Kernel, PoolRow, is_forgiven, meaning_of, moves_of
+from taskorch.kernel import (
+    Kernel,
+    PoolRow,
+    is_forgiven,
+    is_lost,
+    meaning_of,
+    moves_of,
+)
 from taskorch.kit.backoff import Backoff
 from taskorch.kit.fence import log_of
 from taskorch.kit.interrupts import defers_interrupts
@@ -148,8 +155,9 @@ _NAMED: Final = 3
 _PACE: Final = NS
 _ROWS: Final = 1_000
 _EDGES: Final = 10_000
-#: Causes of failures that a person gave, or that are reported in another way.
-_KNOWN: Final = frozenset({"decision", "internal", "dependency"})
+#: Causes of failures that are reported in another way, or that a person gave.
+_OF_OTHERS: Final = frozenset({"internal", "dependency"})
+_KNOWN: Final = _OF_OTHERS | {"decision"}
 #: Modules whose listeners only show or count failures, so that nobody is told.
 _VIEWS: Final = (
     # Not all of its package: a program that follows events does tell somebody.
@@ -264,7 +272,7 @@ class Notices:
 
     def note_failed(self, row: TaskRow, work: Work) -> None:
         """Note that *row* has failed; hold the lock."""
-        if is_accounted_for(row):
+        if is_accounted_for(self._rt.kernel, row):
             return
         receivers = self._rt.publisher.receivers.get(TaskFailed, ())
         is_heard = any(map(_is_somebody, receivers))
@@ -417,7 +425,7 @@ class Notices:
         failed, self._failed = self._failed, {}
         held, _ = _held(failed.values(), NEVER)
         for name, found in failed.items():
-            if _is_dealt_with(found.row):
+            if not found.schedule and _is_dealt_with(found.row):
                 continue
             if found.row in held and not found.schedule:
                 # The handle exists, and its error may be asked for until the exit.
@@ -549,11 +557,14 @@ def _is_somebody(receiver: Receiver) -> bool:
     return not (is_view or receiver.is_projection)
 
 
-def is_accounted_for(row: TaskRow) -> bool:
+def is_accounted_for(kernel: Kernel, row: TaskRow) -> bool:
     """Return whether no record is needed of a failed *row*."""
+    cause = "" if row.extra is None or row.extra.error is None else row.extra.error[2]
     if is_forgiven(row):
         return True
-    cause = "" if row.extra is None or row.extra.error is None else row.extra.error[2]
+    if row.run or schedule_of(kernel.kept, row.id)[0]:
+        # Its run has failed, whatever runs after it, and whoever decided that.
+        return cause in _OF_OTHERS
     return cause in _KNOWN or _is_dealt_with(row)
 
 
@@ -572,11 +583,14 @@ def schedule_of(kept: Mapping[str, Mapping[str, str]], task_id: str) -> tuple[st
 
 
 def _is_dealt_with(row: TaskRow) -> bool:
-    """Return whether another task is to run after the failure of *row*."""
-    below = () if row.links is None else row.links.dependents
-    return any(
-        child.links is not None and child.links.terms is not None for child in below
-    )
+    """Return whether another task goes on after the failure of *row*, of no run."""
+    below = () if row.run or row.links is None else row.links.dependents
+    return any(map(_goes_on, below))
+
+
+def _goes_on(child: TaskRow) -> bool:
+    terms = None if child.links is None else child.links.terms
+    return terms is not None and (terms.on_failure == "run" or not is_lost(child))
 
 
 def _facts(row: TaskRow) -> _Facts | None:
