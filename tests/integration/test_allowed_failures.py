@@ -208,6 +208,42 @@ def test_a_run_with_failures_that_are_allowed_is_completed(
     assert "bad failed: ValueError" in str(report)
 
 
+@pytest.mark.parametrize("rule", ["block", "fail"])
+@pytest.mark.parametrize("join", ["any", AtLeast(2), "asked"])
+def test_a_run_whose_join_cannot_hold_has_failed_and_its_result_raises(
+    orch: TaskOrchestrator, join: Any, rule: Any
+) -> None:
+    """The failures are allowed, and yet too few of what it needs has completed."""
+    flow = Workflow("flow")
+    bad = [flow.task(halves, n, id=f"bad-{n}", allow_failure=True) for n in (1, 3)]
+    options = {"join": all_well if join == "asked" else join, "on_parent_failure": rule}
+    flow.task(len, bad, id="total", **options)
+    flow.task(print, id="last", after=["total"])
+    run = orch.workflows.start(flow, id=f"run-{rule}")
+    with pytest.raises(WorkflowFailedError, match="blocked by that: 1") as failed:
+        run.result(PATIENCE)
+    assert list(failed.value.failures) == ["total"]
+    assert run.status().state == run.report().state == "failed"
+
+
+def all_well(states: dict[str, TaskState]) -> bool | None:
+    return all(state == "completed" for state in states.values())
+
+
+@pytest.mark.parametrize("rule", ["block", "fail", "skip"])
+def test_a_run_that_waits_for_what_failed_elsewhere_raises(
+    orch: TaskOrchestrator, rule: Any
+) -> None:
+    bad = orch.submit_task(Task.call(halves, 1, id="elsewhere"))
+    flow = Workflow("flow")
+    flow.task(print, id="first", after=[bad], on_parent_failure=rule)
+    flow.task(print, id="last", after=["first"], on_parent_failure="skip")
+    run = orch.workflows.start(flow)
+    with pytest.raises(WorkflowFailedError):
+        run.result(PATIENCE)
+    assert run.status().state == ("cancelled" if rule == "skip" else "failed")
+
+
 def test_a_run_that_failed_says_no_more_than_that(orch: TaskOrchestrator) -> None:
     flow = Workflow("flow")
     flow.task(halves, 1, id="may", allow_failure=True)

@@ -446,35 +446,42 @@ class WorkflowRun:
                     raise NotRunningError(msg, hint=hint, task_id=row.id)
                 else:
                     return None
-            if blocked:
-                ours = {work._row.id for work in self._works.values()}
-                # A cause outside of the workflow is named by the task that it blocks.
-                failures |= {
-                    name: blockade(row)
-                    for name, (row, held_by) in blocked.items()
-                    if row.id in held_by or not ours.issuperset(held_by)
-                }
+            # A task is the first cause if another than those that are listed blocks it:
+            # one outside of the workflow, or one whose failure is allowed.
+            bad = {self._works[name]._row.id for name in (*failures, *blocked)}
+            failures |= {
+                name: blockade(row)
+                for name, (row, held_by) in blocked.items()
+                if row.id in held_by or not bad.issuperset(held_by)
+            }
+        if not (results or failures):
+            # Every task was skipped, for what came before the workflow.
+            works = self._works.items()
+            failures = {n: e for n, work in works if (e := error_of(work)) is not None}
         if not failures:
             # The lock is not held, as a result may be read from far away.
             return results | {n: result_of(self._works[n]) for n in completed}
         for name, each in failures.items():
             note_given(self._works[name], each)
-        error = self._failed(failures, len(blocked))
+        error = self._failed(failures, blocked.keys())
         raise error from next(iter(error.failures.values()))
 
     def _failed(
-        self, failed: Mapping[str, BaseException], blocked: int
+        self, failed: Mapping[str, BaseException], blocked: Collection[str]
     ) -> WorkflowFailedError:
         # A task that failed only because of others is no root cause.
+        bad = {*failed, *blocked}
         failures = {
             name: error
             for name, error in failed.items()
             if not any(
-                run_of(root) == self.workflow_id and name_of(root) != name
+                run_of(root) == self.workflow_id
+                and name_of(root) != name
+                and name_of(root) in bad
                 for root in _progress.roots_of(self._works[name])
             )
         }
-        blocked += len(failed) - len(failures)
+        others = len(bad) - len(failures)
         shown = [
             _members.with_error(name, error)
             for name, error in islice(failures.items(), _SHOWN)
@@ -485,8 +492,8 @@ class WorkflowRun:
             f"workflow {self.workflow_id} cannot complete: {len(failures)} of its "
             f"{counted(len(self._works), 'task')} failed: {', '.join(shown)}"
         )
-        if blocked:
-            msg += f"; blocked by that: {blocked}"
+        if others:
+            msg += f"; blocked by that: {others}"
         hint = None
         ended = [self._works[n] for n in failures if failed_earlier(self._works[n])]
         if ended:
