@@ -255,6 +255,49 @@ def test_a_night_that_fails_is_in_the_log_of_the_service(tmp_path):
             process.kill()
 
 
+SLIPS = """
+from taskorch import workflow
+
+@workflow
+def night(slot: str):
+    raise KeyError("a slip of the new version")
+
+@workflow
+def leaves():
+    raise SystemExit("no data")
+
+@workflow
+def good():
+    pass
+
+orch.schedules.add("nightly", "every 24h", night)
+orch.schedules.add("leaves", "every 24h", leaves)
+orch.schedules.add("paused", "every 24h", leaves)
+orch.schedules.pause("paused")
+orch.schedules.add("good", "every 24h", good)
+"""
+
+
+def test_a_workflow_that_raises_is_found_at_the_start(tmp_path):
+    (tmp_path / "night.py").write_text(f"{HEAD}{SLIPS}")
+    with started("serve", "night.py", "--port", "0", cwd=tmp_path) as process:
+        try:
+            page = page_of(process)
+            lines = iter(process.stdout.readline, "")
+            said = [next(lines) for _ in range(4)]
+            refused = [x for x in said if "will be refused" in x]
+            assert [x.partition(" ")[0] for x in refused] == ["leaves", "nightly"]
+            assert "leaves raises SystemExit: no data" in refused[0]
+            assert "night raises KeyError: 'a slip of the new version'" in refused[1]
+            assert ask(page, "/api/v1/health")["status"] == "degraded"
+            lines = iter(process.stderr.readline, "")
+            assert next(x for x in lines if "schedule leaves: the tick" in x)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
 def test_who_starts_it_in_a_terminal_is_let_in(tmp_path):
     """With the token of the environment, too, which nobody has to type."""
     (tmp_path / "app.py").write_text(HEAD)

@@ -8,10 +8,11 @@ from threading import Event
 import pytest
 from tests.integration.tools import PATIENCE, begun, eventually
 
-from taskorch import Task, TaskOrchestrator, Workflow, current_context
+from taskorch import Task, TaskOrchestrator, Workflow, current_context, workflow
 from taskorch.cli import main
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
+from taskorch.workflows import current_workflow
 
 SPAN = "2026-01-01T00:00Z", "2026-01-01T03:00Z"
 #: Values whose digests begin with the same eight digits.
@@ -70,6 +71,32 @@ def test_what_a_block_leaves_is_said_and_the_next_program_goes_on(tmp_path, capl
         assert orch.wait(PATIENCE)
         status = orch.schedules.backfill_status("s-backfill-1")
         assert (status.state, status.done) == ("done", 4)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_kept_backfill_goes_on_once_its_schedule_is_added(tmp_path, caplog, is_late):
+    """It is not judged before; nor does it stand still because it was not added yet."""
+
+    @workflow
+    def local():
+        current_workflow().add(Task.call(int, id="a"))
+
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        orch.schedules.add("s", "every 1h", local)
+        orch.schedules.backfill("s", *SPAN)
+        orch.schedules.pause_backfill("s-backfill-1")
+    with TaskOrchestrator(journal=tmp_path / "j.db") as orch:
+        orch.schedules.resume_backfill("s-backfill-1")
+        if is_late:
+            eventually(lambda: "schedule s: Nobody has said" in caplog.text)
+            eventually(lambda: "It waits until" in str(orch.schedules.backfills()[0]))
+            (about,) = [c for c in orch.health().checks if c.component == "schedules"]
+            assert about.detail.count("Nobody has said") == 1
+        orch.schedules.add("s", "every 1h", local)
+        assert orch.wait(PATIENCE)
+        assert orch.schedules.backfill_status("s-backfill-1").state == "done"
+    assert "schedules failed" not in caplog.text
+    assert ("Nobody has said" in caplog.text) == is_late
 
 
 def test_a_run_that_asks_holds_nothing_up_but_is_shown():

@@ -29,6 +29,7 @@ from taskorch import (
     TaskOrchestrator,
     Workflow,
     current_context,
+    workflow,
 )
 from taskorch.events import BudgetLow, TaskResumed, TaskSubmitted, TaskSuspended
 from taskorch.recovery import Alerts
@@ -473,6 +474,31 @@ def test_slots_that_do_not_happen_are_told_unless_a_person_wanted_it(
     assert told_to.flush(PATIENCE)
     assert skipped(hook, "paused") == []
     assert len(skipped(hook, "has not ended")) == 1
+
+
+@workflow
+def slips() -> None:
+    Task.call(first)
+    raise LookupError("a slip of the new version")
+
+
+def test_a_tick_whose_workflow_raises_is_told_as_refused_with_the_error(
+    hook: Hook, caplog: Any
+) -> None:
+    """The function is the user's: no part of ours has failed, and it had its time."""
+    with TaskOrchestrator() as orch:
+        told_to = orch.notify(hook.url, allow_private=True)
+        orch.schedules.add("nightly", 1, slips)
+        eventually(lambda: skipped(hook, "it was refused: slips raises LookupError"))
+        assert orch.health().status == "degraded"
+        assert "a slip of the new version" in part(orch, "schedules").detail
+        assert not [c for c in orch.health().checks if "driver" in c.component]
+    assert told_to.flush(PATIENCE)
+    assert len(messages(hook)) == 1
+    assert "was refused, and is tried again: slips raises" in messages(hook)[0]["text"]
+    assert 'raise LookupError("a slip of the new version")' in caplog.text
+    assert "failed" not in caplog.text
+    assert "have made nothing" not in caplog.text
 
 
 DOOMED = """

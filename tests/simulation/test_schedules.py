@@ -7,17 +7,27 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tests.tools.examples import examples
 
 from taskorch import Task, TaskState, Workflow
+from taskorch import workflow as written_by
 from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.events import ExtensionKept, ScheduleFired, ScheduleSkipped
+from taskorch.events import (
+    ComponentFailed,
+    ExtensionKept,
+    ScheduleFired,
+    ScheduleSkipped,
+)
 from taskorch.reading._runs import RunIndex
 from taskorch.testing import Outcome, Simulation
+from taskorch.workflows import current_workflow
 
 HOUR = 3_600.0
 pytest.importorskip("cronsim")
@@ -211,6 +221,76 @@ def test_what_is_refused_is_tried_again_and_said():
     sim.agent("able", capabilities=["job"])
     sim.run(until=HOUR + 100)
     assert [str(s.state) for s in sim.tasks()] == [str(TaskState.COMPLETED)]
+
+
+_LIVES = st.lists(
+    st.one_of(
+        st.tuples(st.just("run"), st.sampled_from([61.0, 190.0])),
+        st.tuples(st.just("crash"), st.sampled_from([5.0, 70.0, 200.0])),
+        st.tuples(st.sampled_from(["breaks", "mended"]), st.just(0.0)),
+    ),
+    max_size=8,
+)
+
+
+def each_skipped(sim):
+    """Each skipped tick of a schedule of each minute, and why."""
+    done, minute = 0, 60 * 10**9
+    for event in sim.events:
+        if isinstance(event, ScheduleSkipped):
+            first = max(done // minute + 1, event.slot_ns // minute - event.slots + 1)
+            for number in range(first, event.slot_ns // minute + 1):
+                yield datetime.fromtimestamp(number * 60, UTC).isoformat(), event.reason
+        if isinstance(event, ScheduleFired | ScheduleSkipped):
+            done = event.slot_ns
+
+
+@settings(max_examples=examples(60), deadline=None)
+@example("last", [("breaks", 0.0), ("run", 61.0), ("crash", 200.0)])
+@given(st.sampled_from(["last", "none"]), _LIVES)
+def test_each_skipped_tick_says_whether_it_was_refused_or_nobody_was_here(
+    catch_up, steps
+):
+    """The function knows best: for which ticks it was called, and raised."""
+    sim, raised, is_broken = simulation(), set[str](), False
+
+    @written_by
+    def flow(slot: str) -> None:
+        current_workflow().add(Task("job", id="a"))
+        if is_broken:
+            raised.add(slot)
+            raise KeyError("rows")
+
+    sim.schedules.add("m", "every 1m", flow, catch_up=catch_up)
+    for step, seconds in [*steps, ("mended", 0.0), ("run", 190.0)]:
+        if step == "run":
+            sim.run(until=sim.now + seconds)
+        elif step == "crash":
+            # What was found out by then is kept.
+            sim.run(until=sim.now + 1.0)
+            sim.crash(downtime=seconds)
+            sim.run(until=sim.now + seconds + 1.0)
+        else:
+            is_broken = step == "breaks"
+    assert not [event for event in sim.events if isinstance(event, ComponentFailed)]
+    for slot, reason in each_skipped(sim):
+        why = "it was refused: flow raises KeyError: 'rows'"
+        if slot not in raised:
+            why = "nobody was here when they came"
+        assert reason == why, slot
+
+
+def test_a_tick_that_came_while_another_was_tried_again_was_refused_with_it():
+    sim = simulation()
+
+    @written_by
+    def flow() -> None:
+        raise SystemExit("no rows")
+
+    sim.schedules.add("m", "every 10s", flow)
+    sim.run(until=75)
+    assert skipped(sim) == [(3, "it was refused: flow raises SystemExit: no rows")] * 2
+    assert "The tick 2026-01-01T00:01:10Z was refused" in sim.schedules.explain("m")
 
 
 @pytest.mark.parametrize(

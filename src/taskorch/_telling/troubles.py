@@ -472,9 +472,9 @@ class TroubleTeller:
         """See `taskorch.runtime._notices.Told`."""
         self._put(self._note_violations, (event, violations))
 
-    def refused(self, schedule: str, error: Exception) -> None:
+    def refused(self, schedule: str, text: str, error: Exception) -> None:
         """See `taskorch.runtime._notices.Told`."""
-        self._put(self._note_refused, (schedule, error, self._rt.now()))
+        self._put(self._note_refused, (schedule, text, error, self._rt.now()))
 
     def failing(self, schedule: str) -> str:
         """See `taskorch.runtime._notices.Told`."""
@@ -679,11 +679,11 @@ class TroubleTeller:
         _remember(self._asked, task_id, message)
         self._send(message)
 
-    def _note_refused(self, facts: tuple[str, Exception, int]) -> None:
+    def _note_refused(self, facts: tuple[str, str, Exception, int]) -> None:
         """Report a task of a schedule that was refused; the health does, too."""
-        schedule, error, at_ns = facts
-        reason = f"it was refused, and is tried again: {error}"
-        self._tell_skipped(schedule, at_ns, 0, reason, f"schedule {schedule}: {reason}")
+        schedule, text, error, at_ns = facts
+        if self._tell_skipped(schedule, at_ns, 0, f"it was refused: {error}", text):
+            _LOG.warning("%s", visible(text), exc_info=error.__cause__)
 
     def _fired(self, event: ScheduleFired) -> None:
         self._troubles.take(event)
@@ -716,13 +716,13 @@ class TroubleTeller:
         reason: str,
         text: str,
         slot: str = "refused",
-    ) -> None:
-        """Report skipped ticks of a schedule: once per *reason* and hour."""
+    ) -> bool:
+        """Report skipped ticks, once per *reason* and hour; return whether it does."""
         # Reasons that differ only by the unfinished task are the same.
         kind = schedule, FailureCause.common(schedule, "", reason)[1]
         since = self._reasons.get(kind)
         if since is not None and at_ns - since < _AGAIN * NS:
-            return
+            return False
         _remember(self._reasons, kind, at_ns)
         self._send(
             self._message(
@@ -735,6 +735,7 @@ class TroubleTeller:
                 reason=reason,
             )
         )
+        return True
 
     # -- alerts, and parts that fail -----------------------------------------------
 

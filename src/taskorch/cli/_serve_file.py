@@ -97,7 +97,10 @@ def serve_file(args: argparse.Namespace) -> int:
                 # Tools for language models are at /mcp there, if there are any.
                 tell_served(args, str(source), api, token, is_new=is_new)
                 for status in orch.schedules.list():
-                    print(status, flush=True)
+                    if not status.paused:
+                        with suppress(InvalidTaskError):
+                            orch.schedules.next_work(status.name)
+                    print(orch.schedules.explain(status.name), flush=True)
                 while not asked.wait(SLICE) and orch.health().live:
                     pass
         except BaseException:

@@ -27,7 +27,7 @@ LAST_SLOT: Final = (LAST - 2 * 86_400) * NS
 #: The most ticks that one document can list.
 _MOST: Final = 10_000_000
 
-_FIELDS: Final = {"done", "waiting", "filled"}
+_FIELDS: Final = {"done", "waiting", "filled", "refused"}
 
 _Series: TypeAlias = list[list[int]]
 
@@ -46,15 +46,18 @@ class TickProgress:
         done_ns: The time up to which each tick is made, skipped or waits.
         waiting: The ticks that have come and wait for the run before, in order.
         filled: The ticks after that time that a backfill has made.
+        refused: The first tick after that time, and why it was refused; or None.
     """
 
     done_ns: int
     waiting: dict[int, None] = attrs.Factory(dict)
     filled: dict[int, None] = attrs.Factory(dict)
+    refused: tuple[int, str] | None = None
 
     def copy(self) -> TickProgress:
         """Return a copy."""
-        return TickProgress(self.done_ns, {**self.waiting}, {**self.filled})
+        waiting, filled = {**self.waiting}, {**self.filled}
+        return TickProgress(self.done_ns, waiting, filled, self.refused)
 
     def fired(self, slot_ns: int, by: str) -> None:
         """Note that a tick has its task, made at its time or by a backfill."""
@@ -77,6 +80,8 @@ class TickProgress:
         if self.filled:
             done_ns = self.done_ns
             self.filled = {each: None for each in self.filled if each > done_ns}
+        if self.refused and self.refused[0] <= self.done_ns:
+            self.refused = None
 
     def text(self) -> str:
         """Return the progress as JSON."""
@@ -85,6 +90,8 @@ class TickProgress:
             document["waiting"] = _packed(self.waiting)
         if self.filled:
             document["filled"] = _packed(sorted(self.filled))
+        if self.refused:
+            document["refused"] = self.refused
         return json.dumps(document, separators=(",", ":"))
 
 
@@ -103,7 +110,15 @@ def read_progress(text: str) -> TickProgress:
         dict.fromkeys(_unpacked(document.get(name, [])))
         for name in ("waiting", "filled")
     )
-    return TickProgress(moment(document.get("done")), waiting, filled)
+    match document.get("refused"):
+        case None:
+            refused = None
+        case [slot, str(why)]:
+            refused = moment(slot), why
+        case other:
+            msg = f"a refused tick has a time and a reason, and is not {show(other)}"
+            raise ValueError(msg)
+    return TickProgress(moment(document.get("done")), waiting, filled, refused)
 
 
 def _packed(slots: Iterable[int]) -> _Series:

@@ -183,8 +183,8 @@ class Told(Protocol):
         """Tell of the violations in *event* that have not been told."""
         ...
 
-    def refused(self, schedule: str, error: Exception) -> None:
-        """Tell that a tick of a schedule, or of a backfill, was refused."""
+    def refused(self, schedule: str, text: str, error: Exception) -> None:
+        """Tell that a tick of a schedule was, or will be, refused."""
         ...
 
     def failing(self, schedule: str) -> str:

@@ -423,10 +423,25 @@ class BackfillRuns:
         """Note that a run was refused, and plan the next try."""
         with self._book.lock:
             backfill = self._book.backfill(backfill_id)
-            backfill.trouble = f"A run was refused, and is tried again: {error}."
+            name, text = (
+                backfill.schedule,
+                f"run was refused, and is tried again: {error}",
+            )
+            entry = self._book.schedules().get(name)
+            is_unsaid = entry is not None and entry.work is None
             backfill.look_ns = now + AGAIN * NS
+            if not is_unsaid:
+                backfill.trouble = f"A {text}."
+            elif now < self._book.declared_by:
+                backfill.look_ns = self._book.declared_by
+            else:
+                backfill.trouble = (
+                    f"It waits until orch.schedules.add({name!r}, …) says what to run."
+                )
             self._book.came_further.notify_all()
-        self._host.fault(backfill_id, error)
+        if not is_unsaid:
+            # Of a schedule that is not declared, the book tells.
+            self._host.refused(name, f"backfill {backfill_id}: a {text}", error)
 
     def wait(self, timeout: float) -> bool:
         """

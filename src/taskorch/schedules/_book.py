@@ -89,8 +89,10 @@ class ScheduleBook:
         #: The times at which schedules are due.
         self._heap: list[tuple[int, int, str]] = []
         self._number = 0
-        #: The time, in ns, until which schedules may be declared; 0: not begun.
-        self._declared_by = 0
+        #: The time, in ns, of the first question which ticks are due; 0: not asked.
+        self.since_ns = 0
+        #: Whether the schedules that are not declared were reported.
+        self._has_said = False
 
     def schedules(self) -> dict[str, LiveSchedule]:
         """Return the schedules; at first, read them from the journal."""
@@ -382,13 +384,16 @@ class ScheduleBook:
             )
         entry.claimed = frozenset(slot for slot in claimed if slot > entry.done_ns)
 
-    def find_old_name(self, new: Definition) -> None:
+    def declared(self, new: Definition) -> None:
         """
-        Find a schedule that may be *new* under an old name, under the lock.
+        Note that the program declares a schedule, under the lock.
 
-        While the program may still declare the old one, that one only waits, and keeps
-        its ticks.
+        Its backfills may go on. Another schedule may be this one under an old name:
+        while the program may still declare it, it only waits, and keeps its ticks.
         """
+        for backfill in self._backfills.values():
+            if backfill.schedule == new.name:
+                backfill.trouble, backfill.look_ns = "", 0
         for name, entry in self.schedules().items():
             old = entry.definition
             if name in self.works or old.source != "code":
@@ -404,13 +409,12 @@ class ScheduleBook:
         Returns:
             The next time to ask, by the system's clock; None: never.
         """
-        if not self._declared_by:
-            self._declared_by = now + _TO_DECLARE
-        if now < self._declared_by:
-            return self._declared_by
-        if self._declared_by < 0:
+        self.since_ns = self.since_ns or now
+        if now < self.declared_by:
+            return self.declared_by
+        if self._has_said:
             return None
-        self._declared_by = -1
+        self._has_said = True
         with self.making, self.lock:
             gone: list[LiveSchedule] = []
             for name, entry in self.schedules().items():
@@ -437,6 +441,11 @@ class ScheduleBook:
             self.keep(*gone)
         return None
 
+    @property
+    def declared_by(self) -> int:
+        """The time, in ns, until which the program may still declare its schedules."""
+        return self.since_ns + _TO_DECLARE
+
     def set_back(self, now: int) -> None:
         """Plan all schedules anew, as the system's clock was set back."""
         with self.making, self.lock:
@@ -455,7 +464,7 @@ class ScheduleBook:
         """Forget everything at the start of a new incarnation."""
         with self.lock:
             self._entries = None
-            self._declared_by = 0
+            self.since_ns, self._has_said = 0, False
 
 
 def _readable(documents: Mapping[str, str]) -> Iterator[Backfill]:

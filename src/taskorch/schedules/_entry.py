@@ -14,6 +14,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError, UsageError
+from taskorch.kit.fence import is_values
 from taskorch.kit.limits import NS
 from taskorch.kit.ticks import TickProgress
 from taskorch.kit.visible import said, show
@@ -226,7 +227,10 @@ def workflow_for(
         return written(work, order.values, order.slot)
     except UsageError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        # The function belongs to the user: its exit ends nothing else, either.
+        if not (isinstance(error, SystemExit) or is_values(error)):
+            raise
         msg = f"{work.name} raises {': '.join(said(error))}"
         raise InvalidTaskError(msg) from error
 

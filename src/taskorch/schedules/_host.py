@@ -216,9 +216,10 @@ class ScheduleHost(ABC):
             if submitted is None or submitted < since:
                 self.again(in_run(run_id, name), downstream=True)
 
-    def fault(self, name: str, error: Exception) -> None:  # noqa: ARG002 - for people
-        """Report that a tick of a schedule, or of a backfill, was refused."""
-        self.orch.drivers.say(DRIVER, error)
+    def refused(self, name: str, text: str, error: Exception) -> None:
+        """Report to people that a tick of a schedule was, or will be, refused."""
+        # In a simulation there is nobody.
+        del name, text, error
 
     def failing(self, name: str) -> str:  # noqa: ARG002 - as an orchestrator knows it
         """Return the failure in the latest runs of a schedule, or ""."""
@@ -237,12 +238,11 @@ class RuntimeHost(ScheduleHost):
         """The runtime."""
         return self._rt
 
-    def fault(self, name: str, error: Exception) -> None:
-        """Report a refusal, to listeners of events and to people."""
-        super().fault(name, error)
+    def refused(self, name: str, text: str, error: Exception) -> None:
+        """Report to people that a tick of a schedule was, or will be, refused."""
         teller = self.orch._rt.notices.teller
         if teller is not None:
-            teller.refused(name, error)
+            teller.refused(name, text, error)
 
     def failing(self, name: str) -> str:
         """Return the sentence of the health check on a schedule, or ""."""

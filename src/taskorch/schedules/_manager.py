@@ -178,7 +178,7 @@ class ScheduleManager:
             return
         with self._book.lock:
             self._backfills.say_unended()
-            names = sorted(self._book.works) if not self._ticks.has_made else []
+            names = sorted(self._book.works) if not self._ticks.has_tried else []
             entries = self._book.schedules()
             names = [
                 name for name in names if name in entries and entries[name].slot_ns
@@ -240,7 +240,7 @@ class ScheduleManager:
                 if definition != old:
                     self._book.keep(entry)
                 self._book.plan(entry, now + _DECORATING)
-                self._book.find_old_name(definition)
+                self._book.declared(definition)
         host.orch.drivers.wake(DRIVER)
         return self.status(name)
 
@@ -670,6 +670,8 @@ class ScheduleManager:
     ) -> tuple[str, datetime, Task | Workflow]:
         """
         Return the work of its next tick, or of the next *after* one; make nothing.
+
+        The health and the log name a workflow's function that raises an error.
 
         Returns:
             The id that it will have, its time, and the task or the workflow.

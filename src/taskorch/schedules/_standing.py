@@ -128,8 +128,9 @@ def troubles_of(entry: LiveSchedule, wall_ns: int) -> list[str]:
         troubles.append(entry.trouble)
     if entry.taken and wall_ns < entry.taken_ns + _TAKEN * NS:
         troubles.append(entry.taken)
-    elif entry.work is None:
-        troubles.append(nobody_said(definition))
+    elif entry.work is None and not entry.renamed:
+        # That it was not declared is why its tick was put off, too.
+        troubles = [nobody_said(definition)]
     if entry.renamed:
         troubles.append(
             f"Nobody has said it in this incarnation, and {entry.renamed} makes the "
@@ -139,9 +140,9 @@ def troubles_of(entry: LiveSchedule, wall_ns: int) -> list[str]:
     elif definition.undeclared_ns:
         since = entry.moment(definition.undeclared_ns).isoformat(timespec="seconds")
         troubles.append(
-            f"It is no longer declared: since {since}. Nobody has said it in this "
-            "incarnation, and it goes on: "
-            f"orch.schedules.remove({definition.name!r}) ends it."
+            f"It is no longer declared: since {since}. "
+            + ("" if entry.work is None else "It goes on: ")
+            + f"orch.schedules.remove({definition.name!r}) ends it."
         )
     made_up_to = max(entry.done_ns, definition.before_ns)
     if made_up_to > wall_ns + _AHEAD:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import (
@@ -24,7 +24,7 @@ from taskorch.kit.fence import log_of
 from taskorch.kit.limits import NS
 from taskorch.kit.plain import VERSIONS
 from taskorch.kit.ticks import TickProgress
-from taskorch.kit.words import ns_of
+from taskorch.kit.words import ns_of, stamp
 from taskorch.model import Task
 from taskorch.model.ids import stem_of
 from taskorch.runs._versions import Deployed
@@ -52,6 +52,10 @@ _LATE: Final = 60 * NS
 BATCH: Final = 200
 #: The seconds until a refused tick is tried again.
 AGAIN: Final = 30
+#: Why a tick has no run that came while the program was there.
+_HELD_UP: Final = (
+    "nobody was here to make them: the program was held up, or the clock was set"
+)
 _LOG: Final = log_of(__name__)
 
 
@@ -65,8 +69,8 @@ class Ticks:
     def __init__(self, host: ScheduleHost, book: ScheduleBook) -> None:
         self._host = host
         self._book = book
-        #: Whether this incarnation has made anything.
-        self.has_made = False
+        #: Whether this incarnation has made anything, or tried to.
+        self.has_tried = False
 
     def make_due(self, entries: list[LiveSchedule], now: int) -> None:
         """Make the due ticks of some schedules, or report why not."""
@@ -98,7 +102,9 @@ class Ticks:
         try:
             self._book.ensure_work(entry)
         except InvalidTaskError as error:
-            self._put_off(entry, error.message, now)
+            self._put_off(
+                entry, error.message, now, "no program had said what it makes"
+            )
             return []
         if entry.is_unsure or entry.done_ns < entry.before_ns:
             self._note_made(entry, now)
@@ -186,8 +192,21 @@ class Ticks:
         if kept and definition.catch_up == "none" and now > kept[-1] + latest:
             count, before, kept = count + len(kept), kept[-1], []
         if count:
-            self._skip(entry, before, count, "nobody was here when they came")
+            self._pass_missed(entry, before)
         return kept
+
+    def _pass_missed(self, entry: LiveSchedule, last_ns: int) -> None:
+        """Skip the missed ticks up to one, each with the reason why it has no run."""
+        refused_ns, why = entry.progress.refused or (0, "")
+        for until, reason in (
+            # While a tick waits to be tried again, the ticks after it wait, too.
+            (refused_ns and max(refused_ns, entry.again_ns), f"it was refused: {why}"),
+            (self._book.since_ns, "nobody was here when they came"),
+            (last_ns, _HELD_UP),
+        ):
+            count, last = self.passed(entry, min(until, last_ns), put_off=False)
+            if count:
+                self._skip(entry, last, count, reason)
 
     def _queue(self, entry: LiveSchedule, slots: list[int]) -> None:
         """Let *slots* wait, so that runs begin one at a time."""
@@ -261,7 +280,13 @@ class Ticks:
             return order.made_id, order.slot, task_of(work, order)
         if work is None:
             raise InvalidTaskError(nobody_said(definition))
-        return order.made_id, order.slot, workflow_for(work, order)[0]
+        try:
+            return order.made_id, order.slot, workflow_for(work, order)[0]
+        except InvalidTaskError as error:
+            text = f"he tick {stamp(slot / NS, 'auto')} will be refused: {error}"
+            entry.trouble = entry.trouble or f"T{text}."
+            self._say_refused(entry, text, error)
+            raise
 
     def make(self, orders: list[SlotOrder]) -> list[SlotOrder]:
         """
@@ -334,7 +359,7 @@ class Ticks:
         """Note which ticks were made, and the progress of their backfill."""
         if not orders:
             return
-        self.has_made = True
+        self.has_tried = True
         moved = dict[int, tuple[LiveSchedule, TickProgress]]()
         events: list[tuple[Any, ...]] = []
         for order in orders:
@@ -364,13 +389,12 @@ class Ticks:
         for place in range(0, len(orders), BATCH):
             batch = orders[place : place + BATCH]
             accepted = [order for order in batch if id(order.entry) not in refused]
-            try:
-                accepted = self.make(accepted)
-            except NotRunningError:
-                raise
-            except UsageError:
-                accepted = self._one_by_one(accepted, refused, now)
-            self.tell(accepted)
+            orders_made: list[SlotOrder] | None = None
+            with suppress(UsageError):
+                orders_made = self.make(accepted)
+            if orders_made is None:
+                orders_made = self._one_by_one(accepted, refused, now)
+            self.tell(orders_made)
         entries = {id(order.entry): order.entry for order in orders}
         for key, entry in entries.items():
             if key not in refused:
@@ -395,15 +419,27 @@ class Ticks:
 
     def _refused(self, entry: LiveSchedule, error: UsageError, now: int) -> None:
         """Report a refused tick, and plan the next try."""
-        self._put_off(entry, f"It was refused, and is tried again: {error}.", now)
-        self._host.fault(entry.definition.name, error)
+        self.has_tried = True
+        slots = chain(entry.waiting, entry.slots(entry.done_ns, now), [now])
+        slot = stamp(next(slots) / NS, "auto")
+        text = f"he tick {slot} was refused, and is tried again: {error}"
+        self._put_off(entry, f"T{text}.", now, str(error))
+        self._say_refused(entry, text, error)
 
-    def _put_off(self, entry: LiveSchedule, trouble: str, now: int) -> None:
-        """Plan another try for a due tick."""
+    def _say_refused(self, entry: LiveSchedule, text: str, error: UsageError) -> None:
+        name = entry.definition.name
+        self._host.refused(name, f"schedule {name}: t{text}", error)
+
+    def _put_off(self, entry: LiveSchedule, trouble: str, now: int, why: str) -> None:
+        """Plan another try for a due tick, and keep *why* it has no run so far."""
         with self._book.lock:
             entry.trouble = trouble
             entry.again_ns = now + AGAIN * NS
             self._book.plan(entry, entry.again_ns)
+            slot, progress = entry.slot_ns, entry.progress.copy()
+        if slot is not None and slot <= now and progress.refused != (slot, why):
+            progress.refused = slot, why
+            self._book.advance([], [(entry, progress)])
 
     def deployed(self, made_id: str) -> Deployed | None:
         """
