@@ -44,6 +44,7 @@ import attrs
 
 from taskorch.kit.building import called_in
 from taskorch.kit.fence import is_values
+from taskorch.kit.plain import is_numpys, pythons
 from taskorch.kit.visible import show
 
 # Cached results and plans are found by these bytes. A journal must make its values
@@ -97,14 +98,19 @@ def described_function(fn: Any) -> bytes:
     return describer.whole(describer.value(fn))
 
 
-def digest_of(value: Any) -> str:
+def digest_of(value: Any, *, by_name: bool = False) -> str:
     """
     Return a short digest that is the same for values with one description.
+
+    With *by_name*, functions and classes count by their names, and by the values that
+    are bound or closed over, but not by their code.
 
     Raises:
         UndescribedError: The value has no description.
     """
-    return blake2b(described(value), digest_size=_DIGEST).hexdigest()
+    describer = _Describer(by_name=by_name)
+    text = describer.whole(describer.value(value))
+    return blake2b(text, digest_size=_DIGEST).hexdigest()
 
 
 def name_of(fn: Any) -> str:
@@ -252,6 +258,16 @@ def _path_of(thing: Any) -> str | None:
     return f"{module}:{name}" if place is thing else None
 
 
+def _is_found(thing: Any) -> bool:
+    """Return whether its module has *thing* by its name, maybe in a decorator's."""
+    place: Any = sys.modules.get(thing.__module__)
+    for part in thing.__qualname__.split("."):
+        place = vars(place).get(part) if hasattr(place, "__dict__") else None
+    while place is not None and place is not thing:
+        place = getattr(place, "__wrapped__", getattr(place, "__func__", None))
+    return place is thing
+
+
 # -- values ----------------------------------------------------------------------------
 
 #: The ways to follow an object: as a called function; as a value, of which all counts;
@@ -328,7 +344,8 @@ class _Used:
 class _Describer:
     """Description of one value, with all values that it refers to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_name: bool = False) -> None:
+        self._by_name = by_name
         #: Descriptions by identity, with the value, which so stays alive.
         self._kept: dict[int, tuple[Any, bytes]] = {}
         #: Functions, classes and modules by their numbers, with the way to follow each.
@@ -356,6 +373,9 @@ class _Describer:
         if depth > _DEEPEST:
             msg = f"it is nested more than {_DEEPEST} deep, or contains itself"
             raise UndescribedError(msg)
+        if self._by_name and is_numpys(type(value)):
+            # A journal gives it back as a number of Python.
+            return self.value(pythons(value), depth + 1)
         seen = self._kept.get(id(value))
         if seen is None:
             text = self._composite(value, type(value), depth + 1)
@@ -492,6 +512,11 @@ class _Describer:
     def function(self, fn: FunctionType, how: str) -> bytes:
         """Describe a function; an importable one of a library is only named."""
         called = called_in(fn)
+        if self._by_name:
+            bound = called.__closure__, called.__defaults__, called.__kwdefaults__
+            if not any(bound) or _is_found(called):
+                return packed(b"def", _text(name_of(called)))
+            return self._number(called, _VALUE)
         if not _is_own(called.__globals__, called.__code__.co_filename):
             path = _path_of(fn)
             if path is not None:
@@ -500,7 +525,7 @@ class _Describer:
 
     def cls(self, cls: type, how: str) -> bytes:
         """Describe a class; an importable one of a library is only named."""
-        if not _is_own_class(cls):
+        if not _is_own_class(cls) or (self._by_name and _is_found(cls)):
             path = _path_of(cls)
             if path is not None:
                 return packed(b"path", _text(path))
@@ -533,7 +558,7 @@ class _Describer:
 
     def _function_definition(self, fn: FunctionType, how: str) -> bytes:
         code = _code(fn.__code__)
-        parts = [_text(name_of(fn)), code.text]
+        parts = [_text(name_of(fn)), b"" if self._by_name else code.text]
         values = fn.__defaults__, fn.__kwdefaults__
         if how == _READ:
             parts += [self._read(value, code.names) for value in values]
@@ -554,7 +579,7 @@ class _Describer:
             except UndescribedError as error:
                 msg = f"it closes over {name!r}, which has no document: {error}"
                 raise UndescribedError(msg) from None
-        if _is_own(fn.__globals__, fn.__code__.co_filename):
+        if not self._by_name and _is_own(fn.__globals__, fn.__code__.co_filename):
             parts += self._read_all(fn.__globals__, code.names)
         return packed(b"def", *parts)
 
@@ -622,7 +647,7 @@ class _Describer:
             if name in _PYTHONS or kind in (GetSetDescriptorType, MemberDescriptorType):
                 continue
             if kind is FunctionType and name in generated:
-                text = _code(value.__code__).text
+                text = b"" if self._by_name else _code(value.__code__).text
             elif is_exact and not _is_of_class(value):
                 text = self._exact(name, value)
             else:

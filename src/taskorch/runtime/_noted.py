@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
 
-from taskorch.errors import JournalUnavailableError
+from taskorch.errors import JournalUnavailableError, ResultGoneError
 from taskorch.events import TaskNoted
 from taskorch.kit.limits import NS
-from taskorch.model import TERMINAL
+from taskorch.model import TERMINAL, Call
 from taskorch.model.ids import earlier_ids
 from taskorch.runtime._asyncio import resolve_on
-from taskorch.runtime._context import current_or_none
+from taskorch.runtime._context import current_or_none, resolved
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._loops import Latch
 from taskorch.runtime._stale import dependents
@@ -197,6 +198,19 @@ class Inside:
     def work(self) -> Work:
         """The work of the task while that is in memory."""
         return self._context._work
+
+    def content(self) -> tuple[Any, ...]:
+        """Return all that the function of the task can see: its work."""
+        work, context = self.work, self._context
+        task, called = work._task, resolved(work)
+        if task is not None and not isinstance(task.payload, Call):
+            called = task.type, (task.payload,), {}
+        results = {}
+        for name in context.results:
+            # One that has left memory cannot be seen in the function either.
+            with suppress(ResultGoneError):
+                results[name] = context.results[name]
+        return called, results, context.schedule, context.slot, dict(context.parameters)
 
     def now(self) -> int:
         """Return the time of the orchestrator, in ns since the epoch."""

@@ -29,6 +29,7 @@ from taskorch.steps._step import (
     kept_of,
     moment_of,
     note_of,
+    same_of,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ MOST: Final = 10_000
 _SHOWN: Final = 10
 #: The key of the note from which step on a run begins anew; no step has this key.
 _FORK: Final = "fork"
+#: The note that a step of an earlier run was given to this one.
+_GIVEN: Final = "given"
 #: The caller of a step: a thread, and a task of its loop.
 Strand: TypeAlias = tuple[int, int]
 
@@ -64,6 +67,8 @@ class _Shelf:
         self.waits: dict[str, StepWait] | None = None
         #: The step from which on this run calls anew; it is in memory only.
         self.forked_at: str = ""
+        #: The digest of the work of this run; "" if nobody can tell it from other work.
+        self.work: str | None = None
 
     def leave(self, _: str) -> None:
         """Leave the child for which the task waits, because the task has ended."""
@@ -109,6 +114,8 @@ def book_of(context: Any) -> Book:
     with shelf.lock:
         book = shelf.book
         if book is None or book.inside.attempt < inside.attempt:
+            if shelf.work is None:
+                shelf.work = same_of(inside.content())
             book = Book(inside, shelf)
             if is_again(inside):
                 shelf.kept = earlier_of(inside)
@@ -158,10 +165,12 @@ def folded(notes: Iterable[tuple[TaskNoted, Any]]) -> dict[str, KeptStep]:
             # An earlier run has kept the step since, and the fork makes its own.
             continue
         if fact.key == _FORK:
-            _cut(steps, fact.note)
+            _cut(steps, fact.note, fact.task_id)
             forked = number_of(fact.task_id)
         elif not fact.note:
             steps.pop(fact.key, None)
+        elif fact.note == _GIVEN:
+            _give(steps, fact.key, fact.task_id)
         elif fact.key not in steps or not steps[fact.key].is_over:
             steps[fact.key] = kept_of(
                 fact.task_id, fact.attempt, fact.at_ns, fact.note, value
@@ -169,11 +178,18 @@ def folded(notes: Iterable[tuple[TaskNoted, Any]]) -> dict[str, KeptStep]:
     return steps
 
 
-def _cut(steps: dict[str, KeptStep], at: str) -> None:
-    """Take the step of the key *at* out of *steps*, and all that come after it."""
+def _cut(steps: dict[str, KeptStep], at: str, run: str = "") -> None:
+    """Take from *steps* that of the key *at*, and all after it that *run* has not."""
     keys = [*steps]
     for key in keys[keys.index(at) :] if at in steps else ():
-        del steps[key]
+        if steps[key].run != run:
+            del steps[key]
+
+
+def _give(steps: dict[str, KeptStep], key: str, run: str) -> None:
+    """Let *run* have the step of *key* in *steps*, which an earlier run has kept."""
+    if key in steps:
+        steps[key] = steps[key]._replace(run=run)
 
 
 def steps_of(noted: Noted, status: TaskStatus) -> list[Step]:
@@ -290,17 +306,17 @@ class Book:
             key = f"{asked.name}#{number}"
             kept = self._shelf.kept.get(key)
             if kept is not None:
-                self._refuse_difference(asked, kept)
-                if kept.is_over:
-                    try:
-                        kept = self._with_value(key, kept)
-                    except BaseException:
-                        # A second call with the same key asks for the same step.
-                        self._numbers[asked.name] -= 1
-                        self._total -= 1
-                        raise
-                    self._begin_span(asked, number, is_kept=True)
-                    return number, kept, seq
+                kept = self._if_same(asked, key, kept)
+            if kept is not None and kept.is_over:
+                try:
+                    kept = self._with_value(key, kept)
+                except BaseException:
+                    # A second call with the same key asks for the same step.
+                    self._numbers[asked.name] -= 1
+                    self._total -= 1
+                    raise
+                self._begin_span(asked, number, is_kept=True)
+                return number, kept, seq
             self._begin_span(asked, number, is_kept=False)
             self._running[asked.name] = Step(
                 asked.name,
@@ -313,6 +329,33 @@ class Book:
                 moment_of(self.inside.now()),
             )
             return number, kept, seq
+
+    def _same(self, asked: Asked) -> str:
+        """Return the digest of *asked* with the work of the run; "" if none."""
+        parts = self._shelf.work, asked.function, asked.same
+        return same_of(parts) if all(parts) else ""
+
+    def _if_same(self, asked: Asked, key: str, kept: KeptStep) -> KeptStep | None:
+        """
+        Return what is *kept* of a step; None: an earlier run has kept it of other work.
+
+        Raises:
+            StepError: This run has kept another step under its name.
+        """
+        shelf, run = self._shelf, self.inside.task_id
+        if kept.run == run:
+            self._refuse_difference(asked, kept)
+        elif not kept.same or kept.same != self._same(asked):
+            # All that came after it may have used its result.
+            self.inside.note(_FORK, key)
+            shelf.forked_at = key
+            _cut(shelf.kept, key, run)
+            return None
+        elif kept.is_over:
+            # The next attempts of this run compare it no more.
+            self.inside.note(key, _GIVEN)
+            _give(shelf.kept, key, run)
+        return kept
 
     def begun(self, asked: Asked, number: int, child: str) -> None:
         """Keep that a step has begun to wait for *child*."""
@@ -442,7 +485,7 @@ class Book:
 
     def _note(self, asked: Asked, number: int, ran: Ran, value: Any, error: str) -> int:
         key = f"{asked.name}#{number}"
-        note = note_of(asked, number, ran, error)
+        note = note_of(asked, number, ran, error, self._same(asked))
         needs = (ran.child,) if ran.child else ()
         seq = self.inside.note(key, note, value, needs)
         inside = self.inside

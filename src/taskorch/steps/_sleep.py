@@ -153,7 +153,8 @@ def _begin(
     """Return the end of the wait in ns; the number of the kept event; the key."""
     check_name(name)
     exact = f"{length.length_ns} {length.until_ns}".encode()
-    asked = Asked(name, SLEEP, length.words, blake2b(exact, digest_size=16).hexdigest())
+    digest = blake2b(exact, digest_size=16).hexdigest()
+    asked = Asked(name, SLEEP, length.words, digest, digest)
     number, kept, seq = book.ask(asked, strand)
     key = f"{name}#{number}"
     if kept is None:

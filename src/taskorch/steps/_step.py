@@ -16,6 +16,8 @@ import attrs
 from taskorch.errors import InvalidTaskError, StepError, TaskFailedError
 from taskorch.journal import document
 from taskorch.kit.checks import is_name
+from taskorch.kit.digests import UndescribedError
+from taskorch.kit.digests import digest_of as named_digest
 from taskorch.kit.ends import strip
 from taskorch.kit.fence import is_values
 from taskorch.kit.limits import MAX_ID_LENGTH, NS
@@ -103,12 +105,23 @@ class Step:
 
 
 class Asked(NamedTuple):
-    """A request for a step: its name, and the function to call."""
+    """
+    A request for a step: its name, and the function to call.
+
+    Attributes:
+        name: The name of the step.
+        function: The name of the function.
+        arguments: Its arguments, for people.
+        digest: A digest of the arguments, which one run of a task compares.
+        same: A digest of the function and its arguments, with the values that it is
+            bound to or closes over, which other runs compare; "" if there is none.
+    """
 
     name: str
     function: str
     arguments: str
     digest: str
+    same: str
 
 
 class Ran(NamedTuple):
@@ -140,7 +153,8 @@ def asked_for(
         [*map(show, args), *(f"{key}={show(value)}" for key, value in kwargs.items())]
     )
     digest = digest_of(*args, *kwargs, *kwargs.values())
-    return Asked(str(name), name_of(function), shown_arguments(named), digest)
+    same = same_of((function, args, dict(kwargs)))
+    return Asked(str(name), name_of(function), shown_arguments(named), digest, same)
 
 
 def shown_arguments(text: str) -> str:
@@ -152,6 +166,14 @@ def digest_of(*values: Any) -> str:
     """Return a digest that differs for other arguments."""
     texts = "\n".join(map(_text, values))
     return blake2b(texts.encode(), digest_size=_DIGEST).hexdigest()
+
+
+def same_of(work: Any) -> str:
+    """Return a digest by which other work can be told from *work*; "" if none can."""
+    try:
+        return named_digest(work, by_name=True)
+    except (UndescribedError, RecursionError):
+        return ""
 
 
 def check_name(name: Any) -> None:
@@ -188,11 +210,22 @@ def _text(value: Any) -> str:
 
 
 class KeptStep(NamedTuple):
-    """A step with a kept end, or a wait with a kept beginning."""
+    """
+    A step with a kept end, or a wait with a kept beginning.
+
+    Attributes:
+        step: The step.
+        digest: See `Asked`.
+        same: A digest of the work of its run, with that of `Asked`; "" if none.
+        run: The run of the task that has it: a later one than that of the step, once it
+            was given to that.
+        value: Its result, or the document of its error.
+    """
 
     step: Step
     digest: str
-    #: Its result, or the document of its error.
+    same: str
+    run: str
     value: Any
 
     @property
@@ -206,7 +239,7 @@ def moment_of(at_ns: int) -> datetime:
     return datetime.fromtimestamp(at_ns / NS, UTC)
 
 
-def note_of(asked: Asked, number: int, ran: Ran, error: str) -> str:
+def note_of(asked: Asked, number: int, ran: Ran, error: str, same: str) -> str:
     """The note of a step."""
     fields = {
         "name": asked.name,
@@ -214,6 +247,7 @@ def note_of(asked: Asked, number: int, ran: Ran, error: str) -> str:
         "function": asked.function,
         "arguments": asked.arguments,
         "digest": asked.digest,
+        "same": same,
         "seconds": None if ran.seconds is None else round(ran.seconds, 6),
         "tries": ran.tries,
         "error": error,
@@ -226,13 +260,13 @@ def note_of(asked: Asked, number: int, ran: Ran, error: str) -> str:
 def kept_of(task_id: str, attempt: int, at_ns: int, note: str, value: Any) -> KeptStep:
     """Read a step from a note, and the time of the note."""
     fields = json.loads(note)
-    digest = fields.pop("digest")
+    digest, same = fields.pop("digest"), fields.pop("same", "")
     # A sleep is kept at its beginning; a wait, too, and again at its end.
     took = 0 if fields["function"] == SLEEP else fields["seconds"] or 0
     began = moment_of(at_ns - round(took * NS))
     state: StepState = "running" if fields["seconds"] is None else "kept"
     step = Step(**fields, state=state, task_id=task_id, attempt=attempt, began=began)
-    return KeptStep(step, digest, value)
+    return KeptStep(step, digest, same, task_id, value)
 
 
 # -- errors ----------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from taskorch.steps._step import (
     document_of_error,
     error_of,
     name_of,
+    same_of,
     shown_arguments,
 )
 
@@ -248,8 +249,8 @@ class AsyncChildCaller:
 def _asked(name: Any, method: str, shown: str, *values: Any) -> Asked:
     check_name(name)
     refuse_inside(name)
-    arguments = shown_arguments(shown)
-    return Asked(str(name), f"context.{method}", arguments, digest_of(*values))
+    arguments, same = shown_arguments(shown), same_of((method, values))
+    return Asked(str(name), f"context.{method}", arguments, digest_of(*values), same)
 
 
 def _event(event: Any, timeout: Any, default: Any, name: Any) -> WaitAsked:

@@ -1,0 +1,570 @@
+"""
+What is kept belongs to the work, not to the name: all ways to other work, and all forms.
+
+A way makes a later run of a task, for other work or, as a control, for the same. A form is
+what its function asks for: a step with each kind of function, a wait, a child.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from importlib.util import find_spec
+
+import pytest
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow, current_context
+from taskorch.errors import StepError
+from taskorch.steps import step
+
+#: The orders that were charged, in this process, with how often.
+CHARGED: Counter[str] = Counter()
+#: What the source of a workflow gives today; and the orders whose tasks fail at their ends.
+ROWS: list[str] = []
+FAILING: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_yet():
+    CHARGED.clear()
+    FAILING.clear()
+
+
+@pytest.fixture(params=["memory", "journal"])
+def orch(request, tmp_path):
+    """An orchestrator in memory, and one with a journal."""
+    settings = {} if request.param == "memory" else {"journal": tmp_path / "o.db"}
+    with TaskOrchestrator(concurrency=8, **settings) as made:
+        for order in ("first", "second", "A", "B", "Z"):
+            made.emit(f"paid {order}", order, keep=600)
+        yield made
+
+
+def charge(order):
+    CHARGED[order] += 1
+    return f"charged {order}"
+
+
+class Client:
+    def __init__(self, order):
+        self.order = order
+
+    def charge(self):
+        return charge(self.order)
+
+    def __call__(self):
+        return charge(self.order)
+
+
+@step
+def marked(client):
+    return client.charge()
+
+
+# -- the forms: each says for which order it was done -----------------------------------
+
+
+def by_argument(order):
+    return current_context().step("charge", charge, order)
+
+
+def by_name(order):
+    return current_context().step("charge", charge, order=order)
+
+
+def by_lambda(order):
+    return current_context().step("charge", lambda: charge(order))
+
+
+def by_default(order):
+    return current_context().step("charge", lambda given=order: charge(given))
+
+
+def by_nested(order):
+    def nested():
+        return charge(order)
+
+    return current_context().step("charge", nested)
+
+
+def by_other_function(order):
+    def nested(of):
+        return of()
+
+    inner = functools.partial(charge, order)
+    return current_context().step("charge", nested, inner)
+
+
+def by_method(order):
+    return current_context().step("charge", Client(order).charge)
+
+
+def by_partial(order):
+    return current_context().step("charge", functools.partial(charge, order))
+
+
+def by_object(order):
+    return current_context().step("charge", Client.charge, Client(order))
+
+
+def by_callable(order):
+    return current_context().step("charge", Client(order))
+
+
+def by_local_class(order):
+    class Local:
+        def charge(self):
+            return charge(order)
+
+    return current_context().step("charge", Local().charge)
+
+
+def by_mark(order):
+    return marked(Client(order))
+
+
+def by_nothing_of_it(order):
+    """The step does not have the order: only its task tells which it is for."""
+    current_context().step("charge", list)
+    return charge(order)
+
+
+async def by_coroutine(order):
+    return await current_context().aio.step("charge", lambda: charge(order))
+
+
+def by_child(order):
+    return current_context().child("charge", charge, order)
+
+
+def by_child_task(order):
+    return current_context().child("charge", Task.call(charge, order, timeout=60))
+
+
+def by_child_workflow(order):
+    flow = Workflow("charge")
+    flow.task(charge, order, id="it")
+    return current_context().child("charge", flow)["it"]
+
+
+def by_wait(order):
+    return "charged " + current_context().wait(f"paid {order}", timeout=60, name="paid")
+
+
+def by_ask(order):
+    current_context().ask("Ship it?", name="charge")
+    return charge(order)
+
+
+def by_sleep(order):
+    current_context().sleep(seconds=0.01, name="charge")
+    return charge(order)
+
+
+FORMS = [
+    *(by_argument, by_name, by_lambda, by_default, by_nested, by_other_function),
+    *(by_method, by_partial, by_object, by_callable, by_local_class, by_mark),
+    *(by_nothing_of_it, by_coroutine, by_child, by_child_task, by_child_workflow),
+    *(by_wait, by_ask, by_sleep),
+]
+#: Those of which only what they ask for says whether it was done again.
+OUTSIDE = (by_nothing_of_it, by_wait, by_ask, by_sleep)
+
+
+# -- the ways ---------------------------------------------------------------------------
+
+
+def source():
+    return ROWS[-1]
+
+
+def rows():
+    return [*ROWS]
+
+
+def settle(orch, is_over):
+    """Let all questions be answered with yes, until *is_over*; return their number."""
+    asked = set()
+
+    def look():
+        for question in orch.questions():
+            asked.add(question.id)
+            orch.answer(question.id, "approve", by="ada")
+        return is_over()
+
+    eventually(look)
+    return len(asked)
+
+
+def done(orch, handle):
+    settle(orch, handle.done)
+    return handle.result(PATIENCE)
+
+
+def run_done(orch, run_id):
+    run = orch.workflows.get(run_id)
+    settle(orch, lambda: run.status().state in ("completed", "failed"))
+    return run.result(PATIENCE)
+
+
+def replaced(orch, form, name):
+    """Another task succeeds it under its id."""
+    done(orch, orch.submit_task(Task.call(form, "first", id=name)))
+    again = orch.submit_task(Task.call(form, "second", id=name), replace=True)
+    return {name: done(orch, again)}, ["second"]
+
+
+def handed_anew(orch, form, name):
+    """A task that it depends on runs again, and gives something else."""
+    ROWS[:] = ["first"]
+    flow = Workflow("w")
+    flow.task(form, flow.task(source, id="source"), id="use")
+    orch.workflows.start(flow, id=name)
+    run_done(orch, name)
+    ROWS[:] = ["second"]
+    orch.rerun_task(f"{name}/source")
+    return {f"{name}/use": run_done(orch, name)["use"]}, ["second"]
+
+
+def forked_above(orch, form, name):
+    """A task that it depends on is forked, and gives something else."""
+    ROWS[:] = ["first"]
+    flow = Workflow("w")
+    flow.task(form, flow.task(stepping_source, id="source"), id="use")
+    orch.workflows.start(flow, id=name)
+    run_done(orch, name)
+    ROWS[:] = ["second"]
+    orch.steps.fork(f"{name}/source", at="source")
+    return {f"{name}/use": run_done(orch, name)["use"]}, ["second"]
+
+
+def stepping_source():
+    return current_context().step("source", source)
+
+
+def restarted(orch, form, name):
+    """A failed run is restarted, in which its input is made anew."""
+    ROWS[:] = ["first"]
+    flow = Workflow("w")
+    given = flow.task(source, id="source")
+    flow.task(form, given, id="use")
+    flow.task(failing, given, id="fails", after=["use"])
+    FAILING.add("first")
+    run = orch.workflows.start(flow, id=name)
+    settle(orch, lambda: run.status().state == "failed")
+    ROWS[:] = ["second"]
+    orch.rerun_task(f"{name}/source")
+    orch.workflows.restart(name)
+    return {f"{name}/use": run_done(orch, name)["use"]}, ["second"]
+
+
+def failing(order):
+    assert order not in FAILING
+
+
+def deployed(orch, form, name):
+    """Another argument is deployed."""
+
+    def flow(order):
+        made = Workflow("w")
+        made.task(form, order, id="use")
+        return made
+
+    orch.workflows.start(flow("first"), id=name)
+    run_done(orch, name)
+    orch.workflows.start(flow("second"), id=name, definition="as_deployed")
+    return {f"{name}/use": run_done(orch, name)["use"]}, ["second"]
+
+
+def put_in_front(orch, form, name):
+    """A row is put in front of those of a map."""
+    ROWS[:] = ["A", "B"]
+    flow = Workflow("w")
+    flow.map(form, flow.task(rows, id="rows"), id="m")
+    orch.workflows.start(flow, id=name)
+    run_done(orch, name)
+    ROWS[:] = ["Z", "A", "B"]
+    orch.rerun_task(f"{name}/rows")
+    results = run_done(orch, name)
+    return {f"{name}/m/{n}": results[f"m/{n}"] for n in range(3)}, ["Z", "A", "B"]
+
+
+WAYS = [
+    replaced,
+    handed_anew,
+    forked_above,
+    restarted,
+    deployed,
+    put_in_front,
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_other_work_begins_without_what_was_kept(orch, way):
+    wrong = {}
+    for form in FORMS:
+        results, orders = way(orch, form, form.__name__)
+        told = []
+        for name in results:
+            latest = orch.get_task_status(name).task_id
+            # What it has asked for was asked for in this run, and in no earlier one.
+            told += [
+                (each.task_id == latest, each.state) for each in orch.steps.of(name)
+            ]
+        right = (
+            [f"charged {order}" for order in orders],
+            [(True, "called")] * len(orders),
+        )
+        if ([*results.values()], told) != right:
+            wrong[form.__name__] = results, told
+    assert not wrong
+
+
+# -- the controls: the same work --------------------------------------------------------
+
+
+def failing_at_its_end(form, order):
+    charged = globals()[form](order)
+    if order in FAILING:
+        raise ConnectionError(order)
+    return charged
+
+
+def retried(orch, form, name):
+    task = Task.call(
+        failing_twice, name, "first", id=name, retry=RetryPolicy(3, base=0)
+    )
+    return name, done(orch, orch.submit_task(task))
+
+
+def failing_twice(form, order):
+    charged = globals()[form](order)
+    if current_context().attempt < 3:
+        raise ConnectionError(order)
+    return charged
+
+
+def run_again(orch, form, name):
+    done(orch, orch.submit_task(Task.call(form, "first", id=name)))
+    return name, done(orch, orch.rerun_task(name))
+
+
+def restarted_as_it_was(orch, form, name):
+    FAILING.add("first")
+    flow = Workflow("w")
+    flow.task(failing_at_its_end, name, "first", id="use")
+    run = orch.workflows.start(flow, id=name)
+    settle(orch, lambda: run.status().state == "failed")
+    FAILING.clear()
+    orch.workflows.restart(name)
+    return f"{name}/use", run_done(orch, name)["use"]
+
+
+def handed_the_same(orch, form, name):
+    ROWS[:] = ["first"]
+    flow = Workflow("w")
+    flow.task(form, flow.task(source, id="source"), id="use")
+    orch.workflows.start(flow, id=name)
+    run_done(orch, name)
+    orch.rerun_task(f"{name}/source")
+    return f"{name}/use", run_done(orch, name)["use"]
+
+
+def forked_later(orch, form, name):
+    done(orch, orch.submit_task(Task.call(with_more, name, "first", id=name)))
+    return name, done(orch, orch.steps.fork(name, at="more"))
+
+
+def with_more(form, order):
+    charged = globals()[form](order)
+    current_context().step("more", list)
+    return charged
+
+
+CONTROLS = [retried, run_again, restarted_as_it_was, handed_the_same, forked_later]
+
+
+@pytest.mark.parametrize("way", CONTROLS, ids=lambda way: way.__name__)
+def test_the_same_work_uses_what_was_kept(orch, way):
+    wrong = {}
+    for form in FORMS:
+        if form is by_coroutine and way in (retried, restarted_as_it_was, forked_later):
+            # These call the form in a function of their own.
+            continue
+        CHARGED.clear()
+        name, result = way(orch, form, form.__name__)
+        first = orch.steps.of(name)[0]
+        told = result, "~" in first.task_id, first.attempt, first.state
+        once = form in OUTSIDE or CHARGED == {"first": 1}
+        if told != ("charged first", False, 1, "kept") or not once:
+            wrong[form.__name__] = told, dict(CHARGED)
+    assert not wrong
+
+
+# -- between ----------------------------------------------------------------------------
+
+
+def three_steps():
+    context = current_context()
+    context.step("one", charge, "A")
+    context.step("two", functools.partial(charge, ROWS[0]))
+    context.step("three", charge, "C")
+    return context.attempt
+
+
+def test_a_step_that_differs_is_called_anew_with_all_after_it(orch):
+    ROWS[:] = ["B"]
+    orch.submit_task(Task.call(three_steps, id="t")).result(PATIENCE)
+    ROWS[:] = ["X"]
+    orch.rerun_task("t").result(PATIENCE)
+    assert CHARGED == {"A": 1, "B": 1, "X": 1, "C": 2}
+    told = [(each.key, each.task_id) for each in orch.steps.of("t")]
+    assert told == [("one#1", "t"), ("two#1", "t~2"), ("three#1", "t~2")]
+    # What the first run has kept stays its own.
+    assert [each.task_id for each in orch.steps.of("t~1")] == ["t", "t", "t"]
+
+
+def in_another_order():
+    context = current_context()
+    is_again = "~" in context.task_id
+    for name in "cab" if is_again else "abc":
+        bound = ROWS[0] if name == "a" else context.attempt
+        context.step(name, functools.partial(charge, f"{name}{bound}"))
+    if is_again and context.attempt == 1:
+        raise ConnectionError
+
+
+def test_what_a_run_was_given_stays_with_it_whatever_differs_later(orch):
+    ROWS[:] = ["B"]
+    task = Task.call(in_another_order, id="t", retry=RetryPolicy(2, base=0))
+    orch.submit_task(task).result(PATIENCE)
+    ROWS[:] = ["X"]
+    orch.rerun_task("t").result(PATIENCE)
+    # The run has asked for c first, and had it: its next attempt has it, too. The others
+    # came after what differed.
+    assert CHARGED == {"aB": 1, "b1": 2, "c1": 1, "aX": 1}
+
+
+def with_a_lock():
+    context = current_context()
+    context.step("locked", charge_under, threading.Lock())
+    if context.attempt == 1:
+        raise ConnectionError
+    return CHARGED["locked"]
+
+
+def charge_under(lock):
+    with lock:
+        return charge("locked")
+
+
+def test_what_nobody_can_tell_apart_is_called_anew_by_a_later_run_alone(orch):
+    task = Task.call(with_a_lock, id="t", retry=RetryPolicy(2, base=0))
+    # The same run uses it: a crash between must charge nobody twice.
+    assert orch.submit_task(task).result(PATIENCE) == 1
+    assert orch.rerun_task("t").result(PATIENCE) == 2
+
+
+def with_its_attempt():
+    context = current_context()
+    context.step("charge", charge, str(context.attempt))
+    raise ConnectionError
+
+
+def test_a_difference_in_one_run_stays_an_error(orch):
+    task = Task.call(with_its_attempt, id="t", retry=RetryPolicy(2, base=0))
+    with pytest.raises(StepError, match="was called with"):
+        orch.submit_task(task).result(PATIENCE)
+
+
+def with_a_checkpoint(order):
+    context = current_context()
+    CHARGED[f"{order} after {context.restored}"] += 1
+    context.checkpoint(order)
+    if context.attempt == 1:
+        raise ConnectionError
+
+
+def test_a_checkpoint_is_restored_by_a_retry_alone(orch):
+    for order in ("A", "B"):
+        retry = RetryPolicy(2, base=0)
+        task = Task.call(with_a_checkpoint, order, id="t", retry=retry)
+        orch.submit_task(task, replace=True).result(PATIENCE)
+    assert {*CHARGED} == {"A after None", "A after A", "B after None", "B after B"}
+
+
+#: A program whose second life runs again what the first has done, and says what it calls.
+PROGRAM = """
+import dataclasses, functools, sys
+from taskorch import Task, TaskOrchestrator, current_context
+from taskorch.steps import step
+
+CALLS = []
+
+@dataclasses.dataclass
+class Order:
+    name: str
+    tags: frozenset = frozenset({"a", "b", "c", "dd"})
+    def charge(self):
+        CALLS.append(self.name)
+
+def charge(order, more=None):
+    CALLS.append(order.name)
+
+@step
+def marked(order):
+    CALLS.append(order.name)
+
+def flow(order, numbers):
+    context = current_context()
+    context.step("argument", charge, order, more={"x": {1, 2}, "a": numbers})
+    context.step("lambda", lambda: charge(order))
+    def nested(tags=order.tags):
+        charge(order)
+    context.step("nested", nested)
+    context.step("method", order.charge)
+    context.step("partial", functools.partial(charge, order))
+    marked(order)
+    context.sleep(seconds=0.01)
+    context.child("child", list, order.tags)
+
+with TaskOrchestrator(journal=sys.argv[1]) as orch:
+    if sys.argv[2] == "first":
+        made = Task.call(flow, Order("A"), NUMBERS, id="t")
+        orch.submit_task(made).result(60)
+    else:
+        orch.rerun_task("t").result(60)
+        orch.rerun_task("t").result(60)
+    print(len(CALLS))
+"""
+
+
+def test_the_same_work_is_known_in_another_process(tmp_path):
+    program = tmp_path / "program.py"
+    numbers = "[1, 2.5]"
+    if find_spec("numpy"):
+        numbers = "[1, 2.5, numpy.float64(1), (numpy.int32(3),)]"
+    text = PROGRAM.replace("NUMBERS", numbers)
+    program.write_text("import numpy\n" * ("numpy" in numbers) + text)
+    called = []
+    for seed, life in enumerate(("first", "second"), 1):
+        settings = {
+            "PYTHONHASHSEED": str(seed),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        ran = subprocess.run(
+            [sys.executable, program, tmp_path / "o.db", life],
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+        called.append(json.loads(ran.stdout))
+    assert called == [6, 0]
