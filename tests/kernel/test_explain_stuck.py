@@ -16,7 +16,7 @@ def stuck(
 ) -> list[Stuck]:
     """The groups; *waits* says, by id, what an attempt waits for inside."""
     inside: dict[TaskRow, Waits] = {
-        machine.row(name): [tuple(map(machine.row, any_of)) for any_of in every]
+        machine.row(name): [(1, tuple(map(machine.row, any_of))) for any_of in every]
         for name, every in (waits or {}).items()
     }
     search = Search(machine.kernel, machine.now, inside)
@@ -88,7 +88,8 @@ def test_what_is_queued_after_it_was_looked_at_is_told_the_next_time() -> None:
     machine.submit("waits", resources=Resources(cpu=1))
     machine.submit("later", resources=Resources(cpu=1), not_before=machine.now + SEC)
     machine.suspend("child")
-    inside: dict[TaskRow, Waits] = {machine.row("parent"): [(machine.row("child"),)]}
+    child = [machine.row("child")]
+    inside: dict[TaskRow, Waits] = {machine.row("parent"): [(1, child)]}
     search = Search(machine.kernel, machine.now, inside)
     slices = search.slices()
     next(slices)
@@ -152,7 +153,7 @@ def test_what_starts_or_ends_in_between() -> None:
     machine.submit("child", not_before=machine.now + SEC)
     machine.suspend("child")
     parent, child = machine.row("queued"), machine.row("child")
-    search = Search(machine.kernel, machine.now, {parent: [(child,)]})
+    search = Search(machine.kernel, machine.now, {parent: [(1, [child])]})
     slices = search.slices()
     next(slices)
     next(slices)
@@ -292,3 +293,32 @@ def test_how_many_slices_there_are(many: int) -> None:
     each = -(-many // SLICE)
     # One to begin with; to look, to follow up and to gather, and one may be empty.
     assert 1 + 2 * each <= slices <= 2 + 3 * each
+
+
+def test_two_of_three_are_waited_for() -> None:
+    """As at a meeting: it can be held as long as enough may come."""
+    machine = Machine()
+    machine.submit("parent")
+    for name in "abc":
+        machine.submit(name, not_before=machine.now + SEC)
+    rows = list(map(machine.row, "abc"))
+    inside: dict[TaskRow, Waits] = {machine.row("parent"): [(2, rows)]}
+    for name, group in (("a", ("a",)), ("b", ("a", "b", "parent"))):
+        machine.suspend(name)
+        search = Search(machine.kernel, machine.now, inside)
+        for _ in search.slices():
+            pass
+        assert [each.tasks for each in search.groups] == [group]
+
+
+def test_those_who_keep_each_other_from_going_on_are_one_group() -> None:
+    machine = Machine(pools=Resources(cpu=1))
+    machine.submit("parent", resources=Resources(cpu=1))
+    machine.submit("child", resources=Resources(cpu=1))
+    parent = machine.row("parent")
+    inside: dict[TaskRow, Waits] = {parent: [(1, [machine.row("child")])]}
+    search = Search(machine.kernel, machine.now, inside, [parent])
+    for _ in search.slices():
+        pass
+    (group,) = search.groups
+    assert (group.kind, group.tasks) == ("waiting", ("parent", "child"))

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from contextlib import suppress
 from datetime import timedelta
+from random import Random
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually, in_loop
@@ -13,7 +14,9 @@ from tests.workflows.tools import failures, inside
 from taskorch import (
     InvalidTaskError,
     NotRunningError,
+    Resources,
     RetryPolicy,
+    Task,
     TaskCancelledError,
     TaskOrchestrator,
     TaskState,
@@ -21,7 +24,8 @@ from taskorch import (
     WorkflowFailedError,
     current_context,
 )
-from taskorch.errors import WouldBlockError
+from taskorch.errors import WouldBlockError, WouldDeadlockError
+from taskorch.model import NamedUnits, Quota
 from taskorch.policies import DeadlineQueue, FifoQueue, SourceRegistry
 
 
@@ -33,8 +37,10 @@ def orch():
 
 def wait_for_parties(orch, count: int = 1) -> None:
     """Until so many have come to the meetings that go on."""
-    meetings = orch._rt.runs.meetings._parties
-    eventually(lambda: sum(map(len, list(meetings.values()))) >= count)
+    meetings = orch._rt.runs.meetings._going
+    eventually(
+        lambda: sum(len(each.parties) for each in list(meetings.values())) >= count
+    )
 
 
 def test_more_meet_than_there_are_slots(orch):
@@ -158,7 +164,7 @@ def test_nobody_waits_for_one_who_will_not_come(orch, how):
     error = failures(orch.workflows.start(wf, id="x"))["a"]
     assert isinstance(error, threading.BrokenBarrierError)
     assert "2 tasks are to come, and only 1 of workflow x" in str(error)
-    assert orch._rt.runs.meetings._parties == {}
+    assert orch._rt.runs.meetings._going == {}
 
 
 def test_a_later_attempt_meets_again(orch):
@@ -328,3 +334,249 @@ def test_times_may_be_timedeltas(orch):
     assert DeadlineQueue(second, max_age=second).default == PATIENCE
     assert FifoQueue(max_age=second).max_age == PATIENCE
     assert SourceRegistry({}, max_age=second).max_age == PATIENCE
+
+
+# -- meetings that can never be held -----------------------------------------------
+
+
+def meet(parties: int) -> int:
+    return inside().barrier("read", parties)
+
+
+async def meet_async(parties: int) -> int:
+    return await current_context().aio.workflow.barrier("read", parties)
+
+
+def assert_told(run, parties: int) -> WouldDeadlockError:
+    """All of its tasks that would have met have failed, for want of what others hold."""
+    errors = failures(run).values()
+    assert len(errors) == parties
+    deadlocks = [error for error in errors if isinstance(error, WouldDeadlockError)]
+    others = [error for error in errors if error not in deadlocks]
+    assert all(isinstance(error, threading.BrokenBarrierError) for error in others)
+    assert "let go of what they hold" in str(deadlocks[0])
+    assert deadlocks[0].holders
+    return deadlocks[0]
+
+
+SHORT = {
+    "a pool": ({"resources": {"cpu": 2}}, {"resources": {"cpu": 1}}),
+    "units": (
+        {"resources": {"gpu": NamedUnits("a", "b")}},
+        {"resources": {"gpu": 1}},
+    ),
+    "files": ({}, {"writes": ["src"]}),
+    "tasks at once": ({"quotas": [Quota(owner="o", max_parallel=2)]}, {"owner": "o"}),
+    "a share": (
+        {
+            "resources": {"cpu": 8},
+            "quotas": [Quota(owner="o", resources={"cpu": 2})],
+        },
+        {"owner": "o", "resources": {"cpu": 1}},
+    ),
+    "a type": ({"quotas": [Quota(type="meet", max_parallel=1)]}, {}),
+}
+
+
+@pytest.mark.parametrize("short", SHORT)
+def test_a_meeting_for_which_one_too_few_can_start_is_told(short):
+    """Whatever it is that those who have come hold, and the others need."""
+    settings, options = dict(SHORT[short][0]), SHORT[short][1]
+    quotas = settings.pop("quotas", [])
+    with TaskOrchestrator(concurrency=10, **settings) as orch:
+        orch.resources.set_quotas(*quotas)
+        wf = Workflow("w")
+        for n in range(3):
+            wf.task(meet, 3, id=f"t{n}", **options)
+        assert_told(orch.workflows.start(wf), 3)
+        assert orch._rt.runs.meetings._going == {}
+
+
+def test_a_budget_that_those_who_have_come_reserve_is_told(orch):
+    """The third one may go on if people raise the budget: they are asked."""
+    orch.budget("b", tokens=2)
+    wf = Workflow("w")
+    for n in range(3):
+        wf.task(meet, 3, id=f"t{n}", budget="b", resources={"tokens": 1})
+    run = orch.workflows.start(wf, id="x")
+    for name in ("t0", "t1"):
+        error = run.handles[name].exception(PATIENCE)
+        assert isinstance(error, WouldDeadlockError)
+    orch.workflows.cancel("x")
+
+
+def test_a_phase_of_which_too_few_run_at_once_is_told(orch):
+    wf = Workflow("w")
+    phase = wf.phase("p", max_parallel=2)
+    for n in range(3):
+        phase.task(meet, 3, id=f"t{n}")
+    assert_told(orch.workflows.start(wf), 3)
+
+
+def test_workers_of_which_one_too_few_have_room_are_told():
+    with TaskOrchestrator(concurrency=10) as orch:
+        for name in "ab":
+
+            @orch.agent(
+                name, capabilities={"read"}, max_concurrency=5, capacity={"cpu": 1}
+            )
+            def work(task, context):
+                return context.workflow.barrier("read", 3)
+
+        wf = Workflow("w")
+        for n in range(3):
+            wf.add(Task("read", id=f"t{n}", resources=Resources(cpu=1)))
+        assert_told(orch.workflows.start(wf), 3)
+
+
+def test_two_who_swap_and_have_room_for_one_are_told():
+    with TaskOrchestrator(resources={"cpu": 1}) as orch:
+        wf = Workflow("w")
+        for n in range(2):
+            wf.task(
+                lambda n=n: inside().exchange("x", n), id=f"t{n}", resources={"cpu": 1}
+            )
+        error = assert_told(orch.workflows.start(wf), 2)
+        assert "1 of 2 tasks cannot come" in str(error)
+
+
+def test_who_waits_for_a_task_that_waits_for_its_end_is_told(orch):
+    """Nothing is held: the other task comes after the one that waits for it."""
+    wf = Workflow("w")
+    first = wf.task(meet, 2, id="first")
+    wf.task(meet, 2, id="second", after=[first])
+    error = failures(orch.workflows.start(wf, id="x"))["first"]
+    assert isinstance(error, WouldDeadlockError)
+    assert error.holders == ("x/first",)
+
+
+def test_two_meetings_that_wait_for_each_other_are_told(orch):
+    """As in a ring: each is at the meeting to which the other would come next."""
+
+    def both(first: str, second: str) -> None:
+        inside().barrier(first, 2)
+        inside().barrier(second, 2)
+
+    wf = Workflow("w")
+    wf.task(both, "a", "b", id="one")
+    wf.task(both, "b", "a", id="other")
+    errors = failures(orch.workflows.start(wf)).values()
+    assert any(isinstance(error, WouldDeadlockError) for error in errors)
+
+
+def test_a_task_that_waits_for_one_at_a_meeting_with_it_is_told(orch):
+    """Its own wait is refused, as a wait in a ring is; then it may still come."""
+
+    def other() -> int:
+        wait_for_parties(orch)
+        with pytest.raises(WouldDeadlockError, match="in its turn"):
+            orch.handle("x/first").result(PATIENCE)
+        return meet(2)
+
+    wf = Workflow("w")
+    wf.task(meet, 2, id="first")
+    wf.task(other, id="other")
+    run = orch.workflows.start(wf, id="x")
+    assert sorted(run.result(PATIENCE).values()) == [0, 1]
+
+
+@pytest.mark.parametrize("later", ["pool", "quota", "worker"])
+@pytest.mark.parametrize("fn", [meet, meet_async])
+def test_a_shortage_that_comes_while_they_wait_is_told(later, fn):
+    """There was enough when they came; now a pool shrinks, or a worker drains."""
+    hold = Hold()
+    with TaskOrchestrator(resources={"cpu": 3}) as orch:
+        for name in "abc":
+
+            @orch.agent(name, capabilities={"own"}, capacity={"seat": 1})
+            def work(task, context):
+                return context.workflow.barrier("read", 3)
+
+        gate = orch.submit_task(Task.call(hold))
+        wf = Workflow("w")
+        for name, after in (("a", ()), ("b", ()), ("late", [gate])):
+            options = {"id": name, "after": after, "owner": "o"}
+            if later == "worker":
+                wf.add(Task("own", resources={"seat": 1}, **options))
+            else:
+                wf.task(fn, 3, resources={"cpu": 1}, **options)
+        run = orch.workflows.start(wf)
+        wait_for_parties(orch, 2)
+        if later == "pool":
+            orch.resources.resize({"cpu": 2})
+        elif later == "quota":
+            orch.resources.set_quotas(Quota(owner="o", max_parallel=2))
+        else:
+            used = {orch.explain(run.handles[name].task_id).agent for name in "ab"}
+            (name,) = {*"abc"} - used
+            orch.agents.drain(name)
+        if later != "pool":
+            # Workers and quotas of a task are looked up once it is queued.
+            hold.release()
+        errors = [run.handles[name].exception(PATIENCE) for name in "ab"]
+        assert [type(error) for error in errors] == [WouldDeadlockError] * 2
+        hold.release()
+
+
+def test_one_who_ends_without_coming_was_the_last_who_could_start():
+    """So many are left as are to come, but one of them has no room."""
+    hold = Hold()
+    with TaskOrchestrator(resources={"cpu": 2}) as orch:
+        wf = Workflow("w")
+        for n in range(3):
+            wf.task(meet, 3, id=f"t{n}", resources={"cpu": 1})
+        wf.task(hold, id="other")
+        run = orch.workflows.start(wf, id="x")
+        wait_for_parties(orch, 2)
+        (queued,) = orch.tasks("queued")
+        waits = next(s for s in orch.tasks("running") if s.task_id != "x/other")
+        said = str(orch.explain(waits.task_id))
+        assert "at the meeting 'read': 1 of 3 tasks are still to come" in said
+        assert not run.handles[queued.task_id.removeprefix("x/")].done()
+        hold.release()
+        assert_told(run, 3)
+
+
+def test_random_meetings_are_held_or_told():
+    """Held if all fit at once, and else told: none goes on without an end."""
+    draw = Random(7)
+    for _ in range(12):
+        size, pool, slots = draw.randint(2, 5), draw.randint(2, 6), draw.randint(1, 4)
+        needs = [draw.choice((0, 1, 2)) for _ in range(size)]
+        needs = [min(need, pool) for need in needs]
+        fn = draw.choice((meet, meet_async))
+        with TaskOrchestrator(resources={"cpu": pool}, concurrency=slots) as orch:
+            wf = Workflow("w")
+            for n, need in enumerate(needs):
+                wf.task(fn, size, id=f"t{n}", resources={"cpu": need} if need else {})
+            run = orch.workflows.start(wf)
+            if sum(needs) <= pool:
+                places = run.result(PATIENCE).values()
+                assert sorted(places) == list(range(size))
+            else:
+                assert_told(run, size)
+
+
+def test_a_wait_that_became_hopeless_as_a_pool_shrank_is_stuck():
+    """A nested wait began when there was enough: what keeps it is named."""
+    go = Hold()
+    with TaskOrchestrator(resources={"cpu": 2}) as orch:
+        blocker = orch.submit_task(Task.call(go, resources={"cpu": 1}))
+
+        def parent() -> int:
+            task = Task.call(zero, id="child", resources={"cpu": 1})
+            return orch.submit_task(task).result()
+
+        handle = orch.submit_task(Task.call(parent, id="parent", resources={"cpu": 1}))
+        eventually(lambda: orch.explain("parent").blockers)
+        assert orch.stuck() == ()
+        orch.resources.resize({"cpu": 1})
+        (group,) = orch.stuck()
+        assert group.kind == "waiting"
+        assert set(group.tasks) == {"parent", "child"}
+        assert "parent hold" in group.detail
+        orch.resources.resize({"cpu": 2})
+        assert orch.stuck() == ()
+        go.release()
+        assert handle.result(PATIENCE) == 0
+        assert blocker.result(PATIENCE) is None

@@ -202,8 +202,9 @@ class WorkflowContext:
         Wait until *parties* tasks of the run have come to the barrier *name*.
 
         The attempt waits without its slot, as for a task. If somebody who waits stops,
-        or too few are left who could come, all who wait are told. Meetings are in
-        memory: after a crash the attempts meet again.
+        or too few are left who could come, all who wait are told; so they are if the
+        others need resources that those here hold. Meetings are in memory: after a
+        crash the attempts meet again.
 
         Args:
             name: One word; once all have met, it is free for the next time.
@@ -217,6 +218,7 @@ class WorkflowContext:
             TimeoutError: They have not all come in time.
             threading.BrokenBarrierError: Somebody else's time was over, or has stopped;
                 or too few tasks of the run are left.
+            WouldDeadlockError: The others cannot start before those here end.
             InvalidTaskError: An argument is not well formed.
             WouldBlockError: The caller is on the loop: `context.aio.workflow`.
         """
@@ -239,6 +241,7 @@ class WorkflowContext:
         Raises:
             TimeoutError: Nobody has come in time.
             threading.BrokenBarrierError: Nobody is left who could come.
+            WouldDeadlockError: Nobody else can start before those here end.
             InvalidTaskError: An argument is not well formed.
             WouldBlockError: The caller is on the loop: `context.aio.workflow`.
         """

@@ -2,14 +2,20 @@
 Running tasks of one run that meet: a barrier, and the exchange of a value.
 
 Meetings are in memory only. An attempt waits for the others without its slot, as it
-does for a task; after a crash the attempts run again, and meet again.
+does for a task; after a crash the attempts run again, and meet again. A meeting that
+can never be held ends with an error for all who have come, as a nested `result()`
+does: not enough tasks of the run are left, or they need what these hold.
+
+Decision: workflows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch.errors import (
@@ -17,10 +23,12 @@ from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,
     WouldBlockError,
+    WouldDeadlockError,
 )
 from taskorch.kit.checks import check_count, check_seconds
+from taskorch.kit.words import some
 from taskorch.model.ids import check_name
-from taskorch.runtime import is_settled, resolve_on
+from taskorch.runtime import holders_of, is_settled, resolve_on
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -28,8 +36,12 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime import AttemptContext, Runtime
 
-#: Events after which a task may not come any more.
-_ENDS: Final = ("task_completed", "task_failed", "task_cancelled", "task_blocked")
+#: Events after which a task may not come any more, as it has ended or cannot start.
+_NEWS: Final = (
+    *("task_completed", "task_failed", "task_cancelled", "task_blocked"),
+    *("agent_lost", "agent_draining", "agent_tripped", "agent_joined"),
+    *("pools_changed", "quotas_changed", "budget_changed", "budget_spent"),
+)
 BrokenBarrierError = threading.BrokenBarrierError
 
 
@@ -40,10 +52,50 @@ class _Party:
         self.row = row
         self.value = value
         self.wake = wake
-        #: The values of all parties, in order of arrival; None until all have come.
-        self.values: list[Any] | None = None
-        self.place = 0
-        self.broken = ""
+
+
+class _Meeting:
+    """A meeting: the parties that have come, and how it ended."""
+
+    def __init__(self, runtime: Runtime, run_id: str, name: str, size: int) -> None:
+        self._rt = runtime
+        self._run_id = run_id
+        self._name = name
+        self.size = size
+        self.parties: list[_Party] = []
+        #: Why it will never be held; "" if it was, None while it goes on.
+        self.broken: str | None = None
+        #: The party that waited no more, if that is why it is broken.
+        self.left: _Party | None = None
+        #: The tasks that hold what is missing, if that is why it is broken.
+        self.holders: tuple[str, ...] = ()
+
+    def missing(self) -> tuple[int, Iterable[TaskRow]]:
+        """Return how many are missing, and who may come; the lock is held."""
+        if self.broken is not None:
+            return 0, ()
+        here = {party.row for party in self.parties}
+        rows = (
+            # The youngest come first, as these are the likeliest not to have ended.
+            row
+            for row in reversed(self._rt.kernel.tasks.values())
+            if row.run == self._run_id and row not in here and not is_settled(row)
+        )
+        return self.size - len(here), rows
+
+    def words(self) -> str:
+        """Return a sentence on the wait of a party; the lock is held."""
+        missing, _ = self.missing()
+        return (
+            f"It is at the meeting {self._name!r}: {missing} of {self.size} tasks are "
+            "still to come."
+        )
+
+    def end(self, broken: str = "") -> None:
+        """Wake all parties; hold the lock."""
+        self.broken = broken
+        for party in self.parties:
+            party.wake()
 
 
 class Meetings:
@@ -51,9 +103,9 @@ class Meetings:
 
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
+        #: The meetings that go on, by run, name and size; the lock guards it.
+        self._going: dict[tuple[str, str, int], _Meeting] = {}
         self._mutex = threading.Lock()
-        #: The waiting parties, by the run, the name of the meeting, and its size.
-        self._parties: dict[tuple[str, str, int], list[_Party]] = {}
         self._listening = False
 
     # -- from a thread -------------------------------------------------------------
@@ -72,6 +124,7 @@ class Meetings:
         Raises:
             TimeoutError: They have not all come in time.
             BrokenBarrierError: One of them will not come any more.
+            WouldDeadlockError: They cannot start before those here end.
             WouldBlockError: The caller is on the loop that must do the work.
             AttemptInterrupted: The attempt is to stop.
         """
@@ -81,15 +134,16 @@ class Meetings:
             raise WouldBlockError(msg, hint="use await context.aio.workflow.…")
         gate = threading.Event()
         key = inside._row.run, name, parties
-        with self._rt.waiting.holding(inside, (), gate.set):
-            party = self._come(key, inside, value, gate.set)
+        meeting, party = self._come(key, inside, value, gate.set)
+        with self._rt.waiting.holding(inside, meeting, gate.set):
             try:
+                self._look()
                 # A request to stop that came before the wait began would not wake it.
                 if not inside.cancelled:
                     gate.wait(seconds)
             finally:
-                self._leave(key, party)
-        return self._outcome(inside, party, name, seconds)
+                self._leave(key, meeting, party)
+        return self._outcome(inside, meeting, party, name, seconds)
 
     # -- from a coroutine ----------------------------------------------------------
 
@@ -107,16 +161,18 @@ class Meetings:
         future: asyncio.Future[None] = loop.create_future()
         key = inside._row.run, name, parties
         waiting = self._rt.waiting
-        waiting.enter(inside, ())
+        wake = partial(resolve_on, loop, [future])
+        meeting, party = self._come(key, inside, value, wake)
+        waiting.enter(inside, meeting)
         try:
-            party = self._come(key, inside, value, lambda: resolve_on(loop, [future]))
             try:
+                self._look()
                 await asyncio.wait([future], timeout=seconds)
             finally:
-                self._leave(key, party)
+                self._leave(key, meeting, party)
         finally:
-            await waiting.leave_async(inside, ())
-        return self._outcome(inside, party, name, seconds)
+            await waiting.leave_async(inside, meeting)
+        return self._outcome(inside, meeting, party, name, seconds)
 
     # -- how -----------------------------------------------------------------------
 
@@ -142,91 +198,95 @@ class Meetings:
         inside: AttemptContext,
         value: Any,
         wake: Callable[[], object],
-    ) -> _Party:
-        party = _Party(inside._row, value, wake)
-        with self._mutex:
-            here = self._parties.setdefault(key, [])
-            if any(other.row is party.row for other in here):
-                msg = f"task {party.row.id} is at the meeting {key[1]!r} already"
-                raise InvalidTaskError(msg, task_id=party.row.id)
-            here.append(party)
-            if len(here) == key[2]:
+    ) -> tuple[_Meeting, _Party]:
+        row = inside._row
+        party = _Party(row, value, wake)
+        with self._rt.lock:
+            meeting = self._going.get(key)
+            if meeting is None:
+                meeting = self._going[key] = _Meeting(self._rt, *key)
+            if any(other.row is row for other in meeting.parties):
+                msg = f"task {row.id} is at the meeting {key[1]!r} already"
+                raise InvalidTaskError(msg, task_id=row.id)
+            meeting.parties.append(party)
+            if len(meeting.parties) == key[2]:
                 # All have come: the name is free for the next meeting.
-                del self._parties[key]
-                for place, other in enumerate(here):
-                    other.place, other.values = place, [each.value for each in here]
-                for other in here:
-                    other.wake()
-        self._listen()
-        # The last task that could come may have ended before the signals were
-        # connected.
-        self._break_hopeless(None)
-        return party
+                del self._going[key]
+                meeting.end()
+        return meeting, party
 
-    def _leave(self, key: tuple[str, str, int], party: _Party) -> None:
+    def _leave(
+        self, key: tuple[str, str, int], meeting: _Meeting, party: _Party
+    ) -> None:
         """End the wait of *party*; an incomplete meeting is broken."""
-        with self._mutex:
-            here = self._parties.get(key, [])
-            if party in here:
-                del self._parties[key]
-                for other in here:
-                    if other is not party:
-                        other.broken = f"task {party.row.id} waits no more"
-                        other.wake()
+        with self._rt.lock:
+            if meeting.broken is None:
+                del self._going[key]
+                meeting.left = party
+                meeting.end(f"task {party.row.id} waits no more")
+        self._listen()
 
     def _outcome(
-        self, inside: AttemptContext, party: _Party, name: str, timeout: float | None
+        self,
+        inside: AttemptContext,
+        meeting: _Meeting,
+        party: _Party,
+        name: str,
+        timeout: float | None,
     ) -> tuple[int, list[Any]]:
-        if party.values is not None:
-            return party.place, party.values
+        if not meeting.broken:
+            parties = meeting.parties
+            return parties.index(party), [each.value for each in parties]
         if inside.cancelled:
             raise AttemptInterrupted(inside._control.why)
-        if party.broken:
-            msg = f"the meeting {name!r} is broken: {party.broken}"
-            raise BrokenBarrierError(msg)
-        msg = f"the others have not come to the meeting {name!r} within {timeout:g} s"
-        raise TimeoutError(msg)
+        if meeting.left is party:
+            msg = (
+                f"the others have not come to the meeting {name!r} within {timeout:g} s"
+            )
+            raise TimeoutError(msg)
+        msg = f"the meeting {name!r} is broken: {meeting.broken}"
+        if meeting.holders:
+            raise WouldDeadlockError(
+                msg, holders=meeting.holders, task_id=inside.task_id
+            )
+        raise BrokenBarrierError(msg)
 
     def _listen(self) -> None:
-        """Connect to the ends of tasks while tasks wait for a meeting."""
+        """Listen to news of tasks and resources while tasks wait for a meeting."""
         with self._mutex:
-            if self._parties and not self._listening:
-                self._listening = True
-                for name in _ENDS:
-                    getattr(self._rt.signals, name).connect(self._break_hopeless)
+            if self._listening != bool(self._going):
+                self._listening = not self._listening
+                for name in _NEWS:
+                    signal = getattr(self._rt.signals, name)
+                    change = signal.connect if self._listening else signal.disconnect
+                    change(self._look)
 
-    def _break_hopeless(self, _event: object) -> None:
-        """Break meetings with too few tasks left, as a task has ended."""
-        with self._mutex:
-            keys = list(self._parties)
-        for key in keys:
-            run_id, _, parties = key
-            live = self._count(run_id, parties)
-            with self._mutex:
-                here = self._parties.get(key, [])
-                # All waiting tasks are among the live ones.
-                if here and live < parties:
-                    del self._parties[key]
-                    for party in here:
-                        party.broken = (
-                            f"{parties} tasks are to come, and only {live} of "
-                            f"workflow {run_id} have not ended"
-                        )
-                        party.wake()
-        with self._mutex:
-            if self._listening and not self._parties:
-                self._listening = False
-                for name in _ENDS:
-                    getattr(self._rt.signals, name).disconnect(self._break_hopeless)
-
-    def _count(self, run_id: str, most: int) -> int:
-        """Return how many tasks of a run may still come, up to *most*."""
-        count = 0
+    def _look(self, _event: object = None) -> None:
+        """Break the meetings that will never be held, as there is news."""
+        # The last news may have come before the signals were connected.
+        self._listen()
         with self._rt.lock:
-            # The youngest first, as these are the likeliest not to have ended.
-            for row in reversed(self._rt.kernel.tasks.values()):
-                if row.run == run_id and not is_settled(row):
-                    count += 1
-                    if count == most:
-                        break
-        return count
+            for key, meeting in list(self._going.items()):
+                missing, rows = meeting.missing()
+                live = len(list(islice(rows, missing)))
+                if live < missing:
+                    del self._going[key]
+                    meeting.end(
+                        f"{meeting.size} tasks are to come, and only "
+                        f"{len(meeting.parties) + live} of workflow {key[0]} have not "
+                        "ended"
+                    )
+            while self._going and (waiting := self._rt.waiting.left().values()):
+                waits = {each for _, targets in waiting for each in targets}
+                keys = [key for key, each in self._going.items() if each in waits]
+                if not keys:
+                    break
+                # The latest is broken, after which the others may be held.
+                meeting = self._going.pop(keys[-1])
+                meeting.holders = holders_of(waiting)
+                missing, _ = meeting.missing()
+                meeting.end(
+                    f"{missing} of {meeting.size} tasks cannot come before "
+                    f"{some(meeting.holders)} let go of what they hold"
+                )
+        self._listen()

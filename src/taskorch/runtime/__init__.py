@@ -112,6 +112,7 @@ from taskorch.runtime._translation import terms_of as terms_of
 from taskorch.runtime._translation import when as when
 from taskorch.runtime._waiting import UNSTARTED as UNSTARTED
 from taskorch.runtime._waiting import blockade as blockade
+from taskorch.runtime._waiting import holders_of as holders_of
 from taskorch.runtime._waiting import is_hopeless as is_hopeless
 from taskorch.runtime._waiting import is_settled as is_settled
 from taskorch.runtime._waiting import unresolvable_root as unresolvable_root

@@ -69,7 +69,7 @@ from taskorch.model.ids import stem_of
 from taskorch.runtime._documents import describe_late, earlier_of, late_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness
-from taskorch.runtime._waiting import blockade
+from taskorch.runtime._waiting import blockade, some_of
 from taskorch.runtime._work import (
     Work,
     allowed_error,
@@ -724,7 +724,13 @@ def explanation(
         msg = f"no task in memory has the id {task_id!r}"
         raise UnknownTaskError(msg, task_id=str(task_id))
     waits = runtime.waiting.waits_of(row)
-    inside = {target.id: None for any_of in waits for target in any_of}
+    inside: dict[str, None] = {}
+    meetings = []
+    for targets in waits:
+        if isinstance(targets, tuple):
+            inside.update(dict.fromkeys(target.id for target in targets))
+        else:
+            meetings.append(targets.words())
     found = explain_row(
         runtime.kernel,
         row,
@@ -765,7 +771,7 @@ def explanation(
         place=place,
         recovery=recovery,
         usage=_usage(row, work),
-        notes=_notes_of(work),
+        notes=(*meetings, *_notes_of(work)),
     )
 
 
@@ -888,8 +894,10 @@ def stuck(runtime: Runtime) -> tuple[Stuck, ...]:
         for (task_id, attempt), targets in runtime.waiting._waits.items():
             row = runtime.kernel.tasks.get(task_id)
             if row is not None and row.attempt == attempt:
-                waits[row] = list(targets)
-        return Search(runtime.kernel, now, waits)
+                needs = map(some_of, targets)
+                waits[row] = [(least, [*rows]) for least, rows in needs]
+        for_ever = [row for row, _ in runtime.waiting.left().values()]
+        return Search(runtime.kernel, now, waits, for_ever)
 
     search: Search = runtime.step(begin)
     slices = search.slices()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from taskorch.errors import (
     AttemptInterrupted,
@@ -70,8 +71,28 @@ _MANY: Final = 500
 #: Seconds after which that is logged: another thread may be about to start it.
 _MOMENT: Final = 1.0
 
-#: The targets of a wait, of which any ends it.
-Targets: TypeAlias = tuple[TaskRow, ...]
+
+class Meeting(Protocol):
+    """Protocol: a wait of several attempts for each other."""
+
+    def missing(self) -> tuple[int, Iterable[TaskRow]]:
+        """Return how many are missing, and who may come; the lock is held."""
+        ...
+
+    def words(self) -> str:
+        """Return a sentence for an explanation; the lock is held."""
+        ...
+
+
+#: The targets of a wait, of which any ends it; none for a time.
+Targets: TypeAlias = tuple[TaskRow, ...] | Meeting
+
+
+def some_of(targets: Targets) -> tuple[int, Iterable[TaskRow]]:
+    """Return how many of which tasks end a wait for *targets*; hold the lock."""
+    if isinstance(targets, tuple):
+        return min(1, len(targets)), targets
+    return targets.missing()
 
 
 def is_settled(row: TaskRow) -> bool:
@@ -404,8 +425,8 @@ class Waiting:
             waits.append(targets)
             if row.alloc:
                 self._holders.add(key)
-            holders = self._deadlock(row)
-            if holders:
+            # The parties of a meeting are counted once they have come: see `left`.
+            if isinstance(targets, tuple) and (holders := self._deadlock(row)):
                 in_ring = self._in_ring(row)
                 self._end_wait(key, targets)
                 raise _would_deadlock(row, targets, holders, in_ring=in_ring)
@@ -490,7 +511,7 @@ class Waiting:
         return result
 
     def waits_of(self, row: TaskRow) -> Sequence[Targets]:
-        """Return the waits that the attempt of *row* is in: each is for any of some."""
+        """Return the waits that the attempt of *row* is in."""
         return self._waits.get((row.id, row.attempt), ())
 
     def _end_wait(self, key: tuple[str, int], targets: Targets) -> bool:
@@ -533,40 +554,42 @@ class Waiting:
     # -- deadlocks -----------------------------------------------------------------
 
     def _deadlock(self, row: TaskRow) -> tuple[str, ...]:
-        """
-        Return names of tasks that keep the waits of *row* from ending, if any.
-
-        As in Dijkstra's banker's algorithm: let every task that does not wait end,
-        and then, one after another, every waiting task with a target that fits into
-        the free resources; tasks that are left at the end wait for ever.
-        """
-        kernel = self._rt.kernel
+        """Return names of tasks that keep the waits of *row* from ending, if any."""
         if not self._holders and not self._in_ring(row):
             return ()
+        waiting = self.left(row.id)
+        return holders_of(waiting.values()) if row.id in waiting else ()
+
+    def left(self, sought: str = "") -> dict[str, tuple[TaskRow, list[Targets]]]:
+        """
+        Return the attempts that wait for ever, the latest first; hold the lock.
+
+        As in Dijkstra's banker's algorithm: let every task that does not wait end,
+        and then, one after another, every waiting task with targets that fit into
+        the free resources; tasks that are left at the end wait for ever. The search
+        ends early if the task *sought* does not.
+        """
+        kernel = self._rt.kernel
         waiting: dict[str, tuple[TaskRow, list[Targets]]] = {}
         # The latest wait comes first: the earlier ones mostly wait for its task.
         for (task_id, attempt), waits in reversed(self._waits.items()):
             found = kernel.tasks.get(task_id)
             if found is not None and found.attempt == attempt:
                 waiting[task_id] = (found, waits)
-        if row.id not in waiting:
-            return ()
         free = _Free(kernel)
         for found, _ in waiting.values():
             free.take(found)
         progress = True
         while progress:
             progress = False
-            for task_id, (found, waits) in list(waiting.items()):
-                if all(self._can_end(any_of, free, waiting) for any_of in waits):
-                    if task_id == row.id:
-                        return ()
-                    del waiting[task_id]
+            for name, (found, waits) in list(waiting.items()):
+                if all(self._can_end(targets, free, waiting) for targets in waits):
+                    del waiting[name]
+                    if name == sought:
+                        return waiting
                     free.give_back(found)
                     progress = True
-        return tuple(
-            task_id for task_id, (found, _) in waiting.items() if found.alloc
-        ) or tuple(waiting)
+        return waiting
 
     def _in_ring(self, row: TaskRow) -> bool:
         """Return whether *row* waits, however indirectly, for itself."""
@@ -574,7 +597,7 @@ class Waiting:
         while todo:
             found = todo.pop()
             waits = self.waits_of(found)
-            below = [target for any_of in waits for target in any_of]
+            below = [target for each in waits for target in some_of(each)[1]]
             below += _needed(found)
             for target in below:
                 if target is row:
@@ -590,8 +613,10 @@ class Waiting:
         free: _Free,
         waiting: dict[str, tuple[TaskRow, list[Targets]]],
     ) -> bool:
-        """Return whether one of *targets* can end with no more than *free*."""
-        return not targets or any(self._can_run(t, free, waiting) for t in targets)
+        """Return whether enough of *targets* can run with no more than *free*."""
+        least, rows = some_of(targets)
+        able = (row for row in rows if self._can_run(row, free, waiting))
+        return len(list(islice(able, least))) == least
 
     def _can_run(
         self,
@@ -870,8 +895,14 @@ def _needed(row: TaskRow) -> Sequence[TaskRow]:
     return links.parents if is_of_all else ()
 
 
+def holders_of(waiting: Iterable[tuple[TaskRow, object]]) -> tuple[str, ...]:
+    """Return the tasks in *waiting* that hold resources, or else all of them."""
+    rows = [row for row, _ in waiting]
+    return tuple([row.id for row in rows if row.alloc] or [row.id for row in rows])
+
+
 def _would_deadlock(
-    row: TaskRow, targets: Targets, holders: tuple[str, ...], *, in_ring: bool
+    row: TaskRow, targets: Sequence[TaskRow], holders: tuple[str, ...], *, in_ring: bool
 ) -> WouldDeadlockError:
     names = ", ".join(target.id for target in targets)
     hint = None

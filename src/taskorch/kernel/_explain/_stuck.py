@@ -86,8 +86,8 @@ _S: Final = TaskState
 #: The number of tasks that are looked at in one slice.
 SLICE: Final = 1_000
 
-#: The tasks that an attempt waits for: of each inner sequence, any one.
-Waits: TypeAlias = Sequence[Sequence[TaskRow]]
+#: What an attempt waits for: pairs of tasks, and how many of them.
+Waits: TypeAlias = Sequence[tuple[int, Sequence[TaskRow]]]
 #: Makes the sentence and the remedies, given the tasks that have a cause themselves.
 _Tell: TypeAlias = Callable[[tuple[str, ...]], tuple[str, tuple[Remedy, ...]]]
 
@@ -106,11 +106,16 @@ class Search:
 
     Iterate over `slices()` to its end, with the lock held for each step only; `groups`
     has the findings. Tasks that moved on meanwhile are left out. *waits* has, for each
-    attempt that waits inside, the tasks that it waits for.
+    attempt that waits inside, the tasks that it waits for; those in *left* keep each
+    other from going on, by what they hold.
     """
 
     def __init__(
-        self, kernel: KernelState, now: int, waits: Mapping[TaskRow, Waits]
+        self,
+        kernel: KernelState,
+        now: int,
+        waits: Mapping[TaskRow, Waits],
+        left: Sequence[TaskRow] = (),
     ) -> None:
         self._kernel = kernel
         self._now = now
@@ -137,9 +142,10 @@ class Search:
         deciders = kernel.deciders
         self._mortal = not deciders.admits_all or deciders.max_age_ns is not None
         self._waits = waits
+        self._left = left
         self._awaited: dict[TaskRow, dict[TaskRow, None]] = {}
         for row, every in waits.items():
-            for target in {row: None for any_of in every for row in any_of}:
+            for target in {row: None for _, rows in every for row in rows}:
                 self._awaited.setdefault(target, {})[row] = None
 
     def slices(self) -> Iterator[None]:
@@ -152,6 +158,10 @@ class Search:
         rows = list(self._kernel.tasks.values())
         for share in leaked_shares(self._kernel):
             self._held.add(share)
+        names = tuple(row.id for row in self._left)
+        for row in self._left:
+            cause = self._cause("waiting", names, partial(_free_holders, names))
+            self._mark(row, cause, own=True)
         yield
         for start in range(0, len(rows), SLICE):
             for row in rows[start : start + SLICE]:
@@ -327,7 +337,8 @@ class Search:
             # It may have ended meanwhile.
             runs = other.state is _S.RUNNING and other not in self._stuck
             if runs and any(
-                all(target in self._stuck for target in any_of) for any_of in every
+                sum(target not in self._stuck for target in rows) < least
+                for least, rows in every
             ):
                 self._mark(other, cause)
 

@@ -103,8 +103,12 @@ def asking(runtime: Runtime, going: Mapping[TaskRow, int]) -> dict[str, str]:
     for row in going:
         if row.state is _S.RUNNING and row.extra is not None and row.extra.yielded:
             for any_of in runtime.waiting.waits_of(row):
-                if any_of and not any(
-                    each in going or each.state in TERMINAL for each in any_of
+                if (
+                    isinstance(any_of, tuple)
+                    and any_of
+                    and not any(
+                        each in going or each.state in TERMINAL for each in any_of
+                    )
                 ):
                     questions[row.id] = any_of[0].id
     return questions
