@@ -39,7 +39,13 @@ from taskorch.kit.limits import FOLLOWED_EVENTS
 from taskorch.kit.verbs import Verb, verbs_of
 from taskorch.kit.vocabulary import other_attribute
 from taskorch.runs._manager import WorkflowManager
-from taskorch.runtime import NO_KWARGS, asyncio_loop, capture, restore_handlers
+from taskorch.runtime import (
+    NO_KWARGS,
+    asyncio_loop,
+    capture,
+    end_block_of_coroutine,
+    restore_handlers,
+)
 
 if TYPE_CHECKING:
     from taskorch._allowed import MapFailures
@@ -456,12 +462,23 @@ class AsyncOrchestrator(_Face):
         return AsyncAgents(self._orch)
 
     async def start(self) -> None:
-        """See `TaskOrchestrator.start`; coroutines run on the running loop."""
-        self._orch._rt.loops.adopt(asyncio_loop("orch.aio.start()", "orch.start"))
-        if self._orch._rt.committer is not None:
-            await _on_thread(self._orch.start)
-        else:
-            self._orch.start()
+        """
+        See `TaskOrchestrator.start`; coroutines run on the running loop.
+
+        Cancelled meanwhile, it stops the orchestrator, and waits for that.
+        """
+        orch = self._orch
+        orch._rt.loops.adopt(asyncio_loop("orch.aio.start()", "orch.start"))
+        try:
+            if orch._rt.committer is not None:
+                # A journal can take a while to read.
+                await _on_thread(orch.start)
+            else:
+                orch.start()
+        except asyncio.CancelledError as error:
+            # The other thread may be at it still, and nobody else would stop it.
+            await end_block_of_coroutine(orch._rt.lifecycle, self.stop, error)
+            raise
 
     async def stop(
         self,

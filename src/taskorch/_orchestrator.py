@@ -45,7 +45,7 @@ from taskorch.kit.checks import (
     is_there,
     to_patience,
 )
-from taskorch.kit.interrupts import INTERRUPTS, defers_interrupts
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.limits import (
     FOLLOWED_EVENTS,
     KEEP_EVENTS,
@@ -2292,9 +2292,6 @@ class TaskOrchestrator:
             raise InvalidTransitionError(msg, hint="make a new one")
         self._look_for_sdk()
         self._lifecycle.start(self._restore_limits)
-        teller = self._rt.notices.teller
-        if teller is not None:
-            teller.begin()
 
     def _look_for_sdk(self) -> None:
         from taskorch.runtime import find_meters, look_for_sdk  # noqa: PLC0415 - is there
@@ -2618,7 +2615,7 @@ class TaskOrchestrator:
     def __enter__(self) -> Self:
         try:
             self.start()
-        except INTERRUPTS:
+        except BaseException:
             # The block is not entered, so that nobody else would stop it.
             self.stop(drain=False)
             raise
@@ -2646,15 +2643,12 @@ class TaskOrchestrator:
             schedules._say_unused()
 
     async def __aenter__(self) -> Self:
-        from taskorch.runtime import asyncio, asyncio_loop  # noqa: PLC0415 - when needed
-
-        loop = asyncio_loop("the start of an orchestrator", "orch.start")
-        self._rt.loops.adopt(loop)
-        if self._rt.committer is not None:
-            # A journal can take a while to read.
-            await asyncio.to_thread(self.start)
-        else:
-            self.start()
+        try:
+            await self.aio.start()
+        except BaseException:
+            # As in `__enter__`.
+            await self.aio.stop(drain=False)
+            raise
         return self
 
     async def __aexit__(

@@ -51,6 +51,7 @@ from taskorch.journal.tables import (
 )
 from taskorch.kit.checks import check_seconds
 from taskorch.kit.fence import log_of
+from taskorch.kit.interrupts import defers_interrupts
 from taskorch.kit.machine import host
 from taskorch.kit.processes import began_at
 from taskorch.kit.visible import visible
@@ -367,6 +368,7 @@ class PostgresJournal(PostgresReading, SqlJournal):
             return True
         return has_died(owner)
 
+    @defers_interrupts
     def _begin_life(self, db: psycopg.Connection[Any]) -> int | None:
         """Begin an incarnation, unless another has at the same moment."""
         reach("claim")

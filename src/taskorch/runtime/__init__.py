@@ -76,6 +76,7 @@ from taskorch.runtime._documents import document_of_end as document_of_end
 from taskorch.runtime._documents import keep_earlier as keep_earlier
 from taskorch.runtime._documents import keep_late as keep_late
 from taskorch.runtime._lifecycle import Lifecycle as Lifecycle
+from taskorch.runtime._lifecycle import end_block_of_coroutine as end_block_of_coroutine
 from taskorch.runtime._lifecycle import open_runtime as open_runtime
 from taskorch.runtime._loops import Coroutines as Coroutines
 from taskorch.runtime._loops import Latch as Latch

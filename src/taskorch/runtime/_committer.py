@@ -925,7 +925,8 @@ class Committer:
 
     def _needs_upkeep(self) -> bool:
         """Return whether the journal needs maintenance; report its troubles."""
-        if not self.journal.needs_upkeep():
+        # The thread begins before the journal is claimed.
+        if not (self._rt.opened and self.journal.needs_upkeep()):
             return False
         troubles = self.journal.troubles()
         if troubles:
@@ -945,7 +946,7 @@ class Committer:
         An error of the journal stops everything, unless it may pass.
         """
         rt, journal = self._rt, self.journal
-        if rt.fault is not None:
+        if rt.fault is not None or not rt.opened:
             return False
         with rt.lock:
             group = self.commits.in_hand or self._begin()
@@ -1130,17 +1131,11 @@ class Committer:
             self.poke()
         return latch.wait(timeout)
 
-    def abandon(self) -> None:
-        """Let go of the journal and write no more, since the opening has failed."""
-        with self._rt.lock:
-            self._closing = True
-            if self._thread is not None and self._wake.locked():
-                self._wake.release()
-        self.journal.close()
-
     def close(self, timeout: float) -> bool:
         """
         Write what is left, if there is time; return whether the journal is closed.
+
+        Nothing is written if the opening has failed.
 
         The thread writes, since a disk may never answer. If it does not in time, the
         thread lets go of the journal when it does.
@@ -1160,7 +1155,7 @@ class Committer:
             if self._writing.acquire(timeout=max(0.0, end - monotonic())):
                 while self._commit():
                     pass
-                well = rt.fault is None and not self.trouble
+                well = rt.opened and rt.fault is None and not self.trouble
                 if well and monotonic() < end:
                     self.snapshots.save_last(self.commits.committed)
                 self.journal.close()

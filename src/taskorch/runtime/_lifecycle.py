@@ -67,13 +67,17 @@ _SILENCES: Final = Backoff(5.0, math.inf)
 #: The most tasks and the most reasons that a report names.
 _NAMED: Final = 3
 _REASONS: Final = 10
+_NOT_CLOSED: Final = (
+    "the journal is not closed yet, since its disk or server does not answer: "
+    "until it does, the next start with it may be refused"
+)
 
 
 def _after_fork() -> None:
     """Give up the parent's runtimes, in the child of a fork."""
     for runtime in list(_OPEN):
         # A thread of the parent's may have held the lock, and does not exist here.
-        runtime.lock = threading.Lock()
+        runtime.lock, runtime.opening = threading.Lock(), threading.RLock()
         runtime.deciders.asking = runtime.deciders.forked = -1
         _OPEN.discard(runtime)
     interrupts.forget()
@@ -144,6 +148,7 @@ def _begin_threads(rt: Runtime) -> None:
             if rt.committer is not None:
                 rt.committer.begin()
     except RuntimeError as error:
+        interrupts.unguard(rt)
         msg = f"the orchestrator cannot start: the system has no thread: {error}"
         hint = "end others, or raise the limit (ulimit -u); then start() again"
         raise NotRunningError(msg, hint=hint) from error
@@ -159,7 +164,7 @@ class Lifecycle:
 
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
-        self._starting = threading.Lock()
+        runtime.lifecycle = self
         # An RLock knows the thread that holds it: see release_if_mine.
         self._lock = threading.RLock()
         self._is_stopping = False
@@ -192,29 +197,39 @@ class Lifecycle:
         Begin work; tasks that were submitted before start now.
 
         If there is a journal, *restore* is called before that, once it has been read.
+        A start that fails, or during which `stop` is called, leaves nothing open.
+        Ctrl-C while it waits ends that wait alone.
+
+        Raises:
+            NotRunningError: The system has no thread: this may be tried again. Or it
+                was stopped meanwhile.
         """
         rt = self._rt
-        with self._starting:
-            if rt.started or rt.closed:
+        with rt.opening:
+            if rt.started:
                 return
-            rt.lifecycle = self
-            _OPEN.add(rt)
+            rt.refuse_submission()
             interrupts.guard(rt)
+            # Nothing is claimed yet, so that this may fail and be tried again.
+            _begin_threads(rt)
+            _OPEN.add(rt)
             try:
-                if rt.committer is not None and not rt.opened:
-                    rt.open()
-                _begin_threads(rt)
                 if rt.committer is None:
                     rt.note(OrchestratorStarted)
                 else:
+                    if not rt.opened:
+                        rt.open()
                     restore()
                     if rt.output is not None:
                         rt.output.begin()
-            except BaseException:
-                _OPEN.discard(rt)
-                interrupts.unguard(rt)
+                rt.begin_work()
+                if rt.notices.teller is not None:
+                    rt.notices.teller.begin()
+            except BaseException as error:
+                # Ctrl-C in a wait leaves it usable: start it again, or stop it.
+                if rt.closed or not isinstance(error, INTERRUPTS):
+                    self.end_start()
                 raise
-            rt.begin_work()
 
     def stop(self, *, drain: bool, timeout: float | None) -> StopReport:
         """
@@ -248,17 +263,12 @@ class Lifecycle:
                 if not _take_lock(self._lock, end):
                     self.give_up()
                     _take_lock(self._lock, None)
-                if self._report is None:
-                    self._end, self._is_stopping = end, True
-                    self._stop(drain=drain)
+                report = self._stop(end, drain=drain)
             finally:
                 self._is_stopping = False
                 release_if_mine(self._lock)
-        if self._interrupt is not None:
-            interrupt, self._interrupt = self._interrupt, None
-            raise interrupt
-        assert self._report is not None  # noqa: S101 - just made
-        return self._report
+        self._raise_interrupt()
+        return report
 
     @property
     def leaves_queue(self) -> bool:
@@ -269,6 +279,8 @@ class Lifecycle:
     def leave_queue(self) -> None:
         """Begin no more attempts: the drain ends with those that run."""
         rt = self._rt
+        if not rt.started:
+            return
 
         def change(_now: int) -> None:
             rt.kernel.pause()
@@ -309,9 +321,15 @@ class Lifecycle:
             self._end = monotonic()
             return None
 
-    def _stop(self, *, drain: bool) -> None:
+    def _stop(self, end: float | None, *, drain: bool) -> StopReport:
+        if self._report is not None:
+            return self._report
+        self._end, self._is_stopping = end, True
         drained = False
-        if drain and self._rt.started:
+        if not self._rt.started:
+            # An opening or a start that is under way ends at its next step.
+            self._rt.closed = True
+        elif drain:
             self._rt.submit_rest()
             self._rt.draining = True
             if self.leaves_queue:
@@ -326,21 +344,68 @@ class Lifecycle:
                 # The user does not want to wait, and after this nobody can stop it
                 # again.
                 self._interrupt = interrupt
-        if self._report is None:
-            self._finish(drained)
+        return self._finish(drained)
 
     @interrupts.defers_interrupts
-    def _finish(self, drained: bool) -> None:
+    def _finish(self, drained: bool) -> StopReport:
+        opening = self._rt.opening
+        try:
+            is_mine = self._wait(self._take_opening, math.inf)
+            if is_mine is None:
+                # An interrupt may have come after it was taken.
+                release_if_mine(opening)
+                is_mine = self._wait(self._take_opening, 0.0)
+            if is_mine:
+                self._end_all(drained=drained)
+            else:
+                _LOG.warning(_NOT_CLOSED)
+        finally:
+            release_if_mine(opening)
+        # A start that hangs ends all by itself, once it goes on.
+        return self._report or StopReport(0, 0, 0, (), (), drained)
+
+    def _take_opening(self, _seconds: float) -> bool:
+        """Wait until no opening or start is under way; return whether none is."""
+        while not self._rt.opening.acquire(timeout=_SLICE):
+            if self._end is not None and monotonic() > self._end + _JOURNAL_MARGIN:
+                return False
+        return True
+
+    def _raise_interrupt(self) -> None:
+        if self._interrupt is not None:
+            interrupt, self._interrupt = self._interrupt, None
+            raise interrupt
+
+    def end_start(self) -> None:
+        """End whatever a start or an opening has begun; hold the opening's lock."""
+        self._end_all(drained=False)
+        self._raise_interrupt()
+
+    def _end_all(self, *, drained: bool) -> None:
+        """End whatever has begun, once; hold the lock of the opening."""
         rt = self._rt
-        if not rt.opened:
-            rt.closed = True
-            if rt.fleet is not None:
-                # A tool server runs from the moment that it joins.
-                self._wait(rt.fleet.close, 2 * _PROGRAM_MARGIN)
-            self._wait(_raise_deferred, 0.0)
-            interrupts.no_more(self)
-            self._report = StopReport(0, 0, 0, (), (), drained)
+        if self._report is not None:
             return
+        rt.closed = True
+        unfinished: list[_Left] = []
+        given_up: list[str] = []
+        if rt.opened:
+            unfinished, given_up = self._end_work()
+        self._report = self._make_report(unfinished, given_up, drained)
+        self._end_threads()
+        if rt.output is not None:
+            rt.output.end()
+        rt.waiting.hurried = False
+        _OPEN.discard(rt)
+        # A deferred signal is raised now: sent after this, it has its earlier handler.
+        self._wait(_raise_deferred, 0.0)
+        interrupts.unguard(rt)
+        interrupts.no_more(self)
+        rt.notices.close()
+
+    def _end_work(self) -> tuple[list[_Left], list[str]]:
+        """End all attempts; return the tasks that were left, and attempts given up."""
+        rt = self._rt
         with rt.lock:
             states = {row.state for row in rt.kernel.tasks.values()}
         if not states <= TERMINAL:
@@ -356,22 +421,11 @@ class Lifecycle:
         if rt.committer is not None:
             # These ends are published, too.
             self._wait(rt.committer.write_all, _JOURNAL_MARGIN)
-        self._report = self._make_report(left, given_up, drained)
-        self._end_threads()
-        if rt.output is not None:
-            rt.output.end()
-        rt.waiting.hurried = False
-        _OPEN.discard(rt)
-        # A deferred signal is raised now: sent after this, it has its earlier handler.
-        self._wait(_raise_deferred, 0.0)
-        interrupts.unguard(rt)
-        interrupts.no_more(self)
-        rt.notices.close()
+        return left, given_up
 
     def _close(self, now: int) -> list[_Left]:
         """Let nothing start any more, and end unfinished tasks; hold the lock."""
         rt = self._rt
-        rt.closed = True
         rt.kernel.pause()
         if rt.committer is not None:
             rt.committer.held_back.call_off()
@@ -580,10 +634,7 @@ class Lifecycle:
                 # The close was interrupted, so the journal may be held still.
                 closed = self._wait(rt.committer.close, 0.0)
             if not closed:
-                _LOG.warning(
-                    "the journal is not closed yet, since its disk or server does not "
-                    "answer: until it does, the next start with it may be refused"
-                )
+                _LOG.warning(_NOT_CLOSED)
         end = monotonic() + _MARGIN
         for thread in rt.threads.ending():
             self._wait(partial(interrupts.join, thread), end - monotonic())

@@ -34,7 +34,6 @@ from taskorch.kit.interrupts import (
     defers_interrupts,
     guard,
     takes_interrupts,
-    unguard,
 )
 from taskorch.model import TERMINAL, Agent, Retention, Task, TaskState
 from taskorch.model.ids import stem_of
@@ -503,8 +502,9 @@ def open_journal(rt: Runtime) -> None:
 
     Raises:
         JournalError: It cannot be used; this orchestrator has ended.
+        NotRunningError: It was stopped meanwhile.
     """
-    with rt._opening:
+    with rt.opening:
         if rt.opened:
             return
         rt.refuse_submission()
@@ -529,17 +529,20 @@ def open_journal(rt: Runtime) -> None:
             # in it.
             rt.committer.wait_kept(rt.committer.last)
         except BaseException as error:
-            if rt.opened and isinstance(error, INTERRUPTS):
+            if rt.opened and not rt.closed and isinstance(error, INTERRUPTS):
                 # The commit goes on; only the wait for it was interrupted.
                 raise
-            rt.closed = True
-            unguard(rt)
-            rt.committer.abandon()
-            rt.timer.end()
+            # Whatever was taken up is left as it was, as by a crash.
+            rt.opened = False
+            rt.lifecycle.end_start()
             cause = None if rt.fault is None else rt.fault.__cause__
             if isinstance(error, InternalError) and isinstance(cause, JournalError):
                 raise cause from None
             raise
+        if rt.closed:
+            # A stop came meanwhile, and may not have waited for this.
+            rt.lifecycle.end_start()
+            rt.refuse_submission()
 
 
 @takes_interrupts
@@ -636,7 +639,7 @@ def add_agent(
                 rt.directory.release_if_back(row, now)
 
     if not rt.opened:
-        with rt._opening:
+        with rt.opening:
             if not rt.opened:
                 join(is_back=again)
                 others = [each for each in rt.joining if each.name != info.name]

@@ -362,8 +362,8 @@ class Runtime(TaskEngine):
     modules, which say by a protocol what they need, and are only named here.
     """
 
-    # The slots are listed as in `KernelState`. The dict has `now` and `_opening`, which
-    # a checker takes for a method and for the module; and a verb, if one is replaced.
+    # The slots are listed as in `KernelState`. The dict has `now`, which a
+    # checker takes for a method; and a verb, if one is replaced.
     __slots__ = (
         "__dict__",
         "__weakref__",
@@ -403,6 +403,7 @@ class Runtime(TaskEngine):
         "notices",
         "opened",
         "opened_at",
+        "opening",
         "orphans",
         "pools",
         "pruner",
@@ -484,7 +485,8 @@ class Runtime(TaskEngine):
         self.epoch: int = 1
         #: Whether the journal has been read; nothing is done before it has.
         self.opened: bool = True
-        self._opening = threading.Lock()
+        #: Held by whoever opens, starts or ends it. An RLock: a start opens it, too.
+        self.opening: threading.RLock = threading.RLock()
         #: The last event that is kept: ends in later ones are not reported yet.
         self.committed: int = 0
         #: The last event of earlier incarnations, and of taking up their tasks.
@@ -924,11 +926,18 @@ class Runtime(TaskEngine):
         self.launch(launch)
 
     def begin_work(self) -> None:
-        """Start the tasks that have been submitted."""
-        self.started = True
+        """
+        Start the tasks that have been submitted.
+
+        Raises:
+            NotRunningError: It was stopped meanwhile.
+            InternalError: It has failed.
+        """
 
         def change(now: int) -> None:
             del now
+            self.refuse_submission()
+            self.started = True
             if self.begins and not (self.committer and self.committer.trouble):
                 self.kernel.unpause()
 
