@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from taskorch.errors import InvalidTaskError as _InvalidTaskError
 from taskorch.kit.fence import is_values as _is_values
 from taskorch.kit.fence import log_of as _log_of
-from taskorch.kit.visible import show as _show
-from taskorch.model import HealthCheck as _HealthCheck
 
 if TYPE_CHECKING:
     from taskorch._orchestrator import TaskOrchestrator
@@ -44,20 +42,7 @@ class Door:
 
     def add_check(self, check: Callable[[], HealthCheck]) -> None:
         """Make *check* a part of `health()`, which says so if it raises."""
-
-        def tell() -> HealthCheck:
-            try:
-                health: object = check()
-            except BaseException as error:
-                if not _is_values(error):
-                    raise
-                health = error
-            if isinstance(health, _HealthCheck):
-                return health
-            text = f"the check of a front end gave {_show(health)}"
-            return _HealthCheck("front end", "degraded", text)
-
-        self._runtime.health_checks.append(tell)
+        self._runtime.health_checks.append(check)
 
     def latest_seq(self) -> int:
         """The number of the latest event, which may not have been told yet."""

@@ -1021,7 +1021,7 @@ class TroubleTeller:
     def _decisions_check(self) -> HealthCheck:
         tasks = self._rt.kernel.tasks
         bad: list[str] = []
-        for name, reason in list(self._judged.items()):
+        for name, reason in self._judged.copy().items():
             row = tasks.get(name)
             if row is None or row.state is not TaskState.BLOCKED:
                 self._judged.pop(name, None)
@@ -1046,7 +1046,7 @@ class TroubleTeller:
                 continue
             amounts = [
                 _spent_of(spent, row.pools[name].total, name)
-                for name, spent in list(row.spent.items())
+                for name, spent in row.spent.copy().items()
             ]
             asks = "; tasks wait for more" if row.asked > 0 else ""
             bad.append(f"{row.name}: {', '.join(amounts)}{asks}")

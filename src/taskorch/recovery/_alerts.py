@@ -573,7 +573,7 @@ class Alerts:
                 self._alert(
                     rule, "", _unwatched(has_data=is_well and rule.per == "type")
                 )
-                for name, rule in list(self._rules.items())
+                for name, rule in self._rules.copy().items()
                 if name not in names
             ),
         )

@@ -528,10 +528,10 @@ class Notices:
         found = [] if room is None else [room]
         if self._broken:
             said = "; ".join(
-                f"{name} broke: {why}" for name, why in self._broken.items()
+                f"{name} broke: {why}" for name, why in self._broken.copy().items()
             )
             found.append(HealthCheck("executors", "degraded", said))
-        failed = [name for name, row in [*self._failed.items()] if not row.is_heard]
+        failed = [n for n, row in self._failed.copy().items() if not row.is_heard]
         count = self._unasked + len(failed) + len(self._away)
         if count:
             names = [*self._names, *failed, *self._away][-_NAMED:]

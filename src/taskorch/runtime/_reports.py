@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
@@ -36,11 +36,11 @@ from taskorch.kernel import (
     words_of_holds,
 )
 from taskorch.kernel import explain as explain_row
-from taskorch.kit.fence import log_of
+from taskorch.kit.fence import is_values, log_of
 from taskorch.kit.limits import BLOCKING_SECONDS, FAULT_SECONDS, HELD_SECONDS, NS
-from taskorch.kit.raised import place_of
+from taskorch.kit.raised import place_of, told_of
 from taskorch.kit.read_only import ReadOnly
-from taskorch.kit.visible import counted, visible
+from taskorch.kit.visible import counted, is_text, show, visible
 from taskorch.kit.words import in_words, some
 from taskorch.model import (
     TERMINAL,
@@ -547,7 +547,7 @@ def _is_missed(runtime: Runtime, agent: AgentRow) -> bool:
 
 def _agents(runtime: Runtime) -> HealthCheck:
     """Check whether all known workers are there and get work."""
-    every = runtime.kernel.agents.values()
+    every = list(runtime.kernel.agents.values())
     agents = [agent for agent in every if not agent.lost or _is_missed(runtime, agent)]
     lost = [agent.name for agent in agents if agent.lost]
     shut = [
@@ -573,15 +573,63 @@ def _policies(runtime: Runtime) -> list[HealthCheck]:
             f"it has failed {many:,} time{'s' * (many > 1)}, the last one "
             f"{in_words((now - at) / NS)} ago: {said}",
         )
-        for component, (many, at, said) in list(runtime.kernel.faults.items())
+        for component, (many, at, said) in runtime.kernel.faults.copy().items()
         if now - at < FAULT_SECONDS * NS
     ]
 
 
 def health(runtime: Runtime) -> Health:
     """Check whether the orchestrator is fit for work."""
-    kernel = runtime.kernel
-    leaked = len(kernel.leaked)
+    leaked = len(runtime.kernel.leaked)
+    fault = runtime.fault
+    open_ = runtime.started and not runtime.closed and fault is None
+    why = "not started"
+    if runtime.started:
+        cut_short = runtime.notices.cut_short
+        why = f"stopped: {cut_short}" if cut_short else "stopped"
+    if fault is not None:
+        why = fault.message
+    own = (_slots, _receivers, _queue, _agents, _journal, _policies)
+    asked = [
+        *(partial(each, runtime) for each in (*own, blocked, held_for_long)),
+        runtime.notices.checks,
+        *runtime.health_checks,
+    ]
+    checks = [HealthCheck("scheduler", *_scheduler(runtime, "" if open_ else why))]
+    for ask in asked:
+        checks += _found_by(ask)
+    checks = _together(checks)
+    worst = max((check.status for check in checks), key=_ORDER.index)
+    ready = open_ and not runtime.draining and leaked < runtime.kernel.concurrency
+    if runtime.committer is not None and runtime.committer.trouble:
+        ready = False
+    return Health(worst, open_, ready, tuple(checks))
+
+
+def _found_by(ask: Callable[[], object]) -> list[HealthCheck]:
+    """Return what a check finds; one that raises or gives another thing says so."""
+    try:
+        answer: Any = ask()
+        checks = [answer] if isinstance(answer, HealthCheck) else list(answer)
+        if all(each.status in _ORDER and is_text(each.detail) for each in checks):
+            return checks
+        fault = f"gave {show(answer)}"
+    except BaseException as error:
+        if not is_values(error):
+            raise
+        fault = f"raised {': '.join(filter(None, told_of(error)))}"
+    function = getattr(ask, "func", ask)
+    name = show(getattr(function, "__qualname__", function))
+    return [HealthCheck("checks", "degraded", f"the check {name} {fault}")]
+
+
+def _slots(runtime: Runtime) -> HealthCheck:
+    leaked = len(runtime.kernel.leaked)
+    detail = f"{leaked} held by work that would not stop" if leaked else ""
+    return HealthCheck("slots", "degraded" if leaked else "ok", detail)
+
+
+def _receivers(runtime: Runtime) -> HealthCheck:
     lost = runtime.publisher.lost
     each = {
         receiver: None
@@ -589,45 +637,12 @@ def health(runtime: Runtime) -> Health:
         for receiver in receivers
     }
     slow = [*filter(None, (receiver.trouble() for receiver in each))]
-    fault = runtime.fault
-    open_ = runtime.started and not runtime.closed and fault is None
-    notices = runtime.notices
-    why = "not started"
-    if runtime.started:
-        why = f"stopped: {notices.cut_short}" if notices.cut_short else "stopped"
-    if fault is not None:
-        why = fault.message
-    checks = [
-        HealthCheck("scheduler", *_scheduler(runtime, "" if open_ else why)),
-        HealthCheck(
-            "slots",
-            "degraded" if leaked else "ok",
-            f"{leaked} held by work that would not stop" if leaked else "",
-        ),
-        HealthCheck(
-            "receivers",
-            "degraded" if lost or slow or notices.receivers() else "ok",
-            "; ".join(
-                [f"slow: {', '.join(slow)}"] * bool(slow)
-                + [f"{counted(lost, 'event')} lost"] * bool(lost)
-                + notices.receivers()
-            ),
-        ),
-        _queue(runtime),
-        _agents(runtime),
-        _journal(runtime),
-        *_policies(runtime),
-        *blocked(runtime),
-        *held_for_long(runtime),
-        *notices.checks(),
-        *(tell() for tell in runtime.health_checks),
-    ]
-    checks = _together(checks)
-    worst = max((check.status for check in checks), key=_ORDER.index)
-    ready = open_ and not runtime.draining and leaked < kernel.concurrency
-    if runtime.committer is not None and runtime.committer.trouble:
-        ready = False
-    return Health(worst, open_, ready, tuple(checks))
+    troubles = [f"slow: {', '.join(slow)}"] * bool(slow)
+    troubles += [f"{counted(lost, 'event')} lost"] * bool(lost)
+    troubles += runtime.notices.receivers()
+    return HealthCheck(
+        "receivers", "degraded" if troubles else "ok", "; ".join(troubles)
+    )
 
 
 def _scheduler(runtime: Runtime, why: str) -> tuple[str, str]:

@@ -18,8 +18,7 @@ def words_of_hold(who: str, most: int, why: str) -> str:
 def words_of_holds(kernel: KernelState) -> list[str]:
     """Describe all holds, the strictest first."""
     # Reading the health takes no lock, so the mapping may change.
-    holds = list(kernel.holds.items())
-    holds.sort(key=lambda each: each[1][0])
+    holds = sorted(kernel.holds.copy().items(), key=lambda each: each[1][0])
     return [words_of_hold(who, most, why) for who, (most, why, _) in holds]
 
 
