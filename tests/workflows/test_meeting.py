@@ -183,6 +183,136 @@ def test_a_later_attempt_meets_again(orch):
     assert sorted(orch.workflows.start(wf).result(PATIENCE).values()) == [0, 1]
 
 
+class Failing:
+    """A function that meets, and fails after that in the attempts that it is told."""
+
+    def __init__(self, *fails: str) -> None:
+        self.fails = list(fails)
+        self.met: list[tuple] = []
+
+    def __call__(self, name: str) -> list:
+        run = inside()
+        met = [run.barrier("read", 3), run.barrier("read", 3), run.barrier("done", 3)]
+        self.met.append((name, *met))
+        if name in self.fails:
+            self.fails.remove(name)
+            raise OSError(name)
+        return met
+
+    async def later(self, name: str) -> list:
+        run = current_context().aio.workflow
+        met = [await run.barrier(b, 3) for b in ("read", "read", "done")]
+        self.met.append((name, *met))
+        if name in self.fails:
+            self.fails.remove(name)
+            raise OSError(name)
+        return met
+
+
+@pytest.mark.parametrize("way", ["__call__", "later"])
+@pytest.mark.parametrize("fails", ["a", "ab", "abc", "aa"])
+def test_a_meeting_that_was_held_counts_for_a_later_attempt(orch, way, fails):
+    """It passes at once, at the same place: the others do not come twice."""
+    failing = Failing(*fails)
+    wf = Workflow("w")
+    for name in "abc":
+        retry = RetryPolicy(3, wait="fixed", base=0)
+        wf.task(getattr(failing, way), name, id=name, retry=retry)
+    results = orch.workflows.start(wf).result(PATIENCE)
+    for name, met in results.items():
+        said = [each[1:] for each in failing.met if each[0] == name]
+        assert said == [tuple(met)] * (1 + fails.count(name))
+
+
+def test_a_swap_counts_for_a_later_attempt(orch):
+    again: list[int] = []
+
+    def swap(name: str) -> tuple[str, str]:
+        first = inside().exchange("x", name)
+        if name == "a" and not again:
+            again.append(1)
+            raise OSError
+        return first, inside().exchange("y", name)
+
+    wf = Workflow("w")
+    for name in "ab":
+        wf.task(swap, name, id=name, retry=RetryPolicy(2, wait="fixed", base=0))
+    result = orch.workflows.start(wf).result(PATIENCE)
+    assert result == {"a": ("b", "b"), "b": ("a", "a")}
+
+
+@pytest.mark.parametrize("fails", ["a", "ab"])
+def test_a_meeting_that_was_held_counts_for_those_who_run_again(orch, fails):
+    """While one who met has not run again, a new meeting would never be held."""
+    failing = Failing(*fails)
+    wf = Workflow("w")
+    for name in "abc":
+        wf.task(failing, name, id=name)
+    run = orch.workflows.start(wf, id="x")
+    assert sorted(failures(run)) == list(fails)
+    for name in fails:
+        result = orch.rerun_task(f"x/{name}").result(PATIENCE)
+        assert [(name, *result)] * 2 == [m for m in failing.met if m[0] == name]
+
+
+def test_all_who_met_count_it_again_if_one_of_their_re_runs_did(orch):
+    """The first that runs again cannot know whether the others will."""
+    failing = Failing(*"abc")
+    wf = Workflow("w")
+    for name in "abc":
+        wf.task(failing, name, id=name)
+    failures(orch.workflows.start(wf, id="x"))
+    for name in "abc":
+        orch.rerun_task(f"x/{name}").result(PATIENCE)
+
+
+def test_all_who_run_again_together_meet_again(orch):
+    """What they did in between is done anew, so they wait for each other anew."""
+    hold = Hold()
+    turns: list[str] = []
+
+    def work(name: str) -> int:
+        turns.append(name)
+        if turns.count("b") == 2 and name == "b":
+            hold()
+        inside().barrier("read", 2)
+        if len(turns) == 2:
+            raise OSError
+        return len(turns)
+
+    wf = Workflow("w")
+    for name in "ab":
+        wf.task(work, name, id=name)
+    run = orch.workflows.start(wf, id="x")
+    assert sorted(failures(run)) == ["a", "b"]
+    again = orch.workflows.restart("x")
+    hold.wait()
+    wait_for_parties(orch)
+    hold.release()
+    assert again.result(PATIENCE) == {"a": 4, "b": 4}
+
+
+def test_another_value_is_not_swapped_with_what_the_other_gave_before(orch):
+    """The other one has the earlier value, so this swap was not held."""
+    values = iter([1, 1, 2])
+
+    def swap(name: str) -> int:
+        mine = next(values) if name == "a" else 0
+        given = inside().exchange("x", mine)
+        if name == "a":
+            raise OSError
+        return given
+
+    wf = Workflow("w")
+    for name in "ab":
+        wf.task(swap, name, id=name)
+    failures(orch.workflows.start(wf, id="x"))
+    error = orch.rerun_task("x/a").exception(PATIENCE)
+    assert isinstance(error, OSError)
+    error = orch.rerun_task("x/a").exception(PATIENCE)
+    assert isinstance(error, threading.BrokenBarrierError)
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -203,8 +203,10 @@ class WorkflowContext:
 
         The attempt waits without its slot, as for a task. If somebody who waits stops,
         or too few are left who could come, all who wait are told; so they are if the
-        others need resources that those here hold. Meetings are in memory: after a
-        crash the attempts meet again.
+        others need resources that those here hold. A meeting that was held counts for
+        a later attempt of the task, which does not wait, and for a re-run unless all
+        who met run again. Meetings are in memory: after a crash the attempts meet
+        again.
 
         Args:
             name: One word; once all have met, it is free for the next time.

@@ -3,6 +3,8 @@ Running tasks of one run that meet: a barrier, and the exchange of a value.
 
 Meetings are in memory only. An attempt waits for the others without its slot, as it
 does for a task; after a crash the attempts run again, and meet again. A meeting that
+was held counts for later attempts of its tasks, and for later runs unless all who met
+run again: the others do not come twice. A meeting that
 can never be held ends with an error for all who have come, as a nested `result()`
 does: not enough tasks of the run are left, or they need what these hold.
 
@@ -13,10 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskorch.errors import (
     AttemptInterrupted,
@@ -27,8 +30,8 @@ from taskorch.errors import (
 )
 from taskorch.kit.checks import check_count, check_seconds
 from taskorch.kit.words import some
-from taskorch.model.ids import check_name
-from taskorch.runtime import holders_of, is_settled, resolve_on
+from taskorch.model.ids import check_name, earlier_ids
+from taskorch.runtime import extra_of, holders_of, is_settled, resolve_on
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -43,6 +46,48 @@ _NEWS: Final = (
     *("pools_changed", "quotas_changed", "budget_changed", "budget_spent"),
 )
 BrokenBarrierError = threading.BrokenBarrierError
+
+
+#: The key of data about meetings among those that extensions keep with a task.
+_OWN: Final = "meetings"
+#: The classes of values that can be told apart, for the exchange of a later run.
+_PLAIN: Final = (type(None), bool, int, float, str, bytes)
+
+
+class _HeldMeeting(NamedTuple):
+    """
+    A meeting that was held: the place of a task there, and the values of all.
+
+    Its tasks are those who met, and later runs for which it counts.
+    """
+
+    place: int
+    tasks: list[str]
+    values: list[Any]
+
+    def counts_for(self, value: Any, is_latest: Callable[[str], bool]) -> bool:
+        """Return whether it counts for a later run, which brings *value*."""
+        earlier = self.values[self.place]
+        is_same = type(value) is type(earlier) and type(value) in _PLAIN
+        return is_same and value == earlier and any(map(is_latest, self.tasks))
+
+
+class _Came:
+    """The meetings that were held with a task, and those of its latest attempt."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str, int], list[_HeldMeeting]] = defaultdict(list)
+        self.attempt = 0
+        self.counts: Counter[tuple[str, str, int]] = Counter()
+
+    def words(self) -> Iterable[str]:
+        """Return nothing for an explanation."""
+        return ()
+
+
+def _came_of(row: TaskRow) -> _Came:
+    came: _Came = extra_of(row.cargo).own.setdefault(_OWN, _Came())
+    return came
 
 
 class _Party:
@@ -134,6 +179,9 @@ class Meetings:
             raise WouldBlockError(msg, hint="use await context.aio.workflow.…")
         gate = threading.Event()
         key = inside._row.run, name, parties
+        held = self._held_before(key, inside, value)
+        if held is not None:
+            return held.place, held.values
         meeting, party = self._come(key, inside, value, gate.set)
         with self._rt.waiting.holding(inside, meeting, gate.set):
             try:
@@ -160,6 +208,9 @@ class Meetings:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         key = inside._row.run, name, parties
+        held = self._held_before(key, inside, value)
+        if held is not None:
+            return held.place, held.values
         waiting = self._rt.waiting
         wake = partial(resolve_on, loop, [future])
         meeting, party = self._come(key, inside, value, wake)
@@ -192,6 +243,39 @@ class Meetings:
             raise NotRunningError(msg, task_id=row.id)
         return seconds
 
+    def _held_before(
+        self, key: tuple[str, str, int], inside: AttemptContext, value: Any
+    ) -> _HeldMeeting | None:
+        """Return the meeting that counts for this call, as it was held before."""
+        rt, row = self._rt, inside._row
+        with rt.lock:
+            came = _came_of(row)
+            if came.attempt != inside.attempt:
+                came.attempt, came.counts = inside.attempt, Counter()
+            number, held = came.counts[key], came.held[key]
+            if number == len(held):
+                before = self._before(key, number, row)
+                is_latest = rt.directory.reruns.is_latest
+                if before is None or not before.counts_for(value, is_latest):
+                    return None
+                # So it counts for the others, too, if all who met run again.
+                before.tasks.append(row.id)
+                held.append(before)
+            came.counts[key] += 1
+            return held[number]
+
+    def _before(
+        self, key: tuple[str, str, int], number: int, row: TaskRow
+    ) -> _HeldMeeting | None:
+        """Return the meeting that the latest earlier run of a task has had, if any."""
+        for name in reversed(earlier_ids(row.id)):
+            earlier = self._rt.kernel.tasks.get(name)
+            if earlier is not None and earlier.cargo is not None:
+                held = _came_of(earlier).held[key]
+                if number < len(held):
+                    return held[number]
+        return None
+
     def _come(
         self,
         key: tuple[str, str, int],
@@ -212,6 +296,12 @@ class Meetings:
             if len(meeting.parties) == key[2]:
                 # All have come: the name is free for the next meeting.
                 del self._going[key]
+                tasks = [each.row.id for each in meeting.parties]
+                values = [each.value for each in meeting.parties]
+                for place, each in enumerate(meeting.parties):
+                    came = _came_of(each.row)
+                    came.held[key].append(_HeldMeeting(place, tasks, values))
+                    came.counts[key] += 1
                 meeting.end()
         return meeting, party
 

@@ -14,6 +14,7 @@ from random import Random
 
 import pytest
 import yaml
+from tests.integration.tools import PATIENCE
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.errors import (
@@ -94,6 +95,24 @@ def test_units_of_a_job_meet():
     with jobs.orchestrator(seed=1):
         jobs.assign_job(body(objective="meet"))
         assert sorted(jobs.result("j1")) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("fails", [{1}, {0, 1, 2, 3}])
+def test_units_that_fail_once_after_their_meeting_run_again(fails):
+    """The others do not come twice: the meeting that was held counts."""
+    jobs, left = counting(), set(fails)
+
+    @jobs.objective("meet")
+    def meet(unit, job):
+        place = unit.context.workflow.barrier("read", unit.count)
+        if unit.index in left:
+            left.remove(unit.index)
+            raise OSError("once")
+        return place
+
+    with jobs.orchestrator(seed=1):
+        jobs.assign_job(body(objective="meet"))
+        assert sorted(jobs.result("j1", PATIENCE)) == [0, 1, 2, 3]
 
 
 def test_the_id_of_a_job_is_its_identity_in_later_lives_too(tmp_path):
