@@ -834,3 +834,76 @@ def test_what_follows_a_running_task_whose_deadline_is_over_waits_for_it():
         promise = orch.when("after")
         assert promise.p50 > promise.at + timedelta(hours=1)
         GO.set()
+
+
+# -- what sleeps inside ----------------------------------------------------------------
+
+
+def nap(seconds):
+    current_context().sleep(seconds)
+
+
+async def nap_on_a_loop(seconds):
+    await current_context().aio.sleep(seconds)
+
+
+async def nap_twice(seconds):
+    context = current_context()
+    short = context.aio.sleep(seconds / 2, name="short")
+    await asyncio.gather(short, context.aio.sleep(seconds))
+
+
+def is_asleep(orch, task_id):
+    return "sleeps until" in str(orch.explain(task_id))
+
+
+@pytest.mark.parametrize(
+    ("fn", "options"),
+    [
+        (nap, {}),
+        (nap_on_a_loop, {}),
+        (nap_twice, {}),
+        (nap, {"executor": "process"}),
+    ],
+)
+def test_what_sleeps_inside_does_not_end_before_its_sleep_does(fn, options):
+    """Nor does what waits for it, whatever others of its type took."""
+    with TaskOrchestrator(concurrency=2) as orch:
+        for _ in range(3):
+            orch.submit_task(Task.call(fn, 0.01, **options)).result(PATIENCE)
+        long = Task.call(fn, 3_600, id="long", deadline=600, **options)
+        after = Task.call(fn, 0.01, id="after", after=["long"], deadline=600, **options)
+        orch.submit_tasks([long, after])
+        eventually(lambda: is_asleep(orch, "long"))
+        for name in ("long", "after"):
+            promise = orch.when(name, deadline=600)
+            assert promise.risk == 1.0
+            assert "long ends no earlier than its `context.sleep`." in promise.basis
+        assert {each.id: each.risk for each in orch.at_risk()} == {
+            "long": 1.0,
+            "after": 1.0,
+        }
+        promise = orch.when("long", deadline=7_200)
+        assert promise.risk == 0.0
+        assert promise.p50 - promise.at > timedelta(seconds=3_500)
+        assert not orch.in_time("long", deadline=600).changes
+        orch.cancel_task("after")
+        orch.cancel_task("long")
+
+
+def test_a_sleep_that_is_over_or_that_an_earlier_attempt_has_left_counts_no_more():
+    naps = []
+
+    def naps_and_goes_on():
+        naps.append(1)
+        if len(naps) == 4:
+            current_context().sleep(0.01)
+            assert GO.wait(PATIENCE)
+
+    with TaskOrchestrator() as orch:
+        for _ in range(3):
+            orch.submit(naps_and_goes_on).result(PATIENCE)
+        orch.submit_task(Task.call(naps_and_goes_on, id="x"))
+        eventually(lambda: is_asleep(orch, "x"))
+        eventually(lambda: "context.sleep" not in str(orch.when("x").basis))
+        GO.set()

@@ -282,6 +282,10 @@ class Inside:
                 if self._context.cancelled:
                     raise
 
+    def sleeps(self, until_ns: int, *, is_over: bool = False) -> None:
+        """Note that the attempt sleeps until a time, in ns, or does no longer."""
+        self._rt.waiting.sleeps(self._context, until_ns, is_over=is_over)
+
     def pause(self, until_ns: int) -> None:
         """
         Wait until *until_ns* without the slot of the attempt, then take it again.

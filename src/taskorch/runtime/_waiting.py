@@ -188,6 +188,8 @@ class Waiting:
         self._inside: dict[tuple[str, int], list[Callable[[], object]]] = {}
         #: The waits that one attempt is in: each is for any of a few tasks.
         self._waits: dict[tuple[str, int], list[Targets]] = {}
+        #: The attempts that sleep, `(id, attempt)`, and until when, in ns.
+        self._sleeps: dict[tuple[str, int, int], None] = {}
         #: The waiting attempts that hold resources.
         self._holders: set[tuple[str, int]] = set()
         #: Futures that their loop resolves together, while many waiters are woken.
@@ -513,6 +515,33 @@ class Waiting:
     def waits_of(self, row: TaskRow) -> Sequence[Targets]:
         """Return the waits that the attempt of *row* is in."""
         return self._waits.get((row.id, row.attempt), ())
+
+    def sleeps(self, inside: AttemptContext, until_ns: int, *, is_over: bool) -> None:
+        """Note that a sleep of the attempt begins, or is over."""
+        sleep = inside.task_id, inside.attempt, until_ns
+        with self._rt.lock:
+            if is_over:
+                self._sleeps.pop(sleep, None)
+            else:
+                self._sleeps[sleep] = None
+
+    def sleeping(self, now: int) -> dict[str, int]:
+        """
+        Return how long running tasks still sleep inside, in ns; hold the lock.
+
+        One with several sleeps is taken to wait for all of them, and one that waits for
+        tasks, too, for these.
+        """
+        rests: dict[str, int] = {}
+        for task_id, attempt, until_ns in [*self._sleeps]:
+            row = self._rt.kernel.tasks.get(task_id)
+            is_latest = row is not None and row.attempt == attempt
+            if row is None or not is_latest or row.state is not TaskState.RUNNING:
+                # A worker process has died meanwhile.
+                del self._sleeps[task_id, attempt, until_ns]
+            elif not any(self._waits.get((task_id, attempt), ())):
+                rests[task_id] = max(1, until_ns - now, rests.get(task_id, 0))
+        return rests
 
     def _end_wait(self, key: tuple[str, int], targets: Targets) -> bool:
         """End a wait; return whether it was the attempt's last; hold the lock."""

@@ -70,7 +70,7 @@ class Sleeper:
             book.inside.wait(seq)
             book.inside.pause(until_ns)
         finally:
-            book.end_span(key)
+            _end(book, until_ns, key)
 
 
 class AsyncSleeper:
@@ -101,7 +101,7 @@ class AsyncSleeper:
             await book.inside.wait_async(seq)
             await book.inside.pause_async(until_ns)
         finally:
-            book.end_span(key)
+            _end(book, until_ns, key)
 
 
 class SleepLength(NamedTuple):
@@ -156,15 +156,21 @@ def _begin(
     digest = blake2b(exact, digest_size=16).hexdigest()
     asked = Asked(name, SLEEP, length.words, digest, digest)
     number, kept, seq = book.ask(asked, strand)
-    key = f"{name}#{number}"
+    key, until = f"{name}#{number}", 0
     if kept is None:
         now = book.inside.now()
         until = now + length.length_ns if length.until_ns is None else length.until_ns
         ran = Ran(max(0, until - now) / NS, 1)
         kept, seq = book.returned(asked, number, ran, until)
-        if kept is None:
-            return until, seq, key
-    return int(kept.value), seq, key
+    if kept is not None:
+        until = int(kept.value)
+    book.inside.sleeps(until)
+    return until, seq, key
+
+
+def _end(book: Book, until_ns: int, key: str) -> None:
+    book.inside.sleeps(until_ns, is_over=True)
+    book.end_span(key)
 
 
 # -- in worker processes ---------------------------------------------------------------
@@ -179,7 +185,7 @@ class _RemoteSleeper(Sleeper):
         until_ns, key = ask_at_home(task, "taskorch.steps._sleep:begin_at_home", asked)
         while not self._context.cancelled and (rest := until_ns / NS - wall()) > 0:
             sleep(min(rest, _LOOK))
-        ask_at_home(task, "taskorch.steps._sleep:stop_at_home", key)
+        ask_at_home(task, "taskorch.steps._sleep:stop_at_home", (until_ns, key))
 
 
 def sleep_elsewhere(context: Any) -> Sleeper:
@@ -196,8 +202,8 @@ def begin_at_home(context: Any, asked: tuple[Any, str, int]) -> tuple[int, str]:
     return until_ns, key
 
 
-def stop_at_home(context: Any, key: str) -> None:
+def stop_at_home(context: Any, slept: tuple[int, str]) -> None:
     """Beside the orchestrator: end a sleep, or stop if its attempt is to stop."""
     book = book_of(context)
-    book.end_span(key)
+    _end(book, *slept)
     book.inside.stop_if_asked()

@@ -172,7 +172,10 @@ class OpenChance(Chance):
                     by_type[of] = AttemptOdds(measured, failing, usual, shared)
                 attempts = by_type[of]
                 elapsed = each.elapsed_ns
-                rest = self._drawn(place, attempts, random, elapsed) - elapsed
+                # The time that is over says nothing of one that sleeps for long.
+                over = 0 if each.sleeps_ns else elapsed
+                rest = self._drawn(place, attempts, random, over) - elapsed
+                rest = max(rest, each.sleeps_ns)
                 if 0 < each.left_ns < rest:
                     rest = each.left_ns
                     self._late[place] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import sleep
 from typing import TYPE_CHECKING, Final
@@ -115,17 +115,20 @@ def asking(runtime: Runtime, going: Mapping[TaskRow, int]) -> dict[str, str]:
 
 
 def unforeseen(
-    runtime: Runtime, rows: Sequence[TaskRow], inside: Mapping[str, str]
+    runtime: Runtime,
+    rows: Sequence[TaskRow],
+    inside: Mapping[str, str],
+    sleeping: Collection[str],
 ) -> tuple[str, ...]:
     """
     Return the parts of the unfinished tasks *rows* that no draw simulates.
 
-    For *inside*, see `asking`.
+    For *inside*, see `asking`; *sleeping* are the tasks that sleep inside.
     """
     return (
         *_of_program(runtime),
         *_of_starts(runtime, rows),
-        *_of_attempts(runtime, rows, inside),
+        *_of_attempts(runtime, rows, inside, sleeping),
         *_of_added(runtime, rows),
     )
 
@@ -167,7 +170,10 @@ def _of_starts(runtime: Runtime, rows: Sequence[TaskRow]) -> Iterator[str]:
 
 
 def _of_attempts(
-    runtime: Runtime, rows: Sequence[TaskRow], asked: Mapping[str, str]
+    runtime: Runtime,
+    rows: Sequence[TaskRow],
+    asked: Mapping[str, str],
+    sleeping: Collection[str],
 ) -> Iterator[str]:
     """Yield the acts of attempts that no draw simulates."""
     kernel = runtime.kernel
@@ -185,10 +191,13 @@ def _of_attempts(
             f"Of {some([*asked])}, which waits for {some([*asked.values()])} inside, "
             "it is taken that it keeps what it holds."
         )
+    if sleeping:
+        yield f"{some([*sleeping])} ends no earlier than its `context.sleep`."
     inside = [
         row.id
         for row in running
         if row.extra is not None and row.extra.yielded and row.id not in asked
+        if row.id not in sleeping
     ]
     if inside:
         yield (

@@ -85,6 +85,7 @@ class OpenTask(NamedTuple):
         tries: How many attempts have counted as tries.
         waits_inside: Whether it runs and waits for other tasks, without its slot.
         inside: The task for which it then waits, if that does not go on by itself.
+        sleeps_ns: How long it still sleeps, in `context.sleep`.
     """
 
     id: str
@@ -105,6 +106,7 @@ class OpenTask(NamedTuple):
     tries: int = 0
     waits_inside: bool = False
     inside: str = ""
+    sleeps_ns: int = 0
 
     @property
     def is_plain(self) -> bool:
@@ -196,8 +198,12 @@ def open_work(runtime: Runtime) -> OpenWork:
         going = [row for row in rows if _goes_on(row) and row.id not in why]
         places = {row: place for place, row in enumerate(going)}
         inside = asking(runtime, places)
+        sleeping = runtime.waiting.sleeping(now)
         tasks = [
-            _as_it_stands(row, places, now, inside.get(row.id, "")) for row in going
+            _as_it_stands(
+                row, places, now, inside.get(row.id, ""), sleeping.get(row.id, 0)
+            )
+            for row in going
         ]
         measured = {
             name: sorted(end - start for *_, start, end in [*row.samples][-_LATEST:])
@@ -226,7 +232,7 @@ def open_work(runtime: Runtime) -> OpenWork:
             {key: rows for limit in kernel.limits for key, rows in limit.out().items()},
             {row.name: row.breakers_out() for row in agents if row.breakers},
             why,
-            unforeseen(runtime, rows, inside),
+            unforeseen(runtime, rows, inside, sleeping),
         )
 
 
@@ -351,7 +357,7 @@ def _goes_on(row: TaskRow) -> bool:
 
 
 def _as_it_stands(
-    row: TaskRow, places: Mapping[TaskRow, int], now: int, inside: str
+    row: TaskRow, places: Mapping[TaskRow, int], now: int, inside: str, sleeps_ns: int
 ) -> OpenTask:
     extra, spec = row.extra, row.bucket.spec
     due = 0 if extra is None else extra.due_ns
@@ -392,6 +398,7 @@ def _as_it_stands(
         0 if extra is None else extra.charged,
         is_running and extra is not None and extra.yielded,
         inside,
+        sleeps_ns,
     )
 
 
